@@ -1,0 +1,94 @@
+"""People (what perception sees) and bodies (what the fit makes of it). Imports nothing of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LANDMARK_NAMES = (
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer",
+    "right_eye_inner", "right_eye", "right_eye_outer",
+    "left_ear", "right_ear", "mouth_left", "mouth_right",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+    "left_wrist", "right_wrist", "left_pinky", "right_pinky",
+    "left_index", "right_index", "left_thumb", "right_thumb",
+    "left_hip", "right_hip", "left_knee", "right_knee",
+    "left_ankle", "right_ankle", "left_heel", "right_heel",
+    "left_foot_index", "right_foot_index",
+)  # fmt: skip
+"""BlazePose's 33 landmarks (MediaPipe Pose); left and right are the person's own."""
+
+JOINT_NAMES = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2",
+    "left_ankle", "right_ankle", "spine3", "left_foot", "right_foot", "neck",
+    "left_collar", "right_collar", "head", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
+)  # fmt: skip
+"""SMPL's 24 joints in SMPL's order (Loper et al., SMPL, SIGGRAPH Asia 2015)."""
+
+PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+"""Each SMPL joint's parent; the pelvis has none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """A person's soft mask over a region of the image.
+
+    ``values`` (h, w) float32 in [0, 1]; ``to_image`` (2, 3) float32 takes mask pixel coordinates
+    (x, y, 1) to image pixels (pixel centres at whole numbers in both).
+    """
+
+    values: np.ndarray
+    to_image: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """One person in one frame, as perceived.
+
+    ``box_px`` (4,) float32 x0, y0, x1, y1 around the visible person; ``score`` in [0, 1];
+    ``landmarks_px`` (33, 2) float32 image pixels; ``visibility`` (33,) float32 in [0, 1];
+    ``world_m`` (33, 3) float32 metres, origin between the hips, axes as the camera's (x right,
+    y down, z forward). ``region`` is the id by which the perceiver follows this person from
+    frame to frame, -1 where it does not. ``root_depth_m`` is the pelvis's distance along z as a
+    depth map measured it, None without one.
+    """
+
+    box_px: np.ndarray
+    score: float
+    landmarks_px: np.ndarray
+    visibility: np.ndarray
+    world_m: np.ndarray
+    mask: Mask | None = None
+    region: int = -1
+    root_depth_m: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bodies:
+    """The fitted bodies of one frame, P rows (P may be 0), in the camera frame (OpenCV axes).
+
+    ``track`` (P,) int64; ``score`` (P,) float32 in [0, 1]; SMPL parameters as axis-angle radians
+    ``global_orient`` (P, 3), ``body_pose`` (P, 69), ``betas`` (P, 10), ``transl_m`` (P, 3);
+    ``joints_m`` (P, 24, 3), ``landmarks_m`` (P, 33, 3) and ``vertices_m`` (P, V, 3); all float32.
+    """
+
+    track: np.ndarray
+    score: np.ndarray
+    global_orient: np.ndarray
+    body_pose: np.ndarray
+    betas: np.ndarray
+    transl_m: np.ndarray
+    joints_m: np.ndarray
+    landmarks_m: np.ndarray
+    vertices_m: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+
+def project(points_m: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Pinhole projection of camera-frame points (..., 3) in metres by K (3, 3) -> (..., 2) px."""
+    xy = points_m[..., :2] / np.maximum(points_m[..., 2:], 1e-6)
+    return xy @ intrinsics[:2, :2].T + intrinsics[:2, 2]
