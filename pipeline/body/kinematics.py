@@ -1,0 +1,176 @@
+"""Points carried by SMPL's skeleton, and their analytic Jacobian.
+
+Linear blend skinning moves any fixed linear combination of mesh vertices (a landmark regressor's
+row, a single vertex) as a sum over joints. With W the skinning weights, r_kv the combination,
+R_j and p_j the world rotation and place of joint j, and J_j its place at rest:
+
+    x_k = sum_j  R_j m_kj(beta) + c_kj p_j,      c_kj = sum_v r_kv W_vj,
+    m_kj(beta) = sum_v r_kv W_vj (v_v(beta) - J_j(beta)),
+
+so a landmark costs 24 small products, whatever the mesh's size. Pose blend shapes, where a model
+has them, are left out here (millimetres at the landmarks); the final mesh has them.
+Equations: Loper et al., SMPL (SIGGRAPH Asia 2015), eqs. 2-4, rearranged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.body.model import BodyModel
+from pipeline.people import PARENTS
+
+JOINTS = 24
+POSED = 22
+"""Joints the fit rotates: all but SMPL's two hand joints, which no landmark sees."""
+
+_LEVELS = ((1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12, 13, 14), (15, 16, 17), (18, 19), (20, 21), (22, 23))  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """K points as moments about SMPL's joints: ``moment`` (K, 24, 3) metres at beta 0,
+    ``moment_betas`` (K, 24, 3, 10), ``mass`` (K, 24) and ``mass_below`` (K, 22), the mass of
+    each posed joint's subtree."""
+
+    moment: Tensor
+    moment_betas: Tensor
+    mass: Tensor
+    mass_below: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """What the fit needs of a body model, in single precision on one device."""
+
+    rest: Tensor
+    rest_betas: Tensor
+    below: Tensor
+    landmarks: Points
+    surface: Points
+    normals: Tensor
+
+    @classmethod
+    def of(cls, body: BodyModel, surface_points: int = 256) -> Skeleton:
+        """Reduce a body model to its joints (24, 3), their change with shape (24, 3, 10), the
+        33 landmarks, and ``surface_points`` vertices spread evenly, with rest normals."""
+        device = body.v_template.device
+        below = subtree_matrix().to(device)
+        regressor = body.landmark_regressor
+        regressor = regressor.to_dense() if regressor.is_sparse else regressor
+        chosen = spread_vertices(body.v_template, surface_points)
+        pick = torch.zeros(len(chosen), body.v_template.shape[0], device=device)
+        pick[torch.arange(len(chosen)), chosen] = 1.0
+        return cls(
+            rest=body.joint_template,
+            rest_betas=body.joint_shapedirs,
+            below=below,
+            landmarks=reduce_points(body, regressor, below),
+            surface=reduce_points(body, pick, below),
+            normals=vertex_normals(body.v_template, body.faces)[chosen],
+        )
+
+
+def subtree_matrix() -> Tensor:
+    """(24, 24) float32: entry (i, j) is 1 where joint i hangs below joint j or is it."""
+    below = torch.eye(JOINTS)
+    for joint in range(JOINTS):
+        parent = PARENTS[joint]
+        while parent >= 0:
+            below[joint, parent] = 1.0
+            parent = PARENTS[parent]
+    return below
+
+
+def reduce_points(body: BodyModel, regressor: Tensor, below: Tensor) -> Points:
+    """The moments of ``regressor`` (K, V) rows over a body's vertices."""
+    share = regressor[:, :, None] * body.weights[None]
+    mass = share.sum(1)
+    moment = torch.einsum("kvj,vc->kjc", share, body.v_template)
+    moment_betas = torch.einsum("kvj,vcb->kjcb", share, body.shapedirs[..., :10])
+    moment = moment - mass[..., None] * body.joint_template
+    moment_betas = moment_betas - mass[..., None, None] * body.joint_shapedirs
+    return Points(moment, moment_betas, mass, (mass @ below)[:, :POSED])
+
+
+def spread_vertices(vertices: Tensor, count: int) -> Tensor:
+    """Indices of ``count`` vertices by farthest-point sampling, deterministic."""
+    count = min(count, len(vertices))
+    chosen = [int(torch.argmax(vertices[:, 1]))]
+    distance = torch.full((len(vertices),), torch.inf, device=vertices.device)
+    for _ in range(count - 1):
+        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))
+        chosen.append(int(torch.argmax(distance)))
+    return torch.tensor(chosen, device=vertices.device)
+
+
+def vertex_normals(vertices: Tensor, faces: object) -> Tensor:
+    """Area-weighted unit normals (V, 3) of a closed mesh."""
+    index = torch.as_tensor(faces, dtype=torch.long, device=vertices.device)
+    a, b, c = (vertices[index[:, i]] for i in range(3))
+    face = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(vertices)
+    for i in range(3):
+        normals.index_add_(0, index[:, i], face)
+    return normals / normals.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """World rotations (B, 24, 3, 3), joint places (B, 24, 3) in metres, and the joint places'
+    change with shape (B, 24, 3, 10)."""
+
+    rotations: Tensor
+    joints: Tensor
+    joints_betas: Tensor
+
+
+def forward_kinematics(
+    skeleton: Skeleton, rotations: Tensor, transl: Tensor, betas: Tensor
+) -> Pose:
+    """Local rotations (B, 24, 3, 3), translation (B, 3), betas (B, 10) -> the posed skeleton."""
+    parents = torch.tensor(PARENTS[1:], device=rotations.device)
+    rest = skeleton.rest + torch.einsum("jcb,nb->njc", skeleton.rest_betas, betas)
+    bones = rest[:, 1:] - rest[:, parents]
+    bones_betas = skeleton.rest_betas[1:] - skeleton.rest_betas[parents]
+    batch = len(rotations)
+    world = [rotations[:, 0]] + [None] * (JOINTS - 1)
+    place = [rest[:, 0] + transl] + [None] * (JOINTS - 1)
+    change = [skeleton.rest_betas[0].expand(batch, 3, 10)] + [None] * (JOINTS - 1)
+    for level in _LEVELS:
+        first, last = level[0], level[-1] + 1
+        above = torch.stack([world[PARENTS[j]] for j in level], 1)
+        turned = above @ rotations[:, first:last]
+        step = (above @ bones[:, first - 1 : last - 1, :, None])[..., 0]
+        step_betas = above @ bones_betas[first - 1 : last - 1]
+        for i, j in enumerate(level):
+            world[j] = turned[:, i]
+            place[j] = place[PARENTS[j]] + step[:, i]
+            change[j] = change[PARENTS[j]] + step_betas[:, i]
+    return Pose(torch.stack(world, 1), torch.stack(place, 1), torch.stack(change, 1))
+
+
+def place_points(points: Points, pose: Pose, betas: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the points are: (B, K, 3), and each joint's share in them (B, K, 24, 3), metres."""
+    moment = points.moment + torch.einsum("kjcb,nb->nkjc", points.moment_betas, betas)
+    share = torch.einsum("njrc,nkjc->nkjr", pose.rotations, moment)
+    share = share + points.mass[..., None] * pose.joints[:, None]
+    return share.sum(2), share
+
+
+def point_jacobian(points: Points, pose: Pose, share: Tensor, below: Tensor) -> Tensor:
+    """d(point)/d(rotation) as (B, K, 3, 66): columns are joint-major turns of each posed joint
+    about its own axes, R <- R exp(delta)."""
+    carried = torch.einsum("nkir,ij->nkjr", share, below[:, :POSED])
+    lever = carried - points.mass_below[..., None] * pose.joints[:, None, :POSED]
+    axes = pose.rotations[:, None, :POSED].transpose(-1, -2)
+    turn = torch.linalg.cross(axes, lever[..., None, :].expand(*lever.shape[:3], 3, 3), dim=-1)
+    return turn.flatten(2, 3).transpose(-1, -2)
+
+
+def shape_jacobian(points: Points, pose: Pose) -> Tensor:
+    """d(point)/d(beta) as (B, K, 3, 10)."""
+    turned = torch.einsum("njrc,kjcb->nkrb", pose.rotations, points.moment_betas)
+    return turned + torch.einsum("kj,njrb->nkrb", points.mass, pose.joints_betas)

@@ -1,0 +1,418 @@
+"""One window's fit: damped Gauss-Newton over all people and frames at once, on tensors alone.
+
+Unknowns of one person: for each of T frames a translation (3) and the turns of 22 joints (66),
+and one shape (10) for the window. Residuals, each in standard deviations:
+
+- image landmarks, projected through the landmark regressor (robust, weighted by visibility);
+- world landmarks about the mid-hip, in the frame of the ray through the person;
+- the mask's contour: surface points on the model's rim lie on the mask's edge, and no surface
+  point lies outside it;
+- root depth, where a depth map gave one;
+- the pose prior and joint limits; the shape prior;
+- acceleration of every joint's turning and of the root, across the window and from the two
+  frames before it; robust, so that a thrown arm is not held back.
+
+Robust terms use Geman-McClure weights, w = (c^2 / (c^2 + r^2))^2, re-weighted every iteration.
+A fixed number of steps, no branch on values, no host synchronisation: a solve can be captured in
+a CUDA graph. A step that raises a person's cost is taken back and that person's damping raised
+(Levenberg-Marquardt).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from pipeline.body.kinematics import (
+    POSED,
+    Skeleton,
+    forward_kinematics,
+    place_points,
+    point_jacobian,
+    shape_jacobian,
+)
+from pipeline.body.prior import pose_prior
+from pipeline.body.rotations import exp_so3, log_so3
+
+FRAME_DIM = 3 + 3 * POSED
+BETAS = 10
+LEFT_HIP, RIGHT_HIP = 23, 24
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Standard deviations and switches of the fit; every weight is in the unit its name says.
+
+    ``image_sigma`` and ``mask_sigma`` are fractions of the person's height in the image.
+    ``*_accel`` are per frame squared, at 30 frames a second.
+    """
+
+    iterations: int = 5
+    cold_iterations: int = 12
+    image_sigma: float = 0.012
+    world_sigma_m: float = 0.06
+    world_depth_sigma_m: float = 0.10
+    mask_sigma: float = 0.02
+    mask_weight: float = 0.08
+    depth_sigma: float = 0.05
+    prior_weight: float = 0.35
+    limit_weight: float = 1.0
+    shape_weight: float = 1.0
+    turn_accel_rad: float = 0.06
+    root_accel_m: float = 0.01
+    root_depth_accel_m: float = 0.02
+    robust: float = 3.0
+    smooth_robust: float = 2.0
+    surface_points: int = 192
+    use_world: bool = True
+    use_mask: bool = True
+    use_prior: bool = True
+    use_smoothness: bool = True
+    use_warm_start: bool = True
+    hold_shape: bool = True
+    use_depth: bool = True
+    shape_seconds: float = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """What was seen of P people in T frames; all float32.
+
+    ``image`` (P, T, 33, 2) normalised coordinates x/z, y/z; ``visible`` (P, T, 33) in [0, 1];
+    ``world_m`` (P, T, 33, 3); ``view`` (P, T, 3, 3) turns the ray frame's axes to the camera's;
+    ``present`` (P, T) 0 or 1; ``size`` (P, T) the person's height in normalised coordinates;
+    ``edge`` (P, T, 3, h, w) signed distance to the mask's contour (positive outside, in
+    normalised coordinates) and its gradient; ``edge_from`` (P, T, 2, 3) takes normalised
+    coordinates to the edge map's grid coordinates in [-1, 1]; ``masked`` (P, T) 0 or 1;
+    ``root_depth_m`` (P, T), 0 where unknown.
+    """
+
+    image: Tensor
+    visible: Tensor
+    world_m: Tensor
+    view: Tensor
+    present: Tensor
+    size: Tensor
+    edge: Tensor
+    edge_from: Tensor
+    masked: Tensor
+    root_depth_m: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """What is known before the window: the two frames before it, ``rotations`` (P, 2, 24, 3, 3),
+    ``transl_m`` (P, 2, 3), ``known`` (P, 2) 0 or 1, and the shape's mean (P, 10) and information
+    (P, 10, 10)."""
+
+    rotations: Tensor
+    transl_m: Tensor
+    known: Tensor
+    betas: Tensor
+    shape_information: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """``rotations`` (P, T, 24, 3, 3), ``transl_m`` (P, T, 3), ``betas`` (P, 10), ``cost`` (P,),
+    the mean robust landmark residual ``misfit`` (P, T) in standard deviations, and the shape's
+    information gathered by this window, (P, 10, 10)."""
+
+    rotations: Tensor
+    transl_m: Tensor
+    betas: Tensor
+    cost: Tensor
+    misfit: Tensor
+    shape_information: Tensor
+
+
+def robust_weight(squared: Tensor, scale: float) -> Tensor:
+    """Geman-McClure weight of a squared residual."""
+    return (scale**2 / (scale**2 + squared)) ** 2
+
+
+def robust_cost(squared: Tensor, scale: float) -> Tensor:
+    return scale**2 * squared / (scale**2 + squared)
+
+
+def solve_window(
+    skeleton: Skeleton,
+    seen: Observations,
+    past: Past,
+    rotations: Tensor,
+    transl_m: Tensor,
+    config: FitConfig,
+    iterations: int,
+) -> Solution:
+    """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3)."""
+    betas = past.betas
+    state = (rotations, transl_m, betas)
+    cost, hessian, gradient, misfit = linearise(skeleton, seen, past, state, config)
+    damping = torch.full_like(cost, 1e-3)
+    for _ in range(iterations):
+        diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
+        damped = hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-6)
+        factor, _ = torch.linalg.cholesky_ex(damped)
+        step = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+        tried = move(state, torch.nan_to_num(step).clamp(-1.5, 1.5))
+        new = linearise(skeleton, seen, past, tried, config)
+        better = new[0] <= cost
+        state = tuple(_choose(better, a, b) for a, b in zip(tried, state))
+        cost, hessian, gradient, misfit = (
+            _choose(better, a, b) for a, b in zip(new, (cost, hessian, gradient, misfit))
+        )
+        damping = torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
+    return Solution(*state, cost, misfit, _shape_information(hessian, past))
+
+
+def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(condition.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
+
+
+def move(state: tuple[Tensor, ...], step: Tensor) -> tuple[Tensor, ...]:
+    """Apply a step (P, T * 69 + 10): R <- R exp(delta), the rest by addition."""
+    rotations, transl_m, betas = state
+    people, frames = transl_m.shape[:2]
+    per_frame = step[:, : frames * FRAME_DIM].reshape(people, frames, FRAME_DIM)
+    turns = exp_so3(per_frame[..., 3:].reshape(people, frames, POSED, 3))
+    turned = rotations[:, :, :POSED] @ turns
+    return (
+        torch.cat((turned, rotations[:, :, POSED:]), 2),
+        transl_m + per_frame[..., :3],
+        betas + step[:, frames * FRAME_DIM :],
+    )
+
+
+def linearise(
+    skeleton: Skeleton,
+    seen: Observations,
+    past: Past,
+    state: tuple[Tensor, ...],
+    config: FitConfig,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Cost (P,), Hessian (P, D, D), gradient (P, D), misfit (P, T) at a state, D = 69 T + 10."""
+    rotations, transl_m, betas = state
+    people, frames = transl_m.shape[:2]
+    flat = Observations(*(getattr(seen, f.name).flatten(0, 1) for f in fields(seen)))
+    each = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
+    pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), each)
+
+    rows, jacobian, cost, misfit = _landmark_rows(skeleton, pose, each, flat, config)
+    if config.use_mask:
+        more = _contour_rows(skeleton, pose, each, flat, config)
+        rows, jacobian = torch.cat((rows, more[0]), 1), torch.cat((jacobian, more[1]), 1)
+        cost = cost + more[2]
+    block = jacobian.transpose(1, 2) @ jacobian
+    slope = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0]
+    _add_depth(cost, block, slope, pose, flat, config)
+    if config.use_prior:
+        cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), config)
+
+    block = block.reshape(people, frames, FRAME_DIM + BETAS, FRAME_DIM + BETAS)
+    slope = slope.reshape(people, frames, FRAME_DIM + BETAS)
+    total = cost.reshape(people, frames).sum(1)
+    hessian, gradient = _assemble(block, slope)
+    total = total + _add_shape_prior(hessian, gradient, betas, past)
+    if config.use_smoothness:
+        total = total + _add_smoothness(hessian, gradient, rotations, transl_m, past, config)
+    return total, hessian, gradient, misfit.reshape(people, frames)
+
+
+def _landmark_rows(skeleton, pose, betas, seen, config):
+    """Rows (B, R), Jacobian (B, R, 79), cost (B,) and misfit (B,) of the landmarks."""
+    points, share = place_points(skeleton.landmarks, pose, betas)
+    jacobian = _full_jacobian(skeleton, skeleton.landmarks, pose, share)
+    weight = (seen.visible * seen.present[:, None]).clamp_min(0.0)
+
+    projected, to_image = _project(points)
+    sigma = (config.image_sigma * seen.size).clamp_min(1e-6)[:, None, None]
+    rows = (projected - seen.image) / sigma
+    squared = rows.square().sum(-1)
+    strength = (weight * robust_weight(squared, config.robust)).sqrt()[..., None]
+    cost = (weight * robust_cost(squared, config.robust)).sum(1)
+    misfit = (weight * squared.clamp_max(100.0)).sum(1) / weight.sum(1).clamp_min(1e-6)
+    out = [rows * strength]
+    jacobians = [(to_image @ jacobian) * (strength / sigma)[..., None]]
+
+    if config.use_world:
+        middle = 0.5 * (points[:, LEFT_HIP] + points[:, RIGHT_HIP])
+        moved = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
+        back = seen.view.transpose(-1, -2)[:, None]
+        spread = torch.tensor(
+            [config.world_sigma_m, config.world_sigma_m, config.world_depth_sigma_m],
+            device=points.device,
+        )
+        hips = 0.5 * (seen.world_m[:, LEFT_HIP] + seen.world_m[:, RIGHT_HIP])
+        wanted = seen.world_m - hips[:, None]
+        rows = ((back @ (points - middle[:, None])[..., None])[..., 0] - wanted) / spread
+        squared = rows.square().sum(-1)
+        strength = (weight * robust_weight(squared, config.robust)).sqrt()[..., None]
+        cost = cost + (weight * robust_cost(squared, config.robust)).sum(1)
+        out.append(rows * strength)
+        turned = back @ (jacobian - moved[:, None])
+        jacobians.append(turned * (strength / spread)[..., None])
+    flat = [part.flatten(1, 2) for part in out]
+    return torch.cat(flat, 1), torch.cat([j.flatten(1, 2) for j in jacobians], 1), cost, misfit
+
+
+def _full_jacobian(skeleton, points, pose, share):
+    turn = point_jacobian(points, pose, share, skeleton.below)
+    shape = shape_jacobian(points, pose)
+    eye = torch.eye(3, device=turn.device).expand(*turn.shape[:2], 3, 3)
+    return torch.cat((eye, turn, shape), -1)
+
+
+def _project(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised coordinates (..., 2) and their derivative (..., 2, 3)."""
+    inverse = 1.0 / points[..., 2].clamp_min(0.1)
+    projected = points[..., :2] * inverse[..., None]
+    zero = torch.zeros_like(inverse)
+    x = torch.stack((inverse, zero, -projected[..., 0] * inverse), -1)
+    y = torch.stack((zero, inverse, -projected[..., 1] * inverse), -1)
+    return projected, torch.stack((x, y), -2)
+
+
+def _contour_rows(skeleton, pose, betas, seen, config):
+    """One row a surface point: its distance to the mask's edge, where it is on the model's rim
+    or outside the mask."""
+    points, share = place_points(skeleton.surface, pose, betas)
+    turned = torch.einsum("kj,njrc->nkrc", skeleton.surface.mass, pose.rotations)
+    normals = (turned @ skeleton.normals[..., None])[..., 0]
+    rays = points / points.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    facing = (normals * rays).sum(-1)
+    projected, to_image = _project(points)
+    grid = (seen.edge_from[:, None, :, :2] @ projected[..., None])[..., 0]
+    grid = grid + seen.edge_from[:, None, :, 2]
+    sampled = grid_sample(seen.edge, grid[:, None], align_corners=True, padding_mode="border")
+    distance, slope = sampled[:, 0, 0], sampled[:, 1:, 0].transpose(1, 2)
+
+    sigma = (config.mask_sigma * seen.size).clamp_min(1e-6)[:, None]
+    rows = distance / sigma
+    rim = torch.exp(-((facing / 0.25) ** 2))
+    weight = torch.maximum(rim, (distance > 0).to(rim.dtype))
+    weight = config.mask_weight * weight * (seen.masked * seen.present)[:, None]
+    squared = rows.square()
+    strength = (weight * robust_weight(squared, config.robust)).sqrt()
+    cost = (weight * robust_cost(squared, config.robust)).sum(1)
+    lever = (slope[..., None, :] @ to_image)[..., 0, :] * (strength / sigma)[..., None]
+    jacobian = _full_jacobian(skeleton, skeleton.surface, pose, share)
+    return rows * strength, (lever[..., None, :] @ jacobian)[..., 0, :], cost
+
+
+def _add_depth(cost, block, slope, pose, seen, config):
+    """The root's distance against a depth map's, relative and robust; it moves z alone."""
+    known = seen.present * (seen.root_depth_m > 0) * float(config.use_depth)
+    sigma = config.depth_sigma * seen.root_depth_m.clamp_min(0.1)
+    row = (pose.joints[:, 0, 2] - seen.root_depth_m) / sigma
+    weight = known * robust_weight(row.square(), config.robust)
+    cost += known * robust_cost(row.square(), config.robust)
+    block[:, 2, 2] += weight / sigma.square()
+    slope[:, 2] += weight * row / sigma
+
+
+def _add_prior(block, slope, rotations, config):
+    phi = log_so3(rotations[:, :POSED])
+    rows, change = pose_prior(phi)
+    strength = torch.tensor([config.prior_weight, config.limit_weight], device=phi.device)
+    strength = strength[:, None, None]
+    # d(phi)/d(delta) under R <- R exp(delta); rows couple the three axes of one joint.
+    turn = inverse_right_jacobian(phi)
+    jacobian = (change * strength)[..., None] * turn[:, None]
+    rows = rows * strength
+    normal = torch.einsum("npjab,npjac->njbc", jacobian, jacobian)
+    pull = torch.einsum("npja,npjab->njb", rows, jacobian)
+    inner = block[:, 3:FRAME_DIM, 3:FRAME_DIM].unflatten(1, (POSED, 3)).unflatten(3, (POSED, 3))
+    torch.diagonal(inner, dim1=1, dim2=3).add_(normal.permute(0, 2, 3, 1))
+    slope[:, 3:FRAME_DIM] += pull.flatten(1)
+    return rows.square().flatten(1).sum(1)
+
+
+def inverse_right_jacobian(phi: Tensor) -> Tensor:
+    """J_r^-1 on SO(3) (Chirikjian, Stochastic Models, 2011, eq. 10.86), (..., 3) -> (..., 3, 3)."""
+    squared = phi.square().sum(-1, keepdim=True).clamp_min(1e-8)
+    angle = squared.sqrt()
+    half = (0.5 * angle).clamp_max(1.5)
+    factor = torch.where(
+        angle < 1e-2, 1.0 / 12 + squared / 720, 1.0 / squared - 1.0 / (2 * angle * torch.tan(half))
+    )[..., None]
+    x, y, z = phi.unbind(-1)
+    zero = torch.zeros_like(x)
+    hat = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+    eye = torch.eye(3, device=phi.device)
+    return eye + 0.5 * hat + factor * (hat @ hat)
+
+
+def _assemble(block: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames' blocks on the diagonal, the shape as a shared border."""
+    people, frames = block.shape[:2]
+    size = frames * FRAME_DIM
+    hessian = block.new_zeros(people, size + BETAS, size + BETAS)
+    for t in range(frames):
+        at = slice(t * FRAME_DIM, (t + 1) * FRAME_DIM)
+        hessian[:, at, at] = block[:, t, :FRAME_DIM, :FRAME_DIM]
+        hessian[:, at, size:] = block[:, t, :FRAME_DIM, FRAME_DIM:]
+        hessian[:, size:, at] = block[:, t, FRAME_DIM:, :FRAME_DIM]
+    hessian[:, size:, size:] = block[:, :, FRAME_DIM:, FRAME_DIM:].sum(1)
+    gradient = torch.cat((slope[..., :FRAME_DIM].flatten(1), slope[..., FRAME_DIM:].sum(1)), 1)
+    return hessian, gradient
+
+
+def _add_shape_prior(hessian, gradient, betas, past):
+    away = betas - past.betas
+    pull = (past.shape_information @ away[..., None])[..., 0]
+    hessian[:, -BETAS:, -BETAS:] += past.shape_information
+    gradient[:, -BETAS:] += pull
+    return (away * pull).sum(1)
+
+
+def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
+    """Second differences of every joint's turning and of the root's path.
+
+    With e_t = log(R_{t-1}^T R_t), the acceleration is e_t - e_{t-1}, and to first order
+    delta_t - 2 delta_{t-1} + delta_{t-2} changes it.
+    """
+    people, frames = transl_m.shape[:2]
+    chain = torch.cat((past.rotations, rotations), 1)[:, :, :POSED]
+    path = torch.cat((past.transl_m, transl_m), 1)
+    turned = log_so3(chain[:, :-1].transpose(-1, -2) @ chain[:, 1:])
+    turn = (turned[:, 1:] - turned[:, :-1]) / config.turn_accel_rad
+    sigma = torch.tensor(
+        [config.root_accel_m, config.root_accel_m, config.root_depth_accel_m],
+        device=path.device,
+    )
+    shift = (path[:, 2:] - 2 * path[:, 1:-1] + path[:, :-2]) / sigma
+
+    known = torch.cat((past.known, torch.ones_like(transl_m[..., 0])), 1)
+    known = known[:, 2:] * known[:, 1:-1] * known[:, :-2]
+    rows = torch.cat((shift[:, :, None], turn), 2)
+    squared = rows.square().sum(-1)
+    weight = known[..., None] * robust_weight(squared, config.smooth_robust)
+    cost = (known[..., None] * robust_cost(squared, config.smooth_robust)).flatten(1).sum(1)
+
+    scale = torch.cat((sigma, sigma.new_full((3 * POSED,), config.turn_accel_rad)))
+    weight = weight.repeat_interleave(3, -1) / scale.square()
+    value = rows.flatten(2) * scale
+    eye = torch.eye(frames + 2, device=path.device)
+    difference = (eye[2:] - 2 * eye[1:-1] + eye[:-2])[:, 2:]
+    normal = torch.einsum("pad,as,at->pdst", weight, difference, difference)
+    pull = torch.einsum("pad,pad,at->ptd", weight, value, difference)
+    size = frames * FRAME_DIM
+    inner = hessian[:, :size, :size].unflatten(1, (frames, FRAME_DIM))
+    inner = inner.unflatten(3, (frames, FRAME_DIM))
+    torch.diagonal(inner, dim1=2, dim2=4).add_(normal.permute(0, 2, 3, 1))
+    gradient[:, :size] += pull.flatten(1)
+    return cost
+
+
+def _shape_information(hessian: Tensor, past: Past) -> Tensor:
+    """What this window alone says of the shape: the Schur complement, less the prior."""
+    inner, border = hessian[:, :-BETAS, :-BETAS], hessian[:, :-BETAS, -BETAS:]
+    eye = torch.eye(inner.shape[1], device=inner.device)
+    factor, _ = torch.linalg.cholesky_ex(inner + 1e-5 * eye)
+    known = hessian[:, -BETAS:, -BETAS:] - border.transpose(1, 2) @ torch.cholesky_solve(
+        border, factor
+    )
+    return known - past.shape_information
