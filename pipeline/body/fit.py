@@ -70,13 +70,14 @@ class BodyFitter:
         people: Sequence[dict[int, Person]],
         intrinsics: np.ndarray,
         memory: FitMemory,
-        fps: float = 30.0,
+        interval_s: float = 1 / 30,
     ) -> list[Bodies]:
         """Fit one window: for each of its T frames the people by track -> Bodies for each frame.
 
-        ``intrinsics`` (3, 3) pixels. ``memory`` is updated; tracks that are in no frame lose
-        their pose but keep their shape. Returns T Bodies, each with the people seen in that
-        frame, by rising track. Raises FloatingPointError when a fit is not finite.
+        ``intrinsics`` (3, 3) pixels; ``interval_s`` between frames. ``memory`` is updated; tracks
+        that are in no frame lose their pose but keep their shape. Returns T Bodies, each with the
+        people seen in that frame, by rising track. Raises FloatingPointError when a fit is not
+        finite.
         """
         tracks = sorted(set().union(*people)) if people else []
         self._forget(memory, tracks)
@@ -84,14 +85,14 @@ class BodyFitter:
             return [self.no_bodies() for _ in people]
         rows = [[frame.get(track) for frame in people] for track in tracks]
         seen = observe(rows, intrinsics, self.device)
-        past = self._recall(memory, tracks)
+        past = self._recall(memory, tracks, interval_s)
         warm = bool((past.known[:, 1] > 0).all())
         rotations, transl_m = self._first_guess(seen, past)
         steps = self.config.iterations if warm else self.config.cold_iterations
         solution = solve_window(self.skeleton, seen, past, rotations, transl_m, self.config, steps)
         if not bool(torch.isfinite(solution.cost).all()):
             raise FloatingPointError("the body fit did not stay finite")
-        self._remember(memory, tracks, past, solution, len(people) / max(fps, 1.0))
+        self._remember(memory, tracks, past, solution, len(people) * interval_s)
         return self._bodies(tracks, rows, solution)
 
     def no_bodies(self) -> Bodies:
@@ -104,9 +105,11 @@ class BodyFitter:
             *(np.zeros((0, *shape), np.float32) for shape in shapes),
         )
 
-    def _recall(self, memory: FitMemory, tracks: list[int]) -> Past:
+    def _recall(self, memory: FitMemory, tracks: list[int], interval_s: float) -> Past:
         kept = [memory.tracks.get(track) or self._stranger() for track in tracks]
-        return Past(*(torch.stack([getattr(k, f.name) for k in kept]) for f in fields(Past)))
+        names = ("rotations", "transl_m", "known", "betas", "shape_information")
+        pace = torch.full((len(tracks),), 30.0 * interval_s, device=self.device)
+        return Past(*(torch.stack([getattr(k, name) for k in kept]) for name in names), pace)
 
     def _stranger(self) -> TrackFit:
         eye = torch.eye(3, device=self.device).expand(2, 24, 3, 3)
@@ -143,6 +146,7 @@ class BodyFitter:
                 none,
                 betas,
                 past.shape_information.repeat_interleave(frames, 0),
+                past.pace.repeat_interleave(frames, 0),
             )
             state = (rotations[:, None], transl[:, None], betas)
             return transl, *linearise(self.skeleton, flat, alone, state, self.config)[:1]

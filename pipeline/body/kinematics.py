@@ -19,14 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.body.model import BodyModel
+from pipeline.body.model import LEVELS, BodyModel
 from pipeline.people import PARENTS
 
 JOINTS = 24
 POSED = 22
 """Joints the fit rotates: all but SMPL's two hand joints, which no landmark sees."""
-
-_LEVELS = ((1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12, 13, 14), (15, 16, 17), (18, 19), (20, 21), (22, 23))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +137,7 @@ def forward_kinematics(
     world = [rotations[:, 0]] + [None] * (JOINTS - 1)
     place = [rest[:, 0] + transl] + [None] * (JOINTS - 1)
     change = [skeleton.rest_betas[0].expand(batch, 3, 10)] + [None] * (JOINTS - 1)
-    for level in _LEVELS:
+    for level in LEVELS:
         first, last = level[0], level[-1] + 1
         above = torch.stack([world[PARENTS[j]] for j in level], 1)
         turned = above @ rotations[:, first:last]

@@ -13,7 +13,7 @@ from pipeline.body.rotations import exp_so3
 from pipeline.people import PARENTS
 
 # Joints of equal depth in SMPL's tree, below the pelvis: one batched product places each level.
-_LEVELS = (
+LEVELS = (
     (1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12, 13, 14),
     (15, 16, 17), (18, 19), (20, 21), (22, 23),
 )  # fmt: skip
@@ -110,7 +110,7 @@ def place_joints(rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     """
     world: list[Tensor] = [rotations[:, 0]] * 24
     place: list[Tensor] = [rest[:, 0]] * 24
-    for level in _LEVELS:
+    for level in LEVELS:
         above = [PARENTS[joint] for joint in level]
         parents = torch.stack([world[parent] for parent in above], dim=1)
         turned = parents @ rotations[:, level]

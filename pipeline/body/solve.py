@@ -105,14 +105,15 @@ class Observations:
 @dataclass(frozen=True, eq=False)
 class Past:
     """What is known before the window: the two frames before it, ``rotations`` (P, 2, 24, 3, 3),
-    ``transl_m`` (P, 2, 3), ``known`` (P, 2) 0 or 1, and the shape's mean (P, 10) and information
-    (P, 10, 10)."""
+    ``transl_m`` (P, 2, 3), ``known`` (P, 2) 0 or 1; the shape's mean (P, 10) and information
+    (P, 10, 10); and ``pace`` (P,), the time between frames in thirtieths of a second."""
 
     rotations: Tensor
     transl_m: Tensor
     known: Tensor
     betas: Tensor
     shape_information: Tensor
+    pace: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,23 +379,25 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
     chain = torch.cat((past.rotations, rotations), 1)[:, :, :POSED]
     path = torch.cat((past.transl_m, transl_m), 1)
     turned = log_so3(chain[:, :-1].transpose(-1, -2) @ chain[:, 1:])
-    turn = (turned[:, 1:] - turned[:, :-1]) / config.turn_accel_rad
-    sigma = torch.tensor(
-        [config.root_accel_m, config.root_accel_m, config.root_depth_accel_m],
-        device=path.device,
+    rows = torch.cat(
+        (
+            (path[:, 2:] - 2 * path[:, 1:-1] + path[:, :-2])[:, :, None],
+            turned[:, 1:] - turned[:, :-1],
+        ),
+        2,
     )
-    shift = (path[:, 2:] - 2 * path[:, 1:-1] + path[:, :-2]) / sigma
+    # A second difference of a random acceleration grows with the 3/2 power of the interval.
+    sigma = torch.full((1 + POSED, 3), config.turn_accel_rad, device=path.device)
+    sigma[0, :2], sigma[0, 2] = config.root_accel_m, config.root_depth_accel_m
+    sigma = sigma * past.pace.clamp(0.25, 4.0)[:, None, None] ** 1.5
 
     known = torch.cat((past.known, torch.ones_like(transl_m[..., 0])), 1)
     known = known[:, 2:] * known[:, 1:-1] * known[:, :-2]
-    rows = torch.cat((shift[:, :, None], turn), 2)
-    squared = rows.square().sum(-1)
+    squared = (rows / sigma[:, None]).square().sum(-1)
     weight = known[..., None] * robust_weight(squared, config.smooth_robust)
     cost = (known[..., None] * robust_cost(squared, config.smooth_robust)).flatten(1).sum(1)
-
-    scale = torch.cat((sigma, sigma.new_full((3 * POSED,), config.turn_accel_rad)))
-    weight = weight.repeat_interleave(3, -1) / scale.square()
-    value = rows.flatten(2) * scale
+    weight = (weight[..., None] / sigma[:, None].square()).flatten(2)
+    value = rows.flatten(2)
     eye = torch.eye(frames + 2, device=path.device)
     difference = (eye[2:] - 2 * eye[1:-1] + eye[:-2])[:, 2:]
     normal = torch.einsum("pad,as,at->pdst", weight, difference, difference)

@@ -1,0 +1,102 @@
+"""Where perception meets the body: a window of frames in, bodies for each frame out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.body.fit import BodyFitter, FitMemory
+from pipeline.camera import default_intrinsics
+from pipeline.frame import Frame, Window
+from pipeline.people import Bodies, Person
+from pipeline.perceive.base import Perceiver
+from pipeline.track import TrackConfig, Tracker
+
+
+@dataclass
+class SourceState:
+    """All that is remembered of one source between windows; made by ``Inference.begin``.
+
+    ``memory``, ``tracker`` belong to the perceiving half, ``fits`` to the fitting half, so the
+    two halves may run in threads of their own.
+    """
+
+    tracker: Tracker
+    fits: FitMemory = field(default_factory=FitMemory)
+    memory: Any = None
+    last_pts_s: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Perceived:
+    """A window and, for each of its frames, the people by track."""
+
+    window: Window
+    people: tuple[dict[int, Person], ...]
+
+
+class Inference:
+    """Perceiver, tracker and fit, one after another; holds no state of any source."""
+
+    def __init__(
+        self,
+        perceiver: Perceiver,
+        fitter: BodyFitter,
+        *,
+        fov_deg: float | None = None,
+        focal_px: float | None = None,
+        tracking: TrackConfig | None = None,
+    ) -> None:
+        self.perceiver = perceiver
+        self.fitter = fitter
+        self.tracking = tracking or TrackConfig()
+        self._lens = (fov_deg, focal_px)
+
+    def begin(self) -> SourceState:
+        """An empty state for a new source."""
+        return SourceState(Tracker(self.tracking))
+
+    def intrinsics(self, frame: Frame) -> np.ndarray:
+        """K (3, 3) of the frame's source: one a size, never one a frame."""
+        height, width = frame.size
+        return default_intrinsics(height, width, *self._lens)
+
+    def perceive(self, window: Window, state: SourceState) -> Perceived:
+        """The people in every frame of a window, by track."""
+        if window.reset:
+            state.memory = None
+            state.tracker.clear()
+        embedding = self.perceiver.embed(window, state.memory)
+        people, state.memory = self.perceiver.decode(embedding, window)
+        tracked = tuple(
+            state.tracker.assign(seen, frame.pts_s) for frame, seen in zip(window.frames, people)
+        )
+        return Perceived(window, tracked)
+
+    def fit(self, perceived: Perceived, state: SourceState) -> list[tuple[Frame, Bodies]]:
+        """Bodies for every frame of a perceived window."""
+        window = perceived.window
+        if window.reset:
+            state.fits.clear()
+            state.last_pts_s = None
+        interval_s = self._interval_s(window, state)
+        state.last_pts_s = window.frames[-1].pts_s
+        bodies = self.fitter.fit(
+            perceived.people, self.intrinsics(window.key_frame), state.fits, interval_s
+        )
+        return list(zip(window.frames, bodies))
+
+    def __call__(self, window: Window, state: SourceState) -> list[tuple[Frame, Bodies]]:
+        return self.fit(self.perceive(window, state), state)
+
+    @staticmethod
+    def _interval_s(window: Window, state: SourceState) -> float:
+        """The frames' mean spacing; a live feed that drops frames has wider steps."""
+        times = [frame.pts_s for frame in window.frames]
+        if state.last_pts_s is not None:
+            times.insert(0, state.last_pts_s)
+        if len(times) < 2:
+            return 1 / 30
+        return min(max((times[-1] - times[0]) / (len(times) - 1), 1 / 240), 1.0)
