@@ -1,0 +1,200 @@
+"""BlazePose for several people: detect on key frames, follow by regions on every frame.
+
+``embed`` runs the detector on the key frame and joins what it finds with the regions followed so
+far; ``decode`` runs the landmark model in each region of each frame, key frame first and outward
+from there, each frame's regions coming from its decoded neighbour's landmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.frame import Frame, Window
+from pipeline.people import Person
+from pipeline.perceive.detector import (
+    Region,
+    decode_boxes,
+    letterbox,
+    make_anchors,
+    regions_of,
+    suppress,
+    tiles,
+)
+from pipeline.perceive.landmarks import crop, read_person
+
+MIN_PRESENCE = 0.5
+_SAME_REGION = 0.4
+_SAME_PERSON = 0.12
+_KEEP_MISSED = 4
+_FAVOUR = 1.3
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What BlazePose remembers of a source: regions to look in next, the next free region id,
+    and which tile the detector looks at next."""
+
+    regions: tuple[Region, ...] = ()
+    next_id: int = 0
+    tile: int = 0
+
+
+class BlazePose:
+    """The default perceiver; LiteRT on the CPU. Not to be called from two threads at once.
+
+    ``folder`` holds the two model files; ``max_people`` are followed, the largest first. Raises
+    ValueError when a file is not the model it should be.
+    """
+
+    name = "blazepose"
+
+    def __init__(self, folder: Path, max_people: int = 4, threads: int = 2) -> None:
+        if max_people < 1:
+            raise ValueError(f"at least one person is followed, not {max_people}")
+        self.max_people = max_people
+        self._anchors = make_anchors()
+        self._detect = _model(
+            folder / "pose_detection.tflite", [(1, 2254, 12), (1, 2254, 1)], threads
+        )
+        self._landmark = _model(
+            folder / "pose_landmark_full.tflite",
+            [(1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117)],
+            threads,
+        )
+
+    def close(self) -> None:
+        del self._detect, self._landmark
+
+    def embed(self, window: Window, memory: Memory | None) -> Memory:
+        """The regions to look in on the key frame: those followed, and newly detected ones."""
+        fresh = memory is None
+        memory = memory or Memory()
+        image = window.key_frame.image
+        followed = list(memory.regions)
+        found = self._detections(image, memory, fresh or len(followed) < self.max_people, fresh)
+        next_id = memory.next_id
+        for region in found:
+            match = _overlapping(region, followed)
+            if match is None:
+                followed.append(replace(region, id=next_id))
+                next_id += 1
+            elif followed[match].missed:
+                followed[match] = replace(region, id=followed[match].id)
+        known = {region.id for region in memory.regions}
+        followed.sort(key=lambda r: r.side * (_FAVOUR if r.id in known else 1.0), reverse=True)
+        # A few more than wanted: some detections are nobody.
+        regions = tuple(followed[: self.max_people + 2])
+        return Memory(regions, next_id, memory.tile + 1)
+
+    def decode(self, embedding: Memory, window: Window) -> tuple[list[tuple[Person, ...]], Memory]:
+        """The people of every frame, and the regions to begin the next window with."""
+        count = len(window.frames)
+        people: list[tuple[Person, ...]] = [()] * count
+        known = {region.id for region in embedding.regions if region.missed == 0}
+        people[window.key], start = self._look(window.key_frame, embedding.regions)
+        # Who is not there on the key frame either is nobody, or is looked for from the next one.
+        kept = [r for r in start if r.missed == 0 or (r.id in known and r.missed < _KEEP_MISSED)]
+        kept = sorted(kept, key=lambda r: r.side, reverse=True)[: self.max_people]
+        chosen = {region.id for region in kept}
+        people[window.key] = tuple(p for p in people[window.key] if p.region in chosen)
+        regions = tuple(kept)
+        for t in range(window.key + 1, count):
+            people[t], regions = self._look(window.frames[t], regions)
+        backward = tuple(kept)
+        for t in range(window.key - 1, -1, -1):
+            people[t], backward = self._look(window.frames[t], backward)
+        left = tuple(region for region in regions if region.missed < _KEEP_MISSED)
+        return people, replace(embedding, regions=left)
+
+    def _detections(self, image: np.ndarray, memory: Memory, search: bool, all_tiles: bool):
+        height, width = image.shape[:2]
+        views = [(0, 0, width, height)]
+        parts = tiles(height, width)
+        if all_tiles:
+            views += parts
+        elif search and parts:
+            views.append(parts[memory.tile % len(parts)])
+        found: list[Region] = []
+        for view in views:
+            tensor, to_image = letterbox(image, view)
+            raw, scores = self._detect(tensor)
+            for region in regions_of(
+                suppress(decode_boxes(raw[0], scores[0, :, 0], self._anchors)), to_image
+            ):
+                if _overlapping(region, found) is None and region.side > 16:
+                    found.append(region)
+        return found
+
+    def _look(
+        self, frame: Frame, regions: tuple[Region, ...]
+    ) -> tuple[tuple[Person, ...], tuple[Region, ...]]:
+        """Look for a person in each region of a frame -> who is there, and where to look next."""
+        seen: list[tuple[Person, Region]] = []
+        after: list[Region] = []
+        for region in regions:
+            outputs = self._landmark(crop(frame.image, region))
+            presence = float(outputs[1][0, 0])
+            if presence < MIN_PRESENCE:
+                after.append(replace(region, missed=region.missed + 1))
+                continue
+            person, following = read_person(
+                region,
+                outputs[0][0],
+                presence,
+                outputs[2][0, :, :, 0],
+                outputs[3][0],
+                outputs[4][0],
+            )
+            if any(_same(person, other) for other, _ in seen):
+                continue
+            seen.append((person, following))
+        return tuple(p for p, _ in seen), tuple([r for _, r in seen] + after)
+
+
+def _same(a: Person, b: Person) -> bool:
+    """Whether two people are one person seen twice: their landmarks lie on each other."""
+    size = max(float((p.box_px[2:] - p.box_px[:2]).max()) for p in (a, b))
+    apart = np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
+    return float(np.median(apart)) < _SAME_PERSON * max(size, 1.0)
+
+
+def _overlapping(region: Region, others: list[Region]) -> int | None:
+    """Index of the other region that overlaps this one most, None when none does enough."""
+    best, index = _SAME_REGION, None
+    for i, other in enumerate(others):
+        shared = max(0.0, min(region.x + region.side / 2, other.x + other.side / 2)
+                     - max(region.x - region.side / 2, other.x - other.side / 2))  # fmt: skip
+        shared *= max(0.0, min(region.y + region.side / 2, other.y + other.side / 2)
+                      - max(region.y - region.side / 2, other.y - other.side / 2))  # fmt: skip
+        union = region.side**2 + other.side**2 - shared
+        if shared / union > best:
+            best, index = shared / union, i
+    return index
+
+
+def _model(
+    path: Path, shapes: list[tuple[int, ...]], threads: int
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A LiteRT model as a function from one input (h, w, c) to its outputs, copied."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is not a model LiteRT can run: {error}") from error
+    outputs = interpreter.get_output_details()
+    if [tuple(int(n) for n in out["shape"]) for out in outputs] != shapes:
+        raise ValueError(f"{path.name} is another model than the one this version expects")
+    tensor = interpreter.get_input_details()[0]["index"]
+
+    def run(values: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(tensor, values[None])
+        interpreter.invoke()
+        return [interpreter.get_tensor(out["index"]) for out in outputs]
+
+    return run
