@@ -7,10 +7,11 @@ from there, each frame's regions coming from its decoded neighbour's landmarks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pipeline.frame import Frame, Window
@@ -29,16 +30,20 @@ from pipeline.perceive.landmarks import crop, read_person
 MIN_PRESENCE = 0.5
 _SAME_REGION = 0.4
 _SAME_PERSON = 0.12
+_PART_SIZE = 0.75
+_PART_INSIDE = 0.6
 _KEEP_MISSED = 4
 _FAVOUR = 1.3
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What BlazePose remembers of a source: regions to look in next, the next free region id,
-    and which tile the detector looks at next."""
+    """What BlazePose remembers of a source: regions to look in next, the ids among them that were
+    followed before (the others are newly detected), the next free region id, and which tile the
+    detector looks at next."""
 
     regions: tuple[Region, ...] = ()
+    known: frozenset[int] = frozenset()
     next_id: int = 0
     tile: int = 0
 
@@ -84,18 +89,18 @@ class BlazePose:
                 next_id += 1
             elif followed[match].missed:
                 followed[match] = replace(region, id=followed[match].id)
-        known = {region.id for region in memory.regions}
+        known = frozenset(region.id for region in memory.regions)
         followed.sort(key=lambda r: r.side * (_FAVOUR if r.id in known else 1.0), reverse=True)
         # A few more than wanted: some detections are nobody.
         regions = tuple(followed[: self.max_people + 2])
-        return Memory(regions, next_id, memory.tile + 1)
+        return Memory(regions, known, next_id, memory.tile + 1)
 
     def decode(self, embedding: Memory, window: Window) -> tuple[list[tuple[Person, ...]], Memory]:
         """The people of every frame, and the regions to begin the next window with."""
         count = len(window.frames)
         people: list[tuple[Person, ...]] = [()] * count
-        known = {region.id for region in embedding.regions if region.missed == 0}
-        people[window.key], start = self._look(window.key_frame, embedding.regions)
+        known = embedding.known
+        people[window.key], start = self._look(window.key_frame, embedding.regions, known)
         # Who is not there on the key frame either is nobody, or is looked for from the next one.
         kept = [r for r in start if r.missed == 0 or (r.id in known and r.missed < _KEEP_MISSED)]
         kept = sorted(kept, key=lambda r: r.side, reverse=True)[: self.max_people]
@@ -103,12 +108,12 @@ class BlazePose:
         people[window.key] = tuple(p for p in people[window.key] if p.region in chosen)
         regions = tuple(kept)
         for t in range(window.key + 1, count):
-            people[t], regions = self._look(window.frames[t], regions)
+            people[t], regions = self._look(window.frames[t], regions, chosen)
         backward = tuple(kept)
         for t in range(window.key - 1, -1, -1):
-            people[t], backward = self._look(window.frames[t], backward)
+            people[t], backward = self._look(window.frames[t], backward, chosen)
         left = tuple(region for region in regions if region.missed < _KEEP_MISSED)
-        return people, replace(embedding, regions=left)
+        return people, replace(embedding, regions=left, known=frozenset(r.id for r in left))
 
     def _detections(self, image: np.ndarray, memory: Memory, search: bool, all_tiles: bool):
         height, width = image.shape[:2]
@@ -130,7 +135,7 @@ class BlazePose:
         return found
 
     def _look(
-        self, frame: Frame, regions: tuple[Region, ...]
+        self, frame: Frame, regions: tuple[Region, ...], known: Set[int]
     ) -> tuple[tuple[Person, ...], tuple[Region, ...]]:
         """Look for a person in each region of a frame -> who is there, and where to look next."""
         seen: list[tuple[Person, Region]] = []
@@ -151,6 +156,8 @@ class BlazePose:
             )
             if any(_same(person, other) for other, _ in seen):
                 continue
+            if region.id not in known and any(_part_of(person, other) for other, _ in seen):
+                continue
             seen.append((person, following))
         return tuple(p for p, _ in seen), tuple([r for _, r in seen] + after)
 
@@ -160,6 +167,19 @@ def _same(a: Person, b: Person) -> bool:
     size = max(float((p.box_px[2:] - p.box_px[:2]).max()) for p in (a, b))
     apart = np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
     return float(np.median(apart)) < _SAME_PERSON * max(size, 1.0)
+
+
+def _part_of(person: Person, other: Person) -> bool:
+    """Whether a find is only a part of somebody larger, a leg taken for a person."""
+    sizes = [float((p.box_px[2:] - p.box_px[:2]).max()) for p in (person, other)]
+    if other.mask is None or sizes[0] > _PART_SIZE * sizes[1]:
+        return False
+    back = cv2.invertAffineTransform(other.mask.to_image)
+    points = np.rint(person.landmarks_px @ back[:, :2].T + back[:, 2]).astype(int)
+    height, width = other.mask.values.shape
+    ok = ((points >= 0) & (points < (width, height))).all(1)
+    on = other.mask.values[points[ok, 1], points[ok, 0]] > 0.5
+    return int(on.sum()) > _PART_INSIDE * len(points)
 
 
 def _overlapping(region: Region, others: list[Region]) -> int | None:
