@@ -1,0 +1,105 @@
+"""Bodies as lines of JSON, one object a frame, to a file or standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from app.outputs.base import OutputClosed, OutputError, RunInfo
+from app.outputs.poses import body_rows
+from pipeline.frame import Frame
+from pipeline.people import Bodies
+
+STDOUT = Path("-")
+_DECIMALS = 6
+
+
+class JsonlOutput:
+    """One JSON object a line and frame, flushed at once: ``frame``, ``pts_s``, ``captured_ns`` and
+    ``bodies``, each with the columns of `--poses` as lists (metres, radians, pixels).
+
+    With ``path`` "-" the lines are standard output's, and whatever else this process prints goes
+    to standard error from then on.
+    """
+
+    needs_picture = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: tuple[Path, ...] = ()
+        self._info: RunInfo | None = None
+        self._file: IO[str] | None = claim_stdout() if path == STDOUT else None
+
+    def open(self, info: RunInfo) -> None:
+        self._info = info
+        if self._file is not None:
+            return
+        try:
+            self._file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115 (see `close`)
+        except BrokenPipeError:
+            raise OutputClosed(f"{self.path} was closed") from None
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
+        self.files = (self.path,)
+
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        assert self._info is not None, "write() before open()"
+        assert self._file is not None, "write() after close()"
+        line = json.dumps(
+            {
+                "frame": frame.id,
+                "pts_s": round(frame.pts_s, _DECIMALS),
+                "captured_ns": frame.captured_ns,
+                "bodies": _bodies(body_rows(self._info, frame, bodies)),
+            },
+            allow_nan=False,
+            separators=(",", ":"),
+        )
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise OutputClosed(f"{self._name} was closed") from None
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot write: {error.strerror}") from None
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.close()
+        except BrokenPipeError:
+            pass  # The reader left; what it took it has.
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot write: {error.strerror}") from None
+
+    @property
+    def _name(self) -> str:
+        return "standard output" if self.path == STDOUT else str(self.path)
+
+
+def claim_stdout() -> IO[str]:
+    """Standard output for the caller alone; from here on all else that is printed goes to
+    standard error, also from C libraries."""
+    sys.stdout.flush()
+    claimed = os.dup(1)
+    os.dup2(2, 1)
+    return os.fdopen(claimed, "w", encoding="utf-8")
+
+
+def _bodies(rows: dict[str, np.ndarray]) -> list[dict]:
+    """Columns to one dictionary a body; numbers to a micrometre, which is below any meaning."""
+    names = [name for name in rows if name not in ("frame", "pts_s")]
+    lists = [
+        np.round(rows[name].astype(np.float64), _DECIMALS).tolist()
+        if rows[name].dtype.kind == "f"
+        else rows[name].tolist()
+        for name in names
+    ]
+    return [dict(zip(names, values)) for values in zip(*lists)]

@@ -1,0 +1,202 @@
+"""Bodies as arrays: `--poses` (all rows of a run in one npz) and `--amass` (one npz a track)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from app.outputs.base import OutputError, RunInfo
+from app.outputs.columns import Columns
+from pipeline.frame import Frame
+from pipeline.people import Bodies, project
+
+_ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
+    "frame": (np.int64, ()),
+    "pts_s": (np.float64, ()),
+    "track": (np.int64, ()),
+    "score": (np.float32, ()),
+    "global_orient": (np.float32, (3,)),
+    "body_pose": (np.float32, (69,)),
+    "betas": (np.float32, (10,)),
+    "transl_m": (np.float32, (3,)),
+    "joints_m": (np.float32, (24, 3)),
+    "joints_px": (np.float32, (24, 2)),
+    "landmarks_m": (np.float32, (33, 3)),
+    "landmarks_px": (np.float32, (33, 2)),
+}
+_AMASS_ROWS = ("frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m")
+_AMASS_JOINTS = 52
+"""SMPL-H's joints, which AMASS writes: SMPL's first 22, then 15 of each hand."""
+CAMERA_TO_AMASS = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
+"""OpenCV's camera axes (x right, y down, z forward) to AMASS's (z up), the camera being level."""
+
+
+def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
+    """One row a body: the columns of `--poses`, those in pixels projected by the frame's camera."""
+    count = len(bodies)
+    camera = info.camera(frame)
+    return {
+        "frame": np.full(count, frame.id, np.int64),
+        "pts_s": np.full(count, frame.pts_s, np.float64),
+        "track": bodies.track,
+        "score": bodies.score,
+        "global_orient": bodies.global_orient,
+        "body_pose": bodies.body_pose,
+        "betas": bodies.betas,
+        "transl_m": bodies.transl_m,
+        "joints_m": bodies.joints_m,
+        "joints_px": project(bodies.joints_m, camera).astype(np.float32),
+        "landmarks_m": bodies.landmarks_m,
+        "landmarks_px": project(bodies.landmarks_m, camera).astype(np.float32),
+    }
+
+
+class PosesOutput:
+    """One npz with a row for each body in each frame, by frame, then track.
+
+    Columns as in ``_ROWS`` (metres in the camera frame, axis-angle radians, pixels) and, with
+    ``vertices``, ``vertices_m`` (N, V, 3). For the file: ``intrinsics`` (3, 3), ``image_size``
+    (height, width), ``fps`` (NaN where the source has none), ``model`` and, with ``vertices``,
+    ``faces`` (F, 3). A run that never had a frame leaves no file.
+    """
+
+    needs_picture = False
+
+    def __init__(self, path: Path, vertices: bool = False) -> None:
+        self.path = path
+        self.vertices = vertices
+        self.files: tuple[Path, ...] = ()
+        self._info: RunInfo | None = None
+        self._columns: Columns | None = None
+
+    def open(self, info: RunInfo) -> None:
+        self._info = info
+
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        assert self._info is not None, "write() before open()"
+        if self._columns is None:
+            shapes = dict(_ROWS)
+            if self.vertices:
+                shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
+            self._columns = Columns(self.path, shapes)
+        if len(bodies):
+            rows = body_rows(self._info, frame, bodies)
+            self._columns.append({**rows, "vertices_m": bodies.vertices_m})
+
+    def close(self) -> None:
+        columns, self._columns = self._columns, None
+        if columns is None or self._info is None:
+            return
+        info = self._info
+        extra: dict[str, np.ndarray | np.generic] = {
+            "intrinsics": np.asarray(info.intrinsics, np.float64),
+            "image_size": np.array([info.height, info.width], np.int64),
+            "fps": np.float64(np.nan if info.fps is None else info.fps),
+            "model": np.str_(info.model),
+        }
+        if self.vertices:
+            extra["faces"] = np.asarray(info.faces, np.int32)
+        try:
+            columns.save(self.path, extra)
+        finally:
+            columns.close()
+        self.files = (self.path,)
+
+
+class AmassOutput:
+    """A folder with ``track_0001.npz`` and so on, laid out as AMASS does (Mahmood et al., ICCV
+    2019), for tools that read it.
+
+    ``poses`` (N, 156) axis-angle of SMPL-H's 52 joints: SMPL's first 22 and hands at rest (SMPL's
+    own two hand joints have no place in it); ``betas`` (10,) the track's last, which have seen
+    the most; ``trans`` (N, 3) metres; ``mocap_framerate``, ``gender`` and ``model``, the body
+    model that the betas belong to. Axes are AMASS's, z up, the camera being taken as level;
+    ``camera_to_world`` (3, 3) turned them. ``frame`` and ``pts_s`` (N,) say where a track has gaps.
+    """
+
+    needs_picture = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: tuple[Path, ...] = ()
+        self._info: RunInfo | None = None
+        self._columns: Columns | None = None
+
+    def open(self, info: RunInfo) -> None:
+        self._info = info
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
+        shapes = {name: _ROWS[name] for name in _AMASS_ROWS}
+        self._columns = Columns(self.folder / "tracks", {**shapes, "pelvis_m": (np.float32, (3,))})
+
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        assert self._info is not None, "write() before open()"
+        assert self._columns is not None, "write() after close()"
+        if len(bodies):
+            rows = body_rows(self._info, frame, bodies)
+            self._columns.append({**rows, "pelvis_m": bodies.joints_m[:, 0]})
+
+    def close(self) -> None:
+        columns, self._columns = self._columns, None
+        if columns is None or self._info is None:
+            return
+        try:
+            tracks = np.asarray(columns.read("track"))
+            for track in np.unique(tracks):
+                self._save(columns, int(track), np.flatnonzero(tracks == track), self._info)
+        finally:
+            columns.close()
+
+    def _save(self, columns: Columns, track: int, rows: np.ndarray, info: RunInfo) -> None:
+        values = {name: columns.read(name)[rows] for name in (*_AMASS_ROWS, "pelvis_m")}
+        poses, trans = to_amass(
+            values["global_orient"],
+            values["body_pose"],
+            values["pelvis_m"],
+            # The pelvis at rest under the track's last shape: where its rotation's centre lies.
+            values["pelvis_m"][-1] - values["transl_m"][-1],
+        )
+        path = self.folder / f"track_{track:04d}.npz"
+        try:
+            np.savez(
+                path,
+                poses=poses,
+                betas=values["betas"][-1],
+                trans=trans,
+                mocap_framerate=np.float64(info.fps or _rate(values["pts_s"])),
+                gender=np.str_(info.gender),
+                model=np.str_(info.model),
+                camera_to_world=CAMERA_TO_AMASS,
+                frame=values["frame"],
+                pts_s=values["pts_s"],
+            )
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        self.files = (*self.files, path)
+
+
+def to_amass(
+    global_orient: np.ndarray, body_pose: np.ndarray, pelvis_m: np.ndarray, rest_m: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """SMPL's pose in the camera frame to AMASS's ``poses`` (N, 156) and ``trans`` (N, 3).
+
+    ``global_orient`` (N, 3), ``body_pose`` (N, 69), ``pelvis_m`` (N, 3) in the camera frame and
+    ``rest_m`` (3,) the pelvis joint of the shape at rest, about which SMPL turns the body before
+    it adds ``trans``: turning the axes therefore moves the pelvis, not ``trans``.
+    """
+    from scipy.spatial.transform import Rotation
+
+    poses = np.zeros((len(global_orient), 3 * _AMASS_JOINTS))
+    turn = Rotation.from_matrix(CAMERA_TO_AMASS)
+    poses[:, :3] = (turn * Rotation.from_rotvec(global_orient)).as_rotvec()
+    poses[:, 3:66] = body_pose[:, :63]
+    return poses, pelvis_m @ CAMERA_TO_AMASS.T - rest_m
+
+
+def _rate(pts_s: np.ndarray) -> float:
+    """Frames a second from times; 30 where there is one frame only."""
+    steps = np.diff(pts_s)
+    return float(1 / np.median(steps)) if len(steps) and np.median(steps) > 0 else 30.0

@@ -1,0 +1,1 @@
+"""Profiles for `--config NAME`: what a run is made of, in TOML."""
