@@ -1,0 +1,78 @@
+"""What is drawn over a frame: meshes by one renderer or another, and a few words in a corner."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from render import rasterize_cpu
+
+
+class Renderer(Protocol):
+    """Draws meshes over images; used from one thread."""
+
+    name: str
+
+    def draw(
+        self,
+        image: np.ndarray,
+        vertices_m: np.ndarray,
+        faces: np.ndarray,
+        colors: np.ndarray,
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> np.ndarray:
+        """As ``rasterize_cpu.draw_meshes``: a new RGB uint8 (H, W, 3) picture."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class NumbaRenderer:
+    """The live renderer on a CPU."""
+
+    name = "numba"
+
+    def __init__(self) -> None:
+        rasterize_cpu.warm_up()
+
+    draw = staticmethod(rasterize_cpu.draw_meshes)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def make_renderer(name: str = "auto") -> Renderer:
+    """``numba`` (also ``auto``) or ``pyrender``. Raises RuntimeError naming what to install when
+    the chosen one is missing, ValueError for another name."""
+    if name in ("auto", "numba"):
+        return NumbaRenderer()
+    if name == "pyrender":
+        from render.reference import PyrenderRenderer
+
+        return PyrenderRenderer()
+    raise ValueError(f"there is no renderer '{name}'; choose auto, numba or pyrender")
+
+
+def track_color(track: int) -> tuple[float, float, float]:
+    """A colour for a track, the same every time; neighbours lie far apart on the wheel."""
+    # Steps of the golden ratio never come close to an earlier hue for long (Vogel 1979).
+    hue = (0.56 + track * 0.61803398875) % 1.0
+    return colorsys.hsv_to_rgb(hue, 0.45, 0.98)
+
+
+def draw_words(picture: np.ndarray, lines: Sequence[str]) -> None:
+    """Write lines into the top left corner of an RGB picture, in place; readable on anything."""
+    scale = max(0.4, picture.shape[0] / 1200)
+    step = round(34 * scale)
+    for index, line in enumerate(lines):
+        at = (round(12 * scale), step * (index + 1))
+        for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+            cv2.putText(
+                picture, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color,
+                max(1, round(width * scale)), cv2.LINE_AA,
+            )  # fmt: skip
