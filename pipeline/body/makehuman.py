@@ -90,8 +90,9 @@ def makehuman_joints(bone_heads_m: np.ndarray, bone_names: Sequence[str]) -> np.
     return (shares @ bone_heads_m).astype(bone_heads_m.dtype)
 
 
-def _landmark_parts(landmark: str) -> tuple[dict[str, float], tuple[int, ...]]:
-    """A landmark's shares of bone heads, or the base mesh vertices it is the mean of."""
+def landmark_parts(landmark: str) -> tuple[dict[str, float], tuple[int, ...]]:
+    """How a landmark of `LANDMARK_NAMES` is read off: its shares of bone heads, or else the base
+    mesh vertices it is the mean of. KeyError for another name."""
     if landmark == "nose":
         return {}, _NOSE_TIP
     words = landmark.split("_")
@@ -116,7 +117,7 @@ def makehuman_landmarks(
     knuckles are joint centres; nose, eyes, ears, mouth, heels and toes are skin. Returns
     (..., 33, 3) in the same axes and dtype. ValueError if a bone or vertex is missing.
     """
-    parts = [_landmark_parts(landmark) for landmark in LANDMARK_NAMES]
+    parts = [landmark_parts(landmark) for landmark in LANDMARK_NAMES]
     from_bones = _matrix([shares for shares, _ in parts], bone_names) @ bone_heads_m
     points = from_bones.astype(vertices_m.dtype)
     row_of = {int(number): row for row, number in enumerate(np.asarray(base_vertices))}

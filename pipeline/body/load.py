@@ -1,0 +1,185 @@
+"""Body model files: the free body shipped here, and official SMPL files of the user's own."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.body.model import BodyModel
+from pipeline.body.smpl_landmarks import SMPL_VERTICES, smpl_landmark_regressor
+from pipeline.body.unpickle import as_array, read_pickle
+from pipeline.people import LANDMARK_NAMES, PARENTS
+
+FREE_BODY = Path(__file__).with_name("free_body.npz")
+_MOST_BYTES = 2**30
+
+
+def load_body(path: str | Path | None = None) -> BodyModel:
+    """Read a body model; without a path, the free one that comes with this package.
+
+    Takes SMPL's format: an ``.npz``, or the old official pickle, of which only arrays are read
+    (see `pipeline.body.unpickle`). OSError if the file cannot be read; ValueError, one line that
+    names the file, if it is broken, hostile, or no 24-joint SMPL model.
+    """
+    path = FREE_BODY if path is None else Path(path)
+    with open(path, "rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    try:
+        if len(data) > _MOST_BYTES:
+            raise ValueError("larger than 1 GiB")
+        values = _read_npz(data) if data[:2] == b"PK" else _read_pickle(data)
+        return _body(values, path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no SMPL body model: {error}") from error
+
+
+def _read_npz(data: bytes) -> dict[str, Any]:
+    """Every member of an npz; arrays of objects go through the restricted unpickler."""
+    values: dict[str, Any] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise ValueError("unpacks to more than 1 GiB")
+            for name in archive.namelist():
+                values[name.removesuffix(".npy")] = _read_npy(archive.read(name))
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+        raise ValueError(f"broken npz ({error})") from error
+    return values
+
+
+def _read_npy(data: bytes) -> Any:
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read_header: Callable[[io.BytesIO], tuple[tuple[int, ...], bool, np.dtype]] = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    _, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        return read_pickle(stream.read())
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _read_pickle(data: bytes) -> dict[str, Any]:
+    values = read_pickle(data)
+    if not isinstance(values, dict):
+        raise ValueError("not a dictionary of arrays")
+    return values
+
+
+def _numbers(values: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """A finite array of float64 in ``values`` whose shape matches, None matching any length."""
+    if key not in values:
+        raise ValueError(f"{key} is missing")
+    try:
+        array = as_array(values[key])
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape)
+    )
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{key} has shape {array.shape}, not ({wanted})")
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise ValueError(f"{key} holds values that are not finite numbers")
+    return array.astype(np.float64)
+
+
+def _matrix(values: Mapping[str, Any], key: str, shape: tuple[int, int]) -> np.ndarray:
+    """A regressor, dense or as coordinates (``key_row``, ``key_column``, ``key_value``)."""
+    if f"{key}_value" not in values:
+        return _numbers(values, key, shape)
+    value = _numbers(values, f"{key}_value", (None,))
+    place = [_numbers(values, f"{key}_{axis}", value.shape) for axis in ("row", "column")]
+    rows, columns = (indices.astype(np.int64) for indices in place)
+    _check_range(rows, shape[0], f"{key}_row")
+    _check_range(columns, shape[1], f"{key}_column")
+    matrix = np.zeros(shape)
+    np.add.at(matrix, (rows, columns), value)
+    return matrix
+
+
+def _check_range(indices: np.ndarray, count: int, key: str) -> None:
+    if indices.size and not (indices.min() >= 0 and indices.max() < count):
+        raise ValueError(f"{key} points outside 0..{count - 1}")
+
+
+def _check_rows_sum_to_one(matrix: np.ndarray, key: str) -> None:
+    if np.abs(matrix.sum(axis=1) - 1).max() > 1e-2:
+        raise ValueError(f"{key} has rows that do not sum to one")
+
+
+def _check_tree(values: Mapping[str, Any]) -> None:
+    table = _numbers(values, "kintree_table", (2, None))
+    if table.shape[1] != len(PARENTS):
+        kind = {52: " (SMPL-H)", 55: " (SMPL-X)"}.get(table.shape[1], "")
+        raise ValueError(f"it has {table.shape[1]} joints{kind}; SMPL has 24")
+    if tuple(table[0, 1:].astype(np.int64)) != PARENTS[1:]:
+        raise ValueError("its joints do not hang together as SMPL's do")
+
+
+def _landmarks(values: Mapping[str, Any], joint_regressor: np.ndarray) -> np.ndarray:
+    count = joint_regressor.shape[1]
+    if "landmark_regressor" in values or "landmark_regressor_value" in values:
+        regressor = _matrix(values, "landmark_regressor", (len(LANDMARK_NAMES), count))
+        _check_rows_sum_to_one(regressor, "landmark_regressor")
+        return regressor
+    if count == SMPL_VERTICES:
+        return smpl_landmark_regressor(joint_regressor)
+    raise ValueError(f"no landmark_regressor, and {count} vertices are not SMPL's {SMPL_VERTICES}")
+
+
+def _text(values: Mapping[str, Any], key: str, otherwise: str) -> str:
+    value = values.get(key, otherwise)
+    if isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind == "U":
+        value = str(value)
+    return value if isinstance(value, str) else otherwise
+
+
+def _gender(path: Path) -> str:
+    """The gender that an official file's name tells (``basicModel_f_lbs…``, ``SMPL_FEMALE``)."""
+    words = path.stem.lower().split("_")
+    told = {"f": "female", "female": "female", "m": "male", "male": "male"}
+    return next((told[word] for word in words if word in told), "neutral")
+
+
+def _body(values: Mapping[str, Any], path: Path) -> BodyModel:
+    _check_tree(values)
+    template = _numbers(values, "v_template", (None, 3))
+    count = len(template)
+    shapedirs = _numbers(values, "shapedirs", (count, 3, None))[..., :10]
+    if shapedirs.shape[-1] < 10:
+        raise ValueError(f"it has {shapedirs.shape[-1]} shape components; 10 are needed")
+    joint_regressor = _matrix(values, "J_regressor", (24, count))
+    weights = _numbers(values, "weights", (count, 24))
+    faces = _numbers(values, "f", (None, 3)).astype(np.int64)
+    _check_range(faces, count, "f")
+    _check_rows_sum_to_one(joint_regressor, "J_regressor")
+    _check_rows_sum_to_one(weights, "weights")
+    posedirs = _numbers(values, "posedirs", (count, 3, 207)) if "posedirs" in values else None
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+    return BodyModel(
+        name=_text(values, "name", "SMPL"),
+        gender=_text(values, "gender", _gender(path)),
+        v_template=tensor(template),
+        shapedirs=tensor(shapedirs),
+        posedirs=None if posedirs is None else tensor(posedirs),
+        joint_regressor=tensor(joint_regressor),
+        weights=tensor(weights),
+        faces=faces.astype(np.int32),
+        landmark_regressor=tensor(_landmarks(values, joint_regressor)),
+        joint_template=tensor(joint_regressor @ template),
+        joint_shapedirs=tensor(np.einsum("jv,vci->jci", joint_regressor, shapedirs)),
+    )

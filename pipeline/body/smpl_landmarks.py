@@ -1,0 +1,67 @@
+"""BlazePose's landmarks on the official SMPL mesh (6890 vertices), whose file holds none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.people import JOINT_NAMES, LANDMARK_NAMES
+
+SMPL_VERTICES = 6890
+
+# Published vertex numbers of SMPL's mesh (left, right); fingers and toes are their tips.
+_NOSE = 332
+_VERTICES = {
+    "eye": (2800, 6260),
+    "ear": (583, 4071),
+    "big_toe": (3216, 6617),
+    "small_toe": (3226, 6624),
+    "heel": (3387, 6787),
+    "thumb": (2746, 6191),
+    "index": (2319, 5782),
+    "pinky": (2673, 6133),
+}
+_JOINTS = ("shoulder", "elbow", "wrist", "knee", "ankle")
+
+# Shares of named points; "o." marks the other side's. Each row sums to one.
+_BLENDS: dict[str, dict[str, float]] = {
+    "eye_inner": {"eye": 0.77, "o.eye": 0.23},
+    "eye_outer": {"eye": 1.12, "o.eye": -0.2, "ear": 0.08},
+    "mouth": {"nose": 1.0, "eye": 0.28, "o.eye": -0.5, "neck": 0.22},
+    "index": {"index": 0.5, "wrist": 0.5},
+    "pinky": {"pinky": 0.5, "wrist": 0.5},
+    "thumb": {"thumb": 0.78, "wrist": 0.22},
+    "hip": {"hip": 1.25, "o.hip": -0.25},
+    "foot_index": {"big_toe": 0.8, "small_toe": 0.2},
+}
+
+
+def smpl_landmark_regressor(joint_regressor: np.ndarray) -> np.ndarray:
+    """(33, 6890) rows, summing to one, that read BlazePose's landmarks off SMPL's mesh.
+
+    ``joint_regressor`` (24, 6890) is the model's own. Surface points are published vertices;
+    knuckles, eye corners and mouth corners blend them with joints in a head's and a hand's usual
+    proportions; hips lie wider than SMPL's hip joints, as annotators mark them.
+    """
+
+    def point(name: str, side: int) -> np.ndarray:
+        if name == "nose":
+            return _one(_NOSE)
+        if name in _VERTICES:
+            return _one(_VERTICES[name][side])
+        joint = name if name in JOINT_NAMES else f"{('left', 'right')[side]}_{name}"
+        return joint_regressor[JOINT_NAMES.index(joint)]
+
+    regressor = np.zeros((len(LANDMARK_NAMES), SMPL_VERTICES))
+    for row, landmark in enumerate(LANDMARK_NAMES):
+        side = int("right" in landmark)
+        part = landmark.replace("left", "").replace("right", "").strip("_").replace("__", "_")
+        for name, share in _BLENDS.get(part, {part: 1.0}).items():
+            other = name.startswith("o.")
+            regressor[row] += share * point(name.removeprefix("o."), side ^ other)
+    return regressor
+
+
+def _one(vertex: int) -> np.ndarray:
+    row = np.zeros(SMPL_VERTICES)
+    row[vertex] = 1.0
+    return row
