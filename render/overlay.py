@@ -39,8 +39,21 @@ class NumbaRenderer:
 
     def __init__(self) -> None:
         rasterize_cpu.warm_up()
+        self._scratch = rasterize_cpu.Scratch()
 
-    draw = staticmethod(rasterize_cpu.draw_meshes)
+    def draw(
+        self,
+        image: np.ndarray,
+        vertices_m: np.ndarray,
+        faces: np.ndarray,
+        colors: np.ndarray,
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> np.ndarray:
+        """As ``rasterize_cpu.draw_meshes``."""
+        return rasterize_cpu.draw_meshes(
+            image, vertices_m, faces, colors, intrinsics, alpha, self._scratch
+        )
 
     def close(self) -> None:
         """Nothing is held."""

@@ -80,7 +80,21 @@ def _fill(points, faces, shade, person, depth, light, owner):
         for y in range(int(top), int(bottom) + 1):
             wa = ((cx - bx) * (y - by) - (cy - by) * (left - bx)) * scale
             wb = ((ax - cx) * (y - cy) - (ay - cy) * (left - cx)) * scale
-            for x in range(int(left), int(right) + 1):
+            first, last = int(left), int(right)
+            if last - first > 8:
+                # Long thin triangles cross few pixels of their box: go straight to them.
+                near, far = 0.0, right - left
+                for weight, step in ((wa, step_a), (wb, step_b), (1 - wa - wb, -step_a - step_b)):
+                    if step > 1e-12:
+                        near = max(near, -weight / step)
+                    elif step < -1e-12:
+                        far = min(far, -weight / step)
+                skip = np.floor(near)
+                last = min(last, first + int(max(np.ceil(far), -1.0)))
+                first += int(min(skip, right - left + 1))
+                wa += skip * step_a
+                wb += skip * step_b
+            for x in range(first, last + 1):
                 wc = 1.0 - wa - wb
                 if wa >= -1e-6 and wb >= -1e-6 and wc >= -1e-6:
                     inverse = wa * az + wb * bz + wc * cz
@@ -167,6 +181,22 @@ def clusters(boxes: list[tuple[int, int, int, int]]) -> list[tuple[tuple[int, ..
     return groups
 
 
+class Scratch:
+    """Buffers kept between frames: fresh memory costs more than filling it. One a thread."""
+
+    def __init__(self) -> None:
+        self._flat = [np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int32)]
+
+    def buffers(self, height: int, width: int) -> list[np.ndarray]:
+        """Depth (h, w), cleared, and light and owner, as they were left."""
+        size = height * width
+        if self._flat[0].size < size:
+            self._flat = [np.empty(size, flat.dtype) for flat in self._flat]
+        depth, light, owner = (flat[:size].reshape(height, width) for flat in self._flat)
+        depth.fill(0.0)
+        return [depth, light, owner]
+
+
 def draw_meshes(
     image: np.ndarray,
     vertices_m: np.ndarray,
@@ -174,6 +204,7 @@ def draw_meshes(
     colors: np.ndarray,
     intrinsics: np.ndarray,
     alpha: float = 0.85,
+    scratch: Scratch | None = None,
 ) -> np.ndarray:
     """Draw P meshes over an image and return the picture; the image is left as it was.
 
@@ -199,12 +230,12 @@ def draw_meshes(
         if (low <= high).all():
             bodies.append((person, points))
             boxes.append((*low.astype(int).tolist(), *high.astype(int).tolist()))
+    scratch = scratch or Scratch()
     tint = np.ascontiguousarray(colors, np.float32).reshape(-1, 3)
     for (x0, y0, x1, y1), members in clusters(boxes):
         across, down = x1 - x0 + 1, y1 - y0 + 1
         samples = 2 if across * down <= _SUPERSAMPLE_LIMIT else 1
-        depth = np.zeros((down * samples, across * samples), np.float32)
-        light, owner = np.empty_like(depth), np.empty(depth.shape, np.int32)
+        depth, light, owner = scratch.buffers(down * samples, across * samples)
         for member in members:
             person, points = bodies[member]
             shade = np.empty(len(points), np.float32)

@@ -201,14 +201,16 @@ def linearise(
     each = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
     pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), each)
 
-    rows, jacobian, cost, misfit = _landmark_rows(skeleton, pose, each, flat, config)
+    *data, misfit = _landmark_rows(skeleton, pose, each, flat, config)
+    parts = [data]
     if config.use_mask:
-        more = _contour_rows(skeleton, pose, each, flat, config)
-        rows, jacobian = torch.cat((rows, more[0]), 1), torch.cat((jacobian, more[1]), 1)
-        cost = cost + more[2]
+        parts.append(_contour_rows(skeleton, pose, each, flat, config))
+    if config.use_depth:
+        parts.append(_depth_rows(skeleton, pose, flat, config))
+    rows, jacobian = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
+    cost = torch.stack([part[2] for part in parts]).sum(0)
     block = jacobian.transpose(1, 2) @ jacobian
     slope = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0]
-    _add_depth(cost, block, slope, pose, flat, config)
     if config.use_prior:
         cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), config)
 
@@ -303,15 +305,17 @@ def _contour_rows(skeleton, pose, betas, seen, config):
     return rows * strength, (lever[..., None, :] @ jacobian)[..., 0, :], cost
 
 
-def _add_depth(cost, block, slope, pose, seen, config):
-    """The root's distance against a depth map's, relative and robust; it moves z alone."""
-    known = seen.present * (seen.root_depth_m > 0) * float(config.use_depth)
+def _depth_rows(skeleton, pose, seen, config):
+    """The root's distance against a depth map's, relative to it and robust."""
+    known = seen.present * (seen.root_depth_m > 0)
     sigma = config.depth_sigma * seen.root_depth_m.clamp_min(0.1)
     row = (pose.joints[:, 0, 2] - seen.root_depth_m) / sigma
-    weight = known * robust_weight(row.square(), config.robust)
-    cost += known * robust_cost(row.square(), config.robust)
-    block[:, 2, 2] += weight / sigma.square()
-    slope[:, 2] += weight * row / sigma
+    strength = (known * robust_weight(row.square(), config.robust)).sqrt()
+    jacobian = row.new_zeros(len(row), 1, FRAME_DIM + BETAS)
+    jacobian[:, 0, 2] = strength / sigma
+    jacobian[:, 0, FRAME_DIM:] = pose.joints_betas[:, 0, 2] * (strength / sigma)[:, None]
+    cost = known * robust_cost(row.square(), config.robust)
+    return (row * strength)[:, None], jacobian, cost
 
 
 def _add_prior(block, slope, rotations, config):
@@ -387,7 +391,7 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
         2,
     )
     # A second difference of a random acceleration grows with the 3/2 power of the interval.
-    sigma = torch.full((1 + POSED, 3), config.turn_accel_rad, device=path.device)
+    sigma = path.new_full((1 + POSED, 3), config.turn_accel_rad)
     sigma[0, :2], sigma[0, 2] = config.root_accel_m, config.root_depth_accel_m
     sigma = sigma * past.pace.clamp(0.25, 4.0)[:, None, None] ** 1.5
 
@@ -398,7 +402,7 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
     cost = (known[..., None] * robust_cost(squared, config.smooth_robust)).flatten(1).sum(1)
     weight = (weight[..., None] / sigma[:, None].square()).flatten(2)
     value = rows.flatten(2)
-    eye = torch.eye(frames + 2, device=path.device)
+    eye = torch.eye(frames + 2, device=path.device, dtype=path.dtype)
     difference = (eye[2:] - 2 * eye[1:-1] + eye[:-2])[:, 2:]
     normal = torch.einsum("pad,as,at->pdst", weight, difference, difference)
     pull = torch.einsum("pad,pad,at->ptd", weight, value, difference)
@@ -413,9 +417,10 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
 def _shape_information(hessian: Tensor, past: Past) -> Tensor:
     """What this window alone says of the shape: the Schur complement, less the prior."""
     inner, border = hessian[:, :-BETAS, :-BETAS], hessian[:, :-BETAS, -BETAS:]
-    eye = torch.eye(inner.shape[1], device=inner.device)
-    factor, _ = torch.linalg.cholesky_ex(inner + 1e-5 * eye)
+    # A frame without the person leaves directions without any information.
+    diagonal = torch.diagonal(inner, dim1=1, dim2=2)
+    factor, _ = torch.linalg.cholesky_ex(inner + torch.diag_embed(1e-4 * diagonal + 1e-2))
     known = hessian[:, -BETAS:, -BETAS:] - border.transpose(1, 2) @ torch.cholesky_solve(
         border, factor
     )
-    return known - past.shape_information
+    return torch.nan_to_num(known - past.shape_information)
