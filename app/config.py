@@ -136,7 +136,12 @@ def _apply_flags(config: Config, flags: Mapping[str, Any]) -> Config:
     if flags.get("capture.focal_px") is not None and "capture.fov_deg" not in flags:
         capture = replace(capture, fov_deg=None)
     config = replace(config, capture=capture)
-    return _apply(config, flags, lambda key: "--" + key.rpartition(".")[2].replace("_", "-"))
+    return _apply(config, flags, _flag)
+
+
+def _flag(key: str) -> str:
+    """A setting as it is typed on the command line."""
+    return "--start" if key == "capture.start_s" else "--" + key.split(".")[-1].replace("_", "-")
 
 
 def profiles() -> list[str]:
@@ -205,7 +210,7 @@ def _checked(part: Any, name: str, value: Any, base: Path | None) -> Any:
         return None
     kind = next(kind for kind in kinds if kind is not type(None))
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
+        if not isinstance(value, str) or value not in get_args(kind):
             raise ValueError(f"one of {', '.join(get_args(kind))}, not {value!r}")
         return value
     if kind is Path and isinstance(value, str | Path) and str(value):

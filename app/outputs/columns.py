@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -94,5 +95,7 @@ class Columns:
     def close(self) -> None:
         """Take the spooled rows away. Safe to call twice."""
         for file in self._files.values():
-            file.close()
+            # The rows are thrown away: it is no loss if the last of them no longer fit the disk.
+            with contextlib.suppress(OSError):
+                file.close()
         shutil.rmtree(self._folder, ignore_errors=True)

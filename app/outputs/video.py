@@ -43,7 +43,7 @@ class VideoOutput:
         self.preset = preset
         self.files: tuple[Path, ...] = ()
         self._size = (0, 0)
-        self._file: io.FileIO | None = None
+        self._file: _WholeWrites | None = None
         self._container: av.container.OutputContainer | None = None
         self._clock = Timeline(30.0)
 
@@ -52,8 +52,8 @@ class VideoOutput:
         rate = Fraction(info.fps or 30.0).limit_denominator(1001)
         self._clock = Timeline(float(rate))
         try:
-            # A buffer larger than a fragment makes each reach the disk in one write.
-            self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
+            # A buffer larger than a fragment makes each reach the file in one piece.
+            self._file = _WholeWrites(self.path)
             self._container = av.open(
                 self._file,
                 "w",
@@ -113,6 +113,33 @@ class VideoOutput:
         if file is not None and self._clock.last < 0:
             self.path.unlink(missing_ok=True)
             self.files = ()
+
+
+class _WholeWrites:
+    """A file that takes a piece whole or not at all, and after one that it could not take (a full
+    disk) none any more: what is in it stays playable."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
+        self._failed: OSError | None = None
+        self.seek = self._file.seek
+        self.tell = self._file.tell
+        self.close = self._file.close
+
+    def write(self, data: bytes) -> int:
+        if self._failed is not None:
+            raise self._failed
+        start, rest = self._file.tell(), memoryview(data)
+        end = self._file.seek(0, io.SEEK_END)
+        self._file.seek(start)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._failed = error
+            self._file.truncate(end)
+            raise
+        return len(data)
 
 
 class Timeline:

@@ -1,0 +1,226 @@
+"""The command line: ``python -m app run | weights | doctor``.
+
+Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
+command line or a profile is wrong, 130 and 143 ended by Ctrl-C and SIGTERM, with all that was
+written so far complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from app.config import ConfigError, load_config
+
+# Whatever is slow to import (torch, OpenCV, PyAV) is imported by the command that needs it:
+# `--help` and a mistyped flag answer at once.
+
+_FLAGS = {
+    "video": "output.video",
+    "poses": "output.poses",
+    "vertices": "output.vertices",
+    "jsonl": "output.jsonl",
+    "amass": "output.amass",
+    "window": "output.window",
+    "pace": "capture.pace",
+    "start": "capture.start_s",
+    "seconds": "capture.seconds",
+    "retry_s": "capture.retry_s",
+    "fov_deg": "capture.fov_deg",
+    "focal_px": "capture.focal_px",
+    "people": "perceive.people",
+    "weights": "perceive.weights",
+    "body": "fit.body",
+    "renderer": "render.renderer",
+    "hud": "render.hud",
+    "device": "device",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors of two lines instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\nsee: {self.prog} --help\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; the exit code. ``argv`` defaults to the process's own."""
+    parser = _parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as done:
+        return int(done.code or 0)
+    try:
+        return args.command(args)
+    except BrokenPipeError:
+        # Whoever read our standard output left; the interpreter's last flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"error: {_describe(error)}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+
+
+def _describe(error: Exception) -> str:
+    """One line about an error: its message where it is meant for people, else also its type."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    lines = str(error).strip().splitlines()
+    line = lines[0][:400] if lines else ""
+    if line and isinstance(error, OSError | ValueError | RuntimeError | ImportError):
+        return line
+    return f"{type(error).__name__}: {line} (--debug shows where)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    started_as = Path(sys.argv[0]).name
+    parser = _Parser(
+        prog="python -m app" if started_as == "__main__.py" else "bodystream",
+        description="Video in, SMPL bodies drawn over the people, out.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_weights(commands)
+    doctor = _command(commands, "doctor", _doctor, "what this machine can do, and what is missing")
+    doctor.epilog = "Exits with 1 if something is missing that a plain run needs."
+    return parser
+
+
+def _command(
+    commands: Any, name: str, call: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(command=call)
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = _command(commands, "run", _run, "draw bodies over the people of a source")
+    parser.argument_default = argparse.SUPPRESS
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="a clip, rtsp://..., a camera (0, /dev/video0), lavfi:...")
+    add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
+    _add_outputs(parser.add_argument_group("outputs"))
+
+    group = parser.add_argument_group("source")
+    pace = group.add_mutually_exclusive_group()
+    for flag, text in (("live", "drop the oldest frame when behind"), ("every-frame", "lose none")):
+        pace.add_argument(f"--{flag}", dest="pace", action="store_const", const=flag, help=text)
+    group.add_argument("--start", type=float, metavar="S", help="where to start in a clip")
+    group.add_argument("--seconds", type=float, metavar="S", help="how much of it to read")
+    group.add_argument(
+        "--retry-s", type=float, metavar="S", help="how long to try a live source; 0: fail at once"
+    )
+    lens = group.add_mutually_exclusive_group()
+    lens.add_argument("--fov-deg", type=float, metavar="DEG", help="across the longer side")
+    lens.add_argument("--focal-px", type=float, metavar="PX", help="the camera's focal length")
+
+    group = parser.add_argument_group("models")
+    group.add_argument("--people", type=int, metavar="N", help="the most people to follow")
+    group.add_argument("--weights", metavar="DIR", help="a folder with the model's files")
+    group.add_argument("--body", metavar="FILE", help="an SMPL body file of your own")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    group.add_argument("--renderer", choices=("auto", "numba", "pyrender"))
+
+
+def _add_outputs(group: Any) -> None:
+    add = group.add_argument
+    add("--video", metavar="OUT.mp4", help="the overlay")
+    add("--poses", metavar="OUT.npz", help="all bodies of all frames")
+    add("--vertices", action="store_true", help="put their meshes into --poses")
+    add("--jsonl", metavar="OUT|-", help="one JSON object a frame; - is standard output")
+    add("--amass", metavar="DIR", help="one AMASS-style npz a track")
+    add("--window", action=argparse.BooleanOptionalAction, help="show the overlay on the screen")
+    add("--no-hud", dest="hud", action="store_false", help="no numbers in the corner")
+    add("--quiet", action="store_true", default=False, help="no progress, no table")
+
+
+def _add_weights(commands: Any) -> None:
+    text = "the model files that the profiles can use; `fetch NAME` gets one"
+    parser = _command(commands, "weights", _weights, text)
+    parser.set_defaults(fetch=None)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    actions.add_parser("list", help="found or not, size, sha256, licence, how to get it")
+    fetch = actions.add_parser("fetch", help="get a model's files")
+    fetch.add_argument("fetch", metavar="NAME")
+    fetch.add_argument("--folder", type=Path, help="keep them here, not in the user's cache")
+
+
+def _run(args: argparse.Namespace) -> int:
+    flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
+    config = load_config(args.config, {**flags, "source": args.source})
+    if config.output.vertices and config.output.poses is None:
+        raise ConfigError("--vertices: needs --poses, the file they go into")
+
+    from app.outputs.paths import prepare_outputs
+    from app.report import ProgressView, print_report
+
+    prepare_outputs(config.output, config.source)
+    # With JSON lines on standard output, all that is for people goes to standard error.
+    table_stream = sys.stderr if str(config.output.jsonl) == "-" else sys.stdout
+    with _stop_by_signal() as stop:
+        from app import build
+
+        with ProgressView(args.quiet) as view:
+            report = build.run(config, on_progress=view, stop=stop.event)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not args.quiet:
+        print_report(report, table_stream)
+    return 0 if stop.signal is None else 128 + stop.signal
+
+
+def _weights(args: argparse.Namespace) -> int:
+    from app.weights import fetch_weights, list_weights
+
+    return list_weights() if args.fetch is None else fetch_weights(args.fetch, args.folder)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from app.doctor import doctor
+
+    return doctor()
+
+
+class _Stop:
+    """Set by the first signal; the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal: int | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+        self.event.set()
+
+
+@contextmanager
+def _stop_by_signal():
+    """A _Stop that SIGINT and SIGTERM set, while the block runs."""
+    stop = _Stop()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # Only the main thread may set handlers.
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,181 @@
+"""What a run tells the person who started it: progress while it works, a table at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    import rich.progress
+    import rich.table
+
+_PLAIN_EVERY_S = 10.0
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. ``total`` is how many frames there will be, None where nobody knows;
+    ``dropped`` counts all causes, ``people`` those in the last frame, ``fps`` frames drawn a
+    second of late, ``seconds`` since the start."""
+
+    frames_read: int
+    frames_drawn: int
+    dropped: int
+    total: int | None
+    seconds: float
+    fps: float
+    people: int
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run went.
+
+    ``dropped`` counts frames by "stage: cause". ``stages`` has each stage's time a frame as (p50,
+    p95) milliseconds, in the order of the pipeline; ``latency_ms`` the same from capture to
+    output. ``tracks`` is how many different people were followed, ``people_median`` how many were
+    in a frame at the median, ``coverage`` the part of the drawn frames with a body in it, 0 to 1.
+    ``ended`` says why the run ended.
+    """
+
+    frames_read: int
+    frames_drawn: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    fps: float = 0.0
+    seconds: float = 0.0
+    stages: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    latency_ms: tuple[float, float] | None = None
+    tracks: int = 0
+    people_median: float = 0.0
+    coverage: float = 0.0
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    ended: str = "end of the source"
+
+
+class ProgressView:
+    """Progress on standard error: a bar on a terminal, elsewhere a line every ten seconds.
+
+    Use it in a ``with`` block and hand it every Progress; it may be called from any one thread.
+    """
+
+    def __init__(
+        self,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._clock_s = clock_s
+        self._next_s = clock_s() + _PLAIN_EVERY_S
+        self._bar: rich.progress.Progress | None = None
+        self._task: rich.progress.TaskID | None = None
+
+    def __enter__(self) -> ProgressView:
+        if not self._quiet and self._stream.isatty():
+            self._bar, self._task = _start_bar(self._stream)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, now: Progress) -> None:
+        if self._quiet:
+            return
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, completed=now.frames_drawn, total=now.total, note=_note(now)
+            )
+        elif self._clock_s() >= self._next_s:
+            self._next_s = self._clock_s() + _PLAIN_EVERY_S
+            of = f"/{now.total}" if now.total else ""
+            print(f"{now.frames_drawn}{of} frames, {_note(now)}", file=self._stream, flush=True)
+
+
+def _note(now: Progress) -> str:
+    people = "1 person" if now.people == 1 else f"{now.people} people"
+    dropped = f", {now.dropped} dropped" if now.dropped else ""
+    return f"{now.fps:.1f} fps, {people}{dropped}"
+
+
+def _start_bar(stream: TextIO) -> tuple[rich.progress.Progress, rich.progress.TaskID]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames  {task.fields[note]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(file=stream),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = bar.add_task("", total=None, note="starting")
+    bar.start()
+    return bar, task
+
+
+def print_report(report: RunReport, stream: TextIO) -> None:
+    """The table at the end of a run; a path is never cut or wrapped off a terminal."""
+    from rich.console import Console
+
+    console = Console(
+        file=stream, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=True
+    )
+    console.print(_table(report))
+    for path in report.files:
+        console.print(f"  wrote {path} ({size_text(_size(path))})", markup=False)
+
+
+def _table(report: RunReport) -> rich.table.Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("", "frames", "p50 ms", "p95 ms", box=SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("read", str(report.frames_read))
+    table.add_row("drawn", str(report.frames_drawn))
+    for cause, count in report.dropped.items():
+        table.add_row(f"dropped, {cause}", str(count))
+    if not report.dropped:
+        table.add_row("dropped", "0")
+    for stage, (p50, p95) in report.stages.items():
+        table.add_row(f"{stage}, a frame", "", f"{p50:.1f}", f"{p95:.1f}")
+    if report.latency_ms is not None:
+        p50, p95 = report.latency_ms
+        table.add_row("capture to output", "", f"{p50:.0f}", f"{p95:.0f}")
+    table.caption = _summary(report)
+    table.caption_justify = "left"
+    return table
+
+
+def _summary(report: RunReport) -> str:
+    tracks = "1 person" if report.tracks == 1 else f"{report.tracks} people"
+    return (
+        f"{report.fps:.1f} fps over {report.seconds:.1f} s; {tracks} followed, "
+        f"{report.people_median:g} in a frame at the median,\n"
+        f"a body in {100 * report.coverage:.1f}% of the frames; ended: {report.ended}"
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people: 512 B, 1.5 kB, 3.2 MB."""
+    value, units = float(size), ["B", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
