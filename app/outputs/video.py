@@ -58,7 +58,7 @@ class VideoOutput:
                 self._file,
                 "w",
                 format="mp4",
-                options={"movflags": "hybrid_fragmented+delay_moov"},
+                options={"movflags": "hybrid_fragmented"},
                 buffer_size=_BUFFER,
             )
             self._stream = self._container.add_stream("libx264", rate=rate)
@@ -71,7 +71,8 @@ class VideoOutput:
         height, width = (max(_SMALLEST_PX, side + side % 2) for side in self._size)
         stream, codec = self._stream, self._stream.codec_context
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(self.crf), "preset": self.preset}
+        # No B-frames: with them a fragmented file's times start late, by FFmpeg's own account.
+        stream.options = {"crf": str(self.crf), "preset": self.preset, "bf": "0"}
         stream.time_base = codec.time_base = Fraction(1, _CLOCK)
         codec.gop_size = max(1, round(rate))
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
