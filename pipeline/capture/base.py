@@ -1,38 +1,56 @@
-"""What every source promises, and how a source is chosen from what the user typed."""
+"""What every source can do, and the one function that makes a source of what the user typed."""
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
+from typing import Literal, Protocol
 
+from pipeline.capture.errors import (
+    SourceEmpty,
+    SourceError,
+    SourceLost,
+    SourceNotFound,
+    SourceNotVideo,
+    SourceRefused,
+    SourceUnreachable,
+    without_credentials,
+)
 from pipeline.frame import Frame
 
+__all__ = [
+    "NETWORK",
+    "Halt",
+    "Source",
+    "SourceEmpty",
+    "SourceError",
+    "SourceInfo",
+    "SourceLost",
+    "SourceNotFound",
+    "SourceNotVideo",
+    "SourceOptions",
+    "SourceRefused",
+    "SourceUnreachable",
+    "open_source",
+    "without_credentials",
+]
 
-class SourceError(RuntimeError):
-    """A source cannot be read; the message is one line and says what to do."""
+TEST_PREFIX = "lavfi:"
+NETWORK = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
+"""Schemes of addresses that are read as live feeds."""
 
 
-class SourceNotFound(SourceError):
-    """There is no such file or camera."""
-
-
-class SourceNotVideo(SourceError):
-    """It is there, and it is not video."""
-
-
-class SourceUnreachable(SourceError):
-    """A live source did not answer, or stopped answering, for longer than was allowed."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Known once the source is open. ``width``, ``height`` are as shown (after rotation);
-    ``fps`` is as declared and may lie; None where the source does not say."""
+    """What an open source is. ``width`` and ``height`` are of the upright frames it delivers.
+
+    ``frame_count`` is how many frames it will deliver, as far as can be told beforehand; ``fps``
+    the average rate. Both are None where nothing says.
+    """
 
     name: str
     live: bool
@@ -44,10 +62,11 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """Frames in order. ``open`` raises SourceError; ``frames`` may too, once frames stop coming.
+    """Frames from somewhere. Open it, iterate ``frames()`` once, close it.
 
-    ``live`` sources are not waited for by the pipeline: when it is slow, frames are dropped.
-    ``warnings`` are lines for the user, such as how many damaged packets were skipped.
+    ``live`` says whether frames come at their own pace and must be dropped when nobody keeps up.
+    ``warnings`` are one-line remarks on what went wrong without ending it (damaged packets, a
+    file cut short, reconnections); complete once ``frames()`` has ended.
     """
 
     name: str
@@ -55,54 +74,104 @@ class Source(Protocol):
     warnings: list[str]
 
     @property
-    def info(self) -> SourceInfo: ...
+    def info(self) -> SourceInfo:
+        """What it is. Raises RuntimeError before ``open()``."""
 
-    def open(self) -> None: ...
+    def open(self) -> None:
+        """Make ready, so that the first frame is there. Raises SourceError, in one line."""
 
-    def frames(self) -> Iterator[Frame]: ...
+    def frames(self) -> Iterator[Frame]:
+        """The frames, in order, once. Raises SourceError when a live feed does not come back."""
 
     def close(self) -> None:
-        """Stop; safe from any thread and safe to repeat. A read in flight ends at its timeout."""
-        ...
+        """End ``frames()`` soon, from any thread, and free what is held. Safe to repeat."""
 
 
-@dataclass(frozen=True)
+class Halt:
+    """What every wait of a source listens to: its own ``close()`` and the ``stop`` it was given."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self._closed = threading.Event()
+        self._stop = stop
+
+    def set(self) -> None:
+        self._closed.set()
+
+    def is_set(self) -> bool:
+        return self._closed.is_set() or (self._stop is not None and self._stop.is_set())
+
+    def wait(self, seconds: float) -> bool:
+        """Wait that long, less if halted; returns whether it is."""
+        end = time.monotonic() + seconds
+        while not self.is_set():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._closed.wait(min(left, 0.05))
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """``live`` None: as the kind of source has it. ``start_s``, ``seconds`` cut a clip out (a
-    live source has no start). ``retry_s``: how long a live source that is not there is tried."""
+    """How a source is read.
+
+    ``live``: None lets a clip wait for its consumer and everything else run at its own pace; True
+    plays a clip at its own pace too, like a camera; False lets even a live feed wait.
+    ``start_s`` and ``seconds`` cut a part out of the source's own time (None: to the end).
+    ``retry_s``: how long a live source may be away before that is an error, at the start and
+    after a loss (0: not at all). ``rtsp_transport`` carries RTSP's media.
+    """
 
     live: bool | None = None
     start_s: float = 0.0
     seconds: float | None = None
     retry_s: float = 10.0
-    rtsp_transport: str = "tcp"
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+
+    def __post_init__(self) -> None:
+        if not (self.start_s >= 0 and self.retry_s >= 0 and (self.seconds or 1.0) > 0):
+            raise ValueError("start_s and retry_s are 0 or more, seconds above 0")
+
+    @property
+    def end_s(self) -> float:
+        """Where the part ends in the source's own time; infinite for its end."""
+        return math.inf if self.seconds is None else self.start_s + self.seconds
 
 
 def open_source(
     spec: str,
     options: SourceOptions | None = None,
     *,
-    clock_ns: Callable[[], int] = time.monotonic_ns,
     stop: threading.Event | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
+    wait: Callable[[float], bool] | None = None,
 ) -> Source:
-    """The source for a clip's path, ``rtsp://...``, a camera (``0``, ``/dev/video0``) or
-    ``lavfi:FILTERGRAPH``. Nothing is opened yet. Raises SourceError for an empty spec."""
+    """The source that ``spec`` names, not yet opened.
+
+    ``spec`` is a clip's path, an address (rtsp://... and the other schemes of ``NETWORK``), a
+    camera (``0``, ``/dev/video0``, ``camera:NAME``) or FFmpeg's test pictures
+    (``lavfi:testsrc2=size=640x480:rate=30``). ``stop`` ends it from outside, like ``close()``.
+    ``clock_ns`` and ``wait`` (seconds -> halted?) are for tests.
+
+    Raises SourceNotFound for what is none of these.
+    """
     from pipeline.capture.clip import ClipSource
-    from pipeline.capture.live import CameraSource, NetworkSource
+    from pipeline.capture.devices import camera, network
+    from pipeline.capture.live import LiveSource
+    from pipeline.capture.paced import PacedSource
 
     options = options or SourceOptions()
-    stop = stop or threading.Event()
-    if not spec:
-        raise SourceNotFound("no source given: a clip, rtsp://..., a camera number or lavfi:...")
-    if re.match(r"(rtsps?|rtmp|http|https|udp|tcp|srt)://", spec):
-        return NetworkSource(spec, options, clock_ns, stop)
-    if spec.isdigit() or spec.startswith("/dev/video"):
-        return CameraSource(spec, options, clock_ns, stop)
-    return ClipSource(spec, options, clock_ns, stop)
-
-
-def without_credentials(url: str) -> str:
-    """The URL as it may be shown: no user name, no password, no query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    halt = Halt(stop)
+    wait = wait or halt.wait
+    if not spec.strip():
+        raise SourceNotFound("no source: give a clip, rtsp://..., a camera (0) or lavfi:testsrc2")
+    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", spec)
+    if scheme or re.fullmatch(r"\d+|/dev/video\d+|camera:.+", spec):
+        if scheme and scheme[1].lower() not in NETWORK:
+            raise SourceNotFound(f"{scheme[1]}:// is not read; these are: {', '.join(NETWORK)}")
+        entrance = network(spec, options.rtsp_transport) if scheme else camera(spec)
+        return LiveSource(entrance, options, halt=halt, clock_ns=clock_ns, wait=wait)
+    clip = ClipSource(spec, options, halt=halt, clock_ns=clock_ns)
+    # A clip waits by itself; FFmpeg's test pictures stand in for a camera.
+    paced = spec.startswith(TEST_PREFIX) if options.live is None else options.live
+    return PacedSource(clip, clock_ns=clock_ns, wait=wait) if paced else clip

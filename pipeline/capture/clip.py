@@ -1,136 +1,169 @@
-"""Clips and FFmpeg's own test pictures (``lavfi:``)."""
+"""Clips (any file FFmpeg reads) and FFmpeg's generated test pictures, every frame in order."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import av
-
-from pipeline.capture.base import (
-    SourceError,
-    SourceInfo,
-    SourceNotFound,
-    SourceNotVideo,
-    SourceOptions,
-)
-from pipeline.capture.decode import Decoder, FrameMaker, upright_rgb
+from pipeline.capture.base import TEST_PREFIX, Halt, SourceInfo, SourceOptions
+from pipeline.capture.errors import SourceEmpty
+from pipeline.capture.files import frame_rate, stated_duration_s
+from pipeline.capture.picture import RgbConverter, upright_size
+from pipeline.capture.seek import Start, find_start
+from pipeline.capture.session import Session, begin, begin_at
+from pipeline.capture.timeline import Timeline
 from pipeline.frame import Frame
 
-_LAVFI = "lavfi:"
+_EPSILON_S = 1e-6
 
 
 class ClipSource:
-    """A recorded clip, each frame once and in order; with ``live`` played at its own pace.
+    """A clip, as fast as it is read; frames wait for their consumer.
 
-    ``frame.id`` is the frame's index in the clip, also when it is entered at ``start_s``;
-    ``pts_s`` counts from the stream's own start. A ``lavfi:`` source is live unless told
-    otherwise, since it would run as fast as it is read, and for ever.
+    ``pts_s`` is 0 at the clip's first frame. ``Frame.id`` is the frame's place in the whole clip,
+    also when only a part is read. With ``start_s`` the clip is indexed first (read, not decoded),
+    then decoding begins at the last key frame before it. ``live`` is False: PacedSource plays a
+    clip like a camera.
     """
+
+    live = False
 
     def __init__(
         self,
         spec: str,
         options: SourceOptions,
+        *,
+        halt: Halt | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
-        stop: threading.Event | None = None,
     ) -> None:
         self._spec = spec
-        self._options = options
+        self.name = spec if spec.startswith(TEST_PREFIX) else Path(spec).name
+        self._start_s, self._end_s = options.start_s, options.end_s
+        self._halt = halt or Halt()
         self._clock_ns = clock_ns
-        self._stop = stop or threading.Event()
-        made = spec.startswith(_LAVFI)
-        self.name = spec if made else Path(spec).name
-        self.live = made if options.live is None else options.live
-        self.warnings: list[str] = []
-        self._decoder: Decoder | None = None
+        self._using = threading.Lock()
+        self._session: Session | None = None
+        self._origin: int | None = None
         self._info: SourceInfo | None = None
+        self._to_rgb = RgbConverter()
+        self.warnings: list[str] = []
 
     @property
     def info(self) -> SourceInfo:
         if self._info is None:
-            raise SourceError(f"{self.name} is not open")
+            raise RuntimeError(f"{self.name} is not open")
         return self._info
 
     def open(self) -> None:
-        self._decoder = Decoder(self._container(), self.name, self.live, low_delay=False)
-        self._info = self._decoder.info()
-        length = self._info.frame_count
-        if self._options.start_s > 0:
-            self._decoder.seek(self._options.start_s)
-        elif length and self._options.seconds:
-            length = min(length, int(self._options.seconds * (self._info.fps or 30)))
-        self._info = replace(self._info, frame_count=length)
-
-    def _container(self) -> av.container.InputContainer:
-        if self._spec.startswith(_LAVFI):
-            graph = self._spec.removeprefix(_LAVFI)
-            try:
-                return av.open(graph, format="lavfi")
-            except (av.error.FFmpegError, ValueError) as error:
-                raise SourceNotVideo(f"FFmpeg cannot make '{graph}': {_reason(error)}") from error
-        path = Path(self._spec)
-        if path.is_dir():
-            raise SourceNotVideo(f"{path} is a directory; give a video file")
-        if not path.exists():
-            raise SourceNotFound(f"there is no file {path}")
-        try:
-            return av.open(str(path))
-        except PermissionError as error:
-            raise SourceNotFound(f"{path} may not be read: permission denied") from error
-        except (av.error.FFmpegError, OSError) as error:
-            raise SourceNotVideo(
-                f"{path} is not a video that FFmpeg can read, or it is cut short: {_reason(error)}"
-            ) from error
-
-    def frames(self) -> Iterator[Frame]:
-        if self._decoder is None:
-            self.open()
-        decoder = self._decoder
-        assert decoder is not None
-        maker = FrameMaker(self.name, self._clock_ns, decoder.fps)
-        start, seconds = self._options.start_s, self._options.seconds
-        end = float("inf") if seconds is None else start + seconds - 1e-6
-        begun: float | None = None
-        read = 0
-        try:
-            for counted, (pts_s, picture) in enumerate(decoder.pictures()):
-                if self._stop.is_set() or pts_s >= end:
-                    return
-                if pts_s < start - 1e-6:
-                    continue
-                if self.live:
-                    now = self._clock_ns() / 1e9
-                    begun = now - pts_s if begun is None else begun
-                    self._stop.wait(max(0.0, begun + pts_s - now))
-                image = upright_rgb(picture)
-                read += 1
-                yield maker.make(decoder.index_of(picture, counted), pts_s, image)
-        except av.error.FFmpegError as error:
-            self.warnings.append(
-                f"{self.name} ends in damage after {read} frames: {_reason(error)}"
-            )
-        finally:
-            self._report(read)
-            self.close()
-
-    def _report(self, read: int) -> None:
-        decoder, info = self._decoder, self.info
-        if decoder is not None and decoder.damaged:
-            self.warnings.append(f"{self.name}: {decoder.damaged} damaged packets were skipped")
-        whole = self._options.start_s == 0 and self._options.seconds is None
-        if whole and not self._stop.is_set() and info.frame_count and read < info.frame_count - 1:
-            self.warnings.append(
-                f"{self.name} says {info.frame_count} frames; {read} could be read"
-            )
+        """Decode the first frame, of the clip and of the part to be read. Raises SourceError."""
+        with self._using:
+            self._session = session = begin(self._spec, self.name)
+            self._origin = session.first.pts
+            start = self._find_start()
+            self._info = self._describe(session, start)
+            if start is not None and start.number > 0:
+                there = begin_at(self._spec, self.name, start)
+                # None: the file cannot be sought in. Then all that comes before is decoded.
+                if there is not None:
+                    session.end()
+                    self._session = there
 
     def close(self) -> None:
-        self._stop.set()
+        self._halt.set()
+        # While frames() runs the container is its thread's, which closes it on the way out.
+        if self._using.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._using.release()
 
+    def frames(self) -> Iterator[Frame]:
+        """The frames, once. Raises SourceEmpty when none lies in the part asked for."""
+        with self._using:
+            session = self._session
+            if session is None:
+                raise RuntimeError(f"{self.name} is not open, or was read already")
+            try:
+                yield from self._read(session)
+            finally:
+                self._end()
 
-def _reason(error: Exception) -> str:
-    """FFmpeg's words without its call and number."""
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+    def _find_start(self) -> Start | None:
+        if self._start_s == 0 or self._origin is None or self._spec.startswith(TEST_PREFIX):
+            return None
+        return find_start(self._spec, self.name, self._origin, self._start_s)
+
+    def _read(self, session: Session) -> Iterator[Frame]:
+        stream, index = session.decoder.stream, session.decoder.index
+        timeline = Timeline(float(stream.time_base or 0), self.info.fps, self._origin)
+        pts_s, size, whole = 0.0, None, True
+        for picture in session.pictures():
+            captured_ns = self._clock_ns()
+            number = index.number(picture.pts)
+            pts_s, jump = timeline.place(picture.pts)
+            if pts_s < self._start_s - _EPSILON_S:
+                whole = not self._halt.is_set()
+                if whole:
+                    continue
+            elif pts_s >= self._end_s - _EPSILON_S or self._halt.is_set():
+                whole = False
+            if not whole:
+                break
+            image = self._to_rgb(picture, stream.sample_aspect_ratio)
+            broken = jump or size not in (None, image.shape)
+            size = image.shape
+            yield Frame(number, self.name, captured_ns, pts_s, image, broken)
+        if size is None and not self._halt.is_set():
+            raise SourceEmpty(f"{self.name}: ends at {pts_s:.2f} s, before {self._start_s:g} s")
+        self._remark(session, pts_s, whole)
+
+    def _describe(self, session: Session, start: Start | None) -> SourceInfo:
+        stream = session.decoder.stream
+        width, height = upright_size(session.first, stream.sample_aspect_ratio)
+        fps = frame_rate(stream)
+        return SourceInfo(
+            name=self.name,
+            live=False,
+            width=width,
+            height=height,
+            fps=fps,
+            frame_count=self._frame_count(session, start, fps),
+            codec=stream.codec_context.name,
+        )
+
+    def _frame_count(self, session: Session, start: Start | None, fps: float | None) -> int | None:
+        if start is not None:
+            return sum(time_s < self._end_s - _EPSILON_S for time_s in start.times_s)
+        stream = session.decoder.stream
+        stated_s = stated_duration_s(session.container, stream)
+        count = stream.frames or (round(stated_s * fps) if stated_s and fps else None)
+        if fps is None or (self._start_s == 0 and self._end_s == math.inf):
+            return count
+        length_s = math.inf if count is None else count / fps
+        wanted_s = min(self._end_s, length_s) - self._start_s
+        return max(0, round(wanted_s * fps)) if math.isfinite(wanted_s) else None
+
+    def _remark(self, session: Session, last_s: float, whole: bool) -> None:
+        """Note what was wrong with the clip; what it lacks only if it was read to its end."""
+        decoder, stream = session.decoder, session.decoder.stream
+        if decoder.damaged:
+            self.warnings.append(f"{self.name}: {decoder.damaged} damaged packets skipped")
+        if not whole:
+            return
+        stated_s = stated_duration_s(session.container, stream)
+        if self._start_s == 0 and decoder.packets < stream.frames:
+            self.warnings.append(
+                f"{self.name}: is cut short: {decoder.packets} of {stream.frames} frames are there"
+            )
+        elif stated_s and not stream.frames and last_s < 0.95 * stated_s - 1.0:
+            self.warnings.append(
+                f"{self.name}: is cut short: it says {stated_s:.1f} s and ends at {last_s:.1f} s"
+            )
+
+    def _end(self) -> None:
+        if self._session is not None:
+            self._session.end()
+            self._session = None

@@ -1,130 +1,94 @@
-"""From packets to upright RGB frames with a place in time; shared by clips and live sources."""
+"""An open container to decoded pictures, stepping over what is damaged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 
 import av
-import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
 
-from pipeline.capture.base import SourceInfo, SourceNotVideo
-from pipeline.frame import Frame
+from pipeline.capture.errors import SourceNotVideo
+from pipeline.capture.timeline import FrameIndex
 
-_HD_LINES = 720
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-_MAX_DAMAGED = 500
+_MOST_ERRORS = 100
+"""Errors in a row after which a stream counts as ended."""
+
+
+def video_stream(container: InputContainer, name: str) -> VideoStream:
+    """The stream to play: the best video that is no cover picture; the others are not read.
+
+    Raises SourceNotVideo when there is none, or none that can be decoded.
+    """
+    best = container.streams.best("video")
+    if not isinstance(best, VideoStream) or Disposition.attached_pic in best.disposition:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise SourceNotVideo(f"{name}: has no video in it, only {', '.join(kinds) or 'nothing'}")
+    if best.codec_context is None:
+        raise SourceNotVideo(f"{name}: FFmpeg here has no decoder for its video")
+    for stream in container.streams:
+        if stream.index != best.index:
+            stream.discard = Discard.all
+    return best
 
 
 class Decoder:
-    """Decodes one opened container's first video stream.
+    """The pictures of one stream in the order they are shown.
 
-    Damaged packets are skipped and counted in ``damaged``. Raises SourceNotVideo when there is no
-    video stream or it has no size.
+    ``threads`` is FFmpeg's threading: "AUTO" is quickest, "SLICE" adds no delay. ``index`` is
+    told of every packet, and numbers the pictures. ``damaged`` counts packets that could not be
+    read or decoded; they are stepped over. ``packets`` counts all that were read.
     """
 
     def __init__(
-        self, container: av.container.InputContainer, name: str, live: bool, low_delay: bool
+        self, container: InputContainer, stream: VideoStream, threads: str, index: FrameIndex
     ) -> None:
-        if not container.streams.video:
-            container.close()
-            raise SourceNotVideo(f"{name} has no video stream")
-        self.container = container
-        self.stream = container.streams.video[0]
-        # Frame threads delay each frame by their number; a live feed cannot wait for them.
-        self.stream.thread_type = "SLICE" if low_delay else "AUTO"
-        self.name = name
-        self.live = live
+        self._container = container
+        self.stream = stream
+        stream.codec_context.thread_type = threads
+        self.index = index
         self.damaged = 0
-        self._start = self.stream.start_time or 0
-        self._ranks: dict[int | None, int] = {}
+        self.packets = 0
 
-    @property
-    def fps(self) -> float | None:
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        return float(rate) if rate else None
+    def pictures(self) -> Generator[VideoFrame, None, None]:
+        """Until the stream ends. Raises av.error.FFmpegError when it is lost."""
+        for packet in self._packets():
+            flush = not packet.size
+            if not flush:
+                self.packets += 1
+                if not packet.is_discard:
+                    self.index.packet(packet.pts)
+            yield from self._decode(packet, flush)
 
-    def info(self) -> SourceInfo:
-        """Width and height before rotation is known, corrected by the first frame."""
-        context = self.stream.codec_context
-        return SourceInfo(
-            self.name, self.live, context.width, context.height, self.fps,
-            self.stream.frames or None, context.name,
-        )  # fmt: skip
-
-    def pictures(self) -> Iterator[tuple[float, VideoFrame]]:
-        """(seconds from the stream's start, decoded picture), in the order they are shown."""
-        last = None
-        for packet in self.container.demux(self.stream):
+    def _packets(self) -> Iterator[Packet]:
+        """All packets and the empty one that flushes the decoder."""
+        errors = 0
+        while errors < _MOST_ERRORS:
             try:
-                decoded = packet.decode()
-            except (av.error.InvalidDataError, av.error.UndefinedError, av.error.PatchWelcomeError):
-                self.damaged += 1
-                if self.damaged > _MAX_DAMAGED and last is None:
-                    raise SourceNotVideo(
-                        f"{self.name}: nothing could be decoded ({self.damaged} damaged packets)"
-                    ) from None
-                continue
-            for picture in decoded:
-                step = 1.0 / (self.fps or 30.0)
-                if picture.pts is None:
-                    seconds = 0.0 if last is None else last + step
-                else:
-                    seconds = float((picture.pts - self._start) * picture.time_base)
-                last = seconds
-                yield seconds, picture
+                for packet in self._container.demux(self.stream):
+                    errors = 0
+                    yield packet
+                return
+            except av.error.InvalidDataError:
+                # The generator is dead after an error; reading goes on with a new one.
+                errors += 1
+                self._damage()
 
-    def seek(self, start_s: float) -> None:
-        """Go to the key frame at or before ``start_s`` seconds. Every packet's time is read first
-        (no decoding), so that ``index_of`` stays exact."""
-        times = {packet.pts for packet in self.container.demux(self.stream)} - {None}
-        self._ranks = {pts: rank for rank, pts in enumerate(sorted(times))}
-        target = self._start + int(start_s / self.stream.time_base)
-        self.container.seek(target, stream=self.stream, backward=True)
+    def _decode(self, packet: Packet, flush: bool) -> Iterator[VideoFrame]:
+        for _ in range(_MOST_ERRORS):
+            try:
+                yield from packet.decode()
+                return
+            except av.error.EOFError:
+                return
+            except av.error.InvalidDataError:
+                self._damage()
+                if not flush:
+                    return
 
-    def index_of(self, picture: VideoFrame, counted: int) -> int:
-        """The 0-based index of a picture in its stream: by its time after ``seek``, else as
-        ``counted``."""
-        return self._ranks.get(picture.pts, counted)
-
-
-def upright_rgb(picture: VideoFrame) -> np.ndarray:
-    """RGB uint8 (H, W, 3), turned as the recording's display matrix says.
-
-    Untagged pictures of 720 lines and more are BT.709, as players take them, smaller ones BT.601.
-    """
-    untagged = picture.colorspace == _UNSPECIFIED
-    source = Colorspace.ITU709 if untagged and picture.height >= _HD_LINES else None
-    if source is None:
-        image = picture.to_ndarray(format="rgb24")
-    else:
-        image = picture.reformat(format="rgb24", src_colorspace=source).to_ndarray()
-    turns = round(picture.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-class FrameMaker:
-    """Numbers frames and tells where one does not continue the last.
-
-    A discontinuity is a change of size, time running backwards, or a gap of more than a second
-    and more than eight frame periods.
-    """
-
-    def __init__(self, name: str, clock_ns: Callable[[], int], fps: float | None) -> None:
-        self._name = name
-        self._clock_ns = clock_ns
-        self._gap_s = max(1.0, 8.0 / (fps or 30.0))
-        self._last: Frame | None = None
-        self.broken = False
-        """Set to mark the next frame as a discontinuity (after a reconnect)."""
-
-    def make(self, index: int, pts_s: float, image: np.ndarray) -> Frame:
-        last = self._last
-        breaks = self.broken
-        if last is not None:
-            step = pts_s - last.pts_s
-            breaks |= step < 0 or step > self._gap_s or image.shape != last.image.shape
-        self.broken = False
-        self._last = Frame(index, self._name, self._clock_ns(), pts_s, image, breaks)
-        return self._last
+    def _damage(self) -> None:
+        self.damaged += 1
+        self.index.damage()

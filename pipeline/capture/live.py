@@ -1,174 +1,207 @@
-"""Network streams and cameras: sources that come, go and do not wait."""
+"""Network feeds and cameras: sources that come, go and do not wait."""
 
 from __future__ import annotations
 
-import random
-import sys
 import threading
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import chain, count
 
 import av
+from av.codec.context import Flags
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
-from pipeline.capture.base import (
-    SourceError,
-    SourceInfo,
-    SourceNotFound,
-    SourceOptions,
-    SourceUnreachable,
-    without_credentials,
-)
-from pipeline.capture.decode import Decoder, FrameMaker, upright_rgb
+from pipeline.capture.base import Halt, SourceInfo, SourceOptions
+from pipeline.capture.decode import Decoder, video_stream
+from pipeline.capture.devices import Entrance
+from pipeline.capture.errors import SourceError, SourceLost, SourceUnreachable, reason
+from pipeline.capture.files import frame_rate
+from pipeline.capture.picture import RgbConverter, upright_size
+from pipeline.capture.timeline import FrameIndex, Timeline
 from pipeline.frame import Frame
 
-_READ_TIMEOUT_S = 5.0
-_BACKOFF_S = (0.2, 5.0)
+_PAUSE_S = (0.25, 2.0)
+"""The first and the longest pause between two tries."""
+
+_MOST_REMARKS = 20
 
 
-class LiveSource(ABC):
-    """A source that is opened again when it fails, for as long as ``retry_s`` allows.
+@dataclass
+class _Connection:
+    container: InputContainer
+    decoder: Decoder
+    pictures: Iterator[VideoFrame]
 
-    Frame ids keep rising over a reconnect, and the first frame after it is a discontinuity.
+
+class LiveSource:
+    """A feed that is opened again when it is lost, for as long as ``retry_s`` allows.
+
+    ``pts_s`` is 0 at the first frame; over a loss it goes on by the clock. Frame ids go on
+    rising by one, and the first frame after a loss is a discontinuity.
     """
 
     def __init__(
         self,
-        spec: str,
+        entrance: Entrance,
         options: SourceOptions,
-        clock_ns: Callable[[], int] = time.monotonic_ns,
-        stop: threading.Event | None = None,
+        *,
+        halt: Halt,
+        clock_ns: Callable[[], int],
+        wait: Callable[[float], bool],
     ) -> None:
-        self._spec = spec
+        self._entrance = entrance
         self._options = options
-        self._clock_ns = clock_ns
-        self._stop = stop or threading.Event()
+        self.name = entrance.name
         self.live = options.live is not False
-        self.name = spec
         self.warnings: list[str] = []
-        self._decoder: Decoder | None = None
+        self._halt = halt
+        self._clock_ns = clock_ns
+        self._wait = wait
+        self._using = threading.Lock()
+        self._connection: _Connection | None = None
         self._info: SourceInfo | None = None
+        self._to_rgb = RgbConverter()
 
     @property
     def info(self) -> SourceInfo:
         if self._info is None:
-            raise SourceError(f"{self.name} is not open")
+            raise RuntimeError(f"{self.name} is not open")
         return self._info
 
-    @abstractmethod
-    def _container(self) -> av.container.InputContainer:
-        """Open it once, or raise FFmpeg's error or a SourceError."""
-
-    @abstractmethod
-    def _unreachable(self, reason: str, tried_s: float) -> SourceError:
-        """What to tell the user when it did not open in ``tried_s`` seconds."""
-
     def open(self) -> None:
-        """Connect, trying again with growing pauses until ``retry_s`` has passed."""
-        begun_ns = self._clock_ns()
-        pause_s = _BACKOFF_S[0]
-        while True:
-            try:
-                decoder = Decoder(self._container(), self.name, self.live, low_delay=True)
-            except (av.error.FFmpegError, OSError, SourceError) as error:
-                tried_s = (self._clock_ns() - begun_ns) / 1e9
-                if self._stop.is_set() or tried_s + pause_s > self._options.retry_s:
-                    if isinstance(error, SourceError):
-                        raise
-                    raise self._unreachable(_reason(error, self._spec), tried_s) from error
-                # Jitter, so that many readers do not come back in step.
-                self._stop.wait(pause_s * random.uniform(0.75, 1.25))
-                pause_s = min(2 * pause_s, _BACKOFF_S[1])
-            else:
-                self._decoder = decoder
-                self._info = decoder.info()
-                return
-
-    def frames(self) -> Iterator[Frame]:
-        if self._decoder is None:
-            self.open()
-        maker = FrameMaker(self.name, self._clock_ns, self.info.fps)
-        begun_ns = self._clock_ns()
-        index = 0
-        while not self._stop.is_set():
-            assert self._decoder is not None
-            reason = "the stream ended"
-            try:
-                for pts_s, picture in self._decoder.pictures():
-                    if self._stop.is_set() or self._is_over(begun_ns):
-                        return
-                    yield maker.make(index, pts_s, upright_rgb(picture))
-                    index += 1
-            except (av.error.FFmpegError, OSError) as error:
-                reason = _reason(error, self._spec)
-            finally:
-                self._decoder.container.close()
-                self._decoder = None
-            if self._stop.is_set():
-                return
-            self.warnings.append(f"{self.name} was lost after {index} frames: {reason}")
-            if self._options.retry_s <= 0:
-                raise self._unreachable(reason, 0.0)
-            self.open()
-            maker.broken = True
-
-    def _is_over(self, begun_ns: int) -> bool:
-        seconds = self._options.seconds
-        return seconds is not None and (self._clock_ns() - begun_ns) / 1e9 >= seconds
+        """Connect and decode the first frame, trying again until ``retry_s`` has passed."""
+        with self._using:
+            self._connection = self._connect()
 
     def close(self) -> None:
-        self._stop.set()
+        self._halt.set()
+        # While frames() runs the container is its thread's, which closes it on the way out.
+        if self._using.acquire(blocking=False):
+            try:
+                self._disconnect()
+            finally:
+                self._using.release()
 
+    def frames(self) -> Iterator[Frame]:
+        """The frames, once. Raises SourceLost when it is lost and does not come back in time."""
+        with self._using:
+            if self._connection is None:
+                raise RuntimeError(f"{self.name} is not open, or was read already")
+            try:
+                yield from self._read()
+            finally:
+                self._disconnect()
 
-class NetworkSource(LiveSource):
-    """RTSP and other network streams. Credentials in the URL are used and never shown."""
+    def _read(self) -> Iterator[Frame]:
+        ids = count()
+        last: Frame | None = None
+        while self._connection is not None:
+            why = "the stream ended"
+            try:
+                for frame in self._play(self._connection, ids, last):
+                    if frame.pts_s >= self._options.end_s:
+                        return
+                    last = frame
+                    if frame.pts_s >= self._options.start_s:
+                        yield frame
+            except av.error.FFmpegError as error:
+                why = reason(error)
+            else:
+                if self._entrance.ends:
+                    return
+            if self._halt.is_set():
+                return
+            self._come_back(why)
 
-    def __init__(self, spec: str, *rest) -> None:
-        super().__init__(spec, *rest)
-        self.name = without_credentials(spec)
+    def _play(
+        self, connection: _Connection, ids: Iterator[int], last: Frame | None
+    ) -> Iterator[Frame]:
+        """The frames of one connection; ``last`` is the last one of the connection before."""
+        stream = connection.decoder.stream
+        away_s = 0.0 if last is None else (self._clock_ns() - last.captured_ns) / 1e9
+        begun_s = 0.0 if last is None else last.pts_s + away_s
+        timeline = Timeline(float(stream.time_base or 0), frame_rate(stream), offset_s=begun_s)
+        broken = last is not None
+        for picture in connection.pictures:
+            if self._halt.is_set():
+                return
+            captured_ns = self._clock_ns()
+            pts_s, jump = timeline.place(picture.pts)
+            image = self._to_rgb(picture, stream.sample_aspect_ratio)
+            if last is not None:
+                broken = broken or jump or image.shape != last.image.shape
+            last = Frame(next(ids), self.name, captured_ns, pts_s, image, broken)
+            broken = False
+            yield last
 
-    def _container(self) -> av.container.InputContainer:
-        # FFmpeg's own socket timeout (microseconds); PyAV's takes the GIL at every poll.
-        options = {"timeout": str(int(_READ_TIMEOUT_S * 1e6)), "fflags": "nobuffer"}
-        if self._spec.startswith("rtsp"):
-            options["rtsp_transport"] = self._options.rtsp_transport
-        return av.open(self._spec, options=options)
+    def _come_back(self, why: str) -> None:
+        """Connect again after a loss. Raises SourceLost; returns unconnected when halted."""
+        self._disconnect()
+        begun_ns = self._clock_ns()
+        try:
+            self._connection = self._connect()
+        except SourceError as error:
+            if self._halt.is_set():
+                return
+            tried = f" and did not come back in {self._options.retry_s:g} s"
+            raise SourceLost(
+                f"{self.name}: lost ({why}){tried if self._options.retry_s else ''}"
+            ) from error
+        away_s = (self._clock_ns() - begun_ns) / 1e9
+        if len(self.warnings) < _MOST_REMARKS:
+            self.warnings.append(f"{self.name}: lost ({why}), back after {away_s:.1f} s")
 
-    def _unreachable(self, reason: str, tried_s: float) -> SourceError:
-        waited = f" for {tried_s:.0f} s" if tried_s >= 1 else ""
-        return SourceUnreachable(
-            f"{self.name} did not answer{waited}: {reason}\n"
-            "Check the address and that the server runs; --retry-s S keeps trying for S seconds."
+    def _connect(self) -> _Connection:
+        """Try until it works, ``retry_s`` has passed, or trying again cannot help."""
+        deadline_ns = self._clock_ns() + round(self._options.retry_s * 1e9)
+        pause_s = _PAUSE_S[0]
+        while True:
+            try:
+                return self._try_once()
+            except SourceUnreachable:
+                left_s = (deadline_ns - self._clock_ns()) / 1e9
+                if left_s <= 0 or self._wait(min(pause_s, left_s)):
+                    raise
+                pause_s = min(2 * pause_s, _PAUSE_S[1])
+
+    def _try_once(self) -> _Connection:
+        try:
+            container = self._entrance.open()
+        except av.error.FFmpegError as error:
+            raise self._entrance.explain(error) from error
+        try:
+            stream = video_stream(container, self.name)
+            # Frame threads would hold back one frame each.
+            decoder = Decoder(container, stream, "SLICE", FrameIndex())
+            stream.codec_context.flags |= Flags.low_delay
+            pictures = decoder.pictures()
+            first = next(pictures, None)
+            if first is None:
+                raise SourceUnreachable(f"{self.name}: it ended before its first frame")
+        except av.error.FFmpegError as error:
+            container.close()
+            raise self._entrance.explain(error) from error
+        except BaseException:
+            container.close()
+            raise
+        self._info = self._describe(stream, first)
+        return _Connection(container, decoder, chain((first,), pictures))
+
+    def _describe(self, stream: VideoStream, first: VideoFrame) -> SourceInfo:
+        width, height = upright_size(first, stream.sample_aspect_ratio)
+        return SourceInfo(
+            name=self.name,
+            live=self.live,
+            width=width,
+            height=height,
+            fps=frame_rate(stream),
+            frame_count=None,
+            codec=stream.codec_context.name,
         )
 
-
-class CameraSource(LiveSource):
-    """A local camera: Video4Linux2, AVFoundation or DirectShow."""
-
-    def _container(self) -> av.container.InputContainer:
-        kind, device = _camera_device(self._spec)
-        if kind == "v4l2" and not Path(device).exists():
-            raise SourceNotFound(
-                f"there is no camera {device}\n"
-                "Plug one in, or try without: bodystream run lavfi:testsrc2=size=1280x720:rate=30"
-            )
-        return av.open(device, format=kind)
-
-    def _unreachable(self, reason: str, tried_s: float) -> SourceError:
-        return SourceUnreachable(f"camera {self.name} cannot be read: {reason}")
-
-
-def _camera_device(spec: str) -> tuple[str, str]:
-    """FFmpeg's input format and device name for a camera number or path on this system."""
-    if sys.platform == "darwin":
-        return "avfoundation", f"{spec}:none"
-    if sys.platform == "win32":
-        return "dshow", f"video={spec}"
-    return "v4l2", f"/dev/video{spec}" if spec.isdigit() else spec
-
-
-def _reason(error: Exception, spec: str) -> str:
-    """FFmpeg's words in one line, without the address and what it may carry."""
-    words = str(getattr(error, "strerror", None) or error).splitlines()[0]
-    return words.replace(spec, without_credentials(spec))
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.container.close()
+            self._connection = None

@@ -1,0 +1,115 @@
+"""Ways in for live sources: how an address or a camera is opened with FFmpeg."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from pipeline.capture.errors import (
+    SourceError,
+    SourceNotFound,
+    SourceRefused,
+    SourceUnreachable,
+    reason,
+    without_credentials,
+)
+
+READ_TIMEOUT_S = 5.0
+"""A feed that sends nothing for so long is lost."""
+
+Opener = Callable[..., InputContainer]
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """Where a live source comes from.
+
+    ``open()`` opens it once and raises FFmpeg's error or a SourceError; ``explain(error)`` makes
+    a SourceError of FFmpeg's. ``ends``: whether an end of the stream is an end, not a loss.
+    """
+
+    name: str
+    open: Callable[[], InputContainer]
+    explain: Callable[[av.error.FFmpegError], SourceError]
+    ends: bool = False
+
+
+def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entrance:
+    """A feed at ``address``; RTSP's media comes by ``rtsp_transport``."""
+    scheme = address.partition(":")[0].lower()
+    # FFmpeg's own timeout, in microseconds: PyAV's takes the GIL at every poll.
+    options = {"timeout": str(round(READ_TIMEOUT_S * 1e6))}
+    if scheme.startswith("rtsp"):
+        options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
+    name = without_credentials(address)
+    return Entrance(
+        name=name,
+        open=lambda: opener(address, options=options),
+        explain=lambda error: _network_error(error, name),
+        ends=scheme.startswith("http"),
+    )
+
+
+def camera(spec: str, opener: Opener = av.open, platform: str = sys.platform) -> Entrance:
+    """The camera ``0``, ``/dev/video0`` or ``camera:NAME`` of this machine."""
+    name = f"camera {spec}" if spec.isdigit() else spec
+
+    def open_camera() -> InputContainer:
+        kind, device, options = camera_input(spec, platform)
+        if kind == "v4l2" and not Path(device).exists():
+            found = sorted(str(path) for path in Path("/dev").glob("video*"))
+            raise SourceNotFound(
+                f"{name}: there is no {device}; cameras here: {', '.join(found) or 'none'}"
+            )
+        return opener(device, format=kind, options=options)
+
+    return Entrance(name=name, open=open_camera, explain=lambda error: _camera_error(error, name))
+
+
+def camera_input(spec: str, platform: str) -> tuple[str, str, dict[str, str]]:
+    """FFmpeg's input format, device and options for a camera.
+
+    Raises SourceNotFound when DirectShow has no camera of that number.
+    """
+    label = spec.removeprefix("camera:")
+    if platform == "darwin":
+        # AVFoundation asks for a rate that the camera has; its default is none of the usual ones.
+        return "avfoundation", f"{label}:none", {"framerate": "30"}
+    if platform == "win32":
+        if label.isdigit():
+            names = [d.description for d in av.enumerate_input_devices("dshow")
+                     if "video" in d.media_types]  # fmt: skip
+            if int(label) >= len(names):
+                raise SourceNotFound(f"camera {label}: cameras here: {', '.join(names) or 'none'}")
+            label = names[int(label)]
+        return "dshow", f"video={label}", {}
+    return "v4l2", re.sub(r"^(\d+)$", r"/dev/video\1", label), {}
+
+
+def _network_error(error: av.error.FFmpegError, name: str) -> SourceError:
+    """SourceUnreachable may pass with time and is worth another try; the others will not."""
+    if isinstance(error, av.error.HTTPUnauthorizedError):
+        return SourceRefused(f"{name}: wants a login: put user:password@ before the host")
+    if isinstance(error, av.error.HTTPForbiddenError):
+        return SourceRefused(f"{name}: forbidden: this login may not watch it")
+    if isinstance(error, av.error.LookupError):
+        return SourceNotFound(f"{name}: {reason(error)}: FFmpeg here cannot read this kind")
+    if isinstance(error, av.error.HTTPNotFoundError):
+        return SourceUnreachable(f"{name}: no such stream there: check the path")
+    if isinstance(error, av.error.InvalidDataError):
+        return SourceUnreachable(f"{name}: what comes from there is no video stream")
+    return SourceUnreachable(f"{name}: {reason(error)}: check the address and that it is on")
+
+
+def _camera_error(error: av.error.FFmpegError, name: str) -> SourceError:
+    if isinstance(error, PermissionError):
+        return SourceRefused(f"{name}: no permission: on Linux, add this user to the group video")
+    if getattr(error, "errno", None) == 16:  # EBUSY
+        return SourceUnreachable(f"{name}: is in use by another program")
+    return SourceUnreachable(f"{name}: cannot be read as a camera: {reason(error)}")

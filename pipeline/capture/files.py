@@ -1,0 +1,104 @@
+"""Opening a clip, and saying in one line why it is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from pipeline.capture.base import TEST_PREFIX
+from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
+
+_NOT_CLIPS = ("tty", "concat")
+"""Formats that FFmpeg plays but nobody means as a clip: text as pictures, lists of files."""
+
+
+def open_clip(spec: str, name: str) -> InputContainer:
+    """The open container of a file, or of FFmpeg's test pictures for ``lavfi:...``.
+
+    Raises SourceNotFound, SourceRefused, SourceNotVideo.
+    """
+    if spec.startswith(TEST_PREFIX):
+        return _open_test(spec.removeprefix(TEST_PREFIX), name)
+    path = Path(spec).expanduser()
+    _check_file(path, name)
+    try:
+        # "file:" keeps colons in a name from being read as a protocol; the whitelist keeps a
+        # playlist in disguise from opening anything else.
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except av.error.FFmpegError as error:
+        if _is_cut_short(path):
+            raise SourceNotVideo(
+                f"{name}: is cut short: its index (moov) is missing; copy or record it again"
+            ) from error
+        raise SourceNotVideo(f"{name}: is not a video FFmpeg can read: {reason(error)}") from error
+    if container.format.name in _NOT_CLIPS:
+        container.close()
+        raise SourceNotVideo(f"{name}: is text, not a video")
+    return container
+
+
+def _open_test(graph: str, name: str) -> InputContainer:
+    try:
+        return av.open(graph, format="lavfi")
+    except av.error.FFmpegError as error:
+        raise SourceNotVideo(
+            f"{name}: FFmpeg cannot make this: {reason(error)}; try {TEST_PREFIX}testsrc2=rate=30"
+        ) from error
+
+
+def _check_file(path: Path, name: str) -> None:
+    try:
+        if path.is_dir():
+            raise SourceNotVideo(f"{name}: is a folder: give one of the clips in it")
+        if not path.exists():
+            raise SourceNotFound(f"{path}: no such file")
+        if not path.is_file():
+            raise SourceNotVideo(f"{name}: is not a regular file")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise SourceNotVideo(f"{name}: is empty (0 bytes)")
+    except PermissionError as error:
+        raise SourceRefused(f"{path}: this user may not read it") from error
+    except ValueError as error:
+        raise SourceNotFound(f"{name!r}: is not a file name: {error}") from error
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Whether it begins as an MP4 and has no moov box (ISO/IEC 14496-12, 4.2 and 8.2)."""
+    size, at = path.stat().st_size, 0
+    kinds: list[bytes] = []
+    with path.open("rb") as file:
+        while at + 8 <= size and len(kinds) < 1000:
+            file.seek(at)
+            head = file.read(16)
+            kinds.append(head[4:8])
+            length = int.from_bytes(head[:4])
+            if length == 1:
+                length = int.from_bytes(head[8:16])
+            if length < 8:
+                break
+            at += length
+    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+
+
+def stated_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long the file says its video is, in seconds."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    parts = stream.metadata.get("DURATION", "").split(":")
+    if len(parts) == 3:
+        return int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2])
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / 1e6
+    return None
+
+
+def frame_rate(stream: VideoStream) -> float | None:
+    """Average frames a second as far as the stream says, None where it says nothing sensible."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0.01 <= rate <= 1000:
+            return float(rate)
+    return None

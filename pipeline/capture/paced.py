@@ -1,0 +1,54 @@
+"""A clip played like a camera: each frame when it is due, whether anybody is ready or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from pipeline.capture.base import Source, SourceInfo
+from pipeline.frame import Frame
+
+
+class PacedSource:
+    """``source`` at its own pace; ``captured_ns`` is when a frame was due and handed on.
+
+    The first frame comes at once, the others as their ``pts_s`` say; a jump in time is not waited
+    for. Frames that are late come at once. ``wait(seconds)`` returns early, and True, when halted.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        clock_ns: Callable[[], int],
+        wait: Callable[[float], bool],
+    ) -> None:
+        self._source = source
+        self.name = source.name
+        self.warnings = source.warnings
+        self._clock_ns = clock_ns
+        self._wait = wait
+
+    @property
+    def info(self) -> SourceInfo:
+        return replace(self._source.info, live=True)
+
+    def open(self) -> None:
+        self._source.open()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def frames(self) -> Iterator[Frame]:
+        zero_ns: int | None = None
+        for frame in self._source.frames():
+            now = self._clock_ns()
+            pts_ns = round(frame.pts_s * 1e9)
+            if zero_ns is None or frame.discontinuity:
+                zero_ns = now - pts_ns
+            late_ns = now - (zero_ns + pts_ns)
+            if late_ns < 0 and self._wait(-late_ns / 1e9):
+                return
+            yield replace(frame, captured_ns=self._clock_ns())

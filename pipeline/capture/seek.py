@@ -1,0 +1,67 @@
+"""Where in a clip to start decoding, so that every frame keeps its exact number."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+
+import av
+
+from pipeline.capture.decode import video_stream
+from pipeline.capture.errors import SourceEmpty
+from pipeline.capture.files import open_clip
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first frame wanted: its ``number`` in the clip, its ``pts``, and the time stamp of the
+    key frame to ``seek`` to. ``times_s`` are the times of it and all later frames."""
+
+    number: int
+    pts: int
+    seek: int
+    times_s: tuple[float, ...]
+
+
+def find_start(spec: str, name: str, origin: int, start_s: float) -> Start | None:
+    """The first frame at or after ``start_s`` seconds from ``origin``, the first frame's pts.
+
+    Reads all packets and decodes none. None where packets do not tell frames apart (no or
+    unordered time stamps, fields in packets of their own): then count from the beginning.
+    Raises SourceEmpty when the clip ends before.
+    """
+    with open_clip(spec, name) as container:
+        stream = video_stream(container, name)
+        if stream.codec_context.field_order not in (0, 1) or stream.time_base is None:
+            return None
+        time_base_s = float(stream.time_base)
+        shown: list[int] = []
+        keys: list[tuple[int, int]] = []
+        last_dts = None
+        try:
+            for packet in container.demux(stream):
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None or packet.is_corrupt:
+                    return None
+                dts = packet.pts if packet.dts is None else packet.dts
+                if last_dts is not None and dts < last_dts:
+                    return None
+                last_dts = dts
+                shown.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append((packet.pts, dts))
+        except av.error.InvalidDataError:
+            return None
+    # What comes before the first frame is never shown: leading pictures without a reference.
+    shown = sorted(pts for pts in shown if pts >= origin)
+    if not shown or shown[0] != origin or len(set(shown)) != len(shown):
+        return None
+    times_s = [(pts - origin) * time_base_s for pts in shown]
+    number = bisect.bisect_left(times_s, start_s - 1e-6)
+    if number == len(shown):
+        raise SourceEmpty(f"{name}: ends at {times_s[-1]:.2f} s, before {start_s:g} s")
+    before = [key for key in keys if key[0] <= shown[number]]
+    if not before:
+        return None
+    return Start(number, shown[number], max(before)[1], tuple(times_s[number:]))
