@@ -7,7 +7,7 @@ from there, each frame's regions coming from its decoded neighbour's landmarks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,22 +51,22 @@ class Memory:
 class BlazePose:
     """The default perceiver; LiteRT on the CPU. Not to be called from two threads at once.
 
-    ``folder`` holds the two model files; ``max_people`` are followed, the largest first. Raises
+    ``files`` are the two model files by name; ``max_people`` are followed, the largest first. Raises
     ValueError when a file is not the model it should be.
     """
 
     name = "blazepose"
 
-    def __init__(self, folder: Path, max_people: int = 4, threads: int = 2) -> None:
+    def __init__(self, files: Mapping[str, Path], max_people: int = 4, threads: int = 2) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is followed, not {max_people}")
         self.max_people = max_people
         self._anchors = make_anchors()
         self._detect = _model(
-            folder / "pose_detection.tflite", [(1, 2254, 12), (1, 2254, 1)], threads
+            files["pose_detection.tflite"], [(1, 2254, 12), (1, 2254, 1)], threads
         )
         self._landmark = _model(
-            folder / "pose_landmark_full.tflite",
+            files["pose_landmark_full.tflite"],
             [(1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117)],
             threads,
         )

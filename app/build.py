@@ -1,0 +1,259 @@
+"""From a configuration to a running pipeline; the only file that knows every part."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import numpy as np
+
+from app.config import Config
+from app.outputs.base import Output, OutputClosed, RunInfo
+from app.outputs.jsonl import JsonlOutput
+from app.outputs.poses import AmassOutput, PosesOutput
+from app.outputs.video import VideoOutput
+from app.outputs.window import WindowOutput
+from app.report import Progress, RunReport
+from pipeline.body.solve import FitConfig
+from pipeline.capture.base import SourceOptions
+from pipeline.frame import Frame
+from pipeline.people import Bodies
+from pipeline.runner import Runner
+from pipeline.stats import Stats
+from pipeline.stream import make_inference, stream
+from render.overlay import Renderer, draw_words, make_renderer, track_color
+
+_PROGRESS_S = 0.1
+
+
+def make_outputs(config: Config) -> list[Output]:
+    """The outputs that a configuration asks for; none is opened yet."""
+    wanted = config.output
+    outputs: list[Output] = []
+    if wanted.video is not None:
+        outputs.append(VideoOutput(wanted.video, wanted.crf, wanted.preset))
+    if wanted.poses is not None:
+        outputs.append(PosesOutput(wanted.poses, wanted.vertices))
+    if wanted.jsonl is not None:
+        outputs.append(JsonlOutput(wanted.jsonl))
+    if wanted.amass is not None:
+        outputs.append(AmassOutput(wanted.amass))
+    if wanted.window:
+        outputs.append(WindowOutput())
+    return outputs
+
+
+def run(
+    config: Config, *, on_progress: Callable[[Progress], None], stop: threading.Event
+) -> RunReport:
+    """Run a source to its end, or until ``stop`` is set, the window closed or a pipe broken.
+
+    Call it from the main thread when a window is wanted. Raises SourceError, WeightsError,
+    OutputError, WindowError, ValueError or RuntimeError; what was written before is complete.
+    """
+    outputs = make_outputs(config)
+    window = next((out for out in outputs if isinstance(out, WindowOutput)), None)
+    if window is not None:
+        window.start()
+    inference = make_inference(
+        people=config.perceive.people,
+        body=config.fit.body,
+        device=config.device,
+        model_folder=config.perceive.weights,
+        fov_deg=config.capture.fov_deg,
+        focal_px=config.capture.focal_px,
+        fit=FitConfig(iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations),
+    )
+    runner = stream(
+        config.source,
+        SourceOptions(
+            live={"auto": None, "live": True, "every-frame": False}[config.capture.pace],
+            start_s=config.capture.start_s,
+            seconds=config.capture.seconds,
+            retry_s=config.capture.retry_s,
+        ),
+        inference=inference,
+        stop=stop,
+        stats=Stats(),
+    )
+    with ExitStack() as stack:
+        for output in outputs:
+            stack.callback(output.close)
+        stack.callback(inference.perceiver.close)
+        show = _Show(config, runner, outputs, on_progress)
+        stack.enter_context(runner)
+        if window is None:
+            show.run(stop)
+        else:
+            _beside_window(show, window, stop)
+    # Only now are all files complete and all frames accounted for.
+    return show.report()
+
+
+class _Show:
+    """Draws, writes and counts what the pipeline delivers."""
+
+    def __init__(
+        self,
+        config: Config,
+        runner: Runner,
+        outputs: list[Output],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._config = config
+        self._runner = runner
+        self._outputs = outputs
+        self._on_progress = on_progress
+        self._renderer: Renderer | None = None
+        self._begun_s = time.monotonic()
+        self._next_progress_s = 0.0
+        self._people: Counter[int] = Counter()
+        self._tracks: set[int] = set()
+        self._ended = "end of the source"
+        self._seconds = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Everything until the source ends, ``stop`` is set or nobody reads an output."""
+        try:
+            for frame, bodies in self._runner:
+                self._one(frame, bodies)
+            if stop.is_set() and self._ended == "end of the source":
+                self._ended = "stopped"
+        except OutputClosed:
+            self._ended = "an output was closed"
+            self._runner.stop()
+        finally:
+            self._seconds = time.monotonic() - self._begun_s
+            if self._renderer is not None:
+                self._renderer.close()
+
+    def end_because(self, reason: str) -> None:
+        self._ended = reason
+
+    def _one(self, frame: Frame, bodies: Bodies) -> None:
+        stats = self._runner.stats
+        if self._renderer is None:
+            # Made here: an OpenGL context belongs to the thread that draws.
+            self._renderer = make_renderer(self._config.render.renderer)
+            for output in self._outputs:
+                output.open(self._info(frame))
+        picture = None
+        if any(output.needs_picture for output in self._outputs):
+            with stats.time("draw"):
+                picture = self._draw(frame, bodies)
+        with stats.time("write"):
+            for output in self._outputs:
+                output.write(frame, bodies, picture if output.needs_picture else None)
+        stats.drew(frame.captured_ns)
+        self._people[len(bodies)] += 1
+        self._tracks.update(bodies.track.tolist())
+        self._progress(len(bodies))
+
+    def _draw(self, frame: Frame, bodies: Bodies) -> np.ndarray:
+        assert self._renderer is not None
+        inference = self._runner.inference
+        colors = np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
+        picture = self._renderer.draw(
+            frame.image,
+            bodies.vertices_m,
+            inference.fitter.body.faces,
+            colors,
+            inference.intrinsics(frame),
+            self._config.render.alpha,
+        )
+        if self._config.render.hud:
+            stats = self._runner.stats
+            people = "1 person" if len(bodies) == 1 else f"{len(bodies)} people"
+            words = [f"{stats.live_fps():.1f} fps   {people}"]
+            if self._runner.source.live:
+                words.append(f"{stats.live_latency_ms():.0f} ms behind")
+            draw_words(picture, words)
+        return picture
+
+    def _info(self, frame: Frame) -> RunInfo:
+        inference = self._runner.inference
+        body = inference.fitter.body
+        return RunInfo(
+            source=self._runner.source.name,
+            fps=self._runner.source.info.fps,
+            width=frame.size[1],
+            height=frame.size[0],
+            intrinsics=inference.intrinsics(frame),
+            model=body.name,
+            faces=body.faces,
+            gender=body.gender,
+            intrinsics_of=inference.intrinsics,
+        )
+
+    def _progress(self, people: int) -> None:
+        now = time.monotonic()
+        if now < self._next_progress_s:
+            return
+        self._next_progress_s = now + _PROGRESS_S
+        seen = self._runner.stats.snapshot()
+        self._on_progress(
+            Progress(
+                frames_read=seen.read,
+                frames_drawn=seen.drawn,
+                dropped=sum(seen.dropped.values()),
+                total=self._runner.source.info.frame_count,
+                seconds=now - self._begun_s,
+                fps=self._runner.stats.live_fps(),
+                people=people,
+            )
+        )
+
+    def report(self) -> RunReport:
+        """How it went; call it once everything is closed."""
+        seen = self._runner.stats.snapshot()
+        counts = sorted(self._people.elements())
+        with_body = sum(count for people, count in self._people.items() if people)
+        order = [name for name in ("perceive", "fit", "draw", "write") if name in seen.stages_ms]
+        latency = seen.latency_ms
+        return RunReport(
+            frames_read=seen.read,
+            frames_drawn=seen.drawn,
+            dropped=seen.dropped,
+            fps=seen.fps,
+            seconds=self._seconds,
+            stages={
+                name: (seen.stages_ms[name].p50_ms, seen.stages_ms[name].p95_ms) for name in order
+            },
+            latency_ms=(latency.p50_ms, latency.p95_ms) if latency else None,
+            tracks=len(self._tracks),
+            people_median=counts[len(counts) // 2] if counts else 0,
+            coverage=with_body / len(counts) if counts else 0.0,
+            files=tuple(path for output in self._outputs for path in output.files),
+            warnings=tuple(self._runner.source.warnings),
+            ended=self._ended,
+        )
+
+
+def _beside_window(show: _Show, window: WindowOutput, stop: threading.Event) -> None:
+    """The pipeline in a thread of its own while the main thread looks after the window."""
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            show.run(stop)
+        except BaseException as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=work, name="show")
+    worker.start()
+    try:
+        while worker.is_alive():
+            if not window.poll():
+                show.end_because("the window was closed")
+                stop.set()
+                break
+        worker.join()
+    finally:
+        stop.set()
+        worker.join()
+        window.stop()
+    if failed:
+        raise failed[0]

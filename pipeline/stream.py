@@ -1,0 +1,74 @@
+"""The pipeline in one call, for programs of your own.
+
+from pipeline.stream import stream
+
+with stream("clip.mp4") as run:
+    for frame, bodies in run:
+        print(frame.id, bodies.track, bodies.joints_m.shape)
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import weights
+from pipeline.body.fit import BodyFitter
+from pipeline.body.load import load_body
+from pipeline.body.solve import FitConfig
+from pipeline.capture.base import SourceOptions, open_source
+from pipeline.infer import Inference
+from pipeline.perceive.blazepose import BlazePose
+from pipeline.runner import Runner
+from pipeline.stats import Stats
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` is the GPU where torch sees one. Raises RuntimeError when ``cuda`` is asked for
+    and is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("no CUDA device: this torch sees none; use --device cpu, or see doctor")
+    return torch.device(name)
+
+
+def make_inference(
+    *,
+    people: int = 4,
+    body: Path | None = None,
+    device: str = "auto",
+    model_folder: Path | None = None,
+    fov_deg: float | None = None,
+    focal_px: float | None = None,
+    fit: FitConfig | None = None,
+) -> Inference:
+    """Everything between frames and bodies, loaded and ready.
+
+    ``body`` is an SMPL file of your own (None: the free body), ``model_folder`` is searched for
+    the perceiver's files first. Raises WeightsError, ValueError or RuntimeError in a line or two.
+    """
+    files = weights.find("blazepose", model_folder)
+    perceiver = BlazePose(files, max_people=people)
+    fitter = BodyFitter(load_body(body), fit, choose_device(device))
+    return Inference(perceiver, fitter, fov_deg=fov_deg, focal_px=focal_px)
+
+
+def stream(
+    source: str,
+    options: SourceOptions | None = None,
+    *,
+    inference: Inference | None = None,
+    stop: threading.Event | None = None,
+    stats: Stats | None = None,
+    **model: Any,
+) -> Runner:
+    """A Runner over ``source``, as ``open_source`` takes it; a ``with`` block starts and ends it.
+
+    Further keywords are ``make_inference``'s, for when no ``inference`` is handed in.
+    """
+    opened = open_source(source, options, stop=stop)
+    return Runner(opened, inference or make_inference(**model), stats=stats)
