@@ -81,7 +81,8 @@ def test_landmarks_lie_where_they_should() -> None:
     place = dict(zip(JOINT_NAMES, FREE.joint_template.numpy()))
     for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"):
         apart = np.linalg.norm(marks[f"left_{name}"] - place[f"left_{name}"])
-        assert apart < 0.01, (name, apart)
+        assert apart < (0.01 if name in ("elbow", "knee") else 0.04), (name, apart)
+    assert 0.01 < marks["left_hip"][1] - place["left_hip"][1] < 0.04, "hips are marked higher"
     assert marks["nose"][2] == max(mark[2] for mark in marks.values() if mark[1] > 0.4)
     eye, ear = marks["left_eye"], marks["left_ear"]
     assert marks["left_eye_inner"][0] < eye[0] < marks["left_eye_outer"][0] < ear[0]
@@ -97,13 +98,14 @@ def test_landmarks_lie_where_they_should() -> None:
     "name", ["shoulder", "elbow", "wrist", "hip", "knee", "ankle"], ids=lambda n: n
 )
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_landmarks_stay_at_bent_joints(name: str, axis: int) -> None:
-    pose = torch.zeros(1, 69)
+def test_landmarks_stay_put_when_their_joint_bends(name: str, axis: int) -> None:
+    pose = torch.zeros(2, 69)
     joint = JOINT_NAMES.index(f"left_{name}")
-    pose[0, 3 * (joint - 1) + axis] = 1.2
-    out = FREE.forward(torch.zeros(1, 10), torch.zeros(1, 3), pose, torch.zeros(1, 3))
-    mark = out.landmarks_m[0, LANDMARK_NAMES.index(f"left_{name}")]
-    assert (mark - out.joints_m[0, joint]).norm() < 0.015
+    pose[1, 3 * (joint - 1) + axis] = 1.5
+    out = FREE.forward(torch.zeros(2, 10), torch.zeros(2, 3), pose, torch.zeros(2, 3))
+    straight, bent = out.landmarks_m[:, LANDMARK_NAMES.index(f"left_{name}")]
+    assert (bent - straight).norm() < 0.006
+    assert (out.vertices_m[1] - out.vertices_m[0]).norm(dim=-1).max() > 0.05
 
 
 def test_an_average_adult_and_betas_that_move_stature() -> None:

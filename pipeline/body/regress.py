@@ -12,22 +12,19 @@ _MOST = 160
 
 
 def _fit(
-    shapes: np.ndarray, points: np.ndarray, near: np.ndarray, weights: np.ndarray | None
+    shapes: np.ndarray, points: np.ndarray, near: np.ndarray, hinge: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
     """Non-negative weights (n,) of vertices ``near`` (n,), summing to one, whose mean is
     ``points`` (S, 3) in all ``shapes`` (S, V, 3).
 
-    With skinning ``weights`` (V, 24) the mean also stays at the joint when the joint bends: linear
-    blend skinning keeps it there if, for every bone apart, the weighted mean of the bone's share
-    of the ring lies at the joint.
+    ``hinge``: a joint (3,) of the first shape near the point, and how much (n,) of each vertex
+    moves with it. Linear blend skinning leaves the mean where it is when that joint turns if the
+    moving shares' weighted mean lies at the joint.
     """
     around = shapes[:, near] - points[:, None]
     rows = [around.transpose(0, 2, 1).reshape(-1, len(near))]
-    if weights is not None:
-        share = weights[near]
-        bones = share.sum(axis=0) > 0.5
-        moments = np.einsum("nj,nc->jcn", share[:, bones], around[0]).reshape(-1, len(near))
-        rows.append(moments * _STILL * np.sqrt(len(shapes)))
+    joint, moving = hinge
+    rows.append((moving[:, None] * (shapes[0, near] - joint)).T * _STILL * np.sqrt(len(shapes)))
     size = np.sqrt(len(shapes))
     rows.append(np.full((1, len(near)), _SUM * size))
     # A little pull to equal weights spreads the ring, which averages out the mesh's roughness.
@@ -55,25 +52,29 @@ def fit_rows(
     shapes: np.ndarray,
     points: np.ndarray,
     mirror: np.ndarray,
-    weights: np.ndarray | None = None,
+    hinges: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> np.ndarray:
     """Regressors (K, V), rows non-negative and summing to one, for K points inside the body.
 
     ``shapes`` (S, V, 3) symmetric bodies at rest, the average first; ``points`` (S, K, 3) where
     the points lie in them, metres; ``mirror`` (V,) each vertex's mirror image; ``names`` of the
-    points, of which every ``right_…`` mirrors its ``left_…``. With ``weights`` (V, 24) the points
-    also stay put when the joints they lie at bend.
+    points, of which every ``right_…`` mirrors its ``left_…``. ``hinges`` names, for points that
+    are to stay put when a joint turns, that joint's place (3,) in the average body and the
+    share (V,) of each vertex that turns with it.
     """
     rows = np.zeros((len(names), shapes.shape[1]))
+    nowhere = (np.zeros(3), np.zeros(shapes.shape[1]))
     for index, name in enumerate(names):
         if name.startswith("right_"):
             continue
         centre = not name.startswith("left_")
-        near = _nearby(shapes[0], points[0, index], trunk=centre or name.endswith("collar"))
+        trunk = centre or name.endswith(("collar", "hip"))
+        near = _nearby(shapes[0], points[0, index], trunk)
         if centre:
             near = np.unique(np.concatenate([near, mirror[near]]))
+        joint, moving = hinges.get(name, nowhere)
         row = np.zeros(shapes.shape[1])
-        row[near] = _fit(shapes, points[:, index], near, weights)
+        row[near] = _fit(shapes, points[:, index], near, (joint, moving[near]))
         if centre:
             rows[index] = (row + row[mirror]) / 2
         else:
