@@ -15,7 +15,8 @@ class Timeline:
     Time is 0 at ``origin`` (in units of ``time_base_s``; None: at the first frame that has a time
     stamp) plus ``offset_s``. A gap above ``JUMP_S`` and ``JUMP_PERIODS`` frame periods is kept,
     a step back of more than half a period is joined on, one period after the last frame: both are
-    jumps. Smaller steps back and missing stamps are no jumps, and get a time just after.
+    jumps. Smaller steps back are none, and get a time just after. A missing stamp, or the last
+    one again (some files say 0 for every frame), says nothing: one period after the last frame.
     """
 
     def __init__(
@@ -30,14 +31,14 @@ class Timeline:
         self._origin = origin
         self._offset_s = offset_s
         self._last_s: float | None = None
+        self._last_pts: int | None = None
 
     def place(self, pts: int | None) -> tuple[float, bool]:
         """The time in seconds of the next frame, and whether time jumped before it."""
         last, period = self._last_s, self._period_s
-        if pts is None:
-            time_s = self._offset_s if last is None else last + period
-            self._last_s = time_s
-            return time_s, False
+        if pts is None or pts == self._last_pts:
+            self._last_s = self._offset_s if last is None else last + period
+            return self._last_s, False
         if self._origin is None:
             self._origin = pts
             if last is not None:
@@ -45,14 +46,15 @@ class Timeline:
         time_s = (pts - self._origin) * self._time_base_s + self._offset_s
         jump = False
         if last is not None:
-            gap = time_s - last
+            before = self._last_pts if self._last_pts is not None else pts
+            gap = (pts - before) * self._time_base_s
             jump = gap > max(JUMP_S, JUMP_PERIODS * period) or gap < -0.5 * period
-            if jump and gap < 0:
-                self._offset_s += period - gap
+            if -0.5 * period <= gap < 0:
+                time_s = max(time_s, last + 0.1 * period)
+            elif time_s <= last:
+                self._offset_s += last + period - time_s
                 time_s = last + period
-            elif gap <= 0:
-                time_s = last + 0.1 * period
-        self._last_s = time_s
+        self._last_s, self._last_pts = time_s, pts
         return time_s, jump
 
 
