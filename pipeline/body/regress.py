@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 
 _SUM = 30.0
 _STILL = 3.0
-_SPREAD = 0.02
+_SPREAD = 0.01
 _MOST = 160
 
 
@@ -32,7 +32,7 @@ def _fit(
     target = np.zeros(sum(len(row) for row in rows))
     target[-len(near) - 1] = _SUM * size
     solution, _ = nnls(np.concatenate(rows), target)
-    solution[solution < 0.002] = 0.0
+    solution[solution < 0.0005] = 0.0
     return solution / solution.sum()
 
 

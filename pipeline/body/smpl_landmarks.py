@@ -20,18 +20,21 @@ _VERTICES = {
     "index": (2319, 5782),
     "pinky": (2673, 6133),
 }
-_JOINTS = ("shoulder", "elbow", "wrist", "knee", "ankle")
-
-# Shares of named points; "o." marks the other side's. Each row sums to one.
+# Shares of named points; "o." marks the other side's. Each row sums to one. The shares follow the
+# proportions of the free body, whose landmarks were measured against BlazePose's.
 _BLENDS: dict[str, dict[str, float]] = {
     "eye_inner": {"eye": 0.77, "o.eye": 0.23},
     "eye_outer": {"eye": 1.12, "o.eye": -0.2, "ear": 0.08},
-    "mouth": {"nose": 1.0, "eye": 0.28, "o.eye": -0.5, "neck": 0.22},
-    "index": {"index": 0.5, "wrist": 0.5},
-    "pinky": {"pinky": 0.5, "wrist": 0.5},
-    "thumb": {"thumb": 0.78, "wrist": 0.22},
-    "hip": {"hip": 1.25, "o.hip": -0.25},
-    "foot_index": {"big_toe": 0.8, "small_toe": 0.2},
+    "ear": {"ear": 0.78, "eye": 0.22},
+    "mouth": {"nose": 1.0, "eye": 0.27, "o.eye": -0.51, "neck": 0.24},
+    "index": {"index": 0.38, "pinky": 0.1, "wrist": 0.52},
+    "pinky": {"pinky": 0.35, "index": 0.14, "wrist": 0.51},
+    "thumb": {"thumb": 0.45, "index": 0.2, "wrist": 0.35},
+    # SMPL's hip joints lie closer together and lower than hips are marked.
+    "hip": {"hip": 1.02, "o.hip": -0.52, "pelvis": 0.5},
+    "ankle": {"ankle": 0.95, "knee": 0.05},
+    "heel": {"heel": 0.7, "ankle": 0.3},
+    "foot_index": {"big_toe": 0.62, "small_toe": 0.08, "foot": 0.3},
 }
 
 
@@ -39,8 +42,7 @@ def smpl_landmark_regressor(joint_regressor: np.ndarray) -> np.ndarray:
     """(33, 6890) rows, summing to one, that read BlazePose's landmarks off SMPL's mesh.
 
     ``joint_regressor`` (24, 6890) is the model's own. Surface points are published vertices;
-    knuckles, eye corners and mouth corners blend them with joints in a head's and a hand's usual
-    proportions; hips lie wider than SMPL's hip joints, as annotators mark them.
+    the rest blends those and joints so as to lie where BlazePose marks it.
     """
 
     def point(name: str, side: int) -> np.ndarray:
