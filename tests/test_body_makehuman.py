@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 
 from pipeline.body.load import load_body
 from pipeline.body.makehuman import landmark_parts, makehuman_joints, makehuman_landmarks
-from pipeline.body.makehuman_rest import Rig, put_at_rest, rest_rotations
-from pipeline.body.makehuman_skin import four_largest, smpl_weights
-from pipeline.body.regress import fit_rows
-from pipeline.body.simplify import (
+from pipeline.body.making.regress import fit_rows
+from pipeline.body.making.rest import Rig, put_at_rest, rest_rotations
+from pipeline.body.making.simplify import (
     boundary_loops,
     close_loop,
     count_views,
     largest_piece,
     simplify,
 )
+from pipeline.body.making.skinning import four_largest, smpl_weights
 from pipeline.body.smpl_landmarks import smpl_landmark_regressor
 from pipeline.people import JOINT_NAMES, LANDMARK_NAMES
 

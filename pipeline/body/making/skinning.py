@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from pipeline.body.makehuman_rest import Rig
+from pipeline.body.making.rest import Rig
 from pipeline.people import JOINT_NAMES
 
 _SPINE = re.compile(r"root|pelvis|spine|breast")

@@ -1,0 +1,1 @@
+"""How the free body is made. Nothing here runs in the app."""
