@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+import torch
+
 from pipeline.capture.base import Source
 from pipeline.frame import WINDOW_FRAMES, Frame
 from pipeline.infer import Inference, Perceived
@@ -167,6 +169,9 @@ class Runner:
         self._perceived.put(perceived)
 
     def _fit(self) -> None:
+        # The fit's many small products gain nothing from more threads, and the threads would
+        # spin on cores that perception and drawing need. Holds for this thread alone.
+        torch.set_num_threads(1)
         try:
             while True:
                 perceived = self._perceived.get()

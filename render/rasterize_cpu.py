@@ -161,7 +161,9 @@ def _into_buffer(points, left, top, samples):
         points[v, 1] = (points[v, 1] - top) * samples + half
 
 
-def clusters(boxes: list[tuple[int, int, int, int]]) -> list[tuple[tuple[int, ...], list[int]]]:
+def clusters(
+    boxes: list[tuple[int, int, int, int]],
+) -> list[tuple[tuple[int, int, int, int], list[int]]]:
     """Group boxes (x0, y0, x1, y1), ends included, that touch: (common box, members)."""
     groups = [(box, [index]) for index, box in enumerate(boxes)]
     merged = True
@@ -171,7 +173,7 @@ def clusters(boxes: list[tuple[int, int, int, int]]) -> list[tuple[tuple[int, ..
             for j in range(i + 1, len(groups)):
                 (a, first), (b, second) = groups[i], groups[j]
                 if a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]:
-                    box = (*np.minimum(a[:2], b[:2]).tolist(), *np.maximum(a[2:], b[2:]).tolist())
+                    box = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
                     groups[i] = (box, first + second)
                     del groups[j]
                     merged = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ class PyrenderRenderer:
 
     def __init__(self) -> None:
         self._pyrender = _import_pyrender()
-        self._offscreen = None
+        self._offscreen: Any = None
         self._size = (0, 0)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from pipeline.body.initialise import frame_of, place_by_landmarks, pose_from_lan
 from pipeline.body.kinematics import (
     Points,
     Skeleton,
+    directed_jacobian,
     forward_kinematics,
     place_points,
     point_jacobian,
@@ -127,6 +128,21 @@ def test_point_jacobians_match_differences(skeleton):
             delta[:, column] = h
             forward, backward = (at(points, rotations, betas + s * delta) for s in (1, -1))
             assert torch.allclose((forward - backward) / (2 * h), shape[..., column], atol=1e-5)
+
+
+def test_directed_jacobian_is_the_jacobian_along_a_direction(skeleton):
+    generator = torch.Generator().manual_seed(14)
+    rotations, betas = some_pose(generator, 2), torch.randn(2, 10, generator=generator)
+    pose = forward_kinematics(skeleton, rotations, torch.randn(2, 3, generator=generator), betas)
+    points = skeleton.surface
+    _, share = place_points(points, pose, betas)
+    direction = torch.randn(2, len(points.mass), 3, generator=generator)
+    eye = torch.eye(3).expand(2, len(points.mass), 3, 3)
+    turn = point_jacobian(points, pose, share, skeleton.below)
+    whole = torch.cat((eye, turn, shape_jacobian(points, pose)), -1)
+    wanted = (direction[..., None, :] @ whole)[..., 0, :]
+    got = directed_jacobian(points, pose, share, skeleton.below, direction)
+    assert torch.allclose(got, wanted, atol=1e-4)
 
 
 def test_inverse_right_jacobian_matches_differences():

@@ -109,7 +109,8 @@ class BodyFitter:
         kept = [memory.tracks.get(track) or self._stranger() for track in tracks]
         names = ("rotations", "transl_m", "known", "betas", "shape_information")
         pace = torch.full((len(tracks),), 30.0 * interval_s, device=self.device)
-        return Past(*(torch.stack([getattr(k, name) for k in kept]) for name in names), pace)
+        parts = {name: torch.stack([getattr(k, name) for k in kept]) for name in names}
+        return Past(**parts, pace=pace)
 
     def _stranger(self) -> TrackFit:
         eye = torch.eye(3, device=self.device).expand(2, 24, 3, 3)
@@ -134,7 +135,10 @@ class BodyFitter:
         fresh = torch.where(absent, self._nearest_present(fresh, seen.present), fresh)
         weight = known_rays(seen).flatten(0, 1)
 
-        def guess(rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # Landmarks tell two poses apart; the contour's part is in the solve.
+        rough = replace(self.config, use_mask=False)
+
+        def guess(rotations: Tensor) -> tuple[Tensor, Tensor]:
             zero = torch.zeros_like(rotations[:, 0, 0])
             pose = forward_kinematics(self.skeleton, rotations, zero, betas)
             points, _ = place_points(self.skeleton.landmarks, pose, betas)
@@ -149,7 +153,7 @@ class BodyFitter:
                 past.pace.repeat_interleave(frames, 0),
             )
             state = (rotations[:, None], transl[:, None], betas)
-            return transl, *linearise(self.skeleton, flat, alone, state, self.config)[:1]
+            return transl, linearise(self.skeleton, flat, alone, state, rough)[0]
 
         place, cost = guess(fresh)
         if self.config.use_warm_start and bool((past.known[:, 1] > 0).any()):
@@ -215,8 +219,10 @@ class BodyFitter:
         misfit = solution.misfit.cpu().numpy()
         bodies = []
         for t in range(frames):
-            here = [p for p in range(people) if rows[p][t] is not None]
-            score = [rows[p][t].score * float(np.exp(-misfit[p, t] / 50.0)) for p in here]
+            seen = {p: person for p, row in enumerate(rows) if (person := row[t]) is not None}
+            here = list(seen)
+            # A fit seven deviations off its landmarks counts about a third.
+            score = [seen[p].score * float(np.exp(-misfit[p, t] / 50.0)) for p in here]
             bodies.append(
                 Bodies(
                     np.array([tracks[p] for p in here], np.int64),

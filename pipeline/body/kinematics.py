@@ -134,9 +134,9 @@ def forward_kinematics(
     bones = rest[:, 1:] - rest[:, parents]
     bones_betas = skeleton.rest_betas[1:] - skeleton.rest_betas[parents]
     batch = len(rotations)
-    world = [rotations[:, 0]] + [None] * (JOINTS - 1)
-    place = [rest[:, 0] + transl] + [None] * (JOINTS - 1)
-    change = [skeleton.rest_betas[0].expand(batch, 3, 10)] + [None] * (JOINTS - 1)
+    world = [rotations[:, 0]] * JOINTS
+    place = [rest[:, 0] + transl] * JOINTS
+    change = [skeleton.rest_betas[0].expand(batch, 3, 10)] * JOINTS
     for level in LEVELS:
         first, last = level[0], level[-1] + 1
         above = torch.stack([world[PARENTS[j]] for j in level], 1)
@@ -158,14 +158,35 @@ def place_points(points: Points, pose: Pose, betas: Tensor) -> tuple[Tensor, Ten
     return share.sum(2), share
 
 
+def levers(points: Points, pose: Pose, share: Tensor, below: Tensor) -> Tensor:
+    """What each posed joint turns of each point, about the joint: (B, K, 22, 3) metres."""
+    carried = torch.matmul(share.transpose(-1, -2), below[:, :POSED]).transpose(-1, -2)
+    return carried - points.mass_below[..., None] * pose.joints[:, None, :POSED]
+
+
 def point_jacobian(points: Points, pose: Pose, share: Tensor, below: Tensor) -> Tensor:
     """d(point)/d(rotation) as (B, K, 3, 66): columns are joint-major turns of each posed joint
     about its own axes, R <- R exp(delta)."""
-    carried = torch.einsum("nkir,ij->nkjr", share, below[:, :POSED])
-    lever = carried - points.mass_below[..., None] * pose.joints[:, None, :POSED]
+    lever = levers(points, pose, share, below)
     axes = pose.rotations[:, None, :POSED].transpose(-1, -2)
     turn = torch.linalg.cross(axes, lever[..., None, :].expand(*lever.shape[:3], 3, 3), dim=-1)
     return turn.flatten(2, 3).transpose(-1, -2)
+
+
+def directed_jacobian(
+    points: Points, pose: Pose, share: Tensor, below: Tensor, direction: Tensor
+) -> Tensor:
+    """d(direction . point)/d(translation, rotation, beta) as (B, K, 79), for fixed directions
+    (B, K, 3): a third of the work of the whole Jacobian, and none of its size."""
+    lever = levers(points, pose, share, below)
+    # direction . (axis x lever) = axis . (lever x direction)
+    moment = torch.linalg.cross(lever, direction[:, :, None].expand_as(lever), dim=-1)
+    turn = (moment[..., None, :] @ pose.rotations[:, None, :POSED])[..., 0, :]
+    turned = torch.einsum("njrc,nkr->nkjc", pose.rotations, direction).flatten(2)
+    shape = torch.einsum("nkm,kmb->nkb", turned, points.moment_betas.flatten(1, 2))
+    along = torch.einsum("nkr,njrb->nkjb", direction, pose.joints_betas)
+    shape = shape + (points.mass[:, None] @ along)[..., 0, :]
+    return torch.cat((direction, turn.flatten(2), shape), -1)
 
 
 def shape_jacobian(points: Points, pose: Pose) -> Tensor:

@@ -88,14 +88,14 @@ def edge_map(
     """
     side = EDGE_SIZE
     small = cv2.resize(mask.values, (side, side), interpolation=cv2.INTER_AREA)
-    inside = (small > 0.5).astype(np.uint8)
+    inside = np.asarray(small > 0.5, np.uint8)
     if not 0 < int(inside.sum()) < side * side:
         return None
     outward = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
     inward = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
     # Distances run between pixel centres; the contour lies half a pixel before the first one.
     signed = np.where(inside > 0, 0.5 - inward, outward - 0.5).astype(np.float32)
-    signed = cv2.GaussianBlur(signed, (0, 0), 0.8)
+    signed = np.asarray(cv2.GaussianBlur(signed, (0, 0), 0.8), np.float32)
 
     height, width = mask.values.shape
     shrink = np.array([width / side, height / side])
@@ -105,7 +105,8 @@ def edge_map(
     linear, offset = linear / focal[:, None], (offset - centre) / focal
     scale = np.sqrt(abs(np.linalg.det(linear)))
     inverse = np.linalg.inv(linear)
-    gradient = np.stack(np.gradient(signed)[::-1])
+    down, across = np.gradient(signed)
+    gradient = np.stack((across, down))
     edge = np.empty((3, side, side), np.float32)
     edge[0] = signed * scale
     edge[1:] = np.einsum("ij,ihw->jhw", inverse, gradient) * scale

@@ -29,6 +29,7 @@ from torch.nn.functional import grid_sample
 from pipeline.body.kinematics import (
     POSED,
     Skeleton,
+    directed_jacobian,
     forward_kinematics,
     place_points,
     point_jacobian,
@@ -161,7 +162,8 @@ def solve_window(
         tried = move(state, torch.nan_to_num(step).clamp(-1.5, 1.5))
         new = linearise(skeleton, seen, past, tried, config)
         better = new[0] <= cost
-        state = tuple(_choose(better, a, b) for a, b in zip(tried, state))
+        rotations, transl_m, betas = (_choose(better, a, b) for a, b in zip(tried, state))
+        state = (rotations, transl_m, betas)
         cost, hessian, gradient, misfit = (
             _choose(better, a, b) for a, b in zip(new, (cost, hessian, gradient, misfit))
         )
@@ -300,9 +302,9 @@ def _contour_rows(skeleton, pose, betas, seen, config):
     squared = rows.square()
     strength = (weight * robust_weight(squared, config.robust)).sqrt()
     cost = (weight * robust_cost(squared, config.robust)).sum(1)
-    lever = (slope[..., None, :] @ to_image)[..., 0, :] * (strength / sigma)[..., None]
-    jacobian = _full_jacobian(skeleton, skeleton.surface, pose, share)
-    return rows * strength, (lever[..., None, :] @ jacobian)[..., 0, :], cost
+    direction = (slope[..., None, :] @ to_image)[..., 0, :] * (strength / sigma)[..., None]
+    jacobian = directed_jacobian(skeleton.surface, pose, share, skeleton.below, direction)
+    return rows * strength, jacobian, cost
 
 
 def _depth_rows(skeleton, pose, seen, config):

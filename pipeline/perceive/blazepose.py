@@ -51,8 +51,8 @@ class Memory:
 class BlazePose:
     """The default perceiver; LiteRT on the CPU. Not to be called from two threads at once.
 
-    ``files`` are the two model files by name; ``max_people`` are followed, the largest first. Raises
-    ValueError when a file is not the model it should be.
+    ``files`` are the two model files by name; ``max_people`` are followed, the largest first.
+    Raises ValueError when a file is not the model it should be.
     """
 
     name = "blazepose"
