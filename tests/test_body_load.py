@@ -50,20 +50,32 @@ class Ch:
         self.x = x
 
 
+class Select(Ch):
+    """Stands for chumpy's choice of another array's elements."""
+
+    def __init__(self, array: Ch, shape: tuple[int, ...]) -> None:
+        self.a = array
+        self.idxs = np.arange(np.prod(shape))
+        self.preferred_shape = shape
+
+
 @pytest.fixture
 def chumpy(monkeypatch: pytest.MonkeyPatch) -> type[Ch]:
     module = types.ModuleType("chumpy.ch")
     module.Ch = Ch  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "chumpy", types.ModuleType("chumpy"))
     monkeypatch.setitem(sys.modules, "chumpy.ch", module)
-    monkeypatch.setattr(Ch, "__module__", "chumpy.ch")
+    module.Select = Select  # type: ignore[attr-defined]
+    for kind in (Ch, Select):
+        monkeypatch.setattr(kind, "__module__", "chumpy.ch")
     return Ch
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_old_pickle_with_chumpy_arrays(tmp_path: Path, chumpy: type[Ch], protocol: int) -> None:
     arrays = official()
-    wrapped = arrays | {key: chumpy(arrays[key]) for key in ("v_template", "shapedirs", "weights")}
+    wrapped = arrays | {key: chumpy(arrays[key]) for key in ("v_template", "weights")}
+    wrapped["shapedirs"] = Select(chumpy(arrays["shapedirs"]), arrays["shapedirs"].shape)
     path = tmp_path / "basicModel_f_lbs_10_207_0_v1.0.0.pkl"
     path.write_bytes(pickle.dumps(wrapped, protocol=protocol))
     check_official(path, arrays, "female")

@@ -164,7 +164,7 @@ def _convert(value: Any, depth: int) -> np.ndarray:
         data, dtype, shape, order = value.arguments
         return np.frombuffer(bytes(data), _dtype(dtype)).reshape(shape, order=_order(order))
     if isinstance(value, _Chumpy):
-        return _convert(_state(value)["x"], depth + 1)
+        return _chumpy(_state(value), depth)
     if isinstance(value, (_Compressed, _Coordinates)):
         return _dense(value, depth)
     raise ValueError(f"a {type(value).__name__.strip('_').lower()} where an array should be")
@@ -179,6 +179,14 @@ def _array(record: _Array, depth: int) -> np.ndarray:
     if isinstance(data, str):
         data = data.encode("latin1")
     return np.frombuffer(data, _dtype(dtype)).reshape(shape, order="F" if fortran else "C")
+
+
+def _chumpy(state: dict[Any, Any], depth: int) -> np.ndarray:
+    """A chumpy array's values; a ``Select`` holds another array and places within it."""
+    if "x" in state:
+        return _convert(state["x"], depth + 1)
+    chosen = _convert(state["a"], depth + 1).ravel()[_convert(state["idxs"], depth + 1)]
+    return chosen.reshape([int(n) for n in state.get("preferred_shape", chosen.shape)])
 
 
 def _order(order: Any) -> Any:
