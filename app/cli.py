@@ -75,14 +75,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _describe(error: Exception) -> str:
-    """One line about an error: its message where it is meant for people, else also its type."""
+    """Two lines at most: the message where it is meant for people, else its type too."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    lines = str(error).strip().splitlines()
-    line = lines[0][:400] if lines else ""
-    if line and isinstance(error, OSError | ValueError | RuntimeError | ImportError):
-        return line
-    return f"{type(error).__name__}: {line} (--debug shows where)"
+    lines = [line[:400] for line in str(error).strip().splitlines() if line.strip()][:2]
+    if lines and isinstance(error, OSError | ValueError | RuntimeError | ImportError):
+        return "\n".join(lines)
+    return f"{type(error).__name__}: {''.join(lines[:1])}\nThis is a bug; --debug shows where."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,12 +152,12 @@ def _add_outputs(group: Any) -> None:
 def _add_weights(commands: Any) -> None:
     text = "the model files that the profiles can use; `fetch NAME` gets one"
     parser = _command(commands, "weights", _weights, text)
-    parser.set_defaults(fetch=None)
+    parser.set_defaults(fetch=None, weights=None)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
-    actions.add_parser("list", help="found or not, size, sha256, licence, how to get it")
+    show = actions.add_parser("list", help="found or not, size, sha256, licence, how to get it")
+    show.add_argument("--weights", type=Path, metavar="DIR", help="look here before elsewhere")
     fetch = actions.add_parser("fetch", help="get a model's files")
     fetch.add_argument("fetch", metavar="NAME")
-    fetch.add_argument("--folder", type=Path, help="keep them here, not in the user's cache")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -188,7 +187,7 @@ def _run(args: argparse.Namespace) -> int:
 def _weights(args: argparse.Namespace) -> int:
     from app.weights import fetch_weights, list_weights
 
-    return list_weights() if args.fetch is None else fetch_weights(args.fetch, args.folder)
+    return list_weights(args.weights) if args.fetch is None else fetch_weights(args.fetch)
 
 
 def _doctor(args: argparse.Namespace) -> int:
