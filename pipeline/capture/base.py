@@ -129,7 +129,7 @@ class SourceOptions:
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
 
     def __post_init__(self) -> None:
-        if not (self.start_s >= 0 and self.retry_s >= 0 and (self.seconds or 1.0) > 0):
+        if self.start_s < 0 or self.retry_s < 0 or (self.seconds is not None and self.seconds <= 0):
             raise ValueError("start_s and retry_s are 0 or more, seconds above 0")
 
     @property

@@ -103,6 +103,8 @@ class ClipSource:
         for picture in session.pictures():
             captured_ns = self._clock_ns()
             number = index.number(picture.pts)
+            if number is None:
+                continue
             pts_s, jump = timeline.place(picture.pts)
             if pts_s < self._start_s - _EPSILON_S:
                 whole = not self._halt.is_set()

@@ -62,8 +62,6 @@ def _check_file(path: Path, name: str) -> None:
                 raise SourceNotVideo(f"{name}: is empty (0 bytes)")
     except PermissionError as error:
         raise SourceRefused(f"{path}: this user may not read it") from error
-    except ValueError as error:
-        raise SourceNotFound(f"{name!r}: is not a file name: {error}") from error
 
 
 def _is_cut_short(path: Path) -> bool:
@@ -90,7 +88,9 @@ def stated_duration_s(container: InputContainer, stream: VideoStream) -> float |
         return float(stream.duration * stream.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")
     if len(parts) == 3:
-        return int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2])
+        # Matroska's tag is the time at which the stream ends.
+        start_s = float((stream.start_time or 0) * (stream.time_base or 0))
+        return int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2]) - start_s
     if container.duration is not None and len(container.streams) == 1:
         return container.duration / 1e6
     return None

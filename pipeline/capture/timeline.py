@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 
 JUMP_S = 1.0
 JUMP_PERIODS = 8
 _MOST_PENDING = 1024
+_MOST_LOST = 64
 
 
 class Timeline:
@@ -48,12 +50,14 @@ class Timeline:
         if last is not None:
             before = self._last_pts if self._last_pts is not None else pts
             gap = (pts - before) * self._time_base_s
-            jump = gap > max(JUMP_S, JUMP_PERIODS * period) or gap < -0.5 * period
-            if -0.5 * period <= gap < 0:
-                time_s = max(time_s, last + 0.1 * period)
-            elif time_s <= last:
+            back = gap < -0.5 * period
+            jump = back or gap > max(JUMP_S, JUMP_PERIODS * period)
+            if back or time_s < last - JUMP_S:
                 self._offset_s += last + period - time_s
                 time_s = last + period
+            elif time_s <= last:
+                # Behind by a little (jitter, a stamp said twice): stamps catch up by themselves.
+                time_s = last + 0.1 * period
         self._last_s, self._last_pts = time_s, pts
         return time_s, jump
 
@@ -71,6 +75,7 @@ class FrameIndex:
         self._next = first
         self._floor = floor
         self._pending: list[int] = []
+        self._lost: deque[int] = deque(maxlen=_MOST_LOST)
         self._damaged = False
 
     def packet(self, pts: int | None) -> None:
@@ -85,16 +90,22 @@ class FrameIndex:
         """A packet could not be decoded."""
         self._damaged = True
 
-    def number(self, pts: int | None) -> int:
-        """The number of the frame that came out of the decoder, with its time stamp."""
-        lost = 0
+    def number(self, pts: int | None) -> int | None:
+        """The number of the frame that came out of the decoder, with its time stamp.
+
+        None for one that damage held back so long that later ones came before it: skip it.
+        """
+        if pts in self._lost:
+            return None
+        lost = []
         while pts is not None and self._pending and self._pending[0] <= pts:
-            lost += heapq.heappop(self._pending) < pts
+            lost.append(heapq.heappop(self._pending))
         # Without damage a packet that made no frame was none (a second field, a leading picture
         # without its reference).
-        if lost and self._damaged:
-            self._next += lost
-            self._damaged = False
+        if self._damaged:
+            missing = [each for each in lost if each != pts]
+            self._lost.extend(missing)
+            self._next += len(missing)
         number = self._next
         self._next += 1
         return number

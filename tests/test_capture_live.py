@@ -1,0 +1,335 @@
+"""Live sources: paced clips, cameras and feeds that come, go and come back, by a fake clock."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2  # noqa: F401  before av
+import pytest
+from conftest import number_of, numbered, write_clip
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.capture.base import (
+    Halt,
+    SourceError,
+    SourceLost,
+    SourceNotFound,
+    SourceOptions,
+    SourceRefused,
+    SourceUnreachable,
+    open_source,
+    without_credentials,
+)
+from pipeline.capture.devices import Entrance, camera, camera_input, network
+from pipeline.capture.live import LiveSource
+from pipeline.frame import Frame
+
+
+class FakeClock:
+    """A clock that only waiting moves; it halts once ``halt_at_s`` is reached."""
+
+    def __init__(self, halt_at_s: float = float("inf")) -> None:
+        self.now_ns = 5_000_000_000
+        self._end_ns = self.now_ns + halt_at_s * 1e9
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def wait(self, seconds: float) -> bool:
+        assert seconds >= 0
+        self.now_ns += round(seconds * 1e9)
+        return self.now_ns >= self._end_ns
+
+
+def live(entrance: Entrance, clock: FakeClock, **options: object) -> LiveSource:
+    return LiveSource(
+        entrance, SourceOptions(**options), halt=Halt(), clock_ns=clock, wait=clock.wait
+    )
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("live") / "clip.mp4"
+    return write_clip(path, [numbered(number) for number in range(10)])
+
+
+def entrance_of(openings: list[Callable[[], object]], ends: bool = False) -> Entrance:
+    """A way in whose n-th opening is the n-th of ``openings``; the last one again and again."""
+    tries = iter(openings)
+    last = openings[-1]
+    return network_like(lambda: next(tries, last)(), ends)
+
+
+def network_like(opening: Callable[[], object], ends: bool) -> Entrance:
+    real = network("rtsp://ann:s3cret@127.0.0.1/door", "tcp")
+    return Entrance(name=real.name, open=opening, explain=real.explain, ends=ends)  # type: ignore[arg-type]
+
+
+def refused() -> object:
+    raise av.error.ConnectionRefusedError(111, "Connection refused", "rtsp://ann:s3cret@x")
+
+
+def test_a_paced_clip_plays_at_its_own_pace(clip: Path) -> None:
+    clock = FakeClock()
+    source = open_source(str(clip), SourceOptions(live=True), clock_ns=clock, wait=clock.wait)
+    assert source.live
+    source.open()
+    assert source.info.live
+    frames = list(source.frames())
+    assert [number_of(frame.image) for frame in frames] == list(range(10))
+    due_ns = [frame.captured_ns - frames[0].captured_ns for frame in frames]
+    assert due_ns == [round(i * 40e6) for i in range(10)]
+
+
+def test_a_slow_consumer_does_not_shift_the_pace(clip: Path) -> None:
+    clock = FakeClock()
+    source = open_source(str(clip), SourceOptions(live=True), clock_ns=clock, wait=clock.wait)
+    source.open()
+    begun = None
+    for frame in source.frames():
+        begun = frame.captured_ns if begun is None else begun
+        if frame.id == 2:
+            clock.wait(0.1)  # busy for two and a half frames
+    assert frame.captured_ns - begun == round(9 * 40e6)
+
+
+def test_a_paced_clip_does_not_wait_for_a_jump_in_time(tmp_path: Path) -> None:
+    times_ms = [0, 40, 80, 60_000, 60_040]
+    path = write_clip(tmp_path / "j.mkv", [numbered(i) for i in range(5)], pts_ms=times_ms)
+    clock = FakeClock()
+    source = open_source(str(path), SourceOptions(live=True), clock_ns=clock, wait=clock.wait)
+    source.open()
+    frames = list(source.frames())
+    assert len(frames) == 5
+    assert frames[-1].captured_ns - frames[0].captured_ns < 1e9
+
+
+def test_a_paced_clip_stops_while_it_waits(clip: Path) -> None:
+    clock = FakeClock(halt_at_s=0.1)
+    source = open_source(str(clip), SourceOptions(live=True), clock_ns=clock, wait=clock.wait)
+    source.open()
+    assert len(list(source.frames())) == 3
+
+
+def test_test_pictures_stand_in_for_a_camera() -> None:
+    clock = FakeClock()
+    spec = "lavfi:testsrc2=size=64x48:rate=10:duration=1"
+    source = open_source(spec, clock_ns=clock, wait=clock.wait)
+    source.open()
+    assert source.live
+    assert (source.info.width, source.info.height, source.info.fps) == (64, 48, 10.0)
+    frames = list(source.frames())
+    assert [frame.id for frame in frames] == list(range(10))
+    assert frames[-1].captured_ns - frames[0].captured_ns == 900_000_000
+    part = open_source(spec, SourceOptions(live=False, start_s=0.3, seconds=0.4))
+    part.open()
+    assert not part.live
+    assert [frame.id for frame in part.frames()] == [3, 4, 5, 6]
+
+
+def test_a_feed_that_is_not_there_is_tried_until_the_time_is_up() -> None:
+    clock = FakeClock()
+    begun = clock()
+    tries = []
+    entrance = entrance_of([lambda: (tries.append(clock()), refused())])
+    with pytest.raises(SourceUnreachable, match="connection refused") as caught:
+        live(entrance, clock, retry_s=7.0).open()
+    assert clock() - begun == 7_000_000_000
+    pauses_s = [(b - a) / 1e9 for a, b in zip(tries, tries[1:])]
+    assert pauses_s[:4] == [0.25, 0.5, 1.0, 2.0]
+    assert max(pauses_s) == 2.0
+    assert "s3cret" not in str(caught.value)
+    assert "ann" not in str(caught.value)
+
+
+def test_without_retry_one_try_is_all() -> None:
+    clock = FakeClock()
+    tries = []
+    entrance = entrance_of([lambda: (tries.append(0), refused())])
+    with pytest.raises(SourceUnreachable):
+        live(entrance, clock, retry_s=0.0).open()
+    assert len(tries) == 1
+    assert clock() == FakeClock()()
+
+
+def test_a_refused_login_is_not_tried_again() -> None:
+    def unauthorized() -> object:
+        raise av.error.HTTPUnauthorizedError(1, "Server returned 401", "rtsp://x")
+
+    clock = FakeClock()
+    with pytest.raises(SourceRefused, match="login is refused"):
+        live(entrance_of([unauthorized]), clock, retry_s=60.0).open()
+    assert clock() == FakeClock()()
+
+
+def test_stopping_ends_the_tries() -> None:
+    clock = FakeClock(halt_at_s=1.0)
+    with pytest.raises(SourceUnreachable):
+        live(entrance_of([refused]), clock, retry_s=1000.0).open()
+    assert clock() - FakeClock()() < 3e9
+
+
+def ticking(source: LiveSource, clock: FakeClock) -> Iterator[Frame]:
+    """The frames, each 40 ms after the last."""
+    for frame in source.frames():
+        clock.now_ns += 40_000_000
+        yield frame
+
+
+def test_a_feed_that_comes_back_goes_on(clip: Path) -> None:
+    """Lost after ten frames, away for two tries, back: ids and times rise, one break."""
+    clock = FakeClock(halt_at_s=3.0)
+
+    def play() -> object:
+        return av.open(str(clip))
+
+    entrance = entrance_of([play, refused, refused, play, refused])
+    source = live(entrance, clock, retry_s=2.0)
+    source.open()
+    frames: list[Frame] = []
+    with pytest.raises(SourceLost, match=r"\(the stream ended\) and did not come back in 2 s"):
+        frames.extend(ticking(source, clock))
+    assert [frame.id for frame in frames] == list(range(20))
+    assert [number_of(frame.image) for frame in frames] == [*range(10), *range(10)]
+    assert [frame.id for frame in frames if frame.discontinuity] == [10]
+    assert all(a.pts_s < b.pts_s for a, b in zip(frames, frames[1:]))
+    away_s = (frames[10].captured_ns - frames[9].captured_ns) / 1e9
+    assert away_s > 0.7
+    assert frames[10].pts_s - frames[9].pts_s == pytest.approx(away_s)
+    assert len(source.warnings) == 1
+    assert "lost (the stream ended), back after 0.8 s" in source.warnings[0]
+
+
+def test_the_end_of_a_download_is_no_loss(clip: Path) -> None:
+    source = live(entrance_of([lambda: av.open(str(clip))], ends=True), FakeClock())
+    source.open()
+    assert len(list(source.frames())) == 10
+
+
+def test_parts_of_a_live_feed(clip: Path) -> None:
+    entrance = entrance_of([lambda: av.open(str(clip))])
+    source = live(entrance, FakeClock(), start_s=0.1, seconds=0.2)
+    source.open()
+    assert [frame.id for frame in source.frames()] == [3, 4, 5, 6, 7]
+
+
+def test_it_may_be_closed_while_it_plays(clip: Path) -> None:
+    source = live(entrance_of([lambda: av.open(str(clip))]), FakeClock())
+    source.open()
+    for frame in source.frames():
+        if frame.id == 4:
+            closer = threading.Thread(target=source.close)
+            closer.start()
+            closer.join(5)
+            assert not closer.is_alive()
+    assert frame.id == 4
+
+
+def test_cameras_of_each_system() -> None:
+    assert camera_input("0", "linux") == ("v4l2", "/dev/video0", {})
+    assert camera_input("/dev/video3", "linux")[1] == "/dev/video3"
+    assert camera_input("camera:/dev/v4l/by-id/usb-1", "linux")[1] == "/dev/v4l/by-id/usb-1"
+    assert camera_input("1", "darwin")[:2] == ("avfoundation", "1:none")
+    assert camera_input("camera:FaceTime HD", "darwin")[1] == "FaceTime HD:none"
+    assert camera_input("camera:HD Webcam", "win32")[:2] == ("dshow", "video=HD Webcam")
+
+
+def test_a_camera_plays_and_opens_its_device(clip: Path) -> None:
+    asked = []
+
+    def opener(device: str, **how: object) -> object:
+        asked.append((device, how["format"]))
+        return av.open(str(clip))
+
+    entrance = camera("camera:HD Webcam", opener=opener, platform="win32")  # type: ignore[arg-type]
+    source = live(entrance, FakeClock(), seconds=0.2)
+    source.open()
+    assert [number_of(frame.image) for frame in source.frames()] == [0, 1, 2, 3, 4]
+    assert asked == [("video=HD Webcam", "dshow")]
+
+
+def test_what_a_camera_says_when_it_cannot() -> None:
+    if Path("/dev/video77").exists():
+        pytest.skip("there is a camera 77")
+    with pytest.raises(SourceNotFound, match=r"camera 77: there is no /dev/video77; cameras here"):
+        open_source("77", SourceOptions(retry_s=0)).open()
+
+    def raising(error: Exception) -> Callable[..., object]:
+        def opener(*_: object, **__: object) -> object:
+            raise error
+
+        return opener
+
+    cases = [
+        (av.error.PermissionError(13, "Permission denied"), SourceRefused, "group video"),
+        (av.error.OSError(16, "Device or resource busy"), SourceUnreachable, "in use by another"),
+        (av.error.OSError(25, "Inappropriate ioctl"), SourceUnreachable, "inappropriate ioctl"),
+    ]
+    for error, kind, words in cases:
+        entrance = camera("camera:/dev/null", opener=raising(error), platform="linux")  # type: ignore[arg-type]
+        with pytest.raises(kind, match=words):
+            live(entrance, FakeClock(), retry_s=0.0).open()
+
+
+def test_a_closed_port_fails_at_once() -> None:
+    begun = time.monotonic()
+    with pytest.raises(SourceUnreachable) as caught:
+        open_source("rtsp://ann:s3cret@127.0.0.1:1/x?token=abc", SourceOptions(retry_s=0)).open()
+    assert time.monotonic() - begun < 2
+    assert str(caught.value) == (
+        "rtsp://***@127.0.0.1:1/x?token=***: connection refused: "
+        "check the address and that it is on"
+    )
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_a_silent_server_is_given_up(silent_port: int) -> None:
+    begun = time.monotonic()
+    with pytest.raises(SourceUnreachable):
+        open_source(f"rtsp://127.0.0.1:{silent_port}/x", SourceOptions(retry_s=0)).open()
+    assert 4 < time.monotonic() - begun < 8
+
+
+WORD = st.text("abcXYZ019-_.~!$", min_size=1, max_size=8)
+
+
+@given(user=WORD, password=st.text("abcXYZ019:@/!#?", min_size=1, max_size=8), host=WORD, path=WORD)
+def test_a_login_is_never_shown(user: str, password: str, host: str, path: str) -> None:
+    secret = f"<{password}>"
+    shown = without_credentials(f"rtsp://{user}:{secret}@{host}/{path}?access_token={secret}&x=1")
+    assert secret not in shown
+    assert shown.endswith("&x=1")
+
+
+def test_an_address_without_a_login_stays_as_it_is() -> None:
+    for address in (
+        "rtsp://host:554/a/b",
+        "http://h/x@2x.mp4",
+        "rtsp://[::1]:8554/x",
+        "udp://@:1234",
+    ):
+        assert without_credentials(address).replace("***@", "@") == address
+
+
+def test_negative_times_are_refused() -> None:
+    for wrong in ({"start_s": -1.0}, {"seconds": 0.0}, {"seconds": -2.0}, {"retry_s": -1.0}):
+        with pytest.raises(ValueError, match="0 or more"):
+            SourceOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_every_error_is_a_source_error() -> None:
+    for kind in (SourceLost, SourceNotFound, SourceRefused, SourceUnreachable):
+        assert issubclass(kind, SourceError)
