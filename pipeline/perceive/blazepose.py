@@ -33,6 +33,7 @@ _SAME_PERSON = 0.12
 _PART_SIZE = 0.75
 _PART_INSIDE = 0.6
 _KEEP_MISSED = 4
+_SECOND_LOOKS = ((0.35, 1.15), (-0.35, 1.0))
 _FAVOUR = 1.3
 
 
@@ -90,9 +91,8 @@ class BlazePose:
             elif followed[match].missed:
                 followed[match] = replace(region, id=followed[match].id)
         known = frozenset(region.id for region in memory.regions)
-        followed.sort(key=lambda r: r.side * (_FAVOUR if r.id in known else 1.0), reverse=True)
         # A few more than wanted: some detections are nobody.
-        regions = tuple(followed[: self.max_people + 2])
+        regions = _largest(followed, known, self.max_people + 2)
         return Memory(regions, known, next_id, memory.tile + 1)
 
     def decode(self, embedding: Memory, window: Window) -> tuple[list[tuple[Person, ...]], Memory]:
@@ -103,13 +103,12 @@ class BlazePose:
         people[window.key], start = self._look(window.key_frame, embedding.regions, known)
         # Who is not there on the key frame either is nobody, or is looked for from the next one.
         kept = [r for r in start if r.missed == 0 or (r.id in known and r.missed < _KEEP_MISSED)]
-        kept = sorted(kept, key=lambda r: r.side, reverse=True)[: self.max_people]
-        chosen = {region.id for region in kept}
+        regions = _largest(kept, known, self.max_people)
+        chosen = frozenset(region.id for region in regions)
         people[window.key] = tuple(p for p in people[window.key] if p.region in chosen)
-        regions = tuple(kept)
+        backward = regions
         for t in range(window.key + 1, count):
             people[t], regions = self._look(window.frames[t], regions, chosen)
-        backward = tuple(kept)
         for t in range(window.key - 1, -1, -1):
             people[t], backward = self._look(window.frames[t], backward, chosen)
         left = tuple(region for region in regions if region.missed < _KEEP_MISSED)
@@ -141,25 +140,47 @@ class BlazePose:
         seen: list[tuple[Person, Region]] = []
         after: list[Region] = []
         for region in regions:
-            outputs = self._landmark(crop(frame.image, region))
-            presence = float(outputs[1][0, 0])
-            if presence < MIN_PRESENCE:
+            found = self._person_in(frame, region)
+            if found is None:
                 after.append(replace(region, missed=region.missed + 1))
                 continue
-            person, following = read_person(
-                region,
-                outputs[0][0],
-                presence,
-                outputs[2][0, :, :, 0],
-                outputs[3][0],
-                outputs[4][0],
-            )
+            person, following = found
             if any(_same(person, other) for other, _ in seen):
                 continue
-            if region.id not in known and any(_part_of(person, other) for other, _ in seen):
+            if region.id not in known and (
+                any(_part_of(person, other) for other, _ in seen)
+                or not self._still_there(frame, following)
+            ):
                 continue
             seen.append((person, following))
         return tuple(p for p, _ in seen), tuple([r for _, r in seen] + after)
+
+    def _person_in(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
+        """Who is in a region and where to look next, None when nobody is."""
+        outputs = self._landmark(crop(frame.image, region))
+        presence = float(outputs[1][0, 0])
+        if presence < MIN_PRESENCE:
+            return None
+        return read_person(
+            region, outputs[0][0], presence, outputs[2][0, :, :, 0], outputs[3][0], outputs[4][0]
+        )
+
+    def _still_there(self, frame: Frame, region: Region) -> bool:
+        """A second look, turned and scaled: a person stays one, a bench that looked like one
+        does not."""
+        return all(
+            self._person_in(
+                frame, replace(region, angle=region.angle + turn, side=region.side * scale)
+            )
+            for turn, scale in _SECOND_LOOKS
+        )
+
+
+def _largest(regions: list[Region], known: Set[int], count: int) -> tuple[Region, ...]:
+    """The ``count`` largest regions, people already followed favoured and first: what is found
+    twice stays with whom it belonged to."""
+    regions = sorted(regions, key=lambda r: r.side * (_FAVOUR if r.id in known else 1.0))
+    return tuple(sorted(regions[::-1][:count], key=lambda r: r.id not in known))
 
 
 def _same(a: Person, b: Person) -> bool:
