@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from app.config import ConfigError, load_config
+from app.system import library_remedy
 
 # Whatever is slow to import (torch, OpenCV, PyAV) is imported by the command that needs it:
 # `--help` and a mistyped flag answer at once.
@@ -76,6 +77,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _describe(error: Exception) -> str:
     """Two lines at most: the message where it is meant for people, else its type too."""
+    remedy = library_remedy(error) if isinstance(error, ImportError | OSError) else None
+    if remedy is not None:
+        return remedy
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     lines = [line[:400] for line in str(error).strip().splitlines() if line.strip()][:2]

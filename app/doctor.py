@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from app.system import library_remedy
+
 OK, MISSING, ABSENT = "ok", "MISSING", "-"
 _DECODERS = {"h264": "H.264", "hevc": "H.265", "vp9": "VP9", "av1": "AV1", "mjpeg": "MJPEG"}
 _EGL_PROBE = """
@@ -55,7 +57,9 @@ def checks() -> Iterator[Check]:
             yield from group()
         except Exception as error:
             line = (str(error).splitlines() or [""])[0]
-            yield Check(name, MISSING, f"{type(error).__name__}: {line}", "reinstall the app")
+            lacks, _, remedy = (library_remedy(error) or "").partition("\n")
+            detail = lacks or f"{type(error).__name__}: {line}"
+            yield Check(name, MISSING, detail, remedy or "reinstall the app")
 
 
 def _python() -> Iterator[Check]:

@@ -163,6 +163,13 @@ def test_folders_of_outputs_are_made(build, tmp_path):
         (FileNotFoundError(2, "No such file", "x.mp4"), ["error: x.mp4: No such file"]),
         (RuntimeError("the camera left\nPlug it in"), ["error: the camera left", "Plug it in"]),
         (RuntimeError("a\nb\nc\nd"), ["error: a", "b"]),
+        (
+            ImportError("libGL.so.1: cannot open shared object file: No such file or directory"),
+            [
+                "error: this system lacks libGL.so.1",
+                "On Debian and Ubuntu: apt install libgl1 libglib2.0-0 libsm6 libxext6",
+            ],
+        ),
         (KeyError("k"), ["error: KeyError: 'k'", "This is a bug; --debug shows where."]),
         (ValueError(""), ["error: ValueError: ", "This is a bug; --debug shows where."]),
     ],
