@@ -1,0 +1,82 @@
+# make demo    the app on samples/pitch.mp4: out/pitch_overlay.mp4 and out/pitch.npz
+# make test    linters and every test
+# make lint    ruff and mypy alone
+# make clean   what these made, the environment too
+#
+# PYTHON  the interpreter (3.11 or later) that makes the environment
+# TORCH   what pip is to install as torch, with any options of pip's; empty: leave it as it is
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Shared libraries that OpenCV's wheel expects, and what some tests need besides.
+APP_PACKAGES := libgl1 libglib2.0-0 libsm6 libxext6
+TEST_PACKAGES := xvfb xdotool imagemagick libegl1 libgl1-mesa-dri libosmesa6 \
+	python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base \
+	gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
+
+.PHONY: demo test lint clean system-packages
+
+demo: $(VENV)/installed
+	$(BIN)/python -m app weights fetch blazepose
+	$(BIN)/python -m app run samples/pitch.mp4 \
+		--video out/pitch_overlay.mp4 --poses out/pitch.npz
+
+test: $(VENV)/installed-dev system-packages lint
+	$(BIN)/python -m app weights fetch blazepose
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "no venv in $(PYTHON); on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# torch first and by itself, so that the app's requirement finds the build that was asked for.
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	@echo "installing the app into $(VENV); this takes a while the first time"
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet $(TORCH))
+	$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -c 'import cv2' || $(MAKE) --no-print-directory app-packages
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# On Debian and Ubuntu, as root, missing system packages are installed; elsewhere they are named.
+define apt_install
+	missing=""; \
+	for package in $(1); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || \
+			missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "apt-get install$$missing"; \
+			{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+				apt-get install -qq --no-install-recommends $$missing >/dev/null; } || \
+				echo "$(2): apt install$$missing"; \
+		else \
+			echo "$(2): apt install$$missing"; \
+		fi; \
+	fi
+endef
+
+.PHONY: app-packages
+app-packages:
+	@$(call apt_install,$(APP_PACKAGES),the app needs these system packages)
+	@$(BIN)/python -c 'import cv2'
+
+system-packages:
+	@$(call apt_install,$(TEST_PACKAGES),tests that need these are skipped)
