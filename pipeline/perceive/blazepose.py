@@ -30,8 +30,7 @@ from pipeline.perceive.landmarks import crop, read_person
 MIN_PRESENCE = 0.5
 _SAME_REGION = 0.4
 _SAME_PERSON = 0.12
-_PART_SIZE = 0.75
-_PART_INSIDE = 0.6
+_PART_INSIDE = 0.5
 _KEEP_MISSED = 4
 _SECOND_LOOKS = ((0.35, 1.15), (-0.35, 1.0))
 _FAVOUR = 1.3
@@ -177,10 +176,10 @@ class BlazePose:
 
 
 def _largest(regions: list[Region], known: Set[int], count: int) -> tuple[Region, ...]:
-    """The ``count`` largest regions, people already followed favoured and first: what is found
-    twice stays with whom it belonged to."""
+    """The ``count`` largest regions, people already followed favoured; the longest followed come
+    first, so that what is found twice stays with whom it belonged to."""
     regions = sorted(regions, key=lambda r: r.side * (_FAVOUR if r.id in known else 1.0))
-    return tuple(sorted(regions[::-1][:count], key=lambda r: r.id not in known))
+    return tuple(sorted(regions[::-1][:count], key=lambda r: (r.id not in known, r.id)))
 
 
 def _same(a: Person, b: Person) -> bool:
@@ -191,9 +190,8 @@ def _same(a: Person, b: Person) -> bool:
 
 
 def _part_of(person: Person, other: Person) -> bool:
-    """Whether a find is only a part of somebody larger, a leg taken for a person."""
-    sizes = [float((p.box_px[2:] - p.box_px[:2]).max()) for p in (person, other)]
-    if other.mask is None or sizes[0] > _PART_SIZE * sizes[1]:
+    """Whether a find lies on somebody else: a leg taken for a person, or the same one askew."""
+    if other.mask is None:
         return False
     back = cv2.invertAffineTransform(other.mask.to_image)
     points = np.rint(person.landmarks_px @ back[:, :2].T + back[:, 2]).astype(int)
