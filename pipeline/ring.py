@@ -29,7 +29,14 @@ class Ring(Generic[T]):
     One condition guards everything; state and notification change under its lock. After
     ``close`` what is inside can still be taken, then ``get`` raises ``Closed``; ``abort`` also
     throws away what is inside. Counts (``put_count``, ``got_count``, ``dropped_count``) always
-    satisfy put = got + dropped + len. Raises ValueError when the capacity is below 1.
+    satisfy put = got + dropped + len.
+
+    ``on_drop(item, cause)`` hears of every dropped item, "ring full" or "stopped". ``inherit``
+    says what a dropped item leaves to the one after it: it gets both and returns what takes the
+    latter's place (a break between frames must not get lost with the frame that carried it).
+    ``kept`` is how many items that were taken ``recent()`` still shows.
+
+    Raises ValueError when the capacity is below 1 or ``kept`` below 0.
     """
 
     def __init__(
@@ -37,13 +44,20 @@ class Ring(Generic[T]):
         capacity: int,
         policy: Policy = Policy.WAIT,
         on_drop: Callable[[T, str], None] | None = None,
+        *,
+        inherit: Callable[[T, T], T] | None = None,
+        kept: int = 0,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"a ring holds at least one item, not {capacity}")
+        if kept < 0:
+            raise ValueError(f"a ring keeps no or more items that were taken, not {kept}")
         self.capacity = capacity
         self.policy = policy
         self._on_drop = on_drop
+        self._inherit = inherit
         self._items: deque[T] = deque()
+        self._taken: deque[T] = deque(maxlen=kept)
         self._changed = threading.Condition()
         self._closed = False
         self.put_count = self.got_count = self.dropped_count = 0
@@ -68,10 +82,12 @@ class Ring(Generic[T]):
                 self._wait(lambda: self._closed or len(self._items) < self.capacity, timeout_s)
             if self._closed:
                 raise Closed
-            if len(self._items) >= self.capacity:
+            self._items.append(item)
+            if len(self._items) > self.capacity:
                 dropped.append(self._items.popleft())
                 self.dropped_count += 1
-            self._items.append(item)
+                if self._inherit is not None:
+                    self._items[0] = self._inherit(dropped[0], self._items[0])
             self.put_count += 1
             self._changed.notify_all()
         self._report(dropped, "ring full")
@@ -85,10 +101,25 @@ class Ring(Generic[T]):
             self._wait(lambda: self._closed or bool(self._items), timeout_s)
             if not self._items:
                 raise Closed
-            item = self._items.popleft()
-            self.got_count += 1
-            self._changed.notify_all()
-            return item
+            return self._take(1)[0]
+
+    def get_batch(self, most: int, timeout_s: float | None = None) -> list[T]:
+        """Take what is there, oldest first: one to ``most`` items, waiting for the first.
+
+        Raises Closed and TimeoutError as ``get`` does, ValueError when ``most`` is below 1.
+        """
+        if most < 1:
+            raise ValueError(f"a batch has at least one item, not {most}")
+        with self._changed:
+            self._wait(lambda: self._closed or bool(self._items), timeout_s)
+            if not self._items:
+                raise Closed
+            return self._take(min(most, len(self._items)))
+
+    def recent(self) -> list[T]:
+        """The last ``kept`` items that were taken and then those still inside, in order."""
+        with self._changed:
+            return [*self._taken, *self._items]
 
     def close(self) -> None:
         """No more puts; what is inside can still be taken. Wakes everyone. Safe to repeat."""
@@ -105,6 +136,14 @@ class Ring(Generic[T]):
             self._closed = True
             self._changed.notify_all()
         self._report(dropped, "stopped")
+
+    def _take(self, number: int) -> list[T]:
+        """Under the lock: the oldest items, out of the ring."""
+        items = [self._items.popleft() for _ in range(number)]
+        self._taken.extend(items)
+        self.got_count += number
+        self._changed.notify_all()
+        return items
 
     def _wait(self, ready: Callable[[], bool], timeout_s: float | None) -> None:
         """Wait under the lock until ``ready``; TimeoutError when it is not in time."""
