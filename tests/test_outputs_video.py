@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from outputs_cases import bodies, frame, run_info
 
 from app.outputs.base import OutputError
-from app.outputs.video import Timeline, VideoOutput, fit_into, pad_even
+from app.outputs.video import Timeline, VideoOutput, fit_into, pad_even, to_yuv420
 
 HERE = Path(__file__).parent
 NOBODY = bodies([])
@@ -71,6 +71,21 @@ def test_colours_come_back_and_are_tagged(tmp_path):
     planes = first.to_ndarray(format="yuv420p")
     seen = planes[32, 40], planes[64 + 8, 20], planes[64 + 16 + 8, 20]
     np.testing.assert_allclose(seen, wanted, atol=2.5)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))
+def test_conversion_is_bt709s_formula(seed, half_height, half_width):
+    """Against the formula in floats: luma a pixel, chroma the mean of four (ITU-R BT.709-6)."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (2 * half_height, 2 * half_width, 3), np.uint8)
+    luma = image @ np.array([0.2126, 0.7152, 0.0722]) / 255
+    wanted = [16 + 219 * luma]
+    for channel, scale in ((2, 1.8556), (0, 1.5748)):
+        chroma = 128 + 224 * (image[..., channel] / 255 - luma) / scale
+        wanted.append(chroma.reshape(half_height, 2, half_width, 2).mean(axis=(1, 3)))
+    for plane, values in zip(to_yuv420(image).planes, wanted):
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        np.testing.assert_allclose(rows[:, : plane.width], values, atol=1.5)
 
 
 def test_a_closed_file_is_a_plain_mp4(tmp_path):
