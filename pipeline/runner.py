@@ -22,7 +22,7 @@ from pipeline.infer import Inference, Perceived
 from pipeline.people import Bodies
 from pipeline.ring import Closed, Policy, Ring
 from pipeline.stats import Stats
-from pipeline.window import Windower
+from pipeline.window import Windower, inherit_break
 
 _JOIN_S = 10.0
 _POLL_S = 0.05
@@ -50,7 +50,10 @@ class Runner:
         self._clock_ns = clock_ns
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self._frames: Ring[Frame] = Ring(
-            2 * WINDOW_FRAMES, policy, on_drop=lambda _, cause: self.stats.drop(cause)
+            2 * WINDOW_FRAMES,
+            policy,
+            on_drop=lambda _, cause: self.stats.drop(cause),
+            inherit=inherit_break,
         )
         self._perceived: Ring[Perceived] = Ring(1)
         self._fitted: Ring[tuple[Frame, Bodies]] = Ring(2 * WINDOW_FRAMES)

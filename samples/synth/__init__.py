@@ -1,0 +1,1 @@
+"""Rendered clips of MakeHuman people with exact truth: person, motion, scene."""
