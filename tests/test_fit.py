@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from pipeline.body.load import load_body
 
 from pipeline.body.fit import BodyFitter, FitMemory
 from pipeline.body.initialise import frame_of, place_by_landmarks, pose_from_landmarks
@@ -20,6 +19,7 @@ from pipeline.body.kinematics import (
     point_jacobian,
     shape_jacobian,
 )
+from pipeline.body.load import load_body
 from pipeline.body.observe import edge_map, observe, rotation_to_ray
 from pipeline.body.prior import pose_prior
 from pipeline.body.rotations import exp_so3, log_so3

@@ -111,6 +111,12 @@ def test_a_live_source_drops_the_oldest_and_accounts_for_it():
     assert seen.dropped == {"ring full": 200 - len(out)}
 
 
+def take(run, out):
+    """Frame ids into ``out``, which keeps what came before an error."""
+    for frame, _ in run:
+        out.append(frame.id)
+
+
 @pytest.mark.parametrize(
     ("source", "inference", "message"),
     [
@@ -122,8 +128,7 @@ def test_a_live_source_drops_the_oldest_and_accounts_for_it():
 def test_an_error_anywhere_comes_out_and_ends_every_thread(source, inference, message):
     out = []
     with pytest.raises((RuntimeError, ValueError), match=message), Runner(source, inference) as run:
-        for frame, _ in run:  # noqa: PERF401 (what came before the error counts)
-            out.append(frame.id)
+        take(run, out)
     assert out == list(range(len(out)))
     assert len(out) <= 9
     assert not threads()
