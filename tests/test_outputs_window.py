@@ -51,7 +51,17 @@ def display() -> Iterator[str]:
         pytest.skip(f"needs {missing or 'libX11'}: apt install xvfb xdotool imagemagick")
     reader, writer = os.pipe()
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writer), "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+        [
+            "Xvfb",
+            "-displayfd",
+            str(writer),
+            "-screen",
+            "0",
+            "800x600x24",
+            "-noreset",
+            "-nolisten",
+            "tcp",
+        ],
         pass_fds=(writer,),
         stderr=subprocess.DEVNULL,
     )

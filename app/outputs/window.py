@@ -17,6 +17,7 @@ from pipeline.people import Bodies
 _NAME = "bodystream"
 _QUIT_KEYS = (27, ord("q"), ord("Q"))
 _PROBE = "import cv2; cv2.namedWindow('probe', cv2.WINDOW_GUI_NORMAL); cv2.destroyAllWindows()"
+_PROBE += "; print('ok', flush=True); input()"
 _PROBE_S = 30.0
 
 
@@ -41,6 +42,7 @@ class WindowOutput:
         self._latest: np.ndarray | None = None
         self._shown = False
         self._closed = False
+        self._probe: _Probe | None = None
 
     def open(self, info: RunInfo) -> None:
         self.title = f"{self.title}: {info.source}" if info.source else self.title
@@ -54,9 +56,9 @@ class WindowOutput:
 
     def start(self) -> None:
         """Make sure that a window can be shown. Main thread."""
-        problem = display_problem()
-        if problem is not None:
-            raise WindowError(problem)
+        self._probe = _Probe()
+        if self._probe.problem is not None:
+            raise WindowError(self._probe.problem)
 
     def poll(self, wait_ms: int = 15) -> bool:
         """Show the latest picture and look after the window for ``wait_ms``. Main thread.
@@ -100,10 +102,17 @@ class WindowOutput:
             scale = min(1.0, 1280 / width, 720 / height)
             cv2.resizeWindow(_NAME, round(scale * width), round(scale * height))
             self._shown = True
+            self._end_probe()
         cv2.imshow(_NAME, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def _end_probe(self) -> None:
+        if self._probe is not None:
+            self._probe.end()
+            self._probe = None
 
     def stop(self) -> None:
         """Take the window away. Main thread; safe to call twice."""
+        self._end_probe()
         if self._shown:
             import cv2
 
@@ -111,27 +120,54 @@ class WindowOutput:
             self._shown = False
 
 
-def display_problem() -> str | None:
-    """Why no window can be shown here, in one line, or None.
+class _Probe:
+    """Tries to open a window in a process of its own: where the display does not answer, OpenCV's
+    window system ends the process instead of raising. ``problem`` is one line, or None.
 
-    Tried in a process of its own: where the display does not answer, OpenCV's window system ends
-    the process instead of raising.
+    The process stays connected until ``end``: a display server that resets when its last client
+    leaves (Xvfb does) would turn away who comes next.
     """
-    unset = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    if sys.platform.startswith("linux") and unset:
-        return "no display: DISPLAY is not set; leave --window out, or write --video"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, timeout=_PROBE_S, check=False
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        unset = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+        if sys.platform.startswith("linux") and unset:
+            self.problem: str | None = (
+                "no display: DISPLAY is not set; leave --window out, or write --video"
+            )
+            return
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROBE], stdin=pipe, stdout=pipe, stderr=pipe, text=True
         )
-    except subprocess.TimeoutExpired:
-        return f"no window: the display did not answer within {_PROBE_S:g} s"
-    if done.returncode == 0:
-        return None
-    lines = done.stderr.decode(errors="replace").splitlines()
-    cause = next((line for line in lines if "display" in line or "rror" in line), "it failed")
-    where = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return f"no window on display {where}: {cause.strip()[:120]}"
+        self.problem = self._ask(self._process)
+
+    def _ask(self, process: subprocess.Popen[str]) -> str | None:
+        assert process.stdout is not None
+        alarm = threading.Timer(_PROBE_S, process.kill)
+        alarm.start()
+        answer = process.stdout.readline()
+        alarm.cancel()
+        if answer == "ok\n":
+            return None
+        _, errors = process.communicate()
+        lines = [line for line in errors.splitlines() if "display" in line or "rror" in line]
+        cause = lines[0].strip()[:120] if lines else "no answer"
+        where = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or "of this session"
+        return f"no window on display {where}: {cause}"
+
+    def end(self) -> None:
+        """Let the process go. Safe to call twice."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.communicate("\n")
+
+
+def display_problem() -> str | None:
+    """Why no window can be shown here, in one line, or None."""
+    probe = _Probe()
+    probe.end()
+    return probe.problem
 
 
 def _quiet_fonts() -> None:
