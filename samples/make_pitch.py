@@ -7,8 +7,8 @@ MakeHuman's own rig, so neither shape nor skin is one that the fitted body can t
 The truth's arrays, for N frames (camera axes: x right, y down, z forward, metres): ``frame``,
 ``pts_s``, ``person`` (N,), ``joints_m`` (N, 24, 3) SMPL's joints and ``landmarks_m`` (N, 33, 3)
 BlazePose's landmarks of the body under the clothes, ``joints_px``, ``landmarks_px``,
-``landmarks_visible`` (N, 33), ``vertices_m`` (N, V, 3) float16 relative to ``root_m`` (N, 3): the
-clothed surface, ``faces`` (F, 3), ``mask`` (N, bytes) packed bits of ``mask_shape``, ``depth_m``
+``landmarks_visible`` (N, 33); the clothed surface as ``vertices_steps_mm`` (N, V, 3) int16, whose
+running sum over frames is millimetres from ``root_m`` (N, 3) (see ``vertices_of``), ``faces`` (F, 3); ``mask`` (N, bytes) packed bits of ``mask_shape``, ``depth_m``
 (N, h, w) float16 every eighth pixel (0: nobody), ``intrinsics`` (3, 3), ``image_size``,
 ``camera_rotation``, ``camera_translation_m`` from the world, ``fps``, ``release_frame``, ``hand``,
 ``stature_m``, ``seed``.
@@ -127,7 +127,7 @@ def truth_of(clip: Clip, painter: Painter, frame: int) -> dict[str, np.ndarray]:
         "landmarks_px": pixels,
         "landmarks_visible": visible,
         "root_m": joints_m[0],
-        "vertices_m": (seen[used] - joints_m[0]).astype(np.float16),
+        "vertices_mm": np.rint(1000 * (seen[used] - joints_m[0])).astype(np.int16),
         "mask": np.packbits(depth > 0),
         "depth_m": depth[::8, ::8].astype(np.float16),
     }
@@ -164,6 +164,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def vertices_of(truth) -> np.ndarray:
+    """The clothed surface (N, V, 3) in the camera's axes, metres to half a millimetre."""
+    surface = np.cumsum(truth["vertices_steps_mm"], axis=0, dtype=np.int32)
+    return (surface / 1000 + truth["root_m"][:, None]).astype(np.float32)
+
+
 def write_truth(clip: Clip, rows: list[dict], path: Path, vertices: bool) -> None:
     """All frames' truth in one compressed file."""
     camera = clip.field.camera
@@ -171,8 +177,10 @@ def write_truth(clip: Clip, rows: list[dict], path: Path, vertices: bool) -> Non
     for key in ("joints_m", "landmarks_m", "joints_px", "landmarks_px", "root_m"):
         arrays[key] = arrays[key].astype(np.float32)
     used, faces = np.unique(clip.faces, return_inverse=True)
-    if not vertices:
-        del arrays["vertices_m"]
+    surface = arrays.pop("vertices_mm")
+    if vertices:
+        # Steps from frame to frame are small numbers: a quarter of the size.
+        arrays["vertices_steps_mm"] = np.diff(surface, axis=0, prepend=np.zeros_like(surface[:1]))
     count = len(rows)
     np.savez_compressed(
         path,
