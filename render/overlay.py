@@ -71,21 +71,34 @@ def make_renderer(name: str = "auto") -> Renderer:
     raise ValueError(f"there is no renderer '{name}'; choose auto, numba or pyrender")
 
 
+def silhouette(
+    vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Whose body the centre of each pixel shows: (H, W) int32, the row in ``vertices_m`` (P, V, 3)
+    or -1 for nobody. ``size`` (H, W); the rest as for `Renderer.draw`."""
+    return rasterize_cpu.visibility(vertices_m, faces, intrinsics, size)[0]
+
+
 def track_color(track: int) -> tuple[float, float, float]:
-    """A colour for a track, the same every time; neighbours lie far apart on the wheel."""
-    # Steps of the golden ratio never come close to an earlier hue for long (Vogel 1979).
+    """A colour for a track, RGB in [0, 1], the same every time; neighbours lie far apart."""
+    # Steps of the golden ratio never come close to an earlier hue for long.
     hue = (0.56 + track * 0.61803398875) % 1.0
     return colorsys.hsv_to_rgb(hue, 0.45, 0.98)
 
 
-def draw_words(picture: np.ndarray, lines: Sequence[str]) -> None:
-    """Write lines into the top left corner of an RGB picture, in place; readable on anything."""
-    scale = max(0.4, picture.shape[0] / 1200)
+def draw_hud(image: np.ndarray, lines: Sequence[str]) -> None:
+    """Write lines into the top left corner of an RGB uint8 (H, W, 3) image, in place: white with a
+    black outline, readable on anything. ASCII only, as OpenCV's fonts know no more."""
+    scale = max(0.4, image.shape[0] / 1200)
     step = round(34 * scale)
     for index, line in enumerate(lines):
         at = (round(12 * scale), step * (index + 1))
         for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
             cv2.putText(
-                picture, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color,
+                image, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color,
                 max(1, round(width * scale)), cv2.LINE_AA,
             )  # fmt: skip
+
+
+draw_words = draw_hud
+"""The name it had; for callers that have not moved."""

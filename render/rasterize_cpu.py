@@ -1,202 +1,61 @@
 """A z-buffer rasteriser for people's meshes, quick enough to be live on one CPU core.
 
-Each cluster of people whose boxes touch is drawn into a buffer of its own, no larger than needed,
-at twice the picture's resolution where that is affordable (edges then have four samples a pixel),
-and blended into the picture. The kernels hold no lock, so other threads go on meanwhile.
+People whose boxes touch are drawn together into a buffer no larger than their common box, with
+four samples a pixel (clean edges), band by band so that the buffer stays in the processor's cache,
+and blended into the picture. The loops are in `render.kernels`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
-from numba import njit
+
+from render import kernels
+from render.arguments import check_colors, check_image, check_meshes
+from render.clip import clip_near
 
 NEAR_M = 0.05
-_SUPERSAMPLE_LIMIT = 600_000
-"""Boxes of more pixels than this are drawn with one sample a pixel."""
-_FAR = 1e7
+"""What is nearer to the camera than this is cut away."""
+_SAMPLES = 2
+_STAGGER = 0.25
+_BAND_SAMPLES = 400_000
+_FARTHEST_PX = 1e12
+_PALETTE_UNITS = 16
+"""Steps of a palette's colours in one step of the picture's."""
+
+Box = tuple[int, int, int, int]
+"""Image pixels x0, y0, x1, y1, ends included."""
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"})
-def _shade(vertices, faces, shade):
-    """Light for every vertex (V,) from its area-weighted normal: a lamp at the camera, a little
-    from above, and a rim. Values above 1 go towards white."""
-    count = vertices.shape[0]
-    normals = np.zeros((count, 3), np.float32)
-    for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux = vertices[b, 0] - vertices[a, 0]
-        uy = vertices[b, 1] - vertices[a, 1]
-        uz = vertices[b, 2] - vertices[a, 2]
-        vx = vertices[c, 0] - vertices[a, 0]
-        vy = vertices[c, 1] - vertices[a, 1]
-        vz = vertices[c, 2] - vertices[a, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for k in (a, b, c):
-            normals[k, 0] += nx
-            normals[k, 1] += ny
-            normals[k, 2] += nz
-    for v in range(count):
-        nx, ny, nz = normals[v, 0], normals[v, 1], normals[v, 2]
-        x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
-        scale = 1.0 / max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-20)
-        ray = 1.0 / max(np.sqrt(x * x + y * y + z * z), 1e-20)
-        facing = max(-(nx * x + ny * y + nz * z) * scale * ray, 0.0)
-        above = max(-ny * scale, 0.0)
-        rim = (1.0 - facing) ** 4
-        gloss = max(facing - 0.8, 0.0) * 5.0
-        light = 0.28 + 0.62 * facing + 0.14 * above - 0.18 * rim + 0.12 * gloss * gloss
-        shade[v] = min(light, 1.35)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Body:
+    """A mesh in the image: ``points`` (V, 3) x, y, 1/z; ``level`` (V,) light; ``faces`` (F, 3)."""
 
-
-@njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"})
-def _fill(points, faces, shade, person, depth, light, owner):
-    """Draw one body into the cluster's buffers.
-
-    ``points`` (V, 3) are buffer x, y and 1/z (0 marks a vertex behind the near plane), ``depth``
-    (h, w) holds the largest 1/z so far, ``light`` the shade there and ``owner`` the person.
-    """
-    height, width = depth.shape
-    for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        az, bz, cz = points[a, 2], points[b, 2], points[c, 2]
-        if az <= 0.0 or bz <= 0.0 or cz <= 0.0:
-            continue
-        ax, ay = points[a, 0], points[a, 1]
-        bx, by = points[b, 0], points[b, 1]
-        cx, cy = points[c, 0], points[c, 1]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        # In an image whose y points down, faces seen from outside turn the other way.
-        if area >= -1e-12:
-            continue
-        left = max(np.ceil(min(ax, bx, cx)), 0.0)
-        right = min(np.floor(max(ax, bx, cx)), width - 1.0)
-        top = max(np.ceil(min(ay, by, cy)), 0.0)
-        bottom = min(np.floor(max(ay, by, cy)), height - 1.0)
-        if left > right or top > bottom:
-            continue
-        scale = 1.0 / area
-        # Barycentric weights of a and b step by a constant along a row.
-        step_a, step_b = -(cy - by) * scale, -(ay - cy) * scale
-        for y in range(int(top), int(bottom) + 1):
-            wa = ((cx - bx) * (y - by) - (cy - by) * (left - bx)) * scale
-            wb = ((ax - cx) * (y - cy) - (ay - cy) * (left - cx)) * scale
-            first, last = int(left), int(right)
-            if last - first > 8:
-                # Long thin triangles cross few pixels of their box: go straight to them.
-                near, far = 0.0, right - left
-                for weight, step in ((wa, step_a), (wb, step_b), (1 - wa - wb, -step_a - step_b)):
-                    if step > 1e-12:
-                        near = max(near, -weight / step)
-                    elif step < -1e-12:
-                        far = min(far, -weight / step)
-                skip = np.floor(near)
-                last = min(last, first + int(max(np.ceil(far), -1.0)))
-                first += int(min(skip, right - left + 1))
-                wa += skip * step_a
-                wb += skip * step_b
-            for x in range(first, last + 1):
-                wc = 1.0 - wa - wb
-                if wa >= -1e-6 and wb >= -1e-6 and wc >= -1e-6:
-                    inverse = wa * az + wb * bz + wc * cz
-                    if inverse > depth[y, x]:
-                        depth[y, x] = inverse
-                        light[y, x] = wa * shade[a] + wb * shade[b] + wc * shade[c]
-                        owner[y, x] = person
-                wa += step_a
-                wb += step_b
-
-
-@njit(cache=True, nogil=True)
-def _blend(image, left, top, samples, depth, light, owner, colors, alpha):
-    """Average each pixel's samples and lay them over the image, in place."""
-    height, width = depth.shape[0] // samples, depth.shape[1] // samples
-    part = np.float32(1.0 / (samples * samples))
-    for y in range(height):
-        for x in range(width):
-            red = green = blue = covered = np.float32(0.0)
-            for j in range(samples):
-                for i in range(samples):
-                    sy, sx = y * samples + j, x * samples + i
-                    if depth[sy, sx] > 0.0:
-                        shade = light[sy, sx]
-                        white = max(shade - np.float32(1.0), np.float32(0.0))
-                        dim = min(shade, np.float32(1.0)) * (np.float32(1.0) - white)
-                        who = owner[sy, sx]
-                        red += colors[who, 0] * dim + white
-                        green += colors[who, 1] * dim + white
-                        blue += colors[who, 2] * dim + white
-                        covered += np.float32(1.0)
-            if covered > 0.0:
-                keep = np.float32(1.0) - alpha * covered * part
-                gain = alpha * part * np.float32(255.0)
-                px = image[top + y, left + x]
-                px[0] = np.uint8(px[0] * keep + red * gain + np.float32(0.5))
-                px[1] = np.uint8(px[1] * keep + green * gain + np.float32(0.5))
-                px[2] = np.uint8(px[2] * keep + blue * gain + np.float32(0.5))
-
-
-@njit(cache=True, nogil=True)
-def _project(vertices, intrinsics, points, box):
-    """Pixels and 1/z of every vertex (0 behind the near plane); ``box`` gets their bounds."""
-    for v in range(vertices.shape[0]):
-        z = vertices[v, 2]
-        if z < NEAR_M:
-            points[v, 0] = points[v, 1] = points[v, 2] = 0.0
-            continue
-        x, y = vertices[v, 0] / z, vertices[v, 1] / z
-        px = intrinsics[0, 0] * x + intrinsics[0, 1] * y + intrinsics[0, 2]
-        py = intrinsics[1, 1] * y + intrinsics[1, 2]
-        px, py = min(max(px, -_FAR), _FAR), min(max(py, -_FAR), _FAR)
-        points[v, 0], points[v, 1], points[v, 2] = px, py, 1.0 / z
-        box[0], box[1] = min(box[0], px), min(box[1], py)
-        box[2], box[3] = max(box[2], px), max(box[3], py)
-
-
-@njit(cache=True, nogil=True)
-def _into_buffer(points, left, top, samples):
-    """Image pixels to buffer pixels: centres at whole numbers in both."""
-    half = 0.5 * (samples - 1)
-    for v in range(points.shape[0]):
-        points[v, 0] = (points[v, 0] - left) * samples + half
-        points[v, 1] = (points[v, 1] - top) * samples + half
-
-
-def clusters(
-    boxes: list[tuple[int, int, int, int]],
-) -> list[tuple[tuple[int, int, int, int], list[int]]]:
-    """Group boxes (x0, y0, x1, y1), ends included, that touch: (common box, members)."""
-    groups = [(box, [index]) for index, box in enumerate(boxes)]
-    merged = True
-    while merged:
-        merged = False
-        for i in range(len(groups)):
-            for j in range(i + 1, len(groups)):
-                (a, first), (b, second) = groups[i], groups[j]
-                if a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]:
-                    box = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
-                    groups[i] = (box, first + second)
-                    del groups[j]
-                    merged = True
-                    break
-            if merged:
-                break
-    return groups
+    person: int
+    points: np.ndarray
+    level: np.ndarray
+    faces: np.ndarray
+    box: Box
 
 
 class Scratch:
-    """Buffers kept between frames: fresh memory costs more than filling it. One a thread."""
+    """Buffers kept between pictures: fresh memory costs more than filling it. One a thread."""
 
     def __init__(self) -> None:
-        self._flat = [np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.int32)]
+        self._depth = np.empty(0, np.float32)
+        self._coded = np.empty(0, np.uint16)
 
-    def buffers(self, height: int, width: int) -> list[np.ndarray]:
-        """Depth (h, w), cleared, and light and owner, as they were left."""
+    def buffers(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cleared (height, width) buffers of depth and code (see `render.kernels.fill`)."""
         size = height * width
-        if self._flat[0].size < size:
-            self._flat = [np.empty(size, flat.dtype) for flat in self._flat]
-        depth, light, owner = (flat[:size].reshape(height, width) for flat in self._flat)
-        depth.fill(0.0)
-        return [depth, light, owner]
+        if self._depth.size < size:
+            self._depth, self._coded = np.empty(size, np.float32), np.empty(size, np.uint16)
+        depth, coded = self._depth[:size], self._coded[:size]
+        depth.fill(0)
+        coded.fill(0)
+        return depth.reshape(height, width), coded.reshape(height, width)
 
 
 def draw_meshes(
@@ -210,63 +69,127 @@ def draw_meshes(
 ) -> np.ndarray:
     """Draw P meshes over an image and return the picture; the image is left as it was.
 
-    ``image`` RGB uint8 (H, W, 3); ``vertices_m`` (P, V, 3) in the camera's axes, metres;
-    ``faces`` (F, 3), outside seen counter-clockwise; ``colors`` (P, 3) in [0, 1]; ``intrinsics``
-    (3, 3) pixels. Triangles that reach behind the near plane (0.05 m) are left out. Raises
-    ValueError when a vertex is not finite.
+    ``image`` RGB uint8 (H, W, 3); ``vertices_m`` (P, V, 3) float, P may be 0, metres in the
+    camera's axes (x right, y down, z forward); ``faces`` (F, 3) integers, counter-clockwise from
+    outside, where alone they are seen; ``colors`` (P, 3) in [0, 1]; ``intrinsics`` K (3, 3) pixels,
+    pixel centres at whole numbers; ``alpha`` in [0, 1] the share of a body that hides the image.
+    Nearer surfaces hide farther ones, within a body and between bodies. ``scratch`` saves time
+    from picture to picture; the same one must not be in use by two threads. ValueError, in one
+    line, for anything of another shape, type or range, or that is not finite.
     """
-    out = np.array(image, np.uint8, order="C")
-    height, width = out.shape[:2]
-    vertices_m = np.ascontiguousarray(vertices_m, np.float32)
-    faces = np.ascontiguousarray(faces, np.int32)
-    lens = np.ascontiguousarray(intrinsics, np.float64)
-    if not np.isfinite(vertices_m).all():
-        raise ValueError("a mesh has vertices that are not finite")
-    bodies, boxes = [], []
-    for person in range(len(vertices_m)):
-        points = np.empty((vertices_m.shape[1], 3))
-        bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-        _project(vertices_m[person], lens, points, bounds)
-        low = np.maximum(np.floor(bounds[:2]), 0)
-        high = np.minimum(np.ceil(bounds[2:]), (width - 1, height - 1))
-        if (low <= high).all():
-            bodies.append((person, points))
-            boxes.append((*low.astype(int).tolist(), *high.astype(int).tolist()))
+    check_image(image, alpha)
+    vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
+    palette = _palette(check_colors(colors, len(vertices_m)))
     scratch = scratch or Scratch()
-    tint = np.ascontiguousarray(colors, np.float32).reshape(-1, 3)
-    for (x0, y0, x1, y1), members in clusters(boxes):
-        across, down = x1 - x0 + 1, y1 - y0 + 1
-        samples = 2 if across * down <= _SUPERSAMPLE_LIMIT else 1
-        depth, light, owner = scratch.buffers(down * samples, across * samples)
-        for member in members:
-            person, points = bodies[member]
-            shade = np.empty(len(points), np.float32)
-            _shade(vertices_m[person], faces, shade)
-            _into_buffer(points, x0, y0, samples)
-            _fill(points, faces, shade, person, depth, light, owner)
-        _blend(out, x0, y0, samples, depth, light, owner, tint, np.float32(alpha))
-    return out
+    keeps = np.linspace(1, 1 - alpha, _SAMPLES**2 + 1).astype(np.float32)
+    gain = np.float32(alpha / (_SAMPLES**2 * _PALETTE_UNITS))
+    picture = np.array(image, order="C")
+    bodies = list(_place(vertices_m, faces, intrinsics, image.shape[:2]))
+    for (x0, y0, x1, y1), members in clusters([body.box for body in bodies]):
+        width = x1 - x0 + 1
+        step = max(_BAND_SAMPLES // (width * _SAMPLES**2), 1)
+        for top in range(y0, y1 + 1, step):
+            height = min(step, y1 + 1 - top)
+            depth, coded = scratch.buffers(height * _SAMPLES, width * _SAMPLES)
+            for member in members:
+                _fill(bodies[member], x0, top, _SAMPLES, _STAGGER, depth, coded)
+            kernels.blend(picture, x0, top, _SAMPLES, coded, palette, keeps, gain)
+    return picture
 
 
-def silhouettes(
+def visibility(
     vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]
-) -> np.ndarray:
-    """Which person is nearest at each pixel: (H, W) int32, -1 where there is none."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the centre of each pixel shows, of meshes as for `draw_meshes`; ``size`` (H, W).
+
+    Returns the person (H, W) int32, -1 where there is none, and the distance along z (H, W)
+    float32 metres, 0 where there is none.
+    """
     height, width = size
-    depth = np.zeros((height, width), np.float32)
-    light = np.empty_like(depth)
-    owner = np.full((height, width), -1, np.int32)
-    faces = np.ascontiguousarray(faces, np.int32)
-    for person, vertices in enumerate(np.ascontiguousarray(vertices_m, np.float32)):
-        points = np.empty((len(vertices), 3))
-        _project(vertices, np.ascontiguousarray(intrinsics, np.float64), points, np.zeros(4))
-        _fill(points, faces, np.zeros(len(vertices), np.float32), person, depth, light, owner)
-    return owner
+    if height < 1 or width < 1:
+        raise ValueError(f"an image has at least one pixel, not {size}")
+    vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
+    depth, coded = Scratch().buffers(height, width)
+    for body in _place(vertices_m, faces, intrinsics, size):
+        _fill(body, 0, 0, 1, 0.0, depth, coded)
+    seen = depth > 0
+    person = np.where(seen, coded.astype(np.int32) // kernels.LEVELS, -1)
+    return person.astype(np.int32), np.divide(1, depth, out=np.zeros_like(depth), where=seen)
 
 
 def warm_up() -> None:
-    """Compile (or load from numba's cache) every kernel, so that no frame waits for it."""
+    """Compile the kernels, or load them from numba's cache, so that no frame waits for it."""
     triangle = np.array([[[0, 0, 1], [0, 1, 1], [1, 0, 1]]], np.float32)
     faces = np.array([[0, 1, 2]], np.int32)
     lens = np.array([[4.0, 0, 2], [0, 4.0, 2], [0, 0, 1]])
     draw_meshes(np.zeros((8, 8, 3), np.uint8), triangle, faces, np.ones((1, 3)), lens)
+
+
+def clusters(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
+    """Group boxes that touch, and so on until no two groups' common boxes do: (box, members)."""
+    groups: list[tuple[Box, list[int]]] = []
+    for index, box in enumerate(boxes):
+        members = [index]
+        while touching := [group for group in groups if _touch(group[0], box)]:
+            groups = [group for group in groups if not _touch(group[0], box)]
+            for other, others in touching:
+                low, high = zip(box[:2], other[:2]), zip(box[2:], other[2:])
+                x0, y0, x1, y1 = *(min(pair) for pair in low), *(max(pair) for pair in high)
+                box = (x0, y0, x1, y1)
+                members += others
+        groups.append((box, members))
+    return groups
+
+
+def _touch(a: Box, b: Box) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+
+def _place(
+    vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, ...]
+) -> Iterator[_Body]:
+    """The bodies that may be in the image, projected and lit."""
+    height, width = size[:2]
+    for person, vertices in enumerate(vertices_m):
+        level = np.empty(len(vertices), np.float32)
+        kernels.shade(vertices, faces, level)
+        shown = faces
+        if vertices[:, 2].min(initial=np.inf) < NEAR_M:
+            vertices, level, shown = clip_near(vertices, level, faces, NEAR_M)
+        points, bounds = np.empty((len(vertices), 3)), np.empty(4)
+        kernels.project(vertices.astype(np.float64), intrinsics, points, bounds)
+        if len(vertices) and not np.abs(bounds).max() < _FARTHEST_PX:
+            raise ValueError("a mesh lies too far outside the image to be drawn")
+        x0, y0 = np.maximum(np.floor(bounds[:2]), 0)
+        x1, y1 = np.minimum(np.ceil(bounds[2:]), (width - 1, height - 1))
+        if x0 <= x1 and y0 <= y1:
+            yield _Body(person, points, level, shown, (int(x0), int(y0), int(x1), int(y1)))
+
+
+def _fill(
+    body: _Body,
+    left: int,
+    top: int,
+    samples: int,
+    stagger: float,
+    depth: np.ndarray,
+    coded: np.ndarray,
+) -> None:
+    base = float(kernels.LEVELS * body.person)
+    kernels.fill(
+        body.points, body.faces, body.level, base, left, top, samples, stagger, depth, coded
+    )
+
+
+def _palette(colors: np.ndarray) -> np.ndarray:
+    """The colours of every code (see `render.kernels.blend`): from a dark shade of a person's
+    colour through the colour itself to a light tint."""
+    light = np.linspace(0, 1, kernels.LEVELS)[:, None]
+    lit = 0.14 + 0.86 * np.minimum(light / 0.84, 1)
+    white = 0.6 * (np.maximum(light - 0.7, 0) / 0.3) ** 2
+    ramp = colors[:, None] * lit * (1 - white) + white
+    rgb = np.rint(ramp * (255 * _PALETTE_UNITS)).astype(np.int64)
+    packed = rgb[..., 0] | rgb[..., 1] << 16 | rgb[..., 2] << 32 | 1 << 48
+    packed = packed.reshape(-1)
+    packed[:1] = 0
+    return packed

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 
+from render.arguments import check_colors, check_image, check_meshes
+
+NEAR_M = 0.05
+_NO_OPENGL = (
+    "pyrender found no offscreen OpenGL: apt install libegl1 libgl1-mesa-dri (or libosmesa6 and "
+    "PYOPENGL_PLATFORM=osmesa), or choose the renderer numba"
+)
+# OpenGL looks along -z with y up.
+_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+_TO_LAMP = (-0.61, -0.71, -0.35)
+
 
 class PyrenderRenderer:
-    """Draws with pyrender, offscreen. Its OpenGL context belongs to the thread that draws first;
-    draw and close from that thread."""
+    """Draws with pyrender, offscreen: through EGL, or what PYOPENGL_PLATFORM names.
+
+    Its OpenGL context is made by the first drawing and belongs to that call's
+    thread: draw and close there. At most one is open at a time in a process, as closing one ends
+    the display that all would share. RuntimeError, naming what to install, where pyrender or
+    OpenGL is missing: from the constructor or from the first drawing.
+    """
 
     name = "pyrender"
 
     def __init__(self) -> None:
         self._pyrender = _import_pyrender()
-        self._offscreen: Any = None
+        self._offscreen = None
         self._size = (0, 0)
 
     def close(self) -> None:
+        """Free the context; the next drawing makes a new one."""
         if self._offscreen is not None:
             self._offscreen.delete()
             self._offscreen = None
@@ -33,52 +49,108 @@ class PyrenderRenderer:
         intrinsics: np.ndarray,
         alpha: float = 0.85,
     ) -> np.ndarray:
-        """As ``rasterize_cpu.draw_meshes``."""
-        if not len(vertices_m):
-            return image.copy()
-        color, depth = self._render(vertices_m, faces, colors, intrinsics, image.shape[:2])
-        mask = (alpha * (depth > 0))[..., None]
-        return np.rint(image * (1 - mask) + color * mask).astype(np.uint8)
+        """As `render.rasterize_cpu.draw_meshes`, with like but not the same light."""
+        check_image(image, alpha)
+        vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
+        colors = check_colors(colors, len(vertices_m))
+        scene = self._scene(vertices_m, faces, colors, intrinsics)
+        rgba, _ = self._context(image.shape[:2]).render(scene, self._pyrender.RenderFlags.RGBA)
+        picture = np.array(image, order="C")
+        rows, columns = rgba[..., 3].any(axis=1).nonzero()[0], rgba[..., 3].any(axis=0).nonzero()[0]
+        if len(rows):
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            # Averaging a pixel's samples left the colour multiplied by the share that is covered.
+            covered = rgba[box][..., 3:] * np.float32(alpha / 255)
+            blended = picture[box] * (1 - covered) + rgba[box][..., :3] * np.float32(alpha)
+            picture[box] = np.rint(blended)
+        return picture
+
+    def visibility(
+        self,
+        vertices_m: np.ndarray,
+        faces: np.ndarray,
+        intrinsics: np.ndarray,
+        size: tuple[int, int],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `render.rasterize_cpu.visibility`: person (H, W) int32 and depth (H, W) float32."""
+        vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
+        scene = self._scene(vertices_m, faces, np.ones((len(vertices_m), 3)), intrinsics)
+        nodes = sorted(scene.mesh_nodes, key=lambda node: int(node.name))
+        # Numbered from 1 in red and green; pictures of this kind have one sample a pixel, at its
+        # centre, and nothing blended.
+        numbers = {node: ((n + 1) % 256, (n + 1) // 256, 0) for n, node in enumerate(nodes)}
+        seen, depth = self._context(size).render(scene, self._pyrender.RenderFlags.SEG, numbers)
+        person = seen[..., 0].astype(np.int32) + 256 * seen[..., 1].astype(np.int32) - 1
+        return person, depth
 
     def depth(
-        self, vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple
+        self,
+        vertices_m: np.ndarray,
+        faces: np.ndarray,
+        intrinsics: np.ndarray,
+        size: tuple[int, int],
     ) -> np.ndarray:
-        """Depth (H, W) float32 metres, 0 where there is nothing."""
-        colors = np.ones((len(vertices_m), 3))
-        return self._render(vertices_m, faces, colors, intrinsics, size)[1]
+        """`visibility`'s second part."""
+        return self.visibility(vertices_m, faces, intrinsics, size)[1]
 
-    def _render(self, vertices_m, faces, colors, intrinsics, size):
-        import trimesh
-
+    def _scene(self, vertices_m, faces, colors, intrinsics):
+        """The meshes (nodes named by their row), the camera and the lights."""
+        if intrinsics[0, 1]:
+            raise ValueError("pyrender knows no skew; choose the renderer numba")
         pyrender = self._pyrender
-        height, width = size
-        if self._offscreen is None or self._size != (height, width):
-            self.close()
-            try:
-                self._offscreen = pyrender.OffscreenRenderer(width, height)
-            except Exception as error:
-                raise RuntimeError(
-                    "pyrender found no offscreen OpenGL; install libegl1 and libgl1-mesa-dri "
-                    f"(Debian) or use --renderer numba: {error}"
-                ) from error
-            self._size = (height, width)
-        scene = pyrender.Scene(bg_color=(0, 0, 0, 0), ambient_light=(0.3, 0.3, 0.3))
-        for vertices, color in zip(vertices_m, colors):
+        scene = pyrender.Scene(bg_color=(0, 0, 0, 0), ambient_light=(0.12, 0.12, 0.12))
+        for person, (vertices, color) in enumerate(zip(vertices_m, colors)):
+            # Base colours are linear light, ours are sRGB's.
             material = pyrender.MetallicRoughnessMaterial(
-                baseColorFactor=(*color, 1.0), metallicFactor=0.1, roughnessFactor=0.8
+                baseColorFactor=(*color**2.2, 1.0), metallicFactor=0.0, roughnessFactor=0.7
             )
-            mesh = trimesh.Trimesh(vertices, faces, process=False)
-            scene.add(pyrender.Mesh.from_trimesh(mesh, material=material, smooth=True))
+            normals = vertex_normals(vertices, faces)
+            body = pyrender.Primitive(vertices, normals, indices=faces, material=material)
+            scene.add(pyrender.Mesh([body]), name=str(person))
+        far_m = 2 * max(float(vertices_m[..., 2].max(initial=0)), 5.0)
         camera = pyrender.IntrinsicsCamera(
             intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2] + 0.5, intrinsics[1, 2] + 0.5,
-            znear=0.05, zfar=1000.0,
+            znear=NEAR_M, zfar=far_m,
         )  # fmt: skip
-        # OpenGL looks along -z with y up.
-        pose = np.diag([1.0, -1.0, -1.0, 1.0])
-        scene.add(camera, pose=pose)
-        scene.add(pyrender.DirectionalLight(intensity=3.0), pose=pose)
-        color, depth = self._offscreen.render(scene)
-        return color[..., :3], depth
+        scene.add(camera, pose=_FROM_OPENCV)
+        scene.add(pyrender.DirectionalLight(intensity=1.2), pose=_FROM_OPENCV)
+        scene.add(pyrender.DirectionalLight(intensity=2.6), pose=_looking_from(_TO_LAMP))
+        return scene
+
+    def _context(self, size: tuple[int, int]):
+        """pyrender's renderer for pictures of ``size``, with this thread's OpenGL context."""
+        if self._offscreen is None or self._size != tuple(size):
+            self.close()
+            height, width = size
+            try:
+                self._offscreen = self._pyrender.OffscreenRenderer(width, height)
+            except Exception as error:  # whatever EGL, OSMesa, PyOpenGL or pyrender meet
+                raise RuntimeError(f"{_NO_OPENGL} ({error or type(error).__name__})") from error
+            self._size = (height, width)
+        return self._offscreen
+
+
+def vertex_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V, 3): the mean of a vertex's faces' normals weighted by their areas, zero
+    for a vertex without faces. ``vertices_m`` (V, 3), ``faces`` (F, 3)."""
+    a, b, c = np.moveaxis(vertices_m[faces].astype(np.float64), 1, 0)
+    doubled = np.cross(b - a, c - a)
+    corners = faces.reshape(-1)
+    normals = np.stack(
+        [np.bincount(corners, np.repeat(part, 3), len(vertices_m)) for part in doubled.T], axis=1
+    )
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return (normals / np.maximum(length, 1e-20)).astype(np.float32)
+
+
+def _looking_from(place: tuple[float, float, float]) -> np.ndarray:
+    """The pose (4, 4) of a light that shines from ``place`` to the origin: along its own -z."""
+    z = np.array(place) / np.linalg.norm(place)
+    x = np.cross((0.0, 0.0, 1.0), z)
+    x /= np.linalg.norm(x)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([x, np.cross(z, x), z], axis=1)
+    return pose
 
 
 def _import_pyrender():
@@ -89,9 +161,12 @@ def _import_pyrender():
         # pyrender imports pyglet's windows, which look for X unless told not to.
         pyglet.options["headless"] = True
         import pyrender
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeError(
             f"pyrender is not installed ({error}): pip install 'bodystream[pyrender]', "
-            "or use --renderer numba"
+            "or choose the renderer numba"
         ) from error
+    except (ImportError, OSError, AttributeError) as error:
+        # So PyOpenGL says that it finds no library.
+        raise RuntimeError(f"{_NO_OPENGL} ({error})") from error
     return pyrender

@@ -1,0 +1,58 @@
+"""What every renderer asks of its arguments."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MOST_PEOPLE = 256
+
+
+def check_image(image: np.ndarray, alpha: float) -> None:
+    """ValueError unless ``image`` is RGB uint8 (H, W, 3) and ``alpha`` from 0 to 1."""
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
+        raise ValueError("the image to draw on is an array of uint8")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"the image to draw on is (H, W, 3), not {image.shape}")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is from 0 to 1, not {alpha}")
+
+
+def check_colors(colors: np.ndarray, people: int) -> np.ndarray:
+    """``colors`` as float64 (P, 3); ValueError for another shape or outside 0 to 1."""
+    colors = np.asarray(colors, np.float64)
+    if colors.shape != (people, 3):
+        raise ValueError(f"colours are (P, 3) = ({people}, 3), not {colors.shape}")
+    if not ((colors >= 0) & (colors <= 1)).all():
+        raise ValueError("colours are from 0 to 1")
+    return colors
+
+
+def check_meshes(
+    vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The meshes and the camera as kernels want them; ValueError for anything else.
+
+    ``vertices_m`` (P, V, 3) float32, finite; ``faces`` (F, 3) int32 that point into V;
+    ``intrinsics`` (3, 3) float64, finite, upper triangular, focal lengths above 0. All are
+    contiguous and writable, as numba compiles anew for arrays that are not.
+    """
+    vertices = np.require(vertices_m, np.float32, ["C", "W"])
+    if vertices.ndim != 3 or vertices.shape[2] != 3:
+        raise ValueError(f"vertices are (P, V, 3), not {vertices.shape}")
+    if len(vertices) > MOST_PEOPLE:
+        raise ValueError(f"at most {MOST_PEOPLE} people can be drawn, not {len(vertices)}")
+    if not np.isfinite(vertices).all():
+        raise ValueError("a mesh has vertices that are not finite")
+    faces = np.asarray(faces)
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
+        raise ValueError(f"faces are integers (F, 3), not {faces.dtype} {faces.shape}")
+    if len(vertices) and faces.size and not 0 <= faces.min() <= faces.max() < vertices.shape[1]:
+        raise ValueError(f"faces point beyond the mesh's {vertices.shape[1]} vertices")
+    lens = np.require(intrinsics, np.float64, ["C", "W"])
+    if lens.shape != (3, 3) or not np.isfinite(lens).all():
+        raise ValueError("intrinsics are a finite (3, 3)")
+    if lens[0, 0] <= 0 or lens[1, 1] <= 0 or lens[1, 0] or (lens[2] != (0, 0, 1)).any():
+        raise ValueError(
+            "intrinsics have focal lengths above 0 and are otherwise [. . .; 0 . .; 0 0 1]"
+        )
+    return vertices, np.require(faces, np.int32, ["C", "W"]), lens
