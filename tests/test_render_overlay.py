@@ -11,6 +11,7 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
+from render import bench
 from render.overlay import draw_hud, make_renderer, silhouette, track_color
 from render.rasterize_cpu import draw_meshes, visibility
 
@@ -82,3 +83,23 @@ def test_words_grow_with_the_picture_and_fit_small_ones():
     nothing = np.zeros((50, 50, 3), np.uint8)
     draw_hud(nothing, [])
     assert not nothing.any()
+
+
+def test_the_benchmark_runs_and_says_where(capsys):
+    bench.main(["--rounds", "2", "--numba-only"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "cores" in lines[0]
+    assert "13824 triangles" in lines[0]
+    assert [line.split()[:2] for line in lines[2:]] == [
+        [size, people] for size in ("1280x720", "1920x1080") for people in ("1", "4")
+    ]
+    assert all(0 < float(line.split()[2]) <= float(line.split()[4]) for line in lines[2:])
+
+
+def test_the_benchmarks_figure_is_closed_and_as_tall_as_said():
+    vertices, faces = bench.mannequin()
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    image, bodies, _, lens = bench.scene(vertices, 1, 720, 1280)
+    rows = (silhouette(bodies, faces, lens, image.shape[:2]) >= 0).any(axis=1).nonzero()[0]
+    assert np.ptp(rows) == pytest.approx(400, abs=25)
+    assert mesh.volume == pytest.approx(0.09, abs=0.03)  # positive: faces look outwards
