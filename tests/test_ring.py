@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipeline.ring import Closed, Policy, Ring
 
 NOW = 0.0
-JOIN_S = 10.0
+JOIN_S = 5.0
 
 
 class RingModel(RuleBasedStateMachine):

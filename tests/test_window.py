@@ -232,6 +232,22 @@ def test_pans_shakes_flashes_and_a_large_moving_thing_are_none() -> None:
     assert cuts(moving) == []
 
 
+def test_a_shaken_fine_pattern_is_no_cut() -> None:
+    """Nothing is where it was, and everything is there."""
+    scene = noise_scene(5, blur=10)
+    rng = np.random.default_rng(6)
+    images = [crop(scene, 30, 30)] * 5
+    images += [crop(scene, *rng.integers(10, 50, 2)) for _ in range(20)]
+    assert cuts(images) == []
+
+
+def test_another_take_of_the_same_scene_is_a_cut() -> None:
+    """The camera stands where it stood, but much of the picture has changed at once."""
+    one = crop(noise_scene(7), 0, 0)
+    later = cv2.addWeighted(one, 0.55, crop(noise_scene(8), 0, 0), 0.45, 0.0)
+    assert cuts([one] * 6 + [later] * 6) == [6]
+
+
 def test_a_flat_picture_and_small_ones_are_fine() -> None:
     assert cuts([np.full((16, 16, 3), level, np.uint8) for level in (0, 0, 255, 255)]) == []
     assert cuts([np.full((1, 1, 3), 9, np.uint8)] * 3) == []
