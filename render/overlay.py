@@ -11,6 +11,8 @@ import numpy as np
 
 from render import rasterize_cpu
 
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
 
 class Renderer(Protocol):
     """Draws meshes over images; used from one thread."""
@@ -87,17 +89,21 @@ def track_color(track: int) -> tuple[float, float, float]:
 
 
 def draw_hud(image: np.ndarray, lines: Sequence[str]) -> None:
-    """Write lines into the top left corner of an RGB uint8 (H, W, 3) image, in place: white with a
-    black outline, readable on anything. ASCII only, as OpenCV's fonts know no more."""
-    scale = max(0.4, image.shape[0] / 1200)
-    step = round(34 * scale)
+    """Write lines into the top left corner of an RGB uint8 (H, W, 3) contiguous image, in place:
+    white on a darkened panel. ASCII only, as OpenCV's fonts know no more."""
+    if not lines:
+        return
+    scale = max(0.45, min(image.shape[:2]) / 1100)
+    width = max(1, round(1.3 * scale))
+    sizes = [cv2.getTextSize(line, _FONT, scale, width)[0] for line in lines]
+    margin, pad, step = round(14 * scale), round(12 * scale), round(34 * scale)
+    right = margin + max(size[0] for size in sizes) + 2 * pad
+    bottom = margin + step * len(lines) + pad
+    panel = image[margin:bottom, margin:right]
+    panel //= 4
     for index, line in enumerate(lines):
-        at = (round(12 * scale), step * (index + 1))
-        for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-            cv2.putText(
-                image, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color,
-                max(1, round(width * scale)), cv2.LINE_AA,
-            )  # fmt: skip
+        at = (margin + pad, margin + step * (index + 1))
+        cv2.putText(image, line, at, _FONT, scale, (255, 255, 255), width, cv2.LINE_AA)
 
 
 draw_words = draw_hud
