@@ -18,13 +18,14 @@ from app.outputs.video import VideoOutput
 from app.outputs.window import WindowOutput
 from app.report import Progress, RunReport
 from pipeline.body.solve import FitConfig
-from pipeline.capture.base import SourceOptions
+from pipeline.capture.base import SourceOptions, open_source
 from pipeline.frame import Frame
+from pipeline.infer import Inference
 from pipeline.people import Bodies
 from pipeline.runner import Runner
 from pipeline.stats import Stats
-from pipeline.stream import make_inference, stream
-from render.overlay import Renderer, draw_words, make_renderer, track_color
+from pipeline.stream import make_inference
+from render.overlay import Renderer, draw_hud, make_renderer, track_color
 
 _PROGRESS_S = 0.1
 
@@ -58,7 +59,36 @@ def run(
     window = next((out for out in outputs if isinstance(out, WindowOutput)), None)
     if window is not None:
         window.start()
-    inference = make_inference(
+    source = open_source(
+        config.source,
+        SourceOptions(
+            live={"auto": None, "live": True, "every-frame": False}[config.capture.pace],
+            start_s=config.capture.start_s,
+            seconds=config.capture.seconds,
+            retry_s=config.capture.retry_s,
+        ),
+        stop=stop,
+    )
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        # A source that is not there is told before the models are loaded.
+        source.open()
+        inference = _load(config)
+        stack.callback(inference.perceiver.close)
+        for output in outputs:
+            stack.callback(output.close)
+        runner = stack.enter_context(Runner(source, inference, stats=Stats(), opened=True))
+        show = _Show(config, runner, outputs, on_progress)
+        if window is None:
+            show.run(stop)
+        else:
+            _beside_window(show, window, stop)
+    # Only now are all files complete and all frames accounted for.
+    return show.report()
+
+
+def _load(config: Config) -> Inference:
+    return make_inference(
         people=config.perceive.people,
         body=config.fit.body,
         device=config.device,
@@ -67,30 +97,6 @@ def run(
         focal_px=config.capture.focal_px,
         fit=FitConfig(iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations),
     )
-    runner = stream(
-        config.source,
-        SourceOptions(
-            live={"auto": None, "live": True, "every-frame": False}[config.capture.pace],
-            start_s=config.capture.start_s,
-            seconds=config.capture.seconds,
-            retry_s=config.capture.retry_s,
-        ),
-        inference=inference,
-        stop=stop,
-        stats=Stats(),
-    )
-    with ExitStack() as stack:
-        for output in outputs:
-            stack.callback(output.close)
-        stack.callback(inference.perceiver.close)
-        show = _Show(config, runner, outputs, on_progress)
-        stack.enter_context(runner)
-        if window is None:
-            show.run(stop)
-        else:
-            _beside_window(show, window, stop)
-    # Only now are all files complete and all frames accounted for.
-    return show.report()
 
 
 class _Show:
@@ -170,7 +176,7 @@ class _Show:
             words = [f"{stats.live_fps():.1f} fps   {people}"]
             if self._runner.source.live:
                 words.append(f"{stats.live_latency_ms():.0f} ms behind")
-            draw_words(picture, words)
+            draw_hud(picture, words)
         return picture
 
     def _info(self, frame: Frame) -> RunInfo:

@@ -29,7 +29,8 @@ _POLL_S = 0.05
 
 
 class Runner:
-    """Runs one source; iterate it for ``(frame, bodies)``, or use it in a ``with`` block.
+    """Runs one source; iterate it for ``(frame, bodies)``, in a ``with`` block. ``opened`` says
+    that the source is open already.
 
     ``stop()`` may be called from any thread or a signal handler: no new frame is captured, what
     is under way is finished and delivered. ``close()`` drops what is under way. Raises what a
@@ -43,11 +44,13 @@ class Runner:
         *,
         stats: Stats | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        opened: bool = False,
     ) -> None:
         self.source = source
         self.inference = inference
         self.stats = stats or Stats()
         self._clock_ns = clock_ns
+        self._opened = opened
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self._frames: Ring[Frame] = Ring(
             2 * WINDOW_FRAMES,
@@ -81,7 +84,8 @@ class Runner:
 
     def start(self) -> Runner:
         """Open the source (raises SourceError) and start the threads. Once only."""
-        self.source.open()
+        if not self._opened:
+            self.source.open()
         for thread in self._threads:
             thread.start()
         return self

@@ -28,7 +28,7 @@ class Quantiles:
 @dataclass(frozen=True)
 class Snapshot:
     """Counts and times so far. ``stages_ms`` are per frame; ``fps`` is drawn frames a second
-    between the first and the last one drawn."""
+    from the capture of the first one to the last one drawn."""
 
     read: int
     drawn: int
@@ -72,7 +72,7 @@ class Stats:
         with self._lock:
             self._counts["drawn"] += 1
             self._latency.append((now - captured_ns) / 1e6)
-            self._first_ns = self._first_ns or now
+            self._first_ns = self._first_ns or captured_ns
             self._last_ns = now
             self._recent.append(now)
 
@@ -109,7 +109,7 @@ class Stats:
                 dropped=dict(self._dropped),
                 stages_ms={name: _quantiles(times) for name, times in self._stages.items()},
                 latency_ms=_quantiles(self._latency) if self._latency else None,
-                fps=(drawn - 1) / span_s if drawn > 1 and span_s > 0 else 0.0,
+                fps=drawn / span_s if span_s > 0 else 0.0,
             )
 
 

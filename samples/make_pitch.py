@@ -8,8 +8,9 @@ The truth's arrays, for N frames (camera axes: x right, y down, z forward, metre
 ``pts_s``, ``person`` (N,), ``joints_m`` (N, 24, 3) SMPL's joints and ``landmarks_m`` (N, 33, 3)
 BlazePose's landmarks of the body under the clothes, ``joints_px``, ``landmarks_px``,
 ``landmarks_visible`` (N, 33); the clothed surface as ``vertices_steps_mm`` (N, V, 3) int16, whose
-running sum over frames is millimetres from ``root_m`` (N, 3) (see ``vertices_of``), ``faces`` (F, 3); ``mask`` (N, bytes) packed bits of ``mask_shape``, ``depth_m``
-(N, h, w) float16 every eighth pixel (0: nobody), ``intrinsics`` (3, 3), ``image_size``,
+running sum over frames is millimetres from ``root_m`` (N, 3) (see ``vertices_of``), ``faces``
+(F, 3); ``mask`` (N, bytes) packed bits of ``mask_shape``, ``depth_m`` (N, h, w) float16 every
+eighth pixel (0: nobody), ``intrinsics`` (3, 3), ``image_size``,
 ``camera_rotation``, ``camera_translation_m`` from the world, ``fps``, ``release_frame``, ``hand``,
 ``stature_m``, ``seed``.
 """
@@ -27,11 +28,11 @@ os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import av  # noqa: E402
+
+from pipeline.body.making.source import load_makehuman  # noqa: E402
 from synth.motion import RELEASE_S, Motion  # noqa: E402
 from synth.person import make_person, pose_person  # noqa: E402
 from synth.scene import Field, Painter, make_camera, paint_frame, shutter_times  # noqa: E402
-
-from pipeline.body.making.source import load_makehuman  # noqa: E402
 
 LEFT, RIGHT = 20, 21
 GRAVITY = np.array([0.0, -9.81, 0.0])

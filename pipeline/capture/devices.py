@@ -43,11 +43,13 @@ class Entrance:
 def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entrance:
     """A feed at ``address``; RTSP's media comes by ``rtsp_transport``."""
     scheme = address.partition(":")[0].lower()
-    # FFmpeg's own timeout, in microseconds: PyAV's takes the GIL at every poll. Not guessing the
+    # FFmpeg's own timeouts, in microseconds: PyAV's takes the GIL at every poll. Not guessing the
     # rate from the first frames opens a feed 0.8 s sooner.
-    options = {"timeout": str(round(READ_TIMEOUT_S * 1e6)), "fpsprobesize": "0"}
+    timeout_us = str(round(READ_TIMEOUT_S * 1e6))
+    options = {"rw_timeout": timeout_us, "fpsprobesize": "0"}
     if scheme.startswith("rtsp"):
-        options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
+        options = {"timeout": timeout_us, "fpsprobesize": "0", "rtsp_transport": rtsp_transport}
+        options["allowed_media_types"] = "video"
     name = without_credentials(address)
     return Entrance(
         name=name,

@@ -7,7 +7,10 @@ from there, each frame's regions coming from its decoded neighbour's landmarks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -215,6 +218,20 @@ def _overlapping(region: Region, others: list[Region]) -> int | None:
     return index
 
 
+@contextmanager
+def _standard_error_to(path: str) -> Iterator[None]:
+    """LiteRT announces its CPU delegate from C++, past every setting of its own."""
+    sys.stderr.flush()
+    kept, other = os.dup(2), os.open(path, os.O_WRONLY)
+    try:
+        os.dup2(other, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(other)
+
+
 def _model(
     path: Path, shapes: list[tuple[int, ...]], threads: int
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -222,8 +239,9 @@ def _model(
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        interpreter.allocate_tensors()
+        with _standard_error_to(os.devnull):
+            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path.name} is not a model LiteRT can run: {error}") from error
     outputs = interpreter.get_output_details()
