@@ -10,6 +10,7 @@ import av
 import cv2  # noqa: F401  before av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from conftest import number_of, numbered, write_clip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -289,6 +290,24 @@ def test_sound_is_not_video(tmp_path: Path) -> None:
                 made.mux(packet)
     with pytest.raises(SourceNotVideo, match="only.m4a: has no video in it, only audio"):
         read(only)
+
+
+def test_a_cover_picture_is_not_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    with av.open(str(path), "w", format="mp4") as made:
+        sound = made.add_stream("aac", rate=16000, layout="mono")
+        cover = made.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 160, 96, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(numbered(5)).reformat(format="yuvj420p")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), "fltp", "mono")
+        silence.rate = 16000
+        picture.pts = silence.pts = 0
+        for stream, frame in ((cover, picture), (sound, silence)):
+            made.mux(stream.encode(frame))
+            made.mux(stream.encode())
+    with pytest.raises(SourceNotVideo, match="has no video in it"):
+        read(path)
 
 
 def test_what_is_no_clip_is_one_line(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -297,10 +300,43 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.slow
 def test_a_silent_server_is_given_up(silent_port: int) -> None:
-    begun = time.monotonic()
-    with pytest.raises(SourceUnreachable):
-        open_source(f"rtsp://127.0.0.1:{silent_port}/x", SourceOptions(retry_s=0)).open()
-    assert 4 < time.monotonic() - begun < 8
+    def waited_s(scheme: str) -> float:
+        begun = time.monotonic()
+        with pytest.raises(SourceUnreachable):
+            open_source(f"{scheme}://127.0.0.1:{silent_port}/x", SourceOptions(retry_s=0)).open()
+        return time.monotonic() - begun
+
+    schemes = ("rtsp", "http", "tcp", "rtmp", "udp")
+    with ThreadPoolExecutor(len(schemes)) as pool:
+        waits_s = dict(zip(schemes, pool.map(waited_s, schemes)))
+    assert all(4 < wait_s < 10 for wait_s in waits_s.values()), waits_s
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_download_plays_and_ends(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.ts", [numbered(number) for number in range(30)])
+    (tmp_path / "page.html").write_text("<html>no film</html>")
+    handler = functools.partial(QuietFiles, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            source = open_source(f"{base}/clip.ts")
+            source.open()
+            assert source.live
+            assert source.info.fps == 25.0
+            assert [number_of(frame.image) for frame in source.frames()] == list(range(30))
+            for path, words in (("nope.ts", "no such stream there"), ("page.html", "no video")):
+                with pytest.raises(SourceUnreachable, match=words):
+                    open_source(f"{base}/{path}", SourceOptions(retry_s=0)).open()
+        finally:
+            server.shutdown()
+            serving.join(5)
 
 
 WORD = st.text("abcXYZ019-_.~!$", min_size=1, max_size=8)
