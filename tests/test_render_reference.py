@@ -239,3 +239,32 @@ except RuntimeError as error:
     assert done.stderr == ""
     assert remedy in done.stdout
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_the_reference_draws_in_the_thread_that_first_draws():
+    """Made in one thread and used in another, as the app does; apart, as it closes the display."""
+    try:
+        PyrenderRenderer()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    script = """
+import threading
+import numpy as np
+from render.overlay import make_renderer
+renderer = make_renderer("pyrender")
+triangle = np.array([[[0, 0, 2], [0, 1, 2], [1, 0, 2.0]]])
+lens = np.diag([16.0, 16, 1])
+def work():
+    image = np.zeros((8, 8, 3), np.uint8)
+    for _ in range(2):
+        drawn = renderer.draw(image, triangle, [[0, 1, 2]], [[1, 1, 1]], lens)
+    renderer.close()
+    print(drawn[2, 2].min() > 0, drawn[7, 7].max())
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    if "apt install" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.stdout.split() == ["True", "0"], done.stderr
