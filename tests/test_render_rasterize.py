@@ -247,6 +247,35 @@ def test_shade_is_the_formula():
     assert level.max() <= 254.5
 
 
+def test_light_runs_evenly_from_corner_to_corner():
+    points = np.array([[2.0, 1.0, 1.0], [6.3, 38.0, 1.0], [37.5, 9.2, 1.0]])
+    level, base = np.array([40.5, 250.5, 130.5], np.float32), 512
+    depth, coded = Scratch().buffers(40, 41)
+    kernels.fill(points, np.array([[0, 1, 2]], np.int32), level, 512.0, 0, 0, 1, 0.0, depth, coded)
+    y, x = (depth > 0).nonzero()
+    assert len(x) > 500
+    corners = np.vstack([points[:, :2].T, np.ones(3)])
+    weights = np.linalg.solve(corners, np.vstack([x, y, np.ones(len(x))]))
+    np.testing.assert_allclose(coded[y, x], base + level @ weights - 0.5, atol=0.51)
+    assert (coded[depth == 0] == 0).all()
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_slivers_cannot_leave_the_palette(side):
+    """A sample hardly outside a triangle is drawn, where its light may be far off."""
+    level = np.array([1.5, 1.5, 254.5] if side > 0 else [254.5, 254.5, 1.5], np.float32)
+    faces = np.array([[0, 1, 2]], np.int32)
+    for gap in np.linspace(1e-10, 9e-10, 9):
+        x = 10 + side * gap
+        points = np.array([[x, 0, 1], [x, 29, 1], [x + side * 8e-8, 15.2, 1]])
+        if side < 0:
+            points[:2] = points[1::-1]
+        depth, coded = Scratch().buffers(30, 30)
+        kernels.fill(points, faces, level, 256.0, 0, 0, 1, 0.0, depth, coded)
+        assert coded.any()
+        assert ((coded == 0) | ((coded > 256) & (coded < 512))).all()
+
+
 def test_light_comes_from_above_and_stays_within_the_colour():
     vertices, faces = balls((0, 0, 2))
     picture = draw_meshes(
