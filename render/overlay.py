@@ -104,7 +104,3 @@ def draw_hud(image: np.ndarray, lines: Sequence[str]) -> None:
     for index, line in enumerate(lines):
         at = (margin + pad, margin + step * (index + 1))
         cv2.putText(image, line, at, _FONT, scale, (255, 255, 255), width, cv2.LINE_AA)
-
-
-draw_words = draw_hud
-"""The name it had; for callers that have not moved."""

@@ -235,7 +235,7 @@ def test_a_hole_is_found_and_closed(centre: int, radius: float) -> None:
     cut = faces[~near[faces].any(axis=1)]
     assert not closed(cut)
     (loop,) = boundary_loops(cut)
-    assert closed(np.concatenate([cut, close_loop(points, loop)]))
+    assert closed(np.concatenate([cut, close_loop(points, loop, cut)]))
 
 
 def test_views_see_the_outside_only() -> None:

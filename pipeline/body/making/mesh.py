@@ -42,14 +42,14 @@ def left_half(source: MakeHuman, mean: np.ndarray) -> np.ndarray:
             ahead = np.roll(loop, -1)
             filled.append(np.stack([loop, ahead, np.full(len(loop), apex)], axis=1))
         elif not on_midline.any():
-            filled.append(close_loop(mean, loop))
+            filled.append(close_loop(mean, loop, faces))
         else:
-            filled += _close_beside_midline(mean, loop, on_midline)
+            filled += _close_beside_midline(mean, loop, on_midline, faces)
     return np.concatenate(filled)
 
 
 def _close_beside_midline(
-    mean: np.ndarray, loop: list[int], on_midline: np.ndarray
+    mean: np.ndarray, loop: list[int], on_midline: np.ndarray, faces: np.ndarray
 ) -> list[np.ndarray]:
     """Close each stretch of an open edge that leaves the midline and comes back to it."""
     start = int(np.flatnonzero(on_midline)[0])
@@ -57,7 +57,7 @@ def _close_beside_midline(
     walk, centre = np.append(walk, walk[0]), np.append(centre, True)
     stops = np.flatnonzero(centre)
     gaps = [(a, b) for a, b in zip(stops, stops[1:]) if b > a + 1]
-    return [close_loop(mean, walk[a : b + 1].tolist()) for a, b in gaps]
+    return [close_loop(mean, walk[a : b + 1].tolist(), faces) for a, b in gaps]
 
 
 def _renumber(faces: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -103,13 +103,18 @@ def boundary_loops(faces: np.ndarray) -> list[list[int]]:
     return loops
 
 
-def close_loop(vertices: np.ndarray, loop: list[int]) -> np.ndarray:
-    """Triangles (n - 2, 3) across a loop of n vertices, the shortest diagonals first."""
+def close_loop(vertices: np.ndarray, loop: list[int], faces: np.ndarray) -> np.ndarray:
+    """Triangles (n - 2, 3) across a loop of n vertices, the shortest diagonals first; none along
+    an edge that ``faces`` (F, 3) have already, which would then belong to three."""
+    near = faces[np.isin(faces, loop).sum(axis=1) > 1]
+    edges = {frozenset((int(a), int(b))) for f in near for a, b in zip(f, np.roll(f, -1))}
     left = list(loop)
     triangles: list[tuple[int, ...]] = []
     while len(left) > 3:
         ahead, behind = np.roll(left, -1), np.roll(left, 1)
         lengths = np.linalg.norm(vertices[ahead] - vertices[behind], axis=1)
+        taken = [frozenset(pair) in edges for pair in zip(ahead.tolist(), behind.tolist())]
+        lengths = np.where(taken, np.inf, lengths)
         ear = int(lengths.argmin())
         triangles.append((behind[ear], left[ear], ahead[ear]))
         del left[ear]
