@@ -34,7 +34,8 @@ class Ring(Generic[T]):
     ``on_drop(item, cause)`` hears of every dropped item, "ring full" or "stopped". ``inherit``
     says what a dropped item leaves to the one after it: it gets both and returns what takes the
     latter's place (a break between frames must not get lost with the frame that carried it).
-    ``kept`` is how many items that were taken ``recent()`` still shows.
+    ``kept`` is how many items that were taken ``recent()`` still shows. ``policy`` may be changed
+    at any time, for the puts that come.
 
     Raises ValueError when the capacity is below 1 or ``kept`` below 0.
     """

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
+import io
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import cv2  # noqa: F401  before av
+import numpy as np
 import pytest
 from conftest import number_of, numbered, write_clip
 from hypothesis import given
@@ -30,6 +34,7 @@ from pipeline.capture.base import (
     without_credentials,
 )
 from pipeline.capture.devices import Entrance, camera, camera_input, network
+from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
 from pipeline.frame import Frame
 
@@ -50,10 +55,14 @@ class FakeClock:
         return self.now_ns >= self._end_ns
 
 
-def live(entrance: Entrance, clock: FakeClock, **options: object) -> LiveSource:
-    return LiveSource(
-        entrance, SourceOptions(**options), halt=Halt(), clock_ns=clock, wait=clock.wait
-    )
+def feed_of(entrance: Entrance, clock: FakeClock, retry_s: float = 10.0) -> Feed:
+    return Feed(entrance, retry_s, halt=Halt(), clock_ns=clock, wait=clock.wait)
+
+
+def live(entrance: Entrance, **options: object) -> LiveSource:
+    halt = Halt()
+    feed = Feed(entrance, 0.0, halt=halt, clock_ns=time.monotonic_ns, wait=halt.wait)
+    return LiveSource(feed, SourceOptions(**options), halt)
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +71,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, [numbered(number) for number in range(10)])
 
 
-def entrance_of(openings: list[Callable[[], object]], ends: bool = False) -> Entrance:
+def entrance_of(openings: list[Callable[[], object]], download: bool = False) -> Entrance:
     """A way in whose n-th opening is the n-th of ``openings``; the last one again and again."""
     tries = iter(openings)
-    last = openings[-1]
-    return network_like(lambda: next(tries, last)(), ends)
-
-
-def network_like(opening: Callable[[], object], ends: bool) -> Entrance:
     real = network("rtsp://ann:s3cret@127.0.0.1/door", "tcp")
-    return Entrance(name=real.name, open=opening, explain=real.explain, ends=ends)  # type: ignore[arg-type]
+    return replace(real, open=lambda: next(tries, openings[-1])(), download=download)
 
 
 def refused() -> object:
@@ -142,7 +146,7 @@ def test_a_feed_that_is_not_there_is_tried_until_the_time_is_up() -> None:
     tries = []
     entrance = entrance_of([lambda: (tries.append(clock()), refused())])
     with pytest.raises(SourceUnreachable, match="connection refused") as caught:
-        live(entrance, clock, retry_s=7.0).open()
+        feed_of(entrance, clock, 7.0).open()
     assert clock() - begun == 7_000_000_000
     pauses_s = [(b - a) / 1e9 for a, b in zip(tries, tries[1:])]
     assert pauses_s[:4] == [0.25, 0.5, 1.0, 2.0]
@@ -156,7 +160,7 @@ def test_without_retry_one_try_is_all() -> None:
     tries = []
     entrance = entrance_of([lambda: (tries.append(0), refused())])
     with pytest.raises(SourceUnreachable):
-        live(entrance, clock, retry_s=0.0).open()
+        feed_of(entrance, clock, 0.0).open()
     assert len(tries) == 1
     assert clock() == FakeClock()()
 
@@ -167,18 +171,18 @@ def test_a_refused_login_is_not_tried_again() -> None:
 
     clock = FakeClock()
     with pytest.raises(SourceRefused, match="login is refused"):
-        live(entrance_of([unauthorized]), clock, retry_s=60.0).open()
+        feed_of(entrance_of([unauthorized]), clock, 60.0).open()
     assert clock() == FakeClock()()
 
 
 def test_stopping_ends_the_tries() -> None:
     clock = FakeClock(halt_at_s=1.0)
     with pytest.raises(SourceUnreachable):
-        live(entrance_of([refused]), clock, retry_s=1000.0).open()
+        feed_of(entrance_of([refused]), clock, 1000.0).open()
     assert clock() - FakeClock()() < 3e9
 
 
-def ticking(source: LiveSource, clock: FakeClock) -> Iterator[Frame]:
+def ticking(source: Feed, clock: FakeClock) -> Iterator[Frame]:
     """The frames, each 40 ms after the last."""
     for frame in source.frames():
         clock.now_ns += 40_000_000
@@ -193,7 +197,7 @@ def test_a_feed_that_comes_back_goes_on(clip: Path) -> None:
         return av.open(str(clip))
 
     entrance = entrance_of([play, refused, refused, play, refused])
-    source = live(entrance, clock, retry_s=2.0)
+    source = feed_of(entrance, clock, 2.0)
     source.open()
     frames: list[Frame] = []
     with pytest.raises(SourceLost, match=r"\(the stream ended\) and did not come back in 2 s"):
@@ -210,20 +214,114 @@ def test_a_feed_that_comes_back_goes_on(clip: Path) -> None:
 
 
 def test_the_end_of_a_download_is_no_loss(clip: Path) -> None:
-    source = live(entrance_of([lambda: av.open(str(clip))], ends=True), FakeClock())
+    source = live(entrance_of([lambda: av.open(str(clip))], download=True))
+    assert not source.live
     source.open()
-    assert len(list(source.frames())) == 10
+    time.sleep(0.1)  # nothing is skipped while nobody reads
+    assert [frame.id for frame in source.frames()] == list(range(10))
 
 
 def test_parts_of_a_live_feed(clip: Path) -> None:
-    entrance = entrance_of([lambda: av.open(str(clip))])
-    source = live(entrance, FakeClock(), start_s=0.1, seconds=0.2)
+    source = live(entrance_of([lambda: av.open(str(clip))]), start_s=0.1, seconds=0.2, live=False)
     source.open()
-    assert [frame.id for frame in source.frames()] == [3, 4, 5, 6, 7]
+    frames = list(source.frames())
+    assert [frame.id for frame in frames] == [3, 4, 5, 6, 7]
+    assert frames[0].pts_s == pytest.approx(0.12)
+
+
+class HangingFile(io.BytesIO):
+    """A file whose reading hangs from its last third on, once ``hangs``, until ``go`` is set."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._hang_at = len(content) * 2 // 3
+        self.hangs = False
+        self.go = threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.hangs and self.tell() >= self._hang_at:
+            assert self.go.wait(20)
+        return super().read(size)
+
+
+def test_closing_does_not_wait_for_a_camera_that_hangs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (96, 160, 3), np.uint8) for _ in range(60)]
+    path = write_clip(tmp_path / "long.ts", images)
+    file = HangingFile(path.read_bytes())
+    source = live(entrance_of([lambda: av.open(file)]), live=False)
+    source.open()
+    file.hangs = True
+    seen: list[Frame] = []
+    reader = threading.Thread(target=lambda: seen.extend(source.frames()))
+    reader.start()
+    time.sleep(0.3)
+    assert reader.is_alive()
+    count = len(seen)
+    assert count > 10
+    begun = time.monotonic()
+    source.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert time.monotonic() - begun < 2.0
+    file.go.set()
+    source._thread.join(5)
+    assert not source._thread.is_alive()
+    assert len(seen) == count
+
+
+def test_stopping_does_not_wait_for_a_camera_that_never_opens(clip: Path) -> None:
+    go, stop = threading.Event(), threading.Event()
+    halt = Halt(stop)
+    entrance = entrance_of([lambda: go.wait(20) and av.open(str(clip))])
+    feed = Feed(entrance, 9.0, halt=halt, clock_ns=time.monotonic_ns, wait=halt.wait)
+    source = LiveSource(feed, SourceOptions(), halt)
+    threading.Timer(0.2, stop.set).start()
+    begun = time.monotonic()
+    with pytest.raises(SourceUnreachable, match="stopped before its first frame"):
+        source.open()
+    assert time.monotonic() - begun < 1.0
+    go.set()
+    source.close()
+    assert not source._thread.is_alive()
+
+
+def test_what_was_opened_long_ago_does_not_begin_in_the_past(clip: Path) -> None:
+    pace = threading.Semaphore(0)
+
+    def play() -> object:
+        return av.open(str(clip))
+
+    source = live(entrance_of([play, lambda: pace.acquire() and refused()]))
+    assert source.live
+    source.open()
+    time.sleep(0.3)  # all ten frames came and went
+    playing = source.frames()
+    frame = next(playing)
+    assert (frame.id, frame.pts_s, frame.discontinuity) == (0, 0.0, False)
+    assert number_of(frame.image) == 9
+    pace.release()
+    with pytest.raises(SourceLost):
+        next(playing)
+
+
+def test_from_the_first_frame_on_every_one_is_handed_over(clip: Path) -> None:
+    openings = [lambda: av.open(str(clip))] * 5
+    source = live(entrance_of([*openings, refused]))
+    source.open()
+    numbers, ids = [], []
+    with contextlib.suppress(SourceLost):
+        for frame in source.frames():
+            numbers.append(number_of(frame.image))
+            ids.append(frame.id)
+            time.sleep(0.002)
+    assert ids == list(range(len(ids)))
+    assert len(ids) >= 40
+    assert numbers == [*range(10), *range(10), *range(10), *range(10), *range(10)][-len(numbers) :]
 
 
 def test_it_may_be_closed_while_it_plays(clip: Path) -> None:
-    source = live(entrance_of([lambda: av.open(str(clip))]), FakeClock())
+    source = live(entrance_of([lambda: av.open(str(clip))]), live=False)
     source.open()
     for frame in source.frames():
         if frame.id == 4:
@@ -232,6 +330,18 @@ def test_it_may_be_closed_while_it_plays(clip: Path) -> None:
             closer.join(5)
             assert not closer.is_alive()
     assert frame.id == 4
+    assert not source._thread.is_alive()
+    with pytest.raises(RuntimeError, match="was read already"):
+        next(source.frames())
+
+
+def test_leaving_the_loop_ends_the_thread(clip: Path) -> None:
+    source = live(entrance_of([lambda: av.open(str(clip))]), live=False)
+    source.open()
+    for _ in source.frames():
+        break
+    source._thread.join(5)
+    assert not source._thread.is_alive()
 
 
 def test_cameras_of_each_system() -> None:
@@ -251,7 +361,7 @@ def test_a_camera_plays_and_opens_its_device(clip: Path) -> None:
         return av.open(str(clip))
 
     entrance = camera("camera:HD Webcam", opener=opener, platform="win32")  # type: ignore[arg-type]
-    source = live(entrance, FakeClock(), seconds=0.2)
+    source = live(entrance, seconds=0.2, live=False)
     source.open()
     assert [number_of(frame.image) for frame in source.frames()] == [0, 1, 2, 3, 4]
     assert asked == [("video=HD Webcam", "dshow")]
@@ -277,7 +387,7 @@ def test_what_a_camera_says_when_it_cannot() -> None:
     for error, kind, words in cases:
         entrance = camera("camera:/dev/null", opener=raising(error), platform="linux")  # type: ignore[arg-type]
         with pytest.raises(kind, match=words):
-            live(entrance, FakeClock(), retry_s=0.0).open()
+            feed_of(entrance, FakeClock(), 0.0).open()
 
 
 def test_a_closed_port_fails_at_once() -> None:
@@ -326,9 +436,9 @@ def test_a_download_plays_and_ends(tmp_path: Path) -> None:
         serving.start()
         base = f"http://127.0.0.1:{server.server_address[1]}"
         try:
-            source = open_source(f"{base}/clip.ts")
+            source = open_source(f"{base}/clip.ts?login=no")
             source.open()
-            assert source.live
+            assert not source.live
             assert source.info.fps == 25.0
             assert [number_of(frame.image) for frame in source.frames()] == list(range(30))
             for path, words in (("nope.ts", "no such stream there"), ("page.html", "no video")):

@@ -115,8 +115,9 @@ class Halt:
 class SourceOptions:
     """How a source is read.
 
-    ``live``: None lets a clip wait for its consumer and everything else run at its own pace; True
-    plays a clip at its own pace too, like a camera; False lets even a live feed wait.
+    ``live``: None lets a clip (also one at an http address) wait for its consumer and everything
+    else run at its own pace; True plays a clip at its own pace too, like a camera; False lets
+    even a live feed wait.
     ``start_s`` and ``seconds`` cut a part out of the source's own time (None: to the end).
     ``retry_s``: how long a live source may be away before that is an error, at the start and
     after a loss (0: not at all). ``rtsp_transport`` carries RTSP's media.
@@ -157,6 +158,7 @@ def open_source(
     """
     from pipeline.capture.clip import ClipSource
     from pipeline.capture.devices import camera, network
+    from pipeline.capture.feed import Feed
     from pipeline.capture.live import LiveSource
     from pipeline.capture.paced import PacedSource
 
@@ -166,12 +168,16 @@ def open_source(
     if not spec.strip():
         raise SourceNotFound("no source: give a clip, rtsp://..., a camera (0) or lavfi:testsrc2")
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", spec)
+    if scheme and scheme[1].lower() not in NETWORK:
+        raise SourceNotFound(f"{scheme[1]}:// is not read; these are: {', '.join(NETWORK)}")
+    source: Source
     if scheme or re.fullmatch(r"\d+|/dev/video\d+|camera:.+", spec):
-        if scheme and scheme[1].lower() not in NETWORK:
-            raise SourceNotFound(f"{scheme[1]}:// is not read; these are: {', '.join(NETWORK)}")
         entrance = network(spec, options.rtsp_transport) if scheme else camera(spec)
-        return LiveSource(entrance, options, halt=halt, clock_ns=clock_ns, wait=wait)
-    clip = ClipSource(spec, options, halt=halt, clock_ns=clock_ns)
-    # A clip waits by itself; FFmpeg's test pictures stand in for a camera.
-    paced = spec.startswith(TEST_PREFIX) if options.live is None else options.live
-    return PacedSource(clip, clock_ns=clock_ns, wait=wait) if paced else clip
+        feed = Feed(entrance, options.retry_s, halt=halt, clock_ns=clock_ns, wait=wait)
+        source = LiveSource(feed, options, halt)
+        paced = feed.download and options.live is True
+    else:
+        source = ClipSource(spec, options, halt=halt, clock_ns=clock_ns)
+        # FFmpeg's test pictures stand in for a camera.
+        paced = spec.startswith(TEST_PREFIX) if options.live is None else options.live
+    return PacedSource(source, clock_ns=clock_ns, wait=wait) if paced else source

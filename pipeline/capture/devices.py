@@ -23,6 +23,9 @@ from pipeline.capture.errors import (
 READ_TIMEOUT_S = 5.0
 """A feed that sends nothing for so long is lost."""
 
+# An HTTP address that ends like a file is a clip; others (a camera's MJPEG, HLS) are live.
+_DOWNLOAD = re.compile(r"(?i)https?://[^?#]+\.(mp4|m4v|mov|mkv|webm|avi|ts|mts|mpe?g)([?#]|$)")
+
 Opener = Callable[..., InputContainer]
 
 
@@ -31,13 +34,13 @@ class Entrance:
     """Where a live source comes from.
 
     ``open()`` opens it once and raises FFmpeg's error or a SourceError; ``explain(error)`` makes
-    a SourceError of FFmpeg's. ``ends``: whether an end of the stream is an end, not a loss.
+    a SourceError of FFmpeg's. ``download``: it is a clip, whose end is no loss and which waits.
     """
 
     name: str
     open: Callable[[], InputContainer]
     explain: Callable[[av.error.FFmpegError], SourceError]
-    ends: bool = False
+    download: bool = False
 
 
 def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entrance:
@@ -54,7 +57,7 @@ def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entr
         name=name,
         open=lambda: opener(address, options=options),
         explain=lambda error: _network_error(error, name),
-        ends=scheme.startswith("http"),
+        download=_DOWNLOAD.match(address) is not None,
     )
 
 

@@ -3,205 +3,105 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import chain, count
-
-import av
-from av.codec.context import Flags
-from av.container import InputContainer
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
+from collections.abc import Iterator
+from dataclasses import replace
 
 from pipeline.capture.base import Halt, SourceInfo, SourceOptions
-from pipeline.capture.decode import Decoder, video_stream
-from pipeline.capture.devices import Entrance
-from pipeline.capture.errors import SourceError, SourceLost, SourceUnreachable, reason
-from pipeline.capture.files import frame_rate
-from pipeline.capture.picture import RgbConverter, upright_size
-from pipeline.capture.timeline import FrameIndex, Timeline
+from pipeline.capture.errors import SourceUnreachable
+from pipeline.capture.feed import Feed
 from pipeline.frame import Frame
+from pipeline.ring import Closed, Policy, Ring
 
-_PAUSE_S = (0.25, 2.0)
-"""The first and the longest pause between two tries."""
-
-_MOST_REMARKS = 20
-
-
-@dataclass
-class _Connection:
-    container: InputContainer
-    decoder: Decoder
-    pictures: Iterator[VideoFrame]
+_POLL_S = 0.05
+_JOIN_S = 1.0
 
 
 class LiveSource:
-    """A feed that is opened again when it is lost, for as long as ``retry_s`` allows.
+    """A feed read by a thread of its own, so that nobody waits for FFmpeg who wants to stop.
 
-    ``pts_s`` is 0 at the first frame; over a loss it goes on by the clock. Frame ids go on
-    rising by one, and the first frame after a loss is a discontinuity.
+    A camera that hangs can block FFmpeg for seconds, or for ever. Then ``open()``, ``frames()``
+    and ``close()`` still end within a second or so; the thread (a daemon) frees the container
+    when FFmpeg lets go. Until ``frames()`` is called the newest frame takes the place of the one
+    before it, so that what was opened long ago does not begin in the past; from then on each
+    frame is waited for. Id and time count from the first frame handed out.
     """
 
-    def __init__(
-        self,
-        entrance: Entrance,
-        options: SourceOptions,
-        *,
-        halt: Halt,
-        clock_ns: Callable[[], int],
-        wait: Callable[[float], bool],
-    ) -> None:
-        self._entrance = entrance
+    def __init__(self, feed: Feed, options: SourceOptions, halt: Halt) -> None:
+        self._feed = feed
         self._options = options
-        self.name = entrance.name
-        self.live = options.live is not False
-        self.warnings: list[str] = []
         self._halt = halt
-        self._clock_ns = clock_ns
-        self._wait = wait
-        self._using = threading.Lock()
-        self._connection: _Connection | None = None
-        self._info: SourceInfo | None = None
-        self._to_rgb = RgbConverter()
+        self.name = feed.name
+        self.live = not feed.download if options.live is None else options.live
+        self.warnings = feed.warnings
+        self._ring: Ring[Frame] = Ring(1, Policy.DROP_OLDEST if self.live else Policy.WAIT)
+        self._thread = threading.Thread(target=self._run, name=f"feed {self.name}", daemon=True)
+        self._opened = threading.Event()
+        self._reading = False
+        self._error: BaseException | None = None
 
     @property
     def info(self) -> SourceInfo:
-        if self._info is None:
-            raise RuntimeError(f"{self.name} is not open")
-        return self._info
+        return replace(self._feed.info, live=self.live)
 
     def open(self) -> None:
         """Connect and decode the first frame, trying again until ``retry_s`` has passed."""
-        with self._using:
-            self._connection = self._connect()
+        self._thread.start()
+        while not self._opened.wait(_POLL_S):
+            if self._halt.is_set():
+                raise SourceUnreachable(f"{self.name}: stopped before its first frame came")
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         self._halt.set()
-        # While frames() runs the container is its thread's, which closes it on the way out.
-        if self._using.acquire(blocking=False):
-            try:
-                self._disconnect()
-            finally:
-                self._using.release()
+        self._ring.abort()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
 
     def frames(self) -> Iterator[Frame]:
         """The frames, once. Raises SourceLost when it is lost and does not come back in time."""
-        with self._using:
-            if self._connection is None:
-                raise RuntimeError(f"{self.name} is not open, or was read already")
-            try:
-                yield from self._read()
-            finally:
-                self._disconnect()
-
-    def _read(self) -> Iterator[Frame]:
-        ids = count()
-        last: Frame | None = None
-        while self._connection is not None:
-            why = "the stream ended"
-            try:
-                for frame in self._play(self._connection, ids, last):
-                    if frame.pts_s >= self._options.end_s:
-                        return
-                    last = frame
-                    if frame.pts_s >= self._options.start_s:
-                        yield frame
-            except av.error.FFmpegError as error:
-                why = reason(error)
-            else:
-                if self._entrance.ends:
+        if not self._opened.is_set() or self._error is not None or self._reading:
+            raise RuntimeError(f"{self.name} is not open, or was read already")
+        self._reading = True
+        self._ring.policy = Policy.WAIT
+        first: Frame | None = None
+        try:
+            for frame in self._taken():
+                if first is None:
+                    first, frame = frame, replace(frame, discontinuity=False)
+                pts_s = frame.pts_s - first.pts_s
+                if pts_s >= self._options.end_s:
                     return
-            if self._halt.is_set():
-                return
-            self._come_back(why)
+                if pts_s >= self._options.start_s:
+                    yield replace(frame, id=frame.id - first.id, pts_s=pts_s)
+        finally:
+            self._halt.set()
+            self._ring.abort()
 
-    def _play(
-        self, connection: _Connection, ids: Iterator[int], last: Frame | None
-    ) -> Iterator[Frame]:
-        """The frames of one connection; ``last`` is the last one of the connection before."""
-        stream = connection.decoder.stream
-        away_s = 0.0 if last is None else (self._clock_ns() - last.captured_ns) / 1e9
-        begun_s = 0.0 if last is None else last.pts_s + away_s
-        timeline = Timeline(float(stream.time_base or 0), frame_rate(stream), offset_s=begun_s)
-        broken = last is not None
-        for picture in connection.pictures:
-            if self._halt.is_set():
-                return
-            captured_ns = self._clock_ns()
-            pts_s, jump = timeline.place(picture.pts)
-            image = self._to_rgb(picture, stream.sample_aspect_ratio)
-            if last is not None:
-                broken = broken or jump or image.shape != last.image.shape
-            last = Frame(next(ids), self.name, captured_ns, pts_s, image, broken)
-            broken = False
-            yield last
-
-    def _come_back(self, why: str) -> None:
-        """Connect again after a loss. Raises SourceLost; returns unconnected when halted."""
-        self._disconnect()
-        begun_ns = self._clock_ns()
-        try:
-            self._connection = self._connect()
-        except SourceError as error:
-            if self._halt.is_set():
-                return
-            tried = f" and did not come back in {self._options.retry_s:g} s"
-            raise SourceLost(
-                f"{self.name}: lost ({why}){tried if self._options.retry_s else ''}"
-            ) from error
-        away_s = (self._clock_ns() - begun_ns) / 1e9
-        if len(self.warnings) < _MOST_REMARKS:
-            self.warnings.append(f"{self.name}: lost ({why}), back after {away_s:.1f} s")
-
-    def _connect(self) -> _Connection:
-        """Try until it works, ``retry_s`` has passed, or trying again cannot help."""
-        deadline_ns = self._clock_ns() + round(self._options.retry_s * 1e9)
-        pause_s = _PAUSE_S[0]
-        while True:
+    def _taken(self) -> Iterator[Frame]:
+        """Frames out of the ring until it ends or is halted. Raises what ended it."""
+        while not self._halt.is_set():
             try:
-                return self._try_once()
-            except SourceUnreachable:
-                left_s = (deadline_ns - self._clock_ns()) / 1e9
-                if left_s <= 0 or self._wait(min(pause_s, left_s)):
-                    raise
-                pause_s = min(2 * pause_s, _PAUSE_S[1])
+                yield self._ring.get(_POLL_S)
+            except TimeoutError:
+                continue
+            except Closed:
+                break
+        if self._error is not None and not self._halt.is_set():
+            raise self._error
 
-    def _try_once(self) -> _Connection:
+    def _run(self) -> None:
+        """The thread: frames into the ring. The container is opened, read and closed here."""
         try:
-            container = self._entrance.open()
-        except av.error.FFmpegError as error:
-            raise self._entrance.explain(error) from error
-        try:
-            stream = video_stream(container, self.name)
-            # Frame threads would hold back one frame each.
-            decoder = Decoder(container, stream, "SLICE", FrameIndex())
-            stream.codec_context.flags |= Flags.low_delay
-            pictures = decoder.pictures()
-            first = next(pictures, None)
-            if first is None:
-                raise SourceUnreachable(f"{self.name}: it ended before its first frame")
-        except av.error.FFmpegError as error:
-            container.close()
-            raise self._entrance.explain(error) from error
-        except BaseException:
-            container.close()
-            raise
-        self._info = self._describe(stream, first)
-        return _Connection(container, decoder, chain((first,), pictures))
-
-    def _describe(self, stream: VideoStream, first: VideoFrame) -> SourceInfo:
-        width, height = upright_size(first, stream.sample_aspect_ratio)
-        return SourceInfo(
-            name=self.name,
-            live=self.live,
-            width=width,
-            height=height,
-            fps=frame_rate(stream),
-            frame_count=None,
-            codec=stream.codec_context.name,
-        )
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.container.close()
-            self._connection = None
+            self._feed.open()
+            self._opened.set()
+            for frame in self._feed.frames():
+                self._ring.put(frame)
+        except Closed:
+            pass
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._feed.close()
+            self._ring.close()
+            self._opened.set()
