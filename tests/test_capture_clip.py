@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pipeline.capture.base import (
     SourceOptions,
     open_source,
 )
+from pipeline.capture.decode import packets
 from pipeline.frame import Frame
 
 COUNT = 50
@@ -147,6 +149,35 @@ def test_joined_recordings_go_on(tmp_path: Path) -> None:
     assert (steps > 0).all()
     later = read(joined, start_s=25 / 25)
     assert [number_of(frame.image) for frame in later] == [frame.id for frame in later]
+
+
+def test_sound_that_begins_later_does_not_end_it(tmp_path: Path) -> None:
+    """Transport streams may add streams on the way."""
+    silent = write_clip(tmp_path / "a.ts", [numbered(i) for i in range(20)])
+    sound = write_clip(tmp_path / "b.ts", [numbered(i) for i in range(20, 40)], audio=True)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(silent.read_bytes() * 3 + sound.read_bytes() * 3)
+    assert [number_of(frame.image) for frame in read(joined)] == [
+        *[*range(20)] * 3,
+        *[*range(20, 40)] * 3,
+    ]
+
+
+def test_streams_that_pyav_has_not_heard_of_do_not_end_in_an_error() -> None:
+    class Container:
+        def demux(self, stream: object) -> Iterator[str]:
+            yield from ("packet", "flush")
+            raise IndexError("list index out of range")
+
+    assert list(packets(Container(), None)) == ["packet", "flush"]  # type: ignore[arg-type]
+
+
+def test_titles_in_any_encoding(kinds: dict[str, Path], tmp_path: Path) -> None:
+    data = kinds["h264.mp4"].read_bytes()
+    assert data.count(b"Lavf") == 1
+    path = tmp_path / "latin.mp4"
+    path.write_bytes(data.replace(b"Lavf", b"L\xe4\xff\x80"))
+    assert len(read(path)) == COUNT
 
 
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))

@@ -6,10 +6,15 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
 from pipeline.capture.base import TEST_PREFIX, Halt, SourceInfo, SourceOptions
-from pipeline.capture.errors import SourceEmpty
+from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
 from pipeline.capture.files import frame_rate, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
 from pipeline.capture.seek import Start, find_start
@@ -100,27 +105,39 @@ class ClipSource:
         stream, index = session.decoder.stream, session.decoder.index
         timeline = Timeline(float(stream.time_base or 0), self.info.fps, self._origin)
         pts_s, size, whole = 0.0, None, True
-        for picture in session.pictures():
+        for picture in self._pictures(session):
             captured_ns = self._clock_ns()
             number = index.number(picture.pts)
             if number is None:
                 continue
             pts_s, jump = timeline.place(picture.pts)
-            if pts_s < self._start_s - _EPSILON_S:
-                whole = not self._halt.is_set()
-                if whole:
-                    continue
-            elif pts_s >= self._end_s - _EPSILON_S or self._halt.is_set():
+            if self._halt.is_set() or pts_s >= self._end_s - _EPSILON_S:
                 whole = False
-            if not whole:
                 break
-            image = self._to_rgb(picture, stream.sample_aspect_ratio)
+            if pts_s < self._start_s - _EPSILON_S:
+                continue
+            image = self._convert(picture, stream.sample_aspect_ratio)
             broken = jump or size not in (None, image.shape)
             size = image.shape
             yield Frame(number, self.name, captured_ns, pts_s, image, broken)
         if size is None and not self._halt.is_set():
             raise SourceEmpty(f"{self.name}: ends at {pts_s:.2f} s, before {self._start_s:g} s")
         self._remark(session, pts_s, whole)
+
+    def _pictures(self, session: Session) -> Iterator[VideoFrame]:
+        """Up to where nothing more can be read."""
+        try:
+            yield from session.pictures()
+        except av.error.FFmpegError as error:
+            self.warnings.append(f"{self.name}: cannot be read to its end: {reason(error)}")
+
+    def _convert(self, picture: VideoFrame, aspect: Fraction | None) -> np.ndarray:
+        try:
+            return self._to_rgb(picture, aspect)
+        except av.error.FFmpegError as error:
+            raise SourceNotVideo(
+                f"{self.name}: its {picture.format.name} pictures cannot be shown: {reason(error)}"
+            ) from error
 
     def _describe(self, session: Session, start: Start | None) -> SourceInfo:
         stream = session.decoder.stream

@@ -35,6 +35,19 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     return best
 
 
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """The packets of ``stream`` and the empty one that flushes its decoder.
+
+    Raises av.error.FFmpegError.
+    """
+    try:
+        yield from container.demux(stream)
+    except IndexError:
+        # PyAV trips at the end over streams that only appeared on the way (MPEG-TS may add some);
+        # those come last, so ours has been flushed.
+        return
+
+
 class Decoder:
     """The pictures of one stream in the order they are shown.
 
@@ -68,7 +81,7 @@ class Decoder:
         errors = 0
         while errors < _MOST_ERRORS:
             try:
-                for packet in self._container.demux(self.stream):
+                for packet in packets(self._container, self.stream):
                     errors = 0
                     yield packet
                 return
@@ -84,7 +97,8 @@ class Decoder:
                 return
             except av.error.EOFError:
                 return
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
+                # Decoders name damage in many ways: invalid data, not permitted, no memory.
                 self._damage()
                 if not flush:
                     return

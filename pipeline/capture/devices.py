@@ -55,7 +55,7 @@ def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entr
     name = without_credentials(address)
     return Entrance(
         name=name,
-        open=lambda: opener(address, options=options),
+        open=lambda: opener(address, options=options, metadata_errors="replace"),
         explain=lambda error: _network_error(error, name),
         download=_DOWNLOAD.match(address) is not None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import av
@@ -27,7 +28,9 @@ def open_clip(spec: str, name: str) -> InputContainer:
     try:
         # "file:" keeps colons in a name from being read as a protocol; the whitelist keeps a
         # playlist in disguise from opening anything else.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container = av.open(
+            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
     except av.error.FFmpegError as error:
         if _is_cut_short(path):
             raise SourceNotVideo(
@@ -86,11 +89,11 @@ def stated_duration_s(container: InputContainer, stream: VideoStream) -> float |
     """How long the file says its video is, in seconds."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    parts = stream.metadata.get("DURATION", "").split(":")
-    if len(parts) == 3:
+    tag = re.match(r"(\d+):(\d+):(\d+(\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag:
         # Matroska's tag is the time at which the stream ends.
         start_s = float((stream.start_time or 0) * (stream.time_base or 0))
-        return int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2]) - start_s
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - start_s
     if container.duration is not None and len(container.streams) == 1:
         return container.duration / 1e6
     return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import av
 
-from pipeline.capture.decode import video_stream
+from pipeline.capture.decode import packets, video_stream
 from pipeline.capture.errors import SourceEmpty
 from pipeline.capture.files import open_clip
 
@@ -39,7 +39,7 @@ def find_start(spec: str, name: str, origin: int, start_s: float) -> Start | Non
         keys: list[tuple[int, int]] = []
         last_dts = None
         try:
-            for packet in container.demux(stream):
+            for packet in packets(container, stream):
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None or packet.is_corrupt:
@@ -51,7 +51,7 @@ def find_start(spec: str, name: str, origin: int, start_s: float) -> Start | Non
                 shown.append(packet.pts)
                 if packet.is_keyframe:
                     keys.append((packet.pts, dts))
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             return None
     # What comes before the first frame is never shown: leading pictures without a reference.
     shown = sorted(pts for pts in shown if pts >= origin)

@@ -6,11 +6,12 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+import av
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from pipeline.capture.decode import Decoder, video_stream
-from pipeline.capture.errors import SourceNotVideo
+from pipeline.capture.errors import SourceNotVideo, reason
 from pipeline.capture.files import open_clip
 from pipeline.capture.seek import Start
 from pipeline.capture.timeline import FrameIndex
@@ -62,6 +63,9 @@ def _open(spec: str, name: str, start: Start | None) -> Session | None:
                 break
         container.close()
         return None
+    except av.error.FFmpegError as error:
+        container.close()
+        raise SourceNotVideo(f"{name}: cannot be decoded: {reason(error)}") from error
     except BaseException:
         container.close()
         raise
