@@ -53,13 +53,13 @@ class Runner:
         self._opened = opened
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self._frames: Ring[Frame] = Ring(
-            2 * WINDOW_FRAMES,
+            WINDOW_FRAMES,
             policy,
             on_drop=lambda _, cause: self.stats.drop(cause),
             inherit=inherit_break,
         )
         self._perceived: Ring[Perceived] = Ring(1)
-        self._fitted: Ring[tuple[Frame, Bodies]] = Ring(2 * WINDOW_FRAMES)
+        self._fitted: Ring[tuple[Frame, Bodies]] = Ring(WINDOW_FRAMES)
         self._state = inference.begin()
         self._stop = threading.Event()
         self._done = False
