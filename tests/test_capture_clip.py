@@ -42,6 +42,8 @@ KINDS = {
     "ffv1.mkv": ("ffv1", "yuv420p", {}),
     "hevc.mp4": ("libx265", "yuv420p", {"x265-params": "log-level=none"}),
     "mpeg2.ts": ("mpeg2video", "yuv420p", {"bf": "2"}),
+    "interlaced.ts": ("libx264", "yuv420p", {"x264-params": "tff=1"}),
+    "gif.gif": ("gif", "rgb8", {}),
 }
 
 SEVERAL = settings(
@@ -294,6 +296,12 @@ def test_pixels_become_square(tmp_path: Path, aspect: Fraction, size: tuple[int,
     source.open()
     frame = next(source.frames())
     assert frame.size == (source.info.height, source.info.width) == size
+
+
+def test_a_still_picture_is_a_clip_of_one_frame(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "still.png"), numbered(321))
+    (frame,) = read(tmp_path / "still.png")
+    assert (frame.id, frame.pts_s, number_of(frame.image)) == (0, 0.0, 321)
 
 
 def test_rgb_frames_are_not_the_decoders_memory(tmp_path: Path) -> None:
