@@ -67,7 +67,7 @@ class ClipSource:
         with self._using:
             self._session = session = begin(self._spec, self.name)
             self._origin = session.first.pts
-            start = self._find_start()
+            start = None if session.first.interlaced_frame else self._find_start()
             self._info = self._describe(session, start)
             if start is not None and start.number > 0:
                 there = begin_at(self._spec, self.name, start)

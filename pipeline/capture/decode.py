@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -19,7 +19,7 @@ _MOST_ERRORS = 100
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The stream to play: the best video that is no cover picture; the others are not read.
+    """The stream to play: the best video that is no cover picture.
 
     Raises SourceNotVideo when there is none, or none that can be decoded.
     """
@@ -29,9 +29,6 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
         raise SourceNotVideo(f"{name}: has no video in it, only {', '.join(kinds) or 'nothing'}")
     if best.codec_context is None:
         raise SourceNotVideo(f"{name}: FFmpeg here has no decoder for its video")
-    for stream in container.streams:
-        if stream.index != best.index:
-            stream.discard = Discard.all
     return best
 
 

@@ -26,13 +26,14 @@ class Start:
 def find_start(spec: str, name: str, origin: int, start_s: float) -> Start | None:
     """The first frame at or after ``start_s`` seconds from ``origin``, the first frame's pts.
 
-    Reads all packets and decodes none. None where packets do not tell frames apart (no or
-    unordered time stamps, fields in packets of their own): then count from the beginning.
+    Reads all packets and decodes none; frames must not be interlaced (each field may have a packet
+    of its own). None where packets do not tell frames apart (no or unordered time stamps): then
+    count from the beginning.
     Raises SourceEmpty when the clip ends before.
     """
     with open_clip(spec, name) as container:
         stream = video_stream(container, name)
-        if stream.codec_context.field_order not in (0, 1) or stream.time_base is None:
+        if stream.time_base is None:
             return None
         time_base_s = float(stream.time_base)
         shown: list[int] = []
