@@ -9,6 +9,7 @@ is read. Frames come out in order, each with the bodies fitted to it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ class Runner:
     def stop(self) -> None:
         """Capture no more; frames already read come out, then the iteration ends."""
         self._stop.set()
+        # A camera that hangs would not hear of it otherwise.
+        self.source.close()
 
     def close(self) -> None:
         """End now: drop what is under way and wait for the threads. Safe to call twice.
@@ -151,7 +154,8 @@ class Runner:
             self._frames.close()
 
     def _perceive(self) -> None:
-        windower = Windower()
+        # A stalled feed still shows what it sent; a clip's windows do not depend on the clock.
+        windower = Windower(max_wait_ms=500.0 if self.source.live else math.inf)
         try:
             while True:
                 try:

@@ -126,46 +126,58 @@ class BodyFitter:
     def _first_guess(self, seen: Observations, past: Past) -> tuple[Tensor, Tensor]:
         """The last pose, or the pose that the world landmarks show: whichever fits a frame."""
         people, frames = seen.present.shape
-        flat = Observations(*(getattr(seen, f.name).flatten(0, 1)[:, None] for f in fields(seen)))
         betas = past.betas.repeat_interleave(frames, 0)
         turned = (seen.view[:, :, None] @ seen.world_m[..., None])[..., 0].flatten(0, 1)
-        fresh = pose_from_landmarks(self.skeleton, turned, betas)
-        absent = (seen.present == 0).flatten()[:, None, None, None]
-        last = past.rotations[:, -1].repeat_interleave(frames, 0)
-        fresh = torch.where(absent, self._nearest_present(fresh, seen.present), fresh)
-        weight = known_rays(seen).flatten(0, 1)
+        shown = pose_from_landmarks(self.skeleton, turned, betas)
+        absent = (seen.present == 0).flatten()
+        nearest = self._nearest_present(shown, seen.present)
+        shown = torch.where(absent[:, None, None, None], nearest, shown)
+        known = (past.known[:, 1] > 0).repeat_interleave(frames)
+        if not (self.config.use_warm_start and bool(known.any())):
+            place, _ = self._try_poses(shown[None], seen, past)
+            best = shown
+        else:
+            last = past.rotations[:, -1].repeat_interleave(frames, 0)
+            places, cost = self._try_poses(torch.stack((shown, last)), seen, past)
+            keep = known & ((cost[1] <= cost[0]) | absent)
+            best = torch.where(keep[:, None, None, None], last, shown)
+            place = torch.where(keep[:, None], places[1], places[0])[None]
+        place = self._nearest_present(place[0], seen.present)
+        return best.unflatten(0, (people, frames)), place.unflatten(0, (people, frames))
 
-        # Landmarks tell two poses apart; the contour's part is in the solve.
-        rough = replace(self.config, use_mask=False)
-
-        def guess(rotations: Tensor) -> tuple[Tensor, Tensor]:
-            zero = torch.zeros_like(rotations[:, 0, 0])
-            pose = forward_kinematics(self.skeleton, rotations, zero, betas)
-            points, _ = place_points(self.skeleton.landmarks, pose, betas)
-            transl = place_by_landmarks(points, seen.image.flatten(0, 1), weight)
-            none = torch.zeros(len(rotations), 2, device=self.device)
-            alone = Past(
-                rotations[:, None].expand(-1, 2, -1, -1, -1),
-                transl[:, None].expand(-1, 2, -1),
-                none,
-                betas,
-                past.shape_information.repeat_interleave(frames, 0),
-                past.pace.repeat_interleave(frames, 0),
-            )
-            state = (rotations[:, None], transl[:, None], betas)
-            return transl, linearise(self.skeleton, flat, alone, state, rough)[0]
-
-        place, cost = guess(fresh)
-        if self.config.use_warm_start and bool((past.known[:, 1] > 0).any()):
-            held, held_cost = guess(last)
-            known = (past.known[:, 1] > 0).repeat_interleave(frames)
-            keep = known & ((held_cost <= cost) | (seen.present == 0).flatten())
-            fresh = torch.where(keep[:, None, None, None], last, fresh)
-            place = torch.where(keep[:, None], held, place)
-        fresh, place = fresh.unflatten(0, (people, frames)), place.unflatten(0, (people, frames))
-        return fresh, self._nearest_present(place.flatten(0, 1), seen.present).unflatten(
-            0, (people, frames)
+    def _try_poses(
+        self, rotations: Tensor, seen: Observations, past: Past
+    ) -> tuple[Tensor, Tensor]:
+        """Where C poses of every frame (C, P * T, 24, 3, 3) must stand, (C, P * T, 3), and what
+        each costs there on its own, (C, P * T)."""
+        count = len(rotations)
+        frames = seen.present.shape[1]
+        frame_by_frame = {f.name: getattr(seen, f.name).flatten(0, 1) for f in fields(seen)}
+        flat = Observations(
+            **{k: torch.cat([v] * count)[:, None] for k, v in frame_by_frame.items()}
         )
+
+        def each(value: Tensor) -> Tensor:
+            return torch.cat([value.repeat_interleave(frames, 0)] * count)
+
+        betas, turns = each(past.betas), rotations.flatten(0, 1)
+        zero = torch.zeros_like(turns[:, 0, 0])
+        pose = forward_kinematics(self.skeleton, turns, zero, betas)
+        points, _ = place_points(self.skeleton.landmarks, pose, betas)
+        transl = place_by_landmarks(points, flat.image[:, 0], known_rays(flat)[:, 0])
+        alone = Past(
+            turns[:, None].expand(-1, 2, -1, -1, -1),
+            transl[:, None].expand(-1, 2, -1),
+            torch.zeros_like(zero[:, :2]),
+            betas,
+            each(past.shape_information),
+            each(past.pace),
+        )
+        # Landmarks tell two poses apart; the contour's part is in the solve.
+        rough = replace(self.config, use_mask=False, use_smoothness=False)
+        state = (turns[:, None], transl[:, None], betas)
+        cost = linearise(self.skeleton, flat, alone, state, rough)[0]
+        return transl.unflatten(0, (count, -1)), cost.unflatten(0, (count, -1))
 
     @staticmethod
     def _nearest_present(values: Tensor, present: Tensor) -> Tensor:

@@ -51,13 +51,13 @@ class FitConfig:
     ``*_accel`` are per frame squared, at 30 frames a second.
     """
 
-    iterations: int = 5
+    iterations: int = 4
     cold_iterations: int = 12
     image_sigma: float = 0.012
     world_sigma_m: float = 0.06
     world_depth_sigma_m: float = 0.10
     mask_sigma: float = 0.02
-    mask_weight: float = 0.08
+    mask_weight: float = 0.16
     depth_sigma: float = 0.05
     prior_weight: float = 0.35
     limit_weight: float = 1.0
@@ -67,7 +67,7 @@ class FitConfig:
     root_depth_accel_m: float = 0.02
     robust: float = 3.0
     smooth_robust: float = 2.0
-    surface_points: int = 192
+    surface_points: int = 96
     use_world: bool = True
     use_mask: bool = True
     use_prior: bool = True
