@@ -20,6 +20,10 @@ from pipeline.capture.errors import (
     without_credentials,
 )
 
+_PYAV = int(av.__version__.partition(".")[0])
+ANY_TAGS: dict[str, str] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
+"""For PyAV 18, which else refuses files whose tags are no UTF-8; 19 took the option away."""
+
 READ_TIMEOUT_S = 5.0
 """A feed that sends nothing for so long is lost."""
 
@@ -55,7 +59,7 @@ def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entr
     name = without_credentials(address)
     return Entrance(
         name=name,
-        open=lambda: opener(address, options=options, metadata_errors="replace"),
+        open=lambda: opener(address, options=options, **ANY_TAGS),
         explain=lambda error: _network_error(error, name),
         download=_DOWNLOAD.match(address) is not None,
     )

@@ -10,6 +10,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from pipeline.capture.base import TEST_PREFIX
+from pipeline.capture.devices import ANY_TAGS
 from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
 
 _NOT_CLIPS = ("tty", "concat")
@@ -28,9 +29,7 @@ def open_clip(spec: str, name: str) -> InputContainer:
     try:
         # "file:" keeps colons in a name from being read as a protocol; the whitelist keeps a
         # playlist in disguise from opening anything else.
-        container = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
-        )
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **ANY_TAGS)
     except av.error.FFmpegError as error:
         if _is_cut_short(path):
             raise SourceNotVideo(
