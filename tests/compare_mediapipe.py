@@ -68,7 +68,8 @@ def main(clip: str, reference: str) -> None:
     print(
         f"{Path(clip).name}: {len(ref['frame'])} of {len(ref['found'])} frames with a person; "
         f"a body on them {100 * np.mean(covered):.1f}%; perceived landmarks "
-        f"{np.median(pixels):.1f} px apart; mesh landmarks within 0.2 torso {100 * np.mean(close):.1f}%; {len(tracks)} tracks"
+        f"{np.median(pixels):.1f} px apart; mesh landmarks within 0.2 torso "
+        f"{100 * np.mean(close):.1f}%; {len(tracks)} tracks"
     )
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -21,7 +22,7 @@ from pipeline.capture.errors import (
 )
 
 _PYAV = int(av.__version__.partition(".")[0])
-ANY_TAGS: dict[str, str] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
+ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 """For PyAV 18, which else refuses files whose tags are no UTF-8; 19 took the option away."""
 
 READ_TIMEOUT_S = 5.0
