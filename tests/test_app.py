@@ -19,6 +19,8 @@ from pipeline import weights
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "pitch.mp4"
 CLIPS = ROOT.parent / "shared" / "data" / "clips"
+# The sample over and over, as a camera would: it cannot end before the signal comes.
+ENDLESS = "lavfi:movie=samples/pitch.mp4:loop=0,setpts=N/30/TB"
 pytestmark = [pytest.mark.slow, pytest.mark.weights]
 
 
@@ -180,7 +182,7 @@ def test_an_output_below_a_file_is_refused_before_the_run(tmp_path):
 def test_what_was_written_before_a_signal_plays(tmp_path, number):
     video = tmp_path / "o.mp4"
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run", str(SAMPLE), "--live", "--video", str(video)],
+        [sys.executable, "-m", "app", "run", ENDLESS, "--video", str(video)],
         cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 60
