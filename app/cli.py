@@ -1,4 +1,4 @@
-"""The command line: ``python -m app run | weights | doctor``.
+"""The command line: ``python -m app run | evaluate | weights | doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, 130 and 143 ended by Ctrl-C and SIGTERM, with all that was
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_evaluate(commands)
     _add_weights(commands)
     doctor = _command(commands, "doctor", _doctor, "what this machine can do, and what is missing")
     doctor.epilog = "Exits with 1 if something is missing that a plain run needs."
@@ -155,6 +156,35 @@ def _add_outputs(group: Any) -> None:
     add("--quiet", action="store_true", default=False, help="no progress, no table")
 
 
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", _evaluate, "compare a clip's bodies with a truth")
+    parser.argument_default = argparse.SUPPRESS
+    add = parser.add_argument
+    add("clip", metavar="CLIP", nargs="?", default=None)
+    add("--truth", metavar="FILE", type=Path, default=None, help="a render's, MediaPipe's, ...")
+    add("--nobody", action="store_true", default=False, help="instead: nobody is in the clip")
+    add("--suite", metavar="DIR", type=Path, default=None, help="every NAME.mp4, NAME_truth.npz")
+    add("--jobs", type=int, default=1, metavar="N", help="processes for --suite")
+    add("--json", metavar="OUT", type=Path, default=None, help="the figures as JSON")
+    add("--worst", type=int, default=0, metavar="N", help="list the N worst person-frames")
+    add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
+    add("--start", type=float, metavar="S", help="where to start in the clip")
+    add("--seconds", type=float, metavar="S", help="how much of it to read")
+    lens = parser.add_mutually_exclusive_group()
+    lens.add_argument("--fov-deg", type=float, metavar="DEG", help="across the longer side")
+    lens.add_argument("--focal-px", type=float, metavar="PX", help="the camera's focal length")
+    lens.add_argument("--truth-lens", action="store_true", default=False, help="the truth's own")
+    add("--people", type=int, metavar="N", help="the most people to follow")
+    add("--weights", metavar="DIR", help="a folder with the model's files")
+    add("--body", metavar="FILE", help="an SMPL body file of your own")
+    add("--device", choices=("auto", "cpu", "cuda"))
+    for flag, text in (
+        ("--without", "switch a part of the fit off: world, mask, prior, smoothness, ..."),
+        ("--given", "the truth's landmarks, world, mask or depth in place of the perceived"),
+    ):
+        add(flag, action="append", default=[], metavar="NAME", help=f"{text}; repeatable")
+
+
 def _add_weights(commands: Any) -> None:
     text = "the model files that the profiles can use; `fetch NAME` gets one"
     parser = _command(commands, "weights", _weights, text)
@@ -188,6 +218,15 @@ def _run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print_report(report, table_stream)
     return 0 if stop.signal is None else 128 + stop.signal
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
+    config = load_config(args.config, flags)
+
+    from app.evaluate.suite import run_command
+
+    return run_command(args, config)
 
 
 def _weights(args: argparse.Namespace) -> int:

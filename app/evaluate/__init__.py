@@ -1,0 +1,158 @@
+"""``python -m app evaluate``: the app's bodies against a truth, in figures.
+
+from app.evaluate import evaluate
+
+report = evaluate("clip.mp4", "clip_truth.npz")
+print(report.row("mpjpe_mm").mesh, report.row("mpjpe_mm").ratio)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from app.config import Config, ConfigError, load_config
+from app.evaluate import figures
+from app.evaluate.compare import Pair, Tally, compare
+from app.evaluate.given import check_given
+from app.evaluate.metrics import mean
+from app.evaluate.motion import motion_rows
+from app.evaluate.outcome import Outcome, Row
+from app.evaluate.replay import Timing, load_inference, one_thread, replay
+from app.evaluate.report import Report, Worst
+from app.evaluate.truth import Truth, TruthError, load_truth
+from pipeline.infer import Inference
+
+__all__ = ["Report", "Row", "Truth", "TruthError", "evaluate", "load_truth"]
+
+
+def evaluate(
+    clip: str | Path,
+    truth: str | Path | Truth | None,
+    config: Config | None = None,
+    *,
+    without: Sequence[str] = (),
+    given: Sequence[str] = (),
+    truth_lens: bool = False,
+    worst: int = 0,
+) -> Report:
+    """Run a clip through the pipeline, frame by frame, and measure its bodies.
+
+    ``truth`` is a file as `app.evaluate.truth` knows them, or None: nobody is in the clip.
+    ``config`` is the app's (None: its default; of ``capture`` the part of the clip and the lens
+    count). ``without`` switches parts of the fit off (`replay.switches`), ``given`` puts parts of
+    the truth in place of what is perceived (`given.GIVEN`), ``truth_lens`` takes the truth's focal
+    length. ``worst`` person-frames are listed. Raises OSError, SourceError, WeightsError,
+    TruthError, ConfigError, each in a line.
+    """
+    config = config or load_config()
+    truth = load_truth(truth) if isinstance(truth, str | Path) else truth
+    if truth is None and (given or truth_lens):
+        raise ConfigError("--given and --truth-lens need a truth")
+    if truth is not None:
+        check_given(given, truth)
+    focal_px = _focal_of(truth) if truth_lens else None
+    inference = load_inference(config, without, focal_px)
+    try:
+        with one_thread():
+            report = _measure(inference, str(clip), truth, config, given, worst)
+    finally:
+        inference.perceiver.close()
+    settings = [f"without {name}" for name in without] + [f"given {name}" for name in given]
+    settings += ["the truth's lens"] if truth_lens else []
+    return replace(report, settings=tuple(settings))
+
+
+def _focal_of(truth: Truth | None) -> float:
+    if truth is None or truth.intrinsics is None:
+        raise ConfigError("--truth-lens: this truth has no intrinsics")
+    return float(np.sqrt(truth.intrinsics[0, 0] * truth.intrinsics[1, 1]))
+
+
+def _measure(
+    inference: Inference,
+    clip: str,
+    truth: Truth | None,
+    config: Config,
+    given: Sequence[str],
+    worst: int,
+) -> Report:
+    pairs: list[Pair] = []
+    tallies: list[Tally] = []
+    tracks: set[int] = set()
+    timing = Timing()
+    faces = inference.fitter.body.faces
+    for played in replay(inference, clip, config, timing, truth, given):
+        count = len(played.bodies)
+        if truth is None:
+            tallies.append(Tally(played.id, count, count, 0))
+        else:
+            found, tally = compare(played, truth, faces)
+            pairs += found
+            tallies.append(tally)
+        tracks.update(played.bodies.track.tolist())
+    times = figures.time_rows(timing.perceive_ms, timing.fit_ms)
+    name = Path(clip).name
+    if truth is None:
+        rows = [*figures.nobody_rows(tallies, len(tracks)), *times]
+        with_body = [tally.frame for tally in tallies if tally.bodies]
+        notes = (f"frames with a body: {ranges(with_body)}",) if with_body else ()
+        return Report(name, "nobody", "nobody", tuple(rows), len(tallies), notes=notes)
+    if config.capture.start_s == 0 and config.capture.seconds is None:
+        size = truth.size or (0, 0)
+        truth.check_clip(name, size=size, frames=len(tallies))
+    return _report(name, Outcome.of(truth, pairs, tallies), times, worst)
+
+
+def _report(clip: str, outcome: Outcome, times: list[Row], worst: int) -> Report:
+    space, notes = figures.space_rows(outcome) if len(outcome.pairs) else ([], [])
+    rows = [
+        *figures.presence_rows(outcome),
+        *space,
+        *(figures.image_rows(outcome) if len(outcome.rows) else []),
+        *motion_rows(outcome),
+        *times,
+    ]
+    return Report(
+        clip,
+        outcome.truth.name,
+        outcome.truth.kind,
+        tuple(rows),
+        len(outcome.rows),
+        notes=tuple(notes),
+        worst=_worst(outcome, worst),
+    )
+
+
+def _worst(outcome: Outcome, count: int) -> tuple[Worst, ...]:
+    """The person-frames whose mesh is farthest off in space, the farthest first."""
+    if not count or outcome.truth.landmarks_m is None or not outcome.pairs:
+        return ()
+    mesh, seen, _ = figures.pair_errors_mm(outcome)
+    off = np.array([mean(row) for row in mesh])
+    order = [int(k) for k in np.argsort(-off) if np.isfinite(off[k])][:count]
+    truth = outcome.truth
+    return tuple(
+        Worst(
+            int(truth.frame[outcome.pairs[k].row]),
+            int(truth.person[outcome.pairs[k].row]),
+            outcome.pairs[k].track,
+            float(off[k]),
+            mean(seen[k]),
+        )
+        for k in order
+    )
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Rising whole numbers for people: "3-7, 12"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)

@@ -1,0 +1,162 @@
+"""From all frames' pairs to the figures of a clip; those of motion are in `motion`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.evaluate import metrics
+from app.evaluate.compare import Tally
+from app.evaluate.metrics import PAIRS, mean, percentile
+from app.evaluate.outcome import NAN, Outcome, Row, row_of
+
+_CLOSE = 0.2
+_LINES = 720
+
+
+def presence_rows(outcome: Outcome) -> list[Row]:
+    """Who is covered, by whom, how often by another than before, and who is nobody."""
+    truth, tallies = outcome.truth, outcome.tallies
+    tracks: dict[int, list[int]] = {}
+    for pair in sorted(outcome.pairs, key=lambda pair: int(truth.frame[pair.row])):
+        tracks.setdefault(int(truth.person[pair.row]), []).append(pair.track)
+    people = np.unique(truth.person[outcome.rows])
+    kinds = [len(set(tracks.get(int(person), []))) for person in people]
+    switched = [sum(a != b for a, b in zip(row, row[1:])) for row in tracks.values()]
+    total = len(outcome.rows)
+    on_whom = "on nobody" if truth.complete else "on nobody in the truth"
+    return [
+        Row("frames", "frames", "", len(tallies)),
+        Row("person_frames", "person-frames in the truth", "", total),
+        Row("coverage_pct", "of them with a body", "%", _percent(len(outcome.pairs), total)),
+        Row("ghosts_pct", f"frames with a body {on_whom}", "%", _frames_with(tallies, "ghosts")),
+        Row("ghosts", f"bodies {on_whom}", "", sum(tally.ghosts for tally in tallies)),
+        Row("doubles_pct", "frames with two on one person", "%", _frames_with(tallies, "doubles")),
+        Row("people", "people in the truth", "", len(people)),
+        Row("tracks_each", "tracks a person", "", mean(np.array(kinds))),
+        Row("switches", "id switches", "", sum(switched)),
+    ]
+
+
+def nobody_rows(tallies: Sequence[Tally], tracks: int) -> list[Row]:
+    """Figures of a clip in which nobody is."""
+    return [
+        Row("frames", "frames", "", len(tallies)),
+        Row("ghosts_pct", "frames with a body", "%", _frames_with(tallies, "bodies")),
+        Row("ghosts", "bodies", "", sum(tally.bodies for tally in tallies)),
+        Row("tracks", "tracks", "", tracks),
+    ]
+
+
+def _percent(part: float, whole: float) -> float:
+    return 100.0 * part / whole if whole else NAN
+
+
+def _frames_with(tallies: Sequence[Tally], name: str) -> float:
+    return _percent(sum(getattr(tally, name) > 0 for tally in tallies), len(tallies))
+
+
+def pair_errors_mm(outcome: Outcome) -> tuple[np.ndarray, np.ndarray, str]:
+    """Limb errors (K, 12) in millimetres of the mesh and of the perceived world landmarks, and
+    which of these they are: "as they are", or "turned" from the person's ray to the camera's axes
+    where that is the better."""
+    assert outcome.truth.landmarks_m is not None
+    theirs = outcome.truth.landmarks_m[outcome.paired]
+    mesh, plain, turned = (
+        1e3 * metrics.limb_errors(outcome.stack(name).reshape(-1, 33, 3), theirs)
+        for name in ("mesh_m", "seen_m", "turned_m")
+    )
+    if mean(turned) < mean(plain):
+        return mesh, turned, "turned"
+    return mesh, plain, "as they are"
+
+
+def space_rows(outcome: Outcome) -> tuple[list[Row], list[str]]:
+    """Errors in space, and remarks on them; nothing where the truth has no depth."""
+    truth = outcome.truth
+    if truth.landmarks_m is None:
+        return [], []
+    mesh, seen, baseline = pair_errors_mm(outcome)
+    theirs = truth.landmarks_m[outcome.paired]
+    ours_m = outcome.stack("mesh_m").reshape(-1, 33, 3)
+    seen_m = outcome.stack("turned_m" if baseline == "turned" else "seen_m").reshape(-1, 33, 3)
+    # One and the same person-frames for both.
+    both = np.isfinite(mesh).any(1) & np.isfinite(seen).any(1)
+    only = int(len(both) - both.sum())
+    mesh, seen, theirs, ours_m, seen_m = (x[both] for x in (mesh, seen, theirs, ours_m, seen_m))
+    each = [np.array([mean(row) for row in errors]) for errors in (mesh, seen)]
+    pa = [[metrics.procrustes_error(a, b) for a, b in zip(x, theirs)] for x in (ours_m, seen_m)]
+    depth = [metrics.limb_depth_errors(x, theirs) for x in (ours_m, seen_m)]
+    rows = [
+        _mm("mpjpe_mm", "12 limbs, mean (MPJPE)", *map(mean, each)),
+        _mm("mpjpe_median_mm", "  median person-frame", *(percentile(e, 50) for e in each)),
+        _mm("mpjpe_p95_mm", "  95th percentile", *(percentile(e, 95) for e in each)),
+        _mm("pa_mpjpe_mm", "  after Procrustes (PA-MPJPE)", *(1e3 * mean(np.array(e)) for e in pa)),
+        _mm("depth_mm", "  along the view only", *(1e3 * mean(e) for e in depth)),
+    ]
+    for k, name in enumerate(PAIRS):
+        part = slice(2 * k, 2 * k + 2)
+        rows.append(_mm(f"{name}_mm", f"  {name}s", mean(mesh[:, part]), mean(seen[:, part])))
+    if truth.surface is not None:
+        rows.append(Row("surface_mm", "surface, to the nearest vertex", "mm",
+                        1e3 * mean(outcome.stack("surface_m"))))  # fmt: skip
+    rows.append(_distance_row(outcome))
+    notes = [f"perceived limbs in space: BlazePose's world landmarks {baseline}"]
+    if only:
+        notes.append(f"{only} person-frames are not in the errors in space: not known in both")
+    return rows, notes
+
+
+def _mm(key: str, label: str, mesh: float, seen: float) -> Row:
+    return Row(key, label, "mm", mesh, seen, ratio_to="perceived")
+
+
+def _distance_row(outcome: Outcome) -> Row:
+    """How far off the hips' distance along z is, which hangs on the lens that is assumed."""
+    assert outcome.truth.landmarks_m is not None
+    theirs = outcome.truth.landmarks_m[outcome.paired][:, metrics.HIPS, 2].mean(1)
+    ours = outcome.stack("mesh_m").reshape(-1, 33, 3)[:, metrics.HIPS, 2].mean(1)
+    return Row("distance_pct", "distance from the camera", "%", 100 * mean(abs(ours / theirs - 1)))
+
+
+def image_rows(outcome: Outcome) -> list[Row]:
+    """Landmarks in the image, and silhouettes."""
+    truth, rows = outcome.truth, outcome.paired
+    visible = truth.visible[rows]
+    total = int(truth.visible[outcome.rows].sum())
+    lines = _LINES / min(truth.size) if truth.size else NAN
+    close, pixels = [], []
+    for name in ("mesh_px", "seen_px"):
+        ours = outcome.stack(name).reshape(-1, 33, 2)
+        apart = np.linalg.norm(ours - truth.landmarks_px[rows], axis=-1)
+        with np.errstate(invalid="ignore"):
+            near = (apart < _CLOSE * truth.torso_px[rows, None]) & visible
+        close.append(_percent(int(near.sum()), total))
+        pixels.append(percentile(apart[visible], 50) * lines)
+    found = [
+        row_of("close_pct", f"visible landmarks within {_CLOSE} torso", "%", close),
+        row_of("landmarks_px", "visible landmarks, median, at 720 lines", "px", pixels),
+    ]
+    if truth.masks is not None:
+        overlaps = [outcome.stack("iou"), outcome.stack("seen_iou")]
+        missed = len(outcome.rows) - len(outcome.pairs)
+        every = [np.append(values, np.zeros(missed)) for values in overlaps]
+        found += [
+            row_of("iou", "silhouette, IoU", "", map(mean, overlaps)),
+            row_of("iou_all", "  frames without a body as 0", "", map(mean, every)),
+        ]
+    return found
+
+
+def time_rows(perceive_ms: Sequence[float], fit_ms: Sequence[float]) -> list[Row]:
+    """Times of the run, one thing after another."""
+    found = []
+    for name, label, values in (
+        ("perceive_ms", "perceive, a frame", perceive_ms),
+        ("fit_ms", "fit, a window", fit_ms),
+    ):
+        for percent, tail in ((50, "median"), (95, "95th percentile")):
+            key, value = f"{name}_p{percent}", percentile(np.array(values), percent)
+            found.append(Row(key, f"{label}, {tail}", "ms", value))
+    return found

@@ -1,0 +1,106 @@
+"""The truth in place of what was perceived, through the same fields: where does the error live?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from app.config import ConfigError
+from app.evaluate.metrics import distances, from_hips, match
+from app.evaluate.truth import Truth
+from pipeline.body.observe import rotation_to_ray
+from pipeline.people import Mask, Person
+
+GIVEN = ("landmarks", "world", "mask", "depth")
+_MASK_SIDE = 128
+_MASK_MARGIN = 1.25
+
+
+def check_given(given: Sequence[str], truth: Truth) -> None:
+    """Raises ConfigError where a name is none of ``GIVEN`` or the truth has nothing of the kind."""
+    has = {
+        "landmarks": True,
+        "world": truth.landmarks_m is not None or truth.world_m is not None,
+        "mask": truth.masks is not None,
+        "depth": truth.root_depth_m is not None,
+    }
+    for name in given:
+        if name not in GIVEN:
+            raise ConfigError(f"--given {name}: one of {', '.join(GIVEN)}")
+        if not has[name]:
+            raise ConfigError(f"--given {name}: a {truth.kind} truth has none")
+
+
+def put_in(
+    people: dict[int, Person],
+    frame: int,
+    truth: Truth,
+    given: Sequence[str],
+    intrinsics: np.ndarray,
+) -> dict[int, Person]:
+    """One frame's people by track, whoever is in the truth with the ``given`` parts of it."""
+    rows, tracks = truth.rows_of(frame), list(people)
+    seen_px = np.array([people[track].landmarks_px for track in tracks]).reshape(-1, 33, 2)
+    apart = distances(seen_px, truth.landmarks_px[rows], truth.torso_px[rows])
+    out = dict(people)
+    for n, p in match(apart):
+        out[tracks[p]] = _with(people[tracks[p]], truth, int(rows[n]), given, intrinsics)
+    return out
+
+
+def _with(
+    person: Person, truth: Truth, row: int, given: Sequence[str], intrinsics: np.ndarray
+) -> Person:
+    changes: dict[str, Any] = {}
+    if "landmarks" in given:
+        known = np.isfinite(truth.landmarks_px[row]).all(-1)
+        pixels = np.where(known[:, None], truth.landmarks_px[row], person.landmarks_px)
+        changes["landmarks_px"] = pixels.astype(np.float32)
+        visibility = np.where(known, truth.visible[row], person.visibility)
+        changes["visibility"] = visibility.astype(np.float32)
+    if "world" in given:
+        pixels = changes.get("landmarks_px", person.landmarks_px)
+        world = _world(truth, row, pixels, intrinsics)
+        changes["world_m"] = np.where(np.isfinite(world), world, person.world_m).astype(np.float32)
+    if "mask" in given and (mask := _mask(truth, row)) is not None:
+        changes["mask"] = mask
+    if "depth" in given and truth.root_depth_m is not None:
+        changes["root_depth_m"] = float(truth.root_depth_m[row])
+    return replace(person, **changes)
+
+
+def _world(truth: Truth, row: int, pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """A row's world landmarks (33, 3), in the axes of the person's ray as networks give them."""
+    if truth.landmarks_m is None:
+        assert truth.world_m is not None
+        return truth.world_m[row]
+    return from_hips(truth.landmarks_m[row]) @ ray_rotation(pixels, intrinsics)
+
+
+def ray_rotation(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) from the axes of world landmarks to the camera's, as the fit has it, for
+    a person with landmarks (33, 2)."""
+    rays = (pixels - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
+    return rotation_to_ray(0.5 * (rays.min(0) + rays.max(0)))
+
+
+def _mask(truth: Truth, row: int) -> Mask | None:
+    """The true mask over a square around it, as fine as a perceived one; None of an empty one."""
+    size = truth.size or truth.mask_shape
+    full = truth.mask(row, size) if size is not None else None
+    if full is None or not full.any():
+        return None
+    ys, xs = np.nonzero(full)
+    low, high = np.array([xs.min(), ys.min()]), np.array([xs.max(), ys.max()])
+    step = max(float((high - low).max() + 1) * _MASK_MARGIN / _MASK_SIDE, 1e-3)
+    corner = 0.5 * (low + high) - 0.5 * step * (_MASK_SIDE - 1)
+    to_image = np.array([[step, 0, corner[0]], [0, step, corner[1]]], np.float32)
+    # Blurred as far as it is thinned out, so that the edge keeps its place between pixels.
+    soft = cv2.GaussianBlur(full.astype(np.float32), (0, 0), max(0.5 * step, 0.3))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    values = cv2.warpAffine(soft, to_image, (_MASK_SIDE, _MASK_SIDE), flags=flags)
+    return Mask(values.astype(np.float32), to_image)

@@ -1,0 +1,185 @@
+"""What an evaluation tells: a frozen Report, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from app.evaluate.outcome import NAN, Row
+
+_WIDTH = 110
+_SUITE = {
+    "coverage_pct": ("covered", "%"), "ghosts_pct": ("ghosts", "%"),
+    "tracks_each": ("tracks", ""), "mpjpe_mm": ("mesh", "mm"), "pa_mpjpe_mm": ("PA", "mm"),
+    "surface_mm": ("surface", "mm"), "close_pct": ("close", "%"), "iou": ("IoU", ""),
+    "accel": ("accel", "ratio"), "lag_frames": ("lag", "frames"),
+    "wrist_speed_p95": ("wrists", "ratio"), "fit_ms_p50": ("fit", "ms"),
+}  # fmt: skip
+_SUMS = ("frames", "person_frames", "ghosts", "people", "switches")
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A person-frame far off: MPJPE of the mesh and of the perceived world landmarks."""
+
+    frame: int
+    person: int
+    track: int
+    mesh_mm: float
+    perceived_mm: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one clip. ``kind`` of truth: render, mediapipe, multi-view or nobody;
+    ``settings`` say what was changed; ``weight``: person-frames (frames where nobody is)."""
+
+    clip: str
+    truth: str
+    kind: str
+    rows: tuple[Row, ...]
+    weight: float
+    settings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    worst: tuple[Worst, ...] = ()
+
+    def row(self, key: str) -> Row:
+        """One figure by its key. KeyError."""
+        for row in self.rows:
+            if row.key == key:
+                return row
+        raise KeyError(key)
+
+    def has(self, key: str) -> bool:
+        return any(row.key == key for row in self.rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a JSON file; what is not known is null."""
+        values = ("mesh", "perceived", "reference", "ratio")
+        return {
+            "clip": self.clip,
+            "truth": self.truth,
+            "kind": self.kind,
+            "settings": list(self.settings),
+            "figures": {
+                row.key: {"label": row.label.strip(), "unit": row.unit}
+                | {name: _number(getattr(row, name)) for name in values}
+                for row in self.rows
+            },
+            "notes": list(self.notes),
+            "worst": [
+                {name: _number(value) for name, value in vars(worst).items()}
+                for worst in self.worst
+            ],
+        }
+
+
+def pooled(reports: Sequence[Report]) -> Report:
+    """All clips as one: means weighted by person-frames, counts added up. Percentiles and medians
+    are means of the clips' own. A figure that a clip lacks is that of the others."""
+    order = {row.key: row for report in reports for row in report.rows}
+    rows = []
+    for key, first in order.items():
+        having = [report for report in reports if report.has(key)]
+        parts = {}
+        for name in ("mesh", "perceived", "reference"):
+            values = np.array([getattr(report.row(key), name) for report in having])
+            weights = np.array([report.weight for report in having])
+            known = np.isfinite(values) & (weights > 0)
+            if key in _SUMS and name == "mesh":
+                parts[name] = float(np.nansum(values))
+            elif known.any():
+                parts[name] = float(np.average(values[known], weights=weights[known]))
+            else:
+                parts[name] = NAN
+        rows.append(Row(key, first.label, first.unit, **parts, ratio_to=first.ratio_to))
+    weight = sum(report.weight for report in reports)
+    kinds = {report.kind for report in reports}
+    kind = kinds.pop() if len(kinds) == 1 else "mixed"
+    return Report("all", f"{len(reports)} truths", kind, tuple(rows), weight, reports[0].settings)
+
+
+def _number(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) and math.isfinite(value) else (
+        None if isinstance(value, float) else value
+    )  # fmt: skip
+
+
+def write_json(reports: Sequence[Report], path: Path, pool: bool) -> None:
+    """One report's object, or with ``pool`` ``{"clips": [...], "all": {...}}``. OSError."""
+    data: dict[str, Any] = reports[0].as_json()
+    if pool:
+        data = {"clips": [r.as_json() for r in reports], "all": pooled(reports).as_json()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def print_report(report: Report, stream: TextIO) -> None:
+    """One clip's table, the worst person-frames, remarks."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False, width=_WIDTH, soft_wrap=True)
+    title = f"{report.clip} against {report.truth} ({report.kind})"
+    console.print(Text("; ".join([title, *report.settings])))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("", style="dim")
+    for name in ("mesh", "perceived", "reference", "ratio"):
+        table.add_column(name, justify="right")
+    for row in report.rows:
+        values = (row.mesh, row.perceived, row.reference, row.ratio)
+        table.add_row(Text(row.label), row.unit, *map(_text, values))
+    console.print(table)
+    for worst in report.worst:
+        console.print(
+            f"frame {worst.frame:5} person {worst.person} track {worst.track}: "
+            f"mesh {worst.mesh_mm:.0f} mm, perceived {_text(worst.perceived_mm)} mm"
+        )
+    for note in report.notes:
+        console.print(Text(note))
+
+
+def print_suite(reports: Sequence[Report], stream: TextIO) -> None:
+    """A row a clip, and one of all."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=stream, highlight=False, width=_WIDTH + 30)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("clip")
+    shown = {k: v for k, v in _SUITE.items() if any(report.has(k) for report in reports)}
+    for key, (label, unit) in shown.items():
+        table.add_column(f"{label}\n{unit}", justify="right")
+        if key.endswith("mpjpe_mm"):
+            table.add_column("seen\nmm", justify="right")
+            table.add_column("\nratio", justify="right")
+    every = pooled(reports)
+    for report in [*reports, every]:
+        cells = [Path(report.clip).stem]
+        for key, (_, unit) in shown.items():
+            row = report.row(key) if report.has(key) else Row(key, "", "")
+            cells.append(_text(row.ratio if unit == "ratio" else row.mesh))
+            if key.endswith("mpjpe_mm"):
+                cells += [_text(row.perceived), _text(row.ratio)]
+        if report is every:
+            table.add_section()
+        table.add_row(*cells, style="bold" if report is every else None)
+    console.print(table)
+
+
+def _text(value: float) -> str:
+    """Three or four digits; "-" of what is not known."""
+    if not math.isfinite(value):
+        return "-"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value)}"
+    size = abs(value)
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"

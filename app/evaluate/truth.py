@@ -1,0 +1,246 @@
+"""What a clip's figures are compared with: a truth file of one of three kinds, read and checked.
+
+- *render*: as ``samples/make_pitch.py`` writes, exact, everybody in the picture is in it;
+- *mediapipe*: as ``tests/mediapipe_reference.py`` writes, one person, another's estimate;
+- *multi-view*: ``frame``, ``person`` (N,), ``landmarks_m`` (N, 33, 3) in the camera's axes,
+  ``landmarks_good`` (N, 33) and ``intrinsics`` or ``landmarks_px``: people seen by several cameras.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from app.evaluate.metrics import torso_px
+from pipeline.people import project
+
+_COUNTED_VISIBLE = 11
+
+
+class TruthError(ValueError):
+    """A truth file is none, or not this clip's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """N rows, one a person and frame; camera axes, metres; NaN where a landmark is not known.
+
+    ``frame``, ``person`` (N,); ``landmarks_px`` (N, 33, 2), ``visible`` (N, 33), ``torso_px``
+    (N,), never less than half the person's usual; ``counted`` (N,): rows in which the person is
+    to be found. What a kind lacks is None: ``landmarks_m`` (N, 33, 3), ``world_m`` (N, 33, 3) as
+    `pipeline.people.Person` has them, ``masks`` (N, bytes) packed bits of ``mask_shape``,
+    ``root_depth_m`` (N,), ``surface``: a row's drawn vertices (V, 3). ``frames`` is the clip's
+    length, ``size`` its (height, width), where known. ``complete``: nobody else is in the picture.
+    """
+
+    name: str
+    kind: str
+    frame: np.ndarray
+    person: np.ndarray
+    landmarks_px: np.ndarray
+    visible: np.ndarray
+    torso_px: np.ndarray
+    counted: np.ndarray
+    frames: int | None = None
+    size: tuple[int, int] | None = None
+    intrinsics: np.ndarray | None = None
+    landmarks_m: np.ndarray | None = None
+    world_m: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    mask_shape: tuple[int, int] | None = None
+    root_depth_m: np.ndarray | None = None
+    surface: Callable[[int], np.ndarray] | None = None
+    complete: bool = False
+
+    def rows_of(self, frame: int) -> np.ndarray:
+        """The rows of one frame."""
+        return np.flatnonzero(self.frame == frame)
+
+    def mask(self, row: int, size: tuple[int, int]) -> np.ndarray | None:
+        """A row's mask (H, W) bool, scaled to ``size``; None where this truth has none."""
+        if self.masks is None or self.mask_shape is None:
+            return None
+        height, width = self.mask_shape
+        bits = np.unpackbits(self.masks[row], count=height * width).reshape(height, width)
+        small = cv2.resize(bits * np.uint8(255), size[::-1], interpolation=cv2.INTER_AREA)
+        return small > 127
+
+    def check_clip(self, clip: str, *, size: tuple[int, int], frames: int | None = None) -> None:
+        """Raises TruthError where the clip has another size (H, W) or, if ``frames`` says how many
+        it has in all, another length."""
+        if self.size is not None and self.size != size:
+            (h, w), (height, width) = self.size, size
+            raise TruthError(f"{self.name}: of a {w}x{h} picture; {clip} is {width}x{height}")
+        last = int(self.frame.max(initial=-1))
+        if frames is not None and (last >= frames or self.frames not in (None, frames)):
+            wanted = self.frames or last + 1
+            raise TruthError(f"{self.name}: of {wanted} frames; {clip} has {frames}")
+
+
+def load_truth(path: str | Path) -> Truth:
+    """Read a truth file. Raises OSError where there is none, TruthError where it is not one."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(2, "there is no such file", str(path))
+    arrays = _read(path)
+    try:
+        if "found" in arrays:
+            return _mediapipe(path.name, arrays)
+        if "landmarks_good" in arrays:
+            return _multi_view(path.name, arrays)
+        if "landmarks_visible" in arrays:
+            return _render(path.name, arrays)
+    except (KeyError, ValueError) as error:
+        lacks = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise TruthError(f"{path}: {lacks}") from None
+    raise TruthError(
+        f"{path}: no truth: it has neither landmarks_visible, landmarks_good nor found"
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise TruthError(f"{path}: no truth: one array, not an npz of several")
+            return {name: file[name] for name in file.files if name != "depth_m"}
+    except TruthError:
+        raise
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise TruthError(f"{path}: not a readable npz ({str(error).splitlines()[0]})") from None
+
+
+def _take(arrays: Mapping[str, np.ndarray], name: str, *shape: int | None) -> np.ndarray:
+    """An array that must have this shape; None is any length. KeyError, ValueError."""
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
+    if not fits:
+        wanted = tuple("any" if n is None else n for n in shape)
+        raise ValueError(f"{name} has the shape {array.shape}, not {wanted}".replace("'", ""))
+    return array
+
+
+def _render(name: str, arrays: dict[str, np.ndarray]) -> Truth:
+    rows = len(_take(arrays, "frame", None))
+    visible = _take(arrays, "landmarks_visible", rows, 33).astype(bool)
+    joints = _take(arrays, "joints_m", rows, 24, 3)
+    return _truth(
+        name,
+        "render",
+        arrays,
+        _take(arrays, "landmarks_px", rows, 33, 2),
+        visible,
+        counted=visible.sum(1) >= _COUNTED_VISIBLE,
+        frames=_frames_of_render(arrays),
+        landmarks_m=_take(arrays, "landmarks_m", rows, 33, 3),
+        root_depth_m=joints[:, 0, 2],
+        surface=_surface(arrays),
+        complete=True,
+    )
+
+
+def _mediapipe(name: str, arrays: dict[str, np.ndarray]) -> Truth:
+    rows = len(_take(arrays, "frame", None))
+    return _truth(
+        name,
+        "mediapipe",
+        arrays,
+        _take(arrays, "landmarks_px", rows, 33, 2),
+        _take(arrays, "visibility", rows, 33) > 0.5,
+        counted=np.ones(rows, bool),
+        frames=len(_take(arrays, "found", None)),
+        world_m=_take(arrays, "world_m", rows, 33, 3),
+    )
+
+
+def _multi_view(name: str, arrays: dict[str, np.ndarray]) -> Truth:
+    rows = len(_take(arrays, "frame", None))
+    good = _take(arrays, "landmarks_good", rows, 33).astype(bool)
+    points = np.where(good[..., None], _take(arrays, "landmarks_m", rows, 33, 3), np.nan)
+    if "landmarks_px" in arrays:
+        pixels = _take(arrays, "landmarks_px", rows, 33, 2)
+    elif "intrinsics" in arrays:
+        pixels = project(points, _take(arrays, "intrinsics", 3, 3))
+    else:
+        raise ValueError("has neither intrinsics nor landmarks_px: nobody can be told apart")
+    counted = good.sum(1) >= _COUNTED_VISIBLE
+    pixels = np.where(good[..., None], pixels, np.nan)
+    return _truth(name, "multi-view", arrays, pixels, good, counted=counted, landmarks_m=points)
+
+
+def _truth(
+    name: str,
+    kind: str,
+    arrays: dict[str, np.ndarray],
+    pixels: np.ndarray,
+    visible: np.ndarray,
+    **parts: Any,
+) -> Truth:
+    """What all kinds share, and a kind's own ``parts``."""
+    rows = len(pixels)
+    person = _take(arrays, "person", rows) if "person" in arrays else np.zeros(rows, np.int64)
+    pixels = pixels.astype(np.float64)
+    torso = _usual_torso(pixels, person)
+    if "image_size" in arrays:
+        height, width = _take(arrays, "image_size", 2).tolist()
+        parts["size"] = (height, width)
+    if "intrinsics" in arrays:
+        parts["intrinsics"] = _take(arrays, "intrinsics", 3, 3).astype(np.float64)
+    if "mask" in arrays:
+        height, width = _take(arrays, "mask_shape", 2).tolist()
+        parts["mask_shape"] = (height, width)
+        parts["masks"] = _take(arrays, "mask", rows, -(-height * width // 8))
+    parts["counted"] = parts["counted"] & np.isfinite(torso)
+    frame = arrays["frame"].astype(np.int64)
+    return Truth(name, kind, frame, person, pixels, visible, torso, **parts)
+
+
+def _usual_torso(pixels: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Torso lengths (N,): a person who bends towards the camera does not become a dot."""
+    torso = torso_px(pixels)
+    for number in np.unique(person):
+        own = person == number
+        known = torso[own][np.isfinite(torso[own])]
+        usual = float(np.median(known)) if known.size else np.nan
+        torso[own] = np.where(np.isfinite(torso[own]), np.fmax(torso[own], 0.5 * usual), usual)
+    return torso
+
+
+def _frames_of_render(arrays: dict[str, np.ndarray]) -> int | None:
+    """A render's rows reach to its last frame, also when nobody is in the picture."""
+    if "depth_map_m" in arrays:
+        return len(arrays["depth_map_m"])
+    return int(arrays["frame"].max()) + 1 if len(arrays["frame"]) else None
+
+
+def _surface(arrays: dict[str, np.ndarray]) -> Callable[[int], np.ndarray] | None:
+    """How a row's vertices are read back, for each way that a render stores them."""
+    if "transforms" in arrays:
+        return partial(_skinned, arrays)
+    if "vertices_m" in arrays:
+        return lambda row: arrays["vertices_m"][row]
+    if "vertices_steps_mm" in arrays:
+        moved_mm = np.cumsum(arrays["vertices_steps_mm"], axis=0, dtype=np.int32)
+        return lambda row: moved_mm[row] / 1000 + arrays["root_m"][row]
+    return None
+
+
+def _skinned(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
+    """The drawn vertices of one row: linear blend skinning of the person's at rest."""
+    person = int(arrays["person"][row])
+    part = slice(*arrays["vertex_start"][person : person + 2])
+    start, end = arrays["face_start"][person : person + 2]
+    drawn = np.unique(arrays["faces"][start:end])
+    rest = arrays["rest_m"][part][drawn].astype(np.float64)
+    shares = arrays["bone_shares"][part][drawn].astype(np.float64)
+    bones = arrays["transforms"][row][arrays["bone_numbers"][part][drawn]]
+    blended = np.einsum("vk,vkij->vij", shares / shares.sum(1, keepdims=True), bones)
+    return np.einsum("vij,vj->vi", blended[..., :3], rest) + blended[..., 3]
