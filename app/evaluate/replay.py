@@ -101,7 +101,7 @@ def replay(
     try:
         for frame in source.frames():
             if truth is not None:
-                truth.check_clip(clip, size=frame.size)
+                truth.check_clip(source.name, size=frame.size)
             for window in windower.add(frame):
                 yield from _one(inference, window, state, timing, truth, given)
         for window in windower.finish():

@@ -23,6 +23,8 @@ from app.evaluate.metrics import torso_px
 from pipeline.people import project
 
 _COUNTED_VISIBLE = 11
+"""A person with fewer visible landmarks need not be found."""
+_UNUSED = ("depth_m", "ball_m", "joints_px")
 
 
 class TruthError(ValueError):
@@ -108,13 +110,14 @@ def load_truth(path: str | Path) -> Truth:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise TruthError(f"{path}: no truth: one array, not an npz of several")
-            return {name: file[name] for name in file.files if name != "depth_m"}
+        file = np.load(path)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise TruthError(f"{path}: no truth: one array, not an npz of several")
+        with file:
+            return {name: file[name] for name in file.files if name not in _UNUSED}
     except TruthError:
         raise
-    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise TruthError(f"{path}: not a readable npz ({str(error).splitlines()[0]})") from None
 
 
