@@ -166,6 +166,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--suite", metavar="DIR", type=Path, default=None, help="every NAME.mp4, NAME_truth.npz")
     add("--jobs", type=int, default=1, metavar="N", help="processes for --suite")
     add("--json", metavar="OUT", type=Path, default=None, help="the figures as JSON")
+    add("--frames", default=None, metavar="A-B,C", help="count only these; all of them are run")
     add("--worst", type=int, default=0, metavar="N", help="list the N worst person-frames")
     add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
     add("--start", type=float, metavar="S", help="where to start in the clip")

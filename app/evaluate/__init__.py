@@ -8,7 +8,7 @@ print(report.row("mpjpe_mm").mesh, report.row("mpjpe_mm").ratio)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ def evaluate(
     without: Sequence[str] = (),
     given: Sequence[str] = (),
     truth_lens: bool = False,
+    frames: Collection[int] | None = None,
     worst: int = 0,
 ) -> Report:
     """Run a clip through the pipeline, frame by frame, and measure its bodies.
@@ -45,8 +46,8 @@ def evaluate(
     ``config`` is the app's (None: its default; of ``capture`` the part of the clip and the lens
     count). ``without`` switches parts of the fit off (`replay.switches`), ``given`` puts parts of
     the truth in place of what is perceived (`given.GIVEN`), ``truth_lens`` takes the truth's focal
-    length. ``worst`` person-frames are listed. Raises OSError, SourceError, WeightsError,
-    TruthError, ConfigError, each in a line.
+    length. Only ``frames`` count, if they are given, though all are run. ``worst`` person-frames
+    are listed. Raises OSError, SourceError, WeightsError, TruthError, ConfigError, each in a line.
     """
     config = config or load_config()
     truth = load_truth(truth) if isinstance(truth, str | Path) else truth
@@ -58,7 +59,7 @@ def evaluate(
     inference = load_inference(config, without, focal_px)
     try:
         with one_thread():
-            report = _measure(inference, str(clip), truth, config, given, worst)
+            report = _measure(inference, str(clip), truth, config, given, frames, worst)
     finally:
         inference.perceiver.close()
     settings = [f"without {name}" for name in without] + [f"given {name}" for name in given]
@@ -78,14 +79,18 @@ def _measure(
     truth: Truth | None,
     config: Config,
     given: Sequence[str],
+    only: Collection[int] | None,
     worst: int,
 ) -> Report:
     pairs: list[Pair] = []
     tallies: list[Tally] = []
     tracks: set[int] = set()
     timing = Timing()
-    faces = inference.fitter.body.faces
+    faces, total = inference.fitter.body.faces, 0
     for played in replay(inference, clip, config, timing, truth, given):
+        total += 1
+        if only is not None and played.id not in only:
+            continue
         count = len(played.bodies)
         if truth is None:
             tallies.append(Tally(played.id, count, count, 0))
@@ -94,6 +99,8 @@ def _measure(
             pairs += found
             tallies.append(tally)
         tracks.update(played.bodies.track.tolist())
+    if not tallies:
+        raise ConfigError("--frames: none of them is in this part of the clip")
     times = figures.time_rows(timing.perceive_ms, timing.fit_ms)
     name = Path(clip).name
     if truth is None:
@@ -103,7 +110,7 @@ def _measure(
         return Report(name, "nobody", "nobody", tuple(rows), len(tallies), notes=notes)
     if config.capture.start_s == 0 and config.capture.seconds is None:
         size = truth.size or (0, 0)
-        truth.check_clip(name, size=size, frames=len(tallies))
+        truth.check_clip(name, size=size, frames=total)
     return _report(name, Outcome.of(truth, pairs, tallies), times, worst)
 
 
@@ -156,3 +163,14 @@ def ranges(numbers: Sequence[int]) -> str:
         else:
             runs.append([number, number])
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def frames_of(text: str) -> frozenset[int]:
+    """The numbers that `ranges` tells of. Raises ConfigError for anything else."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()):
+            raise ConfigError(f"--frames: ranges such as 0-67,120, not {text!r}")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Config, ConfigError, load_config
-from app.evaluate import Report, evaluate
+from app.evaluate import Report, evaluate, frames_of
 from app.evaluate.report import print_report, print_suite, write_json
 
 _TRUTH = "_truth.npz"
@@ -68,6 +68,7 @@ def run_command(args: argparse.Namespace, config: Config) -> int:
         "without": tuple(dict.fromkeys(args.without)),
         "given": tuple(dict.fromkeys(args.given)),
         "truth_lens": args.truth_lens,
+        "frames": None if args.frames is None else frames_of(args.frames),
         "worst": args.worst,
     }
     reports: Sequence[Report]
