@@ -264,7 +264,9 @@ def test_place_by_landmarks_finds_the_translation():
 
 def test_exact_landmarks_give_back_the_body(body):
     generator = torch.Generator().manual_seed(9)
-    fitter = BodyFitter(body, FitConfig(prior_weight=0.05, use_mask=False, cold_iterations=25))
+    fitter = BodyFitter(
+        body, FitConfig(prior_weight=0.05, use_mask=False, use_lifter=False, cold_iterations=25)
+    )
     for _ in range(3):
         rotations = some_pose(generator, 1, 0.25).expand(4, -1, -1, -1)
         betas = torch.randn(1, 10, generator=generator).mul(0.7).expand(4, 10)
@@ -281,7 +283,7 @@ def test_exact_landmarks_give_back_the_body(body):
 
 def test_the_shape_is_held_once_watched(body):
     generator = torch.Generator().manual_seed(10)
-    fitter = BodyFitter(body, FitConfig(use_mask=False, shape_seconds=0.5))
+    fitter = BodyFitter(body, FitConfig(use_mask=False, use_lifter=False, shape_seconds=0.5))
     memory = FitMemory()
     rotations = some_pose(generator, 4, 0.2)
     people, _ = seen_as_people(
@@ -300,7 +302,7 @@ def test_the_shape_is_held_once_watched(body):
 def test_people_do_not_touch_each_other(body):
     """Fitting two people at once gives what fitting each alone gives."""
     generator = torch.Generator().manual_seed(11)
-    fitter = BodyFitter(body, FitConfig(use_mask=False))
+    fitter = BodyFitter(body, FitConfig(use_mask=False, use_lifter=False))
     place = (
         torch.tensor([[-1.0, 0.0, 5.0]]).expand(4, 3),
         torch.tensor([[1.0, 0.0, 4.0]]).expand(4, 3),
@@ -315,7 +317,7 @@ def test_people_do_not_touch_each_other(body):
 
 def test_absent_frames_get_no_body_and_windows_may_be_short(body):
     generator = torch.Generator().manual_seed(12)
-    fitter = BodyFitter(body, FitConfig(use_mask=False))
+    fitter = BodyFitter(body, FitConfig(use_mask=False, use_lifter=False))
     people, _ = seen_as_people(
         body, some_pose(generator, 1).expand(3, -1, -1, -1),
         torch.tensor([[0.0, 0.0, 4.0]]).expand(3, 3), torch.zeros(3, 10),
@@ -335,7 +337,7 @@ def test_depth_pulls_the_root(body):
         torch.tensor([[0.0, 0.0, 4.0]]).expand(4, 3), torch.zeros(4, 10),
     )  # fmt: skip
     far = [dataclasses.replace(p, root_depth_m=4.1) for p in people]
-    fitter = BodyFitter(body, FitConfig(use_mask=False, depth_sigma=0.01))
+    fitter = BodyFitter(body, FitConfig(use_mask=False, use_lifter=False, depth_sigma=0.01))
     plain = fitter.fit([{1: p} for p in people], K, FitMemory())[0].joints_m[0, 0, 2]
     pulled = fitter.fit([{1: p} for p in far], K, FitMemory())[0].joints_m[0, 0, 2]
     assert abs(pulled - 4.1) < 0.7 * abs(plain - 4.1)

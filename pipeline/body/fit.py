@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.body.initialise import place_by_landmarks, pose_from_landmarks
 from pipeline.body.kinematics import Skeleton, forward_kinematics, place_points
+from pipeline.body.lifter import Lifter, Sightings, lift
 from pipeline.body.model import BodyModel
 from pipeline.body.observe import known_rays, observe
 from pipeline.body.rotations import log_so3
@@ -40,6 +41,7 @@ class TrackFit:
     known: Tensor
     betas: Tensor
     shape_information: Tensor
+    sightings: Sightings
     seconds: float = 0.0
 
 
@@ -63,6 +65,7 @@ class BodyFitter:
         self.device = torch.device(device)
         self.body = body.to(self.device)
         self.skeleton = Skeleton.of(self.body, self.config.surface_points)
+        self.lifter = Lifter.load(self.device)
 
     @torch.inference_mode()
     def fit(
@@ -86,13 +89,16 @@ class BodyFitter:
         rows = [[frame.get(track) for frame in people] for track in tracks]
         seen = observe(rows, intrinsics, self.device)
         past = self._recall(memory, tracks, interval_s)
+        before = self._sightings(memory, tracks)
+        after = before.then(Sightings.of(seen))
+        seen = self._with_depth(seen, before, past)
         warm = bool((past.known[:, 1] > 0).all())
         rotations, transl_m = self._first_guess(seen, past)
         steps = self.config.iterations if warm else self.config.cold_iterations
         solution = solve_window(self.skeleton, seen, past, rotations, transl_m, self.config, steps)
         if not bool(torch.isfinite(solution.cost).all()):
             raise FloatingPointError("the body fit did not stay finite")
-        self._remember(memory, tracks, past, solution, len(people) * interval_s)
+        self._remember(memory, tracks, past, solution, after, len(people) * interval_s)
         return self._bodies(tracks, rows, solution)
 
     def no_bodies(self) -> Bodies:
@@ -116,12 +122,30 @@ class BodyFitter:
         eye = torch.eye(3, device=self.device).expand(2, 24, 3, 3)
         zero = torch.zeros(2, 3, device=self.device)
         information = self.config.shape_weight * torch.eye(BETAS, device=self.device)
-        return TrackFit(eye, zero, zero[:, 0], torch.zeros(BETAS, device=self.device), information)
+        shape = torch.zeros(BETAS, device=self.device)
+        nothing = Sightings.none(1, self.device).person(0)
+        return TrackFit(eye, zero, zero[:, 0], shape, information, nothing)
+
+    def _sightings(self, memory: FitMemory, tracks: list[int]) -> Sightings:
+        kept = [memory.tracks.get(track) or self._stranger() for track in tracks]
+        return Sightings.together([k.sightings for k in kept])
+
+    def _with_depth(self, seen: Observations, before: Sightings, past: Past) -> Observations:
+        """World landmarks as the lifter sees them, or as they came, and how far to trust them."""
+        if self.config.use_lifter:
+            return lift(self.lifter, seen, before, past.pace)
+        across, along = self.config.world_sigma_m, self.config.world_depth_sigma_m
+        spread = seen.world_m.new_tensor([across, across, along])
+        return replace(seen, world_spread_m=spread.expand_as(seen.world_m))
 
     def _forget(self, memory: FitMemory, tracks: list[int]) -> None:
         for track, kept in memory.tracks.items():
             if track not in tracks and bool(kept.known.any()):
-                memory.tracks[track] = replace(kept, known=torch.zeros_like(kept.known))
+                memory.tracks[track] = replace(
+                    kept,
+                    known=torch.zeros_like(kept.known),
+                    sightings=Sightings.none(1, self.device).person(0),
+                )
 
     def _first_guess(self, seen: Observations, past: Past) -> tuple[Tensor, Tensor]:
         """The last pose, or the pose that the world landmarks show: whichever fits a frame."""
@@ -194,6 +218,7 @@ class BodyFitter:
         tracks: list[int],
         past: Past,
         solution: Solution,
+        sightings: Sightings,
         seconds: float,
     ) -> None:
         chain = torch.cat((past.rotations, solution.rotations), 1)[:, -2:]
@@ -212,7 +237,7 @@ class BodyFitter:
                 gained = solution.shape_information[p]
                 information = information + _SHAPE_GAIN * 0.5 * (gained + gained.T)
             memory.tracks[track] = TrackFit(
-                chain[p], path[p], known[p], betas, information, watched
+                chain[p], path[p], known[p], betas, information, sightings.person(p), watched
             )
 
     def _bodies(

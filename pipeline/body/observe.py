@@ -28,6 +28,8 @@ def observe(
         "image": np.zeros((count, frames, 33, 2), np.float32),
         "visible": np.zeros((count, frames, 33), np.float32),
         "world_m": np.zeros((count, frames, 33, 3), np.float32),
+        "world_spread_m": np.ones((count, frames, 33, 3), np.float32),
+        "world_weight": np.zeros((count, frames, 33), np.float32),
         "view": np.tile(np.eye(3, dtype=np.float32), (count, frames, 1, 1)),
         "present": np.zeros((count, frames), np.float32),
         "size": np.ones((count, frames), np.float32),
@@ -49,6 +51,7 @@ def observe(
             out["image"][p, t] = rays
             out["visible"][p, t] = person.visibility
             out["world_m"][p, t] = person.world_m
+            out["world_weight"][p, t] = person.visibility
             out["view"][p, t] = rotation_to_ray(0.5 * (low + high))
             out["present"][p, t] = 1.0
             out["size"][p, t] = max(float((high - low).max()) * 1.1, 1e-3)

@@ -59,7 +59,7 @@ class FitConfig:
     mask_sigma: float = 0.02
     mask_weight: float = 0.16
     depth_sigma: float = 0.05
-    prior_weight: float = 0.35
+    prior_weight: float = 0.7
     limit_weight: float = 1.0
     shape_weight: float = 1.0
     turn_accel_rad: float = 0.06
@@ -69,6 +69,7 @@ class FitConfig:
     smooth_robust: float = 2.0
     surface_points: int = 96
     use_world: bool = True
+    use_lifter: bool = True
     use_mask: bool = True
     use_prior: bool = True
     use_smoothness: bool = True
@@ -83,8 +84,10 @@ class Observations:
     """What was seen of P people in T frames; all float32.
 
     ``image`` (P, T, 33, 2) normalised coordinates x/z, y/z; ``visible`` (P, T, 33) in [0, 1];
-    ``world_m`` (P, T, 33, 3); ``view`` (P, T, 3, 3) turns the ray frame's axes to the camera's;
-    ``present`` (P, T) 0 or 1; ``size`` (P, T) the person's height in normalised coordinates;
+    ``world_m`` (P, T, 33, 3) with standard deviations ``world_spread_m`` (P, T, 33, 3) along the
+    ray frame's axes and weights ``world_weight`` (P, T, 33); ``view`` (P, T, 3, 3) turns the ray
+    frame's axes to the camera's; ``present`` (P, T) 0 or 1; ``size`` (P, T) the person's height in
+    normalised coordinates;
     ``edge`` (P, T, 3, h, w) signed distance to the mask's contour (positive outside, in
     normalised coordinates) and its gradient; ``edge_from`` (P, T, 2, 3) takes normalised
     coordinates to the edge map's grid coordinates in [-1, 1]; ``masked`` (P, T) 0 or 1;
@@ -94,6 +97,8 @@ class Observations:
     image: Tensor
     visible: Tensor
     world_m: Tensor
+    world_spread_m: Tensor
+    world_weight: Tensor
     view: Tensor
     present: Tensor
     size: Tensor
@@ -246,19 +251,17 @@ def _landmark_rows(skeleton, pose, betas, seen, config):
         middle = 0.5 * (points[:, LEFT_HIP] + points[:, RIGHT_HIP])
         moved = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
         back = seen.view.transpose(-1, -2)[:, None]
-        spread = torch.tensor(
-            [config.world_sigma_m, config.world_sigma_m, config.world_depth_sigma_m],
-            device=points.device,
-        )
         hips = 0.5 * (seen.world_m[:, LEFT_HIP] + seen.world_m[:, RIGHT_HIP])
         wanted = seen.world_m - hips[:, None]
-        rows = ((back @ (points - middle[:, None])[..., None])[..., 0] - wanted) / spread
+        apart = (back @ (points - middle[:, None])[..., None])[..., 0]
+        rows = (apart - wanted) / seen.world_spread_m
         squared = rows.square().sum(-1)
+        weight = seen.world_weight * seen.present[:, None]
         strength = (weight * robust_weight(squared, config.robust)).sqrt()[..., None]
         cost = cost + (weight * robust_cost(squared, config.robust)).sum(1)
         out.append(rows * strength)
         turned = back @ (jacobian - moved[:, None])
-        jacobians.append(turned * (strength / spread)[..., None])
+        jacobians.append(turned * (strength / seen.world_spread_m)[..., None])
     flat = [part.flatten(1, 2) for part in out]
     return torch.cat(flat, 1), torch.cat([j.flatten(1, 2) for j in jacobians], 1), cost, misfit
 
