@@ -2,87 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from synth.backdrop import PLACES, Light, paint
+from synth.backdrop import paint
 from synth.camera import Camera, make_camera
 from synth.kinds import MOTIONS
 from synth.motion import Motion, make_motion
-from synth.person import make_person
+from synth.person import Person, make_person
 from synth.pose import Skeleton
 from synth.rig import Posed
 from synth.scene import Instant, Scene
+from synth.setup import SAMPLE, SAMPLE_SEED, make_light, random_setup
 
 GRAVITY = np.array([0.0, -9.81, 0.0])
 _FLIGHT_S = 0.6
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What a seed decides beside the people: the ``place`` of `PLACES`, the camera's ``yaw_deg``
-    around the first person (0: seen from where it faces at rest, 90: from its left), ``height_m``
-    and ``focal`` in diagonals of the picture, the ``share`` of the picture's height that a person
-    fills, the sun's ``azimuth_deg`` and ``elevation_deg``, ``cloud`` from 0 to 1, ``exposure``,
-    the ``shutter``'s share of a frame, ``tempo`` and ``manner`` of the motions."""
-
-    place: str
-    yaw_deg: float
-    height_m: float
-    focal: float
-    share: float
-    azimuth_deg: float
-    elevation_deg: float
-    cloud: float
-    exposure: float
-    shutter: float
-    tempo: float
-    manner: float
-
-
-SAMPLE = Setup("ballpark", 22.0, 1.55, 1.0, 0.62, -28.0, 47.0, 0.15, 1.1, 0.32, 1.0, 0.0)
-"""The shipped sample's: a pitch by one person, seed `SAMPLE_SEED`."""
-SAMPLE_SEED = 9
-
-
-def random_setup(random: np.random.Generator, throws: bool) -> Setup:
-    return Setup(
-        place="ballpark" if throws else PLACES[random.integers(1, len(PLACES))],
-        yaw_deg=random.uniform(-180, 180),
-        height_m=random.uniform(0.9, 2.4),
-        focal=random.uniform(0.75, 1.5),
-        share=random.uniform(0.38, 0.72),
-        azimuth_deg=random.uniform(-180, 180),
-        elevation_deg=random.uniform(28, 70),
-        cloud=random.choice([random.uniform(0, 0.3), random.uniform(0.7, 1)]),
-        exposure=random.uniform(0.9, 1.5),
-        shutter=random.uniform(0.12, 0.5),
-        tempo=random.uniform(0.85, 1.2),
-        manner=1.0,
-    )
-
-
-def _light(setup: Setup) -> Light:
-    """Sun and sky that light level ground by 1 together."""
-    up, way = np.radians(setup.elevation_deg), np.radians(setup.azimuth_deg)
-    towards = np.array([np.cos(up) * np.sin(way), np.sin(up), np.cos(up) * np.cos(way)])
-    sky = 0.24 + 0.46 * setup.cloud
-    if setup.place == "hall":
-        sky = 0.55
-    sun = (1 - sky) / np.sin(up)
-    low = np.clip((50 - setup.elevation_deg) / 50, 0, 1) * (1 - setup.cloud)
-    warm = np.array([1.0, 1.0 - 0.10 * low, 1.0 - 0.28 * low])
-    blue = 1 - (1 - setup.cloud) * np.array([0.18, 0.08, -0.12])
-    spread = 0.006 + 0.05 * setup.cloud + 0.05 * (setup.place == "hall")
-    return Light(towards, sun * warm, sky * blue, spread)
-
-
 class Clip:
     """``people`` persons, the first doing ``kind`` of `MOTIONS`; everything follows from ``seed``.
 
-    ``size`` (height, width) pixels. ValueError for an unknown kind.
+    ``size`` (height, width) pixels; ``seconds`` None leaves the length to the motion, a throw's
+    are those around its release. ValueError for an unknown kind.
     """
 
     def __init__(
@@ -99,30 +42,30 @@ class Clip:
         if people < 1 or min(size) < 64 or fps <= 0:
             raise ValueError("a clip wants a person, 64 pixels each way and frames in its seconds")
         self.kind, self.seed, self.fps = kind, seed, fps
-        sample = (kind, seed, people) == ("pitch", SAMPLE_SEED, 1)
         throws = MOTIONS[kind].throws
-        setup = random_setup(np.random.default_rng([seed, 1]), throws)
-        self.setup = SAMPLE if sample else setup
-        self.kinds = [kind]
-        for number in range(1, people):
-            choice = np.random.default_rng([seed, 2, number])
-            calm = [name for name, entry in MOTIONS.items() if not entry.throws]
-            self.kinds.append(calm[choice.integers(len(calm))])
-        made = [self._cast(number, name, seconds) for number, name in enumerate(self.kinds)]
-        self.motions = [motion for _, motion in made]
-        cast = tuple(person for person, _ in made)
-        self._arrange(size)
-        first = self.motions[0]
-        self.seconds = first.end_s - first.start_s
-        light = _light(self.setup)
+        sample = (kind, seed, people) == ("pitch", SAMPLE_SEED, 1)
+        self.setup = SAMPLE if sample else random_setup(seed, throws)
+        calm = [name for name, entry in MOTIONS.items() if not entry.throws]
+        others = np.random.default_rng([seed, 2]).integers(len(calm), size=people - 1)
+        self.kinds = [kind, *(calm[k] for k in others)]
+        cast: list[Person] = []
+        self.motions: list[Motion] = []
+        for number, name in enumerate(self.kinds):
+            person, motion = self._cast(number, name, seconds)
+            seconds = motion.end_s - motion.start_s if number == 0 else seconds
+            cast.append(person)
+            self.motions.append(motion)
+        self.seconds = self.motions[0].end_s - self.motions[0].start_s
+        self._arrange()
+        light = make_light(self.setup)
         self.camera = self._camera(size, cast[0].stature_m)
         backdrop = paint(
             self.setup.place, self.camera, light, self._reach(), np.random.default_rng([seed, 3])
         )
-        self.scene = Scene(self.camera, light, backdrop, cast)
+        self.scene = Scene(self.camera, light, backdrop, tuple(cast))
         self._throw = self._release() if throws else None
 
-    def _cast(self, number: int, kind: str, seconds: float | None) -> tuple:
+    def _cast(self, number: int, kind: str, seconds: float | None) -> tuple[Person, Motion]:
         entry = MOTIONS[kind]
         random = np.random.default_rng([self.seed, 4, number])
         glove = "" if not entry.throws else "R" if entry.mirror else "L"
@@ -132,7 +75,7 @@ class Clip:
         )
         return person, motion
 
-    def _arrange(self, size: tuple[int, int]) -> None:
+    def _arrange(self) -> None:
         """Stand the others beside the first person, across the camera's view, facing any way."""
         random = np.random.default_rng([self.seed, 5])
         yaw = np.radians(self.setup.yaw_deg)

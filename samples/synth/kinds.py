@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from synth.motions import (
+from synth.key_poses import (
     BEND,
     BOX,
     JACKS,
@@ -85,15 +85,15 @@ def gait(random: np.random.Generator, seconds: float, running: bool) -> Table:
         table[f"{side}_fyaw"] = np.full(len(times), sign * 6.0)
         table[f"{side}_fwd"] = np.full(len(times), 84.0)
         table[f"{side}_rot"] = np.full(len(times), 94.0)
-        table[f"{side}_out"] = np.full(len(times), 12.0 if running else 9.0)
+        table[f"{side}_out"] = np.full(len(times), 12.0 if running else 14.0)
         table[f"{side}_abd"] = -sign * arms * turn - (6 if running else -2)
         table[f"{side}_elbow"] = (88.0 if running else 22.0) - sign * 12 * turn
     return {name: tuple(row) for name, row in table.items()}
 
 
 MOTIONS = {
-    "pitch": Entry(_once(PITCH), 3.75, throws=True),
-    "throw_left": Entry(_once(PITCH), 3.75, mirror=True, throws=True),
+    "pitch": Entry(_once(PITCH), 3.6, throws=True),
+    "throw_left": Entry(_once(PITCH), 3.6, mirror=True, throws=True),
     "walk": Entry(lambda random, seconds: gait(random, seconds, False), 3.0),
     "run": Entry(lambda random, seconds: gait(random, seconds, True), 1.6),
     "wave": Entry(_cycle(WAVE), 2.6),

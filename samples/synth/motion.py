@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from synth.key_poses import Table
 from synth.kinds import MOTIONS
-from synth.motions import Table
 from synth.pose import CHANNELS, REST, Skeleton, mirrored, solve
 
 _SMOOTH_S = 0.009
@@ -74,7 +74,8 @@ def make_motion(
     seconds: float | None = None,
 ) -> Motion:
     """Motion ``kind`` of `MOTIONS`, its arms and trunk changed a little at random (``manner`` 0:
-    not at all), ``tempo`` times as fast, repeated to last ``seconds`` if it is a cycle.
+    not at all), ``tempo`` times as fast, repeated to last ``seconds`` if it is a cycle; of a throw
+    the ``seconds`` around its release.
 
     ValueError for an unknown kind.
     """
@@ -91,8 +92,13 @@ def make_motion(
             rows[:, column] = middle + grown * (rows[:, column] - middle)
             rows[:, column] += manner * random.normal(0, 2.0)
     times = times / tempo
-    end = times[-1] if entry.throws else min(times[-1], seconds or entry.seconds)
+    start, end = float(times[0]), float(times[-1])
+    if entry.throws and seconds:
+        start = max(start, -0.62 * seconds)
+        end = min(end, start + seconds)
+    elif not entry.throws:
+        end = min(end, seconds or entry.seconds)
     return Motion(
-        PchipInterpolator(times, rows), body, float(times[0]), float(end),
+        PchipInterpolator(times, rows), body, start, end,
         0.0 if entry.throws else None, "left" if entry.mirror else "right", (0.0, 0.0), 0.0,
     )  # fmt: skip

@@ -35,15 +35,15 @@ REST = dict.fromkeys(CHANNELS, 0.0) | {
     "l_grip": 0.25, "r_grip": 0.25, "l_fz": 0.13, "r_fz": 0.13,
     "l_fx": 0.12, "r_fx": -0.12, "l_fyaw": 8.0, "r_fyaw": -8.0,
 }  # fmt: skip
-_X, _Y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
+_X = np.array([1.0, 0.0, 0.0])
 REACH = 0.998
 
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
     """What posing needs of a body at rest, metres, pelvis at the origin: ``hip``, ``knee``,
-    ``ankle``, ``ball`` (2, 3) left and right, the ``floor_m`` that the soles stand on (below 0),
-    and how far ahead of and behind the ankle the sole reaches."""
+    ``ankle``, ``ball`` (2, 3) left and right, and the ``floor_m`` that the soles stand on (below
+    0)."""
 
     hip: np.ndarray
     knee: np.ndarray

@@ -10,17 +10,17 @@ y down, z forward; metres; at the middle of the exposure):
 - ``root_depth_m`` (N,): the pelvis along z
 - ``mask`` (N, bytes): the person's visible pixels, clothes and glove included, `np.packbits` of
   ``mask_shape`` (see `mask_of`)
-- ``depth_map_m`` (F, h, w) float16: the nearest person at every ``depth_step``-th pixel, 0 nobody
+- ``depth_m`` (F, h, w) float16: the nearest person at every ``depth_step``-th pixel, 0 nobody
 - ``transforms`` (N, D, 3, 4): the rig's driven bones, rest to camera; with ``rest_m`` (V, 3),
   ``bone_numbers``, ``bone_shares`` (V, 6) and ``vertex_start`` (P + 1,) this is the clothed
   surface, exactly as drawn (see `vertices_of`); ``faces`` (T, 3) with ``face_start`` (P + 1,)
-- ``vertices_m`` (N, V_p, 3) float32 only with --full-truth, and only for one person
 - ``ball_m`` (F, 3): the ball's centre, NaN where there is none
 - ``intrinsics`` (3, 3), ``image_size`` (height, width), ``camera_rotation`` (3, 3) and
   ``camera_translation_m`` (3,) from the world (y up), ``ground_plane`` (4,): a, b, c, d with
   a x + b y + c z + d = 0 in the camera's axes, (a, b, c) pointing up
 - ``fps``, ``release_frame`` (the frame whose middle is nearest to the release; -1 none), ``hand``,
-  ``kinds`` (P,), ``stature_m`` (P,) barefoot, ``seed``
+  ``kinds`` (P,), ``stature_m`` (P,) barefoot, ``seed``, ``place``, ``view_deg`` (0 seen from where
+  the first person faces at rest, 90 from its left)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import numpy as np
 
 from synth.camera import Camera
 from synth.person import Person
-from synth.rig import Posed, Surface
+from synth.rig import Posed
 from synth.scene import Instant, Scene
 
 DEPTH_STEP = 8
@@ -47,7 +47,7 @@ def moved(transforms: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def frame_truth(
-    scene: Scene, posed: list[Posed], instant: Instant, full: bool
+    scene: Scene, posed: list[Posed], instant: Instant
 ) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
     """One frame's rows, one a person, and its depth map."""
     camera = scene.camera
@@ -68,8 +68,6 @@ def frame_truth(
             "landmarks_visible": inside & shown, "root_depth_m": joints[0, 2],
             "mask": np.packbits(owner == number), "transforms": moved(body.transforms, camera),
         }  # fmt: skip
-        if full:
-            row["vertices_m"] = camera.see(instant.people[number]).astype(np.float32)
         rows.append(row)
     return rows, depth[::DEPTH_STEP, ::DEPTH_STEP].astype(np.float16)
 
@@ -99,7 +97,7 @@ def write(
         frame=index,
         person=np.tile(np.arange(len(people)), len(frames)),
         pts_s=index / about["fps"],
-        depth_map_m=np.stack([depth for _, depth in frames]),
+        depth_m=np.stack([depth for _, depth in frames]),
         depth_step=DEPTH_STEP,
         ball_m=balls.astype(np.float32),
         rest_m=np.concatenate([p.clothed.rest for p in people]),
@@ -118,14 +116,19 @@ def write(
     )
 
 
-def vertices_of(truth: Mapping[str, np.ndarray], row: int) -> np.ndarray:
-    """The clothed surface (V, 3) of one row, metres in the camera's axes, as it was drawn."""
-    start, end = truth["vertex_start"][truth["person"][row] + np.array([0, 1])]
-    part = slice(start, end)
-    surface = Surface(
-        truth["rest_m"][part], truth["bone_numbers"][part], truth["bone_shares"][part]
-    )
-    return surface.posed(truth["transforms"][row].astype(np.float64))
+def vertices_of(truth: Mapping[str, np.ndarray], person: int = 0) -> np.ndarray:
+    """A person's clothed surface (F, V, 3) float32 in all frames, metres in the camera's axes, as
+    it was drawn: linear blend skinning of ``rest_m`` by ``transforms``."""
+    part = slice(*truth["vertex_start"][person : person + 2])
+    rest = np.column_stack((truth["rest_m"][part], np.ones(part.stop - part.start)))
+    shares = truth["bone_shares"][part].astype(np.float32)
+    shares /= shares.sum(1, keepdims=True)
+    numbers = truth["bone_numbers"][part]
+    frames = []
+    for transforms in truth["transforms"][truth["person"] == person]:
+        blended = np.einsum("vk,vkij->vij", shares, transforms[numbers])
+        frames.append(np.einsum("vij,vj->vi", blended, rest))
+    return np.array(frames, np.float32)
 
 
 def faces_of(truth: Mapping[str, np.ndarray], person: int) -> np.ndarray:
