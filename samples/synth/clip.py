@@ -48,21 +48,21 @@ class Clip:
         calm = [name for name, entry in MOTIONS.items() if not entry.throws]
         others = np.random.default_rng([seed, 2]).integers(len(calm), size=people - 1)
         self.kinds = [kind, *(calm[k] for k in others)]
-        cast: list[Person] = []
+        self.cast: list[Person] = []
         self.motions: list[Motion] = []
         for number, name in enumerate(self.kinds):
             person, motion = self._cast(number, name, seconds)
             seconds = motion.end_s - motion.start_s if number == 0 else seconds
-            cast.append(person)
+            self.cast.append(person)
             self.motions.append(motion)
         self.seconds = self.motions[0].end_s - self.motions[0].start_s
         self._arrange()
         light = make_light(self.setup)
-        self.camera = self._camera(size, cast[0].stature_m)
+        self.camera = self._camera(size, self.cast[0].stature_m)
         backdrop = paint(
             self.setup.place, self.camera, light, self._reach(), np.random.default_rng([seed, 3])
         )
-        self.scene = Scene(self.camera, light, backdrop, tuple(cast))
+        self.scene = Scene(self.camera, light, backdrop, tuple(self.cast))
         self._throw = self._release() if throws else None
 
     def _cast(self, number: int, kind: str, seconds: float | None) -> tuple[Person, Motion]:
@@ -88,29 +88,27 @@ class Clip:
                 heading_deg=float(random.uniform(-180, 180)),
             )  # fmt: skip
 
-    def _paths(self) -> np.ndarray:
-        """Pelvis places (K, 3) of everybody over the clip, metres in the world."""
-        times = np.linspace(0, self.seconds, 13)
-        paths = [m.at(self._clock(m, time))[1] for m in self.motions for time in times]
-        return np.array(paths)
+    def _joints(self) -> np.ndarray:
+        """Everybody's joints (K, 3) every tenth of a second, metres in the world."""
+        times = np.linspace(0, self.seconds, int(10 * self.seconds) + 2)
+        return np.concatenate([body.joints() for time in times for body in self.posed(time)])
 
     def _reach(self) -> tuple[float, float]:
         """The nearest and furthest that people come, along the camera's level axis, metres."""
         forward = self.camera.rotation[2] * [1, 0, 1]
-        away = (self._paths() - self.camera.place_m) @ (forward / np.linalg.norm(forward))
+        away = (self._joints() - self.camera.place_m) @ (forward / np.linalg.norm(forward))
         return float(away.min()), float(away.max())
 
     def _camera(self, size: tuple[int, int], stature_m: float) -> Camera:
         """A camera that keeps all joints in the picture all the time."""
-        setup, bodies = self.setup, self._paths()
-        aim = 0.5 * (bodies.min(0) + bodies.max(0))
+        setup, joints = self.setup, self._joints()
+        aim = 0.5 * (joints.min(0) + joints.max(0))
         aim[1] = 0.5 * stature_m
         focal = setup.focal * float(np.hypot(*size))
         distance = focal * stature_m / (setup.share * size[0])
-        # A body reaches about 0.45 of its stature sideways, more with a leg up.
+        # Hands, hair and shoes reach past the joints.
         around = np.concatenate([
-            bodies * [1, 0, 1] + [x, y, z]
-            for x in (-0.6, 0.6) for z in (-0.6, 0.6) for y in (-0.05, 1.12 * stature_m)
+            joints + [x, y, z] for x in (-0.25, 0.25) for y in (-0.1, 0.25) for z in (-0.25, 0.25)
         ])  # fmt: skip
         for _ in range(60):
             camera = make_camera(size, focal, setup.yaw_deg, distance, setup.height_m, aim)
@@ -140,7 +138,7 @@ class Clip:
     def posed(self, time_s: float) -> list[Posed]:
         """Everybody's rig at a time from the clip's start."""
         out = []
-        for person, motion in zip(self.scene.people, self.motions):
+        for person, motion in zip(self.cast, self.motions):
             out.append(person.rig.pose(*motion.at(self._clock(motion, time_s))))
         return out
 
