@@ -22,7 +22,7 @@ _MANNER = ("abd", "fwd", "rot", "elbow", "turn", "bend", "side", "nod", "tilt")
 class Motion:
     """A motion of one body: ``start_s`` to ``end_s`` on its own clock, ``place_m`` (x, z) and
     ``heading_deg`` on the ground. ``release_s`` is when a thrown ball leaves the hand, None
-    without one; ``hand`` throws it."""
+    without one; ``hand`` throws it, "" none."""
 
     curves: PchipInterpolator
     body: Skeleton
@@ -91,6 +91,7 @@ def make_motion(
             grown = 1 + manner * random.normal(0, 0.07)
             rows[:, column] = middle + grown * (rows[:, column] - middle)
             rows[:, column] += manner * random.normal(0, 2.0)
+    hand = ("left" if entry.mirror else "right") if entry.throws else ""
     times = times / tempo
     start, end = float(times[0]), float(times[-1])
     if entry.throws and seconds:
@@ -100,5 +101,5 @@ def make_motion(
         end = min(end, seconds or entry.seconds)
     return Motion(
         PchipInterpolator(times, rows), body, start, end,
-        0.0 if entry.throws else None, "left" if entry.mirror else "right", (0.0, 0.0), 0.0,
+        0.0 if entry.throws else None, hand, (0.0, 0.0), 0.0,
     )  # fmt: skip

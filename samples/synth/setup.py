@@ -33,7 +33,7 @@ class Setup:
 
 SAMPLE = Setup("ballpark", 22.0, 1.55, 1.0, 0.62, -28.0, 47.0, 0.15, 1.1, 0.32, 1.0, 0.0)
 """The shipped sample's: a pitch by one person, seed `SAMPLE_SEED`."""
-SAMPLE_SEED = 9
+SAMPLE_SEED = 11
 
 
 def random_setup(seed: int, throws: bool) -> Setup:
