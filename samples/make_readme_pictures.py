@@ -16,7 +16,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "pitch.mp4"
 MOMENTS = (4, 36, 54, 62)
-CROP = slice(40, 700), slice(240, 900)
+CROP = slice(40, 700), slice(330, 990)
 
 
 def frames(path: Path) -> list[np.ndarray]:

