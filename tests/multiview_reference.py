@@ -45,7 +45,7 @@ _PAD = _MAX_OFFSET + 3
 _TURN_RAD, _SHIFT_M = 0.01, 0.04
 _ALIKE = 100.0
 """A view's landmarks err alike: so many of them count as one against the calibration."""
-_SWAP_GAIN = 0.5
+_SWAP_GAIN = 1.0
 
 
 def _swapped_sides() -> list[int]:
@@ -138,8 +138,8 @@ def read_calibration(path: str | Path) -> list[Camera]:
     try:
         root = ElementTree.parse(path).getroot()
         cameras = [_camera(element) for element in root.iter("camera")]
-    except (OSError, ElementTree.ParseError, KeyError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is not a Qualisys calibration: {error!r}") from None
+    except (OSError, ElementTree.ParseError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a Qualisys calibration: {error}") from None
     for number, camera in enumerate(cameras, 1):
         turn = camera.rotation
         if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
@@ -150,7 +150,8 @@ def read_calibration(path: str | Path) -> list[Camera]:
 
 
 def _camera(element: ElementTree.Element) -> Camera:
-    place, lens = element.find("transform").attrib, element.find("intrinsic").attrib
+    parts = [element.find(name) for name in ("transform", "intrinsic")]
+    place, lens = (part.attrib for part in parts if part is not None)
     rotation = [[float(place[f"r{a}{b}"]) for b in (1, 2, 3)] for a in (1, 2, 3)]
     rotation = np.diag([1.0, -1.0, -1.0]) @ np.array(rotation)
     centre_m = np.array([float(place[axis]) for axis in "xyz"]) / 1000
@@ -158,8 +159,7 @@ def _camera(element: ElementTree.Element) -> Camera:
     if not min(u, v) > 0:
         raise ValueError(f"focal length {u:g}, {v:g}")
     cu, cv = (float(lens[f"centerPoint{axis}"]) / 64 for axis in "UV")
-    names = ("radialDistortion1", "radialDistortion2")
-    names += ("tangentalDistortion1", "tangentalDistortion2")
+    names = [f"{kind}Distortion{k}" for kind in ("radial", "tangental") for k in (1, 2)]
     distortion = np.array([float(lens[name]) for name in names])
     intrinsics = np.array([[u, 0, cu], [0, v, cv], [0, 0, 1]])
     return Camera(intrinsics, distortion, rotation, -rotation @ centre_m)
@@ -456,7 +456,7 @@ def _bone_lengths(points: np.ndarray) -> np.ndarray:
 def choose_sides(views: Views, local: np.ndarray, swapped: np.ndarray) -> Views:
     """The views with left and right exchanged wherever that lies nearer to ``local``.
 
-    Decided for face, arms and legs apart, over five frames; ``swapped`` (C, P, F, 3) is filled.
+    Decided for face, arms and legs apart; ``swapped`` (C, P, F, 3) is filled.
     """
     rays, weight = views.rays.copy(), views.weight.copy()
     for g, group in enumerate(GROUPS):
@@ -465,12 +465,7 @@ def choose_sides(views: Views, local: np.ndarray, swapped: np.ndarray) -> Views:
         for order in (group, other):
             loss = _saturated(_apart(local[..., group, :], views.rays[..., order, :]), 2 * NOISE_M)
             costs.append((views.weight[..., order] * loss).sum(-1))
-        gain = cv2.blur(
-            (costs[0] - costs[1]).reshape(-1, costs[0].shape[-1]),
-            (5, 1),
-            borderType=cv2.BORDER_REFLECT,
-        ).reshape(costs[0].shape)
-        swap = swapped[..., g] = gain > _SWAP_GAIN
+        swap = swapped[..., g] = costs[0] - costs[1] > _SWAP_GAIN
         for k, twin in zip(group, other):
             rays[..., k, :] = np.where(swap[..., None], views.rays[..., twin, :], rays[..., k, :])
             weight[..., k] = np.where(swap, views.weight[..., twin], weight[..., k])
