@@ -45,7 +45,7 @@ _PAD = _MAX_OFFSET + 3
 _TURN_RAD, _SHIFT_M = 0.01, 0.04
 _ALIKE = 100.0
 """A view's landmarks err alike: so many of them count as one against the calibration."""
-_SWAP_GAIN = 1.0
+_SWAP_GAIN = 2.0
 
 
 def _swapped_sides() -> list[int]:
