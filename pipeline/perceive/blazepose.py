@@ -43,11 +43,13 @@ _KEEP_MISSED = 4
 _SETTLING = 3
 """Looks at most until a detection's rough region fits the person."""
 _SETTLED = 0.03
-_UPSIDE_DOWN = 2.1
-"""Newcomers turned further than this, in radians, are nobody: so the network sees crowds."""
-_SECOND_LOOKS = ((0.0, 1.0, True, 0.055), (-0.2, 1.1, False, 0.1))
-"""Turns in radians, scales and mirrors in which a person, unlike a bench, stays the same: landmarks
-no further apart, in parts of their size, than the last number."""
+_UPRIGHT = 1.2
+"""Radians. People lie and stand on their heads, but most of what is turned further is none of them:
+it is believed when it stays the same twice as well."""
+_SECOND_LOOKS = ((0.0, 1.0, True, 0.07), (-0.2, 1.1, False, 0.13))
+"""Turns in radians, scales and mirrors in which a person, unlike a bench, stays the same: no
+landmarks further apart, in parts of their size, than the last number, less where the detector is
+unsure."""
 _MIRRORED_LOOKS = ((0.0, 1.1), (-0.1, 1.0))
 """Turns and scales of the looks in a mirror at limbs that jumped, until one goes on from before."""
 _FAVOUR = 1.3
@@ -232,9 +234,12 @@ class BlazePose:
         return found if covered(found[0], [other]) < _PART else None
 
     def _found_again(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
-        """Who is in the region of somebody followed. Where their limbs seem to have jumped, or
-        left and right to have changed places, the region is looked at in a mirror too: the
-        network's two answers err apart, and the one that goes on from before is taken."""
+        """Who is in the region of somebody followed.
+
+        Where their limbs seem to have jumped, or left and right to have changed places, the region
+        is looked at in a mirror too: the network's answers err apart, and the one that goes on
+        from before is taken.
+        """
         sure = region.score > 0 and not region.missed
         least = _FAINT_PRESENCE if sure else MIN_PRESENCE
         found = self._person_in(frame, region, least)
@@ -251,7 +256,7 @@ class BlazePose:
             if again < _BETTER * there:
                 found, there = other, again
             if there < _JUMP:
-                break
+                return found
         return found
 
     def _meet(
@@ -265,7 +270,8 @@ class BlazePose:
             somebody = replace(region, score=0.0, id=embedding.next_id + len(met))
             found = self._settle(frame, somebody)
             if found is not None:
-                found = self._checked(frame, *found, [*seen, *(person for person, _ in met)])
+                others = [*seen, *(person for person, _ in met)]
+                found = self._checked(frame, *found, others, region.score)
             if found is not None:
                 met.append((found[0], replace(found[1], score=region.score)))
             else:
@@ -283,20 +289,19 @@ class BlazePose:
         return found
 
     def _checked(
-        self, frame: Frame, person: Person, region: Region, others: Sequence[Person]
+        self, frame: Frame, person: Person, region: Region, others: Sequence[Person], sure: float
     ) -> tuple[Person, Region] | None:
         """Somebody found, if they are none of the others, most of them is to be seen, and they
         stay the same in a mirror and in a region turned and scaled: as the look says that agrees
         best with the others."""
-        if abs(region.angle) > _UPSIDE_DOWN or on_mask(person, *frame.size) < _PART:
+        if covered(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
             return None
-        if covered(person, others) >= _PART:
-            return None
+        lenient = sure if abs(region.angle) < _UPRIGHT else 0.5 * sure
         finds = [(person, region)]
         for turn, scale, mirrored, most in _SECOND_LOOKS:
             other = _turned(region, turn, scale)
             found = self._person_in(frame, other, _FAINT_PRESENCE, mirrored=mirrored)
-            if found is None or apart(person, found[0]) > most:
+            if found is None or apart(person, found[0]) > most * lenient:
                 return None
             finds.append(found)
         if np.mean([found.score for found, _ in finds]) < MIN_PRESENCE:
