@@ -36,6 +36,7 @@ _JUMP = 0.1
 again."""
 _BETTER = 0.6
 """... and that answer taken whose jump is this much smaller."""
+_CLEAR, _FORGET, _MOST_VOTES = 0.05, 0.7, 30.0
 _REACH = 0.25
 """How far somebody half hidden may have moved, in parts of their region's side."""
 _KEEP_MISSED = 4
@@ -247,16 +248,22 @@ class BlazePose:
             return found
         there, swapped = strayed(found[0], region.points)
         if there < min(swapped, _JUMP):
-            return found
+            clear = swapped > there + _CLEAR
+            votes = min(region.votes + 1, _MOST_VOTES) if clear else _FORGET * region.votes
+            return found[0], replace(found[1], votes=votes)
         for turn, scale in _MIRRORED_LOOKS:
             other = self._person_in(frame, _turned(region, turn, scale), least, mirrored=True)
             if other is None:
                 continue
-            again, _ = strayed(other[0], region.points)
+            again, also = strayed(other[0], region.points)
             if again < _BETTER * there:
-                found, there = other, again
+                found, there, swapped = other, again, also
             if there < _JUMP:
-                return found
+                return found[0], replace(found[1], votes=region.votes)
+        if swapped < min(_BETTER * there, there - _CLEAR) and region.votes > 0:
+            person = landmarks.exchanged(found[0])
+            where = replace(found[1], points=person.landmarks_px, votes=region.votes - 1)
+            return person, where
         return found
 
     def _meet(

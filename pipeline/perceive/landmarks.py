@@ -91,6 +91,16 @@ def read_person(
     return person, replace(following, points=person.landmarks_px)
 
 
+def exchanged(person: Person) -> Person:
+    """The same person with left for right; the landmarks stay where they are."""
+    return replace(
+        person,
+        landmarks_px=person.landmarks_px[OTHER_SIDE],
+        visibility=person.visibility[OTHER_SIDE],
+        world_m=person.world_m[OTHER_SIDE],
+    )
+
+
 def _turned(world: np.ndarray, angle: float) -> np.ndarray:
     """World landmarks (33, 3) of the upright crop, turned back into the image's axes."""
     c, s = np.cos(angle), np.sin(angle)

@@ -19,7 +19,8 @@ class Region:
 
     ``score`` is how sure the detector is of somebody here, 0 when it was not asked or saw nobody;
     ``id`` names the person followed in it (-1: not followed yet); ``missed`` counts frames in a
-    row without the person, whose landmarks (33, 2) were last seen at ``points`` (None: never).
+    row without the person, whose landmarks (33, 2) were last seen at ``points`` (None: never)
+    and whose left and right are as sure as ``votes`` frames that agreed on them.
     """
 
     x: float
@@ -30,6 +31,7 @@ class Region:
     id: int = -1
     missed: int = 0
     points: np.ndarray | None = field(default=None, compare=False)
+    votes: float = field(default=0.0, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """(2, 3) float64: pixels of a ``size`` square crop -> image pixels, centres at whole
