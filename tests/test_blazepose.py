@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from pipeline import weights
 from pipeline.frame import Frame, Window
 from pipeline.people import Mask, Person
-from pipeline.perceive import blazepose, detector, likeness
+from pipeline.perceive import blazepose, detector
 from pipeline.perceive.blazepose import BlazePose, Embedding, Memory
+from pipeline.perceive.follow import MIN_PRESENCE
+from pipeline.perceive.landmarks import OTHER_SIDE
 from pipeline.perceive.likeness import apart
 from pipeline.perceive.region import Region
 
@@ -58,10 +60,14 @@ class StubPose(BlazePose):
 
     ``benches`` are places that the detector takes for people and that change when looked at
     again; ``faint(t)`` is whether people look faint to the landmark model; ``blind(t)`` whether
-    the detector sees nobody.
+    the detector sees nobody. ``exchanged(t, mirrored)`` is whether the landmark model takes left
+    for right.
     """
 
-    def __init__(self, places, max_people=4, benches=(), faint=None, blind=None, size=60.0):
+    def __init__(
+        self, places, max_people=4, benches=(), faint=None, blind=None, size=60.0, exchanged=None
+    ):
+        self.exchanged = exchanged or (lambda t, mirrored: False)
         self.max_people = max_people
         self.places, self.benches = places, benches
         self.faint, self.blind = faint or (lambda t: False), blind or (lambda t: False)
@@ -77,7 +83,7 @@ class StubPose(BlazePose):
         side = self.size * 4 / 3
         return [Region(x, y, side, 0.0, 0.9) for x, y in [*self.places(now), *self.benches]]
 
-    def _person_in(self, frame, region, least=blazepose.MIN_PRESENCE, mirrored=False, without=None):
+    def _person_in(self, frame, region, least=MIN_PRESENCE, mirrored=False, without=None):
         now = int(frame.image[0, 0, 0])
         self.looks.append((now, region.x))
         presence = 0.1 if self.faint(now) else 0.95
@@ -85,9 +91,11 @@ class StubPose(BlazePose):
             return None
         scale = self.size / 60
         for x, y in self.places(now):
-            hidden = without is not None and likeness._inside(np.array([[x, y]]), without.mask)[0]
+            middle = (0, 0) if without is None else without.landmarks_px.mean(0) - SHAPE.mean(0)
+            hidden = without is not None and np.hypot(*(middle - (x, y))) < 5
             if np.hypot(x - region.x, y - region.y) < self.size / 2 and not hidden:
-                return self.seen(SHAPE * scale + (x, y), region, presence, x, y)
+                order = OTHER_SIDE if self.exchanged(now, mirrored) else np.arange(33)
+                return self.seen(SHAPE[order] * scale + (x, y), region, presence, x, y)
         for x, y in self.benches:
             if np.hypot(x - region.x, y - region.y) < self.size / 2:
                 points = SHAPE * scale * (1, 1 + 3 * region.angle) + (x, y)
@@ -204,6 +212,46 @@ def test_a_detection_on_somebody_is_not_another_person():
 
     perceiver = StubPose(places)
     assert ids(follow(perceiver, stub_windows(16))) == [[0]] * 16
+
+
+def test_who_is_behind_somebody_is_seen_past_them():
+    """Both are found at the nearer one, who is then painted over for the other."""
+
+    def places(t):
+        near = (200.0, 100.0)
+        return [near, (300 - 6 * t if t < 13 else 222.0, 118.0)]
+
+    seen = ids(follow(StubPose(places), stub_windows(32)))
+    assert seen == [[0, 1]] * 32
+
+
+def exchanged_frames(people):
+    """Frames in which the person's left is where the right was meant to be."""
+    shapes = [now[0].landmarks_px - now[0].landmarks_px.mean(0) for now in people]
+    right, wrong = (s - s.mean(0) for s in (SHAPE, SHAPE[OTHER_SIDE]))
+    return [t for t, s in enumerate(shapes) if np.abs(s - wrong).max() < np.abs(s - right).max()]
+
+
+def test_left_and_right_stay_where_the_mirror_sees_them():
+    perceiver = StubPose(
+        lambda t: [(60 + 5 * t, 100)], exchanged=lambda t, mirrored: 2 <= t < 30 and not mirrored
+    )
+    assert exchanged_frames(follow(perceiver, stub_windows(40))) == []
+
+
+def test_left_and_right_go_on_as_long_as_they_did_before():
+    """A short exchange is mended; one that lasts longer than what was before it is believed."""
+    short = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: 20 <= t < 32)
+    assert exchanged_frames(follow(short, stub_windows(40))) == []
+    lasting = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: t >= 4)
+    assert exchanged_frames(follow(lasting, stub_windows(40)))[1:] == list(range(8, 40))
+
+
+def test_a_place_where_nobody_was_is_left_alone_for_a_while():
+    perceiver = StubPose(lambda t: [], benches=[(400, 100)])
+    follow(perceiver, stub_windows(64))
+    tried = sorted({t for t, _ in perceiver.looks})
+    assert tried == list(range(0, 64, 12))
 
 
 def test_two_who_become_one_are_the_older():

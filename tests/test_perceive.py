@@ -336,6 +336,37 @@ def test_the_next_region_lies_between_the_alignment_points():
     assert (following.angle, following.id, following.missed) == (0, 7, 0)
 
 
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_mirror_changes_nothing_but_what_it_shows(seed):
+    """What the model says of the mirrored picture, its sides exchanged, read as mirrored, is what
+    it says of the picture."""
+    random = np.random.default_rng(seed)
+    points, world = random.uniform(10, 246, (39, 2)), random.normal(size=(39, 3))
+    order = [*landmarks.OTHER_SIDE, *range(33, 39)]
+    straight = list(outputs_with(points, world))
+    straight[2] = random.normal(size=(1, 256, 256, 1)).astype(np.float32)
+    mirrored = list(outputs_with(points[order] * (-1, 1) + (256, 0), world[order] * (-1, 1, 1)))
+    mirrored[2] = straight[2][:, :, ::-1]
+    region = Region(300.0, 200.0, 400.0, 0.4, 0.9, 3)
+    (a, after), (b, again) = (
+        landmarks.read_person(region, outputs, flag)
+        for outputs, flag in ((straight, False), (mirrored, True))
+    )
+    assert np.allclose(a.landmarks_px, b.landmarks_px, atol=1e-3)
+    assert np.allclose(a.world_m, b.world_m, atol=1e-5)
+    assert np.allclose(a.mask.values, b.mask.values, atol=1e-5)
+    assert (after.x, after.y, after.side) == pytest.approx((again.x, again.y, again.side), abs=1e-2)
+    assert np.allclose(after.points, a.landmarks_px)
+
+
+def test_left_for_right_twice_is_as_before():
+    person = person_at(np.random.default_rng(2).uniform(0, 100, (33, 2)))
+    other = landmarks.exchanged(person)
+    assert np.array_equal(other.landmarks_px[11], person.landmarks_px[12])
+    assert np.array_equal(landmarks.exchanged(other).landmarks_px, person.landmarks_px)
+
+
 def test_scores_and_visibility_are_probabilities():
     points = np.full((39, 2), 100.0)
     faint = outputs_with(points, np.zeros((39, 3)), presence=0.2, visible=0.0)
@@ -413,3 +444,35 @@ def test_a_turned_mask_covers_what_it_shows():
         find = person_at(shape, square_mask(x, y, 120))
         share = drawn[y : y + 120, x : x + 120].mean()
         assert likeness.covered(find, [other]) == pytest.approx(share, abs=0.06)
+
+
+@given(st.floats(10, 500), st.floats(-300, 300), st.floats(-300, 300))
+def test_who_moves_as_a_whole_has_not_strayed(size, dx, dy):
+    person = person_at(shape * size + (dx, dy))
+    there, swapped = likeness.strayed(person, shape * size)
+    assert there == pytest.approx(0, abs=1e-3)
+    assert swapped > 0.05
+    exchanged = landmarks.exchanged(person)
+    assert likeness.strayed(exchanged, shape * size) == pytest.approx((swapped, there), abs=1e-3)
+
+
+def test_landmarks_that_are_made_up_lie_off_the_mask():
+    assert likeness.on_mask(person_at(shape * 200, square_mask(0, 0, 200)), 500, 500) == 1
+    half = likeness.on_mask(person_at(shape * 200, square_mask(0, 0, 100)), 500, 500)
+    assert half == pytest.approx(((shape * 200 < 100.8).all(1)).mean(), abs=0.1)
+    # What is outside the picture is not asked for.
+    assert likeness.on_mask(person_at(shape * 200, square_mask(0, 0, 100)), 100, 100) == 1
+    assert likeness.on_mask(person_at(shape * 200), 500, 500) == 1
+
+
+def test_painting_over_takes_the_person_out_of_a_turned_crop():
+    image = np.full((400, 400, 3), 50, np.uint8)
+    image[150:250, 150:250] = 250
+    region = Region(200.0, 200.0, 300.0, 0.5, 1.0)
+    view = resample.crop(image, region, 64)
+    painted = resample.painted_over(view, region, square_mask(150, 150, 100))
+    assert painted.dtype == np.float32
+    assert view.max() > 0.9
+    assert np.abs(painted - 50 / 255).max() < 0.08
+    beside = resample.painted_over(view, region, square_mask(800, 800, 100))
+    assert np.allclose(beside, view)
