@@ -19,6 +19,9 @@ OTHER_SIDE = np.array(
     [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(k + 1 if k % 2 else k - 1 for k in range(11, 33))]
 )
 """Which landmark each of the 33 is in a mirror: left and right change places."""
+_OFFSET = np.array([-0.5, 0.0])
+"""From the network's coordinates, times its size, to crop pixels with centres at whole numbers.
+Across, only so a mirrored picture has mirrored answers; down, renders' true landmarks say so."""
 _KERNEL = 7
 _MIN_HEAT = 0.5
 
@@ -75,8 +78,7 @@ def read_person(
         values, world = values[order], world[OTHER_SIDE] * (-1, 1, 1)
         logits = np.ascontiguousarray(logits[:, ::-1])
     to_image = region.to_image(INPUT)
-    # The network counts from the crop's corner (mirrored input gives mirrored answers only then).
-    pixels = (points * INPUT - 0.5) @ to_image[:, :2].T + to_image[:, 2]
+    pixels = (points * INPUT + _OFFSET) @ to_image[:, :2].T + to_image[:, 2]
     visibility = sigmoid(values[:33, 3]).astype(np.float32)
     person = Person(
         box_px=box_around(pixels[:33], visibility),
