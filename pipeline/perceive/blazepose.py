@@ -1,6 +1,6 @@
 """BlazePose for several people: detect on key frames, follow by regions on every frame.
 
-``embed`` runs the detector on the key frame and joins what it finds with the regions followed so
+``embed`` runs the detector on the key frame and tells what it finds from the people followed so
 far; ``decode`` runs the landmark model in each region of each frame, key frame first and outward
 from there, each frame's regions coming from its decoded neighbour's landmarks.
 """
@@ -8,54 +8,58 @@ from there, each frame's regions coming from its decoded neighbour's landmarks.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from pipeline.frame import Frame, Window
+from pipeline.frame import Window
 from pipeline.people import Person
-from pipeline.perceive.detector import (
-    Region,
-    decode_boxes,
-    letterbox,
-    make_anchors,
-    regions_of,
-    suppress,
-    tiles,
-)
-from pipeline.perceive.landmarks import crop, read_person
+from pipeline.perceive import detector, landmarks
+from pipeline.perceive.follow import Follower
+from pipeline.perceive.litert import load_model
+from pipeline.perceive.region import Region, same_place
+from pipeline.perceive.resample import Box, letterbox, tiles
 
-MIN_PRESENCE = 0.5
-_SAME_REGION = 0.4
-_SAME_PERSON = 0.12
-_PART_INSIDE = 0.5
-_KEEP_MISSED = 4
-_SECOND_LOOKS = ((0.35, 1.15), (-0.35, 1.0))
 _FAVOUR = 1.3
+"""A newcomer takes somebody's place only when this much larger."""
+_MORE = 2
+"""Candidates looked at beyond the free places: some are nobody."""
+_EAGER = 4
+"""Windows at the beginning for which all of the picture is searched: one frame may be blurred."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What BlazePose remembers of a source: regions to look in next, the ids among them that were
-    followed before (the others are newly detected), the next free region id, and which tile the
-    detector looks at next."""
+    """What BlazePose remembers of a source: where to look for the people it follows, the longest
+    followed first; the next free region id; whose turn it is among the detector's views; and where
+    the detector was wrong lately (``missed`` counts the windows to leave such a place alone)."""
 
     regions: tuple[Region, ...] = ()
-    known: frozenset[int] = frozenset()
     next_id: int = 0
-    tile: int = 0
+    turn: int = 0
+    refused: tuple[Region, ...] = ()
 
 
-class BlazePose:
+@dataclass(frozen=True)
+class Embedding:
+    """What the key frame told: where to look for those followed and, the largest first, for those
+    who may be new. ``next_id``, ``turn`` and ``refused`` are the next memory's."""
+
+    followed: tuple[Region, ...]
+    candidates: tuple[Region, ...]
+    refused: tuple[Region, ...]
+    next_id: int
+    turn: int
+
+
+class BlazePose(Follower):
     """The default perceiver; LiteRT on the CPU. Not to be called from two threads at once.
 
-    ``files`` are the two model files by name; ``max_people`` are followed, the largest first.
-    Raises ValueError when a file is not the model it should be.
+    ``files`` are the two model files by name; at most ``max_people`` are followed, the largest
+    ones; ``threads`` are LiteRT's own. Raises ValueError when a file is not the model it should
+    be, RuntimeError when LiteRT is not installed.
     """
 
     name = "blazepose"
@@ -63,195 +67,111 @@ class BlazePose:
     def __init__(self, files: Mapping[str, Path], max_people: int = 4, threads: int = 2) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is followed, not {max_people}")
+        threads = max(1, min(threads, os.cpu_count() or 1))
         self.max_people = max_people
-        self._anchors = make_anchors()
-        self._detect = _model(
-            files["pose_detection.tflite"], [(1, 2254, 12), (1, 2254, 1)], threads
-        )
-        self._landmark = _model(
-            files["pose_landmark_full.tflite"],
-            [(1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117)],
-            threads,
-        )
+        self._anchors = detector.make_anchors()
+        self._detect = load_model(files["pose_detection.tflite"], detector.OUTPUTS, threads)
+        self._landmark = load_model(files["pose_landmark_full.tflite"], landmarks.OUTPUTS, threads)
 
     def close(self) -> None:
-        del self._detect, self._landmark
+        """Give back the models; nothing can be perceived after it."""
+        self.__dict__.pop("_detect", None)
+        self.__dict__.pop("_landmark", None)
 
-    def embed(self, window: Window, memory: Memory | None) -> Memory:
-        """The regions to look in on the key frame: those followed, and newly detected ones."""
-        fresh = memory is None
-        memory = memory or Memory()
+    def embed(self, window: Window, memory: Memory | None) -> Embedding:
+        """Look for people on the key frame. Whom the detector finds where somebody is followed
+        is no news, but a second opinion; where somebody was just lost, it says where to look."""
+        fresh = memory is None or window.reset
+        known = Memory() if memory is None or window.reset else memory
         image = window.key_frame.image
-        followed = list(memory.regions)
-        found = self._detections(image, memory, fresh or len(followed) < self.max_people, fresh)
-        next_id = memory.next_id
-        for region in found:
-            match = _overlapping(region, followed)
-            if match is None:
-                followed.append(replace(region, id=next_id))
-                next_id += 1
-            elif followed[match].missed:
-                followed[match] = replace(region, id=followed[match].id)
-        known = frozenset(region.id for region in memory.regions)
-        # A few more than wanted: some detections are nobody.
-        regions = _largest(followed, known, self.max_people + 2)
-        return Memory(regions, known, next_id, memory.tile + 1)
+        views = self._views(image, known, fresh)
+        # Who is not asked about this time keeps the detector's last word.
+        whole = views[0][2:] == image.shape[1::-1]
+        followed = [replace(r, score=0.0) if whole else r for r in known.regions]
+        refused = [replace(r, missed=r.missed - 1) for r in known.refused if r.missed > 1]
+        candidates = []
+        for region in self._detections(image, views):
+            match = same_place(region, [r for r in followed if r.missed])
+            if match is not None:
+                lost = [k for k, r in enumerate(followed) if r.missed][match]
+                followed[lost] = replace(
+                    followed[lost], x=region.x, y=region.y, side=region.side, angle=region.angle,
+                    score=region.score,
+                )  # fmt: skip
+            elif (match := same_place(region, followed)) is not None:
+                followed[match] = replace(followed[match], score=region.score)
+            elif same_place(region, refused) is None:
+                candidates.append(region)
+        chosen = self._worth_a_look(candidates, followed, fresh)
+        return Embedding(
+            tuple(followed), tuple(chosen), tuple(refused), known.next_id, known.turn + 1
+        )
 
-    def decode(self, embedding: Memory, window: Window) -> tuple[list[tuple[Person, ...]], Memory]:
-        """The people of every frame, and the regions to begin the next window with."""
-        count = len(window.frames)
+    def decode(
+        self, embedding: Embedding, window: Window
+    ) -> tuple[list[tuple[Person, ...]], Memory]:
+        """The people of every frame, and what to begin the next window with."""
+        count, key = len(window.frames), window.key
         people: list[tuple[Person, ...]] = [()] * count
-        known = embedding.known
-        people[window.key], start = self._look(window.key_frame, embedding.regions, known)
-        # Who is not there on the key frame either is nobody, or is looked for from the next one.
-        kept = [r for r in start if r.missed == 0 or (r.id in known and r.missed < _KEEP_MISSED)]
-        regions = _largest(kept, known, self.max_people)
-        chosen = frozenset(region.id for region in regions)
-        people[window.key] = tuple(p for p in people[window.key] if p.region in chosen)
-        backward = regions
-        for t in range(window.key + 1, count):
-            people[t], regions = self._look(window.frames[t], regions, chosen)
-        for t in range(window.key - 1, -1, -1):
-            people[t], backward = self._look(window.frames[t], backward, chosen)
-        left = tuple(region for region in regions if region.missed < _KEEP_MISSED)
-        return people, replace(embedding, regions=left, known=frozenset(r.id for r in left))
+        seen, followed = self.follow(window.key_frame, embedding.followed)
+        met, wrong = self.meet(window.key_frame, embedding.candidates, embedding.next_id, seen)
+        regions = self._largest(followed, [region for _, region in met])
+        ids = {region.id for region in regions}
+        people[key] = tuple(p for p in (*seen, *(p for p, _ in met)) if p.region in ids)
+        backward = forward = regions
+        for t in range(key + 1, count):
+            people[t], forward = self.follow(window.frames[t], forward)
+        for t in range(key - 1, -1, -1):
+            people[t], backward = self.follow(window.frames[t], backward)
+        refused = (*embedding.refused, *wrong)
+        return people, Memory(forward, embedding.next_id + len(met), embedding.turn, refused)
 
-    def _detections(self, image: np.ndarray, memory: Memory, search: bool, all_tiles: bool):
+    def _views(self, image: np.ndarray, known: Memory, fresh: bool) -> list[Box]:
+        """The parts of a picture to run the detector on. The whole and, while somebody may be
+        new, a tile in its turn, every other window without the whole where all who are followed
+        are seen; all of them where nothing is known, and all large ones soon after."""
         height, width = image.shape[:2]
-        views = [(0, 0, width, height)]
-        parts = tiles(height, width)
-        if all_tiles:
-            views += parts
-        elif search and parts:
-            views.append(parts[memory.tile % len(parts)])
-        found: list[Region] = []
+        whole = (0, 0, width, height)
+        levels = tiles(height, width, detector.INPUT)
+        if fresh:
+            return [whole, *(tile for level in levels for tile in level)]
+        if len(known.regions) >= self.max_people or not levels:
+            return [whole]
+        if known.turn < _EAGER:
+            return [whole, *levels[0]]
+        # Large tiles have two turns of three: nearer people matter more, and have moved on sooner.
+        level = levels[-1] if known.turn % 3 == 2 else levels[0]
+        turn = known.turn // 3 if known.turn % 3 == 2 else known.turn - known.turn // 3
+        tile = level[turn % len(level)]
+        settled = bool(known.regions) and not any(region.missed for region in known.regions)
+        return [tile] if settled and known.turn % 2 else [whole, tile]
+
+    def _worth_a_look(
+        self, candidates: list[Region], followed: Sequence[Region], fresh: bool
+    ) -> list[Region]:
+        """The largest candidates, so many that every free place may be filled; with none free,
+        those large enough to take somebody's."""
+        free = self.max_people - len(followed)
+        least = 0.0 if free > 0 else _FAVOUR * min(region.side for region in followed)
+        large = sorted((r for r in candidates if r.side > least), key=lambda r: -r.side)
+        return large[: max(free, 0) + _MORE * (2 if fresh else 1)]
+
+    def _detections(self, image: np.ndarray, views: Iterable[Box]) -> list[Region]:
+        """Where the detector finds people in parts of a picture, the surest first, each once."""
+        found = []
         for view in views:
-            tensor, to_image = letterbox(image, view)
+            tensor, to_image = letterbox(image, view, detector.INPUT)
             raw, scores = self._detect(tensor)
-            for region in regions_of(
-                suppress(decode_boxes(raw[0], scores[0, :, 0], self._anchors)), to_image
-            ):
-                if _overlapping(region, found) is None and region.side > 16:
-                    found.append(region)
-        return found
+            boxes = detector.decode_boxes(raw[0], scores[0, :, 0], self._anchors)
+            found += detector.regions_of(detector.suppress(boxes), to_image)
+        once: list[Region] = []
+        for region in sorted(found, key=lambda region: -region.score):
+            if same_place(region, once) is None and region.side > 16:
+                once.append(region)
+        return once
 
-    def _look(
-        self, frame: Frame, regions: tuple[Region, ...], known: Set[int]
-    ) -> tuple[tuple[Person, ...], tuple[Region, ...]]:
-        """Look for a person in each region of a frame -> who is there, and where to look next."""
-        seen: list[tuple[Person, Region]] = []
-        after: list[Region] = []
-        for region in regions:
-            found = self._person_in(frame, region)
-            if found is None:
-                after.append(replace(region, missed=region.missed + 1))
-                continue
-            person, following = found
-            if any(_same(person, other) for other, _ in seen):
-                continue
-            if region.id not in known and (
-                any(_part_of(person, other) for other, _ in seen)
-                or not self._still_there(frame, following)
-            ):
-                continue
-            seen.append((person, following))
-        return tuple(p for p, _ in seen), tuple([r for _, r in seen] + after)
-
-    def _person_in(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
-        """Who is in a region and where to look next, None when nobody is."""
-        outputs = self._landmark(crop(frame.image, region))
-        presence = float(outputs[1][0, 0])
-        if presence < MIN_PRESENCE:
-            return None
-        return read_person(
-            region, outputs[0][0], presence, outputs[2][0, :, :, 0], outputs[3][0], outputs[4][0]
-        )
-
-    def _still_there(self, frame: Frame, region: Region) -> bool:
-        """A second look, turned and scaled: a person stays one, a bench that looked like one
-        does not."""
-        return all(
-            self._person_in(
-                frame, replace(region, angle=region.angle + turn, side=region.side * scale)
-            )
-            for turn, scale in _SECOND_LOOKS
-        )
-
-
-def _largest(regions: list[Region], known: Set[int], count: int) -> tuple[Region, ...]:
-    """The ``count`` largest regions, people already followed favoured; the longest followed come
-    first, so that what is found twice stays with whom it belonged to."""
-    regions = sorted(regions, key=lambda r: r.side * (_FAVOUR if r.id in known else 1.0))
-    return tuple(sorted(regions[::-1][:count], key=lambda r: (r.id not in known, r.id)))
-
-
-def _same(a: Person, b: Person) -> bool:
-    """Whether two people are one person seen twice: their landmarks lie on each other."""
-    size = max(float((p.box_px[2:] - p.box_px[:2]).max()) for p in (a, b))
-    apart = np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
-    return float(np.median(apart)) < _SAME_PERSON * max(size, 1.0)
-
-
-def _part_of(person: Person, other: Person) -> bool:
-    """Whether a find lies on somebody else: a leg taken for a person, or the same one askew."""
-    if other.mask is None:
-        return False
-    back = cv2.invertAffineTransform(other.mask.to_image)
-    points = np.rint(person.landmarks_px @ back[:, :2].T + back[:, 2]).astype(int)
-    height, width = other.mask.values.shape
-    ok = ((points >= 0) & (points < (width, height))).all(1)
-    on = other.mask.values[points[ok, 1], points[ok, 0]] > 0.5
-    return int(on.sum()) > _PART_INSIDE * len(points)
-
-
-def _overlapping(region: Region, others: list[Region]) -> int | None:
-    """Index of the other region that overlaps this one most, None when none does enough."""
-    best, index = _SAME_REGION, None
-    for i, other in enumerate(others):
-        shared = max(0.0, min(region.x + region.side / 2, other.x + other.side / 2)
-                     - max(region.x - region.side / 2, other.x - other.side / 2))  # fmt: skip
-        shared *= max(0.0, min(region.y + region.side / 2, other.y + other.side / 2)
-                      - max(region.y - region.side / 2, other.y - other.side / 2))  # fmt: skip
-        union = region.side**2 + other.side**2 - shared
-        if shared / union > best:
-            best, index = shared / union, i
-    return index
-
-
-@contextmanager
-def _standard_error_to(path: str) -> Iterator[None]:
-    """LiteRT announces its CPU delegate from C++, past every setting of its own."""
-    sys.stderr.flush()
-    kept, other = os.dup(2), os.open(path, os.O_WRONLY)
-    try:
-        os.dup2(other, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(other)
-
-
-def _model(
-    path: Path, shapes: list[tuple[int, ...]], threads: int
-) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """A LiteRT model as a function from one input (h, w, c) to its outputs, copied."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        with _standard_error_to(os.devnull):
-            interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{path.name} is not a model LiteRT can run: {error}") from error
-    outputs = interpreter.get_output_details()
-    if [tuple(int(n) for n in out["shape"]) for out in outputs] != shapes:
-        raise ValueError(f"{path.name} is another model than the one this version expects")
-    tensor = interpreter.get_input_details()[0]["index"]
-
-    def run(values: np.ndarray) -> list[np.ndarray]:
-        interpreter.set_tensor(tensor, values[None])
-        interpreter.invoke()
-        return [interpreter.get_tensor(out["index"]) for out in outputs]
-
-    return run
+    def _largest(self, followed: Sequence[Region], new: Sequence[Region]) -> tuple[Region, ...]:
+        """The largest people, those already followed favoured and first."""
+        sides = [r.side * _FAVOUR for r in followed] + [r.side for r in new]
+        chosen = sorted(np.argsort(sides)[::-1][: self.max_people])
+        return tuple([*followed, *new][i] for i in chosen)

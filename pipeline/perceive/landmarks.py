@@ -1,33 +1,33 @@
-"""BlazePose's landmark model: one person's region in, 33 landmarks, world landmarks, mask out."""
+"""BlazePose's landmark model: what its outputs for one region say of the person there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from pipeline.people import Mask, Person
-from pipeline.perceive.detector import Region, region_between
+from pipeline.perceive.region import Region, region_between
 
 INPUT = 256
+OUTPUTS = ((1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117))
 MASK = 128
 """Side of the masks handed on: half the model's, which is finer than its edges are sharp."""
+OTHER_SIDE = np.array(
+    [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(k + 1 if k % 2 else k - 1 for k in range(11, 33))]
+)
+"""Which landmark each of the 33 is in a mirror: left and right change places."""
+_OFFSET = np.array([-0.5, 0.0])
+"""From the network's coordinates, times its size, to crop pixels with centres at whole numbers.
+Across, only so a mirrored picture has mirrored answers; down, renders' true landmarks say so."""
 _KERNEL = 7
 _MIN_HEAT = 0.5
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
-
-
-def crop(image: np.ndarray, region: Region) -> np.ndarray:
-    """The region upright as the landmark model's input (256, 256, 3) float32 in [0, 1]."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    small = cv2.warpAffine(
-        image, region.to_image(INPUT), (INPUT, INPUT), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    return small * np.float32(1 / 255)
 
 
 def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
@@ -38,8 +38,8 @@ def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     """
     height, width, count = heatmaps.shape
     reach = (_KERNEL - 1) // 2
-    col = (points[:, 0] * width).astype(int)
-    row = (points[:, 1] * height).astype(int)
+    col = np.floor(points[:, 0] * width).astype(int)
+    row = np.floor(points[:, 1] * height).astype(int)
     step = np.arange(-reach, reach + 1)
     rows, cols = row[:, None] + step, col[:, None] + step
     ok = ((rows >= 0) & (rows < height))[:, :, None] & ((cols >= 0) & (cols < width))[:, None]
@@ -53,45 +53,69 @@ def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     return np.where(sure[:, None], np.stack((x, y), 1), points)
 
 
+def presence_of(outputs: Sequence[np.ndarray]) -> float:
+    """How sure the model is, in [0, 1], that somebody is in the region."""
+    return float(outputs[1][0, 0])
+
+
 def read_person(
-    region: Region,
-    landmarks: np.ndarray,
-    presence: float,
-    mask: np.ndarray,
-    heatmaps: np.ndarray,
-    world: np.ndarray,
+    region: Region, outputs: Sequence[np.ndarray], mirrored: bool = False
 ) -> tuple[Person, Region]:
     """The model's five outputs for a region -> the person, and the region to look in next.
 
-    ``landmarks`` (195,), ``mask`` (256, 256) and ``heatmaps`` (64, 64, 39) logits, ``world``
-    (117,) metres.
+    They are 39 landmarks of five numbers, the presence, the mask (256, 256) and heatmaps
+    (64, 64, 39) as logits, and 39 world landmarks in metres. The last six landmarks are not the
+    person's: two of them say where the next region is (MediaPipe's alignment points). The
+    person's score is the presence or, where it is higher, the detector's. ``mirrored`` says that
+    the model was shown the region in a mirror.
     """
-    values = landmarks.reshape(39, 5)
-    points = refine(values[:, :2] / INPUT, heatmaps)
+    values = outputs[0].reshape(39, 5)
+    points = refine(values[:, :2] / INPUT, outputs[3][0])
+    world, logits = outputs[4].reshape(39, 3)[:33], outputs[2][0, :, :, 0]
+    if mirrored:
+        order = np.concatenate((OTHER_SIDE, np.arange(33, 39)))
+        points = (points * (-1, 1) + (1, 0))[order]
+        values, world = values[order], world[OTHER_SIDE] * (-1, 1, 1)
+        logits = np.ascontiguousarray(logits[:, ::-1])
     to_image = region.to_image(INPUT)
-    pixels = (points * INPUT) @ to_image[:, :2].T + to_image[:, 2]
+    pixels = (points * INPUT + _OFFSET) @ to_image[:, :2].T + to_image[:, 2]
     visibility = sigmoid(values[:33, 3]).astype(np.float32)
-    c, s = np.cos(region.angle), np.sin(region.angle)
-    turned = world.reshape(39, 3)[:33].copy()
-    turned[:, :2] = turned[:, :2] @ np.array([[c, s], [-s, c]])
-
-    small = cv2.resize(mask, (MASK, MASK), interpolation=cv2.INTER_AREA)
-    shrink = INPUT / MASK
-    # A small pixel's centre lies between those of the pixels it averages.
-    mask_map = to_image @ np.array(
-        [[shrink, 0, (shrink - 1) / 2], [0, shrink, (shrink - 1) / 2], [0, 0, 1]]
-    )
-    followed = region_between(pixels[33], pixels[34], presence, region.id)
     person = Person(
         box_px=box_around(pixels[:33], visibility),
-        score=presence,
+        score=max(presence_of(outputs), region.score),
         landmarks_px=pixels[:33].astype(np.float32),
         visibility=visibility,
-        world_m=turned.astype(np.float32),
-        mask=Mask(sigmoid(small).astype(np.float32), mask_map.astype(np.float32)),
+        world_m=_turned(world, region.angle),
+        mask=_mask(logits, to_image),
         region=region.id,
     )
-    return person, replace(followed, missed=0)
+    following = region_between(pixels[33], pixels[34], region.score, region.id)
+    return person, replace(following, points=person.landmarks_px)
+
+
+def exchanged(person: Person) -> Person:
+    """The same person with left for right; the landmarks stay where they are."""
+    return replace(
+        person,
+        landmarks_px=person.landmarks_px[OTHER_SIDE],
+        visibility=person.visibility[OTHER_SIDE],
+        world_m=person.world_m[OTHER_SIDE],
+    )
+
+
+def _turned(world: np.ndarray, angle: float) -> np.ndarray:
+    """World landmarks (33, 3) of the upright crop, turned back into the image's axes."""
+    c, s = np.cos(angle), np.sin(angle)
+    return (world @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])).astype(np.float32)
+
+
+def _mask(logits: np.ndarray, to_image: np.ndarray) -> Mask:
+    small = cv2.resize(logits, (MASK, MASK), interpolation=cv2.INTER_AREA)
+    shrink = INPUT / MASK
+    # A small pixel's centre lies between those of the pixels it averages.
+    middle = (shrink - 1) / 2
+    mask_to_image = to_image @ np.array([[shrink, 0, middle], [0, shrink, middle], [0, 0, 1]])
+    return Mask(sigmoid(small).astype(np.float32), mask_to_image.astype(np.float32))
 
 
 def box_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:

@@ -1,0 +1,209 @@
+"""Looking for people in regions of a frame: those followed, and those who may be new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.frame import Frame
+from pipeline.people import Person
+from pipeline.perceive import landmarks
+from pipeline.perceive.likeness import apart, covered, on_mask, strayed
+from pipeline.perceive.litert import Model
+from pipeline.perceive.region import Region, moved, same_place
+from pipeline.perceive.resample import crop, painted_over
+
+MIN_PRESENCE = 0.5
+"""Below this nobody is in a region."""
+_FAINT_PRESENCE = 0.02
+"""... but in one where the detector sees somebody too: people who hide their face look faint."""
+_SAME_PERSON = 0.12
+"""Landmarks closer than this, in parts of the person's size, are one person's."""
+_PART = 0.5
+"""A find that lies this much on others is a part of them; and one of whose landmarks less lie on
+its own mask is nobody, or hidden."""
+_JUMP = 0.1
+"""Limbs that move more than this between two frames, in parts of the person's size, are looked at
+again."""
+_BETTER = 0.6
+"""... and that answer taken whose jump is this much smaller."""
+_CLEAR = 0.05
+"""Left and right are told apart where exchanging them would move the limbs this much more."""
+_FORGET = 0.7
+"""What is left of the frames that agreed on left and right after one that does not tell."""
+_MOST_VOTES = 30.0
+_REACH = 0.25
+"""How far somebody half hidden may have moved, in parts of their region's side."""
+_KEEP_MISSED = 4
+"""Frames in a row that somebody may be out of sight and keep their region."""
+_SETTLING = 3
+"""Looks at most until a detection's rough region fits the person."""
+_SETTLED = 0.03
+_UPRIGHT = 1.2
+"""Radians. People lie and stand on their heads, but most of what is turned further is none of them:
+it is believed when it stays the same twice as well."""
+_SECOND_LOOKS = ((0.0, 1.0, True, 0.07), (-0.2, 1.1, False, 0.13))
+"""Turns in radians, scales and mirrors in which a person, unlike a bench, stays the same: no
+landmarks further apart, in parts of their size, than the last number, less where the detector is
+unsure."""
+_MIRRORED_LOOKS = ((0.0, 1.1), (-0.1, 1.0))
+"""Turns and scales of the looks in a mirror at limbs that jumped, until one goes on from before."""
+_REST = 3
+"""Windows for which a place where nobody was is not looked at again."""
+
+
+class Follower:
+    """Finds people again from frame to frame, and meets new ones; holds nothing but the landmark
+    model. A find is a person and the region to look for them in next."""
+
+    _landmark: Model
+
+    def follow(
+        self, frame: Frame, regions: Sequence[Region]
+    ) -> tuple[tuple[Person, ...], tuple[Region, ...]]:
+        """Look for those followed in a frame -> who is there, and where to look for them next.
+
+        Who is found twice is whom they are nearer to; the other may be behind them. Who is missed
+        too often is forgotten.
+        """
+        found = [self._found_again(frame, region) for region in regions]
+        for j in range(len(found)):
+            for i in range(j):
+                first, second = found[i], found[j]
+                if first is None or second is None or not _same(first, second):
+                    continue
+                if _surprise(regions[i], first[1]) > _surprise(regions[j], second[1]):
+                    found[i] = self._behind(frame, regions[i], second[0])
+                else:
+                    found[j] = self._behind(frame, regions[j], first[0])
+        after = []
+        for region, now in zip(regions, found):
+            if now is not None:
+                after.append(now[1])
+            elif region.missed + 1 < _KEEP_MISSED:
+                after.append(replace(region, missed=region.missed + 1))
+        return tuple(now[0] for now in found if now is not None), tuple(after)
+
+    def _behind(self, frame: Frame, region: Region, other: Person) -> tuple[Person, Region] | None:
+        """Who is in a region besides the other one there."""
+        found = self._person_in(frame, region, without=other)
+        if found is None or moved(region, found[1]) > _REACH:
+            return None
+        if covered(found[0], [other]) >= _PART:
+            return None
+        return found[0], replace(found[1], votes=region.votes)
+
+    def _found_again(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
+        """Who is in the region of somebody followed.
+
+        Where their limbs seem to have jumped, or left and right to have changed places, the region
+        is looked at in a mirror too: the network's answers err apart, and the one that goes on
+        from before is taken. Where none does but the best would with left for right, it is
+        exchanged, for as many frames as agreed before.
+        """
+        least = _FAINT_PRESENCE if region.score > 0 and not region.missed else MIN_PRESENCE
+        found = self._person_in(frame, region, least)
+        if found is None or region.points is None or region.missed:
+            return found
+        there, swapped = strayed(found[0], region.points)
+        if there < min(swapped, _JUMP):
+            clear = swapped > there + _CLEAR
+            votes = min(region.votes + 1, _MOST_VOTES) if clear else _FORGET * region.votes
+            return found[0], replace(found[1], votes=votes)
+        for turn, scale in _MIRRORED_LOOKS:
+            other = self._person_in(frame, _turned(region, turn, scale), least, mirrored=True)
+            if other is None:
+                continue
+            again, again_swapped = strayed(other[0], region.points)
+            if again < _BETTER * there:
+                found, there, swapped = other, again, again_swapped
+            if there < _JUMP:
+                return found[0], replace(found[1], votes=region.votes)
+        if region.votes <= 0 or swapped > min(_BETTER * there, there - _CLEAR):
+            return found
+        person = landmarks.exchanged(found[0])
+        return person, replace(found[1], points=person.landmarks_px, votes=region.votes - 1)
+
+    def meet(
+        self, frame: Frame, candidates: Sequence[Region], next_id: int, seen: Sequence[Person]
+    ) -> tuple[list[tuple[Person, Region]], list[Region]]:
+        """Who among the candidates is a person, and nobody who is seen already; and the candidates
+        that are not. Their ids are ``next_id`` and on."""
+        met: list[tuple[Person, Region]] = []
+        refused = []
+        for region in candidates:
+            somebody = replace(region, score=0.0, id=next_id + len(met))
+            found = self._settle(frame, somebody)
+            if found is not None:
+                others = [*seen, *(person for person, _ in met)]
+                found = self._checked(frame, *found, others, region.score)
+            if found is not None:
+                met.append((found[0], replace(found[1], score=region.score)))
+            else:
+                refused.append(replace(region, missed=_REST))
+        return met, refused
+
+    def _settle(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
+        """Look, and look again from where the person was found, until that changes little."""
+        found = None
+        for _ in range(_SETTLING):
+            found = self._person_in(frame, region, 0.0)
+            if found is None or moved(region, found[1]) < _SETTLED:
+                return found
+            region = found[1]
+        return found
+
+    def _checked(
+        self, frame: Frame, person: Person, region: Region, others: Sequence[Person], sure: float
+    ) -> tuple[Person, Region] | None:
+        """Somebody found, if they are none of the others, most of them is to be seen, and they
+        stay the same in a mirror and in a region turned and scaled: as the look says that agrees
+        best with the others."""
+        if covered(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
+            return None
+        lenient = sure if abs(region.angle) < _UPRIGHT else 0.5 * sure
+        finds = [(person, region)]
+        for turn, scale, mirrored, most in _SECOND_LOOKS:
+            other = _turned(region, turn, scale)
+            found = self._person_in(frame, other, _FAINT_PRESENCE, mirrored=mirrored)
+            if found is None or apart(person, found[0]) > most * lenient:
+                return None
+            finds.append(found)
+        if np.mean([found.score for found, _ in finds]) < MIN_PRESENCE:
+            return None
+        limbs = np.stack([found.landmarks_px[11:] for found, _ in finds])
+        best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
+        return finds[0] if best == 0 else self._person_in(frame, finds[best][1])
+
+    def _person_in(
+        self,
+        frame: Frame,
+        region: Region,
+        least: float = MIN_PRESENCE,
+        mirrored: bool = False,
+        without: Person | None = None,
+    ) -> tuple[Person, Region] | None:
+        """Who is in a region and where to look next, None when nobody is."""
+        view = crop(frame.image, region, landmarks.INPUT)
+        if without is not None and without.mask is not None:
+            view = painted_over(view, region, without.mask)
+        outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if mirrored else view)
+        if landmarks.presence_of(outputs) < least:
+            return None
+        return landmarks.read_person(region, outputs, mirrored)
+
+
+def _same(a: tuple[Person, Region], b: tuple[Person, Region]) -> bool:
+    """Whether two finds are one person: their landmarks and their regions lie on each other."""
+    return apart(a[0], b[0]) < _SAME_PERSON and same_place(a[1], [b[1]]) is not None
+
+
+def _surprise(region: Region, found: Region) -> tuple[bool, float]:
+    """How little somebody found was expected there: not seen lately, or far to move."""
+    return region.missed > 0, moved(region, found)
+
+
+def _turned(region: Region, turn: float, scale: float) -> Region:
+    return replace(region, angle=region.angle + turn, side=region.side * scale)

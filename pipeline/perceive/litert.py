@@ -1,0 +1,62 @@
+"""LiteRT models as plain functions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+Model = Callable[[np.ndarray], list[np.ndarray]]
+
+
+def load_model(path: Path, shapes: Sequence[tuple[int, ...]], threads: int) -> Model:
+    """A model file as a function from one float32 input (h, w, c) to its outputs, copied.
+
+    ``shapes`` are the outputs' shapes in the model's order. The function is not to be called from
+    two threads at once. Raises ValueError when the file is not a model, or another one;
+    RuntimeError when LiteRT is not installed.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise RuntimeError(
+            f"LiteRT cannot be loaded ({error}); pip install ai-edge-litert"
+        ) from error
+    try:
+        with _quiet():
+            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is not a model LiteRT can run: {error}") from error
+    outputs = interpreter.get_output_details()
+    if [tuple(int(n) for n in out["shape"]) for out in outputs] != list(shapes):
+        raise ValueError(f"{path.name} is another model than the one this version expects")
+    tensor = interpreter.get_input_details()[0]["index"]
+
+    def run(values: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(tensor, values[None])
+        interpreter.invoke()
+        return [interpreter.get_tensor(out["index"]) for out in outputs]
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """LiteRT announces its CPU delegate from C++, past every setting of its own."""
+    if sys.stderr is None:  # no standard error to keep clean
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
