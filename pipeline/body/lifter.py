@@ -24,6 +24,8 @@ from pipeline.people import LANDMARK_NAMES
 LIFTER = Path(__file__).with_name("lifter.npz")
 CONTEXT = 16
 """Frames that are looked at, the window's included."""
+PERCEIVED_SHARE = 0.3
+"""How much of the perceiver's own word is kept: the two err differently, their mean errs least."""
 _HEAD = 32
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -163,9 +165,13 @@ class Lifter:
 
 
 def lift(lifter: Lifter, seen: Observations, before: Sightings, pace: Tensor) -> Observations:
-    """A window's observations with the lifter's world landmarks and their spreads."""
+    """A window's observations with the lifter's world landmarks, mixed with the perceiver's own, and
+    the lifter's spreads."""
     frames = seen.present.shape[1]
     where, spread = lifter(before.then(Sightings.of(seen)), pace, frames)
+    hips = 0.5 * (seen.world_m[..., LEFT_HIP, :] + seen.world_m[..., RIGHT_HIP, :])
+    perceived = seen.world_m - hips[..., None, :]
+    where = where + PERCEIVED_SHARE * (perceived - where)
     across, along = spread.unbind(-1)
     return replace(
         seen,
