@@ -63,7 +63,7 @@ class FitConfig:
     ``cold_iterations`` for one with somebody new."""
 
     body: Path | None = None
-    iterations: int = _limited(4, 1, 100)
+    iterations: int = _limited(3, 1, 100)
     cold_iterations: int = _limited(12, 1, 100)
 
 

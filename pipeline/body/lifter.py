@@ -165,8 +165,8 @@ class Lifter:
 
 
 def lift(lifter: Lifter, seen: Observations, before: Sightings, pace: Tensor) -> Observations:
-    """A window's observations with the lifter's world landmarks, mixed with the perceiver's own, and
-    the lifter's spreads."""
+    """A window's observations with the lifter's world landmarks, a share of the perceiver's own in
+    them, and the lifter's spreads."""
     frames = seen.present.shape[1]
     where, spread = lifter(before.then(Sightings.of(seen)), pace, frames)
     hips = 0.5 * (seen.world_m[..., LEFT_HIP, :] + seen.world_m[..., RIGHT_HIP, :])

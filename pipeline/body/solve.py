@@ -51,13 +51,13 @@ class FitConfig:
     ``*_accel`` are per frame squared, at 30 frames a second.
     """
 
-    iterations: int = 4
+    iterations: int = 3
     cold_iterations: int = 12
     image_sigma: float = 0.012
     world_sigma_m: float = 0.06
     world_depth_sigma_m: float = 0.10
     mask_sigma: float = 0.02
-    mask_weight: float = 0.16
+    mask_weight: float = 1.0
     depth_sigma: float = 0.05
     prior_weight: float = 0.7
     limit_weight: float = 1.0
@@ -326,14 +326,13 @@ def _depth_rows(skeleton, pose, seen, config):
 def _add_prior(block, slope, rotations, config):
     phi = log_so3(rotations[:, :POSED])
     rows, change = pose_prior(phi)
-    strength = torch.tensor([config.prior_weight, config.limit_weight], device=phi.device)
-    strength = strength[:, None, None]
-    # d(phi)/d(delta) under R <- R exp(delta); rows couple the three axes of one joint.
+    strength = phi.new_tensor([config.prior_weight, config.limit_weight])[:, None, None]
+    rows, change = rows * strength, change * strength
+    # d(phi)/d(delta) under R <- R exp(delta); both rows of an angle share its turn.
     turn = inverse_right_jacobian(phi)
-    jacobian = (change * strength)[..., None] * turn[:, None]
-    rows = rows * strength
-    normal = torch.einsum("npjab,npjac->njbc", jacobian, jacobian)
-    pull = torch.einsum("npja,npjab->njb", rows, jacobian)
+    across = turn.transpose(-1, -2)
+    normal = across @ (change.square().sum(1)[..., None] * turn)
+    pull = (across @ (rows * change).sum(1)[..., None])[..., 0]
     inner = block[:, 3:FRAME_DIM, 3:FRAME_DIM].unflatten(1, (POSED, 3)).unflatten(3, (POSED, 3))
     torch.diagonal(inner, dim1=1, dim2=3).add_(normal.permute(0, 2, 3, 1))
     slope[:, 3:FRAME_DIM] += pull.flatten(1)
