@@ -96,27 +96,40 @@ class Follower:
         return found[0], replace(found[1], votes=region.votes)
 
     def _found_again(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
-        """Who is in the region of somebody followed.
-
-        Where their limbs seem to have jumped, or left and right to have changed places, the region
-        is looked at in a mirror too: the network's answers err apart, and the one that goes on
-        from before is taken. Where none does but the best would with left for right, it is
-        exchanged, for as many frames as agreed before.
-        """
+        """Who is in the region of somebody followed. Before they are given up, it is looked at in a
+        mirror too: the network's answers err apart."""
         least = _FAINT_PRESENCE if region.score > 0 and not region.missed else MIN_PRESENCE
         found = self._person_in(frame, region, least)
-        if found is None or region.points is None or region.missed:
+        if region.points is None or region.missed:
             return found
+        if found is None:
+            found = self._person_in(frame, region, least, mirrored=True)
+            if found is None or strayed(found[0], region.points)[0] > _JUMP:
+                return None
         there, swapped = strayed(found[0], region.points)
         if there < min(swapped, _JUMP):
             clear = swapped > there + _CLEAR
             votes = min(region.votes + 1, _MOST_VOTES) if clear else _FORGET * region.votes
             return found[0], replace(found[1], votes=votes)
+        return self._going_on(frame, region, region.points, found, least)
+
+    def _going_on(
+        self,
+        frame: Frame,
+        region: Region,
+        points: np.ndarray,
+        found: tuple[Person, Region],
+        least: float,
+    ) -> tuple[Person, Region]:
+        """The find that goes on from ``points`` best, where limbs seem to have jumped, or left and
+        right to have changed places: it or another look's, in a mirror. Where none does but the
+        best would with left for right, it is exchanged, for as many frames as agreed before."""
+        there, swapped = strayed(found[0], points)
         for turn, scale in _MIRRORED_LOOKS:
             other = self._person_in(frame, _turned(region, turn, scale), least, mirrored=True)
             if other is None:
                 continue
-            again, again_swapped = strayed(other[0], region.points)
+            again, again_swapped = strayed(other[0], points)
             if again < _BETTER * there:
                 found, there, swapped = other, again, again_swapped
             if there < _JUMP:
