@@ -543,10 +543,36 @@ def test_nobody_is_seen_in_an_empty_room(real, clips):
 
 @pytest.mark.slow
 @pytest.mark.weights
-def test_several_people_are_followed_at_once(real, clips):
-    people = follow(real, windows_of(frames_of(clips / "lab_two_people_cam1.mp4", 60)))
-    assert all(len(now) >= 2 for now in people)
-    assert len({tuple(p.region for p in now[:2]) for now in people}) == 1
+@pytest.mark.parametrize("camera", [1, 2, 3, 4])
+def test_two_people_are_kept_apart(real, clips, camera):
+    """Also where one goes behind the other (camera 3)."""
+    people = follow(real, windows_of(frames_of(clips / f"lab_two_people_cam{camera}.mp4")))
+    assert np.mean([{0, 1} <= {p.region for p in now} for now in people]) >= 0.97
+    assert len({p.region for now in people for p in now}) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_nearest_people_of_a_street_stay_who_they_are(real, clips):
+    people = follow(real, windows_of(frames_of(clips / "street_crowd.mp4", 60)))
+    assert all(people)
+    assert np.mean([{0, 1, 2} <= {p.region for p in now} for now in people[12:]]) >= 0.95
+    for now in people:
+        assert all(apart(a, b) > 0.12 for k, a in enumerate(now) for b in now[:k])
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_left_and_right_are_not_exchanged_in_a_fast_turn(real):
+    truth = np.load(SAMPLES / "pitch_truth.npz")
+    limbs = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+    for index, now in enumerate(follow(real, windows_of(frames_of(SAMPLES / "pitch.mp4", 60)))):
+        true = truth["landmarks_px"][index]
+        off, exchanged = (
+            np.linalg.norm(now[0].landmarks_px[order] - true, axis=1)[limbs].mean()
+            for order in (range(33), OTHER_SIDE)
+        )
+        assert off < exchanged
 
 
 def test_the_embedding_is_plain_values():

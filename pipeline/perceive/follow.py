@@ -74,7 +74,7 @@ class Follower:
                 first, second = found[i], found[j]
                 if first is None or second is None or not _same(first, second):
                     continue
-                if _surprise(regions[i], first[1]) > _surprise(regions[j], second[1]):
+                if _surprise(regions[i], first) > _surprise(regions[j], second):
                     found[i] = self._behind(frame, regions[i], second[0])
                 else:
                     found[j] = self._behind(frame, regions[j], first[0])
@@ -96,35 +96,51 @@ class Follower:
         return found[0], replace(found[1], votes=region.votes)
 
     def _found_again(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
-        """Who is in the region of somebody followed.
-
-        Where their limbs seem to have jumped, or left and right to have changed places, the region
-        is looked at in a mirror too: the network's answers err apart, and the one that goes on
-        from before is taken. Where none does but the best would with left for right, it is
-        exchanged, for as many frames as agreed before.
-        """
+        """Who is in the region of somebody followed. Before they are given up, it is looked at in a
+        mirror too: the network's answers err apart."""
         least = _FAINT_PRESENCE if region.score > 0 and not region.missed else MIN_PRESENCE
         found = self._person_in(frame, region, least)
-        if found is None or region.points is None or region.missed:
+        if region.points is None or region.missed:
             return found
+        if found is None:
+            found = self._person_in(frame, region, least, mirrored=True)
+            if found is None or strayed(found[0], region.points)[0] > _JUMP:
+                return None
         there, swapped = strayed(found[0], region.points)
         if there < min(swapped, _JUMP):
             clear = swapped > there + _CLEAR
             votes = min(region.votes + 1, _MOST_VOTES) if clear else _FORGET * region.votes
             return found[0], replace(found[1], votes=votes)
+        return self._going_on(frame, region, region.points, found, least)
+
+    def _going_on(
+        self,
+        frame: Frame,
+        region: Region,
+        points: np.ndarray,
+        found: tuple[Person, Region],
+        least: float,
+    ) -> tuple[Person, Region]:
+        """The find that goes on from ``points``, where limbs seem to have jumped, or left and right
+        to have changed places: another look's, in a mirror. Where none does but one would with left
+        for right, that is exchanged, for as many frames as agreed before."""
+        finds = [(*strayed(found[0], points), *found)]
         for turn, scale in _MIRRORED_LOOKS:
             other = self._person_in(frame, _turned(region, turn, scale), least, mirrored=True)
             if other is None:
                 continue
-            again, again_swapped = strayed(other[0], region.points)
-            if again < _BETTER * there:
-                found, there, swapped = other, again, again_swapped
-            if there < _JUMP:
-                return found[0], replace(found[1], votes=region.votes)
-        if region.votes <= 0 or swapped > min(_BETTER * there, there - _CLEAR):
-            return found
-        person = landmarks.exchanged(found[0])
-        return person, replace(found[1], points=person.landmarks_px, votes=region.votes - 1)
+            finds.append((*strayed(other[0], points), *other))
+            if finds[-1][0] < min(_JUMP, _BETTER * finds[0][0]):
+                return other[0], replace(other[1], votes=region.votes)
+        there, swapped, person, where = min(finds, key=lambda find: find[1])
+        if region.votes > 0 and swapped < min(_JUMP, there - _CLEAR):
+            person = landmarks.exchanged(person)
+            return person, replace(where, points=person.landmarks_px, votes=region.votes - 1)
+        there, swapped, person, where = min(finds, key=lambda find: find[0])
+        if there > _BETTER * finds[0][0]:
+            there, swapped, person, where = finds[0]
+        kept = 1.0 if there < _BETTER * swapped else _FORGET
+        return person, replace(where, votes=kept * region.votes)
 
     def meet(
         self, frame: Frame, candidates: Sequence[Region], next_id: int, seen: Sequence[Person]
@@ -200,9 +216,14 @@ def _same(a: tuple[Person, Region], b: tuple[Person, Region]) -> bool:
     return apart(a[0], b[0]) < _SAME_PERSON and same_place(a[1], [b[1]]) is not None
 
 
-def _surprise(region: Region, found: Region) -> tuple[bool, float]:
-    """How little somebody found was expected there: not seen lately, or far to move."""
-    return region.missed > 0, moved(region, found)
+def _surprise(region: Region, find: tuple[Person, Region]) -> tuple[bool, float]:
+    """How little somebody found was expected there: not seen lately, or far from where they were,
+    in pixels."""
+    person, where = find
+    if region.points is None:
+        return True, float(np.hypot(where.x - region.x, where.y - region.y))
+    distances = np.linalg.norm(person.landmarks_px - region.points, axis=1)
+    return region.missed > 0, float(np.mean(distances))
 
 
 def _turned(region: Region, turn: float, scale: float) -> Region:
