@@ -554,9 +554,9 @@ def test_two_people_are_kept_apart(real, clips, camera):
 @pytest.mark.slow
 @pytest.mark.weights
 def test_the_nearest_people_of_a_street_stay_who_they_are(real, clips):
-    people = follow(real, windows_of(frames_of(clips / "street_crowd.mp4", 60)))
+    people = follow(real, windows_of(frames_of(clips / "street_crowd.mp4")))
     assert all(people)
-    assert np.mean([{0, 1, 2} <= {p.region for p in now} for now in people[12:]]) >= 0.95
+    assert np.mean([{0, 1, 2} <= {p.region for p in now} for now in people[12:]]) >= 0.9
     for now in people:
         assert all(apart(a, b) > 0.12 for k, a in enumerate(now) for b in now[:k])
 

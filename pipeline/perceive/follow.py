@@ -180,14 +180,19 @@ class Follower:
         if covered(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
             return None
         lenient = sure if abs(region.angle) < _UPRIGHT else 0.5 * sure
-        finds = [(person, region)]
+        finds, changed = [(person, region)], 0.0
         for turn, scale, mirrored, most in _SECOND_LOOKS:
             other = _turned(region, turn, scale)
             found = self._person_in(frame, other, _FAINT_PRESENCE, mirrored=mirrored)
-            if found is None or apart(person, found[0]) > most * lenient:
+            if found is None:
+                return None
+            changed = max(changed, apart(person, found[0]) / most)
+            if changed > lenient:
                 return None
             finds.append(found)
-        if np.mean([found.score for found, _ in finds]) < MIN_PRESENCE:
+        # Who stays quite the same may look faint.
+        least = MIN_PRESENCE * (1 + changed / lenient) / 2
+        if np.mean([found.score for found, _ in finds]) < least:
             return None
         limbs = np.stack([found.landmarks_px[11:] for found, _ in finds])
         best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
