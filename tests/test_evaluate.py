@@ -669,3 +669,13 @@ def test_a_live_feed_is_refused(capsys):
     source = "lavfi:testsrc2=size=320x240:rate=10"
     assert cli.main(["evaluate", source, "--nobody"]) == 2
     assert "live feed" in capsys.readouterr().err
+
+
+def test_a_lag_is_not_read_off_the_few_pairs_that_a_far_shift_leaves():
+    theirs = np.full((40, 1), np.nan)
+    theirs[:14, 0] = np.random.default_rng(3).normal(size=14)
+    ours = theirs + 0.8 * np.random.default_rng(4).normal(size=theirs.shape)
+    # Nine pairs are left at this shift, and there they are the same.
+    ours[5:14] = theirs[:9]
+    late, _ = lag(ours, theirs)
+    assert late < 4

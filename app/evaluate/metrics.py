@@ -20,6 +20,7 @@ LIMBS = [landmark for pair in PAIRS.values() for landmark in pair]
 _FAR = 1e9
 _LAG_REACH = 6
 _LAG_LEAST = 8
+_LAG_SHARE = 0.7
 
 
 def from_hips(landmarks: np.ndarray) -> np.ndarray:
@@ -120,7 +121,10 @@ def lag(ours: np.ndarray, theirs: np.ndarray, reach: int = _LAG_REACH) -> tuple[
     do not count), between whole frames by a parabola through the peak and its neighbours. NaN
     where too little is known or nothing moves.
     """
-    found = np.array([_correlation(ours, theirs, shift) for shift in range(-reach, reach + 1)])
+    shifts = range(-reach, reach + 1)
+    found, pairs = np.array([_correlation(ours, theirs, shift) for shift in shifts]).T
+    # Signals with gaps: a shift at which few pairs are left is alike by chance.
+    found[pairs < _LAG_SHARE * pairs.max()] = np.nan
     if np.isnan(found).all():
         return float("nan"), float("nan")
     peak = int(np.nanargmax(found))
@@ -132,21 +136,23 @@ def lag(ours: np.ndarray, theirs: np.ndarray, reach: int = _LAG_REACH) -> tuple[
     return float(peak - reach + between), float(at)
 
 
-def _correlation(ours: np.ndarray, theirs: np.ndarray, shift: int) -> float:
-    """Pearson's correlation of ours[t + shift] with theirs[t], pooled over columns."""
+def _correlation(ours: np.ndarray, theirs: np.ndarray, shift: int) -> tuple[float, int]:
+    """Pearson's correlation of ours[t + shift] with theirs[t], pooled over columns, and of how many
+    pairs."""
     count = len(ours) - abs(shift)
     if count < _LAG_LEAST:
-        return float("nan")
+        return float("nan"), 0
     a = ours[max(shift, 0) :][:count].astype(np.float64)
     b = theirs[max(-shift, 0) :][:count].astype(np.float64)
     known = np.isfinite(a) & np.isfinite(b)
     enough = known.sum(0) >= _LAG_LEAST
     if not enough.any():
-        return float("nan")
+        return float("nan"), 0
     a, b = (np.where(known, x, np.nan)[:, enough] for x in (a, b))
     a, b = a - np.nanmean(a, axis=0), b - np.nanmean(b, axis=0)
     spread = float(np.sqrt(np.nansum(a * a) * np.nansum(b * b)))
-    return float(np.nansum(a * b)) / spread if spread > 1e-12 else float("nan")
+    pairs = int(known[:, enough].sum())
+    return float(np.nansum(a * b)) / spread if spread > 1e-12 else float("nan"), pairs
 
 
 def mean(values: np.ndarray) -> float:
