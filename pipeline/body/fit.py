@@ -21,7 +21,7 @@ from pipeline.body.solve import (
     Observations,
     Past,
     Solution,
-    linearise,
+    pose_cost,
     solve_window,
 )
 from pipeline.people import Bodies, Person
@@ -176,9 +176,11 @@ class BodyFitter:
         each costs there on its own, (C, P * T)."""
         count = len(rotations)
         frames = seen.present.shape[1]
-        frame_by_frame = {f.name: getattr(seen, f.name).flatten(0, 1) for f in fields(seen)}
-        flat = Observations(
-            **{k: torch.cat([v] * count)[:, None] for k, v in frame_by_frame.items()}
+        alone = Observations(
+            **{
+                f.name: torch.cat([getattr(seen, f.name).flatten(0, 1)] * count)
+                for f in fields(seen)
+            }
         )
 
         def each(value: Tensor) -> Tensor:
@@ -188,19 +190,8 @@ class BodyFitter:
         zero = torch.zeros_like(turns[:, 0, 0])
         pose = forward_kinematics(self.skeleton, turns, zero, betas)
         points, _ = place_points(self.skeleton.landmarks, pose, betas)
-        transl = place_by_landmarks(points, flat.image[:, 0], known_rays(flat)[:, 0])
-        alone = Past(
-            turns[:, None].expand(-1, 2, -1, -1, -1),
-            transl[:, None].expand(-1, 2, -1),
-            torch.zeros_like(zero[:, :2]),
-            betas,
-            each(past.shape_information),
-            each(past.pace),
-        )
-        # Landmarks tell two poses apart; the contour's part is in the solve.
-        rough = replace(self.config, use_mask=False, use_smoothness=False)
-        state = (turns[:, None], transl[:, None], betas)
-        cost = linearise(self.skeleton, flat, alone, state, rough)[0]
+        transl = place_by_landmarks(points, alone.image, known_rays(alone))
+        cost = pose_cost(points + transl[:, None], turns, alone, self.config)
         return transl.unflatten(0, (count, -1)), cost.unflatten(0, (count, -1))
 
     @staticmethod

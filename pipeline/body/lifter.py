@@ -92,6 +92,22 @@ class Sightings:
         return Sightings(*(torch.cat(pair, 1)[:, -keep:] for pair in pairs))
 
 
+def features(seen: Sightings, pace: Tensor) -> Tensor:
+    """What the network is told of each frame, (P, K, 201): landmarks about the hips in units of
+    their spread, visibility, world landmarks; whether it is known; pace and spread."""
+    hips = 0.5 * (seen.rays[..., LEFT_HIP, :] + seen.rays[..., RIGHT_HIP, :])
+    known = seen.known[:, :, None]
+    apart = (seen.rays - hips[..., None, :]) * known[..., None]
+    count = (33 * known.sum((1, 2))).clamp_min(33)
+    size = (apart.square().sum((1, 2, 3)) / count).sqrt().clamp_min(1e-4)
+    landmarks = torch.cat(
+        (apart / size[:, None, None, None], seen.visible[..., None] - 0.5, 2 * seen.world_m), -1
+    )
+    about = torch.stack((pace.log(), size.log() + 2), -1)[:, None]
+    about = about.expand(-1, known.shape[1], -1)
+    return torch.cat((landmarks.flatten(2) * known, known, about), -1)
+
+
 class Lifter:
     """The trained network; float32 on one device, holds no state."""
 
@@ -121,7 +137,7 @@ class Lifter:
         return where, 0.5 * (first + second[:, :, MIRRORED])
 
     def _look(self, sightings: Sightings, pace: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        x = linear(self._features(sightings, pace), *self._pair("a")) + self.weights["pos"]
+        x = linear(features(sightings, pace), *self._pair("a")) + self.weights["pos"]
         mask = sightings.known[:, None, None] > 0.5
         # A person seen for the first time has one frame to look at: itself.
         for layer in range(self.layers):
@@ -135,19 +151,6 @@ class Lifter:
 
     def _pair(self, name: str) -> tuple[Tensor, Tensor]:
         return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
-
-    def _features(self, seen: Sightings, pace: Tensor) -> Tensor:
-        hips = 0.5 * (seen.rays[..., LEFT_HIP, :] + seen.rays[..., RIGHT_HIP, :])
-        known = seen.known[:, :, None]
-        apart = (seen.rays - hips[..., None, :]) * known[..., None]
-        count = (33 * known.sum((1, 2))).clamp_min(33)
-        size = (apart.square().sum((1, 2, 3)) / count).sqrt().clamp_min(1e-4)
-        landmarks = torch.cat(
-            (apart / size[:, None, None, None], seen.visible[..., None] - 0.5, 2 * seen.world_m), -1
-        )
-        about = torch.stack((pace.log(), size.log() + 2), -1)[:, None]
-        about = about.expand(-1, known.shape[1], -1)
-        return torch.cat((landmarks.flatten(2) * known, known, about), -1)
 
     def _layer(self, x: Tensor, name: str, mask: Tensor) -> Tensor:
         """A pre-norm transformer layer (Xiong et al., ICML 2020)."""

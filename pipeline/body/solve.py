@@ -231,39 +231,57 @@ def linearise(
     return total, hessian, gradient, misfit.reshape(people, frames)
 
 
+def landmark_residuals(
+    points: Tensor, seen: Observations, config: FitConfig
+) -> list[tuple[Tensor, Tensor]]:
+    """Residuals of landmarks at ``points`` (B, 33, 3) and their weights: in the image
+    ((B, 33, 2), (B, 33)), then of world landmarks ((B, 33, 3), (B, 33)) where they are used."""
+    present = seen.present[:, None]
+    sigma = (config.image_sigma * seen.size).clamp_min(1e-6)[:, None, None]
+    image = (points[..., :2] / points[..., 2:].clamp_min(0.1) - seen.image) / sigma
+    out = [(image, (seen.visible * present).clamp_min(0.0))]
+    if config.use_world:
+        about = points - 0.5 * (points[:, LEFT_HIP] + points[:, RIGHT_HIP])[:, None]
+        hips = 0.5 * (seen.world_m[:, LEFT_HIP] + seen.world_m[:, RIGHT_HIP])
+        back = seen.view.transpose(-1, -2)[:, None]
+        apart = (back @ about[..., None])[..., 0] - (seen.world_m - hips[:, None])
+        out.append((apart / seen.world_spread_m, seen.world_weight * present))
+    return out
+
+
+def pose_cost(points: Tensor, rotations: Tensor, seen: Observations, config: FitConfig) -> Tensor:
+    """What landmarks and prior say of poses (B, 24, 3, 3) with landmarks at ``points``, (B,)."""
+    cost = torch.zeros_like(seen.present)
+    for rows, weight in landmark_residuals(points, seen, config):
+        cost = cost + (weight * robust_cost(rows.square().sum(-1), config.robust)).sum(1)
+    if config.use_prior:
+        rows, _ = pose_prior(log_so3(rotations[:, :POSED]))
+        strength = rows.new_tensor([config.prior_weight, config.limit_weight])[:, None, None]
+        cost = cost + (rows * strength).square().flatten(1).sum(1)
+    return cost
+
+
 def _landmark_rows(skeleton, pose, betas, seen, config):
     """Rows (B, R), Jacobian (B, R, 79), cost (B,) and misfit (B,) of the landmarks."""
     points, share = place_points(skeleton.landmarks, pose, betas)
     jacobian = _full_jacobian(skeleton, skeleton.landmarks, pose, share)
-    weight = (seen.visible * seen.present[:, None]).clamp_min(0.0)
-
-    projected, to_image = _project(points)
-    sigma = (config.image_sigma * seen.size).clamp_min(1e-6)[:, None, None]
-    rows = (projected - seen.image) / sigma
-    squared = rows.square().sum(-1)
-    strength = (weight * robust_weight(squared, config.robust)).sqrt()[..., None]
-    cost = (weight * robust_cost(squared, config.robust)).sum(1)
-    misfit = (weight * squared.clamp_max(100.0)).sum(1) / weight.sum(1).clamp_min(1e-6)
-    out = [rows * strength]
-    jacobians = [(to_image @ jacobian) * (strength / sigma)[..., None]]
-
-    if config.use_world:
-        middle = 0.5 * (points[:, LEFT_HIP] + points[:, RIGHT_HIP])
-        moved = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
-        back = seen.view.transpose(-1, -2)[:, None]
-        hips = 0.5 * (seen.world_m[:, LEFT_HIP] + seen.world_m[:, RIGHT_HIP])
-        wanted = seen.world_m - hips[:, None]
-        apart = (back @ (points - middle[:, None])[..., None])[..., 0]
-        rows = (apart - wanted) / seen.world_spread_m
+    sigma = (config.image_sigma * seen.size).clamp_min(1e-6)[:, None, None, None]
+    moved = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
+    back = seen.view.transpose(-1, -2)[:, None]
+    cost, out, jacobians = torch.zeros_like(seen.present), [], []
+    for k, (rows, weight) in enumerate(landmark_residuals(points, seen, config)):
         squared = rows.square().sum(-1)
-        weight = seen.world_weight * seen.present[:, None]
         strength = (weight * robust_weight(squared, config.robust)).sqrt()[..., None]
         cost = cost + (weight * robust_cost(squared, config.robust)).sum(1)
-        out.append(rows * strength)
-        turned = back @ (jacobian - moved[:, None])
-        jacobians.append(turned * (strength / seen.world_spread_m)[..., None])
-    flat = [part.flatten(1, 2) for part in out]
-    return torch.cat(flat, 1), torch.cat([j.flatten(1, 2) for j in jacobians], 1), cost, misfit
+        out.append((rows * strength).flatten(1))
+        if k == 0:
+            misfit = (weight * squared.clamp_max(100.0)).sum(1) / weight.sum(1).clamp_min(1e-6)
+            change = (_project(points)[1] @ jacobian) * (strength[..., None] / sigma)
+        else:
+            scaled = (strength / seen.world_spread_m)[..., None]
+            change = (back @ (jacobian - moved[:, None])) * scaled
+        jacobians.append(change.flatten(1, 2))
+    return torch.cat(out, 1), torch.cat(jacobians, 1), cost, misfit
 
 
 def _full_jacobian(skeleton, points, pose, share):
