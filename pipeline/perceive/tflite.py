@@ -1,8 +1,8 @@
 """TensorFlow Lite files, read just far enough to rebuild their graph elsewhere.
 
-A .tflite file is a FlatBuffer (tables of optional fields behind vtables; FlatBuffers' internals
-page) in TensorFlow Lite's schema (tensorflow/lite/schema/schema.fbs, version 3), whose field numbers
-are used here by name. Everything is checked against the file's end, so that a broken or hostile
+A .tflite file is a FlatBuffer (tables of optional fields behind vtables; FlatBuffers' page on its
+internals) in TensorFlow Lite's schema (tensorflow/lite/schema/schema.fbs, version 3), whose fields
+are taken here by number. Everything is checked against the file's end, so that a broken or hostile
 file is a ValueError of one line.
 """
 
