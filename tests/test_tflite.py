@@ -65,7 +65,7 @@ def test_torch_says_what_litert_says(model, kind):
     image = images_of(graph, kind)
     ours = module(torch.from_numpy(image).permute(0, 3, 1, 2))
     # Noise drives the masks' logits beyond a thousand, and rounding with them.
-    tolerance = 1e-3 if kind == "noise" else 1e-4
+    tolerance = 1e-3 if kind == "noise" else 3e-4
     for mine, theirs in zip(ours, lite(interpreter, graph, image[0]), strict=True):
         assert mine.shape == theirs.shape
         # A presence next to nought is the sigmoid of a large number.
