@@ -15,6 +15,7 @@ SIBLINGS = ("pipeline.capture", "pipeline.perceive", "pipeline.body")
 GROUND_FLOOR = ("pipeline.frame", "pipeline.people")
 MEETING_PLACES = ("pipeline.infer", "pipeline.runner")
 EVERY_PART = "app.build"
+RECIPE = "pipeline.lifter_recipe"
 OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
 
 
@@ -60,6 +61,8 @@ def forbidden(module: str, imported: str) -> str | None:
         return "the ground floor imports nothing of ours"
     if here in ("pipeline", "render") and there != here:
         return f"{here} knows neither {there} nor anything else of ours"
+    if within(imported, (RECIPE,)) and not within(module, (RECIPE,)):
+        return "a recipe made what is shipped; nothing that runs needs it"
     sibling, other = within(module, SIBLINGS), within(imported, SIBLINGS)
     if sibling and other and sibling != other:
         return f"{sibling} and {other} are siblings that do not import one another"
@@ -120,6 +123,8 @@ def test_cv2_comes_before_av():
         ("render.overlay", "import app", "render knows neither app"),
         ("pipeline.body.fit", "def f():\n    from ..perceive import base", "siblings"),
         ("pipeline.capture.clip", "from pipeline import body", "siblings"),
+        ("pipeline.body.fit", "from pipeline.lifter_recipe import train", "recipe"),
+        ("app.build", "from pipeline import lifter_recipe", "recipe"),
         ("pipeline.perceive.base", "from pipeline.infer import Inference", "joins it"),
     ],
 )

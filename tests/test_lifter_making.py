@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.body.lifter import Lifter
 from pipeline.body.load import load_body
-from pipeline.body.making.lifter import motions, people, train
+from pipeline.lifter_recipe import motions, people, train
 from pipeline.people import JOINT_NAMES
 
 REST = load_body().joint_template.numpy()

@@ -5,7 +5,7 @@ a small transformer, trained on motion capture seen through BlazePose's own erro
 world landmarks of a window from those of the frames before it, says how far off each may still be,
 and so also rights left and right where the perceiver swaps them for a few frames (the idea of
 lifting 2D tracks: Pavllo et al., 3D human pose estimation in video with temporal convolutions,
-CVPR 2019). How it was made: ``pipeline/body/making/lifter``.
+CVPR 2019). How it was made: ``pipeline/lifter_recipe``.
 """
 
 from __future__ import annotations

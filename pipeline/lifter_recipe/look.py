@@ -1,5 +1,5 @@
 """Pairs of what BlazePose says and the truth:
-``python -m pipeline.body.making.lifter.look MOTIONS.npz OUT.npz --seed N --seconds S``.
+``python -m pipeline.lifter_recipe.look MOTIONS.npz OUT.npz --seed N --seconds S``.
 
 Draws made-up people (`people`) for S seconds of wall clock, 64 frames each, with motion blur,
 grain and JPEG's traces, lets the perceiver follow them as it follows a clip, and writes of every
@@ -24,7 +24,8 @@ from scipy.spatial.transform import Rotation
 from pipeline import weights
 from pipeline.body.kinematics import vertex_normals
 from pipeline.body.load import load_body
-from pipeline.body.making.lifter.people import (
+from pipeline.frame import Frame, Window
+from pipeline.lifter_recipe.people import (
     SIDE,
     Motions,
     Wardrobe,
@@ -32,7 +33,6 @@ from pipeline.body.making.lifter.people import (
     before_camera,
     moving,
 )
-from pipeline.frame import Frame, Window
 from pipeline.perceive.blazepose import BlazePose
 
 FRAMES = 64

@@ -1,5 +1,5 @@
 """Train the lifter:
-``python -m pipeline.body.making.lifter.train PAIRS_FOLDER MOTIONS.npz OUT.npz --seconds S``.
+``python -m pipeline.lifter_recipe.train PAIRS_FOLDER MOTIONS.npz OUT.npz --seconds S``.
 
 PAIRS_FOLDER has files of `look`. Of each batch, 0.4 are windows of those pairs; 0.6 are made on the
 spot from motion capture, seen by a random camera, with the errors that BlazePose made in a pair's
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from pipeline.body.kinematics import Skeleton, forward_kinematics, place_points
 from pipeline.body.lifter import CONTEXT, MIRRORED, Sightings, features
 from pipeline.body.load import load_body
-from pipeline.body.making.lifter.people import ARMS, LEGS, MIRRORED_JOINTS, Motions
 from pipeline.body.rotations import exp_so3
+from pipeline.lifter_recipe.people import ARMS, LEGS, MIRRORED_JOINTS, Motions
 
 LIMBS = (11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 LAST = 4

@@ -1,5 +1,5 @@
 """Motion capture to SMPL's joints:
-``python -m pipeline.body.making.lifter.motions FOLDER OUT.npz``.
+``python -m pipeline.lifter_recipe.motions FOLDER OUT.npz``.
 
 Reads every ``.bvh`` (the DAZ-friendly skeleton), every ``.amc`` with the ``.asf`` beside it, and
 every ``.txt`` of exponential maps of CMU's 38-joint skeleton below FOLDER. All give each joint's
