@@ -18,7 +18,6 @@ from pipeline.frame import Frame, Window
 from pipeline.people import Mask, Person
 from pipeline.perceive import blazepose, detector
 from pipeline.perceive.blazepose import BlazePose, Embedding, Memory
-from pipeline.perceive.follow import MIN_PRESENCE
 from pipeline.perceive.landmarks import OTHER_SIDE
 from pipeline.perceive.likeness import apart
 from pipeline.perceive.region import Region
@@ -83,11 +82,12 @@ class StubPose(BlazePose):
         side = self.size * 4 / 3
         return [Region(x, y, side, 0.0, 0.9) for x, y in [*self.places(now), *self.benches]]
 
-    def _person_in(self, frame, region, least=MIN_PRESENCE, mirrored=False, without=None):
+    def _person_in(self, look):
+        frame, region, mirrored, without = look.frame, look.region, look.mirrored, look.without
         now = int(frame.image[0, 0, 0])
         self.looks.append((now, region.x))
         presence = 0.1 if self.faint(now) else 0.95
-        if presence < least:
+        if presence < look.least:
             return None
         scale = self.size / 60
         for x, y in self.places(now):
@@ -341,22 +341,24 @@ def test_the_detectors_work_is_bounded():
     perceiver = StubPose(lambda t: [])
     image = np.zeros((1080, 1920, 3), np.uint8)
     whole = (0, 0, 1920, 1080)
-    every = perceiver._views(image, Memory(), fresh=True)
+    every = perceiver._views(image.shape[:2], Memory(), fresh=True)
     assert every[0] == whole
     here = Region(500, 500, 300, 0.0, 0.9)
     full = Memory((here,) * perceiver.max_people, turn=9)
-    assert perceiver._views(image, full, fresh=False) == [whole]
+    assert perceiver._views(image.shape[:2], full, fresh=False) == [whole]
     for followed, most in (((), 2.0), ((here,), 1.5), ((replace(here, missed=1),), 2.0)):
         turns = range(blazepose._EAGER, blazepose._EAGER + 120)
-        views = [perceiver._views(image, Memory(followed, 1, t), fresh=False) for t in turns]
+        views = [
+            perceiver._views(image.shape[:2], Memory(followed, 1, t), fresh=False) for t in turns
+        ]
         assert {view for now in views for view in now} == set(every)
         assert np.mean([len(now) for now in views]) == most
         assert all(whole in now for now in views[::2])
         assert max(len(now) for now in views) == 2
-    eager = perceiver._views(image, Memory((here,), 1, 1), fresh=False)
+    eager = perceiver._views(image.shape[:2], Memory((here,), 1, 1), fresh=False)
     assert set(eager) < set(every)
     small = np.zeros((240, 320, 3), np.uint8)
-    assert perceiver._views(small, Memory(turn=9), fresh=False) == [(0, 0, 320, 240)]
+    assert perceiver._views(small.shape[:2], Memory(turn=9), fresh=False) == [(0, 0, 320, 240)]
 
 
 # With the real networks

@@ -11,16 +11,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.frame import Window
 from pipeline.people import Person
 from pipeline.perceive import detector, landmarks
-from pipeline.perceive.follow import Follower
+from pipeline.perceive.asks import Ask, Detect, Find, Look, Steps, ask, follow_through, side_by_side
+from pipeline.perceive.follow import follow, meet
 from pipeline.perceive.litert import load_model
 from pipeline.perceive.region import Region, same_place
-from pipeline.perceive.resample import Box, letterbox, tiles
+from pipeline.perceive.resample import Box, crop, letterbox, painted_over, tiles
 
 _FAVOUR = 1.3
 """A newcomer takes somebody's place only when this much larger."""
@@ -54,7 +56,7 @@ class Embedding:
     turn: int
 
 
-class BlazePose(Follower):
+class BlazePose:
     """The default perceiver; LiteRT on the CPU. Not to be called from two threads at once.
 
     ``files`` are the two model files by name; at most ``max_people`` are followed, the largest
@@ -81,16 +83,25 @@ class BlazePose(Follower):
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
         """Look for people on the key frame. Whom the detector finds where somebody is followed
         is no news, but a second opinion; where somebody was just lost, it says where to look."""
+        return follow_through(self._embed(window, memory), self._answer)
+
+    def decode(
+        self, embedding: Embedding, window: Window
+    ) -> tuple[list[tuple[Person, ...]], Memory]:
+        """The people of every frame, and what to begin the next window with."""
+        return follow_through(self._decode(embedding, window), self._answer)
+
+    def _embed(self, window: Window, memory: Memory | None) -> Steps[Embedding]:
         fresh = memory is None or window.reset
         known = Memory() if memory is None or window.reset else memory
-        image = window.key_frame.image
-        views = self._views(image, known, fresh)
+        size = window.key_frame.size
+        views = self._views(size, known, fresh)
         # Who is not asked about this time keeps the detector's last word.
-        whole = views[0][2:] == image.shape[1::-1]
+        whole = views[0][2:] == size[::-1]
         followed = [replace(r, score=0.0) if whole else r for r in known.regions]
         refused = [replace(r, missed=r.missed - 1) for r in known.refused if r.missed > 1]
         candidates = []
-        for region in self._detections(image, views):
+        for region in (yield from ask(Detect(window.key_frame, tuple(views)))):
             match = same_place(region, [r for r in followed if r.missed])
             if match is not None:
                 lost = [k for k, r in enumerate(followed) if r.missed][match]
@@ -107,30 +118,61 @@ class BlazePose(Follower):
             tuple(followed), tuple(chosen), tuple(refused), known.next_id, known.turn + 1
         )
 
-    def decode(
+    def _decode(
         self, embedding: Embedding, window: Window
-    ) -> tuple[list[tuple[Person, ...]], Memory]:
-        """The people of every frame, and what to begin the next window with."""
+    ) -> Steps[tuple[list[tuple[Person, ...]], Memory]]:
         count, key = len(window.frames), window.key
-        people: list[tuple[Person, ...]] = [()] * count
-        seen, followed = self.follow(window.key_frame, embedding.followed)
-        met, wrong = self.meet(window.key_frame, embedding.candidates, embedding.next_id, seen)
+        seen, followed = yield from follow(window.key_frame, embedding.followed)
+        met, wrong = yield from meet(
+            window.key_frame, embedding.candidates, embedding.next_id, seen
+        )
         regions = self._largest(followed, [region for _, region in met])
         ids = {region.id for region in regions}
-        people[key] = tuple(p for p in (*seen, *(p for p, _ in met)) if p.region in ids)
-        backward = forward = regions
-        for t in range(key + 1, count):
-            people[t], forward = self.follow(window.frames[t], forward)
-        for t in range(key - 1, -1, -1):
-            people[t], backward = self.follow(window.frames[t], backward)
+        people = {key: tuple(p for p in (*seen, *(p for p, _ in met)) if p.region in ids)}
+        # Outward from the key frame, both ways at once.
+        (after, last), (before, _) = yield from side_by_side(
+            [
+                self._along(window, range(key + 1, count), regions),
+                self._along(window, range(key - 1, -1, -1), regions),
+            ]
+        )
+        people |= after | before
         refused = (*embedding.refused, *wrong)
-        return people, Memory(forward, embedding.next_id + len(met), embedding.turn, refused)
+        memory = Memory(last, embedding.next_id + len(met), embedding.turn, refused)
+        return [people[t] for t in range(count)], memory
 
-    def _views(self, image: np.ndarray, known: Memory, fresh: bool) -> list[Box]:
+    @staticmethod
+    def _along(
+        window: Window, times: Iterable[int], regions: tuple[Region, ...]
+    ) -> Steps[tuple[dict[int, tuple[Person, ...]], tuple[Region, ...]]]:
+        """Follow frame by frame; who is in each, and the regions after the last."""
+        people = {}
+        for t in times:
+            people[t], regions = yield from follow(window.frames[t], regions)
+        return people, regions
+
+    def _answer(self, asked: list[Ask]) -> list[Any]:
+        return [
+            self._detections(one.frame.image, one.views)
+            if isinstance(one, Detect)
+            else self._person_in(one)
+            for one in asked
+        ]
+
+    def _person_in(self, look: Look) -> Find | None:
+        view = crop(look.frame.image, look.region, landmarks.INPUT)
+        if look.without is not None and look.without.mask is not None:
+            view = painted_over(view, look.region, look.without.mask)
+        reading = self._landmark(np.ascontiguousarray(view[:, ::-1]) if look.mirrored else view)
+        if landmarks.presence_of(reading) < look.least:
+            return None
+        return landmarks.read_person(look.region, reading, look.mirrored)
+
+    def _views(self, size: tuple[int, int], known: Memory, fresh: bool) -> list[Box]:
         """The parts of a picture to run the detector on. The whole and, while somebody may be
         new, a tile in its turn, every other window without the whole where all who are followed
         are seen; all of them where nothing is known, and all large ones soon after."""
-        height, width = image.shape[:2]
+        height, width = size
         whole = (0, 0, width, height)
         levels = tiles(height, width, detector.INPUT)
         if fresh:

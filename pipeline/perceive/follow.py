@@ -1,4 +1,7 @@
-"""Looking for people in regions of a frame: those followed, and those who may be new."""
+"""Looking for people in regions of a frame: those followed, and those who may be new.
+
+Every function here is a rule (`pipeline.perceive.asks`): it asks for looks and is sent finds.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,10 @@ import numpy as np
 from pipeline.frame import Frame
 from pipeline.people import Person
 from pipeline.perceive import landmarks
+from pipeline.perceive.asks import MIN_PRESENCE, Find, Look, Steps, ask, side_by_side
 from pipeline.perceive.likeness import apart, covered, on_mask, strayed
-from pipeline.perceive.litert import Model
 from pipeline.perceive.region import Region, moved, same_place
-from pipeline.perceive.resample import crop, painted_over
 
-MIN_PRESENCE = 0.5
-"""Below this nobody is in a region."""
 _FAINT_PRESENCE = 0.02
 """... but in one where the detector sees somebody too: people who hide their face look faint."""
 _SAME_PERSON = 0.12
@@ -54,174 +54,155 @@ _REST = 3
 """Windows for which a place where nobody was is not looked at again."""
 
 
-class Follower:
-    """Finds people again from frame to frame, and meets new ones; holds nothing but the landmark
-    model. A find is a person and the region to look for them in next."""
+def follow(
+    frame: Frame, regions: Sequence[Region]
+) -> Steps[tuple[tuple[Person, ...], tuple[Region, ...]]]:
+    """Look for those followed in a frame -> who is there, and where to look for them next.
 
-    _landmark: Model
-
-    def follow(
-        self, frame: Frame, regions: Sequence[Region]
-    ) -> tuple[tuple[Person, ...], tuple[Region, ...]]:
-        """Look for those followed in a frame -> who is there, and where to look for them next.
-
-        Who is found twice is whom they are nearer to; the other may be behind them. Who is missed
-        too often is forgotten.
-        """
-        found = [self._found_again(frame, region) for region in regions]
-        for j in range(len(found)):
-            for i in range(j):
-                first, second = found[i], found[j]
-                if first is None or second is None or not _same(first, second):
-                    continue
-                if _surprise(regions[i], first) > _surprise(regions[j], second):
-                    found[i] = self._behind(frame, regions[i], second[0])
-                else:
-                    found[j] = self._behind(frame, regions[j], first[0])
-        after = []
-        for region, now in zip(regions, found):
-            if now is not None:
-                after.append(now[1])
-            elif region.missed + 1 < _KEEP_MISSED:
-                after.append(replace(region, missed=region.missed + 1))
-        return tuple(now[0] for now in found if now is not None), tuple(after)
-
-    def _behind(self, frame: Frame, region: Region, other: Person) -> tuple[Person, Region] | None:
-        """Who is in a region besides the other one there."""
-        found = self._person_in(frame, region, without=other)
-        if found is None or moved(region, found[1]) > _REACH:
-            return None
-        if covered(found[0], [other]) >= _PART:
-            return None
-        return found[0], replace(found[1], votes=region.votes)
-
-    def _found_again(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
-        """Who is in the region of somebody followed. Before they are given up, it is looked at in a
-        mirror too: the network's answers err apart."""
-        least = _FAINT_PRESENCE if region.score > 0 and not region.missed else MIN_PRESENCE
-        found = self._person_in(frame, region, least)
-        if region.points is None or region.missed:
-            return found
-        if found is None:
-            found = self._person_in(frame, region, least, mirrored=True)
-            if found is None or strayed(found[0], region.points)[0] > _JUMP:
-                return None
-        there, swapped = strayed(found[0], region.points)
-        if there < min(swapped, _JUMP):
-            clear = swapped > there + _CLEAR
-            votes = min(region.votes + 1, _MOST_VOTES) if clear else _FORGET * region.votes
-            return found[0], replace(found[1], votes=votes)
-        return self._going_on(frame, region, region.points, found, least)
-
-    def _going_on(
-        self,
-        frame: Frame,
-        region: Region,
-        points: np.ndarray,
-        found: tuple[Person, Region],
-        least: float,
-    ) -> tuple[Person, Region]:
-        """The find that goes on from ``points``, where limbs seem to have jumped, or left and right
-        to have changed places: another look's, in a mirror. Where none does but one would with left
-        for right, that is exchanged, for as many frames as agreed before."""
-        finds = [(*strayed(found[0], points), *found)]
-        for turn, scale in _MIRRORED_LOOKS:
-            other = self._person_in(frame, _turned(region, turn, scale), least, mirrored=True)
-            if other is None:
+    Who is found twice is whom they are nearer to; the other may be behind them. Who is missed
+    too often is forgotten.
+    """
+    found = yield from side_by_side([_found_again(frame, region) for region in regions])
+    for j in range(len(found)):
+        for i in range(j):
+            first, second = found[i], found[j]
+            if first is None or second is None or not _same(first, second):
                 continue
-            finds.append((*strayed(other[0], points), *other))
-            if finds[-1][0] < min(_JUMP, _BETTER * finds[0][0]):
-                return other[0], replace(other[1], votes=region.votes)
-        there, swapped, person, where = min(finds, key=lambda find: find[1])
-        if region.votes > 0 and swapped < min(_JUMP, there - _CLEAR):
-            person = landmarks.exchanged(person)
-            return person, replace(where, points=person.landmarks_px, votes=region.votes - 1)
-        there, swapped, person, where = min(finds, key=lambda find: find[0])
-        if there > _BETTER * finds[0][0]:
-            there, swapped, person, where = finds[0]
-        kept = 1.0 if there < _BETTER * swapped else _FORGET
-        return person, replace(where, votes=kept * region.votes)
-
-    def meet(
-        self, frame: Frame, candidates: Sequence[Region], next_id: int, seen: Sequence[Person]
-    ) -> tuple[list[tuple[Person, Region]], list[Region]]:
-        """Who among the candidates is a person, and nobody who is seen already; and the candidates
-        that are not. Their ids are ``next_id`` and on."""
-        met: list[tuple[Person, Region]] = []
-        refused = []
-        for region in candidates:
-            somebody = replace(region, score=0.0, id=next_id + len(met))
-            found = self._settle(frame, somebody)
-            if found is not None:
-                others = [*seen, *(person for person, _ in met)]
-                found = self._checked(frame, *found, others, region.score)
-            if found is not None:
-                met.append((found[0], replace(found[1], score=region.score)))
+            if _surprise(regions[i], first) > _surprise(regions[j], second):
+                found[i] = yield from _behind(frame, regions[i], second[0])
             else:
-                refused.append(replace(region, missed=_REST))
-        return met, refused
+                found[j] = yield from _behind(frame, regions[j], first[0])
+    after = []
+    for region, now in zip(regions, found):
+        if now is not None:
+            after.append(now[1])
+        elif region.missed + 1 < _KEEP_MISSED:
+            after.append(replace(region, missed=region.missed + 1))
+    return tuple(now[0] for now in found if now is not None), tuple(after)
 
-    def _settle(self, frame: Frame, region: Region) -> tuple[Person, Region] | None:
-        """Look, and look again from where the person was found, until that changes little."""
-        found = None
-        for _ in range(_SETTLING):
-            found = self._person_in(frame, region, 0.0)
-            if found is None or moved(region, found[1]) < _SETTLED:
-                return found
-            region = found[1]
+
+def _behind(frame: Frame, region: Region, other: Person) -> Steps[Find | None]:
+    """Who is in a region besides the other one there."""
+    found = yield from ask(Look(frame, region, without=other))
+    if found is None or moved(region, found[1]) > _REACH:
+        return None
+    if covered(found[0], [other]) >= _PART:
+        return None
+    return found[0], replace(found[1], votes=region.votes)
+
+
+def _found_again(frame: Frame, region: Region) -> Steps[Find | None]:
+    """Who is in the region of somebody followed. Before they are given up, it is looked at in a
+    mirror too: the network's answers err apart."""
+    least = _FAINT_PRESENCE if region.score > 0 and not region.missed else MIN_PRESENCE
+    found = yield from ask(Look(frame, region, least))
+    if region.points is None or region.missed:
         return found
-
-    def _checked(
-        self, frame: Frame, person: Person, region: Region, others: Sequence[Person], sure: float
-    ) -> tuple[Person, Region] | None:
-        """Somebody found, if they are none of the others, most of them is to be seen, and they
-        stay the same in a mirror and in a region turned and scaled: as the look says that agrees
-        best with the others."""
-        if covered(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
+    if found is None:
+        found = yield from ask(Look(frame, region, least, mirrored=True))
+        if found is None or strayed(found[0], region.points)[0] > _JUMP:
             return None
-        lenient = sure if abs(region.angle) < _UPRIGHT else 0.5 * sure
-        finds, changed = [(person, region)], 0.0
-        for turn, scale, mirrored, most in _SECOND_LOOKS:
-            other = _turned(region, turn, scale)
-            found = self._person_in(frame, other, _FAINT_PRESENCE, mirrored=mirrored)
-            if found is None:
-                return None
-            changed = max(changed, apart(person, found[0]) / most)
-            if changed > lenient:
-                return None
-            finds.append(found)
-        # Who stays quite the same may look faint.
-        least = MIN_PRESENCE * (1 + changed / lenient) / 2
-        if np.mean([found.score for found, _ in finds]) < least:
+    there, swapped = strayed(found[0], region.points)
+    if there < min(swapped, _JUMP):
+        clear = swapped > there + _CLEAR
+        votes = min(region.votes + 1, _MOST_VOTES) if clear else _FORGET * region.votes
+        return found[0], replace(found[1], votes=votes)
+    return (yield from _going_on(frame, region, region.points, found, least))
+
+
+def _going_on(
+    frame: Frame, region: Region, points: np.ndarray, found: Find, least: float
+) -> Steps[Find]:
+    """The find that goes on from ``points``, where limbs seem to have jumped, or left and right
+    to have changed places: another look's, in a mirror. Where none does but one would with left
+    for right, that is exchanged, for as many frames as agreed before."""
+    finds = [(*strayed(found[0], points), *found)]
+    for turn, scale in _MIRRORED_LOOKS:
+        other = yield from ask(Look(frame, _turned(region, turn, scale), least, mirrored=True))
+        if other is None:
+            continue
+        finds.append((*strayed(other[0], points), *other))
+        if finds[-1][0] < min(_JUMP, _BETTER * finds[0][0]):
+            return other[0], replace(other[1], votes=region.votes)
+    there, swapped, person, where = min(finds, key=lambda find: find[1])
+    if region.votes > 0 and swapped < min(_JUMP, there - _CLEAR):
+        person = landmarks.exchanged(person)
+        return person, replace(where, points=person.landmarks_px, votes=region.votes - 1)
+    there, swapped, person, where = min(finds, key=lambda find: find[0])
+    if there > _BETTER * finds[0][0]:
+        there, swapped, person, where = finds[0]
+    kept = 1.0 if there < _BETTER * swapped else _FORGET
+    return person, replace(where, votes=kept * region.votes)
+
+
+def meet(
+    frame: Frame, candidates: Sequence[Region], next_id: int, seen: Sequence[Person]
+) -> Steps[tuple[list[Find], list[Region]]]:
+    """Who among the candidates is a person, and nobody who is seen already; and the candidates
+    that are not. Their ids are ``next_id`` and on."""
+    settled = yield from side_by_side(
+        [_settle(frame, replace(region, score=0.0)) for region in candidates]
+    )
+    met: list[Find] = []
+    refused = []
+    for region, found in zip(candidates, settled):
+        if found is not None:
+            others = [*seen, *(person for person, _ in met)]
+            found = yield from _checked(frame, *found, others, region.score)
+        if found is not None:
+            name = next_id + len(met)
+            where = replace(found[1], score=region.score, id=name)
+            met.append((replace(found[0], region=name), where))
+        else:
+            refused.append(replace(region, missed=_REST))
+    return met, refused
+
+
+def _settle(frame: Frame, region: Region) -> Steps[Find | None]:
+    """Look, and look again from where the person was found, until that changes little."""
+    found = None
+    for _ in range(_SETTLING):
+        found = yield from ask(Look(frame, region, 0.0))
+        if found is None or moved(region, found[1]) < _SETTLED:
+            return found
+        region = found[1]
+    return found
+
+
+def _checked(
+    frame: Frame, person: Person, region: Region, others: Sequence[Person], sure: float
+) -> Steps[Find | None]:
+    """Somebody found, if they are none of the others, most of them is to be seen, and they
+    stay the same in a mirror and in a region turned and scaled: as the look says that agrees
+    best with the others."""
+    if covered(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
+        return None
+    lenient = sure if abs(region.angle) < _UPRIGHT else 0.5 * sure
+    finds, changed = [(person, region)], 0.0
+    for turn, scale, mirrored, most in _SECOND_LOOKS:
+        other = _turned(region, turn, scale)
+        found = yield from ask(Look(frame, other, _FAINT_PRESENCE, mirrored=mirrored))
+        if found is None:
             return None
-        limbs = np.stack([found.landmarks_px[11:] for found, _ in finds])
-        best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
-        return finds[0] if best == 0 else self._person_in(frame, finds[best][1])
-
-    def _person_in(
-        self,
-        frame: Frame,
-        region: Region,
-        least: float = MIN_PRESENCE,
-        mirrored: bool = False,
-        without: Person | None = None,
-    ) -> tuple[Person, Region] | None:
-        """Who is in a region and where to look next, None when nobody is."""
-        view = crop(frame.image, region, landmarks.INPUT)
-        if without is not None and without.mask is not None:
-            view = painted_over(view, region, without.mask)
-        outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if mirrored else view)
-        if landmarks.presence_of(outputs) < least:
+        changed = max(changed, apart(person, found[0]) / most)
+        if changed > lenient:
             return None
-        return landmarks.read_person(region, outputs, mirrored)
+        finds.append(found)
+    # Who stays quite the same may look faint.
+    least = MIN_PRESENCE * (1 + changed / lenient) / 2
+    if np.mean([found.score for found, _ in finds]) < least:
+        return None
+    limbs = np.stack([found.landmarks_px[11:] for found, _ in finds])
+    best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
+    return finds[0] if best == 0 else (yield from ask(Look(frame, finds[best][1])))
 
 
-def _same(a: tuple[Person, Region], b: tuple[Person, Region]) -> bool:
+def _same(a: Find, b: Find) -> bool:
     """Whether two finds are one person: their landmarks and their regions lie on each other."""
     return apart(a[0], b[0]) < _SAME_PERSON and same_place(a[1], [b[1]]) is not None
 
 
-def _surprise(region: Region, find: tuple[Person, Region]) -> tuple[bool, float]:
+def _surprise(region: Region, find: Find) -> tuple[bool, float]:
     """How little somebody found was expected there: not seen lately, or far from where they were,
     in pixels."""
     person, where = find
