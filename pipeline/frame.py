@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ class Frame:
     when it was decoded, ``pts_s`` the source's own time in seconds. ``image`` is RGB uint8
     (H, W, 3). ``discontinuity`` is set when this frame does not continue the one before it (the
     source's time jumped, it reconnected, or the picture was cut); what is remembered of people
-    is forgotten there.
+    is forgotten there. ``on_device`` is the same picture as a tensor on a GPU where it was brought
+    there (`pipeline.upload`), else None.
 
     Raises ValueError when the image is not RGB uint8 or the id is negative.
     """
@@ -28,6 +30,7 @@ class Frame:
     pts_s: float
     image: np.ndarray
     discontinuity: bool = False
+    on_device: Any = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.image.shape, self.image.dtype

@@ -68,6 +68,7 @@ class Inference:
         if window.reset:
             state.memory = None
             state.tracker.clear()
+        window = self.perceiver.prepare(window)
         embedding = self.perceiver.embed(window, state.memory)
         people, state.memory = self.perceiver.decode(embedding, window)
         tracked = tuple(

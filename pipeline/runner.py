@@ -60,7 +60,7 @@ class Runner:
             inherit=inherit_break,
         )
         self._perceived: Ring[Perceived] = Ring(1)
-        self._fitted: Ring[tuple[Frame, Bodies]] = Ring(WINDOW_FRAMES)
+        self._fitted: Ring[list[tuple[Frame, Bodies]]] = Ring(1)
         self._state = inference.begin()
         self._stop = threading.Event()
         self._done = False
@@ -118,6 +118,11 @@ class Runner:
             self.stats.drop("stopped", self.stats.snapshot().in_flight)
 
     def __iter__(self) -> Iterator[tuple[Frame, Bodies]]:
+        for window in self.windows():
+            yield from window
+
+    def windows(self) -> Iterator[list[tuple[Frame, Bodies]]]:
+        """The frames of one window after another, for whoever draws them together."""
         while True:
             try:
                 yield self._fitted.get()
@@ -188,7 +193,6 @@ class Runner:
                 perceived = self._perceived.get()
                 with self.stats.time("fit", frames=len(perceived.people)):
                     fitted = self.inference.fit(perceived, self._state)
-                for item in fitted:
-                    self._fitted.put(item)
+                self._fitted.put(fitted)
         finally:
             self._fitted.close()

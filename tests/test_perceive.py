@@ -310,7 +310,7 @@ def test_a_person_lies_in_the_image_as_in_the_crop(region, seed):
     points = random.uniform(10, 246, (39, 2))
     world = np.zeros((39, 3))
     world[:, :2], world[:, 2] = (points - 128) / 200, random.normal(size=39)
-    person, _ = landmarks.read_person(region, outputs_with(points, world))
+    person, _ = landmarks.read_person(region, landmarks.reading_of(outputs_with(points, world)))
     assert person.landmarks_px.shape == (33, 2)
     expected = apply(region.to_image(256), points[:33] + landmarks._OFFSET)
     assert np.allclose(person.landmarks_px, expected, rtol=1e-4, atol=0.02)
@@ -330,7 +330,9 @@ def test_the_next_region_lies_between_the_alignment_points():
     points = np.full((39, 2), 100.0)
     points[33], points[34] = (128, 140), (128, 60)
     region = Region(300.0, 200.0, 512.0, 0.0, 0.0, id=7, missed=2)
-    _, following = landmarks.read_person(region, outputs_with(points, np.zeros((39, 3))))
+    _, following = landmarks.read_person(
+        region, landmarks.reading_of(outputs_with(points, np.zeros((39, 3))))
+    )
     assert (following.x, following.y) == pytest.approx((300, 225 + 2 * landmarks._OFFSET[1]))
     assert following.side == pytest.approx(2 * 160 * SCALE)
     assert (following.angle, following.id, following.missed) == (0, 7, 0)
@@ -350,7 +352,7 @@ def test_a_mirror_changes_nothing_but_what_it_shows(seed):
     mirrored[2] = straight[2][:, :, ::-1]
     region = Region(300.0, 200.0, 400.0, 0.4, 0.9, 3)
     (a, after), (b, again) = (
-        landmarks.read_person(region, outputs, flag)
+        landmarks.read_person(region, landmarks.reading_of(outputs), flag)
         for outputs, flag in ((straight, False), (mirrored, True))
     )
     assert np.allclose(a.landmarks_px, b.landmarks_px, atol=1e-3)
@@ -370,10 +372,10 @@ def test_left_for_right_twice_is_as_before():
 def test_scores_and_visibility_are_probabilities():
     points = np.full((39, 2), 100.0)
     faint = outputs_with(points, np.zeros((39, 3)), presence=0.2, visible=0.0)
-    person, _ = landmarks.read_person(Region(0, 0, 256, 0, 0.0), faint)
+    person, _ = landmarks.read_person(Region(0, 0, 256, 0, 0.0), landmarks.reading_of(faint))
     assert person.score == pytest.approx(0.2)
     assert np.allclose(person.visibility, 0.5)
-    person, _ = landmarks.read_person(Region(0, 0, 256, 0, 0.8), faint)
+    person, _ = landmarks.read_person(Region(0, 0, 256, 0, 0.8), landmarks.reading_of(faint))
     assert person.score == 0.8
     assert landmarks.sigmoid(np.array([-1e9, 0.0, 1e9])).tolist() == pytest.approx([0, 0.5, 1])
 

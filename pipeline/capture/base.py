@@ -20,6 +20,7 @@ from pipeline.capture.errors import (
     SourceUnreachable,
     without_credentials,
 )
+from pipeline.capture.picture import Allocate, empty_image
 from pipeline.frame import Frame
 
 __all__ = [
@@ -120,7 +121,9 @@ class SourceOptions:
     even a live feed wait.
     ``start_s`` and ``seconds`` cut a part out of the source's own time (None: to the end).
     ``retry_s``: how long a live source may be away before that is an error, at the start and
-    after a loss (0: not at all). ``rtsp_transport`` carries RTSP's media.
+    after a loss (0: not at all). ``rtsp_transport`` carries RTSP's media. ``decode`` "nvdec" has
+    clips and network feeds decoded by an NVIDIA GPU. ``allocate`` gives the memory that frames'
+    images are put into, for whoever wants it page-locked.
     """
 
     live: bool | None = None
@@ -128,6 +131,8 @@ class SourceOptions:
     seconds: float | None = None
     retry_s: float = 10.0
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    decode: Literal["software", "nvdec"] = "software"
+    allocate: Allocate = empty_image
 
     def __post_init__(self) -> None:
         if self.start_s < 0 or self.retry_s < 0 or (self.seconds is not None and self.seconds <= 0):
@@ -172,8 +177,14 @@ def open_source(
         raise SourceNotFound(f"{scheme[1]}:// is not read; these are: {', '.join(NETWORK)}")
     source: Source
     if scheme or re.fullmatch(r"\d+|/dev/video\d+|camera:.+", spec):
-        entrance = network(spec, options.rtsp_transport) if scheme else camera(spec)
-        feed = Feed(entrance, options.retry_s, halt=halt, clock_ns=clock_ns, wait=wait)
+        if scheme:
+            entrance = network(spec, options.rtsp_transport, decode=options.decode)
+        else:
+            entrance = camera(spec)
+        feed = Feed(
+            entrance, options.retry_s, halt=halt, clock_ns=clock_ns, wait=wait,
+            allocate=options.allocate,
+        )  # fmt: skip
         source = LiveSource(feed, options, halt)
         paced = feed.download and options.live is True
     else:

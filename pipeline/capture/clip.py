@@ -53,7 +53,8 @@ class ClipSource:
         self._session: Session | None = None
         self._origin: int | None = None
         self._info: SourceInfo | None = None
-        self._to_rgb = RgbConverter()
+        self._to_rgb = RgbConverter(options.allocate)
+        self._decode = options.decode
         self.warnings: list[str] = []
 
     @property
@@ -65,12 +66,12 @@ class ClipSource:
     def open(self) -> None:
         """Decode the first frame, of the clip and of the part to be read. Raises SourceError."""
         with self._using:
-            self._session = session = begin(self._spec, self.name)
+            self._session = session = begin(self._spec, self.name, self._decode)
             self._origin = session.first.pts
             start = None if session.first.interlaced_frame else self._find_start()
             self._info = self._describe(session, start)
             if start is not None and start.number > 0:
-                there = begin_at(self._spec, self.name, start)
+                there = begin_at(self._spec, self.name, start, self._decode)
                 # None: the file cannot be sought in. Then all that comes before is decoded.
                 if there is not None:
                     session.end()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from pipeline.capture.errors import (
@@ -48,7 +49,14 @@ class Entrance:
     download: bool = False
 
 
-def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entrance:
+def acceleration(decode: str) -> HWAccel | None:
+    """What PyAV needs to decode as `SourceOptions.decode` says; pictures come to host memory."""
+    return HWAccel("cuda", allow_software_fallback=False) if decode == "nvdec" else None
+
+
+def network(
+    address: str, rtsp_transport: str, opener: Opener = av.open, decode: str = "software"
+) -> Entrance:
     """A feed at ``address``; RTSP's media comes by ``rtsp_transport``."""
     scheme = address.partition(":")[0].lower()
     # FFmpeg's own timeouts, in microseconds: PyAV's takes the GIL at every poll. Guessing the
@@ -58,10 +66,11 @@ def network(address: str, rtsp_transport: str, opener: Opener = av.open) -> Entr
     if scheme.startswith("rtsp"):
         options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
     name = without_credentials(address)
+    hardware = {} if decode == "software" else {"hwaccel": acceleration(decode)}
     return Entrance(
         name=name,
-        open=lambda: opener(address, options=options, **ANY_TAGS),
-        explain=lambda error: _network_error(error, name),
+        open=lambda: opener(address, options=options, **hardware, **ANY_TAGS),
+        explain=lambda error: _network_error(error, name, decode),
         download=_DOWNLOAD.match(address) is not None,
     )
 
@@ -102,12 +111,14 @@ def camera_input(spec: str, platform: str) -> tuple[str, str, dict[str, str]]:
     return "v4l2", re.sub(r"^(\d+)$", r"/dev/video\1", label), {}
 
 
-def _network_error(error: av.error.FFmpegError, name: str) -> SourceError:
+def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> SourceError:
     """SourceUnreachable may pass with time and is worth another try; the others will not."""
     if isinstance(error, av.error.HTTPUnauthorizedError):
         if "@" in name:
             return SourceRefused(f"{name}: the login is refused: check user and password")
         return SourceRefused(f"{name}: wants a login: put user:password@ before the host")
+    if decode == "nvdec" and isinstance(error, PermissionError):  # no CUDA device to be had
+        return SourceRefused(f"{name}: NVDEC cannot be used here; leave --decode out")
     if isinstance(error, av.error.HTTPForbiddenError):
         return SourceRefused(f"{name}: forbidden: this login may not watch it")
     if isinstance(error, av.error.LookupError):

@@ -17,7 +17,7 @@ from pipeline.capture.decode import Decoder, video_stream
 from pipeline.capture.devices import Entrance
 from pipeline.capture.errors import SourceError, SourceLost, SourceUnreachable, reason
 from pipeline.capture.files import frame_rate
-from pipeline.capture.picture import RgbConverter, upright_size
+from pipeline.capture.picture import Allocate, RgbConverter, empty_image, upright_size
 from pipeline.capture.timeline import FrameIndex, Timeline
 from pipeline.frame import Frame
 
@@ -50,6 +50,7 @@ class Feed:
         halt: Halt,
         clock_ns: Callable[[], int],
         wait: Callable[[float], bool],
+        allocate: Allocate = empty_image,
     ) -> None:
         self._entrance = entrance
         self._retry_s = retry_s
@@ -61,7 +62,7 @@ class Feed:
         self._wait = wait
         self._connection: _Connection | None = None
         self._info: SourceInfo | None = None
-        self._to_rgb = RgbConverter()
+        self._to_rgb = RgbConverter(allocate)
 
     @property
     def info(self) -> SourceInfo:

@@ -10,15 +10,16 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from pipeline.capture.base import TEST_PREFIX
-from pipeline.capture.devices import ANY_TAGS
+from pipeline.capture.devices import ANY_TAGS, acceleration
 from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
 
 _NOT_CLIPS = ("tty", "concat")
 """Formats that FFmpeg plays but nobody means as a clip: text as pictures, lists of files."""
 
 
-def open_clip(spec: str, name: str) -> InputContainer:
-    """The open container of a file, or of FFmpeg's test pictures for ``lavfi:...``.
+def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
+    """The open container of a file, or of FFmpeg's test pictures for ``lavfi:...``, whose video is
+    decoded as `SourceOptions.decode` says.
 
     Raises SourceNotFound, SourceRefused, SourceNotVideo.
     """
@@ -29,8 +30,17 @@ def open_clip(spec: str, name: str) -> InputContainer:
     try:
         # "file:" keeps colons in a name from being read as a protocol; the whitelist keeps a
         # playlist in disguise from opening anything else.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **ANY_TAGS)
+        container = av.open(
+            f"file:{path}",
+            options={"protocol_whitelist": "file"},
+            hwaccel=acceleration(decode),
+            **ANY_TAGS,
+        )
     except av.error.FFmpegError as error:
+        if decode == "nvdec" and decodes_here(path):
+            raise SourceNotVideo(
+                f"{name}: NVDEC cannot decode it here: {reason(error)}; leave --decode out"
+            ) from error
         if _is_cut_short(path):
             raise SourceNotVideo(
                 f"{name}: is cut short: its index (moov) is missing; copy or record it again"
@@ -40,6 +50,15 @@ def open_clip(spec: str, name: str) -> InputContainer:
         container.close()
         raise SourceNotVideo(f"{name}: is text, not a video")
     return container
+
+
+def decodes_here(path: Path) -> bool:
+    """Whether the processor can decode a file, so that it is not the file that is wrong."""
+    try:
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **ANY_TAGS):
+            return True
+    except av.error.FFmpegError:
+        return False
 
 
 def _open_test(graph: str, name: str) -> InputContainer:

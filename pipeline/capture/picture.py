@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import cast
 
@@ -50,11 +51,22 @@ def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
     return size[::-1] if matrix is not None and _is_turned(matrix) else size
 
 
-class RgbConverter:
-    """Decoded frames to RGB uint8 (H, W, 3), contiguous, upright, with square pixels."""
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""Makes an uninitialised uint8 array of a shape."""
 
-    def __init__(self) -> None:
+
+def empty_image(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised uint8 array in ordinary memory."""
+    return np.empty(shape, np.uint8)
+
+
+class RgbConverter:
+    """Decoded frames to RGB uint8 (H, W, 3), contiguous, upright, with square pixels, each in
+    memory of its own that ``allocate`` gives."""
+
+    def __init__(self, allocate: Allocate = empty_image) -> None:
         self._reformatter = VideoReformatter()
+        self._allocate = allocate
 
     def __call__(self, frame: VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
         """The picture of ``frame``, whose pixels are ``aspect`` wide for their height."""
@@ -68,9 +80,12 @@ class RgbConverter:
             src_colorspace=None if frame.format.is_rgb else colour_matrix(frame),
             threads=1,
         )
-        # The same frame comes back when it was RGB already: then its memory is the decoder's.
-        image = rgb.to_ndarray()
-        return upright(np.array(image) if rgb is frame else image, display_matrix(frame))
+        plane = rgb.planes[0]
+        shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)
+        image = upright(np.ndarray(shape, np.uint8, memoryview(plane), 0, strides), display_matrix(frame))
+        out = self._allocate(image.shape)
+        np.copyto(out, image)
+        return out
 
 
 def display_matrix(frame: VideoFrame) -> np.ndarray | None:
@@ -83,7 +98,7 @@ def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
     """``image`` turned and mirrored by ``matrix`` (a, b, c, d), to the nearest quarter turn.
 
     The matrix takes stored to shown places: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12,
-    tkhd). None leaves the image as it is. Contiguous.
+    tkhd). None leaves the image as it is.
     """
     if matrix is not None and matrix.any():
         a, b, c, d = (int(value) for value in matrix)
@@ -93,7 +108,7 @@ def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
         flip_x, flip_y = (c < 0, b < 0) if turned else (a < 0, d < 0)
         if flip_x or flip_y:
             image = cv2.flip(image, -1 if flip_x and flip_y else int(flip_x))
-    return np.ascontiguousarray(image)
+    return image
 
 
 def _is_turned(matrix: np.ndarray) -> bool:

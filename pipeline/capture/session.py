@@ -34,21 +34,22 @@ class Session:
         self.container.close()
 
 
-def begin(spec: str, name: str) -> Session:
-    """From the first picture on. Raises SourceError when there is none."""
-    session = _open(spec, name, None)
+def begin(spec: str, name: str, decode: str = "software") -> Session:
+    """From the first picture on, decoded as `SourceOptions.decode` says. Raises SourceError when
+    there is none."""
+    session = _open(spec, name, None, decode)
     if session is None:
         raise SourceNotVideo(f"{name}: its video is there, but no frame of it can be decoded")
     return session
 
 
-def begin_at(spec: str, name: str, start: Start) -> Session | None:
+def begin_at(spec: str, name: str, start: Start, decode: str = "software") -> Session | None:
     """From the picture of ``start`` on; None when seeking does not lead to exactly that one."""
-    return _open(spec, name, start)
+    return _open(spec, name, start, decode)
 
 
-def _open(spec: str, name: str, start: Start | None) -> Session | None:
-    container = open_clip(spec, name)
+def _open(spec: str, name: str, start: Start | None, decode: str) -> Session | None:
+    container = open_clip(spec, name, decode)
     try:
         stream = video_stream(container, name)
         index = FrameIndex() if start is None else FrameIndex(start.number, start.pts)

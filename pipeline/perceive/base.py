@@ -15,6 +15,10 @@ class Perceiver(Protocol):
 
     name: str
 
+    def prepare(self, window: Window) -> Window:
+        """The window as ``embed`` and ``decode`` want it: with its frames where they compute."""
+        ...
+
     def embed(self, window: Window, memory: Any) -> Any:
         """The heavy half: looks at ``window.key_frame`` only and returns an embedding."""
         ...

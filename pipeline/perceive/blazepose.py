@@ -80,6 +80,10 @@ class BlazePose:
         self.__dict__.pop("_detect", None)
         self.__dict__.pop("_landmark", None)
 
+    def prepare(self, window: Window) -> Window:
+        """Nothing has to be made ready on a CPU."""
+        return window
+
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
         """Look for people on the key frame. Whom the detector finds where somebody is followed
         is no news, but a second opinion; where somebody was just lost, it says where to look."""
@@ -163,10 +167,10 @@ class BlazePose:
         view = crop(look.frame.image, look.region, landmarks.INPUT)
         if look.without is not None and look.without.mask is not None:
             view = painted_over(view, look.region, look.without.mask)
-        reading = self._landmark(np.ascontiguousarray(view[:, ::-1]) if look.mirrored else view)
-        if landmarks.presence_of(reading) < look.least:
+        outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if look.mirrored else view)
+        if landmarks.presence_of(outputs) < look.least:
             return None
-        return landmarks.read_person(look.region, reading, look.mirrored)
+        return landmarks.read_person(look.region, landmarks.reading_of(outputs), look.mirrored)
 
     def _views(self, size: tuple[int, int], known: Memory, fresh: bool) -> list[Box]:
         """The parts of a picture to run the detector on. The whole and, while somebody may be
@@ -206,6 +210,11 @@ class BlazePose:
             raw, scores = self._detect(tensor)
             boxes = detector.decode_boxes(raw[0], scores[0, :, 0], self._anchors)
             found += detector.regions_of(detector.suppress(boxes), to_image)
+        return self._once(found)
+
+    @staticmethod
+    def _once(found: list[Region]) -> list[Region]:
+        """Each place once, the surest first."""
         once: list[Region] = []
         for region in sorted(found, key=lambda region: -region.score):
             if same_place(region, once) is None and region.side > 16:

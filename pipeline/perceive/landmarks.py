@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,8 +22,8 @@ OTHER_SIDE = np.array(
 _OFFSET = np.array([-0.5, 0.0])
 """From the network's coordinates, times its size, to crop pixels with centres at whole numbers.
 Across, only so a mirrored picture has mirrored answers; down, renders' true landmarks say so."""
-_KERNEL = 7
-_MIN_HEAT = 0.5
+KERNEL = 7
+MIN_HEAT = 0.5
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     the border; landmarks whose heat nowhere reaches 0.5 stay.
     """
     height, width, count = heatmaps.shape
-    reach = (_KERNEL - 1) // 2
+    reach = (KERNEL - 1) // 2
     col = np.floor(points[:, 0] * width).astype(int)
     row = np.floor(points[:, 1] * height).astype(int)
     step = np.arange(-reach, reach + 1)
@@ -47,10 +47,23 @@ def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     heat = sigmoid(heatmaps[r[:, :, None], c[:, None, :], np.arange(count)[:, None, None]]) * ok
     inside = (col >= 0) & (col < width) & (row >= 0) & (row < height)
     total = heat.sum((1, 2))
-    sure = inside & (heat.max((1, 2)) >= _MIN_HEAT) & (total > 0)
+    sure = inside & (heat.max((1, 2)) >= MIN_HEAT) & (total > 0)
     x = (heat * cols[:, None, :]).sum((1, 2)) / np.maximum(total, 1e-9) / width
     y = (heat * rows[:, :, None]).sum((1, 2)) / np.maximum(total, 1e-9) / height
     return np.where(sure[:, None], np.stack((x, y), 1), points)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the model says of a region, ready to be read: ``points`` (39, 2) refined landmarks in
+    [0, 1], ``visibility`` (39,) logits, ``presence`` in [0, 1], ``mask`` (128, 128) float32 in
+    [0, 1], ``world`` (39, 3) metres."""
+
+    points: np.ndarray
+    visibility: np.ndarray
+    presence: float
+    mask: np.ndarray
+    world: np.ndarray
 
 
 def presence_of(outputs: Sequence[np.ndarray]) -> float:
@@ -58,35 +71,39 @@ def presence_of(outputs: Sequence[np.ndarray]) -> float:
     return float(outputs[1][0, 0])
 
 
-def read_person(
-    region: Region, outputs: Sequence[np.ndarray], mirrored: bool = False
-) -> tuple[Person, Region]:
-    """The model's five outputs for a region -> the person, and the region to look in next.
-
-    They are 39 landmarks of five numbers, the presence, the mask (256, 256) and heatmaps
-    (64, 64, 39) as logits, and 39 world landmarks in metres. The last six landmarks are not the
-    person's: two of them say where the next region is (MediaPipe's alignment points). The
-    person's score is the presence or, where it is higher, the detector's. ``mirrored`` says that
-    the model was shown the region in a mirror.
-    """
+def reading_of(outputs: Sequence[np.ndarray]) -> Reading:
+    """The model's five outputs: 39 landmarks of five numbers, the presence, the mask (256, 256)
+    and heatmaps (64, 64, 39) as logits, and 39 world landmarks in metres."""
     values = outputs[0].reshape(39, 5)
     points = refine(values[:, :2] / INPUT, outputs[3][0])
-    world, logits = outputs[4].reshape(39, 3)[:33], outputs[2][0, :, :, 0]
+    small = cv2.resize(outputs[2][0, :, :, 0], (MASK, MASK), interpolation=cv2.INTER_AREA)
+    mask = sigmoid(small).astype(np.float32)
+    return Reading(points, values[:, 3], presence_of(outputs), mask, outputs[4].reshape(39, 3))
+
+
+def read_person(region: Region, seen: Reading, mirrored: bool = False) -> tuple[Person, Region]:
+    """What was read in a region -> the person, and the region to look in next.
+
+    The last six landmarks are not the person's: two of them say where the next region is
+    (MediaPipe's alignment points). The person's score is the presence or, where it is higher, the
+    detector's. ``mirrored`` says that the model was shown the region in a mirror.
+    """
+    points, logits, world, mask = seen.points, seen.visibility, seen.world[:33], seen.mask
     if mirrored:
         order = np.concatenate((OTHER_SIDE, np.arange(33, 39)))
         points = (points * (-1, 1) + (1, 0))[order]
-        values, world = values[order], world[OTHER_SIDE] * (-1, 1, 1)
-        logits = np.ascontiguousarray(logits[:, ::-1])
+        logits, world = logits[order], world[OTHER_SIDE] * (-1, 1, 1)
+        mask = np.ascontiguousarray(mask[:, ::-1])
     to_image = region.to_image(INPUT)
     pixels = (points * INPUT + _OFFSET) @ to_image[:, :2].T + to_image[:, 2]
-    visibility = sigmoid(values[:33, 3]).astype(np.float32)
+    visibility = sigmoid(logits[:33]).astype(np.float32)
     person = Person(
         box_px=box_around(pixels[:33], visibility),
-        score=max(presence_of(outputs), region.score),
+        score=max(seen.presence, region.score),
         landmarks_px=pixels[:33].astype(np.float32),
         visibility=visibility,
         world_m=_turned(world, region.angle),
-        mask=_mask(logits, to_image),
+        mask=_placed(mask, to_image),
         region=region.id,
     )
     following = region_between(pixels[33], pixels[34], region.score, region.id)
@@ -109,13 +126,13 @@ def _turned(world: np.ndarray, angle: float) -> np.ndarray:
     return (world @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])).astype(np.float32)
 
 
-def _mask(logits: np.ndarray, to_image: np.ndarray) -> Mask:
-    small = cv2.resize(logits, (MASK, MASK), interpolation=cv2.INTER_AREA)
+def _placed(values: np.ndarray, to_image: np.ndarray) -> Mask:
+    """A mask (128, 128) over the region that ``to_image`` takes from the model's pixels."""
     shrink = INPUT / MASK
     # A small pixel's centre lies between those of the pixels it averages.
     middle = (shrink - 1) / 2
     mask_to_image = to_image @ np.array([[shrink, 0, middle], [0, shrink, middle], [0, 0, 1]])
-    return Mask(sigmoid(small).astype(np.float32), mask_to_image.astype(np.float32))
+    return Mask(values, mask_to_image.astype(np.float32))
 
 
 def box_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:

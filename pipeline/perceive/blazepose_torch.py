@@ -1,0 +1,236 @@
+"""BlazePose on a GPU: the same rules as on a CPU, their questions answered in batches.
+
+Everything the rules ask at the same time, for all people, frames and sources, is cropped in one
+launch, goes through each network in one batch and comes back in one copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.engine import make_engine
+from pipeline.frame import Frame, Window
+from pipeline.people import Person
+from pipeline.perceive import detector, landmarks
+from pipeline.perceive.asks import Ask, Detect, Find, Look, Steps, follow_through, side_by_side
+from pipeline.perceive.blazepose import BlazePose, Memory
+from pipeline.perceive.landmarks_torch import LandmarkNet, presence_of_row, reading_of_row
+from pipeline.perceive.region import Region
+from pipeline.perceive.resample import (
+    Sampling,
+    crop,
+    painted_over,
+    sample_letterbox,
+    sample_region,
+    sampled,
+)
+from pipeline.perceive.tflite import Graph, read_graph
+from pipeline.perceive.tflite_torch import GraphModule
+from pipeline.upload import upload
+
+BUCKETS = (1, 2, 4, 8, 16, 32)
+"""Batch sizes that the networks are made ready for."""
+
+
+class DetectorNet(nn.Module):
+    """Letterboxed images (B, 3, 224, 224) in [-1, 1] -> (B, 2254, 13): 12 numbers of a box and its
+    score, as `detector.decode_boxes` takes them."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.net = GraphModule(graph)
+
+    def halve(self) -> DetectorNet:
+        """Compute in half precision where that loses nothing; in place."""
+        self.net.halve()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        boxes, scores = self.net(images)
+        return torch.cat((boxes.float(), scores.float()), 2)
+
+
+class BlazePoseTorch(BlazePose):
+    """The default perceiver in torch, for a GPU (a CPU does it too, slower than LiteRT).
+
+    ``engine``, ``half``, ``graphs``, ``cache`` and ``on_progress`` are `make_engine`'s;
+    ``reports`` says what became of them, for each network. Belongs to the thread that made it or
+    to one it is handed to, never to two at once. Raises ValueError when a file is not the model
+    it should be, RuntimeError for an engine that is not there.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        max_people: int = 4,
+        device: str | torch.device = "cuda",
+        *,
+        engine: str = "auto",
+        half: bool = True,
+        graphs: bool = True,
+        buckets: Sequence[int] = BUCKETS,
+        cache: Path | None = None,
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        if max_people < 1:
+            raise ValueError(f"at least one person is followed, not {max_people}")
+        self.max_people = max_people
+        self.device = torch.device(device)
+        self._anchors = detector.make_anchors()
+        nets = (
+            (DetectorNet, "pose_detection.tflite", detector.INPUT, detector.OUTPUTS),
+            (LandmarkNet, "pose_landmark_full.tflite", landmarks.INPUT, landmarks.OUTPUTS),
+        )
+        engines = []
+        for net, name, side, outputs in nets:
+            graph = read_graph(files[name])
+            if [graph.tensors[k].shape for k in graph.outputs] != list(outputs):
+                raise ValueError(f"{name} is another model than the one this version expects")
+            example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+            engines.append(
+                make_engine(
+                    net(graph).eval(), example, engine=engine, half=half, graphs=graphs,
+                    buckets=tuple(buckets), cache=cache, device=self.device,
+                    on_progress=on_progress,
+                )
+            )  # fmt: skip
+        self._detector, self._landmarker = engines
+        self.reports = tuple(made.report for made in engines)
+
+    def prepare(self, window: Window) -> Window:
+        """The same window with its frames on the GPU too."""
+        return window if self.device.type == "cpu" else upload(window, self.device)
+
+    def perceive_many(
+        self, windows: Sequence[Window], memories: Sequence[Memory | None]
+    ) -> list[tuple[list[tuple[Person, ...]], Memory]]:
+        """What ``decode(embed(...))`` gives for each window, of one source each, all in step."""
+        rules = [self._whole(window, memory) for window, memory in zip(windows, memories)]
+        return follow_through(side_by_side(rules), self._answer)
+
+    def _whole(
+        self, window: Window, memory: Memory | None
+    ) -> Steps[tuple[list[tuple[Person, ...]], Memory]]:
+        embedding = yield from self._embed(window, memory)
+        return (yield from self._decode(embedding, window))
+
+    @torch.inference_mode()
+    def _answer(self, asked: list[Ask]) -> list[Any]:
+        looks = [one for one in asked if isinstance(one, Look)]
+        views = [
+            (one.frame, view) for one in asked if isinstance(one, Detect) for view in one.views
+        ]
+        # Both networks are under way before either is waited for.
+        started = self._start_looks(looks), self._start_views(views)
+        found = iter(self._read_looks(looks, started[0]))
+        seen = iter(self._read_views(views, started[1]))
+        return [
+            next(found) if isinstance(one, Look) else self._together(seen, len(one.views))
+            for one in asked
+        ]
+
+    def _start_looks(self, looks: list[Look]) -> _Coming | None:
+        if not looks:
+            return None
+        size = landmarks.INPUT
+        wanted = [
+            (one.frame, sample_region(one.frame.size, one.region, size), one.mirrored)
+            for one in looks
+        ]
+        batch = self._views_of(wanted, size, 1 / 255, 0.0)
+        for k, one in enumerate(looks):
+            if one.without is not None and one.without.mask is not None:
+                batch[k] = self._painted(one, one.without.mask)
+        return _Coming(self._landmarker(batch)[0])
+
+    def _painted(self, look: Look, mask: Any) -> Tensor:
+        """Too rare to be worth a kernel."""
+        view = painted_over(crop(look.frame.image, look.region, landmarks.INPUT), look.region, mask)
+        view = view[:, ::-1] if look.mirrored else view
+        return torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).to(self.device)
+
+    @staticmethod
+    def _read_looks(looks: list[Look], coming: _Coming | None) -> list[Find | None]:
+        if coming is None:
+            return []
+        out: list[Find | None] = []
+        for one, row in zip(looks, coming.arrived()):
+            if presence_of_row(row) < one.least:
+                out.append(None)
+            else:
+                out.append(landmarks.read_person(one.region, reading_of_row(row), one.mirrored))
+        return out
+
+    def _start_views(
+        self, views: list[tuple[Frame, tuple[int, int, int, int]]]
+    ) -> tuple[_Coming, list[np.ndarray]] | None:
+        if not views:
+            return None
+        size = detector.INPUT
+        plans = [sample_letterbox(frame.size, view, size) for frame, view in views]
+        wanted = [(frame, plan, False) for (frame, _), (plan, _) in zip(views, plans)]
+        batch = self._views_of(wanted, size, 2 / 255, -1.0)
+        return _Coming(self._detector(batch)[0]), [to_image for _, to_image in plans]
+
+    def _read_views(self, views: list, started: Any) -> list[list[Region]]:
+        if started is None:
+            return []
+        coming, maps = started
+        out = []
+        for raw, to_image in zip(coming.arrived(), maps):
+            boxes = detector.decode_boxes(raw[:, :12], raw[:, 12], self._anchors)
+            out.append(detector.regions_of(detector.suppress(boxes), to_image))
+        return out
+
+    def _together(self, seen: Any, count: int) -> list[Region]:
+        return self._once([region for _ in range(count) for region in next(seen)])
+
+    def _views_of(
+        self, wanted: Sequence[tuple[Frame, Sampling, bool]], side: int, scale: float, offset: float
+    ) -> Tensor:
+        """Views (B, 3, side, side) of frames, mirrored where said."""
+        if self.device.type == "cpu":
+            views = [sampled(frame.image, plan, side) for frame, plan, _ in wanted]
+            flipped = [v[:, ::-1] if m else v for v, (_, _, m) in zip(views, wanted)]
+            stack = torch.from_numpy(np.ascontiguousarray(np.stack(flipped)))
+            return stack.permute(0, 3, 1, 2) * scale + offset
+        from pipeline.perceive.resample_gpu import COLUMNS, describe, take_views
+
+        rows = [describe(self._on_device(frame), plan, m) for frame, plan, m in wanted]
+        table = torch.empty(len(rows), COLUMNS, dtype=torch.float64, pin_memory=True)
+        table.numpy()[:] = rows
+        out = torch.empty(len(rows), 3, side, side, device=self.device)
+        take_views(table.to(self.device, non_blocking=True), out, scale, offset)
+        return out
+
+    @staticmethod
+    def _on_device(frame: Frame) -> Tensor:
+        if frame.on_device is None:
+            raise ValueError("a frame that is not on the GPU; `prepare` its window first")
+        return frame.on_device
+
+
+class _Coming:
+    """A tensor on its way from the GPU."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._event = None
+        if values.is_cuda:
+            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._host = host.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._host = values
+
+    def arrived(self) -> np.ndarray:
+        """Wait for it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.numpy()

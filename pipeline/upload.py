@@ -1,0 +1,49 @@
+"""Frames to the GPU, once: what perceives them and what draws over them share the copy there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from pipeline.frame import Window
+
+
+def pinned_image(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised uint8 array in page-locked memory, which a GPU reads without a detour.
+
+    Taken from torch's pool of such memory and given back to it with the array.
+    """
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+
+
+def upload(window: Window, device: torch.device) -> Window:
+    """The same window whose frames are on ``device`` too, as parts of one (T, H, W, 3) tensor.
+
+    The copies are queued on the current stream: work queued there later finds them done. From
+    page-locked memory (`pinned_image`) nothing waits; other images are copied into some first.
+    Frames that are there already stay as they are. The frames must outlive the copies.
+    """
+    if all(frame.on_device is not None for frame in window.frames):
+        return window
+    height, width = window.key_frame.size
+    target = torch.empty(
+        len(window.frames), height, width, 3, dtype=torch.uint8, device=device
+    )  # fmt: skip
+    frames = []
+    for place, frame in zip(target, window.frames):
+        if frame.on_device is None:
+            place.copy_(_page_locked(frame.image), non_blocking=True)
+        else:
+            place.copy_(frame.on_device, non_blocking=True)
+        frames.append(replace(frame, on_device=place))
+    return replace(window, frames=tuple(frames))
+
+
+def _page_locked(image: np.ndarray) -> torch.Tensor:
+    host = torch.from_numpy(image)
+    if not torch.cuda.is_available() or host.is_pinned():
+        return host
+    staged = torch.empty(host.shape, dtype=torch.uint8, pin_memory=True)
+    return staged.copy_(host)
