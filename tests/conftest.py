@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +24,17 @@ BITS = 10
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests are skipped without one, and fail where ``BODYSTREAM_GPU=1`` promises one."""
-    if torch.cuda.is_available() or os.environ.get("BODYSTREAM_GPU") == "1":
-        return
+    """Tests of a GPU or of TensorRT are skipped without, and fail where the environment promises
+    them: ``BODYSTREAM_GPU=1``, ``BODYSTREAM_TENSORRT=1``."""
+    here = {
+        "gpu": torch.cuda.is_available(),
+        "tensorrt": importlib.util.find_spec("torch_tensorrt") is not None,
+    }
     for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="no CUDA GPU here"))
+        for marker, there in here.items():
+            promised = os.environ.get(f"BODYSTREAM_{marker.upper()}") == "1"
+            if item.get_closest_marker(marker) and not there and not promised:
+                item.add_marker(pytest.mark.skip(reason=f"no {marker} here"))
 
 
 @pytest.fixture(scope="session")

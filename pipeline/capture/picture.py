@@ -82,7 +82,9 @@ class RgbConverter:
         )
         plane = rgb.planes[0]
         shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)
-        image = upright(np.ndarray(shape, np.uint8, memoryview(plane), 0, strides), display_matrix(frame))
+        image = upright(
+            np.ndarray(shape, np.uint8, memoryview(plane), 0, strides), display_matrix(frame)
+        )
         out = self._allocate(image.shape)
         np.copyto(out, image)
         return out

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,19 @@ from pipeline.upload import upload
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
 """Batch sizes that the networks are made ready for."""
+
+
+_EXAMPLE = Path(__file__).with_name("example.jpg")
+"""Somebody in their region, out of samples/pitch.mp4: what engines are checked on."""
+
+
+def example_view(side: int, low: float) -> Tensor:
+    """A person's crop (1, 3, side, side) float32, black ``low`` and white 1."""
+    coded = np.frombuffer(_EXAMPLE.read_bytes(), np.uint8)
+    image = cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB)
+    assert image is not None, "it comes with the package"
+    image = np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA))
+    return torch.from_numpy(image).permute(2, 0, 1)[None] * ((1 - low) / 255) + low
 
 
 class DetectorNet(nn.Module):
@@ -92,10 +106,10 @@ class BlazePoseTorch(BlazePose):
             graph = read_graph(files[name])
             if [graph.tensors[k].shape for k in graph.outputs] != list(outputs):
                 raise ValueError(f"{name} is another model than the one this version expects")
-            example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+            low = -1.0 if net is DetectorNet else 0.0
             engines.append(
                 make_engine(
-                    net(graph).eval(), example, engine=engine, half=half, graphs=graphs,
+                    net(graph), example_view(side, low), engine=engine, half=half, graphs=graphs,
                     buckets=tuple(buckets), cache=cache, device=self.device,
                     on_progress=on_progress,
                 )
