@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class Bench:
         what = (row.settings.as_json(), row.measure, self.people(row))
         return results.fingerprint(self._code, chosen, shown, what, machine)
 
-    def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict:
+    def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict[str, Any]:
         """The row's record. Raises what the pipeline raises, and RuntimeError where another
         engine ran than the one asked for."""
         device = row.settings.device
@@ -74,6 +75,21 @@ class Bench:
             row.settings, people=self.people(row), weights_folder=self.options.weights_folder
         )
         measure.reset_memory()
+        with subject.rounding(settings.tf32):
+            record = self._run(row, settings, player, tick, profile_to)
+        if record["people_drawn"] != record["people"]:
+            record["notes"].append(f"{record['people_drawn']:g} of {record['people']} people drawn")
+        return record
+
+    def _run(
+        self,
+        row: Row,
+        settings: Settings,
+        player: footage.Player,
+        tick: Tick,
+        profile_to: Path | None,
+    ) -> dict[str, Any]:
+        device = settings.device
         pipeline = self.make(settings)
         try:
             self._check_engine(row, pipeline)
@@ -155,12 +171,19 @@ class Bench:
     ) -> dict[str, Any]:
         sources = streams.Sources(pipeline, player, _STREAM_WARM)
         curve = streams.search(sources, self.options.windows, tick)
+        drawn = median(sources.people)
         return {
+            "people_drawn": drawn,
             "total_ms_p50": _short(curve.best.p50_ms),
             "total_ms_p95": _short(curve.best.p95_ms),
             "streams": curve.streams,
             "curve": [
-                {"streams": p.streams, "p50_ms": _short(p.p50_ms), "p95_ms": _short(p.p95_ms)}
+                {
+                    "streams": p.streams,
+                    "p50_ms": _short(p.p50_ms),
+                    "p95_ms": _short(p.p95_ms),
+                    "cut_short": p.cut_short,
+                }
                 for p in curve.probes
             ],
         }

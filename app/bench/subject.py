@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -87,6 +88,20 @@ def make_pipeline(settings: Settings) -> Pipeline:
     if settings.device != "cpu":
         raise RuntimeError("this version has no GPU pipeline; the row default-cpu can be measured")
     return HostPipeline(settings)
+
+
+@contextmanager
+def rounding(tf32: bool | None) -> Iterator[None]:
+    """Allow or forbid, while the block runs, that FP32 products and convolutions on a GPU are
+    rounded to TF32; None leaves it as it is."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    if tf32 is not None:
+        products.allow_tf32 = convolutions.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 class _TimedPerceiver:
