@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd.profiler_util import DeviceType
+from torch.autograd import DeviceType
 
 from app import cli
 from app.bench import ceilings, command, footage, measure, profiling, readme, results, work
@@ -335,6 +335,20 @@ def test_a_gpus_record_has_launches_and_a_prediction(bench, monkeypatch):
     assert all(pipeline.closed for pipeline in bench.pipelines)
 
 
+def test_without_a_profiler_the_times_stand_and_say_so(bench, monkeypatch, capsys):
+    def no_profiler(*_):
+        raise RuntimeError("no CUPTI\nand more")
+
+    monkeypatch.setattr("app.bench.record.timer_for", lambda device: HostTimer())
+    monkeypatch.setattr(profiling, "count_kernels", no_profiler)
+    assert bench("--rows", "gpu") == 0
+    (gpu,) = json.loads(bench.path.read_text())["rows"]
+    assert gpu["total_ms_p50"] > 0
+    assert gpu["launch_floors_ms"] == {}
+    assert gpu["notes"][0] == "kernels not counted: no CUPTI"
+    assert "gpu: kernels not counted: no CUPTI" in capsys.readouterr().out
+
+
 def test_finished_rows_are_kept_unless_again(bench, capsys):
     assert bench("--rows", "one,two") == 0
     assert len(bench.made) == 2
@@ -651,7 +665,8 @@ def test_the_samples_frames_and_their_windows():
 
 def event(device, name, start, end):
     span = SimpleNamespace(start=start, end=end, elapsed_us=lambda: end - start)
-    return SimpleNamespace(device_type=device, name=name, time_range=span)
+    ours = name.startswith(("stage:", "Torch-Compiled"))
+    return SimpleNamespace(device_type=device, name=name, time_range=span, is_user_annotation=ours)
 
 
 def test_kernels_belong_to_the_stage_they_began_in():
@@ -663,6 +678,8 @@ def test_kernels_belong_to_the_stage_they_began_in():
         events += [event(gpu, "gemm", 100 * k + 5 * n, 100 * k + 5 * n + 90) for n in range(4)]
         events += [event(cpu, "stage:draw", 100 * k + 50, 100 * k + 60)]
         events += [event(gpu, "splat", 100 * k + 55, 100 * k + 58)]
+        events += [event(gpu, "Torch-Compiled Region: 0/0", 100 * k + 1, 100 * k + 30)]
+        events += [event(gpu, "Context Sync", 100 * k + 1, 100 * k + 30)]
         events += [event(gpu, "stray", 100 * k + 70, 100 * k + 71)]
     assert profiling.count_by_stage(events) == {"fit": 4, "draw": 1}
     names = [cost.name for cost in profiling._costs(events, "cuda")]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.autograd.profiler_util import DeviceType
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from app.bench.footage import Player
@@ -44,11 +44,15 @@ def _record(pipeline: Pipeline, player: Player, device: str, warm: int, timer: R
 
 
 def _on_device(events: Iterable[Any]) -> list[Any]:
-    """Kernels, copies and fills; not the shadows that the ranges cast on the device."""
+    """Kernels, copies and fills; not the shadows that ranges (ours, and those of compiled code)
+    cast on the device, nor waiting."""
     return [
         event
         for event in events
-        if event.device_type == DeviceType.CUDA and not event.name.startswith(RANGE)
+        if event.device_type == DeviceType.CUDA
+        and not event.is_user_annotation
+        and not event.name.startswith((RANGE, "ProfilerStep"))
+        and not event.name.endswith((" Sync", "Stream Wait Event"))
     ]
 
 

@@ -97,7 +97,8 @@ class Bench:
             if row.measure == "streams":
                 record |= self._streams(pipeline, player, tick)
             else:
-                record |= self._latency(settings, pipeline, player, tick)
+                more = self._latency(settings, pipeline, player, tick)
+                record |= {**more, "notes": record["notes"] + more["notes"]}
             memory = measure.memory_mb() if device == "cuda" else None
             record["gpu_memory_mb"] = None if memory is None else round(memory)
             if profile_to is not None:
@@ -226,8 +227,17 @@ class Bench:
         """Every stage against its floors, and the prediction where it ran on a GPU."""
         here, stages = self._ceilings[settings.device], taken.stage_medians()
         kernels: dict[str, int] = {}
+        notes: list[str] = []
         if settings.device == "cuda":
-            kernels = profiling.count_kernels(pipeline, player)
+            try:
+                kernels = profiling.count_kernels(pipeline, player)
+            except RuntimeError as error:
+                # The profiler is not to be had everywhere; what was measured stands without it.
+                notes.append(
+                    f"kernels not counted: {(str(error) or 'no message').splitlines()[0][:120]}"
+                )
+            if not kernels:
+                notes.append("no launch floors: the profiler saw no kernels")
         work: dict[str, Work] = stage_work(
             settings,
             weights.find("blazepose", settings.weights_folder),
@@ -251,6 +261,7 @@ class Bench:
                 if f.roofline_ms and stages[s]
             },
             "kernels": kernels,
+            "notes": notes,
         }
         if settings.device == "cuda":
             there = predict_window(total_ms, stages, work, here, RTX_4090, settings.graphs)

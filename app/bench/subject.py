@@ -94,10 +94,12 @@ def make_pipeline(settings: Settings) -> Pipeline:
 def rounding(tf32: bool | None) -> Iterator[None]:
     """Allow or forbid, while the block runs, that FP32 products and convolutions on a GPU are
     rounded to TF32; None leaves it as it is."""
+    if tf32 is None:
+        yield
+        return
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
-    if tf32 is not None:
-        products.allow_tf32 = convolutions.allow_tf32 = tf32
+    products.allow_tf32 = convolutions.allow_tf32 = tf32
     try:
         yield
     finally:

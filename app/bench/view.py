@@ -104,6 +104,9 @@ def print_results(
     latency = [row for row in rows if "streams" not in row]
     if rows or reasons:
         console.print(_totals(rows, ids, reasons))
+    for row in rows:
+        for note in row.get("notes", ()):
+            console.print(f"  {row['id']}: {note}")
     for row in latency:
         table = _table(
             row["id"], "ms", "roofline floor", "kernels", "launch floor", "floor / ms", "bound by"
