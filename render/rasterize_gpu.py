@@ -109,7 +109,7 @@ class GpuRasterizer:
 
 
 class GpuRenderer:
-    """The live renderer on a GPU. Belongs to one thread; works on a stream of its own.
+    """The live renderer on a GPU. Belongs to one thread; works on the current stream.
 
     RuntimeError, in a line, where there is no CUDA GPU or no Triton.
     """
@@ -128,7 +128,6 @@ class GpuRenderer:
                 "the gpu renderer needs Triton; pip install 'bodystream[gpu]'"
             ) from error
         self._pinned = self._device.type == "cuda"
-        self._stream = torch.cuda.Stream(self._device) if self._pinned else None
         self._rasterizer: GpuRasterizer | None = None
         self._for: tuple[Any, ...] = ()
 
@@ -157,59 +156,44 @@ class GpuRenderer:
         The pictures are arrays of their own, in page-locked memory."""
         if not images:
             return []
+        return self.queue(images, vertices_m, faces, colors, intrinsics, alpha).pictures()
+
+    def queue(
+        self,
+        images: Sequence[np.ndarray | Tensor],
+        vertices_m: Sequence[np.ndarray],
+        faces: np.ndarray,
+        colors: Sequence[np.ndarray],
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> Drawn:
+        """`draw_batch` without waiting: the pictures can be asked for later."""
         for image in images:
             check_image(_stand_in(image), alpha)
         checked = [check_meshes(v, faces, intrinsics) for v in vertices_m]
         paints = [check_colors(c, len(v)) for c, v in zip(colors, vertices_m, strict=True)]
-        size = tuple(images[0].shape[:2])
+        size = (int(images[0].shape[0]), int(images[0].shape[1]))
         if any(tuple(image.shape[:2]) != size for image in images):
             raise ValueError("pictures that are drawn together are of one size")
-        if self._stream is None:
-            return self._drawn(images, checked, paints, intrinsics, alpha)
-        # What was queued before, the frames' copies among it, comes first.
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            return self._drawn(images, checked, paints, intrinsics, alpha)
-
-    def _drawn(
-        self,
-        images: Sequence[np.ndarray | Tensor],
-        checked: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-        paints: Sequence[np.ndarray],
-        intrinsics: np.ndarray,
-        alpha: float,
-    ) -> list[np.ndarray]:
-        height, width = images[0].shape[:2]
-        meshes = [mesh for vertices, _, _ in checked for mesh in vertices]
-        there = torch.empty(
-            len(images), height, width, 3, dtype=torch.uint8, device=self._device
-        )  # fmt: skip
+        there = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
         for place, image in zip(there, images):
             source = image if isinstance(image, Tensor) else torch.from_numpy(image)
             place.copy_(self._page_locked(source), non_blocking=True)
-        if meshes:
-            rasterizer = self._made(checked[0][1], len(meshes[0]), (height, width), len(images))
-            vertices = self._host((len(meshes), *meshes[0].shape), torch.float32)
-            for row, mesh in zip(vertices.numpy(), meshes):
-                row[:] = mesh
+        counts = [len(vertices) for vertices, _, _ in checked]
+        if sum(counts):
+            meshes = self._host((sum(counts), checked[0][0].shape[1], 3), torch.float32)
+            np.concatenate([vertices for vertices, _, _ in checked], out=meshes.numpy())
             pictures = self._host((len(meshes),), torch.int32)
-            pictures.numpy()[:] = np.repeat(
-                np.arange(len(images)), [len(v) for v, _, _ in checked]
-            )  # fmt: skip
+            pictures.numpy()[:] = np.repeat(np.arange(len(images)), counts)
             paint = self._host((len(meshes), 3), torch.float32)
             paint.numpy()[:] = np.concatenate(paints)
-            rasterizer.draw(
+            self._made(checked[0][1], meshes.shape[1], size, len(images)).draw(
                 there,
-                vertices.to(self._device, non_blocking=True),
-                pictures.to(self._device, non_blocking=True),
-                paint.to(self._device, non_blocking=True),
+                *(part.to(self._device, non_blocking=True) for part in (meshes, pictures, paint)),
                 intrinsics,
                 alpha,
             )
-        out = self._host(tuple(there.shape), torch.uint8).copy_(there, non_blocking=True)
-        if self._stream is not None:
-            self._stream.synchronize()
-        return list(out.numpy())
+        return Drawn(there)
 
     def close(self) -> None:
         """Give back its buffers."""
@@ -234,6 +218,24 @@ class GpuRenderer:
         if not self._pinned or image.is_cuda or image.is_pinned():
             return image
         return self._host(tuple(image.shape), image.dtype).copy_(image)
+
+
+class Drawn:
+    """Pictures (T, H, W, 3) uint8 that are being drawn on a device."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def pictures(self) -> list[np.ndarray]:
+        """Wait for them; arrays of their own, in page-locked memory."""
+        out = torch.empty(
+            self.images.shape, dtype=torch.uint8, pin_memory=self.images.is_cuda
+        ).copy_(self.images, non_blocking=True)
+        if self.images.is_cuda:
+            event = torch.cuda.Event()
+            event.record()
+            event.synchronize()
+        return list(out.numpy())
 
 
 def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:

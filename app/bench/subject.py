@@ -17,7 +17,7 @@ from app.bench.timers import NoTimer, Timer
 from pipeline import weights
 from pipeline.frame import Window
 from pipeline.people import Bodies
-from pipeline.stream import make_inference
+from pipeline.stream import EngineOptions, make_inference
 from render.overlay import make_renderer, track_color
 
 _ALPHA = 0.85
@@ -77,17 +77,13 @@ def missing(row: Row, weights_folder: Path | None = None) -> str | None:
         weights.find("blazepose", weights_folder)
     except weights.WeightsError as error:
         return str(error).splitlines()[-1]
-    if row.settings.device == "cuda":
-        return "this version has no GPU pipeline"
     return None
 
 
 def make_pipeline(settings: Settings) -> Pipeline:
     """The pipeline that a row's settings describe, loaded and ready. Raises WeightsError,
     ValueError, RuntimeError."""
-    if settings.device != "cpu":
-        raise RuntimeError("this version has no GPU pipeline; the row default-cpu can be measured")
-    return HostPipeline(settings)
+    return HostPipeline(settings) if settings.device == "cpu" else GpuPipeline(settings)
 
 
 @contextmanager
@@ -124,6 +120,63 @@ class _TimedPerceiver:
 
     def close(self) -> None:
         self._perceiver.close()
+
+
+class GpuPipeline:
+    """The app's own parts on the GPU, one after another in one thread and on one stream."""
+
+    weights: Literal["real", "random"] = "real"
+    at_once = 16
+    depth = 1
+
+    def __init__(self, settings: Settings) -> None:
+        self._inference = make_inference(
+            people=settings.people,
+            device="cuda",
+            model_folder=settings.weights_folder,
+            engine=EngineOptions(settings.engine, settings.half, settings.graphs),
+        )
+        self._renderer = make_renderer(settings.renderer)
+        self.engine = "; ".join((*self._inference.engines, f"drawn by {self._renderer.name}"))
+
+    def begin(self) -> Any:
+        return self._inference.begin()
+
+    def submit(
+        self, windows: Sequence[Window], states: Sequence[Any], timer: Timer
+    ) -> list[tuple[Any, int]]:
+        inference, perceiver = self._inference, self._inference.perceiver
+        with timer("upload"):
+            windows = [perceiver.prepare(window) for window in windows]
+        with timer("perceive"):
+            perceived = inference.perceive_many(windows, states)
+        with timer("fit"):
+            fitted = inference.fit_many(perceived, states)
+        with timer("draw"):
+            return [self._queue(window) for window in fitted]
+
+    def collect(self, ticket: list[tuple[Any, int]]) -> list[Finished]:
+        return [Finished(drawn.pictures(), people) for drawn, people in ticket]
+
+    def close(self) -> None:
+        self._inference.perceiver.close()
+        self._renderer.close()
+
+    def _queue(self, fitted: Sequence[tuple[Any, Bodies]]) -> tuple[Any, int]:
+        drawn = self._renderer.queue(  # type: ignore[attr-defined]
+            [frame.on_device for frame, _ in fitted],
+            [bodies.vertices_m for _, bodies in fitted],
+            self._inference.fitter.body.faces,
+            [colors_of(bodies) for _, bodies in fitted],
+            self._inference.intrinsics(fitted[0][0]),
+            _ALPHA,
+        )
+        return drawn, max(len(bodies) for _, bodies in fitted)
+
+
+def colors_of(bodies: Bodies) -> np.ndarray:
+    """Each body's colour (P, 3) in [0, 1]."""
+    return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
 
 
 class HostPipeline:
@@ -171,12 +224,11 @@ class HostPipeline:
         return Finished(pictures, max(len(bodies) for _, bodies in fitted))
 
     def _draw(self, frame: Any, bodies: Bodies) -> np.ndarray:
-        colors = np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
         return self._renderer.draw(
             frame.image,
             bodies.vertices_m,
             self._inference.fitter.body.faces,
-            colors,
+            colors_of(bodies),
             self._inference.intrinsics(frame),
             _ALPHA,
         )
