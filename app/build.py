@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from app.outputs.window import WindowOutput
 from app.report import Progress, RunReport
 from pipeline.body.solve import FitConfig
 from pipeline.capture.base import SourceOptions, open_source
+from pipeline.capture.picture import empty_image
 from pipeline.frame import Frame
 from pipeline.infer import Inference
 from pipeline.people import Bodies
 from pipeline.runner import Runner
 from pipeline.stats import Stats
-from pipeline.stream import make_inference
+from pipeline.stream import EngineOptions, choose_device, make_inference
+from pipeline.upload import pinned_image
 from render.overlay import Renderer, draw_hud, make_renderer, track_color
 
 _PROGRESS_S = 0.1
@@ -48,9 +51,14 @@ def make_outputs(config: Config) -> list[Output]:
 
 
 def run(
-    config: Config, *, on_progress: Callable[[Progress], None], stop: threading.Event
+    config: Config,
+    *,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+    on_build: Callable[[str, int, int], None] | None = None,
 ) -> RunReport:
     """Run a source to its end, or until ``stop`` is set, the window closed or a pipe broken.
+    ``on_build`` is told of what is built before (its name, done, of).
 
     Call it from the main thread when a window is wanted. Raises SourceError, WeightsError,
     OutputError, WindowError, ValueError or RuntimeError; what was written before is complete.
@@ -66,6 +74,8 @@ def run(
             start_s=config.capture.start_s,
             seconds=config.capture.seconds,
             retry_s=config.capture.retry_s,
+            decode=config.capture.decode,
+            allocate=allocator(config),
         ),
         stop=stop,
     )
@@ -73,7 +83,7 @@ def run(
         stack.callback(source.close)
         # A source that is not there is told before the models are loaded.
         source.open()
-        inference = _load(config)
+        inference = load(config, on_build)
         stack.callback(inference.perceiver.close)
         for output in outputs:
             stack.callback(output.close)
@@ -87,7 +97,14 @@ def run(
     return show.report()
 
 
-def _load(config: Config) -> Inference:
+def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
+    """The memory that frames are decoded into: page-locked where a GPU takes them from there."""
+    return empty_image if choose_device(config.device).type == "cpu" else pinned_image
+
+
+def load(config: Config, on_build: Callable[[str, int, int], None] | None = None) -> Inference:
+    """Everything between frames and bodies, as configured."""
+    wanted = config.engine
     return make_inference(
         people=config.perceive.people,
         body=config.fit.body,
@@ -96,7 +113,16 @@ def _load(config: Config) -> Inference:
         fov_deg=config.capture.fov_deg,
         focal_px=config.capture.focal_px,
         fit=FitConfig(iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations),
+        engine=EngineOptions(wanted.name, wanted.half, wanted.graphs, wanted.cache),
+        on_progress=on_build,
     )
+
+
+def renderer_name(config: Config, inference: Inference) -> str:
+    """Which renderer draws: "auto" is the GPU's where the bodies are fitted on one."""
+    if config.render.renderer != "auto":
+        return config.render.renderer
+    return "gpu" if inference.fitter.device.type == "cuda" else "numba"
 
 
 class _Show:
@@ -124,8 +150,8 @@ class _Show:
     def run(self, stop: threading.Event) -> None:
         """Everything until the source ends, ``stop`` is set or nobody reads an output."""
         try:
-            for frame, bodies in self._runner:
-                self._one(frame, bodies)
+            for window in self._runner.windows():
+                self._several(window)
             if stop.is_set() and self._ended == "end of the source":
                 self._ended = "stopped"
         except OutputClosed:
@@ -139,17 +165,21 @@ class _Show:
     def end_because(self, reason: str) -> None:
         self._ended = reason
 
-    def _one(self, frame: Frame, bodies: Bodies) -> None:
-        stats = self._runner.stats
+    def _several(self, window: list[tuple[Frame, Bodies]]) -> None:
+        """Draw and write the frames of one window."""
         if self._renderer is None:
             # Made here: an OpenGL context belongs to the thread that draws.
-            self._renderer = make_renderer(self._config.render.renderer)
+            self._renderer = make_renderer(renderer_name(self._config, self._runner.inference))
             for output in self._outputs:
-                output.open(self._info(frame))
-        picture = None
+                output.open(self._info(window[0][0]))
+        pictures: Iterator[np.ndarray | None] = iter([None] * len(window))
         if any(output.needs_picture for output in self._outputs):
-            with stats.time("draw"):
-                picture = self._draw(frame, bodies)
+            pictures = self._draw(window)
+        for frame, bodies in window:
+            self._one(frame, bodies, next(pictures))
+
+    def _one(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        stats = self._runner.stats
         with stats.time("write"):
             for output in self._outputs:
                 output.write(frame, bodies, picture if output.needs_picture else None)
@@ -158,26 +188,43 @@ class _Show:
         self._tracks.update(bodies.track.tolist())
         self._progress(len(bodies))
 
-    def _draw(self, frame: Frame, bodies: Bodies) -> np.ndarray:
+    def _draw(self, window: list[tuple[Frame, Bodies]]) -> Iterator[np.ndarray]:
+        """The overlays of a window's frames: one after another as they are asked for, or on a GPU
+        all in one go."""
         assert self._renderer is not None
-        inference = self._runner.inference
-        colors = np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
-        picture = self._renderer.draw(
-            frame.image,
-            bodies.vertices_m,
-            inference.fitter.body.faces,
-            colors,
-            inference.intrinsics(frame),
-            self._config.render.alpha,
-        )
-        if self._config.render.hud:
-            stats = self._runner.stats
-            people = "1 person" if len(bodies) == 1 else f"{len(bodies)} people"
-            words = [f"{stats.live_fps():.1f} fps   {people}"]
-            if self._runner.source.live:
-                words.append(f"{stats.live_latency_ms():.0f} ms behind")
-            draw_hud(picture, words)
-        return picture
+        inference, stats = self._runner.inference, self._runner.stats
+        together = window if self._renderer.together else None
+        for part in [together] if together else [[one] for one in window]:
+            with stats.time("draw", frames=len(part)):
+                pictures = self._renderer.draw_batch(
+                    [self._image(frame) for frame, _ in part],
+                    [bodies.vertices_m for _, bodies in part],
+                    inference.fitter.body.faces,
+                    [self._colors(bodies) for _, bodies in part],
+                    inference.intrinsics(part[0][0]),
+                    self._config.render.alpha,
+                )
+                if self._config.render.hud:
+                    for picture, (_, bodies) in zip(pictures, part):
+                        draw_hud(picture, self._words(len(bodies)))
+            yield from pictures
+
+    def _image(self, frame: Frame) -> Any:
+        assert self._renderer is not None
+        there = self._renderer.together and frame.on_device is not None
+        return frame.on_device if there else frame.image
+
+    @staticmethod
+    def _colors(bodies: Bodies) -> np.ndarray:
+        return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
+
+    def _words(self, count: int) -> list[str]:
+        stats = self._runner.stats
+        people = "1 person" if count == 1 else f"{count} people"
+        words = [f"{stats.live_fps():.1f} fps   {people}"]
+        if self._runner.source.live:
+            words.append(f"{stats.live_latency_ms():.0f} ms behind")
+        return words
 
     def _info(self, frame: Frame) -> RunInfo:
         inference = self._runner.inference
@@ -235,6 +282,7 @@ class _Show:
             files=tuple(path for output in self._outputs for path in output.files),
             warnings=tuple(self._runner.source.warnings),
             ended=self._ended,
+            engines=self._runner.inference.engines,
         )
 
 

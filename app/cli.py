@@ -35,11 +35,13 @@ _FLAGS = {
     "start": "capture.start_s",
     "seconds": "capture.seconds",
     "retry_s": "capture.retry_s",
+    "decode": "capture.decode",
     "fov_deg": "capture.fov_deg",
     "focal_px": "capture.focal_px",
     "people": "perceive.people",
     "weights": "perceive.weights",
     "body": "fit.body",
+    "engine": "engine.name",
     "renderer": "render.renderer",
     "hud": "render.hud",
     "device": "device",
@@ -132,6 +134,7 @@ def _add_run(commands: Any) -> None:
     group.add_argument(
         "--retry-s", type=float, metavar="S", help="how long to try a live source; 0: fail at once"
     )
+    group.add_argument("--decode", choices=("software", "nvdec"), help="who decodes")
     lens = group.add_mutually_exclusive_group()
     lens.add_argument("--fov-deg", type=float, metavar="DEG", help="across the longer side")
     lens.add_argument("--focal-px", type=float, metavar="PX", help="the camera's focal length")
@@ -141,7 +144,8 @@ def _add_run(commands: Any) -> None:
     group.add_argument("--weights", metavar="DIR", help="a folder with the model's files")
     group.add_argument("--body", metavar="FILE", help="an SMPL body file of your own")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"))
-    group.add_argument("--renderer", choices=("auto", "numba", "pyrender"))
+    group.add_argument("--engine", choices=("auto", "tensorrt", "inductor", "eager"))
+    group.add_argument("--renderer", choices=("auto", "numba", "gpu", "pyrender"))
 
 
 def _add_outputs(group: Any) -> None:
@@ -179,6 +183,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--weights", metavar="DIR", help="a folder with the model's files")
     add("--body", metavar="FILE", help="an SMPL body file of your own")
     add("--device", choices=("auto", "cpu", "cuda"))
+    add("--engine", choices=("auto", "tensorrt", "inductor", "eager"))
     for flag, text in (
         ("--without", "switch a part of the fit off: world, mask, prior, smoothness, ..."),
         ("--given", "the truth's landmarks, world, mask or depth in place of the perceived"),
@@ -213,7 +218,7 @@ def _run(args: argparse.Namespace) -> int:
         from app import build
 
         with ProgressView(args.quiet) as view:
-            report = build.run(config, on_progress=view, stop=stop.event)
+            report = build.run(config, on_progress=view, stop=stop.event, on_build=view.building)
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if not args.quiet:

@@ -34,14 +34,16 @@ class CaptureConfig:
     ``pace`` "live" drops the oldest frame when behind, "every-frame" waits and loses none, "auto"
     is the first for live feeds and the second for clips. ``start_s`` and ``seconds`` cut a part
     out of a clip (None: to the end). ``retry_s``: how long to keep trying a live source that is
-    not there, 0 to fail at once. The camera: ``fov_deg`` across the image's longer side or
-    ``focal_px``, not both; with neither the focal length is guessed from the image's size.
+    not there, 0 to fail at once. ``decode`` "nvdec" has an NVIDIA GPU decode. The camera:
+    ``fov_deg`` across the image's longer side or ``focal_px``, not both; with neither the focal
+    length is guessed from the image's size.
     """
 
     pace: Literal["auto", "live", "every-frame"] = "auto"
     start_s: float = _limited(0.0, 0.0)
     seconds: float | None = _limited(None, 0.0, above=True)
     retry_s: float = _limited(10.0, 0.0)
+    decode: Literal["software", "nvdec"] = "software"
     fov_deg: float | None = _limited(None, 1.0, 170.0)
     focal_px: float | None = _limited(None, 0.0, above=True)
 
@@ -54,6 +56,18 @@ class PerceiveConfig:
     model: Literal["blazepose"] = "blazepose"
     people: int = _limited(4, 1, 64)
     weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How a GPU computes. ``name`` is what runs the networks ("auto" is the first of the others
+    that works here), ``half`` their precision, ``graphs`` CUDA graphs for networks and fit;
+    ``cache`` a folder for engines that take long to build (None: in the user's cache)."""
+
+    name: Literal["auto", "tensorrt", "inductor", "eager"] = "auto"
+    half: bool = True
+    graphs: bool = True
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class FitConfig:
 class RenderConfig:
     """The overlay. ``alpha`` is the bodies' opacity, ``hud`` the numbers in the corner."""
 
-    renderer: Literal["auto", "numba", "pyrender"] = "auto"
+    renderer: Literal["auto", "numba", "gpu", "pyrender"] = "auto"
     alpha: float = _limited(0.85, 0.0, 1.0)
     hud: bool = True
 
@@ -105,6 +119,7 @@ class Config:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     perceive: PerceiveConfig = field(default_factory=PerceiveConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

@@ -40,7 +40,7 @@ class RunReport:
     p95) milliseconds, in the order of the pipeline; ``latency_ms`` the same from capture to
     output. ``tracks`` is how many different people were followed, ``people_median`` how many were
     in a frame at the median, ``coverage`` the part of the drawn frames with a body in it, 0 to 1.
-    ``ended`` says why the run ended.
+    ``ended`` says why the run ended, ``engines`` what ran the networks, where that was a choice.
     """
 
     frames_read: int
@@ -56,6 +56,7 @@ class RunReport:
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
     ended: str = "end of the source"
+    engines: tuple[str, ...] = ()
 
 
 class ProgressView:
@@ -85,6 +86,16 @@ class ProgressView:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def building(self, name: str, done: int, of: int) -> None:
+        """Something is built before the run: ``done`` of so many parts of it."""
+        if self._quiet:
+            return
+        if self._bar is not None and self._task is not None:
+            note = "starting" if done == of else f"building {name}"
+            self._bar.update(self._task, completed=done, total=of, note=note)
+        elif done == 0:
+            print(f"building {name}", file=self._stream, flush=True)
 
     def __call__(self, now: Progress) -> None:
         if self._quiet:
@@ -132,6 +143,8 @@ def print_report(report: RunReport, stream: TextIO) -> None:
         file=stream, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=True
     )
     console.print(_table(report))
+    for engine in report.engines:
+        console.print(f"  {engine}", markup=False)
     for path in report.files:
         console.print(f"  wrote {path} ({size_text(_size(path))})", markup=False)
 

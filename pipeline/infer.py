@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pipeline.body.fit import BodyFitter, FitMemory
+from pipeline.body.fit import BodyFitter, FitJob, FitMemory
 from pipeline.camera import default_intrinsics
 from pipeline.frame import Frame, Window
 from pipeline.people import Bodies, Person
@@ -65,29 +66,74 @@ class Inference:
 
     def perceive(self, window: Window, state: SourceState) -> Perceived:
         """The people in every frame of a window, by track."""
+        window = self._opened(window, state)
+        embedding = self.perceiver.embed(window, state.memory)
+        people, state.memory = self.perceiver.decode(embedding, window)
+        return self._tracked(window, people, state)
+
+    def fit(self, perceived: Perceived, state: SourceState) -> list[tuple[Frame, Bodies]]:
+        """Bodies for every frame of a perceived window."""
+        return self.fit_many([perceived], [state])[0]
+
+    def _opened(self, window: Window, state: SourceState) -> Window:
+        """The window ready to be perceived, and forgotten what does not belong to it."""
         if window.reset:
             state.memory = None
             state.tracker.clear()
-        window = self.perceiver.prepare(window)
-        embedding = self.perceiver.embed(window, state.memory)
-        people, state.memory = self.perceiver.decode(embedding, window)
+        return self.perceiver.prepare(window)
+
+    @staticmethod
+    def _tracked(
+        window: Window, people: Sequence[tuple[Person, ...]], state: SourceState
+    ) -> Perceived:
         tracked = tuple(
             state.tracker.assign(seen, frame.pts_s) for frame, seen in zip(window.frames, people)
         )
         return Perceived(window, tracked)
 
-    def fit(self, perceived: Perceived, state: SourceState) -> list[tuple[Frame, Bodies]]:
-        """Bodies for every frame of a perceived window."""
+    def _job(self, perceived: Perceived, state: SourceState) -> FitJob:
         window = perceived.window
         if window.reset:
             state.fits.clear()
             state.last_pts_s = None
         interval_s = self._interval_s(window, state)
         state.last_pts_s = window.frames[-1].pts_s
-        bodies = self.fitter.fit(
-            perceived.people, self.intrinsics(window.key_frame), state.fits, interval_s
-        )
-        return list(zip(window.frames, bodies))
+        lens = self.intrinsics(window.key_frame)
+        return FitJob(perceived.people, lens, state.fits, interval_s)
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What runs the networks, in a line each, where that was a choice."""
+        return tuple(str(report) for report in getattr(self.perceiver, "reports", ()))
+
+    def many(
+        self, windows: Sequence[Window], states: Sequence[SourceState]
+    ) -> list[list[tuple[Frame, Bodies]]]:
+        """One window of each of several sources in one go: what calling it with each would give."""
+        return self.fit_many(self.perceive_many(windows, states), states)
+
+    def perceive_many(
+        self, windows: Sequence[Window], states: Sequence[SourceState]
+    ) -> list[Perceived]:
+        """`perceive` for several sources, together where the perceiver can."""
+        together = getattr(self.perceiver, "perceive_many", None)
+        if together is None:
+            return [self.perceive(window, state) for window, state in zip(windows, states)]
+        windows = [self._opened(window, state) for window, state in zip(windows, states)]
+        found = together(windows, [state.memory for state in states])
+        out = []
+        for window, state, (people, memory) in zip(windows, states, found):
+            state.memory = memory
+            out.append(self._tracked(window, people, state))
+        return out
+
+    def fit_many(
+        self, perceived: Sequence[Perceived], states: Sequence[SourceState]
+    ) -> list[list[tuple[Frame, Bodies]]]:
+        """`fit` for several sources, their people together."""
+        jobs = [self._job(one, state) for one, state in zip(perceived, states)]
+        fitted = self.fitter.fit_many(jobs)
+        return [list(zip(one.window.frames, bodies)) for one, bodies in zip(perceived, fitted)]
 
     def __call__(self, window: Window, state: SourceState) -> list[tuple[Frame, Bodies]]:
         return self.fit(self.perceive(window, state), state)

@@ -23,6 +23,7 @@ from pipeline.infer import Inference, Perceived
 from pipeline.people import Bodies
 from pipeline.ring import Closed, Policy, Ring
 from pipeline.stats import Stats
+from pipeline.upload import own_stream
 from pipeline.window import Windower, inherit_break
 
 _JOIN_S = 10.0
@@ -136,7 +137,8 @@ class Runner:
 
     def _guard(self, step: Callable[[], None]) -> None:
         try:
-            step()
+            with own_stream():
+                step()
         except Closed:
             pass
         except BaseException as error:

@@ -10,6 +10,8 @@ with stream("clip.mp4") as run:
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,18 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a GPU computes: the networks' ``engine`` (`make_engine`), ``half`` precision for them,
+    CUDA ``graphs`` for everything; ``cache`` is where engines are kept that take long to build
+    (None: in the user's cache folder)."""
+
+    engine: str = "auto"
+    half: bool = True
+    graphs: bool = True
+    cache: Path | None = None
+
+
 def make_inference(
     *,
     people: int = 4,
@@ -45,15 +59,30 @@ def make_inference(
     fov_deg: float | None = None,
     focal_px: float | None = None,
     fit: FitConfig | None = None,
+    engine: EngineOptions | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Inference:
     """Everything between frames and bodies, loaded and ready.
 
     ``body`` is an SMPL file of your own (None: the free body), ``model_folder`` is searched for
-    the perceiver's files first. Raises WeightsError, ValueError or RuntimeError in a line or two.
+    the perceiver's files first. On a GPU all of it runs there, as ``engine`` says; ``on_progress``
+    is told of what takes long (its name, done, of). Raises WeightsError, ValueError or
+    RuntimeError in a line or two.
     """
     files = weights.find("blazepose", model_folder)
-    perceiver = BlazePose(files, max_people=people)
-    fitter = BodyFitter(load_body(body), fit, choose_device(device))
+    options, chosen = engine or EngineOptions(), choose_device(device)
+    fitter = BodyFitter(load_body(body), fit, chosen, options.graphs)
+    if chosen.type == "cpu":
+        perceiver: BlazePose = BlazePose(files, max_people=people)
+    else:
+        from pipeline.perceive.blazepose_torch import BlazePoseTorch
+
+        perceiver = BlazePoseTorch(
+            files, people, chosen, engine=options.engine, half=options.half,
+            graphs=options.graphs, cache=options.cache or weights.cache_folder() / "engines",
+            on_progress=on_progress,
+        )  # fmt: skip
+        fitter.warm_up(people)
     return Inference(perceiver, fitter, fov_deg=fov_deg, focal_px=focal_px)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,17 @@ def pinned_image(shape: tuple[int, ...]) -> np.ndarray:
     Taken from torch's pool of such memory and given back to it with the array.
     """
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+
+
+@contextmanager
+def own_stream() -> Iterator[None]:
+    """A CUDA stream of this thread's own, so that threads' work on a GPU overlaps; nothing where
+    no GPU is in use. What a thread hands on it must have waited for."""
+    if not torch.cuda.is_initialized():
+        yield
+        return
+    with torch.cuda.stream(torch.cuda.Stream()):
+        yield
 
 
 def upload(window: Window, device: torch.device) -> Window:

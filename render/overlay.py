@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ class Renderer(Protocol):
     """Draws meshes over images; used from one thread."""
 
     name: str
+    together: bool
+    """Whether it draws several pictures in less time than one after another."""
 
     def draw(
         self,
@@ -31,10 +33,45 @@ class Renderer(Protocol):
         """As ``rasterize_cpu.draw_meshes``: a new RGB uint8 (H, W, 3) picture."""
         ...
 
+    def draw_batch(
+        self,
+        images: Sequence[Any],
+        vertices_m: Sequence[np.ndarray],
+        faces: np.ndarray,
+        colors: Sequence[np.ndarray],
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> list[np.ndarray]:
+        """`draw` for several images of one size. One that draws them together also takes tensors
+        (H, W, 3) uint8 on its GPU."""
+        ...
+
     def close(self) -> None: ...
 
 
-class NumbaRenderer:
+class OneByOne:
+    """`Renderer.draw_batch` for a renderer that draws one picture after another."""
+
+    together = False
+    draw: Callable[..., np.ndarray]
+
+    def draw_batch(
+        self,
+        images: Sequence[Any],
+        vertices_m: Sequence[np.ndarray],
+        faces: np.ndarray,
+        colors: Sequence[np.ndarray],
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> list[np.ndarray]:
+        """As `Renderer.draw_batch`."""
+        return [
+            self.draw(image, bodies, faces, paint, intrinsics, alpha)
+            for image, bodies, paint in zip(images, vertices_m, colors)
+        ]
+
+
+class NumbaRenderer(OneByOne):
     """The live renderer on a CPU."""
 
     name = "numba"

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from render.arguments import check_colors, check_image, check_meshes
+from render.overlay import OneByOne
 
 NEAR_M = 0.05
 _NO_OPENGL = (
@@ -18,7 +19,7 @@ _FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 _TO_LAMP = (-0.61, -0.71, -0.35)
 
 
-class PyrenderRenderer:
+class PyrenderRenderer(OneByOne):
     """Draws with pyrender, offscreen: through EGL, or what PYOPENGL_PLATFORM names.
 
     Its OpenGL context is made by the first drawing and belongs to that call's

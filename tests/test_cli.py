@@ -30,7 +30,7 @@ def build(monkeypatch) -> Iterator[types.SimpleNamespace]:
     """Stands in for app.build: remembers its configuration, then does ``then``."""
     seen = types.SimpleNamespace(config=None, then=lambda stop, on_progress: RunReport(3, 3))
 
-    def run(config: Config, *, on_progress, stop: threading.Event) -> RunReport:
+    def run(config: Config, *, on_progress, stop: threading.Event, on_build) -> RunReport:
         seen.config = config
         return seen.then(stop, on_progress)
 
@@ -266,7 +266,7 @@ import app
 from app.report import Progress, RunReport
 from outputs_cases import bodies, frame, run_info
 
-def run(config, *, on_progress, stop):
+def run(config, *, on_progress, stop, on_build):
     from app.outputs.base import OutputClosed
     from app.outputs.jsonl import JsonlOutput
     output = JsonlOutput(config.output.jsonl)
@@ -384,3 +384,22 @@ def test_unknown_weights_are_one_line(capsys):
     assert cli.main(["weights", "fetch", "nope"]) == 1
     out, err = capsys.readouterr()
     assert (out, err) == ("", "error: there are no weights 'nope'; there are: blazepose\n")
+
+
+def test_what_is_built_before_a_run_is_told_once(capsys):
+    from app.report import ProgressView
+
+    with ProgressView() as view:
+        for done in range(4):
+            view.building("LandmarkNet inductor", done, 3)
+    assert capsys.readouterr().err == "building LandmarkNet inductor\n"
+    with ProgressView(quiet=True) as view:
+        view.building("LandmarkNet inductor", 0, 3)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_report_says_what_ran_the_networks(capsys):
+    from app.report import print_report
+
+    print_report(RunReport(3, 3, engines=("LandmarkNet: eager, half precision",)), sys.stdout)
+    assert "LandmarkNet: eager, half precision" in capsys.readouterr().out

@@ -75,7 +75,7 @@ def test_paths_in_a_profile_are_relative_to_it_and_flags_to_the_working_folder(t
         ("[render]\nalpha = 1.5", "render.alpha", "0 to 1, not 1.5"),
         ("[render]\nalpha = nan", "render.alpha", "a number, not nan"),
         ("[render]\nhud = 1", "render.hud", "true or false, not 1"),
-        ('[render]\nrenderer = "magic"', "render.renderer", "one of auto, numba, pyrender"),
+        ('[render]\nrenderer = "magic"', "render.renderer", "one of auto, numba, gpu, pyrender"),
         ("[capture]\nseconds = 0", "capture.seconds", "above 0, not 0"),
         ("[capture]\nretry_s = -1", "capture.retry_s", "0 or more, not -1"),
         ("[fit]\nbody = 3", "fit.body", "a path, not 3"),

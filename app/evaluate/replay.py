@@ -18,7 +18,7 @@ from pipeline.capture.base import SourceOptions, open_source
 from pipeline.frame import Window
 from pipeline.infer import Inference, SourceState
 from pipeline.people import Bodies, Person
-from pipeline.stream import make_inference
+from pipeline.stream import EngineOptions, make_inference
 from pipeline.window import Windower
 
 
@@ -67,7 +67,14 @@ def load_inference(
         fov_deg=config.capture.fov_deg if focal_px is None else None,
         focal_px=config.capture.focal_px if focal_px is None else focal_px,
         fit=replace(fit, **{known[name]: False for name in without}),
+        engine=engine_options(config),
     )
+
+
+def engine_options(config: Config) -> EngineOptions:
+    """How a GPU computes, as the pipeline wants it told."""
+    wanted = config.engine
+    return EngineOptions(wanted.name, wanted.half, wanted.graphs, wanted.cache)
 
 
 @contextmanager

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.body.initialise import place_by_landmarks, pose_from_landmarks
-from pipeline.body.kinematics import Skeleton, forward_kinematics, place_points
-from pipeline.body.lifter import Lifter, Sightings, lift
+from pipeline.body.kinematics import Skeleton
+from pipeline.body.lifter import Lifter
 from pipeline.body.model import BodyModel
-from pipeline.body.observe import known_rays, observe
-from pipeline.body.rotations import log_so3
-from pipeline.body.solve import (
-    BETAS,
-    FitConfig,
-    Observations,
-    Past,
-    Solution,
-    pose_cost,
-    solve_window,
-)
+from pipeline.body.observe import layout, write_rows
+from pipeline.body.solve import FitConfig
+from pipeline.body.window_fit import WindowFit, out_of_sight, stranger
+from pipeline.frame import WINDOW_FRAMES
+from pipeline.graphs import Graphed, filled
 from pipeline.people import Bodies, Person
 
-_HELD = 1e6
-"""Information that holds a shape still once it has been watched long enough."""
-_SHAPE_GAIN = 0.25
-"""Landmark errors of neighbouring frames are alike, so a window tells less than its rows say."""
+BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+"""How many people are fitted together on a GPU: others are filled up to the next of these."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackFit:
-    """What is remembered of one person: the last two frames' pose and the shape so far."""
+    """What is remembered of one person: ``memory`` (`window_fit.MEMORY`), whether their last pose
+    is ``known``, and for how many ``seconds`` they were watched."""
 
-    rotations: Tensor
-    transl_m: Tensor
-    known: Tensor
-    betas: Tensor
-    shape_information: Tensor
-    sightings: Sightings
+    memory: Tensor
+    known: bool = False
     seconds: float = 0.0
 
 
@@ -55,19 +43,46 @@ class FitMemory:
         self.tracks.clear()
 
 
+@dataclass(frozen=True, eq=False)
+class FitJob:
+    """One source's window: for each of its T frames the people by track, the camera K (3, 3) in
+    pixels, what is remembered of the source, and the time between frames."""
+
+    people: Sequence[dict[int, Person]]
+    intrinsics: np.ndarray
+    memory: FitMemory
+    interval_s: float = 1 / 30
+
+    @property
+    def tracks(self) -> list[int]:
+        return sorted(set().union(*self.people)) if self.people else []
+
+
 class BodyFitter:
-    """Fits one body model; holds no state of any source, so one serves them all."""
+    """Fits one body model; holds no state of any source, so one serves them all.
+
+    On a GPU each kind of window (so many people, known or new) is a CUDA graph, captured when it
+    is first met or by `warm_up`; ``graphs=False`` starts its kernels one by one. Belongs to one
+    thread at a time.
+    """
 
     def __init__(
-        self, body: BodyModel, config: FitConfig | None = None, device: str | torch.device = "cpu"
+        self,
+        body: BodyModel,
+        config: FitConfig | None = None,
+        device: str | torch.device = "cpu",
+        graphs: bool = True,
     ) -> None:
         self.config = config or FitConfig()
         self.device = torch.device(device)
         self.body = body.to(self.device)
         self.skeleton = Skeleton.of(self.body, self.config.surface_points)
         self.lifter = Lifter.load(self.device)
+        self.graphs = graphs and self.device.type == "cuda"
+        self._stranger = stranger(self.config).to(self.device)[0]
+        self._fits: dict[tuple[int, bool], WindowFit] = {}
+        self._steps: dict[tuple[int, bool, int], Graphed] = {}
 
-    @torch.inference_mode()
     def fit(
         self,
         people: Sequence[dict[int, Person]],
@@ -82,24 +97,33 @@ class BodyFitter:
         people seen in that frame, by rising track. Raises FloatingPointError when a fit is not
         finite.
         """
-        tracks = sorted(set().union(*people)) if people else []
-        self._forget(memory, tracks)
-        if not tracks:
-            return [self.no_bodies() for _ in people]
-        rows = [[frame.get(track) for frame in people] for track in tracks]
-        seen = observe(rows, intrinsics, self.device)
-        past = self._recall(memory, tracks, interval_s)
-        before = self._sightings(memory, tracks)
-        after = before.then(Sightings.of(seen))
-        seen = self._with_depth(seen, before, past)
-        warm = bool((past.known[:, 1] > 0).all())
-        rotations, transl_m = self._first_guess(seen, past)
-        steps = self.config.iterations if warm else self.config.cold_iterations
-        solution = solve_window(self.skeleton, seen, past, rotations, transl_m, self.config, steps)
-        if not bool(torch.isfinite(solution.cost).all()):
-            raise FloatingPointError("the body fit did not stay finite")
-        self._remember(memory, tracks, past, solution, after, len(people) * interval_s)
-        return self._bodies(tracks, rows, solution)
+        return self.fit_many([FitJob(people, intrinsics, memory, interval_s)])[0]
+
+    @torch.inference_mode()
+    def fit_many(self, jobs: Sequence[FitJob]) -> list[list[Bodies]]:
+        """Fit one window of each of several sources, their people together. Each job's memory is
+        another; the result is as `fit`'s for each."""
+        alike: dict[tuple[int, bool], list[int]] = {}
+        for k, job in enumerate(jobs):
+            self._forget(job)
+            if job.tracks:
+                warm = all(self._recall(job.memory, track).known for track in job.tracks)
+                alike.setdefault((len(job.people), warm), []).append(k)
+        out = [[self.no_bodies() for _ in job.people] for job in jobs]
+        for kind, members in alike.items():
+            for k, bodies in zip(members, self._solve(*kind, [jobs[k] for k in members])):
+                out[k] = bodies
+        return out
+
+    def warm_up(self, people: int) -> None:
+        """Make ready for up to ``people`` people in full windows, on a GPU."""
+        if not self.graphs:
+            return
+        for size in BUCKETS:
+            for warm in (True, False):
+                self._step(WINDOW_FRAMES, warm, size)
+            if size >= people:
+                return
 
     def no_bodies(self) -> Bodies:
         """Bodies of a frame with nobody in it."""
@@ -111,151 +135,154 @@ class BodyFitter:
             *(np.zeros((0, *shape), np.float32) for shape in shapes),
         )
 
-    def _recall(self, memory: FitMemory, tracks: list[int], interval_s: float) -> Past:
-        kept = [memory.tracks.get(track) or self._stranger() for track in tracks]
-        names = ("rotations", "transl_m", "known", "betas", "shape_information")
-        pace = torch.full((len(tracks),), 30.0 * interval_s, device=self.device)
-        parts = {name: torch.stack([getattr(k, name) for k in kept]) for name in names}
-        return Past(**parts, pace=pace)
-
-    def _stranger(self) -> TrackFit:
-        eye = torch.eye(3, device=self.device).expand(2, 24, 3, 3)
-        zero = torch.zeros(2, 3, device=self.device)
-        information = self.config.shape_weight * torch.eye(BETAS, device=self.device)
-        shape = torch.zeros(BETAS, device=self.device)
-        nothing = Sightings.none(1, self.device).person(0)
-        return TrackFit(eye, zero, zero[:, 0], shape, information, nothing)
-
-    def _sightings(self, memory: FitMemory, tracks: list[int]) -> Sightings:
-        kept = [memory.tracks.get(track) or self._stranger() for track in tracks]
-        return Sightings.together([k.sightings for k in kept])
-
-    def _with_depth(self, seen: Observations, before: Sightings, past: Past) -> Observations:
-        """World landmarks as the lifter sees them, or as they came, and how far to trust them."""
-        if self.config.use_lifter:
-            return lift(self.lifter, seen, before, past.pace)
-        across, along = self.config.world_sigma_m, self.config.world_depth_sigma_m
-        spread = seen.world_m.new_tensor([across, across, along])
-        return replace(seen, world_spread_m=spread.expand_as(seen.world_m))
-
-    def _forget(self, memory: FitMemory, tracks: list[int]) -> None:
-        for track, kept in memory.tracks.items():
-            if track not in tracks and bool(kept.known.any()):
-                memory.tracks[track] = replace(
-                    kept,
-                    known=torch.zeros_like(kept.known),
-                    sightings=Sightings.none(1, self.device).person(0),
-                )
-
-    def _first_guess(self, seen: Observations, past: Past) -> tuple[Tensor, Tensor]:
-        """The last pose, or the pose that the world landmarks show: whichever fits a frame."""
-        people, frames = seen.present.shape
-        betas = past.betas.repeat_interleave(frames, 0)
-        turned = (seen.view[:, :, None] @ seen.world_m[..., None])[..., 0].flatten(0, 1)
-        shown = pose_from_landmarks(self.skeleton, turned, betas)
-        absent = (seen.present == 0).flatten()
-        nearest = self._nearest_present(shown, seen.present)
-        shown = torch.where(absent[:, None, None, None], nearest, shown)
-        known = (past.known[:, 1] > 0).repeat_interleave(frames)
-        if not (self.config.use_warm_start and bool(known.any())):
-            place, _ = self._try_poses(shown[None], seen, past)
-            best = shown
-        else:
-            last = past.rotations[:, -1].repeat_interleave(frames, 0)
-            places, cost = self._try_poses(torch.stack((shown, last)), seen, past)
-            keep = known & ((cost[1] <= cost[0]) | absent)
-            best = torch.where(keep[:, None, None, None], last, shown)
-            place = torch.where(keep[:, None], places[1], places[0])[None]
-        place = self._nearest_present(place[0], seen.present)
-        return best.unflatten(0, (people, frames)), place.unflatten(0, (people, frames))
-
-    def _try_poses(
-        self, rotations: Tensor, seen: Observations, past: Past
-    ) -> tuple[Tensor, Tensor]:
-        """Where C poses of every frame (C, P * T, 24, 3, 3) must stand, (C, P * T, 3), and what
-        each costs there on its own, (C, P * T)."""
-        count = len(rotations)
-        frames = seen.present.shape[1]
-        alone = Observations(
-            **{
-                f.name: torch.cat([getattr(seen, f.name).flatten(0, 1)] * count)
-                for f in fields(seen)
-            }
-        )
-
-        def each(value: Tensor) -> Tensor:
-            return torch.cat([value.repeat_interleave(frames, 0)] * count)
-
-        betas, turns = each(past.betas), rotations.flatten(0, 1)
-        zero = torch.zeros_like(turns[:, 0, 0])
-        pose = forward_kinematics(self.skeleton, turns, zero, betas)
-        points, _ = place_points(self.skeleton.landmarks, pose, betas)
-        transl = place_by_landmarks(points, alone.image, known_rays(alone))
-        cost = pose_cost(points + transl[:, None], turns, alone, self.config)
-        return transl.unflatten(0, (count, -1)), cost.unflatten(0, (count, -1))
+    def _recall(self, memory: FitMemory, track: int) -> TrackFit:
+        return memory.tracks.get(track) or TrackFit(self._stranger)
 
     @staticmethod
-    def _nearest_present(values: Tensor, present: Tensor) -> Tensor:
-        """(P * T, ...) with absent frames' values taken from the nearest present one."""
-        people, frames = present.shape
-        steps = torch.arange(frames, device=present.device)
-        apart = (steps[:, None] - steps[None]).abs().float() + 1e3 * (1 - present[:, None])
-        source = apart.argmin(-1) + frames * torch.arange(people, device=present.device)[:, None]
-        return values[source.flatten()]
+    def _forget(job: FitJob) -> None:
+        here = set(job.tracks)
+        for track, kept in job.memory.tracks.items():
+            if track not in here and kept.known:
+                there = replace(kept, memory=out_of_sight(kept.memory), known=False)
+                job.memory.tracks[track] = there
 
-    def _remember(
-        self,
-        memory: FitMemory,
-        tracks: list[int],
-        past: Past,
-        solution: Solution,
-        sightings: Sightings,
-        seconds: float,
-    ) -> None:
-        chain = torch.cat((past.rotations, solution.rotations), 1)[:, -2:]
-        path = torch.cat((past.transl_m, solution.transl_m), 1)[:, -2:]
-        known = torch.cat((past.known, torch.ones_like(solution.misfit)), 1)[:, -2:]
-        for p, track in enumerate(tracks):
-            before = memory.tracks.get(track)
-            watched = (before.seconds if before else 0.0) + seconds
-            betas, information = solution.betas[p], past.shape_information[p]
-            if not self.config.hold_shape:
-                fresh = self._stranger()
-                betas, information = fresh.betas, fresh.shape_information
-            elif watched >= self.config.shape_seconds:
-                information = _HELD * torch.eye(BETAS, device=self.device)
-            else:
-                gained = solution.shape_information[p]
-                information = information + _SHAPE_GAIN * 0.5 * (gained + gained.T)
-            memory.tracks[track] = TrackFit(
-                chain[p], path[p], known[p], betas, information, sightings.person(p), watched
-            )
-
-    def _bodies(
-        self, tracks: list[int], rows: list[list[Person | None]], solution: Solution
-    ) -> list[Bodies]:
-        people, frames = solution.transl_m.shape[:2]
-        turns = log_so3(solution.rotations).flatten(0, 1)
-        betas = solution.betas.repeat_interleave(frames, 0)
-        transl = solution.transl_m.flatten(0, 1)
-        out = self.body.forward(betas, turns[:, 0], turns[:, 1:].flatten(1), transl)
-        parts = (turns[:, 0], turns[:, 1:].flatten(1), betas, transl)
-        arrays = [
-            part.unflatten(0, (people, frames)).cpu().numpy()
-            for part in (*parts, out.joints_m, out.landmarks_m, out.vertices_m)
+    def _solve(self, frames: int, warm: bool, jobs: Sequence[FitJob]) -> Iterable[list[Bodies]]:
+        """Everybody in windows of one kind, in batches of at most the largest bucket."""
+        whole = [(job, track) for job in jobs for track in job.tracks]
+        parts = [
+            self._together(frames, warm, whole[k : k + BUCKETS[-1]])
+            for k in range(0, len(whole), BUCKETS[-1])
         ]
-        misfit = solution.misfit.cpu().numpy()
-        bodies = []
-        for t in range(frames):
-            seen = {p: person for p, row in enumerate(rows) if (person := row[t]) is not None}
-            here = list(seen)
-            # A fit seven deviations off its landmarks counts about a third.
-            score = [seen[p].score * float(np.exp(-misfit[p, t] / 50.0)) for p in here]
-            bodies.append(
-                Bodies(
-                    np.array([tracks[p] for p in here], np.int64),
-                    np.array(score, np.float32),
-                    *(array[here, t] for array in arrays),
-                )
+        result = np.concatenate([part[0] for part in parts])
+        vertices = np.concatenate([part[1] for part in parts])
+        fit = self._fit(frames, warm)
+        first = 0
+        for job in jobs:
+            rows = slice(first, first + len(job.tracks))
+            yield _bodies(job, fit.result.split(result[rows]), vertices[rows])
+            first = rows.stop
+
+    def _together(
+        self, frames: int, warm: bool, people: Sequence[tuple[FitJob, int]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Results (P, ...) and meshes (P, T, V, 3) of these people; their memories are updated."""
+        fit = self._fit(frames, warm)
+        kept = [self._recall(job.memory, track) for job, track in people]
+        watched = [
+            k.seconds + frames * job.interval_s for k, (job, _) in zip(kept, people)
+        ]  # fmt: skip
+        memory = torch.stack([k.memory for k in kept])
+        if self.device.type == "cuda":
+            size = next(size for size in BUCKETS if size >= len(people))
+            rows = self._written(fit, people, watched, size)
+            step = self._step(frames, warm, size)
+            result, vertices, memory = step(rows, filled(memory, size))
+        else:
+            rows = self._written(fit, people, watched, len(people))
+            result, vertices, memory = fit(rows, memory)
+        memory = memory[: len(people)].clone()
+        result, vertices = to_host(result[: len(people)], vertices[: len(people)])
+        if not np.isfinite(fit.result.split(result)["cost"]).all():
+            raise FloatingPointError("the body fit did not stay finite")
+        for (job, track), row, seconds in zip(people, memory, watched):
+            job.memory.tracks[track] = TrackFit(row, True, seconds)
+        return result, vertices
+
+    def _written(
+        self,
+        fit: WindowFit,
+        people: Sequence[tuple[FitJob, int]],
+        watched: Sequence[float],
+        size: int,
+    ) -> Tensor:
+        """What was seen of people, (size, seen.size), the first one again where they are fewer; in
+        page-locked memory where that helps."""
+        rows = torch.empty(size, fit.seen.size, pin_memory=self.device.type == "cuda")
+        written = rows.numpy()
+        inner = layout(fit.frames, fit.outlines).size
+        for row, (job, track), seconds in zip(written, people, watched):
+            seen = [[frame.get(track) for frame in job.people]]
+            write_rows(seen, job.intrinsics, row[None, :inner], fit.outlines)
+            row[fit.seen.places["pace"]] = 30.0 * job.interval_s
+            row[fit.seen.places["settled"]] = seconds >= self.config.shape_seconds
+        written[len(people) :] = written[0]
+        return rows
+
+    def _fit(self, frames: int, warm: bool) -> WindowFit:
+        kind = (frames, warm)
+        if kind not in self._fits:
+            self._fits[kind] = WindowFit(
+                self.body, self.skeleton, self.lifter, self.config, frames, warm,
+                outlines=self.device.type == "cuda",
+            )  # fmt: skip
+        return self._fits[kind]
+
+    def _step(self, frames: int, warm: bool, size: int) -> Graphed:
+        kind = (frames, warm, size)
+        if kind not in self._steps:
+            fit = self._fit(frames, warm)
+            seen = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
+            memory = self._stranger.expand(size, -1)
+            self._steps[kind] = Graphed(fit, [seen, memory], enabled=self.graphs)
+        return self._steps[kind]
+
+
+def example_row(fit: WindowFit) -> np.ndarray:
+    """Observations (seen.size,) of somebody upright before the camera: harmless numbers to make
+    ready with."""
+    random = np.random.default_rng(0)
+    frames = fit.frames
+    image = random.uniform(-0.1, 0.1, (33, 2)) + [0, 0]
+    image[:, 1] += np.linspace(-0.3, 0.3, 33)
+    parts = {
+        "image": np.tile(image, (frames, 1, 1)),
+        "visible": np.ones((frames, 33)),
+        "world_m": np.tile(np.c_[3 * image, np.zeros(33)], (frames, 1, 1)),
+        "view": np.tile(np.eye(3), (frames, 1, 1)),
+        "present": np.ones(frames),
+        "size": np.full(frames, 0.6),
+        "pace": np.ones(1),
+    }
+    return fit.seen.row(**parts)
+
+
+def to_host(*tensors: Tensor) -> list[np.ndarray]:
+    """Tensors as arrays: all copies are queued, then waited for once."""
+    if not tensors[0].is_cuda:
+        return [tensor.numpy() for tensor in tensors]
+    hosts = [
+        torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
+            tensor, non_blocking=True
+        )
+        for tensor in tensors
+    ]
+    event = torch.cuda.Event()
+    event.record()
+    event.synchronize()
+    return [host.numpy() for host in hosts]
+
+
+def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) -> list[Bodies]:
+    """One window's results (P, ...) as Bodies of each frame."""
+    tracks, out = job.tracks, []
+    for t, people in enumerate(job.people):
+        here = [p for p, track in enumerate(tracks) if track in people]
+        # A fit seven deviations off its landmarks counts about a third.
+        score = [
+            people[tracks[p]].score * float(np.exp(-result["misfit"][p, t] / 50.0)) for p in here
+        ]
+        turns = result["turns"][here, t]
+        out.append(
+            Bodies(
+                np.array([tracks[p] for p in here], np.int64),
+                np.array(score, np.float32),
+                turns[:, 0],
+                turns[:, 1:].reshape(len(here), 69),
+                result["betas"][here],
+                result["transl_m"][here, t],
+                result["joints_m"][here, t],
+                result["landmarks_m"][here, t],
+                vertices[here, t],
             )
-        return bodies
+        )
+    return out

@@ -6,6 +6,8 @@ whose arm moved too far for the last pose to help, starts in the right valley.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -16,11 +18,18 @@ _AT = {name: i for i, name in enumerate(LANDMARK_NAMES)}
 
 # upper joint, lower joint, landmarks along the limb, the hinge's axis at rest.
 _LIMBS = (
-    (16, 18, ("left_shoulder", "left_elbow", "left_wrist"), (0.0, -1.0, 0.0)),
-    (17, 19, ("right_shoulder", "right_elbow", "right_wrist"), (0.0, 1.0, 0.0)),
-    (1, 4, ("left_hip", "left_knee", "left_ankle"), (1.0, 0.0, 0.0)),
-    (2, 5, ("right_hip", "right_knee", "right_ankle"), (1.0, 0.0, 0.0)),
+    (16, 18, ("left_shoulder", "left_elbow", "left_wrist"), "down"),
+    (17, 19, ("right_shoulder", "right_elbow", "right_wrist"), "up"),
+    (1, 4, ("left_hip", "left_knee", "left_ankle"), "left"),
+    (2, 5, ("right_hip", "right_knee", "right_ankle"), "left"),
 )
+
+
+@cache
+def _axes(device: torch.device) -> dict[str, Tensor]:
+    """Directions at rest, made once: nothing may come from the host during a capture."""
+    axes = {"down": (0.0, -1.0, 0.0), "up": (0.0, 1.0, 0.0), "left": (1.0, 0.0, 0.0)}
+    return {name: torch.tensor(axis, device=device) for name, axis in axes.items()}
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -59,7 +68,7 @@ def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Ten
     rotations[:, 0] = root
     for upper, lower, names, hinge in _LIMBS:
         a, b, c = (_AT[name] for name in names)
-        axis = torch.tensor(hinge, device=world.device).expand(batch, 3)
+        axis = _axes(world.device)[hinge].expand(batch, 3)
         top, end = _unit(world[:, b] - world[:, a]), _unit(world[:, c] - world[:, b])
         bend = torch.linalg.cross(top, end)
         # A straight limb has no plane: its hinge stays where the torso carries it.

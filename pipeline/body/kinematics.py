@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.body.model import LEVELS, BodyModel
+from pipeline.body.model import LEVELS, BodyModel, parents_of
 from pipeline.people import PARENTS
 
 JOINTS = 24
@@ -129,10 +129,10 @@ def forward_kinematics(
     skeleton: Skeleton, rotations: Tensor, transl: Tensor, betas: Tensor
 ) -> Pose:
     """Local rotations (B, 24, 3, 3), translation (B, 3), betas (B, 10) -> the posed skeleton."""
-    parents = torch.tensor(PARENTS[1:], device=rotations.device)
+    parents = parents_of(rotations.device)
     rest = skeleton.rest + torch.einsum("jcb,nb->njc", skeleton.rest_betas, betas)
-    bones = rest[:, 1:] - rest[:, parents]
-    bones_betas = skeleton.rest_betas[1:] - skeleton.rest_betas[parents]
+    bones = rest[:, 1:] - rest.index_select(1, parents)
+    bones_betas = skeleton.rest_betas[1:] - skeleton.rest_betas.index_select(0, parents)
     batch = len(rotations)
     world = [rotations[:, 0]] * JOINTS
     place = [rest[:, 0] + transl] * JOINTS

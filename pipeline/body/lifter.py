@@ -11,6 +11,7 @@ CVPR 2019). How it was made: ``pipeline/lifter_recipe``.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ CONTEXT = 16
 PERCEIVED_SHARE = 0.3
 """How much of the perceiver's own word is kept: the two err differently, their mean errs least."""
 _HEAD = 32
-_FLIP = torch.tensor([-1.0, 1.0, 1.0])
 
 
 def _other_side(name: str) -> str:
@@ -77,10 +77,7 @@ class Sightings:
     def with_mirrored(self) -> Sightings:
         """Everybody, and behind them everybody as a mirror shows them."""
         flipped = Sightings(
-            self.rays[:, :, MIRRORED] * _FLIP[:2].to(self.rays),
-            self.visible[:, :, MIRRORED],
-            self.world_m[:, :, MIRRORED] * _FLIP.to(self.rays),
-            self.known,
+            mirrored(self.rays, 2), mirrored(self.visible), mirrored(self.world_m, 3), self.known
         )
         pairs = ((getattr(self, n), getattr(flipped, n)) for n in self.__dataclass_fields__)
         return Sightings(*(torch.cat(pair) for pair in pairs))
@@ -90,6 +87,22 @@ class Sightings:
         keep = self.known.shape[1]
         pairs = ((getattr(self, n), getattr(later, n)) for n in self.__dataclass_fields__)
         return Sightings(*(torch.cat(pair, 1)[:, -keep:] for pair in pairs))
+
+
+def mirrored(landmarks: Tensor, axes: int = 0) -> Tensor:
+    """Landmarks (P, K, 33) or (P, K, 33, axes) as a mirror shows them: sides change places and x
+    its sign."""
+    order = _order(landmarks.device)
+    swapped = landmarks.index_select(2, order)
+    if not axes:
+        return swapped
+    return torch.cat((-swapped[..., :1], swapped[..., 1:]), -1)
+
+
+@cache
+def _order(device: torch.device) -> Tensor:
+    """Made once: nothing may come from the host while a CUDA graph is captured."""
+    return torch.tensor(MIRRORED, device=device)
 
 
 def features(seen: Sightings, pace: Tensor) -> Tensor:
@@ -131,10 +144,10 @@ class Lifter:
         both = sightings.with_mirrored()
         where, spread = self._look(both, pace.repeat(2), frames)
         # People are as likely to be seen in a mirror: the mean of both answers errs less.
-        seen, mirrored = where.chunk(2)
-        where = 0.5 * (seen + mirrored[:, :, MIRRORED] * _FLIP.to(seen))
+        seen, other = where.chunk(2)
         first, second = spread.chunk(2)
-        return where, 0.5 * (first + second[:, :, MIRRORED])
+        order = _order(spread.device)
+        return 0.5 * (seen + mirrored(other, 3)), 0.5 * (first + second.index_select(2, order))
 
     def _look(self, sightings: Sightings, pace: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         x = linear(features(sightings, pace), *self._pair("a")) + self.weights["pos"]
@@ -167,11 +180,11 @@ class Lifter:
         return x + linear(inner, *self._pair(f"{name}.linear2"))
 
 
-def lift(lifter: Lifter, seen: Observations, before: Sightings, pace: Tensor) -> Observations:
+def lift(lifter: Lifter, seen: Observations, sightings: Sightings, pace: Tensor) -> Observations:
     """A window's observations with the lifter's world landmarks, a share of the perceiver's own in
-    them, and the lifter's spreads."""
+    them, and the lifter's spreads. ``sightings`` end with the window's own."""
     frames = seen.present.shape[1]
-    where, spread = lifter(before.then(Sightings.of(seen)), pace, frames)
+    where, spread = lifter(sightings, pace, frames)
     hips = 0.5 * (seen.world_m[..., LEFT_HIP, :] + seen.world_m[..., RIGHT_HIP, :])
     perceived = seen.world_m - hips[..., None, :]
     where = where + PERCEIVED_SHARE * (perceived - where)

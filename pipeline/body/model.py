@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,13 @@ LEVELS = (
     (1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12, 13, 14),
     (15, 16, 17), (18, 19), (20, 21), (22, 23),
 )  # fmt: skip
+
+
+@cache
+def parents_of(device: torch.device) -> Tensor:
+    """The parents (23,) of all joints but the pelvis. Made once a device: nothing may come from
+    the host while a CUDA graph is captured."""
+    return torch.tensor(PARENTS[1:], device=device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,13 +118,13 @@ def place_joints(rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     """
     world: list[Tensor] = [rotations[:, 0]] * 24
     place: list[Tensor] = [rest[:, 0]] * 24
+    bones = rest[:, 1:] - rest.index_select(1, parents_of(rest.device))
     for level in LEVELS:
-        above = [PARENTS[joint] for joint in level]
-        parents = torch.stack([world[parent] for parent in above], dim=1)
-        turned = parents @ rotations[:, level]
-        bones = (rest[:, level] - rest[:, above]).unsqueeze(-1)
-        moved = (parents @ bones).squeeze(-1)
-        for index, (joint, parent) in enumerate(zip(level, above, strict=True)):
+        first, end = level[0], level[-1] + 1
+        parents = torch.stack([world[PARENTS[joint]] for joint in level], dim=1)
+        turned = parents @ rotations[:, first:end]
+        moved = (parents @ bones[:, first - 1 : end - 1, :, None]).squeeze(-1)
+        for index, joint in enumerate(level):
             world[joint] = turned[:, index]
-            place[joint] = place[parent] + moved[:, index]
+            place[joint] = place[PARENTS[joint]] + moved[:, index]
     return torch.stack(world, dim=1), torch.stack(place, dim=1)

@@ -256,8 +256,8 @@ def pose_cost(points: Tensor, rotations: Tensor, seen: Observations, config: Fit
         cost = cost + (weight * robust_cost(rows.square().sum(-1), config.robust)).sum(1)
     if config.use_prior:
         rows, _ = pose_prior(log_so3(rotations[:, :POSED]))
-        strength = rows.new_tensor([config.prior_weight, config.limit_weight])[:, None, None]
-        cost = cost + (rows * strength).square().flatten(1).sum(1)
+        gauss, limits = rows.square().flatten(2).sum(2).unbind(1)
+        cost = cost + config.prior_weight**2 * gauss + config.limit_weight**2 * limits
     return cost
 
 
@@ -343,9 +343,10 @@ def _depth_rows(skeleton, pose, seen, config):
 
 def _add_prior(block, slope, rotations, config):
     phi = log_so3(rotations[:, :POSED])
-    rows, change = pose_prior(phi)
-    strength = phi.new_tensor([config.prior_weight, config.limit_weight])[:, None, None]
-    rows, change = rows * strength, change * strength
+    rows, change = (
+        torch.stack((config.prior_weight * each[:, 0], config.limit_weight * each[:, 1]), 1)
+        for each in pose_prior(phi)
+    )
     # d(phi)/d(delta) under R <- R exp(delta); both rows of an angle share its turn.
     turn = inverse_right_jacobian(phi)
     across = turn.transpose(-1, -2)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -320,15 +321,23 @@ def held_out_mm(network: Network, pairs: Pairs) -> tuple[float, float]:
     return ours, theirs
 
 
-def train(pairs: Pairs, motions: Motions, seconds: float, batch: int, device: str) -> Network:
+def train(
+    pairs: Pairs,
+    motions: Motions,
+    seconds: float,
+    batch: int,
+    device: str,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> Network:
+    """Train for so many seconds of the clock; the rate of learning falls to nothing by then."""
     torch.manual_seed(0)
     rows = torch.arange(len(pairs.truth), device=device)
     held_out, bank = pairs.rows(rows % 12 == 0), pairs.rows(rows % 12 != 0)
     made, network = Windows(motions, bank, device), Network().to(device)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     count, frames = bank.seen.known.shape
-    real, step, begun = batch - int(0.6 * batch), 0, time.monotonic()
-    while (past := (time.monotonic() - begun) / seconds) < 1:
+    real, step, begun = batch - int(0.6 * batch), 0, clock_s()
+    while (past := (clock_s() - begun) / seconds) < 1:
         rate = 1e-3 * min(1, step / 200) * (0.5 + 0.5 * math.cos(math.pi * past)) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = rate
