@@ -189,7 +189,9 @@ class GpuRenderer:
             paint.numpy()[:] = np.concatenate(paints)
             self._made(checked[0][1], meshes.shape[1], size, len(images)).draw(
                 there,
-                *(part.to(self._device, non_blocking=True) for part in (meshes, pictures, paint)),
+                meshes.to(self._device, non_blocking=True),
+                pictures.to(self._device, non_blocking=True),
+                paint.to(self._device, non_blocking=True),
                 intrinsics,
                 alpha,
             )

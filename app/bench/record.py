@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from app.bench import ceilings, footage, hardware, measure, profiling, results, streams, subject
 from app.bench.measure import Latency, Tick
@@ -18,6 +19,7 @@ from app.bench.rows import Row, Settings
 from app.bench.timers import timer_for
 from app.bench.work import stage_work
 from pipeline import weights
+from pipeline.upload import pinned_image
 
 _STREAM_WARM = 6
 """Windows until a new source's first, searching ones are over."""
@@ -35,6 +37,13 @@ class Options:
     weights_folder: Path | None = None
 
 
+def in_page_locked(frames: np.ndarray) -> np.ndarray:
+    """A copy of frames in memory that a GPU reads directly, as capture gives them to one."""
+    copy = pinned_image(frames.shape)
+    np.copyto(copy, frames)
+    return copy
+
+
 @dataclass
 class Bench:
     """Measures rows on this machine; what they share is made once.
@@ -47,7 +56,7 @@ class Bench:
     ceilings_of: Callable[[str], Ceilings] = ceilings.measure_ceilings
     hardware: dict[str, Any] = field(default_factory=hardware.describe)
     _ceilings: dict[str, Ceilings] = field(default_factory=dict)
-    _footage: tuple[int, np.ndarray] | None = None
+    _footage: tuple[tuple[int, str], np.ndarray] | None = None
     _code: str = field(default_factory=results.code_hash)
 
     def people(self, row: Row) -> int:
@@ -70,7 +79,7 @@ class Bench:
         tick("measuring what the machine can do")
         self._measure_ceilings(device)
         tick("loading")
-        player = footage.Player(self._frames(self.people(row)))
+        player = footage.Player(self._frames(self.people(row), device))
         settings = replace(
             row.settings, people=self.people(row), weights_folder=self.options.weights_folder
         )
@@ -126,16 +135,17 @@ class Bench:
         if device not in self._ceilings:
             self._ceilings[device] = self.ceilings_of(device)
 
-    def _frames(self, people: int) -> np.ndarray:
-        """The frames for so many people; only the last asked for are kept."""
-        options = self.options
-        if self._footage is None or self._footage[0] != people:
+    def _frames(self, people: int, device: str) -> np.ndarray:
+        """The frames for so many people, in the memory that the app decodes into for this device;
+        only the last asked for are kept."""
+        options, kind = self.options, (people, device)
+        if self._footage is None or self._footage[0] != kind:
             self._footage = None
             most = footage.WINDOW_FRAMES * (options.warm + 2 * options.windows)
-            self._footage = (
-                people,
-                footage.load_frames(options.clip, options.size, people, most),
-            )
+            frames = footage.load_frames(options.clip, options.size, people, most)
+            if device == "cuda" and torch.cuda.is_available():
+                frames = in_page_locked(frames)
+            self._footage = (kind, frames)
         return self._footage[1]
 
     @staticmethod

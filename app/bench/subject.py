@@ -110,6 +110,9 @@ class _TimedPerceiver:
         self.name = perceiver.name
         self.timer: Timer = NoTimer()
 
+    def prepare(self, window: Window) -> Window:
+        return self._perceiver.prepare(window)
+
     def embed(self, window: Window, memory: Any) -> Any:
         with self.timer("detect"):
             return self._perceiver.embed(window, memory)
