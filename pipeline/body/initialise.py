@@ -6,8 +6,6 @@ whose arm moved too far for the last pose to help, starts in the right valley.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
@@ -23,13 +21,6 @@ _LIMBS = (
     (1, 4, ("left_hip", "left_knee", "left_ankle"), "left"),
     (2, 5, ("right_hip", "right_knee", "right_ankle"), "left"),
 )
-
-
-@cache
-def _axes(device: torch.device) -> dict[str, Tensor]:
-    """Directions at rest, made once: nothing may come from the host during a capture."""
-    axes = {"down": (0.0, -1.0, 0.0), "up": (0.0, 1.0, 0.0), "left": (1.0, 0.0, 0.0)}
-    return {name: torch.tensor(axis, device=device) for name, axis in axes.items()}
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -64,11 +55,12 @@ def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Ten
         skeleton.landmarks, forward_kinematics(skeleton, eye, zero, betas), betas
     )
     rotations = eye.clone()
+    axes = {"down": -eye[:, 0, 1], "up": eye[:, 0, 1], "left": eye[:, 0, 0]}
     root = _torso(world) @ _torso(rest).transpose(-1, -2)
     rotations[:, 0] = root
     for upper, lower, names, hinge in _LIMBS:
         a, b, c = (_AT[name] for name in names)
-        axis = _axes(world.device)[hinge].expand(batch, 3)
+        axis = axes[hinge]
         top, end = _unit(world[:, b] - world[:, a]), _unit(world[:, c] - world[:, b])
         bend = torch.linalg.cross(top, end)
         # A straight limb has no plane: its hinge stays where the torso carries it.

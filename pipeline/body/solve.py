@@ -219,7 +219,7 @@ def linearise(
     block = jacobian.transpose(1, 2) @ jacobian
     slope = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0]
     if config.use_prior:
-        cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), config)
+        cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), skeleton.prior, config)
 
     block = block.reshape(people, frames, FRAME_DIM + BETAS, FRAME_DIM + BETAS)
     slope = slope.reshape(people, frames, FRAME_DIM + BETAS)
@@ -249,13 +249,15 @@ def landmark_residuals(
     return out
 
 
-def pose_cost(points: Tensor, rotations: Tensor, seen: Observations, config: FitConfig) -> Tensor:
+def pose_cost(
+    skeleton: Skeleton, points: Tensor, rotations: Tensor, seen: Observations, config: FitConfig
+) -> Tensor:
     """What landmarks and prior say of poses (B, 24, 3, 3) with landmarks at ``points``, (B,)."""
     cost = torch.zeros_like(seen.present)
     for rows, weight in landmark_residuals(points, seen, config):
         cost = cost + (weight * robust_cost(rows.square().sum(-1), config.robust)).sum(1)
     if config.use_prior:
-        rows, _ = pose_prior(log_so3(rotations[:, :POSED]))
+        rows, _ = pose_prior(log_so3(rotations[:, :POSED]), skeleton.prior)
         gauss, limits = rows.square().flatten(2).sum(2).unbind(1)
         cost = cost + config.prior_weight**2 * gauss + config.limit_weight**2 * limits
     return cost
@@ -341,11 +343,11 @@ def _depth_rows(skeleton, pose, seen, config):
     return (row * strength)[:, None], jacobian, cost
 
 
-def _add_prior(block, slope, rotations, config):
+def _add_prior(block, slope, rotations, table, config):
     phi = log_so3(rotations[:, :POSED])
     rows, change = (
         torch.stack((config.prior_weight * each[:, 0], config.limit_weight * each[:, 1]), 1)
-        for each in pose_prior(phi)
+        for each in pose_prior(phi, table)
     )
     # d(phi)/d(delta) under R <- R exp(delta); both rows of an angle share its turn.
     turn = inverse_right_jacobian(phi)

@@ -163,7 +163,7 @@ class WindowFit:
         pose = forward_kinematics(self.skeleton, turns, torch.zeros_like(turns[:, 0, 0]), betas)
         points, _ = place_points(self.skeleton.landmarks, pose, betas)
         transl = place_by_landmarks(points, alone.image, known_rays(alone))
-        cost = pose_cost(points + transl[:, None], turns, alone, self.config)
+        cost = pose_cost(self.skeleton, points + transl[:, None], turns, alone, self.config)
         return transl.unflatten(0, (count, -1)), cost.unflatten(0, (count, -1))
 
     def _remember(
