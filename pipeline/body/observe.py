@@ -20,6 +20,9 @@ BLUR = 0.8
 """How far distances are smoothed, in their pixels: corners would have no slope."""
 
 
+_SEEN = tuple(f.name for f in fields(Observations))
+
+
 def layout(frames: int, outlines: bool = False) -> Layout:
     """How a person of ``frames`` frames lies in a row: `Observations`' fields, but those the lifter
     gives. With ``outlines`` the edge maps are left to be made of ``inside`` (`edges.edge_maps`)."""
@@ -93,8 +96,7 @@ def observations(parts: dict[str, Tensor], config: FitConfig) -> Observations:
     world, visible = parts["world_m"], parts["visible"]
     spread = torch.full_like(world, config.world_sigma_m)
     spread[..., 2] = config.world_depth_sigma_m
-    names = {f.name for f in fields(Observations)}
-    chosen = {name: part for name, part in parts.items() if name in names}
+    chosen = {name: part for name, part in parts.items() if name in _SEEN}
     return Observations(**chosen, world_spread_m=spread, world_weight=visible)
 
 
