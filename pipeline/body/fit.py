@@ -19,6 +19,7 @@ from pipeline.body.window_fit import WindowFit, out_of_sight, stranger
 from pipeline.frame import WINDOW_FRAMES
 from pipeline.graphs import Graphed, compiled, compiling, filled
 from pipeline.people import Bodies, Person
+from pipeline.upload import Coming
 
 BUCKETS = (1, 3, 12, 48)
 """How many people are fitted together on a GPU: others are filled up to the next of these."""
@@ -260,18 +261,8 @@ def example_row(fit: WindowFit) -> np.ndarray:
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:
     """Tensors as arrays: all copies are queued, then waited for once."""
-    if not tensors[0].is_cuda:
-        return [tensor.numpy() for tensor in tensors]
-    hosts = [
-        torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
-            tensor, non_blocking=True
-        )
-        for tensor in tensors
-    ]
-    event = torch.cuda.Event()
-    event.record()
-    event.synchronize()
-    return [host.numpy() for host in hosts]
+    coming = [Coming(tensor) for tensor in tensors]
+    return [each.arrived() for each in coming]
 
 
 def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) -> list[Bodies]:
