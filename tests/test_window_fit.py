@@ -196,8 +196,8 @@ def test_outlines_fit_as_edges_do(body, fitter, monkeypatch):
     expected = fitted(fitter, windows)
     fit = WindowFit
 
-    def with_outlines(*args, outlines, ready):
-        return fit(*args, outlines=True, ready=ready)
+    def with_outlines(*args, outlines, **rest):
+        return fit(*args, outlines=True, **rest)
 
     monkeypatch.setattr("pipeline.body.fit.WindowFit", with_outlines)
     assert farthest_mm(fitted(BodyFitter(body), windows), expected) < 5.0

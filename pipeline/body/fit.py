@@ -14,7 +14,7 @@ from pipeline.body.kinematics import Skeleton
 from pipeline.body.lifter import Lifter
 from pipeline.body.model import BodyModel
 from pipeline.body.observe import layout, write_rows
-from pipeline.body.solve import FitConfig
+from pipeline.body.solve import FitConfig, Kernels
 from pipeline.body.window_fit import WindowFit, out_of_sight, stranger
 from pipeline.frame import WINDOW_FRAMES
 from pipeline.graphs import Graphed, compiled, compiling, filled
@@ -65,8 +65,9 @@ class BodyFitter:
 
     On a GPU each kind of full window (so many people, known or new) is compiled to fewer kernels
     and captured as a CUDA graph when it is first met or by `warm_up`; ``fused=False`` leaves the
-    kernels as torch has them, ``graphs=False`` starts them one by one. Belongs to one thread at a
-    time.
+    kernels as torch has them, ``graphs=False`` starts them one by one. ``kernels`` says that the
+    solver's are those of `linearise_gpu` instead, which take seconds to compile, not minutes.
+    Belongs to one thread at a time.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class BodyFitter:
         device: str | torch.device = "cpu",
         graphs: bool = True,
         fused: bool = True,
+        kernels: bool = False,
     ) -> None:
         self.config = config or FitConfig()
         self.device = torch.device(device)
@@ -84,6 +86,11 @@ class BodyFitter:
         self.lifter = Lifter.load(self.device)
         self.graphs = graphs and self.device.type == "cuda"
         self.fused = fused and self.device.type == "cuda"
+        self._kernels: Kernels | None = None
+        if kernels:
+            from pipeline.body.linearise_gpu import Linearizer
+
+            self._kernels = Linearizer(self.skeleton, self.config)
         self._stranger = stranger(self.config).to(self.device)[0]
         self._fits: dict[tuple[int, bool], WindowFit] = {}
         self._steps: dict[tuple[int, bool, int], Graphed] = {}
@@ -221,6 +228,7 @@ class BodyFitter:
                 self.body, self.skeleton, self.lifter, self.config, frames, warm,
                 outlines=self.device.type == "cuda",
                 ready=compiled if fused else lambda part: part,
+                kernels=self._kernels,
             )  # fmt: skip
         return self._fits[kind]
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -141,6 +141,16 @@ class Solution:
     shape_information: Tensor
 
 
+class Kernels(Protocol):
+    """What may stand in for `linearise` and `suggest` on a GPU (`linearise_gpu`)."""
+
+    def of(self, seen: Observations, past: Past) -> Callable[[State], State]:
+        """`linearise` for one window, as a function of the state."""
+        ...
+
+    def suggest(self, state: State, step: Tensor) -> State: ...
+
+
 def robust_weight(squared: Tensor, scale: float) -> Tensor:
     """Geman-McClure weight of a squared residual."""
     return (scale**2 / (scale**2 + squared)) ** 2
@@ -159,22 +169,30 @@ def solve_window(
     config: FitConfig,
     iterations: int,
     ready: Callable[[Part], Part] = lambda part: part,
+    kernels: Kernels | None = None,
 ) -> Solution:
     """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3). ``ready`` makes
-    the parts of a step ready to be called (`graphs.compiled`)."""
-    model, suggest, judge = ready(linearise), ready(_suggest), ready(_judge)
-    state = (rotations, transl_m, past.betas)
-    found = model(skeleton, seen, past, state, config)
+    the parts of a step ready to be called (`graphs.compiled`); ``kernels`` stand in for them."""
+    judge = ready(_judge)
+    if kernels is None:
+        move_on, linear = ready(suggest), ready(linearise)
+        model: Callable[[State], State] = lambda at: linear(skeleton, seen, past, at, config)  # noqa: E731
+    else:
+        move_on, model = kernels.suggest, kernels.of(seen, past)
+    state: State = (rotations, transl_m, past.betas)
+    found = model(state)
     damping = torch.full_like(past.pace, 1e-3)
     for _ in range(iterations):
         factor, _ = torch.linalg.cholesky_ex(_damped(found[1], damping))
         half = solve_triangular(factor, found[2][..., None], upper=False)
         step = solve_triangular(factor.mT, half, upper=True)[..., 0]
-        tried = suggest(state, step)
-        new = model(skeleton, seen, past, tried, config)
+        tried = move_on(state, step)
+        new = model(tried)
         state, found, damping = judge(state, found, tried, new, damping)
     cost, hessian, _, misfit = found
-    return Solution(*state, cost, misfit, _shape_information(hessian, past))
+    rotations, transl_m, betas = state
+    information = _shape_information(hessian, past)
+    return Solution(rotations, transl_m, betas, cost, misfit, information)
 
 
 def _damped(hessian: Tensor, damping: Tensor) -> Tensor:
@@ -182,7 +200,7 @@ def _damped(hessian: Tensor, damping: Tensor) -> Tensor:
     return hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-6)
 
 
-def _suggest(state: State, step: Tensor) -> State:
+def suggest(state: State, step: Tensor) -> State:
     """The state a step down the gradient, of a length that a turn may have."""
     return move(state, -torch.nan_to_num(step).clamp(-1.5, 1.5))
 

@@ -23,6 +23,7 @@ from pipeline.body.rotations import log_so3
 from pipeline.body.solve import (
     BETAS,
     FitConfig,
+    Kernels,
     Observations,
     Part,
     Past,
@@ -80,7 +81,7 @@ class WindowFit:
 
     ``warm`` says that everybody's last pose is known: then fewer steps do. ``outlines`` says how
     the observations' edges come (`observe.layout`). ``ready`` makes its parts ready to be called
-    (`graphs.compiled`).
+    (`graphs.compiled`), ``kernels`` stand in for the solver's.
     """
 
     def __init__(
@@ -93,9 +94,11 @@ class WindowFit:
         warm: bool,
         outlines: bool,
         ready: Callable[[Part], Part] = lambda part: part,
+        kernels: Kernels | None = None,
     ) -> None:
         self.body, self.skeleton, self.lifter, self.config = body, skeleton, lifter, config
         self.frames, self.outlines, self._ready = frames, outlines, ready
+        self._kernels = kernels
         self.steps = config.iterations if warm else config.cold_iterations
         seen = layout(frames, outlines)
         # The last two are about the window, not about a frame.
@@ -121,8 +124,9 @@ class WindowFit:
             rows, memory
         )
         solution = solve_window(
-            self.skeleton, seen, past, rotations, transl_m, self.config, self.steps, self._ready
-        )
+            self.skeleton, seen, past, rotations, transl_m, self.config, self.steps, self._ready,
+            self._kernels,
+        )  # fmt: skip
         return self._ready(self._after)(past, solution, sightings, settled)
 
     def _before(
