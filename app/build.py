@@ -27,7 +27,7 @@ from pipeline.people import Bodies
 from pipeline.runner import Runner
 from pipeline.stats import Stats
 from pipeline.stream import EngineOptions, choose_device, make_inference
-from pipeline.upload import pinned_image
+from pipeline.upload import own_stream, pinned_image
 from render.overlay import Renderer, draw_hud, make_renderer, track_color
 
 _PROGRESS_S = 0.1
@@ -150,8 +150,9 @@ class _Show:
     def run(self, stop: threading.Event) -> None:
         """Everything until the source ends, ``stop`` is set or nobody reads an output."""
         try:
-            for window in self._runner.windows():
-                self._several(window)
+            with own_stream():
+                for window in self._runner.windows():
+                    self._several(window)
             if stop.is_set() and self._ended == "end of the source":
                 self._ended = "stopped"
         except OutputClosed:

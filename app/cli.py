@@ -1,4 +1,4 @@
-"""The command line: ``python -m app run | evaluate | weights | doctor``.
+"""The command line: ``python -m app run | evaluate | bench | weights | doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, 130 and 143 ended by Ctrl-C and SIGTERM, with all that was
@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_evaluate(commands)
+    _add_bench(commands)
     _add_weights(commands)
     doctor = _command(commands, "doctor", _doctor, "what this machine can do, and what is missing")
     doctor.epilog = "Exits with 1 if something is missing that a plain run needs."
@@ -191,6 +192,32 @@ def _add_evaluate(commands: Any) -> None:
         add(flag, action="append", default=[], metavar="NAME", help=f"{text}; repeatable")
 
 
+def _add_bench(commands: Any) -> None:
+    text = "how long four frames take, row by row, into docs/bench/GPU.json"
+    parser = _command(commands, "bench", _bench, text)
+    parser.epilog = (
+        "A row that is in the file already, measured by the same code with the same settings, is "
+        "kept; an interrupted run keeps what was finished."
+    )
+    add = parser.add_argument
+    add("--rows", metavar="A,B,...", help="which rows (default: all that this machine can run)")
+    add("--list", action="store_true", help="show the rows, and what keeps some from running here")
+    add("--again", action="store_true", help="measure also what has been measured before")
+    add("--windows", type=int, default=50, metavar="N", help="windows measured (default 50)")
+    add("--warm", type=int, default=10, metavar="N", help="windows before them (default 10)")
+    add("--size", default="1920x1080", metavar="WxH", help="the frames' size (default 1920x1080)")
+    add("--people", type=int, default=1, metavar="N", help="people in the picture (default 1)")
+    add("--clip", type=Path, metavar="FILE", help="its frames (default: the shipped sample's)")
+    add("--weights", type=Path, metavar="DIR", help="a folder with the model's files")
+    add("--out", type=Path, default=Path("docs/bench"), metavar="DIR", help="where files go")
+    add("--profile", action="store_true", help="also a torch trace and the ten dearest kernels")
+    add("--json", action="store_true", help="print the file instead of a table")
+    add(
+        "--readme", type=Path, nargs="?", const=Path("README.md"), metavar="FILE",
+        help="write the tables of all files into README.md; without --rows nothing is measured",
+    )  # fmt: skip
+
+
 def _add_weights(commands: Any) -> None:
     text = "the model files that the profiles can use; `fetch NAME` gets one"
     parser = _command(commands, "weights", _weights, text)
@@ -233,6 +260,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     from app.evaluate.suite import run_command
 
     return run_command(args, config)
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from app.bench.command import run_command
+
+    return run_command(args)
 
 
 def _weights(args: argparse.Namespace) -> int:

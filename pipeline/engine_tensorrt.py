@@ -1,8 +1,9 @@
 """TensorRT engines through torch-tensorrt, kept on disk.
 
-Written against torch-tensorrt's documentation (2.6 to 2.11); see README for where it has run.
-An engine fits one GPU model and one set of versions, so each file's name is a digest of all that it
-depends on, and a file of another digest is never looked at.
+Written against torch-tensorrt's documentation and source (2.6 to 2.13); see README for where it has
+run. An engine fits one GPU model and one set of versions, so each file's name is a digest of all
+that it depends on, and beside it lies a record of that and of the file's own digest: what was
+damaged, or made for something else, never reaches TensorRT.
 """
 
 from __future__ import annotations
@@ -11,65 +12,78 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+SETTINGS = {"use_explicit_typing": True, "min_block_size": 1, "truncate_double": True}
+"""Of `torch_tensorrt.dynamo.compile`. Explicit typing is the only kind from 2.13 on."""
 
 
-def load_or_build(
-    module: nn.Module, batch: Tensor, cache: Path | None
-) -> tuple[Callable[..., Any], bool]:
-    """A TensorRT engine of ``module`` for inputs shaped like ``batch``, and whether it came from
-    the cache. Weights and computations keep the module's own precisions (explicit typing).
+class Made(NamedTuple):
+    """An engine for one shape, whether it came from the cache, and what a person should know."""
 
-    A file that cannot be loaded is built again. Raises what torch-tensorrt raises.
+    step: Callable[..., Any]
+    from_cache: bool
+    note: str | None = None
+
+
+def load_or_build(module: nn.Module, batch: Sequence[Tensor], cache: Path | None) -> Made:
+    """A TensorRT engine of ``module`` for inputs shaped like ``batch``. Weights and computations
+    keep the module's own precisions.
+
+    Engines are looked for and kept in ``cache`` (None: neither). Loading one runs what is in it, so
+    the folder must be the user's own. A kept engine that is damaged or of something else is built
+    again, and one that cannot be kept is used all the same; ``note`` says so. Raises what
+    torch-tensorrt raises when it cannot build.
     """
     import torch_tensorrt
 
-    facts = fingerprint(module, batch)
-    path = None if cache is None else cache / f"{digest(facts)}.ep"
-    if path is not None and path.exists():
-        try:
-            return torch_tensorrt.load(str(path)).module(), True
-        except Exception as error:  # of whatever kind: torch's, TensorRT's or the disk's
-            print(f"{path.name}: cannot be used ({type(error).__name__}); it is built again")
     with torch.inference_mode(False), torch.no_grad():
-        exported = torch.export.export(module, (batch.clone(),))
-        engine = torch_tensorrt.dynamo.compile(
-            exported,
-            arg_inputs=[batch.clone()],
-            use_explicit_typing=True,
-            min_block_size=1,
-            truncate_double=True,
-            optimization_level=5,
-        )
+        inputs = tuple(t.clone() for t in batch)
+        exported = torch.export.export(module, inputs)
+        facts = fingerprint(exported, inputs)
+        path = None if cache is None else cache / f"{digest(facts)}.pt2"
+        note = None
+        if path is not None and path.exists():
+            note = _unfit(path, facts)
+            if note is None:
+                try:
+                    return Made(torch_tensorrt.load(str(path)).module(), True)
+                except Exception as error:  # of whatever kind: torch's, TensorRT's or the disk's
+                    note = f"could not be loaded ({type(error).__name__}) and was built again"
+        engine = torch_tensorrt.dynamo.compile(exported, arg_inputs=list(inputs), **SETTINGS)
         if path is not None:
-            _keep(torch_tensorrt, engine, batch, path, facts)
-    return engine, False
+            try:
+                _keep(torch_tensorrt, engine, inputs, path, facts)
+            except Exception as error:  # likewise; the engine itself is there
+                note = f"could not be kept: {(str(error).splitlines() or [repr(error)])[0]}"
+    return Made(engine, False, note and f"the TensorRT engine {note}")
 
 
-def fingerprint(module: nn.Module, batch: Tensor) -> dict[str, Any]:
-    """All that an engine depends on: the weights, the computation, shape and type of the input,
-    the GPU, and the versions of what built it."""
+def fingerprint(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Any]:
+    """All that an engine depends on: the weights, the computation, shapes and types of the inputs,
+    the GPU, the versions of what builds it and how."""
     weights = hashlib.sha256()
-    for name, value in sorted(
-        {**dict(module.named_parameters()), **dict(module.named_buffers())}.items()
-    ):
-        weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
-    # The exported program names every operation with its shapes and types.
-    program = str(torch.export.export(module, (batch.clone(),)).graph)
-    gpu = torch.cuda.get_device_properties(batch.device) if batch.is_cuda else None
+    held = {**exported.state_dict, **exported.constants}
+    for name, value in sorted(held.items()):
+        if isinstance(value, Tensor):
+            weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            weights.update(raw.numpy().tobytes())
+    gpu = torch.cuda.get_device_properties(inputs[0].device) if inputs[0].is_cuda else None
     return {
         "weights": weights.hexdigest(),
-        "program": hashlib.sha256(program.encode()).hexdigest(),
-        "input": [str(batch.dtype), *batch.shape],
+        "program": hashlib.sha256(str(exported.graph).encode()).hexdigest(),
+        "inputs": [[str(t.dtype), *t.shape] for t in inputs],
         "gpu": None if gpu is None else [gpu.name, gpu.major, gpu.minor],
         "versions": {name: _version(name) for name in ("torch", "torch-tensorrt", "tensorrt")},
+        "settings": SETTINGS,
     }
 
 
@@ -78,19 +92,32 @@ def digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _keep(
-    torch_tensorrt: Any, engine: Any, batch: Tensor, path: Path, facts: dict[str, Any]
-) -> None:
-    """Write an engine and what it was made of; complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".building-", suffix=".ep")
-    os.close(handle)
+def _unfit(path: Path, facts: dict[str, Any]) -> str | None:
+    """Why a kept engine cannot be used, in words; None when it can."""
     try:
-        torch_tensorrt.save(engine, name, arg_inputs=[batch.clone()])
-        path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        record = json.loads(path.with_suffix(".json").read_text())
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return "had no record and was built again"
+    if record == {**facts, "sha256": found}:
+        return None
+    return "was damaged or of something else and was built again"
+
+
+def _keep(
+    torch_tensorrt: Any, engine: Any, inputs: Sequence[Tensor], path: Path, facts: dict[str, Any]
+) -> None:
+    """Write an engine, then its record; each complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as folder:
+        made, record = Path(folder) / "engine.pt2", Path(folder) / "engine.json"
+        torch_tensorrt.save(engine, str(made), arg_inputs=list(inputs))
+        with made.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        record.write_text(json.dumps({**facts, "sha256": found}, indent=1) + "\n")
+        os.replace(made, path)
+        os.replace(record, path.with_suffix(".json"))
 
 
 def _version(package: str) -> str | None:

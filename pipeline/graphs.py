@@ -6,7 +6,9 @@ by one takes longer than running them. A CUDA graph starts them all at once.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +16,29 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-_CAPTURING = threading.Lock()
-"""Captures in two threads at once would record each other's work."""
+CAPTURING = threading.RLock()
+"""Held while a graph is captured: two captures at once would record each other's work, and whoever
+waits for the whole GPU meanwhile (``torch.cuda.synchronize``) breaks the capture off. Other threads
+may go on working, and wait for streams and events."""
+
+_BROKEN: list[torch.cuda.CUDAGraph] = []
+"""Graphs whose capture broke off. Torch's allocators may go on asking them, so they stay."""
+
+
+class CaptureError(RuntimeError):
+    """A function that runs on the GPU but cannot be recorded as a CUDA graph."""
+
+
+class Pool:
+    """Memory and a stream that several graphs are captured with.
+
+    For graphs that are replayed one after another, never at the same time: what one works with is
+    overwritten by the next, and so may results be.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.handle = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream(device)
 
 
 class Graphed:
@@ -23,9 +46,11 @@ class Graphed:
 
     ``examples`` have the shapes, types and device of the arguments to come. The function must do
     the same to every value: no branch on values, no copy to the host. It is called ``warmups``
-    times, then captured; whatever it returns (a tensor, or tuples, lists and dicts of them) is
-    returned by each call, in the same memory: valid until the next call. On a CPU, or when not
-    ``enabled``, it is called as it is.
+    times, then captured; whatever it returns (a tensor, or any value that holds tensors) is
+    returned by each call, in the same memory: valid until the next call, or with a shared ``pool``
+    until the next call of any graph in it. They are inference tensors: copy what is to be changed.
+    On a CPU, or when not ``enabled``, it is called as it is. Raises CaptureError for a function
+    that cannot be captured.
 
     Belongs to one thread at a time; calls go to the current stream.
     """
@@ -37,43 +62,102 @@ class Graphed:
         *,
         warmups: int = 3,
         enabled: bool = True,
+        pool: Pool | None = None,
     ) -> None:
         self._function = function
         self._graph: torch.cuda.CUDAGraph | None = None
         if enabled and examples[0].is_cuda:
-            with _CAPTURING, torch.inference_mode():
-                self._capture(examples, warmups)
+            with CAPTURING, torch.inference_mode():
+                self._capture(examples, warmups, pool or Pool(examples[0].device))
 
     @property
     def captured(self) -> bool:
         """Whether calls replay a graph."""
         return self._graph is not None
 
-    def _capture(self, examples: Sequence[Tensor], warmups: int) -> None:
-        device = examples[0].device
+    def _capture(self, examples: Sequence[Tensor], warmups: int, pool: Pool) -> None:
+        device, graph = examples[0].device, torch.cuda.CUDAGraph()
         self._inputs = [example.clone() for example in examples]
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
+        before = torch.cuda.current_stream(device)
+        pool.stream.wait_stream(before)
+        with torch.cuda.stream(pool.stream):
             # Lets libraries choose their kernels and make their handles and workspaces.
             for _ in range(warmups):
                 self._function(*self._inputs)
         torch.cuda.synchronize(device)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads go on using the GPU meanwhile.
-        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
-            self._outputs = self._function(*self._inputs)
+        causes: list[Exception] = []
+        try:
+            # Other threads go on using the GPU meanwhile.
+            with torch.cuda.graph(
+                graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"
+            ):
+                try:
+                    self._outputs = self._function(*self._inputs)
+                except Exception as error:
+                    causes.append(error)
+                    raise
+        except Exception as error:
+            _clear_up(graph, pool, before)
+            cause = (*causes, error)[0]
+            raise CaptureError(first_line(cause)) from cause
         torch.cuda.synchronize(device)
+        self._graph = graph
 
     @torch.inference_mode()
     def __call__(self, *tensors: Tensor) -> Any:
-        """Replay it on these values; tensors in page-locked host memory are brought over."""
+        """Replay it on these values; tensors in page-locked host memory are brought over.
+
+        Raises ValueError for other shapes than the examples'.
+        """
         if self._graph is None:
             return self._function(*tensors)
         for place, value in zip(self._inputs, tensors, strict=True):
+            if place.shape != value.shape:
+                raise ValueError(f"captured for {tuple(place.shape)}, not {tuple(value.shape)}")
             place.copy_(value, non_blocking=True)
         self._graph.replay()
         return self._outputs
+
+
+def _clear_up(graph: torch.cuda.CUDAGraph, pool: Pool, before: torch.cuda.Stream) -> None:
+    """The end of a capture that broke off fails too, so torch leaves it half open: its stream
+    current, its pool the place for new memory."""
+    torch.cuda.set_stream(before)
+    _BROKEN.append(graph)
+    end = getattr(torch._C, "_cuda_endAllocateToPool", None)
+    if end is not None:
+        with contextlib.suppress(RuntimeError):  # where it had been closed after all
+            end(before.device_index, pool.handle)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line; with what follows where that only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]
+
+
+def seconds_a_call(
+    step: Callable[..., Any], tensors: Sequence[Tensor], *, calls: int = 20, rounds: int = 3
+) -> float:
+    """How long a call takes, on its device and by itself: the mean of ``calls``, the best of
+    ``rounds``. Waits for the current stream."""
+    taken = []
+    step(*tensors)
+    for _ in range(rounds):
+        _wait(tensors[0].device)
+        begun = time.perf_counter()
+        for _ in range(calls):
+            step(*tensors)
+        _wait(tensors[0].device)
+        taken.append((time.perf_counter() - begun) / calls)
+    return min(taken)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 class Bucketed:
@@ -88,7 +172,9 @@ class Bucketed:
         if not sizes or min(sizes) < 1:
             raise ValueError(f"batch sizes are 1 or more, not {tuple(sizes)}")
         self.sizes = tuple(sorted(set(sizes)))
-        self._steps = {size: make(size) for size in self.sizes}
+        # The largest first: graphs that share memory find it large enough.
+        steps = {size: make(size) for size in reversed(self.sizes)}
+        self._steps = {size: steps[size] for size in self.sizes}
 
     def __call__(self, *tensors: Tensor) -> Any:
         """The results for a batch (B, ...) of each argument. Where a function returns the same

@@ -99,15 +99,19 @@ class NumbaRenderer(OneByOne):
 
 
 def make_renderer(name: str = "auto") -> Renderer:
-    """``numba`` (also ``auto``) or ``pyrender``. Raises RuntimeError naming what to install when
-    the chosen one is missing, ValueError for another name."""
+    """``numba`` (also ``auto``), ``gpu`` or ``pyrender``. Raises RuntimeError naming what to
+    install when the chosen one is missing, ValueError for another name."""
     if name in ("auto", "numba"):
         return NumbaRenderer()
+    if name == "gpu":
+        from render.rasterize_gpu import GpuRenderer
+
+        return GpuRenderer()
     if name == "pyrender":
         from render.reference import PyrenderRenderer
 
         return PyrenderRenderer()
-    raise ValueError(f"there is no renderer '{name}'; choose auto, numba or pyrender")
+    raise ValueError(f"there is no renderer '{name}'; choose auto, numba, gpu or pyrender")
 
 
 def silhouette(

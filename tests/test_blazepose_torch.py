@@ -13,8 +13,9 @@ from pipeline.frame import Window
 from pipeline.perceive import landmarks
 from pipeline.perceive.asks import Detect, Look
 from pipeline.perceive.blazepose import BlazePose
-from pipeline.perceive.blazepose_torch import BlazePoseTorch
-from pipeline.perceive.landmarks_torch import refine
+from pipeline.perceive.blazepose_torch import BlazePoseTorch, DetectorNet, example_view
+from pipeline.perceive.landmarks_torch import LandmarkNet, refine
+from pipeline.perceive.tflite import read_graph
 from tests.test_blazepose import SAMPLES, follow, frames_of, windows_of
 
 CUDA = torch.cuda.is_available()
@@ -108,6 +109,19 @@ def test_sources_in_step_are_each_as_alone(other, frames):
             assert [p.region for p in a] == [p.region for p in b]
             for p, q in zip(a, b):
                 assert np.median(np.abs(p.landmarks_px - q.landmarks_px)) < 0.5
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("net", "name", "side"),
+    [(DetectorNet, "pose_detection.tflite", 224), (LandmarkNet, "pose_landmark_full.tflite", 256)],
+)
+def test_the_networks_take_nothing_from_the_host(files, net, name, side):
+    """A tensor of host values made on the way is a copy that no CUDA graph can hold; nor is any
+    value looked at, or it could not be exported."""
+    module = net(read_graph(files[name])).eval()
+    exported = torch.export.export(module, (example_view(side, 0.0),))
+    assert exported.constants == {}
 
 
 def test_another_model_is_refused(files):

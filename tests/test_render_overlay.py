@@ -35,7 +35,9 @@ def test_the_live_renderer_draws_as_the_rasteriser(name):
 
 
 def test_another_renderer_is_refused():
-    with pytest.raises(ValueError, match="no renderer 'vulkan'; choose auto, numba or pyrender"):
+    with pytest.raises(
+        ValueError, match="no renderer 'vulkan'; choose auto, numba, gpu or pyrender"
+    ):
         make_renderer("vulkan")
 
 

@@ -35,8 +35,9 @@ from pipeline.perceive.tflite import Graph, read_graph
 from pipeline.perceive.tflite_torch import GraphModule
 from pipeline.upload import upload
 
-BUCKETS = (1, 2, 4, 8, 16, 32)
-"""Batch sizes that the networks are made ready for."""
+BUCKETS = (1, 4, 16)
+"""Batch sizes that the networks are made ready for. Few: a larger batch than is needed costs a GPU
+little, and making ready for one takes inductor half a minute."""
 
 
 _EXAMPLE = Path(__file__).with_name("example.jpg")

@@ -48,7 +48,8 @@ def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
     """As `landmarks.refine`: points (B, L, 2) in [0, 1], heatmaps (B, h, w, L) logits."""
     batch, height, width, count = heatmaps.shape
     reach = (KERNEL - 1) // 2
-    size = points.new_tensor((width, height))
+    # Not a tensor of numbers: that is a copy from the host, which no CUDA graph can hold.
+    size = torch.stack((points.new_full((), width), points.new_full((), height)))
     place = torch.floor(points * size).clamp(-width, 2 * width).long()
     step = torch.arange(-reach, reach + 1, device=points.device)
     cols, rows = place[..., 0, None] + step, place[..., 1, None] + step

@@ -1,0 +1,132 @@
+"""What this machine can do at most, measured."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from app.bench.roofline import Ceilings
+
+_TRIES = 7
+
+
+def measure_ceilings(device: str) -> Ceilings:
+    """Ceilings of "cuda" (about three seconds) or "cpu" (about one): the best of several tries,
+    for a ceiling is what is never passed. The CPU's are of all its cores together."""
+    if device == "cuda":
+        ceilings = _cuda()
+        torch.cuda.empty_cache()
+        return ceilings
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        return _cpu()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cpu() -> Ceilings:
+    a = torch.randn(1024, 1024)
+    source = torch.ones(32 << 20, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    product_s = _best_s(lambda: torch.mm(a, a))
+    copy_s = _best_s(lambda: target.copy_(source))
+    tflops = 2 * 1024**3 / product_s / 1e12
+    return Ceilings(
+        0.0, 0.0, tflops, 2 * len(source) / copy_s / 1e9, cache_bytes=_cpu_cache_bytes()
+    )
+
+
+def _best_s(call: Callable[[], object]) -> float:
+    call()
+    taken = []
+    for _ in range(_TRIES):
+        begun = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def _cpu_cache_bytes() -> int:
+    """The largest cache of the first core, as Linux tells it; 0 where it does not."""
+    sizes = [0]
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        if text[:-1].isdigit() and text[-1] in units:
+            sizes.append(int(text[:-1]) * units[text[-1]])
+    return max(sizes)
+
+
+def _cuda() -> Ceilings:
+    source = torch.ones(256 << 20, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    host = torch.empty(64 << 20, dtype=torch.uint8, pin_memory=True)
+    part = target[: len(host)]
+    copy_ms = _best_cuda_ms(lambda: target.copy_(source), 4)
+    up_ms = _best_cuda_ms(lambda: part.copy_(host, non_blocking=True), 2)
+    down_ms = _best_cuda_ms(lambda: host.copy_(part, non_blocking=True), 2)
+    launch_us, graph_us = _launches_us()
+    return Ceilings(
+        _product_tflops(torch.float16, False),
+        _product_tflops(torch.float32, True),
+        _product_tflops(torch.float32, False),
+        2 * len(source) / copy_ms / 1e6,
+        len(host) / up_ms / 1e6,
+        len(host) / down_ms / 1e6,
+        launch_us,
+        graph_us,
+        torch.cuda.get_device_properties(0).L2_cache_size,
+    )
+
+
+def _product_tflops(dtype: torch.dtype, tf32: bool) -> float:
+    """Square products of 8192."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        a = torch.randn(8192, 8192, device="cuda").to(dtype)
+        out = torch.empty_like(a)
+        return 2 * 8192**3 / _best_cuda_ms(lambda: torch.mm(a, a, out=out), 4) / 1e9
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _best_cuda_ms(call: Callable[[], object], rounds: int) -> float:
+    """The best mean over ``rounds`` calls in a row, by CUDA events."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    call()
+    taken = []
+    for _ in range(_TRIES):
+        begin.record()
+        for _ in range(rounds):
+            call()
+        end.record()
+        end.synchronize()
+        taken.append(begin.elapsed_time(end) / rounds)
+    return min(taken)
+
+
+def _launches_us(kernels: int = 500) -> tuple[float, float]:
+    """Microseconds a kernel, of dependent additions to 256 numbers: one by one, and in a graph."""
+    x = torch.zeros(256, device="cuda")
+
+    def chain() -> None:
+        for _ in range(kernels):
+            x.add_(1.0)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        chain()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    singly_ms = _best_cuda_ms(chain, 1)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        chain()
+    return 1e3 * singly_ms / kernels, 1e3 * _best_cuda_ms(graph.replay, 1) / kernels

@@ -1,0 +1,122 @@
+"""The frames that are measured on: a clip's real frames at the wanted size, there and back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.capture.base import SourceOptions, open_source
+from pipeline.frame import WINDOW_FRAMES, Frame, Window
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "pitch.mp4"
+FPS = 30.0
+PERIOD_S = WINDOW_FRAMES / FPS
+_PERSON = (340, 130, 990, 660)
+"""Where the sample's person is in some frame of it: x0, y0, x1, y1 in pixels of 1280x720."""
+_MOST_BYTES = 1_500_000_000
+_PHASE = 13
+"""Frames between one source's beginning and the next one's."""
+
+
+def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int) -> np.ndarray:
+    """The first ``most`` frames (fewer where memory would not do) of a clip, RGB uint8 (N, H, W,
+    3), letterboxed into ``size`` (width, height).
+
+    None is the shipped sample; for several ``people`` it is cut around its one person and laid
+    out as a grid. Raises SourceError, FileNotFoundError.
+    """
+    path = SAMPLE if clip is None else clip
+    if not path.exists():
+        raise FileNotFoundError(2, "no such clip", str(path))
+    most = max(WINDOW_FRAMES, min(most, _MOST_BYTES // (3 * size[0] * size[1])))
+    source = open_source(str(path), SourceOptions(live=False))
+    source.open()
+    images: list[np.ndarray] = []
+    try:
+        for frame in source.frames():
+            if clip is None and people > 1:
+                images.append(several(frame.image, size, people))
+            else:
+                images.append(letterbox(frame.image, size))
+            if len(images) == most:
+                break
+    finally:
+        source.close()
+    return np.stack(images)
+
+
+def letterbox(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image scaled to fit into ``size`` (width, height), black around it."""
+    height, width = image.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    scaled = _resized(image, (round(width * scale), round(height * scale)))
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - scaled.shape[1]) // 2, (size[1] - scaled.shape[0]) // 2
+    out[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    return out
+
+
+def several(image: np.ndarray, size: tuple[int, int], people: int) -> np.ndarray:
+    """A frame of the sample with its person ``people`` times, as a grid in ``size``."""
+    columns = math.ceil(math.sqrt(people * size[0] / size[1] * 0.75))
+    rows = math.ceil(people / columns)
+    cell = (size[0] // columns, size[1] // rows)
+    part = _resized(_around_person(image, cell[0] / cell[1]), cell)
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    for k in range(people):
+        top, left = cell[1] * (k // columns), cell[0] * (k % columns)
+        out[top : top + cell[1], left : left + cell[0]] = part
+    return out
+
+
+def _around_person(image: np.ndarray, aspect: float) -> np.ndarray:
+    """The part of width / height ``aspect`` around the sample's person, cut where it is wider or
+    higher than the image."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = np.array(_PERSON) * (width / 1280)
+    wide = min(max(x1 - x0, (y1 - y0) * aspect), width)
+    high = min(max(y1 - y0, (x1 - x0) / aspect), height)
+    left = int(np.clip((x0 + x1 - wide) / 2, 0, width - wide))
+    top = int(np.clip((y0 + y1 - high) / 2, 0, height - high))
+    return image[top : top + int(high), left : left + int(wide)]
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    shrinks = size[0] < image.shape[1]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(image), size, interpolation=way)
+
+
+def there_and_back(index: int, count: int) -> int:
+    """Which of ``count`` frames stands at ``index`` when they are played to and fro for ever."""
+    if count == 1:
+        return 0
+    step = index % (2 * count - 2)
+    return step if step < count else 2 * count - 2 - step
+
+
+class Player:
+    """Windows of endless sources over the same frames (N, H, W, 3), each beginning elsewhere."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self.frames = frames
+
+    def window(self, source: int, index: int) -> Window:
+        """The ``index``-th window of a source, its frames a 30th of a second apart."""
+        ids = range(WINDOW_FRAMES * index, WINDOW_FRAMES * (index + 1))
+        count = len(self.frames)
+        return Window(
+            tuple(
+                Frame(
+                    k,
+                    f"bench{source}",
+                    0,
+                    k / FPS,
+                    self.frames[there_and_back(k + _PHASE * source, count)],
+                )
+                for k in ids
+            )
+        )

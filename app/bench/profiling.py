@@ -1,0 +1,120 @@
+"""What the profiler sees: kernels a stage, a trace, and the ten most expensive kernels."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from app.bench.footage import Player
+from app.bench.subject import Pipeline, run
+from app.bench.timers import RANGE, RangeTimer
+
+_WINDOWS = 3
+_TOP = 10
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A kernel (on a CPU: an operator), how often it ran in a window and what it took."""
+
+    name: str
+    calls: float
+    ms: float
+    share: float
+
+
+def _record(pipeline: Pipeline, player: Player, device: str, warm: int, timer: RangeTimer) -> Any:
+    """A profile of a few windows after ``warm`` others."""
+    state = pipeline.begin()
+    for index in range(warm):
+        run(pipeline, player.window(0, index), state, timer)
+    activities = [ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as recorded:
+        for index in range(warm, warm + _WINDOWS):
+            run(pipeline, player.window(0, index), state, timer)
+    return recorded
+
+
+def _on_device(events: Iterable[Any]) -> list[Any]:
+    """Kernels, copies and fills; not the shadows that ranges (ours, and those of compiled code)
+    cast on the device, nor waiting."""
+    return [
+        event
+        for event in events
+        if event.device_type == DeviceType.CUDA
+        and not event.is_user_annotation
+        and not event.name.startswith((RANGE, "ProfilerStep"))
+        and not event.name.endswith((" Sync", "Stream Wait Event"))
+    ]
+
+
+def count_kernels(pipeline: Pipeline, player: Player, warm: int = 6) -> dict[str, int]:
+    """Kernels, copies and fills on the GPU a window, by stage; those in a CUDA graph are counted
+    one by one."""
+    events = _record(pipeline, player, "cuda", warm, RangeTimer("cuda")).events()
+    return count_by_stage(events)
+
+
+def count_by_stage(events: Iterable[Any]) -> dict[str, int]:
+    """Device events of `_WINDOWS` windows a window, by the stage in whose range they began."""
+    events = list(events)
+    ranges = [
+        (event.time_range.start, event.time_range.end, event.name.removeprefix(RANGE))
+        for event in events
+        if event.device_type == DeviceType.CPU and event.name.startswith(RANGE)
+    ]
+    counts: Counter[str] = Counter()
+    for event in _on_device(events):
+        start = event.time_range.start
+        stage = next((name for low, high, name in ranges if low <= start <= high), None)
+        if stage is not None:
+            counts[stage] += 1
+    return {stage: round(count / _WINDOWS) for stage, count in counts.items()}
+
+
+def write_profile(
+    pipeline: Pipeline, player: Player, device: str, folder: Path, stem: str, warm: int = 6
+) -> tuple[list[Cost], list[Path]]:
+    """A trace (for chrome://tracing or Perfetto) and the ten most expensive kernels as a table;
+    the costs and the two files."""
+    recorded = _record(pipeline, player, device, warm, RangeTimer("cpu"))
+    folder.mkdir(parents=True, exist_ok=True)
+    trace, table = folder / f"{stem}.trace.json.gz", folder / f"{stem}.kernels.md"
+    recorded.export_chrome_trace(str(trace))
+    events = list(recorded.events())
+    top = _costs(events, device)[:_TOP]
+    what = "kernel" if device == "cuda" else "operator"
+    lines = [f"| {what} | calls a window | ms a window | share |", "|---|--:|--:|--:|"]
+    lines += [
+        f"| `{cost.name.replace('|', '/')[:100]}` | {cost.calls:.1f} | {cost.ms:.3f} "
+        f"| {100 * cost.share:.1f} % |"
+        for cost in top
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    return top, [trace, table]
+
+
+def _costs(events: list[Any], device: str) -> list[Cost]:
+    """By name, the most expensive first; operators without what they call. A stage's own range
+    stands for what is in it and not in torch."""
+    if device == "cuda":
+        times = [(event.name, event.time_range.elapsed_us()) for event in _on_device(events)]
+    else:
+        times = [(event.name, event.self_cpu_time_total) for event in events]
+    taken: dict[str, list[float]] = defaultdict(list)
+    for name, us in times:
+        taken[name].append(us)
+    whole = max(sum(us for _, us in times), 1e-9)
+    costs = [
+        Cost(name, len(us) / _WINDOWS, sum(us) / 1e3 / _WINDOWS, sum(us) / whole)
+        for name, us in taken.items()
+    ]
+    return sorted(costs, key=lambda cost: -cost.ms)

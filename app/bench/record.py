@@ -1,0 +1,289 @@
+"""From a row of the table to its record in the file."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.bench import ceilings, footage, hardware, measure, profiling, results, streams, subject
+from app.bench.measure import Latency, Tick
+from app.bench.roofline import RTX_4090, Ceilings, Work, floor, predict_window
+from app.bench.rows import Row, Settings
+from app.bench.timers import timer_for
+from app.bench.work import stage_work
+from pipeline import weights
+from pipeline.upload import pinned_image
+
+_STREAM_WARM = 6
+"""Windows until a new source's first, searching ones are over."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of every row; ``size`` is (width, height)."""
+
+    windows: int = 50
+    warm: int = 10
+    size: tuple[int, int] = (1920, 1080)
+    people: int = 1
+    clip: Path | None = None
+    weights_folder: Path | None = None
+
+
+def in_page_locked(frames: np.ndarray) -> np.ndarray:
+    """A copy of frames in memory that a GPU reads directly, as capture gives them to one."""
+    copy = pinned_image(frames.shape)
+    np.copyto(copy, frames)
+    return copy
+
+
+@dataclass
+class Bench:
+    """Measures rows on this machine; what they share is made once.
+
+    ``make`` builds a row's pipeline, ``ceilings_of`` measures a device's ceilings.
+    """
+
+    options: Options
+    make: Callable[[Settings], subject.Pipeline] = subject.make_pipeline
+    ceilings_of: Callable[[str], Ceilings] = ceilings.measure_ceilings
+    hardware: dict[str, Any] = field(default_factory=hardware.describe)
+    _ceilings: dict[str, Ceilings] = field(default_factory=dict)
+    _footage: tuple[tuple[int, str], np.ndarray] | None = None
+    _code: str = field(default_factory=results.code_hash)
+
+    def people(self, row: Row) -> int:
+        return row.people or self.options.people
+
+    def fingerprint(self, row: Row) -> str:
+        """Changes with the code, the row's settings, the command's and the machine."""
+        options = self.options
+        chosen = (options.windows, options.warm, options.size)
+        clip = options.clip or footage.SAMPLE
+        shown = weights.sha256_of(clip) if clip.is_file() else str(clip)
+        machine = results.same_machine(self.hardware)
+        what = (row.settings.as_json(), row.measure, self.people(row))
+        return results.fingerprint(self._code, chosen, shown, what, machine)
+
+    def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict[str, Any]:
+        """The row's record. Raises what the pipeline raises, and RuntimeError where another
+        engine ran than the one asked for."""
+        device = row.settings.device
+        tick("measuring what the machine can do")
+        self._measure_ceilings(device)
+        tick("loading")
+        player = footage.Player(self._frames(self.people(row), device))
+        settings = replace(
+            row.settings, people=self.people(row), weights_folder=self.options.weights_folder
+        )
+        measure.reset_memory()
+        with subject.rounding(settings.tf32):
+            record = self._run(row, settings, player, tick, profile_to)
+        if record["people_drawn"] != record["people"]:
+            record["notes"].append(f"{record['people_drawn']:g} of {record['people']} people drawn")
+        return record
+
+    def _run(
+        self,
+        row: Row,
+        settings: Settings,
+        player: footage.Player,
+        tick: Tick,
+        profile_to: Path | None,
+    ) -> dict[str, Any]:
+        device = settings.device
+        pipeline = self.make(settings)
+        try:
+            self._check_engine(row, pipeline)
+            record = self._common(row, pipeline)
+            if row.measure == "streams":
+                record |= self._streams(pipeline, player, tick)
+            else:
+                more = self._latency(settings, pipeline, player, tick)
+                record |= {**more, "notes": record["notes"] + more["notes"]}
+            memory = measure.memory_mb() if device == "cuda" else None
+            record["gpu_memory_mb"] = None if memory is None else round(memory)
+            if profile_to is not None:
+                tick("profiling")
+                stem = f"{profile_to.stem}-{row.id}"
+                profiling.write_profile(pipeline, player, device, profile_to.parent, stem)
+        finally:
+            pipeline.close()
+            del pipeline
+            measure.reset_memory()
+        return record
+
+    def hardware_with_ceilings(self, before: dict[str, Any]) -> dict[str, Any]:
+        """``hardware`` and the ceilings; those of a device that no row ran on this time are kept
+        from ``before`` if it is the same machine."""
+        same = results.same_machine(before) == results.same_machine(self.hardware)
+        kept = before.get("ceilings", {}) if same else {}
+        new = {
+            device: {name: _short(value) for name, value in asdict(ceiling).items()}
+            for device, ceiling in self._ceilings.items()
+        }
+        return {**self.hardware, "ceilings": {**kept, **new}}
+
+    def _measure_ceilings(self, device: str) -> None:
+        if device not in self._ceilings:
+            self._ceilings[device] = self.ceilings_of(device)
+
+    def _frames(self, people: int, device: str) -> np.ndarray:
+        """The frames for so many people, in the memory that the app decodes into for this device;
+        only the last asked for are kept."""
+        options, kind = self.options, (people, device)
+        if self._footage is None or self._footage[0] != kind:
+            self._footage = None
+            most = footage.WINDOW_FRAMES * (options.warm + 2 * options.windows)
+            frames = footage.load_frames(options.clip, options.size, people, most)
+            if device == "cuda" and torch.cuda.is_available():
+                frames = in_page_locked(frames)
+            self._footage = (kind, frames)
+        return self._footage[1]
+
+    @staticmethod
+    def _check_engine(row: Row, pipeline: subject.Pipeline) -> None:
+        asked = row.settings.engine
+        if asked != "auto" and asked not in pipeline.engine.lower():
+            raise RuntimeError(f"{row.id}: asked for {asked}, but this ran: {pipeline.engine}")
+
+    def _common(self, row: Row, pipeline: subject.Pipeline) -> dict[str, Any]:
+        options = self.options
+        return {
+            "id": row.id,
+            "name": row.name,
+            "total_ms_p50": None,
+            "total_ms_p95": None,
+            "stages_ms": {},
+            "speedup": None,
+            "weights": pipeline.weights,
+            "plan_ms": row.plan_ms,
+            "speedup_over": row.against,
+            "people": self.people(row),
+            "size": f"{options.size[0]}x{options.size[1]}",
+            "clip": "sample" if options.clip is None else options.clip.name,
+            "windows": options.windows,
+            "engine": pipeline.engine,
+            "settings": row.settings.as_json(),
+            "notes": ["speed only"] if pipeline.weights == "random" else [],
+            "when": datetime.date.today().isoformat(),
+            "fingerprint": self.fingerprint(row),
+        }
+
+    def _streams(
+        self, pipeline: subject.Pipeline, player: footage.Player, tick: Tick
+    ) -> dict[str, Any]:
+        sources = streams.Sources(pipeline, player, _STREAM_WARM)
+        curve = streams.search(sources, self.options.windows, tick)
+        drawn = median(sources.people)
+        return {
+            "people_drawn": drawn,
+            "total_ms_p50": _short(curve.best.p50_ms),
+            "total_ms_p95": _short(curve.best.p95_ms),
+            "streams": curve.streams,
+            "curve": [
+                {
+                    "streams": p.streams,
+                    "p50_ms": _short(p.p50_ms),
+                    "p95_ms": _short(p.p95_ms),
+                    "cut_short": p.cut_short,
+                }
+                for p in curve.probes
+            ],
+        }
+
+    def _latency(
+        self,
+        settings: Settings,
+        pipeline: subject.Pipeline,
+        player: footage.Player,
+        tick: Tick,
+    ) -> dict[str, Any]:
+        options = self.options
+        taken = measure.measure_latency(
+            pipeline,
+            player,
+            warm=options.warm,
+            windows=options.windows,
+            stage_timer=timer_for(settings.device),
+            tick=tick,
+        )
+        p50, p95 = measure.quantiles(taken.total_ms)
+        record = {
+            "total_ms_p50": _short(p50),
+            "total_ms_p95": _short(p95),
+            "stages_ms": _shorts(taken.stage_medians()),
+            "stages_ms_p95": _shorts(taken.stage_p95()),
+            "people_drawn": taken.people,
+        }
+        tick("counting what had to be done")
+        return record | self._floors(settings, pipeline, player, taken, p50)
+
+    def _floors(
+        self,
+        settings: Settings,
+        pipeline: subject.Pipeline,
+        player: footage.Player,
+        taken: Latency,
+        total_ms: float,
+    ) -> dict[str, Any]:
+        """Every stage against its floors, and the prediction where it ran on a GPU."""
+        here, stages = self._ceilings[settings.device], taken.stage_medians()
+        kernels: dict[str, int] = {}
+        notes: list[str] = []
+        if settings.device == "cuda":
+            try:
+                kernels = profiling.count_kernels(pipeline, player)
+            except RuntimeError as error:
+                # The profiler is not to be had everywhere; what was measured stands without it.
+                notes.append(
+                    f"kernels not counted: {(str(error) or 'no message').splitlines()[0][:120]}"
+                )
+            if not kernels:
+                notes.append("no launch floors: the profiler saw no kernels")
+        work: dict[str, Work] = stage_work(
+            settings,
+            weights.find("blazepose", settings.weights_folder),
+            self.options.size,
+            round(taken.people),
+            taken.covered_px,
+            here.cache_bytes,
+        )
+        work = {
+            stage: replace(work.get(stage, Work()), kernels=kernels.get(stage, 0))
+            for stage in stages
+        }
+        floors = {stage: floor(work[stage], here, settings.graphs) for stage in stages}
+        record: dict[str, Any] = {
+            "floors_ms": {s: _short(f.roofline_ms) for s, f in floors.items() if f.roofline_ms},
+            "launch_floors_ms": {s: _short(f.launch_ms) for s, f in floors.items() if f.launch_ms},
+            "bound": {s: f.bound for s, f in floors.items() if f.larger_ms},
+            "efficiency": {
+                s: _short(f.roofline_ms / stages[s])
+                for s, f in floors.items()
+                if f.roofline_ms and stages[s]
+            },
+            "kernels": kernels,
+            "notes": notes,
+        }
+        if settings.device == "cuda":
+            there = predict_window(total_ms, stages, work, here, RTX_4090, settings.graphs)
+            record["predicted_rtx4090_ms"] = _short(there.pop("total"))
+            record["predicted_rtx4090_stages_ms"] = _shorts(there)
+        return record
+
+
+def _short(value: float) -> float:
+    """Four significant digits: no timing has more."""
+    return float(f"{value:.4g}")
+
+
+def _shorts(values: dict[str, float]) -> dict[str, float]:
+    return {name: _short(value) for name, value in values.items()}

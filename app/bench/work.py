@@ -1,0 +1,181 @@
+"""The least each stage of the default pipeline must do for a window, counted on its real modules.
+
+Operations are counted by torch's own counter (products, convolutions, attention; elementwise work
+is not), with formulas here for what it does not know. Bytes are those that cannot stay in a cache:
+weights, inputs and outputs once, and twice what lies between two operators where one image's alone
+is larger than the last-level cache (a batch could be taken image by image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from app.bench.roofline import Precision, Work
+from app.bench.rows import Settings
+from pipeline.body.fit import BodyFitter, FitMemory
+from pipeline.body.load import load_body
+from pipeline.camera import default_intrinsics
+from pipeline.frame import WINDOW_FRAMES
+from pipeline.people import Mask, Person, project
+from pipeline.perceive import detector, landmarks
+from pipeline.perceive.tflite import read_graph
+from pipeline.perceive.tflite_torch import GraphModule
+
+_PIXEL_BYTES = 14
+"""A drawn pixel: its colour read and written, what is nearest there written and read."""
+
+
+def _cholesky(shape: tuple[int, ...], *rest: Any, **more: Any) -> int:
+    """n^3 / 3 for each matrix (Golub and Van Loan, Matrix Computations, 4.2)."""
+    return prod(shape[:-2]) * shape[-1] ** 3 // 3
+
+
+def _triangular_pair(right: tuple[int, ...], *rest: Any, **more: Any) -> int:
+    """Two triangular solves of n^2 each a right-hand side."""
+    return 2 * prod(right[:-2]) * right[-2] ** 2 * right[-1]
+
+
+_FORMULAS = {
+    torch.ops.aten.linalg_cholesky_ex: _cholesky,
+    torch.ops.aten.cholesky_solve: _triangular_pair,
+    torch.ops.aten._cholesky_solve_helper: _triangular_pair,
+}
+
+
+def count_operations(call: Any) -> float:
+    """Floating-point operations of what ``call`` does in torch."""
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    with counter:
+        call()
+    return float(counter.get_total_flops())
+
+
+class _Spilled(TorchDispatchMode):
+    """Bytes of results too large for a cache, each written and read again."""
+
+    def __init__(self, cache_bytes: int) -> None:
+        super().__init__()
+        self._cache_bytes = cache_bytes
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not func.is_view:
+            size = out.numel() * out.element_size()
+            self.bytes += 2 * size if size > self._cache_bytes else 0
+        return out
+
+
+def network_work(path: Path, side: int, batch: int, precision: Precision, cache_bytes: int) -> Work:
+    """One pass of a model file over ``batch`` images of ``side``; shapes alone are run."""
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    module = GraphModule(read_graph(path)).to("meta", dtype)
+    image = torch.empty(1, 3, side, side, device="meta", dtype=dtype)
+    with torch.no_grad():
+        operations = count_operations(lambda: module(image))
+        with _Spilled(cache_bytes) as spilled:
+            outputs = module(image)
+    weights = _bytes(module.buffers())
+    each = _bytes([image, *outputs]) + spilled.bytes
+    return Work(batch * operations, weights + batch * each, precision=precision)
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _precision(settings: Settings) -> Precision:
+    """Of the networks; on a CPU it is FP32."""
+    if settings.device == "cpu":
+        return "fp32"
+    return "fp16" if settings.half else "tf32" if settings.tf32 else "fp32"
+
+
+def standing_person(fitter: BodyFitter, intrinsics: np.ndarray, place: float) -> Person:
+    """The body at rest, four metres away and ``place`` metres to the right, as perceived."""
+    body = fitter.body
+    zero = torch.zeros(1, 3)
+    upright = torch.tensor([[np.pi, 0.0, 0.0]])
+    out = body.forward(
+        torch.zeros(1, 10), upright, torch.zeros(1, 69), zero + torch.tensor([place, 0.0, 4.0])
+    )
+    points = out.landmarks_m[0].cpu().numpy().astype(np.float32)
+    pixels = project(points, intrinsics).astype(np.float32)
+    low, high = pixels.min(0), pixels.max(0)
+    across = np.linspace(-1.2, 1.2, landmarks.MASK)
+    disc = (across[:, None] ** 2 + across[None] ** 2 < 1).astype(np.float32)
+    scale = (high - low) / landmarks.MASK
+    to_image = np.array([[scale[0], 0, low[0]], [0, scale[1], low[1]]], np.float32)
+    world = points - 0.5 * (points[23] + points[24])
+    return Person(
+        np.concatenate((low, high)), 1.0, pixels, np.ones(33, np.float32), world,
+        Mask(disc, to_image),
+    )  # fmt: skip
+
+
+def fit_work(size: tuple[int, int], people: int) -> Work:
+    """The fit of a window of people known already: lifter, first guesses, solve and meshes. What
+    it counts depends on shapes and the number of steps, so people standing still will do."""
+    fitter = BodyFitter(load_body(None), device="cpu")
+    lens = default_intrinsics(size[1], size[0])
+    seen = {p: standing_person(fitter, lens, float(p)) for p in range(people)}
+    window, memory = [seen] * WINDOW_FRAMES, FitMemory()
+    fitter.fit(window, lens, memory)
+    operations = count_operations(lambda: fitter.fit(window, lens, memory))
+    vertices = len(fitter.body.v_template)
+    arrays = [v for v in vars(fitter.body).values() if isinstance(v, torch.Tensor)]
+    held = _bytes([*fitter.lifter.weights.values(), *arrays])
+    maps = people * WINDOW_FRAMES * 3 * 64 * 64 * 4
+    meshes = people * WINDOW_FRAMES * vertices * 12
+    return Work(operations, held + maps + meshes)
+
+
+def draw_work(people: int, covered_px: float) -> Work:
+    """Meshes into frames: every vertex and triangle read once a picture, and what is covered.
+    Its few operations a pixel never bind."""
+    body = load_body(None)
+    meshes = people * WINDOW_FRAMES * (12 * len(body.v_template) + 12 * len(body.faces))
+    return Work(memory_bytes=meshes + _PIXEL_BYTES * covered_px)
+
+
+def stage_work(
+    settings: Settings,
+    files: Mapping[str, Path],
+    size: tuple[int, int],
+    people: int,
+    covered_px: float,
+    cache_bytes: int,
+) -> dict[str, Work]:
+    """The work of every stage for a window of pictures of ``size`` (width, height), with that many
+    people in them: the detector on one view of the key frame, the landmark network on every
+    person in every frame."""
+    precision = _precision(settings)
+    frames = 3 * size[0] * size[1] * WINDOW_FRAMES
+    bus = frames if settings.device == "cuda" else 0
+    detect = network_work(
+        files["pose_detection.tflite"], detector.INPUT, 1, precision, cache_bytes
+    ) + Work(memory_bytes=frames / WINDOW_FRAMES)
+    marks = network_work(
+        files["pose_landmark_full.tflite"],
+        landmarks.INPUT,
+        max(people, 1) * WINDOW_FRAMES,
+        precision,
+        cache_bytes,
+    )
+    return {
+        "upload": Work(up_bytes=bus),
+        "detect": detect,
+        "landmarks": marks,
+        "perceive": detect + marks,
+        "fit": fit_work(size, max(people, 1)),
+        "draw": draw_work(max(people, 1), covered_px),
+        "download": Work(down_bytes=bus),
+    }

@@ -1,0 +1,384 @@
+"""The GPU rasteriser's kernels, in Triton: what `render.kernels` does, for many meshes at once.
+
+A sample of the picture is 64 bits: 1/z as a float's bits above, ``256 * mesh + level`` below. The
+largest wins by an atomic maximum, so the result does not depend on the order of the triangles.
+Samples lie as on the CPU: two by two a pixel, even rows a quarter left, odd rows a quarter right.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LEVELS = 256
+LARGE = 512
+"""Samples in a triangle's box from which on several programs share it."""
+TILE = 32
+
+
+@triton.jit
+def place(
+    vertices, neighbours, faces, pictures, points, boxes,
+    fx, skew, cx, fy, cy, near, height, width,
+    COUNT: tl.constexpr, VALENCE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Light and place every vertex: ``points`` (B, V, 4) become sample x, y, 1/z (0 behind the near
+    plane) and the level; ``boxes`` (T, 4) the pixels x0, y0, x1, y1 that a picture's meshes touch.
+
+    ``vertices`` (B, V, 3), ``neighbours`` (V, VALENCE) each vertex's faces by rising number or -1,
+    ``faces`` (F, 3), ``pictures`` (B,) the picture a mesh is in or -1.
+    """
+    mesh = tl.program_id(1)
+    picture = tl.load(pictures + mesh)
+    if picture >= 0:
+        vertex = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        there = vertex < COUNT
+        base = vertices + mesh * COUNT * 3
+        nx = tl.zeros((BLOCK,), tl.float32)
+        ny = tl.zeros((BLOCK,), tl.float32)
+        nz = tl.zeros((BLOCK,), tl.float32)
+        for k in range(0, VALENCE):
+            face = tl.load(neighbours + vertex * VALENCE + k, mask=there, other=-1)
+            known = face >= 0
+            a = tl.load(faces + face * 3, mask=known, other=0) * 3
+            b = tl.load(faces + face * 3 + 1, mask=known, other=0) * 3
+            c = tl.load(faces + face * 3 + 2, mask=known, other=0) * 3
+            ax = tl.load(base + a, mask=known, other=0.0)
+            ay = tl.load(base + a + 1, mask=known, other=0.0)
+            az = tl.load(base + a + 2, mask=known, other=0.0)
+            ux = tl.load(base + b, mask=known, other=0.0) - ax
+            uy = tl.load(base + b + 1, mask=known, other=0.0) - ay
+            uz = tl.load(base + b + 2, mask=known, other=0.0) - az
+            vx = tl.load(base + c, mask=known, other=0.0) - ax
+            vy = tl.load(base + c + 1, mask=known, other=0.0) - ay
+            vz = tl.load(base + c + 2, mask=known, other=0.0) - az
+            nx += uy * vz - uz * vy
+            ny += uz * vx - ux * vz
+            nz += ux * vy - uy * vx
+        x = tl.load(base + vertex * 3, mask=there, other=0.0)
+        y = tl.load(base + vertex * 3 + 1, mask=there, other=0.0)
+        z = tl.load(base + vertex * 3 + 2, mask=there, other=1.0)
+        scale = 1.0 / tl.maximum(tl.sqrt(nx * nx + ny * ny + nz * nz), 1e-20)
+        ray = 1.0 / tl.maximum(tl.sqrt(x * x + y * y + z * z), 1e-20)
+        facing = tl.minimum(tl.maximum(-(nx * x + ny * y + nz * z) * scale * ray, 0.0), 1.0)
+        lamp = -(0.61 * nx + 0.71 * ny + 0.35 * nz) * scale
+        wrapped = tl.maximum((lamp + 0.4) / 1.4, 0.0)
+        grazing = 1.0 - facing
+        light = 0.10 + 0.25 * facing + 0.60 * wrapped - 0.13 * grazing * grazing * grazing
+        level = 1.5 + 253.0 * tl.minimum(tl.maximum(light, 0.0), 1.0)
+
+        front = z >= near
+        inverse = 1.0 / tl.where(front, z, 1.0)
+        px = (fx * x + skew * y) * inverse + cx
+        py = fy * y * inverse + cy
+        out = points + (mesh * COUNT + vertex) * 4
+        tl.store(out, px * 2.0 + 0.5, mask=there)
+        tl.store(out + 1, py * 2.0 + 0.5, mask=there)
+        tl.store(out + 2, tl.where(front, inverse, 0.0), mask=there)
+        tl.store(out + 3, level, mask=there)
+
+        # Whoever reaches behind the near plane may fill the picture.
+        behind = tl.max(tl.where(there & (z < near), 1, 0)) > 0
+        px = tl.minimum(tl.maximum(px, -2.0), width + 1.0)
+        py = tl.minimum(tl.maximum(py, -2.0), height + 1.0)
+        x0 = tl.min(tl.where(there, tl.floor(px).to(tl.int32), width)) - 1
+        y0 = tl.min(tl.where(there, tl.floor(py).to(tl.int32), height)) - 1
+        x1 = tl.max(tl.where(there, tl.floor(px).to(tl.int32), -1)) + 2
+        y1 = tl.max(tl.where(there, tl.floor(py).to(tl.int32), -1)) + 2
+        box = boxes + picture * 4
+        tl.atomic_min(box, tl.where(behind, 0, x0))
+        tl.atomic_min(box + 1, tl.where(behind, 0, y0))
+        tl.atomic_max(box + 2, tl.where(behind, width, x1))
+        tl.atomic_max(box + 3, tl.where(behind, height, y1))
+
+
+@triton.jit
+def fill_small(
+    points, faces, pictures, samples, items, counter, height, width,
+    VERTICES: tl.constexpr, COUNT: tl.constexpr, LARGE: tl.constexpr,
+    BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Draw the triangles whose boxes are small, some per program, into ``samples`` (T, 2 H, 2 W);
+    the others, and those that reach behind the near plane, go on the list ``items``, whose length
+    is ``counter``."""
+    mesh = tl.program_id(1)
+    picture = tl.load(pictures + mesh)
+    if picture >= 0:
+        face = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        there = face < COUNT
+        base = points + mesh * VERTICES * 4
+        a = base + tl.load(faces + face * 3, mask=there, other=0) * 4
+        b = base + tl.load(faces + face * 3 + 1, mask=there, other=0) * 4
+        c = base + tl.load(faces + face * 3 + 2, mask=there, other=0) * 4
+        ax = tl.load(a)
+        ay = tl.load(a + 1)
+        az = tl.load(a + 2)
+        al = tl.load(a + 3)
+        bx = tl.load(b)
+        by = tl.load(b + 1)
+        bz = tl.load(b + 2)
+        bl = tl.load(b + 3)
+        cx = tl.load(c)
+        cy = tl.load(c + 1)
+        cz = tl.load(c + 2)
+        cl = tl.load(c + 3)
+        nearest = tl.maximum(az, tl.maximum(bz, cz))
+        whole = tl.minimum(az, tl.minimum(bz, cz)) > 0.0
+        cut = there & (nearest > 0.0) & (whole == 0)
+
+        # Coordinates about a corner: no digits are lost on differences of large numbers.
+        ux = bx - ax
+        uy = by - ay
+        vx = cx - ax
+        vy = cy - ay
+        area = ux * vy - uy * vx
+        first_x = tl.minimum(tl.maximum(tl.minimum(ax, tl.minimum(bx, cx)), -1.0), width + 1.0)
+        last_x = tl.minimum(tl.maximum(tl.maximum(ax, tl.maximum(bx, cx)), -1.0), width + 1.0)
+        first_y = tl.minimum(tl.maximum(tl.minimum(ay, tl.minimum(by, cy)), -1.0), height + 1.0)
+        last_y = tl.minimum(tl.maximum(tl.maximum(ay, tl.maximum(by, cy)), -1.0), height + 1.0)
+        # A row's samples lie up to a quarter aside of whole numbers.
+        col = tl.maximum(tl.ceil(first_x - 0.25).to(tl.int32), 0)
+        cols = tl.minimum(tl.floor(last_x + 0.25).to(tl.int32), width - 1) - col + 1
+        row = tl.maximum(tl.ceil(first_y).to(tl.int32), 0)
+        rows = tl.minimum(tl.floor(last_y).to(tl.int32), height - 1) - row + 1
+        # In an image whose y points down, faces seen from outside turn the other way; slivers
+        # are left out with those seen from inside.
+        shown = there & whole & (area < -1e-6) & (cols > 0) & (rows > 0)
+        large = shown & (rows * cols > LARGE)
+        listed = large | cut
+        at = tl.atomic_add(counter + tl.zeros((BLOCK,), tl.int32), 1, mask=listed)
+        tl.store(items + at, mesh * COUNT + face, mask=listed)
+
+        small = shown & (large == 0)
+        scale = 1.0 / tl.where(small, area, -1.0)
+        most_rows = tl.max(tl.where(small, rows, 0))
+        most_cols = tl.max(tl.where(small, cols, 0))
+        step = tl.arange(0, COLUMNS)
+        width_ = width.to(tl.int64)
+        start = samples + picture.to(tl.int64) * height * width_
+        for dy in range(0, most_rows):
+            y = row + dy
+            shift = tl.where(y % 2 == 1, 0.25, -0.25)
+            ry = y.to(tl.float32) - ay
+            for dx in range(0, most_cols, COLUMNS):
+                x = col[:, None] + dx + step[None, :]
+                rx = x.to(tl.float32) + shift[:, None] - ax[:, None]
+                # Barycentric weights of b and c; a hair wider than exact, so that no sample falls
+                # between two triangles.
+                wb = (rx * vy[:, None] - ry[:, None] * vx[:, None]) * scale[:, None]
+                wc = (ry[:, None] * ux[:, None] - rx * uy[:, None]) * scale[:, None]
+                wa = 1.0 - wb - wc
+                inside = (wa >= -1e-6) & (wb >= -1e-6) & (wc >= -1e-6)
+                inside = inside & (small & (dy < rows))[:, None]
+                inside = inside & (x < (col + cols)[:, None])
+                depth = wa * az[:, None] + wb * bz[:, None] + wc * cz[:, None]
+                level = wa * al[:, None] + wb * bl[:, None] + wc * cl[:, None]
+                level = tl.minimum(tl.maximum(level, 1.0), 255.0).to(tl.int32)
+                code = (mesh * 256 + level).to(tl.int64)
+                packed = (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | code
+                target = start + y.to(tl.int64)[:, None] * width_ + x
+                tl.atomic_max(target, packed, mask=inside)
+
+
+@triton.jit
+def _fill_triangle(
+    ax, ay, az, al, bx, by, bz, bl, cx, cy, cz, cl, mesh, start, height, width,
+    part, parts, TILE: tl.constexpr,
+):  # fmt: skip
+    """Draw one triangle (sample coordinates) tile by tile; this program's ``part`` of them."""
+    ux = bx - ax
+    uy = by - ay
+    vx = cx - ax
+    vy = cy - ay
+    area = ux * vy - uy * vx
+    first_x = tl.minimum(tl.maximum(tl.minimum(ax, tl.minimum(bx, cx)), -1.0), width + 1.0)
+    last_x = tl.minimum(tl.maximum(tl.maximum(ax, tl.maximum(bx, cx)), -1.0), width + 1.0)
+    first_y = tl.minimum(tl.maximum(tl.minimum(ay, tl.minimum(by, cy)), -1.0), height + 1.0)
+    last_y = tl.minimum(tl.maximum(tl.maximum(ay, tl.maximum(by, cy)), -1.0), height + 1.0)
+    col = tl.maximum(tl.ceil(first_x - 0.25).to(tl.int32), 0)
+    cols = tl.minimum(tl.floor(last_x + 0.25).to(tl.int32), width - 1) - col + 1
+    row = tl.maximum(tl.ceil(first_y).to(tl.int32), 0)
+    rows = tl.minimum(tl.floor(last_y).to(tl.int32), height - 1) - row + 1
+    shown = (area < -1e-6) & (cols > 0) & (rows > 0)
+    across = (cols + TILE - 1) // TILE
+    tiles = tl.where(shown, across * ((rows + TILE - 1) // TILE), 0)
+    scale = 1.0 / tl.where(shown, area, -1.0)
+    step = tl.arange(0, TILE)
+    width_ = width.to(tl.int64)
+    for tile in range(part, tiles, parts):
+        y = row + (tile // across) * TILE + step
+        x = (col + (tile % across) * TILE + step)[None, :]
+        shift = tl.where(y % 2 == 1, 0.25, -0.25)
+        ry = (y.to(tl.float32) - ay)[:, None]
+        rx = x.to(tl.float32) + shift[:, None] - ax
+        wb = (rx * vy - ry * vx) * scale
+        wc = (ry * ux - rx * uy) * scale
+        wa = 1.0 - wb - wc
+        inside = (wa >= -1e-6) & (wb >= -1e-6) & (wc >= -1e-6)
+        inside = inside & (y < row + rows)[:, None] & (x < col + cols)
+        depth = wa * az + wb * bz + wc * cz
+        level = tl.minimum(tl.maximum(wa * al + wb * bl + wc * cl, 1.0), 255.0).to(tl.int32)
+        code = (mesh * 256 + level).to(tl.int64)
+        packed = (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | code
+        target = start + y.to(tl.int64)[:, None] * width_ + x
+        tl.atomic_max(target, packed, mask=inside)
+
+
+@triton.jit
+def fill_large(
+    vertices, points, faces, pictures, samples, items, counter,
+    fx, skew, cx, fy, cy, near, height, width,
+    VERTICES: tl.constexpr, COUNT: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Draw the triangles on the list, cut at the near plane: programs along the first axis share
+    the list, those along the second each triangle's tiles."""
+    count = tl.load(counter)
+    for k in range(tl.program_id(0), count, tl.num_programs(0)):
+        item = tl.load(items + k)
+        mesh = item // COUNT
+        face = faces + (item % COUNT) * 3
+        i = tl.load(face)
+        j = tl.load(face + 1)
+        h = tl.load(face + 2)
+        base = vertices + mesh * VERTICES * 3
+        lit = points + mesh * VERTICES * 4 + 3
+        zi = tl.load(base + i * 3 + 2)
+        zj = tl.load(base + j * 3 + 2)
+        zh = tl.load(base + h * 3 + 2)
+        # Turn the corners so that those before the plane come first: one of them is ``i``, and of
+        # two that are before it the other is ``j``.
+        alone_j = (zi < near) & (zj >= near) & (zh < near)
+        alone_h = (zi < near) & (zj < near) & (zh >= near)
+        without_i = (zi < near) & (zj >= near) & (zh >= near)
+        without_j = (zi >= near) & (zj < near) & (zh >= near)
+        second = alone_j | without_i
+        third = alone_h | without_j
+        p = tl.where(second, j, tl.where(third, h, i))
+        q = tl.where(second, h, tl.where(third, i, j))
+        r = tl.where(second, i, tl.where(third, j, h))
+        xp = tl.load(base + p * 3)
+        yp = tl.load(base + p * 3 + 1)
+        zp = tl.load(base + p * 3 + 2)
+        lp = tl.load(lit + p * 4)
+        xq = tl.load(base + q * 3)
+        yq = tl.load(base + q * 3 + 1)
+        zq = tl.load(base + q * 3 + 2)
+        lq = tl.load(lit + q * 4)
+        xr = tl.load(base + r * 3)
+        yr = tl.load(base + r * 3 + 1)
+        zr = tl.load(base + r * 3 + 2)
+        lr = tl.load(lit + r * 4)
+        # Where the sides p-r, q-r and p-q cross the plane.
+        s = (zp - near) / tl.where(zr < near, zp - zr, 1.0)
+        xpr = xp + s * (xr - xp)
+        ypr = yp + s * (yr - yp)
+        lpr = lp + s * (lr - lp)
+        t = tl.where(zq >= near, (zq - near) / tl.where(zr < near, zq - zr, 1.0), 0.0)
+        xqr = xq + t * (xr - xq)
+        yqr = yq + t * (yr - yq)
+        lqr = lq + t * (lr - lq)
+        u = (zp - near) / tl.where(zq < near, zp - zq, 1.0)
+        alone = zq < near
+        # First triangle: p, q (or where p-q crosses), r (or where p-r crosses).
+        x1 = tl.where(alone, xp + u * (xq - xp), xq)
+        y1 = tl.where(alone, yp + u * (yq - yp), yq)
+        z1 = tl.where(alone, near, zq)
+        l1 = tl.where(alone, lp + u * (lq - lp), lq)
+        cut = zr < near
+        x2 = tl.where(cut, xpr, xr)
+        y2 = tl.where(cut, ypr, yr)
+        z2 = tl.where(cut, near, zr)
+        l2 = tl.where(cut, lpr, lr)
+        ip = 1.0 / zp
+        i1 = 1.0 / z1
+        i2 = 1.0 / z2
+        inear = 1.0 / near
+        ax = ((fx * xp + skew * yp) * ip + cx) * 2.0 + 0.5
+        ay = (fy * yp * ip + cy) * 2.0 + 0.5
+        bx = ((fx * x1 + skew * y1) * i1 + cx) * 2.0 + 0.5
+        by = (fy * y1 * i1 + cy) * 2.0 + 0.5
+        dx = ((fx * x2 + skew * y2) * i2 + cx) * 2.0 + 0.5
+        dy = (fy * y2 * i2 + cy) * 2.0 + 0.5
+        ex = ((fx * xqr + skew * yqr) * inear + cx) * 2.0 + 0.5
+        ey = (fy * yqr * inear + cy) * 2.0 + 0.5
+        picture = tl.load(pictures + mesh)
+        start = samples + picture.to(tl.int64) * height * width.to(tl.int64)
+        part = tl.program_id(1)
+        parts = tl.num_programs(1)
+        _fill_triangle(
+            ax, ay, ip, lp, bx, by, i1, l1, dx, dy, i2, l2, mesh, start, height, width,
+            part, parts, TILE,
+        )  # fmt: skip
+        if cut & (alone == 0):
+            # Two corners are before the plane: the rest of the four-sided piece.
+            _fill_triangle(
+                dx, dy, inear, l2, bx, by, i1, l1, ex, ey, inear, lqr, mesh, start, height, width,
+                part, parts, TILE,
+            )  # fmt: skip
+
+
+@triton.jit
+def _sample(samples, at, mask, colors):
+    """One sample's colour in sixteenths of a level, 1 where a mesh covers it, and clear it."""
+    packed = tl.load(samples + at, mask=mask, other=0)
+    covered = mask & (packed != 0)
+    tl.store(samples + at, tl.zeros_like(packed), mask=covered)
+    code = (packed & 0xFFFFFFFF).to(tl.int32)
+    light = (code % 256).to(tl.float32) / 255.0
+    paint = colors + (code // 256) * 3
+    lit = 0.14 + 0.86 * tl.minimum(light / 0.84, 1.0)
+    white = tl.maximum(light - 0.7, 0.0) / 0.3
+    white = 0.6 * white * white
+    shade = lit * (1.0 - white) * 4080.0
+    one = tl.where(covered, 1.0, 0.0)
+    red = tl.floor(tl.load(paint, mask=covered, other=0.0) * shade + white * 4080.0 + 0.5) * one
+    green = tl.floor(tl.load(paint + 1, mask=covered, other=0.0) * shade + white * 4080.0 + 0.5)
+    blue = tl.floor(tl.load(paint + 2, mask=covered, other=0.0) * shade + white * 4080.0 + 0.5)
+    return red, green * one, blue * one, one
+
+
+@triton.jit
+def resolve(
+    images, samples, boxes, colors, alpha, height, width,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Average each pixel's samples and lay them over ``images`` (T, H, W, 3) uint8 in place;
+    ``samples`` are zero again afterwards. Only where ``boxes`` say that something was drawn."""
+    picture = tl.program_id(2)
+    left = tl.program_id(0) * COLUMNS
+    top = tl.program_id(1) * ROWS
+    box = boxes + picture * 4
+    touched = (left <= tl.load(box + 2)) & (left + COLUMNS > tl.load(box))
+    touched = touched & (top <= tl.load(box + 3)) & (top + ROWS > tl.load(box + 1))
+    if touched:
+        y = (top + tl.arange(0, ROWS))[:, None]
+        x = (left + tl.arange(0, COLUMNS))[None, :]
+        inside = (y < height) & (x < width)
+        start = picture.to(tl.int64) * height * width
+        at = start * 4 + (2 * y).to(tl.int64) * (2 * width) + 2 * x
+        red, green, blue, count = _sample(samples, at, inside, colors)
+        r, g, b, n = _sample(samples, at + 1, inside, colors)
+        red += r
+        green += g
+        blue += b
+        count += n
+        r, g, b, n = _sample(samples, at + 2 * width, inside, colors)
+        red += r
+        green += g
+        blue += b
+        count += n
+        r, g, b, n = _sample(samples, at + 2 * width + 1, inside, colors)
+        red += r
+        green += g
+        blue += b
+        count += n
+        drawn = inside & (count > 0)
+        keep = 1.0 - alpha * count * 0.25
+        gain = alpha / 64.0
+        pixel = images + (start + y.to(tl.int64) * width + x) * 3
+        old = tl.load(pixel, mask=drawn, other=0).to(tl.float32)
+        tl.store(pixel, (old * keep + red * gain + 0.5).to(tl.uint8), mask=drawn)
+        old = tl.load(pixel + 1, mask=drawn, other=0).to(tl.float32)
+        tl.store(pixel + 1, (old * keep + green * gain + 0.5).to(tl.uint8), mask=drawn)
+        old = tl.load(pixel + 2, mask=drawn, other=0).to(tl.float32)
+        tl.store(pixel + 2, (old * keep + blue * gain + 0.5).to(tl.uint8), mask=drawn)

@@ -1,0 +1,264 @@
+"""The rasteriser on a GPU: the pictures of `rasterize_cpu`, for the frames of a window in one go.
+
+Meshes are drawn where the frames lie; nothing waits until the finished pictures are asked back.
+What it must at least move a picture: the samples that bodies cover (8 bytes, written, read and
+cleared), the vertices, and the pixels under them; `kernels_gpu` says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from render.arguments import check_colors, check_image, check_meshes
+from render.rasterize_cpu import NEAR_M
+
+_VERTEX_BLOCK = 128
+_FACE_BLOCK = 32
+_FACE_COLUMNS = 4
+_LARGE_PROGRAMS = (128, 8)
+_RESOLVE = (4, 64)
+
+
+class GpuRasterizer:
+    """Draws meshes of one topology into pictures of one size on a device.
+
+    ``faces`` (F, 3) integers, counter-clockwise from outside; at most ``pictures`` at a time.
+    Launches go to the current stream; nothing is copied from or to the host. On a CPU the kernels
+    run in Triton's interpreter (TRITON_INTERPRET=1), slowly.
+    """
+
+    def __init__(
+        self,
+        faces: np.ndarray,
+        vertices: int,
+        size: tuple[int, int],
+        pictures: int,
+        device: torch.device | str = "cuda",
+    ) -> None:
+        self.device = torch.device(device)
+        self.size, self.vertices = size, vertices
+        self.faces = torch.from_numpy(np.ascontiguousarray(faces, np.int32)).to(self.device)
+        table = faces_of_vertices(faces, vertices)
+        self.neighbours = torch.from_numpy(table).to(self.device)
+        height, width = size
+        self.samples = torch.zeros(
+            pictures, 2 * height, 2 * width, dtype=torch.int64, device=self.device
+        )
+        self._counter = torch.zeros(1, dtype=torch.int32, device=self.device)
+        self._empty = torch.tensor([[width, height, -1, -1]], dtype=torch.int32, device=self.device)
+        self._boxes = self._empty.repeat(pictures, 1)
+        self._points = torch.empty(0, device=self.device)
+        self._items = torch.empty(0, dtype=torch.int32, device=self.device)
+
+    def draw(
+        self,
+        images: Tensor,
+        vertices_m: Tensor,
+        pictures: Tensor,
+        colors: Tensor,
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> None:
+        """Draw B meshes into T images, in place.
+
+        ``images`` (T, H, W, 3) uint8 contiguous, ``vertices_m`` (B, V, 3) float32 metres in the
+        camera's axes, ``pictures`` (B,) int32 which image each is in (-1: none), ``colors`` (B, 3)
+        float32 in [0, 1]; ``intrinsics`` K (3, 3) pixels, on the host.
+        """
+        from render import kernels_gpu as kernels
+
+        count, (height, width) = len(vertices_m), self.size
+        if not count:
+            return
+        faces = len(self.faces)
+        if len(self._points) < count:
+            self._points = torch.empty(count, self.vertices, 4, device=self.device)
+            self._items = torch.empty(count * faces, dtype=torch.int32, device=self.device)
+        boxes = self._boxes[: len(images)]
+        boxes.copy_(self._empty.expand_as(boxes))
+        self._counter.zero_()
+        k = np.asarray(intrinsics, np.float64)
+        lens = [float(v) for v in (k[0, 0], k[0, 1], k[0, 2], k[1, 1], k[1, 2])]
+        kernels.place[(_blocks(self.vertices, _VERTEX_BLOCK), count)](
+            vertices_m, self.neighbours, self.faces, pictures, self._points, boxes,
+            *lens, NEAR_M, height, width,
+            COUNT=self.vertices, VALENCE=self.neighbours.shape[1], BLOCK=_VERTEX_BLOCK,
+        )  # fmt: skip
+        kernels.fill_small[(_blocks(faces, _FACE_BLOCK), count)](
+            self._points, self.faces, pictures, self.samples, self._items, self._counter,
+            2 * height, 2 * width,
+            VERTICES=self.vertices, COUNT=faces, LARGE=kernels.LARGE,
+            BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS,
+        )  # fmt: skip
+        programs = _LARGE_PROGRAMS if self.device.type == "cuda" else (1, 1)
+        kernels.fill_large[programs](
+            vertices_m, self._points, self.faces, pictures, self.samples, self._items,
+            self._counter, *lens, NEAR_M, 2 * height, 2 * width,
+            VERTICES=self.vertices, COUNT=faces, TILE=kernels.TILE,
+        )  # fmt: skip
+        rows, columns = _RESOLVE
+        kernels.resolve[(_blocks(width, columns), _blocks(height, rows), len(images))](
+            images, self.samples, boxes, colors, float(alpha), height, width,
+            ROWS=rows, COLUMNS=columns,
+        )  # fmt: skip
+
+
+class GpuRenderer:
+    """The live renderer on a GPU. Belongs to one thread; works on the current stream.
+
+    RuntimeError, in a line, where there is no CUDA GPU or no Triton.
+    """
+
+    name = "gpu"
+    together = True
+
+    def __init__(self, device: torch.device | str = "cuda") -> None:
+        self._device = torch.device(device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("the gpu renderer needs a CUDA GPU; use --renderer numba")
+        try:
+            import triton  # noqa: F401
+        except ImportError as error:
+            raise RuntimeError(
+                "the gpu renderer needs Triton; pip install 'bodystream[gpu]'"
+            ) from error
+        self._pinned = self._device.type == "cuda"
+        self._rasterizer: GpuRasterizer | None = None
+        self._for: tuple[Any, ...] = ()
+
+    def draw(
+        self,
+        image: np.ndarray | Tensor,
+        vertices_m: np.ndarray,
+        faces: np.ndarray,
+        colors: np.ndarray,
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> np.ndarray:
+        """As ``rasterize_cpu.draw_meshes``."""
+        return self.draw_batch([image], [vertices_m], faces, [colors], intrinsics, alpha)[0]
+
+    def draw_batch(
+        self,
+        images: Sequence[np.ndarray | Tensor],
+        vertices_m: Sequence[np.ndarray],
+        faces: np.ndarray,
+        colors: Sequence[np.ndarray],
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> list[np.ndarray]:
+        """`draw` for several images of one size, arrays or tensors (H, W, 3) uint8 on this GPU.
+        The pictures are arrays of their own, in page-locked memory."""
+        if not images:
+            return []
+        return self.queue(images, vertices_m, faces, colors, intrinsics, alpha).pictures()
+
+    def queue(
+        self,
+        images: Sequence[np.ndarray | Tensor],
+        vertices_m: Sequence[np.ndarray],
+        faces: np.ndarray,
+        colors: Sequence[np.ndarray],
+        intrinsics: np.ndarray,
+        alpha: float = 0.85,
+    ) -> Drawn:
+        """`draw_batch` without waiting: the pictures can be asked for later."""
+        for image in images:
+            check_image(_stand_in(image), alpha)
+        checked = [check_meshes(v, faces, intrinsics) for v in vertices_m]
+        paints = [check_colors(c, len(v)) for c, v in zip(colors, vertices_m, strict=True)]
+        size = (int(images[0].shape[0]), int(images[0].shape[1]))
+        if any(tuple(image.shape[:2]) != size for image in images):
+            raise ValueError("pictures that are drawn together are of one size")
+        there = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
+        for place, image in zip(there, images):
+            source = image if isinstance(image, Tensor) else torch.from_numpy(image)
+            place.copy_(self._page_locked(source), non_blocking=True)
+        counts = [len(vertices) for vertices, _, _ in checked]
+        if sum(counts):
+            meshes = self._host((sum(counts), checked[0][0].shape[1], 3), torch.float32)
+            np.concatenate([vertices for vertices, _, _ in checked], out=meshes.numpy())
+            pictures = self._host((len(meshes),), torch.int32)
+            pictures.numpy()[:] = np.repeat(np.arange(len(images)), counts)
+            paint = self._host((len(meshes), 3), torch.float32)
+            paint.numpy()[:] = np.concatenate(paints)
+            self._made(checked[0][1], meshes.shape[1], size, len(images)).draw(
+                there,
+                meshes.to(self._device, non_blocking=True),
+                pictures.to(self._device, non_blocking=True),
+                paint.to(self._device, non_blocking=True),
+                intrinsics,
+                alpha,
+            )
+        return Drawn(there)
+
+    def close(self) -> None:
+        """Give back its buffers."""
+        self._rasterizer, self._for = None, ()
+
+    def _made(
+        self, faces: np.ndarray, vertices: int, size: tuple[int, int], pictures: int
+    ) -> GpuRasterizer:
+        """The rasteriser for these, made anew when they are others."""
+        wanted = (faces.shape, vertices, size)
+        room = 0 if self._rasterizer is None else len(self._rasterizer.samples)
+        if self._rasterizer is None or self._for != wanted or room < pictures:
+            self._rasterizer = None  # its buffers are free before the new ones are taken
+            self._rasterizer = GpuRasterizer(faces, vertices, size, pictures, self._device)
+            self._for = wanted
+        return self._rasterizer
+
+    def _host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, pin_memory=self._pinned)
+
+    def _page_locked(self, image: Tensor) -> Tensor:
+        if not self._pinned or image.is_cuda or image.is_pinned():
+            return image
+        return self._host(tuple(image.shape), image.dtype).copy_(image)
+
+
+class Drawn:
+    """Pictures (T, H, W, 3) uint8 that are being drawn on a device."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def pictures(self) -> list[np.ndarray]:
+        """Wait for them; arrays of their own, in page-locked memory."""
+        out = torch.empty(
+            self.images.shape, dtype=torch.uint8, pin_memory=self.images.is_cuda
+        ).copy_(self.images, non_blocking=True)
+        if self.images.is_cuda:
+            event = torch.cuda.Event()
+            event.record()
+            event.synchronize()
+        return list(out.numpy())
+
+
+def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:
+    """Each vertex's faces (V, most) int32 by rising number, -1 behind the last."""
+    corners = np.asarray(faces, np.int64).reshape(-1)
+    order = np.argsort(corners, kind="stable")
+    counts = np.bincount(corners, minlength=vertices)
+    most = max(int(counts.max(initial=0)), 1)
+    table = np.full((vertices, most), -1, np.int32)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table[corners[order], place] = order // 3
+    return table
+
+
+def _blocks(count: int, block: int) -> int:
+    return -(-count // block)
+
+
+def _stand_in(image: np.ndarray | Tensor) -> np.ndarray:
+    """An array of an image's shape and type, for checks that look at no pixel."""
+    if isinstance(image, np.ndarray):
+        return image
+    kind = np.uint8 if image.dtype == torch.uint8 else np.float32
+    return np.broadcast_to(np.zeros((), kind), tuple(image.shape))
