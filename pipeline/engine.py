@@ -36,6 +36,7 @@ from pipeline.graphs import (
     CaptureError,
     Graphed,
     Pool,
+    compiling,
     first_line,
     seconds_a_call,
 )
@@ -278,7 +279,7 @@ def _compiled(
         return load_or_build(order.module, batch, order.cache)
     if name == "inductor":
         # Each shape is a compilation of its own, and several modules share code.
-        with torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=4096):
+        with compiling():
             step = torch.compile(order.module, fullgraph=True, dynamic=False)
             with torch.inference_mode():
                 step(*batch)

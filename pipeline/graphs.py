@@ -64,7 +64,7 @@ class Graphed:
         enabled: bool = True,
         pool: Pool | None = None,
     ) -> None:
-        self._function = function
+        self._function, self._device = function, examples[0].device
         self._graph: torch.cuda.CUDAGraph | None = None
         if enabled and examples[0].is_cuda:
             with CAPTURING, torch.inference_mode():
@@ -110,7 +110,7 @@ class Graphed:
         Raises ValueError for other shapes than the examples'.
         """
         if self._graph is None:
-            return self._function(*tensors)
+            return self._function(*(t.to(self._device, non_blocking=True) for t in tensors))
         for place, value in zip(self._inputs, tensors, strict=True):
             if place.shape != value.shape:
                 raise ValueError(f"captured for {tuple(place.shape)}, not {tuple(value.shape)}")
@@ -128,6 +128,21 @@ def _clear_up(graph: torch.cuda.CUDAGraph, pool: Pool, before: torch.cuda.Stream
     if end is not None:
         with contextlib.suppress(RuntimeError):  # where it had been closed after all
             end(before.device_index, pool.handle)
+    # Random numbers would go on being counted as the broken capture's.
+    generator = torch.cuda.default_generators[before.device_index]
+    generator.graphsafe_set_state(generator.clone_state())
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors as fewer kernels (torch.compile), compiled when it is first called:
+    once for batches of one, once for all others. Call it first within `compiling`."""
+    return torch.compile(function, fullgraph=True)
+
+
+def compiling() -> contextlib.AbstractContextManager[Any]:
+    """While torch compiles: its limits are there against a compilation a call, and here the kinds
+    of calls are few and known."""
+    return torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=4096)
 
 
 def first_line(error: BaseException) -> str:

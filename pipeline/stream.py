@@ -40,9 +40,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a GPU computes: the networks' ``engine`` (`make_engine`), ``half`` precision for them,
-    CUDA ``graphs`` for everything; ``cache`` is where engines are kept that take long to build
-    (None: in the user's cache folder)."""
+    """How a GPU computes: the networks' ``engine`` (`make_engine`; "eager" leaves the fit's kernels
+    as they are too), ``half`` precision for them, CUDA ``graphs`` for everything; ``cache`` is
+    where engines are kept that take long to build (None: in the user's cache folder)."""
 
     engine: str = "auto"
     half: bool = True
@@ -71,7 +71,8 @@ def make_inference(
     """
     files = weights.find("blazepose", model_folder)
     options, chosen = engine or EngineOptions(), choose_device(device)
-    fitter = BodyFitter(load_body(body), fit, chosen, options.graphs)
+    fused = options.engine != "eager"
+    fitter = BodyFitter(load_body(body), fit, chosen, options.graphs, fused)
     if chosen.type == "cpu":
         perceiver: BlazePose = BlazePose(files, max_people=people)
     else:

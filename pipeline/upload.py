@@ -60,3 +60,21 @@ def _page_locked(image: np.ndarray) -> torch.Tensor:
         return host
     staged = torch.empty(host.shape, dtype=torch.uint8, pin_memory=True)
     return staged.copy_(host)
+
+
+class Coming:
+    """A tensor on its way to the host, behind what is queued on the current stream."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._host, self._event = values, None
+        if values.is_cuda:
+            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._host = host.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def arrived(self) -> np.ndarray:
+        """Wait for it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.numpy()

@@ -150,3 +150,21 @@ def test_half_precision_is_close(files, other, frames):
     (a, _), (b, _) = half._answer([look])[0], other._answer([look])[0]
     assert np.median(np.abs(a.landmarks_px - b.landmarks_px)) < 0.5
     assert np.abs(a.world_m - b.world_m).max() < 0.01
+
+
+@pytest.mark.gpu
+@pytest.mark.weights
+def test_looking_ahead_changes_nobody(other, frames):
+    """The same people with and without it, and most looks were made ahead."""
+    windows = [Window(tuple(frames[k : k + 4]), 2, k == 0) for k in range(0, len(frames) - 3, 4)]
+    found = {}
+    for ahead in (False, True):
+        other.ahead, memory, found[ahead] = ahead, None, []
+        for window in windows:
+            ((people, memory),) = other.perceive_many([other.prepare(window)], [memory])
+            found[ahead] += people
+    assert sum(map(len, found[True])) > 0
+    for a, b in zip(found[False], found[True]):
+        assert [p.region for p in a] == [p.region for p in b]
+        for p, q in zip(a, b):
+            assert np.median(np.abs(p.landmarks_px - q.landmarks_px)) < 0.5

@@ -21,7 +21,7 @@ from pipeline.body.kinematics import (
 )
 from pipeline.body.load import load_body
 from pipeline.body.observe import edge_map, observe, rotation_to_ray
-from pipeline.body.prior import pose_prior
+from pipeline.body.prior import pose_prior, prior_table
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.body.solve import (
     FRAME_DIM,
@@ -208,18 +208,18 @@ def test_gradient_is_the_slope_of_the_cost(body, skeleton):
 def test_prior_is_silent_inside_limits_and_mirrors():
     phi = torch.zeros(1, 22, 3)
     phi[0, 18, 1], phi[0, 19, 1] = -1.0, 1.0
-    rows, _ = pose_prior(phi)
+    rows, _ = pose_prior(phi, prior_table())
     assert float(rows[:, 1].abs().max()) == 0.0
     phi[0, 18, 1] = 0.6
-    rows, change = pose_prior(phi)
+    rows, change = pose_prior(phi, prior_table())
     assert float(rows[0, 1, 18, 1]) > 1.0
     assert float(change[0, 1, 18, 1]) > 0.0
     generator = torch.Generator().manual_seed(5)
     phi = torch.randn(1, 22, 3, generator=generator)
     swap = [0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20]
     mirrored = phi[:, swap] * torch.tensor([1.0, -1.0, -1.0])
-    assert float(pose_prior(phi)[0].square().sum()) == pytest.approx(
-        float(pose_prior(mirrored)[0].square().sum()), rel=1e-5
+    assert float(pose_prior(phi, prior_table())[0].square().sum()) == pytest.approx(
+        float(pose_prior(mirrored, prior_table())[0].square().sum()), rel=1e-5
     )
 
 

@@ -312,9 +312,9 @@ def test_a_person_lies_in_the_image_as_in_the_crop(region, seed):
     world[:, :2], world[:, 2] = (points - 128) / 200, random.normal(size=39)
     person, _ = landmarks.read_person(region, landmarks.reading_of(outputs_with(points, world)))
     assert person.landmarks_px.shape == (33, 2)
-    expected = apply(region.to_image(256), points[:33] + landmarks._OFFSET)
+    expected = apply(region.to_image(256), points[:33] + landmarks.OFFSET)
     assert np.allclose(person.landmarks_px, expected, rtol=1e-4, atol=0.02)
-    centre = apply(region.to_image(256), 128 + landmarks._OFFSET)
+    centre = apply(region.to_image(256), 128 + landmarks.OFFSET)
     metres_a_pixel = 256 / 200 / region.side
     moved = (person.landmarks_px - centre) * metres_a_pixel
     assert np.allclose(person.world_m[:, :2], moved, atol=2e-3 + 0.1 * metres_a_pixel)
@@ -333,7 +333,7 @@ def test_the_next_region_lies_between_the_alignment_points():
     _, following = landmarks.read_person(
         region, landmarks.reading_of(outputs_with(points, np.zeros((39, 3))))
     )
-    assert (following.x, following.y) == pytest.approx((300, 225 + 2 * landmarks._OFFSET[1]))
+    assert (following.x, following.y) == pytest.approx((300, 225 + 2 * landmarks.OFFSET[1]))
     assert following.side == pytest.approx(2 * 160 * SCALE)
     assert (following.angle, following.id, following.missed) == (0, 7, 0)
 

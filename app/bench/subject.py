@@ -147,7 +147,7 @@ class GpuPipeline:
 
     def submit(
         self, windows: Sequence[Window], states: Sequence[Any], timer: Timer
-    ) -> list[tuple[Any, int]]:
+    ) -> tuple[Timer, list[tuple[Any, int]]]:
         inference, perceiver = self._inference, self._inference.perceiver
         with timer("upload"):
             windows = [perceiver.prepare(window) for window in windows]
@@ -156,10 +156,12 @@ class GpuPipeline:
         with timer("fit"):
             fitted = inference.fit_many(perceived, states)
         with timer("draw"):
-            return [self._queue(window) for window in fitted]
+            return timer, [self._queue(window) for window in fitted]
 
-    def collect(self, ticket: list[tuple[Any, int]]) -> list[Finished]:
-        return [Finished(drawn.pictures(), people) for drawn, people in ticket]
+    def collect(self, ticket: tuple[Timer, list[tuple[Any, int]]]) -> list[Finished]:
+        timer, queued = ticket
+        with timer("download"):
+            return [Finished(drawn.pictures(), people) for drawn, people in queued]
 
     def close(self) -> None:
         self._inference.perceiver.close()

@@ -38,15 +38,14 @@ def _cholesky(shape: tuple[int, ...], *rest: Any, **more: Any) -> int:
     return prod(shape[:-2]) * shape[-1] ** 3 // 3
 
 
-def _triangular_pair(right: tuple[int, ...], *rest: Any, **more: Any) -> int:
-    """Two triangular solves of n^2 each a right-hand side."""
-    return 2 * prod(right[:-2]) * right[-2] ** 2 * right[-1]
+def _triangular(matrix: tuple[int, ...], right: tuple[int, ...], *rest: Any, **more: Any) -> int:
+    """n^2 a right-hand side."""
+    return prod(right[:-2]) * right[-2] ** 2 * right[-1]
 
 
 _FORMULAS = {
     torch.ops.aten.linalg_cholesky_ex: _cholesky,
-    torch.ops.aten.cholesky_solve: _triangular_pair,
-    torch.ops.aten._cholesky_solve_helper: _triangular_pair,
+    torch.ops.aten.linalg_solve_triangular: _triangular,
 }
 
 

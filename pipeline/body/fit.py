@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,10 +17,11 @@ from pipeline.body.observe import layout, write_rows
 from pipeline.body.solve import FitConfig
 from pipeline.body.window_fit import WindowFit, out_of_sight, stranger
 from pipeline.frame import WINDOW_FRAMES
-from pipeline.graphs import Graphed, filled
+from pipeline.graphs import Graphed, compiled, compiling, filled
 from pipeline.people import Bodies, Person
+from pipeline.upload import Coming
 
-BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+BUCKETS = (1, 3, 12, 48)
 """How many people are fitted together on a GPU: others are filled up to the next of these."""
 
 
@@ -61,9 +63,10 @@ class FitJob:
 class BodyFitter:
     """Fits one body model; holds no state of any source, so one serves them all.
 
-    On a GPU each kind of window (so many people, known or new) is a CUDA graph, captured when it
-    is first met or by `warm_up`; ``graphs=False`` starts its kernels one by one. Belongs to one
-    thread at a time.
+    On a GPU each kind of full window (so many people, known or new) is compiled to fewer kernels
+    and captured as a CUDA graph when it is first met or by `warm_up`; ``fused=False`` leaves the
+    kernels as torch has them, ``graphs=False`` starts them one by one. Belongs to one thread at a
+    time.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class BodyFitter:
         config: FitConfig | None = None,
         device: str | torch.device = "cpu",
         graphs: bool = True,
+        fused: bool = True,
     ) -> None:
         self.config = config or FitConfig()
         self.device = torch.device(device)
@@ -79,6 +83,7 @@ class BodyFitter:
         self.skeleton = Skeleton.of(self.body, self.config.surface_points)
         self.lifter = Lifter.load(self.device)
         self.graphs = graphs and self.device.type == "cuda"
+        self.fused = fused and self.device.type == "cuda"
         self._stranger = stranger(self.config).to(self.device)[0]
         self._fits: dict[tuple[int, bool], WindowFit] = {}
         self._steps: dict[tuple[int, bool, int], Graphed] = {}
@@ -211,9 +216,11 @@ class BodyFitter:
     def _fit(self, frames: int, warm: bool) -> WindowFit:
         kind = (frames, warm)
         if kind not in self._fits:
+            fused = self.fused and frames == WINDOW_FRAMES
             self._fits[kind] = WindowFit(
                 self.body, self.skeleton, self.lifter, self.config, frames, warm,
                 outlines=self.device.type == "cuda",
+                ready=compiled if fused else lambda part: part,
             )  # fmt: skip
         return self._fits[kind]
 
@@ -223,7 +230,13 @@ class BodyFitter:
             fit = self._fit(frames, warm)
             seen = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
             memory = self._stranger.expand(size, -1)
-            self._steps[kind] = Graphed(fit, [seen, memory], enabled=self.graphs)
+            # A clip's last frames are not worth the wait.
+            whole = frames == WINDOW_FRAMES
+            with compiling() if self.fused and whole else nullcontext():
+                step = Graphed(fit, [seen, memory], enabled=self.graphs and whole)
+                if whole and not step.captured:
+                    step(seen, memory)
+            self._steps[kind] = step
         return self._steps[kind]
 
 
@@ -248,18 +261,8 @@ def example_row(fit: WindowFit) -> np.ndarray:
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:
     """Tensors as arrays: all copies are queued, then waited for once."""
-    if not tensors[0].is_cuda:
-        return [tensor.numpy() for tensor in tensors]
-    hosts = [
-        torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(
-            tensor, non_blocking=True
-        )
-        for tensor in tensors
-    ]
-    event = torch.cuda.Event()
-    event.record()
-    event.synchronize()
-    return [host.numpy() for host in hosts]
+    coming = [Coming(tensor) for tensor in tensors]
+    return [each.arrived() for each in coming]
 
 
 def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) -> list[Bodies]:

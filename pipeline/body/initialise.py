@@ -6,8 +6,6 @@ whose arm moved too far for the last pose to help, starts in the right valley.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
@@ -23,13 +21,6 @@ _LIMBS = (
     (1, 4, ("left_hip", "left_knee", "left_ankle"), "left"),
     (2, 5, ("right_hip", "right_knee", "right_ankle"), "left"),
 )
-
-
-@cache
-def _axes(device: torch.device) -> dict[str, Tensor]:
-    """Directions at rest, made once: nothing may come from the host during a capture."""
-    axes = {"down": (0.0, -1.0, 0.0), "up": (0.0, 1.0, 0.0), "left": (1.0, 0.0, 0.0)}
-    return {name: torch.tensor(axis, device=device) for name, axis in axes.items()}
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -64,11 +55,12 @@ def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Ten
         skeleton.landmarks, forward_kinematics(skeleton, eye, zero, betas), betas
     )
     rotations = eye.clone()
+    axes = {"down": -eye[:, 0, 1], "up": eye[:, 0, 1], "left": eye[:, 0, 0]}
     root = _torso(world) @ _torso(rest).transpose(-1, -2)
     rotations[:, 0] = root
     for upper, lower, names, hinge in _LIMBS:
         a, b, c = (_AT[name] for name in names)
-        axis = _axes(world.device)[hinge].expand(batch, 3)
+        axis = axes[hinge]
         top, end = _unit(world[:, b] - world[:, a]), _unit(world[:, c] - world[:, b])
         bend = torch.linalg.cross(top, end)
         # A straight limb has no plane: its hinge stays where the torso carries it.
@@ -89,17 +81,14 @@ def place_by_landmarks(points: Tensor, target: Tensor, weight: Tensor) -> Tensor
     ``target`` (B, K, 2) are normalised image coordinates (x/z, y/z), ``weight`` (B, K). Least
     squares of (X + t_x) - u (Z + t_z) = 0, linear in t; the result lies in front of the camera.
     """
-    u = target
-    rows = torch.zeros(*points.shape[:2], 2, 3, device=points.device)
-    rows[..., 0, 0] = rows[..., 1, 1] = 1.0
-    rows[..., 2] = -u
-    value = u * points[..., 2:] - points[..., :2]
-    rows = rows * weight[..., None, None]
-    value = value * weight[..., None]
-    a = rows.flatten(1, 2)
-    normal = a.transpose(1, 2) @ a + 1e-6 * torch.eye(3, device=points.device)
-    factor, _ = torch.linalg.cholesky_ex(normal)
-    transl = torch.cholesky_solve(a.transpose(1, 2) @ value.flatten(1)[..., None], factor)[..., 0]
+    known = weight.square()[..., None]
+    total = known.sum(1, keepdim=True) + 1e-6
+    value = target * points[..., 2:] - points[..., :2]
+    # About the weighted means two of the three unknowns drop out.
+    middle, mean = ((known * each).sum(1, keepdim=True) / total for each in (target, value))
+    apart = known * (target - middle)
+    spread = (apart * (target - middle)).sum((1, 2)) + 1e-6
+    away = -(apart * (value - mean)).sum((1, 2)) / spread
+    across = mean[:, 0] + middle[:, 0] * away[:, None]
     near = 0.3 - points[..., 2].amin(1)
-    depth = torch.maximum(transl[:, 2], near)
-    return torch.cat((transl[:, :2], depth[:, None]), 1)
+    return torch.cat((across, torch.maximum(away, near)[:, None]), 1)

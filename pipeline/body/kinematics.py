@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.body.model import LEVELS, BodyModel, parents_of
+from pipeline.body.model import LEVELS, BodyModel
+from pipeline.body.prior import prior_table
 from pipeline.people import PARENTS
 
 JOINTS = 24
+BETAS = 10
 POSED = 22
 """Joints the fit rotates: all but SMPL's two hand joints, which no landmark sees."""
 
@@ -41,10 +43,15 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """What the fit needs of a body model, in single precision on one device."""
+    """What the fit needs of a body model, in single precision on one device.
 
-    rest: Tensor
-    rest_betas: Tensor
+    ``bones`` (24, 3, 11): from each joint's parent to it at rest, at beta 0 and then its change
+    with each beta; the pelvis's is its place. ``below`` as `subtree_matrix`; ``prior`` as
+    `prior.prior_table`.
+    """
+
+    bones: Tensor
+    prior: Tensor
     below: Tensor
     landmarks: Points
     surface: Points
@@ -62,13 +69,19 @@ class Skeleton:
         pick = torch.zeros(len(chosen), body.v_template.shape[0], device=device)
         pick[torch.arange(len(chosen)), chosen] = 1.0
         return cls(
-            rest=body.joint_template,
-            rest_betas=body.joint_shapedirs,
+            bones=bones_of(body),
+            prior=prior_table().to(device),
             below=below,
             landmarks=reduce_points(body, regressor, below),
             surface=reduce_points(body, pick, below),
             normals=vertex_normals(body.v_template, body.faces)[chosen],
         )
+
+
+def bones_of(body: BodyModel) -> Tensor:
+    """`Skeleton.bones` of a body."""
+    rest = torch.cat((body.joint_template[..., None], body.joint_shapedirs[..., :BETAS]), -1)
+    return torch.cat((rest[:1], rest[1:] - rest[list(PARENTS[1:])]))
 
 
 def subtree_matrix() -> Tensor:
@@ -129,25 +142,21 @@ def forward_kinematics(
     skeleton: Skeleton, rotations: Tensor, transl: Tensor, betas: Tensor
 ) -> Pose:
     """Local rotations (B, 24, 3, 3), translation (B, 3), betas (B, 10) -> the posed skeleton."""
-    parents = parents_of(rotations.device)
-    rest = skeleton.rest + torch.einsum("jcb,nb->njc", skeleton.rest_betas, betas)
-    bones = rest[:, 1:] - rest.index_select(1, parents)
-    bones_betas = skeleton.rest_betas[1:] - skeleton.rest_betas.index_select(0, parents)
-    batch = len(rotations)
     world = [rotations[:, 0]] * JOINTS
-    place = [rest[:, 0] + transl] * JOINTS
-    change = [skeleton.rest_betas[0].expand(batch, 3, 10)] * JOINTS
     for level in LEVELS:
-        first, last = level[0], level[-1] + 1
         above = torch.stack([world[PARENTS[j]] for j in level], 1)
-        turned = above @ rotations[:, first:last]
-        step = (above @ bones[:, first - 1 : last - 1, :, None])[..., 0]
-        step_betas = above @ bones_betas[first - 1 : last - 1]
+        turned = above @ rotations[:, level[0] : level[-1] + 1]
         for i, j in enumerate(level):
             world[j] = turned[:, i]
-            place[j] = place[PARENTS[j]] + step[:, i]
-            change[j] = change[PARENTS[j]] + step_betas[:, i]
-    return Pose(torch.stack(world, 1), torch.stack(place, 1), torch.stack(change, 1))
+    turns = torch.stack(world, 1)
+    # Every bone turned by its parent, with its change with shape in the last dimension; then each
+    # joint is the sum of the bones down to it.
+    bones = torch.stack([world[parent] for parent in PARENTS[1:]], 1) @ skeleton.bones[1:]
+    bones = torch.cat((skeleton.bones[:1].expand(len(rotations), 1, 3, 11), bones), 1)
+    placed = (skeleton.below @ bones.flatten(2)).unflatten(2, (3, 11))
+    change = placed[..., 1:]
+    joints = placed[..., 0] + torch.einsum("njcb,nb->njc", change, betas) + transl[:, None]
+    return Pose(turns, joints, change)
 
 
 def place_points(points: Points, pose: Pose, betas: Tensor) -> tuple[Tensor, Tensor]:

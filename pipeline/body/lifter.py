@@ -11,7 +11,6 @@ CVPR 2019). How it was made: ``pipeline/lifter_recipe``.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,10 +73,14 @@ class Sightings:
         """One person's, without the leading dimension."""
         return Sightings(*(getattr(self, n)[index] for n in self.__dataclass_fields__))
 
-    def with_mirrored(self) -> Sightings:
-        """Everybody, and behind them everybody as a mirror shows them."""
+    def with_mirrored(self, order: Tensor) -> Sightings:
+        """Everybody, and behind them everybody as a mirror shows them; ``order`` is `MIRRORED` on
+        the device."""
         flipped = Sightings(
-            mirrored(self.rays, 2), mirrored(self.visible), mirrored(self.world_m, 3), self.known
+            mirrored(self.rays, order),
+            self.visible.index_select(2, order),
+            mirrored(self.world_m, order),
+            self.known,
         )
         pairs = ((getattr(self, n), getattr(flipped, n)) for n in self.__dataclass_fields__)
         return Sightings(*(torch.cat(pair) for pair in pairs))
@@ -89,20 +92,10 @@ class Sightings:
         return Sightings(*(torch.cat(pair, 1)[:, -keep:] for pair in pairs))
 
 
-def mirrored(landmarks: Tensor, axes: int = 0) -> Tensor:
-    """Landmarks (P, K, 33) or (P, K, 33, axes) as a mirror shows them: sides change places and x
-    its sign."""
-    order = _order(landmarks.device)
+def mirrored(landmarks: Tensor, order: Tensor) -> Tensor:
+    """Landmarks (P, K, 33, axes) as a mirror shows them: sides change places and x its sign."""
     swapped = landmarks.index_select(2, order)
-    if not axes:
-        return swapped
     return torch.cat((-swapped[..., :1], swapped[..., 1:]), -1)
-
-
-@cache
-def _order(device: torch.device) -> Tensor:
-    """Made once: nothing may come from the host while a CUDA graph is captured."""
-    return torch.tensor(MIRRORED, device=device)
 
 
 def features(seen: Sightings, pace: Tensor) -> Tensor:
@@ -126,6 +119,8 @@ class Lifter:
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.weights = weights
+        # Made once: nothing may come from the host while a CUDA graph is captured.
+        self.order = torch.tensor(MIRRORED, device=weights["pos"].device)
         self.layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("t.layers."))
 
     @classmethod
@@ -141,13 +136,13 @@ class Lifter:
         second. Returns (P, frames, 33, 3) metres from the mid-hip in the axes of each frame's ray
         frame, and their standard deviations across and along the view, (P, frames, 33, 2).
         """
-        both = sightings.with_mirrored()
+        both = sightings.with_mirrored(self.order)
         where, spread = self._look(both, pace.repeat(2), frames)
         # People are as likely to be seen in a mirror: the mean of both answers errs less.
         seen, other = where.chunk(2)
         first, second = spread.chunk(2)
-        order = _order(spread.device)
-        return 0.5 * (seen + mirrored(other, 3)), 0.5 * (first + second.index_select(2, order))
+        where = 0.5 * (seen + mirrored(other, self.order))
+        return where, 0.5 * (first + second.index_select(2, self.order))
 
     def _look(self, sightings: Sightings, pace: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         x = linear(features(sightings, pace), *self._pair("a")) + self.weights["pos"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,6 @@ LEVELS = (
     (1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12, 13, 14),
     (15, 16, 17), (18, 19), (20, 21), (22, 23),
 )  # fmt: skip
-
-
-@cache
-def parents_of(device: torch.device) -> Tensor:
-    """The parents (23,) of all joints but the pelvis. Made once a device: nothing may come from
-    the host while a CUDA graph is captured."""
-    return torch.tensor(PARENTS[1:], device=device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +110,7 @@ def place_joints(rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     """
     world: list[Tensor] = [rotations[:, 0]] * 24
     place: list[Tensor] = [rest[:, 0]] * 24
-    bones = rest[:, 1:] - rest.index_select(1, parents_of(rest.device))
+    bones = rest[:, 1:] - torch.stack([rest[:, parent] for parent in PARENTS[1:]], dim=1)
     for level in LEVELS:
         first, end = level[0], level[-1] + 1
         parents = torch.stack([world[PARENTS[joint]] for joint in level], dim=1)

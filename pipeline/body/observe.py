@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -18,6 +19,9 @@ EDGE_SIZE = 64
 """Side of the signed distance maps; a 400 px person's edge is then good to about 3 px."""
 BLUR = 0.8
 """How far distances are smoothed, in their pixels: corners would have no slope."""
+
+
+_SEEN = tuple(f.name for f in fields(Observations))
 
 
 def layout(frames: int, outlines: bool = False) -> Layout:
@@ -93,8 +97,7 @@ def observations(parts: dict[str, Tensor], config: FitConfig) -> Observations:
     world, visible = parts["world_m"], parts["visible"]
     spread = torch.full_like(world, config.world_sigma_m)
     spread[..., 2] = config.world_depth_sigma_m
-    names = {f.name for f in fields(Observations)}
-    chosen = {name: part for name, part in parts.items() if name in names}
+    chosen = {name: part for name, part in parts.items() if name in _SEEN}
     return Observations(**chosen, world_spread_m=spread, world_weight=visible)
 
 
@@ -117,8 +120,8 @@ def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
 
     A network that sees a crop describes the person as if the camera looked straight at them.
     """
-    direction = np.append(ray, 1.0) / np.sqrt(1.0 + float(ray @ ray))
-    x, y, z = direction
+    z = 1.0 / math.sqrt(1.0 + float(ray @ ray))
+    x, y = ray[0] * z, ray[1] * z
     return np.array(
         [
             [1 - x * x / (1 + z), -x * y / (1 + z), x],
@@ -162,10 +165,15 @@ def _grid_of(
     linear = mask.to_image[:, :2].astype(np.float64) * shrink
     offset = mask.to_image[:, :2] @ (0.5 * shrink - 0.5) + mask.to_image[:, 2]
     linear, offset = linear / focal[:, None], (offset - centre) / focal
-    inverse = np.linalg.inv(linear)
-    to_grid = 2.0 / (EDGE_SIZE - 1) * np.concatenate((inverse, -(inverse @ offset)[:, None]), 1)
+    (a, b), (c, d) = linear
+    area = a * d - b * c
+    inverse = np.array([[d, -b], [-c, a]]) / area
+    to_grid = np.empty((2, 3))
+    to_grid[:, :2] = inverse
+    to_grid[:, 2] = -(inverse @ offset)
+    to_grid *= 2.0 / (EDGE_SIZE - 1)
     to_grid[:, 2] -= 1.0
-    return inverse, float(np.sqrt(abs(np.linalg.det(linear)))), to_grid
+    return inverse, math.sqrt(abs(area)), to_grid
 
 
 def _edge(inside: np.ndarray, inverse: np.ndarray, scale: float) -> np.ndarray:

@@ -9,7 +9,6 @@ shares a motion between joints; hinge signs as in SMPLify (Bogo et al., ECCV 201
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -37,8 +36,8 @@ _TABLE = {
 }
 
 
-@cache
-def _parameters(device: torch.device) -> tuple[Tensor, ...]:
+def prior_table() -> Tensor:
+    """Mean, deviation, lowest and highest (4, 22, 3) of the joints' rotation vectors, radians."""
     rows = torch.zeros(22, 4, 3)
     rows[0, 1] = 1e6
     rows[0, 2], rows[0, 3] = -1e6, 1e6
@@ -51,20 +50,21 @@ def _parameters(device: torch.device) -> tuple[Tensor, ...]:
             mean, low, high = mean * flip, low * flip, high * flip
             low, high = torch.minimum(low, high), torch.maximum(low, high)
         rows[joint] = torch.stack((mean, sigma, low, high))
-    return tuple(part.contiguous().to(device) for part in rows.unbind(1))
+    return rows.transpose(0, 1).contiguous()
 
 
 LIMIT_SIGMA = 5 * _D
 """How far past a limit costs as much as one standard deviation."""
 
 
-def pose_prior(phi: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals and their diagonal Jacobian for rotation vectors ``phi`` (B, 22, 3) radians.
+def pose_prior(phi: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Residuals and their diagonal Jacobian for rotation vectors ``phi`` (B, 22, 3) radians;
+    ``table`` is `prior_table`'s, where ``phi`` is.
 
     Returns (B, 2, 22, 3) twice: the Gaussian's rows and the limits' rows, in standard deviations,
     and d(row)/d(phi). The pelvis has none.
     """
-    mean, sigma, low, high = _parameters(phi.device)
+    mean, sigma, low, high = table.unbind(0)
     gauss = (phi - mean) / sigma
     over = torch.relu(phi - high) - torch.relu(low - phi)
     outside = (over != 0).to(phi.dtype) / LIMIT_SIGMA

@@ -20,10 +20,13 @@ a CUDA graph. A step that raises a person's cost is taken back and that person's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import solve_triangular
 from torch.nn.functional import grid_sample
 
 from pipeline.body.kinematics import (
@@ -40,6 +43,8 @@ from pipeline.body.rotations import exp_so3, log_so3
 
 FRAME_DIM = 3 + 3 * POSED
 BETAS = 10
+State = tuple[Tensor, ...]
+Part = Callable[..., Any]
 LEFT_HIP, RIGHT_HIP = 23, 24
 
 
@@ -153,34 +158,51 @@ def solve_window(
     transl_m: Tensor,
     config: FitConfig,
     iterations: int,
+    ready: Callable[[Part], Part] = lambda part: part,
 ) -> Solution:
-    """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3)."""
-    betas = past.betas
-    state = (rotations, transl_m, betas)
-    cost, hessian, gradient, misfit = linearise(skeleton, seen, past, state, config)
-    damping = torch.full_like(cost, 1e-3)
+    """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3). ``ready`` makes
+    the parts of a step ready to be called (`graphs.compiled`)."""
+    model, suggest, judge = ready(linearise), ready(_suggest), ready(_judge)
+    state = (rotations, transl_m, past.betas)
+    found = model(skeleton, seen, past, state, config)
+    damping = torch.full_like(past.pace, 1e-3)
     for _ in range(iterations):
-        diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
-        damped = hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-6)
-        factor, _ = torch.linalg.cholesky_ex(damped)
-        step = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
-        tried = move(state, torch.nan_to_num(step).clamp(-1.5, 1.5))
-        new = linearise(skeleton, seen, past, tried, config)
-        better = new[0] <= cost
-        rotations, transl_m, betas = (_choose(better, a, b) for a, b in zip(tried, state))
-        state = (rotations, transl_m, betas)
-        cost, hessian, gradient, misfit = (
-            _choose(better, a, b) for a, b in zip(new, (cost, hessian, gradient, misfit))
-        )
-        damping = torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
+        factor, _ = torch.linalg.cholesky_ex(_damped(found[1], damping))
+        half = solve_triangular(factor, found[2][..., None], upper=False)
+        step = solve_triangular(factor.mT, half, upper=True)[..., 0]
+        tried = suggest(state, step)
+        new = model(skeleton, seen, past, tried, config)
+        state, found, damping = judge(state, found, tried, new, damping)
+    cost, hessian, _, misfit = found
     return Solution(*state, cost, misfit, _shape_information(hessian, past))
+
+
+def _damped(hessian: Tensor, damping: Tensor) -> Tensor:
+    diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
+    return hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-6)
+
+
+def _suggest(state: State, step: Tensor) -> State:
+    """The state a step down the gradient, of a length that a turn may have."""
+    return move(state, -torch.nan_to_num(step).clamp(-1.5, 1.5))
+
+
+def _judge(
+    state: State, found: State, tried: State, new: State, damping: Tensor
+) -> tuple[State, State, Tensor]:
+    """For each person the better of two states with what `linearise` found there, and the damping
+    of the next step."""
+    better = new[0] <= found[0]
+    state = tuple(_choose(better, a, b) for a, b in zip(tried, state))
+    found = tuple(_choose(better, a, b) for a, b in zip(new, found))
+    return state, found, torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
 
 
 def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(condition.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
-def move(state: tuple[Tensor, ...], step: Tensor) -> tuple[Tensor, ...]:
+def move(state: State, step: Tensor) -> State:
     """Apply a step (P, T * 69 + 10): R <- R exp(delta), the rest by addition."""
     rotations, transl_m, betas = state
     people, frames = transl_m.shape[:2]
@@ -198,7 +220,7 @@ def linearise(
     skeleton: Skeleton,
     seen: Observations,
     past: Past,
-    state: tuple[Tensor, ...],
+    state: State,
     config: FitConfig,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cost (P,), Hessian (P, D, D), gradient (P, D), misfit (P, T) at a state, D = 69 T + 10."""
@@ -219,7 +241,7 @@ def linearise(
     block = jacobian.transpose(1, 2) @ jacobian
     slope = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0]
     if config.use_prior:
-        cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), config)
+        cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), skeleton.prior, config)
 
     block = block.reshape(people, frames, FRAME_DIM + BETAS, FRAME_DIM + BETAS)
     slope = slope.reshape(people, frames, FRAME_DIM + BETAS)
@@ -249,13 +271,15 @@ def landmark_residuals(
     return out
 
 
-def pose_cost(points: Tensor, rotations: Tensor, seen: Observations, config: FitConfig) -> Tensor:
+def pose_cost(
+    skeleton: Skeleton, points: Tensor, rotations: Tensor, seen: Observations, config: FitConfig
+) -> Tensor:
     """What landmarks and prior say of poses (B, 24, 3, 3) with landmarks at ``points``, (B,)."""
     cost = torch.zeros_like(seen.present)
     for rows, weight in landmark_residuals(points, seen, config):
         cost = cost + (weight * robust_cost(rows.square().sum(-1), config.robust)).sum(1)
     if config.use_prior:
-        rows, _ = pose_prior(log_so3(rotations[:, :POSED]))
+        rows, _ = pose_prior(log_so3(rotations[:, :POSED]), skeleton.prior)
         gauss, limits = rows.square().flatten(2).sum(2).unbind(1)
         cost = cost + config.prior_weight**2 * gauss + config.limit_weight**2 * limits
     return cost
@@ -341,11 +365,11 @@ def _depth_rows(skeleton, pose, seen, config):
     return (row * strength)[:, None], jacobian, cost
 
 
-def _add_prior(block, slope, rotations, config):
+def _add_prior(block, slope, rotations, table, config):
     phi = log_so3(rotations[:, :POSED])
     rows, change = (
         torch.stack((config.prior_weight * each[:, 0], config.limit_weight * each[:, 1]), 1)
-        for each in pose_prior(phi)
+        for each in pose_prior(phi, table)
     )
     # d(phi)/d(delta) under R <- R exp(delta); both rows of an angle share its turn.
     turn = inverse_right_jacobian(phi)
@@ -415,7 +439,8 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
     )
     # A second difference of a random acceleration grows with the 3/2 power of the interval.
     sigma = path.new_full((1 + POSED, 3), config.turn_accel_rad)
-    sigma[0, :2], sigma[0, 2] = config.root_accel_m, config.root_depth_accel_m
+    # A single place would be copied from the host, which no CUDA graph can hold; parts are filled.
+    sigma[0, :2], sigma[0, 2:] = config.root_accel_m, config.root_depth_accel_m
     sigma = sigma * past.pace.clamp(0.25, 4.0)[:, None, None] ** 1.5
 
     known = torch.cat((past.known, torch.ones_like(transl_m[..., 0])), 1)
@@ -443,7 +468,6 @@ def _shape_information(hessian: Tensor, past: Past) -> Tensor:
     # A frame without the person leaves directions without any information.
     diagonal = torch.diagonal(inner, dim1=1, dim2=2)
     factor, _ = torch.linalg.cholesky_ex(inner + torch.diag_embed(1e-4 * diagonal + 1e-2))
-    known = hessian[:, -BETAS:, -BETAS:] - border.transpose(1, 2) @ torch.cholesky_solve(
-        border, factor
-    )
+    half = solve_triangular(factor, border, upper=False)
+    known = hessian[:, -BETAS:, -BETAS:] - half.mT @ half
     return torch.nan_to_num(known - past.shape_information)

@@ -6,6 +6,7 @@ lifter and the solve to the meshes, is one CUDA graph.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import torch
@@ -23,6 +24,7 @@ from pipeline.body.solve import (
     BETAS,
     FitConfig,
     Observations,
+    Part,
     Past,
     Solution,
     pose_cost,
@@ -51,6 +53,9 @@ POSE = ("rotations", "transl_m", "known", "rays", "visible", "world_m", "sighted
 """What of it is forgotten where somebody is out of sight."""
 
 
+_PAST = tuple(f.name for f in fields(Past) if f.name != "pace")
+
+
 def stranger(config: FitConfig) -> Tensor:
     """The memory (1, MEMORY.size) of somebody never seen."""
     row = MEMORY.row(
@@ -74,7 +79,8 @@ class WindowFit:
     """Fits P people over windows of ``frames`` frames; holds no state.
 
     ``warm`` says that everybody's last pose is known: then fewer steps do. ``outlines`` says how
-    the observations' edges come (`observe.layout`).
+    the observations' edges come (`observe.layout`). ``ready`` makes its parts ready to be called
+    (`graphs.compiled`).
     """
 
     def __init__(
@@ -86,9 +92,10 @@ class WindowFit:
         frames: int,
         warm: bool,
         outlines: bool,
+        ready: Callable[[Part], Part] = lambda part: part,
     ) -> None:
         self.body, self.skeleton, self.lifter, self.config = body, skeleton, lifter, config
-        self.frames, self.outlines = frames, outlines
+        self.frames, self.outlines, self._ready = frames, outlines, ready
         self.steps = config.iterations if warm else config.cold_iterations
         seen = layout(frames, outlines)
         # The last two are about the window, not about a frame.
@@ -110,20 +117,35 @@ class WindowFit:
         In ``rows``, ``pace`` is the time between frames in thirtieths of a second, and ``settled``
         1 for people watched long enough for their shape to be held from now on.
         """
+        seen, past, sightings, settled, (rotations, transl_m) = self._ready(self._before)(
+            rows, memory
+        )
+        solution = solve_window(
+            self.skeleton, seen, past, rotations, transl_m, self.config, self.steps, self._ready
+        )
+        return self._ready(self._after)(past, solution, sightings, settled)
+
+    def _before(
+        self, rows: Tensor, memory: Tensor
+    ) -> tuple[Observations, Past, Sightings, Tensor, tuple[Tensor, Tensor]]:
+        """What was seen, the past, the sightings with the window's own, who is settled (P,), and
+        the first guess."""
         parts, kept = self.seen.split(rows), MEMORY.split(memory)
         if self.outlines:
             edges = (parts[name].flatten(0, 1) for name in ("inside", "inverse", "scale"))
             parts["edge"] = edge_maps(*edges).unflatten(0, (-1, self.frames))
         seen = observations(parts, self.config)
-        names = (f.name for f in fields(Past) if f.name != "pace")
-        past = Past(**{name: kept[name] for name in names}, pace=parts["pace"])
+        past = Past(**{name: kept[name] for name in _PAST}, pace=parts["pace"])
         before = Sightings(kept["rays"], kept["visible"], kept["world_m"], kept["sighted"])
-        after = before.then(Sightings.of(seen))
+        sightings = before.then(Sightings.of(seen))
         if self.config.use_lifter:
-            seen = lift(self.lifter, seen, after, past.pace)
-        guess = self._first_guess(seen, past)
-        solution = solve_window(self.skeleton, seen, past, *guess, self.config, self.steps)
-        memory = self._remember(kept, past, solution, after, parts["settled"])
+            seen = lift(self.lifter, seen, sightings, past.pace)
+        return seen, past, sightings, parts["settled"], self._first_guess(seen, past)
+
+    def _after(
+        self, past: Past, solution: Solution, sightings: Sightings, settled: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        memory = self._remember(past, solution, sightings, settled)
         return *self._bodies(solution), memory
 
     def _first_guess(self, seen: Observations, past: Past) -> tuple[Tensor, Tensor]:
@@ -163,16 +185,11 @@ class WindowFit:
         pose = forward_kinematics(self.skeleton, turns, torch.zeros_like(turns[:, 0, 0]), betas)
         points, _ = place_points(self.skeleton.landmarks, pose, betas)
         transl = place_by_landmarks(points, alone.image, known_rays(alone))
-        cost = pose_cost(points + transl[:, None], turns, alone, self.config)
+        cost = pose_cost(self.skeleton, points + transl[:, None], turns, alone, self.config)
         return transl.unflatten(0, (count, -1)), cost.unflatten(0, (count, -1))
 
     def _remember(
-        self,
-        kept: dict[str, Tensor],
-        past: Past,
-        solution: Solution,
-        sightings: Sightings,
-        settled: Tensor,
+        self, past: Past, solution: Solution, sightings: Sightings, settled: Tensor
     ) -> Tensor:
         betas, information = solution.betas, past.shape_information
         eye = torch.eye(BETAS, device=betas.device)

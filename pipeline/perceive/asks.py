@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipeline.frame import Frame
+from pipeline.frame import Frame, Window
 from pipeline.people import Person
 from pipeline.perceive.region import Region
 from pipeline.perceive.resample import Box
@@ -46,7 +46,17 @@ class Detect:
     views: tuple[Box, ...]
 
 
-Ask = Look | Detect
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """No question (the answer is None), but what is likely to be asked next: who is followed in
+    these regions of a window's key frame will be looked for there and then, outward from it, where
+    each look found them. Whoever answers may begin with it."""
+
+    window: Window
+    regions: tuple[Region, ...]
+
+
+Ask = Look | Detect | Ahead
 Steps = Generator[list[Ask], list[Any], T]
 """A rule: yields asks, is sent their answers, returns a T."""
 

@@ -18,7 +18,16 @@ import numpy as np
 from pipeline.frame import Window
 from pipeline.people import Person
 from pipeline.perceive import detector, landmarks
-from pipeline.perceive.asks import Ask, Detect, Find, Look, Steps, ask, follow_through, side_by_side
+from pipeline.perceive.asks import (
+    Ahead,
+    Ask,
+    Detect,
+    Find,
+    Look,
+    Steps,
+    follow_through,
+    side_by_side,
+)
 from pipeline.perceive.follow import follow, meet
 from pipeline.perceive.litert import load_model
 from pipeline.perceive.region import Region, same_place
@@ -105,7 +114,9 @@ class BlazePose:
         followed = [replace(r, score=0.0) if whole else r for r in known.regions]
         refused = [replace(r, missed=r.missed - 1) for r in known.refused if r.missed > 1]
         candidates = []
-        for region in (yield from ask(Detect(window.key_frame, tuple(views)))):
+        ahead = Ahead(window, tuple(r for r in followed if not r.missed))
+        found, _ = yield [Detect(window.key_frame, tuple(views)), ahead]
+        for region in found:
             match = same_place(region, [r for r in followed if r.missed])
             if match is not None:
                 lost = [k for k, r in enumerate(followed) if r.missed][match]
@@ -157,9 +168,11 @@ class BlazePose:
 
     def _answer(self, asked: list[Ask]) -> list[Any]:
         return [
-            self._detections(one.frame.image, one.views)
+            self._person_in(one)
+            if isinstance(one, Look)
+            else self._detections(one.frame.image, one.views)
             if isinstance(one, Detect)
-            else self._person_in(one)
+            else None
             for one in asked
         ]
 

@@ -19,7 +19,16 @@ from pipeline.engine import make_engine
 from pipeline.frame import Frame, Window
 from pipeline.people import Person
 from pipeline.perceive import detector, landmarks
-from pipeline.perceive.asks import Ask, Detect, Find, Look, Steps, follow_through, side_by_side
+from pipeline.perceive.asks import (
+    Ahead,
+    Ask,
+    Detect,
+    Find,
+    Look,
+    Steps,
+    follow_through,
+    side_by_side,
+)
 from pipeline.perceive.blazepose import BlazePose, Memory
 from pipeline.perceive.landmarks_torch import LandmarkNet, presence_of_row, reading_of_row
 from pipeline.perceive.region import Region
@@ -33,7 +42,7 @@ from pipeline.perceive.resample import (
 )
 from pipeline.perceive.tflite import Graph, read_graph
 from pipeline.perceive.tflite_torch import GraphModule
-from pipeline.upload import upload
+from pipeline.upload import Coming, upload
 
 BUCKETS = (1, 4, 16)
 """Batch sizes that the networks are made ready for. Few: a larger batch than is needed costs a GPU
@@ -116,6 +125,7 @@ class BlazePoseTorch(BlazePose):
                 )
             )  # fmt: skip
         self._detector, self._landmarker = engines
+        self.ahead, self._ahead = self.device.type == "cuda", None
         self.reports = tuple(made.report for made in engines)
 
     def prepare(self, window: Window) -> Window:
@@ -127,7 +137,10 @@ class BlazePoseTorch(BlazePose):
     ) -> list[tuple[list[tuple[Person, ...]], Memory]]:
         """What ``decode(embed(...))`` gives for each window, of one source each, all in step."""
         rules = [self._whole(window, memory) for window, memory in zip(windows, memories)]
-        return follow_through(side_by_side(rules), self._answer)
+        try:
+            return follow_through(side_by_side(rules), self._answer)
+        finally:
+            self._ahead = None
 
     def _whole(
         self, window: Window, memory: Memory | None
@@ -137,20 +150,39 @@ class BlazePoseTorch(BlazePose):
 
     @torch.inference_mode()
     def _answer(self, asked: list[Ask]) -> list[Any]:
-        looks = [one for one in asked if isinstance(one, Look)]
         views = [
             (one.frame, view) for one in asked if isinstance(one, Detect) for view in one.views
         ]
+        looks = [one for one in asked if isinstance(one, Look)]
+        known = [self._ahead.find(one) if self._ahead else None for one in looks]
+        new = [one for one, row in zip(looks, known) if row is None]
         # Both networks are under way before either is waited for.
-        started = self._start_looks(looks), self._start_views(views)
-        found = iter(self._read_looks(looks, started[0]))
-        seen = iter(self._read_views(views, started[1]))
+        coming = self._start_views(views), self._start_looks(new)
+        if any(isinstance(one, Ahead) for one in asked):
+            self._ahead = self._look_ahead([one for one in asked if isinstance(one, Ahead)])
+        seen = iter(self._read_views(views, coming[0]))
+        rows = iter(() if coming[1] is None else coming[1].arrived())
+        found = (
+            self._read_look(one, next(rows) if row is None else row)
+            for one, row in zip(looks, known)
+        )
         return [
-            next(found) if isinstance(one, Look) else self._together(seen, len(one.views))
+            next(found)
+            if isinstance(one, Look)
+            else self._together(seen, len(one.views))
+            if isinstance(one, Detect)
+            else None
             for one in asked
         ]
 
-    def _start_looks(self, looks: list[Look]) -> _Coming | None:
+    def _look_ahead(self, asked: list[Ahead]) -> Any:
+        if not self.ahead:
+            return None
+        from pipeline.perceive.ahead_gpu import LooksAhead
+
+        return LooksAhead(asked, self._landmarker)
+
+    def _start_looks(self, looks: list[Look]) -> Coming | None:
         if not looks:
             return None
         size = landmarks.INPUT
@@ -162,7 +194,7 @@ class BlazePoseTorch(BlazePose):
         for k, one in enumerate(looks):
             if one.without is not None and one.without.mask is not None:
                 batch[k] = self._painted(one, one.without.mask)
-        return _Coming(self._landmarker(batch)[0])
+        return Coming(self._landmarker(batch)[0])
 
     def _painted(self, look: Look, mask: Any) -> Tensor:
         """Too rare to be worth a kernel."""
@@ -171,27 +203,21 @@ class BlazePoseTorch(BlazePose):
         return torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).to(self.device)
 
     @staticmethod
-    def _read_looks(looks: list[Look], coming: _Coming | None) -> list[Find | None]:
-        if coming is None:
-            return []
-        out: list[Find | None] = []
-        for one, row in zip(looks, coming.arrived()):
-            if presence_of_row(row) < one.least:
-                out.append(None)
-            else:
-                out.append(landmarks.read_person(one.region, reading_of_row(row), one.mirrored))
-        return out
+    def _read_look(look: Look, row: np.ndarray) -> Find | None:
+        if presence_of_row(row) < look.least:
+            return None
+        return landmarks.read_person(look.region, reading_of_row(row), look.mirrored)
 
     def _start_views(
         self, views: list[tuple[Frame, tuple[int, int, int, int]]]
-    ) -> tuple[_Coming, list[np.ndarray]] | None:
+    ) -> tuple[Coming, list[np.ndarray]] | None:
         if not views:
             return None
         size = detector.INPUT
         plans = [sample_letterbox(frame.size, view, size) for frame, view in views]
         wanted = [(frame, plan, False) for (frame, _), (plan, _) in zip(views, plans)]
         batch = self._views_of(wanted, size, 2 / 255, -1.0)
-        return _Coming(self._detector(batch)[0]), [to_image for _, to_image in plans]
+        return Coming(self._detector(batch)[0]), [to_image for _, to_image in plans]
 
     def _read_views(self, views: list, started: Any) -> list[list[Region]]:
         if started is None:
@@ -229,23 +255,3 @@ class BlazePoseTorch(BlazePose):
         if frame.on_device is None:
             raise ValueError("a frame that is not on the GPU; `prepare` its window first")
         return frame.on_device
-
-
-class _Coming:
-    """A tensor on its way from the GPU."""
-
-    def __init__(self, values: Tensor) -> None:
-        self._event = None
-        if values.is_cuda:
-            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._host = host.copy_(values, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-        else:
-            self._host = values
-
-    def arrived(self) -> np.ndarray:
-        """Wait for it."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._host.numpy()

@@ -19,7 +19,7 @@ OTHER_SIDE = np.array(
     [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(k + 1 if k % 2 else k - 1 for k in range(11, 33))]
 )
 """Which landmark each of the 33 is in a mirror: left and right change places."""
-_OFFSET = np.array([-0.5, 0.0])
+OFFSET = np.array([-0.5, 0.0])
 """From the network's coordinates, times its size, to crop pixels with centres at whole numbers.
 Across, only so a mirrored picture has mirrored answers; down, renders' true landmarks say so."""
 KERNEL = 7
@@ -95,7 +95,7 @@ def read_person(region: Region, seen: Reading, mirrored: bool = False) -> tuple[
         logits, world = logits[order], world[OTHER_SIDE] * (-1, 1, 1)
         mask = np.ascontiguousarray(mask[:, ::-1])
     to_image = region.to_image(INPUT)
-    pixels = (points * INPUT + _OFFSET) @ to_image[:, :2].T + to_image[:, 2]
+    pixels = (points * INPUT + OFFSET) @ to_image[:, :2].T + to_image[:, 2]
     visibility = sigmoid(logits[:33]).astype(np.float32)
     person = Person(
         box_px=box_around(pixels[:33], visibility),

@@ -19,10 +19,10 @@ _BLOCK = 256
 
 @triton.jit
 def _views(
-    table, out, scale, offset, SIDE: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr
+    table, out, scale, offset, SIDE: tl.constexpr, BLOCK: tl.constexpr, STRIDE: tl.constexpr
 ):
     view = tl.program_id(1)
-    at = table + view * COLUMNS
+    at = table + view * STRIDE
     pixels = tl.load(at).to(tl.int64).to(tl.pointer_type(tl.uint8))
     width = tl.load(at + 1).to(tl.int32)
     block = tl.load(at + 2).to(tl.int32)
@@ -72,12 +72,12 @@ def _views(
 
 
 def take_views(table: Tensor, out: Tensor, scale: float, offset: float) -> None:
-    """Fill ``out`` (B, 3, side, side) float with the views that ``table`` (B, 16) float64, rows as
-    `describe` makes them, asks for, times ``scale`` plus ``offset``. Both lie where the images do,
-    which must stay until it is done. May be captured in a CUDA graph."""
+    """Fill ``out`` (B, 3, side, side) float with the views that ``table`` (B, 16 or more) float64,
+    rows that begin as `describe` makes them, asks for, times ``scale`` plus ``offset``. Both lie
+    where the images do, which must stay until it is done. May be captured in a CUDA graph."""
     count, _, side, _ = out.shape
     grid = (triton.cdiv(side * side, _BLOCK), count)
-    _views[grid](table, out, scale, offset, SIDE=side, BLOCK=_BLOCK, COLUMNS=COLUMNS)
+    _views[grid](table, out, scale, offset, SIDE=side, BLOCK=_BLOCK, STRIDE=table.stride(0))
 
 
 def describe(image: Tensor, sampling: Sampling, mirrored: bool = False) -> list[float]:
