@@ -13,11 +13,13 @@ import os
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.engine import make_engine
 from pipeline.perceive.ultra import fastsam, yolo_pose
 from pipeline.perceive.ultra.checkpoint import CheckpointError
+from pipeline.perceive.ultra.depth import MonoDepth
 from pipeline.perceive.ultra.load import MODELS, build
 from pipeline.perceive.ultra.package import UltralyticsError, ultralytics
 from pipeline.perceive.ultra.picture import Letterbox, for_sam, for_yolo
@@ -104,8 +106,6 @@ def test_fastsam_rows_and_prototypes_are_ultralytics_own(tasks):
 @pytest.mark.ultralytics
 def test_depth_is_ultralytics_own(tasks):
     net = yolo(tasks, "DepthModel", "yolo26n-depth.yaml")
-    from pipeline.perceive.ultra.depth import MonoDepth
-
     images = pictures(2, 128)
     with torch.inference_mode():
         # Random layers say nearly the same everywhere: let what they say count for more.
@@ -121,49 +121,6 @@ def test_depth_is_ultralytics_own(tasks):
     assert ours.shape == (2, 32, 32)
     assert float(theirs.std() / theirs.mean()) > 0.01
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.ultralytics
-@pytest.mark.parametrize(
-    ("kind", "cfg"),
-    [
-        ("YoloPose", "yolo26n-pose.yaml"),
-        ("FastSam", "yolov8n-seg.yaml"),
-        ("MonoDepth", "yolo26n-depth.yaml"),
-    ],
-)
-def test_a_batch_is_its_pictures_and_leaves_nothing_behind(tasks, kind, cfg):
-    """A captured graph keeps what it saw: no tensor of the module may be another afterwards."""
-    from pipeline.perceive.ultra.depth import MonoDepth
-
-    makers = {
-        "YoloPose": (yolo_pose.YoloPose, "PoseModel"),
-        "FastSam": (fastsam.FastSam, "SegmentationModel"),
-        "MonoDepth": (MonoDepth, "DepthModel"),
-    }
-    maker, model = makers[kind]
-    module = maker(yolo(tasks, model, cfg), 64)
-
-    def addresses():
-        found = {}
-        for name, part in module.named_modules():
-            for key, value in vars(part).items():
-                if isinstance(value, torch.Tensor):
-                    found[name, key] = value.data_ptr()
-        return found | {name: t.data_ptr() for name, t in module.state_dict().items()}
-
-    images = pictures(3, 64)
-    with torch.inference_mode():
-        before = addresses()
-        whole = module(images)
-        parts = [module(images[k : k + 1]) for k in range(3)]
-        assert addresses() == before
-        whole = whole if isinstance(whole, tuple) else (whole,)
-        parts = [part if isinstance(part, tuple) else (part,) for part in parts]
-        for k, out in enumerate(whole):
-            joined = torch.cat([p[k] for p in parts])
-            torch.testing.assert_close(out, joined, rtol=1e-4, atol=1e-3)
-        torch.compile(module, fullgraph=True, backend="eager")(images)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +140,78 @@ def small_sam(tasks):
     return scattered(build_sam.SAMModel(encoder, prompts, decoder))
 
 
+@pytest.fixture(params=["pose", "fastsam", "depth", "encoder", "decoder"])
+def part(request, tasks):
+    """Each module that an engine is given, small, and a batch of three for it."""
+    images = pictures(3, 64)
+    if request.param == "pose":
+        return yolo_pose.YoloPose(yolo(tasks, "PoseModel", "yolo26n-pose.yaml"), 64), (images,)
+    if request.param == "fastsam":
+        return fastsam.FastSam(yolo(tasks, "SegmentationModel", "yolov8n-seg.yaml"), 64), (images,)
+    if request.param == "depth":
+        return MonoDepth(yolo(tasks, "DepthModel", "yolo26n-depth.yaml"), 64), (images,)
+    sam = copy.deepcopy(request.getfixturevalue("small_sam"))
+    if request.param == "encoder":
+        return SamEncoder(sam.image_encoder), (pictures(3, 320) * 4 - 2,)
+    boxes = torch.tensor([[10.0, 20, 200, 300], [0, 0, 319, 319], [100.5, 50, 130, 60]])
+    embedding = torch.randn((3, 64, 20, 20), generator=torch.Generator().manual_seed(2))
+    return SamDecoder(sam.prompt_encoder, sam.mask_decoder), (embedding, boxes)
+
+
+def outputs(module, *batch):
+    with torch.inference_mode():
+        out = module(*batch)
+    return tuple(t.float() for t in (out if isinstance(out, tuple) else (out,)))
+
+
+def addresses(module):
+    """Where every tensor lies that a module holds, as a parameter, a buffer or otherwise."""
+    return {
+        (name, key): value.data_ptr()
+        for name, child in module.named_modules()
+        for key, value in {**vars(child), **child._parameters, **child._buffers}.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+@pytest.mark.ultralytics
+def test_a_batch_is_its_rows_and_leaves_nothing_behind(part):
+    """A captured graph keeps the addresses it saw: no tensor may lie elsewhere afterwards."""
+    module, batch = part
+    before = addresses(module)
+    whole = outputs(module, *batch)
+    rows = [outputs(module, *(t[k : k + 1] for t in batch)) for k in range(3)]
+    assert addresses(module) == before
+    for k, out in enumerate(whole):
+        assert len(out) == 3
+        torch.testing.assert_close(out, torch.cat([r[k] for r in rows]), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.ultralytics
+def test_an_engine_can_have_it_whole(part):
+    """One graph without breaks, and images may lie channels last."""
+    module, batch = part
+    wanted = outputs(module, *batch)
+    with torch.inference_mode():
+        torch.compile(module, fullgraph=True, dynamic=False, backend="eager")(*batch)
+    module.to(memory_format=torch.channels_last)
+    last = (batch[0].contiguous(memory_format=torch.channels_last), *batch[1:])
+    for out, want in zip(outputs(module, *last), wanted, strict=True):
+        torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.ultralytics
+def test_half_precision_is_near(part):
+    module, batch = part
+    wanted = outputs(module, *batch)
+    halved = module.halve() if hasattr(module, "halve") else module.half()
+    assert next(halved.parameters()).dtype == torch.float16
+    for out, want in zip(outputs(halved, *batch), wanted, strict=True):
+        apart, scale = (out - want).abs(), want.square().mean().sqrt()
+        assert float(apart.mean() / scale) < 1e-2
+        assert float(apart.mean()) > 0  # It was computed in half precision indeed.
+
+
 @pytest.mark.ultralytics
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_the_encoder_is_ultralytics_own(small_sam, attention):
@@ -194,7 +223,6 @@ def test_the_encoder_is_ultralytics_own(small_sam, attention):
         for block in ours.net.blocks:  # The relative positions have their say.
             block.attn.rel_h.mul_(0)
         assert float((ours(images) - theirs).abs().max()) > 1e-2
-        torch.compile(ours, fullgraph=True, backend="eager")(images)
 
 
 @pytest.mark.ultralytics
@@ -213,7 +241,6 @@ def test_the_decoder_is_ultralytics_own_for_people_of_several_pictures(small_sam
             wanted = decoder(embedding[k : k + 1], prompts.get_dense_pe(), sparse, dense, False)
             torch.testing.assert_close(masks[k], wanted[0][0, 0], rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(quality[k], wanted[1][0, 0], rtol=1e-3, atol=1e-4)
-        torch.compile(ours, fullgraph=True, backend="eager")(embedding, boxes)
 
 
 @pytest.mark.ultralytics
@@ -309,6 +336,69 @@ def test_without_ultralytics_the_extra_is_named():
         build("yolo26n-pose")
 
 
+@pytest.mark.gpu
+@pytest.mark.ultralytics
+@pytest.mark.parametrize("half", [False, True])
+def test_an_engine_replays_it_on_a_gpu(part, half):
+    """Graphs of two batch sizes, called in turn, without the host ever waiting."""
+    module, batch = part
+    wanted = outputs(module, *batch)
+    engine = make_engine(module, batch, engine="eager", half=half, buckets=(1, 4))
+    assert engine.report.graphs
+    on_gpu = tuple(t.cuda() for t in batch)
+    one = tuple(t[1:2] for t in on_gpu)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            whole = tuple(t.clone() for t in engine(*on_gpu))
+            single = tuple(t.clone() for t in engine(*one))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for out, alone, want in zip(whole, single, wanted, strict=True):
+        scale = float(want.square().mean().sqrt())
+        near = (2e-2 if half else 5e-3) * scale  # TF32 may be on.
+        assert float((out.cpu() - want).abs().mean()) < near
+        assert float((alone.cpu() - want[1:2]).abs().mean()) < near
+
+
+@pytest.mark.gpu
+@pytest.mark.ultralytics
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_the_encoders_attentions_agree_on_a_gpu_in_half_precision(small_sam, attention):
+    images = (pictures(2, 320) * 4 - 2).cuda()
+    with torch.inference_mode():
+        wanted = small_sam.image_encoder(images.cpu()).cuda()
+        ours = SamEncoder(copy.deepcopy(small_sam.image_encoder), attention).cuda().half()
+        got = ours(images).float()
+    assert float((got - wanted).abs().mean() / wanted.square().mean().sqrt()) < 1e-2
+
+
+@pytest.mark.gpu
+def test_pictures_and_instances_are_made_on_a_gpu_without_waiting():
+    images = torch.randint(0, 255, (2, 90, 160, 3), dtype=torch.uint8)
+    prototypes, rows = torch.rand(2, fastsam.COEFFICIENTS, 16, 16), torch.rand(2, 50, fastsam.ROW)
+    rows[..., :4] = rows[..., :4] * 30 + torch.tensor([0, 0, 30, 30])
+    boxes, picture = torch.tensor([[5.0, 5, 40, 50], [0, 0, 60, 60]]), torch.tensor([1, 0])
+    wanted = for_yolo(images, 64)[0], *fastsam.instances_in_boxes(prototypes, rows, boxes, picture)
+    there = [t.cuda() for t in (images, prototypes, rows, boxes, picture)]
+
+    def run():
+        square, box = for_yolo(there[0], 64)
+        box.to_image(there[3])
+        return square, *fastsam.instances_in_boxes(*there[1:])
+
+    run()  # Constants are brought over once.
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        got = run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for out, want in zip(got, wanted, strict=True):
+        torch.testing.assert_close(out.cpu(), want, rtol=1e-4, atol=1e-4)
+
+
 # --- instances for boxes ------------------------------------------------------------------------
 
 
@@ -350,6 +440,7 @@ def test_an_instance_is_chosen_by_its_box_and_stays_inside_it():
 # --- pictures -----------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from((64, 640, 1024)), st.booleans())
 def test_a_place_goes_to_the_picture_and_back(height, width, side, centred):
     box = Letterbox.of(height, width, side, centred=centred)

@@ -21,18 +21,18 @@ Model = Sam | FastSam | YoloPose | MonoDepth
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How ultralytics builds a network (module, function, what it is given), what becomes of it,
-    and the side of its pictures (px)."""
+    """How ultralytics builds a network (module, function, what it is given), what becomes of it
+    (None: the halves of a SAM), and the side of its pictures (px)."""
 
     module: str
     function: str
     given: dict[str, Any]
-    finish: Callable[[Any, int, str], Model]
+    finish: Callable[[Any, int, str], Model] | None
     side: int
 
 
 def _sam(function: str) -> _Recipe:
-    return _Recipe("models.sam.build", function, {}, lambda net, _, w: split(net, w), 1024)
+    return _Recipe("models.sam.build", function, {}, None, 1024)
 
 
 def _yolo(function: str, cfg: str, finish: Callable[[Any, int, str], Model], side: int) -> _Recipe:
@@ -53,12 +53,20 @@ _RECIPES = {
 MODELS = tuple(_RECIPES)
 
 
-def build(name: str, weights: Path | None = None, seed: int = 0, side: int | None = None) -> Model:
+def build(
+    name: str,
+    weights: Path | None = None,
+    seed: int = 0,
+    *,
+    side: int | None = None,
+    attention: str = "folded",
+) -> Model:
     """The model ``name`` of MODELS on the CPU, in single precision, ready for inference.
 
     ``weights`` is its file, of which nothing is executed; None gives random weights drawn with
     ``seed``, for timing only, and the model then says ``weights == "random"`` instead of "real".
-    ``side`` is the pictures' (px), for the YOLO family.
+    ``side`` is the pictures' (px), for the YOLO family; ``attention`` one of sam.ATTENTION, for
+    SAM's ViTs.
 
     Raises ValueError for an unknown name or side, UltralyticsError without ultralytics,
     CheckpointError for a file that is not exactly this model's, OSError when it cannot be opened.
@@ -75,4 +83,7 @@ def build(name: str, weights: Path | None = None, seed: int = 0, side: int | Non
         network = make(**recipe.given).eval()
     if state is not None:
         load_exactly(network, state, f"{name} in {weights}")
-    return recipe.finish(network, side or recipe.side, "random" if state is None else "real")
+    what = "random" if state is None else "real"
+    if recipe.finish is None:
+        return split(network, what, attention)
+    return recipe.finish(network, side or recipe.side, what)

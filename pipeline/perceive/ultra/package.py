@@ -6,18 +6,20 @@ import importlib
 import os
 from types import ModuleType
 
+_SETTINGS = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+
 
 class UltralyticsError(RuntimeError):
     """ultralytics is not here or cannot be imported; one line."""
 
 
 def ultralytics(module: str) -> ModuleType:
-    """``ultralytics.MODULE``, told neither to install packages nor to ask the network for anything.
+    """``ultralytics.MODULE``, told not to install packages, not to ask the network and to be quiet.
 
     Raises UltralyticsError, with the remedy, when it cannot be imported.
     """
     # Read when it is first imported. What the user has set stays.
-    for name, value in (("YOLO_AUTOINSTALL", "false"), ("YOLO_OFFLINE", "true")):
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         return importlib.import_module(f"ultralytics.{module}")
