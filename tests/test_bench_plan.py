@@ -164,12 +164,13 @@ class FakeFitter:
     """Remembers what it is given."""
 
     def __init__(self, body, *_):
-        self.body, self.jobs = body, []
+        self.body, self.jobs, self.graphs, self.tf32 = body, [], False, []
 
     def warm_up(self, people):
         pass
 
     def fit_many(self, jobs):
+        self.tf32.append(torch.backends.cuda.matmul.allow_tf32)
         self.jobs += [(job, dict(job.memory.tracks)) for job in jobs]
         for job in jobs:
             job.memory.tracks[7] = "known"
@@ -250,6 +251,15 @@ def test_a_cold_fit_forgets_and_a_warm_one_does_not(monkeypatch, warm):
     for _ in range(2):
         subject.run(pipeline, window(), state, NoTimer())
     assert [bool(known) for _, known in pipeline._fitter.jobs] == [False, warm]
+
+
+def test_the_fit_is_never_rounded_to_tf32(monkeypatch):
+    with subject.rounding(True):
+        pipeline, _, _ = faked(monkeypatch, Plan())
+        pipeline.people_of = lambda frame: {1: person(5, 5, 40, 60)}
+        subject.run(pipeline, window(), pipeline.begin(), NoTimer())
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert pipeline._fitter.tf32 == [False]
 
 
 def test_nobody_in_a_window_is_nobody_drawn(monkeypatch):

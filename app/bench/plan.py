@@ -27,7 +27,7 @@ from app.bench.plan_nets import (
 )
 from app.bench.roofline import Work
 from app.bench.rows import Settings
-from app.bench.subject import ALPHA, Finished, colors_of
+from app.bench.subject import ALPHA, Finished, colors_of, rounding
 from app.bench.timers import Timer
 from pipeline.body.fit import BodyFitter, FitJob, FitMemory
 from pipeline.body.load import load_body
@@ -94,14 +94,17 @@ class PlanPipeline:
         self.weights: Literal["real", "random"] = "real" if real else "random"
         graphs = plan.warm and settings.graphs
         config = FitConfig(iterations=plan.steps, cold_iterations=plan.steps)
-        self._fitter = BodyFitter(load_body(None), config, self._device, graphs, graphs)
-        self._fitter.warm_up(each * plan.sources)
+        # The plan's TF32 is for the networks: a solve would lose its last digits to it.
+        with rounding(False):
+            self._fitter = BodyFitter(load_body(None), config, self._device, graphs, graphs)
+            self._fitter.warm_up(each * plan.sources)
         self._renderer = make_renderer(settings.renderer)
         self.people_of: Callable[[Frame], People] = _nobody
         self.last: list[list[tuple[Frame, Bodies]]] = []
         """The bodies of the last windows."""
         self.work = self._work(each)
-        fit = f"{plan.steps} steps, {'warm, CUDA graphs' if graphs else 'cold, kernel by kernel'}"
+        fit = f"{plan.steps} steps, {'warm' if plan.warm else 'cold'}"
+        fit += ", compiled, CUDA graphs" if self._fitter.graphs else ", kernel by kernel"
         words = (*make.reports, f"fit: {fit}", f"drawn by {self._renderer.name}")
         self.engine = "; ".join(words)
 
@@ -120,7 +123,8 @@ class PlanPipeline:
             found = results.masks()
             if self._segmenter.real:
                 people = self._masked(people, found)
-            self.last = self._fit(windows, people, states)
+            with rounding(False):
+                self.last = self._fit(windows, people, states)
         with timer("draw"):
             return timer, [self._draw(fitted) for fitted in self.last]
 
