@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,6 +78,10 @@ def _torch() -> Iterator[Check]:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         yield Check("gpu", OK, ", ".join(names))
+        yield _optional("triton", "pip install 'bodystream[gpu]'")
+        compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+        remedy = "install gcc or clang: Triton compiles with it when it first runs"
+        yield Check("c compiler", OK if compiler else ABSENT, compiler or "none", remedy)
     else:
         remedy = (
             "a CUDA build of torch and NVIDIA's driver"

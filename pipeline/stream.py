@@ -9,6 +9,7 @@ with stream("clip.mp4") as run:
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,12 +79,18 @@ def make_inference(
     else:
         from pipeline.perceive.blazepose_torch import BlazePoseTorch
 
+        kept = options.cache or weights.cache_folder() / "engines"
+        # Torch's own place does not outlive a restart, and compiling takes minutes.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept / "inductor"))
         perceiver = BlazePoseTorch(
             files, people, chosen, engine=options.engine, half=options.half,
-            graphs=options.graphs, cache=options.cache or weights.cache_folder() / "engines",
-            on_progress=on_progress,
+            graphs=options.graphs, cache=kept, on_progress=on_progress,
         )  # fmt: skip
+        if on_progress is not None:
+            on_progress("body fit", 0, 1)
         fitter.warm_up(people)
+        if on_progress is not None:
+            on_progress("body fit", 1, 1)
     return Inference(perceiver, fitter, fov_deg=fov_deg, focal_px=focal_px)
 
 

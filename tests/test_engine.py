@@ -503,16 +503,20 @@ def test_graphs_in_one_pool_are_replayed_in_any_order():
 @GPU
 def test_two_threads_each_with_an_engine():
     """Each makes its own while the other makes or uses its, on streams of their own."""
-    failures = []
+    failures, seeding = [], threading.Lock()
+
+    def made(seed):
+        with seeding:
+            return Small(seed)
 
     def work(seed):
         try:
             with torch.cuda.stream(torch.cuda.Stream()):
                 for turn in range(3):
                     engine = make_engine(
-                        Small(seed), images(1), engine="eager", half=False, buckets=(1, 4, 8)
+                        made(seed), images(1), engine="eager", half=False, buckets=(1, 4, 8)
                     )
-                    module = Small(seed).eval().cuda()
+                    module = made(seed).eval().cuda()
                     for count in (3, 8, 1, 11):
                         batch = images(count, seed=100 * seed + 10 * turn + count).cuda()
                         with torch.inference_mode():

@@ -120,7 +120,7 @@ class BlazePoseTorch(BlazePose):
             engines.append(
                 make_engine(
                     net(graph), example_view(side, low), engine=engine, half=half, graphs=graphs,
-                    buckets=tuple(buckets), cache=cache, device=self.device,
+                    buckets=tuple(buckets), cache=cache, device=self.device, channels_last=True,
                     on_progress=on_progress,
                 )
             )  # fmt: skip
