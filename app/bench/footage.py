@@ -17,6 +17,7 @@ PERIOD_S = WINDOW_FRAMES / FPS
 _PERSON = (340, 130, 990, 660)
 """Where the sample's person is in some frame of it: x0, y0, x1, y1 in pixels of 1280x720."""
 _MOST_BYTES = 1_500_000_000
+_SOURCE = "bench"
 _PHASE = 13
 """Frames between one source's beginning and the next one's."""
 
@@ -112,7 +113,7 @@ class Player:
             tuple(
                 Frame(
                     k,
-                    f"bench{source}",
+                    f"{_SOURCE}{source}",
                     0,
                     k / FPS,
                     self.frames[there_and_back(k + _PHASE * source, count)],
@@ -120,3 +121,8 @@ class Player:
                 for k in ids
             )
         )
+
+    def number(self, frame: Frame) -> int:
+        """Which of the frames one of a window is."""
+        source = int(frame.source.removeprefix(_SOURCE))
+        return there_and_back(frame.id + _PHASE * source, len(self.frames))

@@ -48,7 +48,7 @@ def _machine(document: Mapping[str, Any]) -> str:
     if held:
         parts.append(_streams(held))
     if latency:
-        parts.append(_floors(latency[0]))
+        parts.append(_floors(next((r for r in latency if r["id"] == "default"), latency[0])))
     absent = [row.id for row in ROWS if row.id not in {r["id"] for r in rows}]
     if absent:
         parts.append(

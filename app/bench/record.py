@@ -12,8 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.bench import ceilings, footage, hardware, measure, profiling, results, streams, subject
+from app.bench import (
+    ceilings,
+    footage,
+    hardware,
+    measure,
+    plan_notes,
+    plan_people,
+    profiling,
+    results,
+    streams,
+    subject,
+)
 from app.bench.measure import Latency, Tick
+from app.bench.plan import PlanPipeline
 from app.bench.roofline import RTX_4090, Ceilings, Work, floor, predict_window
 from app.bench.rows import Row, Settings
 from app.bench.timers import timer_for
@@ -57,6 +69,8 @@ class Bench:
     hardware: dict[str, Any] = field(default_factory=hardware.describe)
     _ceilings: dict[str, Ceilings] = field(default_factory=dict)
     _footage: tuple[tuple[int, str], np.ndarray] | None = None
+    _people: tuple[footage.Player, int, list[plan_people.People]] | None = None
+    _meshes: dict[str, dict[tuple[int, int], np.ndarray]] = field(default_factory=dict)
     _code: str = field(default_factory=results.code_hash)
 
     def people(self, row: Row) -> int:
@@ -103,6 +117,10 @@ class Bench:
         try:
             self._check_engine(row, pipeline)
             record = self._common(row, pipeline)
+            if isinstance(pipeline, PlanPipeline):
+                tick("looking for people")
+                people = self._people_in(player, self.people(row))
+                pipeline.people_of = plan_people.people_of(player, people)
             if row.measure == "streams":
                 record |= self._streams(pipeline, player, tick)
             else:
@@ -110,6 +128,9 @@ class Bench:
                 record |= {**more, "notes": record["notes"] + more["notes"]}
             memory = measure.memory_mb() if device == "cuda" else None
             record["gpu_memory_mb"] = None if memory is None else round(memory)
+            if isinstance(pipeline, PlanPipeline):
+                tick("comparing meshes")
+                self._remark(row, pipeline, player, record)
             if profile_to is not None:
                 tick("profiling")
                 stem = f"{profile_to.stem}-{row.id}"
@@ -119,6 +140,40 @@ class Bench:
             del pipeline
             measure.reset_memory()
         return record
+
+    def _people_in(self, player: footage.Player, most: int) -> list[plan_people.People]:
+        """Who is in the frames, found once for all rows that are played them."""
+        known = self._people
+        if known is None or known[0].frames is not player.frames or known[1] != most:
+            found = plan_people.find_people(player, most, self.options.weights_folder)
+            known = self._people = (player, most, found)
+        return known[2]
+
+    def _remark(
+        self, row: Row, pipeline: PlanPipeline, player: footage.Player, record: dict[str, Any]
+    ) -> None:
+        """What else is known of a row of the plan: its meshes against the row above, and the
+        kernels of attention."""
+        notes = record["notes"]
+        ours = self._meshes[row.id] = plan_notes.meshes(pipeline, player)
+        above = self._meshes.get(row.above or "")
+        apart = None if above is None else plan_notes.mesh_difference_mm(ours, above)
+        record["mesh_difference_mm"] = None if apart is None else _short(apart)
+        if apart is not None:
+            notes.append(f"meshes {apart:.2g} mm from those of {row.above}")
+        notes.append(
+            "people found beforehand by the default perceiver; depth is not given to the fit"
+        )
+        if pipeline.plan.segment.startswith("fastsam"):
+            return  # It has no attention.
+        try:
+            kernels = plan_notes.attention_kernels(pipeline, player, row.settings.device)
+        except RuntimeError as error:
+            kernels = []
+            words = (str(error) or "no message").splitlines()[0][:120]
+            notes.append(f"attention not profiled: {words}")
+        if kernels:
+            notes.append(f"attention: {', '.join(kernels)}")
 
     def hardware_with_ceilings(self, before: dict[str, Any]) -> dict[str, Any]:
         """``hardware`` and the ceilings; those of a device that no row ran on this time are kept
@@ -240,7 +295,9 @@ class Bench:
         notes: list[str] = []
         if settings.device == "cuda":
             try:
-                kernels = profiling.count_kernels(pipeline, player)
+                # The plan's rows have nobody to search for first, and some take a second a window.
+                warm = 1 if isinstance(pipeline, PlanPipeline) else _STREAM_WARM
+                kernels = profiling.count_kernels(pipeline, player, warm)
             except RuntimeError as error:
                 # The profiler is not to be had everywhere; what was measured stands without it.
                 notes.append(
@@ -256,6 +313,8 @@ class Bench:
             taken.covered_px,
             here.cache_bytes,
         )
+        if isinstance(pipeline, PlanPipeline):
+            work |= pipeline.work
         work = {
             stage: replace(work.get(stage, Work()), kernels=kernels.get(stage, 0))
             for stage in stages

@@ -20,7 +20,7 @@ from pipeline.people import Bodies
 from pipeline.stream import EngineOptions, make_inference
 from render.overlay import make_renderer, track_color
 
-_ALPHA = 0.85
+ALPHA = 0.85
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +83,10 @@ def missing(row: Row, weights_folder: Path | None = None) -> str | None:
 def make_pipeline(settings: Settings) -> Pipeline:
     """The pipeline that a row's settings describe, loaded and ready. Raises WeightsError,
     ValueError, RuntimeError."""
+    if settings.plan is not None:
+        from app.bench.plan import PlanPipeline
+
+        return PlanPipeline(settings)
     return HostPipeline(settings) if settings.device == "cpu" else GpuPipeline(settings)
 
 
@@ -174,7 +178,7 @@ class GpuPipeline:
             self._inference.fitter.body.faces,
             [colors_of(bodies) for _, bodies in fitted],
             self._inference.intrinsics(fitted[0][0]),
-            _ALPHA,
+            ALPHA,
         )
         return drawn, max(len(bodies) for _, bodies in fitted)
 
@@ -235,5 +239,5 @@ class HostPipeline:
             self._inference.fitter.body.faces,
             colors_of(bodies),
             self._inference.intrinsics(frame),
-            _ALPHA,
+            ALPHA,
         )

@@ -8,13 +8,14 @@ is larger than the last-level cache (a batch could be taken image by image).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -85,6 +86,18 @@ def network_work(path: Path, side: int, batch: int, precision: Precision, cache_
     weights = _bytes(module.buffers())
     each = _bytes([image, *outputs]) + spilled.bytes
     return Work(batch * operations, weights + batch * each, precision=precision)
+
+
+def module_work(module: torch.nn.Module, example: Sequence[Tensor], precision: Precision) -> Work:
+    """One pass of a module over an example, which is run: the operations that torch counts, and
+    weights, inputs and outputs once, in ``precision`` whatever they are held in."""
+    outputs: list[Any] = []
+    with torch.no_grad():
+        operations = count_operations(lambda: outputs.append(module(*example)))
+    made = outputs[0] if isinstance(outputs[0], tuple) else (outputs[0],)
+    numbers = sum(t.numel() for t in (*module.parameters(), *module.buffers(), *example, *made))
+    size = 2 if precision == "fp16" else 4
+    return Work(operations, size * numbers, precision=precision)
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

@@ -1,0 +1,71 @@
+"""What is said of the plan's rows beside their times: the kernels of attention, and the meshes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from app.bench.footage import Player
+from app.bench.plan import PlanPipeline
+from app.bench.subject import run
+from app.bench.timers import NoTimer
+
+_ATTENTION = re.compile(r"attention|flash|fmha|softmax", re.IGNORECASE)
+_MOST_NAMES = 3
+_WINDOWS = 2
+
+
+def attention_kernels(pipeline: PlanPipeline, player: Player, device: str) -> list[str]:
+    """The kernels (on a CPU: operators) of the segmenter's image network whose names speak of
+    attention, those with the most calls first. Raises RuntimeError where there is no profiler."""
+    window = player.window(0, 0)
+    pipeline.embed(window)
+    activities = [ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as recorded:
+        pipeline.embed(window)
+        if device == "cuda":
+            torch.cuda.synchronize()
+    wanted = DeviceType.CUDA if device == "cuda" else DeviceType.CPU
+    return names_of(e.name for e in recorded.events() if e.device_type == wanted)
+
+
+def names_of(names: Any) -> list[str]:
+    """Names of attention, shortened, those that come most often first."""
+    counts = Counter(_short(name) for name in names if _ATTENTION.search(name))
+    return [name for name, _ in counts.most_common(_MOST_NAMES)]
+
+
+def _short(name: str) -> str:
+    """A kernel's name without its template's arguments and return type."""
+    plain = name.removeprefix("void ")
+    return re.split(r"[<(]", plain, maxsplit=1)[0][:100] or plain[:100]
+
+
+def meshes(pipeline: PlanPipeline, player: Player) -> dict[tuple[int, int], np.ndarray]:
+    """The meshes (V, 3), metres, of a new source's first windows, by frame and track."""
+    state, out = pipeline.begin(), {}
+    for index in range(_WINDOWS):
+        run(pipeline, player.window(0, index), state, NoTimer())
+        for frame, bodies in pipeline.last[0]:
+            for track, vertices in zip(bodies.track, bodies.vertices_m):
+                out[frame.id, int(track)] = vertices.copy()
+    return out
+
+
+def mesh_difference_mm(
+    ours: dict[tuple[int, int], np.ndarray], theirs: dict[tuple[int, int], np.ndarray]
+) -> float | None:
+    """How far vertices lie apart, in millimetres, the mean over all meshes that both have; None
+    where there are none."""
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        return None
+    return float(np.mean([np.linalg.norm(ours[k] - theirs[k], axis=1).mean() for k in both]) * 1e3)
