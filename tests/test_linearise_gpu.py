@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.body.fit import BodyFitter, FitMemory
-from pipeline.body.kinematics import Skeleton
+from pipeline.body.kinematics import Skeleton, forward_kinematics
 from pipeline.body.load import load_body
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.body.solve import FitConfig, Observations, Past, linearise, suggest
@@ -102,6 +102,19 @@ def test_a_part_switched_off_is_off(skeleton, part):
     seen, past, state = problem(3, 1, 1)
     got = kernels.Linearizer(skeleton, config).of(seen, past)(state)
     agree(linearise(skeleton, seen, past, state, config), got)
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 2**31 - 1))
+def test_kinematics_are_the_references(skeleton, seed):
+    g = torch.Generator().manual_seed(seed)
+    turns, transl = rotations_of(g, 3, 24).to(DEVICE), torch.randn(3, 3, generator=g).to(DEVICE)
+    betas = torch.randn(3, 10, generator=g).to(DEVICE)
+    expected = forward_kinematics(skeleton, turns, transl, betas)
+    got = kernels.Linearizer(skeleton, FEW).forward_kinematics(turns, transl, betas)
+    for name in ("rotations", "joints", "joints_betas"):
+        a, b = getattr(expected, name), getattr(got, name)
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6)
 
 
 @settings(deadline=None, max_examples=10)

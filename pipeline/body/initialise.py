@@ -9,18 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.body.kinematics import JOINTS, Skeleton, forward_kinematics, place_points
+from pipeline.body.kinematics import JOINTS, Skeleton
 from pipeline.people import LANDMARK_NAMES
 
 _AT = {name: i for i, name in enumerate(LANDMARK_NAMES)}
 
-# upper joint, lower joint, landmarks along the limb, the hinge's axis at rest.
 _LIMBS = (
-    (16, 18, ("left_shoulder", "left_elbow", "left_wrist"), "down"),
-    (17, 19, ("right_shoulder", "right_elbow", "right_wrist"), "up"),
-    (1, 4, ("left_hip", "left_knee", "left_ankle"), "left"),
-    (2, 5, ("right_hip", "right_knee", "right_ankle"), "left"),
+    ("left_shoulder", "left_elbow", "left_wrist"),
+    ("right_shoulder", "right_elbow", "right_wrist"),
+    ("left_hip", "left_knee", "left_ankle"),
+    ("right_hip", "right_knee", "right_ankle"),
 )
+"""Landmarks along each limb. SMPL's shoulders are joints 16 and 17, its elbows 18 and 19, its hips
+1 and 2, its knees 4 and 5."""
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -48,31 +49,33 @@ def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Ten
 
     ``world`` is in metres with the camera's axes (any origin); ``betas`` (B, 10).
     """
-    batch = len(world)
-    eye = torch.eye(3, device=world.device).expand(batch, JOINTS, 3, 3)
-    zero = torch.zeros(batch, 3, device=world.device)
-    rest, _ = place_points(
-        skeleton.landmarks, forward_kinematics(skeleton, eye, zero, betas), betas
-    )
-    rotations = eye.clone()
-    axes = {"down": -eye[:, 0, 1], "up": eye[:, 0, 1], "left": eye[:, 0, 0]}
+    rest = skeleton.rest[..., 0] + torch.einsum("kcb,nb->nkc", skeleton.rest[..., 1:], betas)
+    rotations = torch.eye(3, device=world.device).repeat(len(world), JOINTS, 1, 1)
     root = _torso(world) @ _torso(rest).transpose(-1, -2)
     rotations[:, 0] = root
-    for upper, lower, names, hinge in _LIMBS:
-        a, b, c = (_AT[name] for name in names)
-        axis = axes[hinge]
-        top, end = _unit(world[:, b] - world[:, a]), _unit(world[:, c] - world[:, b])
-        bend = torch.linalg.cross(top, end)
-        # A straight limb has no plane: its hinge stays where the torso carries it.
-        carried = (root @ axis[..., None])[..., 0]
-        trust = ((bend.norm(dim=-1, keepdim=True) - 0.1) / 0.3).clamp(0.0, 1.0)
-        normal = _unit(trust * _unit(bend) + (1 - trust) * carried)
-        rest_top, rest_end = rest[:, b] - rest[:, a], rest[:, c] - rest[:, b]
-        above = frame_of(top, normal) @ frame_of(rest_top, axis).transpose(-1, -2)
-        below = frame_of(end, normal) @ frame_of(rest_end, axis).transpose(-1, -2)
-        rotations[:, upper] = root.transpose(-1, -2) @ above
-        rotations[:, lower] = above.transpose(-1, -2) @ below
+    across, up, _ = torch.eye(3, device=world.device).unbind()
+    # Each hinge's axis at rest: an arm's stands upright, a leg's lies across.
+    axis = torch.stack((-up, up, across, across)).expand(len(world), 4, 3)
+    top, end = (_unit(part) for part in _along(world))
+    bend = torch.linalg.cross(top, end)
+    # A straight limb has no plane: its hinge stays where the torso carries it.
+    carried = axis @ root.transpose(-1, -2)
+    trust = ((bend.norm(dim=-1, keepdim=True) - 0.1) / 0.3).clamp(0.0, 1.0)
+    normal = _unit(trust * _unit(bend) + (1 - trust) * carried)
+    rest_top, rest_end = _along(rest)
+    above = frame_of(top, normal) @ frame_of(rest_top, axis).transpose(-1, -2)
+    below = frame_of(end, normal) @ frame_of(rest_end, axis).transpose(-1, -2)
+    upper = root.transpose(-1, -2)[:, None] @ above
+    lower = above.transpose(-1, -2) @ below
+    rotations[:, 16:18], rotations[:, 18:20] = upper[:, :2], lower[:, :2]
+    rotations[:, 1:3], rotations[:, 4:6] = upper[:, 2:], lower[:, 2:]
     return rotations
+
+
+def _along(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The limbs' upper and lower parts (B, 4, 3) as vectors between landmarks (B, 33, 3)."""
+    a, b, c = (torch.stack([points[:, _AT[names[k]]] for names in _LIMBS], 1) for k in range(3))
+    return b - a, c - b
 
 
 def place_by_landmarks(points: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -46,11 +46,12 @@ class Skeleton:
     """What the fit needs of a body model, in single precision on one device.
 
     ``bones`` (24, 3, 11): from each joint's parent to it at rest, at beta 0 and then its change
-    with each beta; the pelvis's is its place. ``below`` as `subtree_matrix`; ``prior`` as
-    `prior.prior_table`.
+    with each beta; the pelvis's is its place. ``rest`` (33, 3, 11): landmarks at rest, likewise.
+    ``below`` as `subtree_matrix`; ``prior`` as `prior.prior_table`.
     """
 
     bones: Tensor
+    rest: Tensor
     prior: Tensor
     below: Tensor
     landmarks: Points
@@ -70,6 +71,13 @@ class Skeleton:
         pick[torch.arange(len(chosen)), chosen] = 1.0
         return cls(
             bones=bones_of(body),
+            rest=torch.cat(
+                (
+                    (regressor @ body.v_template)[..., None],
+                    torch.einsum("kv,vcb->kcb", regressor, body.shapedirs[..., :BETAS]),
+                ),
+                -1,
+            ),
             prior=prior_table().to(device),
             below=below,
             landmarks=reduce_points(body, regressor, below),

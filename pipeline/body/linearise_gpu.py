@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pipeline.body.kinematics import JOINTS, Skeleton
+from pipeline.body.kinematics import JOINTS, Pose, Skeleton
 from pipeline.body.prior import LIMIT_SIGMA
 from pipeline.body.solve import BETAS, FRAME_DIM, FitConfig, Observations, Past, State
 from pipeline.people import PARENTS
@@ -73,6 +73,28 @@ class Linearizer:
         before = {f.name: getattr(past, f.name).contiguous() for f in fields(Past)}
         return lambda state: self._at(row, edge, before, state)
 
+    def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
+        """As `kinematics.forward_kinematics`."""
+        turns, joints = self._posed(rotations, transl, betas, 1)
+        world = turns[..., :JOINTS].transpose(1, 2).unflatten(2, (3, 3))
+        places = joints[..., :JOINTS].transpose(1, 2)
+        return Pose(world, places[..., :3], places[..., 3:].unflatten(2, (3, BETAS)))
+
+    def _posed(
+        self, rotations: Tensor, transl: Tensor, betas: Tensor, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """World rotations (B, 9, LANES) and joints (B, 33, LANES) of B bodies, of whom so many
+        ``frames`` have one shape."""
+        bodies = betas.shape[0] * frames
+        turns = rotations.new_empty(bodies, 9, LANES)
+        joints = rotations.new_empty(bodies, 33, LANES)
+        _pose[(bodies,)](
+            rotations.contiguous(), transl.contiguous(), betas.contiguous(), self.bones,
+            self.ancestors, turns, joints,
+            FRAMES=frames, LANES=LANES, ROUNDS=_ROUNDS, num_warps=1,
+        )  # fmt: skip
+        return turns, joints
+
     @staticmethod
     def suggest(state: State, step: Tensor) -> State:
         """As `solve.suggest`."""
@@ -90,11 +112,7 @@ class Linearizer:
         people, frames = transl_m.shape[:2]
         bodies, config = people * frames, self.config
         new = rotations.new_empty
-        turns, joints = new(bodies, 9, LANES), new(bodies, 33, LANES)
-        _pose[(bodies,)](
-            rotations, transl_m, betas, self.bones, self.ancestors, turns, joints,
-            FRAMES=frames, LANES=LANES, ROUNDS=_ROUNDS, num_warps=1,
-        )  # fmt: skip
+        turns, joints = self._posed(rotations, transl_m, betas, frames)
         points, changes = new(bodies, _LANDMARKS, 3), new(bodies, _LANDMARKS, 3, _COLUMNS)
         rows, costs = new(bodies, self.rows, _COLUMNS), new(bodies, self.places)
         _points[(bodies, _LANDMARKS + self.surface)](

@@ -31,6 +31,7 @@ from torch.nn.functional import grid_sample
 
 from pipeline.body.kinematics import (
     POSED,
+    Pose,
     Skeleton,
     directed_jacobian,
     forward_kinematics,
@@ -142,13 +143,16 @@ class Solution:
 
 
 class Kernels(Protocol):
-    """What may stand in for `linearise` and `suggest` on a GPU (`linearise_gpu`)."""
+    """What may stand in for `linearise`, `suggest` and `kinematics.forward_kinematics` on a GPU
+    (`linearise_gpu`)."""
 
     def of(self, seen: Observations, past: Past) -> Callable[[State], State]:
         """`linearise` for one window, as a function of the state."""
         ...
 
     def suggest(self, state: State, step: Tensor) -> State: ...
+
+    def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose: ...
 
 
 def robust_weight(squared: Tensor, scale: float) -> Tensor:

@@ -186,7 +186,11 @@ class WindowFit:
         alone = Observations(**flat, edge=seen.edge)
         betas = torch.cat([past.betas.repeat_interleave(frames, 0)] * count)
         turns = rotations.flatten(0, 1)
-        pose = forward_kinematics(self.skeleton, turns, torch.zeros_like(turns[:, 0, 0]), betas)
+        zero = torch.zeros_like(turns[:, 0, 0])
+        if self._kernels is None:
+            pose = forward_kinematics(self.skeleton, turns, zero, betas)
+        else:
+            pose = self._kernels.forward_kinematics(turns, zero, betas)
         points, _ = place_points(self.skeleton.landmarks, pose, betas)
         transl = place_by_landmarks(points, alone.image, known_rays(alone))
         cost = pose_cost(self.skeleton, points + transl[:, None], turns, alone, self.config)
