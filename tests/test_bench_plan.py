@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from app.bench import footage, plan, plan_nets, plan_notes, plan_people, record, subject
 from app.bench.plan import PlanPipeline
-from app.bench.plan_nets import MASK_SIDE, looks, mask_of, masks_in, region_of
 from app.bench.roofline import Ceilings, Work
 from app.bench.rows import ROWS, Plan, Settings
 from app.bench.timers import HostTimer, NoTimer
@@ -26,6 +25,7 @@ from pipeline.frame import Frame, Window
 from pipeline.people import Person
 from pipeline.perceive.ultra.package import UltralyticsError, ultralytics
 from pipeline.perceive.ultra.picture import Letterbox
+from pipeline.perceive.ultra.segment import MASK_SIDE, looks, mask_of, masks_in, region_of
 from pipeline.upload import upload
 
 torch.set_num_threads(1)
@@ -129,7 +129,7 @@ def test_frames_without_anybody_take_the_nearest():
 class FakeSegmenter:
     """Its masks hold the level of the picture they are made from."""
 
-    embed_work = mask_work = Work(1.0, 1.0)
+    once = False
 
     def __init__(self, real=True):
         self.real, self.embedded = real, []
@@ -146,7 +146,7 @@ class FakeSegmenter:
 
 
 class FakeMeter:
-    work, real = Work(1.0, 1.0), True
+    real = True
 
     def __init__(self):
         self.measured = []
@@ -180,7 +180,12 @@ class FakeFitter:
 
 def faked(monkeypatch, chosen, real=True):
     segmenter, meter = FakeSegmenter(real), FakeMeter()
-    monkeypatch.setattr(plan, "make_segmenter", lambda make, sizes: segmenter)
+
+    def handed(make, sizes):
+        make.work.update(dict.fromkeys(("embed", "mask", "depth"), Work(1.0, 1.0)))
+        return segmenter
+
+    monkeypatch.setattr(plan, "make_segmenter", handed)
     monkeypatch.setattr(plan, "make_depth", lambda make, sizes: meter)
     monkeypatch.setattr(plan, "BodyFitter", FakeFitter)
     made = PlanPipeline(Settings("cpu", renderer="numba", half=False, plan=chosen))

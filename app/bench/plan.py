@@ -16,15 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.bench.plan_nets import (
-    MASK_SIDE,
-    Maker,
-    Sizes,
-    looks,
-    make_depth,
-    make_segmenter,
-    mask_of,
-)
+from app.bench.plan_nets import Maker, Sizes, make_depth, make_segmenter
 from app.bench.roofline import Work
 from app.bench.rows import Settings
 from app.bench.subject import ALPHA, Finished, colors_of, rounding
@@ -35,6 +27,7 @@ from pipeline.body.solve import FitConfig
 from pipeline.camera import default_intrinsics
 from pipeline.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.people import Bodies, Person
+from pipeline.perceive.ultra.segment import MASK_SIDE, looks, mask_of
 from pipeline.upload import Coming, upload
 from render.overlay import make_renderer
 
@@ -102,7 +95,7 @@ class PlanPipeline:
         self.people_of: Callable[[Frame], People] = _nobody
         self.last: list[list[tuple[Frame, Bodies]]] = []
         """The bodies of the last windows."""
-        self.work = self._work(each)
+        self.work = self._work(each, make.work)
         fit = f"{plan.steps} steps, {'warm' if plan.warm else 'cold'}"
         fit += ", compiled, CUDA graphs" if self._fitter.graphs else ", kernel by kernel"
         words = (*make.reports, f"fit: {fit}", f"drawn by {self._renderer.name}")
@@ -295,15 +288,15 @@ class PlanPipeline:
             for frame, bodies in fitted
         ]
 
-    def _work(self, people: int) -> dict[str, Work]:
+    def _work(self, people: int, work: dict[str, Work]) -> dict[str, Work]:
         """The networks' least work for a window."""
-        plan, embed, mask = self.plan, self._segmenter.embed_work, self._segmenter.mask_work
+        plan = self.plan
         frames = 1 if plan.reuse else WINDOW_FRAMES
         masks = people * (1 if self._moved else WINDOW_FRAMES)
         depths = 1 if plan.reuse_depth else WINDOW_FRAMES
         return {
-            "segment": _times(embed, frames) + _times(mask, masks),
-            "depth": _times(self._meter.work, depths),
+            "segment": _times(work["embed"], frames) + _times(work["mask"], masks),
+            "depth": _times(work["depth"], depths),
         }
 
 
