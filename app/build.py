@@ -107,6 +107,8 @@ def load(config: Config, on_build: Callable[[str, int, int], None] | None = None
     wanted = config.engine
     return make_inference(
         people=config.perceive.people,
+        masks=config.perceive.masks,
+        reuse=config.perceive.reuse,
         body=config.fit.body,
         device=config.device,
         model_folder=config.perceive.weights,

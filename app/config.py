@@ -51,9 +51,13 @@ class CaptureConfig:
 @dataclass(frozen=True)
 class PerceiveConfig:
     """Who sees the people. ``people`` is the most to follow at once; ``weights`` a folder with
-    the model's files, looked into before the usual places."""
+    the models' files, looked into before the usual places. ``masks`` names another network for
+    people's masks than the model's own (the extra ``ultralytics``); with ``reuse`` the key frame's
+    embedding serves its neighbours too."""
 
     model: Literal["blazepose"] = "blazepose"
+    masks: Literal["own", "sam-h", "sam-b", "mobile-sam", "fastsam-s", "fastsam-x"] = "own"
+    reuse: bool = False
     people: int = _limited(4, 1, 64)
     weights: Path | None = None
 

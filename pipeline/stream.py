@@ -23,7 +23,9 @@ from pipeline.body.fit import BodyFitter
 from pipeline.body.load import load_body
 from pipeline.body.solve import FitConfig
 from pipeline.capture.base import SourceOptions, open_source
+from pipeline.frame import WINDOW_FRAMES
 from pipeline.infer import Inference
+from pipeline.perceive.base import Perceiver
 from pipeline.perceive.blazepose import BlazePose
 from pipeline.runner import Runner
 from pipeline.stats import Stats
@@ -60,15 +62,19 @@ def make_inference(
     fov_deg: float | None = None,
     focal_px: float | None = None,
     fit: FitConfig | None = None,
+    masks: str = "own",
+    reuse: bool = False,
     engine: EngineOptions | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Inference:
     """Everything between frames and bodies, loaded and ready.
 
     ``body`` is an SMPL file of your own (None: the free body), ``model_folder`` is searched for
-    the perceiver's files first. On a GPU all of it runs there, as ``engine`` says; ``on_progress``
-    is told of what takes long (its name, done, of). Raises WeightsError, ValueError or
-    RuntimeError in a line or two.
+    the perceiver's files first. ``masks`` names another network for people's masks ("own": the
+    perceiver's; else one of `perceive.ultra.load.MODELS` that segments), ``reuse`` has the key
+    frame's embedding serve its neighbours (`Segmented`). On a GPU all of it runs there, as
+    ``engine`` says; ``on_progress`` is told of what takes long (its name, done, of). Raises
+    WeightsError, ValueError or RuntimeError in a line or two.
     """
     files = weights.find("blazepose", model_folder)
     options, chosen = engine or EngineOptions(), choose_device(device)
@@ -91,7 +97,43 @@ def make_inference(
         fitter.warm_up(people)
         if on_progress is not None:
             on_progress("body fit", 1, 1)
-    return Inference(perceiver, fitter, fov_deg=fov_deg, focal_px=focal_px)
+    chooses: Perceiver = perceiver
+    if masks != "own":
+        chooses = _segmented(perceiver, masks, reuse, people, chosen, options, model_folder)
+    return Inference(chooses, fitter, fov_deg=fov_deg, focal_px=focal_px)
+
+
+def _segmented(
+    base: Perceiver,
+    name: str,
+    reuse: bool,
+    people: int,
+    device: torch.device,
+    options: EngineOptions,
+    folder: Path | None,
+) -> Perceiver:
+    """``base`` with masks by another network, of the user's own weights."""
+    from pipeline.engine import make_engine
+    from pipeline.perceive.segmented import Segmented
+    from pipeline.perceive.ultra.load import build
+    from pipeline.perceive.ultra.segment import segmenter_of
+
+    (file,) = weights.find(name, folder).values()
+    reports = []
+
+    def make(label: str, module: torch.nn.Module, size: int, *example: torch.Tensor) -> Any:
+        # These are large: what starting their kernels costs hardly shows, compiling them does.
+        ready = make_engine(
+            module, example, engine="eager", half=options.half, graphs=options.graphs,
+            buckets=(1, size), device=device,
+        )  # fmt: skip
+        reports.append(ready.report)
+        return ready
+
+    segmenter = segmenter_of(make, build(name, file), WINDOW_FRAMES, WINDOW_FRAMES * people)
+    made = Segmented(base, segmenter, device, reuse=reuse)
+    made.reports += tuple(reports)
+    return made
 
 
 def stream(

@@ -100,7 +100,9 @@ def test_not_toml_and_not_there_are_one_line(tmp_path):
         load_config(profile(tmp_path, "people: 4"))
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         load_config(str(tmp_path / "none.toml"))
-    with pytest.raises(ConfigError, match="no profile 'fast'; there are: default"):
+    with pytest.raises(
+        ConfigError, match="no profile 'fast'; there are: baseline, default, rtx4090"
+    ):
         load_config("fast")
     binary = tmp_path / "b.toml"
     binary.write_bytes(b"\xff\xfe")

@@ -61,6 +61,8 @@ def load_inference(
     fit = FitConfig(iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations)
     return make_inference(
         people=config.perceive.people,
+        masks=config.perceive.masks,
+        reuse=config.perceive.reuse,
         body=config.fit.body,
         device=config.device,
         model_folder=config.perceive.weights,
