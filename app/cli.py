@@ -216,6 +216,7 @@ def _add_bench(commands: Any) -> None:
         "--readme", type=Path, nargs="?", const=Path("README.md"), metavar="FILE",
         help="write the tables of all files into README.md; without --rows nothing is measured",
     )  # fmt: skip
+    add("--compare-masks", type=Path, metavar="CLIP", help="instead: SAM's masks, FastSAM's, ours")
 
 
 def _add_weights(commands: Any) -> None:

