@@ -56,6 +56,7 @@ def compile_all(module: str, capability: int) -> None:
         print(name, "compiled")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [89])
 @pytest.mark.parametrize("module", KERNELS)
 def test_kernels_compile(module, capability, tmp_path):

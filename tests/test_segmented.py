@@ -3,6 +3,8 @@ or, where the key frame's is reused, of that one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from app.config import load_config
 from pipeline import weights
 from pipeline.frame import Frame, Window
-from pipeline.people import Person
+from pipeline.people import Mask, Person
 from pipeline.perceive.segmented import Segmented
 from pipeline.perceive.ultra.picture import Letterbox
 from pipeline.perceive.ultra.segment import MASK_SIDE, region_of
@@ -125,6 +127,18 @@ def test_several_sources_together_as_one_by_one(reuse):
     together = made.perceive_many(windows, [None, None])
     for (a, _), (b, _) in zip(alone, together):
         assert levels_of(a) == levels_of(b)
+
+
+def test_who_is_not_found_keeps_the_mask_they_had():
+    class Blind(Grey):
+        def masks(self, found, seen, picture):
+            return torch.zeros(len(seen), MASK_SIDE, MASK_SIDE)
+
+    own = Mask(np.ones((4, 4), np.float32), np.eye(2, 3, dtype=np.float32))
+    base = Base([(replace(someone(1, 5), mask=own),)])
+    made = Segmented(base, Blind(), CPU)
+    (((person,),), _) = made.decode(made.embed(window_of(1, 0), None), window_of(1, 0))
+    assert person.mask is own
 
 
 def test_nobody_costs_nothing():

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.frame import Frame, Window
-from pipeline.people import Person
+from pipeline.people import Mask, Person
 from pipeline.perceive.base import Perceiver
 from pipeline.perceive.ultra.segment import Segmenter, looks, mask_of
 from pipeline.upload import Coming
@@ -31,6 +32,11 @@ class _Embedding:
 
     base: Any
     found: Any
+
+
+def _mask(values: np.ndarray, person: Person) -> Mask | None:
+    """The person's mask of these values; of none that is sure of anything, the one they had."""
+    return mask_of(values.copy(), person) if (values > 0.5).any() else person.mask
 
 
 class Segmented:
@@ -109,10 +115,7 @@ class Segmented:
         host = Coming(torch.stack([values[place] for place in order])).arrived()
         masks = dict(zip(order, host))
         return [
-            tuple(
-                replace(person, mask=mask_of(masks[t, k].copy(), person))
-                for k, person in enumerate(here)
-            )
+            tuple(replace(person, mask=_mask(masks[t, k], person)) for k, person in enumerate(here))
             for t, here in enumerate(people)
         ]
 
