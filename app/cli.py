@@ -169,6 +169,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--truth", metavar="FILE", type=Path, default=None, help="a render's, MediaPipe's, ...")
     add("--nobody", action="store_true", default=False, help="instead: nobody is in the clip")
     add("--suite", metavar="DIR", type=Path, default=None, help="every NAME.mp4, NAME_truth.npz")
+    add("--reuse", metavar="DIR", type=Path, default=None, help="what key frames' masks are worth")
     add("--jobs", type=int, default=1, metavar="N", help="processes for --suite")
     add("--json", metavar="OUT", type=Path, default=None, help="the figures as JSON")
     add("--frames", default=None, metavar="A-B,C", help="count only these; all of them are run")

@@ -13,7 +13,7 @@ from app.config import load_config
 from pipeline import weights
 from pipeline.frame import Frame, Window
 from pipeline.people import Mask, Person
-from pipeline.perceive.segmented import Segmented
+from pipeline.perceive.segmented import Segmented, motion
 from pipeline.perceive.ultra.picture import Letterbox
 from pipeline.perceive.ultra.segment import MASK_SIDE, region_of
 from pipeline.stream import make_inference
@@ -102,7 +102,7 @@ def test_every_frame_has_masks_of_its_own():
 
 def test_the_key_frames_embedding_serves_its_neighbours():
     segmenter = Grey()
-    made = Segmented(Base(PEOPLE), segmenter, CPU, reuse=True)
+    made = Segmented(Base(PEOPLE), segmenter, CPU, reuse=True, most_motion=1.0)
     people, _ = made.decode(made.embed(window_of(), None), window_of())
     assert levels_of(people) == [[30.005], [30.006, 30.04], [30.007, 30.041], []]
     assert segmenter.pictures == [[30.0]]
@@ -111,7 +111,7 @@ def test_the_key_frames_embedding_serves_its_neighbours():
 def test_an_instance_goes_along_with_its_person():
     people = [*PEOPLE[:3], (someone(3, 60),)]
     segmenter = Grey(once=True)
-    made = Segmented(Base(people), segmenter, CPU, reuse=True)
+    made = Segmented(Base(people), segmenter, CPU, reuse=True, most_motion=1.0)
     found, _ = made.decode(made.embed(window_of(), None), window_of())
     # The third was not in the key frame, so their own is looked at.
     assert levels_of(found) == [[30.007], [30.007, 30.041], [30.007, 30.041], [40.06]]
@@ -127,6 +127,30 @@ def test_several_sources_together_as_one_by_one(reuse):
     together = made.perceive_many(windows, [None, None])
     for (a, _), (b, _) in zip(alone, together):
         assert levels_of(a) == levels_of(b)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_reuse_is_refused_to_whoever_moves(once):
+    """The first moves by a fortieth of their height in a frame, the second stands."""
+    people = [(someone(1, 5 + t), someone(2, 40)) for t in range(4)]
+    segmenter = Grey(once)
+    made = Segmented(Base(people), segmenter, CPU, reuse=True, most_motion=0.03)
+    found, _ = made.decode(made.embed(window_of(), None), window_of())
+    first, second = zip(*levels_of(found))
+    assert [round(level) for level in first] == [10, 30, 30, 30]
+    assert [round(level) for level in second] == [30] * 4
+    assert segmenter.pictures == [[30.0], [10.0]]
+    assert (made.reused, made.refused) == (5, 1)
+
+
+def test_motion_is_of_what_is_seen():
+    before, after = someone(1, 5), someone(1, 5)
+    after.landmarks_px[15] += (0, 8)
+    assert motion(before, after) == pytest.approx(8 / 40)
+    after.visibility[15] = 0.1
+    assert motion(before, after) == 0.0
+    after.visibility[:] = 0.1
+    assert motion(before, after) == np.inf
 
 
 def test_who_is_not_found_keeps_the_mask_they_had():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Config, ConfigError, load_config
-from app.evaluate import Report, evaluate, frames_of
+from app.evaluate import Report, evaluate, frames_of, reuse
 from app.evaluate.report import print_report, print_suite, write_json
 
 _TRUTH = "_truth.npz"
@@ -57,6 +57,8 @@ def _one(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
 
 def run_command(args: argparse.Namespace, config: Config) -> int:
     """``python -m app evaluate``, its flags parsed. Raises as `evaluate` does."""
+    if args.reuse is not None:
+        return reuse.run(args.reuse, args.json, sys.stdout)
     chosen = [args.truth is not None, args.nobody, args.suite is not None]
     if sum(chosen) != 1:
         raise ConfigError("give one of --truth FILE, --nobody, --suite FOLDER")

@@ -4,7 +4,7 @@ The heavy half runs on the key frame with the perceiver's own (`embed`); the lig
 each box, on every frame. With ``reuse`` the key frame's embedding also serves its neighbours, as
 the plan this project began with has it: SAM's decoder is then asked for the neighbour's box in the
 key frame's picture, and FastSAM's mask goes along with the box. That costs accuracy where people
-move, so it is off unless asked for.
+move (docs/reuse.md), so it is off unless asked for, and refused to whoever moves much.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from pipeline.perceive.ultra.segment import Segmenter, looks, mask_of
 from pipeline.upload import Coming
 
 People = list[tuple[Person, ...]]
+MOST_MOTION = 0.02
+"""Of any landmark between key frame and neighbour, in parts of the person's height. The key frame's
+true mask, moved with the box, then overlaps the neighbour's by 0.8 or more on every limb."""
+_VISIBLE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +46,25 @@ def _mask(values: np.ndarray, person: Person) -> Mask | None:
 class Segmented:
     """``base`` finds the people, ``segmenter`` (on ``device``) says which pixels are theirs.
 
+    With ``reuse``, ``reused`` and ``refused`` count people of neighbouring frames who got a mask
+    from the key frame's embedding and who had moved more than ``most_motion``.
+
     Belongs to one thread at a time. What the segmenter found in a key frame is valid until the
     next key frame is embedded, so each `embed` is followed by its own `decode`.
     """
 
     def __init__(
-        self, base: Perceiver, segmenter: Segmenter, device: torch.device, *, reuse: bool = False
+        self,
+        base: Perceiver,
+        segmenter: Segmenter,
+        device: torch.device,
+        *,
+        reuse: bool = False,
+        most_motion: float = MOST_MOTION,
     ) -> None:
         self._base, self._segmenter, self._device, self._reuse = base, segmenter, device, reuse
+        self._most_motion = most_motion
+        self.reused = self.refused = 0
         self.name = f"{base.name}, masks by {type(segmenter).__name__}"
         self.reports: tuple[Any, ...] = tuple(getattr(base, "reports", ()))
 
@@ -95,22 +110,21 @@ class Segmented:
         used up first, since making others may overwrite it."""
         if not any(people):
             return people
-        key, count = window.key, len(people)
-        own = [key, *(t for t in range(count) if t != key)] if self._reuse else [key]
-        values: dict[tuple[int, int], Tensor] = {}
-        if self._reuse and self._segmenter.once:
-            values |= self._masks(window, people, [key], found)
-            values |= self._carried(people, key, values)
-            own = [key]
+        key = window.key
+        every = [(t, k) for t, here in enumerate(people) for k in range(len(here))]
+        still = self._still(people, key) if self._reuse else set()
+        values = self._masks(window, people, [w for w in every if w[0] == key], found)
+        if self._segmenter.once:
+            regions = {person.region: values[key, k] for k, person in enumerate(people[key])}
+            values |= {(t, k): regions[people[t][k].region] for t, k in still}
         else:
-            values |= self._masks(window, people, own, found)
-        others = [t for t in range(count) if t not in own and people[t]]
-        missing = [t for t in others if any((t, k) not in values for k in range(len(people[t])))]
+            values |= self._masks(window, people, sorted(still), found)
+        missing = sorted({t for t, k in every if (t, k) not in values})
         if missing:
-            # In one batch; their own pictures' rows are in the order they are asked in.
+            # In one batch; its rows are in the order of the frames.
             again = self._found([window.frames[t] for t in missing])
-            new = self._masks(window, people, missing, again, own_rows=True)
-            values = new | values
+            rest = [w for w in every if w not in values]
+            values |= self._masks(window, people, rest, again, missing)
         order = sorted(values)
         host = Coming(torch.stack([values[place] for place in order])).arrived()
         masks = dict(zip(order, host))
@@ -119,38 +133,46 @@ class Segmented:
             for t, here in enumerate(people)
         ]
 
+    def _still(self, people: People, key: int) -> set[tuple[int, int]]:
+        """Who of the neighbouring frames is in the key frame too and has hardly moved."""
+        there = {person.region: person for person in people[key]}
+        still = set()
+        for t, here in enumerate(people):
+            for k, person in enumerate(here):
+                if t == key:
+                    continue
+                before = there.get(person.region)
+                if before is not None and motion(before, person) <= self._most_motion:
+                    still.add((t, k))
+                    self.reused += 1
+                else:
+                    self.refused += 1
+        return still
+
     def _masks(
         self,
         window: Window,
         people: People,
-        frames: Sequence[int],
+        who: Sequence[tuple[int, int]],
         found: Any,
-        own_rows: bool = False,
+        frames: Sequence[int] | None = None,
     ) -> dict[tuple[int, int], Tensor]:
-        """Masks (128, 128) by frame and place in it, of the people in some frames: each from its
-        frame's row of what was found, or all from the only row there is."""
-        who = [(t, k) for t in frames for k in range(len(people[t]))]
+        """Masks (128, 128) of those at (frame, place), by that: each from their frame's row of what
+        was ``found`` in ``frames``, or (None) all from its only row."""
         if not who:
             return {}
-        height, width = window.key_frame.size
-        box = self._segmenter.letterbox(height, width)
+        box = self._segmenter.letterbox(*window.key_frame.size)
         rows = torch.from_numpy(looks([people[t][k] for t, k in who], box, box))
-        pictures = [list(frames).index(t) if own_rows else 0 for t, _ in who]
-        made = self._segmenter.masks(
-            found, rows.to(self._device), torch.tensor(pictures, device=self._device)
-        )
+        pictures = torch.tensor([0 if frames is None else frames.index(t) for t, _ in who])
+        made = self._segmenter.masks(found, rows.to(self._device), pictures.to(self._device))
         # What the segmenter returned may be written again by its next call.
         return dict(zip(who, made.clone()))
 
-    @staticmethod
-    def _carried(
-        people: People, key: int, values: dict[tuple[int, int], Tensor]
-    ) -> dict[tuple[int, int], Tensor]:
-        """The key frame's masks for the same people in the other frames."""
-        known = {person.region: values[key, k] for k, person in enumerate(people[key])}
-        return {
-            (t, k): known[person.region]
-            for t, here in enumerate(people)
-            for k, person in enumerate(here)
-            if t != key and person.region in known
-        }
+
+def motion(before: Person, after: Person) -> float:
+    """The farthest that a landmark seen in both moved, in parts of the person's height."""
+    seen = (before.visibility > _VISIBLE) & (after.visibility > _VISIBLE)
+    if not seen.any():
+        return float("inf")
+    far = np.linalg.norm((after.landmarks_px - before.landmarks_px)[seen], axis=1).max()
+    return float(far / max(after.box_px[3] - after.box_px[1], 1.0))
