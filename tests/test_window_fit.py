@@ -19,6 +19,7 @@ from pipeline.body.layout import Layout
 from pipeline.body.load import load_body
 from pipeline.body.observe import EDGE_SIZE, _edge
 from pipeline.body.window_fit import MEMORY, WindowFit, out_of_sight
+from pipeline.graphs import compiling
 from pipeline.people import Mask, Person
 from tests.test_fit import K, seen_as_people, some_pose
 
@@ -201,6 +202,22 @@ def test_outlines_fit_as_edges_do(body, fitter, monkeypatch):
 
     monkeypatch.setattr("pipeline.body.fit.WindowFit", with_outlines)
     assert farthest_mm(fitted(BodyFitter(body), windows), expected) < 5.0
+
+
+@pytest.mark.slow
+def test_it_compiles_without_a_break(fitter):
+    """Traced whole, as torch.compile wants it on a GPU, and the same numbers come of it."""
+
+    def traced(function):
+        return torch.compile(function, fullgraph=True, backend="eager")
+
+    parts = fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, True, True
+    plain, other = WindowFit(*parts), WindowFit(*parts, traced)
+    rows = torch.from_numpy(example_row(plain))[None]
+    memory = fitter._stranger[None]
+    with torch.inference_mode(), compiling():
+        for a, b in zip(other(rows, memory), plain(rows, memory)):
+            assert torch.equal(a, b)
 
 
 # On a GPU.
