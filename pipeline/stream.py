@@ -122,10 +122,12 @@ def make_segmenter(
     reports = []
 
     def make(label: str, module: torch.nn.Module, size: int, *example: torch.Tensor) -> Any:
-        # These are large: what starting their kernels costs hardly shows, compiling them does.
+        # These are large: what starting their kernels costs hardly shows, compiling them does. So
+        # one is only compiled when an engine is asked for by name.
+        chosen = "eager" if options.engine == "auto" else options.engine
         ready = make_engine(
-            module, example, engine="eager", half=options.half, graphs=options.graphs,
-            buckets=(1, size), device=device,
+            module, example, engine=chosen, half=options.half, graphs=options.graphs,
+            buckets=(1, size), device=device, cache=options.cache,
         )  # fmt: skip
         reports.append(ready.report)
         return ready

@@ -26,7 +26,8 @@ from pipeline.upload import Coming
 People = list[tuple[Person, ...]]
 MOST_MOTION = 0.02
 """Of any landmark between key frame and neighbour, in parts of the person's height. The key frame's
-true mask, moved with the box, then overlaps the neighbour's by 0.8 or more on every limb."""
+true mask, moved with the box, then overlaps the neighbour's by about 0.8 or more on every limb
+(docs/reuse.md)."""
 _VISIBLE = 0.5
 
 
