@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("triton")
 KERNELS = {
-    "pipeline.body.linearise_gpu": (
-        "_pose", "_points", "_residuals", "_priors", "_smoothness", "_sums", "_assemble", "_move",
+    "pipeline.body.kernels_gpu": (
+        "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "move",
     ),
     "pipeline.perceive.ahead_gpu": ("_next_views",),
 }  # fmt: skip

@@ -1,0 +1,777 @@
+"""The solver's kernels (Triton); `linearise_gpu` starts them and says what each array holds.
+
+A program has the 24 joints, padded to 32, or a matrix's columns in its lanes; people, frames and
+points are programs.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def pose(
+    rotations, transl, betas, bones, ancestors, turns, joints,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, ROUNDS: tl.constexpr,
+):  # fmt: skip
+    """World rotations (9, LANES) and joints (33, LANES) of a body: places (3), then their change
+    with shape (c * 10 + b)."""
+    body = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, LANES)
+    there = lanes < 24
+    at = rotations + body * 216 + lanes * 9
+    r00 = tl.load(at, mask=there, other=1.0)
+    r01 = tl.load(at + 1, mask=there, other=0.0)
+    r02 = tl.load(at + 2, mask=there, other=0.0)
+    r10 = tl.load(at + 3, mask=there, other=0.0)
+    r11 = tl.load(at + 4, mask=there, other=1.0)
+    r12 = tl.load(at + 5, mask=there, other=0.0)
+    r20 = tl.load(at + 6, mask=there, other=0.0)
+    r21 = tl.load(at + 7, mask=there, other=0.0)
+    r22 = tl.load(at + 8, mask=there, other=1.0)
+    # Each round takes in as many ancestors again as are in already.
+    for k in tl.static_range(ROUNDS):
+        up = tl.load(ancestors + k * LANES + lanes)
+        none = up < 0
+        index = tl.maximum(up, 0)
+        a00 = tl.where(none, 1.0, tl.gather(r00, index, 0))
+        a01 = tl.where(none, 0.0, tl.gather(r01, index, 0))
+        a02 = tl.where(none, 0.0, tl.gather(r02, index, 0))
+        a10 = tl.where(none, 0.0, tl.gather(r10, index, 0))
+        a11 = tl.where(none, 1.0, tl.gather(r11, index, 0))
+        a12 = tl.where(none, 0.0, tl.gather(r12, index, 0))
+        a20 = tl.where(none, 0.0, tl.gather(r20, index, 0))
+        a21 = tl.where(none, 0.0, tl.gather(r21, index, 0))
+        a22 = tl.where(none, 1.0, tl.gather(r22, index, 0))
+        b00 = a00 * r00 + a01 * r10 + a02 * r20
+        b01 = a00 * r01 + a01 * r11 + a02 * r21
+        b02 = a00 * r02 + a01 * r12 + a02 * r22
+        b10 = a10 * r00 + a11 * r10 + a12 * r20
+        b11 = a10 * r01 + a11 * r11 + a12 * r21
+        b12 = a10 * r02 + a11 * r12 + a12 * r22
+        b20 = a20 * r00 + a21 * r10 + a22 * r20
+        b21 = a20 * r01 + a21 * r11 + a22 * r21
+        b22 = a20 * r02 + a21 * r12 + a22 * r22
+        r00, r01, r02 = b00, b01, b02
+        r10, r11, r12 = b10, b11, b12
+        r20, r21, r22 = b20, b21, b22
+    out = turns + body * 9 * LANES + lanes
+    tl.store(out, r00)
+    tl.store(out + LANES, r01)
+    tl.store(out + 2 * LANES, r02)
+    tl.store(out + 3 * LANES, r10)
+    tl.store(out + 4 * LANES, r11)
+    tl.store(out + 5 * LANES, r12)
+    tl.store(out + 6 * LANES, r20)
+    tl.store(out + 7 * LANES, r21)
+    tl.store(out + 8 * LANES, r22)
+
+    parent = tl.load(ancestors + lanes)
+    root = parent < 0
+    index = tl.maximum(parent, 0)
+    p00 = tl.where(root, 1.0, tl.gather(r00, index, 0))
+    p01 = tl.where(root, 0.0, tl.gather(r01, index, 0))
+    p02 = tl.where(root, 0.0, tl.gather(r02, index, 0))
+    p10 = tl.where(root, 0.0, tl.gather(r10, index, 0))
+    p11 = tl.where(root, 1.0, tl.gather(r11, index, 0))
+    p12 = tl.where(root, 0.0, tl.gather(r12, index, 0))
+    p20 = tl.where(root, 0.0, tl.gather(r20, index, 0))
+    p21 = tl.where(root, 0.0, tl.gather(r21, index, 0))
+    p22 = tl.where(root, 1.0, tl.gather(r22, index, 0))
+    person = body // FRAMES
+    x = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3)
+    y = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3 + 1)
+    z = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3 + 2)
+    place = joints + body * 33 * LANES + lanes
+    for m in tl.static_range(11):
+        u = tl.load(bones + m * LANES + lanes)
+        v = tl.load(bones + (11 + m) * LANES + lanes)
+        w = tl.load(bones + (22 + m) * LANES + lanes)
+        bx = p00 * u + p01 * v + p02 * w
+        by = p10 * u + p11 * v + p12 * w
+        bz = p20 * u + p21 * v + p22 * w
+        for k in tl.static_range(ROUNDS):
+            up = tl.load(ancestors + k * LANES + lanes)
+            none = up < 0
+            index = tl.maximum(up, 0)
+            bx += tl.where(none, 0.0, tl.gather(bx, index, 0))
+            by += tl.where(none, 0.0, tl.gather(by, index, 0))
+            bz += tl.where(none, 0.0, tl.gather(bz, index, 0))
+        if m == 0:
+            x += bx
+            y += by
+            z += bz
+        else:
+            beta = tl.load(betas + person * 10 + m - 1)
+            x += bx * beta
+            y += by * beta
+            z += bz * beta
+            tl.store(place + (3 + m - 1) * LANES, bx)
+            tl.store(place + (13 + m - 1) * LANES, by)
+            tl.store(place + (23 + m - 1) * LANES, bz)
+    tl.store(place, x)
+    tl.store(place + LANES, y)
+    tl.store(place + 2 * LANES, z)
+
+
+@triton.jit
+def points(
+    turns, joints, betas, moments, mass_of, mass_below_of, below, normals, seen, edge,
+    points, changes, rows, costs, mask_sigma, mask_weight, robust,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
+    ROWS: tl.constexpr, LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, SIZE: tl.constexpr,
+    PRESENT: tl.constexpr, MASKED: tl.constexpr, EDGE_FROM: tl.constexpr, PLACES: tl.constexpr,
+    MASK: tl.constexpr,
+):  # fmt: skip
+    """A point of a body. A landmark: its place and its change with every unknown. A point of the
+    surface: its row against the mask's edge."""
+    body = tl.program_id(0).to(tl.int64)
+    point = tl.program_id(1)
+    person = body // FRAMES
+    lanes = tl.arange(0, LANES)
+    at = turns + body * 9 * LANES + lanes
+    w00 = tl.load(at)
+    w01 = tl.load(at + LANES)
+    w02 = tl.load(at + 2 * LANES)
+    w10 = tl.load(at + 3 * LANES)
+    w11 = tl.load(at + 4 * LANES)
+    w12 = tl.load(at + 5 * LANES)
+    w20 = tl.load(at + 6 * LANES)
+    w21 = tl.load(at + 7 * LANES)
+    w22 = tl.load(at + 8 * LANES)
+    at = joints + body * 33 * LANES + lanes
+    jx = tl.load(at)
+    jy = tl.load(at + LANES)
+    jz = tl.load(at + 2 * LANES)
+    mass = tl.load(mass_of + point * LANES + lanes)
+    moment = moments + point * 33 * LANES + lanes
+    landmark = point < LANDMARKS
+    change = changes + (body * LANDMARKS + tl.minimum(point, LANDMARKS - 1)) * 3 * COLUMNS
+
+    # Each joint's share in the point, with its change with shape on the way.
+    u = tl.load(moment)
+    v = tl.load(moment + 11 * LANES)
+    w = tl.load(moment + 22 * LANES)
+    x = w00 * u + w01 * v + w02 * w + mass * jx
+    y = w10 * u + w11 * v + w12 * w + mass * jy
+    z = w20 * u + w21 * v + w22 * w + mass * jz
+    wide = tl.arange(0, 16)
+    shape_x = tl.zeros((16,), tl.float32)
+    shape_y = tl.zeros((16,), tl.float32)
+    shape_z = tl.zeros((16,), tl.float32)
+    for b in tl.static_range(10):
+        beta = tl.load(betas + person * 10 + b)
+        u = tl.load(moment + (1 + b) * LANES)
+        v = tl.load(moment + (12 + b) * LANES)
+        w = tl.load(moment + (23 + b) * LANES)
+        tx = w00 * u + w01 * v + w02 * w
+        ty = w10 * u + w11 * v + w12 * w
+        tz = w20 * u + w21 * v + w22 * w
+        x += beta * tx
+        y += beta * ty
+        z += beta * tz
+        here = tl.where(wide == b, 1.0, 0.0)
+        shape_x += here * tl.sum(tx + mass * tl.load(at + (3 + b) * LANES), 0)
+        shape_y += here * tl.sum(ty + mass * tl.load(at + (13 + b) * LANES), 0)
+        shape_z += here * tl.sum(tz + mass * tl.load(at + (23 + b) * LANES), 0)
+    px = tl.sum(x, 0)
+    py = tl.sum(y, 0)
+    pz = tl.sum(z, 0)
+
+    # What each joint turns of it, about the joint.
+    tree = tl.load(below + lanes[:, None] * LANES + lanes[None, :])
+    low = tl.load(mass_below_of + point * LANES + lanes)
+    lx = tl.sum(tree * x[:, None], 0) - low * jx
+    ly = tl.sum(tree * y[:, None], 0) - low * jy
+    lz = tl.sum(tree * z[:, None], 0) - low * jz
+
+    if landmark:
+        tl.store(points + (body * LANDMARKS + point) * 3, px)
+        tl.store(points + (body * LANDMARKS + point) * 3 + 1, py)
+        tl.store(points + (body * LANDMARKS + point) * 3 + 2, pz)
+        first = tl.arange(0, 4)
+        for c in tl.static_range(3):
+            tl.store(change + c * COLUMNS + first, tl.where(first == c, 1.0, 0.0), mask=first < 3)
+        tl.store(change + 69 + wide, shape_x, mask=wide < 10)
+        tl.store(change + COLUMNS + 69 + wide, shape_y, mask=wide < 10)
+        tl.store(change + 2 * COLUMNS + 69 + wide, shape_z, mask=wide < 10)
+        posed = lanes < 22
+        turn = change + 3 + 3 * lanes
+        # axis x lever, for the joint's three axes.
+        tl.store(turn, w10 * lz - w20 * ly, mask=posed)
+        tl.store(turn + COLUMNS, w20 * lx - w00 * lz, mask=posed)
+        tl.store(turn + 2 * COLUMNS, w00 * ly - w10 * lx, mask=posed)
+        tl.store(turn + 1, w11 * lz - w21 * ly, mask=posed)
+        tl.store(turn + COLUMNS + 1, w21 * lx - w01 * lz, mask=posed)
+        tl.store(turn + 2 * COLUMNS + 1, w01 * ly - w11 * lx, mask=posed)
+        tl.store(turn + 2, w12 * lz - w22 * ly, mask=posed)
+        tl.store(turn + COLUMNS + 2, w22 * lx - w02 * lz, mask=posed)
+        tl.store(turn + 2 * COLUMNS + 2, w02 * ly - w12 * lx, mask=posed)
+    else:
+        number = point - LANDMARKS
+        frame = seen + body * WIDTH
+        inverse = 1.0 / tl.maximum(pz, 0.1)
+        u_ = px * inverse
+        v_ = py * inverse
+        n0 = tl.load(normals + number * 3)
+        n1 = tl.load(normals + number * 3 + 1)
+        n2 = tl.load(normals + number * 3 + 2)
+        nx = tl.sum(mass * (w00 * n0 + w01 * n1 + w02 * n2), 0)
+        ny = tl.sum(mass * (w10 * n0 + w11 * n1 + w12 * n2), 0)
+        nz = tl.sum(mass * (w20 * n0 + w21 * n1 + w22 * n2), 0)
+        far = tl.maximum(tl.sqrt(px * px + py * py + pz * pz), 1e-6)
+        facing = (nx * px + ny * py + nz * pz) / far
+        # Where in the edge map: bilinear, its border going on.
+        to = frame + EDGE_FROM
+        gx = tl.load(to) * u_ + tl.load(to + 1) * v_ + tl.load(to + 2)
+        gy = tl.load(to + 3) * u_ + tl.load(to + 4) * v_ + tl.load(to + 5)
+        gx = tl.minimum(tl.maximum((gx + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
+        gy = tl.minimum(tl.maximum((gy + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
+        col = tl.minimum(tl.floor(gx), SIDE - 2.0)
+        row = tl.minimum(tl.floor(gy), SIDE - 2.0)
+        fx = gx - col
+        fy = gy - row
+        corner = edge + body * 3 * SIDE * SIDE + row.to(tl.int32) * SIDE + col.to(tl.int32)
+        s00 = (1.0 - fx) * (1.0 - fy)
+        s01 = fx * (1.0 - fy)
+        s10 = (1.0 - fx) * fy
+        s11 = fx * fy
+        distance = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
+        distance += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
+        corner += SIDE * SIDE
+        slope_u = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
+        slope_u += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
+        corner += SIDE * SIDE
+        slope_v = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
+        slope_v += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
+
+        sigma = tl.maximum(mask_sigma * tl.load(frame + SIZE), 1e-6)
+        value = distance / sigma
+        rim = tl.exp(-(facing / 0.25) * (facing / 0.25))
+        weight = tl.maximum(rim, tl.where(distance > 0, 1.0, 0.0))
+        weight = mask_weight * weight * tl.load(frame + MASKED) * tl.load(frame + PRESENT)
+        squared = value * value
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight * share * share)
+        tl.store(costs + body * PLACES + MASK + number, weight * share * squared)
+        scale = strength / sigma * inverse
+        dx = slope_u * scale
+        dy = slope_v * scale
+        dz = -(slope_u * u_ + slope_v * v_) * scale
+        out = rows + (body * ROWS + 5 * LANDMARKS + number) * COLUMNS
+        tl.store(out, dx)
+        tl.store(out + 1, dy)
+        tl.store(out + 2, dz)
+        posed = lanes < 22
+        # direction . (axis x lever) = axis . (lever x direction)
+        mx = ly * dz - lz * dy
+        my = lz * dx - lx * dz
+        mz = lx * dy - ly * dx
+        turn = out + 3 + 3 * lanes
+        tl.store(turn, w00 * mx + w10 * my + w20 * mz, mask=posed)
+        tl.store(turn + 1, w01 * mx + w11 * my + w21 * mz, mask=posed)
+        tl.store(turn + 2, w02 * mx + w12 * my + w22 * mz, mask=posed)
+        shape = dx * shape_x + dy * shape_y + dz * shape_z
+        tl.store(out + 69 + wide, shape, mask=wide < 10)
+        tl.store(out + 79, value * strength)
+
+
+@triton.jit
+def residuals(
+    points, changes, joints, seen, rows, costs, image_sigma, robust, depth_sigma, use_world,
+    use_depth, LANES: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
+    LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, IMAGE: tl.constexpr, VISIBLE: tl.constexpr,
+    WORLD: tl.constexpr, SPREAD: tl.constexpr, WEIGHT: tl.constexpr, VIEW: tl.constexpr,
+    PRESENT: tl.constexpr, SIZE: tl.constexpr, DEPTH: tl.constexpr, PLACES: tl.constexpr,
+    MISFIT: tl.constexpr, SURE: tl.constexpr,
+):  # fmt: skip
+    """The five rows of a landmark, two in the image and three in space; last, the root's depth."""
+    body = tl.program_id(0).to(tl.int64)
+    point = tl.program_id(1)
+    frame = seen + body * WIDTH
+    present = tl.load(frame + PRESENT)
+    columns = tl.arange(0, 128)
+    inside = columns < 79
+    if point < LANDMARKS:
+        at = points + body * LANDMARKS * 3
+        x = tl.load(at + point * 3)
+        y = tl.load(at + point * 3 + 1)
+        z = tl.load(at + point * 3 + 2)
+        near = 1.0 / tl.maximum(z, 0.1)
+        u = x * near
+        v = y * near
+        sigma = tl.maximum(image_sigma * tl.load(frame + SIZE), 1e-6)
+        ru = (u - tl.load(frame + IMAGE + 2 * point)) / sigma
+        rv = (v - tl.load(frame + IMAGE + 2 * point + 1)) / sigma
+        weight = tl.maximum(tl.load(frame + VISIBLE + point) * present, 0.0)
+        squared = ru * ru + rv * rv
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight) * share
+        cost = weight * share * squared
+        at_cost = costs + body * PLACES + point
+        tl.store(at_cost + MISFIT, weight * tl.minimum(squared, 100.0))
+        tl.store(at_cost + SURE, weight)
+
+        own = changes + (body * LANDMARKS + point) * 3 * COLUMNS + columns
+        cx = tl.load(own, mask=inside, other=0.0)
+        cy = tl.load(own + COLUMNS, mask=inside, other=0.0)
+        cz = tl.load(own + 2 * COLUMNS, mask=inside, other=0.0)
+        scale = strength / sigma * near
+        out = rows + (body * ROWS + 2 * point) * COLUMNS + columns
+        last = columns == 79
+        tl.store(out, tl.where(last, ru * strength, scale * (cx - u * cz)), mask=columns < 80)
+        tl.store(
+            out + COLUMNS, tl.where(last, rv * strength, scale * (cy - v * cz)), mask=columns < 80
+        )
+
+        left = changes + (body * LANDMARKS + 23) * 3 * COLUMNS + columns
+        right = left + 3 * COLUMNS
+        cx -= 0.5 * (tl.load(left, mask=inside, other=0.0) + tl.load(right, mask=inside, other=0.0))
+        left += COLUMNS
+        right += COLUMNS
+        cy -= 0.5 * (tl.load(left, mask=inside, other=0.0) + tl.load(right, mask=inside, other=0.0))
+        left += COLUMNS
+        right += COLUMNS
+        cz -= 0.5 * (tl.load(left, mask=inside, other=0.0) + tl.load(right, mask=inside, other=0.0))
+        x -= 0.5 * (tl.load(at + 69) + tl.load(at + 72))
+        y -= 0.5 * (tl.load(at + 70) + tl.load(at + 73))
+        z -= 0.5 * (tl.load(at + 71) + tl.load(at + 74))
+        world = frame + WORLD
+        view = frame + VIEW
+        spread = frame + SPREAD + 3 * point
+        # The view turns the ray frame's axes to the camera's; its transpose turns back.
+        squared = present * 0.0
+        for c in tl.static_range(3):
+            aimed = tl.load(world + 3 * point + c)
+            aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
+            turned = tl.load(view + c) * x + tl.load(view + 3 + c) * y + tl.load(view + 6 + c) * z
+            apart = (turned - aimed) / tl.load(spread + c)
+            squared += apart * apart
+        weight = tl.maximum(use_world * tl.load(frame + WEIGHT + point) * present, 0.0)
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight) * share
+        cost += weight * share * squared
+        tl.store(at_cost, cost)
+        for c in tl.static_range(3):
+            aimed = tl.load(world + 3 * point + c)
+            aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
+            v0 = tl.load(view + c)
+            v1 = tl.load(view + 3 + c)
+            v2 = tl.load(view + 6 + c)
+            scale = strength / tl.load(spread + c)
+            value = (v0 * x + v1 * y + v2 * z - aimed) * scale
+            out = rows + (body * ROWS + 2 * LANDMARKS + 3 * point + c) * COLUMNS + columns
+            moved = scale * (v0 * cx + v1 * cy + v2 * cz)
+            tl.store(out, tl.where(last, value, moved), mask=columns < 80)
+    else:
+        depth = tl.load(frame + DEPTH)
+        sigma = depth_sigma * tl.maximum(depth, 0.1)
+        value = (tl.load(joints + body * 33 * LANES + 2 * LANES) - depth) / sigma
+        known = use_depth * present * tl.where(depth > 0, 1.0, 0.0)
+        share = robust * robust / (robust * robust + value * value)
+        strength = tl.sqrt(known) * share
+        tl.store(costs + body * PLACES + 33, known * share * value * value)
+        scale = strength / sigma
+        beta = (columns >= 69) & inside
+        lift = joints + (body * 33 + 23 + tl.where(beta, columns - 69, 0)) * LANES
+        moved = tl.load(lift, mask=beta, other=0.0) + tl.where(columns == 2, 1.0, 0.0)
+        moved = tl.where(columns == 79, value * strength, moved * scale)
+        tl.store(rows + (body * ROWS + ROWS - 1) * COLUMNS + columns, moved, mask=columns < 80)
+
+
+@triton.jit
+def _log(m00, m01, m02, m10, m11, m12, m20, m21, m22):
+    """`rotations.log_so3`, by Shepperd's quaternion."""
+    d0 = 1 + m00 + m11 + m22
+    d1 = 1 + m00 - m11 - m22
+    d2 = 1 - m00 + m11 - m22
+    d3 = 1 - m00 - m11 + m22
+    most = tl.maximum(tl.maximum(d0, d1), tl.maximum(d2, d3))
+    a = m21 - m12
+    b = m02 - m20
+    c = m10 - m01
+    e = m10 + m01
+    f = m02 + m20
+    g = m21 + m12
+    w, x, y, z = c, f, g, d3
+    take = d2 == most
+    w, x, y, z = (
+        tl.where(take, b, w),
+        tl.where(take, e, x),
+        tl.where(take, d2, y),
+        tl.where(take, g, z),
+    )
+    take = d1 == most
+    w, x, y, z = (
+        tl.where(take, a, w),
+        tl.where(take, d1, x),
+        tl.where(take, e, y),
+        tl.where(take, f, z),
+    )
+    take = d0 == most
+    w, x, y, z = (
+        tl.where(take, d0, w),
+        tl.where(take, a, x),
+        tl.where(take, b, y),
+        tl.where(take, c, z),
+    )
+    norm = tl.sqrt(w * w + x * x + y * y + z * z)
+    norm = tl.where(w < 0, -norm, norm)
+    w, x, y, z = w / norm, x / norm, y / norm, z / norm
+    squared = x * x + y * y + z * z
+    small = squared < 1e-10
+    sine = tl.sqrt(tl.where(small, 1.0, squared))
+    # The arc tangent of sine over w, by halving the angle twice: then Cephes' atanf's polynomial
+    # (Moshier, Methods and Programs for Mathematical Functions, 1989) reaches all of it.
+    t = sine / (1.0 + w)
+    t = t / (1.0 + tl.sqrt(1.0 + t * t))
+    q = t * t
+    poly = ((8.05374449538e-2 * q - 1.38776856032e-1) * q + 1.99777106478e-1) * q - 3.33329491539e-1
+    angle = 8.0 * (t + t * q * poly)
+    scale = tl.where(small, 2.0 / tl.maximum(w, 0.5), angle / sine)
+    return scale * x, scale * y, scale * z
+
+
+@triton.jit
+def priors(
+    rotations, prior, normal, pull, costs, prior_weight, limit_weight, limit_sigma, use,
+    LANES: tl.constexpr, PLACES: tl.constexpr,
+):  # fmt: skip
+    """The pose prior and the joint limits of a body, as each joint's 3 x 3 of the Hessian."""
+    body = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, LANES)
+    posed = lanes < 22
+    at = rotations + body * 216 + lanes * 9
+    x, y, z = _log(
+        tl.load(at, mask=posed, other=1.0), tl.load(at + 1, mask=posed, other=0.0),
+        tl.load(at + 2, mask=posed, other=0.0), tl.load(at + 3, mask=posed, other=0.0),
+        tl.load(at + 4, mask=posed, other=1.0), tl.load(at + 5, mask=posed, other=0.0),
+        tl.load(at + 6, mask=posed, other=0.0), tl.load(at + 7, mask=posed, other=0.0),
+        tl.load(at + 8, mask=posed, other=1.0),
+    )  # fmt: skip
+    c0, s0, g0 = _limits(x, prior, 0, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
+    c1, s1, g1 = _limits(y, prior, 1, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
+    c2, s2, g2 = _limits(z, prior, 2, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
+    tl.store(costs + body * PLACES + 34, use * tl.sum(tl.where(posed, c0 + c1 + c2, 0.0), 0))
+    # J_r^-1, as `solve.inverse_right_jacobian`.
+    squared = tl.maximum(x * x + y * y + z * z, 1e-8)
+    angle = tl.sqrt(squared)
+    half = tl.minimum(0.5 * angle, 1.5)
+    full = 1.0 / squared - tl.cos(half) / (2.0 * angle * tl.sin(half))
+    k = tl.where(angle < 1e-2, 1.0 / 12 + squared / 720, full)
+    t00 = 1.0 - k * (y * y + z * z)
+    t11 = 1.0 - k * (x * x + z * z)
+    t22 = 1.0 - k * (x * x + y * y)
+    t01 = -0.5 * z + k * x * y
+    t10 = 0.5 * z + k * x * y
+    t02 = 0.5 * y + k * x * z
+    t20 = -0.5 * y + k * x * z
+    t12 = -0.5 * x + k * y * z
+    t21 = 0.5 * x + k * y * z
+    out = normal + body * 9 * LANES + lanes
+    s0, s1, s2 = use * s0, use * s1, use * s2
+    n01 = t00 * s0 * t01 + t10 * s1 * t11 + t20 * s2 * t21
+    n02 = t00 * s0 * t02 + t10 * s1 * t12 + t20 * s2 * t22
+    n12 = t01 * s0 * t02 + t11 * s1 * t12 + t21 * s2 * t22
+    tl.store(out, t00 * s0 * t00 + t10 * s1 * t10 + t20 * s2 * t20)
+    tl.store(out + LANES, n01)
+    tl.store(out + 2 * LANES, n02)
+    tl.store(out + 3 * LANES, n01)
+    tl.store(out + 4 * LANES, t01 * s0 * t01 + t11 * s1 * t11 + t21 * s2 * t21)
+    tl.store(out + 5 * LANES, n12)
+    tl.store(out + 6 * LANES, n02)
+    tl.store(out + 7 * LANES, n12)
+    tl.store(out + 8 * LANES, t02 * s0 * t02 + t12 * s1 * t12 + t22 * s2 * t22)
+    out = pull + body * 3 * LANES + lanes
+    g0, g1, g2 = use * g0, use * g1, use * g2
+    tl.store(out, t00 * g0 + t10 * g1 + t20 * g2)
+    tl.store(out + LANES, t01 * g0 + t11 * g1 + t21 * g2)
+    tl.store(out + 2 * LANES, t02 * g0 + t12 * g1 + t22 * g2)
+
+
+@triton.jit
+def _limits(
+    phi, prior, axis, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES: tl.constexpr
+):
+    """Of one axis: what it costs, its squared change and its pull. The table is mean, deviation,
+    lowest and highest, (4, 3, LANES)."""
+    at = prior + axis * LANES + lanes
+    mean = tl.load(at)
+    sigma = tl.load(at + 3 * LANES, mask=posed, other=1.0)
+    low = tl.load(at + 6 * LANES)
+    high = tl.load(at + 9 * LANES)
+    gauss = prior_weight * (phi - mean) / sigma
+    over = tl.maximum(phi - high, 0.0) - tl.maximum(low - phi, 0.0)
+    limit = limit_weight * over / limit_sigma
+    slope = prior_weight / sigma
+    edge = tl.where(over != 0.0, limit_weight / limit_sigma, 0.0)
+    return (
+        gauss * gauss + limit * limit,
+        slope * slope + edge * edge,
+        gauss * slope + limit * edge,
+    )
+
+
+@triton.jit
+def _turned(now, then, lanes, posed):
+    """log(R_now^T R_then) of each joint; both point at a frame's rotations."""
+    a = now + lanes * 9
+    b = then + lanes * 9
+    a00 = tl.load(a, mask=posed, other=1.0)
+    a01 = tl.load(a + 1, mask=posed, other=0.0)
+    a02 = tl.load(a + 2, mask=posed, other=0.0)
+    a10 = tl.load(a + 3, mask=posed, other=0.0)
+    a11 = tl.load(a + 4, mask=posed, other=1.0)
+    a12 = tl.load(a + 5, mask=posed, other=0.0)
+    a20 = tl.load(a + 6, mask=posed, other=0.0)
+    a21 = tl.load(a + 7, mask=posed, other=0.0)
+    a22 = tl.load(a + 8, mask=posed, other=1.0)
+    b00 = tl.load(b, mask=posed, other=1.0)
+    b01 = tl.load(b + 1, mask=posed, other=0.0)
+    b02 = tl.load(b + 2, mask=posed, other=0.0)
+    b10 = tl.load(b + 3, mask=posed, other=0.0)
+    b11 = tl.load(b + 4, mask=posed, other=1.0)
+    b12 = tl.load(b + 5, mask=posed, other=0.0)
+    b20 = tl.load(b + 6, mask=posed, other=0.0)
+    b21 = tl.load(b + 7, mask=posed, other=0.0)
+    b22 = tl.load(b + 8, mask=posed, other=1.0)
+    return _log(
+        a00 * b00 + a10 * b10 + a20 * b20,
+        a00 * b01 + a10 * b11 + a20 * b21,
+        a00 * b02 + a10 * b12 + a20 * b22,
+        a01 * b00 + a11 * b10 + a21 * b20,
+        a01 * b01 + a11 * b11 + a21 * b21,
+        a01 * b02 + a11 * b12 + a21 * b22,
+        a02 * b00 + a12 * b10 + a22 * b20,
+        a02 * b01 + a12 * b11 + a22 * b21,
+        a02 * b02 + a12 * b12 + a22 * b22,
+    )
+
+
+@triton.jit
+def _frame_of(past, now, person, k: tl.constexpr, SIZE: tl.constexpr, FRAMES: tl.constexpr):
+    """Where frame ``k`` of the two past and the window's own lies."""
+    return past + (person * 2 + k) * SIZE if k < 2 else now + (person * FRAMES + k - 2) * SIZE
+
+
+@triton.jit
+def smoothness(
+    rotations, transl, past_rotations, past_transl, known, pace_of, normal, pull, costs,
+    turn_accel, root_accel, root_depth_accel, robust, use,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, PLACES: tl.constexpr,
+):  # fmt: skip
+    """Second differences of every joint's turning and, in lane 22, of the root's path: their part
+    of the Hessian, which couples the same unknown of different frames only."""
+    person = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, LANES)
+    posed = lanes < 22
+    root = lanes == 22
+    pace = tl.minimum(tl.maximum(tl.load(pace_of + person), 0.25), 4.0)
+    # A second difference of a random acceleration grows with the 3/2 power of the interval.
+    grown = pace * tl.sqrt(pace)
+    across = 1.0 / (grown * tl.where(root, root_accel, turn_accel))
+    along = 1.0 / (grown * tl.where(root, root_depth_accel, turn_accel))
+    zero = tl.zeros((LANES,), tl.float32)
+    total = zero
+    for s in tl.static_range(FRAMES):
+        at = pull + (person * FRAMES + s) * 3 * LANES + lanes
+        for c in tl.static_range(3):
+            tl.store(at + c * LANES, zero)
+        for t in tl.static_range(FRAMES):
+            at = normal + ((person * FRAMES + s) * FRAMES + t) * 3 * LANES + lanes
+            for c in tl.static_range(3):
+                tl.store(at + c * LANES, zero)
+    for a in tl.static_range(FRAMES):
+        r0 = _frame_of(past_rotations, rotations, person, a, 216, FRAMES)
+        r1 = _frame_of(past_rotations, rotations, person, a + 1, 216, FRAMES)
+        r2 = _frame_of(past_rotations, rotations, person, a + 2, 216, FRAMES)
+        x0, y0, z0 = _turned(r0, r1, lanes, posed)
+        x1, y1, z1 = _turned(r1, r2, lanes, posed)
+        t0 = _frame_of(past_transl, transl, person, a, 3, FRAMES)
+        t1 = _frame_of(past_transl, transl, person, a + 1, 3, FRAMES)
+        t2 = _frame_of(past_transl, transl, person, a + 2, 3, FRAMES)
+        x = tl.load(t2) - 2 * tl.load(t1) + tl.load(t0)
+        y = tl.load(t2 + 1) - 2 * tl.load(t1 + 1) + tl.load(t0 + 1)
+        z = tl.load(t2 + 2) - 2 * tl.load(t1 + 2) + tl.load(t0 + 2)
+        x = tl.where(root, x, x1 - x0)
+        y = tl.where(root, y, y1 - y0)
+        z = tl.where(root, z, z1 - z0)
+        # The window's own frames are all taken for known.
+        sure = tl.where(posed | root, use, 0.0)
+        if a < 2:
+            sure *= tl.load(known + person * 2 + a)
+        if a < 1:
+            sure *= tl.load(known + person * 2 + a + 1)
+        squared = (x * across) * (x * across) + (y * across) * (y * across)
+        squared += (z * along) * (z * along)
+        share = robust * robust / (robust * robust + squared)
+        total += sure * share * squared
+        weight = sure * share * share
+        wx = weight * across * across
+        wz = weight * along * along
+        for s in tl.static_range(3):
+            if a - s >= 0:
+                cs = -2.0 if s == 1 else 1.0
+                at = pull + (person * FRAMES + a - s) * 3 * LANES + lanes
+                tl.store(at, tl.load(at) + cs * wx * x)
+                tl.store(at + LANES, tl.load(at + LANES) + cs * wx * y)
+                tl.store(at + 2 * LANES, tl.load(at + 2 * LANES) + cs * wz * z)
+                for t in tl.static_range(3):
+                    if a - t >= 0:
+                        both = cs * (-2.0 if t == 1 else 1.0)
+                        at = normal + ((person * FRAMES + a - s) * FRAMES + a - t) * 3 * LANES
+                        at += lanes
+                        tl.store(at, tl.load(at) + both * wx)
+                        tl.store(at + LANES, tl.load(at + LANES) + both * wx)
+                        tl.store(at + 2 * LANES, tl.load(at + 2 * LANES) + both * wz)
+    tl.store(costs + person * FRAMES * PLACES + 35, tl.sum(total, 0))
+
+
+@triton.jit
+def sums(
+    costs, betas, past_betas, information, cost, misfit, shape,
+    FRAMES: tl.constexpr, LANDMARKS: tl.constexpr, PLACES: tl.constexpr, MISFIT: tl.constexpr,
+    SURE: tl.constexpr, MASK: tl.constexpr, SURFACE: tl.constexpr,
+):  # fmt: skip
+    """A person's cost and misfits, and how the shape's mean pulls."""
+    person = tl.program_id(0).to(tl.int64)
+    wide = tl.arange(0, 16)
+    ten = wide < 10
+    away = tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
+    away -= tl.load(past_betas + person * 10 + wide, mask=ten, other=0.0)
+    at = information + person * 100 + wide[:, None] * 10 + wide[None, :]
+    known = tl.load(at, mask=ten[:, None] & ten[None, :], other=0.0)
+    pull = tl.sum(known * away[None, :], 1)
+    tl.store(shape + person * 16 + wide, pull)
+    total = tl.sum(away * pull, 0)
+    places = tl.arange(0, PLACES)
+    low = tl.arange(0, 64)
+    for t in tl.static_range(FRAMES):
+        at = costs + (person * FRAMES + t) * PLACES
+        last = 35 if t == 0 else 34
+        counted = (places <= last) | ((places >= MASK) & (places < MASK + SURFACE))
+        total += tl.sum(tl.load(at + places, mask=counted, other=0.0), 0)
+        rows = low < LANDMARKS
+        weight = tl.sum(tl.load(at + SURE + low, mask=rows, other=0.0), 0)
+        mean = tl.sum(tl.load(at + MISFIT + low, mask=rows, other=0.0), 0)
+        tl.store(misfit + person * FRAMES + t, mean / tl.maximum(weight, 1e-6))
+    tl.store(cost + person, total)
+
+
+@triton.jit
+def assemble(
+    block, normal, pull, smooth, drift, information, shape, hessian, gradient,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, COLUMNS: tl.constexpr, DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A row of a person's Hessian, and of the gradient: frames' blocks on the diagonal, the shape
+    as their border."""
+    person = tl.program_id(0).to(tl.int64)
+    row = tl.program_id(1)
+    size: tl.constexpr = FRAMES * DIM + 10
+    columns = tl.arange(0, BLOCK)
+    inside = columns < size
+    mine = row // DIM
+    of_shape = row >= FRAMES * DIM
+    own = tl.where(of_shape, DIM + row - FRAMES * DIM, row % DIM)
+    frame = columns // DIM
+    shaped = columns >= FRAMES * DIM
+    other = tl.where(shaped, DIM + columns - FRAMES * DIM, columns % DIM)
+    out = hessian + (person * size + row) * size + columns
+    if of_shape:
+        values = tl.zeros((BLOCK,), tl.float32)
+        slope = 0.0
+        for t in tl.static_range(FRAMES):
+            at = block + ((person * FRAMES + t) * COLUMNS + own) * COLUMNS
+            counted = inside & (shaped | (frame == t))
+            values += tl.load(at + other, mask=counted, other=0.0)
+            slope += tl.load(at + 79)
+        at = information + person * 100 + (own - DIM) * 10 + columns - FRAMES * DIM
+        values += tl.load(at, mask=inside & shaped, other=0.0)
+        tl.store(out, values, mask=inside)
+        tl.store(gradient + person * size + row, slope + tl.load(shape + person * 16 + own - DIM))
+    else:
+        body = person * FRAMES + mine
+        at = block + (body * COLUMNS + own) * COLUMNS
+        near = inside & (shaped | (frame == mine))
+        values = tl.load(at + other, mask=near, other=0.0)
+        # The root's path is lane 22 of what is smooth, a joint's turn its own.
+        turn = own >= 3
+        lane = tl.where(turn, (own - 3) // 3, 22)
+        axis = tl.where(turn, (own - 3) % 3, own)
+        same = inside & (frame < FRAMES) & (other == own) & (columns < FRAMES * DIM)
+        at = smooth + ((body * FRAMES + tl.minimum(frame, FRAMES - 1)) * 3 + axis) * LANES + lane
+        values += tl.load(at, mask=same, other=0.0)
+        # No joint is in the root's lane.
+        joint = inside & (frame == mine) & (other >= 3) & ((other - 3) // 3 == lane)
+        at = normal + (body * 9 + axis * 3 + (other - 3) % 3) * LANES + lane
+        values += tl.load(at, mask=joint, other=0.0)
+        tl.store(out, values, mask=inside)
+        slope = tl.load(block + (body * COLUMNS + own) * COLUMNS + 79)
+        slope += tl.load(drift + (body * 3 + axis) * LANES + lane)
+        slope += tl.load(
+            pull + (body * 3 + axis) * LANES + tl.minimum(lane, 21), mask=turn, other=0.0
+        )
+        tl.store(gradient + person * size + row, slope)
+
+
+@triton.jit
+def _bounded(values):
+    """Downhill, of a length that a turn may have; nought where there is no number."""
+    values = tl.where(values == values, values, 0.0)
+    return -tl.minimum(tl.maximum(values, -1.5), 1.5)
+
+
+@triton.jit
+def move(
+    rotations, transl, betas, step, rotations_out, transl_out, betas_out,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, DIM: tl.constexpr,
+):  # fmt: skip
+    """A body a step further: R <- R exp(delta), the rest by addition."""
+    body = tl.program_id(0).to(tl.int64)
+    person = body // FRAMES
+    lanes = tl.arange(0, LANES)
+    there = lanes < 24
+    posed = lanes < 22
+    mine = step + person * (FRAMES * DIM + 10) + (body % FRAMES) * DIM
+    at = mine + 3 + 3 * lanes
+    x = _bounded(tl.load(at, mask=posed, other=0.0))
+    y = _bounded(tl.load(at + 1, mask=posed, other=0.0))
+    z = _bounded(tl.load(at + 2, mask=posed, other=0.0))
+    squared = x * x + y * y + z * z
+    small = squared < 1e-8
+    angle = tl.sqrt(tl.where(small, 1.0, squared))
+    half = tl.sin(0.5 * angle) / angle
+    s = tl.where(small, 1.0 - squared / 6, tl.sin(angle) / angle)
+    c = tl.where(small, 0.5 - squared / 24, 2.0 * half * half)
+    e00 = 1.0 - c * (y * y + z * z)
+    e11 = 1.0 - c * (x * x + z * z)
+    e22 = 1.0 - c * (x * x + y * y)
+    e01 = c * x * y - s * z
+    e10 = c * x * y + s * z
+    e02 = c * x * z + s * y
+    e20 = c * x * z - s * y
+    e12 = c * y * z - s * x
+    e21 = c * y * z + s * x
+    at = rotations + body * 216 + lanes * 9
+    out = rotations_out + body * 216 + lanes * 9
+    for row in tl.static_range(3):
+        a = tl.load(at + 3 * row, mask=there, other=0.0)
+        b = tl.load(at + 3 * row + 1, mask=there, other=0.0)
+        d = tl.load(at + 3 * row + 2, mask=there, other=0.0)
+        tl.store(out + 3 * row, a * e00 + b * e10 + d * e20, mask=there)
+        tl.store(out + 3 * row + 1, a * e01 + b * e11 + d * e21, mask=there)
+        tl.store(out + 3 * row + 2, a * e02 + b * e12 + d * e22, mask=there)
+    few = tl.arange(0, 4)
+    near = few < 3
+    moved = _bounded(tl.load(mine + few, mask=near, other=0.0))
+    moved += tl.load(transl + body * 3 + few, mask=near, other=0.0)
+    tl.store(transl_out + body * 3 + few, moved, mask=near)
+    if body % FRAMES == 0:
+        wide = tl.arange(0, 16)
+        ten = wide < 10
+        shape = step + person * (FRAMES * DIM + 10) + FRAMES * DIM + wide
+        grown = _bounded(tl.load(shape, mask=ten, other=0.0))
+        grown += tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
+        tl.store(betas_out + person * 10 + wide, grown, mask=ten)
