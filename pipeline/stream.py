@@ -78,8 +78,8 @@ def make_inference(
     """
     files = weights.find("blazepose", model_folder)
     options, chosen = engine or EngineOptions(), choose_device(device)
-    fused = options.engine != "eager"
-    fitter = BodyFitter(load_body(body), fit, chosen, options.graphs, fused)
+    own = options.engine != "eager"
+    fitter = BodyFitter(load_body(body), fit, chosen, options.graphs, kernels=own)
     if chosen.type == "cpu":
         perceiver: BlazePose = BlazePose(files, max_people=people)
     else:

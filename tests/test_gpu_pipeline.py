@@ -76,7 +76,7 @@ def seen_by(perceiver, people, looks):
 
 def meshes(people, device="cpu"):
     """Bodies (frames, V, 3) in metres; nan where there is none."""
-    fitter, memory, out = BodyFitter(load_body(), device=device, fused=False), FitMemory(), []
+    fitter, memory, out = BodyFitter(load_body(), device=device), FitMemory(), []
     lens = default_intrinsics(720, 1280)
     for window in people:
         for bodies in fitter.fit(window, lens, memory):

@@ -148,7 +148,7 @@ def test_it_fits_the_same(body, graphs):
     for people in (1, 3):
         windows, out = windows_of_people(body, 3, people=people), []
         for own in (False, True):
-            fitter = BodyFitter(body, device="cuda", graphs=graphs, fused=False, kernels=own)
+            fitter = BodyFitter(body, device="cuda", graphs=graphs, kernels=own)
             memory = FitMemory()
             out.append([fitter.fit(window, K, memory) for window in windows])
         assert farthest_mm(*out) < 2.0

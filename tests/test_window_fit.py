@@ -227,7 +227,7 @@ def test_it_compiles_without_a_break(fitter):
 @pytest.mark.parametrize("graphs", [True, False])
 def test_on_a_gpu_as_on_a_cpu(body, fitter, graphs):
     windows = windows_of_people(body, 4, people=3)
-    other = BodyFitter(body, device="cuda", graphs=graphs, fused=False)
+    other = BodyFitter(body, device="cuda", graphs=graphs)
     expected, got = fitted(fitter, windows), fitted(other, windows)
     apart = [
         1e3 * np.linalg.norm(a.vertices_m - b.vertices_m, axis=-1).mean()
@@ -244,7 +244,7 @@ def test_on_a_gpu_as_on_a_cpu(body, fitter, graphs):
 @pytest.mark.gpu
 def test_a_replay_is_the_function(body):
     """Graph and eager on the same rows, to the last digits; and nothing waits in a replay."""
-    fitter = BodyFitter(body, device="cuda", fused=False)
+    fitter = BodyFitter(body, device="cuda")
     fitter.warm_up(3)
     for (frames, warm, size), step in fitter._steps.items():
         assert step.captured
@@ -267,7 +267,7 @@ def test_a_replay_is_the_function(body):
 
 @pytest.mark.gpu
 def test_memory_on_the_gpu_is_flat(body):
-    fitter = BodyFitter(body, device="cuda", fused=False)
+    fitter = BodyFitter(body, device="cuda")
     windows, memory = windows_of_people(body, 2, people=3), FitMemory()
     fitted(fitter, windows * 3, memory)
     before = torch.cuda.memory_allocated()
@@ -277,7 +277,7 @@ def test_memory_on_the_gpu_is_flat(body):
 
 @pytest.mark.gpu
 def test_more_people_than_the_largest_batch(body):
-    fitter = BodyFitter(body, device="cuda", fused=False)
+    fitter = BodyFitter(body, device="cuda")
     (window,) = windows_of_people(body, 1)
     crowd = [dict.fromkeys(range(1, BUCKETS[-1] + 3), frame[1]) for frame in window]
     bodies = fitter.fit(crowd, K, FitMemory())
@@ -290,7 +290,7 @@ def test_more_people_than_the_largest_batch(body):
 @pytest.mark.timeout(600)
 def test_compiled_it_fits_the_same(body, fitter):
     """One person's kernels and everybody else's are compiled apart; both fit as they did."""
-    fused = BodyFitter(body, device="cuda")
+    fused = BodyFitter(body, device="cuda", fused=True, kernels=False)
     for people in (1, 3, 5):
         windows = windows_of_people(body, 3, people=people)
         assert farthest_mm(fitted(fused, windows), fitted(fitter, windows)) < 5.0

@@ -89,7 +89,9 @@ class PlanPipeline:
         config = FitConfig(iterations=plan.steps, cold_iterations=plan.steps)
         # The plan's TF32 is for the networks: a solve would lose its last digits to it.
         with rounding(False):
-            self._fitter = BodyFitter(load_body(None), config, self._device, graphs, graphs)
+            self._fitter = BodyFitter(
+                load_body(None), config, self._device, graphs, kernels=plan.warm
+            )
             self._fitter.warm_up(each * plan.sources)
         self._renderer = make_renderer(settings.renderer)
         self.people_of: Callable[[Frame], People] = _nobody
@@ -97,7 +99,7 @@ class PlanPipeline:
         """The bodies of the last windows."""
         self.work = self._work(each, make.work)
         fit = f"{plan.steps} steps, {'warm' if plan.warm else 'cold'}"
-        fit += ", compiled, CUDA graphs" if self._fitter.graphs else ", kernel by kernel"
+        fit += ", kernels of its own, CUDA graphs" if self._fitter.graphs else ", kernel by kernel"
         words = (*make.reports, f"fit: {fit}", f"drawn by {self._renderer.name}")
         self.engine = "; ".join(words)
 

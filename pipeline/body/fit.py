@@ -76,8 +76,8 @@ class BodyFitter:
         config: FitConfig | None = None,
         device: str | torch.device = "cpu",
         graphs: bool = True,
-        fused: bool = True,
-        kernels: bool = False,
+        fused: bool = False,
+        kernels: bool = True,
     ) -> None:
         self.config = config or FitConfig()
         self.device = torch.device(device)
@@ -87,7 +87,7 @@ class BodyFitter:
         self.graphs = graphs and self.device.type == "cuda"
         self.fused = fused and self.device.type == "cuda"
         self._kernels: Kernels | None = None
-        if kernels:
+        if kernels and self.device.type == "cuda":
             from pipeline.body.linearise_gpu import Linearizer
 
             self._kernels = Linearizer(self.skeleton, self.config)
