@@ -163,7 +163,7 @@ class FakeMeter:
 class FakeFitter:
     """Remembers what it is given."""
 
-    def __init__(self, body, *_):
+    def __init__(self, body, *_, **__):
         self.body, self.jobs, self.graphs, self.tf32 = body, [], False, []
 
     def warm_up(self, people):
