@@ -291,15 +291,20 @@ class PlanPipeline:
         ]
 
     def _work(self, people: int, work: dict[str, Work]) -> dict[str, Work]:
-        """The networks' least work for a window."""
+        """The least work for a window of what is the plan's own."""
         plan = self.plan
         frames = 1 if plan.reuse else WINDOW_FRAMES
         masks = people * (1 if self._moved else WINDOW_FRAMES)
         depths = 1 if plan.reuse_depth else WINDOW_FRAMES
-        return {
+        out = {
             "segment": _times(work["embed"], frames) + _times(work["mask"], masks),
             "depth": _times(work["depth"], depths),
         }
+        if not hasattr(self._renderer, "queue"):
+            # Drawn on the host, where the frames are: of them nothing comes back.
+            back = 4.0 * (masks * MASK_SIDE**2 + people * depths)
+            out |= {"draw": Work(), "download": Work(down_bytes=back)}
+        return out
 
 
 def _times(work: Work, count: int) -> Work:
