@@ -119,6 +119,34 @@ class Graphed:
         return self._outputs
 
 
+class Replayed:
+    """A function of tensors captured as a CUDA graph for each kind of arguments (their shapes and
+    types), when a call first brings them: then that call takes a while.
+
+    The function and its results are as `Graphed`'s; a result is valid until the next call of any
+    kind. Beyond ``most`` kinds, on a CPU, or when not ``enabled`` it is called as it is.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], *, enabled: bool = True, most: int = 16
+    ) -> None:
+        self._function, self._enabled, self._most = function, enabled, most
+        self._steps: dict[Any, Graphed] = {}
+        self._pool: Pool | None = None
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        if not (self._enabled and tensors[0].is_cuda):
+            return self._function(*tensors)
+        kind = tuple((t.shape, t.dtype) for t in tensors)
+        step = self._steps.get(kind)
+        if step is None:
+            if len(self._steps) >= self._most:
+                return self._function(*tensors)
+            self._pool = self._pool or Pool(tensors[0].device)
+            step = self._steps[kind] = Graphed(self._function, tensors, pool=self._pool)
+        return step(*tensors)
+
+
 def _clear_up(graph: torch.cuda.CUDAGraph, pool: Pool, before: torch.cuda.Stream) -> None:
     """The end of a capture that broke off fails too, so torch leaves it half open: its stream
     current, its pool the place for new memory."""

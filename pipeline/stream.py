@@ -132,7 +132,8 @@ def make_segmenter(
         reports.append(ready.report)
         return ready
 
-    segmenter = segmenter_of(make, build(name, file), WINDOW_FRAMES, WINDOW_FRAMES * people)
+    model, looks = build(name, file), WINDOW_FRAMES * people
+    segmenter = segmenter_of(make, model, WINDOW_FRAMES, looks, options.graphs)
 
     def over(base: Perceiver) -> Perceiver:
         made = Segmented(base, segmenter, device, reuse=reuse)

@@ -224,8 +224,11 @@ class PlanPipeline:
         rows = torch.stack([seen[look] for look in wanted])
         picture = self._pictures(frames, wanted)
         if stage == "segment":
-            return [self._segmenter.masks(found, rows, picture)]  # type: ignore[arg-type]
-        return [self._meter(images, rows, picture)]
+            made = self._segmenter.masks(found, rows, picture)  # type: ignore[arg-type]
+        else:
+            made = self._meter(images, rows, picture)
+        # The next batch's may come in the same memory.
+        return [made.clone()]
 
     def _pictures(self, frames: Sequence[tuple[int, int]], wanted: Sequence[Look]) -> Tensor:
         """Which of the frames each look is at; at the only one of its window where there is but

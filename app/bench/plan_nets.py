@@ -93,7 +93,7 @@ def make_segmenter(make: Maker, sizes: Sizes) -> SamSegmenter | FastSamSegmenter
     plan = make.plan
     file = file_of(plan.segment, make.settings.weights_folder)
     model = network(plan.segment, file, plan.side, plan.attention)
-    made = segmenter_of(make, model, sizes.segment, sizes.people)
+    made = segmenter_of(make, model, sizes.segment, sizes.people, make.settings.graphs)
     if made.once:
         # Choosing an instance reads the rows and the prototypes, and does little with them.
         count = 21 * made.side * made.side // 1024
@@ -104,4 +104,5 @@ def make_segmenter(make: Maker, sizes: Sizes) -> SamSegmenter | FastSamSegmenter
 
 def make_depth(make: Maker, sizes: Sizes) -> DepthMeter:
     file = file_of(make.plan.depth, make.settings.weights_folder)
-    return DepthMeter(make, network(make.plan.depth, file, make.plan.side, "plain"), sizes.depth)
+    model = network(make.plan.depth, file, make.plan.side, "plain")
+    return DepthMeter(make, model, sizes.depth, make.settings.graphs)

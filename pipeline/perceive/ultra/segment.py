@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
+from pipeline.graphs import Replayed
 from pipeline.people import Mask, Person
 from pipeline.perceive.ultra.depth import MonoDepth
 from pipeline.perceive.ultra.fastsam import FastSam, instances_in_boxes
@@ -94,7 +95,7 @@ class Segmenter(Protocol):
 
     def masks(self, found: Any, seen: Tensor, picture: Tensor) -> Tensor:
         """Soft masks (N, 128, 128) of `looks` (N, 10), each in row ``picture`` (N,) of what was
-        found."""
+        found; valid until the next call."""
         ...
 
 
@@ -103,7 +104,9 @@ class SamSegmenter:
 
     once = False
 
-    def __init__(self, make: Make, model: Sam, frames: int, people: int) -> None:
+    def __init__(
+        self, make: Make, model: Sam, frames: int, people: int, graphs: bool = False
+    ) -> None:
         self.real = model.weights == "real"
         side = self.side = model.decoder.side
         images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 4 - 2
@@ -112,16 +115,18 @@ class SamSegmenter:
         embedding = self._encoder(images.to(device))[0].clone()
         boxes = torch.tensor([[0.2, 0.1, 0.6, 0.8]]) * side
         self._decoder = make("mask", model.decoder, people, embedding, boxes)
+        self._picture = Replayed(lambda images: for_sam(images, side)[0], enabled=graphs)
+        self._cut = Replayed(masks_in, enabled=graphs)
 
     def letterbox(self, height: int, width: int) -> Letterbox:
         return Letterbox.of(height, width, self.side, centred=False)
 
     def embed(self, images: Tensor) -> Tensor:
-        return self._encoder(for_sam(images, self.side)[0])[0]
+        return self._encoder(self._picture(images))[0]
 
     def masks(self, found: Tensor, seen: Tensor, picture: Tensor) -> Tensor:
         logits = self._decoder(found[picture], seen[:, :4])[0]
-        return masks_in(logits, seen[:, 4:8])
+        return self._cut(logits, seen[:, 4:8])
 
 
 class FastSamSegmenter:
@@ -129,47 +134,58 @@ class FastSamSegmenter:
 
     once = True
 
-    def __init__(self, make: Make, model: FastSam, frames: int, people: int) -> None:
+    def __init__(self, make: Make, model: FastSam, frames: int, graphs: bool = False) -> None:
         self.real = model.weights == "real"
         side = self.side = model.side
         images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
         self._network = make("embed", model, frames, images)
+        self._picture = Replayed(lambda images: for_yolo(images, side)[0], enabled=graphs)
+        self._chosen = Replayed(_chosen, enabled=graphs)
 
     def letterbox(self, height: int, width: int) -> Letterbox:
         return Letterbox.of(height, width, self.side, centred=True)
 
     def embed(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self._network(for_yolo(images, self.side)[0])
+        return self._network(self._picture(images))
 
     def masks(self, found: tuple[Tensor, ...], seen: Tensor, picture: Tensor) -> Tensor:
-        prototypes, rows = found
-        logits, _ = instances_in_boxes(prototypes, rows, seen[:, :4], picture)
-        return masks_in(logits, seen[:, 4:8])
+        return self._chosen(*found, seen, picture)
+
+
+def _chosen(prototypes: Tensor, rows: Tensor, seen: Tensor, picture: Tensor) -> Tensor:
+    logits, _ = instances_in_boxes(prototypes, rows, seen[:, :4], picture)
+    return masks_in(logits, seen[:, 4:8])
 
 
 class DepthMeter:
     """Depth of each frame, read off at people's hips."""
 
-    def __init__(self, make: Make, model: MonoDepth, frames: int) -> None:
+    def __init__(self, make: Make, model: MonoDepth, frames: int, graphs: bool = False) -> None:
         self.real = model.weights == "real"
         side = self.side = model.side
         images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
         self._network: Callable[..., tuple[Tensor, ...]] = make("depth", model, frames, images)
+        self._picture = Replayed(lambda images: for_yolo(images, side)[0], enabled=graphs)
+        self._read = Replayed(
+            lambda maps, seen, picture: depth_at(maps[picture], seen[:, 8:10]), enabled=graphs
+        )
 
     def letterbox(self, height: int, width: int) -> Letterbox:
         return Letterbox.of(height, width, self.side, centred=True)
 
     def __call__(self, images: Tensor, seen: Tensor, picture: Tensor) -> Tensor:
-        """Depths (N,) of `looks` (N, 10), each in row ``picture`` (N,) of frames (B, H, W, 3)."""
-        (maps,) = self._network(for_yolo(images, self.side)[0])
-        return depth_at(maps[picture], seen[:, 8:10])
+        """Depths (N,) of `looks` (N, 10), each in row ``picture`` (N,) of frames (B, H, W, 3);
+        valid until the next call."""
+        (maps,) = self._network(self._picture(images))
+        return self._read(maps, seen, picture)
 
 
 def segmenter_of(
-    make: Make, model: nn.Module | Sam, frames: int, people: int
+    make: Make, model: nn.Module | Sam, frames: int, people: int, graphs: bool = False
 ) -> SamSegmenter | FastSamSegmenter:
-    """The segmenter of a model of `load.build`'s, for batches of so many frames and people."""
+    """The segmenter of a model of `load.build`'s, for batches of so many frames and people.
+    ``graphs``: what comes before and after the network is replayed as CUDA graphs too."""
     if isinstance(model, Sam):
-        return SamSegmenter(make, model, frames, people)
+        return SamSegmenter(make, model, frames, people, graphs)
     assert isinstance(model, FastSam)
-    return FastSamSegmenter(make, model, frames, people)
+    return FastSamSegmenter(make, model, frames, graphs)
