@@ -108,6 +108,8 @@ def load(config: Config, on_build: Callable[[str, int, int], None] | None = None
     return make_inference(
         people=config.perceive.people,
         masks=config.perceive.masks,
+        depth=config.perceive.depth,
+        depth_scale=config.perceive.depth_scale,
         reuse=config.perceive.reuse,
         body=config.fit.body,
         device=config.device,

@@ -38,6 +38,7 @@ _FLAGS = {
     "decode": "capture.decode",
     "fov_deg": "capture.fov_deg",
     "focal_px": "capture.focal_px",
+    "depth_scale": "perceive.depth_scale",
     "people": "perceive.people",
     "weights": "perceive.weights",
     "body": "fit.body",
@@ -181,6 +182,7 @@ def _add_evaluate(commands: Any) -> None:
     lens.add_argument("--fov-deg", type=float, metavar="DEG", help="across the longer side")
     lens.add_argument("--focal-px", type=float, metavar="PX", help="the camera's focal length")
     lens.add_argument("--truth-lens", action="store_true", default=False, help="the truth's own")
+    add("--depth-scale", type=float, metavar="M", help="metres a unit of depth maps, if known")
     add("--people", type=int, metavar="N", help="the most people to follow")
     add("--weights", metavar="DIR", help="a folder with the model's files")
     add("--body", metavar="FILE", help="an SMPL body file of your own")
@@ -188,7 +190,10 @@ def _add_evaluate(commands: Any) -> None:
     add("--engine", choices=("auto", "tensorrt", "inductor", "eager"))
     for flag, text in (
         ("--without", "switch a part of the fit off: world, mask, prior, smoothness, ..."),
-        ("--given", "the truth's landmarks, world, mask or depth in place of the perceived"),
+        (
+            "--given",
+            "the truth's landmarks, world, mask, depth or depth-map instead of the perceived",
+        ),
     ):
         add(flag, action="append", default=[], metavar="NAME", help=f"{text}; repeatable")
 

@@ -52,11 +52,14 @@ class CaptureConfig:
 class PerceiveConfig:
     """Who sees the people. ``people`` is the most to follow at once; ``weights`` a folder with
     the models' files, looked into before the usual places. ``masks`` names another network for
-    people's masks than the model's own (the extra ``ultralytics``); with ``reuse`` the key frame's
-    embedding serves its neighbours too."""
+    people's masks than the model's own (the extra ``ultralytics``), ``depth`` one that says how far
+    people are, in maps of ``depth_scale`` metres a unit (None: found for each source); with
+    ``reuse`` what is found in the key frame serves its neighbours too."""
 
     model: Literal["blazepose"] = "blazepose"
     masks: Literal["own", "sam-h", "sam-b", "mobile-sam", "fastsam-s", "fastsam-x"] = "own"
+    depth: Literal["off", "yolo26n-depth", "yolo26s-depth"] = "off"
+    depth_scale: float | None = _limited(None, 0.0, above=True)
     reuse: bool = False
     people: int = _limited(4, 1, 64)
     weights: Path | None = None

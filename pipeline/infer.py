@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.body.fit import BodyFitter, FitJob, FitMemory
 from pipeline.camera import default_intrinsics
+from pipeline.depth import DepthScale
 from pipeline.frame import Frame, Window
 from pipeline.people import Bodies, Person
 from pipeline.perceive.base import Perceiver
@@ -20,12 +21,13 @@ from pipeline.track import TrackConfig, Tracker
 class SourceState:
     """All that is remembered of one source between windows; made by ``Inference.begin``.
 
-    ``memory``, ``tracker`` belong to the perceiving half, ``fits`` to the fitting half, so the
-    two halves may run in threads of their own.
+    ``memory``, ``tracker`` belong to the perceiving half, ``fits`` and ``depth`` to the fitting
+    half, so the two halves may run in threads of their own.
     """
 
     tracker: Tracker
     fits: FitMemory = field(default_factory=FitMemory)
+    depth: DepthScale = field(default_factory=DepthScale)
     memory: Any = None
     last_pts_s: float | None = None
 
@@ -39,7 +41,11 @@ class Perceived:
 
 
 class Inference:
-    """Perceiver, tracker and fit, one after another; holds no state of any source."""
+    """Perceiver, tracker and fit, one after another; holds no state of any source.
+
+    ``depth_scale`` is metres a unit of the perceiver's depth maps, None where that is to be found
+    for each source.
+    """
 
     def __init__(
         self,
@@ -49,15 +55,17 @@ class Inference:
         fov_deg: float | None = None,
         focal_px: float | None = None,
         tracking: TrackConfig | None = None,
+        depth_scale: float | None = None,
     ) -> None:
         self.perceiver = perceiver
         self.fitter = fitter
         self.tracking = tracking or TrackConfig()
         self._lens = (fov_deg, focal_px)
+        self._depth_scale = depth_scale
 
     def begin(self) -> SourceState:
         """An empty state for a new source."""
-        return SourceState(Tracker(self.tracking))
+        return SourceState(Tracker(self.tracking), depth=DepthScale(self._depth_scale))
 
     def intrinsics(self, frame: Frame) -> np.ndarray:
         """K (3, 3) of the frame's source: one a size, never one a frame."""
@@ -95,11 +103,12 @@ class Inference:
         window = perceived.window
         if window.reset:
             state.fits.clear()
+            state.depth = DepthScale(self._depth_scale)
             state.last_pts_s = None
         interval_s = self._interval_s(window, state)
         state.last_pts_s = window.frames[-1].pts_s
         lens = self.intrinsics(window.key_frame)
-        return FitJob(perceived.people, lens, state.fits, interval_s)
+        return FitJob(state.depth.place(perceived.people), lens, state.fits, interval_s)
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -133,6 +142,8 @@ class Inference:
         """`fit` for several sources, their people together."""
         jobs = [self._job(one, state) for one, state in zip(perceived, states)]
         fitted = self.fitter.fit_many(jobs)
+        for one, state, bodies in zip(perceived, states, fitted):
+            state.depth.learn(one.people, bodies)
         return [list(zip(one.window.frames, bodies)) for one, bodies in zip(perceived, fitted)]
 
     def __call__(self, window: Window, state: SourceState) -> list[tuple[Frame, Bodies]]:

@@ -51,8 +51,9 @@ class Person:
     ``landmarks_px`` (33, 2) float32 image pixels; ``visibility`` (33,) float32 in [0, 1];
     ``world_m`` (33, 3) float32 metres, origin between the hips, axes as the camera's (x right,
     y down, z forward). ``region`` is the id by which the perceiver follows this person from
-    frame to frame, -1 where it does not. ``root_depth_m`` is the pelvis's distance along z as a
-    depth map measured it, None without one.
+    frame to frame, -1 where it does not. ``map_depth`` is what a depth map says at the hips, along
+    z and in the map's own units, ``root_depth_m`` the pelvis's distance that follows from it
+    (`pipeline.depth`); None without one.
     """
 
     box_px: np.ndarray
@@ -62,6 +63,7 @@ class Person:
     world_m: np.ndarray
     mask: Mask | None = None
     region: int = -1
+    map_depth: float | None = None
     root_depth_m: float | None = None
 
 

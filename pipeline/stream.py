@@ -64,6 +64,8 @@ def make_inference(
     fit: FitConfig | None = None,
     masks: str = "own",
     reuse: bool = False,
+    depth: str = "off",
+    depth_scale: float | None = None,
     engine: EngineOptions | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Inference:
@@ -71,10 +73,11 @@ def make_inference(
 
     ``body`` is an SMPL file of your own (None: the free body), ``model_folder`` is searched for
     the perceiver's files first. ``masks`` names another network for people's masks ("own": the
-    perceiver's; else one of `perceive.ultra.load.MODELS` that segments), ``reuse`` has the key
-    frame's embedding serve its neighbours (`Segmented`). On a GPU all of it runs there, as
-    ``engine`` says; ``on_progress`` is told of what takes long (its name, done, of). Raises
-    WeightsError, ValueError or RuntimeError in a line or two.
+    perceiver's; else one of `perceive.ultra.load.MODELS` that segments), ``depth`` one that says
+    how far people are ("off": none), in maps of ``depth_scale`` metres a unit (None: found for each
+    source); ``reuse`` has the key frame serve its neighbours (`Segmented`, `Metered`). On a GPU all
+    of it runs there, as ``engine`` says; ``on_progress`` is told of what takes long (its name,
+    done, of). Raises WeightsError, ValueError or RuntimeError in a line or two.
     """
     files = weights.find("blazepose", model_folder)
     options, chosen = engine or EngineOptions(), choose_device(device)
@@ -99,8 +102,10 @@ def make_inference(
             on_progress("body fit", 1, 1)
     chooses: Perceiver = perceiver
     if masks != "own":
-        chooses = make_segmenter(masks, people, chosen, options, model_folder, reuse)(perceiver)
-    return Inference(chooses, fitter, fov_deg=fov_deg, focal_px=focal_px)
+        chooses = make_segmenter(masks, people, chosen, options, model_folder, reuse)(chooses)
+    if depth != "off":
+        chooses = make_meter(depth, chosen, options, model_folder, reuse)(chooses)
+    return Inference(chooses, fitter, fov_deg=fov_deg, focal_px=focal_px, depth_scale=depth_scale)
 
 
 def make_segmenter(
@@ -113,13 +118,57 @@ def make_segmenter(
 ) -> Callable[[Perceiver], Perceiver]:
     """What puts masks by another network, of the user's own weights, over a perceiver's. Raises
     WeightsError, RuntimeError without ultralytics."""
-    from pipeline.engine import make_engine
     from pipeline.perceive.segmented import Segmented
     from pipeline.perceive.ultra.load import build
     from pipeline.perceive.ultra.segment import segmenter_of
 
     (file,) = weights.find(name, folder).values()
-    reports = []
+    reports: list[Any] = []
+    model, looks = build(name, file), WINDOW_FRAMES * people
+    make = _maker(device, options, reports)
+    segmenter = segmenter_of(make, model, WINDOW_FRAMES, looks, options.graphs)
+
+    def over(base: Perceiver) -> Perceiver:
+        made = Segmented(base, segmenter, device, reuse=reuse)
+        made.reports += tuple(reports)
+        return made
+
+    return over
+
+
+def make_meter(
+    name: str,
+    device: torch.device,
+    options: EngineOptions,
+    folder: Path | None = None,
+    reuse: bool = False,
+) -> Callable[[Perceiver], Perceiver]:
+    """What puts depths by a network of the user's own weights over a perceiver's people. Raises
+    WeightsError, RuntimeError without ultralytics."""
+    from pipeline.perceive.metered import Metered
+    from pipeline.perceive.ultra.depth import MonoDepth
+    from pipeline.perceive.ultra.load import build
+    from pipeline.perceive.ultra.segment import DepthMeter
+
+    (file,) = weights.find(name, folder).values()
+    reports: list[Any] = []
+    model = build(name, file)
+    assert isinstance(model, MonoDepth)
+    make = _maker(device, options, reports)
+    meter = DepthMeter(make, model, 1 if reuse else WINDOW_FRAMES, options.graphs)
+
+    def over(base: Perceiver) -> Perceiver:
+        made = Metered(base, meter, device, reuse=reuse)
+        made.reports += tuple(reports)
+        return made
+
+    return over
+
+
+def _maker(device: torch.device, options: EngineOptions, reports: list[Any]) -> Callable[..., Any]:
+    """Makes engines of ultralytics' modules (`ultra.segment.Make`); what became of each is added
+    to ``reports``."""
+    from pipeline.engine import make_engine
 
     def make(label: str, module: torch.nn.Module, size: int, *example: torch.Tensor) -> Any:
         # These are large: what starting their kernels costs hardly shows, compiling them does. So
@@ -132,15 +181,7 @@ def make_segmenter(
         reports.append(ready.report)
         return ready
 
-    model, looks = build(name, file), WINDOW_FRAMES * people
-    segmenter = segmenter_of(make, model, WINDOW_FRAMES, looks, options.graphs)
-
-    def over(base: Perceiver) -> Perceiver:
-        made = Segmented(base, segmenter, device, reuse=reuse)
-        made.reports += tuple(reports)
-        return made
-
-    return over
+    return make
 
 
 def stream(

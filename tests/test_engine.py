@@ -23,6 +23,7 @@ from pipeline.graphs import (
     CaptureError,
     Graphed,
     Pool,
+    Replayed,
     filled,
     first_line,
     seconds_a_call,
@@ -456,6 +457,26 @@ def test_a_graph_takes_page_locked_input_and_reuses_its_memory():
     assert first.tolist() == [10, 10, 10]
     with pytest.raises(ValueError, match="captured for"):
         step(torch.zeros(1, device="cuda"))
+
+
+@GPU
+def test_each_kind_of_arguments_is_captured_when_it_comes():
+    calls = []
+    step = Replayed(lambda x: (calls.append(len(x)), x * 2)[1], most=2)
+    for n in (1, 3, 1, 3, 5, 1):
+        x = torch.arange(n, dtype=torch.float32, device="cuda")
+        assert step(x).tolist() == (2 * x).tolist()
+    # Warm-ups and the capture; then replays, which do not call it; five elements found no room.
+    assert set(calls[:-1]) == {1, 3}
+    assert calls[-1] == 5
+    assert len(calls) == 2 * 4 + 1
+
+
+def test_on_a_cpu_it_is_called_as_it_is():
+    step = Replayed(lambda x, y: (x + y, x))
+    for n in (1, 2):
+        x = torch.ones(n)
+        assert step(x, x)[1] is x
 
 
 @GPU

@@ -420,7 +420,7 @@ def test_a_skinned_surface_is_what_its_bones_make_of_it(tmp_path):
     np.savez(
         path, frame=[0], person=[0], landmarks_px=project(A[None], LENS), intrinsics=LENS,
         landmarks_visible=np.ones((1, 33), bool), landmarks_m=A[None], image_size=SIZE,
-        joints_m=np.ones((1, 24, 3)), depth_map_m=np.zeros((7, 3, 4)), transforms=bones[None],
+        joints_m=np.ones((1, 24, 3)), depth_m=np.zeros((7, 3, 4)), transforms=bones[None],
         rest_m=np.array([[1.0, 0, 0], [0, 0, 2], [1, 0, 0], [9, 9, 9]]),
         bone_numbers=np.array([[0, 1], [0, 1], [0, 1], [0, 0]]),
         bone_shares=np.array([[1, 0], [0, 2], [0.5, 0.5], [1, 0]]),

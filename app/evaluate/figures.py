@@ -101,7 +101,7 @@ def space_rows(outcome: Outcome) -> tuple[list[Row], list[str]]:
     if truth.surface is not None:
         rows.append(Row("surface_mm", "surface, to the nearest vertex", "mm",
                         1e3 * mean(outcome.stack("surface_m"))))  # fmt: skip
-    rows.append(_distance_row(outcome))
+    rows += _root_rows(outcome)
     notes = [f"perceived limbs in space: BlazePose's world landmarks {baseline}"]
     if only:
         notes.append(f"{only} person-frames are not in the errors in space: not known in both")
@@ -112,12 +112,22 @@ def _mm(key: str, label: str, mesh: float, seen: float) -> Row:
     return Row(key, label, "mm", mesh, seen, ratio_to="perceived")
 
 
-def _distance_row(outcome: Outcome) -> Row:
-    """How far off the hips' distance along z is, which hangs on the lens that is assumed."""
+def _root_rows(outcome: Outcome) -> list[Row]:
+    """Where the hips are before the camera, how they move there (each person's mean offset taken
+    away), and how far off their distance along z is. The first and the last hang on the lens that
+    is assumed, and on how tall the people are taken to be."""
     assert outcome.truth.landmarks_m is not None
-    theirs = outcome.truth.landmarks_m[outcome.paired][:, metrics.HIPS, 2].mean(1)
-    ours = outcome.stack("mesh_m").reshape(-1, 33, 3)[:, metrics.HIPS, 2].mean(1)
-    return Row("distance_pct", "distance from the camera", "%", 100 * mean(abs(ours / theirs - 1)))
+    theirs = outcome.truth.landmarks_m[outcome.paired][:, metrics.HIPS].mean(1)
+    ours = outcome.stack("mesh_m").reshape(-1, 33, 3)[:, metrics.HIPS].mean(1)
+    away, ratio = 1e3 * (ours - theirs), ours[:, 2] / theirs[:, 2]
+    person, still = outcome.truth.person[outcome.paired], away.copy()
+    for number in np.unique(person):
+        still[person == number] -= np.nanmean(away[person == number], axis=0)
+    return [
+        Row("root_mm", "the hips' place", "mm", mean(np.linalg.norm(away, axis=1))),
+        Row("root_motion_mm", "  less its mean offset", "mm", mean(np.linalg.norm(still, axis=1))),
+        Row("distance_pct", "distance from the camera", "%", 100 * mean(abs(ratio - 1))),
+    ]
 
 
 def image_rows(outcome: Outcome) -> list[Row]:

@@ -15,9 +15,12 @@ from app.evaluate.truth import Truth
 from pipeline.body.observe import rotation_to_ray
 from pipeline.people import Mask, Person
 
-GIVEN = ("landmarks", "world", "mask", "depth")
+GIVEN = ("landmarks", "world", "mask", "depth", "depth-map", "noisy-depth-map")
+_HIPS = [23, 24]
 _MASK_SIDE = 128
 _MASK_MARGIN = 1.25
+_NOISY_UNIT, _NOISE = 1.7, 0.05
+"""A simulated estimate: the true map in another unit, each frame's off by so much (one sigma)."""
 
 
 def check_given(given: Sequence[str], truth: Truth) -> None:
@@ -27,6 +30,8 @@ def check_given(given: Sequence[str], truth: Truth) -> None:
         "world": truth.landmarks_m is not None or truth.world_m is not None,
         "mask": truth.masks is not None,
         "depth": truth.root_depth_m is not None,
+        "depth-map": truth.depth_m is not None,
+        "noisy-depth-map": truth.depth_m is not None,
     }
     for name in given:
         if name not in GIVEN:
@@ -49,7 +54,27 @@ def put_in(
     out = dict(people)
     for n, p in match(apart):
         out[tracks[p]] = _with(people[tracks[p]], truth, int(rows[n]), given, intrinsics)
+    if any(name.endswith("depth-map") for name in given):
+        # Whoever is in the picture is measured, as a network would.
+        unit = _noise(frame) if "noisy-depth-map" in given else 1.0
+        out = {t: replace(p, map_depth=_hips_in_map(p, truth, frame, unit)) for t, p in out.items()}
     return out
+
+
+def _noise(frame: int) -> float:
+    return _NOISY_UNIT * float(np.exp(_NOISE * np.random.default_rng(frame).standard_normal()))
+
+
+def _hips_in_map(person: Person, truth: Truth, frame: int, unit: float) -> float | None:
+    """The true map's value at a person's hips, in units; None where it shows nobody."""
+    assert truth.depth_m is not None
+    if not 0 <= frame < len(truth.depth_m):
+        return None
+    shown = truth.depth_m[frame]
+    x, y = np.rint(person.landmarks_px[_HIPS].mean(0) / truth.depth_step).astype(int)
+    inside = 0 <= x < shown.shape[1] and 0 <= y < shown.shape[0]
+    depth = float(shown[y, x]) if inside else 0.0
+    return unit * depth if depth > 0 else None
 
 
 def _with(

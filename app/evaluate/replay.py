@@ -62,6 +62,8 @@ def load_inference(
     return make_inference(
         people=config.perceive.people,
         masks=config.perceive.masks,
+        depth=config.perceive.depth,
+        depth_scale=config.perceive.depth_scale,
         reuse=config.perceive.reuse,
         body=config.fit.body,
         device=config.device,

@@ -17,7 +17,8 @@ _WIDTH = 110
 _SUITE = {
     "coverage_pct": ("covered", "%"), "ghosts_pct": ("ghosts", "%"),
     "tracks_each": ("tracks", ""), "mpjpe_mm": ("mesh", "mm"), "pa_mpjpe_mm": ("PA", "mm"),
-    "surface_mm": ("surface", "mm"), "close_pct": ("close", "%"), "iou": ("IoU", ""),
+    "surface_mm": ("surface", "mm"), "root_mm": ("root", "mm"),
+    "close_pct": ("close", "%"), "iou": ("IoU", ""),
     "accel": ("accel", "ratio"), "lag_frames": ("lag", "frames"),
     "wrist_speed_p95": ("wrists", "ratio"), "fit_ms_p50": ("fit", "ms"),
 }  # fmt: skip

@@ -24,7 +24,7 @@ from pipeline.people import project
 
 _COUNTED_VISIBLE = 11
 """A person with fewer visible landmarks need not be found."""
-_UNUSED = ("depth_m", "ball_m", "joints_px")
+_UNUSED = ("ball_m", "joints_px")
 
 
 class TruthError(ValueError):
@@ -39,8 +39,9 @@ class Truth:
     (N,), never less than half the person's usual; ``counted`` (N,): rows in which the person is
     to be found. What a kind lacks is None: ``landmarks_m`` (N, 33, 3), ``world_m`` (N, 33, 3) as
     `pipeline.people.Person` has them, ``masks`` (N, bytes) packed bits of ``mask_shape``,
-    ``root_depth_m`` (N,), ``surface``: a row's drawn vertices (V, 3). ``frames`` is the clip's
-    length, ``size`` its (height, width), where known. ``complete``: nobody else is in the picture.
+    ``root_depth_m`` (N,), ``depth_m`` (F, h, w) of every ``depth_step``-th pixel, 0 where nobody
+    is, ``surface``: a row's drawn vertices (V, 3). ``frames`` is the clip's length, ``size`` its
+    (height, width), where known. ``complete``: nobody else is in the picture.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Truth:
     masks: np.ndarray | None = None
     mask_shape: tuple[int, int] | None = None
     root_depth_m: np.ndarray | None = None
+    depth_m: np.ndarray | None = None
+    depth_step: int = 1
     surface: Callable[[int], np.ndarray] | None = None
     complete: bool = False
 
@@ -145,6 +148,8 @@ def _render(name: str, arrays: dict[str, np.ndarray]) -> Truth:
         frames=_frames_of_render(arrays),
         landmarks_m=_take(arrays, "landmarks_m", rows, 33, 3),
         root_depth_m=joints[:, 0, 2],
+        depth_m=_take(arrays, "depth_m", None, None, None) if "depth_m" in arrays else None,
+        depth_step=int(arrays.get("depth_step", 1)),
         surface=_surface(arrays),
         complete=True,
     )
@@ -219,8 +224,8 @@ def _usual_torso(pixels: np.ndarray, person: np.ndarray) -> np.ndarray:
 
 def _frames_of_render(arrays: dict[str, np.ndarray]) -> int | None:
     """A render's rows reach to its last frame, also when nobody is in the picture."""
-    if "depth_map_m" in arrays:
-        return len(arrays["depth_map_m"])
+    if "depth_m" in arrays:
+        return len(arrays["depth_m"])
     return int(arrays["frame"].max()) + 1 if len(arrays["frame"]) else None
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.body.edges import edge_maps
-from pipeline.body.initialise import place_by_landmarks, pose_from_landmarks
+from pipeline.body.initialise import place_by_landmarks, pose_from_landmarks, sized_by_depth
 from pipeline.body.kinematics import JOINTS, Skeleton, forward_kinematics, place_points
 from pipeline.body.layout import Layout
 from pipeline.body.lifter import CONTEXT, Lifter, Sightings, lift
@@ -144,6 +144,8 @@ class WindowFit:
         sightings = before.then(Sightings.of(seen))
         if self.config.use_lifter:
             seen = lift(self.lifter, seen, sightings, past.pace)
+        if self.config.use_depth:
+            seen = sized_by_depth(seen)
         return seen, past, sightings, parts["settled"], self._first_guess(seen, past)
 
     def _after(

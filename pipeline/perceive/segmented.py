@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline.frame import Frame, Window
 from pipeline.people import Mask, Person
 from pipeline.perceive.base import Perceiver
-from pipeline.perceive.ultra.segment import Segmenter, looks, mask_of
+from pipeline.perceive.ultra.segment import Segmenter, image_of, looks, mask_of
 from pipeline.upload import Coming
 
 People = list[tuple[Person, ...]]
@@ -99,11 +99,8 @@ class Segmented:
 
     @torch.inference_mode()
     def _found(self, frames: Sequence[Frame]) -> Any:
-        return self._segmenter.embed(torch.stack([self._picture(frame) for frame in frames]))
-
-    def _picture(self, frame: Frame) -> Tensor:
-        there = frame.on_device
-        return torch.from_numpy(frame.image).to(self._device) if there is None else there
+        images = [image_of(frame, self._device) for frame in frames]
+        return self._segmenter.embed(torch.stack(images))
 
     @torch.inference_mode()
     def _masked(self, window: Window, people: People, found: Any) -> People:

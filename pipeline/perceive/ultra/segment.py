@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
+from pipeline.frame import Frame
 from pipeline.graphs import Replayed
 from pipeline.people import Mask, Person
 from pipeline.perceive.ultra.depth import MonoDepth
@@ -46,6 +47,12 @@ def mask_of(values: np.ndarray, person: Person) -> Mask:
     dx, dy = (x1 - x0) / MASK_SIDE, (y1 - y0) / MASK_SIDE
     to_image = np.array([[dx, 0, x0 + 0.5 * dx], [0, dy, y0 + 0.5 * dy]], np.float32)
     return Mask(values, to_image)
+
+
+def image_of(frame: Frame, device: torch.device) -> Tensor:
+    """A frame's picture (H, W, 3) uint8 on a device."""
+    there = frame.on_device
+    return torch.from_numpy(frame.image).to(device) if there is None else there
 
 
 def looks(people: Sequence[Person], segment: Letterbox, depth: Letterbox) -> np.ndarray:
