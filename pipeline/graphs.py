@@ -161,12 +161,6 @@ def _clear_up(graph: torch.cuda.CUDAGraph, pool: Pool, before: torch.cuda.Stream
     generator.graphsafe_set_state(generator.clone_state())
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors as fewer kernels (torch.compile), compiled when it is first called:
-    once for batches of one, once for all others. Call it first within `compiling`."""
-    return torch.compile(function, fullgraph=True)
-
-
 def compiling() -> contextlib.AbstractContextManager[Any]:
     """While torch compiles: its limits are there against a compilation a call, and here the kinds
     of calls are few and known."""

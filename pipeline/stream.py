@@ -9,6 +9,7 @@ with stream("clip.mp4") as run:
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 from collections.abc import Callable
@@ -75,13 +76,19 @@ def make_inference(
     the perceiver's files first. ``masks`` names another network for people's masks ("own": the
     perceiver's; else one of `perceive.ultra.load.MODELS` that segments), ``depth`` one that says
     how far people are ("off": none), in maps of ``depth_scale`` metres a unit (None: found for each
-    source); ``reuse`` has the key frame serve its neighbours (`Segmented`, `Metered`). On a GPU all
-    of it runs there, as ``engine`` says; ``on_progress`` is told of what takes long (its name,
-    done, of). Raises WeightsError, ValueError or RuntimeError in a line or two.
+    source; where it is given, the lens must be too); ``reuse`` has the key frame serve its
+    neighbours (`Segmented`, `Metered`). On a GPU all of it runs there, as ``engine`` says;
+    ``on_progress`` is told of what takes long (its name, done, of). Raises WeightsError,
+    ValueError or RuntimeError in a line or two.
     """
+    if depth_scale is not None and fov_deg is None and focal_px is None:
+        raise ValueError(
+            "a known scale of depth maps needs a known lens, or people get a wrong size: give"
+            " fov_deg or focal_px too"
+        )
     files = weights.find("blazepose", model_folder)
     options, chosen = engine or EngineOptions(), choose_device(device)
-    own = options.engine != "eager"
+    own = options.engine != "eager" and importlib.util.find_spec("triton") is not None
     fitter = BodyFitter(load_body(body), fit, chosen, options.graphs, kernels=own)
     if chosen.type == "cpu":
         perceiver: BlazePose = BlazePose(files, max_people=people)

@@ -21,6 +21,7 @@ from pipeline.frame import Frame, Window
 from pipeline.people import Bodies, Person, project
 from pipeline.perceive.metered import Metered
 from pipeline.perceive.ultra.picture import Letterbox
+from pipeline.stream import make_inference
 
 LENS = np.array([[900.0, 0, 320], [0, 900.0, 240], [0, 0, 1]])
 CPU = torch.device("cpu")
@@ -224,6 +225,11 @@ def test_nonsense_is_no_depth(value):
     metered = Metered(Base(people), Wild(), CPU)
     ((person,),) = metered.decode(None, window_of((1,), people))[0]
     assert person.map_depth is None
+
+
+def test_a_known_scale_wants_a_known_lens():
+    with pytest.raises(ValueError, match="fov_deg or focal_px"):
+        make_inference(device="cpu", depth_scale=1.0)
 
 
 # What it is worth, on a render.

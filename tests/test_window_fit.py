@@ -19,7 +19,6 @@ from pipeline.body.layout import Layout
 from pipeline.body.load import load_body
 from pipeline.body.observe import EDGE_SIZE, _edge
 from pipeline.body.window_fit import MEMORY, WindowFit, out_of_sight
-from pipeline.graphs import compiling
 from pipeline.people import Mask, Person
 from tests.test_fit import K, seen_as_people, some_pose
 
@@ -204,22 +203,6 @@ def test_outlines_fit_as_edges_do(body, fitter, monkeypatch):
     assert farthest_mm(fitted(BodyFitter(body), windows), expected) < 5.0
 
 
-@pytest.mark.slow
-def test_it_compiles_without_a_break(fitter):
-    """Traced whole, as torch.compile wants it on a GPU, and the same numbers come of it."""
-
-    def traced(function):
-        return torch.compile(function, fullgraph=True, backend="eager")
-
-    parts = fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, True, True
-    plain, other = WindowFit(*parts), WindowFit(*parts, traced)
-    rows = torch.from_numpy(example_row(plain))[None]
-    memory = fitter._stranger[None]
-    with torch.inference_mode(), compiling():
-        for a, b in zip(other(rows, memory), plain(rows, memory)):
-            assert torch.equal(a, b)
-
-
 # On a GPU.
 
 
@@ -283,14 +266,3 @@ def test_more_people_than_the_largest_batch(body):
     bodies = fitter.fit(crowd, K, FitMemory())
     assert [len(b) for b in bodies] == [BUCKETS[-1] + 2] * 4
     assert float(np.abs(bodies[0].vertices_m[-1] - bodies[0].vertices_m[0]).max()) < 1e-3
-
-
-@pytest.mark.gpu
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_compiled_it_fits_the_same(body, fitter):
-    """One person's kernels and everybody else's are compiled apart; both fit as they did."""
-    fused = BodyFitter(body, device="cuda", fused=True, kernels=False)
-    for people in (1, 3, 5):
-        windows = windows_of_people(body, 3, people=people)
-        assert farthest_mm(fitted(fused, windows), fitted(fitter, windows)) < 5.0

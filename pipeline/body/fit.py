@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from pipeline.body.observe import layout, write_rows
 from pipeline.body.solve import FitConfig, Kernels
 from pipeline.body.window_fit import WindowFit, out_of_sight, stranger
 from pipeline.frame import WINDOW_FRAMES
-from pipeline.graphs import Graphed, compiled, compiling, filled
+from pipeline.graphs import Graphed, filled
 from pipeline.people import Bodies, Person
 from pipeline.upload import Coming
 
@@ -63,11 +62,10 @@ class FitJob:
 class BodyFitter:
     """Fits one body model; holds no state of any source, so one serves them all.
 
-    On a GPU each kind of full window (so many people, known or new) is compiled to fewer kernels
-    and captured as a CUDA graph when it is first met or by `warm_up`; ``fused=False`` leaves the
-    kernels as torch has them, ``graphs=False`` starts them one by one. ``kernels`` says that the
-    solver's are those of `linearise_gpu` instead, which take seconds to compile, not minutes.
-    Belongs to one thread at a time.
+    On a GPU each kind of full window (so many people, known or new) is captured as a CUDA graph
+    when it is first met or by `warm_up`, with the solver's kernels of `linearise_gpu`;
+    ``kernels=False`` takes torch's instead, ``graphs=False`` starts them one by one. Belongs to one
+    thread at a time.
     """
 
     def __init__(
@@ -76,7 +74,6 @@ class BodyFitter:
         config: FitConfig | None = None,
         device: str | torch.device = "cpu",
         graphs: bool = True,
-        fused: bool = False,
         kernels: bool = True,
     ) -> None:
         self.config = config or FitConfig()
@@ -85,7 +82,6 @@ class BodyFitter:
         self.skeleton = Skeleton.of(self.body, self.config.surface_points)
         self.lifter = Lifter.load(self.device)
         self.graphs = graphs and self.device.type == "cuda"
-        self.fused = fused and self.device.type == "cuda"
         self._kernels: Kernels | None = None
         if kernels and self.device.type == "cuda":
             from pipeline.body.linearise_gpu import Linearizer
@@ -223,11 +219,9 @@ class BodyFitter:
     def _fit(self, frames: int, warm: bool) -> WindowFit:
         kind = (frames, warm)
         if kind not in self._fits:
-            fused = self.fused and frames == WINDOW_FRAMES
             self._fits[kind] = WindowFit(
                 self.body, self.skeleton, self.lifter, self.config, frames, warm,
                 outlines=self.device.type == "cuda",
-                ready=compiled if fused else lambda part: part,
                 kernels=self._kernels,
             )  # fmt: skip
         return self._fits[kind]
@@ -240,11 +234,7 @@ class BodyFitter:
             memory = self._stranger.expand(size, -1)
             # A clip's last frames are not worth the wait.
             whole = frames == WINDOW_FRAMES
-            with compiling() if self.fused and whole else nullcontext():
-                step = Graphed(fit, [seen, memory], enabled=self.graphs and whole)
-                if whole and not step.captured:
-                    step(seen, memory)
-            self._steps[kind] = step
+            self._steps[kind] = Graphed(fit, [seen, memory], enabled=self.graphs and whole)
         return self._steps[kind]
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -45,7 +45,6 @@ from pipeline.body.rotations import exp_so3, log_so3
 FRAME_DIM = 3 + 3 * POSED
 BETAS = 10
 State = tuple[Tensor, ...]
-Part = Callable[..., Any]
 LEFT_HIP, RIGHT_HIP = 23, 24
 
 
@@ -172,15 +171,13 @@ def solve_window(
     transl_m: Tensor,
     config: FitConfig,
     iterations: int,
-    ready: Callable[[Part], Part] = lambda part: part,
     kernels: Kernels | None = None,
 ) -> Solution:
-    """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3). ``ready`` makes
-    the parts of a step ready to be called (`graphs.compiled`); ``kernels`` stand in for them."""
-    judge = ready(_judge)
+    """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3). ``kernels`` stand
+    in for `linearise` and `suggest`."""
     if kernels is None:
-        move_on, linear = ready(suggest), ready(linearise)
-        model: Callable[[State], State] = lambda at: linear(skeleton, seen, past, at, config)  # noqa: E731
+        move_on = suggest
+        model: Callable[[State], State] = lambda at: linearise(skeleton, seen, past, at, config)  # noqa: E731
     else:
         move_on, model = kernels.suggest, kernels.of(seen, past)
     state: State = (rotations, transl_m, past.betas)
@@ -192,7 +189,7 @@ def solve_window(
         step = solve_triangular(factor.mT, half, upper=True)[..., 0]
         tried = move_on(state, step)
         new = model(tried)
-        state, found, damping = judge(state, found, tried, new, damping)
+        state, found, damping = _judge(state, found, tried, new, damping)
     cost, hessian, _, misfit = found
     rotations, transl_m, betas = state
     information = _shape_information(hessian, past)

@@ -6,7 +6,6 @@ lifter and the solve to the meshes, is one CUDA graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 
 import torch
@@ -25,7 +24,6 @@ from pipeline.body.solve import (
     FitConfig,
     Kernels,
     Observations,
-    Part,
     Past,
     Solution,
     pose_cost,
@@ -80,8 +78,7 @@ class WindowFit:
     """Fits P people over windows of ``frames`` frames; holds no state.
 
     ``warm`` says that everybody's last pose is known: then fewer steps do. ``outlines`` says how
-    the observations' edges come (`observe.layout`). ``ready`` makes its parts ready to be called
-    (`graphs.compiled`), ``kernels`` stand in for the solver's.
+    the observations' edges come (`observe.layout`). ``kernels`` stand in for the solver's.
     """
 
     def __init__(
@@ -93,11 +90,10 @@ class WindowFit:
         frames: int,
         warm: bool,
         outlines: bool,
-        ready: Callable[[Part], Part] = lambda part: part,
         kernels: Kernels | None = None,
     ) -> None:
         self.body, self.skeleton, self.lifter, self.config = body, skeleton, lifter, config
-        self.frames, self.outlines, self._ready = frames, outlines, ready
+        self.frames, self.outlines = frames, outlines
         self._kernels = kernels
         self.steps = config.iterations if warm else config.cold_iterations
         seen = layout(frames, outlines)
@@ -120,14 +116,12 @@ class WindowFit:
         In ``rows``, ``pace`` is the time between frames in thirtieths of a second, and ``settled``
         1 for people watched long enough for their shape to be held from now on.
         """
-        seen, past, sightings, settled, (rotations, transl_m) = self._ready(self._before)(
-            rows, memory
-        )
+        seen, past, sightings, settled, (rotations, transl_m) = self._before(rows, memory)
         solution = solve_window(
-            self.skeleton, seen, past, rotations, transl_m, self.config, self.steps, self._ready,
+            self.skeleton, seen, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
-        return self._ready(self._after)(past, solution, sightings, settled)
+        return self._after(past, solution, sightings, settled)
 
     def _before(
         self, rows: Tensor, memory: Tensor
