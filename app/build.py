@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from app.config import Config
+from app.config import Config, size_of
 from app.outputs.base import Output, OutputClosed, RunInfo
 from app.outputs.jsonl import JsonlOutput
 from app.outputs.poses import AmassOutput, PosesOutput
@@ -74,6 +74,9 @@ def run(
             start_s=config.capture.start_s,
             seconds=config.capture.seconds,
             retry_s=config.capture.retry_s,
+            rtsp_transport=config.capture.rtsp_transport,
+            size=None if config.capture.size is None else size_of(config.capture.size),
+            fps=config.capture.fps,
             decode=config.capture.decode,
             allocate=allocator(config),
         ),

@@ -35,6 +35,9 @@ _FLAGS = {
     "start": "capture.start_s",
     "seconds": "capture.seconds",
     "retry_s": "capture.retry_s",
+    "rtsp_transport": "capture.rtsp_transport",
+    "size": "capture.size",
+    "fps": "capture.fps",
     "decode": "capture.decode",
     "fov_deg": "capture.fov_deg",
     "focal_px": "capture.focal_px",
@@ -134,8 +137,12 @@ def _add_run(commands: Any) -> None:
     group.add_argument("--start", type=float, metavar="S", help="where to start in a clip")
     group.add_argument("--seconds", type=float, metavar="S", help="how much of it to read")
     group.add_argument(
-        "--retry-s", type=float, metavar="S", help="how long to try a live source; 0: fail at once"
-    )
+        "--retry-s", type=float, metavar="S",
+        help="how long to try a live source; 0: fail at once; for ever once it has been live",
+    )  # fmt: skip
+    group.add_argument("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
+    group.add_argument("--size", metavar="WxH", help="of a camera's pictures")
+    group.add_argument("--fps", type=float, help="of a camera")
     group.add_argument("--decode", choices=("software", "nvdec"), help="who decodes")
     lens = group.add_mutually_exclusive_group()
     lens.add_argument("--fov-deg", type=float, metavar="DEG", help="across the longer side")

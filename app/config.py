@@ -34,7 +34,9 @@ class CaptureConfig:
     ``pace`` "live" drops the oldest frame when behind, "every-frame" waits and loses none, "auto"
     is the first for live feeds and the second for clips. ``start_s`` and ``seconds`` cut a part
     out of a clip (None: to the end). ``retry_s``: how long to keep trying a live source that is
-    not there, 0 to fail at once. ``decode`` "nvdec" has an NVIDIA GPU decode. The camera:
+    not there, 0 to fail at once (None: ten seconds at the start, for ever once it has been live).
+    ``rtsp_transport`` carries RTSP's media; ``size`` ("1280x720") and ``fps`` are asked of a
+    camera. ``decode`` "nvdec" has an NVIDIA GPU decode. The camera:
     ``fov_deg`` across the image's longer side or ``focal_px``, not both; with neither the focal
     length is guessed from the image's size.
     """
@@ -42,7 +44,10 @@ class CaptureConfig:
     pace: Literal["auto", "live", "every-frame"] = "auto"
     start_s: float = _limited(0.0, 0.0)
     seconds: float | None = _limited(None, 0.0, above=True)
-    retry_s: float = _limited(10.0, 0.0)
+    retry_s: float | None = _limited(None, 0.0)
+    rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    size: str | None = None
+    fps: float | None = _limited(None, 0.0, above=True)
     decode: Literal["software", "nvdec"] = "software"
     fov_deg: float | None = _limited(None, 1.0, 170.0)
     focal_px: float | None = _limited(None, 0.0, above=True)
@@ -219,6 +224,8 @@ def _apply(
         if section:
             changed = {section: replace(getattr(config, section), **changed)}
         config = replace(config, **changed)
+    if config.capture.size is not None:
+        size_of(config.capture.size, label("capture.size"))
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:
         raise ConfigError(f"{label('capture.fov_deg')}: give this or focal_px, not both")
     return config
@@ -255,3 +262,14 @@ def _in_range(part: Any, name: str, value: Any) -> Any:
         wanted = least if math.isinf(high) else f"{low:g} to {high:g}"
         raise ValueError(f"{wanted}, not {value:g}")
     return value
+
+
+def size_of(text: str, label: str = "--size") -> tuple[int, int]:
+    """(width, height) of WIDTHxHEIGHT. Raises ConfigError."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f"{label}: WIDTHxHEIGHT such as 1920x1080, not '{text}'")
+    size = int(width), int(height)
+    if not all(64 <= side <= 8192 for side in size):
+        raise ConfigError(f"{label}: 64 to 8192 pixels a side, not {text}")
+    return size

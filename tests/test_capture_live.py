@@ -56,7 +56,7 @@ class FakeClock:
 
 
 def feed_of(entrance: Entrance, clock: FakeClock, retry_s: float = 10.0) -> Feed:
-    return Feed(entrance, retry_s, halt=Halt(), clock_ns=clock, wait=clock.wait)
+    return Feed(entrance, retry_s, halt=Halt(), clock_ns=clock, wait=clock.wait, jitter=lambda: 0.0)
 
 
 def live(entrance: Entrance, **options: object) -> LiveSource:
@@ -265,8 +265,8 @@ def test_closing_does_not_wait_for_a_camera_that_hangs(tmp_path: Path) -> None:
     assert not reader.is_alive()
     assert time.monotonic() - begun < 2.0
     file.go.set()
-    source._thread.join(5)
-    assert not source._thread.is_alive()
+    source._feed.thread.join(5)
+    assert not source._feed.thread.is_alive()
     assert len(seen) == count
 
 
@@ -283,7 +283,8 @@ def test_stopping_does_not_wait_for_a_camera_that_never_opens(clip: Path) -> Non
     assert time.monotonic() - begun < 1.0
     go.set()
     source.close()
-    assert not source._thread.is_alive()
+    source._feed.thread.join(5)
+    assert not source._feed.thread.is_alive()
 
 
 def test_what_was_opened_long_ago_does_not_begin_in_the_past(clip: Path) -> None:
@@ -330,7 +331,7 @@ def test_it_may_be_closed_while_it_plays(clip: Path) -> None:
             closer.join(5)
             assert not closer.is_alive()
     assert frame.id == 4
-    assert not source._thread.is_alive()
+    assert not source._feed.thread.is_alive()
     with pytest.raises(RuntimeError, match="was read already"):
         next(source.frames())
 
@@ -340,8 +341,8 @@ def test_leaving_the_loop_ends_the_thread(clip: Path) -> None:
     source.open()
     for _ in source.frames():
         break
-    source._thread.join(5)
-    assert not source._thread.is_alive()
+    source._feed.thread.join(5)
+    assert not source._feed.thread.is_alive()
 
 
 def test_cameras_of_each_system() -> None:

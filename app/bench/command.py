@@ -13,7 +13,7 @@ from app.bench import hardware, masks, readme, results, view
 from app.bench.record import Bench, Options
 from app.bench.rows import ROWS, Row, choose
 from app.bench.subject import missing
-from app.config import ConfigError
+from app.config import ConfigError, size_of
 
 
 def run_command(args: argparse.Namespace, rows: tuple[Row, ...] = ROWS) -> int:
@@ -62,17 +62,6 @@ def _options(args: argparse.Namespace) -> Options:
         clip=args.clip,
         weights_folder=args.weights,
     )
-
-
-def size_of(text: str) -> tuple[int, int]:
-    """(width, height) of WIDTHxHEIGHT. Raises ConfigError."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ConfigError(f"--size: WIDTHxHEIGHT such as 1920x1080, not '{text}'")
-    size = int(width), int(height)
-    if not all(64 <= side <= 8192 for side in size):
-        raise ConfigError(f"--size: 64 to 8192 pixels a side, not {text}")
-    return size
 
 
 def _measure_all(

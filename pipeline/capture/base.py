@@ -121,21 +121,25 @@ class SourceOptions:
     even a live feed wait.
     ``start_s`` and ``seconds`` cut a part out of the source's own time (None: to the end).
     ``retry_s``: how long a live source may be away before that is an error, at the start and
-    after a loss (0: not at all). ``rtsp_transport`` carries RTSP's media. ``decode`` "nvdec" has
-    clips and network feeds decoded by an NVIDIA GPU. ``allocate`` gives the memory that frames'
-    images are put into, for whoever wants it page-locked.
+    after a loss (0: not at all; None: ten seconds at the start, for ever once it has been live).
+    ``size`` (width, height) and ``fps`` are asked of a camera. ``rtsp_transport`` carries RTSP's
+    media. ``decode`` "nvdec" has clips and network feeds decoded by an NVIDIA GPU. ``allocate``
+    gives the memory that frames' images are put into, for whoever wants it page-locked.
     """
 
     live: bool | None = None
     start_s: float = 0.0
     seconds: float | None = None
-    retry_s: float = 10.0
+    retry_s: float | None = None
+    size: tuple[int, int] | None = None
+    fps: float | None = None
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
     decode: Literal["software", "nvdec"] = "software"
     allocate: Allocate = empty_image
 
     def __post_init__(self) -> None:
-        if self.start_s < 0 or self.retry_s < 0 or (self.seconds is not None and self.seconds <= 0):
+        least = min(self.start_s, self.retry_s or 0.0)
+        if least < 0 or (self.seconds is not None and self.seconds <= 0):
             raise ValueError("start_s and retry_s are 0 or more, seconds above 0")
 
     @property
@@ -180,7 +184,7 @@ def open_source(
         if scheme:
             entrance = network(spec, options.rtsp_transport, decode=options.decode)
         else:
-            entrance = camera(spec)
+            entrance = camera(spec, options.size, options.fps)
         feed = Feed(
             entrance, options.retry_s, halt=halt, clock_ns=clock_ns, wait=wait,
             allocate=options.allocate,

@@ -16,6 +16,7 @@ from av.container import InputContainer
 from pipeline.capture.errors import (
     SourceError,
     SourceNotFound,
+    SourceNotThere,
     SourceRefused,
     SourceUnreachable,
     reason,
@@ -26,6 +27,7 @@ _PYAV = int(av.__version__.partition(".")[0])
 ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 """For PyAV 18, which else refuses files whose tags are no UTF-8; 19 took the option away."""
 
+_RAW_PIXELS = 640 * 480
 READ_TIMEOUT_S = 5.0
 """A feed that sends nothing for so long is lost."""
 
@@ -75,8 +77,15 @@ def network(
     )
 
 
-def camera(spec: str, opener: Opener = av.open, platform: str = sys.platform) -> Entrance:
-    """The camera ``0``, ``/dev/video0`` or ``camera:NAME`` of this machine."""
+def camera(
+    spec: str,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    opener: Opener = av.open,
+    platform: str = sys.platform,
+) -> Entrance:
+    """The camera ``0``, ``/dev/video0`` or ``camera:NAME`` of this machine, asked for pictures of
+    ``size`` (width, height) at ``fps``; its own choice of what is None."""
     name = f"camera {spec}" if spec.isdigit() else spec
 
     def open_camera() -> InputContainer:
@@ -86,9 +95,28 @@ def camera(spec: str, opener: Opener = av.open, platform: str = sys.platform) ->
             raise SourceNotFound(
                 f"{name}: there is no {device}; cameras here: {', '.join(found) or 'none'}"
             )
-        return opener(device, format=kind, options=options)
+        asked = {"video_size": f"{size[0]}x{size[1]}"} if size else {}
+        if fps:
+            asked["framerate"] = f"{fps:g}"
+        if kind == "v4l2" and size and size[0] * size[1] > _RAW_PIXELS:
+            # Large pictures fit through USB as JPEG only; a camera without it gives what it has.
+            asked["input_format"] = "mjpeg"
+        return _first_of(opener, device, kind, options | asked, options)
 
     return Entrance(name=name, open=open_camera, explain=lambda error: _camera_error(error, name))
+
+
+def _first_of(
+    opener: Opener, device: str, kind: str, wanted: dict[str, str], plain: dict[str, str]
+) -> InputContainer:
+    """The device opened as wanted, or without JPEG where it has none."""
+    try:
+        return opener(device, format=kind, options=wanted)
+    except av.error.FFmpegError:
+        if "input_format" not in wanted:
+            raise
+    without = {name: value for name, value in wanted.items() if name != "input_format"}
+    return opener(device, format=kind, options=plain | without)
 
 
 def camera_input(spec: str, platform: str) -> tuple[str, str, dict[str, str]]:
@@ -124,7 +152,7 @@ def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> Sourc
     if isinstance(error, av.error.LookupError):
         return SourceNotFound(f"{name}: {reason(error)}: FFmpeg here cannot read this kind")
     if isinstance(error, av.error.HTTPNotFoundError):
-        return SourceUnreachable(f"{name}: no such stream there: check the path")
+        return SourceNotThere(f"{name}: no such stream there: check the path")
     if isinstance(error, av.error.InvalidDataError):
         return SourceUnreachable(f"{name}: no video stream comes from there")
     return SourceUnreachable(f"{name}: {reason(error)}: check the address and that it is on")

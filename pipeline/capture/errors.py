@@ -36,6 +36,10 @@ class SourceUnreachable(SourceError):
     """It could not be reached in the time given."""
 
 
+class SourceNotThere(SourceUnreachable):
+    """The server answers, but has no such stream (yet)."""
+
+
 class SourceLost(SourceUnreachable):
     """It was live, stopped, and did not come back in the time given."""
 

@@ -2,67 +2,109 @@
 
 from __future__ import annotations
 
+import math
+import random
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import chain, count
+from contextlib import suppress
+from itertools import count
+from time import monotonic
 
 import av
-from av.codec.context import Flags
-from av.container import InputContainer
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from pipeline.capture.base import Halt, SourceInfo
-from pipeline.capture.decode import Decoder, video_stream
 from pipeline.capture.devices import Entrance
-from pipeline.capture.errors import SourceError, SourceLost, SourceUnreachable, reason
-from pipeline.capture.files import frame_rate
+from pipeline.capture.errors import (
+    SourceError,
+    SourceLost,
+    SourceNotThere,
+    SourceRefused,
+    SourceUnreachable,
+    reason,
+)
 from pipeline.capture.picture import Allocate, RgbConverter, empty_image, upright_size
-from pipeline.capture.timeline import FrameIndex, Timeline
+from pipeline.capture.reader import Picture, Reader
+from pipeline.capture.status import State, Status
+from pipeline.capture.timeline import Timeline
 from pipeline.frame import Frame
+from pipeline.ring import Closed, Policy
 
+FIRST_TRY_S = 10.0
+"""How long a source that was never seen is tried where nothing else is said; one that has been
+live is tried for ever."""
+STALLED_S = 2.0
+"""Without a picture for so long, or four of its own frame periods, a source is stalled."""
+LOST_S = 5.0
+"""After so long, or eight of its periods, it counts as lost: its connection is given up, even if
+bytes still come from it. A connection that brought too few pictures to know is given twice as long
+the next time, up to the second of these."""
+_MOST_LOST_S = 60.0
+_KNOWN = 10
+"""Pictures after which a connection's pace is known."""
+_OPEN_S = 10.0
+"""A connection that has shown no picture by then is given up."""
 _PAUSE_S = (0.25, 2.0)
-"""The first and the longest pause between two tries."""
-
+"""The first and the longest pause between two tries, and for who refuses us."""
+_REFUSED_PAUSE_S = (5.0, 30.0)
+_JITTER = 0.25
+"""Pauses are up to so much shorter: many sources lost at once do not come back at once."""
+_POLL_S = 0.05
+_JOIN_S = 0.5
 _MOST_REMARKS = 20
-
-
-@dataclass
-class _Connection:
-    container: InputContainer
-    decoder: Decoder
-    pictures: Iterator[VideoFrame]
+_MOST_LEFT = 4
+"""Threads that may hang in FFmpeg before a source waits for one of them."""
 
 
 class Feed:
-    """A feed that is opened again when it is lost, for as long as ``retry_s`` allows.
+    """A feed that is opened again when it is lost.
 
-    ``pts_s`` is 0 at the first frame; over a loss it goes on by the clock. Frame ids rise by one,
-    and the first frame after a loss is a discontinuity. All calls may block for as long as
-    FFmpeg does, and all but ``info`` come from one thread.
+    ``retry_s`` is how long it may be away, at the start and after a loss; None is ten seconds at
+    the start and for ever once it has been live. Who refuses us is asked again only where tries go
+    on for ever, and seldom. ``pts_s`` is 0 at the first frame; over a loss it goes on by the clock.
+    Frame ids rise by one, and the first frame after a loss is a discontinuity.
+
+    ``status`` may be read from any thread; ``on_status`` is told of every change. ``counts`` are
+    "reconnected" and "damaged" (packets stepped over).
     """
 
     def __init__(
         self,
         entrance: Entrance,
-        retry_s: float,
+        retry_s: float | None = None,
         *,
         halt: Halt,
         clock_ns: Callable[[], int],
         wait: Callable[[float], bool],
         allocate: Allocate = empty_image,
+        on_status: Callable[[Status], None] | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._entrance = entrance
         self._retry_s = retry_s
         self.name = entrance.name
         self.download = entrance.download
         self.warnings: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.policy = Policy.WAIT
         self._halt = halt
         self._clock_ns = clock_ns
         self._wait = wait
-        self._connection: _Connection | None = None
+        self._on_status = on_status
+        self._jitter = jitter
+        self._reader: Reader | None = None
+        self._first: Picture | None = None
+        self._left: list[Reader] = []
+        self._patience_s = LOST_S
+        self._thread: threading.Thread | None = None
         self._info: SourceInfo | None = None
         self._to_rgb = RgbConverter(allocate)
+        self.status = Status(State.CONNECTING, "", clock_ns())
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The one that reads, or read last."""
+        return self._thread
 
     @property
     def info(self) -> SourceInfo:
@@ -71,115 +113,189 @@ class Feed:
         return self._info
 
     def open(self) -> None:
-        """Connect and decode the first frame, trying again until ``retry_s`` has passed."""
-        self._connection = self._connect()
+        """Connect and decode the first picture, trying again until it may no more."""
+        self._connect(FIRST_TRY_S if self._retry_s is None else self._retry_s)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.container.close()
-            self._connection = None
+        """Let go of the connection; a thread that hangs in it is left behind."""
+        if self._reader is not None:
+            self.counts["damaged"] += self._reader.damaged
+            self._leave(self._reader)
+        self._tell(State.ENDED, self.status.reason)
+
+    def wait_for_all(self) -> None:
+        """From now on every picture waits to be taken; the newest one is the first."""
+        if self._reader is not None and self.policy is Policy.DROP_OLDEST:
+            with suppress(TimeoutError, Closed):
+                self._first = self._reader.pictures.get(0)
+            self._reader.pictures.policy = Policy.WAIT
+        self.policy = Policy.WAIT
 
     def frames(self) -> Iterator[Frame]:
         """The frames. Raises SourceLost when it is lost and does not come back in time."""
         ids = count()
         last: Frame | None = None
-        while self._connection is not None:
+        while self._reader is not None and not self._halt.is_set():
             why = "the stream ended"
-            try:
-                for frame in self._play(self._connection, ids, last):
-                    last = frame
-                    yield frame
-            except av.error.FFmpegError as error:
+            for frame in self._play(self._reader, ids, last):
+                last = frame
+                yield frame
+            error = self._reader.error
+            if isinstance(error, av.error.FFmpegError):
                 why = reason(error)
-            else:
-                if self.download:
-                    return
+            elif error is not None:
+                raise error
+            elif self.download:
+                return
+            elif self.status.state is State.STALLED:
+                why = self.status.reason
             if self._halt.is_set():
                 return
             self._come_back(why)
 
-    def _play(
-        self, connection: _Connection, ids: Iterator[int], last: Frame | None
-    ) -> Iterator[Frame]:
-        """The frames of one connection; ``last`` is the last one of the connection before."""
-        stream = connection.decoder.stream
+    def _play(self, reader: Reader, ids: Iterator[int], last: Frame | None) -> Iterator[Frame]:
+        """The frames of one connection until it ends or stalls for too long; ``last`` is the last
+        one of the connection before."""
+        facts = reader.facts
         away_s = 0.0 if last is None else (self._clock_ns() - last.captured_ns) / 1e9
         begun_s = 0.0 if last is None else last.pts_s + away_s
-        timeline = Timeline(float(stream.time_base or 0), frame_rate(stream), offset_s=begun_s)
+        timeline = Timeline(facts.time_base_s, facts.fps, offset_s=begun_s)
         broken = last is not None
-        for picture in connection.pictures:
-            if self._halt.is_set():
-                return
-            captured_ns = self._clock_ns()
-            pts_s, jump = timeline.place(picture.pts)
-            image = self._to_rgb(picture, stream.sample_aspect_ratio)
+        for picture in self._pictures(reader):
+            pts_s, jump = timeline.place(picture.image.pts)
+            image = self._to_rgb(picture.image, picture.aspect)
             if last is not None:
                 broken = broken or jump or image.shape != last.image.shape
-            last = Frame(next(ids), self.name, captured_ns, pts_s, image, broken)
+            last = Frame(next(ids), self.name, picture.captured_ns, pts_s, image, broken)
             broken = False
             yield last
 
+    def _pictures(self, reader: Reader) -> Iterator[Picture]:
+        """One after another; ends with the connection, when halted, or when none came for too
+        long."""
+        first, self._first = self._first, None
+        assert first is not None, "connected without a picture"
+        yield first
+        period_s, pictures, since_s = 1.0 / (reader.facts.fps or 30.0), 1, monotonic()
+        while not self._halt.is_set():
+            try:
+                picture = reader.pictures.get(_POLL_S)
+            except Closed:
+                return
+            except TimeoutError:
+                waited_s = monotonic() - since_s
+                stalled_s = max(STALLED_S, 4 * period_s)
+                if waited_s > stalled_s:
+                    self._tell(State.STALLED, f"no picture for {stalled_s:.0f} s")
+                if waited_s > max(self._patience_s, 8 * period_s):
+                    if pictures < _KNOWN:
+                        self._patience_s = min(2 * self._patience_s, _MOST_LOST_S)
+                    return
+                continue
+            pictures += 1
+            if pictures >= _KNOWN:
+                self._patience_s = LOST_S
+            period_s = 0.8 * period_s + 0.2 * (monotonic() - since_s)
+            self._tell(State.LIVE)
+            yield picture
+            # How long whoever takes them is busy is none of the source's doing.
+            since_s = monotonic()
+
     def _come_back(self, why: str) -> None:
         """Connect again after a loss. Raises SourceLost; returns unconnected when halted."""
-        self.close()
+        assert self._reader is not None
+        self.counts["damaged"] += self._reader.damaged
+        self._leave(self._reader)
         begun_ns = self._clock_ns()
+        self._tell(State.RECONNECTING, f"lost ({why})")
+        limit_s = math.inf if self._retry_s is None else self._retry_s
         try:
-            self._connection = self._connect()
+            self._connect(limit_s)
         except SourceError as error:
             if self._halt.is_set():
                 return
-            tried = f" and did not come back in {self._retry_s:g} s"
-            raise SourceLost(
-                f"{self.name}: lost ({why}){tried if self._retry_s else ''}"
-            ) from error
+            tried = f" and did not come back in {limit_s:g} s" if 0 < limit_s < math.inf else ""
+            raise SourceLost(f"{self.name}: lost ({why}){tried}") from error
+        self.counts["reconnected"] += 1
         away_s = (self._clock_ns() - begun_ns) / 1e9
         if len(self.warnings) < _MOST_REMARKS:
             self.warnings.append(f"{self.name}: lost ({why}), back after {away_s:.1f} s")
 
-    def _connect(self) -> _Connection:
+    def _connect(self, retry_s: float) -> None:
         """Try until it works, ``retry_s`` has passed, or trying again cannot help."""
-        deadline_ns = self._clock_ns() + round(self._retry_s * 1e9)
-        pause_s = _PAUSE_S[0]
+        begun_ns, tries = self._clock_ns(), 0
         while True:
             try:
-                return self._try_once()
-            except SourceUnreachable:
-                left_s = (deadline_ns - self._clock_ns()) / 1e9
-                if left_s <= 0 or self._wait(min(pause_s, left_s)):
+                self._try_once()
+                return
+            except (SourceRefused, SourceUnreachable) as error:
+                left_s = retry_s - (self._clock_ns() - begun_ns) / 1e9
+                final = isinstance(error, SourceRefused) and math.isfinite(retry_s)
+                if left_s <= 0 or final or self._halt.is_set():
                     raise
-                pause_s = min(2 * pause_s, _PAUSE_S[1])
+                # Who answers and has nothing for us is not asked all the time.
+                seldom = isinstance(error, SourceRefused | SourceNotThere) and left_s == math.inf
+                self._tell(State.REFUSED if seldom else self._away(), str(error))
+                pause_s = min(_pause_s(tries, _REFUSED_PAUSE_S if seldom else _PAUSE_S), left_s)
+            tries += 1
+            if self._wait(pause_s * (1 - _JITTER * self._jitter())):
+                raise SourceUnreachable(f"{self.name}: stopped before its first frame came")
 
-    def _try_once(self) -> _Connection:
-        try:
-            container = self._entrance.open()
-        except av.error.FFmpegError as error:
-            raise self._entrance.explain(error) from error
-        try:
-            stream = video_stream(container, self.name)
-            # Frame threads would hold back one frame each.
-            decoder = Decoder(container, stream, "SLICE", FrameIndex())
-            stream.codec_context.flags |= Flags.low_delay
-            pictures = decoder.pictures()
-            first = next(pictures, None)
-            if first is None:
-                raise SourceUnreachable(f"{self.name}: it ended before its first frame")
-        except av.error.FFmpegError as error:
-            container.close()
-            raise self._entrance.explain(error) from error
-        except BaseException:
-            container.close()
-            raise
-        self._info = self._describe(stream, first)
-        return _Connection(container, decoder, chain((first,), pictures))
+    def _away(self) -> State:
+        return State.CONNECTING if self._info is None else State.RECONNECTING
 
-    def _describe(self, stream: VideoStream, first: VideoFrame) -> SourceInfo:
-        width, height = upright_size(first, stream.sample_aspect_ratio)
+    def _try_once(self) -> None:
+        """One connection and its first picture. Raises SourceError."""
+        self._left = [reader for reader in self._left if reader.thread.is_alive()]
+        if len(self._left) >= _MOST_LEFT:
+            raise SourceUnreachable(f"{self.name}: {_MOST_LEFT} connections hang in its driver")
+        reader = Reader(self._entrance, self._clock_ns, self.policy)
+        self._thread, waited_s = reader.thread, 0.0
+        while not reader.ready.wait(_POLL_S):
+            waited_s += _POLL_S
+            if self._halt.is_set() or waited_s > _OPEN_S:
+                self._leave(reader)
+                stopped = "stopped before its first frame came"
+                hangs = f"no picture within {_OPEN_S:.0f} s: check the address and that it is on"
+                raise SourceUnreachable(f"{self.name}: {stopped if self._halt.is_set() else hangs}")
+        try:
+            self._first = reader.pictures.get()
+        except Closed:
+            assert reader.error is not None, "a reader ends before its first picture by an error"
+            raise reader.error from None
+        self._reader = reader
+        self._info = self._describe(reader)
+        self._tell(State.LIVE)
+
+    def _leave(self, reader: Reader) -> None:
+        self._reader = None
+        reader.close()
+        # A camera must be let go of before it is opened again.
+        reader.thread.join(_JOIN_S)
+        if reader.thread.is_alive():
+            self._left.append(reader)
+
+    def _tell(self, state: State, why: str = "") -> None:
+        if (self.status.state, self.status.reason) == (state, why):
+            return
+        self.status = Status(state, why, self._clock_ns())
+        if self._on_status is not None:
+            self._on_status(self.status)
+
+    def _describe(self, reader: Reader) -> SourceInfo:
+        assert self._first is not None
+        width, height = upright_size(self._first.image, self._first.aspect)
         return SourceInfo(
             name=self.name,
             live=True,
             width=width,
             height=height,
-            fps=frame_rate(stream),
+            fps=reader.facts.fps,
             frame_count=None,
-            codec=stream.codec_context.name,
+            codec=reader.facts.codec,
         )
+
+
+def _pause_s(tries: int, limits_s: tuple[float, float]) -> float:
+    """Doubled at every try, up to the longest."""
+    return min(limits_s[0] * 2**tries, limits_s[1])
