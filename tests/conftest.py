@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -143,6 +144,13 @@ class RtspServer:
 
     def url(self, path: str = "test", login: str = "") -> str:
         return f"rtsp://{login}127.0.0.1:{self.port}/{path}"
+
+    def freeze(self) -> None:
+        """Nothing more comes from it, and its connections stay."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self._process.kill()

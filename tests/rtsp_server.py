@@ -20,6 +20,15 @@ ENCODE = (
     "x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} ! "
     "rtph264pay name=pay0 config-interval=-1"
 )
+OTHERS = {
+    "h264": ENCODE,
+    "h264-b": "x264enc bframes=2 b-adapt=false speed-preset=ultrafast key-int-max={gop} ! "
+    "rtph264pay name=pay0 config-interval=-1",
+    "h265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} ! "
+    "rtph265pay name=pay0 config-interval=-1",
+    "mjpeg": "jpegenc ! rtpjpegpay name=pay0",
+}
+AUDIO = " audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1"
 
 
 def clock_picture():
@@ -62,6 +71,10 @@ def main():
     parser.add_argument("--login", default="")
     parser.add_argument("--clock", action="store_true")
     parser.add_argument("--frames", type=int, default=-1, help="end after so many")
+    parser.add_argument("--codec", choices=sorted(OTHERS), default="h264")
+    parser.add_argument("--size", default="320x240")
+    parser.add_argument("--audio", action="store_true")
+    parser.add_argument("--true-fps", type=int, default=0, help="fewer than the declared --fps")
     options = parser.parse_args()
 
     Gst.init(None)
@@ -72,10 +85,16 @@ def main():
         factory = ClockFactory(options.fps, options.gop)
     else:
         factory = GstRtspServer.RTSPMediaFactory.new()
+        width, _, height = options.size.partition("x")
+        true = options.true_fps or options.fps
+        lie = (
+            f"capssetter caps=video/x-raw,framerate={options.fps}/1 ! " if options.true_fps else ""
+        )
         factory.set_launch(
             f"( videotestsrc is-live=true num-buffers={options.frames} ! "
-            f"video/x-raw,format=I420,width=320,height=240,framerate={options.fps}/1 ! "
-            f"{ENCODE.format(gop=options.gop)} )"
+            f"video/x-raw,format=I420,width={width},height={height},framerate={true}/1 ! {lie}"
+            f"{OTHERS[options.codec].format(gop=options.gop)} "
+            f"{AUDIO if options.audio else ''} )"
         )
     if options.login:
         user, _, password = options.login.partition(":")

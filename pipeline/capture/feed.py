@@ -90,7 +90,7 @@ class Feed:
         self._halt = halt
         self._clock_ns = clock_ns
         self._wait = wait
-        self._on_status = on_status
+        self.on_status = on_status
         self._jitter = jitter
         self._reader: Reader | None = None
         self._first: Picture | None = None
@@ -279,8 +279,8 @@ class Feed:
         if (self.status.state, self.status.reason) == (state, why):
             return
         self.status = Status(state, why, self._clock_ns())
-        if self._on_status is not None:
-            self._on_status(self.status)
+        if self.on_status is not None:
+            self.on_status(self.status)
 
     def _describe(self, reader: Reader) -> SourceInfo:
         assert self._first is not None

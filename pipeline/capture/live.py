@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipeline.capture.base import Halt, SourceInfo, SourceOptions
@@ -40,6 +40,10 @@ class LiveSource:
     def status(self) -> Status:
         """What it is doing; from any thread."""
         return self._feed.status
+
+    def on_status(self, tell: Callable[[Status], None]) -> None:
+        """Have every change of it told, from the thread that reads."""
+        self._feed.on_status = tell
 
     @property
     def counts(self) -> Counter[str]:
