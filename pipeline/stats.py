@@ -83,9 +83,12 @@ class Stats:
         try:
             yield
         finally:
-            spent = (self._clock_ns() - start) / 1e6 / max(frames, 1)
-            with self._lock:
-                self._stages[stage].append(spent)
+            self.timed(stage, (self._clock_ns() - start) / 1e6 / max(frames, 1))
+
+    def timed(self, stage: str, spent_ms: float) -> None:
+        """A sample of a stage: milliseconds a frame."""
+        with self._lock:
+            self._stages[stage].append(spent_ms)
 
     def live_fps(self) -> float:
         """Frames a second over the last sixty drawn; 0 before the second one."""

@@ -1,0 +1,309 @@
+"""Several sources through one model: each with a ring, people and a pace of its own.
+
+    source --frames--> [ring] --windows--+                            +--[ring]--> you
+    source --frames--> [ring] --windows--+--> perceive --[ring]--> fit+--[ring]--> you
+    source --frames--> [ring] --windows--+                            +--[ring]--> you
+
+Whatever windows are ready at one time go through perceiving and fitting together, at most one of
+each source. Nobody waits for a source that is slow, dead or away, nor for one whose results nobody
+takes: a clip then waits by itself, a live feed's oldest results are dropped. A source's error ends
+that source; the model's ends all.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from types import TracebackType
+
+import torch
+
+from pipeline.capture.base import Source
+from pipeline.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.infer import Inference, Perceived
+from pipeline.people import Bodies
+from pipeline.ring import Closed, Policy, Ring
+from pipeline.stats import Stats
+from pipeline.upload import own_stream
+from pipeline.window import Windower, inherit_break
+
+_JOIN_S = 10.0
+_IDLE_S = 0.05
+_RESULTS = 2
+"""Windows of results that wait for whoever takes them."""
+_UNDER_WAY = 2
+"""Windows of a source between perceiving and its results: one is perceived, one fitted."""
+
+Fitted = list[tuple[Frame, Bodies]]
+
+
+class Lane:
+    """One source's way through a `Station`. Read its results with ``windows``; any thread may
+    ``stop`` it. ``error`` is what ended it, None for its own end."""
+
+    def __init__(self, name: str, source: Source, station: Station, opened: bool) -> None:
+        self.name = name
+        self.source = source
+        self.inference = station.inference
+        self.stats = Stats()
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self._station = station
+        self._opened = opened
+        self._halted = threading.Event()
+        self.state = station.inference.begin()
+        policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
+        self.frames: Ring[Frame] = Ring(
+            WINDOW_FRAMES,
+            policy,
+            on_drop=lambda _, cause: self.stats.drop(cause),
+            inherit=inherit_break,
+        )
+        self.fitted: Ring[Fitted] = Ring(_RESULTS, policy, on_drop=self._dropped)
+        self._windower = Windower(max_wait_ms=500.0 if source.live else math.inf)
+        self._pending: deque[Window] = deque()
+        self._finished, self._under_way = False, 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._capture, name=f"capture {name}")
+
+    def windows(self) -> Iterator[Fitted]:
+        """The frames of one window after another, each with its bodies; raises what ended the
+        source or the model."""
+        while True:
+            try:
+                fitted = self.fitted.get()
+            except Closed:
+                break
+            self._station.wake()
+            yield fitted
+        self.ended.wait()
+        if self.error is not None:
+            raise self.error
+
+    def stop(self) -> None:
+        """Capture no more; frames already read come out, then the results end."""
+        self._halted.set()
+        self.source.close()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> bool:
+        """Whether the source's thread ended in time."""
+        self._thread.join(_JOIN_S)
+        return not self._thread.is_alive()
+
+    def take(self, now_ns: int) -> Window | None:
+        """The next window, if there is one and room for its results."""
+        self._gather(now_ns)
+        room = self.source.live or len(self.fitted) + self._under_way < _RESULTS
+        if self._pending and room and self._under_way < _UNDER_WAY:
+            with self._lock:
+                self._under_way += 1
+            return self._pending.popleft()
+        if self._finished and not self._pending and not self._under_way:
+            self.finish()
+        return None
+
+    def deliver(self, fitted: Fitted) -> None:
+        """Results of a window that was taken. There is room: a clip's windows are taken only where
+        there is, a live feed's push out its oldest."""
+        with suppress(Closed):  # where the source was removed meanwhile
+            self.fitted.put(fitted)
+        with self._lock:
+            self._under_way -= 1
+
+    def settle(self) -> None:
+        """Count what was read and will never come out as dropped; once nobody reads any more."""
+        self.stats.drop("stopped", self.stats.snapshot().in_flight)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """No more results will come."""
+        self.error = self.error or error
+        self.fitted.close()
+        self.ended.set()
+
+    def abort(self) -> None:
+        self._halted.set()
+        self.frames.abort()
+        self.fitted.abort()
+        self.source.close()
+
+    def _gather(self, now_ns: int) -> None:
+        """Frames that came into windows."""
+        if self._finished or self._pending:
+            return
+        try:
+            frames = self.frames.get_batch(WINDOW_FRAMES, 0.0)
+        except TimeoutError:
+            self._pending.extend(self._windower.expire(now_ns))
+        except Closed:
+            self._pending.extend(self._windower.finish())
+            self._finished = True
+        else:
+            for frame in frames:
+                self._pending.extend(self._windower.add(frame))
+
+    def _dropped(self, fitted: Fitted, cause: str) -> None:
+        self.stats.drop("output too slow" if cause == "ring full" else cause, len(fitted))
+
+    def _capture(self) -> None:
+        try:
+            if not self._opened:
+                self.source.open()
+            for frame in self.source.frames():
+                if self._halted.is_set():
+                    break
+                self.stats.count("read")
+                self.frames.put(frame)
+                self._station.wake()
+        except Closed:
+            pass
+        except BaseException as error:
+            if not self._halted.is_set():
+                self.error = error
+        finally:
+            self.frames.close()
+            self.source.close()
+            self._station.wake()
+
+
+class Station:
+    """Runs any number of sources through one ``inference``, in a ``with`` block. Sources are added
+    and removed while it runs, from any thread. ``on_error`` hears of a fault of the model, which
+    ends all lanes with it."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        on_error: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.inference = inference
+        self._clock_ns = clock_ns
+        self._on_error = on_error
+        self._lanes: dict[str, Lane] = {}
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._stopped = threading.Event()
+        self._perceived: Ring[tuple[list[Lane], list[Perceived]]] = Ring(1)
+        self._threads = [
+            threading.Thread(target=self._guard, args=(step,), name=step.__name__.strip("_"))
+            for step in (self._perceive, self._fit)
+        ]
+
+    def __enter__(self) -> Station:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """Those added and not removed, ended ones too."""
+        with self._lock:
+            return list(self._lanes.values())
+
+    def add(self, name: str, source: Source, *, opened: bool = False) -> Lane:
+        """Start a source; it is opened by a thread of its own unless ``opened``. Raises ValueError
+        for a name that is taken, RuntimeError once closed."""
+        with self._lock:
+            if self._stopped.is_set():
+                raise RuntimeError("the station is closed")
+            if name in self._lanes:
+                raise ValueError(f"there is a source named {name} already")
+            lane = self._lanes[name] = Lane(name, source, self, opened)
+        lane.start()
+        return lane
+
+    def remove(self, name: str) -> None:
+        """End a source and forget it; what is under way of it is dropped. Raises KeyError."""
+        with self._lock:
+            lane = self._lanes.pop(name)
+        lane.abort()
+        lane.finish()
+        lane.join()
+
+    def close(self) -> None:
+        """End everything. Raises RuntimeError when a thread does not end within ten seconds."""
+        self._stopped.set()
+        self.wake()
+        self._perceived.abort()
+        lanes = self.lanes
+        for lane in lanes:
+            lane.abort()
+            lane.finish()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(_JOIN_S)
+        stuck = [lane.name for lane in lanes if not lane.join()]
+        stuck += [thread.name for thread in self._threads if thread.is_alive()]
+        if stuck:
+            raise RuntimeError(f"these did not end within {_JOIN_S:g} s: {stuck}")
+
+    def wake(self) -> None:
+        """Something may be ready."""
+        self._news.set()
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        try:
+            with own_stream():
+                step()
+        except Closed:
+            pass
+        except BaseException as error:
+            self._stopped.set()
+            self._perceived.abort()
+            for lane in self.lanes:
+                lane.abort()
+                lane.finish(error)
+            if self._on_error is not None:
+                self._on_error(error)
+
+    def _perceive(self) -> None:
+        while not self._stopped.is_set():
+            self._news.clear()
+            now_ns = self._clock_ns()
+            taken = [(lane, lane.take(now_ns)) for lane in self.lanes]
+            ready = [(lane, window) for lane, window in taken if window is not None]
+            if not ready:
+                self._news.wait(_IDLE_S)
+                continue
+            lanes, windows = [lane for lane, _ in ready], [window for _, window in ready]
+            begun_ns = self._clock_ns()
+            perceived = self.inference.perceive_many(windows, [lane.state for lane in lanes])
+            self._timed("perceive", begun_ns, lanes, windows)
+            self._perceived.put((lanes, perceived))
+
+    def _fit(self) -> None:
+        # As in `Runner._fit`: the fit's small products gain nothing from more threads.
+        torch.set_num_threads(1)
+        while True:
+            lanes, perceived = self._perceived.get()
+            begun_ns = self._clock_ns()
+            fitted = self.inference.fit_many(perceived, [lane.state for lane in lanes])
+            self._timed("fit", begun_ns, lanes, [one.window for one in perceived])
+            for lane, result in zip(lanes, fitted):
+                lane.deliver(result)
+            self.wake()
+
+    def _timed(
+        self, stage: str, begun_ns: int, lanes: Sequence[Lane], windows: Sequence[Window]
+    ) -> None:
+        """A batch's time, told to each of its sources by the frame."""
+        frames = sum(len(window.frames) for window in windows)
+        each_ms = (self._clock_ns() - begun_ns) / 1e6 / max(frames, 1)
+        for lane in lanes:
+            lane.stats.timed(stage, each_ms)

@@ -1,0 +1,213 @@
+"""Several sources through one model: order, isolation, accounts and endings, with stub models."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from test_runner import StubInference, StubSource
+
+from pipeline.capture.base import open_source
+from pipeline.runner import Runner
+from pipeline.station import Station
+from pipeline.stream import make_inference
+
+
+class Together(StubInference):
+    """As the stub, batch by batch."""
+
+    def __init__(self, **how) -> None:
+        super().__init__(**how)
+        self.batches = []
+
+    def perceive_many(self, windows, states):
+        self.batches.append([id(state) for state in states])
+        return [self.perceive(window, state) for window, state in zip(windows, states)]
+
+    def fit_many(self, perceived, states):
+        return [self.fit(one, state) for one, state in zip(perceived, states)]
+
+
+def drain(lane, out, errors=None):
+    try:
+        for fitted in lane.windows():
+            for frame, bodies in fitted:
+                assert bodies == frame.id
+                lane.stats.drew(frame.captured_ns)
+                out.append(frame.id)
+    except BaseException as error:
+        if errors is None:
+            raise
+        errors.append(error)
+
+
+def draining(lane, out, errors=None):
+    thread = threading.Thread(target=drain, args=(lane, out, errors))
+    thread.start()
+    return thread
+
+
+def threads():
+    return {t.name for t in threading.enumerate() if t.name.startswith(("capture", "perceive"))}
+
+
+@pytest.mark.parametrize("counts", [(0,), (1, 50), (20, 3, 40, 4)])
+def test_every_clip_comes_out_whole_and_in_order(counts):
+    inference = Together()
+    with Station(inference) as station:
+        lanes = [station.add(f"clip {n}", StubSource(count)) for n, count in enumerate(counts)]
+        outs = [[] for _ in counts]
+        readers = [draining(lane, out) for lane, out in zip(lanes, outs)]
+        for reader in readers:
+            reader.join(10)
+            assert not reader.is_alive()
+    for lane, out, count in zip(lanes, outs, counts):
+        assert out == list(range(count))
+        seen = lane.stats.snapshot()
+        assert (seen.read, seen.drawn, seen.dropped) == (count, count, {})
+    # At most one window of each source in a batch.
+    assert all(len(set(batch)) == len(batch) for batch in inference.batches)
+    assert not threads()
+
+
+def test_a_source_that_breaks_ends_alone():
+    with Station(Together()) as station:
+        bad = station.add("bad", StubSource(20, fails_at=8))
+        good = station.add("good", StubSource(60))
+        errors, out, before = [], [], []
+        readers = [draining(bad, before, errors), draining(good, out)]
+        for reader in readers:
+            reader.join(10)
+    assert out == list(range(60))
+    assert before == list(range(8))
+    assert [str(error) for error in errors] == ["the source broke"]
+
+
+def test_a_source_that_never_opens_holds_nobody_up():
+    class Silent(StubSource):
+        def open(self):
+            self.closed.wait(30)
+            raise OSError("stopped")
+
+    with Station(Together()) as station:
+        silent = station.add("silent", Silent(5, live=True))
+        out = []
+        drain(station.add("clip", StubSource(40)), out)
+        assert out == list(range(40))
+        begun = time.monotonic()
+        station.remove("silent")
+        assert time.monotonic() - begun < 2
+        drain(silent, [])
+        assert silent.error is None
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_results_that_nobody_takes_hold_nobody_up(live):
+    with Station(Together()) as station:
+        pause_s = 0.002 if live else 0.0
+        left = station.add("left", StubSource(None, live=live, pause_s=pause_s))
+        out = []
+        drain(station.add("taken", StubSource(100)), out)
+        assert out == list(range(100))
+        if live:
+            deadline = time.monotonic() + 10
+            while not left.stats.snapshot().dropped.get("output too slow"):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    left.settle()
+    seen = left.stats.snapshot()
+    assert seen.in_flight == 0
+    assert seen.read == sum(seen.dropped.values())
+    if not live:
+        assert seen.read <= 30, "a clip waits"
+
+
+def test_sources_come_and_go_while_it_runs():
+    with Station(Together()) as station:
+        first = station.add("first", StubSource(None, pause_s=0.001))
+        out = []
+        reader = draining(first, out)
+        for round_ in range(3):
+            more = []
+            drain(station.add("second", StubSource(12)), more)
+            assert more == list(range(12))
+            assert [lane.name for lane in station.lanes] == ["first", "second"]
+            station.remove("second")
+            assert round_ < 3
+        with pytest.raises(ValueError, match="first already"):
+            station.add("first", StubSource(1))
+        with pytest.raises(KeyError):
+            station.remove("nobody")
+        first.stop()
+        reader.join(10)
+        assert not reader.is_alive()
+        # Stopped, not torn off: all that was read came out.
+        assert len(out) == first.stats.snapshot().read
+        assert out == list(range(len(out)))
+    with pytest.raises(RuntimeError, match="closed"):
+        station.add("late", StubSource(1))
+
+
+@pytest.mark.parametrize("which", ["perceive_fails_at", "fit_fails_at"])
+def test_a_fault_of_the_model_ends_all(which):
+    heard = []
+    with Station(Together(**{which: 21}), on_error=heard.append) as station:
+        lanes = [station.add("a", StubSource(40)), station.add("b", StubSource(None))]
+        errors = []
+        readers = [draining(lane, [], errors) for lane in lanes]
+        for reader in readers:
+            reader.join(10)
+            assert not reader.is_alive()
+    assert len(heard) == 1
+    assert [type(error) for error in errors] == [ValueError, ValueError]
+
+
+def test_a_slow_model_drops_of_live_sources_only_and_fairly():
+    with Station(Together(slow_s=0.01)) as station:
+        lanes = [station.add(n, StubSource(300, live=True, pause_s=0.001)) for n in ("a", "b")]
+        clip = station.add("clip", StubSource(40))
+        outs = [[], [], []]
+        readers = [draining(lane, out) for lane, out in zip([*lanes, clip], outs)]
+        for reader in readers:
+            reader.join(20)
+            assert not reader.is_alive()
+    assert outs[2] == list(range(40))
+    for lane, out in zip(lanes, outs):
+        seen = lane.stats.snapshot()
+        assert out == sorted(set(out))
+        assert seen.read == seen.drawn + sum(seen.dropped.values()) == 300
+        assert seen.dropped
+    assert 0.6 < len(outs[0]) / len(outs[1]) < 1.6
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_two_clips_at_once_are_as_each_alone():
+    """The real model: its memory of one source is never another's."""
+    inference = make_inference(device="cpu", people=1)
+    clip = "samples/pitch.mp4"
+
+    def of(fitted):
+        return [bodies.transl_m for _, bodies in fitted]
+
+    with Runner(open_source(clip), inference) as run:
+        alone = [part for window in run.windows() for part in of(window)]
+    with Station(inference) as station:
+        lanes = [station.add(name, open_source(clip)) for name in ("a", "b")]
+        outs = [[], []]
+
+        def read(lane, out):
+            out.extend(part for window in lane.windows() for part in of(window))
+
+        readers = [threading.Thread(target=read, args=pair) for pair in zip(lanes, outs)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(60)
+    inference.perceiver.close()
+    for out in outs:
+        assert len(out) == len(alone)
+        for a, b in zip(out, alone):
+            np.testing.assert_allclose(a, b, atol=1e-5)
