@@ -15,10 +15,11 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from app.config import ConfigError, load_config
+from app.config import Config, ConfigError, load_config
 from app.system import library_remedy
 
 # Whatever is slow to import (torch, OpenCV, PyAV) is imported by the command that needs it:
@@ -126,7 +127,8 @@ def _add_run(commands: Any) -> None:
     parser = _command(commands, "run", _run, "draw bodies over the people of a source")
     parser.argument_default = argparse.SUPPRESS
     add = parser.add_argument
-    add("source", metavar="SOURCE", help="a clip, rtsp://..., a camera (0, /dev/video0), lavfi:...")
+    text = "a clip, rtsp://..., a camera (0, /dev/video0), lavfi:...; several go together"
+    add("source", metavar="SOURCE", nargs="+", help=text)
     add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
     _add_outputs(parser.add_argument_group("outputs"))
 
@@ -245,9 +247,12 @@ def _add_weights(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
-    config = load_config(args.config, {**flags, "source": args.source})
+    config = load_config(args.config, {**flags, "source": args.source[0]})
     if config.output.vertices and config.output.poses is None:
         raise ConfigError("--vertices: needs --poses, the file they go into")
+
+    if len(args.source) > 1:
+        return _run_many(args, config)
 
     from app.outputs.paths import prepare_outputs
     from app.report import ProgressView, print_report
@@ -265,6 +270,31 @@ def _run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print_report(report, table_stream)
     return 0 if stop.signal is None else 128 + stop.signal
+
+
+def _run_many(args: argparse.Namespace, config: Config) -> int:
+    from app.many import names_of, outputs_of, run_many
+    from app.outputs.paths import prepare_outputs
+    from app.report import ProgressView, print_report
+
+    configs = {}
+    for name, source in zip(names_of(args.source), args.source):
+        output = outputs_of(config.output, name)
+        prepare_outputs(output, source)
+        configs[name] = replace(config, source=source, output=output)
+    with _stop_by_signal() as stop, ProgressView(args.quiet) as view:
+        results = run_many(configs, on_progress=view, stop=stop.event, on_build=view.building)
+    for result in results:
+        for warning in result.report.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        if result.error is not None:
+            print(f"error: {result.error}", file=sys.stderr)
+        if not args.quiet:
+            print(f"{result.name}:")
+            print_report(result.report, sys.stdout)
+    if stop.signal is not None:
+        return 128 + stop.signal
+    return 1 if any(result.error is not None for result in results) else 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:

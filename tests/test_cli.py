@@ -85,7 +85,7 @@ def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
         ("", "COMMAND"),
         ("fly clip.mp4", "invalid choice: 'fly'"),
         ("run", "SOURCE"),
-        ("run a.mp4 b.mp4", "unrecognized arguments: b.mp4"),
+        ("run a.mp4 --b b.mp4", "unrecognized arguments: --b b.mp4"),
         ("run a.mp4 --peple 3", "unrecognized arguments: --peple 3"),
         ("run a.mp4 --liv", "unrecognized arguments: --liv"),
         ("run a.mp4 --people many", "--people: invalid int value: 'many'"),
