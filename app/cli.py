@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_serve(commands)
     _add_evaluate(commands)
     _add_bench(commands)
     _add_weights(commands)
@@ -169,6 +170,25 @@ def _add_outputs(group: Any) -> None:
     add("--window", action=argparse.BooleanOptionalAction, help="show the overlay on the screen")
     add("--no-hud", dest="hud", action="store_false", help="no numbers in the corner")
     add("--quiet", action="store_true", default=False, help="no progress, no table")
+
+
+def _add_serve(commands: Any) -> None:
+    text = "show sources live on a page, with an API under it"
+    parser = _command(commands, "serve", _serve, text)
+    parser.argument_default = argparse.SUPPRESS
+    add = parser.add_argument
+    add("address", metavar="[HOST:]PORT", help="where to listen; this machine alone by default")
+    add("sources", metavar="SOURCE", nargs="*", help="to begin with; more are added on the page")
+    text = "needed on any other address than this machine's; made and shown if not given"
+    add("--token", default=None, help=text)
+    add("--folder", default="recordings", metavar="DIR", help="where recordings go")
+    add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
+    add("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
+    add("--people", type=int, metavar="N", help="the most people to follow in a source")
+    add("--weights", metavar="DIR", help="a folder with the model's files")
+    add("--body", metavar="FILE", help="an SMPL body file of your own")
+    add("--device", choices=("auto", "cpu", "cuda"))
+    add("--engine", choices=("auto", "tensorrt", "inductor", "eager"))
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -295,6 +315,17 @@ def _run_many(args: argparse.Namespace, config: Config) -> int:
     if stop.signal is not None:
         return 128 + stop.signal
     return 1 if any(result.error is not None for result in results) else 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
+    config = load_config(args.config, flags)
+
+    from app.serve.command import run_command
+
+    with _stop_by_signal() as stop:
+        code = run_command(args, config, stop.event)
+    return code if stop.signal is None else 128 + stop.signal
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,14 +30,14 @@ class Result:
     error: str | None
 
 
-def names_of(sources: Sequence[str]) -> list[str]:
-    """A short name for each source, fit for file names, none twice and none with a login: a clip's
-    without its suffix, an address's host and path."""
+def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+    """A short name for each source, fit for file names, none twice, none of those ``taken`` and
+    none with a login: a clip's without its suffix, an address's host and path."""
     names: list[str] = []
     for source in sources:
         name = _name(source)
         number = 2
-        while name in names:
+        while name in names or name in taken:
             name = f"{_name(source)}-{number}"
             number += 1
         names.append(name)

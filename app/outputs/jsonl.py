@@ -50,18 +50,8 @@ class JsonlOutput:
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
         assert self._file is not None, "write() after close()"
-        line = json.dumps(
-            {
-                "frame": frame.id,
-                "pts_s": round(frame.pts_s, _DECIMALS),
-                "captured_ns": frame.captured_ns,
-                "bodies": _bodies(body_rows(self._info, frame, bodies)),
-            },
-            allow_nan=False,
-            separators=(",", ":"),
-        )
         try:
-            self._file.write(line + "\n")
+            self._file.write(line_of(self._info, frame, bodies) + "\n")
             self._file.flush()
         except BrokenPipeError:
             raise OutputClosed(f"{self._name} was closed") from None
@@ -82,6 +72,20 @@ class JsonlOutput:
     @property
     def _name(self) -> str:
         return "standard output" if self.path == STDOUT else str(self.path)
+
+
+def line_of(info: RunInfo, frame: Frame, bodies: Bodies) -> str:
+    """One frame's object, without the line's end."""
+    return json.dumps(
+        {
+            "frame": frame.id,
+            "pts_s": round(frame.pts_s, _DECIMALS),
+            "captured_ns": frame.captured_ns,
+            "bodies": _bodies(body_rows(info, frame, bodies)),
+        },
+        allow_nan=False,
+        separators=(",", ":"),
+    )
 
 
 def claim_stdout() -> IO[str]:

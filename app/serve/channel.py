@@ -1,0 +1,192 @@
+"""One served source: its newest picture, its bodies of the last minutes, its recording."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from app.outputs.base import OutputError, RunInfo
+from app.outputs.jsonl import line_of
+from app.outputs.video import VideoOutput
+from pipeline.frame import Frame
+from pipeline.people import Bodies
+from render.overlay import draw_hud
+
+_WIDTH = 1280
+"""Pictures are sent no wider."""
+_QUALITY = 80
+_WATCHED_S = 5.0
+"""A picture is made for who asked within that time."""
+_FILLER_S = 1.0
+"""Without a frame for so long a filler tells why."""
+_KEPT = 18_000
+"""Frames whose bodies are kept: ten minutes of thirty a second."""
+_FILLER_SIZE = (360, 640)
+
+
+class Channel:
+    """An `Output` that shows instead of writing. Written to by one thread, read by any.
+
+    ``reason`` says why no frames come, in a line.
+    """
+
+    needs_picture = True
+    files: tuple[Path, ...] = ()
+
+    def __init__(
+        self, reason: Callable[[], str], clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._reason = reason
+        self._clock_s = clock_s
+        self._changed = threading.Condition()
+        self._number = 0
+        self._jpeg = b""
+        self._drawn_s, self._asked_s = clock_s(), -math.inf
+        self._size = _FILLER_SIZE
+        self._info: RunInfo | None = None
+        self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT)
+        self._recorders = threading.Lock()
+        self._recorder: VideoOutput | None = None
+        self._recording: Path | None = None
+        self.people = 0
+        self.trouble = ""
+        """What went wrong with a recording, in a line."""
+
+    # As an output.
+
+    def open(self, info: RunInfo) -> None:
+        self._info = info
+
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        assert picture is not None, "a channel shows pictures"
+        assert self._info is not None, "write() before open()"
+        line = line_of(self._info, frame, bodies)
+        now = self._clock_s()
+        jpeg = encode(picture) if now - self._asked_s < _WATCHED_S else None
+        with self._changed:
+            self._size = picture.shape[:2]
+            self._drawn_s, self.people = now, len(bodies)
+            self._lines.append((frame.id, line))
+            if jpeg is not None:
+                self._show(jpeg)
+            self._changed.notify_all()
+        self._record(frame, bodies, picture)
+
+    def close(self) -> None:
+        self.record(None)
+
+    # For those who watch.
+
+    def picture(self, after: int, timeout_s: float) -> tuple[int, bytes] | None:
+        """The newest picture as JPEG and its number, once it is newer than ``after``; None at the
+        timeout."""
+        end = self._clock_s() + timeout_s
+        with self._changed:
+            self._asked_s = self._clock_s()
+            while self._number <= after or not self._jpeg:
+                self._fill()
+                left = end - self._clock_s()
+                if self._number > after:
+                    break
+                if left <= 0:
+                    return None
+                self._changed.wait(min(left, 0.25))
+                self._asked_s = self._clock_s()
+            return self._number, self._jpeg
+
+    def bodies(self, after: int, timeout_s: float = 0.0) -> list[tuple[int, str]]:
+        """The frames since number ``after`` (-1: all that are kept), each with its line of JSON,
+        waiting for the first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest() > after, timeout_s)
+            return [each for each in self._lines if each[0] > after]
+
+    def _newest(self) -> int:
+        return self._lines[-1][0] if self._lines else -1
+
+    def _fill(self) -> None:
+        """Under the lock: a picture of why there is none, where there has been none for long."""
+        now = self._clock_s()
+        if now - self._drawn_s < _FILLER_S:
+            return
+        self._drawn_s = now
+        self._show(encode(filler(self._size, self._reason())))
+
+    def _show(self, jpeg: bytes) -> None:
+        self._number += 1
+        self._jpeg = jpeg
+
+    # Recording.
+
+    @property
+    def recording(self) -> Path | None:
+        return self._recording
+
+    def record(self, path: Path | None) -> None:
+        """Record into a file from the next frame on, or stop. A recording that fails stops, and
+        ``trouble`` says why; nothing else does."""
+        with self._recorders:
+            recorder, self._recorder, self._recording = self._recorder, None, path
+            if path is not None:
+                self.trouble = ""
+            if recorder is not None:
+                recorder.close()
+
+    def _record(self, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
+        with self._recorders:
+            if self._recording is None:
+                return
+            try:
+                if self._recorder is None:
+                    assert self._info is not None
+                    self._recorder = VideoOutput(self._recording)
+                    self._recorder.open(_sized(self._info, frame))
+                self._recorder.write(frame, bodies, picture)
+            except OutputError as error:
+                self.trouble = str(error)
+                self._recorder = self._recording = None
+
+
+def _sized(info: RunInfo, frame: Frame) -> RunInfo:
+    return replace(info, height=frame.size[0], width=frame.size[1])
+
+
+def encode(picture: np.ndarray) -> bytes:
+    """An RGB picture as JPEG, made smaller if it is wide."""
+    height, width = picture.shape[:2]
+    if width > _WIDTH:
+        size = (_WIDTH, max(round(height * _WIDTH / width), 1))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    if not done:
+        raise RuntimeError("OpenCV cannot write JPEG here")
+    return bytes(data)
+
+
+def filler(size: tuple[int, int], reason: str) -> np.ndarray:
+    """A dark picture (H, W, 3) that says why there is no other."""
+    picture: Any = np.full((*size, 3), (18, 20, 24), np.uint8)
+    draw_hud(picture, wrapped(reason or "no picture yet", 46))
+    return picture
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in lines of at most ``width`` letters, five at most; OpenCV's fonts know ASCII only."""
+    lines = [""]
+    for word in text.encode("ascii", "replace").decode().split():
+        while len(word) > width:
+            lines, word = [*lines, word[:width]], word[width:]
+        if len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return [line for line in lines if line][:5]

@@ -1,0 +1,92 @@
+"""``python -m app serve``, its flags parsed."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import socket
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from app.build import load
+from app.config import Config, ConfigError
+
+_START_S = 10.0
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """[HOST:]PORT; the host is this machine alone where none is given. Raises ConfigError."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 <= int(port) < 65536:
+        raise ConfigError(f"{text}: give [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
+    """Serve until ``stop`` is set; the exit code. Raises ConfigError, WeightsError, OSError."""
+    try:
+        import uvicorn
+
+        from app.serve.guard import LEAST_TOKEN, is_loopback
+        from app.serve.hub import Hub
+        from app.serve.web import create_app
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"serve needs {error.name}: pip install 'bodystream[serve]'") from None
+
+    host, port = host_and_port(args.address)
+    token = args.token
+    if token is None and not is_loopback(host):
+        token = secrets.token_urlsafe(24)
+        print(f"token: {token}", file=sys.stderr)
+    if token is not None and len(token) < LEAST_TOKEN:
+        raise ConfigError(f"--token: {LEAST_TOKEN} characters or more")
+    listening = _listen(host, port)
+    faults: list[BaseException] = []
+
+    def ended(error: BaseException) -> None:
+        faults.append(error)
+        stop.set()
+
+    inference = load(config)
+    try:
+        with Hub(replace(config, source=""), inference, Path(args.folder), ended) as hub:
+            for source in args.sources:
+                hub.add(source, trusted=True)
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    create_app(hub, token), log_level="warning", access_log=False,
+                    ws_max_size=1 << 16, timeout_graceful_shutdown=2, server_header=False,
+                    limit_concurrency=256, h11_max_incomplete_event_size=16 << 10,
+                )
+            )  # fmt: skip
+            # Signals are ours.
+            server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+            thread = threading.Thread(target=server.run, args=([listening],), name="web")
+            thread.start()
+            shown = f"[{host}]" if ":" in host else host
+            print(f"http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
+            while not stop.wait(0.2) and thread.is_alive():
+                pass
+            server.should_exit = True
+            thread.join(_START_S)
+    finally:
+        inference.perceiver.close()
+        listening.close()
+    if faults:
+        raise faults[0]
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket, bound before the models are loaded: a port that is taken is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(f"{host}:{port}: cannot be listened on: {error.strerror}") from None
+    return listening

@@ -1,0 +1,222 @@
+"""What is served: sources through one model, and what is known of each."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.build import source_of
+from app.config import Config
+from app.many import names_of
+from app.serve.channel import Channel
+from app.show import Show
+from pipeline.capture.base import SourceError, without_credentials
+from pipeline.capture.status import State
+from pipeline.infer import Inference
+from pipeline.station import Lane, Station
+
+MOST_SOURCES = 32
+_ADDRESS = re.compile(r"(?i)(rtsps?|rtmp|https?|udp|tcp)://[^\s]+|\d{1,2}|/dev/video\d{1,2}")
+"""What may be added over the network: no files of this machine."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """A source as its watchers see it. ``address`` and ``reason`` hold no logins; ``latency_ms``
+    are p50, p95 and p99 from capture to output, ``stages_ms`` medians a frame, ``dropped`` frames
+    by cause; ``since_s`` is how long it has been in its ``state``."""
+
+    name: str
+    address: str
+    state: str
+    reason: str
+    since_s: float
+    fps: float
+    people: int
+    latency_ms: tuple[float, float, float] | None
+    read: int
+    drawn: int
+    dropped: dict[str, int]
+    stages_ms: dict[str, float]
+    reconnects: int
+    damaged: int
+    recording: str | None
+
+
+class _Served:
+    def __init__(self, address: str, lane: Lane, channel: Channel, show: Show) -> None:
+        self.address, self.lane, self.channel, self._show = address, lane, channel, show
+        self.error = ""
+        self.added_s = time.monotonic()
+        self._stop = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"show {lane.name}")
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._show.run(self._stop)
+        except SourceError as error:
+            self.error = str(error)
+        except Exception as error:
+            # Told on the page; the model's own faults also end the hub.
+            self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
+        finally:
+            self.channel.close()
+
+
+class Hub:
+    """Serves sources through one ``inference``, in a ``with`` block. ``config`` says how each is
+    read and drawn; recordings go into ``folder``. ``on_error`` hears of a fault of the model."""
+
+    def __init__(
+        self,
+        config: Config,
+        inference: Inference,
+        folder: Path,
+        on_error: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._station = Station(inference, on_error=on_error)
+        self._served: dict[str, _Served] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Hub:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._station.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._station.close()
+        for served in self._served.values():
+            served.thread.join(10)
+
+    def sources(self) -> list[SourceView]:
+        with self._lock:
+            served = list(self._served.items())
+        return [self._view(name, each) for name, each in served]
+
+    def add(self, address: str, name: str | None = None, *, trusted: bool = False) -> str:
+        """Start a source; the name it got. ``trusted`` addresses (the command line's) may be
+        files. Raises ValueError in one line for a bad address or name, RuntimeError where there
+        are too many, SourceError."""
+        if not trusted and not _ADDRESS.fullmatch(address):
+            raise ValueError("an address is rtsp://..., http://... or a camera's number")
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError("a name is up to 60 letters, digits, dots, dashes and underscores")
+        config = replace(self._config, source=address)
+        capture = replace(config.capture, retry_s=float("inf"), pace="live")
+        source = source_of(replace(config, capture=capture), threading.Event())
+        with self._lock:
+            if len(self._served) >= MOST_SOURCES:
+                raise RuntimeError(f"there are {MOST_SOURCES} sources already")
+            if name is None:
+                name = names_of([address], taken=self._served)[0]
+            if name in self._served:
+                raise ValueError(f"there is a source named {name} already")
+            lane = self._station.add(name, source)
+            channel = Channel(lambda: self._reason(lane))
+            show = Show(config, lane, [channel], lambda _: None)
+            self._served[name] = _Served(without_credentials(address), lane, channel, show)
+        return name
+
+    def remove(self, name: str) -> None:
+        """End a source and forget it. Raises KeyError."""
+        with self._lock:
+            served = self._served.pop(name)
+        self._station.remove(name)
+        served.thread.join(10)
+
+    def picture(self, name: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
+        """As `Channel.picture`. Raises KeyError."""
+        return self._channel(name).picture(after, timeout_s)
+
+    def bodies(self, name: str, after: int, timeout_s: float = 0.0) -> list[tuple[int, str]]:
+        """As `Channel.bodies`. Raises KeyError."""
+        return self._channel(name).bodies(after, timeout_s)
+
+    def record(self, name: str, on: bool) -> str | None:
+        """Begin or end a recording; its file's name while it goes on. Raises KeyError, and
+        RuntimeError for a source that has ended."""
+        channel = self._channel(name)
+        if on and self._served[name].lane.ended.is_set():
+            raise RuntimeError(f"{name} has ended")
+        if not on:
+            channel.record(None)
+            return None
+        if channel.recording is None:
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            channel.record(_free(self._folder / f"{name}_{stamp}.mp4"))
+        return channel.recording.name if channel.recording else None
+
+    def files(self) -> list[tuple[str, int]]:
+        """Recordings by name, with their sizes in bytes, the newest first."""
+        found = [path for path in self._folder.glob("*.mp4") if path.is_file()]
+        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return [(path.name, path.stat().st_size) for path in found]
+
+    def file(self, name: str) -> Path:
+        """The recording of that name. Raises KeyError for anything else: a name is looked up, no
+        path is made of it."""
+        if name not in {known for known, _ in self.files()}:
+            raise KeyError(name)
+        return self._folder / name
+
+    def _channel(self, name: str) -> Channel:
+        with self._lock:
+            return self._served[name].channel
+
+    def _reason(self, lane: Lane) -> str:
+        """Why no picture comes, in a line."""
+        status = getattr(lane.source, "status", None)
+        served = self._served.get(lane.name)
+        told = served.error if served is not None else ""
+        if told or lane.ended.is_set():
+            return told or "ended"
+        return f"{status.state}: {status.reason}" if status and status.reason else "waiting"
+
+    def _view(self, name: str, served: _Served) -> SourceView:
+        lane, seen = served.lane, served.lane.stats.snapshot()
+        status = getattr(lane.source, "status", None)
+        counts = getattr(lane.source, "counts", {})
+        state, reason = (State.LIVE if seen.read else State.CONNECTING), ""
+        since_s = time.monotonic() - served.added_s
+        if status is not None:
+            state, reason = status.state, status.reason
+            since_s = max(time.monotonic() - status.since_ns / 1e9, 0.0)
+        if lane.ended.is_set() or served.error:
+            state, reason = State.ENDED, served.error
+        latency, recording = seen.latency_ms, served.channel.recording
+        return SourceView(
+            name=name,
+            address=served.address,
+            state=str(state),
+            reason=served.channel.trouble or reason,
+            since_s=round(since_s, 1),
+            fps=round(lane.stats.live_fps(), 1) if state is State.LIVE else 0.0,
+            people=served.channel.people if state is State.LIVE else 0,
+            latency_ms=(
+                None if latency is None else (latency.p50_ms, latency.p95_ms, latency.p99_ms)
+            ),
+            read=seen.read,
+            drawn=seen.drawn,
+            dropped=dict(seen.dropped),
+            stages_ms={name: each.p50_ms for name, each in seen.stages_ms.items()},
+            reconnects=counts.get("reconnected", 0),
+            damaged=counts.get("damaged", 0),
+            recording=recording.name if recording else None,
+        )
+
+
+def _free(path: Path) -> Path:
+    """The path, or one like it where that is taken."""
+    number, free = 2, path
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free

@@ -1,0 +1,129 @@
+"use strict";
+
+const cards = new Map();
+const byId = (id) => document.getElementById(id);
+
+async function ask(path, how = {}) {
+  const answer = await fetch(path, { cache: "no-store", ...how });
+  if (answer.status === 401) { location.href = "/login"; }
+  if (!answer.ok) {
+    let words = answer.statusText;
+    try {
+      const { detail } = await answer.json();
+      words = typeof detail === "string" ? detail : detail.map((each) => each.msg).join("; ");
+    } catch { /* no JSON: the status has to do */ }
+    throw new Error(words || `error ${answer.status}`);
+  }
+  return answer.status === 204 ? null : answer.json();
+}
+
+const send = (method, path, body) => ask(path, {
+  method, headers: { "content-type": "application/json" }, body: JSON.stringify(body),
+});
+
+function trouble(error) {
+  byId("trouble").textContent = error ? error.message : "";
+  byId("trouble").hidden = !error;
+}
+
+async function attempt(work) {
+  try { await work(); trouble(null); } catch (error) { trouble(error); }
+  await refresh();
+}
+
+function newCard(name) {
+  const card = byId("source").content.firstElementChild.cloneNode(true);
+  const path = `/api/sources/${encodeURIComponent(name)}`;
+  const picture = card.querySelector("img");
+  const look = () => { picture.src = `/video/${encodeURIComponent(name)}`; };
+  // A stream that breaks off is asked for again.
+  picture.addEventListener("error", () => setTimeout(() => card.isConnected && look(), 1500));
+  picture.alt = `${name}, live`;
+  card.querySelector("h2").textContent = name;
+  card.querySelector(".poses").href = `${path}/poses`;
+  card.querySelector(".remove").addEventListener("click", () => attempt(() => ask(path, { method: "DELETE" })));
+  card.querySelector(".record").addEventListener("click", () => attempt(() =>
+    send("PUT", `${path}/recording`, { on: card.dataset.recording === "" })));
+  look();
+  return card;
+}
+
+function show(card, view) {
+  const text = (place, words) => { card.querySelector(place).textContent = words; };
+  card.dataset.state = view.state;
+  card.dataset.recording = view.recording || "";
+  text(".state", view.state);
+  text(".address", view.address);
+  text(".reason", view.reason);
+  text(".fps", view.fps.toFixed(1));
+  text(".people", view.people);
+  text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
+  text(".dropped", Object.values(view.dropped).reduce((sum, each) => sum + each, 0));
+  text(".reconnects", view.reconnects);
+  card.querySelector(".dropped").title = Object.entries(view.dropped).map(([cause, n]) => `${cause}: ${n}`).join("\n");
+  card.querySelector(".red").hidden = !view.recording;
+  const button = card.querySelector(".record");
+  button.textContent = view.recording ? "Stop" : "Record";
+  button.classList.toggle("on", Boolean(view.recording));
+}
+
+function sizeText(bytes) {
+  for (const unit of ["B", "kB", "MB"]) {
+    if (bytes < 1000) { return `${bytes.toFixed(unit === "B" ? 0 : 1)} ${unit}`; }
+    bytes /= 1000;
+  }
+  return `${bytes.toFixed(1)} GB`;
+}
+
+function showFiles(files) {
+  byId("recordings").hidden = files.length === 0;
+  byId("files").replaceChildren(...files.map(({ name, bytes }) => {
+    const line = document.createElement("li"), link = document.createElement("a");
+    const size = document.createElement("span");
+    link.href = `/api/files/${encodeURIComponent(name)}`;
+    link.textContent = name;
+    size.textContent = sizeText(bytes);
+    line.append(link, size);
+    return line;
+  }));
+}
+
+async function refresh() {
+  const [views, files] = await Promise.all([ask("/api/sources"), ask("/api/files")]);
+  const there = new Set(views.map((view) => view.name));
+  for (const [name, card] of cards) {
+    if (!there.has(name)) { card.querySelector("img").src = ""; card.remove(); cards.delete(name); }
+  }
+  for (const view of views) {
+    if (!cards.has(view.name)) {
+      cards.set(view.name, newCard(view.name));
+      byId("sources").append(cards.get(view.name));
+    }
+    show(cards.get(view.name), view);
+  }
+  const live = views.filter((view) => view.state === "live").length;
+  const people = views.reduce((sum, view) => sum + view.people, 0);
+  byId("summary").textContent = views.length ? `${live} of ${views.length} live, ${people} ${people === 1 ? "person" : "people"}` : "";
+  byId("nothing").hidden = views.length > 0;
+  showFiles(files);
+}
+
+byId("add").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const form = event.target;
+  attempt(async () => {
+    await send("POST", "/api/sources", { address: form.address.value, name: form.name.value || null });
+    form.reset();
+  });
+});
+
+async function always() {
+  for (;;) {
+    try {
+      await refresh();
+      if (byId("trouble").textContent.startsWith("The server")) { trouble(null); }
+    } catch { trouble(new Error("The server does not answer.")); }
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+always();

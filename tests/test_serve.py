@@ -1,0 +1,355 @@
+"""`serve` over a real server on the loopback: the API, what is watched, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import av
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from app.config import load_config
+from app.serve.channel import filler, wrapped
+from app.serve.guard import MOST_BODY, Buckets, Guard, is_loopback
+from app.serve.hub import Hub
+from app.serve.web import create_app
+from pipeline.body.fit import BodyFitter
+from pipeline.body.load import load_body
+from pipeline.camera import default_intrinsics
+from pipeline.infer import Perceived
+
+uvicorn = pytest.importorskip("uvicorn")
+websockets = pytest.importorskip("websockets.sync.client")
+pytestmark = pytest.mark.timeout(60)
+PICTURES = "lavfi:testsrc2=size=320x180:rate=25"
+TOKEN = "sixteen-letters-or-more"
+
+
+class Nobody:
+    """A model that sees nobody."""
+
+    def __init__(self) -> None:
+        self.fitter = BodyFitter(load_body())
+        self.perceiver = SimpleNamespace(close=lambda: None)
+        self.engines = ()
+
+    def begin(self):
+        return object()
+
+    def intrinsics(self, frame):
+        return default_intrinsics(*frame.size)
+
+    def perceive_many(self, windows, states):
+        return [Perceived(window, tuple({} for _ in window.frames)) for window in windows]
+
+    def fit_many(self, perceived, states):
+        nobody = self.fitter.no_bodies()
+        return [[(frame, nobody) for frame in one.window.frames] for one in perceived]
+
+
+@dataclass
+class Served:
+    hub: Hub
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def nobody() -> Nobody:
+    return Nobody()
+
+
+@pytest.fixture
+def serve(nobody, tmp_path) -> Iterator[Callable[..., Served]]:
+    ends = []
+
+    def begin(token: str | None = None) -> Served:
+        hub = Hub(load_config("default"), nobody, tmp_path / "recordings")
+        hub.__enter__()
+        listening = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(hub, token), log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        ends.append((server, thread, hub))
+        return Served(hub, listening.getsockname()[1])
+
+    yield begin
+    for server, thread, hub in ends:
+        server.should_exit = server.force_exit = True
+        thread.join(10)
+        hub.__exit__()
+
+
+def until(ready: Callable[[], bool], limit_s: float = 10.0) -> None:
+    end = time.monotonic() + limit_s
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def pictures(client: httpx.Client, name: str, count: int) -> list[np.ndarray]:
+    """So many of a viewer's pictures, decoded."""
+    found, data = [], b""
+    with client.stream("GET", f"/video/{name}") as answer:
+        assert answer.headers["content-type"].startswith("multipart/x-mixed-replace")
+        for part in answer.iter_raw():
+            data += part
+            while True:
+                head, _, rest = data.partition(b"\r\n\r\n")
+                if b"Content-Length" not in head:
+                    break
+                length = int(head.rpartition(b"Content-Length: ")[2].split(b"\r")[0])
+                if len(rest) < length + 2:
+                    break
+                found.append(cv2.imdecode(np.frombuffer(rest[:length], np.uint8), cv2.IMREAD_COLOR))
+                data = rest[length + 2 :]
+            if len(found) >= count:
+                return found
+    raise AssertionError("the stream ended")
+
+
+def test_a_source_is_seen_recorded_and_removed(serve, tmp_path):
+    served = serve()
+    with served.client() as client:
+        assert client.get("/api/sources").json() == []
+        assert client.get("/healthz").status_code == 200
+        name = served.hub.add(PICTURES, "test", trusted=True)
+        until(lambda: client.get("/api/sources").json()[0]["state"] == "live")
+        seen = pictures(client, name, 5)
+        assert all(picture.shape == (180, 320, 3) for picture in seen)
+        assert any(np.abs(seen[0].astype(int) - p.astype(int)).max() > 30 for p in seen[1:])
+        file = client.put(f"/api/sources/{name}/recording", json={"on": True}).json()["file"]
+        until(lambda: (tmp_path / "recordings" / file).exists())
+        before = client.get("/api/sources").json()[0]
+        assert before["recording"] == file
+        until(lambda: client.get("/api/sources").json()[0]["drawn"] > before["drawn"] + 20)
+        done = client.put(f"/api/sources/{name}/recording", json={"on": False})
+        assert done.json() == {"file": None}
+        assert [each["name"] for each in client.get("/api/files").json()] == [file]
+        with av.open(io.BytesIO(client.get(f"/api/files/{file}").content)) as video:
+            assert sum(1 for _ in video.decode(video=0)) >= 20
+        lines = client.get(f"/api/sources/{name}/poses").text.splitlines()
+        frames = [json.loads(line)["frame"] for line in lines]
+        assert frames == sorted(frames)
+        assert len(frames) > 20
+        assert client.delete(f"/api/sources/{name}").status_code == 204
+        assert client.get("/api/sources").json() == []
+        assert client.delete(f"/api/sources/{name}").status_code == 404
+        assert client.get(f"/video/{name}").status_code == 404
+
+
+def test_a_dead_source_shows_why_and_costs_the_others_nothing(serve):
+    served = serve()
+    with served.client() as client:
+        served.hub.add(PICTURES, "test", trusted=True)
+        answer = client.post("/api/sources", json={"address": "rtsp://ann:s3cret@127.0.0.1:1/x"})
+        assert answer.status_code == 201
+        name = answer.json()["name"]
+        assert name == "127.0.0.1-1-x"
+
+        def dead():
+            return next(v for v in client.get("/api/sources").json() if v["name"] == name)
+
+        until(lambda: "refused" in dead()["reason"])
+        assert dead()["state"] == "connecting"
+        told = json.dumps(dead()) + client.get("/metrics").text
+        assert "s3cret" not in told
+        assert "ann" not in told
+        (picture,) = pictures(client, name, 1)
+        assert picture.mean() < 60
+        assert picture.max() > 150, "it says why"
+        drawn = served.hub.sources()[0].drawn
+        begun = time.monotonic()
+        until(lambda: served.hub.sources()[0].drawn >= drawn + 50)
+        assert time.monotonic() - begun == pytest.approx(2.0, rel=0.25)
+        assert client.get("/healthz").status_code == 200
+        client.delete("/api/sources/test")
+        assert client.get("/healthz").status_code == 503
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/etc/passwd", "file:///etc/passwd", "samples/pitch.mp4", "lavfi:movie=/etc/passwd", "", " ",
+     "concat:a|b", "rtsp://a b", "x" * 3000, "subfile,,start,0,end,9,,:/etc/passwd", "http://"],
+)  # fmt: skip
+def test_no_file_of_this_machine_is_added(serve, address):
+    with serve().client() as client:
+        answer = client.post("/api/sources", json={"address": address})
+        assert answer.status_code == 422
+        assert client.get("/api/sources").json() == []
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 61, "ä"])
+def test_a_name_is_no_path(serve, name):
+    with serve().client() as client:
+        answer = client.post("/api/sources", json={"address": "rtsp://127.0.0.1:1/x", "name": name})
+        assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../secret.txt", "..%2fsecret.txt", "%2e%2e/secret.txt", "..%5csecret.txt", "/etc/passwd",
+     "%2fetc%2fpasswd", "....//secret.txt", "x.mp4%00", "."],
+)  # fmt: skip
+@pytest.mark.parametrize("root", ["/api/files/", "/page/"])
+def test_paths_do_not_leave_their_folder(serve, tmp_path, root, path):
+    served = serve()
+    (tmp_path / "secret.txt").write_text("s3cret")
+    with socket.create_connection(("127.0.0.1", served.port)) as raw:
+        # As it is: a client library would tidy the path up.
+        raw.sendall(
+            f"GET {root}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answer.split(b" ")[1] in (b"404", b"400", b"307")
+    assert b"s3cret" not in answer
+    assert b"root:" not in answer
+
+
+def test_a_token_is_needed_where_there_is_one(serve):
+    served = serve(TOKEN)
+    with served.client() as client:
+        for path in ("/api/sources", "/video/x", "/metrics", "/page/page.js", "/openapi.json"):
+            assert client.get(path).status_code == 401
+        assert client.get("/").headers["location"] == "/login"
+        assert client.get("/login").status_code == 200
+        assert client.get("/healthz").status_code == 200
+        for wrong in ("x", "x" * 22, TOKEN[:-1], TOKEN + "x", "é" * 20):
+            given = {"Authorization": b"Bearer " + wrong.encode()}
+            assert client.get("/api/sources", headers=given).status_code == 401
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        assert client.get("/api/sources", headers=right).status_code == 200
+        assert client.post("/login", data={"token": "wrong"}).status_code == 401
+        done = client.post("/login", data={"token": TOKEN})
+        assert done.status_code == 303
+        cookie = done.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert client.get("/api/sources").status_code == 200
+        tries = [client.post("/login", data={"token": "wrong"}).status_code for _ in range(8)]
+        assert 429 in tries
+
+
+def test_other_sites_and_other_names_are_refused(serve):
+    served = serve()
+    new = {"address": "rtsp://127.0.0.1:1/x"}
+    with served.client() as client:
+        for headers in (
+            {"Origin": "http://evil.example"}, {"Origin": "null"},
+            {"Origin": f"http://127.0.0.1:{served.port + 1}"}, {"Sec-Fetch-Site": "cross-site"},
+        ):  # fmt: skip
+            assert client.post("/api/sources", json=new, headers=headers).status_code == 403
+        for host in ("evil.example", f"evil.example:{served.port}", "127.0.0.1.evil.example"):
+            assert client.get("/api/sources", headers={"Host": host}).status_code == 403
+        assert client.get("/api/sources").json() == []
+        own = {"Origin": served.url}
+        assert client.post("/api/sources", json=new, headers=own).status_code == 201
+        answer = client.get("/")
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        own_script = '<script src="/page/page.js" defer></script>'
+        assert "script" not in answer.text.replace(own_script, "")
+
+
+def test_large_bodies_are_not_read(serve):
+    served = serve()
+    with served.client() as client:
+        large = b'{"address": "' + b"x" * (4 * MOST_BODY) + b'"}'
+        json_ = {"content-type": "application/json"}
+        assert client.post("/api/sources", content=large, headers=json_).status_code == 413
+        chunks = (large[k : k + 8192] for k in range(0, len(large), 8192))
+        # Of no announced length: cut off where it is too long.
+        with contextlib.suppress(httpx.RemoteProtocolError, httpx.WriteError, httpx.ReadError):
+            assert client.post("/api/sources", content=chunks, headers=json_).status_code >= 400
+        assert client.get("/api/sources").json() == []
+
+
+def test_a_viewer_who_takes_nothing_costs_the_others_nothing(serve):
+    served = serve()
+    name = served.hub.add("lavfi:testsrc2=size=1280x720:rate=25", "test", trusted=True)
+    until(lambda: served.hub.sources()[0].state == "live")
+    stuck = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3)]
+    for each in stuck:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        each.sendall(f"GET /video/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    with served.client() as client:
+        pictures(client, name, 3)
+        begun = time.monotonic()
+        assert len(pictures(client, name, 30)) >= 30
+        assert time.monotonic() - begun < 3.0
+    for each in stuck:
+        each.close()
+
+
+def test_bodies_come_by_websocket_to_our_own_pages_only(serve):
+    served = serve()
+    name = served.hub.add(PICTURES, "test", trusted=True)
+    until(lambda: served.hub.sources()[0].state == "live")
+    address = f"ws://127.0.0.1:{served.port}/ws/{name}"
+    with websockets.connect(address, origin=served.url) as own:
+        told = [json.loads(own.recv(timeout=5)) for _ in range(10)]
+    assert [each["source"] for each in told] == [name] * 10
+    frames = [each["frame"] for each in told]
+    assert frames == sorted(set(frames))
+    with pytest.raises(Exception, match="403|rejected"):
+        websockets.connect(address, origin="http://evil.example")
+
+
+def test_metrics_are_prometheus(serve):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    served = serve()
+    served.hub.add(PICTURES, "test", trusted=True)
+    until(lambda: served.hub.sources()[0].drawn > 0)
+    with served.client() as client:
+        found = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(client.get("/metrics").text)
+            for sample in family.samples
+            if sample.labels.get("state", "live") == "live"
+        }
+    assert found["bodystream_state"] == 1.0
+    assert found["bodystream_frames_read_total"] > 0
+    assert "bodystream_latency_seconds" in found
+
+
+def test_tokens_are_not_short_and_hosts_are_known():
+    with pytest.raises(ValueError, match="at least 16"):
+        Guard(None, "short")
+    for host in ("localhost", "127.0.0.1", "::1", "[::1]", "127.8.9.1"):
+        assert is_loopback(host)
+    for host in ("0.0.0.0", "::", "192.168.1.4", "evil.example", "127.0.0.1.evil.example", ""):
+        assert not is_loopback(host)
+
+
+def test_a_bucket_lets_its_rate_through():
+    now = [0.0]
+    buckets = Buckets(2.0, 4.0, lambda: now[0])
+    assert [buckets.take("a") for _ in range(6)] == [True] * 4 + [False] * 2
+    assert buckets.take("b")
+    now[0] += 1.0
+    assert [buckets.take("a") for _ in range(3)] == [True, True, False]
+
+
+def test_a_filler_says_why():
+    lines = wrapped("reconnecting: rtsp://cam/x: connection refused: check the address " * 9, 46)
+    assert len(lines) == 5
+    assert all(len(line) <= 46 for line in lines)
+    assert filler((180, 320), "lost").shape == (180, 320, 3)
