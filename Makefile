@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 
 # Shared libraries that OpenCV's wheel expects, and what some tests need besides.
 APP_PACKAGES := libgl1 libglib2.0-0 libsm6 libxext6
-TEST_PACKAGES := xvfb xdotool imagemagick libegl1 libgl1-mesa-dri libosmesa6 \
+TEST_PACKAGES := xvfb xdotool imagemagick chromium libegl1 libgl1-mesa-dri libosmesa6 \
 	python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base \
 	gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
 

@@ -178,7 +178,8 @@ def _add_serve(commands: Any) -> None:
     parser.argument_default = argparse.SUPPRESS
     add = parser.add_argument
     add("address", metavar="[HOST:]PORT", help="where to listen; this machine alone by default")
-    add("sources", metavar="SOURCE", nargs="*", help="to begin with; more are added on the page")
+    text = "to begin with; more are added on the page"
+    add("sources", metavar="[NAME=]SOURCE", nargs="*", help=text)
     text = "needed on any other address than this machine's; made and shown if not given"
     add("--token", default=None, help=text)
     add("--folder", default="recordings", metavar="DIR", help="where recordings go")

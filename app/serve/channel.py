@@ -19,7 +19,6 @@ from app.outputs.jsonl import line_of
 from app.outputs.video import VideoOutput
 from pipeline.frame import Frame
 from pipeline.people import Bodies
-from render.overlay import draw_hud
 
 _WIDTH = 1280
 """Pictures are sent no wider."""
@@ -30,7 +29,8 @@ _FILLER_S = 1.0
 """Without a frame for so long a filler tells why."""
 _KEPT = 18_000
 """Frames whose bodies are kept: ten minutes of thirty a second."""
-_FILLER_SIZE = (360, 640)
+_FILLER_SIZE = (540, 960)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Channel:
@@ -174,9 +174,15 @@ def encode(picture: np.ndarray) -> bytes:
 
 
 def filler(size: tuple[int, int], reason: str) -> np.ndarray:
-    """A dark picture (H, W, 3) that says why there is no other."""
-    picture: Any = np.full((*size, 3), (18, 20, 24), np.uint8)
-    draw_hud(picture, wrapped(reason or "no picture yet", 46))
+    """A dark picture (H, W, 3) that says why there is no other, in its middle."""
+    picture: Any = np.full((*size, 3), (14, 16, 19), np.uint8)
+    lines = wrapped(reason or "no picture yet", 46)
+    scale = size[1] / 900
+    step, top = 34 * scale, size[0] / 2 - 34 * scale * (len(lines) - 1) / 2
+    for number, line in enumerate(lines):
+        width, height = cv2.getTextSize(line, _FONT, scale, 1)[0]
+        at = round((size[1] - width) / 2), round(top + number * step + height / 2)
+        cv2.putText(picture, line, at, _FONT, scale, (190, 198, 208), 1, cv2.LINE_AA)
     return picture
 
 

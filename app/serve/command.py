@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import socket
 import sys
@@ -22,6 +23,14 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 <= int(port) < 65536:
         raise ConfigError(f"{text}: give [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def name_and_source(text: str) -> tuple[str | None, str]:
+    """[NAME=]SOURCE; a file's own name may hold a sign of equality."""
+    name, _, source = text.partition("=")
+    if source and re.fullmatch(r"[A-Za-z0-9._-]+", name) and not Path(text).exists():
+        return name, source
+    return None, text
 
 
 def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
@@ -51,9 +60,12 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
 
     inference = load(config)
     try:
-        with Hub(replace(config, source=""), inference, Path(args.folder), ended) as hub:
+        # The page tells what the numbers in the corner would.
+        plain = replace(config, source="", render=replace(config.render, hud=False))
+        with Hub(plain, inference, Path(args.folder), ended) as hub:
             for source in args.sources:
-                hub.add(source, trusted=True)
+                name, address = name_and_source(source)
+                hub.add(address, name, trusted=True)
             server = uvicorn.Server(
                 uvicorn.Config(
                     create_app(hub, token), log_level="warning", access_log=False,

@@ -1,0 +1,133 @@
+"""The page of `serve` in a real browser, driven through its debugging protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+
+import av
+import httpx
+import pytest
+
+pytest.importorskip("uvicorn")
+client = pytest.importorskip("websockets.sync.client")
+
+from test_serve import nobody, serve, until  # noqa: E402, F401 (fixtures)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+class Page:
+    """One tab of a headless browser."""
+
+    def __init__(self, port: int) -> None:
+        tab = httpx.put(f"http://127.0.0.1:{port}/json/new").json()
+        self._stack = contextlib.ExitStack()
+        opened = client.connect(tab["webSocketDebuggerUrl"], max_size=None)
+        self._socket = self._stack.enter_context(opened)
+        self._ids = itertools.count(1)
+
+    def _call(self, method: str, **given: object) -> dict:
+        number = next(self._ids)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": given}))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=20))
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def go(self, address: str) -> None:
+        self._call("Page.navigate", url=address)
+        until(lambda: self.run("document.readyState") == "complete")
+
+    def run(self, script: str):
+        """The value of an expression in the page."""
+        result = self._call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def page(tmp_path) -> Iterator[Page]:
+    if BROWSER is None:
+        pytest.skip("needs chromium")
+    process = subprocess.Popen(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
+         "--remote-allow-origins=*", f"--user-data-dir={tmp_path / 'browser'}", "about:blank"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if "DevTools listening" in line)
+        found = re.search(r":(\d+)/", told)
+        assert found is not None
+        tab = Page(int(found[1]))
+        yield tab
+        tab.close()
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):  # noqa: F811
+    """Add a source, see it live, kill it, see that, bring it back, record it, download, remove."""
+    served, camera = serve(), rtsp_server()
+    page.go(served.url)
+    until(lambda: page.run("!document.getElementById('nothing').hidden"))
+    page.run(
+        "document.forms[0].address.value = " + json.dumps(camera.url())
+        + "; document.forms[0].name.value = 'door'; document.forms[0].requestSubmit()"
+    )  # fmt: skip
+    until(lambda: page.run("document.querySelector('article .state')?.textContent") == "live", 20)
+    picture = "document.querySelector('article img')"
+    until(lambda: page.run(f"{picture}.naturalWidth") == 320)
+
+    def pixel() -> str:
+        """Something of the picture that is shown."""
+        return page.run(
+            "(() => { const c = document.createElement('canvas'); c.width = 320; c.height = 240;"
+            f"c.getContext('2d').drawImage({picture}, 0, 0); return c.toDataURL(); }})()"
+        )
+
+    before = pixel()
+    until(lambda: pixel() != before)
+
+    camera.kill()
+    state = "document.querySelector('article .state').textContent"
+    until(lambda: page.run(state) in ("stalled", "reconnecting"))
+    until(lambda: "refused" in page.run("document.querySelector('article .reason').textContent"))
+    again = rtsp_server(camera.port)
+    until(lambda: page.run(state) == "live")
+    assert page.run("document.querySelector('.reconnects').textContent") == "1"
+
+    page.run("document.querySelector('.record').click()")
+    until(lambda: page.run("!document.querySelector('.red').hidden"))
+    time.sleep(1.5)
+    page.run("document.querySelector('.record').click()")
+    until(lambda: page.run("document.querySelector('.red').hidden"))
+    until(lambda: page.run("document.querySelectorAll('#files a').length") == 1)
+    link = page.run("document.querySelector('#files a').getAttribute('href')")
+    (tmp_path / "got.mp4").write_bytes(httpx.get(served.url + link).content)
+    with av.open(str(tmp_path / "got.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) > 20
+    poses = page.run("fetch(document.querySelector('.poses').href).then((answer) => answer.text())")
+    assert all("bodies" in json.loads(line) for line in poses.splitlines())
+
+    page.run("document.forms[0].address.value = '/etc/passwd'; document.forms[0].requestSubmit()")
+    until(lambda: "rtsp://" in page.run("document.getElementById('trouble').textContent"))
+    page.run("document.querySelector('.remove').click()")
+    until(lambda: page.run("document.querySelectorAll('article').length") == 0)
+    again.kill()
