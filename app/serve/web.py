@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 from anyio import CapacityLimiter
-from fastapi import FastAPI, Form, HTTPException, Request, WebSocket
+from fastapi import FastAPI, Form, HTTPException, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import (
     FileResponse,
     PlainTextResponse,
@@ -211,7 +211,7 @@ async def _tell_bodies(hub: Hub, name: str, socket: WebSocket) -> None:
                 for _, line in fresh:
                     with anyio.fail_after(_STUCK_S):
                         await socket.send_text(json.dumps({"source": name})[:-1] + "," + line[1:])
-    except (TimeoutError, RuntimeError):
+    except (TimeoutError, RuntimeError, WebSocketDisconnect):
         pass  # It takes nothing, or is gone: nobody to tell.
     finally:
         gone.cancel()
