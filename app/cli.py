@@ -32,6 +32,7 @@ _FLAGS = {
     "jsonl": "output.jsonl",
     "amass": "output.amass",
     "window": "output.window",
+    "timing": "output.timing",
     "pace": "capture.pace",
     "start": "capture.start_s",
     "seconds": "capture.seconds",
@@ -168,8 +169,20 @@ def _add_outputs(group: Any) -> None:
     add("--jsonl", metavar="OUT|-", help="one JSON object a frame; - is standard output")
     add("--amass", metavar="DIR", help="one AMASS-style npz a track")
     add("--window", action=argparse.BooleanOptionalAction, help="show the overlay on the screen")
+    _add_timing(group)
     add("--no-hud", dest="hud", action="store_false", help="no numbers in the corner")
     add("--quiet", action="store_true", default=False, help="no progress, no table")
+
+
+def _add_timing(group: Any) -> None:
+    timing = group.add_mutually_exclusive_group()
+    for flag, text in (
+        ("sync", "a frame waits for its own bodies (the default)"),
+        ("low-latency", "the newest frame at once, with bodies predicted to its time"),
+    ):
+        timing.add_argument(
+            f"--{flag}", dest="timing", action="store_const", const=flag, help=text
+        )  # fmt: skip
 
 
 def _add_serve(commands: Any) -> None:
@@ -185,6 +198,7 @@ def _add_serve(commands: Any) -> None:
     add("--folder", default="recordings", metavar="DIR", help="where recordings go")
     add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
     add("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
+    _add_timing(parser)
     add("--people", type=int, metavar="N", help="the most people to follow in a source")
     add("--weights", metavar="DIR", help="a folder with the model's files")
     add("--body", metavar="FILE", help="an SMPL body file of your own")

@@ -28,7 +28,8 @@ class Quantiles:
 @dataclass(frozen=True)
 class Snapshot:
     """Counts and times so far. ``stages_ms`` are per frame; ``fps`` is drawn frames a second
-    from the capture of the first one to the last one drawn."""
+    from the capture of the first one to the last one drawn. ``unfitted`` frames were shown, but
+    nobody was fitted in them (low latency only)."""
 
     read: int
     drawn: int
@@ -36,6 +37,7 @@ class Snapshot:
     stages_ms: dict[str, Quantiles]
     latency_ms: Quantiles | None
     fps: float
+    unfitted: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -113,6 +115,7 @@ class Stats:
                 stages_ms={name: _quantiles(times) for name, times in self._stages.items()},
                 latency_ms=_quantiles(self._latency) if self._latency else None,
                 fps=drawn / span_s if span_s > 0 else 0.0,
+                unfitted=self._counts["unfitted"],
             )
 
 

@@ -20,6 +20,7 @@ import app
 from app import cli
 from app.config import Config
 from app.report import Progress, RunReport
+from pipeline.predict import PredictionError
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., RunReport]
@@ -193,7 +194,9 @@ REPORT = RunReport(
     fps=24.5,
     seconds=4.5,
     stages={"perceive": (20.04, 31.0), "fit": (9.0, 12.0)},
-    latency_ms=(140.0, 190.0),
+    latency_ms=(140.0, 190.0, 240.0),
+    unfitted=7,
+    prediction=PredictionError(90, 4.04, 12.3, 66.0, 101.0),
     tracks=2,
     people_median=1.0,
     coverage=0.975,
@@ -214,7 +217,10 @@ def test_the_table_says_what_happened(build, capsys):
     assert ["drawn", "110"] in rows.values()
     assert ["dropped,", "capture:", "too", "slow", "10"] in rows.values()
     assert ["perceive,", "a", "frame", "20.0", "31.0"] in rows.values()
-    assert ["capture", "to", "output", "140", "190"] in rows.values()
+    assert ["capture", "to", "output", "140", "190", "240"] in rows.values()
+    assert ["shown,", "not", "fitted", "7"] in rows.values()
+    assert ["predicted", "ahead", "66", "101"] in rows.values()
+    assert ["predicted", "off,", "px", "4.0", "12.3"] in rows.values()
     assert "24.5 fps over 4.5 s; 2 people followed, 1 in a frame" in out
     assert "a body in 97.5% of the frames; ended: end of the source" in out
     assert f"wrote {REPORT.files[0]} " in out
