@@ -82,6 +82,7 @@ class Factory(GstRtspServer.RTSPMediaFactory):
         )
 
     def do_configure(self, media):
+        GstRtspServer.RTSPMediaFactory.do_configure(self, media)
         source = media.get_element().get_by_name_recurse_up("src")
         period_s = 1 / (self.options.true_fps or self.options.fps)
         due_s, made = time.monotonic(), 0
@@ -114,6 +115,7 @@ def main():
     parser.add_argument("--size", default="320x240", help="the width a multiple of 32")
     parser.add_argument("--picture", default="", help="raw I420 pictures")
     parser.add_argument("--audio", action="store_true")
+    parser.add_argument("--path", default="test")
     parser.add_argument("--true-fps", type=int, default=0, help="other than the declared --fps")
     options = parser.parse_args()
 
@@ -134,7 +136,7 @@ def main():
         permissions.add_permission_for_role("user", "media.factory.construct", True)
         factory.set_permissions(permissions)
     factory.set_shared(True)
-    server.get_mount_points().add_factory("/test", factory)
+    server.get_mount_points().add_factory(f"/{options.path}", factory)
     if not server.attach(None):
         sys.exit("the port is taken")
     print(server.get_bound_port(), flush=True)
