@@ -32,6 +32,9 @@ _FLAGS = {
     "jsonl": "output.jsonl",
     "amass": "output.amass",
     "window": "output.window",
+    "rotate_s": "output.rotate_s",
+    "rotate_mb": "output.rotate_mb",
+    "rotate_keep": "output.rotate_keep",
     "pace": "capture.pace",
     "start": "capture.start_s",
     "seconds": "capture.seconds",
@@ -163,6 +166,7 @@ def _add_run(commands: Any) -> None:
 def _add_outputs(group: Any) -> None:
     add = group.add_argument
     add("--video", metavar="OUT.mp4", help="the overlay")
+    _add_rotation(group)
     add("--poses", metavar="OUT.npz", help="all bodies of all frames")
     add("--vertices", action="store_true", help="put their meshes into --poses")
     add("--jsonl", metavar="OUT|-", help="one JSON object a frame; - is standard output")
@@ -170,6 +174,14 @@ def _add_outputs(group: Any) -> None:
     add("--window", action=argparse.BooleanOptionalAction, help="show the overlay on the screen")
     add("--no-hud", dest="hud", action="store_false", help="no numbers in the corner")
     add("--quiet", action="store_true", default=False, help="no progress, no table")
+
+
+def _add_rotation(group: Any) -> None:
+    add = group.add_argument
+    text = "begin another video file after so long: OUT_0001.mp4, OUT_0002.mp4, ..."
+    add("--rotate-s", type=float, metavar="S", help=text)
+    add("--rotate-mb", type=float, metavar="MB", help="the same after so many megabytes")
+    add("--rotate-keep", type=int, metavar="N", help="delete the oldest of them beyond N")
 
 
 def _add_serve(commands: Any) -> None:
@@ -183,6 +195,7 @@ def _add_serve(commands: Any) -> None:
     text = "needed on any other address than this machine's; made and shown if not given"
     add("--token", default=None, help=text)
     add("--folder", default="recordings", metavar="DIR", help="where recordings go")
+    _add_rotation(parser)
     add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
     add("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
     add("--people", type=int, metavar="N", help="the most people to follow in a source")
@@ -271,6 +284,11 @@ def _run(args: argparse.Namespace) -> int:
     config = load_config(args.config, {**flags, "source": args.source[0]})
     if config.output.vertices and config.output.poses is None:
         raise ConfigError("--vertices: needs --poses, the file they go into")
+    if config.output.video is None:
+        for name in ("rotate_s", "rotate_mb", "rotate_keep"):
+            if getattr(config.output, name):
+                raise ConfigError(f"--{name.replace('_', '-')}: needs --video, the file it is of")
+    _check_keep(config)
 
     if len(args.source) > 1:
         return _run_many(args, config)
@@ -291,6 +309,12 @@ def _run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print_report(report, table_stream)
     return 0 if stop.signal is None else 128 + stop.signal
+
+
+def _check_keep(config: Config) -> None:
+    output = config.output
+    if output.rotate_keep and output.rotate_s is None and output.rotate_mb is None:
+        raise ConfigError("--rotate-keep: needs --rotate-s or --rotate-mb; there is one file")
 
 
 def _run_many(args: argparse.Namespace, config: Config) -> int:
@@ -321,6 +345,7 @@ def _run_many(args: argparse.Namespace, config: Config) -> int:
 def _serve(args: argparse.Namespace) -> int:
     flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
     config = load_config(args.config, flags)
+    _check_keep(config)
 
     from app.serve.command import run_command
 

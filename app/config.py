@@ -109,6 +109,8 @@ class OutputConfig:
     ``video`` an mp4 (``crf`` is x264's quality, lower is better, ``preset`` its speed), ``poses``
     an npz of all bodies, with their meshes if ``vertices``; ``jsonl`` a file or "-" for standard
     output; ``amass`` a folder for one npz a track; ``window`` shows the overlay on the screen.
+    After ``rotate_s`` of video or ``rotate_mb`` (10^6 bytes) it goes on in another file: they are
+    OUT_0001.mp4 and so on (None: one file); the newest ``rotate_keep`` stay (None, 0: all).
     """
 
     video: Path | None = None
@@ -117,6 +119,9 @@ class OutputConfig:
     jsonl: Path | None = None
     amass: Path | None = None
     window: bool = False
+    rotate_s: float | None = _limited(None, 0.0, above=True)
+    rotate_mb: float | None = _limited(None, 0.0, above=True)
+    rotate_keep: int | None = _limited(None, 0)
     crf: int = _limited(20, 0, 51)
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
         "veryfast"

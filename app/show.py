@@ -159,6 +159,7 @@ class Show:
             faces=body.faces,
             gender=body.gender,
             intrinsics_of=inference.intrinsics,
+            live=self._runner.source.live,
         )
 
     def _progress(self, people: int) -> None:
@@ -200,7 +201,10 @@ class Show:
             people_median=counts[len(counts) // 2] if counts else 0,
             coverage=with_body / len(counts) if counts else 0.0,
             files=tuple(path for output in self._outputs for path in output.files),
-            warnings=tuple(self._runner.source.warnings),
+            warnings=(
+                *self._runner.source.warnings,
+                *(line for output in self._outputs for line in output.warnings),
+            ),
             ended=self._ended,
             engines=self._runner.inference.engines,
         )

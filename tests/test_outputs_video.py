@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from outputs_cases import bodies, frame, run_info
 
 from app.outputs.base import OutputError
-from app.outputs.video import Timeline, VideoOutput, fit_into, pad_even, to_yuv420
+from app.outputs.mp4 import Timeline
+from app.outputs.video import VideoOutput
+from app.outputs.yuv import fit_into, pad_even, to_yuv420
 
 HERE = Path(__file__).parent
 NOBODY = bodies([])

@@ -62,6 +62,7 @@ class PosesOutput:
     """
 
     needs_picture = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: Path, vertices: bool = False) -> None:
         self.path = path
@@ -116,6 +117,7 @@ class AmassOutput:
     """
 
     needs_picture = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

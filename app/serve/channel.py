@@ -41,6 +41,7 @@ class Channel:
 
     needs_picture = True
     files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self, reason: Callable[[], str], clock_s: Callable[[], float] = time.monotonic
