@@ -3,7 +3,6 @@ and times."""
 
 from __future__ import annotations
 
-import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import av.video.frame
 import numpy as np
 
 from app.outputs.base import OutputError
+from app.outputs.whole import WholeWrites
 from app.outputs.yuv import SMALLEST_PX, fit_into, pad_even, to_yuv420
 
 CLOCK = 90_000
@@ -48,9 +48,9 @@ class Mp4:
         self._group = max(1, round(rate))
         self._in_group, self._group_began = 0, 0
         self._waiting_bytes = 0
-        self._file: _WholeWrites | None = None
+        self._file: WholeWrites | None = None
         try:
-            self._file = _WholeWrites(path)
+            self._file = WholeWrites(path)
             # A buffer larger than a fragment makes each reach the file in one piece.
             self._container = av.open(
                 self._file,
@@ -127,35 +127,6 @@ class Mp4:
                 raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
             if not self.frames:
                 self.path.unlink(missing_ok=True)
-
-
-class _WholeWrites:
-    """A file that takes a piece whole or not at all, and after one that it could not take (a full
-    disk) none any more: what is in it stays playable. ``end`` is its size in bytes."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
-        self._failed: OSError | None = None
-        self.end = 0
-        self.seek = self._file.seek
-        self.tell = self._file.tell
-        self.close = self._file.close
-
-    def write(self, data: bytes) -> int:
-        if self._failed is not None:
-            raise self._failed
-        start, rest = self._file.tell(), memoryview(data)
-        end = self._file.seek(0, io.SEEK_END)
-        self._file.seek(start)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            self._failed = error
-            self._file.truncate(end)
-            raise
-        self.end = max(end, start + len(data))
-        return len(data)
 
 
 class Timeline:
