@@ -1,4 +1,5 @@
-"""The command line: ``python -m app run | evaluate | bench | weights | doctor``.
+"""The command line: ``python -m app run | serve | evaluate | bench | weights | recover |
+doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, 130 and 143 ended by Ctrl-C and SIGTERM, with all that was
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_bench(commands)
     _add_weights(commands)
+    _add_recover(commands)
     doctor = _command(commands, "doctor", _doctor, "what this machine can do, and what is missing")
     doctor.epilog = "Exits with 1 if something is missing that a plain run needs."
     return parser
@@ -279,6 +281,14 @@ def _add_weights(commands: Any) -> None:
     fetch.add_argument("fetch", metavar="NAME")
 
 
+def _add_recover(commands: Any) -> None:
+    text = "make the npz of a run that was killed, from the rows it left beside it"
+    parser = _command(commands, "recover", _recover, text)
+    parser.add_argument(
+        "path", type=Path, metavar="OUT.npz|DIR", help="as --poses or --amass had it"
+    )
+
+
 def _run(args: argparse.Namespace) -> int:
     flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
     config = load_config(args.config, {**flags, "source": args.source[0]})
@@ -373,6 +383,12 @@ def _weights(args: argparse.Namespace) -> int:
     from app.weights import fetch_weights, list_weights
 
     return list_weights(args.weights) if args.fetch is None else fetch_weights(args.fetch)
+
+
+def _recover(args: argparse.Namespace) -> int:
+    from app.recover import recover
+
+    return recover(args.path)
 
 
 def _doctor(args: argparse.Namespace) -> int:
