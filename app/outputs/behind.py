@@ -11,7 +11,10 @@ from app.outputs.base import OutputError
 from pipeline.ring import Closed, Policy, Ring
 
 T = TypeVar("T")
-_JOIN_S = 10.0
+_LIVE_S = 10.0
+"""What waits of a live source when it ends is given so long."""
+_STUCK_S = 60.0
+"""Whoever gets nothing done for so long will not."""
 
 
 class Behind(Generic[T]):
@@ -62,19 +65,19 @@ class Behind(Generic[T]):
 
     def close(self) -> None:
         """Finish what was put; safe to call twice. A live source's is given ten seconds, then
-        what is left is dropped; a thread that gets nothing done is left behind with an error.
-        Raises what the thread met."""
+        what is left is dropped; a thread that gets nothing done for a minute is left behind, with
+        an error. Raises what the thread met."""
         self._ring.close()
         while self._thread.is_alive() and not self._given_up:
             done = self._ring.got_count
-            self._thread.join(_JOIN_S)
+            self._thread.join(_LIVE_S if self._live else _STUCK_S)
             if self._thread.is_alive() and (self._live or self._ring.got_count == done):
                 self._give_up()
         self._tell()
 
     def _give_up(self) -> None:
         self._ring.abort()
-        self._thread.join(_JOIN_S)
+        self._thread.join(_STUCK_S)
         if self._thread.is_alive():
             self._given_up = True
             lost = f"{self.name}: not finished: the disk or the encoder does not answer"

@@ -3,6 +3,7 @@ and times."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,9 +22,8 @@ CLOCK = 90_000
 _BUFFER = 8 << 20
 _BT709 = 1
 _LIMITED_RANGE = 1
-_THREADS = 4
-"""x264 takes one and a half a core by itself, and holds back a frame for each."""
 _LIVE_LOOKAHEAD = 4
+"""Frames that x264 holds back; by itself ten or more, which are two seconds at five a second."""
 
 
 class Mp4:
@@ -33,7 +33,7 @@ class Mp4:
     another size is fitted in, with bars. ``rate`` is nominal, frames a second. A fragment, which
     begins with a key frame and is put on disk whole, ends after a second of the video at the
     latest; ``close`` makes a plain mp4 of them, or takes the file away where it has no frame.
-    With ``live`` the encoder holds back fewer frames, for a little more size.
+    With ``live`` the encoder holds back fewer frames, for a little quality.
 
     ``frames`` counts what was written, ``size_bytes`` what is on disk and what waits for its
     fragment's end. Raises OutputError in one line.
@@ -63,12 +63,7 @@ class Mp4:
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
         # No B-frames: with them a fragmented file's times start late, by FFmpeg's own account.
-        options: dict[str, object] = {
-            "crf": str(crf),
-            "preset": preset,
-            "bf": "0",
-            "threads": str(_THREADS),
-        }
+        options: dict[str, object] = {"crf": str(crf), "preset": preset, "bf": "0"}
         if live:
             options["rc-lookahead"] = str(_LIVE_LOOKAHEAD)
         self._set_up(options)
@@ -121,8 +116,8 @@ class Mp4:
         finally:
             file, self._file = self._file, None
             try:
-                self._container.close()
-                file.close()
+                with closing(file):
+                    self._container.close()
             except (OSError, av.error.FFmpegError) as error:
                 raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
             if not self.frames:

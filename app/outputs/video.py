@@ -19,8 +19,8 @@ from pipeline.window import inherit_break
 _CLIP_FRAMES = 8
 _LIVE_FRAMES = 64
 _LIVE_BYTES = 128 << 20
-"""Pictures that wait for the encoder: two windows of a clip; of a live source as many as bridge a
-second's hiccup of the disk."""
+"""Pictures that wait for the encoder: two windows of a clip; of a live source what bridges a hiccup
+of the disk of about a second."""
 
 
 class VideoOutput:
