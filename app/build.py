@@ -12,6 +12,7 @@ from app.config import Config, size_of
 from app.outputs.base import Output
 from app.outputs.jsonl import JsonlOutput
 from app.outputs.poses import AmassOutput, PosesOutput
+from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
 from app.outputs.window import WindowOutput
 from app.report import Progress, RunReport
@@ -31,7 +32,7 @@ def make_outputs(config: Config) -> list[Output]:
     wanted = config.output
     outputs: list[Output] = []
     if wanted.video is not None:
-        outputs.append(VideoOutput(wanted.video, wanted.crf, wanted.preset))
+        outputs.append(VideoOutput(wanted.video, wanted.crf, wanted.preset, Rotation.of(wanted)))
     if wanted.poses is not None:
         outputs.append(PosesOutput(wanted.poses, wanted.vertices))
     if wanted.jsonl is not None:

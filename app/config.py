@@ -111,6 +111,8 @@ class OutputConfig:
     output; ``amass`` a folder for one npz a track; ``window`` shows the overlay on the screen.
     ``timing`` "sync" has each frame wait for its own bodies, "low-latency" shows the newest at once
     with bodies predicted from the last fits.
+    After ``rotate_s`` of video or ``rotate_mb`` (10^6 bytes) it goes on in another file: they are
+    OUT_0001.mp4 and so on (None: one file); the newest ``rotate_keep`` stay (None, 0: all).
     """
 
     video: Path | None = None
@@ -120,6 +122,9 @@ class OutputConfig:
     amass: Path | None = None
     window: bool = False
     timing: Literal["sync", "low-latency"] = "sync"
+    rotate_s: float | None = _limited(None, 0.0, above=True)
+    rotate_mb: float | None = _limited(None, 0.0, above=True)
+    rotate_keep: int | None = _limited(None, 0)
     crf: int = _limited(20, 0, 51)
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
         "veryfast"

@@ -59,7 +59,7 @@ class Show:
     ) -> None:
         self._config = config
         self._runner = runner
-        self._outputs = outputs
+        self._outputs = self._reported = outputs
         self._on_progress = on_progress
         self._renderer: Renderer | None = None
         self._begun_s = time.monotonic()
@@ -166,6 +166,7 @@ class Show:
             faces=body.faces,
             gender=body.gender,
             intrinsics_of=inference.intrinsics,
+            live=self._runner.source.live,
         )
 
     def _progress(self, people: int) -> None:
@@ -207,8 +208,11 @@ class Show:
             tracks=len(self._tracks),
             people_median=counts[len(counts) // 2] if counts else 0,
             coverage=with_body / len(counts) if counts else 0.0,
-            files=tuple(path for output in self._outputs for path in output.files),
-            warnings=tuple(self._runner.source.warnings),
+            files=tuple(path for output in self._reported for path in output.files),
+            warnings=(
+                *self._runner.source.warnings,
+                *(line for output in self._reported for line in output.warnings),
+            ),
             ended=self._ended,
             engines=self._runner.inference.engines,
             unfitted=seen.unfitted,

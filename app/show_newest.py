@@ -37,7 +37,7 @@ class ShowNewest(Show):
         fitter = run.inference.fitter
         self._predictor = Predictor(fitter.body, fitter.no_bodies())
         self._fit_outputs = [each for each in outputs if not each.needs_picture]
-        self._every_output = outputs
+        self._reported = outputs
         self._fault: BaseException | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -62,8 +62,7 @@ class ShowNewest(Show):
 
     def report(self) -> RunReport:
         """As `Show.report`, with the predictions' error."""
-        files = tuple(path for output in self._every_output for path in output.files)
-        return replace(super().report(), files=files, prediction=self.prediction_error())
+        return replace(super().report(), prediction=self.prediction_error())
 
     def _show_all(self) -> None:
         for frame in self._runner.newest():

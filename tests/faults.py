@@ -1,8 +1,8 @@
 """Everything that happens to feeds, played against a real RTSP server beside two healthy sources.
 
 Each scene says what it does to one source of a station of three; what came of it is an `Outcome`.
-`tests/test_faults.py` holds the outcomes against their limits. Run it for the table of docs/live.md:
-python tests/faults.py
+`tests/test_faults.py` holds the outcomes against their limits. python tests/faults.py prints the
+table of docs/live.md.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class Shown:
 
     needs_picture = True
     files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.at: dict[int, float] = {}

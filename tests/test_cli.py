@@ -46,7 +46,8 @@ def test_every_flag_reaches_its_setting(build, tmp_path, monkeypatch):
     arguments = (
         "run clip.mp4 --video o/v.mp4 --poses o/p.npz --vertices --jsonl o/b.jsonl --amass o/t "
         "--window --no-hud --quiet --live --start 2 --seconds 1.5 --retry-s 0 --fov-deg 50 "
-        "--people 2 --weights w --body b.npz --device cpu --renderer pyrender"
+        "--people 2 --weights w --body b.npz --device cpu --renderer pyrender "
+        "--rotate-s 600 --rotate-mb 50.5 --rotate-keep 3"
     )
     assert cli.main(arguments.split()) == 0
     config = build.config
@@ -56,6 +57,7 @@ def test_every_flag_reaches_its_setting(build, tmp_path, monkeypatch):
     names = [str(p) for p in (output.video, output.poses, output.jsonl, output.amass)]
     assert names == ["o/v.mp4", "o/p.npz", "o/b.jsonl", "o/t"]
     assert (output.vertices, output.window, config.render.hud) == (True, True, False)
+    assert (output.rotate_s, output.rotate_mb, output.rotate_keep) == (600.0, 50.5, 3)
     capture = config.capture
     assert (capture.pace, capture.start_s, capture.seconds) == ("live", 2.0, 1.5)
     assert (capture.retry_s, capture.fov_deg, capture.focal_px) == (0.0, 50.0, None)
@@ -99,6 +101,11 @@ def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
         ("run a.mp4 --live --every-frame", "--every-frame: not allowed with"),
         ("run a.mp4 --device tpu", "--device: invalid choice: 'tpu'"),
         ("run a.mp4 --vertices", "--vertices: needs --poses"),
+        ("run a.mp4 --rotate-s 60", "--rotate-s: needs --video"),
+        ("run a.mp4 --rotate-keep 2", "--rotate-keep: needs --video"),
+        ("run a.mp4 --video b.mp4 --rotate-keep 2", "--rotate-keep: needs --rotate-s or"),
+        ("run a.mp4 --video b.mp4 --rotate-mb 0", "--rotate-mb: above 0, not 0"),
+        ("serve 0 --rotate-keep 2", "--rotate-keep: needs --rotate-s or"),
         ("run a.mp4 --config nope", "no profile 'nope'"),
         ("run a.mp4 --config /nope.toml", "/nope.toml: cannot be read"),
         ("run a.mp4 --video=", "--video: a path, not ''"),

@@ -133,7 +133,8 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
     def file(name: str) -> Response:
         """One recording."""
         with _known():
-            return FileResponse(hub.file(name), filename=name, media_type="video/mp4")
+            kind = "video/mp4" if name.endswith(".mp4") else "application/jsonl"
+            return FileResponse(hub.file(name), filename=name, media_type=kind)
 
     @app.get("/healthz", include_in_schema=False)
     def health() -> Response:
