@@ -165,13 +165,18 @@ class RtspServer:
         self._process.wait(10)
 
 
-@pytest.fixture
-def rtsp_server() -> Iterator[Callable[..., RtspServer]]:
-    """Starts RTSP servers and ends them; skips where GStreamer's is not installed."""
+@pytest.fixture(scope="session")
+def rtsp_probe() -> None:
+    """Skips where GStreamer's RTSP server is not installed."""
     probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
     python = Path("/usr/bin/python3")
     if not python.exists() or subprocess.run([python, "-c", probe], capture_output=True).returncode:
         pytest.skip("needs gir1.2-gst-rtsp-server-1.0 and python3-gi")
+
+
+@pytest.fixture
+def rtsp_server(rtsp_probe: None) -> Iterator[Callable[..., RtspServer]]:
+    """Starts RTSP servers and ends them."""
     started: list[RtspServer] = []
 
     def start(port: int = 0, *arguments: str) -> RtspServer:

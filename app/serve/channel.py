@@ -36,7 +36,9 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 class Channel:
     """An `Output` that shows instead of writing. Written to by one thread, read by any.
 
-    ``reason`` says why no frames come, in a line; ``output`` how recordings are written.
+    ``fits`` is another, for its bodies: with low latency those in the picture are predicted, those
+    told are fitted. ``reason`` says why no frames come, in a line; ``output`` how recordings are
+    written.
     """
 
     needs_picture = True
@@ -59,6 +61,7 @@ class Channel:
         self._info: RunInfo | None = None
         self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT)
         self.recordings = Recordings(output)
+        self.fits = Fits(self)
         self.people = 0
 
     # As an output.
@@ -69,20 +72,25 @@ class Channel:
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert picture is not None, "a channel shows pictures"
         assert self._info is not None, "write() before open()"
-        line = line_of(self._info, frame, bodies)
         now = self._clock_s()
         jpeg = encode(picture) if now - self._asked_s < _WATCHED_S else None
         with self._changed:
             self._size = picture.shape[:2]
             self._drawn_s, self.people = now, len(bodies)
-            self._lines.append((frame.id, line))
             if jpeg is not None:
                 self._show(jpeg)
             self._changed.notify_all()
-        self.recordings.write(self._info, frame, bodies, picture, line)
+        self.recordings.write(self._info, frame, bodies, picture)
 
     def close(self) -> None:
         self.recordings.record(None)
+
+    def tell(self, frame_id: int, line: str) -> None:
+        """A frame's bodies as `line_of` gives them."""
+        with self._changed:
+            self._lines.append((frame_id, line))
+            self._changed.notify_all()
+        self.recordings.tell(line)
 
     # For those who watch.
 
@@ -124,6 +132,28 @@ class Channel:
     def _show(self, jpeg: bytes) -> None:
         self._number += 1
         self._jpeg = jpeg
+
+
+class Fits:
+    """An `Output` that hands bodies to a channel. Belongs to one thread."""
+
+    needs_picture = False
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._info: RunInfo | None = None
+
+    def open(self, info: RunInfo) -> None:
+        self._info = info
+
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        assert self._info is not None, "write() before open()"
+        self._channel.tell(frame.id, line_of(self._info, frame, bodies))
+
+    def close(self) -> None:
+        """The channel's own ends it."""
 
 
 def encode(picture: np.ndarray) -> bytes:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 
-from app.build import source_of
+from app.build import is_low_latency, source_of
 from app.config import Config
 from app.many import names_of
 from app.serve.channel import Channel
 from app.serve.recorder import SUFFIXES
 from app.show import Show
+from app.show_newest import make_show
 from pipeline.capture.base import SourceError, without_credentials
 from pipeline.capture.status import State
 from pipeline.infer import Inference
@@ -124,9 +125,9 @@ class Hub:
                 name = names_of([address], taken=self._served)[0]
             if name in self._served:
                 raise ValueError(f"there is a source named {name} already")
-            lane = self._station.add(name, source)
+            lane = self._station.add(name, source, low_latency=is_low_latency(config))
             channel = Channel(lambda: self._reason(lane), output=config.output)
-            show = Show(config, lane, [channel], lambda _: None)
+            show = make_show(config, lane, [channel, channel.fits], lambda _: None)
             self._served[name] = _Served(without_credentials(address), lane, channel, show)
         return name
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +27,8 @@ class Recorder:
     """Writes NAME.mp4 (its quality and rotation as configured) and NAME.jsonl, a line a frame as
     `JsonlOutput` has them, put on disk at once. The lines stay one file where the video rotates.
 
-    ``write`` never waits for the disk or the encoder: what they are too slow for is left out and
-    counted in ``dropped``. Raises OutputError where either cannot be written.
+    ``write`` and ``tell`` never wait for the disk or the encoder: what they are too slow for is
+    left out and counted in ``dropped``. Raises OutputError where either cannot be written.
     """
 
     def __init__(self, path: Path, output: OutputConfig, info: RunInfo) -> None:
@@ -48,9 +50,12 @@ class Recorder:
         """Frames and lines that are not in it."""
         return self._video.dropped + self._lines.dropped
 
-    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray, line: str) -> None:
-        self._lines.put(line)
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
         self._video.write(frame, bodies, picture)
+
+    def tell(self, line: str) -> None:
+        """A frame's bodies, which with low latency come later than its picture."""
+        self._lines.put(line)
 
     def stop(self) -> None:
         """No more; what is under way is finished without anybody waiting."""
@@ -72,7 +77,8 @@ class Recorder:
 
 
 class Recordings:
-    """A source's recordings, one at a time: begun and ended by any thread, written to by one.
+    """A source's recordings, one at a time: begun and ended by any thread, written to by one, told
+    lines by another or the same.
 
     ``path`` is of the one that goes on. One that fails stops, and ``trouble`` says why in a line;
     nothing else does.
@@ -112,24 +118,32 @@ class Recordings:
             self._ending.remove(recorder)
             self._dropped += recorder.dropped
 
-    def write(
-        self, info: RunInfo, frame: Frame, bodies: Bodies, picture: np.ndarray, line: str
-    ) -> None:
+    def write(self, info: RunInfo, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
         """A frame for the recording, if one goes on. Never waits."""
-        with self._lock:
+        with self._lock, self._telling():
             if self.path is None:
                 return
-            try:
-                if self._recorder is None:
-                    height, width = frame.size
-                    sized = replace(info, height=height, width=width)
-                    self._recorder = Recorder(self.path, self._output, sized)
-                self._recorder.write(frame, bodies, picture, line)
-            except Exception as error:
-                # Told on the page; the picture goes on.
-                self.trouble, self.path = _told(error), None
-                if self._recorder is not None:
-                    self._recorder.stop()
+            if self._recorder is None:
+                height, width = frame.size
+                sized = replace(info, height=height, width=width)
+                self._recorder = Recorder(self.path, self._output, sized)
+            self._recorder.write(frame, bodies, picture)
+
+    def tell(self, line: str) -> None:
+        """A frame's bodies, for the recording if one has begun. Never waits."""
+        with self._lock, self._telling():
+            if self.path is not None and self._recorder is not None:
+                self._recorder.tell(line)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Under the lock: what goes wrong ends the recording and is told; the picture goes on."""
+        try:
+            yield
+        except Exception as error:
+            self.trouble, self.path = _told(error), None
+            if self._recorder is not None:
+                self._recorder.stop()
 
 
 def _told(error: Exception) -> str:
