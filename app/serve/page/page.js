@@ -79,6 +79,7 @@ function show(card, view) {
   text(".state", view.state);
   text(".address", view.address);
   text(".reason", view.reason);
+  card.querySelector(".reason").title = view.reason;
   text(".fps", view.fps.toFixed(1));
   text(".people", view.people);
   text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
