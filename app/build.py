@@ -12,16 +12,17 @@ from app.config import Config, size_of
 from app.outputs.base import Output
 from app.outputs.jsonl import JsonlOutput
 from app.outputs.poses import AmassOutput, PosesOutput
+from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
 from app.outputs.window import WindowOutput
 from app.report import Progress, RunReport
 from app.show import Show
+from app.show_newest import make_show
 from pipeline.body.solve import FitConfig
 from pipeline.capture.base import Source, SourceOptions, open_source
 from pipeline.capture.picture import empty_image
 from pipeline.infer import Inference
 from pipeline.runner import Runner
-from pipeline.stats import Stats
 from pipeline.stream import EngineOptions, choose_device, make_inference
 from pipeline.upload import pinned_image
 
@@ -31,7 +32,7 @@ def make_outputs(config: Config) -> list[Output]:
     wanted = config.output
     outputs: list[Output] = []
     if wanted.video is not None:
-        outputs.append(VideoOutput(wanted.video, wanted.crf, wanted.preset))
+        outputs.append(VideoOutput(wanted.video, wanted.crf, wanted.preset, Rotation.of(wanted)))
     if wanted.poses is not None:
         outputs.append(PosesOutput(wanted.poses, wanted.vertices))
     if wanted.jsonl is not None:
@@ -69,8 +70,10 @@ def run(
         stack.callback(inference.perceiver.close)
         for output in outputs:
             stack.callback(output.close)
-        runner = stack.enter_context(Runner(source, inference, stats=Stats(), opened=True))
-        show = Show(config, runner, outputs, on_progress)
+        runner = stack.enter_context(
+            Runner(source, inference, opened=True, low_latency=is_low_latency(config))
+        )
+        show = make_show(config, runner, outputs, on_progress)
         if window is None:
             show.run(stop)
         else:
@@ -79,13 +82,20 @@ def run(
     return show.report()
 
 
+def is_low_latency(config: Config) -> bool:
+    """Whether frames are shown before they are fitted."""
+    return config.output.timing == "low-latency"
+
+
 def source_of(config: Config, stop: threading.Event) -> Source:
     """The configured source, not yet opened. Raises SourceError."""
     capture = config.capture
+    # What is shown at once is played at its own pace.
+    pace = "live" if is_low_latency(config) else capture.pace
     return open_source(
         config.source,
         SourceOptions(
-            live={"auto": None, "live": True, "every-frame": False}[capture.pace],
+            live={"auto": None, "live": True, "every-frame": False}[pace],
             start_s=capture.start_s,
             seconds=capture.seconds,
             retry_s=capture.retry_s,

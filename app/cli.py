@@ -1,4 +1,5 @@
-"""The command line: ``python -m app run | evaluate | bench | weights | doctor``.
+"""The command line: ``python -m app run | serve | evaluate | bench | weights | recover |
+doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, 130 and 143 ended by Ctrl-C and SIGTERM, with all that was
@@ -32,6 +33,10 @@ _FLAGS = {
     "jsonl": "output.jsonl",
     "amass": "output.amass",
     "window": "output.window",
+    "timing": "output.timing",
+    "rotate_s": "output.rotate_s",
+    "rotate_mb": "output.rotate_mb",
+    "rotate_keep": "output.rotate_keep",
     "pace": "capture.pace",
     "start": "capture.start_s",
     "seconds": "capture.seconds",
@@ -110,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_bench(commands)
     _add_weights(commands)
+    _add_recover(commands)
     doctor = _command(commands, "doctor", _doctor, "what this machine can do, and what is missing")
     doctor.epilog = "Exits with 1 if something is missing that a plain run needs."
     return parser
@@ -163,13 +169,34 @@ def _add_run(commands: Any) -> None:
 def _add_outputs(group: Any) -> None:
     add = group.add_argument
     add("--video", metavar="OUT.mp4", help="the overlay")
+    _add_rotation(group)
     add("--poses", metavar="OUT.npz", help="all bodies of all frames")
     add("--vertices", action="store_true", help="put their meshes into --poses")
     add("--jsonl", metavar="OUT|-", help="one JSON object a frame; - is standard output")
     add("--amass", metavar="DIR", help="one AMASS-style npz a track")
     add("--window", action=argparse.BooleanOptionalAction, help="show the overlay on the screen")
+    _add_timing(group)
     add("--no-hud", dest="hud", action="store_false", help="no numbers in the corner")
     add("--quiet", action="store_true", default=False, help="no progress, no table")
+
+
+def _add_timing(group: Any) -> None:
+    timing = group.add_mutually_exclusive_group()
+    for flag, text in (
+        ("sync", "a frame waits for its own bodies (the default)"),
+        ("low-latency", "the newest frame at once, with bodies predicted to its time"),
+    ):
+        timing.add_argument(
+            f"--{flag}", dest="timing", action="store_const", const=flag, help=text
+        )  # fmt: skip
+
+
+def _add_rotation(group: Any) -> None:
+    add = group.add_argument
+    text = "begin another video file after so long: OUT_0001.mp4, OUT_0002.mp4, ..."
+    add("--rotate-s", type=float, metavar="S", help=text)
+    add("--rotate-mb", type=float, metavar="MB", help="the same after so many megabytes")
+    add("--rotate-keep", type=int, metavar="N", help="delete the oldest of them beyond N")
 
 
 def _add_serve(commands: Any) -> None:
@@ -183,8 +210,10 @@ def _add_serve(commands: Any) -> None:
     text = "needed on any other address than this machine's; made and shown if not given"
     add("--token", default=None, help=text)
     add("--folder", default="recordings", metavar="DIR", help="where recordings go")
+    _add_rotation(parser)
     add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
     add("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
+    _add_timing(parser)
     add("--people", type=int, metavar="N", help="the most people to follow in a source")
     add("--weights", metavar="DIR", help="a folder with the model's files")
     add("--body", metavar="FILE", help="an SMPL body file of your own")
@@ -266,11 +295,24 @@ def _add_weights(commands: Any) -> None:
     fetch.add_argument("fetch", metavar="NAME")
 
 
+def _add_recover(commands: Any) -> None:
+    text = "make the npz of a run that was killed, from the rows it left beside it"
+    parser = _command(commands, "recover", _recover, text)
+    parser.add_argument(
+        "path", type=Path, metavar="OUT.npz|DIR", help="as --poses or --amass had it"
+    )
+
+
 def _run(args: argparse.Namespace) -> int:
     flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
     config = load_config(args.config, {**flags, "source": args.source[0]})
     if config.output.vertices and config.output.poses is None:
         raise ConfigError("--vertices: needs --poses, the file they go into")
+    if config.output.video is None:
+        for name in ("rotate_s", "rotate_mb", "rotate_keep"):
+            if getattr(config.output, name):
+                raise ConfigError(f"--{name.replace('_', '-')}: needs --video, the file it is of")
+    _check_keep(config)
 
     if len(args.source) > 1:
         return _run_many(args, config)
@@ -291,6 +333,12 @@ def _run(args: argparse.Namespace) -> int:
     if not args.quiet:
         print_report(report, table_stream)
     return 0 if stop.signal is None else 128 + stop.signal
+
+
+def _check_keep(config: Config) -> None:
+    output = config.output
+    if output.rotate_keep and output.rotate_s is None and output.rotate_mb is None:
+        raise ConfigError("--rotate-keep: needs --rotate-s or --rotate-mb; there is one file")
 
 
 def _run_many(args: argparse.Namespace, config: Config) -> int:
@@ -321,6 +369,7 @@ def _run_many(args: argparse.Namespace, config: Config) -> int:
 def _serve(args: argparse.Namespace) -> int:
     flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
     config = load_config(args.config, flags)
+    _check_keep(config)
 
     from app.serve.command import run_command
 
@@ -348,6 +397,12 @@ def _weights(args: argparse.Namespace) -> int:
     from app.weights import fetch_weights, list_weights
 
     return list_weights(args.weights) if args.fetch is None else fetch_weights(args.fetch)
+
+
+def _recover(args: argparse.Namespace) -> int:
+    from app.recover import recover
+
+    return recover(args.path)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -109,6 +109,10 @@ class OutputConfig:
     ``video`` an mp4 (``crf`` is x264's quality, lower is better, ``preset`` its speed), ``poses``
     an npz of all bodies, with their meshes if ``vertices``; ``jsonl`` a file or "-" for standard
     output; ``amass`` a folder for one npz a track; ``window`` shows the overlay on the screen.
+    ``timing`` "sync" has each frame wait for its own bodies, "low-latency" shows the newest at once
+    with bodies predicted from the last fits.
+    After ``rotate_s`` of video or ``rotate_mb`` (10^6 bytes) it goes on in another file: they are
+    OUT_0001.mp4 and so on (None: one file); the newest ``rotate_keep`` stay (None, 0: all).
     """
 
     video: Path | None = None
@@ -117,6 +121,10 @@ class OutputConfig:
     jsonl: Path | None = None
     amass: Path | None = None
     window: bool = False
+    timing: Literal["sync", "low-latency"] = "sync"
+    rotate_s: float | None = _limited(None, 0.0, above=True)
+    rotate_mb: float | None = _limited(None, 0.0, above=True)
+    rotate_keep: int | None = _limited(None, 0)
     crf: int = _limited(20, 0, 51)
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
         "veryfast"
@@ -226,6 +234,8 @@ def _apply(
         config = replace(config, **changed)
     if config.capture.size is not None:
         size_of(config.capture.size, label("capture.size"))
+    if config.output.timing == "low-latency" and config.capture.pace == "every-frame":
+        raise ConfigError(f"{label('output.timing')}: low-latency never waits; every-frame does")
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:
         raise ConfigError(f"{label('capture.fov_deg')}: give this or focal_px, not both")
     return config

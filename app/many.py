@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.build import load, make_outputs, source_of
+from app.build import is_low_latency, load, make_outputs, source_of
 from app.config import Config, ConfigError, OutputConfig
 from app.outputs.jsonl import STDOUT
 from app.report import Progress, RunReport
 from app.show import Show
+from app.show_newest import make_show
 from pipeline.capture.base import NETWORK, SourceError, without_credentials
 from pipeline.station import Lane, Station
 
@@ -101,8 +102,11 @@ def run_many(
             outputs = make_outputs(config)
             for output in outputs:
                 stack.callback(output.close)
-            lane = station.add(name, source_of(config, stop))
-            shows.append(_Shown(lane, Show(config, lane, outputs, together.of(name)), faults))
+            lane = station.add(
+                name, source_of(config, stop), low_latency=is_low_latency(config)
+            )  # fmt: skip
+            show = make_show(config, lane, outputs, together.of(name))
+            shows.append(_Shown(lane, show, faults))
         for shown in shows:
             shown.thread.start()
         _wait(shows, stop)

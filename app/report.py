@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import rich.progress
     import rich.table
 
+    from pipeline.predict import PredictionError
+
 _PLAIN_EVERY_S = 10.0
 _WIDTH = 100
 
@@ -37,10 +39,12 @@ class RunReport:
     """How a run went.
 
     ``dropped`` counts frames by "stage: cause". ``stages`` has each stage's time a frame as (p50,
-    p95) milliseconds, in the order of the pipeline; ``latency_ms`` the same from capture to
+    p95) milliseconds, in the order of the pipeline; ``latency_ms`` (p50, p95, p99) from capture to
     output. ``tracks`` is how many different people were followed, ``people_median`` how many were
     in a frame at the median, ``coverage`` the part of the drawn frames with a body in it, 0 to 1.
     ``ended`` says why the run ended, ``engines`` what ran the networks, where that was a choice.
+    With low latency ``unfitted`` frames were shown with predicted bodies alone, and ``prediction``
+    says how far predicted bodies were from those fitted later.
     """
 
     frames_read: int
@@ -49,7 +53,7 @@ class RunReport:
     fps: float = 0.0
     seconds: float = 0.0
     stages: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    latency_ms: tuple[float, float] | None = None
+    latency_ms: tuple[float, float, float] | None = None
     tracks: int = 0
     people_median: float = 0.0
     coverage: float = 0.0
@@ -57,6 +61,8 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     ended: str = "end of the source"
     engines: tuple[str, ...] = ()
+    unfitted: int = 0
+    prediction: PredictionError | None = None
 
 
 class ProgressView:
@@ -153,7 +159,7 @@ def _table(report: RunReport) -> rich.table.Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("", "frames", "p50 ms", "p95 ms", box=SIMPLE_HEAD)
+    table = Table("", "frames", "p50 ms", "p95 ms", "p99 ms", box=SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("read", str(report.frames_read))
@@ -165,8 +171,14 @@ def _table(report: RunReport) -> rich.table.Table:
     for stage, (p50, p95) in report.stages.items():
         table.add_row(f"{stage}, a frame", "", f"{p50:.1f}", f"{p95:.1f}")
     if report.latency_ms is not None:
-        p50, p95 = report.latency_ms
-        table.add_row("capture to output", "", f"{p50:.0f}", f"{p95:.0f}")
+        p50, p95, p99 = report.latency_ms
+        table.add_row("capture to output", "", f"{p50:.0f}", f"{p95:.0f}", f"{p99:.0f}")
+    if report.unfitted:
+        table.add_row("shown, not fitted", str(report.unfitted))
+    if report.prediction is not None:
+        told = report.prediction
+        table.add_row("predicted ahead", "", f"{told.ahead_p50_ms:.0f}", f"{told.ahead_p95_ms:.0f}")
+        table.add_row("predicted off, px", "", f"{told.p50_px:.1f}", f"{told.p95_px:.1f}")
     table.caption = _summary(report)
     table.caption_justify = "left"
     return table

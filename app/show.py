@@ -31,8 +31,11 @@ class Run(Protocol):
     source: Source
     inference: Inference
     stats: Stats
+    low_latency: bool
 
     def windows(self) -> Iterator[list[tuple[Frame, Bodies]]]: ...
+
+    def newest(self) -> Iterator[Frame]: ...
 
     def stop(self) -> None: ...
 
@@ -56,7 +59,7 @@ class Show:
     ) -> None:
         self._config = config
         self._runner = runner
-        self._outputs = outputs
+        self._outputs = self._reported = outputs
         self._on_progress = on_progress
         self._renderer: Renderer | None = None
         self._begun_s = time.monotonic()
@@ -70,8 +73,7 @@ class Show:
         """Everything until the source ends, ``stop`` is set or nobody reads an output."""
         try:
             with own_stream():
-                for window in self._runner.windows():
-                    self._several(window)
+                self._show_all()
             if stop.is_set() and self._ended == "end of the source":
                 self._ended = "stopped"
         except OutputClosed:
@@ -82,6 +84,10 @@ class Show:
             if self._renderer is not None:
                 self._renderer.close()
 
+    def _show_all(self) -> None:
+        for window in self._runner.windows():
+            self._several(window)
+
     def end_because(self, reason: str) -> None:
         self._ended = reason
 
@@ -91,7 +97,7 @@ class Show:
             # Made here: an OpenGL context belongs to the thread that draws.
             self._renderer = make_renderer(renderer_name(self._config, self._runner.inference))
             for output in self._outputs:
-                output.open(self._info(window[0][0]))
+                output.open(self.info(window[0][0]))
         pictures: Iterator[np.ndarray | None] = iter([None] * len(window))
         if any(output.needs_picture for output in self._outputs):
             pictures = self._draw(window)
@@ -146,7 +152,8 @@ class Show:
             words.append(f"{stats.live_latency_ms():.0f} ms behind")
         return words
 
-    def _info(self, frame: Frame) -> RunInfo:
+    def info(self, frame: Frame) -> RunInfo:
+        """What holds for the whole run, by its first frame."""
         inference = self._runner.inference
         body = inference.fitter.body
         return RunInfo(
@@ -159,6 +166,7 @@ class Show:
             faces=body.faces,
             gender=body.gender,
             intrinsics_of=inference.intrinsics,
+            live=self._runner.source.live,
         )
 
     def _progress(self, people: int) -> None:
@@ -184,7 +192,8 @@ class Show:
         seen = self._runner.stats.snapshot()
         counts = sorted(self._people.elements())
         with_body = sum(count for people, count in self._people.items() if people)
-        order = [name for name in ("perceive", "fit", "draw", "write") if name in seen.stages_ms]
+        stages = ("perceive", "fit", "predict", "draw", "write")
+        order = [name for name in stages if name in seen.stages_ms]
         latency = seen.latency_ms
         return RunReport(
             frames_read=seen.read,
@@ -195,12 +204,16 @@ class Show:
             stages={
                 name: (seen.stages_ms[name].p50_ms, seen.stages_ms[name].p95_ms) for name in order
             },
-            latency_ms=(latency.p50_ms, latency.p95_ms) if latency else None,
+            latency_ms=(latency.p50_ms, latency.p95_ms, latency.p99_ms) if latency else None,
             tracks=len(self._tracks),
             people_median=counts[len(counts) // 2] if counts else 0,
             coverage=with_body / len(counts) if counts else 0.0,
-            files=tuple(path for output in self._outputs for path in output.files),
-            warnings=tuple(self._runner.source.warnings),
+            files=tuple(path for output in self._reported for path in output.files),
+            warnings=(
+                *self._runner.source.warnings,
+                *(line for output in self._reported for line in output.warnings),
+            ),
             ended=self._ended,
             engines=self._runner.inference.engines,
+            unfitted=seen.unfitted,
         )

@@ -8,6 +8,9 @@ Whatever windows are ready at one time go through perceiving and fitting togethe
 each source. Nobody waits for a source that is slow, dead or away, nor for one whose results nobody
 takes: a clip then waits by itself, a live feed's oldest results are dropped. A source's error ends
 that source; the model's ends all.
+
+With low latency a source's frames also go straight to you, the newest in the place of older ones
+(`Lane.newest`); perceiving takes the newest one whenever it is free instead of waiting for four.
 """
 
 from __future__ import annotations
@@ -38,18 +41,35 @@ _RESULTS = 2
 _UNDER_WAY = 2
 """Windows of a source between perceiving and its results: one is perceived, one fitted."""
 
+_SLOW = {"ring full": "output too slow"}
+"""Why what is ready to be shown was dropped."""
+
 Fitted = list[tuple[Frame, Bodies]]
 
 
 class Lane:
     """One source's way through a `Station`. Read its results with ``windows``; any thread may
-    ``stop`` it. ``error`` is what ended it, None for its own end."""
+    ``stop`` it. ``error`` is what ended it, None for its own end.
 
-    def __init__(self, name: str, source: Source, station: Station, opened: bool) -> None:
+    With ``low_latency`` the frames to show come from ``newest``: what is read is drawn or dropped
+    there, and a frame that perceiving had no time for is counted as "unfitted".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        station: Station,
+        *,
+        opened: bool = False,
+        stats: Stats | None = None,
+        low_latency: bool = False,
+    ) -> None:
         self.name = name
         self.source = source
+        self.low_latency = low_latency
         self.inference = station.inference
-        self.stats = Stats()
+        self.stats = stats or Stats()
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self._station = station
@@ -57,18 +77,31 @@ class Lane:
         self._halted = threading.Event()
         self.state = station.inference.begin()
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
+        # Bodies are predicted the better the newer the frame that was fitted last.
         self.frames: Ring[Frame] = Ring(
-            WINDOW_FRAMES,
+            1 if low_latency else WINDOW_FRAMES,
             policy,
-            on_drop=lambda _, cause: self.stats.drop(cause),
+            on_drop=lambda _, cause: self._lost(1, cause),
             inherit=inherit_break,
         )
-        self.fitted: Ring[Fitted] = Ring(_RESULTS, policy, on_drop=self._dropped)
+        self.fitted: Ring[Fitted] = Ring(
+            _RESULTS,
+            policy,
+            on_drop=lambda fitted, cause: self._lost(len(fitted), _SLOW.get(cause, cause)),
+        )
+        self._newest: Ring[Frame] | None = None
+        if low_latency:
+            self._newest = Ring(
+                1,
+                Policy.DROP_OLDEST,
+                on_drop=lambda _, cause: self.stats.drop(_SLOW.get(cause, cause)),
+                inherit=inherit_break,
+            )
         self._windower = Windower(max_wait_ms=500.0 if source.live else math.inf)
         self._pending: deque[Window] = deque()
         self._finished, self._under_way = False, 0
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._capture, name=f"capture {name}")
+        self._thread = threading.Thread(target=self._capture, name=f"capture {name}".strip())
 
     def windows(self) -> Iterator[Fitted]:
         """The frames of one window after another, each with its bodies; raises what ended the
@@ -83,6 +116,14 @@ class Lane:
         self.ended.wait()
         if self.error is not None:
             raise self.error
+
+    def newest(self) -> Iterator[Frame]:
+        """The newest frame again and again, each once, as soon as it is captured; ends with the
+        source, whose error ``windows`` raises. For a lane of low latency."""
+        assert self._newest is not None, "a lane without low latency has no frames to show"
+        with suppress(Closed):
+            while True:
+                yield self._newest.get()
 
     def stop(self) -> None:
         """Capture no more; frames already read come out, then the results end."""
@@ -99,9 +140,11 @@ class Lane:
 
     def take(self, now_ns: int) -> Window | None:
         """The next window, if there is one and room for its results."""
-        self._gather(now_ns)
         room = self.source.live or len(self.fitted) + self._under_way < _RESULTS
-        if self._pending and room and self._under_way < _UNDER_WAY:
+        room = room and self._under_way < _UNDER_WAY
+        if room or not self.low_latency:
+            self._gather(now_ns)
+        if self._pending and room:
             with self._lock:
                 self._under_way += 1
             return self._pending.popleft()
@@ -128,9 +171,16 @@ class Lane:
         self.ended.set()
 
     def abort(self) -> None:
+        """End now and throw away what is under way."""
+        self.halt()
+        self.fitted.abort()
+        if self._newest is not None:
+            self._newest.abort()
+
+    def halt(self) -> None:
+        """End now; results that are there can still be taken."""
         self._halted.set()
         self.frames.abort()
-        self.fitted.abort()
         self.source.close()
 
     def _gather(self, now_ns: int) -> None:
@@ -147,9 +197,15 @@ class Lane:
         else:
             for frame in frames:
                 self._pending.extend(self._windower.add(frame))
+            if self.low_latency:
+                self._pending.extend(self._windower.finish())
 
-    def _dropped(self, fitted: Fitted, cause: str) -> None:
-        self.stats.drop("output too slow" if cause == "ring full" else cause, len(fitted))
+    def _lost(self, number: int, cause: str) -> None:
+        """Frames whose bodies nobody will see; with low latency they were shown all the same."""
+        if self.low_latency:
+            self.stats.count("unfitted", number)
+        else:
+            self.stats.drop(cause, number)
 
     def _capture(self) -> None:
         try:
@@ -159,6 +215,8 @@ class Lane:
                 if self._halted.is_set():
                     break
                 self.stats.count("read")
+                if self._newest is not None:
+                    self._newest.put(frame)
                 self.frames.put(frame)
                 self._station.wake()
         except Closed:
@@ -167,6 +225,8 @@ class Lane:
             if not self._halted.is_set():
                 self.error = error
         finally:
+            if self._newest is not None:
+                self._newest.close()
             self.frames.close()
             self.source.close()
             self._station.wake()
@@ -198,9 +258,7 @@ class Station:
         ]
 
     def __enter__(self) -> Station:
-        for thread in self._threads:
-            thread.start()
-        return self
+        return self.start()
 
     def __exit__(
         self,
@@ -210,13 +268,27 @@ class Station:
     ) -> None:
         self.close()
 
+    def start(self) -> Station:
+        """Start the model's threads. Once only."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
     @property
     def lanes(self) -> list[Lane]:
         """Those added and not removed, ended ones too."""
         with self._lock:
             return list(self._lanes.values())
 
-    def add(self, name: str, source: Source, *, opened: bool = False) -> Lane:
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        opened: bool = False,
+        stats: Stats | None = None,
+        low_latency: bool = False,
+    ) -> Lane:
         """Start a source; it is opened by a thread of its own unless ``opened``. Raises ValueError
         for a name that is taken, RuntimeError once closed."""
         with self._lock:
@@ -224,7 +296,9 @@ class Station:
                 raise RuntimeError("the station is closed")
             if name in self._lanes:
                 raise ValueError(f"there is a source named {name} already")
-            lane = self._lanes[name] = Lane(name, source, self, opened)
+            lane = self._lanes[name] = Lane(
+                name, source, self, opened=opened, stats=stats, low_latency=low_latency
+            )
         lane.start()
         return lane
 
@@ -266,8 +340,9 @@ class Station:
         except BaseException as error:
             self._stopped.set()
             self._perceived.abort()
+            # What was fitted before the error still comes out; the rest is dropped.
             for lane in self.lanes:
-                lane.abort()
+                lane.halt()
                 lane.finish(error)
             if self._on_error is not None:
                 self._on_error(error)
@@ -288,7 +363,8 @@ class Station:
             self._perceived.put((lanes, perceived))
 
     def _fit(self) -> None:
-        # As in `Runner._fit`: the fit's small products gain nothing from more threads.
+        # The fit's many small products gain nothing from more threads, and the threads would
+        # spin on cores that perception and drawing need. Holds for this thread alone.
         torch.set_num_threads(1)
         while True:
             lanes, perceived = self._perceived.get()

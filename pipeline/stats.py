@@ -46,7 +46,8 @@ class Histogram:
 class Snapshot:
     """Counts and times so far. ``stages_ms`` are per frame; ``fps`` is drawn frames a second
     from the capture of the first one to the last one drawn. Quantiles are of the last samples,
-    histograms of all."""
+    histograms of all. ``unfitted`` frames were shown, but nobody was fitted in them (low latency
+    only)."""
 
     read: int
     drawn: int
@@ -56,6 +57,7 @@ class Snapshot:
     fps: float
     latency: Histogram
     stages: dict[str, Histogram]
+    unfitted: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -139,6 +141,7 @@ class Stats:
                 fps=drawn / span_s if span_s > 0 else 0.0,
                 latency=self._latency_bins.histogram(),
                 stages={name: bins.histogram() for name, bins in self._stage_bins.items()},
+                unfitted=self._counts["unfitted"],
             )
 
 

@@ -126,6 +126,14 @@ def write_clip(
     return path
 
 
+def clock_ms(image: np.ndarray) -> int:
+    """The monotonic clock that the RTSP server drew into the top of an RGB picture."""
+    width = image.shape[1]
+    centres = [int((bit + 0.5) * (width // 32)) for bit in range(32)]
+    bits = image[8:24, centres].mean(axis=(0, 2)) > 128
+    return int("".join(str(int(bit)) for bit in bits), 2)
+
+
 class RtspServer:
     """A local RTSP server in a process of its own, playing test pictures at /test."""
 

@@ -1,11 +1,15 @@
-"""An RTSP server of test pictures on the loopback, for tests. Run it with the system's python3.
+"""An RTSP server on the loopback, for tests. Run it with the system's python3.
 
 Needs Debian's gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-good and -ugly.
-Prints its port, then plays until it is killed. With --login user:password it asks for that; with
---clock each picture shows the monotonic clock (ms, 32 bits) at which it was made.
+Prints its port, then plays until it is killed. The top of every picture shows the monotonic clock
+(ms, 32 bits, the highest on the left, white for 1) at which it was made; below is ``--picture``
+(raw I420 pictures of ``--size``, one after another, again and again) or grey with some noise. With
+--login user:password it asks for that.
 """
 
 import argparse
+import os
+import pathlib
 import sys
 import time
 
@@ -15,52 +19,89 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
-BITS, WIDTH, HEIGHT = 32, 512, 64
-ENCODE = (
-    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} ! "
-    "rtph264pay name=pay0 config-interval=-1"
-)
-OTHERS = {
-    "h264": ENCODE,
-    "h264-b": "x264enc bframes=2 b-adapt=false speed-preset=ultrafast key-int-max={gop} ! "
-    "rtph264pay name=pay0 config-interval=-1",
-    "h265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max={gop} ! "
-    "rtph265pay name=pay0 config-interval=-1",
+BITS, ROWS = 32, 32
+"""Of the clock: its bits, and the pixel rows it fills."""
+TUNED = "tune=zerolatency speed-preset=ultrafast key-int-max={gop}"
+# One thread makes one slice a picture: before each further slice of a key frame GStreamer's
+# payloader would repeat the parameter sets, which FFmpeg takes for the next picture.
+CODECS = {
+    "h264": f"x264enc {TUNED} threads=1 ! rtph264pay name=pay0 config-interval=-1",
+    "h264-b": "x264enc threads=1 bframes=2 b-adapt=false speed-preset=ultrafast "
+    "key-int-max={gop} ! rtph264pay name=pay0 config-interval=-1",
+    "h265": f"x265enc {TUNED} ! rtph265pay name=pay0 config-interval=-1",
     "mjpeg": "jpegenc ! rtpjpegpay name=pay0",
 }
 AUDIO = " audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1"
 
 
-def clock_picture():
-    """An I420 picture whose bars are the monotonic clock in ms, the highest bit on the left."""
-    now_ms = time.monotonic_ns() // 1_000_000
-    bar = WIDTH // BITS
-    row = b"".join(
-        (b"\xeb" if (now_ms >> bit) & 1 else b"\x10") * bar for bit in reversed(range(BITS))
-    )
-    return row * HEIGHT + b"\x80" * (WIDTH * HEIGHT // 2)
+class Pictures:
+    """I420 pictures of a size, each with the clock of when it was asked for."""
+
+    def __init__(self, width, height, file):
+        self.width, self.height = width, height
+        self.size = width * height * 3 // 2
+        self.data = pathlib.Path(file).read_bytes() if file else b""
+        self.number = 0
+
+    def next(self):
+        now_ms = time.monotonic_ns() // 1_000_000
+        bar = self.width // BITS
+        bits = [(now_ms >> bit) & 1 for bit in reversed(range(BITS))]
+        row = b"".join((b"\xeb" if bit else b"\x10") * bar for bit in bits)
+        picture = bytearray(self._below())
+        luma, quarter = self.width * self.height, self.width * self.height // 4
+        picture[: self.width * ROWS] = row.ljust(self.width, b"\x10") * ROWS
+        grey = b"\x80" * (self.width * ROWS // 4)
+        picture[luma : luma + len(grey)] = grey
+        picture[luma + quarter : luma + quarter + len(grey)] = grey
+        self.number += 1
+        return bytes(picture)
+
+    def _below(self):
+        if self.data:
+            first = self.number % (len(self.data) // self.size) * self.size
+            return self.data[first : first + self.size]
+        luma = self.width * self.height
+        noise = os.urandom(self.width * self.height // 8)
+        return b"\x60" * (luma - len(noise)) + noise + b"\x80" * (luma // 2)
 
 
-class ClockFactory(GstRtspServer.RTSPMediaFactory):
-    """Pictures of the clock, made when they are asked for."""
+class Factory(GstRtspServer.RTSPMediaFactory):
+    """Pictures made when they are due, encoded as asked."""
 
-    def __init__(self, fps, gop):
+    def __init__(self, options):
         super().__init__()
-        self.fps = fps
+        self.options = options
+        width, height = map(int, options.size.split("x"))
+        self.pictures = Pictures(width, height, options.picture)
         self.set_launch(
             "( appsrc name=src is-live=true format=time do-timestamp=true "
-            f"caps=video/x-raw,format=I420,width={WIDTH},height={HEIGHT},framerate={fps}/1 ! "
-            f"{ENCODE.format(gop=gop)} )"
+            f"caps=video/x-raw,format=I420,width={width},height={height},"
+            f"framerate={options.fps}/1 ! {CODECS[options.codec].format(gop=options.gop)} "
+            f"{AUDIO if options.audio else ''} )"
         )
 
     def do_configure(self, media):
+        GstRtspServer.RTSPMediaFactory.do_configure(self, media)
         source = media.get_element().get_by_name_recurse_up("src")
+        period_s = 1 / (self.options.true_fps or self.options.fps)
+        due_s, made = time.monotonic(), 0
 
         def push():
-            result = source.emit("push-buffer", Gst.Buffer.new_wrapped(clock_picture()))
-            return result == Gst.FlowReturn.OK
+            nonlocal due_s, made
+            now_s = time.monotonic()
+            if now_s < due_s:
+                return True
+            # The timer is late a little every time, which must not add up; what was missed is.
+            due_s = max(due_s + period_s, now_s - period_s)
+            if made == self.options.frames:
+                source.emit("end-of-stream")
+                return False
+            made += 1
+            buffer = Gst.Buffer.new_wrapped(self.pictures.next())
+            return source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
 
-        GLib.timeout_add(1000 // self.fps, push)
+        GLib.timeout_add(max(1, round(period_s * 250)), push)
 
 
 def main():
@@ -69,33 +110,20 @@ def main():
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--gop", type=int, default=10)
     parser.add_argument("--login", default="")
-    parser.add_argument("--clock", action="store_true")
     parser.add_argument("--frames", type=int, default=-1, help="end after so many")
-    parser.add_argument("--codec", choices=sorted(OTHERS), default="h264")
-    parser.add_argument("--size", default="320x240")
+    parser.add_argument("--codec", choices=sorted(CODECS), default="h264")
+    parser.add_argument("--size", default="320x240", help="the width a multiple of 32")
+    parser.add_argument("--picture", default="", help="raw I420 pictures")
     parser.add_argument("--audio", action="store_true")
-    parser.add_argument("--true-fps", type=int, default=0, help="fewer than the declared --fps")
+    parser.add_argument("--path", default="test")
+    parser.add_argument("--true-fps", type=int, default=0, help="other than the declared --fps")
     options = parser.parse_args()
 
     Gst.init(None)
     server = GstRtspServer.RTSPServer.new()
     server.set_address("127.0.0.1")
     server.set_service(str(options.port))
-    if options.clock:
-        factory = ClockFactory(options.fps, options.gop)
-    else:
-        factory = GstRtspServer.RTSPMediaFactory.new()
-        width, _, height = options.size.partition("x")
-        true = options.true_fps or options.fps
-        lie = (
-            f"capssetter caps=video/x-raw,framerate={options.fps}/1 ! " if options.true_fps else ""
-        )
-        factory.set_launch(
-            f"( videotestsrc is-live=true num-buffers={options.frames} ! "
-            f"video/x-raw,format=I420,width={width},height={height},framerate={true}/1 ! {lie}"
-            f"{OTHERS[options.codec].format(gop=options.gop)} "
-            f"{AUDIO if options.audio else ''} )"
-        )
+    factory = Factory(options)
     if options.login:
         user, _, password = options.login.partition(":")
         auth = GstRtspServer.RTSPAuth.new()
@@ -108,7 +136,7 @@ def main():
         permissions.add_permission_for_role("user", "media.factory.construct", True)
         factory.set_permissions(permissions)
     factory.set_shared(True)
-    server.get_mount_points().add_factory("/test", factory)
+    server.get_mount_points().add_factory(f"/{options.path}", factory)
     if not server.attach(None):
         sys.exit("the port is taken")
     print(server.get_bound_port(), flush=True)

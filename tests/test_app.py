@@ -193,7 +193,9 @@ def test_what_was_written_before_a_signal_plays(tmp_path, number):
     _, said = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     assert b"Traceback" not in said
-    assert frames_of(video) > 5
+    with av.open(str(video)) as container:
+        # Whole seconds of the video, however few frames this machine has for one.
+        assert [frame.time for frame in container.decode(video=0)][-1] > 0.5
 
 
 def test_a_reader_that_leaves_ends_the_run_cleanly(tmp_path):

@@ -20,6 +20,7 @@ import app
 from app import cli
 from app.config import Config
 from app.report import Progress, RunReport
+from pipeline.predict import PredictionError
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., RunReport]
@@ -45,7 +46,8 @@ def test_every_flag_reaches_its_setting(build, tmp_path, monkeypatch):
     arguments = (
         "run clip.mp4 --video o/v.mp4 --poses o/p.npz --vertices --jsonl o/b.jsonl --amass o/t "
         "--window --no-hud --quiet --live --start 2 --seconds 1.5 --retry-s 0 --fov-deg 50 "
-        "--people 2 --weights w --body b.npz --device cpu --renderer pyrender"
+        "--people 2 --weights w --body b.npz --device cpu --renderer pyrender "
+        "--rotate-s 600 --rotate-mb 50.5 --rotate-keep 3"
     )
     assert cli.main(arguments.split()) == 0
     config = build.config
@@ -55,6 +57,7 @@ def test_every_flag_reaches_its_setting(build, tmp_path, monkeypatch):
     names = [str(p) for p in (output.video, output.poses, output.jsonl, output.amass)]
     assert names == ["o/v.mp4", "o/p.npz", "o/b.jsonl", "o/t"]
     assert (output.vertices, output.window, config.render.hud) == (True, True, False)
+    assert (output.rotate_s, output.rotate_mb, output.rotate_keep) == (600.0, 50.5, 3)
     capture = config.capture
     assert (capture.pace, capture.start_s, capture.seconds) == ("live", 2.0, 1.5)
     assert (capture.retry_s, capture.fov_deg, capture.focal_px) == (0.0, 50.0, None)
@@ -98,6 +101,11 @@ def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
         ("run a.mp4 --live --every-frame", "--every-frame: not allowed with"),
         ("run a.mp4 --device tpu", "--device: invalid choice: 'tpu'"),
         ("run a.mp4 --vertices", "--vertices: needs --poses"),
+        ("run a.mp4 --rotate-s 60", "--rotate-s: needs --video"),
+        ("run a.mp4 --rotate-keep 2", "--rotate-keep: needs --video"),
+        ("run a.mp4 --video b.mp4 --rotate-keep 2", "--rotate-keep: needs --rotate-s or"),
+        ("run a.mp4 --video b.mp4 --rotate-mb 0", "--rotate-mb: above 0, not 0"),
+        ("serve 0 --rotate-keep 2", "--rotate-keep: needs --rotate-s or"),
         ("run a.mp4 --config nope", "no profile 'nope'"),
         ("run a.mp4 --config /nope.toml", "/nope.toml: cannot be read"),
         ("run a.mp4 --video=", "--video: a path, not ''"),
@@ -193,7 +201,9 @@ REPORT = RunReport(
     fps=24.5,
     seconds=4.5,
     stages={"perceive": (20.04, 31.0), "fit": (9.0, 12.0)},
-    latency_ms=(140.0, 190.0),
+    latency_ms=(140.0, 190.0, 240.0),
+    unfitted=7,
+    prediction=PredictionError(90, 4.04, 12.3, 66.0, 101.0),
     tracks=2,
     people_median=1.0,
     coverage=0.975,
@@ -214,7 +224,10 @@ def test_the_table_says_what_happened(build, capsys):
     assert ["drawn", "110"] in rows.values()
     assert ["dropped,", "capture:", "too", "slow", "10"] in rows.values()
     assert ["perceive,", "a", "frame", "20.0", "31.0"] in rows.values()
-    assert ["capture", "to", "output", "140", "190"] in rows.values()
+    assert ["capture", "to", "output", "140", "190", "240"] in rows.values()
+    assert ["shown,", "not", "fitted", "7"] in rows.values()
+    assert ["predicted", "ahead", "66", "101"] in rows.values()
+    assert ["predicted", "off,", "px", "4.0", "12.3"] in rows.values()
     assert "24.5 fps over 4.5 s; 2 people followed, 1 in a frame" in out
     assert "a body in 97.5% of the frames; ended: end of the source" in out
     assert f"wrote {REPORT.files[0]} " in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -14,12 +15,15 @@ import cv2
 import av
 import numpy as np
 import pytest
+from conftest import BITS, number_of, numbered
 from hypothesis import given
 from hypothesis import strategies as st
 from outputs_cases import bodies, frame, run_info
 
 from app.outputs.base import OutputError
-from app.outputs.video import Timeline, VideoOutput, fit_into, pad_even, to_yuv420
+from app.outputs.mp4 import Timeline
+from app.outputs.video import VideoOutput
+from app.outputs.yuv import fit_into, pad_even, to_yuv420
 
 HERE = Path(__file__).parent
 NOBODY = bodies([])
@@ -167,22 +171,34 @@ def test_opened_without_a_frame_leaves_nothing(tmp_path):
     assert output.files == ()
 
 
-ENDLESS = """
-import sys, resource, signal
+ENDLESS = f"""
+import sys, time, resource, signal
 import numpy as np
 from pathlib import Path
+BITS = {BITS}
+{inspect.getsource(numbered)}
+"""
+ENDLESS += """
 from outputs_cases import bodies, frame, run_info
 from app.outputs.video import VideoOutput
-output = VideoOutput(Path(sys.argv[1]))
-output.open(run_info(240, 320, fps=25))
-if len(sys.argv) > 2:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+path, live, step_s, most_bytes = Path(sys.argv[1]), *map(float, sys.argv[2:])
+output = VideoOutput(path)
+output.open(run_info(240, 320, fps=25, live=bool(live)))
 rng = np.random.default_rng(0)
+# A still texture: the encoder takes no change of the number for a cut.
+texture = rng.integers(0, 40, (240, 320, 3), np.uint8)
+if most_bytes:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes),) * 2)
 try:
-    for i in range(2000):
-        noise = rng.integers(0, 255, (240, 320, 3), np.uint8)
-        output.write(frame(i, i / 25, 240, 320), bodies([]), noise)
+    for i in range(1000):
+        picture = numbered(i, 320, 240) // 5 * 4 + texture
+        if most_bytes:
+            picture //= 2
+            picture += rng.integers(0, 99, (240, 320, 3), np.uint8)
+        else:
+            time.sleep(0.01)
+        output.write(frame(i, i * step_s, 240, 320), bodies([]), picture)
         print(i, flush=True)
 except OSError as error:
     print(type(error).__name__, error, file=sys.stderr)
@@ -193,7 +209,8 @@ except OSError as error:
 """
 
 
-def endless(*arguments: str) -> subprocess.Popen[str]:
+def endless(path: Path, live: bool, step_s: float = 0.04, most_bytes: int = 0):
+    arguments = [str(path), str(int(live)), str(step_s), str(most_bytes)]
     return subprocess.Popen(
         [sys.executable, "-c", ENDLESS, *arguments],
         stdout=subprocess.PIPE,
@@ -203,25 +220,58 @@ def endless(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_killed_process_leaves_a_video_that_plays(tmp_path):
+@pytest.mark.parametrize(
+    ("live", "step_s", "lost_s"), [(False, 0.04, 2.0), (True, 0.04, 2.0), (True, 0.2, 3.0)]
+)
+def test_a_killed_process_leaves_a_video_that_plays_to_its_last_seconds(
+    tmp_path, live, step_s, lost_s
+):
+    """Also where frames come far slower than their nominal rate."""
     path = tmp_path / "v.mp4"
-    with endless(str(path)) as writer:
+    with endless(path, live, step_s) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:
-            if int(line) == 200:
+            if int(line) == 150:
                 writer.send_signal(signal.SIGKILL)
                 break
     frames = play(path)
-    # Whole, to the last second and what the encoder held back.
-    assert len(frames) >= 100
-    np.testing.assert_allclose([f.time for f in frames], np.arange(len(frames)) / 25, atol=1e-4)
+    assert [number_of(f.to_ndarray(format="rgb24")) for f in frames] == list(range(len(frames)))
+    np.testing.assert_allclose([f.time for f in frames], np.arange(len(frames)) * step_s, atol=1e-4)
+    assert (151 - len(frames)) * step_s <= lost_s
 
 
-def test_a_full_disk_is_one_line_and_what_fitted_plays(tmp_path):
+@pytest.mark.parametrize("live", [False, True])
+def test_a_full_disk_is_one_line_and_what_fitted_plays(tmp_path, live):
     path = tmp_path / "v.mp4"
-    with endless(str(path), "8000000") as writer:
+    with endless(path, live, most_bytes=3_000_000) as writer:
         _, errors = writer.communicate(timeout=60)
-    lines = errors.strip().splitlines()
-    assert lines[0].startswith(f"OutputError {path}: cannot write: ")
-    assert all(line.startswith("OutputError") for line in lines)
+    (line,) = errors.strip().splitlines()
+    assert line.startswith(f"OutputError {path}: cannot write: ")
     assert len(play(path)) > 50
+
+
+def test_a_disk_of_two_megabytes_that_fills_up(tmp_path):
+    """A real one, where this user may mount it."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(tmp_path)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no disk may be mounted here")
+    try:
+        output = VideoOutput(tmp_path / "v.mp4")
+        output.open(run_info(240, 320))
+        rng = np.random.default_rng(0)
+        noise = (rng.integers(0, 99, (240, 320, 3), np.uint8) for _ in range(1000))
+        told = None
+        for i, image in enumerate(noise):
+            try:
+                output.write(frame(i, None, 240, 320), NOBODY, image)
+            except OutputError as error:
+                told = str(error)
+                break
+        output.close()
+        assert told == f"{tmp_path / 'v.mp4'}: cannot write: No space left on device"
+        assert len(play(tmp_path / "v.mp4")) > 20
+    finally:
+        busy = subprocess.run(["umount", str(tmp_path)], capture_output=True).returncode
+        if busy:
+            subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    assert not busy, "a file was left open"

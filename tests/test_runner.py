@@ -68,6 +68,12 @@ class StubInference:
             raise ValueError("the fit broke")
         return [(frame, frame.id) for frame in frames]
 
+    def perceive_many(self, windows, states):
+        return [self.perceive(window, state) for window, state in zip(windows, states)]
+
+    def fit_many(self, perceived, states):
+        return [self.fit(one, state) for one, state in zip(perceived, states)]
+
 
 def threads():
     return {t.name for t in threading.enumerate()} & {"capture", "perceive", "fit"}

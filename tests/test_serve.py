@@ -156,9 +156,19 @@ def test_a_source_is_seen_recorded_and_removed(serve, tmp_path):
         until(lambda: client.get("/api/sources").json()[0]["drawn"] > before["drawn"] + 20)
         done = client.put(f"/api/sources/{name}/recording", json={"on": False})
         assert done.json() == {"file": None}
-        assert [each["name"] for each in client.get("/api/files").json()] == [file]
-        with av.open(io.BytesIO(client.get(f"/api/files/{file}").content)) as video:
-            assert sum(1 for _ in video.decode(video=0)) >= 20
+        beside = file.replace(".mp4", ".jsonl")
+        assert {each["name"] for each in client.get("/api/files").json()} == {file, beside}
+        answer = client.get(f"/api/files/{file}")
+        assert answer.headers["content-type"] == "video/mp4"
+        with av.open(io.BytesIO(answer.content)) as video:
+            recorded = sum(1 for _ in video.decode(video=0))
+        assert recorded >= 20
+        answer = client.get(f"/api/files/{beside}")
+        assert answer.headers["content-type"] == "application/jsonl"
+        numbers = [json.loads(line)["frame"] for line in answer.text.splitlines()]
+        assert len(numbers) == recorded
+        assert numbers == sorted(set(numbers))
+        assert client.get("/api/sources").json()[0]["not_recorded"] == 0
         lines = client.get(f"/api/sources/{name}/poses").text.splitlines()
         frames = [json.loads(line)["frame"] for line in lines]
         assert frames == sorted(frames)
@@ -330,6 +340,7 @@ def test_metrics_are_prometheus(serve):
             assert second[sample] >= before, sample
     name = "bodystream_latency_seconds_count"
     assert second[name, test] > first[name, test]
+    assert second["bodystream_recording_dropped_total", test] == 0
 
 
 def test_tokens_are_not_short_and_hosts_are_known():

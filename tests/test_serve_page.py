@@ -118,8 +118,8 @@ def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):  # noqa: F811
     time.sleep(1.5)
     page.run("document.querySelector('.record').click()")
     until(lambda: page.run("document.querySelector('.red').hidden"))
-    until(lambda: page.run("document.querySelectorAll('#files a').length") == 1)
-    link = page.run("document.querySelector('#files a').getAttribute('href')")
+    until(lambda: page.run("document.querySelectorAll('#files a').length") == 2)
+    link = page.run("document.querySelector('#files a[href$=\".mp4\"]').getAttribute('href')")
     (tmp_path / "got.mp4").write_bytes(httpx.get(served.url + link).content)
     with av.open(str(tmp_path / "got.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) > 20

@@ -24,10 +24,7 @@ class Together(StubInference):
 
     def perceive_many(self, windows, states):
         self.batches.append([id(state) for state in states])
-        return [self.perceive(window, state) for window, state in zip(windows, states)]
-
-    def fit_many(self, perceived, states):
-        return [self.fit(one, state) for one, state in zip(perceived, states)]
+        return super().perceive_many(windows, states)
 
 
 def drain(lane, out, errors=None):
@@ -180,6 +177,43 @@ def test_a_slow_model_drops_of_live_sources_only_and_fairly():
         assert seen.read == seen.drawn + sum(seen.dropped.values()) == 300
         assert seen.dropped
     assert 0.6 < len(outs[0]) / len(outs[1]) < 1.6
+
+
+def test_with_low_latency_nothing_waits_for_the_model():
+    """Frames come at once and in order; the model has the newest one whenever it is free."""
+    source = StubSource(120, live=True, pause_s=0.004)
+    inference = Together(slow_s=0.05)
+    with Station(inference) as station:
+        lane = station.add("a", source, low_latency=True)
+        fits = []
+        reader = threading.Thread(
+            target=lambda: fits.extend(frame.id for window in lane.windows() for frame, _ in window)
+        )
+        reader.start()
+        shown, late_s = [], []
+        for frame in lane.newest():
+            late_s.append((time.monotonic_ns() - frame.captured_ns) / 1e9)
+            lane.stats.drew(frame.captured_ns)
+            shown.append(frame.id)
+        reader.join(10)
+        assert not reader.is_alive()
+    seen = lane.stats.snapshot()
+    assert shown == sorted(set(shown))
+    assert seen.read == 120 == seen.drawn + sum(seen.dropped.values())
+    assert len(shown) > 100
+    assert np.percentile(late_s, 90) < 0.02
+    assert fits == sorted(set(fits))
+    assert len(fits) + seen.unfitted == 120
+    assert all(len(window.frames) == 1 for window in inference.windows)
+    assert 2 < len(fits) < 60
+
+
+def test_with_low_latency_a_fault_of_the_model_ends_what_is_shown():
+    with Station(Together(perceive_fails_at=0)) as station:
+        lane = station.add("a", StubSource(None, live=True, pause_s=0.002), low_latency=True)
+        assert len(list(lane.newest())) < 1000
+        with pytest.raises(ValueError, match="perception broke"):
+            list(lane.windows())
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ class RunInfo:
     ``fps`` is the source's nominal rate, None where it has none; ``width`` and ``height`` pixels
     of the first frame, ``intrinsics`` (3, 3) its camera; ``model`` names the body model the betas
     belong to, ``faces`` (F, 3) are its triangles, ``gender`` neutral, female or male.
-    ``intrinsics_of`` gives the camera of a frame of another size.
+    ``intrinsics_of`` gives the camera of a frame of another size. A ``live`` source's frames come
+    at their own pace: whoever cannot keep up leaves some out instead of waiting.
     """
 
     source: str
@@ -32,6 +33,7 @@ class RunInfo:
     faces: np.ndarray
     gender: str
     intrinsics_of: Callable[[Frame], np.ndarray] | None = None
+    live: bool = False
 
     def camera(self, frame: Frame) -> np.ndarray:
         """K (3, 3) of a frame, which may be of another size than the first."""
@@ -53,8 +55,9 @@ class Output(Protocol):
 
     ``open`` is called once, when the first frame is known; ``write`` for every frame in order,
     also with no bodies, ``picture`` being the overlay, RGB uint8 (H, W, 3), where
-    ``needs_picture``; ``close`` finishes what was written so far: after an error or an interrupt
-    too, twice if need be, also when ``open`` never was. ``files`` is what it has written.
+    ``needs_picture``: it may be kept, nobody changes it any more. ``close`` finishes what was
+    written so far: after an error or an interrupt too, twice if need be, also when ``open`` never
+    was. ``files`` is what it has written, ``warnings`` what went wrong without ending it, in lines.
     Raises OutputError where writing fails, OutputClosed where nobody reads any more.
     """
 
@@ -62,6 +65,9 @@ class Output(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
 
     def open(self, info: RunInfo) -> None: ...
 

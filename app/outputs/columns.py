@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -16,30 +18,73 @@ import numpy as np
 from app.outputs.base import OutputError
 
 _CHUNK = 1 << 20
+_ABOUT = "columns.json"
+_EXTRA = "extra.npz"
 
 
 class Columns:
     """Named columns, each row of a fixed shape and dtype, spooled to a hidden folder beside
-    ``beside``. ``shapes`` maps a name to (dtype, shape of a row). Raises OutputError."""
+    ``beside``. ``shapes`` maps a name to (dtype, shape of a row), ``extra`` are arrays that hold
+    for all rows. Rows outlive the process: ``left_behind`` reads them. Raises OutputError."""
 
     def __init__(
-        self, beside: Path, shapes: Mapping[str, tuple[np.dtype | type, tuple[int, ...]]]
+        self,
+        beside: Path,
+        shapes: Mapping[str, tuple[np.dtype | type, tuple[int, ...]]],
+        extra: Mapping[str, np.ndarray | np.generic] | None = None,
     ) -> None:
-        self._shapes = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in shapes.items()}
-        self._beside = beside
+        self.beside = beside
+        self.extra = dict(extra or {})
         self.rows = 0
+        self._shapes = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in shapes.items()}
+        self._files: dict[str, IO[bytes]] = {}
         try:
             name = f".{beside.name}."
             self._folder = Path(tempfile.mkdtemp(prefix=name, suffix=".rows", dir=beside.parent))
-            self._files: dict[str, IO[bytes]] = {
-                name: open(self._folder / name, "wb")  # noqa: SIM115 (closed in `close`)
-                for name in self._shapes
-            }
+            np.savez(self._folder / _EXTRA, **self.extra)  # type: ignore[arg-type]
+            about = {name: (dtype.str, shape) for name, (dtype, shape) in self._shapes.items()}
+            text = json.dumps({"of": beside.name, "columns": about})
+            (self._folder / _ABOUT).write_text(text, encoding="utf-8")
+            for name in self._shapes:
+                self._files[name] = open(self._folder / name, "wb")  # noqa: SIM115 (see `close`)
         except OSError as error:
             raise OutputError(f"{beside}: cannot be written: {error.strerror}") from None
 
+    @classmethod
+    def left_behind(cls, folder: Path) -> Columns:
+        """What a process that was killed left in its folder, or one that still writes has there:
+        the rows that every column has whole. It is only read. Raises OutputError."""
+        columns = cls.__new__(cls)
+        try:
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            columns._shapes = {
+                name: (np.dtype(dtype), tuple(shape))
+                for name, (dtype, shape) in about["columns"].items()
+            }
+            with np.load(folder / _EXTRA) as extra:
+                columns.extra = dict(extra)
+            columns.rows = min(
+                (folder / name).stat().st_size // columns._row_bytes(name)
+                for name in columns._shapes
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or "not rows of a run"
+            raise OutputError(f"{folder}: cannot be read: {reason}") from None
+        columns.beside, columns._folder = folder.parent / about["of"], folder
+        columns._files = {}
+        return columns
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._shapes)
+
+    def _row_bytes(self, name: str) -> int:
+        dtype, shape = self._shapes[name]
+        return dtype.itemsize * math.prod(shape)
+
     def append(self, values: Mapping[str, np.ndarray]) -> None:
-        """Add rows: every column's array is (rows, *shape); its length is the same in all."""
+        """Add rows, handed to the system at once: every column's array is (rows, *shape); its
+        length is the same in all."""
         count = len(next(iter(values.values())))
         for name, (dtype, shape) in self._shapes.items():
             rows = np.ascontiguousarray(values[name], dtype)
@@ -47,20 +92,20 @@ class Columns:
                 raise ValueError(f"{name} is {(count, *shape)}, not {rows.shape}")
             try:
                 self._files[name].write(rows.data)
+                self._files[name].flush()
             except OSError as error:
-                raise OutputError(f"{self._beside}: cannot write: {error.strerror}") from None
+                raise OutputError(f"{self.beside}: cannot write: {error.strerror}") from None
         self.rows += count
 
     def read(self, name: str) -> np.ndarray:
         """A column (rows, *shape), read-only and mapped from disk."""
         dtype, shape = self._shapes[name]
-        self._files[name].flush()
         if self.rows == 0:
             return np.zeros((0, *shape), dtype)
         return np.memmap(self._folder / name, dtype, "r", shape=(self.rows, *shape))
 
-    def save(self, path: Path, extra: Mapping[str, np.ndarray | np.generic]) -> None:
-        """All columns and ``extra`` arrays as one npz at ``path``, which is complete or not there.
+    def save(self, path: Path) -> None:
+        """All columns and the extra arrays as one npz at ``path``, which is complete or not there.
 
         Raises OutputError.
         """
@@ -69,7 +114,7 @@ class Columns:
             with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
                 for name in self._shapes:
                     self._store(archive, name)
-                for name, array in extra.items():
+                for name, array in self.extra.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
             os.replace(part, path)
@@ -84,13 +129,15 @@ class Columns:
             "fortran_order": False,
             "shape": (self.rows, *shape),
         }
-        self._files[name].flush()
+        left = self.rows * self._row_bytes(name)
         with (
             archive.open(f"{name}.npy", "w", force_zip64=True) as entry,
             open(self._folder / name, "rb") as column,
         ):
             np.lib.format.write_array_header_1_0(entry, header)
-            shutil.copyfileobj(column, entry, _CHUNK)
+            while left and (chunk := column.read(min(_CHUNK, left))):
+                entry.write(chunk)
+                left -= len(chunk)
 
     def close(self) -> None:
         """Take the spooled rows away. Safe to call twice."""

@@ -28,6 +28,7 @@ class JsonlOutput:
     """
 
     needs_picture = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -9,6 +9,7 @@ from pathlib import Path
 from app.config import OutputConfig
 from app.outputs.base import OutputError
 from app.outputs.jsonl import STDOUT
+from app.outputs.rotation import Rotation
 
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 
@@ -19,14 +20,18 @@ def prepare_outputs(output: OutputConfig, source: str) -> None:
     Raises OutputError where a path is a folder, lies below a file, may not be written, is the
     source itself or is wanted for two outputs.
     """
+    rotation = Rotation.of(output)
+    video = None if output.video is None else rotation.path(output.video, 1)
     files = {
-        "--video": output.video,
+        "--video": video,
         "--poses": output.poses,
         "--jsonl": None if output.jsonl == STDOUT else output.jsonl,
     }
     if output.video is not None and output.video.suffix.lower() not in _VIDEO_SUFFIXES:
         raise OutputError(f"--video {output.video}: writes mp4, so end its name in .mp4")
     _check_distinct(files, source)
+    if output.video is not None:
+        _check_later_files(rotation, output.video, files, source)
     for flag, path in files.items():
         if path is not None:
             _check_file(flag, path)
@@ -42,6 +47,16 @@ def _check_distinct(files: Mapping[str, Path | None], source: str) -> None:
         other = seen.setdefault(path.resolve(), flag)
         if other != flag:
             raise OutputError(f"{flag} {path}: that is {other} already")
+
+
+def _check_later_files(
+    rotation: Rotation, video: Path, files: Mapping[str, Path | None], source: str
+) -> None:
+    """No file that the video will go on in is the source or another output."""
+    others = {"the source": Path(source), **{flag: path for flag, path in files.items() if path}}
+    for what, path in others.items():
+        if what != "--video" and rotation.would_write(video, path):
+            raise OutputError(f"--video {video}: would become {path}, which is {what} already")
 
 
 def _check_file(flag: str, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ _ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
     "landmarks_px": (np.float32, (33, 2)),
 }
 _AMASS_ROWS = ("frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m")
+TRACKS = "tracks"
+"""What `AmassOutput`'s rows are on their way into files, in its folder."""
 _AMASS_JOINTS = 52
 """SMPL-H's joints, which AMASS writes: SMPL's first 22, then 15 of each hand."""
 CAMERA_TO_AMASS = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
@@ -62,6 +65,7 @@ class PosesOutput:
     """
 
     needs_picture = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: Path, vertices: bool = False) -> None:
         self.path = path
@@ -76,19 +80,13 @@ class PosesOutput:
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
         if self._columns is None:
-            shapes = dict(_ROWS)
-            if self.vertices:
-                shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
-            self._columns = Columns(self.path, shapes)
+            self._columns = self._begin(self._info, bodies)
         if len(bodies):
             rows = body_rows(self._info, frame, bodies)
             self._columns.append({**rows, "vertices_m": bodies.vertices_m})
 
-    def close(self) -> None:
-        columns, self._columns = self._columns, None
-        if columns is None or self._info is None:
-            return
-        info = self._info
+    def _begin(self, info: RunInfo, bodies: Bodies) -> Columns:
+        shapes = dict(_ROWS)
         extra: dict[str, np.ndarray | np.generic] = {
             "intrinsics": np.asarray(info.intrinsics, np.float64),
             "image_size": np.array([info.height, info.width], np.int64),
@@ -96,9 +94,16 @@ class PosesOutput:
             "model": np.str_(info.model),
         }
         if self.vertices:
+            shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
             extra["faces"] = np.asarray(info.faces, np.int32)
+        return Columns(self.path, shapes, extra)
+
+    def close(self) -> None:
+        columns, self._columns = self._columns, None
+        if columns is None:
+            return
         try:
-            columns.save(self.path, extra)
+            columns.save(self.path)
         finally:
             columns.close()
         self.files = (self.path,)
@@ -116,6 +121,7 @@ class AmassOutput:
     """
 
     needs_picture = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -129,8 +135,13 @@ class AmassOutput:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
-        shapes = {name: _ROWS[name] for name in _AMASS_ROWS}
-        self._columns = Columns(self.folder / "tracks", {**shapes, "pelvis_m": (np.float32, (3,))})
+        shapes = {**{name: _ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
+        extra: dict[str, np.ndarray | np.generic] = {
+            "fps": np.float64(np.nan if info.fps is None else info.fps),
+            "gender": np.str_(info.gender),
+            "model": np.str_(info.model),
+        }
+        self._columns = Columns(self.folder / TRACKS, shapes, extra)
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
@@ -141,16 +152,21 @@ class AmassOutput:
 
     def close(self) -> None:
         columns, self._columns = self._columns, None
-        if columns is None or self._info is None:
+        if columns is None:
             return
         try:
-            tracks = np.asarray(columns.read("track"))
-            for track in np.unique(tracks):
-                self._save(columns, int(track), np.flatnonzero(tracks == track), self._info)
+            for path in save_tracks(columns, self.folder):
+                self.files = (*self.files, path)
         finally:
             columns.close()
 
-    def _save(self, columns: Columns, track: int, rows: np.ndarray, info: RunInfo) -> None:
+
+def save_tracks(columns: Columns, folder: Path) -> Iterator[Path]:
+    """`AmassOutput`'s rows as its files, told as they are written. Raises OutputError."""
+    tracks = np.asarray(columns.read("track"))
+    for track in np.unique(tracks):
+        path = folder / f"track_{track:04d}.npz"
+        rows = np.flatnonzero(tracks == track)
         values = {name: columns.read(name)[rows] for name in (*_AMASS_ROWS, "pelvis_m")}
         poses, trans = to_amass(
             values["global_orient"],
@@ -159,23 +175,23 @@ class AmassOutput:
             # The pelvis at rest under the track's last shape: where its rotation's centre lies.
             values["pelvis_m"][-1] - values["transl_m"][-1],
         )
-        path = self.folder / f"track_{track:04d}.npz"
+        fps = columns.extra["fps"]
         try:
             np.savez(
                 path,
                 poses=poses,
                 betas=values["betas"][-1],
                 trans=trans,
-                mocap_framerate=np.float64(info.fps or _rate(values["pts_s"])),
-                gender=np.str_(info.gender),
-                model=np.str_(info.model),
+                mocap_framerate=np.float64(_rate(values["pts_s"]) if np.isnan(fps) else fps),
+                gender=columns.extra["gender"],
+                model=columns.extra["model"],
                 camera_to_world=CAMERA_TO_AMASS,
                 frame=values["frame"],
                 pts_s=values["pts_s"],
             )
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-        self.files = (*self.files, path)
+        yield path
 
 
 def to_amass(

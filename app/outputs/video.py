@@ -1,219 +1,142 @@
-"""The overlay as an mp4 that plays whatever ends the run."""
+"""The overlay as mp4: encoded beside whoever draws, in one file or one after another."""
 
 from __future__ import annotations
 
-import io
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import cv2  # before av: the other way round its windows can hang
-
-# isort: split
-import av
-import av.container
-import av.error
 import numpy as np
 
 from app.outputs.base import OutputError, RunInfo
+from app.outputs.behind import Behind
+from app.outputs.mp4 import CLOCK, Mp4, Timeline
+from app.outputs.rotation import Rotation
 from pipeline.frame import Frame
 from pipeline.people import Bodies
+from pipeline.window import inherit_break
 
-_CLOCK = 90_000
-_SMALLEST_PX = 16
-_BUFFER = 8 << 20
-_BT709 = 1
-_LIMITED_RANGE = 1
-
-
-def _bt709() -> np.ndarray:
-    """RGB 0..255 and 1 -> luma 16..235 and chroma 16..240, (3, 4)."""
-    luma = np.array([0.2126, 0.7152, 0.0722])
-    red, _, blue = np.eye(3)
-    rows = [219 * luma, 224 * (blue - luma) / 1.8556, 224 * (red - luma) / 1.5748]
-    return np.column_stack([np.stack(rows) / 255, [16, 128, 128]])
-
-
-_RGB_TO_YUV = _bt709()
+_CLIP_FRAMES = 8
+_LIVE_FRAMES = 64
+_LIVE_BYTES = 128 << 20
+"""Pictures that wait for the encoder: two windows of a clip; of a live source what bridges a hiccup
+of the disk of about a second."""
 
 
 class VideoOutput:
-    """H.264 in mp4 through libx264, with the frames' own times (variable frame rate is kept).
+    """H.264 in mp4, with the frames' own times (variable frame rate is kept).
 
-    While it is written the file is in fragments of about a second, each put on disk whole, so
-    what was written plays even if the process is killed; ``close`` turns it into a plain mp4.
     The video starts at 0; where the source's time runs backwards or leaps over a break, a frame
-    follows the one before it after one nominal interval. Odd sizes get a border of one pixel; a
-    picture of another size than the first is fitted into it, with bars.
+    follows the one before it after one nominal interval. What was written plays if the process
+    is killed, but for about the last two seconds, or if the disk is full (`Mp4`).
+
+    A thread of its own encodes. A clip waits for it, so that nothing is lost; a live source never
+    does, and ``dropped`` counts its frames that are not in the video. With ``rotation`` the video
+    goes on in OUT_0002.mp4 and so on, each file playing by itself from 0, no frame lost or twice.
+    ``files`` are those that are there.
     """
 
     needs_picture = True
 
-    def __init__(self, path: Path, crf: int = 20, preset: str = "veryfast") -> None:
+    def __init__(
+        self,
+        path: Path,
+        crf: int = 20,
+        preset: str = "veryfast",
+        rotation: Rotation = Rotation(),  # noqa: B008 (frozen)
+    ) -> None:
         self.path = path
         self.crf = crf
         self.preset = preset
+        self.rotation = rotation
         self.files: tuple[Path, ...] = ()
-        self._size = (0, 0)
-        self._file: _WholeWrites | None = None
-        self._container: av.container.OutputContainer | None = None
+        self._thread: Behind[Frame] | None = None
+        # From here on the thread's own, once there is one.
+        self._info: RunInfo | None = None
+        self._mp4: Mp4 | None = None
         self._clock = Timeline(30.0)
+        self._begun, self._begun_tick = 0, 0
+
+    @property
+    def dropped(self) -> int:
+        return 0 if self._thread is None else self._thread.dropped
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if not self.dropped:
+            return ()
+        frames = "1 frame was" if self.dropped == 1 else f"{self.dropped} frames were"
+        return (f"{self.path}: {frames} not recorded: the disk or the encoder is too slow",)
 
     def open(self, info: RunInfo) -> None:
-        self._size = (info.height, info.width)
-        rate = Fraction(info.fps or 30.0).limit_denominator(1001)
-        self._clock = Timeline(float(rate))
-        try:
-            # A buffer larger than a fragment makes each reach the file in one piece.
-            self._file = _WholeWrites(self.path)
-            self._container = av.open(
-                self._file,
-                "w",
-                format="mp4",
-                options={"movflags": "hybrid_fragmented"},
-                buffer_size=_BUFFER,
-            )
-            self._stream = self._container.add_stream("libx264", rate=rate)
-        except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
-        self._set_up(rate)
-        self.files = (self.path,)
-
-    def _set_up(self, rate: Fraction) -> None:
-        height, width = (max(_SMALLEST_PX, side + side % 2) for side in self._size)
-        stream, codec = self._stream, self._stream.codec_context
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        # No B-frames: with them a fragmented file's times start late, by FFmpeg's own account.
-        stream.options = {"crf": str(self.crf), "preset": self.preset, "bf": "0"}
-        stream.time_base = codec.time_base = Fraction(1, _CLOCK)
-        codec.gop_size = max(1, round(rate))
-        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
-        codec.color_range = _LIMITED_RANGE
+        self._info = info
+        self._clock = Timeline(float(self._rate))
+        self._begin(0)
+        capacity = _CLIP_FRAMES
+        if info.live:
+            capacity = min(_LIVE_FRAMES, max(4, _LIVE_BYTES // (info.width * info.height * 3)))
+        self._thread = Behind(
+            str(self.path), self._encode, self._end, capacity, live=info.live, inherit=inherit_break
+        )
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
-        assert self._container is not None, "write() before open()"
+        assert self._thread is not None, "write() before open()"
         if picture is None:
             raise ValueError("the video output needs the picture")
-        image = pad_even(fit_into(picture, self._size))
-        yuv = to_yuv420(image)
-        yuv.pts = self._clock.place(frame.pts_s, frame.discontinuity)
-        yuv.time_base = Fraction(1, _CLOCK)
-        self._encode(yuv)
+        self._thread.put(replace(frame, image=picture, on_device=None))
 
-    def _encode(self, frame: av.VideoFrame | None) -> None:
-        assert self._container is not None
-        try:
-            self._container.mux(self._stream.encode(frame))
-        except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
+    def stop(self) -> None:
+        """No more frames; what is under way is finished without anybody waiting."""
+        if self._thread is not None:
+            self._thread.stop()
 
     def close(self) -> None:
-        container, file = self._container, self._file
+        if self._thread is not None:
+            self._thread.close()
+
+    @property
+    def _rate(self) -> Fraction:
+        assert self._info is not None
+        return Fraction(self._info.fps or 30.0).limit_denominator(1001)
+
+    def _encode(self, frame: Frame) -> None:
+        tick = self._clock.place(frame.pts_s, frame.discontinuity)
+        if self._mp4 is not None and self._mp4.frames:
+            long_s = (tick - self._begun_tick) / CLOCK
+            if self.rotation.due(long_s, self._mp4.size_bytes):
+                self._end()
+        if self._mp4 is None:
+            self._begin(tick)
+        assert self._mp4 is not None
+        self._mp4.write(frame.image, tick - self._begun_tick)
+
+    def _begin(self, tick: int) -> None:
+        """The next file, whose time 0 is ``tick`` of the video's."""
+        assert self._info is not None
+        path = self.rotation.path(self.path, self._begun + 1)
+        size = self._info.height, self._info.width
+        self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, self._info.live)
+        self._begun, self._begun_tick = self._begun + 1, tick
+        self.files = (*self.files, path)
+        if self.rotation.on and self.rotation.keep:
+            for old in self.files[: -self.rotation.keep]:
+                _delete(old)
+            self.files = self.files[-self.rotation.keep :]
+
+    def _end(self) -> None:
+        """Finish the file that is written. Safe to call twice."""
+        mp4, self._mp4 = self._mp4, None
+        if mp4 is None:
+            return
         try:
-            if container is not None and self._clock.last >= 0:
-                self._encode(None)
+            mp4.close()
         finally:
-            self._container = self._file = None
-            try:
-                if container is not None:
-                    container.close()
-                if file is not None:
-                    file.close()
-            except (OSError, av.error.FFmpegError) as error:
-                raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
-        if file is not None and self._clock.last < 0:
-            self.path.unlink(missing_ok=True)
-            self.files = ()
+            if not mp4.frames:
+                self.files = tuple(path for path in self.files if path != mp4.path)
 
 
-class _WholeWrites:
-    """A file that takes a piece whole or not at all, and after one that it could not take (a full
-    disk) none any more: what is in it stays playable."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
-        self._failed: OSError | None = None
-        self.seek = self._file.seek
-        self.tell = self._file.tell
-        self.close = self._file.close
-
-    def write(self, data: bytes) -> int:
-        if self._failed is not None:
-            raise self._failed
-        start, rest = self._file.tell(), memoryview(data)
-        end = self._file.seek(0, io.SEEK_END)
-        self._file.seek(start)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            self._failed = error
-            self._file.truncate(end)
-            raise
-        return len(data)
-
-
-class Timeline:
-    """Source times in seconds to rising ticks of 1/90000 s that start at 0.
-
-    ``rate`` is the nominal frames a second: the step taken where the source's time runs backwards,
-    or leaps more than two seconds over a break.
-    """
-
-    longest_break_s = 2.0
-
-    def __init__(self, rate: float) -> None:
-        self._step = max(1, round(_CLOCK / rate))
-        self._shift_s: float | None = None
-        self.last = -1
-
-    def place(self, pts_s: float, discontinuity: bool) -> int:
-        """The tick of the next frame, above all before it."""
-        if self._shift_s is None:
-            self._shift_s = -pts_s
-        tick = round((pts_s + self._shift_s) * _CLOCK)
-        leap = discontinuity and tick - self.last > self.longest_break_s * _CLOCK
-        if self.last >= 0 and (tick <= self.last or leap):
-            tick = self.last + self._step
-            self._shift_s = tick / _CLOCK - pts_s
-        self.last = tick
-        return tick
-
-
-def to_yuv420(image: np.ndarray) -> av.VideoFrame:
-    """RGB uint8 (H, W, 3), even sides, to a yuv420p frame: BT.709's matrix, limited range.
-
-    ITU-R BT.709-6, items 3.2 to 3.4. OpenCV's 3 by 3 product and mean of four pixels take a
-    fifth of the time that swscale takes for the same.
-    """
-    yuv = cv2.transform(image, _RGB_TO_YUV)
-    height, width = image.shape[:2]
-    half = cv2.resize(yuv, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    frame = av.VideoFrame(width, height, "yuv420p")
-    for channel, (plane, source) in enumerate(zip(frame.planes, (yuv, half, half))):
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        rows[:, : plane.width] = cv2.extractChannel(source, channel)
-    return frame
-
-
-def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image (h, w, 3) scaled into ``size`` (height, width), centred, black bars around it."""
-    height, width = size
-    if image.shape[:2] == size:
-        return image
-    scale = min(height / image.shape[0], width / image.shape[1])
-    inner = [max(1, min(side, round(scale * old))) for side, old in zip(size, image.shape)]
-    out = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    shrunk = cv2.resize(image, (inner[1], inner[0]), interpolation=cv2.INTER_AREA)
-    out[top : top + inner[0], left : left + inner[1]] = shrunk
-    return out
-
-
-def pad_even(image: np.ndarray) -> np.ndarray:
-    """Repeat the last row and column where a side is odd or below 16: 4:2:0 needs even sides."""
-    height, width = image.shape[:2]
-    down = max(_SMALLEST_PX, height + height % 2) - height
-    right = max(_SMALLEST_PX, width + width % 2) - width
-    if not (down or right):
-        return image
-    return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be deleted: {error.strerror}") from None

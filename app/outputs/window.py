@@ -35,6 +35,7 @@ class WindowOutput:
 
     needs_picture = True
     files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, title: str = "bodystream") -> None:
         self.title = title

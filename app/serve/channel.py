@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from app.outputs.base import OutputError, RunInfo
+from app.config import OutputConfig
+from app.outputs.base import RunInfo
 from app.outputs.jsonl import line_of
-from app.outputs.video import VideoOutput
+from app.serve.recorder import Recordings
 from pipeline.frame import Frame
 from pipeline.people import Bodies
 
@@ -39,14 +39,18 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 class Channel:
     """An `Output` that shows instead of writing. Written to by one thread, read by any.
 
-    ``reason`` says why no frames come, in a line.
+    ``reason`` says why no frames come, in a line; ``output`` how recordings are written.
     """
 
     needs_picture = True
     files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __init__(
-        self, reason: Callable[[], str], clock_s: Callable[[], float] = time.monotonic
+        self,
+        reason: Callable[[], str],
+        clock_s: Callable[[], float] = time.monotonic,
+        output: OutputConfig = OutputConfig(),  # noqa: B008 (frozen)
     ) -> None:
         self._reason = reason
         self._clock_s = clock_s
@@ -58,12 +62,8 @@ class Channel:
         self._info: RunInfo | None = None
         self._lines: deque[tuple[int, str]] = deque()
         self._bytes = 0
-        self._recorders = threading.Lock()
-        self._recorder: VideoOutput | None = None
-        self._recording: Path | None = None
+        self.recordings = Recordings(output)
         self.people = 0
-        self.trouble = ""
-        """What went wrong with a recording, in a line."""
 
     # As an output.
 
@@ -83,10 +83,10 @@ class Channel:
             if jpeg is not None:
                 self._show(jpeg)
             self._changed.notify_all()
-        self._record(frame, bodies, picture)
+        self.recordings.write(self._info, frame, bodies, picture, line)
 
     def close(self) -> None:
-        self.record(None)
+        self.recordings.record(None)
 
     # For those who watch.
 
@@ -136,40 +136,6 @@ class Channel:
     def _show(self, jpeg: bytes) -> None:
         self._number += 1
         self._jpeg = jpeg
-
-    # Recording.
-
-    @property
-    def recording(self) -> Path | None:
-        return self._recording
-
-    def record(self, path: Path | None) -> None:
-        """Record into a file from the next frame on, or stop. A recording that fails stops, and
-        ``trouble`` says why; nothing else does."""
-        with self._recorders:
-            recorder, self._recorder, self._recording = self._recorder, None, path
-            if path is not None:
-                self.trouble = ""
-            if recorder is not None:
-                recorder.close()
-
-    def _record(self, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
-        with self._recorders:
-            if self._recording is None:
-                return
-            try:
-                if self._recorder is None:
-                    assert self._info is not None
-                    self._recorder = VideoOutput(self._recording)
-                    self._recorder.open(_sized(self._info, frame))
-                self._recorder.write(frame, bodies, picture)
-            except OutputError as error:
-                self.trouble = str(error)
-                self._recorder = self._recording = None
-
-
-def _sized(info: RunInfo, frame: Frame) -> RunInfo:
-    return replace(info, height=frame.size[0], width=frame.size[1])
 
 
 def encode(picture: np.ndarray) -> bytes:

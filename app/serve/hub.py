@@ -7,13 +7,16 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 
 from app.build import source_of
 from app.config import Config
 from app.many import names_of
 from app.serve.channel import Channel
+from app.serve.recorder import SUFFIXES
 from app.show import Show
 from pipeline.capture.base import SourceError, without_credentials
 from pipeline.capture.status import State
@@ -32,7 +35,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 class SourceView:
     """A source as its watchers see it. ``address`` and ``reason`` hold no logins; ``latency_ms``
     are p50, p95 and p99 from capture to output, ``stages_ms`` medians a frame, ``dropped`` frames
-    by cause; ``since_s`` is how long it has been in its ``state``."""
+    by cause; ``since_s`` is how long it has been in its ``state``, ``not_recorded`` counts frames
+    that recordings left out, the disk or the encoder being too slow."""
 
     name: str
     address: str
@@ -49,6 +53,7 @@ class SourceView:
     reconnects: int
     damaged: int
     recording: str | None
+    not_recorded: int
 
 
 class _Figures:
@@ -149,7 +154,7 @@ class Hub:
             if name in self._served:
                 raise ValueError(f"there is a source named {name} already")
             lane = self._station.add(name, source)
-            channel = Channel(lambda: self._reason(lane))
+            channel = Channel(lambda: self._reason(lane), output=config.output)
             show = Show(config, lane, [channel], lambda _: None)
             self._served[name] = _Served(without_credentials(address), lane, channel, show)
         return name
@@ -176,18 +181,22 @@ class Hub:
         if on and self._served[name].lane.ended.is_set():
             raise RuntimeError(f"{name} has ended")
         if not on:
-            channel.record(None)
+            channel.recordings.record(None)
             return None
-        if channel.recording is None:
+        if channel.recordings.path is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
-            channel.record(_free(self._folder / f"{name}_{stamp}.mp4"))
-        return channel.recording.name if channel.recording else None
+            channel.recordings.record(self._free(f"{name}_{stamp}"))
+        return channel.recordings.path.name if channel.recordings.path else None
 
     def files(self) -> list[tuple[str, int]]:
-        """Recordings by name, with their sizes in bytes, the newest first."""
-        found = [path for path in self._folder.glob("*.mp4") if path.is_file()]
-        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        return [(path.name, path.stat().st_size) for path in found]
+        """Recordings, videos and bodies, by name, with their sizes in bytes, the newest first."""
+        found = []
+        for path in self._folder.iterdir():
+            if path.suffix in SUFFIXES:
+                with suppress(FileNotFoundError):  # Rotation deletes some.
+                    found.append((path.stat(), path))
+        found.sort(key=lambda each: each[0].st_mtime, reverse=True)
+        return [(path.name, stat.st_size) for stat, path in found if S_ISREG(stat.st_mode)]
 
     def file(self, name: str) -> Path:
         """The recording of that name. Raises KeyError for anything else: a name is looked up, no
@@ -195,6 +204,15 @@ class Hub:
         if name not in {known for known, _ in self.files()}:
             raise KeyError(name)
         return self._folder / name
+
+    def _free(self, stem: str) -> Path:
+        """A video's path of that name, or one like it where a recording has that."""
+        number, free = 2, stem
+        while any(
+            path.name.startswith((f"{free}.", f"{free}_")) for path in self._folder.iterdir()
+        ):
+            free, number = f"{stem}-{number}", number + 1
+        return self._folder / f"{free}.mp4"
 
     def _channel(self, name: str) -> Channel:
         with self._lock:
@@ -220,12 +238,12 @@ class Hub:
             since_s = max(time.monotonic() - status.since_ns / 1e9, 0.0)
         if lane.ended.is_set() or served.error:
             state, reason = State.ENDED, served.error
-        latency, recording = seen.latency_ms, served.channel.recording
+        latency, recordings = seen.latency_ms, served.channel.recordings
         return SourceView(
             name=name,
             address=served.address,
             state=str(state),
-            reason=served.channel.trouble or reason,
+            reason=recordings.trouble or reason,
             since_s=round(since_s, 1),
             fps=round(lane.stats.live_fps(), 1) if state is State.LIVE else 0.0,
             people=served.channel.people if state is State.LIVE else 0,
@@ -238,14 +256,6 @@ class Hub:
             stages_ms={name: each.p50_ms for name, each in seen.stages_ms.items()},
             reconnects=counts.get("reconnected", 0),
             damaged=counts.get("damaged", 0),
-            recording=recording.name if recording else None,
+            recording=recordings.path.name if recordings.path else None,
+            not_recorded=recordings.dropped,
         )
-
-
-def _free(path: Path) -> Path:
-    """The path, or one like it where that is taken."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return free

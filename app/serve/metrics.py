@@ -49,8 +49,12 @@ class _Collected:
         damaged = CounterMetricFamily(
             "bodystream_packets_damaged", "stepped over", labels=("source",)
         )
+        lost = CounterMetricFamily(
+            "bodystream_recording_dropped", "left out of recordings", labels=("source",)
+        )
         for view, seen in self._sources:
             name = view.name
+            lost.add_metric((name,), view.not_recorded)
             for each in State:
                 state.add_metric((name, str(each)), float(view.state == each))
             fps.add_metric((name,), view.fps)
@@ -64,7 +68,7 @@ class _Collected:
                 dropped.add_metric((name, cause), number)
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
-        return [state, fps, people, latency, stage, read, drawn, dropped, back, damaged]
+        return [state, fps, people, latency, stage, read, drawn, dropped, back, damaged, lost]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

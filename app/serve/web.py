@@ -134,7 +134,8 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
             path = hub.file(name)
         if path.is_symlink():
             raise HTTPException(404, "there is no such thing")
-        return FileResponse(path, filename=name, media_type="video/mp4")
+        kind = "video/mp4" if name.endswith(".mp4") else "application/jsonl"
+        return FileResponse(path, filename=name, media_type=kind)
 
     @app.get("/healthz", include_in_schema=False)
     def health() -> Response:

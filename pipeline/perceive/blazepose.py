@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.frame import Window
+from pipeline.frame import WINDOW_FRAMES, Window
 from pipeline.people import Person
 from pipeline.perceive import detector, landmarks
 from pipeline.perceive.asks import (
@@ -44,25 +44,29 @@ _EAGER = 4
 @dataclass(frozen=True)
 class Memory:
     """What BlazePose remembers of a source: where to look for the people it follows, the longest
-    followed first; the next free region id; whose turn it is among the detector's views; and where
-    the detector was wrong lately (``missed`` counts the windows to leave such a place alone)."""
+    followed first; the next free region id; whose turn it is among the detector's views; where
+    the detector was wrong lately (``missed`` counts the passes to leave such a place alone); and
+    how many frames ago its last pass was."""
 
     regions: tuple[Region, ...] = ()
     next_id: int = 0
     turn: int = 0
     refused: tuple[Region, ...] = ()
+    since: int = WINDOW_FRAMES
 
 
 @dataclass(frozen=True)
 class Embedding:
     """What the key frame told: where to look for those followed and, the largest first, for those
-    who may be new. ``next_id``, ``turn`` and ``refused`` are the next memory's."""
+    who may be new. ``next_id``, ``turn``, ``refused`` and ``since`` are the next memory's, but for
+    the window's own frames."""
 
     followed: tuple[Region, ...]
     candidates: tuple[Region, ...]
     refused: tuple[Region, ...]
     next_id: int
     turn: int
+    since: int = 0
 
 
 class BlazePose:
@@ -95,7 +99,10 @@ class BlazePose:
 
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
         """Look for people on the key frame. Whom the detector finds where somebody is followed
-        is no news, but a second opinion; where somebody was just lost, it says where to look."""
+        is no news, but a second opinion; where somebody was just lost, it says where to look.
+
+        A detector's pass serves four frames also where windows are shorter: until then the
+        embedding is the memory's."""
         return follow_through(self._embed(window, memory), self._answer)
 
     def decode(
@@ -107,6 +114,11 @@ class BlazePose:
     def _embed(self, window: Window, memory: Memory | None) -> Steps[Embedding]:
         fresh = memory is None or window.reset
         known = Memory() if memory is None or window.reset else memory
+        if known.since < WINDOW_FRAMES:
+            yield [Ahead(window, tuple(r for r in known.regions if not r.missed))]
+            return Embedding(
+                known.regions, (), known.refused, known.next_id, known.turn, known.since
+            )  # fmt: skip
         size = window.key_frame.size
         views = self._views(size, known, fresh)
         # Who is not asked about this time keeps the detector's last word.
@@ -153,7 +165,9 @@ class BlazePose:
         )
         people |= after | before
         refused = (*embedding.refused, *wrong)
-        memory = Memory(last, embedding.next_id + len(met), embedding.turn, refused)
+        memory = Memory(
+            last, embedding.next_id + len(met), embedding.turn, refused, embedding.since + count
+        )  # fmt: skip
         return [people[t] for t in range(count)], memory
 
     @staticmethod

@@ -1,0 +1,151 @@
+"""One mp4 file that plays whatever ends the process that writes it: its encoder, fragments
+and times."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.video.frame
+import numpy as np
+
+from app.outputs.base import OutputError
+from app.outputs.whole import WholeWrites
+from app.outputs.yuv import SMALLEST_PX, fit_into, pad_even, to_yuv420
+
+CLOCK = 90_000
+"""Ticks a second."""
+_BUFFER = 8 << 20
+_BT709 = 1
+_LIMITED_RANGE = 1
+_LIVE_LOOKAHEAD = 4
+"""Frames that x264 holds back; by itself ten or more, which are two seconds at five a second."""
+
+
+class Mp4:
+    """A file of H.264 through libx264, written by one thread.
+
+    ``size`` (height, width) is of its pictures; odd sizes get a border of one pixel, a picture of
+    another size is fitted in, with bars. ``rate`` is nominal, frames a second. A fragment, which
+    begins with a key frame and is put on disk whole, ends after a second of the video at the
+    latest; ``close`` makes a plain mp4 of them, or takes the file away where it has no frame.
+    With ``live`` the encoder holds back fewer frames, for a little quality.
+
+    ``frames`` counts what was written, ``size_bytes`` what is on disk and what waits for its
+    fragment's end. Raises OutputError in one line.
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction, crf: int, preset: str, live: bool
+    ) -> None:
+        self.path = path
+        self.frames = 0
+        self._size = size
+        self._group = max(1, round(rate))
+        self._in_group, self._group_began = 0, 0
+        self._waiting_bytes = 0
+        self._file: WholeWrites | None = None
+        try:
+            self._file = WholeWrites(path)
+            # A buffer larger than a fragment makes each reach the file in one piece.
+            self._container = av.open(
+                self._file,
+                "w",
+                format="mp4",
+                options={"movflags": "hybrid_fragmented"},
+                buffer_size=_BUFFER,
+            )
+            self._stream = self._container.add_stream("libx264", rate=rate)
+        except (OSError, av.error.FFmpegError) as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        # No B-frames: with them a fragmented file's times start late, by FFmpeg's own account.
+        options: dict[str, object] = {"crf": str(crf), "preset": preset, "bf": "0"}
+        if live:
+            options["rc-lookahead"] = str(_LIVE_LOOKAHEAD)
+        self._set_up(options)
+
+    def _set_up(self, options: dict[str, object]) -> None:
+        height, width = (max(SMALLEST_PX, side + side % 2) for side in self._size)
+        stream, codec = self._stream, self._stream.codec_context
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = options
+        stream.time_base = codec.time_base = Fraction(1, CLOCK)
+        codec.gop_size = self._group
+        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+        codec.color_range = _LIMITED_RANGE
+
+    @property
+    def size_bytes(self) -> int:
+        return (0 if self._file is None else self._file.end) + self._waiting_bytes
+
+    def write(self, picture: np.ndarray, tick: int) -> None:
+        """Add a picture, RGB uint8 (H, W, 3), ``tick`` 1/90000 s after the file's start; ticks
+        rise."""
+        yuv = to_yuv420(pad_even(fit_into(picture, self._size)))
+        yuv.pts, yuv.time_base = tick, Fraction(1, CLOCK)
+        # Frames may come far slower than their nominal rate: a second is one by the video's time.
+        if self._in_group == self._group or tick - self._group_began >= CLOCK:
+            yuv.pict_type = av.video.frame.PictureType.I
+            self._in_group, self._group_began = 0, tick
+        self._in_group += 1
+        self._encode(yuv)
+        self.frames += 1
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        assert self._file is not None, "write() after close()"
+        try:
+            for packet in self._stream.encode(frame):
+                before = self._file.end
+                self._container.mux(packet)
+                waits = 0 if self._file.end > before else self._waiting_bytes
+                self._waiting_bytes = waits + packet.size
+        except (OSError, av.error.FFmpegError) as error:
+            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Finish the file. Safe to call twice."""
+        if self._file is None:
+            return
+        try:
+            if self.frames:
+                self._encode(None)
+        finally:
+            file, self._file = self._file, None
+            try:
+                with closing(file):
+                    self._container.close()
+            except (OSError, av.error.FFmpegError) as error:
+                raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
+            if not self.frames:
+                self.path.unlink(missing_ok=True)
+
+
+class Timeline:
+    """Source times in seconds to rising ticks of 1/90000 s that start at 0.
+
+    ``rate`` is the nominal frames a second: the step taken where the source's time runs backwards,
+    or leaps more than two seconds over a break.
+    """
+
+    longest_break_s = 2.0
+
+    def __init__(self, rate: float) -> None:
+        self._step = max(1, round(CLOCK / rate))
+        self._shift_s: float | None = None
+        self.last = -1
+
+    def place(self, pts_s: float, discontinuity: bool) -> int:
+        """The tick of the next frame, above all before it."""
+        if self._shift_s is None:
+            self._shift_s = -pts_s
+        tick = round((pts_s + self._shift_s) * CLOCK)
+        leap = discontinuity and tick - self.last > self.longest_break_s * CLOCK
+        if self.last >= 0 and (tick <= self.last or leap):
+            tick = self.last + self._step
+            self._shift_s = tick / CLOCK - pts_s
+        self.last = tick
+        return tick

@@ -1,0 +1,92 @@
+"""The newest frame at once, with bodies predicted to its time (`--low-latency`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from app.config import Config
+from app.outputs.base import Output, OutputClosed
+from app.report import Progress, RunReport
+from app.show import Run, Show
+from pipeline.predict import PredictionError, Predictor
+from pipeline.upload import own_stream
+
+
+def make_show(
+    config: Config, run: Run, outputs: list[Output], on_progress: Callable[[Progress], None]
+) -> Show:
+    """What draws, writes and counts a run, as its latency asks."""
+    kind = ShowNewest if run.low_latency else Show
+    return kind(config, run, outputs, on_progress)
+
+
+class ShowNewest(Show):
+    """Shows each frame when it is captured. Outputs of pictures get predicted bodies; a thread
+    beside takes what is fitted, corrects the predictions by it, and writes the other outputs."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        outputs: list[Output],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        super().__init__(config, run, [each for each in outputs if each.needs_picture], on_progress)
+        fitter = run.inference.fitter
+        self._predictor = Predictor(fitter.body, fitter.no_bodies())
+        self._fit_outputs = [each for each in outputs if not each.needs_picture]
+        self._reported = outputs
+        self._fault: BaseException | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """As `Show.run`."""
+        fits = threading.Thread(target=self._take_fits, name="take fits")
+        fits.start()
+        try:
+            super().run(stop)
+        except BaseException:
+            self._runner.stop()
+            raise
+        finally:
+            fits.join()
+        if isinstance(self._fault, OutputClosed):
+            self.end_because("an output was closed")
+        elif self._fault is not None:
+            raise self._fault
+
+    def prediction_error(self) -> PredictionError | None:
+        """Of predicted bodies against those fitted later."""
+        return self._predictor.error()
+
+    def report(self) -> RunReport:
+        """As `Show.report`, with the predictions' error."""
+        return replace(super().report(), prediction=self.prediction_error())
+
+    def _show_all(self) -> None:
+        for frame in self._runner.newest():
+            with self._runner.stats.time("predict"):
+                bodies = self._predictor.predict(frame)
+            self._several([(frame, bodies)])
+
+    def _take_fits(self) -> None:
+        try:
+            with own_stream():
+                self._follow()
+        except BaseException as error:
+            self._fault = error
+            self._runner.stop()
+
+    def _follow(self) -> None:
+        opened = False
+        inference = self._runner.inference
+        for window in self._runner.windows():
+            for frame, bodies in window:
+                if not opened:
+                    opened = True
+                    for output in self._fit_outputs:
+                        output.open(self.info(frame))
+                self._predictor.observe(frame, bodies, inference.intrinsics(frame))
+                for output in self._fit_outputs:
+                    output.write(frame, bodies, None)

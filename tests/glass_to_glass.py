@@ -1,0 +1,192 @@
+"""From a picture's making to its showing, against a bare loop that decodes and shows.
+
+An RTSP server draws the clock into every picture it makes; a bare loop and the app read the same
+stream at the same time, and each frame's delay in the app's output is compared with its delay in
+the loop. Run it: python tests/glass_to_glass.py [--seconds 15] [--device auto]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+# isort: split
+import av
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conftest import RtspServer, clock_ms  # noqa: E402
+
+from app.build import is_low_latency, load, source_of  # noqa: E402
+from app.config import Config, load_config  # noqa: E402
+from app.outputs.base import RunInfo  # noqa: E402
+from app.report import RunReport  # noqa: E402
+from app.show_newest import make_show  # noqa: E402
+from pipeline.frame import Frame  # noqa: E402
+from pipeline.infer import Inference  # noqa: E402
+from pipeline.people import Bodies  # noqa: E402
+from pipeline.runner import Runner  # noqa: E402
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "pitch.mp4"
+SIZE, FPS = (640, 360), 25
+_WARM_S = 4.0
+"""The first pictures come while the model meets its first people."""
+
+
+def raw_pictures(folder: Path) -> Path:
+    """The sample clip as raw I420 pictures, forwards and backwards: it never jumps."""
+    with av.open(str(SAMPLE)) as container:
+        pictures = [
+            frame.reformat(*SIZE, format="yuv420p").to_ndarray().tobytes()
+            for frame in container.decode(video=0)
+        ]
+    path = folder / "pictures.yuv"
+    path.write_bytes(b"".join([*pictures, *pictures[-2:0:-1]]))
+    return path
+
+
+class Shown:
+    """An output that notes when it was given which picture."""
+
+    needs_picture = True
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.at: dict[int, float] = {}
+        self.bodies: list[int] = []
+
+    def open(self, info: RunInfo) -> None: ...
+
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        assert picture is not None
+        self.at.setdefault(clock_ms(picture), time.monotonic())
+        self.bodies.append(len(bodies))
+
+    def close(self) -> None: ...
+
+
+class BareLoop:
+    """Decodes and shows, nothing else."""
+
+    def __init__(self, address: str) -> None:
+        self.at: dict[int, float] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(address,))
+        self._thread.start()
+
+    def _run(self, address: str) -> None:
+        options = {"rtsp_transport": "tcp", "fpsprobesize": "2"}
+        with av.open(address, options=options) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "SLICE"
+            for frame in container.decode(stream):
+                picture = frame.to_ndarray(format="rgb24")
+                self.at.setdefault(clock_ms(picture), time.monotonic())
+                if self._ended.is_set():
+                    return
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class Delays:
+    """Milliseconds from making to showing: of the ``bare`` loop, of the ``app``, and how much
+    later the app showed the same pictures, ``added``; each (p50, p95, p99). ``shown`` is the part
+    of the loop's pictures that the app showed, ``with_body`` the part of those with a body."""
+
+    bare: tuple[float, float, float]
+    app: tuple[float, float, float]
+    added: tuple[float, float, float]
+    shown: float
+    with_body: float
+    report: RunReport
+
+
+def measure(config: Config, inference: Inference, address: str, seconds: float) -> Delays:
+    """Both at once over a stream of ``seconds``."""
+    config = replace(config, source=address, render=replace(config.render, hud=False))
+    stop = threading.Event()
+    output = Shown()
+    source = source_of(config, stop)
+    source.open()
+    with Runner(source, inference, opened=True, low_latency=is_low_latency(config)) as runner:
+        show = make_show(config, runner, [output], lambda _: None)
+        worker = threading.Thread(target=show.run, args=(stop,))
+        worker.start()
+        time.sleep(_WARM_S)
+        bare = BareLoop(address)
+        time.sleep(0.5)
+        begun_ms = time.monotonic() * 1e3
+        time.sleep(seconds)
+        ended_ms = time.monotonic() * 1e3 - 1000.0
+        time.sleep(1.0)
+        bare.end()
+        runner.stop()
+        worker.join()
+    made = [ms for ms in bare.at if begun_ms < ms < ended_ms]
+    both = [ms for ms in made if ms in output.at]
+    loop = np.array([1e3 * bare.at[ms] - ms for ms in both])
+    app = np.array([1e3 * output.at[ms] - ms for ms in both])
+
+    def quantiles(delays_ms: np.ndarray) -> tuple[float, float, float]:
+        p50, p95, p99 = np.percentile(delays_ms, (50, 95, 99))
+        return float(p50), float(p95), float(p99)
+
+    bodies = np.array(output.bodies[len(output.bodies) // 3 :]) > 0
+    return Delays(
+        quantiles(loop), quantiles(app), quantiles(app - loop), len(both) / len(made),
+        float(bodies.mean()), show.report(),
+    )  # fmt: skip
+
+
+def measure_all(device: str, seconds: float) -> dict[str, Delays]:
+    """Both promises, one after the other, by name."""
+    out = {}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = raw_pictures(Path(folder))
+        arguments = ("--fps", str(FPS), "--size", f"{SIZE[0]}x{SIZE[1]}")
+        server = RtspServer(0, *arguments, "--picture", str(pictures))
+        try:
+            inference = load(load_config(flags={"device": device, "perceive.people": 1}))
+            for timing in ("low-latency", "sync"):
+                flags = {"device": device, "output.timing": timing, "perceive.people": 1}
+                config = load_config(flags=flags)
+                out[timing] = measure(config, inference, server.url(), seconds)
+            inference.perceiver.close()
+        finally:
+            server.kill()
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    print(f"{SIZE[0]}x{SIZE[1]} at {FPS} fps; ms, p50 / p95 / p99")
+    for timing, told in measure_all(options.device, options.seconds).items():
+        rows = {"bare loop": told.bare, f"--{timing}": told.app, "added": told.added}
+        for name, values in rows.items():
+            print(f"{name:16}", " / ".join(f"{value:.0f}" for value in values))
+        print(f"shown {told.shown:.0%}, with a body {told.with_body:.0%}")
+        stages = {name: f"{p50:.1f}/{p95:.1f}" for name, (p50, p95) in told.report.stages.items()}
+        print("a frame:", stages)
+        if told.report.prediction is not None:
+            print(told.report.prediction)
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)
+    main()
