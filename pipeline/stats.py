@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 KEPT = 20_000
 """Samples kept for a stage's quantiles; older ones are forgotten, so memory stays bounded."""
+
+LATENCY_EDGES_MS = (25.0, 50.0, 100.0, 150.0, 200.0, 300.0, 500.0, 750.0, 1e3, 2e3, 5e3, 10e3)
+STAGE_EDGES_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3)
+"""Upper edges of the histograms' bins."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,22 @@ class Quantiles:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """All samples since the start: how many were at most each of ``edges_ms``, how many there
+    are, and their sum."""
+
+    edges_ms: tuple[float, ...]
+    at_most: tuple[int, ...]
+    count: int
+    sum_ms: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Counts and times so far. ``stages_ms`` are per frame; ``fps`` is drawn frames a second
-    from the capture of the first one to the last one drawn. ``unfitted`` frames were shown, but
-    nobody was fitted in them (low latency only)."""
+    from the capture of the first one to the last one drawn. Quantiles are of the last samples,
+    histograms of all. ``unfitted`` frames were shown, but nobody was fitted in them (low latency
+    only)."""
 
     read: int
     drawn: int
@@ -37,6 +55,8 @@ class Snapshot:
     stages_ms: dict[str, Quantiles]
     latency_ms: Quantiles | None
     fps: float
+    latency: Histogram
+    stages: dict[str, Histogram]
     unfitted: int = 0
 
     @property
@@ -54,6 +74,8 @@ class Stats:
         self._dropped: Counter[str] = Counter()
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._latency: deque[float] = deque(maxlen=KEPT)
+        self._latency_bins = _Bins(LATENCY_EDGES_MS)
+        self._stage_bins: dict[str, _Bins] = defaultdict(lambda: _Bins(STAGE_EDGES_MS))
         self._first_ns = self._last_ns = 0
         self._recent: deque[int] = deque(maxlen=60)
 
@@ -74,6 +96,7 @@ class Stats:
         with self._lock:
             self._counts["drawn"] += 1
             self._latency.append((now - captured_ns) / 1e6)
+            self._latency_bins.add(self._latency[-1])
             self._first_ns = self._first_ns or captured_ns
             self._last_ns = now
             self._recent.append(now)
@@ -91,6 +114,7 @@ class Stats:
         """A sample of a stage: milliseconds a frame."""
         with self._lock:
             self._stages[stage].append(spent_ms)
+            self._stage_bins[stage].add(spent_ms)
 
     def live_fps(self) -> float:
         """Frames a second over the last sixty drawn; 0 before the second one."""
@@ -115,6 +139,8 @@ class Stats:
                 stages_ms={name: _quantiles(times) for name, times in self._stages.items()},
                 latency_ms=_quantiles(self._latency) if self._latency else None,
                 fps=drawn / span_s if span_s > 0 else 0.0,
+                latency=self._latency_bins.histogram(),
+                stages={name: bins.histogram() for name, bins in self._stage_bins.items()},
                 unfitted=self._counts["unfitted"],
             )
 
@@ -122,3 +148,20 @@ class Stats:
 def _quantiles(samples: deque[float]) -> Quantiles:
     p50, p95, p99 = np.percentile(np.fromiter(samples, float), (50, 95, 99))
     return Quantiles(len(samples), float(p50), float(p95), float(p99))
+
+
+class _Bins:
+    """Counts of samples between edges; the last bin is open."""
+
+    def __init__(self, edges_ms: tuple[float, ...]) -> None:
+        self._edges_ms = edges_ms
+        self._counts = [0] * (len(edges_ms) + 1)
+        self._sum_ms = 0.0
+
+    def add(self, sample_ms: float) -> None:
+        self._counts[bisect_left(self._edges_ms, sample_ms)] += 1
+        self._sum_ms += sample_ms
+
+    def histogram(self) -> Histogram:
+        *at_most, count = accumulate(self._counts)
+        return Histogram(self._edges_ms, tuple(at_most), count, self._sum_ms)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
-import cv2  # noqa: F401  before av
+import cv2
 import numpy as np
 import pytest
 from conftest import number_of, numbered, write_clip
@@ -480,3 +480,38 @@ def test_negative_times_are_refused() -> None:
 def test_every_error_is_a_source_error() -> None:
     for kind in (SourceLost, SourceNotFound, SourceRefused, SourceUnreachable):
         assert issubclass(kind, SourceError)
+
+
+def test_a_playlist_and_a_camera_over_http_are_played(tmp_path: Path) -> None:
+    """What is refused of hostile servers (tests/test_serve_attacks.py) stands in no honest one's
+    way: segments beside their playlist, MJPEG in parts."""
+    segment = write_clip(tmp_path / "part.ts", [numbered(number) for number in range(30)])
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.2,\npart.ts\n#EXT-X-ENDLIST\n"
+    (tmp_path / "live.m3u8").write_text(playlist)
+    jpeg = cv2.imencode(".jpg", numbered(5))[1].tobytes()
+    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            if self.path == "/camera":
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            files = {"/live.m3u8": playlist.encode(), "/part.ts": segment.read_bytes()}
+            self.wfile.write(files.get(self.path, (part + jpeg + b"\r\n") * 20))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        for path in ("live.m3u8", "camera"):
+            address = f"http://127.0.0.1:{server.server_port}/{path}"
+            source = open_source(address, SourceOptions(retry_s=0.0, seconds=0.2))
+            source.open()
+            assert source.info.width == 160
+            source.close()
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("uvicorn")
 client = pytest.importorskip("websockets.sync.client")
 
-from test_serve import nobody, serve, until  # noqa: E402, F401 (fixtures)
+from test_serve import TOKEN, nobody, serve, until  # noqa: E402, F401 (fixtures)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -124,6 +124,7 @@ def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):  # noqa: F811
     with av.open(str(tmp_path / "got.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) > 20
     poses = page.run("fetch(document.querySelector('.poses').href).then((answer) => answer.text())")
+    assert len(poses.splitlines()) > 20
     assert all("bodies" in json.loads(line) for line in poses.splitlines())
 
     page.run("document.forms[0].address.value = '/etc/passwd'; document.forms[0].requestSubmit()")
@@ -131,3 +132,36 @@ def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):  # noqa: F811
     page.run("document.querySelector('.remove').click()")
     until(lambda: page.run("document.querySelectorAll('article').length") == 0)
     again.kill()
+
+
+def test_seven_sources_are_live_at_once_and_text_stays_text(serve, page):  # noqa: F811
+    """More than the six connections that a browser opens to a host; and what an address says is
+    shown, not run."""
+    served = serve()
+    for number in range(7):
+        picture = f"lavfi:testsrc2=size=160x90:rate={number + 4}"
+        served.hub.add(picture, f"camera{number}", trusted=True)
+    hostile = "rtsp://127.0.0.1:1/<img/src=x/onerror=window.hacked=1>"
+    served.hub.add(hostile, "hostile")
+    page.go(served.url)
+    count = "[...document.images].filter((each) => each.naturalWidth === 160).length"
+    until(lambda: page.run(count) == 7, 20)
+    assert page.run("fetch('/api/sources').then((answer) => answer.status)") == 200
+    rates = "[...document.querySelectorAll('.fps')].filter((each) => each.textContent > 0).length"
+    until(lambda: page.run(rates) == 7)
+    places = "[...document.querySelectorAll('.address')].map((each) => each.textContent)"
+    until(lambda: hostile in page.run(places))
+    assert page.run("document.querySelectorAll('.address img, .reason img').length") == 0
+    assert page.run("window.hacked ?? 0") == 0
+
+
+def test_the_page_is_opened_by_its_token(serve, page):  # noqa: F811
+    served = serve(TOKEN)
+    page.go(served.url)
+    assert page.run("location.pathname") == "/login"
+    page.run(f"document.forms[0].token.value = {TOKEN!r}; document.forms[0].submit()")
+    until(lambda: page.run("location.pathname") == "/")
+    until(lambda: page.run("document.getElementById('nothing')?.hidden") is False)
+    served.hub.add("lavfi:testsrc2=size=160x90:rate=5", "test", trusted=True)
+    until(lambda: page.run("document.querySelector('article img')?.naturalWidth") == 160, 20)
+    assert page.run("document.cookie") == "", "no script reads the session"

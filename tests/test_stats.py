@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stats import KEPT, Stats
+from pipeline.stats import KEPT, LATENCY_EDGES_MS, Stats
 
 
 class Clock:
@@ -57,6 +57,22 @@ def test_stage_times_are_quantiles_of_what_was_spent(spent_ns: list[int], frames
     expected = np.percentile(np.array(spent_ns) / 1e6 / frames, (50, 95, 99))
     assert stage.count == len(spent_ns)
     assert (stage.p50_ms, stage.p95_ms, stage.p99_ms) == pytest.approx(tuple(expected))
+
+
+@given(st.lists(st.integers(0, 20_000), max_size=50))
+def test_histograms_count_what_is_at_most_each_edge(spent_ms: list[int]) -> None:
+    clock = Clock()
+    stats = Stats(clock)
+    clock.now_ns = 30_000_000_000
+    for each in spent_ms:
+        stats.drew(clock.now_ns - each * 1_000_000)
+        stats.timed("fit", each)
+    seen = stats.snapshot()
+    for histogram in (seen.latency, seen.stages.get("fit", seen.latency)):
+        expected = [sum(each <= edge for each in spent_ms) for edge in histogram.edges_ms]
+        assert list(histogram.at_most) == expected
+        assert (histogram.count, histogram.sum_ms) == (len(spent_ms), sum(spent_ms))
+    assert seen.latency.edges_ms == LATENCY_EDGES_MS
 
 
 def test_a_stage_that_fails_is_still_timed() -> None:

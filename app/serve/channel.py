@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ _WATCHED_S = 5.0
 _FILLER_S = 1.0
 """Without a frame for so long a filler tells why."""
 _KEPT = 18_000
-"""Frames whose bodies are kept: ten minutes of thirty a second."""
+_KEPT_BYTES = 64 << 20
+"""Frames whose bodies are kept: ten minutes of thirty a second, fewer where crowds fill the
+bytes."""
 _FILLER_SIZE = (540, 960)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -59,7 +62,8 @@ class Channel:
         self._drawn_s, self._asked_s = clock_s(), -math.inf
         self._size = _FILLER_SIZE
         self._info: RunInfo | None = None
-        self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT)
+        self._lines: deque[tuple[int, str]] = deque()
+        self._bytes = 0
         self.recordings = Recordings(output)
         self.fits = Fits(self)
         self.people = 0
@@ -88,7 +92,7 @@ class Channel:
     def tell(self, frame_id: int, line: str) -> None:
         """A frame's bodies as `line_of` gives them."""
         with self._changed:
-            self._lines.append((frame_id, line))
+            self._keep(frame_id, line)
             self._changed.notify_all()
         self.recordings.tell(line)
 
@@ -116,7 +120,15 @@ class Channel:
         waiting for the first."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest() > after, timeout_s)
-            return [each for each in self._lines if each[0] > after]
+            # From the end: thousands are kept, and most who ask want the last.
+            newer = list(takewhile(lambda each: each[0] > after, reversed(self._lines)))
+            return newer[::-1]
+
+    def _keep(self, number: int, line: str) -> None:
+        self._lines.append((number, line))
+        self._bytes += len(line)
+        while len(self._lines) > _KEPT or self._bytes > _KEPT_BYTES:
+            self._bytes -= len(self._lines.popleft()[1])
 
     def _newest(self) -> int:
         return self._lines[-1][0] if self._lines else -1

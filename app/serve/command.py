@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import secrets
-import socket
 import sys
 import threading
 from dataclasses import replace
@@ -36,10 +35,10 @@ def name_and_source(text: str) -> tuple[str | None, str]:
 def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
     """Serve until ``stop`` is set; the exit code. Raises ConfigError, WeightsError, OSError."""
     try:
-        import uvicorn
-
-        from app.serve.guard import LEAST_TOKEN, is_loopback
+        from app.serve.connection import listen, server_of
+        from app.serve.guard import is_loopback
         from app.serve.hub import Hub
+        from app.serve.key import Key
         from app.serve.web import create_app
     except ModuleNotFoundError as error:
         raise RuntimeError(f"serve needs {error.name}: pip install 'bodystream[serve]'") from None
@@ -49,9 +48,12 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
         print(f"token: {token}", file=sys.stderr)
-    if token is not None and len(token) < LEAST_TOKEN:
-        raise ConfigError(f"--token: {LEAST_TOKEN} characters or more")
-    listening = _listen(host, port)
+    if token is not None:
+        try:
+            Key(token)
+        except ValueError as error:
+            raise ConfigError(f"--token: {error}") from None
+    listening = listen(host, port)
     faults: list[BaseException] = []
 
     def ended(error: BaseException) -> None:
@@ -66,15 +68,8 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             for source in args.sources:
                 name, address = name_and_source(source)
                 hub.add(address, name, trusted=True)
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    create_app(hub, token), log_level="warning", access_log=False,
-                    ws_max_size=1 << 16, timeout_graceful_shutdown=2, server_header=False,
-                    limit_concurrency=256, h11_max_incomplete_event_size=16 << 10,
-                )
-            )  # fmt: skip
-            # Signals are ours.
-            server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+            server = server_of(create_app(hub, token))
+            listening.listen()
             thread = threading.Thread(target=server.run, args=([listening],), name="web")
             thread.start()
             shown = f"[{host}]" if ":" in host else host
@@ -89,16 +84,3 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     if faults:
         raise faults[0]
     return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """The socket, bound before the models are loaded: a port that is taken is told at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise OSError(f"{host}:{port}: cannot be listened on: {error.strerror}") from None
-    return listening

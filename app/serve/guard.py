@@ -6,7 +6,7 @@ sites and other names refused (cross-site request forgery, DNS rebinding), bodie
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import ipaddress
 import time
 from collections import OrderedDict
@@ -15,24 +15,35 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
-LEAST_TOKEN = 16
+from starlette.exceptions import HTTPException
+
+from app.serve.key import Key
+
 MOST_BODY = 64 << 10
+BODY_S = 10.0
+"""How long a request's body may take."""
+_MOST_HEAD, _MOST_HEADERS = 16 << 10, 100
 COOKIE = "bodystream"
 _OPEN = ("/healthz", "/login", "/page/style.css")
 """What needs no token: it tells nothing."""
 _RATE, _BURST = 50.0, 200.0
 """Requests a second of one address, and at once."""
 _LOGINS, _LOGIN_BURST = 0.1, 5.0
+_GUESSES, _GUESS_BURST = 0.2, 20.0
+"""Wrong tokens in headers; a page whose session has ended shows some before it asks for another."""
 _MOST_CLIENTS = 4096
 _HEADERS = (
     (
         b"content-security-policy",
-        b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+        b"default-src 'self'; img-src 'self' blob:; object-src 'none'; frame-ancestors 'none'; "
+        b"base-uri 'none'; form-action 'self'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not "no-referrer": a browser then hides our own form's origin.
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )  # fmt: skip
 
@@ -51,18 +62,17 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Lets requests through to ``app``. Without a ``token`` only names of this machine are
-    answered; with one, whoever has it, under any name."""
+    """Lets requests through to ``app``. Without a ``key`` only names of this machine are answered;
+    with one, whoever has its token, under any name."""
 
     def __init__(
-        self, app: App, token: str | None = None, clock_s: Callable[[], float] = time.monotonic
+        self, app: App, key: Key | None = None, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
-        if token is not None and len(token) < LEAST_TOKEN:
-            raise ValueError(f"a token has at least {LEAST_TOKEN} characters")
         self._app = app
-        self._token = None if token is None else token.encode()
+        self._key = key
         self._rates = Buckets(_RATE, _BURST, clock_s)
         self._logins = Buckets(_LOGINS, _LOGIN_BURST, clock_s)
+        self._guesses = Buckets(_GUESSES, _GUESS_BURST, clock_s)
 
     async def __call__(self, scope: Scope, receive: App, send: App) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -77,19 +87,22 @@ class Guard:
             receive = _limited(receive)
         await self._app(scope, receive, send)
 
-    def is_token(self, given: str) -> bool:
-        """In constant time."""
-        return self._token is not None and hmac.compare_digest(given.encode(), self._token)
-
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         """The status and a line, or None where a request may pass."""
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         client = (scope.get("client") or ("?", 0))[0]
         method = scope.get("method", "GET")
         if not self._rates.take(client):
             return 429, "too many requests"
+        if (
+            len(scope["headers"]) > _MOST_HEADERS
+            or sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEAD
+        ):
+            return 431, f"at most {_MOST_HEAD} bytes and {_MOST_HEADERS} lines of headers"
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if len(headers) < len(scope["headers"]) and _ambiguous(scope["headers"]):
+            return 400, "a header stands there twice"
         host = headers.get(b"host", "")
-        if self._token is None and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self._key is None and not is_loopback(_split(f"//{host}")[0]):
             return 403, "this name is not served"
         if not _same_site(scope["type"], method, headers, host):
             return 403, "requests from other sites are refused"
@@ -97,31 +110,60 @@ class Guard:
             return 413, f"at most {MOST_BODY} bytes"
         if scope["path"] == "/login" and method == "POST" and not self._logins.take(client):
             return 429, "too many tries; wait a minute"
-        if self._token is None or scope["path"] in _OPEN or self.is_token(_token_in(headers)):
+        if self._key is None or scope["path"] in _OPEN:
             return None
+        return self._stranger(self._key, client, headers)
+
+    def _stranger(self, key: Key, client: str, headers: dict[bytes, str]) -> tuple[int, str] | None:
+        token, session = _token_in(headers), _session_in(headers)
+        if token or session:
+            if not self._guesses.has(client):
+                return 429, "too many wrong tokens; wait a minute"
+            if key.is_token(token) if token else key.is_session(session):
+                return None
+            self._guesses.take(client)
         return 401, "a token is needed: log in at /login or send Authorization: Bearer"
 
 
+_ONCE = (b"host", b"origin", b"authorization", b"cookie", b"content-length", b"content-type")
+
+
+def _ambiguous(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether what decides something is said twice."""
+    names = [name for name, _ in headers if name in _ONCE or name.startswith(b"sec-fetch-")]
+    return len(set(names)) < len(names)
+
+
 def _same_site(kind: str, method: str, headers: dict[bytes, str], host: str) -> bool:
-    """Whether what changes something, or opens a socket, comes from our own pages or from no
-    page at all."""
+    """Whether a request comes from our own pages or from no page at all. A link that leads to us
+    may stand anywhere."""
+    own = headers.get(b"sec-fetch-site", "none") in ("same-origin", "none")
     if kind == "http" and method in ("GET", "HEAD", "OPTIONS"):
-        return True
-    if headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return False
+        return own or headers.get(b"sec-fetch-mode") == "navigate"
     origin = headers.get(b"origin")
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    return own and (origin is None or _split(origin)[1] == host.lower() != "")
+
+
+def _split(address: str) -> tuple[str, str]:
+    """The host, and the host with its port; of what is no address, nothing."""
+    try:
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.netloc.lower()
+    except ValueError:
+        return "", ""
 
 
 def _length(headers: dict[bytes, str]) -> int:
     text = headers.get(b"content-length", "0")
-    return int(text) if text.isdecimal() else MOST_BODY + 1
+    return int(text) if text.isdecimal() and len(text) < 16 else MOST_BODY + 1
 
 
 def _token_in(headers: dict[bytes, str]) -> str:
     kind, _, given = headers.get(b"authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return given.strip()
+    return given.strip() if kind.lower() == "bearer" else ""
+
+
+def _session_in(headers: dict[bytes, str]) -> str:
     try:
         morsel = SimpleCookie(headers.get(b"cookie", "")).get(COOKIE)
     except CookieError:
@@ -153,16 +195,23 @@ def _with_headers(send: App) -> App:
 
 
 def _limited(receive: App) -> App:
-    """The bytes that really come, whatever was announced."""
-    taken = 0
+    """The bytes that really come, whatever was announced, and in time."""
+    taken, complete = 0, False
+    end_s = asyncio.get_running_loop().time() + BODY_S
 
     async def receiving() -> dict[str, Any]:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, complete
+        if complete:
+            return await receive()  # type: ignore[no-any-return]
+        try:
+            async with asyncio.timeout_at(end_s):
+                message: dict[str, Any] = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"a body takes at most {BODY_S:g} s") from None
         taken += len(message.get("body", b""))
         if taken > MOST_BODY:
-            # As if whoever sends it had gone: the application reads no further.
-            return {"type": "http.disconnect"}
+            raise HTTPException(413, f"at most {MOST_BODY} bytes")
+        complete = not message.get("more_body", False)
         return message
 
     return receiving
@@ -175,12 +224,20 @@ class Buckets:
         self._rate, self._burst, self._clock_s = rate, burst, clock_s
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def has(self, client: str) -> bool:
+        """Whether it may once more."""
+        return self._now(client) >= 1.0
+
     def take(self, client: str) -> bool:
-        now = self._clock_s()
-        left, at = self._left.pop(client, (self._burst, now))
-        left = min(left + (now - at) * self._rate, self._burst)
+        now, left = self._clock_s(), self._now(client)
         allowed = left >= 1.0
         self._left[client] = (left - 1.0 if allowed else left, now)
+        self._left.move_to_end(client)
         if len(self._left) > _MOST_CLIENTS:
             self._left.popitem(last=False)
         return allowed
+
+    def _now(self, client: str) -> float:
+        now = self._clock_s()
+        left, at = self._left.get(client, (self._burst, now))
+        return min(left + (now - at) * self._rate, self._burst)

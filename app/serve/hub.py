@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -22,8 +23,10 @@ from pipeline.capture.base import SourceError, without_credentials
 from pipeline.capture.status import State
 from pipeline.infer import Inference
 from pipeline.station import Lane, Station
+from pipeline.stats import Snapshot, Stats
 
 MOST_SOURCES = 32
+_FIGURES_S = 0.25
 _ADDRESS = re.compile(r"(?i)(rtsps?|rtmp|https?|udp|tcp)://[^\s]+|\d{1,2}|/dev/video\d{1,2}")
 """What may be added over the network: no files of this machine."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -54,9 +57,26 @@ class SourceView:
     not_recorded: int
 
 
+class _Figures:
+    """A source's counters, looked through at most so often however many ask: their quantiles
+    cost milliseconds."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+        self._lock = threading.Lock()
+        self._seen, self._at_s = stats.snapshot(), -math.inf
+
+    def now(self) -> Snapshot:
+        with self._lock:
+            if time.monotonic() - self._at_s > _FIGURES_S:
+                self._seen, self._at_s = self._stats.snapshot(), time.monotonic()
+            return self._seen
+
+
 class _Served:
     def __init__(self, address: str, lane: Lane, channel: Channel, show: Show) -> None:
         self.address, self.lane, self.channel, self._show = address, lane, channel, show
+        self.figures = _Figures(lane.stats)
         self.error = ""
         self.added_s = time.monotonic()
         self._stop = threading.Event()
@@ -102,10 +122,19 @@ class Hub:
         for served in self._served.values():
             served.thread.join(10)
 
+    def names(self) -> set[str]:
+        with self._lock:
+            return set(self._served)
+
     def sources(self) -> list[SourceView]:
+        return [view for view, _ in self.figures()]
+
+    def figures(self) -> list[tuple[SourceView, Snapshot]]:
+        """Every source as it is seen, and what its counters say."""
         with self._lock:
             served = list(self._served.items())
-        return [self._view(name, each) for name, each in served]
+        found = [(name, each, each.figures.now()) for name, each in served]
+        return [(self._view(name, each, seen), seen) for name, each, seen in found]
 
     def add(self, address: str, name: str | None = None, *, trusted: bool = False) -> str:
         """Start a source; the name it got. ``trusted`` addresses (the command line's) may be
@@ -199,8 +228,8 @@ class Hub:
             return told or "ended"
         return f"{status.state}: {status.reason}" if status and status.reason else "waiting"
 
-    def _view(self, name: str, served: _Served) -> SourceView:
-        lane, seen = served.lane, served.lane.stats.snapshot()
+    def _view(self, name: str, served: _Served, seen: Snapshot) -> SourceView:
+        lane = served.lane
         status = getattr(lane.source, "status", None)
         counts = getattr(lane.source, "counts", {})
         state, reason = (State.LIVE if seen.read else State.CONNECTING), ""

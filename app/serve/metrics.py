@@ -5,32 +5,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from app.serve.hub import SourceView
 from pipeline.capture.status import State
+from pipeline.stats import Histogram, Snapshot
+
+Figures = Sequence[tuple[SourceView, Snapshot]]
 
 
-def metrics_text(sources: Sequence[SourceView]) -> str:
-    """Every source's figures now."""
+def metrics_text(sources: Figures) -> str:
+    """Every source's figures now; histograms are since it was added."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(sources))  # type: ignore[arg-type]
     return generate_latest(registry).decode()
 
 
 class _Collected:
-    def __init__(self, sources: Sequence[SourceView]) -> None:
+    def __init__(self, sources: Figures) -> None:
         self._sources = sources
 
     def collect(self) -> Iterable[Metric]:
         state = GaugeMetricFamily("bodystream_state", "1 for its state", labels=("source", "state"))
         fps = GaugeMetricFamily("bodystream_fps", "frames drawn a second", labels=("source",))
         people = GaugeMetricFamily("bodystream_people", "in the last frame", labels=("source",))
-        latency = GaugeMetricFamily(
-            "bodystream_latency_seconds", "capture to output", labels=("source", "quantile")
+        latency = HistogramMetricFamily(
+            "bodystream_latency_seconds", "capture to output", labels=("source",)
         )
-        stage = GaugeMetricFamily(
-            "bodystream_stage_seconds", "median a frame", labels=("source", "stage")
+        stage = HistogramMetricFamily(
+            "bodystream_stage_seconds", "a frame's time in a stage", labels=("source", "stage")
         )
         read = CounterMetricFamily("bodystream_frames_read", "captured", labels=("source",))
         drawn = CounterMetricFamily("bodystream_frames_drawn", "shown", labels=("source",))
@@ -44,17 +52,16 @@ class _Collected:
         lost = CounterMetricFamily(
             "bodystream_recording_dropped", "left out of recordings", labels=("source",)
         )
-        for view in self._sources:
+        for view, seen in self._sources:
             name = view.name
             lost.add_metric((name,), view.not_recorded)
             for each in State:
                 state.add_metric((name, str(each)), float(view.state == each))
             fps.add_metric((name,), view.fps)
             people.add_metric((name,), view.people)
-            for quantile, ms in zip(("0.5", "0.95", "0.99"), view.latency_ms or ()):
-                latency.add_metric((name, quantile), ms / 1e3)
-            for label, ms in view.stages_ms.items():
-                stage.add_metric((name, label), ms / 1e3)
+            latency.add_metric((name,), *_buckets(seen.latency))
+            for label, histogram in seen.stages.items():
+                stage.add_metric((name, label), *_buckets(histogram))
             read.add_metric((name,), view.read)
             drawn.add_metric((name,), view.drawn)
             for cause, number in view.dropped.items():
@@ -62,3 +69,10 @@ class _Collected:
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
         return [state, fps, people, latency, stage, read, drawn, dropped, back, damaged, lost]
+
+
+def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    """Prometheus' cumulative buckets by upper edge in seconds, and the sum in seconds."""
+    edges = [f"{edge / 1e3:g}" for edge in histogram.edges_ms]
+    counts = [*histogram.at_most, histogram.count]
+    return list(zip([*edges, "+Inf"], map(float, counts))), histogram.sum_ms / 1e3

@@ -34,6 +34,16 @@ READ_TIMEOUT_S = 5.0
 # An HTTP address that ends like a file is a clip; others (a camera's MJPEG, HLS) are live.
 _DOWNLOAD = re.compile(r"(?i)https?://[^?#]+\.(mp4|m4v|mov|mkv|webm|avi|ts|mts|mpe?g)([?#]|$)")
 
+_PROTOCOLS = "rtsp,rtsps,rtmp,rtmps,http,https,tcp,tls,udp,rtp,srtp,crypto,httpproxy,data"
+"""What an address, and whatever a playlist behind it names, may be fetched by: a server we watch
+must not have us read files of this machine."""
+_FORMATS = (
+    "rtsp,hls,dash,mpegts,mpeg,mpegvideo,h261,h263,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,mpjpeg,"
+    "jpeg_pipe,flv,live_flv,mov,matroska,avi,asf,ogg,nut,mxf,yuv4mpegpipe,aac,mp3,ac3,eac3,webvtt"
+)
+"""What is taken for video. FFmpeg also draws text files as pictures, which would show whoever adds
+an address the pages of an inner network."""
+
 Opener = Callable[..., InputContainer]
 
 
@@ -65,6 +75,7 @@ def network(
     # rate from two frames instead of twenty opens a feed 0.7 s sooner.
     timeout = "timeout" if scheme in ("rtsp", "rtsps", "udp") else "rw_timeout"
     options = {timeout: str(round(READ_TIMEOUT_S * 1e6)), "fpsprobesize": "2"}
+    options |= {"protocol_whitelist": _PROTOCOLS, "format_whitelist": _FORMATS}
     if scheme.startswith("rtsp"):
         options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
     name = without_credentials(address)
@@ -153,7 +164,7 @@ def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> Sourc
         return SourceNotFound(f"{name}: {reason(error)}: FFmpeg here cannot read this kind")
     if isinstance(error, av.error.HTTPNotFoundError):
         return SourceNotThere(f"{name}: no such stream there: check the path")
-    if isinstance(error, av.error.InvalidDataError):
+    if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
         return SourceUnreachable(f"{name}: no video stream comes from there")
     return SourceUnreachable(f"{name}: {reason(error)}: check the address and that it is on")
 

@@ -7,8 +7,10 @@ import re
 # A login ends at the last @ before the path; one with a slash in its password is no valid address
 # but must not be shown either.
 _LOGIN = re.compile(r"(?<=://)(?:[^/\s:@]+:(?!\d+/)\S*@|[^/?#\s]*@)")
+# Some cameras take logins in the path: /user=admin_password=1234_channel=1.
 _SECRET = re.compile(
-    r"(?i)([?&][^=&\s]*(?:pass|pwd|token|key|auth|secret|user|sig)[^=&\s]*=)[^&\s]+"
+    r"(?i)([?&;#/_][^=&;/?\s]*(?:pas|pwd|pw|token|key|auth|secret|use?r|login|cred|sess|sig)"
+    r"[^=&;/?\s]*=)[^&\s]+"
 )
 
 

@@ -35,18 +35,42 @@ function newCard(name) {
   const card = byId("source").content.firstElementChild.cloneNode(true);
   const path = `/api/sources/${encodeURIComponent(name)}`;
   const picture = card.querySelector("img");
-  const look = () => { picture.src = `/video/${encodeURIComponent(name)}`; };
-  // A stream that breaks off is asked for again.
-  picture.addEventListener("error", () => setTimeout(() => card.isConnected && look(), 1500));
   picture.alt = `${name}, live`;
   card.querySelector("h2").textContent = name;
   card.querySelector(".poses").href = `${path}/poses`;
   card.querySelector(".remove").addEventListener("click", () => attempt(() => ask(path, { method: "DELETE" })));
   card.querySelector(".record").addEventListener("click", () => attempt(() =>
     send("PUT", `${path}/recording`, { on: card.dataset.recording === "" })));
-  look();
+  watch(name, card, picture);
   return card;
 }
+
+// A browser opens six connections to a host, but many sockets. Each picture is asked for when the
+// last one is shown, so that a slow connection brings fewer, not late ones.
+function watch(name, card, picture) {
+  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+  let socket = null;
+  const ask = () => { if (socket?.readyState === WebSocket.OPEN) { socket.send(""); } };
+  const open = () => {
+    if (socket || document.hidden || !card.isConnected) { return; }
+    socket = new WebSocket(`${scheme}//${location.host}/watch/${encodeURIComponent(name)}`);
+    socket.binaryType = "blob";
+    socket.addEventListener("open", () => { ask(); ask(); });
+    socket.addEventListener("message", ({ data }) => {
+      const url = URL.createObjectURL(data.slice(0, data.size, "image/jpeg"));
+      const done = () => { URL.revokeObjectURL(url); ask(); };
+      picture.onload = picture.onerror = done;
+      picture.src = url;
+    });
+    socket.addEventListener("close", () => { socket = null; setTimeout(open, 1500); });
+  };
+  card.open = open;
+  card.close = () => socket?.close();
+}
+
+document.addEventListener("visibilitychange", () => {
+  for (const card of cards.values()) { if (document.hidden) { card.close(); } else { card.open(); } }
+});
 
 function show(card, view) {
   const text = (place, words) => { card.querySelector(place).textContent = words; };
@@ -55,6 +79,7 @@ function show(card, view) {
   text(".state", view.state);
   text(".address", view.address);
   text(".reason", view.reason);
+  card.querySelector(".reason").title = view.reason;
   text(".fps", view.fps.toFixed(1));
   text(".people", view.people);
   text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
@@ -92,12 +117,13 @@ async function refresh() {
   const [views, files] = await Promise.all([ask("/api/sources"), ask("/api/files")]);
   const there = new Set(views.map((view) => view.name));
   for (const [name, card] of cards) {
-    if (!there.has(name)) { card.querySelector("img").src = ""; card.remove(); cards.delete(name); }
+    if (!there.has(name)) { card.close(); card.remove(); cards.delete(name); }
   }
   for (const view of views) {
     if (!cards.has(view.name)) {
       cards.set(view.name, newCard(view.name));
       byId("sources").append(cards.get(view.name));
+      cards.get(view.name).open();
     }
     show(cards.get(view.name), view);
   }
