@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from app.config import Config, ConfigError, load_config
-from app.system import library_remedy
+from app.system import keep_memory_together, library_remedy
 
 # Whatever is slow to import (torch, OpenCV, PyAV) is imported by the command that needs it:
 # `--help` and a mistyped flag answer at once.
@@ -323,6 +323,7 @@ def _run(args: argparse.Namespace) -> int:
     prepare_outputs(config.output, config.source)
     # With JSON lines on standard output, all that is for people goes to standard error.
     table_stream = sys.stderr if str(config.output.jsonl) == "-" else sys.stdout
+    keep_memory_together()
     with _stop_by_signal() as stop:
         from app import build
 
@@ -351,6 +352,7 @@ def _run_many(args: argparse.Namespace, config: Config) -> int:
         output = outputs_of(config.output, name)
         prepare_outputs(output, source)
         configs[name] = replace(config, source=source, output=output)
+    keep_memory_together()
     with _stop_by_signal() as stop, ProgressView(args.quiet) as view:
         results = run_many(configs, on_progress=view, stop=stop.event, on_build=view.building)
     for result in results:
@@ -373,6 +375,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     from app.serve.command import run_command
 
+    keep_memory_together()
     with _stop_by_signal() as stop:
         code = run_command(args, config, stop.event)
     return code if stop.signal is None else 128 + stop.signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 
 OPENCV_PACKAGES = "libgl1 libglib2.0-0 libsm6 libxext6"
@@ -33,3 +34,16 @@ def library_remedy(error: BaseException) -> str | None:
     packages = next((p for start, p in _PACKAGES.items() if library.startswith(start)), None)
     how = f"apt install {packages}" if packages else f"the package that brings {library}"
     return f"this system lacks {library}\nOn Debian and Ubuntu: {how}"
+
+
+_ARENAS = -8
+"""mallopt's M_ARENA_MAX (glibc, malloc.h)."""
+
+
+def keep_memory_together() -> None:
+    """Have glibc's allocator use two arenas instead of eight a core: threads that come and go with
+    every connection else touch one after another, and a process grows for days by what is free in
+    each. Nothing where the C library is another."""
+    limit = getattr(ctypes.CDLL(None), "mallopt", None)
+    if limit is not None:
+        limit(_ARENAS, 2)
