@@ -31,6 +31,7 @@ from pipeline.frame import Frame  # noqa: E402
 from pipeline.station import Station  # noqa: E402
 
 FPS = 25
+_LEAST_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class Scene:
         self._station = Station(Together())
         self._station.start()
         healthy = self.server("--fps", str(FPS))
-        self._others: list[list[float]] = [[], []]
-        for number, times in enumerate(self._others):
-            self._read(f"other {number}", healthy.url(), {}, self._timer(times))
-        self._ready(lambda: all(len(times) > 10 for times in self._others))
+        self._others: list[list[tuple[float, Frame]]] = [[], []]
+        for number, taken in enumerate(self._others):
+            self._read(f"other {number}", healthy.url(), {}, self._taker(taken))
+        self._ready(lambda: all(len(taken) > 25 for taken in self._others))
         self.pictures: list[Picture] = []
         self.states: list[tuple[float, State, str]] = []
         self.detected_s: float | None = None
@@ -113,12 +114,9 @@ class Scene:
         self._ready(lambda: len(self.pictures) >= wanted, limit_s)
 
     def outcome(self, period_ms: float = 1000 / FPS) -> Outcome:
-        ended_s = time.monotonic()
-        taken_s = ended_s - self.begun_s
-        rates = [
-            sum(self.begun_s < at < ended_s for at in times) / taken_s / FPS
-            for times in self._others
-        ]
+        # The others' rate is told to a hundredth by then.
+        time.sleep(max(self.begun_s + _LEAST_S - time.monotonic(), 0.0))
+        rates = [rate([each for each in taken if each[0] > self.begun_s]) for taken in self._others]
         saw = []
         for _, state, reason in self.states:
             told = f"{state}: {reason}" if reason else str(state)
@@ -169,8 +167,8 @@ class Scene:
         self.states.append((time.monotonic(), status.state, status.reason))
 
     @staticmethod
-    def _timer(times: list[float]) -> Callable[[Frame], None]:
-        return lambda frame: times.append(frame.captured_ns / 1e9)
+    def _taker(taken: list[tuple[float, Frame]]) -> Callable[[Frame], None]:
+        return lambda frame: taken.append((time.monotonic(), frame))
 
     def _keep(self, frame: Frame) -> None:
         self.pictures.append(
@@ -186,6 +184,14 @@ class Scene:
             if time.monotonic() - begun_s > limit_s:
                 raise TimeoutError(f"{getattr(self, 'states', None)}")
             time.sleep(0.01)
+
+
+def rate(taken: list[tuple[float, Frame]]) -> float:
+    """Of frames taken, with when: the part of those made that came, in the time they were made
+    in."""
+    (first_s, first), (last_s, last) = taken[0], taken[-1]
+    came = (len(taken) - 1) / (last.id - first.id)
+    return came * min((last.pts_s - first.pts_s) / (last_s - first_s), 1.0)
 
 
 def absent(scene: Scene) -> Outcome:
