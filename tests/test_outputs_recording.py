@@ -217,11 +217,12 @@ class Nobody:
     def intrinsics(self, frame):
         return default_intrinsics(*frame.size)
 
-    def perceive(self, window, state):
-        return Perceived(window, tuple({} for _ in window.frames))
+    def perceive_many(self, windows, states):
+        return [Perceived(window, tuple({} for _ in window.frames)) for window in windows]
 
-    def fit(self, perceived, state):
-        return [(frame, self.fitter.no_bodies()) for frame in perceived.window.frames]
+    def fit_many(self, perceived, states):
+        nobody = self.fitter.no_bodies()
+        return [[(frame, nobody) for frame in one.window.frames] for one in perceived]
 
 
 @pytest.mark.parametrize("pace", ["live", "every-frame"])

@@ -30,7 +30,8 @@ def write(recordings: Recordings, number: int) -> float:
     one, who = frame(number, None, HEIGHT, WIDTH), bodies([number])
     picture, line = numbered(number), line_of(INFO, one, who)
     begun_s = time.monotonic()
-    recordings.write(INFO, one, who, picture, line)
+    recordings.write(INFO, one, who, picture)
+    recordings.tell(line)
     return time.monotonic() - begun_s
 
 
