@@ -146,6 +146,28 @@ class Inference:
             state.depth.learn(one.people, bodies)
         return [list(zip(one.window.frames, bodies)) for one, bodies in zip(perceived, fitted)]
 
+    def fit_event(
+        self,
+        perceived: Perceived,
+        before: Sequence[dict[int, Person]],
+        track: int,
+        state: SourceState,
+    ) -> list[tuple[Frame, Bodies]]:
+        """One person's bodies in the frames of an event, at full quality: from the ``before``
+        frames' people and what is known of their shape, but no pose that was fitted on the way.
+        Changes nothing of ``state``."""
+        alone = [
+            {track: frame[track]} if track in frame else {}
+            for frame in state.depth.place(perceived.people)
+        ]
+        window = perceived.window
+        lens = self.intrinsics(window.key_frame)
+        earlier = [frame.get(track) for frame in before]
+        memory = FitMemory({track: self.fitter.recalled(earlier, lens, state.fits, track)})
+        times = [frame.pts_s for frame in window.frames]
+        job = FitJob(alone, lens, memory, _spacing_s(times))
+        return list(zip(window.frames, self.fitter.fit_many([job])[0]))
+
     def __call__(self, window: Window, state: SourceState) -> list[tuple[Frame, Bodies]]:
         return self.fit(self.perceive(window, state), state)
 
@@ -155,6 +177,10 @@ class Inference:
         times = [frame.pts_s for frame in window.frames]
         if state.last_pts_s is not None:
             times.insert(0, state.last_pts_s)
-        if len(times) < 2:
-            return 1 / 30
-        return min(max((times[-1] - times[0]) / (len(times) - 1), 1 / 240), 1.0)
+        return _spacing_s(times)
+
+
+def _spacing_s(times: Sequence[float]) -> float:
+    if len(times) < 2:
+        return 1 / 30
+    return min(max((times[-1] - times[0]) / (len(times) - 1), 1 / 240), 1.0)

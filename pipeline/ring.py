@@ -93,6 +93,16 @@ class Ring(Generic[T]):
             self._changed.notify_all()
         self._report(dropped, "ring full")
 
+    def put_first(self, item: T) -> None:
+        """Add an item that is taken before all others, at once and whether there is room or not:
+        for what is rare and cannot wait. Raises Closed."""
+        with self._changed:
+            if self._closed:
+                raise Closed
+            self._items.appendleft(item)
+            self.put_count += 1
+            self._changed.notify_all()
+
     def get(self, timeout_s: float | None = None) -> T:
         """Take the oldest item, waiting for one.
 

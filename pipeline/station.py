@@ -9,6 +9,10 @@ each source. Nobody waits for a source that is slow, dead or away, nor for one w
 takes: a clip then waits by itself, a live feed's oldest results are dropped. A source's error ends
 that source; the model's ends all.
 
+With a ``watch`` a source's frames are perceived one by one as they come and collected to windows of
+four for the fit; what the watch sees in them (`pipeline.events`) is fitted at once, before all that
+waits, out of the frames that the ring still keeps (`Lane.events`).
+
 With low latency a source's frames also go straight to you, the newest in the place of older ones
 (`Lane.newest`); perceiving takes the newest one whenever it is free instead of waiting for four.
 """
@@ -19,20 +23,22 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, Protocol
 
 import torch
 
 from pipeline.capture.base import Source
 from pipeline.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.infer import Inference, Perceived
-from pipeline.people import Bodies
+from pipeline.people import Bodies, Person
 from pipeline.ring import Closed, Policy, Ring
 from pipeline.stats import Stats
 from pipeline.upload import own_stream
-from pipeline.window import Windower, inherit_break
+from pipeline.window import Windower, event_window, inherit_break
 
 _JOIN_S = 10.0
 _IDLE_S = 0.05
@@ -40,6 +46,11 @@ _RESULTS = 2
 """Windows of results that wait for whoever takes them."""
 _UNDER_WAY = 2
 """Windows of a source between perceiving and its results: one is perceived, one fitted."""
+_EVENT_FRAMES = 16
+"""Frames that were perceived and are kept for an event's window."""
+_EVENT_CONTEXT = 40
+"""Frames whose people are kept."""
+_MOST_EVENTS = 64
 
 _SLOW = {"ring full": "output too slow"}
 """Why what is ready to be shown was dropped."""
@@ -47,12 +58,46 @@ _SLOW = {"ring full": "output too slow"}
 Fitted = list[tuple[Frame, Bodies]]
 
 
+class Watch(Protocol):
+    """Looks for events in one source's people; belongs to the thread that perceives."""
+
+    def see(self, frame: Frame, people: Mapping[int, Person], reset: bool) -> Sequence[Any]:
+        """The events that this frame's people, by track, show to have happened, each with the
+        ``frame_id`` it is about and its ``track``. ``reset``: nobody is who they were before."""
+        ...
+
+    def finish(self) -> None:
+        """No more frames will come."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """What a `Watch` saw, and the window around it, fitted: up to four frames with the body of
+    whom it is about (none in a frame where they were not seen), the key frame the event's own."""
+
+    seen: Any
+    window: Window
+    fitted: Fitted
+
+
+@dataclass(frozen=True, eq=False)
+class _EventJob:
+    """An event's window, its people, and those of the frames before it."""
+
+    lane: Lane
+    seen: Any
+    perceived: Perceived
+    before: Sequence[dict[int, Person]]
+
+
 class Lane:
     """One source's way through a `Station`. Read its results with ``windows``; any thread may
     ``stop`` it. ``error`` is what ended it, None for its own end.
 
     With ``low_latency`` the frames to show come from ``newest``: what is read is drawn or dropped
-    there, and a frame that perceiving had no time for is counted as "unfitted".
+    there, and a frame that perceiving had no time for is counted as "unfitted". With a ``watch``
+    its ``events`` come beside the results.
     """
 
     def __init__(
@@ -64,10 +109,14 @@ class Lane:
         opened: bool = False,
         stats: Stats | None = None,
         low_latency: bool = False,
+        watch: Watch | None = None,
     ) -> None:
+        if watch is not None and low_latency:
+            raise ValueError("events are seen in every frame; low latency leaves some out")
         self.name = name
         self.source = source
         self.low_latency = low_latency
+        self.watch = watch
         self.inference = station.inference
         self.stats = stats or Stats()
         self.error: BaseException | None = None
@@ -83,6 +132,7 @@ class Lane:
             policy,
             on_drop=lambda _, cause: self._lost(1, cause),
             inherit=inherit_break,
+            kept=0 if watch is None else _EVENT_FRAMES,
         )
         self.fitted: Ring[Fitted] = Ring(
             _RESULTS,
@@ -97,7 +147,14 @@ class Lane:
                 on_drop=lambda _, cause: self.stats.drop(_SLOW.get(cause, cause)),
                 inherit=inherit_break,
             )
-        self._windower = Windower(max_wait_ms=500.0 if source.live else math.inf)
+        self._max_wait_ms = 500.0 if source.live else math.inf
+        one_by_one = low_latency or watch is not None
+        self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
+        self._collected: list[Perceived] = []
+        self._people: deque[dict[int, Person]] = deque(maxlen=_EVENT_CONTEXT)
+        self._people_ids: deque[int] = deque(maxlen=_EVENT_CONTEXT)
+        # Rare; whoever does not take them loses the oldest.
+        self._events: Ring[Event] = Ring(_MOST_EVENTS, Policy.DROP_OLDEST)
         self._pending: deque[Window] = deque()
         self._finished, self._under_way = False, 0
         self._lock = threading.Lock()
@@ -125,6 +182,12 @@ class Lane:
             while True:
                 yield self._newest.get()
 
+    def events(self) -> Iterator[Event]:
+        """What the watch sees, as it is fitted; ends with the results."""
+        with suppress(Closed):
+            while True:
+                yield self._events.get()
+
     def stop(self) -> None:
         """Capture no more; frames already read come out, then the results end."""
         self._halted.set()
@@ -148,9 +211,70 @@ class Lane:
             with self._lock:
                 self._under_way += 1
             return self._pending.popleft()
-        if self._finished and not self._pending and not self._under_way:
+        if self._finished and not (self._pending or self._under_way or self._collected):
             self.finish()
         return None
+
+    def perceived(self, one: Perceived) -> list[Perceived]:
+        """What is to be fitted now that a window was perceived: it, or with a watch the four that
+        it completes."""
+        if self.watch is None:
+            return [one]
+        done = self._collect() if one.window.reset else []
+        self._collected.append(one)
+        if len(self._collected) == WINDOW_FRAMES:
+            done += self._collect()
+        with self._lock:
+            self._under_way += len(done) - 1
+        return done
+
+    def overdue(self, now_ns: int) -> list[Perceived]:
+        """What was collected and need not wait any longer: nothing will come, or not for long."""
+        if not self._collected or self._pending or self._under_way:
+            return []
+        waited_ms = (now_ns - self._collected[0].window.frames[0].captured_ns) / 1e6
+        if not (self._finished or waited_ms >= self._max_wait_ms):
+            return []
+        with self._lock:
+            self._under_way += 1
+        return self._collect()
+
+    def _collect(self) -> list[Perceived]:
+        """Those collected as one window."""
+        parts, self._collected = self._collected, []
+        if not parts:
+            return []
+        frames = tuple(part.window.frames[0] for part in parts)
+        window = Window(frames, 0, parts[0].window.reset)
+        return [Perceived(window, tuple(part.people[0] for part in parts))]
+
+    def watched(self, one: Perceived) -> list[_EventJob]:
+        """What the watch sees in a perceived frame, ready to be fitted."""
+        if self.watch is None:
+            return []
+        (frame,), (people,) = one.window.frames, one.people
+        if one.window.reset:
+            self._people.clear()
+            self._people_ids.clear()
+        self._people.append(people)
+        self._people_ids.append(frame.id)
+        return [
+            self._event(seen) for seen in self.watch.see(frame, people, one.window.reset)
+        ]  # fmt: skip
+
+    def _event(self, seen: Any) -> _EventJob:
+        ids = list(self._people_ids)
+        known = [frame for frame in self.frames.recent() if frame.id in ids]
+        window = event_window(known, seen.frame_id)
+        by_id = dict(zip(ids, self._people))
+        people = tuple(by_id[frame.id] for frame in window.frames)
+        before = [by_id[number] for number in ids if number < window.frames[0].id]
+        return _EventJob(self, seen, Perceived(window, people), before)
+
+    def tell(self, event: Event) -> None:
+        """An event, fitted."""
+        with suppress(Closed):  # where the source was removed meanwhile
+            self._events.put(event)
 
     def deliver(self, fitted: Fitted) -> None:
         """Results of a window that was taken. There is room: a clip's windows are taken only where
@@ -168,6 +292,9 @@ class Lane:
         """No more results will come."""
         self.error = self.error or error
         self.fitted.close()
+        self._events.close()
+        if self.watch is not None and not self.ended.is_set():
+            self.watch.finish()
         self.ended.set()
 
     def abort(self) -> None:
@@ -197,8 +324,6 @@ class Lane:
         else:
             for frame in frames:
                 self._pending.extend(self._windower.add(frame))
-            if self.low_latency:
-                self._pending.extend(self._windower.finish())
 
     def _lost(self, number: int, cause: str) -> None:
         """Frames whose bodies nobody will see; with low latency they were shown all the same."""
@@ -251,7 +376,7 @@ class Station:
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._stopped = threading.Event()
-        self._perceived: Ring[tuple[list[Lane], list[Perceived]]] = Ring(1)
+        self._work: Ring[list[tuple[Lane, Perceived]] | _EventJob] = Ring(1)
         self._threads = [
             threading.Thread(target=self._guard, args=(step,), name=step.__name__.strip("_"))
             for step in (self._perceive, self._fit)
@@ -288,17 +413,19 @@ class Station:
         opened: bool = False,
         stats: Stats | None = None,
         low_latency: bool = False,
+        watch: Watch | None = None,
     ) -> Lane:
         """Start a source; it is opened by a thread of its own unless ``opened``. Raises ValueError
-        for a name that is taken, RuntimeError once closed."""
+        for a name that is taken, or a watch with low latency, RuntimeError once closed."""
         with self._lock:
             if self._stopped.is_set():
                 raise RuntimeError("the station is closed")
             if name in self._lanes:
                 raise ValueError(f"there is a source named {name} already")
             lane = self._lanes[name] = Lane(
-                name, source, self, opened=opened, stats=stats, low_latency=low_latency
-            )
+                name, source, self, opened=opened, stats=stats, low_latency=low_latency,
+                watch=watch,
+            )  # fmt: skip
         lane.start()
         return lane
 
@@ -314,7 +441,7 @@ class Station:
         """End everything. Raises RuntimeError when a thread does not end within ten seconds."""
         self._stopped.set()
         self.wake()
-        self._perceived.abort()
+        self._work.abort()
         lanes = self.lanes
         for lane in lanes:
             lane.abort()
@@ -339,7 +466,7 @@ class Station:
             pass
         except BaseException as error:
             self._stopped.set()
-            self._perceived.abort()
+            self._work.abort()
             # What was fitted before the error still comes out; the rest is dropped.
             for lane in self.lanes:
                 lane.halt()
@@ -353,25 +480,38 @@ class Station:
             now_ns = self._clock_ns()
             taken = [(lane, lane.take(now_ns)) for lane in self.lanes]
             ready = [(lane, window) for lane, window in taken if window is not None]
-            if not ready:
+            work = [(lane, one) for lane in self.lanes for one in lane.overdue(now_ns)]
+            if not ready and not work:
                 self._news.wait(_IDLE_S)
                 continue
             lanes, windows = [lane for lane, _ in ready], [window for _, window in ready]
             begun_ns = self._clock_ns()
             perceived = self.inference.perceive_many(windows, [lane.state for lane in lanes])
             self._timed("perceive", begun_ns, lanes, windows)
-            self._perceived.put((lanes, perceived))
+            for lane, one in zip(lanes, perceived):
+                for job in lane.watched(one):
+                    self._work.put_first(job)
+                work += [(lane, part) for part in lane.perceived(one)]
+            if work:
+                self._work.put(work)
 
     def _fit(self) -> None:
         # The fit's many small products gain nothing from more threads, and the threads would
         # spin on cores that perception and drawing need. Holds for this thread alone.
         torch.set_num_threads(1)
         while True:
-            lanes, perceived = self._perceived.get()
+            work = self._work.get()
             begun_ns = self._clock_ns()
-            fitted = self.inference.fit_many(perceived, [lane.state for lane in lanes])
+            if isinstance(work, _EventJob):
+                lane, one = work.lane, work.perceived
+                fitted = self.inference.fit_event(one, work.before, work.seen.track, lane.state)
+                lane.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
+                lane.tell(Event(work.seen, one.window, fitted))
+                continue
+            lanes, perceived = [lane for lane, _ in work], [one for _, one in work]
+            results = self.inference.fit_many(perceived, [lane.state for lane in lanes])
             self._timed("fit", begun_ns, lanes, [one.window for one in perceived])
-            for lane, result in zip(lanes, fitted):
+            for lane, result in zip(lanes, results):
                 lane.deliver(result)
             self.wake()
 

@@ -94,10 +94,15 @@ class Windower:
     between were dropped), the frame says it does not continue the last, or size or source change;
     the next window then has ``reset`` set, as has the first. ``expire`` ends a window whose first
     frame has waited ``max_wait_ms`` (infinite for a source that is waited for), so that a
-    stalled feed still shows what it sent.
+    stalled feed still shows what it sent. ``size`` is how many frames a window has, four at most.
     """
 
-    def __init__(self, max_wait_ms: float = 500.0, find_cuts: bool = True) -> None:
+    def __init__(
+        self, max_wait_ms: float = 500.0, find_cuts: bool = True, size: int = WINDOW_FRAMES
+    ) -> None:
+        if not 1 <= size <= WINDOW_FRAMES:
+            raise ValueError(f"a window has 1 to {WINDOW_FRAMES} frames, not {size}")
+        self._size = size
         self._max_wait_ns = max_wait_ms * 1e6
         self._cuts = CutDetector() if find_cuts else None
         self._frames: list[Frame] = []
@@ -113,7 +118,7 @@ class Windower:
             self._reset = True
         self._last = frame
         self._frames.append(frame)
-        if len(self._frames) == WINDOW_FRAMES:
+        if len(self._frames) == self._size:
             done += self.finish()
         return done
 

@@ -6,6 +6,8 @@ import contextlib
 import functools
 import http.server
 import io
+import itertools
+import math
 import socket
 import threading
 import time
@@ -55,8 +57,16 @@ class FakeClock:
         return self.now_ns >= self._end_ns
 
 
-def feed_of(entrance: Entrance, clock: FakeClock, retry_s: float = 10.0) -> Feed:
-    return Feed(entrance, retry_s, halt=Halt(), clock_ns=clock, wait=clock.wait, jitter=lambda: 0.0)
+def feed_of(
+    entrance: Entrance,
+    clock: FakeClock,
+    retry_s: float | None = 10.0,
+    wait: Callable[[float], bool] | None = None,
+) -> Feed:
+    return Feed(
+        entrance, retry_s, halt=Halt(), clock_ns=clock, wait=wait or clock.wait,
+        jitter=lambda: 0.0,
+    )  # fmt: skip
 
 
 def live(entrance: Entrance, **options: object) -> LiveSource:
@@ -366,6 +376,52 @@ def test_a_camera_plays_and_opens_its_device(clip: Path) -> None:
     source.open()
     assert [number_of(frame.image) for frame in source.frames()] == [0, 1, 2, 3, 4]
     assert asked == [("video=HD Webcam", "dshow")]
+
+
+def test_a_camera_is_unplugged_and_back(clip: Path, tmp_path: Path) -> None:
+    """Its device goes away while it plays, stays away for some tries, and returns."""
+    device, clock = tmp_path / "video0", FakeClock(halt_at_s=30.0)
+    device.touch()
+
+    def opener(*_: object, **__: object) -> object:
+        opened = av.open(str(clip))
+        device.unlink()
+        return opened
+
+    entrance = camera(f"camera:{device}", opener=opener, platform="linux")  # type: ignore[arg-type]
+    told: list[str] = []
+    tries = 0
+
+    def wait(seconds: float) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            device.touch()
+        return clock.wait(seconds)
+
+    source = feed_of(entrance, clock, None, wait=wait)
+    source.on_status = lambda status: told.append(f"{status.state}: {status.reason}")
+    source.open()
+    frames = list(itertools.islice(ticking(source, clock), 15))
+    source.close()
+    assert [number_of(frame.image) for frame in frames] == [*range(10), *range(5)]
+    assert [frame.id for frame in frames if frame.discontinuity] == [10]
+    assert source.counts["reconnected"] == 1
+    assert any(f"reconnecting: camera:{device}: there is no {device}" in each for each in told)
+    assert told[-2] == "live: "
+
+
+def test_a_camera_that_is_not_there_is_told_at_once_but_waited_for_by_who_waits_for_ever(
+    tmp_path: Path,
+) -> None:
+    entrance = camera(f"camera:{tmp_path / 'video0'}", platform="linux")
+    clock = FakeClock(halt_at_s=60.0)
+    with pytest.raises(SourceNotFound):
+        feed_of(entrance, clock, None).open()
+    assert clock.now_ns == 5_000_000_000
+    with pytest.raises(SourceUnreachable, match="stopped"):
+        feed_of(entrance, clock, math.inf).open()
+    assert clock.now_ns >= 65e9
 
 
 def test_what_a_camera_says_when_it_cannot() -> None:

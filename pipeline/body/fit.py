@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from pipeline.body.kinematics import Skeleton
-from pipeline.body.lifter import Lifter
+from pipeline.body.lifter import CONTEXT, Lifter, Sightings
 from pipeline.body.model import BodyModel
-from pipeline.body.observe import layout, write_rows
+from pipeline.body.observe import layout, observe, write_rows
 from pipeline.body.solve import FitConfig, Kernels
-from pipeline.body.window_fit import WindowFit, out_of_sight, stranger
+from pipeline.body.window_fit import MEMORY, WindowFit, out_of_sight, stranger
 from pipeline.frame import WINDOW_FRAMES
 from pipeline.graphs import Graphed, filled
 from pipeline.people import Bodies, Person
@@ -142,6 +142,29 @@ class BodyFitter:
             np.zeros(0, np.float32),
             *(np.zeros((0, *shape), np.float32) for shape in shapes),
         )
+
+    def recalled(
+        self,
+        before: Sequence[Person | None],
+        intrinsics: np.ndarray,
+        memory: FitMemory,
+        track: int,
+    ) -> TrackFit:
+        """Somebody's memory for a window anywhere: the sightings of the frames ``before`` it (None:
+        not seen) and what ``memory`` holds of their shape, but no pose."""
+        kept = self._recall(memory, track)
+        row = out_of_sight(kept.memory)
+        seen: list[Person | None] = [None] * max(CONTEXT - len(before), 0)
+        seen += [None if one is None else replace(one, mask=None) for one in before[-CONTEXT:]]
+        if any(one is not None for one in seen):
+            sightings = Sightings.of(observe([seen], intrinsics, self.device, self.config))
+            parts = zip(
+                ("rays", "visible", "world_m", "sighted"),
+                (sightings.rays, sightings.visible, sightings.world_m, sightings.known),
+            )
+            for name, values in parts:
+                row[MEMORY.places[name]] = values.flatten()
+        return TrackFit(row, False, kept.seconds)
 
     def _recall(self, memory: FitMemory, track: int) -> TrackFit:
         return memory.tracks.get(track) or TrackFit(self._stranger)

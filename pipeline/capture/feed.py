@@ -18,6 +18,7 @@ from pipeline.capture.devices import Entrance
 from pipeline.capture.errors import (
     SourceError,
     SourceLost,
+    SourceNotFound,
     SourceNotThere,
     SourceRefused,
     SourceUnreachable,
@@ -228,9 +229,11 @@ class Feed:
             try:
                 self._try_once()
                 return
-            except (SourceRefused, SourceUnreachable) as error:
+            except (SourceNotFound, SourceRefused, SourceUnreachable) as error:
                 left_s = retry_s - (self._clock_ns() - begun_ns) / 1e9
-                final = isinstance(error, SourceRefused) and math.isfinite(retry_s)
+                # A camera that is not plugged in may be, and who refuses us may change their mind:
+                # for who waits for ever.
+                final = not isinstance(error, SourceUnreachable) and math.isfinite(retry_s)
                 if left_s <= 0 or final or self._halt.is_set():
                     raise
                 # Who answers and has nothing for us is not asked all the time.

@@ -1,0 +1,1 @@
+"""Events in people's motion: what is looked for, when it happens, and what it measures."""
