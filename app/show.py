@@ -17,6 +17,7 @@ from pipeline.capture.base import Source
 from pipeline.frame import Frame
 from pipeline.infer import Inference
 from pipeline.people import Bodies
+from pipeline.predict import PredictionError
 from pipeline.stats import Stats
 from pipeline.upload import own_stream
 from render.overlay import Renderer, draw_hud, make_renderer, track_color
@@ -187,6 +188,10 @@ class Show:
             )
         )
 
+    def prediction_error(self) -> PredictionError | None:
+        """How far predicted bodies were from those fitted later; None where none are predicted."""
+        return None
+
     def report(self) -> RunReport:
         """How it went; call it once everything is closed."""
         seen = self._runner.stats.snapshot()
@@ -216,4 +221,5 @@ class Show:
             ended=self._ended,
             engines=self._runner.inference.engines,
             unfitted=seen.unfitted,
+            prediction=self.prediction_error(),
         )

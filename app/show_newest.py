@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from app.config import Config
 from app.outputs.base import Output, OutputClosed
-from app.report import Progress, RunReport
+from app.report import Progress
 from app.show import Run, Show
 from pipeline.predict import PredictionError, Predictor
 from pipeline.upload import own_stream
@@ -57,12 +56,8 @@ class ShowNewest(Show):
             raise self._fault
 
     def prediction_error(self) -> PredictionError | None:
-        """Of predicted bodies against those fitted later."""
+        """As `Show.prediction_error`."""
         return self._predictor.error()
-
-    def report(self) -> RunReport:
-        """As `Show.report`, with the predictions' error."""
-        return replace(super().report(), prediction=self.prediction_error())
 
     def _show_all(self) -> None:
         for frame in self._runner.newest():

@@ -37,7 +37,9 @@ class SourceView:
     """A source as its watchers see it. ``address`` and ``reason`` hold no logins; ``latency_ms``
     are p50, p95 and p99 from capture to output, ``stages_ms`` medians a frame, ``dropped`` frames
     by cause; ``since_s`` is how long it has been in its ``state``, ``not_recorded`` counts frames
-    that recordings left out, the disk or the encoder being too slow."""
+    that recordings left out, the disk or the encoder being too slow. With low latency ``unfitted``
+    frames were shown with predicted bodies alone, ``predicted_ms`` ahead of the last fit, a joint
+    ``predicted_off_px`` from where it was fitted later (p50 and p95; None without)."""
 
     name: str
     address: str
@@ -55,6 +57,9 @@ class SourceView:
     damaged: int
     recording: str | None
     not_recorded: int
+    unfitted: int
+    predicted_ms: tuple[float, float] | None
+    predicted_off_px: tuple[float, float] | None
 
 
 class _Figures:
@@ -75,7 +80,7 @@ class _Figures:
 
 class _Served:
     def __init__(self, address: str, lane: Lane, channel: Channel, show: Show) -> None:
-        self.address, self.lane, self.channel, self._show = address, lane, channel, show
+        self.address, self.lane, self.channel, self.show = address, lane, channel, show
         self.figures = _Figures(lane.stats)
         self.error = ""
         self.added_s = time.monotonic()
@@ -85,7 +90,7 @@ class _Served:
 
     def _run(self) -> None:
         try:
-            self._show.run(self._stop)
+            self.show.run(self._stop)
         except SourceError as error:
             self.error = str(error)
         except Exception as error:
@@ -240,6 +245,7 @@ class Hub:
         if lane.ended.is_set() or served.error:
             state, reason = State.ENDED, served.error
         latency, recordings = seen.latency_ms, served.channel.recordings
+        told = served.show.prediction_error()
         return SourceView(
             name=name,
             address=served.address,
@@ -259,4 +265,7 @@ class Hub:
             damaged=counts.get("damaged", 0),
             recording=recordings.path.name if recordings.path else None,
             not_recorded=recordings.dropped,
+            unfitted=seen.unfitted,
+            predicted_ms=None if told is None else (told.ahead_p50_ms, told.ahead_p95_ms),
+            predicted_off_px=None if told is None else (told.p50_px, told.p95_px),
         )

@@ -52,8 +52,13 @@ class _Collected:
         lost = CounterMetricFamily(
             "bodystream_recording_dropped", "left out of recordings", labels=("source",)
         )
+        off = GaugeMetricFamily(
+            "bodystream_prediction_error_pixels", "low latency", labels=("source", "quantile")
+        )
         for view, seen in self._sources:
             name = view.name
+            for quantile, px in zip(("0.5", "0.95"), view.predicted_off_px or ()):
+                off.add_metric((name, quantile), px)
             lost.add_metric((name,), view.not_recorded)
             for each in State:
                 state.add_metric((name, str(each)), float(view.state == each))
@@ -68,7 +73,7 @@ class _Collected:
                 dropped.add_metric((name, cause), number)
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
-        return [state, fps, people, latency, stage, read, drawn, dropped, back, damaged, lost]
+        return [state, fps, people, latency, stage, read, drawn, dropped, back, damaged, lost, off]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

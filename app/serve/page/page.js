@@ -85,6 +85,9 @@ function show(card, view) {
   text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
   text(".dropped", Object.values(view.dropped).reduce((sum, each) => sum + each, 0));
   text(".reconnects", view.reconnects);
+  const off = view.predicted_off_px;
+  card.querySelector(".predicted").hidden = !off;
+  if (off) { text(".predicted dd", `${off[0].toFixed(1)} px`); }
   card.querySelector(".dropped").title = Object.entries(view.dropped).map(([cause, n]) => `${cause}: ${n}`).join("\n");
   card.querySelector(".red").hidden = !view.recording;
   const button = card.querySelector(".record");
