@@ -33,7 +33,7 @@ from synth import truth  # noqa: E402
 from synth.clip import Clip  # noqa: E402
 from synth.kinds import MOTIONS  # noqa: E402
 from synth.setup import SAMPLE_SEED  # noqa: E402
-from synth.suite import Plan, suite  # noqa: E402
+from synth.suite import THROW_MANNER, Plan, suite, throws  # noqa: E402
 from synth.truth import faces_of, mask_of, vertices_of  # noqa: E402
 
 __all__ = ["Clip", "faces_of", "main", "mask_of", "render", "vertices_of"]
@@ -63,9 +63,11 @@ def render(clip: Clip, folder: Path, name: str) -> None:
     })  # fmt: skip
 
 
-def _render_plan(folder: Path, size: tuple[int, int], fps: int, plan: Plan) -> str:
+def _render_plan(
+    folder: Path, size: tuple[int, int], fps: int, manner: float | None, plan: Plan
+) -> str:
     cv2.setNumThreads(1)
-    clip = Clip(plan.kind, plan.seed, plan.people, size, fps, plan.frames / fps)
+    clip = Clip(plan.kind, plan.seed, plan.people, size, fps, plan.frames / fps, manner)
     render(clip, folder, plan.name)
     return plan.name
 
@@ -81,17 +83,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fps", type=int, default=30)
     parser.add_argument("--frames", type=int, help="so many; of a throw those around its release")
     parser.add_argument("--suite", type=Path, metavar="OUT", help="render a suite into a folder")
-    parser.add_argument("--count", type=int, default=20, help="clips of a suite")
+    parser.add_argument("--throws", type=Path, metavar="OUT", help="render throws into a folder")
+    parser.add_argument("--count", type=int, default=20, help="clips of a suite, or throws")
     parser.add_argument("--first-seed", type=int, default=1000, help="a suite's first seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes that render a suite")
     args = parser.parse_args(argv)
     try:
-        size = _size(args.size or ("960x540" if args.suite else "1280x720"))
-        folder = args.suite or args.out
+        many = args.suite or args.throws
+        usual = "960x540" if args.suite else "768x432" if args.throws else "1280x720"
+        size = _size(args.size or usual)
+        folder = many or args.out
         folder.mkdir(parents=True, exist_ok=True)
-        if args.suite:
-            one = partial(_render_plan, folder, size, args.fps)
-            plans = suite(args.first_seed, args.count)
+        if many:
+            manner = None if args.suite else THROW_MANNER
+            one = partial(_render_plan, folder, size, args.fps, manner)
+            plans = (suite if args.suite else throws)(args.first_seed, args.count)
             with multiprocessing.get_context("spawn").Pool(max(1, args.jobs)) as pool:
                 for name in pool.imap_unordered(one, plans):
                     print(name, flush=True)

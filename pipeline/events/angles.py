@@ -9,7 +9,7 @@ and a truth. Definitions, s the throwing side:
   level (ISB: thoracohumeral elevation, gamma_TH1's size).
 - ``shoulder_external_rotation``: about the upper arm, from where the forearm points straight ahead
   of the chest (0) over straight up (90) to straight back (180), in the plane across the upper arm
-  (Fleisig et al., J. Biomech. 32, 1999). Not told (NaN) where the forearm lies along the upper arm
+  (Fleisig et al., J. Biomech. 32, 1999). Worth nothing where the forearm lies along the upper arm
   (flexion under ``LEAST_FLEXION``): its direction across it is noise.
 - ``trunk_tilt``: between the trunk's axis, from between the hips to between the shoulders, and the
   vertical.
@@ -99,11 +99,7 @@ def measure(joints_m: np.ndarray, hand: str, up: np.ndarray | None = None) -> di
     return {
         "elbow_flexion": flexion,
         "shoulder_abduction": _between(upper, -trunk),
-        "shoulder_external_rotation": (
-            _external_rotation(upper, fore, trunk, across, side)
-            if flexion >= LEAST_FLEXION
-            else float("nan")
-        ),
+        "shoulder_external_rotation": _external_rotation(upper, fore, trunk, across, side),
         "trunk_tilt": _between(trunk, up),
         "trunk_rotation": _turn(stride, _facing(shoulders, up), up) * -turns,
         "hip_shoulder_separation": _turn(_facing(shoulders, up), _facing(hips, up), up) * turns,

@@ -25,7 +25,8 @@ class Clip:
     """``people`` persons, the first doing ``kind`` of `MOTIONS`; everything follows from ``seed``.
 
     ``size`` (height, width) pixels; ``seconds`` None leaves the length to the motion, a throw's
-    are those around its release. ValueError for an unknown kind.
+    are those around its release. ``manner`` is how far people differ in how they do it (None: the
+    seed's own, 1). ValueError for an unknown kind.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Clip:
         size: tuple[int, int] = (720, 1280),
         fps: float = 30.0,
         seconds: float | None = None,
+        manner: float | None = None,
     ) -> None:
         if kind not in MOTIONS:
             raise ValueError(f"no motion {kind!r}: {', '.join(MOTIONS)}")
@@ -45,6 +47,8 @@ class Clip:
         throws = MOTIONS[kind].throws
         sample = (kind, seed, people) == ("pitch", SAMPLE_SEED, 1)
         self.setup = SAMPLE if sample else random_setup(seed, throws)
+        if manner is not None:
+            self.setup = replace(self.setup, manner=manner)
         calm = [name for name, entry in MOTIONS.items() if not entry.throws]
         others = np.random.default_rng([seed, 2]).integers(len(calm), size=people - 1)
         self.kinds = [kind, *(calm[k] for k in others)]

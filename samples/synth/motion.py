@@ -91,6 +91,15 @@ def make_motion(
             grown = 1 + manner * random.normal(0, 0.07)
             rows[:, column] = middle + grown * (rows[:, column] - middle)
             rows[:, column] += manner * random.normal(0, 2.0)
+            if part == "elbow" and manner > 1:
+                rows[:, column] = np.maximum(rows[:, column], 0.0)  # no elbow bends backwards
+    if entry.throws and manner > 1:
+        # How long a stride and how deep: feet that stand go on standing.
+        stride = np.clip(1 + manner * random.normal(-0.02, 0.04), 0.7, 1.1)
+        rows[:, [CHANNELS.index(name) for name in ("x", "l_fx", "r_fx")]] *= stride
+        depth = rows[:, CHANNELS.index("height")]
+        grown = np.clip(1 + manner * random.normal(0, 0.1), 0.5, 1.4)
+        rows[:, CHANNELS.index("height")] = depth.max() + grown * (depth - depth.max())
     hand = ("left" if entry.mirror else "right") if entry.throws else ""
     times = times / tempo
     start, end = float(times[0]), float(times[-1])

@@ -35,3 +35,18 @@ def suite(first_seed: int, count: int) -> list[Plan]:
         frames = int(np.random.default_rng([seed, 8]).integers(48, 61))
         out.append(Plan(_KINDS[place], seed, _PEOPLE.get(place, 1), frames))
     return out
+
+
+THROW_FRAMES = 30
+THROW_MANNER = 3.0
+"""Throws to learn from differ three times as much as people do in the suite above, in how far arm
+and trunk are turned, bent and tilted (six degrees each, and a fifth of their way), and in how long
+and deep they stride."""
+
+
+def throws(first_seed: int, count: int) -> list[Plan]:
+    """``count`` throws with seeds in a row, every third with the left hand, around the release."""
+    return [
+        Plan("throw_left" if seed % 3 == 1 else "pitch", seed, 1, THROW_FRAMES)
+        for seed in range(first_seed, first_seed + count)
+    ]

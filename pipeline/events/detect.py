@@ -1,0 +1,140 @@
+"""Who throws, with which hand, and in which frame the ball leaves it: online, from landmarks.
+
+Nothing here is about one motion: `Motion` describes it. Causal: an event is told with the frame in
+which the hand falls, at 30 frames a second the one after the event's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.events.features import HANDS, Hand, Sample, features, sample
+from pipeline.events.motion import Motion
+from pipeline.frame import Frame
+from pipeline.people import Person
+
+_KEPT = 256
+_LOOK_AHEAD_S = 1.02 / 30
+_AWAY_S = 0.5
+"""Who was out of sight for so long is looked at anew."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """An event: the person's ``track`` and ``hand``, the frame's id and time, ``told_id`` the frame
+    that showed it, the ``confidence`` from 0 to 1 and the features it follows from."""
+
+    motion: str
+    track: int
+    hand: Hand
+    frame_id: int
+    pts_s: float
+    told_id: int
+    confidence: float
+    features: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What may have been an event and was not told, and why, in a line."""
+
+    track: int
+    hand: Hand
+    frame_id: int
+    reason: str
+
+
+class Detector:
+    """Looks for one motion's events in one source (a `pipeline.station.Watch`). ``refused`` are
+    those that could not be judged."""
+
+    def __init__(self, motion: Motion) -> None:
+        self.motion = motion
+        self.refused: deque[Refusal] = deque(maxlen=_KEPT)
+        self._people: dict[int, deque[Sample]] = {}
+        self._rests_until: dict[int, float] = {}
+
+    def see(self, frame: Frame, people: Mapping[int, Person], reset: bool) -> list[Release]:
+        """The events that ``people``, by track, in this frame show to have happened. After a
+        ``reset`` nobody is who they were before."""
+        if reset:
+            self._people.clear()
+            self._rests_until.clear()
+        self._people = {
+            track: past
+            for track, past in self._people.items()
+            if track in people or frame.pts_s - past[-1].pts_s < _AWAY_S
+        }
+        found = []
+        for track, person in people.items():
+            past = self._people.setdefault(track, deque(maxlen=_KEPT))
+            past.append(sample(frame.id, frame.pts_s, person, list(past)))
+            # One person throws with one hand.
+            both = [self._look(track, list(past), hand) for hand in HANDS]
+            best = max((each for each in both if each), key=lambda e: e.confidence, default=None)
+            if best is not None:
+                self._rests_until[track] = frame.pts_s + self.motion.rest_s
+                found.append(best)
+        return found
+
+    def finish(self) -> None:
+        """The source has ended: who holds a hand up as before a fall is refused."""
+        for track, past in self._people.items():
+            now = past[-1]
+            rests = now.pts_s < self._rests_until.get(track, now.pts_s)
+            for hand in HANDS:
+                if not rests and self._may_fall(list(past), hand):
+                    reason = "the source ends before the hand falls"
+                    self.refused.append(Refusal(track, hand, now.frame_id, reason))
+
+    def _look(self, track: int, past: list[Sample], hand: Hand) -> Release | None:
+        motion = self.motion
+        now = past[-1]
+        if len(past) < 2 or now.pts_s < self._rests_until.get(track, now.pts_s):
+            return None
+        before = past[-2]
+        if not before.hand[hand] > motion.level >= now.hand[hand]:
+            return None
+        found = self._features(past, hand)
+        confidence = motion.confidence(found)
+        if confidence < motion.least_confidence:
+            return None
+        if now.pts_s - past[0].pts_s < motion.history_s:
+            reason = f"seen for less than {motion.history_s:g} s before"
+            self.refused.append(Refusal(track, hand, before.frame_id, reason))
+            return None
+        at = self._event(past, hand)
+        return Release(
+            motion.name, track, hand, at.frame_id, at.pts_s, now.frame_id, confidence, found
+        )  # fmt: skip
+
+    def _event(self, past: list[Sample], hand: Hand) -> Sample:
+        """The frame nearest to the event: ``lead_s`` before the hand passed the level."""
+        before, now = past[-2:]
+        drop = before.hand[hand] - now.hand[hand]
+        share = (before.hand[hand] - self.motion.level) / max(drop, 1e-6)
+        event_s = before.pts_s + share * (now.pts_s - before.pts_s) - self.motion.lead_s
+        # One frame of thirty a second is waited for, no more.
+        late = [each for each in past[:-2] if now.pts_s - each.pts_s <= _LOOK_AHEAD_S]
+        return min([*late, before], key=lambda each: abs(each.pts_s - event_s))
+
+    def _features(self, past: list[Sample], hand: Hand) -> dict[str, float]:
+        motion = self.motion
+        return features(
+            past, hand, above=motion.above, fall_s=motion.fall_s, back_s=motion.back_s
+        )  # fmt: skip
+
+    def _may_fall(self, past: list[Sample], hand: Hand) -> bool:
+        """Whether the hand came up and is up, as before an event."""
+        now = past[-1]
+        if now.hand[hand] < self.motion.above:
+            return False
+        low = [each for each in past if now.pts_s - each.pts_s <= self.motion.back_s]
+        found = self._features(past, hand)
+        limits = [
+            each for each in self.motion.conditions
+            if each.feature in ("lowest", "other_hand", "hands_apart")
+        ]  # fmt: skip
+        return len(low) > 1 and all(each.allows(found[each.feature]) for each in limits)

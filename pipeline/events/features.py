@@ -1,0 +1,131 @@
+"""What is looked at to tell a motion, from one person's landmarks over time; pure logic.
+
+Heights are over the middle between the shoulders, up in the image, in torso lengths (from there to
+between the hips): the vertical shows in every view of a level camera, from behind, the side or
+the front, and in a mirror.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pipeline.people import LANDMARK_NAMES, Person
+
+Hand = Literal["left", "right"]
+HANDS: tuple[Hand, Hand] = ("right", "left")
+FEATURES = {
+    "peak": "the hand's greatest height within `fall_s`",
+    "seconds_above": "how long of that it was `above`",
+    "fall_per_s": "how fast it fell from there, torso lengths a second",
+    "lowest": "the hand's least height within `back_s`: it came up",
+    "other_hand": "the other hand's height, the greater of the last two frames",
+    "hands_apart": "between the hands, torso lengths, before the fall",
+    "torso_left": "the torso's length in the image over its greatest within `back_s`: it bends",
+    "turn_deg": "how far the trunk turned towards the other side within `back_s`",
+    "ahead": "the hand ahead of the chest now, torso lengths in space",
+    "hand": "the hand's height now",
+    "elbow": "the elbow's height now",
+}
+"""Each feature and what it is."""
+_SHORTEST = 0.5
+"""A torso seen from its end is taken as so much of its lately greatest length at least."""
+_LATELY = 24
+
+_L = {name: index for index, name in enumerate(LANDMARK_NAMES)}
+_SHOULDERS = [_L["left_shoulder"], _L["right_shoulder"]]
+_HIPS = [_L["left_hip"], _L["right_hip"]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One person in one frame: ``torso_px``, where the chest faces about the vertical (``yaw_deg``,
+    clockwise from above), and for each of `HANDS` the hand's and elbow's height, the hand's place
+    (x, y) about the shoulders, and how far it is ``ahead`` of the chest, torso lengths."""
+
+    frame_id: int
+    pts_s: float
+    torso_px: float
+    yaw_deg: float
+    hand: dict[Hand, float]
+    elbow: dict[Hand, float]
+    place: dict[Hand, np.ndarray]
+    ahead: dict[Hand, float]
+
+
+def sample(
+    frame_id: int, pts_s: float, person: Person, before: Sequence[Sample] = ()
+) -> Sample:  # fmt: skip
+    """What is looked at of a person; ``before`` are their last samples."""
+    points = person.landmarks_px.astype(np.float64)
+    shoulders = points[_SHOULDERS].mean(0)
+    torso = float(np.linalg.norm(shoulders - points[_HIPS].mean(0)))
+    lately = max((each.torso_px for each in before[-_LATELY:]), default=torso)
+    unit = max(torso, _SHORTEST * lately, 1.0)
+    places = {hand: (points[_L[f"{hand}_wrist"]] - shoulders) / unit for hand in HANDS}
+    elbows = {hand: (shoulders[1] - points[_L[f"{hand}_elbow"]][1]) / unit for hand in HANDS}
+    front, ahead = _chest(person.world_m.astype(np.float64))
+    yaw = float(np.degrees(np.arctan2(front[0], front[2])))
+    return Sample(
+        frame_id, pts_s, torso, yaw, {hand: -float(places[hand][1]) for hand in HANDS},
+        {hand: float(elbows[hand]) for hand in HANDS}, places, ahead,
+    )  # fmt: skip
+
+
+def _chest(world_m: np.ndarray) -> tuple[np.ndarray, dict[Hand, float]]:
+    """Where the chest faces (3,), and how far each hand is ahead of it, torso lengths."""
+    shoulders = world_m[_SHOULDERS].mean(0)
+    up = shoulders - world_m[_HIPS].mean(0)
+    length = max(float(np.linalg.norm(up)), 1e-3)
+    right = world_m[_L["right_shoulder"]] - world_m[_L["left_shoulder"]]
+    front = np.cross(up, right)
+    front = front / max(float(np.linalg.norm(front)), 1e-6)
+    ahead = {
+        hand: float((world_m[_L[f"{hand}_wrist"]] - shoulders) @ front) / length for hand in HANDS
+    }
+    return front, ahead
+
+
+def _turned(yaws_deg: Sequence[float], towards: float) -> float:
+    """How far the last of ``yaws_deg`` is turned from those before, degrees in the direction
+    ``towards`` (1: as yaw grows): the upper quartile, for a person seen from the side is seen the
+    wrong way round in some frames; NaN without others."""
+    if len(yaws_deg) < 2:
+        return float("nan")
+    turns = towards * (yaws_deg[-1] - np.array(yaws_deg[:-1]))
+    return float(np.percentile((turns + 180.0) % 360.0 - 180.0, 75))
+
+
+def features(
+    samples: Sequence[Sample], hand: Hand, *, above: float, fall_s: float, back_s: float
+) -> dict[str, float]:
+    """`FEATURES` of a hand at the last sample; NaN for what cannot be told."""
+    now, other = samples[-1], HANDS[1 - HANDS.index(hand)]
+    past = [each for each in samples[:-1] if now.pts_s - each.pts_s <= back_s]
+    recent = [each for each in past if now.pts_s - each.pts_s <= fall_s]
+    high = [each for each in recent if each.hand[hand] >= above]
+    nan = float("nan")
+    last_two = samples[-2:]
+    spacing = (now.pts_s - recent[0].pts_s) / len(recent) if recent else nan
+    fallen_s = max(now.pts_s - high[-1].pts_s, 1e-3) if high else nan
+    return {
+        "peak": max((each.hand[hand] for each in recent), default=nan),
+        "seconds_above": len(high) * spacing,
+        "fall_per_s": (high[-1].hand[hand] - now.hand[hand]) / fallen_s if high else nan,
+        "lowest": min((each.hand[hand] for each in past), default=nan),
+        "other_hand": max(each.hand[other] for each in last_two),
+        "hands_apart": (
+            float(np.linalg.norm(high[-1].place[hand] - high[-1].place[other])) if high else nan
+        ),
+        "torso_left": now.torso_px / max((each.torso_px for each in past), default=nan),
+        # Who throws with the right hand turns to the left.
+        "turn_deg": _turned(
+            [each.yaw_deg for each in (*past, now)], -1.0 if hand == "right" else 1.0
+        ),
+        "ahead": now.ahead[hand],
+        "hand": now.hand[hand],
+        "elbow": now.elbow[hand],
+    }
