@@ -1,5 +1,5 @@
-"""The command line: ``python -m app run | serve | evaluate | bench | weights | recover |
-doctor``.
+"""The command line: ``python -m app run | serve | events | evaluate | bench | weights |
+recover | doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, 130 and 143 ended by Ctrl-C and SIGTERM, with all that was
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_serve(commands)
+    _add_events(commands)
     _add_evaluate(commands)
     _add_bench(commands)
     _add_weights(commands)
@@ -215,6 +216,41 @@ def _add_serve(commands: Any) -> None:
     add("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
     _add_timing(parser)
     add("--people", type=int, metavar="N", help="the most people to follow in a source")
+    add("--weights", metavar="DIR", help="a folder with the model's files")
+    add("--body", metavar="FILE", help="an SMPL body file of your own")
+    add("--device", choices=("auto", "cpu", "cuda"))
+    add("--engine", choices=("auto", "tensorrt", "inductor", "eager"))
+
+
+def _add_events(commands: Any) -> None:
+    text = "throws as they happen: one JSON object a line, measured about the ball's release"
+    parser = _command(commands, "events", _events, text)
+    parser.argument_default = argparse.SUPPRESS
+    add = parser.add_argument
+    text = "a clip, rtsp://..., a camera (0); several are watched one after another"
+    add("source", metavar="SOURCE", nargs="+", help=text)
+    add("--report", metavar="DIR", type=Path, default=None, help="a page with all of them")
+    add("--strip", metavar="DIR", type=Path, default=None, help="each one's four pictures, as PNG")
+    text = "the lines as a file too, with pictures in them"
+    add("--jsonl", metavar="OUT", type=Path, default=None, help=text)
+    add("--webhook", metavar="URL", default=None, help="send each one there, until it is taken")
+    text = "what is not delivered yet; webhook.sqlite here by default"
+    add("--outbox", metavar="FILE", type=Path, default=None, help=text)
+    add("--webhook-secret", metavar="TEXT", default=None, help="signs what is sent")
+    text = "what is looked for: a name in configs/motions or a TOML file"
+    add("--motion", default="throw", metavar="NAME|FILE", help=text)
+    add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
+    pace = parser.add_mutually_exclusive_group()
+    for flag, text in (("live", "drop the oldest frame when behind"), ("every-frame", "lose none")):
+        pace.add_argument(f"--{flag}", dest="pace", action="store_const", const=flag, help=text)
+    add("--start", type=float, metavar="S", help="where to start in a clip")
+    add("--seconds", type=float, metavar="S", help="how much of it to read")
+    add("--retry-s", type=float, metavar="S", help="how long to try a live source")
+    add("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
+    lens = parser.add_mutually_exclusive_group()
+    lens.add_argument("--fov-deg", type=float, metavar="DEG", help="across the longer side")
+    lens.add_argument("--focal-px", type=float, metavar="PX", help="the camera's focal length")
+    add("--people", type=int, metavar="N", help="the most people to follow")
     add("--weights", metavar="DIR", help="a folder with the model's files")
     add("--body", metavar="FILE", help="an SMPL body file of your own")
     add("--device", choices=("auto", "cpu", "cuda"))
@@ -374,6 +410,20 @@ def _serve(args: argparse.Namespace) -> int:
     _check_keep(config)
 
     from app.serve.command import run_command
+
+    keep_memory_together()
+    with _stop_by_signal() as stop:
+        code = run_command(args, config, stop.event)
+    return code if stop.signal is None else 128 + stop.signal
+
+
+def _events(args: argparse.Namespace) -> int:
+    flags = {key: getattr(args, name) for name, key in _FLAGS.items() if hasattr(args, name)}
+    # Its own --jsonl holds events.
+    flags.pop("output.jsonl", None)
+    config = load_config(args.config, flags)
+
+    from app.events.command import run_command
 
     keep_memory_together()
     with _stop_by_signal() as stop:

@@ -16,7 +16,7 @@ from pipeline.capture.base import Source
 from pipeline.frame import Frame
 from pipeline.infer import Inference
 from pipeline.people import Bodies
-from pipeline.station import Fitted, Lane, Station
+from pipeline.station import Event, Fitted, Lane, Station, Watch
 from pipeline.stats import Stats
 
 
@@ -38,11 +38,13 @@ class Runner:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         opened: bool = False,
         low_latency: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self.source = source
         self.inference = inference
         self.stats = stats or Stats()
         self.low_latency = low_latency
+        self._watch = watch
         self._opened = opened
         self._station = Station(inference, clock_ns=clock_ns)
         self._running: Lane | None = None
@@ -65,8 +67,9 @@ class Runner:
             self.source.open()
         self._station.start()
         self._running = self._station.add(
-            "", self.source, opened=True, stats=self.stats, low_latency=self.low_latency
-        )
+            "", self.source, opened=True, stats=self.stats, low_latency=self.low_latency,
+            watch=self._watch,
+        )  # fmt: skip
         return self
 
     def stop(self) -> None:
@@ -92,6 +95,10 @@ class Runner:
         """The frames of one window after another, for whoever draws them together."""
         yield from self._lane.windows()
         self._done = True
+
+    def events(self) -> Iterator[Event]:
+        """As `Lane.events`."""
+        return self._lane.events()
 
     def newest(self) -> Iterator[Frame]:
         """As `Lane.newest`."""

@@ -82,7 +82,7 @@ def line_of(info: RunInfo, frame: Frame, bodies: Bodies) -> str:
             "frame": frame.id,
             "pts_s": round(frame.pts_s, _DECIMALS),
             "captured_ns": frame.captured_ns,
-            "bodies": _bodies(body_rows(info, frame, bodies)),
+            "bodies": bodies_of(info, frame, bodies),
         },
         allow_nan=False,
         separators=(",", ":"),
@@ -98,8 +98,10 @@ def claim_stdout() -> IO[str]:
     return os.fdopen(claimed, "w", encoding="utf-8")
 
 
-def _bodies(rows: dict[str, np.ndarray]) -> list[dict]:
-    """Columns to one dictionary a body; numbers to a micrometre, which is below any meaning."""
+def bodies_of(info: RunInfo, frame: Frame, bodies: Bodies) -> list[dict]:
+    """One dictionary a body: the columns of `--poses` as lists, numbers to a micrometre, which is
+    below any meaning."""
+    rows = body_rows(info, frame, bodies)
     names = [name for name in rows if name not in ("frame", "pts_s")]
     lists = [
         np.round(rows[name].astype(np.float64), _DECIMALS).tolist()

@@ -24,7 +24,8 @@ _AWAY_S = 0.5
 @dataclass(frozen=True)
 class Release:
     """An event: the person's ``track`` and ``hand``, the frame's id and time, ``told_id`` the frame
-    that showed it, the ``confidence`` from 0 to 1 and the features it follows from."""
+    that showed it, captured at ``told_ns`` (monotonic), the ``confidence`` from 0 to 1 and the
+    features it follows from."""
 
     motion: str
     track: int
@@ -32,6 +33,7 @@ class Release:
     frame_id: int
     pts_s: float
     told_id: int
+    told_ns: int
     confidence: float
     features: Mapping[str, float]
 
@@ -72,7 +74,7 @@ class Detector:
             past = self._people.setdefault(track, deque(maxlen=_KEPT))
             past.append(sample(frame.id, frame.pts_s, person, list(past)))
             # One person throws with one hand.
-            both = [self._look(track, list(past), hand) for hand in HANDS]
+            both = [self._look(track, list(past), hand, frame) for hand in HANDS]
             best = max((each for each in both if each), key=lambda e: e.confidence, default=None)
             if best is not None:
                 self._rests_until[track] = frame.pts_s + self.motion.rest_s
@@ -89,7 +91,7 @@ class Detector:
                     reason = "the source ends before the hand falls"
                     self.refused.append(Refusal(track, hand, now.frame_id, reason))
 
-    def _look(self, track: int, past: list[Sample], hand: Hand) -> Release | None:
+    def _look(self, track: int, past: list[Sample], hand: Hand, frame: Frame) -> Release | None:
         motion = self.motion
         now = past[-1]
         if len(past) < 2 or now.pts_s < self._rests_until.get(track, now.pts_s):
@@ -107,7 +109,8 @@ class Detector:
             return None
         at = self._event(past, hand)
         return Release(
-            motion.name, track, hand, at.frame_id, at.pts_s, now.frame_id, confidence, found
+            motion.name, track, hand, at.frame_id, at.pts_s, frame.id, frame.captured_ns,
+            confidence, found,
         )  # fmt: skip
 
     def _event(self, past: list[Sample], hand: Hand) -> Sample:

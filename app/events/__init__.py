@@ -1,0 +1,1 @@
+"""Events as they happen: reports, pictures, pages and where they are sent."""

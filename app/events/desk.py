@@ -1,0 +1,83 @@
+"""Where events become reports: a thread beside a run that tells each one as it is fitted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from app.events.record import Record, record_of
+from app.outputs.base import RunInfo
+from pipeline.infer import Inference
+from pipeline.station import Event
+from pipeline.stats import Stats
+from pipeline.upload import own_stream
+from render.overlay import make_renderer
+
+
+class EventRun(Protocol):
+    """A `Runner` or a `Lane` with a watch."""
+
+    inference: Inference
+    stats: Stats
+
+    def events(self) -> Iterator[Event]: ...
+
+    def stop(self) -> None: ...
+
+
+Sink = Callable[[Record], None]
+
+
+class Desk:
+    """Tells a run's events to ``sinks``, in order; ``close`` ends once the run has no more.
+
+    ``info_of`` says what holds for the run, by an event's window. What a sink raises stops the run
+    and is raised by ``close``.
+    """
+
+    def __init__(
+        self,
+        run: EventRun,
+        info_of: Callable[[Event], RunInfo],
+        sinks: Sequence[Sink],
+        renderer: str,
+        alpha: float,
+    ) -> None:
+        self._run, self._info_of, self._sinks = run, info_of, sinks
+        self._renderer, self._alpha = renderer, alpha
+        self.told = 0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="events")
+
+    def start(self) -> Desk:
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Wait for the last one. Raises what a sink raised."""
+        self._thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _work(self) -> None:
+        try:
+            with own_stream():
+                self._tell_all()
+        except BaseException as error:
+            self._error = error
+            self._run.stop()
+
+    def _tell_all(self) -> None:
+        # Made here, and before it is needed: what it compiles takes longer than an event may.
+        renderer = make_renderer(self._renderer)
+        try:
+            for event in self._run.events():
+                record = record_of(event, self._info_of(event), renderer, self._alpha)
+                self._run.stats.timed("event report", record.data["latency_ms"])
+                for sink in self._sinks:
+                    sink(record)
+                self.told += 1
+        finally:
+            renderer.close()
