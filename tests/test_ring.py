@@ -259,3 +259,14 @@ def test_wrong_sizes_are_refused() -> None:
         Ring(1, kept=-1)
     with pytest.raises(ValueError, match="a batch has at least one item, not 0"):
         Ring(1).get_batch(0)
+
+
+def test_what_is_put_first_is_taken_first_whether_there_is_room_or_not():
+    ring: Ring[int] = Ring(1)
+    ring.put(1)
+    ring.put_first(2)
+    assert (len(ring), ring.get(), ring.get()) == (2, 2, 1)
+    assert (ring.put_count, ring.got_count) == (2, 2)
+    ring.close()
+    with pytest.raises(Closed):
+        ring.put_first(3)

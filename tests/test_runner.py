@@ -68,6 +68,9 @@ class StubInference:
             raise ValueError("the fit broke")
         return [(frame, frame.id) for frame in frames]
 
+    def fit_event(self, perceived, before, track, state):
+        return [(frame, track) for frame in perceived.window.frames]
+
     def perceive_many(self, windows, states):
         return [self.perceive(window, state) for window, state in zip(windows, states)]
 

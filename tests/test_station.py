@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,6 +179,107 @@ def test_a_slow_model_drops_of_live_sources_only_and_fairly():
         assert seen.read == seen.drawn + sum(seen.dropped.values()) == 300
         assert seen.dropped
     assert 0.6 < len(outs[0]) / len(outs[1]) < 1.6
+
+
+class StubWatch:
+    """Sees an event in each of some frames, one frame later; ``about`` them."""
+
+    def __init__(self, about, resets=()) -> None:
+        self.about, self.seen, self.ended = set(about), [], 0
+
+    def see(self, frame, people, reset):
+        self.seen.append((frame.id, reset))
+        if frame.id - 1 in self.about:
+            return [SimpleNamespace(frame_id=frame.id - 1, track=7)]
+        return []
+
+    def finish(self):
+        self.ended += 1
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 41])
+def test_with_a_watch_frames_are_perceived_one_by_one_and_fitted_by_four(count):
+    inference, watch = Together(), StubWatch({3, 20, 39})
+    with Station(inference) as station:
+        lane = station.add("a", StubSource(count), watch=watch)
+        events = []
+        reader = threading.Thread(target=lambda: events.extend(lane.events()))
+        reader.start()
+        windows = [[frame.id for frame, _ in window] for window in lane.windows()]
+        reader.join(10)
+        assert not reader.is_alive()
+    assert sum(windows, []) == list(range(count))
+    assert all(len(window) == 4 for window in windows[:-1])
+    assert [len(window.frames) for window in inference.windows] == [1] * count
+    assert watch.seen == [(n, n == 0) for n in range(count)]
+    assert watch.ended == 1
+    told = [t for t in (3, 20, 39) if t + 1 < count]
+    assert [event.seen.frame_id for event in events] == told
+    for event, t in zip(events, told):
+        assert [frame.id for frame in event.window.frames] == [t - 2, t - 1, t, t + 1]
+        assert event.window.key_frame.id == t
+        assert [bodies for _, bodies in event.fitted] == [7] * 4
+
+
+def test_an_event_jumps_the_queue_and_nothing_is_lost():
+    """The fit is slow: an event is fitted before the windows that wait for it."""
+    order = []
+
+    class Slow(Together):
+        def fit_many(self, perceived, states):
+            time.sleep(0.1)
+            order.extend(one.window.frames[0].id for one in perceived)
+            return super().fit_many(perceived, states)
+
+        def fit_event(self, perceived, before, track, state):
+            order.append(("event", len(before)))
+            return super().fit_event(perceived, before, track, state)
+
+    with Station(Slow()) as station:
+        lane = station.add("a", StubSource(40), watch=StubWatch({9}))
+        out = [frame.id for window in lane.windows() for frame, _ in window]
+        assert out == list(range(40))
+        assert [event.seen.frame_id for event in lane.events()] == [9]
+    # It was told with frame 10; the window of frames 8 to 11 was not fitted yet.
+    assert order.index(("event", 7)) <= 2
+    assert [each for each in order if each != ("event", 7)] == list(range(0, 40, 4))
+
+
+def test_what_was_collected_of_a_feed_that_stalls_comes_out():
+    class Stalls(StubSource):
+        def frames(self):
+            yield from super().frames()
+            self.closed.wait(10)
+
+    with Station(Together()) as station:
+        lane = station.add("a", Stalls(6, live=True, pause_s=0.03), watch=StubWatch(()))
+        begun, out = time.monotonic(), []
+        for window in lane.windows():
+            out += [frame.id for frame, _ in window]
+            if len(out) == 6:
+                lane.stop()
+        assert out == list(range(6))
+        assert time.monotonic() - begun < 2.0
+
+
+def test_events_of_windows_that_a_break_cuts_short():
+    class Breaks(StubSource):
+        def frames(self):
+            for frame in super().frames():
+                yield replace(frame, discontinuity=frame.id == 10)
+
+    watch = StubWatch({10})
+    with Station(Together()) as station:
+        lane = station.add("a", Breaks(20), watch=watch)
+        assert [f.id for window in lane.windows() for f, _ in window] == list(range(20))
+        (event,) = lane.events()
+    assert [frame.id for frame in event.window.frames] == [10, 11]
+    assert [n for n, reset in watch.seen if reset] == [0, 10]
+
+
+def test_a_watch_sees_every_frame_so_low_latency_is_refused():
+    with Station(Together()) as station, pytest.raises(ValueError, match="low latency"):
+        station.add("a", StubSource(4), low_latency=True, watch=StubWatch(()))
 
 
 def test_with_low_latency_nothing_waits_for_the_model():

@@ -6,9 +6,12 @@ which the hand falls, at 30 frames a second the one after the event's.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from pipeline.events.features import HANDS, Hand, Sample, features, sample
 from pipeline.events.motion import Motion
@@ -16,7 +19,12 @@ from pipeline.frame import Frame
 from pipeline.people import Person
 
 _KEPT = 256
+_OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
+"""Features that say nothing of who was just seen first."""
 _LOOK_AHEAD_S = 1.02 / 30
+_STEP, _SAME = 8, 12.0
+"""Every so many pixels are looked at, and a picture is the same where all but one in a thousand
+differ by less (grey levels)."""
 _AWAY_S = 0.5
 """Who was out of sight for so long is looked at anew."""
 
@@ -48,6 +56,21 @@ class Refusal:
     reason: str
 
 
+class _Shown:
+    """Tells a picture that was shown before: duplicated frames slow a clip down."""
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+
+    def again(self, image: np.ndarray) -> bool:
+        """Whether an RGB picture is the last one over again, but for what encoding does to it."""
+        few, last = image[::_STEP, ::_STEP].astype(np.int16), self._last
+        self._last = few
+        if last is None or last.shape != few.shape:
+            return False
+        return float(np.percentile(np.abs(few - last), 99.9)) < _SAME
+
+
 class Detector:
     """Looks for one motion's events in one source (a `pipeline.station.Watch`). ``refused`` are
     those that could not be judged."""
@@ -55,6 +78,7 @@ class Detector:
     def __init__(self, motion: Motion) -> None:
         self.motion = motion
         self.refused: deque[Refusal] = deque(maxlen=_KEPT)
+        self._shown = _Shown()
         self._people: dict[int, deque[Sample]] = {}
         self._rests_until: dict[int, float] = {}
 
@@ -69,10 +93,11 @@ class Detector:
             for track, past in self._people.items()
             if track in people or frame.pts_s - past[-1].pts_s < _AWAY_S
         }
-        found = []
+        found, again = [], self._shown.again(frame.image)
         for track, person in people.items():
             past = self._people.setdefault(track, deque(maxlen=_KEPT))
-            past.append(sample(frame.id, frame.pts_s, person, list(past)))
+            now = sample(frame.id, frame.pts_s, person, list(past))
+            past.append(replace(now, again=again))
             # One person throws with one hand.
             both = [self._look(track, list(past), hand, frame) for hand in HANDS]
             best = max((each for each in both if each), key=lambda e: e.confidence, default=None)
@@ -100,10 +125,13 @@ class Detector:
         if not before.hand[hand] > motion.level >= now.hand[hand]:
             return None
         found = self._features(past, hand)
+        short = now.pts_s - past[0].pts_s < motion.history_s
+        if short:
+            found |= dict.fromkeys(_OF_THE_PAST, math.nan)
         confidence = motion.confidence(found)
         if confidence < motion.least_confidence:
             return None
-        if now.pts_s - past[0].pts_s < motion.history_s:
+        if short:
             reason = f"seen for less than {motion.history_s:g} s before"
             self.refused.append(Refusal(track, hand, before.frame_id, reason))
             return None
@@ -121,7 +149,11 @@ class Detector:
         event_s = before.pts_s + share * (now.pts_s - before.pts_s) - self.motion.lead_s
         # One frame of thirty a second is waited for, no more.
         late = [each for each in past[:-2] if now.pts_s - each.pts_s <= _LOOK_AHEAD_S]
-        return min([*late, before], key=lambda each: abs(each.pts_s - event_s))
+        at = min([*late, before], key=lambda each: abs(each.pts_s - event_s))
+        # Of a picture that is shown several times, the first.
+        while at.again and (earlier := [each for each in past if each.pts_s < at.pts_s]):
+            at = earlier[-1]
+        return at
 
     def _features(self, past: list[Sample], hand: Hand) -> dict[str, float]:
         motion = self.motion

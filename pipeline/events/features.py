@@ -44,7 +44,8 @@ _HIPS = [_L["left_hip"], _L["right_hip"]]
 class Sample:
     """One person in one frame: ``torso_px``, where the chest faces about the vertical (``yaw_deg``,
     clockwise from above), and for each of `HANDS` the hand's and elbow's height, the hand's place
-    (x, y) about the shoulders, and how far it is ``ahead`` of the chest, torso lengths."""
+    (x, y) about the shoulders, and how far it is ``ahead`` of the chest, torso lengths. ``again``:
+    the picture is the last one over again."""
 
     frame_id: int
     pts_s: float
@@ -54,6 +55,7 @@ class Sample:
     elbow: dict[Hand, float]
     place: dict[Hand, np.ndarray]
     ahead: dict[Hand, float]
+    again: bool = False
 
 
 def sample(
