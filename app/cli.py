@@ -212,6 +212,10 @@ def _add_serve(commands: Any) -> None:
     add("--token", default=None, help=text)
     add("--folder", default="recordings", metavar="DIR", help="where recordings go")
     _add_rotation(parser)
+    text = "look for throws in every source, show and tell them"
+    add("--events", action="store_true", default=False, help=text)
+    _add_motion(parser)
+    _add_webhook(parser)
     add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
     add("--rtsp-transport", choices=("tcp", "udp"), help="what carries RTSP's media")
     _add_timing(parser)
@@ -220,6 +224,19 @@ def _add_serve(commands: Any) -> None:
     add("--body", metavar="FILE", help="an SMPL body file of your own")
     add("--device", choices=("auto", "cpu", "cuda"))
     add("--engine", choices=("auto", "tensorrt", "inductor", "eager"))
+
+
+def _add_motion(group: Any) -> None:
+    text = "what is looked for: a name in configs/motions or a TOML file"
+    group.add_argument("--motion", default="throw", metavar="NAME|FILE", help=text)
+
+
+def _add_webhook(group: Any) -> None:
+    add = group.add_argument
+    add("--webhook", metavar="URL", default=None, help="send each one there, until it is taken")
+    text = "what is not delivered yet; webhook.sqlite here by default"
+    add("--outbox", metavar="FILE", type=Path, default=None, help=text)
+    add("--webhook-secret", metavar="TEXT", default=None, help="signs what is sent")
 
 
 def _add_events(commands: Any) -> None:
@@ -233,12 +250,8 @@ def _add_events(commands: Any) -> None:
     add("--strip", metavar="DIR", type=Path, default=None, help="each one's four pictures, as PNG")
     text = "the lines as a file too, with pictures in them"
     add("--jsonl", metavar="OUT", type=Path, default=None, help=text)
-    add("--webhook", metavar="URL", default=None, help="send each one there, until it is taken")
-    text = "what is not delivered yet; webhook.sqlite here by default"
-    add("--outbox", metavar="FILE", type=Path, default=None, help=text)
-    add("--webhook-secret", metavar="TEXT", default=None, help="signs what is sent")
-    text = "what is looked for: a name in configs/motions or a TOML file"
-    add("--motion", default="throw", metavar="NAME|FILE", help=text)
+    _add_webhook(parser)
+    _add_motion(parser)
     add("--config", default="default", metavar="NAME|FILE", help="a profile; flags win over it")
     pace = parser.add_mutually_exclusive_group()
     for flag, text in (("live", "drop the oldest frame when behind"), ("every-frame", "lose none")):

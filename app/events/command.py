@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
-from typing import IO
-
-import cv2
+from functools import partial
+from typing import Any
 
 from app.build import load, source_of
 from app.config import Config, ConfigError
-from app.events.desk import Desk, Sink
-from app.events.record import Record, strip_of
-from app.outputs.base import OutputClosed, OutputError, RunInfo
+from app.events.desk import Desk, Sink, info_of_event
+from app.events.sinks import Lines, Strips, lines_to, read_motion, webhook_of
+from app.outputs.base import OutputClosed
 from app.outputs.jsonl import claim_stdout
 from app.show import renderer_name
 from pipeline.events.detect import Detector
-from pipeline.events.motion import Motion, load_motion
+from pipeline.events.motion import Motion
+from pipeline.infer import Inference
 from pipeline.runner import Runner
-from pipeline.station import Event
 
 
 def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
@@ -34,23 +31,15 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     """
     if config.output.timing == "low-latency":
         raise ConfigError("--low-latency: events are seen in every frame")
-    try:
-        motion = load_motion(args.motion)
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"--motion: {error}") from None
+    motion = read_motion("--motion", args.motion)
     with ExitStack() as stack:
-        sinks: list[Sink] = [_Lines(claim_stdout(), "standard output")]
+        sinks: list[Sink] = [Lines(claim_stdout(), "standard output")]
         if args.jsonl is not None:
-            sinks.append(_opened(stack, args.jsonl))
+            sinks.append(lines_to(stack, args.jsonl))
         if args.strip is not None:
-            sinks.append(_Strips(args.strip))
+            sinks.append(Strips(args.strip))
         if args.webhook is not None:
-            from app.events.webhook import Webhook
-
-            outbox = args.outbox or Path("webhook.sqlite")
-            hook = Webhook(args.webhook, outbox, secret=args.webhook_secret)
-            stack.callback(lambda: _end_hook(hook))
-            sinks.append(lambda record: hook.send(record.key, record.with_pictures()))
+            sinks.append(webhook_of(stack, args))
         timelines = None
         if args.report is not None:
             from app.events.timeline import Timelines
@@ -84,7 +73,7 @@ class _Watched:
         self._source = source_of(config, stop)
         self._detector = Detector(motion)
 
-    def run(self, inference, sinks: list[Sink], timelines) -> None:
+    def run(self, inference: Inference, sinks: list[Sink], timelines: Any) -> None:
         with ExitStack() as stack:
             stack.callback(self._source.close)
             self._source.open()
@@ -93,7 +82,8 @@ class _Watched:
             )
             renderer = renderer_name(self._config, inference)
             alpha = self._config.render.alpha
-            desk = Desk(runner, self._info(runner), sinks, renderer, alpha).start()
+            info_of = partial(info_of_event, self._source.name, runner)
+            desk = Desk(runner, info_of, sinks, renderer, alpha).start()
             try:
                 for window in _stoppable(runner, self._stop):
                     if timelines is not None:
@@ -115,20 +105,6 @@ class _Watched:
         for warning in self._source.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         self._tell_summary(runner, desk.told)
-
-    def _info(self, runner: Runner):
-        body = runner.inference.fitter.body
-
-        def of(event: Event) -> RunInfo:
-            frame = event.window.key_frame
-            return RunInfo(
-                source=self._source.name, fps=self._source.info.fps, width=frame.size[1],
-                height=frame.size[0], intrinsics=runner.inference.intrinsics(frame),
-                model=body.name, faces=body.faces, gender=body.gender,
-                intrinsics_of=runner.inference.intrinsics, live=self._source.live,
-            )  # fmt: skip
-
-        return of
 
     def _tell_summary(self, runner: Runner, told: int) -> None:
         seen = runner.stats.snapshot()
@@ -152,57 +128,3 @@ def _stoppable(runner: Runner, stop: threading.Event) -> Iterator:
         if stop.is_set() and not asked:
             asked = True
             runner.stop()
-
-
-class _Lines:
-    """Events as lines of JSON."""
-
-    def __init__(self, file: IO[str], name: str, pictures: bool = False) -> None:
-        self._file, self._name, self._pictures = file, name, pictures
-
-    def __call__(self, record: Record) -> None:
-        data = record.with_pictures() if self._pictures else record.data
-        try:
-            self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
-            self._file.flush()
-        except BrokenPipeError:
-            raise OutputClosed(f"{self._name} was closed") from None
-        except OSError as error:
-            raise OutputError(f"{self._name}: cannot write: {error.strerror}") from None
-
-
-def _opened(stack: ExitStack, path: Path) -> _Lines:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = stack.enter_context(path.open("w", encoding="utf-8"))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-    return _Lines(file, str(path), pictures=True)
-
-
-class _Strips:
-    """Every event's pictures side by side, a PNG each."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
-
-    def __call__(self, record: Record) -> None:
-        name = "".join(c if c.isalnum() or c in "._-" else "-" for c in record.key)
-        path = self._folder / f"{name}.png"
-        if not cv2.imwrite(str(path), strip_of(record)[..., ::-1]):
-            raise OutputError(f"{path}: cannot be written")
-
-
-def _end_hook(hook) -> None:
-    hook.close()
-    told = hook.status
-    if told.waiting or told.rejected:
-        print(
-            f"webhook: {told.waiting} events wait for the next run, {told.rejected} were rejected"
-            f"{': ' + told.problem if told.problem else ''}",
-            file=sys.stderr,
-        )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from app.events.record import Record, record_of
 from app.outputs.base import RunInfo
+from pipeline.capture.base import Source
 from pipeline.infer import Inference
 from pipeline.station import Event
 from pipeline.stats import Stats
@@ -18,6 +19,7 @@ from render.overlay import make_renderer
 class EventRun(Protocol):
     """A `Runner` or a `Lane` with a watch."""
 
+    source: Source
     inference: Inference
     stats: Stats
 
@@ -27,6 +29,23 @@ class EventRun(Protocol):
 
 
 Sink = Callable[[Record], None]
+
+
+def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
+    """What holds for a run of a source of that name, by an event's window."""
+    frame, body = event.window.key_frame, run.inference.fitter.body
+    return RunInfo(
+        source=name,
+        fps=run.source.info.fps,
+        width=frame.size[1],
+        height=frame.size[0],
+        intrinsics=run.inference.intrinsics(frame),
+        model=body.name,
+        faces=body.faces,
+        gender=body.gender,
+        intrinsics_of=run.inference.intrinsics,
+        live=run.source.live,
+    )
 
 
 class Desk:

@@ -7,11 +7,13 @@ import re
 import secrets
 import sys
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from app.build import load
 from app.config import Config, ConfigError
+from app.events.sinks import read_motion, webhook_of
 
 _START_S = 10.0
 
@@ -43,6 +45,11 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"serve needs {error.name}: pip install 'bodystream[serve]'") from None
 
+    motion = read_motion("--motion", args.motion) if args.events else None
+    if motion is not None and config.output.timing == "low-latency":
+        raise ConfigError("--events: events are seen in every frame; --low-latency leaves some out")
+    if motion is None and args.webhook is not None:
+        raise ConfigError("--webhook: needs --events, which it tells")
     host, port = host_and_port(args.address)
     token = args.token
     if token is None and not is_loopback(host):
@@ -64,7 +71,11 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     try:
         # The page tells what the numbers in the corner would.
         plain = replace(config, source="", render=replace(config.render, hud=False))
-        with Hub(plain, inference, Path(args.folder), ended) as hub:
+        with ExitStack() as stack:
+            hook = None if args.webhook is None else webhook_of(stack, args)
+            hub = stack.enter_context(
+                Hub(plain, inference, Path(args.folder), ended, motion, hook)
+            )  # fmt: skip
             for source in args.sources:
                 name, address = name_and_source(source)
                 hub.add(address, name, trusted=True)

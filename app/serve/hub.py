@@ -9,18 +9,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 
 from app.build import is_low_latency, source_of
 from app.config import Config
+from app.events.desk import Desk, Sink, info_of_event
 from app.many import names_of
 from app.serve.channel import Channel
 from app.serve.recorder import SUFFIXES
-from app.show import Show
+from app.serve.told import Told
+from app.show import Show, renderer_name
 from app.show_newest import make_show
 from pipeline.capture.base import SourceError, without_credentials
 from pipeline.capture.status import State
+from pipeline.events.detect import Detector
+from pipeline.events.motion import Motion
 from pipeline.infer import Inference
 from pipeline.station import Lane, Station
 from pipeline.stats import Snapshot, Stats
@@ -39,7 +44,8 @@ class SourceView:
     by cause; ``since_s`` is how long it has been in its ``state``, ``not_recorded`` counts frames
     that recordings left out, the disk or the encoder being too slow. With low latency ``unfitted``
     frames were shown with predicted bodies alone, ``predicted_ms`` ahead of the last fit, a joint
-    ``predicted_off_px`` from where it was fitted later (p50 and p95; None without)."""
+    ``predicted_off_px`` from where it was fitted later (p50 and p95; None without). ``events`` were
+    told so far, None where none are looked for."""
 
     name: str
     address: str
@@ -60,6 +66,7 @@ class SourceView:
     unfitted: int
     predicted_ms: tuple[float, float] | None
     predicted_off_px: tuple[float, float] | None
+    events: int | None
 
 
 class _Figures:
@@ -79,8 +86,17 @@ class _Figures:
 
 
 class _Served:
-    def __init__(self, address: str, lane: Lane, channel: Channel, show: Show) -> None:
+    def __init__(
+        self,
+        address: str,
+        lane: Lane,
+        channel: Channel,
+        show: Show,
+        desk: tuple[Desk, Told] | None,
+    ) -> None:
         self.address, self.lane, self.channel, self.show = address, lane, channel, show
+        self.told = None if desk is None else desk[1]
+        self._desk = None if desk is None else desk[0]
         self.figures = _Figures(lane.stats)
         self.error = ""
         self.added_s = time.monotonic()
@@ -99,10 +115,23 @@ class _Served:
         finally:
             self.channel.close()
 
+    def end(self) -> None:
+        """Wait for its threads, once its lane is removed."""
+        self.thread.join(10)
+        if self._desk is not None:
+            try:
+                self._desk.close()
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
+
 
 class Hub:
     """Serves sources through one ``inference``, in a ``with`` block. ``config`` says how each is
-    read and drawn; recordings go into ``folder``. ``on_error`` hears of a fault of the model."""
+    read and drawn; recordings go into ``folder``. ``on_error`` hears of a fault of the model.
+
+    With a ``motion`` its events are looked for in every source; each is kept for whoever asks, and
+    told to ``on_event`` too.
+    """
 
     def __init__(
         self,
@@ -110,7 +139,10 @@ class Hub:
         inference: Inference,
         folder: Path,
         on_error: Callable[[BaseException], None] | None = None,
+        motion: Motion | None = None,
+        on_event: Sink | None = None,
     ) -> None:
+        self._motion, self._on_event = motion, on_event
         self._config = config
         self._folder = folder
         self._station = Station(inference, on_error=on_error)
@@ -125,7 +157,7 @@ class Hub:
     def __exit__(self, *_: object) -> None:
         self._station.close()
         for served in self._served.values():
-            served.thread.join(10)
+            served.end()
 
     def names(self) -> set[str]:
         with self._lock:
@@ -159,18 +191,33 @@ class Hub:
                 name = names_of([address], taken=self._served)[0]
             if name in self._served:
                 raise ValueError(f"there is a source named {name} already")
-            lane = self._station.add(name, source, low_latency=is_low_latency(config))
+            watch = None if self._motion is None else Detector(self._motion)
+            lane = self._station.add(
+                name, source, low_latency=is_low_latency(config), watch=watch
+            )  # fmt: skip
             channel = Channel(lambda: self._reason(lane), output=config.output)
             show = make_show(config, lane, [channel, channel.fits], lambda _: None)
-            self._served[name] = _Served(without_credentials(address), lane, channel, show)
+            self._served[name] = _Served(
+                without_credentials(address), lane, channel, show, self._desk(name, lane, config)
+            )
         return name
+
+    def _desk(self, name: str, lane: Lane, config: Config) -> tuple[Desk, Told] | None:
+        if self._motion is None:
+            return None
+        told = Told()
+        sinks: list[Sink] = [told, *([] if self._on_event is None else [self._on_event])]
+        info_of = partial(info_of_event, name, lane)
+        return Desk(
+            lane, info_of, sinks, renderer_name(config, lane.inference), config.render.alpha
+        ).start(), told
 
     def remove(self, name: str) -> None:
         """End a source and forget it. Raises KeyError."""
         with self._lock:
             served = self._served.pop(name)
         self._station.remove(name)
-        served.thread.join(10)
+        served.end()
 
     def picture(self, name: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
         """As `Channel.picture`. Raises KeyError."""
@@ -179,6 +226,20 @@ class Hub:
     def bodies(self, name: str, after: int, timeout_s: float = 0.0) -> list[tuple[int, str]]:
         """As `Channel.bodies`. Raises KeyError."""
         return self._channel(name).bodies(after, timeout_s)
+
+    def events(self, name: str, after: int) -> list[tuple[int, str]]:
+        """As `Told.after`; none where none are looked for. Raises KeyError."""
+        with self._lock:
+            told = self._served[name].told
+        return [] if told is None else told.after(after)
+
+    def strip(self, name: str, number: int) -> bytes:
+        """As `Told.strip`. Raises KeyError."""
+        with self._lock:
+            told = self._served[name].told
+        if told is None:
+            raise KeyError(number)
+        return told.strip(number)
 
     def record(self, name: str, on: bool) -> str | None:
         """Begin or end a recording; its file's name while it goes on. Raises KeyError, and
@@ -268,4 +329,5 @@ class Hub:
             unfitted=seen.unfitted,
             predicted_ms=None if told is None else (told.ahead_p50_ms, told.ahead_p95_ms),
             predicted_off_px=None if told is None else (told.p50_px, told.p95_px),
+            events=None if served.told is None else served.told.count,
         )

@@ -71,6 +71,10 @@ class _Waiting:
         """Frames' lines that came within half a second. Raises KeyError."""
         return await self._run(partial(self._hub.bodies, name, after, 0.5))
 
+    async def events(self, name: str, after: int) -> list[tuple[int, str]]:
+        """Events' lines since number ``after``. Raises KeyError."""
+        return await self._run(partial(self._hub.events, name, after))
+
     async def _run(self, ask: Callable[[], Any]) -> Any:
         if self._limiter is None:
             self._limiter = CapacityLimiter(MOST_VIEWERS + MOST_SOCKETS)
@@ -95,7 +99,8 @@ def add_live(app: FastAPI, hub: Hub) -> None:
 
     @app.websocket("/ws/{name}")
     async def bodies(socket: WebSocket, name: str) -> None:
-        """Every frame's bodies as a message of JSON, from now on."""
+        """Every frame's bodies as a message of JSON, from now on, and every event as one, under
+        "event"."""
         await _hold(socket, sockets, partial(_tell_bodies, waiting, name))
 
 
@@ -162,8 +167,14 @@ async def _tell_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
     # What is disconnected is noticed by reading, and nothing is to be read.
     gone = asyncio.ensure_future(socket.receive())
     named = json.dumps({"source": name})[:-1]
+    events = await waiting.events(name, -1)
+    last = events[-1][0] if events else -1
     try:
         while not gone.done():
+            for number, line in await waiting.events(name, last):
+                last = number
+                async with asyncio.timeout(STUCK_S):
+                    await socket.send_text(f'{named},"event":{line}}}')
             lines = await waiting.bodies(name, -1 if after is None else after)
             if lines:
                 fresh = lines[-1:] if after is None else lines

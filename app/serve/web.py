@@ -122,6 +122,19 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
         given = {"content-disposition": f'attachment; filename="{name}.jsonl"'}
         return StreamingResponse(text, media_type="application/jsonl", headers=given)
 
+    @app.get("/api/sources/{name}/events")
+    def events(name: str) -> Response:
+        """The last events, the oldest first, as `python -m app events` tells them."""
+        with _known():
+            lines = [line for _, line in hub.events(name, -1)]
+        return Response(f"[{','.join(lines)}]", media_type="application/json")
+
+    @app.get("/api/sources/{name}/events/{number}/strip")
+    def strip(name: str, number: int) -> Response:
+        """The pictures of an event, numbered from 0, as JPEG."""
+        with _known():
+            return Response(hub.strip(name, number), media_type="image/jpeg")
+
     @app.get("/api/files")
     def files() -> list[dict[str, Any]]:
         """Recordings, the newest first."""

@@ -85,6 +85,15 @@ function show(card, view) {
   text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
   text(".dropped", Object.values(view.dropped).reduce((sum, each) => sum + each, 0));
   text(".reconnects", view.reconnects);
+  card.querySelector(".events").hidden = view.events === null;
+  text(".events dd", view.events ?? "");
+  const strip = card.querySelector(".strip");
+  if (view.events && card.dataset.events !== String(view.events)) {
+    strip.src = `/api/sources/${encodeURIComponent(view.name)}/events/${view.events - 1}/strip`;
+    strip.alt = `the last throw of ${view.name}, four frames about the release`;
+    strip.hidden = false;
+  }
+  card.dataset.events = String(view.events ?? "");
   const off = view.predicted_off_px;
   card.querySelector(".predicted").hidden = !off;
   if (off) { text(".predicted dd", `${off[0].toFixed(1)} px`); }
