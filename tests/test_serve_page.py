@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
-import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 
@@ -16,70 +11,18 @@ import httpx
 import pytest
 
 pytest.importorskip("uvicorn")
-client = pytest.importorskip("websockets.sync.client")
+pytest.importorskip("websockets.sync.client")
 
+from browser import Page, opened  # noqa: E402
 from test_serve import TOKEN, nobody, serve, until  # noqa: E402, F401 (fixtures)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
-
-
-class Page:
-    """One tab of a headless browser."""
-
-    def __init__(self, port: int) -> None:
-        tab = httpx.put(f"http://127.0.0.1:{port}/json/new").json()
-        self._stack = contextlib.ExitStack()
-        opened = client.connect(tab["webSocketDebuggerUrl"], max_size=None)
-        self._socket = self._stack.enter_context(opened)
-        self._ids = itertools.count(1)
-
-    def _call(self, method: str, **given: object) -> dict:
-        number = next(self._ids)
-        self._socket.send(json.dumps({"id": number, "method": method, "params": given}))
-        while True:
-            answer = json.loads(self._socket.recv(timeout=20))
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def go(self, address: str) -> None:
-        self._call("Page.navigate", url=address)
-        until(lambda: self.run("document.readyState") == "complete")
-
-    def run(self, script: str):
-        """The value of an expression in the page."""
-        result = self._call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
-        )
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 @pytest.fixture
 def page(tmp_path) -> Iterator[Page]:
-    if BROWSER is None:
-        pytest.skip("needs chromium")
-    process = subprocess.Popen(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
-         "--remote-allow-origins=*", f"--user-data-dir={tmp_path / 'browser'}", "about:blank"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        told = next(line for line in process.stderr if "DevTools listening" in line)
-        found = re.search(r":(\d+)/", told)
-        assert found is not None
-        tab = Page(int(found[1]))
+    with opened(tmp_path) as tab:
         yield tab
-        tab.close()
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):  # noqa: F811
