@@ -165,7 +165,7 @@ class Inference:
         earlier = [frame.get(track) for frame in before]
         memory = FitMemory({track: self.fitter.recalled(earlier, lens, state.fits, track)})
         times = [frame.pts_s for frame in window.frames]
-        job = FitJob(alone, lens, memory, _spacing_s(times))
+        job = FitJob(alone, lens, memory, _spacing_s(times), event=True)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))
 
     def __call__(self, window: Window, state: SourceState) -> list[tuple[Frame, Bodies]]:

@@ -47,6 +47,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             args.report.mkdir(parents=True, exist_ok=True)
             timelines = Timelines()
         inference = load(config)
+        inference.fitter.warm_up_events()
         stack.callback(inference.perceiver.close)
         throws = []
         for source in args.source:

@@ -68,6 +68,8 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
         stop.set()
 
     inference = load(config)
+    if motion is not None:
+        inference.fitter.warm_up_events()
     try:
         # The page tells what the numbers in the corner would.
         plain = replace(config, source="", render=replace(config.render, hud=False))

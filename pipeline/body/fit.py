@@ -47,12 +47,14 @@ class FitMemory:
 @dataclass(frozen=True, eq=False)
 class FitJob:
     """One source's window: for each of its T frames the people by track, the camera K (3, 3) in
-    pixels, what is remembered of the source, and the time between frames."""
+    pixels, what is remembered of the source, the time between frames, and whether it is an
+    ``event``'s, which has steps of its own."""
 
     people: Sequence[dict[int, Person]]
     intrinsics: np.ndarray
     memory: FitMemory
     interval_s: float = 1 / 30
+    event: bool = False
 
     @property
     def tracks(self) -> list[int]:
@@ -88,8 +90,8 @@ class BodyFitter:
 
             self._kernels = Linearizer(self.skeleton, self.config)
         self._stranger = stranger(self.config).to(self.device)[0]
-        self._fits: dict[tuple[int, bool], WindowFit] = {}
-        self._steps: dict[tuple[int, bool, int], Graphed] = {}
+        self._fits: dict[tuple[int, int], WindowFit] = {}
+        self._steps: dict[tuple[int, int, int], Graphed] = {}
 
     def fit(
         self,
@@ -111,12 +113,11 @@ class BodyFitter:
     def fit_many(self, jobs: Sequence[FitJob]) -> list[list[Bodies]]:
         """Fit one window of each of several sources, their people together. Each job's memory is
         another; the result is as `fit`'s for each."""
-        alike: dict[tuple[int, bool], list[int]] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
         for k, job in enumerate(jobs):
             self._forget(job)
             if job.tracks:
-                warm = all(self._recall(job.memory, track).known for track in job.tracks)
-                alike.setdefault((len(job.people), warm), []).append(k)
+                alike.setdefault((len(job.people), self._steps_of(job)), []).append(k)
         out = [[self.no_bodies() for _ in job.people] for job in jobs]
         for kind, members in alike.items():
             for k, bodies in zip(members, self._solve(*kind, [jobs[k] for k in members])):
@@ -128,10 +129,15 @@ class BodyFitter:
         if not self.graphs:
             return
         for size in BUCKETS:
-            for warm in (True, False):
-                self._step(WINDOW_FRAMES, warm, size)
+            for steps in {self.config.iterations, self.config.cold_iterations}:
+                self._step(WINDOW_FRAMES, steps, size)
             if size >= people:
                 return
+
+    def warm_up_events(self) -> None:
+        """Make ready for one person about an event, on a GPU."""
+        if self.graphs:
+            self._step(WINDOW_FRAMES, self.config.event_iterations, BUCKETS[0])
 
     def no_bodies(self) -> Bodies:
         """Bodies of a frame with nobody in it."""
@@ -166,6 +172,12 @@ class BodyFitter:
                 row[MEMORY.places[name]] = values.flatten()
         return TrackFit(row, False, kept.seconds)
 
+    def _steps_of(self, job: FitJob) -> int:
+        if job.event:
+            return self.config.event_iterations
+        known = all(self._recall(job.memory, track).known for track in job.tracks)
+        return self.config.iterations if known else self.config.cold_iterations
+
     def _recall(self, memory: FitMemory, track: int) -> TrackFit:
         return memory.tracks.get(track) or TrackFit(self._stranger)
 
@@ -177,16 +189,16 @@ class BodyFitter:
                 there = replace(kept, memory=out_of_sight(kept.memory), known=False)
                 job.memory.tracks[track] = there
 
-    def _solve(self, frames: int, warm: bool, jobs: Sequence[FitJob]) -> Iterable[list[Bodies]]:
+    def _solve(self, frames: int, steps: int, jobs: Sequence[FitJob]) -> Iterable[list[Bodies]]:
         """Everybody in windows of one kind, in batches of at most the largest bucket."""
         whole = [(job, track) for job in jobs for track in job.tracks]
         parts = [
-            self._together(frames, warm, whole[k : k + BUCKETS[-1]])
+            self._together(frames, steps, whole[k : k + BUCKETS[-1]])
             for k in range(0, len(whole), BUCKETS[-1])
         ]
         result = np.concatenate([part[0] for part in parts])
         vertices = np.concatenate([part[1] for part in parts])
-        fit = self._fit(frames, warm)
+        fit = self._fit(frames, steps)
         first = 0
         for job in jobs:
             rows = slice(first, first + len(job.tracks))
@@ -194,10 +206,10 @@ class BodyFitter:
             first = rows.stop
 
     def _together(
-        self, frames: int, warm: bool, people: Sequence[tuple[FitJob, int]]
+        self, frames: int, steps: int, people: Sequence[tuple[FitJob, int]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Results (P, ...) and meshes (P, T, V, 3) of these people; their memories are updated."""
-        fit = self._fit(frames, warm)
+        fit = self._fit(frames, steps)
         kept = [self._recall(job.memory, track) for job, track in people]
         watched = [
             k.seconds + frames * job.interval_s for k, (job, _) in zip(kept, people)
@@ -206,7 +218,7 @@ class BodyFitter:
         if self.device.type == "cuda":
             size = next(size for size in BUCKETS if size >= len(people))
             rows = self._written(fit, people, watched, size)
-            step = self._step(frames, warm, size)
+            step = self._step(frames, steps, size)
             result, vertices, memory = step(rows, filled(memory, size))
         else:
             rows = self._written(fit, people, watched, len(people))
@@ -239,20 +251,20 @@ class BodyFitter:
         written[len(people) :] = written[0]
         return rows
 
-    def _fit(self, frames: int, warm: bool) -> WindowFit:
-        kind = (frames, warm)
+    def _fit(self, frames: int, steps: int) -> WindowFit:
+        kind = (frames, steps)
         if kind not in self._fits:
             self._fits[kind] = WindowFit(
-                self.body, self.skeleton, self.lifter, self.config, frames, warm,
+                self.body, self.skeleton, self.lifter, self.config, frames, steps,
                 outlines=self.device.type == "cuda",
                 kernels=self._kernels,
             )  # fmt: skip
         return self._fits[kind]
 
-    def _step(self, frames: int, warm: bool, size: int) -> Graphed:
-        kind = (frames, warm, size)
+    def _step(self, frames: int, steps: int, size: int) -> Graphed:
+        kind = (frames, steps, size)
         if kind not in self._steps:
-            fit = self._fit(frames, warm)
+            fit = self._fit(frames, steps)
             seen = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
             memory = self._stranger.expand(size, -1)
             # A clip's last frames are not worth the wait.

@@ -58,6 +58,7 @@ class FitConfig:
 
     iterations: int = 3
     cold_iterations: int = 12
+    event_iterations: int = 8
     image_sigma: float = 0.012
     world_sigma_m: float = 0.06
     world_depth_sigma_m: float = 0.10

@@ -77,7 +77,7 @@ def out_of_sight(memory: Tensor) -> Tensor:
 class WindowFit:
     """Fits P people over windows of ``frames`` frames; holds no state.
 
-    ``warm`` says that everybody's last pose is known: then fewer steps do. ``outlines`` says how
+    ``steps`` are the solver's: few do where everybody's last pose is known. ``outlines`` says how
     the observations' edges come (`observe.layout`). ``kernels`` stand in for the solver's.
     """
 
@@ -88,14 +88,14 @@ class WindowFit:
         lifter: Lifter,
         config: FitConfig,
         frames: int,
-        warm: bool,
+        steps: int,
         outlines: bool,
         kernels: Kernels | None = None,
     ) -> None:
         self.body, self.skeleton, self.lifter, self.config = body, skeleton, lifter, config
         self.frames, self.outlines = frames, outlines
         self._kernels = kernels
-        self.steps = config.iterations if warm else config.cold_iterations
+        self.steps = steps
         seen = layout(frames, outlines)
         # The last two are about the window, not about a frame.
         self.seen = Layout(**seen.shapes, pace=(), settled=())

@@ -1,0 +1,149 @@
+"""From the capture of the frame that shows a release to its report, while the rest goes on.
+
+The sample clip plays at its own pace again and again, as a live source that drops what nobody
+takes; every throw's report (measures, bodies, pictures) is timed, and the frames that were drawn
+meanwhile are counted, with the watch and without. Run it: python tests/event_latency.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from app.build import load  # noqa: E402
+from app.config import load_config  # noqa: E402
+from app.events.desk import Desk, info_of_event  # noqa: E402
+from app.events.record import Record  # noqa: E402
+from app.outputs.base import RunInfo  # noqa: E402
+from app.show import Show, renderer_name  # noqa: E402
+from pipeline.capture.base import SourceInfo, open_source  # noqa: E402
+from pipeline.events.detect import Detector  # noqa: E402
+from pipeline.events.motion import load_motion  # noqa: E402
+from pipeline.frame import Frame  # noqa: E402
+from pipeline.runner import Runner  # noqa: E402
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "pitch.mp4"
+RELEASE = 60
+
+
+class Again:
+    """A clip's pictures at ``fps``, ``times`` over, as a live source."""
+
+    live = True
+
+    def __init__(self, images: list[np.ndarray], fps: float, times: int) -> None:
+        self.name, self.warnings = "again", []
+        self._images, self._fps, self._times = images, fps, times
+        self._closed = threading.Event()
+        height, width = images[0].shape[:2]
+        self.info = SourceInfo(self.name, True, width, height, fps, None, "raw")
+
+    def open(self) -> None: ...
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def frames(self) -> Iterator[Frame]:
+        begun, count = time.monotonic(), len(self._images)
+        for number in range(count * self._times):
+            wait = begun + number / self._fps - time.monotonic()
+            if wait > 0 and self._closed.wait(wait):
+                return
+            image = self._images[number % count].copy()
+            broken = number > 0 and number % count == 0
+            yield Frame(
+                number, self.name, time.monotonic_ns(), number / self._fps, image, broken
+            )  # fmt: skip
+
+
+class Nowhere:
+    """An output of pictures that keeps none."""
+
+    needs_picture = True
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def open(self, info: RunInfo) -> None: ...
+
+    def write(self, *_: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def measure(images: list[np.ndarray], throws: int, device: str, fps: float, watched: bool) -> dict:
+    """Latencies of the reports (ms), right ones, and the part of the frames that were drawn. The
+    first pass meets the person and is not counted."""
+    config = load_config(flags={"device": device, "perceive.people": 1})
+    inference = load(config)
+    inference.fitter.warm_up_events()
+    source, told = Again(images, fps, throws + 1), []
+    watch = Detector(load_motion()) if watched else None
+    with Runner(source, inference, opened=True, watch=watch) as runner:
+        desk = None
+        if watched:
+            desk = Desk(
+                runner, lambda event: info_of_event("again", runner, event), [told.append],
+                renderer_name(config, inference), config.render.alpha,
+            ).start()  # fmt: skip
+        show = Show(config, runner, [Nowhere()], lambda _: None)
+        show.run(threading.Event())
+        runner.close()
+        if desk is not None:
+            desk.close()
+    report = show.report()
+    inference.perceiver.close()
+    counted = [each for each in told if each.data["release_frame"] >= len(images)]
+    return {
+        "latency_ms": [each.data["latency_ms"] for each in counted],
+        "right": sum(right(each, len(images)) for each in counted),
+        "drawn": report.frames_drawn / report.frames_read,
+        "stages": {
+            name: (each.p50_ms, each.p95_ms)
+            for name, each in runner.stats.snapshot().stages_ms.items()
+        },
+        "latency": report.latency_ms,
+    }
+
+
+def right(record: Record, count: int) -> bool:
+    return abs(record.data["release_frame"] % count - RELEASE) <= 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--throws", type=int, default=12)
+    parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    source = open_source(str(SAMPLE))
+    source.open()
+    images = [frame.image for frame in source.frames()]
+    source.close()
+    for watched in (True, False):
+        told = measure(images, args.throws, args.device, args.fps, watched)
+        words = f"{100 * told['drawn']:.1f} % of the frames drawn"
+        if watched:
+            p50, p95 = np.percentile(told["latency_ms"], (50, 95))
+            print(
+                f"{len(told['latency_ms'])} of {args.throws} throws told, {told['right']} within a "
+                f"frame; to the report {p50:.0f} ms (p95 {p95:.0f}); {words}"
+            )
+            print("  ", [round(each) for each in told["latency_ms"]])
+        else:
+            print(f"without the watch: {words}")
+        stages = {name: f"{a:.1f}/{b:.1f}" for name, (a, b) in told["stages"].items()}
+        print("   a frame, ms:", stages)
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)
+    main()
