@@ -2,17 +2,22 @@
 
 An RTSP server draws the clock into every picture it makes; a bare loop and the app read the same
 stream at the same time, and each frame's delay in the app's output is compared with its delay in
-the loop. Run it: python tests/glass_to_glass.py [--seconds 15] [--device auto]
+the loop. Where GStreamer is not installed, --via udp has FFmpeg send the same pictures as an MPEG
+transport stream. Run it: python tests/glass_to_glass.py [--seconds 15] [--device auto]
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -24,6 +29,7 @@ import av
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from clock_pictures import Pictures  # noqa: E402
 from conftest import RtspServer, clock_ms  # noqa: E402
 
 from app.build import is_low_latency, load, source_of  # noqa: E402
@@ -52,6 +58,28 @@ def raw_pictures(folder: Path) -> Path:
     path = folder / "pictures.yuv"
     path.write_bytes(b"".join([*pictures, *pictures[-2:0:-1]]))
     return path
+
+
+def send(addresses: list[str], pictures: Path) -> None:
+    """Pictures with the clock, for ever, as H.264 to UDP ports; a process of its own."""
+    made = Pictures(*SIZE, str(pictures))
+    outputs = [av.open(f"{each}?pkt_size=1316", "w", format="mpegts") for each in addresses]
+    streams = []
+    for output in outputs:
+        stream = output.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.gop_size = 10
+        stream.options = {"tune": "zerolatency", "preset": "ultrafast"}
+        streams.append(stream)
+    begun, number = time.monotonic(), 0
+    while True:
+        time.sleep(max(begun + number / FPS - time.monotonic(), 0.0))
+        rows = np.frombuffer(made.next(), np.uint8).reshape(-1, SIZE[0])
+        for output, stream in zip(outputs, streams):
+            frame = av.VideoFrame.from_ndarray(rows, format="yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            output.mux(stream.encode(frame))
+        number += 1
 
 
 class Shown:
@@ -85,7 +113,9 @@ class BareLoop:
         self._thread.start()
 
     def _run(self, address: str) -> None:
-        options = {"rtsp_transport": "tcp", "fpsprobesize": "2"}
+        options = {"fpsprobesize": "2"}
+        if address.startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"
         with av.open(address, options=options) as container:
             stream = container.streams.video[0]
             stream.thread_type = "SLICE"
@@ -114,9 +144,12 @@ class Delays:
     report: RunReport
 
 
-def measure(config: Config, inference: Inference, address: str, seconds: float) -> Delays:
-    """Both at once over a stream of ``seconds``."""
-    config = replace(config, source=address, render=replace(config.render, hud=False))
+def measure(
+    config: Config, inference: Inference, addresses: tuple[str, str], seconds: float
+) -> Delays:
+    """Both at once over a stream of ``seconds``: the app at the first address, the loop at the
+    second."""
+    config = replace(config, source=addresses[0], render=replace(config.render, hud=False))
     stop = threading.Event()
     output = Shown()
     source = source_of(config, stop)
@@ -126,7 +159,7 @@ def measure(config: Config, inference: Inference, address: str, seconds: float) 
         worker = threading.Thread(target=show.run, args=(stop,))
         worker.start()
         time.sleep(_WARM_S)
-        bare = BareLoop(address)
+        bare = BareLoop(addresses[1])
         time.sleep(0.5)
         begun_ms = time.monotonic() * 1e3
         time.sleep(seconds)
@@ -151,22 +184,39 @@ def measure(config: Config, inference: Inference, address: str, seconds: float) 
     )  # fmt: skip
 
 
-def measure_all(device: str, seconds: float) -> dict[str, Delays]:
+@contextmanager
+def stream(via: str, pictures: Path) -> Iterator[tuple[str, str]]:
+    """Two addresses of one stream."""
+    if via == "rtsp":
+        size = f"{SIZE[0]}x{SIZE[1]}"
+        server = RtspServer(0, "--fps", str(FPS), "--size", size, "--picture", str(pictures))
+        try:
+            yield server.url(), server.url()
+        finally:
+            server.kill()
+        return
+    addresses = ["udp://127.0.0.1:23571", "udp://127.0.0.1:23572"]
+    sender = multiprocessing.get_context("spawn").Process(target=send, args=(addresses, pictures))
+    sender.start()
+    try:
+        yield addresses[0], addresses[1]
+    finally:
+        sender.kill()
+        sender.join()
+
+
+def measure_all(device: str, seconds: float, via: str = "rtsp") -> dict[str, Delays]:
     """Both promises, one after the other, by name."""
     out = {}
     with tempfile.TemporaryDirectory() as folder:
         pictures = raw_pictures(Path(folder))
-        arguments = ("--fps", str(FPS), "--size", f"{SIZE[0]}x{SIZE[1]}")
-        server = RtspServer(0, *arguments, "--picture", str(pictures))
-        try:
+        with stream(via, pictures) as addresses:
             inference = load(load_config(flags={"device": device, "perceive.people": 1}))
             for timing in ("low-latency", "sync"):
                 flags = {"device": device, "output.timing": timing, "perceive.people": 1}
                 config = load_config(flags=flags)
-                out[timing] = measure(config, inference, server.url(), seconds)
+                out[timing] = measure(config, inference, addresses, seconds)
             inference.perceiver.close()
-        finally:
-            server.kill()
     return out
 
 
@@ -174,9 +224,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--via", choices=("rtsp", "udp"), default="rtsp")
     options = parser.parse_args()
     print(f"{SIZE[0]}x{SIZE[1]} at {FPS} fps; ms, p50 / p95 / p99")
-    for timing, told in measure_all(options.device, options.seconds).items():
+    for timing, told in measure_all(options.device, options.seconds, options.via).items():
         rows = {"bare loop": told.bare, f"--{timing}": told.app, "added": told.added}
         for name, values in rows.items():
             print(f"{name:16}", " / ".join(f"{value:.0f}" for value in values))

@@ -8,8 +8,6 @@ Prints its port, then plays until it is killed. The top of every picture shows t
 """
 
 import argparse
-import os
-import pathlib
 import sys
 import time
 
@@ -17,10 +15,9 @@ import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
+from clock_pictures import Pictures  # noqa: E402
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
-BITS, ROWS = 32, 32
-"""Of the clock: its bits, and the pixel rows it fills."""
 TUNED = "tune=zerolatency speed-preset=ultrafast key-int-max={gop}"
 # One thread makes one slice a picture: before each further slice of a key frame GStreamer's
 # payloader would repeat the parameter sets, which FFmpeg takes for the next picture.
@@ -32,38 +29,6 @@ CODECS = {
     "mjpeg": "jpegenc ! rtpjpegpay name=pay0",
 }
 AUDIO = " audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1"
-
-
-class Pictures:
-    """I420 pictures of a size, each with the clock of when it was asked for."""
-
-    def __init__(self, width, height, file):
-        self.width, self.height = width, height
-        self.size = width * height * 3 // 2
-        self.data = pathlib.Path(file).read_bytes() if file else b""
-        self.number = 0
-
-    def next(self):
-        now_ms = time.monotonic_ns() // 1_000_000
-        bar = self.width // BITS
-        bits = [(now_ms >> bit) & 1 for bit in reversed(range(BITS))]
-        row = b"".join((b"\xeb" if bit else b"\x10") * bar for bit in bits)
-        picture = bytearray(self._below())
-        luma, quarter = self.width * self.height, self.width * self.height // 4
-        picture[: self.width * ROWS] = row.ljust(self.width, b"\x10") * ROWS
-        grey = b"\x80" * (self.width * ROWS // 4)
-        picture[luma : luma + len(grey)] = grey
-        picture[luma + quarter : luma + quarter + len(grey)] = grey
-        self.number += 1
-        return bytes(picture)
-
-    def _below(self):
-        if self.data:
-            first = self.number % (len(self.data) // self.size) * self.size
-            return self.data[first : first + self.size]
-        luma = self.width * self.height
-        noise = os.urandom(self.width * self.height // 8)
-        return b"\x60" * (luma - len(noise)) + noise + b"\x80" * (luma // 2)
 
 
 class Factory(GstRtspServer.RTSPMediaFactory):

@@ -1,0 +1,40 @@
+"""Pictures that show when they were made; plain Python, for the system's interpreter too."""
+
+import os
+import pathlib
+import time
+
+BITS, ROWS = 32, 32
+"""Of the clock: its bits, and the pixel rows it fills."""
+
+
+class Pictures:
+    """I420 pictures of a size, each with the clock of when it was asked for."""
+
+    def __init__(self, width, height, file):
+        self.width, self.height = width, height
+        self.size = width * height * 3 // 2
+        self.data = pathlib.Path(file).read_bytes() if file else b""
+        self.number = 0
+
+    def next(self):
+        now_ms = time.monotonic_ns() // 1_000_000
+        bar = self.width // BITS
+        bits = [(now_ms >> bit) & 1 for bit in reversed(range(BITS))]
+        row = b"".join((b"\xeb" if bit else b"\x10") * bar for bit in bits)
+        picture = bytearray(self._below())
+        luma, quarter = self.width * self.height, self.width * self.height // 4
+        picture[: self.width * ROWS] = row.ljust(self.width, b"\x10") * ROWS
+        grey = b"\x80" * (self.width * ROWS // 4)
+        picture[luma : luma + len(grey)] = grey
+        picture[luma + quarter : luma + quarter + len(grey)] = grey
+        self.number += 1
+        return bytes(picture)
+
+    def _below(self):
+        if self.data:
+            first = self.number % (len(self.data) // self.size) * self.size
+            return self.data[first : first + self.size]
+        luma = self.width * self.height
+        noise = os.urandom(self.width * self.height // 8)
+        return b"\x60" * (luma - len(noise)) + noise + b"\x80" * (luma // 2)
