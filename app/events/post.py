@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -193,9 +193,9 @@ class _Plain(urllib.request.HTTPHandler):
 
 
 class _Secure(urllib.request.HTTPSHandler):
-    def __init__(self) -> None:
-        super().__init__()
-        self._verifying = ssl.create_default_context()
+    @cached_property
+    def _verifying(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
 
     def https_open(self, req: Any) -> Any:
         return self.do_open(partial(_SecureConnection, post=req, context=self._verifying), req)
