@@ -66,8 +66,9 @@ class Webhook:
 
     Order: that of arrival. A receiver that cannot be reached lets everything wait in its place. An
     event that it answers with a failure, or not in time, keeps its place for three tries; then
-    those behind it go first, held up by no more than 16 s, and it comes again when its own
-    pause is over. If many fail and then one passes, what was put off goes on at once, in order.
+    those behind it go first, and it comes again when its own pause is over; each time it fails it
+    holds the others up for 16 s at most. If several fail in a row and then one passes, what was put
+    off goes on at once, in order.
 
     ``url`` is http or https; its login goes into a header and nowhere else. A receiver is its URL
     without login: the outbox's rows for others stay in it unsent. With ``secret`` events are signed
