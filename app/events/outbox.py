@@ -126,12 +126,13 @@ class Outbox:
             self.waiting += 1
             return True
 
-    def due(self) -> Letter | None:
-        """The first to arrive of those that may be tried now."""
+    def due(self, *, freshest: bool = False) -> Letter | None:
+        """The first to arrive of those that may be tried now, or of those tried the least."""
         now_s = self._clock_s()
+        order = "tries, seq" if freshest else "seq"
         rows = self._do(
             "SELECT seq, key, body, tries, alone FROM events WHERE state = 'waiting' AND"
-            " receiver = ? AND (next_s <= ? OR next_s > ?) ORDER BY seq LIMIT 1",
+            f" receiver = ? AND (next_s <= ? OR next_s > ?) ORDER BY {order} LIMIT 1",
             *(self._receiver, now_s, now_s + LONGEST_S),
         )
         return Letter(*rows[0]) if rows else None

@@ -29,7 +29,8 @@ _HOLD_S = 16.0
 """A receiver that answers is not left alone for longer, however many events fail in a row."""
 _RETRY_AFTER_S = 3600.0
 _IN_PLACE = 3
-"""So often an event may fail before others go ahead of it."""
+"""So often an event may fail before others go ahead of it; after so many failures in a row the
+least tried goes first, which tells a receiver that is down from events that it cannot take."""
 _LATER = (408, 425, 429)
 _KNOWN = 409
 _ALL_WAIT = (429, 503)
@@ -67,8 +68,9 @@ class Webhook:
     Order: that of arrival. A receiver that cannot be reached lets everything wait in its place. An
     event that it answers with a failure, or not in time, keeps its place for three tries; then
     those behind it go first, and it comes again when its own pause is over; each time it fails it
-    holds the others up for 16 s at most. If several fail in a row and then one passes, what was put
-    off goes on at once, in order.
+    holds the others up for 16 s at most. After three failures in a row the least tried goes first,
+    and when one passes then, what was put off goes on at once, in order: after an outage one event
+    is ahead of its place.
 
     ``url`` is http or https; its login goes into a header and nowhere else. A receiver is its URL
     without login: the outbox's rows for others stay in it unsent. With ``secret`` events are signed
@@ -169,7 +171,7 @@ class Webhook:
         hold_s = self._until_s - now_s
         if not 0 < hold_s < LONGEST_S:
             hold_s = 0.0
-            letter = self._outbox.due()
+            letter = self._outbox.due(freshest=self._failed >= _IN_PLACE)
             if letter is not None:
                 return letter, 0.0
         next_s = self._outbox.next_s()
