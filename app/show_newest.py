@@ -34,7 +34,8 @@ class ShowNewest(Show):
     ) -> None:
         super().__init__(config, run, [each for each in outputs if each.needs_picture], on_progress)
         fitter = run.inference.fitter
-        self._predictor = Predictor(fitter.body, fitter.no_bodies())
+        # One small product after another: on a GPU they would take longer, and hold up the fit.
+        self._predictor = Predictor(fitter.body.to("cpu"), fitter.no_bodies())
         self._fit_outputs = [each for each in outputs if not each.needs_picture]
         self._reported = outputs
         self._fault: BaseException | None = None

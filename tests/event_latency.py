@@ -33,6 +33,8 @@ from pipeline.runner import Runner  # noqa: E402
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "pitch.mp4"
 RELEASE = 60
+_FIRST = 3
+"""Passes that are not counted: in them a GPU captures what it meets first."""
 
 
 class Again:
@@ -80,12 +82,11 @@ class Nowhere:
 
 
 def measure(images: list[np.ndarray], throws: int, device: str, fps: float, watched: bool) -> dict:
-    """Latencies of the reports (ms), right ones, and the part of the frames that were drawn. The
-    first pass meets the person and is not counted."""
+    """Latencies of the reports (ms), right ones, and the part of the frames that were drawn."""
     config = load_config(flags={"device": device, "perceive.people": 1})
     inference = load(config)
     inference.fitter.warm_up_events()
-    source, told = Again(images, fps, throws + 1), []
+    source, told = Again(images, fps, throws + _FIRST), []
     watch = Detector(load_motion()) if watched else None
     with Runner(source, inference, opened=True, watch=watch) as runner:
         desk = None
@@ -101,7 +102,7 @@ def measure(images: list[np.ndarray], throws: int, device: str, fps: float, watc
             desk.close()
     report = show.report()
     inference.perceiver.close()
-    counted = [each for each in told if each.data["release_frame"] >= len(images)]
+    counted = [each for each in told if each.data["release_frame"] >= _FIRST * len(images)]
     return {
         "latency_ms": [each.data["latency_ms"] for each in counted],
         "right": sum(right(each, len(images)) for each in counted),

@@ -64,8 +64,7 @@ class Strips:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
 
     def __call__(self, record: Record) -> None:
-        name = "".join(c if c.isalnum() or c in "._-" else "-" for c in record.key)
-        path = self._folder / f"{name}.png"
+        path = self._folder / f"{record.key}.png"
         if not cv2.imwrite(str(path), strip_of(record)[..., ::-1]):
             raise OutputError(f"{path}: cannot be written")
 

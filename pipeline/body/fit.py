@@ -267,8 +267,8 @@ class BodyFitter:
             fit = self._fit(frames, steps)
             seen = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
             memory = self._stranger.expand(size, -1)
-            # A clip's last frames are not worth the wait.
-            whole = frames == WINDOW_FRAMES
+            # A clip's last frames are not worth the wait; single ones are low latency's.
+            whole = frames in (1, WINDOW_FRAMES)
             self._steps[kind] = Graphed(fit, [seen, memory], enabled=self.graphs and whole)
         return self._steps[kind]
 
