@@ -18,18 +18,23 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from test_events_command import event_of
 
 from app.config import load_config
+from app.events.record import record_of
 from app.serve.channel import filler, wrapped
 from app.serve.connection import listen, server_of
 from app.serve.guard import Buckets, is_loopback
 from app.serve.hub import Hub
 from app.serve.key import Key
+from app.serve.told import MOST_EVENTS, Told
 from app.serve.web import create_app
 from pipeline.body.fit import BodyFitter
 from pipeline.body.load import load_body
 from pipeline.camera import default_intrinsics
+from pipeline.events.motion import Motion, load_motion
 from pipeline.infer import Perceived
+from render.overlay import make_renderer
 
 pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets.sync.client")
@@ -76,9 +81,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(nobody: Nobody, folder: Path, token: str | None = None) -> Iterator[Served]:
+def serving(
+    nobody: Nobody, folder: Path, token: str | None = None, motion: Motion | None = None
+) -> Iterator[Served]:
     """A hub behind a real server, as the command line makes it."""
-    hub = Hub(load_config("default"), nobody, folder / "recordings")
+    hub = Hub(load_config("default"), nobody, folder / "recordings", motion=motion)
     hub.__enter__()
     listening = listen("127.0.0.1", 0)
     listening.listen()
@@ -108,7 +115,9 @@ def nobody() -> Nobody:
 @pytest.fixture
 def serve(nobody, tmp_path) -> Iterator[Callable[..., Served]]:
     with contextlib.ExitStack() as stack:
-        yield lambda token=None: stack.enter_context(serving(nobody, tmp_path, token))
+        yield lambda token=None, motion=None: stack.enter_context(
+            serving(nobody, tmp_path, token, motion)
+        )
 
 
 def until(ready: Callable[[], bool], limit_s: float = 10.0) -> None:
@@ -282,6 +291,48 @@ def test_bodies_come_by_websocket_to_our_own_pages_only(serve):
     other = "http://evil.example"
     with pytest.raises(Exception, match="403"), websockets.connect(address, origin=other):
         pass
+
+
+def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
+    served = serve(motion=load_motion())
+    plain = serve()
+    for each in (served, plain):
+        each.hub.add(PICTURES, "test", trusted=True)
+    until(lambda: served.hub.sources()[0].state == "live")
+    assert [each.hub.sources()[0].events for each in (served, plain)] == [0, None]
+    event, info = event_of(served.hub._station.inference.fitter.body)
+    record = record_of(event, info, make_renderer("numba"), 0.85)
+    address = f"ws://127.0.0.1:{served.port}/ws/test"
+    with websockets.connect(address, origin=served.url) as own, served.client() as client:
+        assert client.get("/api/sources/test/events").json() == []
+        own.recv(timeout=5)
+        served.hub._served["test"].told(record)
+        told = {}
+        while "event" not in told:
+            told = json.loads(own.recv(timeout=5))
+        assert told == {"source": "test", "event": json.loads(json.dumps(record.data))}
+        assert client.get("/api/sources/test/events").json() == [told["event"]]
+        assert client.get("/api/sources").json()[0]["events"] == 1
+        strip = client.get("/api/sources/test/events/0/strip")
+        assert strip.headers["content-type"] == "image/jpeg"
+        assert cv2.imdecode(np.frombuffer(strip.content, np.uint8), 1).shape == (320, 1280, 3)
+        for missing in ("test/events/1/strip", "nobody/events", "nobody/events/0/strip"):
+            assert client.get(f"/api/sources/{missing}").status_code == 404
+    with plain.client() as client:
+        assert client.get("/api/sources/test/events").json() == []
+        assert client.get("/api/sources/test/events/0/strip").status_code == 404
+
+
+def test_a_source_keeps_so_many_events(serve):
+    body = load_body()
+    event, info = event_of(body)
+    record, told = record_of(event, info, make_renderer("numba"), 0.85), Told()
+    for _ in range(MOST_EVENTS + 5):
+        told(record)
+    assert told.count == MOST_EVENTS + 5
+    assert [number for number, _ in told.after(-1)] == list(range(5, MOST_EVENTS + 5))
+    with pytest.raises(KeyError):
+        told.strip(4)
 
 
 def scraped(client: httpx.Client) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
