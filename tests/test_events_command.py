@@ -192,7 +192,7 @@ def event_of(body, present=(True,) * 4, key: int = 2, live: bool = False):
 
 def test_a_record_of_four_frames(body):
     event, info = event_of(body, live=True)
-    record = make_record(event, info, make_renderer("numba"), 0.85)
+    record = make_record(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
     json.dumps(record.with_pictures(), allow_nan=False)
     assert record.key.isascii()
     assert "/" not in record.key
@@ -208,7 +208,7 @@ def test_a_record_of_four_frames(body):
 @pytest.mark.parametrize("present", [(True, True, True), (True, False, True, True), (False,) * 4])
 def test_what_cannot_be_measured_is_null(body, present):
     event, info = event_of(body, present)
-    record = make_record(event, info, make_renderer("numba"), 0.85)
+    record = make_record(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
     assert record.data["measures"] is None
     assert measures_of(event.fitted, event.seen) is None
     assert len(record.pictures) == len(present)

@@ -14,7 +14,7 @@ HOUSE = ("app", "pipeline", "render")
 SIBLINGS = ("pipeline.capture", "pipeline.perceive", "pipeline.body")
 GROUND_FLOOR = ("pipeline.frame", "pipeline.people")
 MEETING_PLACES = ("pipeline.infer", "pipeline.runner", "pipeline.station")
-EVERY_PART = ("app.build", "app.show")
+EVERY_PART = ("app.build", "app.show", "app.events.desk")
 RECIPE = "pipeline.lifter_recipe"
 OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
 
@@ -81,8 +81,9 @@ def test_every_module_keeps_to_the_rules(module):
     assert {name: why for name, why in broken.items() if why} == {}
 
 
-def test_only_build_and_show_join_pipeline_and_drawing():
-    """Two files know every part, one to make them, one to draw what comes of them."""
+def test_only_build_show_and_desk_join_pipeline_and_drawing():
+    """Three files know every part: one makes them, one draws what comes of them, one their
+    events."""
     for module, path in modules().items():
         found = imports(path.read_text(), module, path.name == "__init__.py")
         joins = any(within(name, MEETING_PLACES) for name in found)

@@ -301,7 +301,7 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
     until(lambda: served.hub.sources()[0].state == "live")
     assert [each.hub.sources()[0].events for each in (served, plain)] == [0, None]
     event, info = event_of(served.hub._station.inference.fitter.body)
-    record = record_of(event, info, make_renderer("numba"), 0.85)
+    record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
     address = f"ws://127.0.0.1:{served.port}/ws/test"
     with websockets.connect(address, origin=served.url) as own, served.client() as client:
         assert client.get("/api/sources/test/events").json() == []
@@ -326,7 +326,10 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
 def test_a_source_keeps_so_many_events(serve):
     body = load_body()
     event, info = event_of(body)
-    record, told = record_of(event, info, make_renderer("numba"), 0.85), Told()
+    record, told = (
+        record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85),
+        Told(),
+    )
     for _ in range(MOST_EVENTS + 5):
         told(record)
     assert told.count == MOST_EVENTS + 5

@@ -93,7 +93,10 @@ class Desk:
         renderer = make_renderer(self._renderer)
         try:
             for event in self._run.events():
-                record = record_of(event, self._info_of(event), renderer, self._alpha)
+                record = record_of(
+                    event.seen, event.window, event.fitted, self._info_of(event), renderer,
+                    self._alpha,
+                )  # fmt: skip
                 self._run.stats.timed("event report", record.data["latency_ms"])
                 for sink in self._sinks:
                     sink(record)

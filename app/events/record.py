@@ -19,10 +19,11 @@ from app.outputs.jsonl import bodies_of
 from pipeline.events.angles import LEAST_FLEXION, MEASURES
 from pipeline.events.detect import Release
 from pipeline.events.estimate import FRAMES, Estimate, Estimator, fitted_measures
-from pipeline.frame import Frame
+from pipeline.frame import Frame, Window
 from pipeline.people import Bodies, project
-from pipeline.station import Event, Fitted
 from render.overlay import Renderer, track_color
+
+Fitted = Sequence[tuple[Frame, Bodies]]
 
 SCHEMA = "bodystream.release/1"
 """Of the JSON object; another number where an older reader would go wrong."""
@@ -53,17 +54,18 @@ class Record:
         }
 
 
-def record_of(event: Event, info: RunInfo, renderer: Renderer, alpha: float) -> Record:
-    """What an event measured, told and drawn."""
-    seen: Release = event.seen
-    there = [(frame, bodies) for frame, bodies in event.fitted if len(bodies)]
+def record_of(
+    seen: Release, window: Window, fitted: Fitted, info: RunInfo, renderer: Renderer, alpha: float
+) -> Record:
+    """What an event measured, told and drawn: as it was ``seen``, with its window ``fitted``."""
+    there = [(frame, bodies) for frame, bodies in fitted if len(bodies)]
     joints = np.array([bodies.joints_m[0] for _, bodies in there]).reshape(-1, 24, 3)
-    when = _wall_time(event.window.key_frame) if info.live else None
-    frames = [frame.id for frame in event.window.frames]
+    when = _wall_time(window.key_frame) if info.live else None
+    frames = [frame.id for frame in window.frames]
     parts = [info.source, *([] if when is None else [when]), str(seen.frame_id), str(seen.track)]
     # Fit for an HTTP header and a file's name.
     key = quote("-".join(parts), safe="")[-200:]
-    pictures = tuple(_pictures(event.fitted, info, renderer, alpha))
+    pictures = tuple(_pictures(fitted, info, renderer, alpha))
     data = {
         "schema": SCHEMA,
         "id": key,
@@ -77,7 +79,7 @@ def record_of(event: Event, info: RunInfo, renderer: Renderer, alpha: float) -> 
         "confidence": round(seen.confidence, 3),
         "frames": frames,
         "told_frame": seen.told_id,
-        "measures": measures_of(event.fitted, seen),
+        "measures": measures_of(fitted, seen),
         "model": info.model,
         "bodies": [
             {"frame": frame.id, "pts_s": round(frame.pts_s, 6), **bodies_of(info, frame, bodies)[0]}

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.events.page import Throw
-from app.events.record import Record, bodies_present, timeline_of
-from pipeline.station import Fitted
+from app.events.record import Fitted, Record, bodies_present, timeline_of
 
 BEFORE_S, AFTER_S = 1.0, 0.5
 """What of a motion is shown about its event."""
