@@ -17,7 +17,8 @@ from app.report import Progress, RunReport
 from app.show import Show
 from app.show_newest import make_show
 from pipeline.capture.base import NETWORK, SourceError, without_credentials
-from pipeline.station import Lane, Station
+from pipeline.lane import Lane
+from pipeline.station import Station
 
 _LONGEST_NAME = 60
 

@@ -27,7 +27,7 @@ _PROGRESS_S = 0.1
 
 class Run(Protocol):
     """What delivers a source's frames with their bodies: a `pipeline.runner.Runner`, or a
-    `pipeline.station.Lane`."""
+    `pipeline.lane.Lane`."""
 
     source: Source
     inference: Inference

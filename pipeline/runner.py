@@ -15,8 +15,9 @@ from types import TracebackType
 from pipeline.capture.base import Source
 from pipeline.frame import Frame
 from pipeline.infer import Inference
+from pipeline.lane import Event, Fitted, Lane, Watch
 from pipeline.people import Bodies
-from pipeline.station import Event, Fitted, Lane, Station, Watch
+from pipeline.station import Station
 from pipeline.stats import Stats
 
 

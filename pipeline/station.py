@@ -19,342 +19,22 @@ With low latency a source's frames also go straight to you, the newest in the pl
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
 
 import torch
 
 from pipeline.capture.base import Source
-from pipeline.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.frame import Window
 from pipeline.infer import Inference, Perceived
-from pipeline.people import Bodies, Person
-from pipeline.ring import Closed, Policy, Ring
+from pipeline.lane import JOIN_S, Event, EventJob, Lane, Watch
+from pipeline.ring import Closed, Ring
 from pipeline.stats import Stats
 from pipeline.upload import own_stream
-from pipeline.window import Windower, event_window, inherit_break
 
-_JOIN_S = 10.0
 _IDLE_S = 0.05
-_RESULTS = 2
-"""Windows of results that wait for whoever takes them."""
-_UNDER_WAY = 2
-"""Windows of a source between perceiving and its results: one is perceived, one fitted."""
-_EVENT_FRAMES = 16
-"""Frames that were perceived and are kept for an event's window."""
-_EVENT_CONTEXT = 40
-"""Frames whose people are kept."""
-_MOST_EVENTS = 64
-
-_SLOW = {"ring full": "output too slow"}
-"""Why what is ready to be shown was dropped."""
-
-Fitted = list[tuple[Frame, Bodies]]
-
-
-class Watch(Protocol):
-    """Looks for events in one source's people; belongs to the thread that perceives."""
-
-    def see(self, frame: Frame, people: Mapping[int, Person], reset: bool) -> Sequence[Any]:
-        """The events that this frame's people, by track, show to have happened, each with the
-        ``frame_id`` it is about and its ``track``. ``reset``: nobody is who they were before."""
-        ...
-
-    def finish(self) -> None:
-        """No more frames will come."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Event:
-    """What a `Watch` saw, and the window around it, fitted: up to four frames with the body of
-    whom it is about (none in a frame where they were not seen), the key frame the event's own."""
-
-    seen: Any
-    window: Window
-    fitted: Fitted
-
-
-@dataclass(frozen=True, eq=False)
-class _EventJob:
-    """An event's window, its people, and those of the frames before it."""
-
-    lane: Lane
-    seen: Any
-    perceived: Perceived
-    before: Sequence[dict[int, Person]]
-
-
-class Lane:
-    """One source's way through a `Station`. Read its results with ``windows``; any thread may
-    ``stop`` it. ``error`` is what ended it, None for its own end.
-
-    With ``low_latency`` the frames to show come from ``newest``: what is read is drawn or dropped
-    there, and a frame that perceiving had no time for is counted as "unfitted". With a ``watch``
-    its ``events`` come beside the results.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        source: Source,
-        station: Station,
-        *,
-        opened: bool = False,
-        stats: Stats | None = None,
-        low_latency: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        if watch is not None and low_latency:
-            raise ValueError("events are seen in every frame; low latency leaves some out")
-        self.name = name
-        self.source = source
-        self.low_latency = low_latency
-        self.watch = watch
-        self.inference = station.inference
-        self.stats = stats or Stats()
-        self.error: BaseException | None = None
-        self.ended = threading.Event()
-        self._station = station
-        self._opened = opened
-        self._halted = threading.Event()
-        self.state = station.inference.begin()
-        policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
-        # Bodies are predicted the better the newer the frame that was fitted last.
-        self.frames: Ring[Frame] = Ring(
-            1 if low_latency else WINDOW_FRAMES,
-            policy,
-            on_drop=lambda _, cause: self._lost(1, cause),
-            inherit=inherit_break,
-            kept=0 if watch is None else _EVENT_FRAMES,
-        )
-        self.fitted: Ring[Fitted] = Ring(
-            _RESULTS,
-            policy,
-            on_drop=lambda fitted, cause: self._lost(len(fitted), _SLOW.get(cause, cause)),
-        )
-        self._newest: Ring[Frame] | None = None
-        if low_latency:
-            self._newest = Ring(
-                1,
-                Policy.DROP_OLDEST,
-                on_drop=lambda _, cause: self.stats.drop(_SLOW.get(cause, cause)),
-                inherit=inherit_break,
-            )
-        self._max_wait_ms = 500.0 if source.live else math.inf
-        one_by_one = low_latency or watch is not None
-        self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
-        self._collected: list[Perceived] = []
-        self._people: deque[dict[int, Person]] = deque(maxlen=_EVENT_CONTEXT)
-        self._people_ids: deque[int] = deque(maxlen=_EVENT_CONTEXT)
-        # Rare; whoever does not take them loses the oldest.
-        self._events: Ring[Event] = Ring(_MOST_EVENTS, Policy.DROP_OLDEST)
-        self._pending: deque[Window] = deque()
-        self._finished, self._under_way = False, 0
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._capture, name=f"capture {name}".strip())
-
-    def windows(self) -> Iterator[Fitted]:
-        """The frames of one window after another, each with its bodies; raises what ended the
-        source or the model."""
-        while True:
-            try:
-                fitted = self.fitted.get()
-            except Closed:
-                break
-            self._station.wake()
-            yield fitted
-        self.ended.wait()
-        if self.error is not None:
-            raise self.error
-
-    def newest(self) -> Iterator[Frame]:
-        """The newest frame again and again, each once, as soon as it is captured; ends with the
-        source, whose error ``windows`` raises. For a lane of low latency."""
-        assert self._newest is not None, "a lane without low latency has no frames to show"
-        with suppress(Closed):
-            while True:
-                yield self._newest.get()
-
-    def events(self) -> Iterator[Event]:
-        """What the watch sees, as it is fitted; ends with the results."""
-        with suppress(Closed):
-            while True:
-                yield self._events.get()
-
-    def stop(self) -> None:
-        """Capture no more; frames already read come out, then the results end."""
-        self._halted.set()
-        self.source.close()
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def join(self) -> bool:
-        """Whether the source's thread ended in time."""
-        self._thread.join(_JOIN_S)
-        return not self._thread.is_alive()
-
-    def take(self, now_ns: int) -> Window | None:
-        """The next window, if there is one and room for its results."""
-        room = self.source.live or len(self.fitted) + self._under_way < _RESULTS
-        room = room and self._under_way < _UNDER_WAY
-        if room or not self.low_latency:
-            self._gather(now_ns)
-        if self._pending and room:
-            with self._lock:
-                self._under_way += 1
-            return self._pending.popleft()
-        if self._finished and not (self._pending or self._under_way or self._collected):
-            self.finish()
-        return None
-
-    def perceived(self, one: Perceived) -> list[Perceived]:
-        """What is to be fitted now that a window was perceived: it, or with a watch the four that
-        it completes."""
-        if self.watch is None:
-            return [one]
-        done = self._collect() if one.window.reset else []
-        self._collected.append(one)
-        if len(self._collected) == WINDOW_FRAMES:
-            done += self._collect()
-        with self._lock:
-            self._under_way += len(done) - 1
-        return done
-
-    def overdue(self, now_ns: int) -> list[Perceived]:
-        """What was collected and need not wait any longer: nothing will come, or not for long."""
-        if not self._collected or self._pending or self._under_way:
-            return []
-        waited_ms = (now_ns - self._collected[0].window.frames[0].captured_ns) / 1e6
-        if not (self._finished or waited_ms >= self._max_wait_ms):
-            return []
-        with self._lock:
-            self._under_way += 1
-        return self._collect()
-
-    def _collect(self) -> list[Perceived]:
-        """Those collected as one window."""
-        parts, self._collected = self._collected, []
-        if not parts:
-            return []
-        frames = tuple(part.window.frames[0] for part in parts)
-        window = Window(frames, 0, parts[0].window.reset)
-        return [Perceived(window, tuple(part.people[0] for part in parts))]
-
-    def watched(self, one: Perceived) -> list[_EventJob]:
-        """What the watch sees in a perceived frame, ready to be fitted."""
-        if self.watch is None:
-            return []
-        (frame,), (people,) = one.window.frames, one.people
-        if one.window.reset:
-            self._people.clear()
-            self._people_ids.clear()
-        self._people.append(people)
-        self._people_ids.append(frame.id)
-        return [
-            self._event(seen) for seen in self.watch.see(frame, people, one.window.reset)
-        ]  # fmt: skip
-
-    def _event(self, seen: Any) -> _EventJob:
-        ids = list(self._people_ids)
-        known = [frame for frame in self.frames.recent() if frame.id in ids]
-        window = event_window(known, seen.frame_id)
-        by_id = dict(zip(ids, self._people))
-        people = tuple(by_id[frame.id] for frame in window.frames)
-        before = [by_id[number] for number in ids if number < window.frames[0].id]
-        return _EventJob(self, seen, Perceived(window, people), before)
-
-    def tell(self, event: Event) -> None:
-        """An event, fitted."""
-        with suppress(Closed):  # where the source was removed meanwhile
-            self._events.put(event)
-
-    def deliver(self, fitted: Fitted) -> None:
-        """Results of a window that was taken. There is room: a clip's windows are taken only where
-        there is, a live feed's push out its oldest."""
-        with suppress(Closed):  # where the source was removed meanwhile
-            self.fitted.put(fitted)
-        with self._lock:
-            self._under_way -= 1
-
-    def settle(self) -> None:
-        """Count what was read and will never come out as dropped; once nobody reads any more."""
-        self.stats.drop("stopped", self.stats.snapshot().in_flight)
-
-    def finish(self, error: BaseException | None = None) -> None:
-        """No more results will come."""
-        self.error = self.error or error
-        self.fitted.close()
-        self._events.close()
-        if self.watch is not None and not self.ended.is_set():
-            self.watch.finish()
-        self.ended.set()
-
-    def abort(self) -> None:
-        """End now and throw away what is under way."""
-        self.halt()
-        self.fitted.abort()
-        if self._newest is not None:
-            self._newest.abort()
-
-    def halt(self) -> None:
-        """End now; results that are there can still be taken."""
-        self._halted.set()
-        self.frames.abort()
-        self.source.close()
-
-    def _gather(self, now_ns: int) -> None:
-        """Frames that came into windows."""
-        if self._finished or self._pending:
-            return
-        try:
-            frames = self.frames.get_batch(WINDOW_FRAMES, 0.0)
-        except TimeoutError:
-            self._pending.extend(self._windower.expire(now_ns))
-        except Closed:
-            self._pending.extend(self._windower.finish())
-            self._finished = True
-        else:
-            for frame in frames:
-                self._pending.extend(self._windower.add(frame))
-
-    def _lost(self, number: int, cause: str) -> None:
-        """Frames whose bodies nobody will see; with low latency they were shown all the same."""
-        if self.low_latency:
-            self.stats.count("unfitted", number)
-        else:
-            self.stats.drop(cause, number)
-
-    def _capture(self) -> None:
-        try:
-            if not self._opened:
-                self.source.open()
-            for frame in self.source.frames():
-                if self._halted.is_set():
-                    break
-                self.stats.count("read")
-                if self._newest is not None:
-                    self._newest.put(frame)
-                self.frames.put(frame)
-                self._station.wake()
-        except Closed:
-            pass
-        except BaseException as error:
-            if not self._halted.is_set():
-                self.error = error
-        finally:
-            if self._newest is not None:
-                self._newest.close()
-            self.frames.close()
-            self.source.close()
-            self._station.wake()
 
 
 class Station:
@@ -376,7 +56,7 @@ class Station:
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._stopped = threading.Event()
-        self._work: Ring[list[tuple[Lane, Perceived]] | _EventJob] = Ring(1)
+        self._work: Ring[list[tuple[Lane, Perceived]] | EventJob] = Ring(1)
         self._threads = [
             threading.Thread(target=self._guard, args=(step,), name=step.__name__.strip("_"))
             for step in (self._perceive, self._fit)
@@ -423,8 +103,8 @@ class Station:
             if name in self._lanes:
                 raise ValueError(f"there is a source named {name} already")
             lane = self._lanes[name] = Lane(
-                name, source, self, opened=opened, stats=stats, low_latency=low_latency,
-                watch=watch,
+                name, source, self.inference, self.wake, opened=opened, stats=stats,
+                low_latency=low_latency, watch=watch,
             )  # fmt: skip
         lane.start()
         return lane
@@ -448,11 +128,11 @@ class Station:
             lane.finish()
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(_JOIN_S)
+                thread.join(JOIN_S)
         stuck = [lane.name for lane in lanes if not lane.join()]
         stuck += [thread.name for thread in self._threads if thread.is_alive()]
         if stuck:
-            raise RuntimeError(f"these did not end within {_JOIN_S:g} s: {stuck}")
+            raise RuntimeError(f"these did not end within {JOIN_S:g} s: {stuck}")
 
     def wake(self) -> None:
         """Something may be ready."""
@@ -502,7 +182,7 @@ class Station:
         while True:
             work = self._work.get()
             begun_ns = self._clock_ns()
-            if isinstance(work, _EventJob):
+            if isinstance(work, EventJob):
                 lane, one = work.lane, work.perceived
                 fitted = self.inference.fit_event(one, work.before, work.seen.track, lane.state)
                 lane.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)

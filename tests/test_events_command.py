@@ -23,8 +23,8 @@ from pipeline.body.load import load_body
 from pipeline.events.angles import MEASURES
 from pipeline.events.detect import Release
 from pipeline.frame import Frame, Window
+from pipeline.lane import Event
 from pipeline.people import Bodies
-from pipeline.station import Event
 from render.overlay import make_renderer
 
 ROOT = Path(__file__).parents[1]

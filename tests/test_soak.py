@@ -28,7 +28,8 @@ from pipeline.capture.devices import Entrance, network
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
 from pipeline.infer import Inference
-from pipeline.station import Lane, Station
+from pipeline.lane import Lane
+from pipeline.station import Station
 from pipeline.stream import make_inference
 
 pytestmark = [

@@ -10,7 +10,7 @@ from app.events.record import Record, record_of
 from app.outputs.base import RunInfo
 from pipeline.capture.base import Source
 from pipeline.infer import Inference
-from pipeline.station import Event
+from pipeline.lane import Event
 from pipeline.stats import Stats
 from pipeline.upload import own_stream
 from render.overlay import make_renderer

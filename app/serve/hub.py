@@ -27,7 +27,8 @@ from pipeline.capture.status import State
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
 from pipeline.infer import Inference
-from pipeline.station import Lane, Station
+from pipeline.lane import Lane
+from pipeline.station import Station
 from pipeline.stats import Snapshot, Stats
 
 MOST_SOURCES = 32

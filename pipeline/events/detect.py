@@ -72,7 +72,7 @@ class _Shown:
 
 
 class Detector:
-    """Looks for one motion's events in one source (a `pipeline.station.Watch`). ``refused`` are
+    """Looks for one motion's events in one source (a `pipeline.lane.Watch`). ``refused`` are
     those that could not be judged."""
 
     def __init__(self, motion: Motion) -> None:
