@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pipeline.capture.base import Source
@@ -26,8 +26,10 @@ _UNDER_WAY = 2
 """Windows of a source between perceiving and its results: one is perceived, one fitted."""
 _EVENT_FRAMES = 16
 """Frames that were perceived and are kept for an event's window."""
-_EVENT_CONTEXT = 40
-"""Frames whose people are kept."""
+_EVENT_CONTEXT = 96
+"""Frames whose people are kept, without their masks."""
+EVENT_PERIOD_S = 1 / 30
+"""The frames of an event's window are about so far apart: of a faster source every second or so."""
 _MOST_EVENTS = 64
 
 _SLOW = {"ring full": "output too slow"}
@@ -111,7 +113,6 @@ class Lane:
             policy,
             on_drop=lambda _, cause: self._lost(1, cause),
             inherit=inherit_break,
-            kept=0 if watch is None else _EVENT_FRAMES,
         )
         self.fitted: Ring[Fitted] = Ring(
             _RESULTS,
@@ -130,8 +131,8 @@ class Lane:
         one_by_one = low_latency or watch is not None
         self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
         self._collected: list[Perceived] = []
-        self._people: deque[dict[int, Person]] = deque(maxlen=_EVENT_CONTEXT)
-        self._people_ids: deque[int] = deque(maxlen=_EVENT_CONTEXT)
+        self._recent: deque[Perceived] = deque(maxlen=_EVENT_FRAMES)
+        self._context: deque[tuple[int, dict[int, Person]]] = deque(maxlen=_EVENT_CONTEXT)
         # Rare; whoever does not take them loses the oldest.
         self._events: Ring[Event] = Ring(_MOST_EVENTS, Policy.DROP_OLDEST)
         self._pending: deque[Window] = deque()
@@ -236,21 +237,23 @@ class Lane:
             return []
         (frame,), (people,) = one.window.frames, one.people
         if one.window.reset:
-            self._people.clear()
-            self._people_ids.clear()
-        self._people.append(people)
-        self._people_ids.append(frame.id)
-        return [
-            self._event(seen) for seen in self.watch.see(frame, people, one.window.reset)
-        ]  # fmt: skip
+            self._recent.clear()
+            self._context.clear()
+        self._recent.append(one)
+        bare = {track: replace(person, mask=None) for track, person in people.items()}
+        self._context.append((frame.id, bare))
+        events = self.watch.see(frame, people, one.window.reset)
+        return [self._event(seen) for seen in events]
 
     def _event(self, seen: Any) -> EventJob:
-        ids = list(self._people_ids)
-        known = [frame for frame in self.frames.recent() if frame.id in ids]
-        window = event_window(known, seen.frame_id)
-        by_id = dict(zip(ids, self._people))
+        recent = [each.window.frames[0] for each in self._recent]
+        stride = _stride(recent)
+        at = next(k for k, frame in enumerate(recent) if frame.id == seen.frame_id)
+        window = event_window(recent[at % stride :: stride], seen.frame_id)
+        by_id = {each.window.frames[0].id: each.people[0] for each in self._recent}
         people = tuple(by_id[frame.id] for frame in window.frames)
-        before = [by_id[number] for number in ids if number < window.frames[0].id]
+        earlier = [people for number, people in self._context if number < window.frames[0].id]
+        before = earlier[::-1][stride - 1 :: stride][::-1]
         return EventJob(self, seen, Perceived(window, people), before)
 
     def tell(self, event: Event) -> None:
@@ -335,3 +338,11 @@ class Lane:
             self.frames.close()
             self.source.close()
             self._wake()
+
+
+def _stride(frames: Sequence[Frame]) -> int:
+    """How many frames make about a thirtieth of a second."""
+    if len(frames) < 2:
+        return 1
+    period_s = (frames[-1].pts_s - frames[0].pts_s) / (len(frames) - 1)
+    return max(1, round(EVENT_PERIOD_S / max(period_s, 1e-3)))

@@ -165,9 +165,9 @@ def inherit_break(dropped: Frame, following: Frame) -> Frame:
 def event_window(frames: Sequence[Frame], event_id: int) -> Window:
     """The window [t-2, t-1, t, t+1] around frame ``event_id`` = t, which is its key frame.
 
-    ``frames`` are consecutive frames of one source that hold at least t; the window is shorter
-    where they do not reach, and where a discontinuity lies between. Raises KeyError when t is not
-    among them.
+    ``frames`` are consecutive frames of one source, or every n-th of them, that hold at least t;
+    the window is shorter where they do not reach, and where a discontinuity lies between. Raises
+    KeyError when t is not among them.
     """
     at = {frame.id: index for index, frame in enumerate(frames)}
     if event_id not in at:

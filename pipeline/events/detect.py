@@ -22,6 +22,9 @@ _KEPT = 256
 _OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
 """Features that say nothing of who was just seen first."""
 _LOOK_AHEAD_S = 1.02 / 30
+_STRIDE_S = 0.65 / 30
+"""Frames nearer to the last one looked at are passed over: faster cameras show the same motion in
+steps that say less, and the evidence was weighed at thirty a second."""
 _STEP, _SAME = 8, 12.0
 """Every so many pixels are looked at, and a picture is the same where all but one in a thousand
 differ by less (grey levels)."""
@@ -81,19 +84,27 @@ class Detector:
         self._shown = _Shown()
         self._people: dict[int, deque[Sample]] = {}
         self._rests_until: dict[int, float] = {}
+        self._times: deque[tuple[int, float]] = deque(maxlen=_KEPT)
+        self._looked_s = -math.inf
 
     def see(self, frame: Frame, people: Mapping[int, Person], reset: bool) -> list[Release]:
         """The events that ``people``, by track, in this frame show to have happened. After a
         ``reset`` nobody is who they were before."""
+        again = self._shown.again(frame.image)
         if reset:
             self._people.clear()
             self._rests_until.clear()
+            self._times.clear()
+        self._times.append((frame.id, frame.pts_s))
+        if not reset and frame.pts_s - self._looked_s < _STRIDE_S:
+            return []
+        self._looked_s = frame.pts_s
         self._people = {
             track: past
             for track, past in self._people.items()
             if track in people or frame.pts_s - past[-1].pts_s < _AWAY_S
         }
-        found, again = [], self._shown.again(frame.image)
+        found = []
         for track, person in people.items():
             past = self._people.setdefault(track, deque(maxlen=_KEPT))
             now = sample(frame.id, frame.pts_s, person, list(past))
@@ -135,25 +146,30 @@ class Detector:
             reason = f"seen for less than {motion.history_s:g} s before"
             self.refused.append(Refusal(track, hand, before.frame_id, reason))
             return None
-        at = self._event(past, hand)
+        frame_id, pts_s = self._event(past, hand)
         return Release(
-            motion.name, track, hand, at.frame_id, at.pts_s, frame.id, frame.captured_ns,
-            confidence, found,
+            motion.name, track, hand, frame_id, pts_s, frame.id, frame.captured_ns, confidence,
+            found,
         )  # fmt: skip
 
-    def _event(self, past: list[Sample], hand: Hand) -> Sample:
-        """The frame nearest to the event: ``lead_s`` before the hand passed the level."""
+    def _event(self, past: list[Sample], hand: Hand) -> tuple[int, float]:
+        """Id and time of the frame nearest to the event: ``lead_s`` before the hand passed the
+        level."""
         before, now = past[-2:]
         drop = before.hand[hand] - now.hand[hand]
         share = (before.hand[hand] - self.motion.level) / max(drop, 1e-6)
         event_s = before.pts_s + share * (now.pts_s - before.pts_s) - self.motion.lead_s
-        # One frame of thirty a second is waited for, no more.
-        late = [each for each in past[:-2] if now.pts_s - each.pts_s <= _LOOK_AHEAD_S]
-        at = min([*late, before], key=lambda each: abs(each.pts_s - event_s))
         # Of a picture that is shown several times, the first.
-        while at.again and (earlier := [each for each in past if each.pts_s < at.pts_s]):
-            at = earlier[-1]
-        return at
+        while before.again and (earlier := [e for e in past if e.pts_s < before.pts_s]):
+            before = earlier[-1]
+        # One frame of thirty a second is waited for, no more.
+        frames = [
+            each for each in self._times
+            if each[1] < now.pts_s and now.pts_s - each[1] <= _LOOK_AHEAD_S
+        ]  # fmt: skip
+        if len(frames) < 2:
+            return before.frame_id, before.pts_s
+        return min(frames, key=lambda each: abs(each[1] - event_s))
 
     def _features(self, past: list[Sample], hand: Hand) -> dict[str, float]:
         motion = self.motion
