@@ -188,7 +188,7 @@ def test_a_motion_s_file_is_checked(tmp_path):
         (lambda t: t.replace("level = -0.05", 'level = "low"'), "level: a number, not 'low'"),
         (lambda t: t.replace("bias = ", "# bias = "), "missing: 'bias'"),
         (lambda t: t + "\n[[", "not valid TOML"),
-        (lambda t: t.replace("least = 0.33", "leest = 0.33"), "leest: there is no such setting"),
+        (lambda t: t.replace("least = 0.25", "leest = 0.25"), "leest: there is no such setting"),
     ):
         path = tmp_path / "m.toml"
         path.write_text(change(good))
@@ -203,7 +203,7 @@ def test_another_motion_is_another_file(tmp_path):
     """A throw that wants the hand higher than this one goes is none."""
     path = tmp_path / "high.toml"
     text = Path("configs/motions/throw.toml").read_text()
-    path.write_text(text.replace("least = 0.33", "least = 0.9").replace('"throw"', '"high"'))
+    path.write_text(text.replace("least = 0.25", "least = 0.9").replace('"throw"', '"high"'))
     assert watch(throw(), load_motion(path))[0] == []
 
 
