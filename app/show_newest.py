@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import torch
+
 from app.config import Config
 from app.outputs.base import Output, OutputClosed
 from app.report import Progress
@@ -61,6 +63,8 @@ class ShowNewest(Show):
         return self._predictor.error()
 
     def _show_all(self) -> None:
+        # As for the fit: small products gain nothing from more threads. Of this thread alone.
+        torch.set_num_threads(1)
         for frame in self._runner.newest():
             with self._runner.stats.time("predict"):
                 bodies = self._predictor.predict(frame)

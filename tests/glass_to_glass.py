@@ -234,6 +234,7 @@ def main() -> None:
         print(f"shown {told.shown:.0%}, with a body {told.with_body:.0%}")
         stages = {name: f"{p50:.1f}/{p95:.1f}" for name, (p50, p95) in told.report.stages.items()}
         print("a frame:", stages)
+        print(f"read {told.report.frames_read}, dropped {dict(told.report.dropped)}")
         if told.report.prediction is not None:
             print(told.report.prediction)
 
