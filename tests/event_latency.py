@@ -134,12 +134,14 @@ def main() -> None:
     parser.add_argument("--throws", type=int, default=12)
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--engine", default="auto")
     args = parser.parse_args()
     source = open_source(str(SAMPLE))
     source.open()
     images = [frame.image for frame in source.frames()]
     source.close()
-    config = load_config(flags={"device": args.device, "perceive.people": 1})
+    flags = {"device": args.device, "engine.name": args.engine, "perceive.people": 1}
+    config = load_config(flags=flags)
     inference = load(config)
     inference.fitter.warm_up_events()
     for watched in (True, False):

@@ -205,16 +205,18 @@ def stream(via: str, pictures: Path) -> Iterator[tuple[str, str]]:
         sender.join()
 
 
-def measure_all(device: str, seconds: float, via: str = "rtsp") -> dict[str, Delays]:
+def measure_all(
+    device: str, seconds: float, via: str = "rtsp", engine: str = "auto"
+) -> dict[str, Delays]:
     """Both promises, one after the other, by name."""
     out = {}
     with tempfile.TemporaryDirectory() as folder:
         pictures = raw_pictures(Path(folder))
         with stream(via, pictures) as addresses:
-            inference = load(load_config(flags={"device": device, "perceive.people": 1}))
+            flags = {"device": device, "engine.name": engine, "perceive.people": 1}
+            inference = load(load_config(flags=flags))
             for timing in ("low-latency", "sync"):
-                flags = {"device": device, "output.timing": timing, "perceive.people": 1}
-                config = load_config(flags=flags)
+                config = load_config(flags={**flags, "output.timing": timing})
                 out[timing] = measure(config, inference, addresses, seconds)
             inference.perceiver.close()
     return out
@@ -225,9 +227,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--via", choices=("rtsp", "udp"), default="rtsp")
+    parser.add_argument("--engine", default="auto")
     options = parser.parse_args()
+    told_of = measure_all(options.device, options.seconds, options.via, options.engine)
     print(f"{SIZE[0]}x{SIZE[1]} at {FPS} fps; ms, p50 / p95 / p99")
-    for timing, told in measure_all(options.device, options.seconds, options.via).items():
+    for timing, told in told_of.items():
         rows = {"bare loop": told.bare, f"--{timing}": told.app, "added": told.added}
         for name, values in rows.items():
             print(f"{name:16}", " / ".join(f"{value:.0f}" for value in values))

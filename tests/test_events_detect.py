@@ -90,7 +90,8 @@ def test_a_throw_is_found_within_a_frame_with_the_frame_after_it(phase, tempo):
     release_s = 1.0 + phase / 30
     found, refused = watch(throw(release_s=release_s, tempo=tempo))
     (one,) = found
-    assert abs(one.pts_s - release_s) < 1.5 / 30
+    # Who moves slower is told as near in the throw, not in the clock's time.
+    assert abs(one.pts_s - release_s) < 1.5 / 30 / min(tempo, 1.0)
     assert (one.hand, one.track, one.told_id) == ("right", 1, one.frame_id + 1)
     assert one.told_ns == one.told_id
     assert 0.3 <= one.confidence <= 1
@@ -185,7 +186,7 @@ def test_a_motion_s_file_is_checked(tmp_path):
     for change, words in (
         (lambda t: t.replace("level =", "levle ="), "levle: there is no such setting"),
         (lambda t: t.replace('"peak"', '"peek"'), "there is no feature 'peek'"),
-        (lambda t: t.replace("level = -0.05", 'level = "low"'), "level: a number, not 'low'"),
+        (lambda t: t.replace("level = -0.2", 'level = "low"'), "level: a number, not 'low'"),
         (lambda t: t.replace("bias = ", "# bias = "), "missing: 'bias'"),
         (lambda t: t + "\n[[", "not valid TOML"),
         (lambda t: t.replace("least = 0.25", "leest = 0.25"), "leest: there is no such setting"),
