@@ -1,9 +1,10 @@
-"""Make README's picture and animation from the sample: ``python samples/make_readme_pictures.py``.
+"""Make README's pictures and animation from the sample: ``python samples/make_readme_pictures.py``.
 
-Runs the app on samples/pitch.mp4 and writes docs/overlay.jpg (four moments, input above overlay)
-and docs/overlay.webp (the whole throw).
+Runs the app on samples/pitch.mp4 and writes docs/overlay.jpg (four moments, input above overlay),
+docs/overlay.webp (the whole throw) and docs/throw.jpg (its report, as Chromium shows it).
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "samples" / "pitch.mp4"
 MOMENTS = (4, 36, 54, 62)
 CROP = slice(40, 700), slice(330, 990)
+PAGE = (1280, 1480)
+"""Of the report's page so much is shown: pictures, bodies, numbers."""
 
 
 def frames(path: Path) -> list[np.ndarray]:
@@ -49,5 +52,31 @@ def main() -> None:
         container.mux(stream.encode())
 
 
+def report() -> None:
+    """docs/throw.jpg; without a browser the old one stays."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        print("no Chromium: docs/throw.jpg is left as it is", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "app", "events", str(SAMPLE), "--report", folder]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        shot = Path(folder) / "page.png"
+        subprocess.run(
+            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+             "--disable-background-networking", f"--user-data-dir={folder}/browser",
+             f"--window-size={PAGE[0]},{PAGE[1]}", f"--screenshot={shot}",
+             (Path(folder) / "index.html").as_uri()],
+            check=True, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        picture = cv2.imread(str(shot))
+    if picture is None:
+        raise SystemExit("the browser left no picture")
+    picture = cv2.resize(picture, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    path = ROOT / "docs" / "throw.jpg"
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 86])
+
+
 if __name__ == "__main__":
     main()
+    report()

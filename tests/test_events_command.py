@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -214,6 +215,18 @@ def test_what_cannot_be_measured_is_null(body, present):
     assert len(record.pictures) == len(present)
     assert len(record.data["bodies"]) == sum(present)
     json.dumps(record.data, allow_nan=False)
+
+
+def test_another_motion_is_told_as_fitted(body):
+    event, info = event_of(body)
+    throw = measures_of(event.fitted, event.seen)
+    other = measures_of(event.fitted, replace(event.seen, motion="serve"))
+    assert set(other) == set(throw) == set(MEASURES)
+    for name, told in other.items():
+        assert (told["value"], told["low"], told["high"]) == (None, None, None)
+        if name != "shoulder_external_rotation":
+            assert told["fitted"] == throw[name]["fitted"]
+            assert throw[name]["low"] < throw[name]["value"] < throw[name]["high"]
 
 
 def test_a_timeline_has_every_measure_in_every_frame(body):

@@ -18,7 +18,7 @@ from app.outputs.base import RunInfo
 from app.outputs.jsonl import bodies_of
 from pipeline.events.angles import LEAST_FLEXION, MEASURES
 from pipeline.events.detect import Release
-from pipeline.events.estimate import FRAMES, Estimate, Estimator, fitted_measures
+from pipeline.events.estimate import FRAMES, LEARNED, Estimate, Estimator, fitted_measures
 from pipeline.frame import Frame, Window
 from pipeline.people import Bodies, project
 from render.overlay import Renderer, track_color
@@ -92,14 +92,19 @@ def record_of(
 
 def measures_of(fitted: Fitted, seen: Release) -> dict[str, dict[str, Any]] | None:
     """`MEASURES` with intervals and definitions; None where the person is not in all four frames of
-    the window."""
+    the window. Of a motion whose corrections were not learned only what the fitted body shows."""
     if len(fitted) != FRAMES or not all(len(bodies) for _, bodies in fitted):
         return None
     joints = np.array([bodies.joints_m[0] for _, bodies in fitted])
     times = [frame.pts_s for frame, _ in fitted]
     key = next(k for k, (frame, _) in enumerate(fitted) if frame.id == seen.frame_id)
-    told = Estimator.load()(joints, times, seen.hand, key)
-    straight = told["elbow_flexion"].value < LEAST_FLEXION
+    if seen.motion == LEARNED:
+        told = Estimator.load()(joints, times, seen.hand, key)
+        straight = told["elbow_flexion"].value < LEAST_FLEXION
+    else:
+        fits, nan = fitted_measures(joints, times, seen.hand, key), math.nan
+        told = {name: Estimate(nan, nan, nan, value) for name, value in fits.items()}
+        straight = fits["elbow_flexion"] < LEAST_FLEXION
     return {
         name: _told(name, estimate, straight and name == "shoulder_external_rotation")
         for name, estimate in told.items()

@@ -20,7 +20,9 @@ from pipeline.events.angles import MEASURES, hand_speed, measure
 from pipeline.events.features import Hand
 from pipeline.people import JOINT_NAMES
 
-ESTIMATOR = Path(__file__).with_name("throw.npz")
+LEARNED = "throw"
+"""The motion whose corrections were learned."""
+ESTIMATOR = Path(__file__).with_name(f"{LEARNED}.npz")
 FRAMES = 4
 _WRAPPED = ("shoulder_external_rotation", "trunk_rotation", "hip_shoulder_separation")
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}
