@@ -7,6 +7,7 @@ table of docs/live.md.
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -64,6 +66,14 @@ class Picture:
     size: tuple[int, int]
 
 
+class Taken(NamedTuple):
+    """What is kept of a healthy source's frame."""
+
+    at_s: float
+    id: int
+    pts_s: float
+
+
 class Scene:
     """A station of three sources, one of which ``watch`` looks at; ``close`` ends all of it."""
 
@@ -72,16 +82,19 @@ class Scene:
         self._relays: list[LossyRelay] = []
         self._station = Station(Together())
         self._station.start()
-        healthy = self.server("--fps", str(FPS))
-        self._others: list[list[tuple[float, Frame]]] = [[], []]
-        for number, taken in enumerate(self._others):
-            self._read(f"other {number}", healthy.url(), {}, self._taker(taken))
-        self._ready(lambda: all(len(taken) > 25 for taken in self._others))
+        self._others: list[list[Taken]] = [[], []]
         self.pictures: list[Picture] = []
         self.states: list[tuple[float, State, str]] = []
         self.detected_s: float | None = None
         self.back_s: float | None = None
         self.begun_s = time.monotonic()
+
+    def begin(self) -> None:
+        """Wait until the others are there, however long it takes."""
+        healthy = self.server("--fps", str(FPS))
+        for number, taken in enumerate(self._others):
+            self._read(f"other {number}", healthy.url(), {}, self._taker(taken))
+        self._ready(lambda: all(len(taken) > 25 for taken in self._others), 60.0)
 
     def server(self, *arguments: str, port: int = 0) -> RtspServer:
         self._servers.append(RtspServer(port, *arguments))
@@ -116,7 +129,9 @@ class Scene:
     def outcome(self, period_ms: float = 1000 / FPS) -> Outcome:
         # The others' rate is told to a hundredth by then.
         time.sleep(max(self.begun_s + _LEAST_S - time.monotonic(), 0.0))
-        rates = [rate([each for each in taken if each[0] > self.begun_s]) for taken in self._others]
+        rates = [
+            rate([each for each in taken if each.at_s > self.begun_s]) for taken in self._others
+        ]
         saw = []
         for _, state, reason in self.states:
             told = f"{state}: {reason}" if reason else str(state)
@@ -167,8 +182,8 @@ class Scene:
         self.states.append((time.monotonic(), status.state, status.reason))
 
     @staticmethod
-    def _taker(taken: list[tuple[float, Frame]]) -> Callable[[Frame], None]:
-        return lambda frame: taken.append((time.monotonic(), frame))
+    def _taker(taken: list[Taken]) -> Callable[[Frame], None]:
+        return lambda frame: taken.append(Taken(time.monotonic(), frame.id, frame.pts_s))
 
     def _keep(self, frame: Frame) -> None:
         self.pictures.append(
@@ -186,12 +201,12 @@ class Scene:
             time.sleep(0.01)
 
 
-def rate(taken: list[tuple[float, Frame]]) -> float:
+def rate(taken: list[Taken]) -> float:
     """Of frames taken, with when: the part of those made that came, in the time they were made
     in."""
-    (first_s, first), (last_s, last) = taken[0], taken[-1]
+    first, last = taken[0], taken[-1]
     came = (len(taken) - 1) / (last.id - first.id)
-    return came * min((last.pts_s - first.pts_s) / (last_s - first_s), 1.0)
+    return came * min((last.pts_s - first.pts_s) / (last.at_s - first.at_s), 1.0)
 
 
 def absent(scene: Scene) -> Outcome:
@@ -317,6 +332,7 @@ def play(name: str) -> Outcome:
     """Play a scene."""
     scene = Scene()
     try:
+        scene.begin()
         return SCENES[name](scene)
     finally:
         scene.close()
@@ -326,9 +342,14 @@ def main() -> None:
     def cell(value: float | None) -> str:
         return "" if value is None else f"{value:.1f}"
 
+    parser = argparse.ArgumentParser(description="Play scenes and print what came of them.")
+    parser.add_argument("scenes", nargs="*", metavar="SCENE", help="by name; all by default")
+    args = parser.parse_args()
+    if wrong := [name for name in args.scenes if name not in SCENES]:
+        parser.error(f"no such scene: {wrong[0]}; there are: {', '.join(SCENES)}")
     print("| what happens | detected, s | back, s | frames | lost | twice | the others | seen |")
     print("| --- | --: | --: | --: | --: | --: | --: | --- |")
-    for name in SCENES:
+    for name in args.scenes or SCENES:
         told = play(name)
         seen = " → ".join(state.partition(" (")[0] for state in told.saw)
         print(

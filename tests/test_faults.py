@@ -31,7 +31,7 @@ def test_what_happens_to_a_feed_is_seen_and_passes(played) -> None:
     assert told.lost == 0 or "UDP" in name, "nothing that was made while it was there is lost"
     assert told.detected_s is None or told.detected_s < SEEN_S
     if told.back_s is not None:
-        assert told.back_s < (REFUSED_BACK_S if name.startswith("40") else BACK_S)
+        assert told.back_s < (REFUSED_BACK_S if name.startswith("401") else BACK_S)
     assert told.saw[-1] == "live"
 
 

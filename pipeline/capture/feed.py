@@ -46,8 +46,11 @@ _KNOWN = 10
 _OPEN_S = 10.0
 """A connection that has shown no picture by then is given up."""
 _PAUSE_S = (0.25, 2.0)
-"""The first and the longest pause between two tries, and for who refuses us."""
+"""The first and the longest pause between two tries."""
+_NOT_THERE_PAUSE_S = (2.0, 2.0)
+"""As a server answers that is waiting for its camera."""
 _REFUSED_PAUSE_S = (5.0, 30.0)
+"""Cameras lock out who guesses at passwords."""
 _JITTER = 0.25
 """Pauses are up to so much shorter: many sources lost at once do not come back at once."""
 _POLL_S = 0.05
@@ -61,9 +64,10 @@ class Feed:
     """A feed that is opened again when it is lost.
 
     ``retry_s`` is how long it may be away, at the start and after a loss; None is ten seconds at
-    the start and for ever once it has been live. Who refuses us is asked again only where tries go
-    on for ever, and seldom. ``pts_s`` is 0 at the first frame; over a loss it goes on by the clock.
-    Frame ids rise by one, and the first frame after a loss is a discontinuity.
+    the start and for ever once it has been live. Who refuses us, or has nothing there, is asked
+    again only where tries go on for ever; who refuses us seldom. ``pts_s`` is 0 at the first
+    frame; over a loss it goes on by the clock. Frame ids rise by one, and the first frame after a
+    loss is a discontinuity.
 
     ``status`` may be read from any thread; ``on_status`` is told of every change. ``counts`` are
     "reconnected" and "damaged" (packets stepped over).
@@ -236,10 +240,13 @@ class Feed:
                 final = not isinstance(error, SourceUnreachable) and math.isfinite(retry_s)
                 if left_s <= 0 or final or self._halt.is_set():
                     raise
-                # Who answers and has nothing for us is not asked all the time.
-                seldom = isinstance(error, SourceRefused | SourceNotThere) and left_s == math.inf
-                self._tell(State.REFUSED if seldom else self._away(), str(error))
-                pause_s = min(_pause_s(tries, _REFUSED_PAUSE_S if seldom else _PAUSE_S), left_s)
+                limits_s = _PAUSE_S
+                if left_s == math.inf and isinstance(error, SourceRefused):
+                    limits_s = _REFUSED_PAUSE_S
+                elif left_s == math.inf and isinstance(error, SourceNotThere):
+                    limits_s = _NOT_THERE_PAUSE_S
+                self._tell(self._away() if limits_s is _PAUSE_S else State.REFUSED, str(error))
+                pause_s = min(_pause_s(tries, limits_s), left_s)
             tries += 1
             if self._wait(pause_s * (1 - _JITTER * self._jitter())):
                 raise SourceUnreachable(f"{self.name}: stopped before its first frame came")
