@@ -67,7 +67,7 @@ def _render_plan(
     folder: Path, size: tuple[int, int], fps: int, manner: float | None, plan: Plan
 ) -> str:
     cv2.setNumThreads(1)
-    clip = Clip(plan.kind, plan.seed, plan.people, size, fps, plan.frames / fps, manner)
+    clip = Clip(plan.kind, plan.seed, plan.people, size, fps, plan.seconds, manner)
     render(clip, folder, plan.name)
     return plan.name
 

@@ -14,12 +14,16 @@ _PEOPLE = {6: 2, 12: 3, 17: 2}
 
 @dataclass(frozen=True)
 class Plan:
-    """One clip of a suite."""
+    """One clip of a suite; ``frames`` at 30 a second, so many more at another rate."""
 
     kind: str
     seed: int
     people: int
     frames: int
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / 30
 
     @property
     def name(self) -> str:
