@@ -64,6 +64,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\nsee: {self.prog} --help\n")
 
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """As argparse's, but sources may stand before and after flags, and what is not known is
+        told as the command's own."""
+        known, rest = super().parse_known_args(args, namespace)
+        sources = getattr(known, "source", None)
+        if rest and isinstance(sources, list) and not any(word.startswith("-") for word in rest):
+            known.source, rest = [*sources, *rest], []
+        elif rest and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return known, rest
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code. ``argv`` defaults to the process's own."""
@@ -207,7 +218,7 @@ def _add_serve(commands: Any) -> None:
     add = parser.add_argument
     add("address", metavar="[HOST:]PORT", help="where to listen; this machine alone by default")
     text = "to begin with; more are added on the page"
-    add("sources", metavar="[NAME=]SOURCE", nargs="*", help=text)
+    add("source", metavar="[NAME=]SOURCE", nargs="*", default=[], help=text)
     text = "needed on any other address than this machine's; made and shown if not given"
     add("--token", default=None, help=text)
     add("--folder", default="recordings", metavar="DIR", help="where recordings go")

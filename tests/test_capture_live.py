@@ -38,6 +38,7 @@ from pipeline.capture.base import (
 from pipeline.capture.devices import Entrance, camera, camera_input, network
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
+from pipeline.capture.status import State
 from pipeline.frame import Frame
 
 
@@ -501,6 +502,56 @@ def test_a_download_plays_and_ends(tmp_path: Path) -> None:
             for path, words in (("nope.ts", "no such stream there"), ("page.html", "no video")):
                 with pytest.raises(SourceUnreachable, match=words):
                     open_source(f"{base}/{path}", SourceOptions(retry_s=0)).open()
+        finally:
+            server.shutdown()
+            serving.join(5)
+
+
+class CutOff(http.server.BaseHTTPRequestHandler):
+    """Sends half of ``data`` and hangs up, or, where ``whole``, all of it."""
+
+    protocol_version = "HTTP/1.1"
+    data, whole = b"", False
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.data)))
+        self.end_headers()
+        self.wfile.write(self.data if self.whole else self.data[: len(self.data) // 2])
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("live", [None, True])
+def test_a_download_that_is_cut_off_says_so_and_does_not_begin_anew(tmp_path, live) -> None:
+    count = 200
+    clip = write_clip(tmp_path / "clip.ts", [numbered(number % 256) for number in range(count)])
+    answers = type("Answers", (CutOff,), {"data": clip.read_bytes()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answers) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/clip.ts"
+        clock = FakeClock()
+        paced = {"clock_ns": clock, "wait": clock.wait} if live else {}
+        try:
+            source = open_source(address, SourceOptions(live=live), **paced)
+            source.open()
+            # Whoever is not ready for the first frame misses nothing of it.
+            time.sleep(0.3)
+            seen: list[int] = []
+            with pytest.raises(SourceLost, match="cut off after"):
+                seen.extend(number_of(frame.image) for frame in source.frames())
+            assert count / 3 < len(seen) < count * 2 / 3
+            assert seen == list(range(len(seen)))
+            answers.whole = True
+            source = open_source(address, SourceOptions(live=live), **paced)
+            source.open()
+            time.sleep(0.3)
+            seen = [number_of(frame.image) for frame in source.frames()]
+            assert seen == list(range(count))
+            assert source.status.state is State.ENDED
         finally:
             server.shutdown()
             serving.join(5)

@@ -74,6 +74,17 @@ def test_without_flags_the_configuration_is_the_default(build):
     assert build.config == Config(source="rtsp://camera/live")
 
 
+def test_sources_stand_before_and_after_flags():
+    for words, sources in (
+        ("serve 8080 --people 2 door=rtsp://d --events yard=0", ["door=rtsp://d", "yard=0"]),
+        ("serve 8080 a=0", ["a=0"]),
+        ("serve 8080", []),
+        ("run a.mp4 --people 2 b.mp4 --window c.mp4", ["a.mp4", "b.mp4", "c.mp4"]),
+        ("events a.mp4 --report r b.mp4", ["a.mp4", "b.mp4"]),
+    ):
+        assert cli._parser().parse_args(words.split()).source == sources
+
+
 def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
     profile = tmp_path / "mine.toml"
     profile.write_text('[output]\nwindow = true\n[render]\nhud = false\n[capture]\npace = "live"\n')

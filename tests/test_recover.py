@@ -90,3 +90,29 @@ def test_where_there_is_nothing_it_is_one_line(tmp_path, capsys):
     (folder / "columns.json").write_text("{}")
     assert main(["recover", str(tmp_path / "p.npz")]) == 1
     assert "not rows of a run" in capsys.readouterr().err
+
+
+def test_a_run_that_is_still_going_is_left_alone(tmp_path, capsys):
+    output = PosesOutput(tmp_path / "p.npz", vertices=False)
+    output.open(run_info())
+    output.write(frame(0), bodies([1], seed=0), None)
+    (folder,) = tmp_path.glob(".p.npz.*.rows")
+    for given in (tmp_path / "p.npz", folder):
+        assert main(["recover", str(given)]) == 1
+        assert "still going" in capsys.readouterr().err
+    assert not (tmp_path / "p.npz").exists()
+    output.close()
+    assert (tmp_path / "p.npz").exists()
+    assert not folder.exists()
+
+
+def test_what_earlier_runs_left_is_named(killed, capsys):
+    (older,) = killed.glob(".p.npz.*.rows")
+    os.utime(older, (1, 1))
+    command = [sys.executable, "-c", KILLED, str(killed / "p.npz"), str(killed / "others")]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"})
+    assert main(["recover", str(killed / "p.npz")]) == 0
+    assert f"an earlier run left {older}" in capsys.readouterr().out
+    (killed / "p.npz").rename(killed / "newer.npz")
+    assert main(["recover", str(older)]) == 0
+    same(killed / "p.npz", killed / "newer.npz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -17,9 +18,34 @@ import numpy as np
 
 from app.outputs.base import OutputError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 _CHUNK = 1 << 20
 _ABOUT = "columns.json"
 _EXTRA = "extra.npz"
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process still writes rows into this folder."""
+    try:
+        with open(folder / _ABOUT, "rb") as mark:
+            return not _lock(mark)
+    except OSError:
+        return False
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Whether the lock is ours; it ends with the file. Where there are no locks it always is."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
 
 
 class Columns:
@@ -38,6 +64,7 @@ class Columns:
         self.rows = 0
         self._shapes = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in shapes.items()}
         self._files: dict[str, IO[bytes]] = {}
+        self._mark: IO[bytes] | None = None
         try:
             name = f".{beside.name}."
             self._folder = Path(tempfile.mkdtemp(prefix=name, suffix=".rows", dir=beside.parent))
@@ -45,6 +72,9 @@ class Columns:
             about = {name: (dtype.str, shape) for name, (dtype, shape) in self._shapes.items()}
             text = json.dumps({"of": beside.name, "columns": about})
             (self._folder / _ABOUT).write_text(text, encoding="utf-8")
+            # Says that somebody writes here, for as long as the process lives.
+            self._mark = open(self._folder / _ABOUT, "rb")  # noqa: SIM115 (see `close`)
+            _lock(self._mark)
             for name in self._shapes:
                 self._files[name] = open(self._folder / name, "wb")  # noqa: SIM115 (see `close`)
         except OSError as error:
@@ -55,6 +85,7 @@ class Columns:
         """What a process that was killed left in its folder, or one that still writes has there:
         the rows that every column has whole. It is only read. Raises OutputError."""
         columns = cls.__new__(cls)
+        columns._mark = None
         try:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
             columns._shapes = {
@@ -141,6 +172,8 @@ class Columns:
 
     def close(self) -> None:
         """Take the spooled rows away. Safe to call twice."""
+        if self._mark is not None:
+            self._mark.close()
         for file in self._files.values():
             # The rows are thrown away: it is no loss if the last of them no longer fit the disk.
             with contextlib.suppress(OSError):

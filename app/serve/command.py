@@ -78,7 +78,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             hub = stack.enter_context(
                 Hub(plain, inference, Path(args.folder), ended, motion, hook)
             )  # fmt: skip
-            for source in args.sources:
+            for source in args.source:
                 name, address = name_and_source(source)
                 hub.add(address, name, trusted=True)
             server = server_of(create_app(hub, token))

@@ -90,7 +90,7 @@ class Feed:
         self.name = entrance.name
         self.download = entrance.download
         self.warnings: list[str] = []
-        self.counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self.policy = Policy.WAIT
         self._halt = halt
         self._clock_ns = clock_ns
@@ -101,6 +101,7 @@ class Feed:
         self._first: Picture | None = None
         self._left: list[Reader] = []
         self._patience_s = LOST_S
+        self._gave_up = False
         self._thread: threading.Thread | None = None
         self._info: SourceInfo | None = None
         self._to_rgb = RgbConverter(allocate)
@@ -110,6 +111,12 @@ class Feed:
     def thread(self) -> threading.Thread | None:
         """The one that reads, or read last."""
         return self._thread
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What happened so far, the connection there is included."""
+        reader = self._reader
+        return self._counts + Counter(damaged=0 if reader is None else reader.damaged)
 
     @property
     def info(self) -> SourceInfo:
@@ -124,7 +131,6 @@ class Feed:
     def close(self) -> None:
         """Let go of the connection; a thread that hangs in it is left behind."""
         if self._reader is not None:
-            self.counts["damaged"] += self._reader.damaged
             self._leave(self._reader)
         self._tell(State.ENDED, self.status.reason)
 
@@ -150,12 +156,16 @@ class Feed:
                 why = reason(error)
             elif error is not None:
                 raise error
+            elif self._gave_up:
+                why = self.status.reason
             elif self.download:
                 return
-            elif self.status.state is State.STALLED:
-                why = self.status.reason
             if self._halt.is_set():
                 return
+            if self.download:
+                # Opened again it would begin anew.
+                at_s = 0.0 if last is None else last.pts_s
+                raise SourceLost(f"{self.name}: cut off after {at_s:.1f} s ({why})")
             self._come_back(why)
 
     def _play(self, reader: Reader, ids: Iterator[int], last: Frame | None) -> Iterator[Frame]:
@@ -180,6 +190,7 @@ class Feed:
         long."""
         first, self._first = self._first, None
         assert first is not None, "connected without a picture"
+        self._gave_up = False
         yield first
         period_s, pictures, since_s = 1.0 / (reader.facts.fps or 30.0), 1, monotonic()
         while not self._halt.is_set():
@@ -195,6 +206,7 @@ class Feed:
                 if waited_s > max(self._patience_s, 8 * period_s):
                     if pictures < _KNOWN:
                         self._patience_s = min(2 * self._patience_s, _MOST_LOST_S)
+                    self._gave_up = True
                     return
                 continue
             pictures += 1
@@ -209,7 +221,6 @@ class Feed:
     def _come_back(self, why: str) -> None:
         """Connect again after a loss. Raises SourceLost; returns unconnected when halted."""
         assert self._reader is not None
-        self.counts["damaged"] += self._reader.damaged
         self._leave(self._reader)
         begun_ns = self._clock_ns()
         self._tell(State.RECONNECTING, f"lost ({why})")
@@ -221,7 +232,7 @@ class Feed:
                 return
             tried = f" and did not come back in {limit_s:g} s" if 0 < limit_s < math.inf else ""
             raise SourceLost(f"{self.name}: lost ({why}){tried}") from error
-        self.counts["reconnected"] += 1
+        self._counts["reconnected"] += 1
         away_s = (self._clock_ns() - begun_ns) / 1e9
         if len(self.warnings) < _MOST_REMARKS:
             self.warnings.append(f"{self.name}: lost ({why}), back after {away_s:.1f} s")
@@ -279,6 +290,7 @@ class Feed:
 
     def _leave(self, reader: Reader) -> None:
         self._reader = None
+        self._counts["damaged"] += reader.damaged
         reader.close()
         # A camera must be let go of before it is opened again.
         reader.thread.join(_JOIN_S)

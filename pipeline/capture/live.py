@@ -29,7 +29,8 @@ class LiveSource:
         self.name = feed.name
         self.live = not feed.download if options.live is None else options.live
         self.warnings = feed.warnings
-        feed.policy = Policy.DROP_OLDEST if self.live else Policy.WAIT
+        # A file that is fetched waits for us; whoever wants it live has it paced.
+        feed.policy = Policy.DROP_OLDEST if self.live and not feed.download else Policy.WAIT
         self._reading = self._opened = False
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipeline.capture.base import Source, SourceInfo
+from pipeline.capture.status import Status
 from pipeline.frame import Frame
 
 
@@ -34,6 +36,17 @@ class PacedSource:
     @property
     def info(self) -> SourceInfo:
         return replace(self._source.info, live=True)
+
+    @property
+    def status(self) -> Status | None:
+        """What a source that may be lost is doing; None for another."""
+        return getattr(self._source, "status", None)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What happened to it (`pipeline.capture.feed.Feed`)."""
+        counts = getattr(self._source, "counts", None)
+        return Counter() if counts is None else counts
 
     def open(self) -> None:
         self._source.open()
