@@ -16,7 +16,7 @@ from pipeline.infer import Inference, Perceived
 from pipeline.people import Bodies, Person
 from pipeline.ring import Closed, Policy, Ring
 from pipeline.stats import Stats
-from pipeline.window import Windower, event_window, inherit_break
+from pipeline.window import Windower, event_window, inherit_break, spaced
 
 JOIN_S = 10.0
 """How long a thread is given to end."""
@@ -25,7 +25,8 @@ _RESULTS = 2
 _UNDER_WAY = 2
 """Windows of a source between perceiving and its results: one is perceived, one fitted."""
 _EVENT_FRAMES = 16
-"""Frames that were perceived and are kept for an event's window."""
+_EVENT_S = 0.15
+"""So many frames that were perceived, and for so long, are kept for an event's window."""
 _EVENT_CONTEXT = 96
 """Frames whose people are kept, without their masks."""
 EVENT_PERIOD_S = 1 / 30
@@ -131,7 +132,7 @@ class Lane:
         one_by_one = low_latency or watch is not None
         self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
         self._collected: list[Perceived] = []
-        self._recent: deque[Perceived] = deque(maxlen=_EVENT_FRAMES)
+        self._recent: deque[Perceived] = deque()
         self._context: deque[tuple[int, dict[int, Person]]] = deque(maxlen=_EVENT_CONTEXT)
         # Rare; whoever does not take them loses the oldest.
         self._events: Ring[Event] = Ring(_MOST_EVENTS, Policy.DROP_OLDEST)
@@ -240,16 +241,19 @@ class Lane:
             self._recent.clear()
             self._context.clear()
         self._recent.append(one)
+        while len(self._recent) > _EVENT_FRAMES and _ago_s(self._recent[0], frame) > _EVENT_S:
+            self._recent.popleft()
         bare = {track: replace(person, mask=None) for track, person in people.items()}
         self._context.append((frame.id, bare))
+        kept = {each.window.frames[0].id for each in self._recent}
         events = self.watch.see(frame, people, one.window.reset)
-        return [self._event(seen) for seen in events]
+        # One about a frame that is long gone has no window; a watch's are not.
+        return [self._event(seen) for seen in events if seen.frame_id in kept]
 
     def _event(self, seen: Any) -> EventJob:
         recent = [each.window.frames[0] for each in self._recent]
         stride = _stride(recent)
-        at = next(k for k, frame in enumerate(recent) if frame.id == seen.frame_id)
-        window = event_window(recent[at % stride :: stride], seen.frame_id)
+        window = event_window(spaced(recent, seen.frame_id, EVENT_PERIOD_S), seen.frame_id)
         by_id = {each.window.frames[0].id: each.people[0] for each in self._recent}
         people = tuple(by_id[frame.id] for frame in window.frames)
         earlier = [people for number, people in self._context if number < window.frames[0].id]
@@ -338,6 +342,10 @@ class Lane:
             self.frames.close()
             self.source.close()
             self._wake()
+
+
+def _ago_s(one: Perceived, frame: Frame) -> float:
+    return frame.pts_s - one.window.frames[0].pts_s
 
 
 def _stride(frames: Sequence[Frame]) -> int:

@@ -213,6 +213,11 @@ def test_what_is_not_known_is_said(tmp_path):
         found = json.loads(page.texts["script"][0])["throws"][0]["curves"]
         assert found["elbow_flexion"][3] is None
         assert set(found["trunk_tilt"]) == {None}
+    unseen = one.joints_m.copy()
+    unseen[2] = np.nan
+    gone = Throw({**one.event, "measures": None}, one.pictures, one.timeline_s, timeline, unseen)
+    for throws in ((gone,), (gone, one)):
+        read(tmp_path, *throws)
     bare = Throw({"release_frame": 5}, [], np.empty(0), {}, one.joints_m)
     read(tmp_path, bare)
     read(tmp_path, bare, one)

@@ -11,18 +11,23 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from app.events.desk import Desk
 from app.events.record import measures_of, strip_of, timeline_of
 from app.events.record import record_of as make_record
-from app.outputs.base import RunInfo
+from app.outputs.base import OutputClosed, OutputError, RunInfo
 from pipeline.body.fit import BodyFitter
 from pipeline.body.load import load_body
+from pipeline.capture.base import SourceOptions
+from pipeline.capture.clip import ClipSource
 from pipeline.events.angles import MEASURES
 from pipeline.events.detect import Release
+from pipeline.events.estimate import Estimator
 from pipeline.frame import Frame, Window
 from pipeline.lane import Event
 from pipeline.people import Bodies
@@ -126,7 +131,7 @@ def test_what_the_receiver_was_not_there_for_comes_with_the_next_run(tmp_path):
     outbox = ("--outbox", str(tmp_path / "outbox"), "--webhook", gone.url)
     done = run("samples/pitch.mp4", "--people", "1", "--device", "cpu", *outbox)
     assert done.returncode == 0
-    assert "1 events wait for the next run" in done.stderr
+    assert "1 event waits for the next run" in done.stderr
     back = Receiver(gone.server.server_port)
     done = run("samples/pitch.mp4", "--seconds", "0.5", "--device", "cpu", *outbox)
     assert done.returncode == 0
@@ -142,6 +147,8 @@ def test_what_the_receiver_was_not_there_for_comes_with_the_next_run(tmp_path):
         (("samples/pitch.mp4", "--motion", "nosuch"), 2, "--motion"),
         (("samples/pitch.mp4", "--motion", "configs/default.toml"), 2, "no such setting"),
         (("samples/pitch.mp4", "--webhook", "ftp://x/y"), 2, "--webhook"),
+        (("samples/pitch.mp4", "--outbox", "x"), 2, "need --webhook"),
+        (("rtsp://127.0.0.1:9/x", "samples/pitch.mp4"), 2, "put it last"),
         (("samples/pitch.mp4", "--webhook", "http://u:s3cret@[bad"), 2, "--webhook"),
         (("samples/pitch.mp4", "--strip", "samples/pitch.mp4/x"), 1, "cannot be made"),
         (("samples/pitch.mp4", "--jsonl", "samples"), 1, "cannot be written"),
@@ -227,6 +234,63 @@ def test_another_motion_is_told_as_fitted(body):
         if name != "shoulder_external_rotation":
             assert told["fitted"] == throw[name]["fitted"]
             assert throw[name]["low"] < throw[name]["value"] < throw[name]["high"]
+
+
+def test_frames_too_far_apart_are_told_as_fitted(body):
+    event, _ = event_of(body)
+    apart = [
+        (replace(frame, pts_s=frame.pts_s + (0.05 if frame.id == 53 else 0)), bodies)
+        for frame, bodies in event.fitted
+    ]
+    told = measures_of(apart, event.seen)
+    assert all(each["value"] is None for each in told.values())
+    assert told["trunk_tilt"]["fitted"] is not None
+
+
+def test_nobody_s_size_changes_an_angle(body):
+    """One camera cannot tell it."""
+    one = somebody(body).joints_m[0] + np.random.default_rng(0).normal(0, 0.02, (4, 24, 3))
+    times = [k / 30 for k in range(4)]
+    tall, small = (Estimator.load()(s * one, times, "right", 2) for s in (1.2, 0.8))
+    for name, each in tall.items():
+        assert each.value == pytest.approx(small[name].value, abs=1e-4), name
+        least = MEASURES[name].least
+        assert least <= each.low <= each.value <= each.high
+
+
+def test_clips_of_one_name_have_keys_of_their_own(tmp_path):
+    paths = [tmp_path / day / "clip.mp4" for day in ("mon", "tue")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(b"the same")
+    marks = [ClipSource(str(path), SourceOptions()).mark for path in paths]
+    assert marks[0] != marks[1]
+    assert marks[0] == ClipSource(str(paths[0]), SourceOptions()).mark
+    assert ClipSource(str(tmp_path / "nosuch.mp4"), SourceOptions()).mark == ""
+
+
+def test_every_sink_gets_an_event_whatever_another_does(body):
+    event, info = event_of(body)
+    stopped, came = threading.Event(), []
+
+    def closed(_):
+        raise OutputClosed
+
+    def full(_):
+        raise OutputError("the disk is full")
+
+    for failing, raises in ((closed, OutputClosed), (full, OutputError)):
+        run_ = SimpleNamespace(
+            events=lambda: iter([event]), stop=stopped.set,
+            stats=SimpleNamespace(timed=lambda *_: None),
+        )  # fmt: skip
+        sinks = [closed, failing, came.append]
+        desk = Desk(run_, lambda _: info, sinks, "numba", 0.85).start()
+        with pytest.raises(raises):
+            desk.close()
+        assert desk.told == 1
+    assert len(came) == 2
+    assert stopped.is_set()
 
 
 def test_a_timeline_has_every_measure_in_every_frame(body):

@@ -120,6 +120,29 @@ def test_frames_at_uneven_times_and_frames_said_twice():
     assert one.frame_id % 2 == 0, "the first of two"
 
 
+@pytest.mark.parametrize("fps", [30, 60])
+@pytest.mark.parametrize("gap", [6, 10])
+def test_a_hand_that_was_not_seen_falling_is_refused(fps, gap):
+    frames = throw(fps)
+    hidden = range(round(1.0 * fps) - 1, round((1.0 + gap / 30) * fps))
+    found, refused = watch(
+        [(at, {} if k in hidden else {1: person}) for k, (at, person) in enumerate(frames)]
+    )
+    assert found == []
+    assert [each for each in refused if "while the hand fell" in each.reason]
+
+
+def test_a_picture_that_stands_still_is_one_picture_for_a_while():
+    """A broadcast's freeze at the release: what is told is a frame of it that is kept."""
+    frames = throw(50)
+    at = 50
+    frozen = [*frames[: at + 1], *([frames[at]] * 17), *frames[at + 1 :]]
+    found, _ = watch([(k / 50, person) for k, (_, person) in enumerate(frozen)])
+    (one,) = found
+    assert one.told_id - one.frame_id <= 14
+    assert at - 2 <= one.frame_id <= at + 18
+
+
 def test_left_handers_are_right_handers_in_a_mirror():
     (right,), _ = watch(throw())
     (left,), _ = watch([(pts_s, mirrored(person)) for pts_s, person in throw()])
@@ -189,6 +212,9 @@ def test_a_motion_s_file_is_checked(tmp_path):
         (lambda t: t.replace("level = -0.2", 'level = "low"'), "level: a number, not 'low'"),
         (lambda t: t.replace("bias = ", "# bias = "), "missing: 'bias'"),
         (lambda t: t + "\n[[", "not valid TOML"),
+        (lambda t: t.replace("scale = 0.167", "scale = 0"), "scale: above 0, not 0"),
+        (lambda t: t.replace("level = -0.2", "level = nan"), "level: a number, not nan"),
+        (lambda t: t.replace("fall_s = 0.25", "fall_s = inf"), "fall_s: a number, not inf"),
         (lambda t: t.replace("least = 0.25", "leest = 0.25"), "leest: there is no such setting"),
     ):
         path = tmp_path / "m.toml"

@@ -22,7 +22,7 @@ from test_events_command import event_of
 
 from app.config import load_config
 from app.events.record import record_of
-from app.serve.channel import filler, wrapped
+from app.serve.channel import Channel, filler, wrapped
 from app.serve.connection import listen, server_of
 from app.serve.guard import Buckets, is_loopback
 from app.serve.hub import Hub
@@ -33,11 +33,13 @@ from pipeline.body.fit import BodyFitter
 from pipeline.body.load import load_body
 from pipeline.camera import default_intrinsics
 from pipeline.events.motion import Motion, load_motion
+from pipeline.frame import Frame
 from pipeline.infer import Perceived
 from render.overlay import make_renderer
 
 pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets.sync.client")
+websockets_closed = pytest.importorskip("websockets.exceptions").ConnectionClosed
 pytestmark = pytest.mark.timeout(60)
 PICTURES = "lavfi:testsrc2=size=320x180:rate=25"
 TOKEN = "sixteen-letters-or-more"
@@ -319,7 +321,7 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
         for missing in ("test/events/1/strip", "nobody/events", "nobody/events/0/strip"):
             assert client.get(f"/api/sources/{missing}").status_code == 404
     with plain.client() as client:
-        assert client.get("/api/sources/test/events").json() == []
+        assert client.get("/api/sources/test/events").status_code == 404
         assert client.get("/api/sources/test/events/0/strip").status_code == 404
 
 
@@ -413,6 +415,144 @@ def test_a_bucket_lets_its_rate_through():
     assert buckets.take("b")
     now[0] += 1.0
     assert [buckets.take("a") for _ in range(3)] == [True, True, False]
+
+
+def ended(socket_) -> bool:
+    """Whether it is closed; what came before is read."""
+    try:
+        while True:
+            socket_.recv(timeout=0.05)
+    except TimeoutError:
+        return False
+    except websockets_closed:
+        return True
+
+
+def test_who_watches_a_source_is_let_go_when_its_name_goes_to_another(serve):
+    served = serve()
+    served.hub.add(PICTURES, "test", trusted=True)
+    sockets = [f"ws://127.0.0.1:{served.port}/{what}/test" for what in ("watch", "ws")]
+    with (
+        websockets.connect(sockets[0], origin=served.url) as viewer,
+        websockets.connect(sockets[1], origin=served.url) as reader,
+    ):
+        viewer.send("next")
+        assert viewer.recv(timeout=5)
+        assert reader.recv(timeout=5)
+        served.hub.remove("test")
+        served.hub.add(PICTURES, "test", trusted=True)
+        with contextlib.suppress(websockets_closed):
+            viewer.send("next")
+        for each in (viewer, reader):
+            until(lambda: ended(each))  # noqa: B023 (called at once)
+
+
+def test_of_a_recording_that_grows_what_was_there_is_sent(serve):
+    served = serve()
+    path = served.folder / "grows.jsonl"
+    path.write_bytes(b"x" * 300_000)
+    stop = threading.Event()
+
+    def grow():
+        with path.open("ab") as file:
+            while not stop.is_set():
+                file.write(b"y" * 20_000)
+                file.flush()
+                stop.wait(0.001)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        with served.client() as client:
+            for _ in range(30):
+                answer = client.get("/api/files/grows.jsonl")
+                assert answer.status_code == 200
+                assert len(answer.content) == int(answer.headers["content-length"]) >= 300_000
+            part = client.get("/api/files/grows.jsonl", headers={"Range": "bytes=10-19"})
+            assert (part.status_code, part.content) == (206, b"x" * 10)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_an_event_that_cannot_be_handed_on_is_told_and_ends_nothing(nobody):
+    def full(_):
+        raise OSError("outbox: the disk is full")
+
+    told = Told()
+    event, info = event_of(nobody.fitter.body)
+    record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+    told.unharmed_by(full)(record)
+    assert "the disk is full" in told.trouble
+    told.unharmed_by(told)(record)
+    assert told.trouble == ""
+    assert told.count == 1
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def channel_of(nobody, clock) -> tuple[Channel, Callable[[int], None]]:
+    channel = Channel(lambda: "waiting", clock)
+    _, info = event_of(nobody.fitter.body)
+    channel.open(info)
+
+    def write(grey: int) -> None:
+        picture = np.full((240, 320, 3), grey, np.uint8)
+        frame = Frame(grey, "x", 0, 0.0, picture)
+        channel.write(frame, nobody.fitter.no_bodies(), picture)
+
+    return channel, write
+
+
+def grey_of(found: tuple[int, bytes] | None) -> int:
+    assert found is not None
+    image = cv2.imdecode(np.frombuffer(found[1], np.uint8), cv2.IMREAD_COLOR)
+    return round(float(np.median(image)))
+
+
+def test_a_picture_from_when_nobody_asked_is_shown_to_nobody(nobody):
+    clock = Clock()
+    channel, write = channel_of(nobody, clock)
+    assert channel.picture(0, 0.0) is None
+    for grey in range(60, 65):
+        clock.now_s += 0.04
+        write(grey)
+    assert grey_of(channel.picture(0, 0.0)) == 64
+    for grey in range(100, 200):
+        clock.now_s += 0.1
+        write(grey)
+    # Nobody asked for five seconds: the last picture made is old, and the next one is waited for.
+    assert channel.picture(0, 0.0) is None
+    clock.now_s += 0.1
+    write(210)
+    assert grey_of(channel.picture(0, 0.0)) == 210
+
+
+@pytest.mark.parametrize("gap_s", [0.5, 2.0, 4.0])
+def test_a_slow_source_is_not_a_dead_one(nobody, gap_s):
+    clock = Clock()
+    channel, write = channel_of(nobody, clock)
+    channel.picture(0, 0.0)
+    after = 0
+    for grey in range(60, 80):
+        write(grey)
+        shown = channel.picture(after, 0.0)
+        assert grey_of(shown) == grey
+        after = shown[0]
+        for _ in range(4):
+            clock.now_s += gap_s / 4
+            # Before a second frame nobody knows how far apart they are.
+            filled = channel.picture(after, 0.0)
+            assert grey < 62 or filled is None
+            after = after if filled is None else filled[0]
+    clock.now_s += 2 * gap_s + 1
+    assert grey_of(channel.picture(after, 0.0)) < 30, "it says why"
 
 
 def test_a_filler_says_why():

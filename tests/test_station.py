@@ -277,6 +277,41 @@ def test_events_of_windows_that_a_break_cuts_short():
     assert [n for n, reset in watch.seen if reset] == [0, 10]
 
 
+class Fast(StubSource):
+    """240 frames a second."""
+
+    def frames(self):
+        for frame in super().frames():
+            yield replace(frame, pts_s=frame.id / 240)
+
+
+def test_events_of_a_fast_source_have_frames_a_thirtieth_apart():
+    class Late(StubWatch):
+        def see(self, frame, people, reset):
+            seen = super().see(frame, people, reset)
+            return [SimpleNamespace(frame_id=frame.id - 8, track=7)] if seen else []
+
+    with Station(Together()) as station:
+        lane = station.add("a", Fast(120), watch=Late({58, 108}))
+        assert len([f for window in lane.windows() for f, _ in window]) == 120
+        events = list(lane.events())
+    for event, told in zip(events, (59, 109), strict=True):
+        t = told - 8
+        assert [frame.id for frame in event.window.frames] == [t - 16, t - 8, t, t + 8]
+
+
+def test_an_event_about_a_frame_long_gone_ends_nothing():
+    class Long(StubWatch):
+        def see(self, frame, people, reset):
+            return [SimpleNamespace(frame_id=frame.id - 30, track=7)] if frame.id == 35 else []
+
+    with Station(Together()) as station:
+        lanes = [station.add(f"{n}", StubSource(60), watch=Long(())) for n in range(2)]
+        for lane in lanes:
+            assert len([f for window in lane.windows() for f, _ in window]) == 60
+            assert list(lane.events()) == []
+
+
 def test_a_watch_sees_every_frame_so_low_latency_is_refused():
     with Station(Together()) as station, pytest.raises(ValueError, match="low latency"):
         station.add("a", StubSource(4), low_latency=True, watch=StubWatch(()))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.capture.base import open_source
 from pipeline.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.ring import Policy, Ring
-from pipeline.window import CutDetector, Windower, event_window, inherit_break
+from pipeline.window import CutDetector, Windower, event_window, inherit_break, spaced
 
 SIZES = ((4, 6), (8, 6))
 MS = 1_000_000
@@ -189,6 +189,28 @@ def test_the_window_around_an_event_out_of_a_ring() -> None:
     assert window.key == 2
     with pytest.raises(KeyError, match="frame 0 is no longer kept"):
         event_window(ring.recent(), 0)
+
+
+@given(
+    st.sampled_from((10, 15, 24, 25, 30, 45, 46, 50, 59.94, 60, 90, 120, 144, 180, 200, 240, 480)),
+    st.integers(0, 1000),
+)
+def test_frames_about_an_event_are_a_thirtieth_apart_or_the_source_s_own(fps, seed) -> None:
+    period_s, before = 1 / 30, 3
+    rng = np.random.default_rng(seed)
+    at = np.arange(round(-0.15 * fps) - before, max(1, round(fps / 30)) + 1) / fps
+    times = at + rng.uniform(-0.2, 0.2, len(at)) / fps
+    t = int(np.abs(at).argmin())
+    frames = [make_frame(n, pts_s=float(pts_s)) for n, pts_s in enumerate(times)]
+    window = event_window(spaced(frames, t, period_s), t)
+    assert window.key_frame.id == t
+    assert len(window.frames) == 4
+    steps = np.diff([frame.pts_s for frame in window.frames])
+    # At half as fast again it may be either.
+    least, most = (1 / fps if fps < 47 else period_s), (period_s if fps > 44 else 1 / fps)
+    assert least - 1.01 / fps <= steps.min() <= steps.max() <= most + 1.01 / fps
+    with pytest.raises(KeyError, match="no longer kept"):
+        spaced(frames, len(frames), period_s)
 
 
 # Cuts.

@@ -18,6 +18,7 @@ from app.events.sinks import Lines, Strips, lines_to, read_motion, webhook_of
 from app.outputs.base import OutputClosed
 from app.outputs.jsonl import claim_stdout
 from app.show import renderer_name
+from pipeline.capture.base import SourceError
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
 from pipeline.infer import Inference
@@ -27,10 +28,19 @@ from pipeline.runner import Runner
 def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
     """Watch a source, or one after another, to their ends or until ``stop`` is set; the exit code.
 
-    Raises ConfigError, SourceError, WeightsError, OutputError, ValueError or RuntimeError.
+    A source that fails is told, and the next one watched. Raises ConfigError, WeightsError,
+    OutputError, ValueError or RuntimeError.
     """
     if config.output.timing == "low-latency":
         raise ConfigError("--low-latency: events are seen in every frame")
+    if args.webhook is None and (args.outbox is not None or args.webhook_secret is not None):
+        raise ConfigError("--outbox and --webhook-secret: need --webhook")
+    *early, _ = args.source
+    if live := [source for source in early if _is_live(source, config, stop)]:
+        raise ConfigError(
+            f"{live[0]}: sources are watched one after another, and a live one does not end; "
+            "put it last, or watch several by `serve --events`"
+        )
     motion = read_motion("--motion", args.motion)
     with ExitStack() as stack:
         sinks: list[Sink] = [Lines(claim_stdout(), "standard output")]
@@ -49,13 +59,18 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
         inference = load(config)
         inference.fitter.warm_up_events()
         stack.callback(inference.perceiver.close)
-        throws = []
+        throws, failed = [], False
         for source in args.source:
             if stop.is_set():
                 break
-            watched = _Watched(replace(config, source=source), motion, stop)
             own = sinks if timelines is None else [*sinks, timelines.event]
-            watched.run(inference, own, timelines)
+            try:
+                watched = _Watched(replace(config, source=source), motion, stop)
+                watched.run(inference, own, timelines)
+            except SourceError as error:
+                # It costs the others nothing.
+                print(f"error: {error}", file=sys.stderr)
+                failed = True
             if timelines is not None:
                 throws += timelines.throws()
                 timelines = type(timelines)()
@@ -63,7 +78,14 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             from app.events.page import write_page
 
             print(f"wrote {write_page(args.report, throws)}", file=sys.stderr)
-    return 0
+    return 1 if failed else 0
+
+
+def _is_live(source: str, config: Config, stop: threading.Event) -> bool:
+    try:
+        return source_of(replace(config, source=source), stop).live
+    except SourceError:
+        return False  # told when its turn comes
 
 
 class _Watched:

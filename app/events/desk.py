@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from app.events.record import Record, record_of
-from app.outputs.base import RunInfo
+from app.outputs.base import OutputClosed, RunInfo
 from pipeline.capture.base import Source
 from pipeline.infer import Inference
 from pipeline.lane import Event
@@ -45,14 +45,15 @@ def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
         gender=body.gender,
         intrinsics_of=run.inference.intrinsics,
         live=run.source.live,
+        mark=getattr(run.source, "mark", ""),
     )
 
 
 class Desk:
     """Tells a run's events to ``sinks``, in order; ``close`` ends once the run has no more.
 
-    ``info_of`` says what holds for the run, by an event's window. What a sink raises stops the run
-    and is raised by ``close``.
+    ``info_of`` says what holds for the run, by an event's window. Every sink gets an event whatever
+    another raises; then the first error stops the run and is raised by ``close``.
     """
 
     def __init__(
@@ -98,8 +99,19 @@ class Desk:
                     self._alpha,
                 )  # fmt: skip
                 self._run.stats.timed("event report", record.data["latency_ms"])
-                for sink in self._sinks:
-                    sink(record)
                 self.told += 1
+                _tell(self._sinks, record)
         finally:
             renderer.close()
+
+
+def _tell(sinks: Sequence[Sink], record: Record) -> None:
+    errors = []
+    for sink in sinks:
+        try:
+            sink(record)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        # That nobody reads any more is the least of them.
+        raise next((each for each in errors if not isinstance(each, OutputClosed)), errors[0])

@@ -28,6 +28,8 @@ Fitted = Sequence[tuple[Frame, Bodies]]
 SCHEMA = "bodystream.release/1"
 """Of the JSON object; another number where an older reader would go wrong."""
 _MARGIN = 0.2
+_LEARNED_STEP_S = 0.06
+"""Corrections were learned at 30 frames a second; those of 20 a second and more pass."""
 _SOME = 16
 """Every so many vertices say where somebody is."""
 _PICTURE_PX = 480
@@ -39,7 +41,8 @@ _MARK = (255, 196, 60)
 @dataclass(frozen=True, eq=False)
 class Record:
     """An event ready to be told: ``data`` is the JSON object without pictures, ``pictures`` JPEGs
-    of the window's frames about the person, all of one size, ``joints_m`` (T, 24, 3)."""
+    of the window's frames about the person, all of one size, ``joints_m`` (T, 24, 3), NaN where
+    they were not seen."""
 
     key: str
     data: Mapping[str, Any]
@@ -61,10 +64,12 @@ def record_of(
 ) -> Record:
     """What an event measured, told and drawn: as it was ``seen``, with its window ``fitted``."""
     there = [(frame, bodies) for frame, bodies in fitted if len(bodies)]
-    joints = np.array([bodies.joints_m[0] for _, bodies in there]).reshape(-1, 24, 3)
+    nobody = np.full((24, 3), np.nan)
+    joints = np.array([bodies.joints_m[0] if len(bodies) else nobody for _, bodies in fitted])
     when = _wall_time(window.key_frame) if info.live else None
     frames = [frame.id for frame in window.frames]
-    parts = [info.source, *([] if when is None else [when]), str(seen.frame_id), str(seen.track)]
+    which = info.mark if when is None else when
+    parts = [info.source, *([which] if which else []), str(seen.frame_id), str(seen.track)]
     # Fit for an HTTP header and a file's name.
     key = quote("-".join(parts), safe="")[-200:]
     pictures = tuple(_pictures(fitted, info, renderer, alpha))
@@ -94,13 +99,14 @@ def record_of(
 
 def measures_of(fitted: Fitted, seen: Release) -> dict[str, dict[str, Any]] | None:
     """`MEASURES` with intervals and definitions; None where the person is not in all four frames of
-    the window. Of a motion whose corrections were not learned only what the fitted body shows."""
+    the window. Only what the fitted body shows of a motion whose corrections were not learned, and
+    where frames are too far apart for those that were."""
     if len(fitted) != FRAMES or not all(len(bodies) for _, bodies in fitted):
         return None
     joints = np.array([bodies.joints_m[0] for _, bodies in fitted])
     times = [frame.pts_s for frame, _ in fitted]
     key = next(k for k, (frame, _) in enumerate(fitted) if frame.id == seen.frame_id)
-    if seen.motion == LEARNED:
+    if seen.motion == LEARNED and max(np.diff(times)) <= _LEARNED_STEP_S:
         told = Estimator.load()(joints, times, seen.hand, key)
         straight = told["elbow_flexion"].value < LEAST_FLEXION
     else:

@@ -22,6 +22,8 @@ def read_motion(flag: str, name: str) -> Motion:
     """The motion that a flag names. Raises ConfigError."""
     try:
         return load_motion(name)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{flag}: there is no {error.filename}") from None
     except (ValueError, OSError) as error:
         raise ConfigError(f"{flag}: {error}") from None
 
@@ -86,9 +88,9 @@ def webhook_of(stack: ExitStack, args: argparse.Namespace) -> Sink:
         told = hook.status
         if told.waiting or told.rejected:
             why = f": {told.problem}" if told.problem else ""
+            waiting = "1 event waits" if told.waiting == 1 else f"{told.waiting} events wait"
             print(
-                f"webhook: {told.waiting} events wait for the next run, "
-                f"{told.rejected} were rejected{why}",
+                f"webhook: {waiting} for the next run, {told.rejected} rejected{why}",
                 file=sys.stderr,
             )
 

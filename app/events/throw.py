@@ -48,6 +48,9 @@ class Throw:
 
     def after_s(self, frames: int) -> float | None:
         """Seconds from the release to a frame; None beyond the timeline."""
+        for body in self.event.get("bodies") or ():
+            if body.get("frame") == self.event["release_frame"] + frames:
+                return float(body["pts_s"]) - float(self.event["pts_s"])
         if not len(self.timeline_s):
             return None
         at = int(np.abs(self.timeline_s).argmin()) + frames
@@ -60,7 +63,7 @@ class Throw:
 
     def line(self, name: str, number: int) -> Line:
         """A measure's curve and estimate, as throw ``number`` from 0."""
-        told = self.event.get("measures", {}).get(name) or {}
+        told = (self.event.get("measures") or {}).get(name) or {}
         values = np.asarray(self.timeline.get(name, np.full(len(self.timeline_s), np.nan)), float)
         numbers = (as_number(told.get(part)) for part in ("value", "low", "high", "fitted"))
         return Line(number, np.asarray(self.timeline_s, float), values, *numbers)
@@ -87,7 +90,7 @@ class Scales:
     def of(cls, throws: Sequence[Throw]) -> Scales:
         told = {name: (each.unit, each.definition) for name, each in MEASURES.items()}
         for throw in throws:
-            for name, each in throw.event.get("measures", {}).items():
+            for name, each in (throw.event.get("measures") or {}).items():
                 before = told.get(name, ("", ""))
                 if each:
                     unit, definition = (str(each.get(part) or "") for part in _TEXTS)

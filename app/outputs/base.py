@@ -21,7 +21,8 @@ class RunInfo:
     of the first frame, ``intrinsics`` (3, 3) its camera; ``model`` names the body model the betas
     belong to, ``faces`` (F, 3) are its triangles, ``gender`` neutral, female or male.
     ``intrinsics_of`` gives the camera of a frame of another size. A ``live`` source's frames come
-    at their own pace: whoever cannot keep up leaves some out instead of waiting.
+    at their own pace: whoever cannot keep up leaves some out instead of waiting. ``mark`` tells
+    clips of one name apart.
     """
 
     source: str
@@ -34,6 +35,7 @@ class RunInfo:
     gender: str
     intrinsics_of: Callable[[Frame], np.ndarray] | None = None
     live: bool = False
+    mark: str = ""
 
     def camera(self, frame: Frame) -> np.ndarray:
         """K (3, 3) of a frame, which may be of another size than the first."""

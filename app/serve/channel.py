@@ -27,7 +27,10 @@ _QUALITY = 80
 _WATCHED_S = 5.0
 """A picture is made for who asked within that time."""
 _FILLER_S = 1.0
-"""Without a frame for so long a filler tells why."""
+"""Without a frame for so long a filler tells why; a source whose frames are further apart is given
+twice as long as they were, up to the next."""
+_PATIENCE_S = 10.0
+_GAPS = 8
 _KEPT = 18_000
 _KEPT_BYTES = 64 << 20
 """Frames whose bodies are kept: ten minutes of thirty a second, fewer where crowds fill the
@@ -60,6 +63,9 @@ class Channel:
         self._number = 0
         self._jpeg = b""
         self._drawn_s, self._asked_s = clock_s(), -math.inf
+        self._shown_s = -math.inf
+        self._frame_s: float | None = None
+        self._gaps_s: deque[float] = deque(maxlen=_GAPS)
         self._size = _FILLER_SIZE
         self._info: RunInfo | None = None
         self._lines: deque[tuple[int, str]] = deque()
@@ -80,7 +86,10 @@ class Channel:
         jpeg = encode(picture) if now - self._asked_s < _WATCHED_S else None
         with self._changed:
             self._size = picture.shape[:2]
-            self._drawn_s, self.people = now, len(bodies)
+            if self._frame_s is not None:
+                self._gaps_s.append(now - self._frame_s)
+            self._frame_s = self._drawn_s = now
+            self.people = len(bodies)
             if jpeg is not None:
                 self._show(jpeg)
             self._changed.notify_all()
@@ -99,15 +108,15 @@ class Channel:
     # For those who watch.
 
     def picture(self, after: int, timeout_s: float) -> tuple[int, bytes] | None:
-        """The newest picture as JPEG and its number, once it is newer than ``after``; None at the
-        timeout."""
+        """The newest picture as JPEG and its number, once it is newer than ``after`` and not from
+        when nobody asked; None at the timeout."""
         end = self._clock_s() + timeout_s
         with self._changed:
             self._asked_s = self._clock_s()
-            while self._number <= after or not self._jpeg:
+            while not self._has(after):
                 self._fill()
                 left = end - self._clock_s()
-                if self._number > after:
+                if self._has(after):
                     break
                 if left <= 0:
                     return None
@@ -133,17 +142,25 @@ class Channel:
     def _newest(self) -> int:
         return self._lines[-1][0] if self._lines else -1
 
+    def _has(self, after: int) -> bool:
+        old_s = self._clock_s() - self._shown_s
+        return self._number > after and old_s <= self._patience_s()
+
+    def _patience_s(self) -> float:
+        """How long no frame comes in a source as it was lately."""
+        return min(max(_FILLER_S, 2 * max(self._gaps_s, default=0.0)), _PATIENCE_S)
+
     def _fill(self) -> None:
         """Under the lock: a picture of why there is none, where there has been none for long."""
         now = self._clock_s()
-        if now - self._drawn_s < _FILLER_S:
+        if now - self._drawn_s < self._patience_s():
             return
         self._drawn_s = now
         self._show(encode(filler(self._size, self._reason())))
 
     def _show(self, jpeg: bytes) -> None:
         self._number += 1
-        self._jpeg = jpeg
+        self._jpeg, self._shown_s = jpeg, self._clock_s()
 
 
 class Fits:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from stat import S_ISREG
 
@@ -35,6 +36,7 @@ MOST_SOURCES = 32
 _FIGURES_S = 0.25
 _ADDRESS = re.compile(r"(?i)(rtsps?|rtmp|https?|udp|tcp)://[^\s]+|\d{1,2}|/dev/video\d{1,2}")
 """What may be added over the network: no files of this machine."""
+_NUMBERS = count()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
@@ -96,6 +98,7 @@ class _Served:
         desk: tuple[Desk, Told] | None,
     ) -> None:
         self.address, self.lane, self.channel, self.show = address, lane, channel, show
+        self.number = next(_NUMBERS)
         self.told = None if desk is None else desk[1]
         self._desk = None if desk is None else desk[0]
         self.figures = _Figures(lane.stats)
@@ -179,7 +182,10 @@ class Hub:
         files. Raises ValueError in one line for a bad address or name, RuntimeError where there
         are too many, SourceError."""
         if not trusted and not _ADDRESS.fullmatch(address):
-            raise ValueError("an address is rtsp://..., http://... or a camera's number")
+            raise ValueError(
+                "an address is rtsp://, rtmp://, http://, udp:// or tcp://..., or a camera: its "
+                "number or /dev/video..."
+            )
         if name is not None and not _NAME.fullmatch(name):
             raise ValueError("a name is up to 60 letters, digits, dots, dashes and underscores")
         config = replace(self._config, source=address)
@@ -207,7 +213,9 @@ class Hub:
         if self._motion is None:
             return None
         told = Told()
-        sinks: list[Sink] = [told, *([] if self._on_event is None else [self._on_event])]
+        sinks: list[Sink] = [told]
+        if self._on_event is not None:
+            sinks.append(told.unharmed_by(self._on_event))
         info_of = partial(info_of_event, name, lane)
         return Desk(
             lane, info_of, sinks, renderer_name(config, lane.inference), config.render.alpha
@@ -220,6 +228,11 @@ class Hub:
         self._station.remove(name)
         served.end()
 
+    def number(self, name: str) -> int:
+        """Of the source that has this name now: no other had or gets it. Raises KeyError."""
+        with self._lock:
+            return self._served[name].number
+
     def picture(self, name: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
         """As `Channel.picture`. Raises KeyError."""
         return self._channel(name).picture(after, timeout_s)
@@ -227,6 +240,10 @@ class Hub:
     def bodies(self, name: str, after: int, timeout_s: float = 0.0) -> list[tuple[int, str]]:
         """As `Channel.bodies`. Raises KeyError."""
         return self._channel(name).bodies(after, timeout_s)
+
+    @property
+    def looks_for_events(self) -> bool:
+        return self._motion is not None
 
     def events(self, name: str, after: int) -> list[tuple[int, str]]:
         """As `Told.after`; none where none are looked for. Raises KeyError."""
@@ -312,7 +329,7 @@ class Hub:
             name=name,
             address=served.address,
             state=str(state),
-            reason=recordings.trouble or reason,
+            reason=recordings.trouble or (served.told.trouble if served.told else "") or reason,
             since_s=round(since_s, 1),
             fps=round(lane.stats.live_fps(), 1) if state is State.LIVE else 0.0,
             people=served.channel.people if state is State.LIVE else 0,

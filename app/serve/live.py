@@ -54,26 +54,37 @@ class Places:
 
 
 class _Waiting:
-    """Threads that wait for pictures and bodies, apart from those that answer requests."""
+    """Threads that wait for pictures and bodies, apart from those that answer requests. What one
+    asks for is a source that a name has now: another that gets the name later is not it."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._limiter: CapacityLimiter | None = None
 
-    async def picture(self, name: str, after: int) -> tuple[int, bytes]:
+    def source(self, name: str) -> int:
+        """The number of the source that has the name. Raises KeyError."""
+        return self._hub.number(name)
+
+    async def picture(self, name: str, source: int, after: int) -> tuple[int, bytes]:
         """The next picture's number and JPEG. Raises KeyError."""
         while True:
+            self._check(name, source)
             found = await self._run(partial(self._hub.picture, name, after, 1.0))
             if found is not None:
                 return found
 
-    async def bodies(self, name: str, after: int) -> list[tuple[int, str]]:
+    async def bodies(self, name: str, source: int, after: int) -> list[tuple[int, str]]:
         """Frames' lines that came within half a second. Raises KeyError."""
+        self._check(name, source)
         return await self._run(partial(self._hub.bodies, name, after, 0.5))
 
     async def events(self, name: str, after: int) -> list[tuple[int, str]]:
         """Events' lines since number ``after``. Raises KeyError."""
         return await self._run(partial(self._hub.events, name, after))
+
+    def _check(self, name: str, source: int) -> None:
+        if self._hub.number(name) != source:
+            raise KeyError(name)
 
     async def _run(self, ask: Callable[[], Any]) -> Any:
         if self._limiter is None:
@@ -121,10 +132,11 @@ class _Video(StreamingResponse):
 
 
 async def _parts(waiting: _Waiting, name: str) -> AsyncIterator[bytes]:
-    after = 0
+    after, source = 0, None
     while True:
         try:
-            after, jpeg = await waiting.picture(name, after)
+            source = waiting.source(name) if source is None else source
+            after, jpeg = await waiting.picture(name, source, after)
         except KeyError:
             return
         length = str(len(jpeg)).encode()
@@ -150,20 +162,20 @@ async def _hold(socket: WebSocket, places: Places, tell: Callable[[WebSocket], A
 
 
 async def _tell_pictures(waiting: _Waiting, name: str, socket: WebSocket) -> None:
-    after = 0
+    after, source = 0, waiting.source(name)
     while True:
         # Who asks when the last one was shown has none wait on the way.
         async with asyncio.timeout(_ASK_S):
             message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
-        after, jpeg = await waiting.picture(name, after)
+        after, jpeg = await waiting.picture(name, source, after)
         async with asyncio.timeout(STUCK_S):
             await socket.send_bytes(jpeg)
 
 
 async def _tell_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
-    after = None
+    after, source = None, waiting.source(name)
     # What is disconnected is noticed by reading, and nothing is to be read.
     gone = asyncio.ensure_future(socket.receive())
     named = json.dumps({"source": name})[:-1]
@@ -175,7 +187,7 @@ async def _tell_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
                 last = number
                 async with asyncio.timeout(STUCK_S):
                     await socket.send_text(f'{named},"event":{line}}}')
-            lines = await waiting.bodies(name, -1 if after is None else after)
+            lines = await waiting.bodies(name, source, -1 if after is None else after)
             if lines:
                 fresh = lines[-1:] if after is None else lines
                 after = lines[-1][0]

@@ -104,6 +104,7 @@ class Recordings:
         """Begin one with the next frame, or end it, which waits until it is complete."""
         with self._lock:
             recorder, self._recorder, self.path = self._recorder, None, path
+            failed = bool(self.trouble)
             if path is not None:
                 self.trouble = ""
             if recorder is None:
@@ -113,7 +114,9 @@ class Recordings:
         try:
             recorder.close()
         except Exception as error:
-            self.trouble = _told(error)
+            # Of one that failed before, the first reason is the one to know, and was told.
+            if not failed:
+                self.trouble = _told(error)
         with self._lock:
             self._ending.remove(recorder)
             self._dropped += recorder.dropped

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
+from collections.abc import Callable
 
 import cv2
 
 from app.events.record import Record, strip_of
+from pipeline.capture.base import without_credentials
 
 MOST_EVENTS = 64
 """Events of a source that are kept."""
@@ -17,9 +19,11 @@ _QUALITY = 85
 
 
 class Told:
-    """Told events by one thread, asked by any. Events are numbered from 0."""
+    """Told events by one thread, asked by any. Events are numbered from 0; ``trouble`` is why the
+    last one could not be handed on, in a line."""
 
     def __init__(self) -> None:
+        self.trouble = ""
         self._lock = threading.Lock()
         self._kept: deque[tuple[int, str, Record]] = deque(maxlen=MOST_EVENTS)
         self.count = 0
@@ -29,6 +33,18 @@ class Told:
         with self._lock:
             self._kept.append((self.count, line, record))
             self.count += 1
+
+    def unharmed_by(self, sink: Callable[[Record], None]) -> Callable[[Record], None]:
+        """The sink, whose errors are kept as ``trouble``: the source goes on."""
+
+        def tell(record: Record) -> None:
+            try:
+                sink(record)
+                self.trouble = ""
+            except Exception as error:
+                self.trouble = f"an event could not be handed on: {without_credentials(str(error))}"
+
+        return tell
 
     def after(self, number: int) -> list[tuple[int, str]]:
         """Those above ``number`` (-1: all that are kept), each with its line of JSON."""

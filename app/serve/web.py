@@ -82,6 +82,28 @@ def _add_pages(app: FastAPI, key: Key | None) -> None:
         return response
 
 
+class _SoFar(FileResponse):
+    """A file of which no more is sent than was announced: a recording may grow meanwhile."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        left, more = 0, True
+
+        async def bounded(message: Any) -> None:
+            nonlocal left, more
+            if message["type"] == "http.response.start":
+                left = int(dict(message["headers"]).get(b"content-length", 0))
+            elif not more:
+                return
+            else:
+                body = message.get("body", b"")[:left]
+                left -= len(body)
+                more = message.get("more_body", False) and left > 0
+                message = {**message, "body": body, "more_body": more}
+            await send(message)
+
+        await super().__call__(scope, receive, bounded)
+
+
 def _add_api(app: FastAPI, hub: Hub) -> None:
     @app.get("/api/sources")
     def sources() -> list[SourceView]:
@@ -125,6 +147,8 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
     @app.get("/api/sources/{name}/events")
     def events(name: str) -> Response:
         """The last events, the oldest first, as `python -m app events` tells them."""
+        if not hub.looks_for_events:
+            raise HTTPException(404, "no events are looked for: start serve with --events")
         with _known():
             lines = [line for _, line in hub.events(name, -1)]
         return Response(f"[{','.join(lines)}]", media_type="application/json")
@@ -148,7 +172,7 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
         if path.is_symlink():
             raise HTTPException(404, "there is no such thing")
         kind = "video/mp4" if name.endswith(".mp4") else "application/jsonl"
-        return FileResponse(path, filename=name, media_type=kind)
+        return _SoFar(path, filename=name, media_type=kind)
 
     @app.get("/healthz", include_in_schema=False)
     def health() -> Response:

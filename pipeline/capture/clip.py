@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -56,6 +57,17 @@ class ClipSource:
         self._to_rgb = RgbConverter(options.allocate)
         self._decode = options.decode
         self.warnings: list[str] = []
+
+    @property
+    def mark(self) -> str:
+        """Tells it from other files of its name, and is its own again the next time."""
+        try:
+            path = Path(self._spec).resolve()
+            about = path.stat()
+        except OSError:
+            return ""
+        words = f"{path} {about.st_size} {about.st_mtime_ns}"
+        return hashlib.sha256(words.encode()).hexdigest()[:8]
 
     @property
     def info(self) -> SourceInfo:

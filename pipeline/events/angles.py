@@ -20,11 +20,12 @@ and a truth. Definitions, s the throwing side:
 - ``lead_knee_flexion``: of the leg across from the throwing arm, 0 straight.
 - ``stride_length``: between the ankles, level, in body heights.
 - ``release_height``: of the throwing hand over the lower ankle's ground, in body heights.
-- ``hand_speed``: of the throwing hand, metres a second (`hand_speed`).
+- ``hand_speed``: of the throwing hand from the pelvis, metres a second (`hand_speed`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,33 +45,37 @@ _J = {name: index for index, name in enumerate(JOINT_NAMES)}
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number is: its unit and its definition in a line, with the source."""
+    """What a number is: its unit, its definition in a line, with the source, and the ``least`` it
+    can be."""
 
     unit: str
     definition: str
+    least: float = -math.inf
 
 
 MEASURES: Mapping[str, Measure] = {
     "elbow_flexion": Measure(
-        "deg", "between upper arm and forearm, 0 straight (ISB, Wu et al. 2005)"
+        "deg", "between upper arm and forearm, 0 straight (ISB, Wu et al. 2005)", 0.0
     ),
     "shoulder_abduction": Measure(
-        "deg", "between upper arm and trunk's axis, 0 down, 90 level (ISB elevation)"
+        "deg", "between upper arm and trunk's axis, 0 down, 90 level (ISB elevation)", 0.0
     ),
     "shoulder_external_rotation": Measure(
         "deg", "forearm about the upper arm: 0 ahead, 90 up, 180 back (Fleisig et al. 1999)"
     ),
-    "trunk_tilt": Measure("deg", "between the trunk's axis and the vertical"),
+    "trunk_tilt": Measure("deg", "between the trunk's axis and the vertical", 0.0),
     "trunk_rotation": Measure(
         "deg", "shoulders about the vertical: 0 facing the way of the stride, 90 sideways on"
     ),
     "hip_shoulder_separation": Measure(
         "deg", "from the hips' line to the shoulders' about the vertical, hips ahead positive"
     ),
-    "lead_knee_flexion": Measure("deg", "of the leg across from the throwing arm, 0 straight"),
-    "stride_length": Measure("body heights", "between the ankles, level"),
+    "lead_knee_flexion": Measure("deg", "of the leg across from the throwing arm, 0 straight", 0.0),
+    "stride_length": Measure("body heights", "between the ankles, level", 0.0),
     "release_height": Measure("body heights", "of the throwing hand over the ground"),
-    "hand_speed": Measure("m/s", "of the throwing hand, the fastest step about the release"),
+    "hand_speed": Measure(
+        "m/s", "of the throwing hand from the pelvis, the fastest step about the release", 0.0
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from pipeline.frame import Frame
 from pipeline.people import Person
 
 _KEPT = 256
+_STEPS = 12
 _OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
 """Features that say nothing of who was just seen first."""
 _LOOK_AHEAD_S = 1.02 / 30
@@ -28,6 +29,11 @@ steps that say less, and the evidence was weighed at thirty a second."""
 _STEP, _SAME = 8, 12.0
 """Every so many pixels are looked at, and a picture is the same where all but one in a thousand
 differ by less (grey levels)."""
+_GAP_S = 0.15
+"""A hand that was not seen for longer, and for longer than the source's frames are apart, may have
+fallen at any time in between."""
+_SAME_S = 0.25
+"""A picture that is shown for longer is not looked for the first of."""
 _AWAY_S = 0.5
 """Who was out of sight for so long is looked at anew."""
 
@@ -142,8 +148,11 @@ class Detector:
         confidence = motion.confidence(found)
         if confidence < motion.least_confidence:
             return None
-        if short:
+        gap_s = now.pts_s - before.pts_s
+        if short or gap_s > max(_GAP_S, 2.5 * self._period_s()):
             reason = f"seen for less than {motion.history_s:g} s before"
+            if not short:
+                reason = f"not seen for {gap_s:.2f} s while the hand fell"
             self.refused.append(Refusal(track, hand, before.frame_id, reason))
             return None
         frame_id, pts_s = self._event(past, hand)
@@ -160,7 +169,8 @@ class Detector:
         share = (before.hand[hand] - self.motion.level) / max(drop, 1e-6)
         event_s = before.pts_s + share * (now.pts_s - before.pts_s) - self.motion.lead_s
         # Of a picture that is shown several times, the first.
-        while before.again and (earlier := [e for e in past if e.pts_s < before.pts_s]):
+        shown = [each for each in past[:-1] if now.pts_s - each.pts_s <= _SAME_S]
+        while before.again and (earlier := [e for e in shown if e.pts_s < before.pts_s]):
             before = earlier[-1]
         # One frame of thirty a second is waited for, no more.
         frames = [
@@ -170,6 +180,11 @@ class Detector:
         if len(frames) < 2:
             return before.frame_id, before.pts_s
         return min(frames, key=lambda each: abs(each[1] - event_s))
+
+    def _period_s(self) -> float:
+        """How far apart the last frames are."""
+        times = [at for _, at in self._times][-_STEPS:]
+        return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
     def _features(self, past: list[Sample], hand: Hand) -> dict[str, float]:
         motion = self.motion

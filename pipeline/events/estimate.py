@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.events.angles import MEASURES, hand_speed, measure
+from pipeline.events.angles import MEASURES, hand_speed, measure, stature_m
 from pipeline.events.features import Hand
 from pipeline.people import JOINT_NAMES
 
@@ -68,8 +68,11 @@ def fitted_measures(
 
 def describe(joints_m: np.ndarray, times_s: Sequence[float], hand: Hand) -> np.ndarray:
     """What the regression is told of four fitted frames (4, 24, 3): every frame's measures, and
-    arm, feet and head about the pelvis in the camera's axes, all as a right hand's."""
+    arm, feet and head about the pelvis in the camera's axes, in body heights, all as a right
+    hand's."""
     joints = right_handed(np.asarray(joints_m, np.float64), hand)
+    # How large somebody is one camera cannot tell.
+    joints = joints / max(float(np.mean([stature_m(frame) for frame in joints])), 1e-3)
     parts: list[float] = []
     for frame in joints:
         for name, value in measure(frame, "right").items():
@@ -78,10 +81,10 @@ def describe(joints_m: np.ndarray, times_s: Sequence[float], hand: Hand) -> np.n
             else:
                 parts.append(value if MEASURES[name].unit == "deg" else 60 * value)
         about = frame[[_J[name] for name in _ARM]] - frame[0]
-        parts += list(60 * about.ravel())
+        parts += list(100 * about.ravel())
         hips = frame[_J["right_hip"]] - frame[_J["left_hip"]]
         parts += list(60 * hips / max(float(np.linalg.norm(hips)), 1e-6))
-    parts.append(3 * hand_speed(joints, np.asarray(times_s), "right"))
+    parts.append(5 * hand_speed(joints, np.asarray(times_s), "right"))
     return np.array(parts)
 
 
@@ -116,10 +119,15 @@ class Estimator:
         told = (describe(joints_m, times_s, hand) - self.mean) / self.spread
         values = told @ self.weights + self.offset
         fitted = fitted_measures(joints_m, times_s, hand, key)
-        return {
-            name: Estimate(float(value), float(value - half), float(value + half), fitted[name])
-            for name, value, half in zip(self.names, values, self.half)
-        }
+        out = {}
+        for name, value, half in zip(self.names, values, self.half):
+            # No value and no end of an interval is one that cannot be.
+            least = MEASURES[name].least
+            at, low, high = (
+                max(float(each), least) for each in (value, value - half, value + half)
+            )
+            out[name] = Estimate(at, low, high, fitted[name])
+        return out
 
 
 _PARTS = ("mean", "spread", "weights", "offset", "half")

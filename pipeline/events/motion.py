@@ -17,6 +17,9 @@ from typing import Any
 
 from pipeline.events.features import FEATURES
 
+_LIMITS = ("least", "most", "low", "high")
+_ABOVE_0 = ("scale", "fall_s", "back_s")
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -81,10 +84,9 @@ def load_motion(name: str | Path = "throw") -> Motion:
     path: Any = Path(name)
     if path.suffix != ".toml":
         path = resources.files("configs") / "motions" / f"{name}.toml"
-    text = path.read_text(encoding="utf-8")
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from None
     conditions = table.pop("condition", [])
     if not isinstance(conditions, list):
@@ -109,6 +111,10 @@ def _made(kind: type, table: Any, label: str) -> Any:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"{label}: {key}: a number, not {value!r}")
             value = float(value)
+            if math.isnan(value) or (math.isinf(value) and key not in _LIMITS):
+                raise ValueError(f"{label}: {key}: a number, not {value}")
+            if value <= 0 and key in _ABOVE_0:
+                raise ValueError(f"{label}: {key}: above 0, not {value:g}")
         elif hints[key] == "str" and not isinstance(value, str):
             raise ValueError(f"{label}: {key}: a text, not {value!r}")
         values[key] = value
