@@ -112,7 +112,8 @@ class OutputConfig:
     ``timing`` "sync" has each frame wait for its own bodies, "low-latency" shows the newest at once
     with bodies predicted from the last fits.
     After ``rotate_s`` of video or ``rotate_mb`` (10^6 bytes) it goes on in another file: they are
-    OUT_0001.mp4 and so on (None: one file); the newest ``rotate_keep`` stay (None, 0: all).
+    OUT_0001.mp4 and so on, numbered on from those of earlier runs (None: one file); of this run's
+    the newest ``rotate_keep`` stay (None, 0: all).
     """
 
     video: Path | None = None

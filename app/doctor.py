@@ -180,6 +180,11 @@ def _reference() -> Iterator[Check]:
     yield Check("pyrender", OK if done.returncode == 0 else ABSENT, detail, remedy)
 
 
+def _serve() -> Iterator[Check]:
+    for package in ("fastapi", "uvicorn", "websockets"):
+        yield _optional(package, "pip install 'bodystream[serve]'")
+
+
 def _optional(package: str, remedy: str) -> Check:
     here = importlib.util.find_spec(package) is not None
     return Check(package, OK if here else ABSENT, "here" if here else "not installed", remedy)
@@ -192,5 +197,6 @@ _GROUPS: dict[str, Callable[[], Iterator[Check]]] = {
     "cameras": _cameras,
     "models": _models,
     "display": _screen,
+    "serve": _serve,
     "pyrender": _reference,
 }

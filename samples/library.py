@@ -10,6 +10,9 @@ from pipeline.stream import stream
 
 WRIST = JOINT_NAMES.index("right_wrist")
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
+
 with stream(sys.argv[1], people=2) as run:
     for frame, bodies in run:
         for track, joints_m in zip(bodies.track, bodies.joints_m):

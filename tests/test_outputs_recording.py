@@ -120,18 +120,19 @@ def test_over_files_by_size_no_frame_is_lost_or_twice(tmp_path, count, limit_mb)
 
 
 def test_only_this_runs_oldest_files_are_deleted(tmp_path):
-    for name in ("v.mp4", "v_0050.mp4", "other_0001.mp4"):
+    older = {"v.mp4", "v_0050.mp4", "v_0002.mp4", "other_0001.mp4"}
+    for name in older:
         (tmp_path / name).write_bytes(b"older")
     output = VideoOutput(tmp_path / "v.mp4", rotation=Rotation(seconds=0.2, keep=2))
     output.open(run_info(HEIGHT, WIDTH))
     for number in range(23):
         put(output, number)
     output.close()
-    assert output.files == (tmp_path / "v_0004.mp4", tmp_path / "v_0005.mp4")
+    # Numbers go on: nothing of an earlier run is written over.
+    assert output.files == (tmp_path / "v_0054.mp4", tmp_path / "v_0055.mp4")
     assert sum((seen(path)[0] for path in output.files), []) == list(range(15, 23))
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "v.mp4", "v_0050.mp4", "other_0001.mp4", "v_0004.mp4", "v_0005.mp4",
-    }  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {*older, "v_0054.mp4", "v_0055.mp4"}
+    assert all((tmp_path / name).read_bytes() == b"older" for name in older)
 
 
 def test_a_slow_encoder_costs_a_live_source_frames_of_the_recording_only(tmp_path, slow):

@@ -37,6 +37,13 @@ class Rotation:
         one file."""
         return path.with_name(f"{path.stem}_{number:04d}{path.suffix}") if self.on else path
 
+    def last(self, path: Path) -> int:
+        """The highest number that a file of an earlier run has, 0 without any."""
+        if not self.on or not path.parent.is_dir():
+            return 0
+        there = [other for other in path.parent.iterdir() if self.would_write(path, other)]
+        return max((int(other.stem[len(path.stem) + 1 :]) for other in there), default=0)
+
     def would_write(self, path: Path, other: Path) -> bool:
         """Whether ``other`` is, or may become, one of the files of ``path``."""
         if not self.on:

@@ -71,6 +71,8 @@ class VideoOutput:
     def open(self, info: RunInfo) -> None:
         self._info = info
         self._clock = Timeline(float(self._rate))
+        # Who is started again goes on where it was: nothing is written over.
+        self._begun = self.rotation.last(self.path)
         self._begin(0)
         capacity = _CLIP_FRAMES
         if info.live:
