@@ -56,7 +56,7 @@ class Show:
         config: Config,
         runner: Run,
         outputs: list[Output],
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._config = config
         self._runner = runner
@@ -172,7 +172,7 @@ class Show:
 
     def _progress(self, people: int) -> None:
         now = time.monotonic()
-        if now < self._next_progress_s:
+        if self._on_progress is None or now < self._next_progress_s:
             return
         self._next_progress_s = now + _PROGRESS_S
         seen = self._runner.stats.snapshot()

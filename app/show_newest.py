@@ -16,7 +16,10 @@ from pipeline.upload import own_stream
 
 
 def make_show(
-    config: Config, run: Run, outputs: list[Output], on_progress: Callable[[Progress], None]
+    config: Config,
+    run: Run,
+    outputs: list[Output],
+    on_progress: Callable[[Progress], None] | None,
 ) -> Show:
     """What draws, writes and counts a run, as its latency asks."""
     kind = ShowNewest if run.low_latency else Show
@@ -32,7 +35,7 @@ class ShowNewest(Show):
         config: Config,
         run: Run,
         outputs: list[Output],
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
         super().__init__(config, run, [each for each in outputs if each.needs_picture], on_progress)
         fitter = run.inference.fitter

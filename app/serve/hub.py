@@ -203,7 +203,7 @@ class Hub:
                 name, source, low_latency=is_low_latency(config), watch=watch
             )  # fmt: skip
             channel = Channel(lambda: self._reason(lane), output=config.output)
-            show = make_show(config, lane, [channel, channel.fits], lambda _: None)
+            show = make_show(config, lane, [channel, channel.fits], None)
             self._served[name] = _Served(
                 without_credentials(address), lane, channel, show, self._desk(name, lane, config)
             )
