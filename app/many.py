@@ -16,7 +16,7 @@ from app.outputs.jsonl import STDOUT
 from app.report import Progress, RunReport
 from app.show import Show
 from app.show_newest import make_show
-from pipeline.capture.base import NETWORK, SourceError, without_credentials
+from pipeline.capture.base import NETWORK, SourceError, SourceNotFound, without_credentials
 from pipeline.lane import Lane
 from pipeline.station import Station
 
@@ -130,7 +130,7 @@ class _Shown:
             self._show.run(self._stop)
         except SourceError as error:
             self._error = str(error)
-            self._show.end_because("lost")
+            self._show.end_because("not found" if isinstance(error, SourceNotFound) else "lost")
         except BaseException as error:
             # The model's own fault reaches every source; it is told once.
             if error not in self._faults:
