@@ -23,6 +23,7 @@ _STEPS = 12
 _OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
 """Features that say nothing of who was just seen first."""
 _LOOK_AHEAD_S = 1.02 / 30
+_LOOK_BACK_S = 2.02 / 30
 _STRIDE_S = 0.65 / 30
 """Frames nearer to the last one looked at are passed over: faster cameras show the same motion in
 steps that say less, and the evidence was weighed at thirty a second."""
@@ -172,13 +173,11 @@ class Detector:
         shown = [each for each in past[:-1] if now.pts_s - each.pts_s <= _SAME_S]
         while before.again and (earlier := [e for e in shown if e.pts_s < before.pts_s]):
             before = earlier[-1]
-        # One frame of thirty a second is waited for, no more.
-        frames = [
-            each for each in self._times
-            if each[1] < now.pts_s and now.pts_s - each[1] <= _LOOK_AHEAD_S
-        ]  # fmt: skip
-        if len(frames) < 2:
+        # One frame of thirty a second is waited for, no more; a faster source has frames between.
+        waited = [(number, now.pts_s - at) for number, at in self._times if at < now.pts_s]
+        if sum(ago_s <= _LOOK_AHEAD_S for _, ago_s in waited) < 2:
             return before.frame_id, before.pts_s
+        frames = [each for each in self._times if 0 < now.pts_s - each[1] <= _LOOK_BACK_S]
         return min(frames, key=lambda each: abs(each[1] - event_s))
 
     def _period_s(self) -> float:
