@@ -761,8 +761,8 @@ def test_a_full_outbox_refuses_and_still_knows_its_keys(hook, monkeypatch):
     with pytest.raises(OutputError, match=r"outbox.db: full: 3 events wait"):
         sending.send("e3", {"n": 3})
     sending.send("e0", {"n": 0})
-    down.start()
     sending.close(0)
+    down.start()
     again = hook(down.url)
     until(lambda: again.status.waiting == 0)
     again.send("e3", {"n": 3})
