@@ -255,15 +255,18 @@ def frozen(seconds: float) -> Callable[[Scene], Outcome]:
     return play
 
 
-def refused(scene: Scene) -> Outcome:
-    server = scene.server("--login", "ann:s3cret")
-    scene.watch(server.url(login="ann:wrong@"))
-    scene.detect(State.REFUSED, after_s=scene.begun_s)
-    server.kill()
-    scene.server(port=server.port)
-    scene.return_at(time.monotonic())
-    scene.more(10)
-    return scene.outcome()
+def refused(login: str) -> Callable[[Scene], Outcome]:
+    def play(scene: Scene) -> Outcome:
+        server = scene.server("--login", "ann:s3cret")
+        scene.watch(server.url(login=login))
+        scene.detect(State.REFUSED, after_s=scene.begun_s)
+        server.kill()
+        scene.server(port=server.port)
+        scene.return_at(time.monotonic())
+        scene.more(10)
+        return scene.outcome()
+
+    return play
 
 
 def not_there(scene: Scene) -> Outcome:
@@ -316,7 +319,8 @@ SCENES: dict[str, Callable[[Scene], Outcome]] = {
     "restarted as MJPEG": killed("--codec", "mjpeg"),
     "frozen for 3 s (SIGSTOP, SIGCONT)": frozen(3.0),
     "frozen for 9 s": frozen(9.0),
-    "401, then let in": refused,
+    "401, then let in": refused("ann:wrong@"),
+    "401 for want of a login, then let in": refused(""),
     "404, then there": not_there,
     "2% of the packets lost (UDP)": lossy(0.02),
     "10% of the packets lost (UDP)": lossy(0.10),

@@ -82,10 +82,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, [numbered(number) for number in range(10)])
 
 
-def entrance_of(openings: list[Callable[[], object]], download: bool = False) -> Entrance:
+def entrance_of(
+    openings: list[Callable[[], object]], download: bool = False, login: str = "ann:s3cret@"
+) -> Entrance:
     """A way in whose n-th opening is the n-th of ``openings``; the last one again and again."""
     tries = iter(openings)
-    real = network("rtsp://ann:s3cret@127.0.0.1/door", "tcp")
+    real = network(f"rtsp://{login}127.0.0.1/door", "tcp")
     return replace(real, open=lambda: next(tries, openings[-1])(), download=download)
 
 
@@ -176,10 +178,44 @@ def test_without_retry_one_try_is_all() -> None:
     assert clock() == FakeClock()()
 
 
-def test_a_refused_login_is_not_tried_again() -> None:
-    def unauthorized() -> object:
-        raise av.error.HTTPUnauthorizedError(1, "Server returned 401", "rtsp://x")
+def unauthorized() -> object:
+    raise av.error.HTTPUnauthorizedError(1, "Server returned 401", "rtsp://x")
 
+
+def forbidden() -> object:
+    raise av.error.HTTPForbiddenError(1, "Server returned 403", "rtsp://x")
+
+
+def not_found() -> object:
+    raise av.error.HTTPNotFoundError(1, "Server returned 404", "rtsp://x")
+
+
+@pytest.mark.parametrize(
+    ("answers", "login", "pauses_s"),
+    [
+        ([unauthorized] * 6, "ann:s3cret@", [2, 30, 300, 300, 300]),
+        ([unauthorized] * 4, "", [2, 2, 2]),
+        ([not_found] * 4, "ann:s3cret@", [2, 2, 2]),
+        ([forbidden] * 6, "ann:s3cret@", [5, 10, 20, 30, 30]),
+        # A camera that was restarted in between is asked afresh.
+        ([unauthorized] * 3 + [refused] * 2 + [unauthorized] * 3, "a:b@",
+         [2, 30, 300, 0.25, 0.5, 2, 30]),
+    ],
+)  # fmt: skip
+def test_who_refuses_is_asked_less_and_less_often_for_ever(answers, login, pauses_s) -> None:
+    clock, tries = FakeClock(halt_at_s=2000.0), []
+
+    def noted(answer: Callable[[], object]) -> Callable[[], object]:
+        return lambda: (tries.append(clock()), answer())
+
+    entrance = entrance_of([noted(answer) for answer in answers], login=login)
+    with pytest.raises((SourceRefused, SourceUnreachable)):
+        feed_of(entrance, clock, math.inf).open()
+    apart_s = [(b - a) / 1e9 for a, b in zip(tries, tries[1:])]
+    assert apart_s[: len(pauses_s)] == pauses_s
+
+
+def test_a_refused_login_is_not_tried_again() -> None:
     clock = FakeClock()
     with pytest.raises(SourceRefused, match="login is refused"):
         feed_of(entrance_of([unauthorized]), clock, 60.0).open()

@@ -15,6 +15,7 @@ from av.container import InputContainer
 
 from pipeline.capture.errors import (
     SourceError,
+    SourceLogin,
     SourceNotFound,
     SourceNotThere,
     SourceRefused,
@@ -153,9 +154,9 @@ def camera_input(spec: str, platform: str) -> tuple[str, str, dict[str, str]]:
 def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> SourceError:
     """SourceUnreachable may pass with time and is worth another try; the others will not."""
     if isinstance(error, av.error.HTTPUnauthorizedError):
-        if "@" in name:
-            return SourceRefused(f"{name}: the login is refused: check user and password")
-        return SourceRefused(f"{name}: wants a login: put user:password@ before the host")
+        if "***@" in name:
+            return SourceLogin(f"{name}: the login is refused: check user and password")
+        return SourceLogin(f"{name}: wants a login: put user:password@ before the host")
     if decode == "nvdec" and isinstance(error, PermissionError):  # no CUDA device to be had
         return SourceRefused(f"{name}: NVDEC cannot be used here; leave --decode out")
     if isinstance(error, av.error.HTTPForbiddenError):

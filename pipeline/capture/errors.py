@@ -34,6 +34,10 @@ class SourceRefused(SourceError):
     """It is there, but does not let us: a login, permissions, in use by another program."""
 
 
+class SourceLogin(SourceRefused):
+    """It does not take the login that was given, or wants one."""
+
+
 class SourceUnreachable(SourceError):
     """It could not be reached in the time given."""
 

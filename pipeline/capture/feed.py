@@ -17,6 +17,7 @@ from pipeline.capture.base import Halt, SourceInfo
 from pipeline.capture.devices import Entrance
 from pipeline.capture.errors import (
     SourceError,
+    SourceLogin,
     SourceLost,
     SourceNotFound,
     SourceNotThere,
@@ -45,12 +46,14 @@ _KNOWN = 10
 """Pictures after which a connection's pace is known."""
 _OPEN_S = 10.0
 """A connection that has shown no picture by then is given up."""
-_PAUSE_S = (0.25, 2.0)
-"""The first and the longest pause between two tries."""
-_NOT_THERE_PAUSE_S = (2.0, 2.0)
-"""As a server answers that is waiting for its camera."""
-_REFUSED_PAUSE_S = (5.0, 30.0)
-"""Cameras lock out who guesses at passwords."""
+_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
+"""Between two tries; the last one again and again."""
+_NOT_THERE_PAUSES_S = (2.0,)
+"""As a server answers that is waiting for its camera. Who shows no login guesses at none either."""
+_REFUSED_PAUSES_S = (5.0, 10.0, 20.0, 30.0)
+_LOGIN_PAUSES_S = (2.0, 30.0, 300.0)
+"""A camera that starts may not have its users yet; but one that is asked five times in five minutes
+locks out who guesses, and its owner with them."""
 _JITTER = 0.25
 """Pauses are up to so much shorter: many sources lost at once do not come back at once."""
 _POLL_S = 0.05
@@ -240,6 +243,7 @@ class Feed:
     def _connect(self, retry_s: float) -> None:
         """Try until it works, ``retry_s`` has passed, or trying again cannot help."""
         begun_ns, tries = self._clock_ns(), 0
+        pauses_s: tuple[float, ...] = _PAUSES_S
         while True:
             try:
                 self._try_once()
@@ -251,13 +255,13 @@ class Feed:
                 final = not isinstance(error, SourceUnreachable) and math.isfinite(retry_s)
                 if left_s <= 0 or final or self._halt.is_set():
                     raise
-                limits_s = _PAUSE_S
-                if left_s == math.inf and isinstance(error, SourceRefused):
-                    limits_s = _REFUSED_PAUSE_S
-                elif left_s == math.inf and isinstance(error, SourceNotThere):
-                    limits_s = _NOT_THERE_PAUSE_S
-                self._tell(self._away() if limits_s is _PAUSE_S else State.REFUSED, str(error))
-                pause_s = min(_pause_s(tries, limits_s), left_s)
+                before, pauses_s = pauses_s, _PAUSES_S
+                if left_s == math.inf:
+                    pauses_s = _pauses_s(error, self.name)
+                # A server that was away in between is another one: it is asked afresh.
+                tries = tries if pauses_s is before else 0
+                self._tell(self._away() if pauses_s is _PAUSES_S else State.REFUSED, str(error))
+                pause_s = min(pauses_s[min(tries, len(pauses_s) - 1)], left_s)
             tries += 1
             if self._wait(pause_s * (1 - _JITTER * self._jitter())):
                 raise SourceUnreachable(f"{self.name}: stopped before its first frame came")
@@ -318,6 +322,11 @@ class Feed:
         )
 
 
-def _pause_s(tries: int, limits_s: tuple[float, float]) -> float:
-    """Doubled at every try, up to the longest."""
-    return min(limits_s[0] * 2**tries, limits_s[1])
+def _pauses_s(error: SourceError, name: str) -> tuple[float, ...]:
+    """How long who waits for ever waits after an ``error``, the first time, the second and so on;
+    ``name`` is without credentials but says whether there are any."""
+    if isinstance(error, SourceLogin) and "***@" in name:
+        return _LOGIN_PAUSES_S
+    if isinstance(error, SourceNotThere | SourceLogin):
+        return _NOT_THERE_PAUSES_S
+    return _REFUSED_PAUSES_S if isinstance(error, SourceRefused) else _PAUSES_S
