@@ -193,7 +193,7 @@ def event_of(body, present=(True,) * 4, key: int = 2, live: bool = False):
     )
     nobody = BodyFitter(body).no_bodies()
     fitted = [(f, somebody(body) if here else nobody) for f, here in zip(frames, present)]
-    seen = Release("throw", 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {})
+    seen = Release("throw", 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
     info = RunInfo("süd/tor", 30.0, 320, 240, K, "free", body.faces, "neutral", live=live)
     return Event(seen, Window(frames, key), fitted), info
 

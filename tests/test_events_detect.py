@@ -40,8 +40,8 @@ def somebody(hand: float, side: float, yaw_deg: float, torso: float = 1.0, aside
         px[L[name]] = 500 + unit * (x + aside), 400 + unit * y
     world = np.zeros((33, 3), np.float32)
     yaw = math.radians(yaw_deg)
-    right = np.array([-math.cos(yaw), 0, math.sin(yaw)])  # of who faces (sin yaw, 0, cos yaw)
-    ahead = np.array([math.sin(yaw), 0, math.cos(yaw)])
+    right = np.array([-math.cos(yaw), 0, math.sin(yaw)])  # of who faces (-sin yaw, 0, -cos yaw)
+    ahead = np.array([-math.sin(yaw), 0, -math.cos(yaw)])
     for name, across in (("left_shoulder", -0.2), ("right_shoulder", 0.2)):
         world[L[name]] = across * right + [0, -0.5, 0]
     world[L["right_wrist"]] = 0.3 * ahead + [0, -0.5 - 0.5 * hand, 0]
@@ -60,6 +60,19 @@ def throw(fps: float = 30.0, release_s: float = 1.0, seconds: float = 1.6, tempo
         torso = float(np.interp(t, (-0.1, 0.1), (1.0, 0.75)))
         frames.append((k / fps, somebody(hand, 0.9, yaw, torso)))
     return frames
+
+
+def on_a_bat(person: Person) -> Person:
+    """The left hand is beside the right one."""
+    px = person.landmarks_px.copy()
+    px[L["left_wrist"]] = px[L["right_wrist"]] + [20.0, 10.0]
+    return replace(person, landmarks_px=px)
+
+
+def backwards():
+    """A throw of somebody whose chest is not where it should be: as from behind."""
+    away = somebody(0.0, 0.9, 180.0).world_m * np.array([-1, 1, 1], np.float32)
+    return [(t, replace(p, world_m=away)) for t, p in throw()]
 
 
 def watch(frames: Sequence, motion=None, track: int = 1) -> tuple[list[Release], list[Refusal]]:
@@ -86,28 +99,32 @@ def mirrored(person: Person, width: float = 1000.0) -> Person:
 
 @settings(max_examples=40, deadline=None)
 @given(phase=st.floats(0, 1), tempo=st.floats(0.6, 1.6))
-def test_a_throw_is_found_within_a_frame_with_the_frame_after_it(phase, tempo):
+def test_a_throw_is_found_within_a_frame_one_or_two_frames_after_it(phase, tempo):
     release_s = 1.0 + phase / 30
     found, refused = watch(throw(release_s=release_s, tempo=tempo))
     (one,) = found
     # Who moves slower is told as near in the throw, not in the clock's time.
     assert abs(one.pts_s - release_s) < 1.5 / 30 / min(tempo, 1.0)
-    assert (one.hand, one.track, one.told_id) == ("right", 1, one.frame_id + 1)
+    assert (one.hand, one.track) == ("right", 1)
+    assert 1 <= one.told_id - one.frame_id <= 2
     assert one.told_ns == one.told_id
     assert 0.3 <= one.confidence <= 1
     assert set(one.features) == set(FEATURES)
     assert not refused
 
 
-@pytest.mark.parametrize("fps", [24, 30, 50, 60, 120, 240])
-def test_other_rates_are_told_as_soon_and_faster_ones_nearer(fps):
+@pytest.mark.parametrize("fps", [10, 24, 30, 50, 60, 120, 240])
+def test_at_any_rate_the_frame_nearest_to_the_event_is_told_once_the_one_after_it_is_there(fps):
     """A faster source is looked at every thirtieth of a second too: it may be told one such look
     later, and of the frames in between the nearest is named."""
-    found, _ = watch(throw(fps))
-    (one,) = found
-    fast = fps >= 59
-    assert abs(one.pts_s - 1.0) < (0.6 if fast else 1.5) / 30
-    assert 1 <= one.told_id - one.frame_id <= (2.1 * fps / 30 if fast else fps / 30 + 1)
+    motion = load_motion()
+    for phase in range(5):
+        (one,), _ = watch(throw(fps, release_s=1.0 + phase / 5 / min(fps, 30)))
+        event_s = one.crossed_s - motion.lead(one.features)
+        assert abs(one.pts_s - event_s) < 0.52 / fps
+        assert abs(one.pts_s - 1.0 - phase / 5 / min(fps, 30)) < 1.5 / min(fps, 30)
+        after = one.told_id - one.frame_id
+        assert max(1.0, 0.8 * fps / 30) <= after <= max(2.0, 3.1 * fps / 30)
 
 
 def test_frames_at_uneven_times_and_frames_said_twice():
@@ -181,9 +198,12 @@ def test_what_throws_not_is_not_told():
     down = [(k / 30, somebody(-0.9, 0.4, 0.0)) for k in range(60)]
     up = [(k / 30, somebody(0.8, 0.4, 0.0)) for k in range(60)]
     wave = [(k / 30, somebody(0.5 + 0.4 * math.sin(k / 3), 0.9, 0.0)) for k in range(90)]
-    nod = [(t, replace(p, world_m=somebody(0.0, 0.9, 0.0).world_m)) for t, p in throw()]
-    for frames in (down, up, wave, nod):
+    bat = [(t, on_a_bat(p)) for t, p in throw()]
+    for frames in (down, up, wave, bat, throw(tempo=0.1, release_s=5.0, seconds=10.0)):
         assert watch(frames)[0] == []
+    # Who turns the other way and ends with the hand behind the chest is doubted, not ruled out.
+    sure, doubted = (watch(frames)[0][0].confidence for frames in (throw(), backwards()))
+    assert doubted < 0.5 < sure
 
 
 def test_nobody_is_who_they_were_after_a_reset_and_nobody_throws_twice_at_once():
@@ -204,7 +224,7 @@ def test_features_that_cannot_be_told_are_nan_and_forbid_nothing():
     assert math.isnan(told["peak"])
     assert math.isnan(told["lowest"])
     assert Condition("peak", least=1.0).allows(math.nan)
-    assert Condition("peak", weight=3.0).evidence(math.nan) == 0.0
+    assert Condition("peak", weight=3.0).score(math.nan) == 0.0
 
 
 def test_a_motion_s_file_is_checked(tmp_path):

@@ -73,6 +73,8 @@ def record_of(
     # Fit for an HTTP header and a file's name.
     key = quote("-".join(parts), safe="")[-200:]
     pictures = tuple(_pictures(fitted, info, renderer, alpha))
+    after = window.frames[window.key + 1 :]
+    since_ns = after[0].captured_ns if after else seen.told_ns
     data = {
         "schema": SCHEMA,
         "id": key,
@@ -92,7 +94,7 @@ def record_of(
             {"frame": frame.id, "pts_s": round(frame.pts_s, 6), **bodies_of(info, frame, bodies)[0]}
             for frame, bodies in there
         ],
-        "latency_ms": round((time.monotonic_ns() - seen.told_ns) / 1e6, 1),
+        "latency_ms": round((time.monotonic_ns() - since_ns) / 1e6, 1),
     }
     return Record(key, data, pictures, joints)
 

@@ -30,6 +30,8 @@ RIDGES = (30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 _NEAR, _DOUBTFUL = 1, 2
 """Frames from the release within which a find is right, and of which no lesson is taken."""
 _RIDGE = 30.0
+_LATE_S = 0.025
+"""What is further from the release than that says less about when a hand falls after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,31 @@ def evidence(throws: list[Throw], motion: Motion) -> Motion:
     )
     print(f"{len(y)} crossings, {int(y.sum())} of them releases", file=sys.stderr)
     return replace(motion, bias=bias, conditions=conditions)
+
+
+def timing(throws: list[Throw], motion: Motion) -> Motion:
+    """The motion with leads by robust ridge regression (Huber's loss) over what it finds, of the
+    conditions that have one. ``lead_s`` itself stays: it is chosen, beside real clips."""
+    rows, leads_s = [], []
+    for throw in throws:
+        for found in throw.seen(motion):
+            if found.hand == throw.hand:
+                scores = [each.score(found.features[each.feature]) for each in motion.conditions]
+                rows.append(scores)
+                leads_s.append(found.crossed_s - throw.pts_s[throw.release])
+    used = np.array([bool(each.lead_s) for each in motion.conditions])
+    x, y = np.array(rows)[:, used], np.array(leads_s)
+    z, w = np.c_[np.ones(len(x)), x], np.zeros(x.shape[1] + 1)
+    w[0] = np.median(y)
+    for _ in range(30):
+        share = np.minimum(1.0, _LATE_S / np.maximum(np.abs(y - z @ w), 1e-9))
+        ridge = np.diag([0.0, *[_RIDGE] * x.shape[1]])
+        w = np.linalg.solve((z * share[:, None]).T @ z + ridge, (z * share[:, None]).T @ y)
+    print(f"lead_s without the real clips: {w[0]:.4f}", file=sys.stderr)
+    every = np.zeros(len(used))
+    every[used] = w[1:]
+    conditions = [replace(each, lead_s=float(lead)) for each, lead in zip(motion.conditions, every)]
+    return replace(motion, conditions=tuple(conditions))
 
 
 def _held(condition, value: float) -> float:
@@ -203,7 +230,7 @@ def lines(motion: Motion) -> str:
             f"bias = {motion.bias:.2f}",
             *(
                 f"{each.feature}: centre = {each.centre:.3g}, scale = {each.scale:.3g}, "
-                f"weight = {each.weight:.2f}"
+                f"weight = {each.weight:.2f}, lead_s = {each.lead_s:.4f}"
                 for each in motion.conditions
             ),
         ]
@@ -222,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
 
     motion = load_motion("throw")
     throws = [throw for folder in args.train for throw in read(folder)]
-    print(lines(evidence(throws, motion)), file=sys.stderr)
+    print(lines(timing(throws, evidence(throws, motion))), file=sys.stderr)
     train = table(throws, motion)
     estimator, left_out = learn(train.told, train.truth, RIDGES)
     test = None if args.test is None else table(read(args.test), motion)

@@ -1,7 +1,7 @@
 """Who throws, with which hand, and in which frame the ball leaves it: online, from landmarks.
 
 Nothing here is about one motion: `Motion` describes it. Causal: an event is told with the frame in
-which the hand falls, at 30 frames a second the one after the event's.
+which the hand falls, or with the one after the event's where that is later.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,9 @@ _KEPT = 256
 _STEPS = 12
 _OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
 """Features that say nothing of who was just seen first."""
-_LOOK_AHEAD_S = 1.02 / 30
 _LOOK_BACK_S = 2.02 / 30
+_AFTER_S = 0.029
+"""An event is told once a frame is there that is so much later: the window needs it."""
 _STRIDE_S = 0.65 / 30
 """Frames nearer to the last one looked at are passed over: faster cameras show the same motion in
 steps that say less, and the evidence was weighed at thirty a second."""
@@ -43,7 +45,7 @@ _AWAY_S = 0.5
 class Release:
     """An event: the person's ``track`` and ``hand``, the frame's id and time, ``told_id`` the frame
     that showed it, captured at ``told_ns`` (monotonic), the ``confidence`` from 0 to 1 and the
-    features it follows from."""
+    features it follows from, and when the hand passed the level (``crossed_s``)."""
 
     motion: str
     track: int
@@ -54,6 +56,7 @@ class Release:
     told_ns: int
     confidence: float
     features: Mapping[str, float]
+    crossed_s: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,14 @@ class Refusal:
     hand: Hand
     frame_id: int
     reason: str
+
+
+class _Time(NamedTuple):
+    """When a frame is; ``again``: its picture is the last one over again."""
+
+    frame_id: int
+    pts_s: float
+    again: bool
 
 
 class _Shown:
@@ -91,7 +102,8 @@ class Detector:
         self._shown = _Shown()
         self._people: dict[int, deque[Sample]] = {}
         self._rests_until: dict[int, float] = {}
-        self._times: deque[tuple[int, float]] = deque(maxlen=_KEPT)
+        self._times: deque[_Time] = deque(maxlen=_KEPT)
+        self._waiting: list[Release] = []
         self._looked_s = -math.inf
 
     def see(self, frame: Frame, people: Mapping[int, Person], reset: bool) -> list[Release]:
@@ -99,13 +111,20 @@ class Detector:
         ``reset`` nobody is who they were before."""
         again = self._shown.again(frame.image)
         if reset:
+            self._give_up("the picture is cut after it")
             self._people.clear()
             self._rests_until.clear()
             self._times.clear()
-        self._times.append((frame.id, frame.pts_s))
-        if not reset and frame.pts_s - self._looked_s < _STRIDE_S:
-            return []
-        self._looked_s = frame.pts_s
+        self._times.append(_Time(frame.id, frame.pts_s, again))
+        if reset or frame.pts_s - self._looked_s >= _STRIDE_S:
+            self._looked_s = frame.pts_s
+            self._waiting += self._found(frame, people)
+        due = [each for each in self._waiting if frame.pts_s - each.pts_s >= _AFTER_S]
+        self._waiting = [each for each in self._waiting if each not in due]
+        return [replace(each, told_id=frame.id, told_ns=frame.captured_ns) for each in due]
+
+    def _found(self, frame: Frame, people: Mapping[int, Person]) -> list[Release]:
+        """The events whose end this frame shows."""
         self._people = {
             track: past
             for track, past in self._people.items()
@@ -114,8 +133,7 @@ class Detector:
         found = []
         for track, person in people.items():
             past = self._people.setdefault(track, deque(maxlen=_KEPT))
-            now = sample(frame.id, frame.pts_s, person, list(past))
-            past.append(replace(now, again=again))
+            past.append(sample(frame.id, frame.pts_s, person, list(past)))
             # One person throws with one hand.
             both = [self._look(track, list(past), hand, frame) for hand in HANDS]
             best = max((each for each in both if each), key=lambda e: e.confidence, default=None)
@@ -124,8 +142,16 @@ class Detector:
                 found.append(best)
         return found
 
+    def _give_up(self, reason: str) -> None:
+        """Refuse what waits for the frame after it."""
+        for each in self._waiting:
+            self.refused.append(Refusal(each.track, each.hand, each.frame_id, reason))
+        self._waiting = []
+
     def finish(self) -> None:
-        """The source has ended: who holds a hand up as before a fall is refused."""
+        """The source has ended: what waits for a frame, and who holds a hand up as before a fall,
+        is refused."""
+        self._give_up("the source ends with it")
         for track, past in self._people.items():
             now = past[-1]
             rests = now.pts_s < self._rests_until.get(track, now.pts_s)
@@ -156,33 +182,42 @@ class Detector:
                 reason = f"not seen for {gap_s:.2f} s while the hand fell"
             self.refused.append(Refusal(track, hand, before.frame_id, reason))
             return None
-        frame_id, pts_s = self._event(past, hand)
+        crossed_s = self._crossing(past, hand)
+        at = self._nearest(past, crossed_s - motion.lead(found))
         return Release(
-            motion.name, track, hand, frame_id, pts_s, frame.id, frame.captured_ns, confidence,
-            found,
+            motion.name, track, hand, at.frame_id, at.pts_s, frame.id, frame.captured_ns,
+            confidence, found, crossed_s,
         )  # fmt: skip
 
-    def _event(self, past: list[Sample], hand: Hand) -> tuple[int, float]:
-        """Id and time of the frame nearest to the event: ``lead_s`` before the hand passed the
-        level."""
+    def _crossing(self, past: list[Sample], hand: Hand) -> float:
+        """When between the last two samples' pictures the hand passed the level."""
         before, now = past[-2:]
         drop = before.hand[hand] - now.hand[hand]
         share = (before.hand[hand] - self.motion.level) / max(drop, 1e-6)
-        event_s = before.pts_s + share * (now.pts_s - before.pts_s) - self.motion.lead_s
-        # Of a picture that is shown several times, the first.
-        shown = [each for each in past[:-1] if now.pts_s - each.pts_s <= _SAME_S]
-        while before.again and (earlier := [e for e in shown if e.pts_s < before.pts_s]):
-            before = earlier[-1]
-        # One frame of thirty a second is waited for, no more; a faster source has frames between.
-        waited = [(number, now.pts_s - at) for number, at in self._times if at < now.pts_s]
-        if sum(ago_s <= _LOOK_AHEAD_S for _, ago_s in waited) < 2:
-            return before.frame_id, before.pts_s
-        frames = [each for each in self._times if 0 < now.pts_s - each[1] <= _LOOK_BACK_S]
-        return min(frames, key=lambda each: abs(each[1] - event_s))
+        shown_s = self._first_shown(before.pts_s).pts_s
+        return shown_s + share * (now.pts_s - shown_s)
+
+    def _nearest(self, past: list[Sample], event_s: float) -> _Time:
+        """The picture nearest to the event, of the last ones and the one before the fall."""
+        before, now = past[-2:]
+        recent = [each for each in self._times if now.pts_s - each.pts_s <= _LOOK_BACK_S]
+        first = {self._first_shown(each.pts_s) for each in recent} | {
+            self._first_shown(before.pts_s)
+        }
+        return min(sorted(first), key=lambda each: abs(each.pts_s - event_s))
+
+    def _first_shown(self, pts_s: float) -> _Time:
+        """Of a picture that is shown several times, the first."""
+        until = [each for each in self._times if each.pts_s <= pts_s]
+        first = until[-1]
+        for each in until[::-1]:
+            if first.again and first.pts_s > each.pts_s >= self._times[-1].pts_s - _SAME_S:
+                first = each
+        return first
 
     def _period_s(self) -> float:
         """How far apart the last frames are."""
-        times = [at for _, at in self._times][-_STEPS:]
+        times = [each.pts_s for each in self._times][-_STEPS:]
         return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
     def _features(self, past: list[Sample], hand: Hand) -> dict[str, float]:

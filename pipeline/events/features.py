@@ -27,6 +27,7 @@ FEATURES = {
     "torso_left": "the torso's length in the image over its greatest within `back_s`: it bends",
     "turn_deg": "how far the trunk turned towards the other side within `back_s`",
     "ahead": "the hand ahead of the chest now, torso lengths in space",
+    "ahead_before": "the hand ahead of the chest in the sample before",
     "hand": "the hand's height now",
     "elbow": "the elbow's height now",
 }
@@ -44,8 +45,7 @@ _HIPS = [_L["left_hip"], _L["right_hip"]]
 class Sample:
     """One person in one frame: ``torso_px``, where the chest faces about the vertical (``yaw_deg``,
     clockwise from above), and for each of `HANDS` the hand's and elbow's height, the hand's place
-    (x, y) about the shoulders, and how far it is ``ahead`` of the chest, torso lengths. ``again``:
-    the picture is the last one over again."""
+    (x, y) about the shoulders, and how far it is ``ahead`` of the chest, torso lengths."""
 
     frame_id: int
     pts_s: float
@@ -55,7 +55,6 @@ class Sample:
     elbow: dict[Hand, float]
     place: dict[Hand, np.ndarray]
     ahead: dict[Hand, float]
-    again: bool = False
 
 
 def sample(
@@ -128,6 +127,7 @@ def features(
             [each.yaw_deg for each in (*past, now)], -1.0 if hand == "right" else 1.0
         ),
         "ahead": now.ahead[hand],
+        "ahead_before": samples[-2].ahead[hand] if len(samples) > 1 else nan,
         "hand": now.hand[hand],
         "elbow": now.elbow[hand],
     }

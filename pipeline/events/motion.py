@@ -24,8 +24,8 @@ _ABOVE_0 = ("scale", "fall_s", "back_s")
 @dataclass(frozen=True)
 class Condition:
     """One feature's part: outside ``least`` to ``most`` the motion is another one; inside, the
-    value, held within ``low`` to ``high``, adds ``weight`` for each ``scale`` above ``centre`` to
-    the log-odds."""
+    value, held within ``low`` to ``high``, adds for each ``scale`` above ``centre`` ``weight`` to
+    the log-odds and ``lead_s`` to how long before the crossing the event is."""
 
     feature: str
     least: float = -math.inf
@@ -35,17 +35,17 @@ class Condition:
     centre: float = 0.0
     scale: float = 1.0
     weight: float = 0.0
+    lead_s: float = 0.0
 
     def allows(self, value: float) -> bool:
         """Whether the motion can be this one; a value that is not known (NaN) forbids nothing."""
         return math.isnan(value) or self.least <= value <= self.most
 
-    def evidence(self, value: float) -> float:
-        """Log-odds; 0 where the value is not known."""
-        if math.isnan(value) or not self.weight:
+    def score(self, value: float) -> float:
+        """How many scales above the centre; 0 where the value is not known."""
+        if math.isnan(value):
             return 0.0
-        held = min(max(value, self.low), self.high)
-        return self.weight * (held - self.centre) / self.scale
+        return (min(max(value, self.low), self.high) - self.centre) / self.scale
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ class Motion:
     """A motion and its event.
 
     The hand's height over the shoulders, in torso lengths, falls through ``level`` after it was
-    ``above`` within the last ``fall_s``; the event is ``lead_s`` before. Features look back
-    ``back_s``, and who was not seen for ``history_s`` is refused. ``bias`` and the ``conditions``
-    give the confidence; an event has ``least_confidence``, and a person rests ``rest_s`` after one.
+    ``above`` within the last ``fall_s``; the event is ``lead_s`` before, and what the conditions
+    add to that. Features look back ``back_s``, and who was not seen for ``history_s`` is refused.
+    ``bias`` and the ``conditions`` give the confidence; an event has ``least_confidence``, and a
+    person rests ``rest_s`` after one.
     """
 
     name: str
@@ -74,8 +75,14 @@ class Motion:
         """0 to 1; 0 where a condition forbids it."""
         if not all(each.allows(features[each.feature]) for each in self.conditions):
             return 0.0
-        odds = self.bias + sum(each.evidence(features[each.feature]) for each in self.conditions)
+        scores = [each.score(features[each.feature]) for each in self.conditions]
+        odds = self.bias + sum(each.weight * score for each, score in zip(self.conditions, scores))
         return 1.0 / (1.0 + math.exp(-min(max(odds, -30.0), 30.0)))
+
+    def lead(self, features: Mapping[str, float]) -> float:
+        """How long before the crossing the event is, seconds, never after it."""
+        added_s = (each.lead_s * each.score(features[each.feature]) for each in self.conditions)
+        return max(self.lead_s + sum(added_s), 0.0)
 
 
 def load_motion(name: str | Path = "throw") -> Motion:
