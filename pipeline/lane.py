@@ -135,7 +135,9 @@ class Lane:
         self._recent: deque[Perceived] = deque()
         self._context: deque[tuple[int, dict[int, Person]]] = deque(maxlen=_EVENT_CONTEXT)
         # Rare; whoever does not take them loses the oldest.
-        self._events: Ring[Event] = Ring(_MOST_EVENTS, Policy.DROP_OLDEST)
+        self._events: Ring[Event] = Ring(
+            _MOST_EVENTS, Policy.DROP_OLDEST, on_drop=lambda *_: self.stats.count("lost events")
+        )
         self._pending: deque[Window] = deque()
         self._finished, self._under_way = False, 0
         self._lock = threading.Lock()
@@ -247,8 +249,10 @@ class Lane:
         self._context.append((frame.id, bare))
         kept = {each.window.frames[0].id for each in self._recent}
         events = self.watch.see(frame, people, one.window.reset)
-        # One about a frame that is long gone has no window; a watch's are not.
-        return [self._event(seen) for seen in events if seen.frame_id in kept]
+        # One about a frame that is long gone has no window.
+        there = [seen for seen in events if seen.frame_id in kept]
+        self.stats.count("lost events", len(events) - len(there))
+        return [self._event(seen) for seen in there]
 
     def _event(self, seen: Any) -> EventJob:
         recent = [each.window.frames[0] for each in self._recent]

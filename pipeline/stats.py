@@ -47,7 +47,7 @@ class Snapshot:
     """Counts and times so far. ``stages_ms`` are per frame; ``fps`` is drawn frames a second
     from the capture of the first one to the last one drawn. Quantiles are of the last samples,
     histograms of all. ``unfitted`` frames were shown, but nobody was fitted in them (low latency
-    only)."""
+    only); ``lost_events`` were seen and could not be told."""
 
     read: int
     drawn: int
@@ -58,6 +58,7 @@ class Snapshot:
     latency: Histogram
     stages: dict[str, Histogram]
     unfitted: int = 0
+    lost_events: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -142,6 +143,7 @@ class Stats:
                 latency=self._latency_bins.histogram(),
                 stages={name: bins.histogram() for name, bins in self._stage_bins.items()},
                 unfitted=self._counts["unfitted"],
+                lost_events=self._counts["lost events"],
             )
 
 

@@ -57,9 +57,9 @@ def render(clip: Clip, folder: Path, name: str) -> None:
                 balls[frame] = clip.camera.see(instant.ball)
         container.mux(stream.encode())
     truth.write(folder / f"{name}_truth.npz", clip.scene, kept, balls, {
-        "fps": clip.fps, "release_frame": clip.release_frame, "hand": clip.motions[0].hand,
-        "kinds": np.array(clip.kinds), "seed": clip.seed, "place": clip.setup.place,
-        "view_deg": clip.setup.yaw_deg,
+        "fps": clip.fps, "release_frame": clip.release_frame, "release_s": clip.release_s,
+        "hand": clip.motions[0].hand, "kinds": np.array(clip.kinds), "seed": clip.seed,
+        "place": clip.setup.place, "view_deg": clip.setup.yaw_deg,
     })  # fmt: skip
 
 

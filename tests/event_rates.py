@@ -60,6 +60,7 @@ def main() -> None:
     for path in clips:
         with np.load(path) as truth:
             release, hand, fps = int(truth["release_frame"]), str(truth["hand"]), int(truth["fps"])
+            release_s = float(truth["release_s"])
         if fps != RATE:
             raise SystemExit(f"{path}: rendered at {fps} a second, not {RATE}")
         name = path.name.removesuffix("_truth.npz")
@@ -70,12 +71,15 @@ def main() -> None:
         for rate, kept in rates(len(frames), release).items():
             found = releases(inference, [frames[k] for k in kept])
             # Frame ids stay those of the whole clip.
-            late = [(each.frame_id - release) / RATE for each in found]
+            late = [each.frame_id / RATE - release_s for each in found]
             right = [abs(s) <= RIGHT_S and each.hand == hand for s, each in zip(late, found)]
             right_one = right == [True]
             counts.setdefault(rate, [0, 0, 0])[0 if right_one else 1 if found else 2] += 1
             if not right_one:
-                what = ", ".join(f"{1e3 * s:+.0f} ms {each.hand}" for s, each in zip(late, found))
+                what = ", ".join(
+                    f"{1e3 * s:+.0f} ms {each.hand}, confidence {each.confidence:.2f}"
+                    for s, each in zip(late, found)
+                )
                 off.setdefault(rate, []).append(f"{name}: {what or 'not found'}")
     inference.perceiver.close()
     for rate, (good, wrong, missed) in counts.items():

@@ -310,6 +310,7 @@ def test_an_event_about_a_frame_long_gone_ends_nothing():
         for lane in lanes:
             assert len([f for window in lane.windows() for f, _ in window]) == 60
             assert list(lane.events()) == []
+            assert lane.stats.snapshot().lost_events == 1
 
 
 def test_a_watch_sees_every_frame_so_low_latency_is_refused():

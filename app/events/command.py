@@ -140,6 +140,8 @@ class _Watched:
         dropped = sum(seen.dropped.values())
         if dropped:
             words += f"; {dropped} frames dropped"
+        if seen.lost_events:
+            words += f"; {seen.lost_events} events lost, for what was needed of them was gone"
         print(words, file=sys.stderr)
 
 

@@ -75,6 +75,7 @@ def collect(clip: Path, out: Path, inference: Inference) -> None:
                 "ground_plane",
                 "fps",
                 "release_frame",
+                "release_s",
                 "hand",
                 "view_deg",
             )

@@ -43,6 +43,7 @@ class Throw:
     people: list[dict[int, Person]]
     fits: dict[tuple[int, int], np.ndarray]
     release: int
+    release_s: float
     hand: Hand
     truth_m: np.ndarray
     up: np.ndarray
@@ -62,7 +63,8 @@ class Throw:
         order = np.argsort(data["truth_frame"], kind="stable")
         return cls(
             path.stem, data["pts_s"], people, dict(zip(keys, data["fit_joints_m"])),
-            int(data["truth_release_frame"]), HANDS[int(str(data["truth_hand"]) == "left")],
+            int(data["truth_release_frame"]), float(data["truth_release_s"]),
+            HANDS[int(str(data["truth_hand"]) == "left")],
             data["truth_joints_m"][order], data["truth_ground_plane"][:3],
         )  # fmt: skip
 
@@ -123,7 +125,7 @@ def timing(throws: list[Throw], motion: Motion) -> Motion:
             if found.hand == throw.hand:
                 scores = [each.score(found.features[each.feature]) for each in motion.conditions]
                 rows.append(scores)
-                leads_s.append(found.crossed_s - throw.pts_s[throw.release])
+                leads_s.append(found.crossed_s - throw.release_s)
     used = np.array([bool(each.lead_s) for each in motion.conditions])
     x, y = np.array(rows)[:, used], np.array(leads_s)
     z, w = np.c_[np.ones(len(x)), x], np.zeros(x.shape[1] + 1)

@@ -208,7 +208,7 @@ class Detector:
 
     def _first_shown(self, pts_s: float) -> _Time:
         """Of a picture that is shown several times, the first."""
-        until = [each for each in self._times if each.pts_s <= pts_s]
+        until = [each for each in self._times if each.pts_s <= pts_s] or [self._times[0]]
         first = until[-1]
         for each in until[::-1]:
             if first.again and first.pts_s > each.pts_s >= self._times[-1].pts_s - _SAME_S:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 
 import cv2
 import numpy as np
@@ -129,12 +130,15 @@ class Clip:
         return int(self.seconds * self.fps + 1e-6)
 
     @property
+    def release_s(self) -> float:
+        """When the ball is released, seconds into the clip; NaN without one."""
+        first = self.motions[0]
+        return float("nan") if first.release_s is None else first.release_s - first.start_s
+
+    @property
     def release_frame(self) -> int:
         """The frame whose middle is nearest to the ball's release; -1 without one."""
-        first = self.motions[0]
-        if first.release_s is None:
-            return -1
-        return round((first.release_s - first.start_s) * self.fps)
+        return -1 if isnan(self.release_s) else round(self.release_s * self.fps)
 
     def _clock(self, motion: Motion, time_s: float) -> float:
         return motion.start_s + min(time_s, motion.end_s - motion.start_s)
@@ -156,8 +160,7 @@ class Clip:
 
     def _release(self) -> tuple[float, np.ndarray, np.ndarray]:
         """When the ball leaves, from where, and its velocity: to the plate, 17 m away."""
-        first = self.motions[0]
-        when = float(first.release_s or 0.0) - first.start_s
+        first, when = self.motions[0], self.release_s
         start = self._grip(self.posed(when)[0])
         way = np.array([-17.0 if first.hand == "left" else 17.0, -1.0, 0.0])
         speed = np.random.default_rng([self.seed, 6]).uniform(34, 41) * self.setup.tempo
