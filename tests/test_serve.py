@@ -42,6 +42,7 @@ websockets = pytest.importorskip("websockets.sync.client")
 websockets_closed = pytest.importorskip("websockets.exceptions").ConnectionClosed
 pytestmark = pytest.mark.timeout(60)
 PICTURES = "lavfi:testsrc2=size=320x180:rate=25"
+TEST = frozenset({("source", "test")})
 TOKEN = "sixteen-letters-or-more"
 
 
@@ -315,6 +316,9 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
         assert told == {"source": "test", "event": json.loads(json.dumps(record.data))}
         assert client.get("/api/sources/test/events").json() == [told["event"]]
         assert client.get("/api/sources").json()[0]["events"] == 1
+        found = scraped(client)
+        assert found["bodystream_events_total", TEST] == 1
+        assert found["bodystream_events_lost_total", TEST] == 0
         strip = client.get("/api/sources/test/events/0/strip")
         assert strip.headers["content-type"] == "image/jpeg"
         assert cv2.imdecode(np.frombuffer(strip.content, np.uint8), 1).shape == (320, 1280, 3)
@@ -323,6 +327,7 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
     with plain.client() as client:
         assert client.get("/api/sources/test/events").status_code == 404
         assert client.get("/api/sources/test/events/0/strip").status_code == 404
+        assert ("bodystream_events_total", TEST) not in scraped(client)
 
 
 def test_a_source_keeps_so_many_events(serve):
@@ -369,7 +374,7 @@ def test_metrics_are_prometheus(serve):
     served.hub.add(PICTURES, "test", trusted=True)
     served.hub.add("rtsp://127.0.0.1:1/x", "dead")
     until(lambda: served.hub.sources()[0].drawn > 0)
-    test = frozenset({("source", "test")})
+    test = TEST
     with served.client() as client:
         first = scraped(client)
         until(lambda: served.hub.sources()[0].drawn > first["bodystream_frames_drawn_total", test])

@@ -52,6 +52,10 @@ class _Collected:
         lost = CounterMetricFamily(
             "bodystream_recording_dropped", "left out of recordings", labels=("source",)
         )
+        events = CounterMetricFamily("bodystream_events", "told", labels=("source",))
+        untold = CounterMetricFamily(
+            "bodystream_events_lost", "seen and could not be told", labels=("source",)
+        )
         off = GaugeMetricFamily(
             "bodystream_prediction_error_pixels", "low latency", labels=("source", "quantile")
         )
@@ -60,6 +64,9 @@ class _Collected:
             for quantile, px in zip(("0.5", "0.95"), view.predicted_off_px or ()):
                 off.add_metric((name, quantile), px)
             lost.add_metric((name,), view.not_recorded)
+            if view.events is not None:
+                events.add_metric((name,), view.events)
+                untold.add_metric((name,), seen.lost_events)
             for each in State:
                 state.add_metric((name, str(each)), float(view.state == each))
             fps.add_metric((name,), view.fps)
@@ -73,7 +80,8 @@ class _Collected:
                 dropped.add_metric((name, cause), number)
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
-        return [state, fps, people, latency, stage, read, drawn, dropped, back, damaged, lost, off]
+        counts = [read, drawn, dropped, back, damaged, lost, events, untold]
+        return [state, fps, people, latency, stage, *counts, off]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
