@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.capture.base import SourceOptions, open_source
+from pipeline.event_recipe.learn import Throw, timing
 from pipeline.events.detect import Detector, Refusal, Release
 from pipeline.events.features import FEATURES, HANDS, features, sample
 from pipeline.events.motion import Condition, load_motion
@@ -255,6 +256,43 @@ def test_another_motion_is_another_file(tmp_path):
     text = Path("configs/motions/throw.toml").read_text()
     path.write_text(text.replace("least = 0.25", "least = 0.9").replace('"throw"', '"high"'))
     assert watch(throw(), load_motion(path))[0] == []
+
+
+def learned_from(frames, release_s: float) -> Throw:
+    """A throw as it is collected."""
+    return Throw(
+        "t", np.array([t for t, _ in frames]), [{1: person} for _, person in frames], {},
+        round(release_s * 30), release_s, "right", np.zeros((0, 24, 3)), np.zeros(3),
+    )  # fmt: skip
+
+
+def test_when_is_learned_from_what_is_seen():
+    """Bodies that turn further let the ball go earlier here: what is learned knows it."""
+    throws, random = [], np.random.default_rng(0)
+    for turned in random.uniform(40, 140, 60):
+        at_s = 1.0 + random.uniform(0, 1 / 30)
+        frames = [
+            (t, replace(p, world_m=somebody(0.0, 0.9, turned * (t < at_s - 0.1)).world_m))
+            for t, p in throw(release_s=at_s)
+        ]
+        throws.append(learned_from(frames, at_s - 4e-4 * (turned - 90)))
+    shipped = load_motion()
+    motion = replace(shipped, conditions=tuple(
+        replace(each, lead_s=math.copysign(1e-9, each.lead_s) if each.lead_s else 0.0)
+        for each in shipped.conditions
+    ))  # fmt: skip
+    told = timing(throws, motion)
+    both = []
+    for each in (motion, told):
+        late_s = [
+            found.crossed_s - each.lead(found.features) - throw.release_s
+            for throw in throws
+            for found in throw.seen(each)
+        ]
+        assert len(late_s) == len(throws)
+        both.append(np.std(late_s))
+    assert both[1] < 0.5 * both[0]
+    assert told.lead_s == motion.lead_s, "chosen, beside real clips"
 
 
 # On real pictures, with the real model.
