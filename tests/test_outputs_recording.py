@@ -138,14 +138,15 @@ def test_only_this_runs_oldest_files_are_deleted(tmp_path):
 def test_a_slow_encoder_costs_a_live_source_frames_of_the_recording_only(tmp_path, slow):
     output = VideoOutput(tmp_path / "v.mp4")
     output.open(run_info(HEIGHT, WIDTH, live=True))
-    longest_s = 0.0
+    took_s = []
     for number in range(300):
         begun_s = time.monotonic()
         put(output, number)
-        longest_s = max(longest_s, time.monotonic() - begun_s)
+        took_s.append(time.monotonic() - begun_s)
         time.sleep(0.002)
     output.close()
-    assert longest_s < 0.1
+    # Who waited for the encoder would wait again and again; a busy machine stops us now and then.
+    assert np.percentile(took_s, 98) < 0.02
     numbers, times = seen(tmp_path / "v.mp4")
     assert output.dropped > 0
     assert len(numbers) == 300 - output.dropped
