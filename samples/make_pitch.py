@@ -20,6 +20,7 @@ import argparse
 import multiprocessing
 import sys
 from functools import partial
+from math import isnan
 from pathlib import Path
 
 import cv2  # (before av)
@@ -56,8 +57,11 @@ def render(clip: Clip, folder: Path, name: str) -> None:
             if instant.ball is not None:
                 balls[frame] = clip.camera.see(instant.ball)
         container.mux(stream.encode())
+    when = clip.release_s
+    thrown = [clip.camera.see(each.joints()) for each in clip.posed(0.0 if isnan(when) else when)]
     truth.write(folder / f"{name}_truth.npz", clip.scene, kept, balls, {
-        "fps": clip.fps, "release_frame": clip.release_frame, "release_s": clip.release_s,
+        "fps": clip.fps, "release_frame": clip.release_frame, "release_s": when,
+        "release_joints_m": np.float32(thrown if not isnan(when) else np.full_like(thrown, np.nan)),
         "hand": clip.motions[0].hand, "kinds": np.array(clip.kinds), "seed": clip.seed,
         "place": clip.setup.place, "view_deg": clip.setup.yaw_deg,
     })  # fmt: skip

@@ -262,7 +262,8 @@ def learned_from(frames, release_s: float) -> Throw:
     """A throw as it is collected."""
     return Throw(
         "t", np.array([t for t, _ in frames]), [{1: person} for _, person in frames], {},
-        round(release_s * 30), release_s, "right", np.zeros((0, 24, 3)), np.zeros(3),
+        round(release_s * 30), release_s, "right",
+        np.zeros((0, 24, 3)), np.zeros((24, 3)), np.zeros(3),
     )  # fmt: skip
 
 

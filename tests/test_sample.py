@@ -71,6 +71,14 @@ def test_bones_keep_their_length_and_the_planted_foot_its_place(truth):
     assert np.abs(joints[:45, 8] - joints[0, 8]).max() < 0.05
 
 
+def test_the_release_is_an_instant_between_frames(truth):
+    at = float(truth["release_s"]) * float(truth["fps"])
+    assert round(at) == int(truth["release_frame"])
+    (joints,) = truth["release_joints_m"]
+    about = truth["joints_m"][[int(np.floor(at)), int(np.ceil(at))]]
+    assert np.abs(about - joints).max(axis=(1, 2)).min() < 0.2
+
+
 def test_the_mask_holds_the_joints_and_the_surface(truth, maker):
     surface = maker.vertices_of(truth)
     faces = maker.faces_of(truth, 0)

@@ -76,6 +76,7 @@ def collect(clip: Path, out: Path, inference: Inference) -> None:
                 "fps",
                 "release_frame",
                 "release_s",
+                "release_joints_m",
                 "hand",
                 "view_deg",
             )

@@ -46,6 +46,7 @@ class Throw:
     release_s: float
     hand: Hand
     truth_m: np.ndarray
+    released_m: np.ndarray
     up: np.ndarray
 
     @classmethod
@@ -65,13 +66,14 @@ class Throw:
             path.stem, data["pts_s"], people, dict(zip(keys, data["fit_joints_m"])),
             int(data["truth_release_frame"]), float(data["truth_release_s"]),
             HANDS[int(str(data["truth_hand"]) == "left")],
-            data["truth_joints_m"][order], data["truth_ground_plane"][:3],
+            data["truth_joints_m"][order], data["truth_release_joints_m"][0],
+            data["truth_ground_plane"][:3],
         )  # fmt: skip
 
     def truth(self) -> dict[str, float]:
-        """The measures at the release."""
+        """The measures in the instant of the release, the hand's speed over the frames about it."""
         about = slice(self.release - 2, self.release + 2)
-        told = measure(self.truth_m[self.release], self.hand, self.up)
+        told = measure(self.released_m, self.hand, self.up)
         if told["elbow_flexion"] < LEAST_FLEXION:
             told["shoulder_external_rotation"] = float("nan")
         return {**told, "hand_speed": hand_speed(self.truth_m[about], self.pts_s[about], self.hand)}

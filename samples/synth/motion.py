@@ -104,7 +104,9 @@ def make_motion(
     times = times / tempo
     start, end = float(times[0]), float(times[-1])
     if entry.throws and seconds:
-        start = max(start, -0.62 * seconds)
+        # Throws to learn from are let go at any time between two frames.
+        late = random.uniform(-0.5, 0.5) / 30 if manner > 1 else 0.0
+        start = max(start, -0.62 * seconds - late)
         end = min(end, start + seconds)
     elif not entry.throws:
         end = min(end, seconds or entry.seconds)

@@ -44,8 +44,8 @@ def suite(first_seed: int, count: int) -> list[Plan]:
 THROW_FRAMES = 30
 THROW_MANNER = 3.0
 """Throws to learn from differ three times as much as people do in the suite above, in how far arm
-and trunk are turned, bent and tilted (six degrees each, and a fifth of their way), and in how long
-and deep they stride."""
+and trunk are turned, bent and tilted (six degrees each, and a fifth of their way), in how long and
+deep they stride, and in when between two frames they let the ball go."""
 
 
 def throws(first_seed: int, count: int) -> list[Plan]:

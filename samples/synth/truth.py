@@ -18,10 +18,10 @@ y down, z forward; metres; at the middle of the exposure):
 - ``intrinsics`` (3, 3), ``image_size`` (height, width), ``camera_rotation`` (3, 3) and
   ``camera_translation_m`` (3,) from the world (y up), ``ground_plane`` (4,): a, b, c, d with
   a x + b y + c z + d = 0 in the camera's axes, (a, b, c) pointing up
-- ``fps``, ``release_s`` (seconds into the clip; NaN none), ``release_frame`` (the frame whose
-  middle is nearest to it; -1 none), ``hand``, ``kinds`` (P,), ``stature_m`` (P,) barefoot,
-  ``seed``, ``place``, ``view_deg`` (0 seen from where the first person faces at rest, 90 from its
-  left)
+- ``fps``, ``release_s`` (seconds into the clip; NaN none), ``release_joints_m`` (P, 24, 3) in that
+  instant, ``release_frame`` (the frame whose middle is nearest to it; -1 none), ``hand``, ``kinds``
+  (P,), ``stature_m`` (P,) barefoot, ``seed``, ``place``, ``view_deg`` (0 seen from where the first
+  person faces at rest, 90 from its left)
 """
 
 from __future__ import annotations
