@@ -1,15 +1,17 @@
-"""Pictures that show when they were made; plain Python, for the system's interpreter too."""
+"""Pictures that show when they were made, and which they are; plain Python, for the system's
+interpreter too."""
 
 import os
 import pathlib
 import time
 
 BITS, ROWS = 32, 32
-"""Of the clock: its bits, and the pixel rows it fills."""
+"""Of a number: its bits, and the pixel rows it fills."""
 
 
 class Pictures:
-    """I420 pictures of a size, each with the clock of when it was asked for."""
+    """I420 pictures of a size, each with the clock (ms) of when it was asked for at its top; grey
+    ones have their own number, from 0, below that."""
 
     def __init__(self, width, height, file):
         self.width, self.height = width, height
@@ -19,17 +21,22 @@ class Pictures:
 
     def next(self):
         now_ms = time.monotonic_ns() // 1_000_000
-        bar = self.width // BITS
-        bits = [(now_ms >> bit) & 1 for bit in reversed(range(BITS))]
-        row = b"".join((b"\xeb" if bit else b"\x10") * bar for bit in bits)
         picture = bytearray(self._below())
         luma, quarter = self.width * self.height, self.width * self.height // 4
-        picture[: self.width * ROWS] = row.ljust(self.width, b"\x10") * ROWS
+        picture[: self.width * ROWS] = self._bars(now_ms)
+        if not self.data:
+            picture[self.width * ROWS : self.width * 2 * ROWS] = self._bars(self.number)
         grey = b"\x80" * (self.width * ROWS // 4)
         picture[luma : luma + len(grey)] = grey
         picture[luma + quarter : luma + quarter + len(grey)] = grey
         self.number += 1
         return bytes(picture)
+
+    def _bars(self, number):
+        bar = self.width // BITS
+        bits = [(number >> bit) & 1 for bit in reversed(range(BITS))]
+        row = b"".join((b"\xeb" if bit else b"\x10") * bar for bit in bits)
+        return row.ljust(self.width, b"\x10") * ROWS
 
     def _below(self):
         if self.data:

@@ -128,9 +128,18 @@ def write_clip(
 
 def clock_ms(image: np.ndarray) -> int:
     """The monotonic clock that the RTSP server drew into the top of an RGB picture."""
-    width = image.shape[1]
+    return _number_in(image[:32])
+
+
+def picture_number(image: np.ndarray) -> int:
+    """Which of its grey pictures this one is, as the RTSP server drew it below the clock."""
+    return _number_in(image[32:64])
+
+
+def _number_in(rows: np.ndarray) -> int:
+    width = rows.shape[1]
     centres = [int((bit + 0.5) * (width // 32)) for bit in range(32)]
-    bits = image[8:24, centres].mean(axis=(0, 2)) > 128
+    bits = rows[8:24, centres].mean(axis=(0, 2)) > 128
     return int("".join(str(int(bit)) for bit in bits), 2)
 
 

@@ -3,8 +3,8 @@
 Needs Debian's gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-good and -ugly.
 Prints its port, then plays until it is killed. The top of every picture shows the monotonic clock
 (ms, 32 bits, the highest on the left, white for 1) at which it was made; below is ``--picture``
-(raw I420 pictures of ``--size``, one after another, again and again) or grey with some noise. With
---login user:password it asks for that.
+(raw I420 pictures of ``--size``, one after another, again and again), or the picture's number in
+the same way and grey with some noise. With --login user:password it asks for that.
 """
 
 import argparse
@@ -50,10 +50,10 @@ class Factory(GstRtspServer.RTSPMediaFactory):
         GstRtspServer.RTSPMediaFactory.do_configure(self, media)
         source = media.get_element().get_by_name_recurse_up("src")
         period_s = 1 / (self.options.true_fps or self.options.fps)
-        due_s, made = time.monotonic(), 0
+        due_s, made, begun = time.monotonic(), 0, False
 
         def push():
-            nonlocal due_s, made
+            nonlocal due_s, made, begun
             now_s = time.monotonic()
             if now_s < due_s:
                 return True
@@ -64,7 +64,10 @@ class Factory(GstRtspServer.RTSPMediaFactory):
                 return False
             made += 1
             buffer = Gst.Buffer.new_wrapped(self.pictures.next())
-            return source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
+            taken = source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
+            begun = begun or taken
+            # A source that has not started yet takes nothing, one that has ended takes no more.
+            return taken or not begun
 
         GLib.timeout_add(max(1, round(period_s * 250)), push)
 
