@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,14 +101,14 @@ def mirrored(person: Person, width: float = 1000.0) -> Person:
 
 @settings(max_examples=40, deadline=None)
 @given(phase=st.floats(0, 1), tempo=st.floats(0.6, 1.6))
-def test_a_throw_is_found_within_a_frame_one_or_two_frames_after_it(phase, tempo):
+def test_a_throw_is_found_within_a_frame_with_the_frame_after_it(phase, tempo):
     release_s = 1.0 + phase / 30
     found, refused = watch(throw(release_s=release_s, tempo=tempo))
     (one,) = found
     # Who moves slower is told as near in the throw, not in the clock's time.
     assert abs(one.pts_s - release_s) < 1.5 / 30 / min(tempo, 1.0)
     assert (one.hand, one.track) == ("right", 1)
-    assert 1 <= one.told_id - one.frame_id <= 2
+    assert one.told_id == one.frame_id + 1
     assert one.told_ns == one.told_id
     assert 0.3 <= one.confidence <= 1
     assert set(one.features) == set(FEATURES)
@@ -115,17 +116,18 @@ def test_a_throw_is_found_within_a_frame_one_or_two_frames_after_it(phase, tempo
 
 
 @pytest.mark.parametrize("fps", [10, 24, 30, 50, 60, 120, 240])
-def test_at_any_rate_the_frame_nearest_to_the_event_is_told_once_the_one_after_it_is_there(fps):
-    """A faster source is looked at every thirtieth of a second too: it may be told one such look
-    later, and of the frames in between the nearest is named."""
+def test_at_any_rate_it_is_told_with_the_frame_after_it(fps):
+    """A faster source is looked at every thirtieth of a second; of the frames between the last two
+    looks the nearest to the event is named, and the frame after it is a thirtieth later."""
     motion = load_motion()
     for phase in range(5):
-        (one,), _ = watch(throw(fps, release_s=1.0 + phase / 5 / min(fps, 30)))
-        event_s = one.crossed_s - motion.lead(one.features)
-        assert abs(one.pts_s - event_s) < 0.52 / fps
-        assert abs(one.pts_s - 1.0 - phase / 5 / min(fps, 30)) < 1.5 / min(fps, 30)
-        after = one.told_id - one.frame_id
-        assert max(1.0, 0.8 * fps / 30) <= after <= max(2.0, 3.1 * fps / 30)
+        release_s = 1.0 + phase / 5 / min(fps, 30)
+        (one,), _ = watch(throw(fps, release_s=release_s))
+        late_s = one.pts_s - (one.crossed_s - motion.lead(one.features))
+        # Nearest, but no earlier than the look before the fall.
+        assert -0.52 / fps < late_s < max(0.52 / fps, 1 / 30)
+        assert abs(one.pts_s - release_s) < 1.5 / min(fps, 30)
+        assert 1 <= one.told_id - one.frame_id <= math.ceil(0.029 * fps) + 1
 
 
 def test_frames_at_uneven_times_and_frames_said_twice():
@@ -203,7 +205,10 @@ def test_what_throws_not_is_not_told():
     for frames in (down, up, wave, bat, throw(tempo=0.1, release_s=5.0, seconds=10.0)):
         assert watch(frames)[0] == []
     # Who turns the other way and ends with the hand behind the chest is doubted, not ruled out.
-    sure, doubted = (watch(frames)[0][0].confidence for frames in (throw(), backwards()))
+    sure, doubted = (
+        max([each.confidence for each in watch(frames)[0]], default=0.0)
+        for frames in (throw(), backwards())
+    )
     assert doubted < 0.5 < sure
 
 
@@ -233,11 +238,11 @@ def test_a_motion_s_file_is_checked(tmp_path):
     for change, words in (
         (lambda t: t.replace("level =", "levle ="), "levle: there is no such setting"),
         (lambda t: t.replace('"peak"', '"peek"'), "there is no feature 'peek'"),
-        (lambda t: t.replace("level = -0.2", 'level = "low"'), "level: a number, not 'low'"),
+        (lambda t: re.sub("level = .*", 'level = "low"', t), "level: a number, not 'low'"),
         (lambda t: t.replace("bias = ", "# bias = "), "missing: 'bias'"),
         (lambda t: t + "\n[[", "not valid TOML"),
-        (lambda t: t.replace("scale = 0.167", "scale = 0"), "scale: above 0, not 0"),
-        (lambda t: t.replace("level = -0.2", "level = nan"), "level: a number, not nan"),
+        (lambda t: re.sub("scale = .*", "scale = 0", t), "scale: above 0, not 0"),
+        (lambda t: re.sub("level = .*", "level = nan", t), "level: a number, not nan"),
         (lambda t: t.replace("fall_s = 0.25", "fall_s = inf"), "fall_s: a number, not inf"),
         (lambda t: t.replace("least = 0.25", "leest = 0.25"), "leest: there is no such setting"),
     ):

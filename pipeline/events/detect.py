@@ -1,7 +1,7 @@
 """Who throws, with which hand, and in which frame the ball leaves it: online, from landmarks.
 
-Nothing here is about one motion: `Motion` describes it. Causal: an event is told with the frame in
-which the hand falls, or with the one after the event's where that is later.
+Nothing here is about one motion: `Motion` describes it. Causal but for the frame after the event's,
+with which it is told.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ _KEPT = 256
 _STEPS = 12
 _OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
 """Features that say nothing of who was just seen first."""
-_LOOK_BACK_S = 2.02 / 30
 _AFTER_S = 0.029
 """An event is told once a frame is there that is so much later: the window needs it."""
 _STRIDE_S = 0.65 / 30
@@ -198,13 +197,11 @@ class Detector:
         return shown_s + share * (now.pts_s - shown_s)
 
     def _nearest(self, past: list[Sample], event_s: float) -> _Time:
-        """The picture nearest to the event, of the last ones and the one before the fall."""
-        before, now = past[-2:]
-        recent = [each for each in self._times if now.pts_s - each.pts_s <= _LOOK_BACK_S]
-        first = {self._first_shown(each.pts_s) for each in recent} | {
-            self._first_shown(before.pts_s)
-        }
-        return min(sorted(first), key=lambda each: abs(each.pts_s - event_s))
+        """The picture nearest to the event, from the last one before the fall on: an earlier one
+        would be told late."""
+        first = self._first_shown(past[-2].pts_s)
+        later = [each for each in self._times if each.pts_s > first.pts_s and not each.again]
+        return min([first, *later], key=lambda each: abs(each.pts_s - event_s))
 
     def _first_shown(self, pts_s: float) -> _Time:
         """Of a picture that is shown several times, the first."""
