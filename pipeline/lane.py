@@ -247,9 +247,11 @@ class Lane:
             self._recent.popleft()
         bare = {track: replace(person, mask=None) for track, person in people.items()}
         self._context.append((frame.id, bare))
-        kept = {each.window.frames[0].id for each in self._recent}
         events = self.watch.see(frame, people, one.window.reset)
+        if not events:
+            return []
         # One about a frame that is long gone has no window.
+        kept = {each.window.frames[0].id for each in self._recent}
         there = [seen for seen in events if seen.frame_id in kept]
         self.stats.count("lost events", len(events) - len(there))
         return [self._event(seen) for seen in there]

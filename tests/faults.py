@@ -257,9 +257,11 @@ def frozen(seconds: float) -> Callable[[Scene], Outcome]:
     return play
 
 
-def refused(login: str) -> Callable[[Scene], Outcome]:
+def refused(*arguments: str, login: str = "") -> Callable[[Scene], Outcome]:
+    """A server with those arguments does not let us, and one without them takes its place."""
+
     def play(scene: Scene) -> Outcome:
-        server = scene.server("--login", "ann:s3cret")
+        server = scene.server(*arguments)
         scene.watch(server.url(login=login))
         scene.detect(State.REFUSED, after_s=scene.begun_s)
         server.kill()
@@ -269,17 +271,6 @@ def refused(login: str) -> Callable[[Scene], Outcome]:
         return scene.outcome()
 
     return play
-
-
-def not_there(scene: Scene) -> Outcome:
-    server = scene.server("--path", "other")
-    scene.watch(server.url())
-    scene.detect(State.REFUSED, after_s=scene.begun_s)
-    server.kill()
-    scene.server(port=server.port)
-    scene.return_at(time.monotonic())
-    scene.more(10)
-    return scene.outcome()
 
 
 def lossy(loss: float) -> Callable[[Scene], Outcome]:
@@ -321,9 +312,9 @@ SCENES: dict[str, Callable[[Scene], Outcome]] = {
     "restarted as MJPEG": killed("--codec", "mjpeg"),
     "frozen for 3 s (SIGSTOP, SIGCONT)": frozen(3.0),
     "frozen for 9 s": frozen(9.0),
-    "401, then let in": refused("ann:wrong@"),
-    "401 for want of a login, then let in": refused(""),
-    "404, then there": not_there,
+    "401, then let in": refused("--login", "ann:s3cret", login="ann:wrong@"),
+    "401 for want of a login, then let in": refused("--login", "ann:s3cret"),
+    "404, then there": refused("--path", "other"),
     "2% of the packets lost (UDP)": lossy(0.02),
     "10% of the packets lost (UDP)": lossy(0.10),
     "B-frames": plays("--codec", "h264-b"),

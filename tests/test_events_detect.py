@@ -126,7 +126,7 @@ def test_at_any_rate_it_is_told_with_the_frame_after_it(fps):
         late_s = one.pts_s - (one.crossed_s - motion.lead(one.features))
         # Nearest, but no earlier than the look before the fall.
         assert -0.52 / fps < late_s < max(0.52 / fps, 1 / 30)
-        assert abs(one.pts_s - release_s) < 1.5 / min(fps, 30)
+        assert abs(one.pts_s - release_s) < (1.0 / 30 if fps > 30 else 1.5 / fps)
         assert 1 <= one.told_id - one.frame_id <= math.ceil(0.029 * fps) + 1
 
 
@@ -202,14 +202,13 @@ def test_what_throws_not_is_not_told():
     up = [(k / 30, somebody(0.8, 0.4, 0.0)) for k in range(60)]
     wave = [(k / 30, somebody(0.5 + 0.4 * math.sin(k / 3), 0.9, 0.0)) for k in range(90)]
     bat = [(t, on_a_bat(p)) for t, p in throw()]
-    for frames in (down, up, wave, bat, throw(tempo=0.1, release_s=5.0, seconds=10.0)):
+    slow = throw(tempo=0.1, release_s=5.0, seconds=10.0)
+    for frames in (down, up, wave, bat, slow, backwards()):
         assert watch(frames)[0] == []
-    # Who turns the other way and ends with the hand behind the chest is doubted, not ruled out.
-    sure, doubted = (
-        max([each.confidence for each in watch(frames)[0]], default=0.0)
-        for frames in (throw(), backwards())
-    )
-    assert doubted < 0.5 < sure
+    # Who does all of it but does not turn is doubted.
+    nod = [(t, replace(p, world_m=somebody(0.0, 0.9, 0.0).world_m)) for t, p in throw()]
+    assert max([each.confidence for each in watch(nod)[0]], default=0.0) < 0.5
+    assert watch(throw())[0][0].confidence > 0.8
 
 
 def test_nobody_is_who_they_were_after_a_reset_and_nobody_throws_twice_at_once():

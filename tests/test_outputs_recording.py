@@ -147,6 +147,7 @@ def test_a_slow_encoder_costs_a_live_source_frames_of_the_recording_only(tmp_pat
     output.close()
     # Who waited for the encoder would wait again and again; a busy machine stops us now and then.
     assert np.percentile(took_s, 98) < 0.02
+    assert max(took_s) < 0.5
     numbers, times = seen(tmp_path / "v.mp4")
     assert output.dropped > 0
     assert len(numbers) == 300 - output.dropped
