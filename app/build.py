@@ -15,16 +15,17 @@ from app.outputs.poses import AmassOutput, PosesOutput
 from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
 from app.outputs.window import WindowOutput
-from app.report import Progress, RunReport
-from app.show import Show
-from app.show_newest import make_show
-from pipeline.body.solve import FitConfig
-from pipeline.capture.base import Source, SourceOptions, open_source
+from app.render_loop import Show
+from app.render_loop_low_latency import make_show
+from app.run_report import Progress, RunReport
+from pipeline.capture.base import Source, SourceOptions
+from pipeline.capture.open import open_source
 from pipeline.capture.picture import empty_image
-from pipeline.infer import Inference
-from pipeline.runner import Runner
-from pipeline.stream import EngineOptions, choose_device, make_inference
-from pipeline.upload import pinned_image
+from pipeline.fitting.solver import FitConfig
+from pipeline.gpu.transfer import pinned_image
+from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.runner import Runner
+from pipeline.runtime.stream import EngineOptions, choose_device, make_inference
 
 
 def make_outputs(config: Config) -> list[Output]:

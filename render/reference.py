@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from render.arguments import check_colors, check_image, check_meshes
-from render.overlay import OneByOne
+from render.base import OneByOne
 
 NEAR_M = 0.05
 _NO_OPENGL = (

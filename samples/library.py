@@ -5,8 +5,8 @@ python samples/library.py samples/pitch.mp4
 
 import sys
 
-from pipeline.people import JOINT_NAMES
-from pipeline.stream import stream
+from pipeline.core.skeleton import JOINT_NAMES
+from pipeline.runtime.stream import stream
 
 WRIST = JOINT_NAMES.index("right_wrist")
 

@@ -1,4 +1,5 @@
-"""Who may import whom (ARCHITECTURE.md), and that nothing slow is imported by the command line."""
+"""Import rules that import-linter's contracts (pyproject.toml) do not hold: what is imported late,
+in which order, and that the command line starts at once."""
 
 from __future__ import annotations
 
@@ -7,15 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 HOUSE = ("app", "pipeline", "render")
-SIBLINGS = ("pipeline.capture", "pipeline.perceive", "pipeline.body")
-GROUND_FLOOR = ("pipeline.frame", "pipeline.people")
-MEETING_PLACES = ("pipeline.infer", "pipeline.lane", "pipeline.runner", "pipeline.station")
-EVERY_PART = ("app.build", "app.show", "app.events.desk")
-RECIPES = ("pipeline.lifter_recipe", "pipeline.event_recipe")
 OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
 
 
@@ -47,50 +42,6 @@ def imports(source: str, module: str, is_package: bool = False) -> set[str]:
     return found
 
 
-def within(name: str, parts: tuple[str, ...]) -> str | None:
-    """The part among ``parts`` that a dotted name lies in."""
-    return next((part for part in parts if name == part or name.startswith(f"{part}.")), None)
-
-
-def forbidden(module: str, imported: str) -> str | None:
-    """Why ``module`` may not import ``imported``, or None."""
-    here, there = within(module, HOUSE), within(imported, HOUSE)
-    if there is None:
-        return None
-    if within(module, GROUND_FLOOR) and not within(imported, (module,)):
-        return "the ground floor imports nothing of ours"
-    if here in ("pipeline", "render") and there != here:
-        return f"{here} knows neither {there} nor anything else of ours"
-    if within(imported, RECIPES) and within(imported, RECIPES) != within(module, RECIPES):
-        return "a recipe made what is shipped; nothing that runs needs it"
-    sibling, other = within(module, SIBLINGS), within(imported, SIBLINGS)
-    if sibling and other and sibling != other:
-        return f"{sibling} and {other} are siblings that do not import one another"
-    if sibling and within(imported, MEETING_PLACES):
-        return f"{sibling} does not import what joins it to the others"
-    if module == "app" and within(imported, HOUSE) != "app":
-        return "app/__init__.py stays empty, so that the command line starts at once"
-    return None
-
-
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_every_module_keeps_to_the_rules(module):
-    path = modules()[module]
-    found = imports(path.read_text(), module, path.name == "__init__.py")
-    broken = {name: forbidden(module, name) for name in sorted(found)}
-    assert {name: why for name, why in broken.items() if why} == {}
-
-
-def test_only_build_show_and_desk_join_pipeline_and_drawing():
-    """Three files know every part: one makes them, one draws what comes of them, one their
-    events."""
-    for module, path in modules().items():
-        found = imports(path.read_text(), module, path.name == "__init__.py")
-        joins = any(within(name, MEETING_PLACES) for name in found)
-        draws = any(within(name, ("render",)) for name in found)
-        assert not (joins and draws) or module in EVERY_PART, module
-
-
 def test_optional_packages_are_imported_inside_a_function():
     for module, path in modules().items():
         for node in ast.parse(path.read_text()).body:
@@ -112,27 +63,6 @@ def test_cv2_comes_before_av():
         ]
         if set(order) == {"cv2", "av"}:
             assert order.index("cv2") < order.index("av"), module
-
-
-@pytest.mark.parametrize(
-    ("module", "source", "why"),
-    [
-        ("pipeline.frame", "import pipeline.people", "ground floor"),
-        ("pipeline.people", "from . import ring", "ground floor"),
-        ("pipeline.ring", "from app.config import Config", "pipeline knows neither app"),
-        ("render.overlay", "from pipeline.frame import Frame", "render knows neither pipeline"),
-        ("render.overlay", "import app", "render knows neither app"),
-        ("pipeline.body.fit", "def f():\n    from ..perceive import base", "siblings"),
-        ("pipeline.capture.clip", "from pipeline import body", "siblings"),
-        ("pipeline.body.fit", "from pipeline.lifter_recipe import train", "recipe"),
-        ("app.build", "from pipeline import lifter_recipe", "recipe"),
-        ("app.events.record", "from pipeline.event_recipe.learn import table", "recipe"),
-        ("pipeline.perceive.base", "from pipeline.infer import Inference", "joins it"),
-    ],
-)
-def test_the_rules_catch_what_breaks_them(module, source, why):
-    reasons = [forbidden(module, name) or "" for name in imports(source, module)]
-    assert any(why in reason for reason in reasons)
 
 
 def test_the_command_line_imports_nothing_slow():

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.base import SourceOptions, open_source
-from pipeline.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.capture.base import SourceOptions
+from pipeline.capture.open import open_source
+from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "pitch.mp4"
 FPS = 30.0

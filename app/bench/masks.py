@@ -17,17 +17,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import weights
-from pipeline.capture.base import SourceOptions, open_source
-from pipeline.frame import Window
-from pipeline.people import Mask, Person
-from pipeline.stream import EngineOptions, choose_device, make_inference, make_segmenter
-from pipeline.window import Windower
+from pipeline.capture.base import SourceOptions
+from pipeline.capture.open import open_source
+from pipeline.core.frame import Window
+from pipeline.core.people import Mask, Person
+from pipeline.runtime.stream import EngineOptions, choose_device, make_inference, make_segmenter
+from pipeline.runtime.window import Windower
+from pipeline.weights import store as weights
 
 OWN = "own"
 NETWORKS = ("sam-h", "sam-b", "mobile-sam", "fastsam-s", "fastsam-x")
 Segmenters = dict[str, Callable[[Any], Any]]
-"""By name, what puts a network's masks over a perceiver's (`pipeline.perceive.segmented`)."""
+"""By name, what puts a network's masks over a perceiver's (`pipeline.perception.with_masks`)."""
 
 
 @dataclass

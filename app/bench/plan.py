@@ -21,14 +21,14 @@ from app.bench.roofline import Work
 from app.bench.rows import Settings
 from app.bench.subject import ALPHA, Finished, colors_of, rounding
 from app.bench.timers import Timer
-from pipeline.body.fit import BodyFitter, FitJob, FitMemory
 from pipeline.body.load import load_body
-from pipeline.body.solve import FitConfig
-from pipeline.camera import default_intrinsics
-from pipeline.frame import WINDOW_FRAMES, Frame, Window
-from pipeline.people import Bodies, Person
-from pipeline.perceive.ultra.segment import MASK_SIDE, looks, mask_of
-from pipeline.upload import Coming, upload
+from pipeline.core.camera import default_intrinsics
+from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.core.people import Bodies, Person
+from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
+from pipeline.fitting.solver import FitConfig
+from pipeline.gpu.transfer import Coming, upload
+from pipeline.perception.ultralytics_models.segment import MASK_SIDE, looks, mask_of
 from render.overlay import make_renderer
 
 People = dict[int, Person]

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from app.bench.roofline import Precision, Work
 from app.bench.rows import Plan, Settings
 from app.bench.work import module_work
-from pipeline import weights
-from pipeline.engine import Engine, make_engine
-from pipeline.perceive.ultra.fastsam import COEFFICIENTS, ROW
-from pipeline.perceive.ultra.load import build
-from pipeline.perceive.ultra.sam import RelativeAttention, Sam
-from pipeline.perceive.ultra.segment import (
+from pipeline.gpu.engine import Engine, make_engine
+from pipeline.perception.ultralytics_models.fastsam import COEFFICIENTS, ROW
+from pipeline.perception.ultralytics_models.load import build
+from pipeline.perception.ultralytics_models.sam import RelativeAttention, Sam
+from pipeline.perception.ultralytics_models.segment import (
     DepthMeter,
     FastSamSegmenter,
     SamSegmenter,
     segmenter_of,
 )
+from pipeline.weights import store as weights
 
 
 @dataclass(frozen=True)

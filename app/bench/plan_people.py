@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.bench.footage import Player
-from pipeline.frame import WINDOW_FRAMES, Frame, Window
-from pipeline.people import Person
-from pipeline.stream import make_inference
+from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.core.people import Person
+from pipeline.runtime.stream import make_inference
 
 People = dict[int, Person]
 

@@ -25,13 +25,14 @@ from app.bench import (
     subject,
 )
 from app.bench.measure import Latency, Tick
+from app.bench.pipelines import make_pipeline
 from app.bench.plan import PlanPipeline
 from app.bench.roofline import RTX_4090, Ceilings, Work, floor, predict_window
 from app.bench.rows import Row, Settings
 from app.bench.timers import timer_for
 from app.bench.work import stage_work
-from pipeline import weights
-from pipeline.upload import pinned_image
+from pipeline.gpu.transfer import pinned_image
+from pipeline.weights import store as weights
 
 _STREAM_WARM = 6
 """Windows until a new source's first, searching ones are over."""
@@ -64,7 +65,7 @@ class Bench:
     """
 
     options: Options
-    make: Callable[[Settings], subject.Pipeline] = subject.make_pipeline
+    make: Callable[[Settings], subject.Pipeline] = make_pipeline
     ceilings_of: Callable[[str], Ceilings] = ceilings.measure_ceilings
     hardware: dict[str, Any] = field(default_factory=hardware.describe)
     _ceilings: dict[str, Ceilings] = field(default_factory=dict)

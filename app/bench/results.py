@@ -14,9 +14,9 @@ _ROOT = Path(__file__).parents[2]
 _MEASURED_CODE = (
     "pipeline", "render", "app/bench/subject.py", "app/bench/measure.py", "app/bench/streams.py",
     "app/bench/footage.py", "app/bench/timers.py", "app/bench/plan.py", "app/bench/plan_nets.py",
-    "app/bench/plan_people.py",
+    "app/bench/plan_people.py", "app/bench/pipelines.py",
 )  # fmt: skip
-_NOT_RUN = ("pipeline/lifter_recipe", "pipeline/body/making", "pipeline/capture")
+_NOT_RUN = ("pipeline/events", "pipeline/capture")
 _SAME_MACHINE = ("gpu", "driver", "cuda", "torch", "triton", "python", "cpu", "cores")
 KEYS = ("hardware", "command", "rows")
 

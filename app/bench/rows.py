@@ -14,13 +14,14 @@ from app.config import ConfigError
 class Plan:
     """What a row of the plan is made of (`app.bench.plan`).
 
-    ``segment`` and ``depth`` are models of `pipeline.perceive.ultra`, ``attention`` SAM's,
-    ``channels_last`` how images lie in memory, ``batch`` how many frames go through a network
-    together. ``reuse`` segments from the key frame's embedding or instances alone, ``reuse_depth``
-    takes the key frame's depth for the window. ``sources`` windows go together, their key frames
-    in one batch. ``warm`` is the fit as the app does it: from the last window's pose, compiled and
-    in CUDA graphs; else each window is met anew, kernel by kernel. ``steps`` are the fit's.
-    ``side`` is the pictures' of the YOLO family (px; None: those the models are made for).
+    ``segment`` and ``depth`` are models of `pipeline.perception.ultralytics_models`, ``attention``
+    SAM's, ``channels_last`` how images lie in memory, ``batch`` how many frames go through a
+    network together. ``reuse`` segments from the key frame's embedding or instances alone,
+    ``reuse_depth`` takes the key frame's depth for the window. ``sources`` windows go together,
+    their key frames in one batch. ``warm`` is the fit as the app does it: from the last window's
+    pose, compiled and in CUDA graphs; else each window is met anew, kernel by kernel. ``steps``
+    are the fit's. ``side`` is the pictures' of the YOLO family (px; None: those the models are
+    made for).
     """
 
     segment: str = "sam-h"
@@ -38,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a row's pipeline is made of; ``app.bench.subject.make_pipeline`` reads it.
+    """What a row's pipeline is made of; ``app.bench.pipelines.make_pipeline`` reads it.
 
     ``engine`` is how torch modules are run ("auto": the best that is installed), ``graphs``
     whether CUDA graphs are used, ``half`` whether the networks run in half precision, ``tf32``

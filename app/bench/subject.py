@@ -14,10 +14,10 @@ import torch
 
 from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
-from pipeline import weights
-from pipeline.frame import Window
-from pipeline.people import Bodies
-from pipeline.stream import EngineOptions, make_inference
+from pipeline.core.frame import Window
+from pipeline.core.people import Bodies
+from pipeline.runtime.stream import EngineOptions, make_inference
+from pipeline.weights import store as weights
 from render.overlay import make_renderer, track_color
 
 ALPHA = 0.85
@@ -78,16 +78,6 @@ def missing(row: Row, weights_folder: Path | None = None) -> str | None:
     except weights.WeightsError as error:
         return str(error).splitlines()[-1]
     return None
-
-
-def make_pipeline(settings: Settings) -> Pipeline:
-    """The pipeline that a row's settings describe, loaded and ready. Raises WeightsError,
-    ValueError, RuntimeError."""
-    if settings.plan is not None:
-        from app.bench.plan import PlanPipeline
-
-        return PlanPipeline(settings)
-    return HostPipeline(settings) if settings.device == "cpu" else GpuPipeline(settings)
 
 
 @contextmanager

@@ -21,14 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from app.bench.roofline import Precision, Work
 from app.bench.rows import Settings
-from pipeline.body.fit import BodyFitter, FitMemory
 from pipeline.body.load import load_body
-from pipeline.camera import default_intrinsics
-from pipeline.frame import WINDOW_FRAMES
-from pipeline.people import Mask, Person, project
-from pipeline.perceive import detector, landmarks
-from pipeline.perceive.tflite import read_graph
-from pipeline.perceive.tflite_torch import GraphModule
+from pipeline.core.camera import default_intrinsics, project
+from pipeline.core.frame import WINDOW_FRAMES
+from pipeline.core.people import Mask, Person
+from pipeline.fitting.fitter import BodyFitter, FitMemory
+from pipeline.perception.blazepose import detector, landmarks
+from pipeline.perception.blazepose.tflite import read_graph
+from pipeline.perception.blazepose.tflite_torch import GraphModule
 
 _PIXEL_BYTES = 14
 """A drawn pixel: its colour read and written, what is nearest there written and read."""

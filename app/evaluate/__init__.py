@@ -24,7 +24,7 @@ from app.evaluate.outcome import Outcome, Row
 from app.evaluate.replay import Timing, load_inference, one_thread, replay
 from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
-from pipeline.infer import Inference
+from pipeline.runtime.keypoint_estimator import Inference
 
 __all__ = ["Report", "Row", "Truth", "TruthError", "evaluate", "load_truth"]
 

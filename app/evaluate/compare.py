@@ -11,7 +11,8 @@ from app.evaluate.given import ray_rotation
 from app.evaluate.metrics import distances, from_hips, iou, match, surface_distance
 from app.evaluate.replay import Played
 from app.evaluate.truth import Truth
-from pipeline.people import Person, project
+from pipeline.core.camera import project
+from pipeline.core.people import Person
 from render.overlay import silhouette
 
 _SILHOUETTE_WIDTH = 640

@@ -12,8 +12,8 @@ import numpy as np
 from app.config import ConfigError
 from app.evaluate.metrics import distances, from_hips, match
 from app.evaluate.truth import Truth
-from pipeline.body.observe import rotation_to_ray
-from pipeline.people import Mask, Person
+from pipeline.core.people import Mask, Person
+from pipeline.fitting.observations import rotation_to_ray
 
 GIVEN = ("landmarks", "world", "mask", "depth", "depth-map", "noisy-depth-map")
 _HIPS = [23, 24]

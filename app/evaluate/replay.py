@@ -13,13 +13,14 @@ import torch
 from app.config import Config, ConfigError
 from app.evaluate.given import put_in
 from app.evaluate.truth import Truth
-from pipeline.body.solve import FitConfig
-from pipeline.capture.base import SourceOptions, open_source
-from pipeline.frame import Window
-from pipeline.infer import Inference, SourceState
-from pipeline.people import Bodies, Person
-from pipeline.stream import EngineOptions, make_inference
-from pipeline.window import Windower
+from pipeline.capture.base import SourceOptions
+from pipeline.capture.open import open_source
+from pipeline.core.frame import Window
+from pipeline.core.people import Bodies, Person
+from pipeline.fitting.solver import FitConfig
+from pipeline.runtime.keypoint_estimator import Inference, SourceState
+from pipeline.runtime.stream import EngineOptions, make_inference
+from pipeline.runtime.window import Windower
 
 
 @dataclass(frozen=True, eq=False)

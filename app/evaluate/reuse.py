@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.evaluate.truth import Truth, load_truth
-from pipeline.capture.base import SourceOptions, open_source
+from pipeline.capture.base import SourceOptions
+from pipeline.capture.open import open_source
 
 KEY, FRAMES = 2, 4
 """Windows are [t-2, t-1, t, t+1]; t is the key frame."""

@@ -1,7 +1,7 @@
 """What a clip's figures are compared with: a truth file of one of three kinds, read and checked.
 
 - *render*: as ``samples/make_pitch.py`` writes, exact, everybody in the picture is in it;
-- *mediapipe*: as ``tests/mediapipe_reference.py`` writes, one person, another's estimate;
+- *mediapipe*: as ``benchmarks/references/mediapipe.py`` writes, one person, another's estimate;
 - *multi-view*: ``frame``, ``person`` (N,), ``landmarks_m`` (N, 33, 3) in the camera's axes,
   ``landmarks_good`` (N, 33) and ``intrinsics`` or ``landmarks_px``: people seen by several cameras.
 """
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from app.evaluate.metrics import torso_px
-from pipeline.people import project
+from pipeline.core.camera import project
 
 _COUNTED_VISIBLE = 11
 """A person with fewer visible landmarks need not be found."""
@@ -38,7 +38,7 @@ class Truth:
     ``frame``, ``person`` (N,); ``landmarks_px`` (N, 33, 2), ``visible`` (N, 33), ``torso_px``
     (N,), never less than half the person's usual; ``counted`` (N,): rows in which the person is
     to be found. What a kind lacks is None: ``landmarks_m`` (N, 33, 3), ``world_m`` (N, 33, 3) as
-    `pipeline.people.Person` has them, ``masks`` (N, bytes) packed bits of ``mask_shape``,
+    `pipeline.core.people.Person` has them, ``masks`` (N, bytes) packed bits of ``mask_shape``,
     ``root_depth_m`` (N,), ``depth_m`` (F, h, w) of every ``depth_step``-th pixel, 0 where nobody
     is, ``surface``: a row's drawn vertices (V, 3). ``frames`` is the clip's length, ``size`` its
     (height, width), where known. ``complete``: nobody else is in the picture.

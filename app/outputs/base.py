@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.frame import Frame
-from pipeline.people import Bodies
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
 
 
 @dataclass(frozen=True, eq=False)

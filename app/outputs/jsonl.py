@@ -12,8 +12,8 @@ import numpy as np
 
 from app.outputs.base import OutputClosed, OutputError, RunInfo
 from app.outputs.poses import body_rows
-from pipeline.frame import Frame
-from pipeline.people import Bodies
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
 
 STDOUT = Path("-")
 _DECIMALS = 6

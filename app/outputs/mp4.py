@@ -13,8 +13,8 @@ import av.error
 import av.video.frame
 import numpy as np
 
+from app.outputs.atomic_file import WholeWrites
 from app.outputs.base import OutputError
-from app.outputs.whole import WholeWrites
 from app.outputs.yuv import SMALLEST_PX, fit_into, pad_even, to_yuv420
 
 CLOCK = 90_000

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from app.outputs.base import OutputError, RunInfo
-from app.outputs.columns import Columns
-from pipeline.frame import Frame
-from pipeline.people import Bodies, project
+from app.outputs.spool import Columns
+from pipeline.core.camera import project
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
 
 _ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
     "frame": (np.int64, ()),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from app.outputs.background_writer import Behind
 from app.outputs.base import OutputError, RunInfo
-from app.outputs.behind import Behind
 from app.outputs.mp4 import CLOCK, Mp4, Timeline
 from app.outputs.rotation import Rotation
-from pipeline.frame import Frame
-from pipeline.people import Bodies
-from pipeline.window import inherit_break
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
+from pipeline.runtime.window import inherit_break
 
 _CLIP_FRAMES = 8
 _LIVE_FRAMES = 64

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from app.outputs.base import RunInfo
-from pipeline.frame import Frame
-from pipeline.people import Bodies
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
 
 _NAME = "bodystream"
 _QUIT_KEYS = (27, ord("q"), ord("Q"))

@@ -18,8 +18,8 @@ from app.config import OutputConfig
 from app.outputs.base import RunInfo
 from app.outputs.jsonl import line_of
 from app.serve.recorder import Recordings
-from pipeline.frame import Frame
-from pipeline.people import Bodies
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
 
 _WIDTH = 1280
 """Pictures are sent no wider."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.build import load
 from app.config import Config, ConfigError
-from app.events.sinks import read_motion, webhook_of
+from app.reports.sinks import read_motion, webhook_of
 
 _START_S = 10.0
 
@@ -38,9 +38,9 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     """Serve until ``stop`` is set; the exit code. Raises ConfigError, WeightsError, OSError."""
     try:
         from app.serve.connection import listen, server_of
-        from app.serve.guard import is_loopback
         from app.serve.hub import Hub
-        from app.serve.key import Key
+        from app.serve.security import is_loopback
+        from app.serve.token_auth import Key
         from app.serve.web import create_app
     except ModuleNotFoundError as error:
         raise RuntimeError(f"serve needs {error.name}: pip install 'bodystream[serve]'") from None

@@ -16,21 +16,22 @@ from stat import S_ISREG
 
 from app.build import is_low_latency, source_of
 from app.config import Config
-from app.events.desk import Desk, Sink, info_of_event
-from app.many import names_of
+from app.multi_run import names_of
+from app.render_loop import Show, renderer_name
+from app.render_loop_low_latency import make_show
+from app.reports.dispatcher import Desk, Sink, info_of_event
 from app.serve.channel import Channel
+from app.serve.event_log import Told
 from app.serve.recorder import SUFFIXES
-from app.serve.told import Told
-from app.show import Show, renderer_name
-from app.show_newest import make_show
-from pipeline.capture.base import SourceError, without_credentials
+from pipeline.capture.errors import SourceError
 from pipeline.capture.status import State
+from pipeline.core.redact import without_credentials
+from pipeline.core.stats import Snapshot, Stats
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
-from pipeline.infer import Inference
-from pipeline.lane import Lane
-from pipeline.station import Station
-from pipeline.stats import Snapshot, Stats
+from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.scheduler import Station
+from pipeline.runtime.video_stream import Lane
 
 MOST_SOURCES = 32
 _FIGURES_S = 0.25

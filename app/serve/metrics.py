@@ -14,7 +14,7 @@ from prometheus_client.core import (
 
 from app.serve.hub import SourceView
 from pipeline.capture.status import State
-from pipeline.stats import Histogram, Snapshot
+from pipeline.core.stats import Histogram, Snapshot
 
 Figures = Sequence[tuple[SourceView, Snapshot]]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from app.config import OutputConfig
+from app.outputs.atomic_file import WholeWrites
+from app.outputs.background_writer import Behind
 from app.outputs.base import OutputError, RunInfo
-from app.outputs.behind import Behind
 from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
-from app.outputs.whole import WholeWrites
-from pipeline.frame import Frame
-from pipeline.people import Bodies
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
 
 SUFFIXES = (".mp4", ".jsonl")
 _LINES = 1024

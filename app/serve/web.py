@@ -20,11 +20,11 @@ from fastapi.responses import (
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
-from app.serve.guard import COOKIE, Guard
 from app.serve.hub import Hub, SourceView
-from app.serve.key import SESSION_S, Key
 from app.serve.live import add_live
 from app.serve.metrics import metrics_text
+from app.serve.security import COOKIE, Guard
+from app.serve.token_auth import SESSION_S, Key
 
 PAGE = Path(__file__).with_name("page")
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.body.model import LEVELS, BodyModel
 from pipeline.body.prior import prior_table
-from pipeline.people import PARENTS
+from pipeline.core.skeleton import PARENTS
 
 JOINTS = 24
 BETAS = 10

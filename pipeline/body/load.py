@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from pipeline.body.model import BodyModel
+from pipeline.body.safe_unpickle import as_array, read_pickle
 from pipeline.body.smpl_landmarks import SMPL_VERTICES, smpl_landmark_regressor
-from pipeline.body.unpickle import as_array, read_pickle
-from pipeline.people import LANDMARK_NAMES, PARENTS
+from pipeline.core.skeleton import LANDMARK_NAMES, PARENTS
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
 _MOST_BYTES = 2**30
@@ -24,8 +24,8 @@ def load_body(path: str | Path | None = None) -> BodyModel:
     """Read a body model; without a path, the free one that comes with this package.
 
     Takes SMPL's format: an ``.npz``, or the old official pickle, of which only arrays are read
-    (see `pipeline.body.unpickle`). OSError if the file cannot be read; ValueError, one line that
-    names the file, if it is broken, hostile, or no 24-joint SMPL model.
+    (see `pipeline.body.safe_unpickle`). OSError if the file cannot be read; ValueError, one line
+    that names the file, if it is broken, hostile, or no 24-joint SMPL model.
     """
     path = FREE_BODY if path is None else Path(path)
     with open(path, "rb") as file:

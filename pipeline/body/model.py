@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.body.rotations import exp_so3
-from pipeline.people import PARENTS
+from pipeline.core.skeleton import PARENTS
 
 # Joints of equal depth in SMPL's tree, below the pelvis: one batched product places each level.
 LEVELS = (

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.people import JOINT_NAMES
+from pipeline.core.skeleton import JOINT_NAMES
 
 _D = math.pi / 180.0
 

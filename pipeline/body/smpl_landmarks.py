@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.people import JOINT_NAMES, LANDMARK_NAMES
+from pipeline.core.skeleton import JOINT_NAMES, LANDMARK_NAMES
 
 SMPL_VERTICES = 6890
 

@@ -14,14 +14,15 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from pipeline.capture.base import TEST_PREFIX, Halt, SourceInfo, SourceOptions
+from pipeline.capture.addresses import TEST_PREFIX
+from pipeline.capture.base import Halt, SourceInfo, SourceOptions
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
 from pipeline.capture.files import frame_rate, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
 from pipeline.capture.seek import Start, find_start
 from pipeline.capture.session import Session, begin, begin_at
 from pipeline.capture.timeline import Timeline
-from pipeline.frame import Frame
+from pipeline.core.frame import Frame
 
 _EPSILON_S = 1e-6
 

@@ -21,8 +21,8 @@ from pipeline.capture.errors import (
     SourceRefused,
     SourceUnreachable,
     reason,
-    without_credentials,
 )
+from pipeline.core.redact import without_credentials
 
 _PYAV = int(av.__version__.partition(".")[0])
 ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}

@@ -29,8 +29,8 @@ from pipeline.capture.picture import Allocate, RgbConverter, empty_image, uprigh
 from pipeline.capture.reader import Picture, Reader
 from pipeline.capture.status import State, Status
 from pipeline.capture.timeline import Timeline
-from pipeline.frame import Frame
-from pipeline.ring import Closed, Policy
+from pipeline.core.frame import Frame
+from pipeline.core.ring import Closed, Policy
 
 FIRST_TRY_S = 10.0
 """How long a source that was never seen is tried where nothing else is said; one that has been

@@ -9,7 +9,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from pipeline.capture.base import TEST_PREFIX
+from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.devices import ANY_TAGS, acceleration
 from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
 

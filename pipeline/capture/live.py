@@ -9,8 +9,8 @@ from dataclasses import replace
 from pipeline.capture.base import Halt, SourceInfo, SourceOptions
 from pipeline.capture.feed import Feed
 from pipeline.capture.status import Status
-from pipeline.frame import Frame
-from pipeline.ring import Policy
+from pipeline.core.frame import Frame
+from pipeline.core.ring import Policy
 
 
 class LiveSource:

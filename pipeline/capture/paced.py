@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.capture.base import Source, SourceInfo
 from pipeline.capture.status import Status
-from pipeline.frame import Frame
+from pipeline.core.frame import Frame
 
 
 class PacedSource:

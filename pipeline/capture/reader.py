@@ -22,7 +22,7 @@ from pipeline.capture.devices import Entrance
 from pipeline.capture.errors import SourceUnreachable
 from pipeline.capture.files import frame_rate
 from pipeline.capture.timeline import FrameIndex
-from pipeline.ring import Closed, Policy, Ring
+from pipeline.core.ring import Closed, Policy, Ring
 
 
 @dataclass(frozen=True, slots=True, eq=False)

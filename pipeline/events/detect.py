@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.core.frame import Frame
+from pipeline.core.people import Person
 from pipeline.events.features import HANDS, Hand, Sample, features, sample
 from pipeline.events.motion import Motion
-from pipeline.frame import Frame
-from pipeline.people import Person
 
 _KEPT = 256
 _STEPS = 12
@@ -92,8 +92,8 @@ class _Shown:
 
 
 class Detector:
-    """Looks for one motion's events in one source (a `pipeline.lane.Watch`). ``refused`` are
-    those that could not be judged."""
+    """Looks for one motion's events in one source (a `runtime.video_stream.Watch`). ``refused``
+    are those that could not be judged."""
 
     def __init__(self, motion: Motion) -> None:
         self.motion = motion

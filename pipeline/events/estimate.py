@@ -1,7 +1,7 @@
 """From a fitted throw to what it measured, with intervals: corrected by what fits get wrong.
 
 A fit of a blurred arm errs by tens of degrees, and in the same way every time. How was learned
-from rendered throws (`pipeline.event_recipe`): a ridge regression from the four fitted frames to
+from rendered throws (`tools.train_events`): a ridge regression from the four fitted frames to
 the truth at the release, whose leave-one-out errors give the intervals. They hold for throws and
 views as the renders have them; ``docs/events.md`` says how they fare on renders never seen, and how
 much of a value is what was seen and how much what throws are like.
@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.events.angles import MEASURES, hand_speed, measure, stature_m
+from pipeline.core.skeleton import JOINT_NAMES
 from pipeline.events.features import Hand
-from pipeline.people import JOINT_NAMES
+from pipeline.events.motion import MOTIONS
+from pipeline.events.motions.throw.measures import MEASURES, hand_speed, measure, stature_m
 
 LEARNED = "throw"
 """The motion whose corrections were learned."""
-ESTIMATOR = Path(__file__).with_name(f"{LEARNED}.npz")
+ESTIMATOR = MOTIONS / LEARNED / "estimator.npz"
 FRAMES = 4
 _WRAPPED = ("shoulder_external_rotation", "trunk_rotation", "hip_shoulder_separation")
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.people import LANDMARK_NAMES, Person
+from pipeline.core.people import Person
+from pipeline.core.skeleton import LANDMARK_NAMES
 
 Hand = Literal["left", "right"]
 HANDS: tuple[Hand, Hand] = ("right", "left")

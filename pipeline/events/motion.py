@@ -11,7 +11,6 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +84,17 @@ class Motion:
         return max(self.lead_s + sum(added_s), 0.0)
 
 
+MOTIONS = Path(__file__).with_name("motions")
+"""The motions shipped: a folder each."""
+
+
 def load_motion(name: str | Path = "throw") -> Motion:
-    """A motion of configs/motions/ by name, or a TOML file's. Raises ValueError, in one line, for
-    an unknown key or feature, a wrong type or a missing value; OSError where it cannot be read."""
-    path: Any = Path(name)
+    """A motion of pipeline/events/motions/ by name, or a TOML file's. Raises ValueError, in one
+    line, for an unknown key or feature, a wrong type or a missing value; OSError where
+    it cannot be read."""
+    path = Path(name)
     if path.suffix != ".toml":
-        path = resources.files("configs") / "motions" / f"{name}.toml"
+        path = MOTIONS / name / "motion.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.body.makehuman import landmark_parts, makehuman_joints, makehuman_landmarks
-from pipeline.body.making.source import SKIN_VERTICES, MakeHuman, load_makehuman
-from pipeline.people import LANDMARK_NAMES
+from pipeline.core.skeleton import LANDMARK_NAMES
 from synth import extras
 from synth.clothes import HAIR, HAT, SHOE, SKIN, SOLE, Outfit, clothe, labels, random_outfit
 from synth.rig import BONE_WEIGHTS, Rig, Surface
 from synth.texture import EYES, TEXELS, bake
+from tools.build_body.makehuman import landmark_parts, makehuman_joints, makehuman_landmarks
+from tools.build_body.source import SKIN_VERTICES, MakeHuman, load_makehuman
 
 _PATCH = 4
 _BODY = slice(0, SKIN_VERTICES)

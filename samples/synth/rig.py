@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from scipy.spatial.transform import Rotation
 
-from pipeline.body.makehuman import makehuman_joints, makehuman_landmarks
-from pipeline.people import PARENTS
+from pipeline.core.skeleton import PARENTS
+from tools.build_body.makehuman import makehuman_joints, makehuman_landmarks
 
 # SMPL joint of each driven bone ("{s}" is L or R; the second number is the right side's) and the
 # share of the joint's own turn that the bone takes.

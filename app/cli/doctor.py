@@ -1,0 +1,202 @@
+"""``python -m app doctor``: what this machine can do, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from app.cli.system import library_remedy
+
+OK, MISSING, ABSENT = "ok", "MISSING", "-"
+_DECODERS = {"h264": "H.264", "hevc": "H.265", "vp9": "VP9", "av1": "AV1", "mjpeg": "MJPEG"}
+_EGL_PROBE = """
+from render.reference import PyrenderRenderer
+import numpy as np
+renderer = PyrenderRenderer()
+corners = np.array([[[0, 0, 2], [1, 0, 2], [0, 1, 2]]], float)
+depth = renderer.depth(corners, np.array([[0, 1, 2], [0, 2, 1]]), np.diag([50.0, 50, 1]), (64, 64))
+renderer.close()
+assert depth.max() > 1.9
+"""
+_PROBE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: ``state`` is OK, MISSING (a plain run needs it) or ABSENT (an option is not here);
+    ``remedy`` says how to get it."""
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def doctor() -> int:
+    """Print all checks as they are made; 1 where something is missing that a plain run needs."""
+    missing = 0
+    for check in checks():
+        missing += check.state == MISSING
+        remedy = f"  [{check.remedy}]" if check.remedy and check.state != OK else ""
+        print(f"{check.state:8}{check.name:12} {check.detail}{remedy}", flush=True)
+    print(f"{missing} missing" if missing else "a plain run has all it needs")
+    return 1 if missing else 0
+
+
+def checks() -> Iterator[Check]:
+    """All checks, the quick and the needed ones first. A check that fails to run is a finding."""
+    for name, group in _GROUPS.items():
+        try:
+            yield from group()
+        except Exception as error:
+            line = (str(error).splitlines() or [""])[0]
+            lacks, _, remedy = (library_remedy(error) or "").partition("\n")
+            detail = lacks or f"{type(error).__name__}: {line}"
+            yield Check(name, MISSING, detail, remedy or "reinstall the app")
+
+
+def _python() -> Iterator[Check]:
+    fine = sys.version_info >= (3, 11)
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Check("python", OK if fine else MISSING, detail, "install Python 3.11 or later")
+    yield Check("processor", OK, f"{os.cpu_count()} cores")
+
+
+def _torch() -> Iterator[Check]:
+    import torch
+
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
+    yield Check("torch", OK, f"{torch.__version__}, {built}")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Check("gpu", OK, ", ".join(names))
+        yield _optional("triton", "pip install 'bodystream[gpu]'")
+        compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+        remedy = "install gcc or clang: Triton compiles with it when it first runs"
+        yield Check("c compiler", OK if compiler else ABSENT, compiler or "none", remedy)
+    else:
+        remedy = (
+            "a CUDA build of torch and NVIDIA's driver"
+            if torch.version.cuda is None
+            else ("NVIDIA's driver, or a GPU")
+        )
+        yield Check("gpu", ABSENT, "none that torch can use; the CPU does the work", remedy)
+    for package in ("tensorrt", "torch_tensorrt"):
+        yield _optional(package, f"install {package.replace('_', '-')} beside a CUDA torch")
+
+
+def _video() -> Iterator[Check]:
+    import cv2  # before av: the other way round its windows can hang
+
+    # isort: split
+    import av
+
+    yield Check("opencv", OK, cv2.__version__)
+    reads = [label for codec, label in _DECODERS.items() if _has_codec(av, codec, "r")]
+    lacks = [label for label in _DECODERS.values() if label not in reads]
+    detail = f"PyAV {av.__version__} reads {', '.join(reads)}"
+    state = OK if "H.264" in reads else MISSING
+    yield Check("decoders", state if not lacks else ABSENT, detail, "a PyAV wheel from PyPI")
+    has_x264 = _has_codec(av, "libx264", "w")
+    detail = "libx264 writes --video" if has_x264 else "no libx264 for --video"
+    yield Check("encoder", OK if has_x264 else MISSING, detail, "a PyAV wheel from PyPI")
+
+
+def _has_codec(av, name: str, mode: str) -> bool:
+    try:
+        av.Codec(name, mode)
+    except ValueError:
+        return False
+    return True
+
+
+def _cameras() -> Iterator[Check]:
+    if not sys.platform.startswith("linux"):
+        yield Check("cameras", OK, "not listed on this system; try `run 0`")
+        return
+    found = sorted(str(path) for path in Path("/dev").glob("video*"))
+    closed = [path for path in found if not os.access(path, os.R_OK)]
+    if closed:
+        yield Check("cameras", ABSENT, f"no permission: {', '.join(closed)}", "join group video")
+    elif found:
+        yield Check("cameras", OK, ", ".join(found))
+    else:
+        yield Check("cameras", ABSENT, "none; lavfi:testsrc2 stands in", "plug one in")
+
+
+def _models() -> Iterator[Check]:
+    for name, package in (("litert", "ai-edge-litert"), ("numba", "numba")):
+        yield Check(name, OK, metadata.version(package))
+        importlib.import_module(package.replace("-", "_"))
+
+    from pipeline.body.load import load_body
+
+    body = load_body()
+    yield Check("body", OK, f"{body.name}, {len(body.v_template)} vertices")
+
+    from pipeline.weights import store as weights
+
+    for name, model in weights.REGISTRY.items():
+        states = weights.status(name)
+        right = all(state.right for state in states)
+        wrong = [str(state.path) for state in states if state.path and not state.right]
+        detail = str(states[0].path and states[0].path.parent) if right else "not here"
+        detail = f"{', '.join(wrong)}: not the right file" if wrong else detail
+        yield Check(f"{name}", OK if right else MISSING, detail, model.how)
+
+
+def _screen() -> Iterator[Check]:
+    from app.outputs.window import display_problem
+
+    problem = display_problem()
+    detail = problem or "windows can be shown"
+    remedy = "a desktop session, or xvfb-run (apt install xvfb)"
+    yield Check("display", ABSENT if problem else OK, detail, remedy)
+
+
+def _reference() -> Iterator[Check]:
+    if importlib.util.find_spec("pyrender") is None:
+        yield _optional("pyrender", "pip install 'bodystream[pyrender]'")
+        return
+    # In a process of its own: OpenGL drivers crash rather than raise.
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _EGL_PROBE], capture_output=True, timeout=_PROBE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        yield Check("pyrender", ABSENT, f"no picture within {_PROBE_S:g} s", "apt install libegl1")
+        return
+    lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it crashed"]
+    detail = "draws offscreen" if done.returncode == 0 else lines[-1][:160]
+    remedy = "apt install libegl1 libgl1-mesa-dri"
+    yield Check("pyrender", OK if done.returncode == 0 else ABSENT, detail, remedy)
+
+
+def _serve() -> Iterator[Check]:
+    for package in ("fastapi", "uvicorn", "websockets"):
+        yield _optional(package, "pip install 'bodystream[serve]'")
+
+
+def _optional(package: str, remedy: str) -> Check:
+    here = importlib.util.find_spec(package) is not None
+    return Check(package, OK if here else ABSENT, "here" if here else "not installed", remedy)
+
+
+_GROUPS: dict[str, Callable[[], Iterator[Check]]] = {
+    "python": _python,
+    "torch": _torch,
+    "video": _video,
+    "cameras": _cameras,
+    "models": _models,
+    "display": _screen,
+    "serve": _serve,
+    "pyrender": _reference,
+}

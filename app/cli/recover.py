@@ -1,0 +1,49 @@
+"""``python -m app recover``: the bodies of a run that was killed before it made its npz."""
+
+from __future__ import annotations
+
+from glob import escape
+from pathlib import Path
+
+from app.outputs.base import OutputError
+from app.outputs.poses import TRACKS, save_tracks
+from app.outputs.spool import Columns, is_written
+
+
+def recover(given: Path) -> int:
+    """Make the files of the rows that are left of ``given``: OUT.npz, an AMASS folder, or the
+    hidden folder of rows itself, which stays. Returns the exit code. Raises OutputError."""
+    folder, older = _rows_of(given)
+    if is_written(folder):
+        raise OutputError(f"{folder}: that run is still going; its files come when it ends")
+    columns = Columns.left_behind(folder)
+    if columns.beside.name == TRACKS:
+        there = next(iter(sorted(folder.parent.glob("track_*.npz"))), None)
+    else:
+        there = columns.beside if columns.beside.exists() else None
+    if there is not None:
+        raise OutputError(f"{there} is there already; move it away first")
+    if columns.beside.name == TRACKS:
+        paths = list(save_tracks(columns, folder.parent))
+    else:
+        columns.save(columns.beside)
+        paths = [columns.beside]
+    for path in paths:
+        print(f"wrote {path}")
+    print(f"{columns.rows} rows; {folder} is not needed any more")
+    for other in older:
+        print(f"an earlier run left {other}: move these files away, then recover that")
+    return 0
+
+
+def _rows_of(given: Path) -> tuple[Path, list[Path]]:
+    """The newest folder of rows that a run left of an output, and those of earlier runs."""
+    if given.suffix == ".rows" and given.is_dir():
+        return given, []
+    inside = given.is_dir()
+    name, parent = (TRACKS, given) if inside else (given.name, given.parent)
+    left = parent.glob(f".{escape(name)}.*.rows")
+    found = sorted(left, key=lambda folder: folder.stat().st_mtime)
+    if not found:
+        raise OutputError(f"{given}: there are no rows of a killed run beside it")
+    return found[-1], found[:-1]

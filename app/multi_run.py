@@ -1,0 +1,191 @@
+"""`run A B C`: several sources through one model, each with outputs of its own."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from app.build import is_low_latency, load, make_outputs, source_of
+from app.config import Config, ConfigError, OutputConfig
+from app.outputs.jsonl import STDOUT
+from app.render_loop import Show
+from app.render_loop_low_latency import make_show
+from app.run_report import Progress, RunReport
+from pipeline.capture.addresses import NETWORK
+from pipeline.capture.errors import SourceError, SourceNotFound
+from pipeline.core.redact import without_credentials
+from pipeline.runtime.scheduler import Station
+from pipeline.runtime.video_stream import Lane
+
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one of several sources went; ``error`` is the line that ended it, None for a good end."""
+
+    name: str
+    report: RunReport
+    error: str | None
+
+
+def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+    """A short name for each source, fit for file names, none twice, none of those ``taken`` and
+    none with a login: a clip's without its suffix, an address's host and path."""
+    names: list[str] = []
+    for source in sources:
+        name = _name(source)
+        number = 2
+        while name in names or name in taken:
+            name = f"{_name(source)}-{number}"
+            number += 1
+        names.append(name)
+    return names
+
+
+def _name(source: str) -> str:
+    scheme = source.partition("://")[0].lower()
+    if "://" in source and scheme in NETWORK:
+        parts = urlsplit(without_credentials(source))
+        text = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    elif source.isdigit():
+        text = f"camera{source}"
+    elif Path(source).suffix and ":" not in source:
+        text = Path(source).stem
+    else:
+        text = source
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
+    return plain[:_LONGEST_NAME] or "source"
+
+
+def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
+    """The outputs of one of several sources: OUT.mp4 becomes OUT_NAME.mp4, a folder gets one of
+    that name in it. Raises ConfigError for what there is only one of."""
+    if output.window:
+        raise ConfigError("--window: shows one source; `serve` shows several on a page")
+    if output.jsonl == STDOUT:
+        raise ConfigError("--jsonl -: takes one source; give a file's name")
+
+    def named(path: Path | None) -> Path | None:
+        return None if path is None else path.with_name(f"{path.stem}_{name}{path.suffix}")
+
+    amass = None if output.amass is None else output.amass / name
+    return replace(
+        output, video=named(output.video), poses=named(output.poses), jsonl=named(output.jsonl),
+        amass=amass,
+    )  # fmt: skip
+
+
+def run_many(
+    configs: Mapping[str, Config],
+    *,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+    on_build: Callable[[str, int, int], None] | None = None,
+) -> list[Result]:
+    """Run every configured source, by name, to its end or until ``stop`` is set. A source that
+    fails ends alone, and its Result says why.
+
+    Raises WeightsError, OutputError, ValueError or RuntimeError; what was written is complete.
+    """
+    first = next(iter(configs.values()))
+    with ExitStack() as stack:
+        inference = load(first, on_build)
+        stack.callback(inference.perceiver.close)
+        faults: list[BaseException] = []
+        together = _Together(on_progress)
+        station = stack.enter_context(Station(inference, on_error=faults.append))
+        shows = []
+        for name, config in configs.items():
+            outputs = make_outputs(config)
+            for output in outputs:
+                stack.callback(output.close)
+            lane = station.add(
+                name, source_of(config, stop), low_latency=is_low_latency(config)
+            )  # fmt: skip
+            show = make_show(config, lane, outputs, together.of(name))
+            shows.append(_Shown(lane, show, faults))
+        for shown in shows:
+            shown.thread.start()
+        _wait(shows, stop)
+    if faults:
+        raise faults[0]
+    return [shown.result() for shown in shows]
+
+
+class _Shown:
+    """A source's results drawn and written by a thread of its own."""
+
+    def __init__(self, lane: Lane, show: Show, faults: list[BaseException]) -> None:
+        self.lane, self._show, self._faults = lane, show, faults
+        self._stop = threading.Event()
+        self._error: str | None = None
+        self.thread = threading.Thread(target=self._run, name=f"show {lane.name}")
+
+    def _run(self) -> None:
+        try:
+            self._show.run(self._stop)
+        except SourceError as error:
+            self._error = str(error)
+            self._show.end_because("not found" if isinstance(error, SourceNotFound) else "lost")
+        except BaseException as error:
+            # The model's own fault reaches every source; it is told once.
+            if error not in self._faults:
+                self._faults.append(error)
+        finally:
+            self.lane.stop()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.lane.stop()
+
+    def result(self) -> Result:
+        self.lane.settle()
+        return Result(self.lane.name, self._show.report(), self._error)
+
+
+def _wait(shows: Sequence[_Shown], stop: threading.Event) -> None:
+    """Until all have ended, which ``stop`` asks of them."""
+    asked = False
+    while any(shown.thread.is_alive() for shown in shows):
+        if stop.is_set() and not asked:
+            asked = True
+            for shown in shows:
+                shown.stop()
+        for shown in shows:
+            shown.thread.join(0.05)
+
+
+class _Together:
+    """The sum of several sources' progress."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._latest: dict[str, Progress] = {}
+
+    def of(self, name: str) -> Callable[[Progress], None]:
+        def told(progress: Progress) -> None:
+            with self._lock:
+                self._latest[name] = progress
+                self._tell(self._sum())
+
+        return told
+
+    def _sum(self) -> Progress:
+        every = list(self._latest.values())
+        totals = [each.total for each in every]
+        return Progress(
+            frames_read=sum(each.frames_read for each in every),
+            frames_drawn=sum(each.frames_drawn for each in every),
+            dropped=sum(each.dropped for each in every),
+            total=None if None in totals else sum(total or 0 for total in totals),
+            seconds=max(each.seconds for each in every),
+            fps=sum(each.fps for each in every),
+            people=sum(each.people for each in every),
+        )

@@ -1,0 +1,95 @@
+"""The newest frame at once, with bodies predicted to its time (`--low-latency`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import torch
+
+from app.config import Config
+from app.outputs.base import Output, OutputClosed
+from app.render_loop import Run, Show
+from app.run_report import Progress
+from pipeline.gpu.transfer import own_stream
+from pipeline.tracking.extrapolate import PredictionError, Predictor
+
+
+def make_show(
+    config: Config,
+    run: Run,
+    outputs: list[Output],
+    on_progress: Callable[[Progress], None] | None,
+) -> Show:
+    """What draws, writes and counts a run, as its latency asks."""
+    kind = ShowNewest if run.low_latency else Show
+    return kind(config, run, outputs, on_progress)
+
+
+class ShowNewest(Show):
+    """Shows each frame when it is captured. Outputs of pictures get predicted bodies; a thread
+    beside takes what is fitted, corrects the predictions by it, and writes the other outputs."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        outputs: list[Output],
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        super().__init__(config, run, [each for each in outputs if each.needs_picture], on_progress)
+        fitter = run.inference.fitter
+        # One small product after another: on a GPU they would take longer, and hold up the fit.
+        self._predictor = Predictor(fitter.body.to("cpu"), fitter.no_bodies())
+        self._fit_outputs = [each for each in outputs if not each.needs_picture]
+        self._reported = outputs
+        self._fault: BaseException | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """As `Show.run`."""
+        fits = threading.Thread(target=self._take_fits, name="take fits")
+        fits.start()
+        try:
+            super().run(stop)
+        except BaseException:
+            self._runner.stop()
+            raise
+        finally:
+            fits.join()
+        if isinstance(self._fault, OutputClosed):
+            self.end_because("an output was closed")
+        elif self._fault is not None:
+            raise self._fault
+
+    def prediction_error(self) -> PredictionError | None:
+        """As `Show.prediction_error`."""
+        return self._predictor.error()
+
+    def _show_all(self) -> None:
+        # As for the fit: small products gain nothing from more threads. Of this thread alone.
+        torch.set_num_threads(1)
+        for frame in self._runner.newest():
+            with self._runner.stats.time("predict"):
+                bodies = self._predictor.predict(frame)
+            self._several([(frame, bodies)])
+
+    def _take_fits(self) -> None:
+        try:
+            with own_stream():
+                self._follow()
+        except BaseException as error:
+            self._fault = error
+            self._runner.stop()
+
+    def _follow(self) -> None:
+        opened = False
+        inference = self._runner.inference
+        for window in self._runner.windows():
+            for frame, bodies in window:
+                if not opened:
+                    opened = True
+                    for output in self._fit_outputs:
+                        output.open(self.info(frame))
+                self._predictor.observe(frame, bodies, inference.intrinsics(frame))
+                for output in self._fit_outputs:
+                    output.write(frame, bodies, None)

@@ -1,0 +1,155 @@
+"""``python -m app events``, its flags parsed: one JSON object a line, as events happen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from app.build import load, source_of
+from app.config import Config, ConfigError
+from app.outputs.base import OutputClosed
+from app.outputs.jsonl import claim_stdout
+from app.render_loop import renderer_name
+from app.reports.dispatcher import Desk, Sink, info_of_event
+from app.reports.sinks import Lines, Strips, lines_to, read_motion, webhook_of
+from pipeline.capture.errors import SourceError
+from pipeline.events.detect import Detector
+from pipeline.events.motion import Motion
+from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.runner import Runner
+
+
+def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
+    """Watch a source, or one after another, to their ends or until ``stop`` is set; the exit code.
+
+    A source that fails is told, and the next one watched. Raises ConfigError, WeightsError,
+    OutputError, ValueError or RuntimeError.
+    """
+    if config.output.timing == "low-latency":
+        raise ConfigError("--low-latency: events are seen in every frame")
+    if args.webhook is None and (args.outbox is not None or args.webhook_secret is not None):
+        raise ConfigError("--outbox and --webhook-secret: need --webhook")
+    *early, _ = args.source
+    if live := [source for source in early if _is_live(source, config, stop)]:
+        raise ConfigError(
+            f"{live[0]}: sources are watched one after another, and a live one does not end; "
+            "put it last, or watch several by `serve --events`"
+        )
+    motion = read_motion("--motion", args.motion)
+    with ExitStack() as stack:
+        sinks: list[Sink] = [Lines(claim_stdout(), "standard output")]
+        if args.jsonl is not None:
+            sinks.append(lines_to(stack, args.jsonl))
+        if args.strip is not None:
+            sinks.append(Strips(args.strip))
+        if args.webhook is not None:
+            sinks.append(webhook_of(stack, args))
+        timelines = None
+        if args.report is not None:
+            from app.reports.timeline import Timelines
+
+            args.report.mkdir(parents=True, exist_ok=True)
+            timelines = Timelines()
+        inference = load(config)
+        inference.fitter.warm_up_events()
+        stack.callback(inference.perceiver.close)
+        throws, failed = [], False
+        for source in args.source:
+            if stop.is_set():
+                break
+            own = sinks if timelines is None else [*sinks, timelines.event]
+            try:
+                watched = _Watched(replace(config, source=source), motion, stop)
+                watched.run(inference, own, timelines)
+            except SourceError as error:
+                # It costs the others nothing.
+                print(f"error: {error}", file=sys.stderr)
+                failed = True
+            if timelines is not None:
+                throws += timelines.throws()
+                timelines = type(timelines)()
+        if args.report is not None:
+            from app.reports.page import write_page
+
+            print(f"wrote {write_page(args.report, throws)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _is_live(source: str, config: Config, stop: threading.Event) -> bool:
+    try:
+        return source_of(replace(config, source=source), stop).live
+    except SourceError:
+        return False  # told when its turn comes
+
+
+class _Watched:
+    """One source, watched from its beginning to its end."""
+
+    def __init__(self, config: Config, motion: Motion, stop: threading.Event) -> None:
+        self._config, self._stop = config, stop
+        self._source = source_of(config, stop)
+        self._detector = Detector(motion)
+
+    def run(self, inference: Inference, sinks: list[Sink], timelines: Any) -> None:
+        with ExitStack() as stack:
+            stack.callback(self._source.close)
+            self._source.open()
+            runner = stack.enter_context(
+                Runner(self._source, inference, opened=True, watch=self._detector)
+            )
+            renderer = renderer_name(self._config, inference)
+            alpha = self._config.render.alpha
+            info_of = partial(info_of_event, self._source.name, runner)
+            desk = Desk(runner, info_of, sinks, renderer, alpha).start()
+            try:
+                for window in _stoppable(runner, self._stop):
+                    if timelines is not None:
+                        timelines.fitted(window)
+                    for frame, _ in window:
+                        runner.stats.drew(frame.captured_ns)
+            finally:
+                runner.close()
+                try:
+                    desk.close()
+                except OutputClosed:
+                    self._stop.set()
+        for refusal in self._detector.refused:
+            print(
+                f"{self._source.name}: frame {refusal.frame_id}, person {refusal.track}, "
+                f"{refusal.hand} hand: not reported: {refusal.reason}",
+                file=sys.stderr,
+            )
+        for warning in self._source.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        self._tell_summary(runner, desk.told)
+
+    def _tell_summary(self, runner: Runner, told: int) -> None:
+        seen = runner.stats.snapshot()
+        events = "1 event" if told == 1 else f"{told} events"
+        words = f"{self._source.name}: {events} in {seen.drawn} frames, {seen.fps:.1f} fps"
+        report = seen.stages_ms.get("event report")
+        if report is not None:
+            words += f"; reported {report.p50_ms:.0f} ms after the frame that showed it"
+            words += f" (p95 {report.p95_ms:.0f})"
+        dropped = sum(seen.dropped.values())
+        if dropped:
+            words += f"; {dropped} frames dropped"
+        if seen.lost_events:
+            words += f"; {seen.lost_events} events lost, for what was needed of them was gone"
+        print(words, file=sys.stderr)
+
+
+def _stoppable(runner: Runner, stop: threading.Event) -> Iterator:
+    """The run's windows; once ``stop`` is set, those under way."""
+    asked = False
+    for window in runner.windows():
+        yield window
+        if stop.is_set() and not asked:
+            asked = True
+            runner.stop()

@@ -1,0 +1,117 @@
+"""Where events become reports: a thread beside a run that tells each one as it is fitted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from app.outputs.base import OutputClosed, RunInfo
+from app.reports.record import Record, record_of
+from pipeline.capture.base import Source
+from pipeline.core.stats import Stats
+from pipeline.gpu.transfer import own_stream
+from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.video_stream import Event
+from render.overlay import make_renderer
+
+
+class EventRun(Protocol):
+    """A `Runner` or a `Lane` with a watch."""
+
+    source: Source
+    inference: Inference
+    stats: Stats
+
+    def events(self) -> Iterator[Event]: ...
+
+    def stop(self) -> None: ...
+
+
+Sink = Callable[[Record], None]
+
+
+def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
+    """What holds for a run of a source of that name, by an event's window."""
+    frame, body = event.window.key_frame, run.inference.fitter.body
+    return RunInfo(
+        source=name,
+        fps=run.source.info.fps,
+        width=frame.size[1],
+        height=frame.size[0],
+        intrinsics=run.inference.intrinsics(frame),
+        model=body.name,
+        faces=body.faces,
+        gender=body.gender,
+        intrinsics_of=run.inference.intrinsics,
+        live=run.source.live,
+        mark=getattr(run.source, "mark", ""),
+    )
+
+
+class Desk:
+    """Tells a run's events to ``sinks``, in order; ``close`` ends once the run has no more.
+
+    ``info_of`` says what holds for the run, by an event's window. Every sink gets an event whatever
+    another raises; then the first error stops the run and is raised by ``close``.
+    """
+
+    def __init__(
+        self,
+        run: EventRun,
+        info_of: Callable[[Event], RunInfo],
+        sinks: Sequence[Sink],
+        renderer: str,
+        alpha: float,
+    ) -> None:
+        self._run, self._info_of, self._sinks = run, info_of, sinks
+        self._renderer, self._alpha = renderer, alpha
+        self.told = 0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="events")
+
+    def start(self) -> Desk:
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Wait for the last one. Raises what a sink raised."""
+        self._thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _work(self) -> None:
+        try:
+            with own_stream():
+                self._tell_all()
+        except BaseException as error:
+            self._error = error
+            self._run.stop()
+
+    def _tell_all(self) -> None:
+        # Made here, and before it is needed: what it compiles takes longer than an event may.
+        renderer = make_renderer(self._renderer)
+        try:
+            for event in self._run.events():
+                record = record_of(
+                    event.seen, event.window, event.fitted, self._info_of(event), renderer,
+                    self._alpha,
+                )  # fmt: skip
+                self._run.stats.timed("event report", record.data["latency_ms"])
+                self.told += 1
+                _tell(self._sinks, record)
+        finally:
+            renderer.close()
+
+
+def _tell(sinks: Sequence[Sink], record: Record) -> None:
+    errors = []
+    for sink in sinks:
+        try:
+            sink(record)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        # That nobody reads any more is the least of them.
+        raise next((each for each in errors if not isinstance(each, OutputClosed)), errors[0])

@@ -1,0 +1,98 @@
+"""Where events go: lines of JSON, pictures, a webhook."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import cv2
+
+from app.config import ConfigError
+from app.outputs.base import OutputClosed, OutputError
+from app.reports.dispatcher import Sink
+from app.reports.record import Record, strip_of
+from pipeline.events.motion import Motion, load_motion
+
+
+def read_motion(flag: str, name: str) -> Motion:
+    """The motion that a flag names. Raises ConfigError."""
+    try:
+        return load_motion(name)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{flag}: there is no {error.filename}") from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{flag}: {error}") from None
+
+
+class Lines:
+    """Events as lines of JSON."""
+
+    def __init__(self, file: IO[str], name: str, pictures: bool = False) -> None:
+        self._file, self._name, self._pictures = file, name, pictures
+
+    def __call__(self, record: Record) -> None:
+        data = record.with_pictures() if self._pictures else record.data
+        try:
+            self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise OutputClosed(f"{self._name} was closed") from None
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot write: {error.strerror}") from None
+
+
+def lines_to(stack: ExitStack, path: Path) -> Lines:
+    """A file of lines, pictures in them. Raises OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(path.open("w", encoding="utf-8"))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    return Lines(file, str(path), pictures=True)
+
+
+class Strips:
+    """Every event's pictures side by side, a PNG each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+
+    def __call__(self, record: Record) -> None:
+        path = self._folder / f"{record.key}.png"
+        if not cv2.imwrite(str(path), strip_of(record)[..., ::-1]):
+            raise OutputError(f"{path}: cannot be written")
+
+
+def webhook_of(stack: ExitStack, args: argparse.Namespace) -> Sink:
+    """Sends events, with pictures, where ``--webhook`` says; ended with ``stack``. Raises
+    ConfigError, OutputError."""
+    from app.webhook.delivery import Webhook
+
+    try:
+        hook = Webhook(
+            args.webhook, args.outbox or Path("webhook.sqlite"), secret=args.webhook_secret
+        )
+    except ValueError as error:
+        raise ConfigError(f"--webhook: {error}") from None
+
+    def end() -> None:
+        hook.close()
+        told = hook.status
+        if told.waiting or told.rejected:
+            why = f": {told.problem}" if told.problem else ""
+            waiting = "1 event waits" if told.waiting == 1 else f"{told.waiting} events wait"
+            print(
+                f"webhook: {waiting} for the next run, {told.rejected} rejected{why}",
+                file=sys.stderr,
+            )
+
+    stack.callback(end)
+    return lambda record: hook.send(record.key, record.with_pictures())

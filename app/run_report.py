@@ -1,0 +1,206 @@
+"""What a run tells the person who started it: progress while it works, a table at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    import rich.progress
+    import rich.table
+
+    from pipeline.tracking.extrapolate import PredictionError
+
+_PLAIN_EVERY_S = 10.0
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. ``total`` is how many frames there will be, None where nobody knows;
+    ``dropped`` counts all causes, ``people`` those in the last frame, ``fps`` frames drawn a
+    second of late, ``seconds`` since the start."""
+
+    frames_read: int
+    frames_drawn: int
+    dropped: int
+    total: int | None
+    seconds: float
+    fps: float
+    people: int
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run went.
+
+    ``dropped`` counts frames by "stage: cause". ``stages`` has each stage's time a frame as (p50,
+    p95) milliseconds, in the order of the pipeline; ``latency_ms`` (p50, p95, p99) from capture to
+    output. ``tracks`` is how many different people were followed, ``people_median`` how many were
+    in a frame at the median, ``coverage`` the part of the drawn frames with a body in it, 0 to 1.
+    ``ended`` says why the run ended, ``engines`` what ran the networks, where that was a choice.
+    With low latency ``unfitted`` frames were shown with predicted bodies alone, and ``prediction``
+    says how far predicted bodies were from those fitted later.
+    """
+
+    frames_read: int
+    frames_drawn: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    fps: float = 0.0
+    seconds: float = 0.0
+    stages: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    latency_ms: tuple[float, float, float] | None = None
+    tracks: int = 0
+    people_median: float = 0.0
+    coverage: float = 0.0
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    ended: str = "end of the source"
+    engines: tuple[str, ...] = ()
+    unfitted: int = 0
+    prediction: PredictionError | None = None
+
+
+class ProgressView:
+    """Progress on standard error: a bar on a terminal, elsewhere a line every ten seconds.
+
+    Use it in a ``with`` block and hand it every Progress; it may be called from any one thread.
+    """
+
+    def __init__(
+        self,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._clock_s = clock_s
+        self._next_s = clock_s() + _PLAIN_EVERY_S
+        self._bar: rich.progress.Progress | None = None
+        self._task: rich.progress.TaskID | None = None
+
+    def __enter__(self) -> ProgressView:
+        if not self._quiet and self._stream.isatty():
+            self._bar, self._task = _start_bar(self._stream)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def building(self, name: str, done: int, of: int) -> None:
+        """Something is built before the run: ``done`` of so many parts of it."""
+        if self._quiet:
+            return
+        if self._bar is not None and self._task is not None:
+            note = "starting" if done == of else f"building {name}"
+            self._bar.update(self._task, completed=done, total=of, note=note)
+        elif done == 0:
+            print(f"building {name}", file=self._stream, flush=True)
+
+    def __call__(self, now: Progress) -> None:
+        if self._quiet:
+            return
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, completed=now.frames_drawn, total=now.total, note=_note(now)
+            )
+        elif self._clock_s() >= self._next_s:
+            self._next_s = self._clock_s() + _PLAIN_EVERY_S
+            of = f"/{now.total}" if now.total else ""
+            print(f"{now.frames_drawn}{of} frames, {_note(now)}", file=self._stream, flush=True)
+
+
+def _note(now: Progress) -> str:
+    people = "1 person" if now.people == 1 else f"{now.people} people"
+    dropped = f", {now.dropped} dropped" if now.dropped else ""
+    return f"{now.fps:.1f} fps, {people}{dropped}"
+
+
+def _start_bar(stream: TextIO) -> tuple[rich.progress.Progress, rich.progress.TaskID]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames  {task.fields[note]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(file=stream),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = bar.add_task("", total=None, note="starting")
+    bar.start()
+    return bar, task
+
+
+def print_report(report: RunReport, stream: TextIO) -> None:
+    """The table at the end of a run; a path is never cut or wrapped off a terminal."""
+    from rich.console import Console
+
+    console = Console(
+        file=stream, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=True
+    )
+    console.print(_table(report))
+    for engine in report.engines:
+        console.print(f"  {engine}", markup=False)
+    for path in report.files:
+        console.print(f"  wrote {path} ({size_text(_size(path))})", markup=False)
+
+
+def _table(report: RunReport) -> rich.table.Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("", "frames", "p50 ms", "p95 ms", "p99 ms", box=SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("read", str(report.frames_read))
+    table.add_row("drawn", str(report.frames_drawn))
+    for cause, count in report.dropped.items():
+        table.add_row(f"dropped, {cause}", str(count))
+    if not report.dropped:
+        table.add_row("dropped", "0")
+    for stage, (p50, p95) in report.stages.items():
+        table.add_row(f"{stage}, a frame", "", f"{p50:.1f}", f"{p95:.1f}")
+    if report.latency_ms is not None:
+        p50, p95, p99 = report.latency_ms
+        table.add_row("capture to output", "", f"{p50:.0f}", f"{p95:.0f}", f"{p99:.0f}")
+    if report.unfitted:
+        table.add_row("shown, not fitted", str(report.unfitted))
+    if report.prediction is not None:
+        told = report.prediction
+        table.add_row("predicted ahead", "", f"{told.ahead_p50_ms:.0f}", f"{told.ahead_p95_ms:.0f}")
+        table.add_row("predicted off, px", "", f"{told.p50_px:.1f}", f"{told.p95_px:.1f}")
+    table.caption = _summary(report)
+    table.caption_justify = "left"
+    return table
+
+
+def _summary(report: RunReport) -> str:
+    tracks = "1 person" if report.tracks == 1 else f"{report.tracks} people"
+    return (
+        f"{report.fps:.1f} fps over {report.seconds:.1f} s; {tracks} followed, "
+        f"{report.people_median:g} in a frame at the median,\n"
+        f"a body in {100 * report.coverage:.1f}% of the frames; ended: {report.ended}"
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people: 512 B, 1.5 kB, 3.2 MB."""
+    value, units = float(size), ["B", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"

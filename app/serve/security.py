@@ -1,0 +1,243 @@
+"""Who may ask, how often and how much: a gate before the web application.
+
+OWASP's lists are what it is held against: tokens compared in constant time, requests from other
+sites and other names refused (cross-site request forgery, DNS rebinding), bodies and rates limited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+
+from app.serve.token_auth import Key
+
+MOST_BODY = 64 << 10
+BODY_S = 10.0
+"""How long a request's body may take."""
+_MOST_HEAD, _MOST_HEADERS = 16 << 10, 100
+COOKIE = "bodystream"
+_OPEN = ("/healthz", "/login", "/page/style.css")
+"""What needs no token: it tells nothing."""
+_RATE, _BURST = 50.0, 200.0
+"""Requests a second of one address, and at once."""
+_LOGINS, _LOGIN_BURST = 0.1, 5.0
+_GUESSES, _GUESS_BURST = 0.2, 20.0
+"""Wrong tokens in headers; a page whose session has ended shows some before it asks for another."""
+_MOST_CLIENTS = 4096
+_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' blob:; object-src 'none'; frame-ancestors 'none'; "
+        b"base-uri 'none'; form-action 'self'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    # Not "no-referrer": a browser then hides our own form's origin.
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)  # fmt: skip
+
+Scope = dict[str, Any]
+App = Callable[..., Any]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Lets requests through to ``app``. Without a ``key`` only names of this machine are answered;
+    with one, whoever has its token, under any name."""
+
+    def __init__(
+        self, app: App, key: Key | None = None, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app = app
+        self._key = key
+        self._rates = Buckets(_RATE, _BURST, clock_s)
+        self._logins = Buckets(_LOGINS, _LOGIN_BURST, clock_s)
+        self._guesses = Buckets(_GUESSES, _GUESS_BURST, clock_s)
+
+    async def __call__(self, scope: Scope, receive: App, send: App) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        refused = self._refused(scope)
+        if refused is not None:
+            await _refuse(scope, send, *refused)
+            return
+        if scope["type"] == "http":
+            send = _with_headers(send)
+            receive = _limited(receive)
+        await self._app(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> tuple[int, str] | None:
+        """The status and a line, or None where a request may pass."""
+        client = (scope.get("client") or ("?", 0))[0]
+        method = scope.get("method", "GET")
+        if not self._rates.take(client):
+            return 429, "too many requests"
+        if (
+            len(scope["headers"]) > _MOST_HEADERS
+            or sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEAD
+        ):
+            return 431, f"at most {_MOST_HEAD} bytes and {_MOST_HEADERS} lines of headers"
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if len(headers) < len(scope["headers"]) and _ambiguous(scope["headers"]):
+            return 400, "a header stands there twice"
+        host = headers.get(b"host", "")
+        if self._key is None and not is_loopback(_split(f"//{host}")[0]):
+            return 403, "this name is not served"
+        if not _same_site(scope["type"], method, headers, host):
+            return 403, "requests from other sites are refused"
+        if _length(headers) > MOST_BODY:
+            return 413, f"at most {MOST_BODY} bytes"
+        if scope["path"] == "/login" and method == "POST" and not self._logins.take(client):
+            return 429, "too many tries; wait a minute"
+        if self._key is None or scope["path"] in _OPEN:
+            return None
+        return self._stranger(self._key, client, headers)
+
+    def _stranger(self, key: Key, client: str, headers: dict[bytes, str]) -> tuple[int, str] | None:
+        token, session = _token_in(headers), _session_in(headers)
+        if token or session:
+            if not self._guesses.has(client):
+                return 429, "too many wrong tokens; wait a minute"
+            if key.is_token(token) if token else key.is_session(session):
+                return None
+            self._guesses.take(client)
+        return 401, "a token is needed: log in at /login or send Authorization: Bearer"
+
+
+_ONCE = (b"host", b"origin", b"authorization", b"cookie", b"content-length", b"content-type")
+
+
+def _ambiguous(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether what decides something is said twice."""
+    names = [name for name, _ in headers if name in _ONCE or name.startswith(b"sec-fetch-")]
+    return len(set(names)) < len(names)
+
+
+def _same_site(kind: str, method: str, headers: dict[bytes, str], host: str) -> bool:
+    """Whether a request comes from our own pages or from no page at all. A link that leads to us
+    may stand anywhere."""
+    own = headers.get(b"sec-fetch-site", "none") in ("same-origin", "none")
+    if kind == "http" and method in ("GET", "HEAD", "OPTIONS"):
+        return own or headers.get(b"sec-fetch-mode") == "navigate"
+    origin = headers.get(b"origin")
+    return own and (origin is None or _split(origin)[1] == host.lower() != "")
+
+
+def _split(address: str) -> tuple[str, str]:
+    """The host, and the host with its port; of what is no address, nothing."""
+    try:
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.netloc.lower()
+    except ValueError:
+        return "", ""
+
+
+def _length(headers: dict[bytes, str]) -> int:
+    text = headers.get(b"content-length", "0")
+    return int(text) if text.isdecimal() and len(text) < 16 else MOST_BODY + 1
+
+
+def _token_in(headers: dict[bytes, str]) -> str:
+    kind, _, given = headers.get(b"authorization", "").partition(" ")
+    return given.strip() if kind.lower() == "bearer" else ""
+
+
+def _session_in(headers: dict[bytes, str]) -> str:
+    try:
+        morsel = SimpleCookie(headers.get(b"cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""
+
+
+async def _refuse(scope: Scope, send: App, status: int, words: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": words})
+        return
+    body = words.encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), *_HEADERS]
+    if status == 401 and scope["method"] == "GET" and scope["path"] == "/":
+        status, headers = 303, [(b"location", b"/login"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _with_headers(send: App) -> App:
+    async def sending(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            there = {name.lower() for name, _ in message.get("headers", [])}
+            more = [each for each in _HEADERS if each[0] not in there]
+            message = {**message, "headers": [*message.get("headers", []), *more]}
+        await send(message)
+
+    return sending
+
+
+def _limited(receive: App) -> App:
+    """The bytes that really come, whatever was announced, and in time."""
+    taken, complete = 0, False
+    end_s = asyncio.get_running_loop().time() + BODY_S
+
+    async def receiving() -> dict[str, Any]:
+        nonlocal taken, complete
+        if complete:
+            return await receive()  # type: ignore[no-any-return]
+        try:
+            async with asyncio.timeout_at(end_s):
+                message: dict[str, Any] = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"a body takes at most {BODY_S:g} s") from None
+        taken += len(message.get("body", b""))
+        if taken > MOST_BODY:
+            raise HTTPException(413, f"at most {MOST_BODY} bytes")
+        complete = not message.get("more_body", False)
+        return message
+
+    return receiving
+
+
+class Buckets:
+    """How often each client may do something: ``rate`` a second, ``burst`` at once."""
+
+    def __init__(self, rate: float, burst: float, clock_s: Callable[[], float]) -> None:
+        self._rate, self._burst, self._clock_s = rate, burst, clock_s
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def has(self, client: str) -> bool:
+        """Whether it may once more."""
+        return self._now(client) >= 1.0
+
+    def take(self, client: str) -> bool:
+        now, left = self._clock_s(), self._now(client)
+        allowed = left >= 1.0
+        self._left[client] = (left - 1.0 if allowed else left, now)
+        self._left.move_to_end(client)
+        if len(self._left) > _MOST_CLIENTS:
+            self._left.popitem(last=False)
+        return allowed
+
+    def _now(self, client: str) -> float:
+        now = self._clock_s()
+        left, at = self._left.get(client, (self._burst, now))
+        return min(left + (now - at) * self._rate, self._burst)

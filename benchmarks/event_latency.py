@@ -1,0 +1,161 @@
+"""From the capture of the frame that shows a release to its report, while the rest goes on.
+
+The sample clip plays at its own pace again and again, as a live source that drops what nobody
+takes; every throw's report (measures, bodies, pictures) is timed, and the frames that were drawn
+meanwhile are counted, with the watch and without. Run it: python -m benchmarks.event_latency
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from app.build import load
+from app.config import Config, load_config
+from app.outputs.base import RunInfo
+from app.render_loop import Show, renderer_name
+from app.reports.dispatcher import Desk, info_of_event
+from pipeline.capture.base import SourceInfo
+from pipeline.capture.open import open_source
+from pipeline.core.frame import Frame
+from pipeline.events.detect import Detector
+from pipeline.events.motion import load_motion
+from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.runner import Runner
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "pitch.mp4"
+RELEASE = 60
+_FIRST = 3
+"""Passes that are not counted: in them a GPU captures what it meets first."""
+
+
+class Again:
+    """A clip's pictures at ``fps``, ``times`` over, as a live source."""
+
+    live = True
+
+    def __init__(self, images: list[np.ndarray], fps: float, times: int) -> None:
+        self.name, self.warnings = "again", []
+        self._images, self._fps, self._times = images, fps, times
+        self._closed = threading.Event()
+        height, width = images[0].shape[:2]
+        self.info = SourceInfo(self.name, True, width, height, fps, None, "raw")
+
+    def open(self) -> None: ...
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def frames(self) -> Iterator[Frame]:
+        begun, count = time.monotonic(), len(self._images)
+        for number in range(count * self._times):
+            wait = begun + number / self._fps - time.monotonic()
+            if wait > 0 and self._closed.wait(wait):
+                return
+            image = self._images[number % count].copy()
+            broken = number > 0 and number % count == 0
+            yield Frame(
+                number, self.name, time.monotonic_ns(), number / self._fps, image, broken
+            )  # fmt: skip
+
+
+class Nowhere:
+    """An output of pictures that keeps none, and counts those from a frame on."""
+
+    needs_picture = True
+    files: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self, first: int) -> None:
+        self._first, self.written = first, 0
+
+    def open(self, info: RunInfo) -> None: ...
+
+    def write(self, frame: Frame, *_: object) -> None:
+        self.written += frame.id >= self._first
+
+    def close(self) -> None: ...
+
+
+def measure(
+    config: Config,
+    inference: Inference,
+    images: list[np.ndarray],
+    throws: int,
+    fps: float,
+    watched: bool,
+) -> dict:
+    """Latencies of the reports (ms), right ones, and the part of the frames that were drawn, after
+    the first passes."""
+    source, told = Again(images, fps, throws + _FIRST), []
+    watch = Detector(load_motion()) if watched else None
+    with Runner(source, inference, opened=True, watch=watch) as runner:
+        desk = None
+        if watched:
+            desk = Desk(
+                runner, lambda event: info_of_event("again", runner, event), [told.append],
+                renderer_name(config, inference), config.render.alpha,
+            ).start()  # fmt: skip
+        output = Nowhere(_FIRST * len(images))
+        show = Show(config, runner, [output], lambda _: None)
+        show.run(threading.Event())
+        runner.close()
+        if desk is not None:
+            desk.close()
+    report = show.report()
+    counted = [each for each in told if each.data["release_frame"] >= _FIRST * len(images)]
+    return {
+        "latency_ms": [each.data["latency_ms"] for each in counted],
+        "off": [each.data["release_frame"] % len(images) - RELEASE for each in counted],
+        "drawn": output.written / (throws * len(images)),
+        "stages": {
+            name: (each.p50_ms, each.p95_ms)
+            for name, each in runner.stats.snapshot().stages_ms.items()
+        },
+        "latency": report.latency_ms,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--throws", type=int, default=12)
+    parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--engine", default="auto")
+    args = parser.parse_args()
+    source = open_source(str(SAMPLE))
+    source.open()
+    images = [frame.image for frame in source.frames()]
+    source.close()
+    flags = {"device": args.device, "engine.name": args.engine, "perceive.people": 1}
+    config = load_config(flags=flags)
+    inference = load(config)
+    inference.fitter.warm_up_events()
+    for watched in (True, False):
+        told = measure(config, inference, images, args.throws, args.fps, watched)
+        words = f"{100 * told['drawn']:.1f} % of the frames drawn"
+        if watched:
+            p50, p95 = np.percentile(told["latency_ms"], (50, 95))
+            print(
+                f"{len(told['latency_ms'])} of {args.throws} throws told, "
+                f"{sum(abs(each) <= 1 for each in told['off'])} within a frame; "
+                f"to the report {p50:.0f} ms (p95 {p95:.0f}); {words}"
+            )
+            print("   ms:", [round(each) for each in told["latency_ms"]])
+            print("   frames from the truth:", told["off"])
+        else:
+            print(f"without the watch: {words}")
+        stages = {name: f"{a:.1f}/{b:.1f}" for name, (a, b) in told["stages"].items()}
+        print("   a frame, ms:", stages)
+    inference.perceiver.close()
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)
+    main()

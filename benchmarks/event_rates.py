@@ -1,0 +1,91 @@
+"""How well releases are found at other frame rates, and at uneven ones.
+
+Takes throws rendered at 120 frames a second (samples/make_pitch.py --throws OUT --fps 120) and
+leaves frames out. Run it: python -m benchmarks.event_rates OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from pipeline.capture.open import open_source
+from pipeline.core.frame import Frame, Window
+from pipeline.events.detect import Detector, Release
+from pipeline.events.motion import load_motion
+from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.stream import make_inference
+
+RATE = 120
+RIGHT_S = 1.01 / 30
+
+
+def rates(count: int, release: int) -> dict[str, Sequence[int]]:
+    """Which of a clip's frames are seen, by the rate's name; the release is one of them where
+    they are even."""
+    uneven = np.cumsum(np.random.default_rng(release).integers(1, 6, count))
+    return {
+        "120": range(count),
+        "60": range(release % 2, count, 2),
+        "30": range(release % 4, count, 4),
+        "24 to 120": [int(k) for k in uneven if k < count],
+    }
+
+
+def releases(inference: Inference, frames: Sequence[Frame]) -> list[Release]:
+    """What is told of frames, each with an id of its own and its time."""
+    state, detector, found = inference.begin(), Detector(load_motion()), []
+    for k, frame in enumerate(frames):
+        people = inference.perceive(Window((frame,), 0, reset=k == 0), state).people[0]
+        found += detector.see(frame, people, k == 0)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("renders", type=Path)
+    args = parser.parse_args()
+    inference = make_inference(people=1, device="cpu")
+    off: dict[str, list[str]] = {}
+    counts: dict[str, list[int]] = {}
+    clips = sorted(args.renders.glob("*_truth.npz"))
+    for path in clips:
+        with np.load(path) as truth:
+            release, hand, fps = int(truth["release_frame"]), str(truth["hand"]), int(truth["fps"])
+            release_s = float(truth["release_s"])
+        if fps != RATE:
+            raise SystemExit(f"{path}: rendered at {fps} a second, not {RATE}")
+        name = path.name.removesuffix("_truth.npz")
+        source = open_source(str(path.with_name(f"{name}.mp4")))
+        source.open()
+        frames = list(source.frames())
+        source.close()
+        for rate, kept in rates(len(frames), release).items():
+            found = releases(inference, [frames[k] for k in kept])
+            # Frame ids stay those of the whole clip.
+            late = [each.frame_id / RATE - release_s for each in found]
+            right = [abs(s) <= RIGHT_S and each.hand == hand for s, each in zip(late, found)]
+            right_one = right == [True]
+            counts.setdefault(rate, [0, 0, 0])[0 if right_one else 1 if found else 2] += 1
+            if not right_one:
+                what = ", ".join(
+                    f"{1e3 * s:+.0f} ms {each.hand}, confidence {each.confidence:.2f}"
+                    for s, each in zip(late, found)
+                )
+                off.setdefault(rate, []).append(f"{name}: {what or 'not found'}")
+    inference.perceiver.close()
+    for rate, (good, wrong, missed) in counts.items():
+        print(f"{rate:10} of {len(clips)}: {good} right, {wrong} wrong, {missed} not found")
+        for line in off.get(rate, []):
+            print("  ", line)
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    main()

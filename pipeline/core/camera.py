@@ -1,0 +1,39 @@
+"""The one camera of a source: a pinhole that stands still."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def default_intrinsics(
+    height: int, width: int, fov_deg: float | None = None, focal_px: float | None = None
+) -> np.ndarray:
+    """K (3, 3) float64 in pixels, square pixels, centre in the middle of the image.
+
+    ``fov_deg`` is the field of view across the image's longer side. With neither given the focal
+    length is the image's diagonal (about 53 degrees across it), the usual guess for unknown
+    cameras (Li et al., CLIFF, ECCV 2022). Raises ValueError when both are given or out of range.
+    """
+    if fov_deg is not None and focal_px is not None:
+        raise ValueError("give the field of view or the focal length, not both")
+    if fov_deg is not None:
+        if not 1.0 <= fov_deg <= 170.0:
+            raise ValueError(f"a field of view is 1 to 170 degrees, not {fov_deg:g}")
+        focal = 0.5 * max(height, width) / math.tan(math.radians(fov_deg) / 2)
+    elif focal_px is not None:
+        if not (math.isfinite(focal_px) and focal_px > 0):
+            raise ValueError(f"a focal length is above 0 pixels, not {focal_px:g}")
+        focal = focal_px
+    else:
+        focal = math.hypot(height, width)
+    return np.array(
+        [[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]]
+    )
+
+
+def project(points_m: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Pinhole projection of camera-frame points (..., 3) in metres by K (3, 3) -> (..., 2) px."""
+    xy = points_m[..., :2] / np.maximum(points_m[..., 2:], 1e-6)
+    return xy @ intrinsics[:2, :2].T + intrinsics[:2, 2]

@@ -1,0 +1,74 @@
+"""Frames and windows: what capture hands on. Ground floor, imports nothing of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+WINDOW_FRAMES = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One image and its place in time.
+
+    ``id`` is the 0-based index of the frame in its source, ``captured_ns`` the monotonic clock
+    when it was decoded, ``pts_s`` the source's own time in seconds. ``image`` is RGB uint8
+    (H, W, 3). ``discontinuity`` is set when this frame does not continue the one before it (the
+    source's time jumped, it reconnected, or the picture was cut); what is remembered of people
+    is forgotten there. ``on_device`` is the same picture as a tensor on a GPU where it was brought
+    there (`pipeline.gpu.transfer`), else None.
+
+    Raises ValueError when the image is not RGB uint8 or the id is negative.
+    """
+
+    id: int
+    source: str
+    captured_ns: int
+    pts_s: float
+    image: np.ndarray
+    discontinuity: bool = False
+    on_device: Any = None
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.image.shape, self.image.dtype
+        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
+            raise ValueError(f"a frame's image is RGB uint8 (H, W, 3), not {dtype} {shape}")
+        if self.id < 0:
+            raise ValueError(f"a frame's id is 0 or more, not {self.id}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """One to four consecutive frames of one source; ``key`` indexes the key frame.
+
+    ``reset`` says that what is remembered of people must be forgotten before this window.
+    Raises ValueError when it is empty or too long, the key is outside, the ids do not rise,
+    or the frames differ in source or size.
+    """
+
+    frames: tuple[Frame, ...]
+    key: int = 0
+    reset: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.frames) <= WINDOW_FRAMES:
+            raise ValueError(f"a window has 1 to {WINDOW_FRAMES} frames, not {len(self.frames)}")
+        if not 0 <= self.key < len(self.frames):
+            raise ValueError(f"key frame {self.key} is outside a window of {len(self.frames)}")
+        ids = [frame.id for frame in self.frames]
+        if any(b <= a for a, b in zip(ids, ids[1:], strict=False)):
+            raise ValueError(f"a window's frame ids rise, not {ids}")
+        if len({(frame.source, frame.size) for frame in self.frames}) != 1:
+            raise ValueError("a window's frames are of one source and one size")
+
+    @property
+    def key_frame(self) -> Frame:
+        return self.frames[self.key]

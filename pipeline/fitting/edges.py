@@ -1,0 +1,58 @@
+"""Signed distance maps of masks on tensors: what `observe.edge_map` makes with OpenCV, batched."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pipeline.fitting.observations import BLUR
+
+_FAR = 1e6
+
+
+def edge_maps(inside: Tensor, inverse: Tensor, scale: Tensor) -> Tensor:
+    """Edge maps (N, 3, n, n) as `Observations.edge` holds them, in float32.
+
+    ``inside`` (N, n, n) 0 or 1; ``inverse`` (N, 2, 2) takes normalised coordinates to the map's
+    pixels, and a pixel is ``scale`` (N,) of them. Distances are exact, where OpenCV's are good to
+    two per cent. Of a mask that is empty or full nothing sensible comes.
+    """
+    outward, inward = distance_to(torch.cat((inside, 1 - inside))).chunk(2)
+    signed = torch.where(inside > 0.5, 0.5 - inward, outward - 0.5)
+    signed = _blurred(signed)
+    down, across = torch.gradient(signed, dim=(1, 2))
+    gradient = torch.stack((across, down), 1)
+    turned = (inverse.transpose(1, 2) @ gradient.flatten(2)).unflatten(2, signed.shape[1:])
+    return torch.cat((signed[:, None], turned), 1) * scale[:, None, None, None]
+
+
+def distance_to(there: Tensor) -> Tensor:
+    """The distance (N, h, w) of every pixel to the nearest one that is ``there`` (1, not 0).
+
+    Exact and separable: first along rows, then down columns (Felzenszwalb and Huttenlocher,
+    Distance transforms of sampled functions, 2012), each by trying all.
+    """
+    cost = (1 - there) * _FAR
+    for _ in range(2):
+        steps = torch.arange(cost.shape[2], device=cost.device, dtype=cost.dtype)
+        apart = (steps[:, None] - steps).square()
+        # The second time round along what were columns.
+        cost = (cost[:, :, None] + apart).amin(3).transpose(1, 2)
+    return cost.clamp_max(_FAR).sqrt()
+
+
+def _blurred(values: Tensor) -> Tensor:
+    """Gaussian blur as OpenCV's for floats: 7 taps, mirrored about the outermost pixels."""
+    reach = 3
+    taps = [math.exp(-0.5 * (k / BLUR) ** 2) for k in range(-reach, reach + 1)]
+    out = pad(values[:, None], (reach, reach, reach, reach), mode="reflect")
+    size = values.shape[1:]
+    total = sum(taps)
+    # Weighted sums of shifted copies need no constant on the device.
+    down = [w / total * out[:, :, k : k + size[0]] for k, w in enumerate(taps)]
+    out = torch.stack(down).sum(0)
+    across = [w / total * out[..., k : k + size[1]] for k, w in enumerate(taps)]
+    return torch.stack(across).sum(0)[:, 0]

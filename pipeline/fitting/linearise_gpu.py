@@ -1,0 +1,181 @@
+"""`solve.linearise` in eight kernels (Triton) instead of hundreds: for a GPU, where starting one
+costs more than running it.
+
+The kernels are in `kernels_gpu`. The numbers are the reference's to rounding, which the tests hold
+them to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import torch
+import triton
+from torch import Tensor
+
+from pipeline.body.kinematics import JOINTS, Pose, Skeleton
+from pipeline.body.prior import LIMIT_SIGMA
+from pipeline.core.skeleton import PARENTS
+from pipeline.fitting import kernels_gpu as kernels
+from pipeline.fitting.solver import BETAS, FRAME_DIM, FitConfig, Observations, Past, State
+
+LANES = 32
+_LANDMARKS = 33
+_COLUMNS = 80
+"""Of a row: 3 of the translation, 66 of the turns, 10 of the shape, and the residual itself."""
+_ROUNDS = 4
+"""Ancestors 1, 2, 4 and 8 levels up: no joint has more than 15."""
+_MISFIT, _WEIGHT, _MASK = 64, 128, 192
+"""Of the places that a frame's costs are written to: what the misfit is the mean of, its weights,
+and the surface's. Before them come landmarks (0 to 32), depth, the prior and, in a window's first
+frame, smoothness."""
+_SEEN = {
+    "image": 66, "visible": 33, "world_m": 99, "world_spread_m": 99, "world_weight": 33,
+    "view": 9, "present": 1, "size": 1, "edge_from": 6, "masked": 1, "root_depth_m": 1,
+}  # fmt: skip
+"""What is seen of a frame, in one row."""
+_AT = {name: sum(list(_SEEN.values())[:k]) for k, name in enumerate(_SEEN)}
+
+
+class Linearizer:
+    """Linearises windows of one body model, as `solve.linearise` does. Made once: its tables lie
+    on the skeleton's device. Nothing waits for the device, nothing comes from the host."""
+
+    def __init__(self, skeleton: Skeleton, config: FitConfig) -> None:
+        self.config = config
+        device = skeleton.bones.device
+        self.surface = len(skeleton.surface.mass)
+        self.rows = 5 * _LANDMARKS + self.surface + 1
+        self.places = triton.next_power_of_2(_MASK + self.surface)
+        both = skeleton.landmarks, skeleton.surface
+        moment = torch.cat([p.moment for p in both])
+        betas = torch.cat([p.moment_betas for p in both])
+        # Joints last: they are the lanes.
+        self.moments = _padded(torch.cat((moment[..., None], betas), -1).permute(0, 2, 3, 1))
+        self.mass = _padded(torch.cat([p.mass for p in both]))
+        self.mass_below = _padded(torch.cat([p.mass_below for p in both]))
+        below = torch.zeros(LANES, LANES, device=device)
+        below[:JOINTS, :JOINTS] = skeleton.below
+        self.below = below
+        self.normals = skeleton.normals.contiguous()
+        self.bones = _padded(skeleton.bones.permute(1, 2, 0))
+        self.prior = _padded(skeleton.prior.permute(0, 2, 1))
+        self.ancestors = _ancestors().to(device)
+
+    def of(self, seen: Observations, past: Past) -> Callable[[State], State]:
+        """The function that linearises one window at a state: cost (P,), Hessian (P, D, D),
+        gradient (P, D) and misfit (P, T)."""
+        row = torch.cat([getattr(seen, name).flatten(2) if getattr(seen, name).dim() > 2 else
+                         getattr(seen, name)[..., None] for name in _SEEN], -1)  # fmt: skip
+        row = row.flatten(0, 1).contiguous()
+        edge = seen.edge.flatten(0, 1).contiguous()
+        before = {f.name: getattr(past, f.name).contiguous() for f in fields(Past)}
+        return lambda state: self._at(row, edge, before, state)
+
+    def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
+        """As `kinematics.forward_kinematics`."""
+        turns, joints = self._posed(rotations, transl, betas, 1)
+        world = turns[..., :JOINTS].transpose(1, 2).unflatten(2, (3, 3))
+        places = joints[..., :JOINTS].transpose(1, 2)
+        return Pose(world, places[..., :3], places[..., 3:].unflatten(2, (3, BETAS)))
+
+    def _posed(
+        self, rotations: Tensor, transl: Tensor, betas: Tensor, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """World rotations (B, 9, LANES) and joints (B, 33, LANES) of B bodies, of whom so many
+        ``frames`` have one shape."""
+        bodies = betas.shape[0] * frames
+        turns = rotations.new_empty(bodies, 9, LANES)
+        joints = rotations.new_empty(bodies, 33, LANES)
+        kernels.pose[(bodies,)](
+            rotations.contiguous(), transl.contiguous(), betas.contiguous(), self.bones,
+            self.ancestors, turns, joints,
+            FRAMES=frames, LANES=LANES, ROUNDS=_ROUNDS, num_warps=1,
+        )  # fmt: skip
+        return turns, joints
+
+    @staticmethod
+    def suggest(state: State, step: Tensor) -> State:
+        """As `solve.suggest`."""
+        rotations, transl_m, betas = (part.contiguous() for part in state)
+        people, frames = transl_m.shape[:2]
+        out = tuple(torch.empty_like(part) for part in (rotations, transl_m, betas))
+        kernels.move[(people * frames,)](
+            rotations, transl_m, betas, step.contiguous(), *out,
+            FRAMES=frames, LANES=LANES, DIM=FRAME_DIM, num_warps=1,
+        )  # fmt: skip
+        return out
+
+    def _at(self, seen: Tensor, edge: Tensor, past: dict[str, Tensor], state: State) -> State:
+        rotations, transl_m, betas = (part.contiguous() for part in state)
+        people, frames = transl_m.shape[:2]
+        bodies, config = people * frames, self.config
+        new = rotations.new_empty
+        turns, joints = self._posed(rotations, transl_m, betas, frames)
+        points, changes = new(bodies, _LANDMARKS, 3), new(bodies, _LANDMARKS, 3, _COLUMNS)
+        rows, costs = new(bodies, self.rows, _COLUMNS), new(bodies, self.places)
+        kernels.points[(bodies, _LANDMARKS + self.surface)](
+            turns, joints, betas, self.moments, self.mass, self.mass_below, self.below,
+            self.normals, seen, edge, points, changes, rows, costs,
+            config.mask_sigma, config.mask_weight * config.use_mask, config.robust,
+            FRAMES=frames, LANES=LANES, WIDTH=seen.shape[1], SIDE=edge.shape[-1],
+            ROWS=self.rows, LANDMARKS=_LANDMARKS, COLUMNS=_COLUMNS, SIZE=_AT["size"],
+            PRESENT=_AT["present"], MASKED=_AT["masked"], EDGE_FROM=_AT["edge_from"],
+            PLACES=self.places, MASK=_MASK, num_warps=1,
+        )  # fmt: skip
+        kernels.residuals[(bodies, _LANDMARKS + 1)](
+            points, changes, joints, seen, rows, costs,
+            config.image_sigma, config.robust, config.depth_sigma,
+            1.0 * config.use_world, 1.0 * config.use_depth,
+            LANES=LANES, WIDTH=seen.shape[1], ROWS=self.rows, LANDMARKS=_LANDMARKS,
+            COLUMNS=_COLUMNS, IMAGE=_AT["image"], VISIBLE=_AT["visible"], WORLD=_AT["world_m"],
+            SPREAD=_AT["world_spread_m"], WEIGHT=_AT["world_weight"], VIEW=_AT["view"],
+            PRESENT=_AT["present"], SIZE=_AT["size"], DEPTH=_AT["root_depth_m"],
+            PLACES=self.places, MISFIT=_MISFIT, SURE=_WEIGHT, num_warps=1,
+        )  # fmt: skip
+        block = torch.bmm(rows.transpose(1, 2), rows)
+        normal, pull = new(bodies, 9, LANES), new(bodies, 3, LANES)
+        kernels.priors[(bodies,)](
+            rotations, self.prior, normal, pull, costs,
+            config.prior_weight, config.limit_weight, LIMIT_SIGMA, 1.0 * config.use_prior,
+            LANES=LANES, PLACES=self.places, num_warps=1,
+        )  # fmt: skip
+        smooth, drift = new(people, frames, frames, 3, LANES), new(people, frames, 3, LANES)
+        kernels.smoothness[(people,)](
+            rotations, transl_m, past["rotations"], past["transl_m"], past["known"], past["pace"],
+            smooth, drift, costs, config.turn_accel_rad, config.root_accel_m,
+            config.root_depth_accel_m, config.smooth_robust, 1.0 * config.use_smoothness,
+            FRAMES=frames, LANES=LANES, PLACES=self.places, num_warps=1,
+        )  # fmt: skip
+        cost, misfit, shape = new(people), new(people, frames), new(people, 16)
+        kernels.sums[(people,)](
+            costs, betas, past["betas"], past["shape_information"], cost, misfit, shape,
+            FRAMES=frames, LANDMARKS=_LANDMARKS, PLACES=self.places, MISFIT=_MISFIT,
+            SURE=_WEIGHT, MASK=_MASK, SURFACE=self.surface, num_warps=4,
+        )  # fmt: skip
+        size = frames * FRAME_DIM + BETAS
+        hessian, gradient = new(people, size, size), new(people, size)
+        kernels.assemble[(people, size)](
+            block, normal, pull, smooth, drift, past["shape_information"], shape,
+            hessian, gradient,
+            FRAMES=frames, LANES=LANES, COLUMNS=_COLUMNS, DIM=FRAME_DIM,
+            BLOCK=triton.next_power_of_2(size), num_warps=2,
+        )  # fmt: skip
+        return cost, hessian, gradient, misfit
+
+
+def _padded(values: Tensor) -> Tensor:
+    """The last dimension filled up to `LANES` with noughts."""
+    return torch.nn.functional.pad(values, (0, LANES - values.shape[-1])).contiguous()
+
+
+def _ancestors() -> Tensor:
+    """(ROUNDS, LANES) int32: each joint's ancestor 1, 2, 4 and 8 levels up, -1 where none is."""
+    up = torch.full((LANES,), -1, dtype=torch.int64)
+    up[:JOINTS] = torch.tensor(PARENTS)
+    rounds = [up]
+    for _ in range(_ROUNDS - 1):
+        last = rounds[-1]
+        rounds.append(torch.where(last < 0, -1, last[last.clamp_min(0)]))
+    return torch.stack(rounds).to(torch.int32)

@@ -1,0 +1,80 @@
+"""Frames to the GPU, once: what perceives them and what draws over them share the copy there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from pipeline.core.frame import Window
+
+
+def pinned_image(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised uint8 array in page-locked memory, which a GPU reads without a detour.
+
+    Taken from torch's pool of such memory and given back to it with the array.
+    """
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+
+
+@contextmanager
+def own_stream() -> Iterator[None]:
+    """A CUDA stream of this thread's own, so that threads' work on a GPU overlaps; nothing where
+    no GPU is in use. What a thread hands on it must have waited for."""
+    if not torch.cuda.is_initialized():
+        yield
+        return
+    with torch.cuda.stream(torch.cuda.Stream()):
+        yield
+
+
+def upload(window: Window, device: torch.device) -> Window:
+    """The same window whose frames are on ``device`` too, as parts of one (T, H, W, 3) tensor.
+
+    The copies are queued on the current stream: work queued there later finds them done. From
+    page-locked memory (`pinned_image`) nothing waits; other images are copied into some first.
+    Frames that are there already stay as they are. The frames must outlive the copies.
+    """
+    if all(frame.on_device is not None for frame in window.frames):
+        return window
+    height, width = window.key_frame.size
+    target = torch.empty(
+        len(window.frames), height, width, 3, dtype=torch.uint8, device=device
+    )  # fmt: skip
+    frames = []
+    for place, frame in zip(target, window.frames):
+        if frame.on_device is None:
+            place.copy_(_page_locked(frame.image), non_blocking=True)
+        else:
+            place.copy_(frame.on_device, non_blocking=True)
+        frames.append(replace(frame, on_device=place))
+    return replace(window, frames=tuple(frames))
+
+
+def _page_locked(image: np.ndarray) -> torch.Tensor:
+    host = torch.from_numpy(image)
+    if not torch.cuda.is_available() or host.is_pinned():
+        return host
+    staged = torch.empty(host.shape, dtype=torch.uint8, pin_memory=True)
+    return staged.copy_(host)
+
+
+class Coming:
+    """A tensor on its way to the host, behind what is queued on the current stream."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._host, self._event = values, None
+        if values.is_cuda:
+            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._host = host.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def arrived(self) -> np.ndarray:
+        """Wait for it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.numpy()

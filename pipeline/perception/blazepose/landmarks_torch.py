@@ -1,0 +1,91 @@
+"""BlazePose's landmark model with all that follows it on tensors: crops in, numbers to read out.
+
+What `landmarks.reading_of` does with numpy for one region, for a batch and on any device, so that a
+GPU hands back a few thousand numbers a region instead of a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from pipeline.perception.blazepose.landmarks import INPUT, KERNEL, MASK, MIN_HEAT, Reading
+from pipeline.perception.blazepose.tflite import Graph
+from pipeline.perception.blazepose.tflite_torch import GraphModule
+
+_PARTS = (39 * 2, 39, 1, 39 * 3, MASK * MASK)
+WIDTH = sum(_PARTS)
+"""Numbers that are read of one region."""
+
+
+class LandmarkNet(nn.Module):
+    """Crops (B, 3, 256, 256) in [0, 1] -> (B, WIDTH) float32, for `reading_of_row`."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.net = GraphModule(graph)
+
+    def halve(self) -> LandmarkNet:
+        """Compute in half precision where that loses nothing; in place."""
+        self.net.halve()
+        return self
+
+    def forward(self, crops: Tensor) -> Any:
+        values, presence, logits, heatmaps, world = self.net(crops)
+        values = values.float().unflatten(1, (39, 5))
+        points = refine(values[..., :2] / INPUT, heatmaps.float())
+        small = avg_pool2d(logits.float().permute(0, 3, 1, 2), INPUT // MASK)
+        parts = (points, values[..., 3], presence.float(), world.float(), torch.sigmoid(small))
+        return torch.cat([part.flatten(1) for part in parts], 1)
+
+
+def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
+    """As `landmarks.refine`: points (B, L, 2) in [0, 1], heatmaps (B, h, w, L) logits."""
+    batch, height, width, count = heatmaps.shape
+    reach = (KERNEL - 1) // 2
+    # Not a tensor of numbers: that is a copy from the host, which no CUDA graph can hold.
+    size = torch.stack((points.new_full((), width), points.new_full((), height)))
+    place = torch.floor(points * size).clamp(-width, 2 * width).long()
+    step = torch.arange(-reach, reach + 1, device=points.device)
+    cols, rows = place[..., 0, None] + step, place[..., 1, None] + step
+    ok = ((rows >= 0) & (rows < height))[..., :, None] & ((cols >= 0) & (cols < width))[
+        ..., None, :
+    ]
+    index = rows.clamp(0, height - 1)[..., :, None] * width
+    index = index + cols.clamp(0, width - 1)[..., None, :]
+    maps = heatmaps.permute(0, 3, 1, 2).flatten(2)
+    heat = torch.sigmoid(maps.gather(2, index.flatten(2))) * ok.flatten(2)
+    total = heat.sum(2)
+    inside = ok[..., reach, reach]
+    sure = inside & (heat.amax(2) >= MIN_HEAT) & (total > 0)
+    heat = heat.unflatten(2, (KERNEL, KERNEL))
+    x = (heat * cols[..., None, :]).sum((2, 3))
+    y = (heat * rows[..., :, None]).sum((2, 3))
+    centre = torch.stack((x, y), 2) / total.clamp_min(1e-9)[..., None] / size
+    return torch.where(sure[..., None], centre, points)
+
+
+def reading_of_row(row: np.ndarray) -> Reading:
+    """What `LandmarkNet` gave for one region, (WIDTH,) float32; copied."""
+    points, visibility, presence, world, mask = _split(row)
+    return Reading(
+        points.reshape(39, 2).astype(np.float64),
+        visibility.copy(),
+        float(presence[0]),
+        mask.reshape(MASK, MASK).copy(),
+        world.reshape(39, 3).copy(),
+    )
+
+
+def presence_of_row(row: np.ndarray) -> float:
+    """The presence alone."""
+    return float(row[_PARTS[0] + _PARTS[1]])
+
+
+def _split(row: np.ndarray) -> Sequence[np.ndarray]:
+    return np.split(row, np.cumsum(_PARTS)[:-1])

@@ -1,0 +1,80 @@
+"""When two finds are one person, or one is only a part of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from pipeline.core.people import Mask, Person
+from pipeline.perception.blazepose.landmarks import OTHER_SIDE
+
+_STEP = 4
+
+
+def size_px(person: Person) -> float:
+    """The longer side of the box around all of a person's landmarks."""
+    return max(float(np.ptp(person.landmarks_px, axis=0).max()), 1.0)
+
+
+def apart(a: Person, b: Person) -> float:
+    """Median distance between two people's landmarks, in parts of the larger one's size."""
+    distances = np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
+    return float(np.median(distances)) / max(size_px(a), size_px(b))
+
+
+def strayed(person: Person, points: np.ndarray) -> tuple[float, float]:
+    """Mean distance of a person's limbs from where they were, ``points`` (33, 2) pixels, beyond
+    what they all moved together, in parts of the person's size; and the same were left and right
+    exchanged (which does not change how all moved together)."""
+    limbs = np.arange(11, 33)
+    seen = person.landmarks_px - person.landmarks_px[limbs].mean(0)
+    was = (points - points[limbs].mean(0))[limbs]
+    there, swapped = (
+        float(np.linalg.norm(seen[order] - was, axis=1).mean())
+        for order in (limbs, OTHER_SIDE[limbs])
+    )
+    return there / size_px(person), swapped / size_px(person)
+
+
+def on_mask(person: Person, height: int, width: int) -> float:
+    """The share of a person's landmarks inside a picture that lie on the person's own mask: low
+    where most of them are made up. 1 without a mask."""
+    points = person.landmarks_px
+    points = points[((points >= 0) & (points < (width, height))).all(1)]
+    if person.mask is None or not len(points):
+        return 1.0
+    return float(_inside(points, person.mask).mean())
+
+
+def covered(person: Person, others: Sequence[Person]) -> float:
+    """The share of a person that lies on the others' masks, in [0, 1]: near 1 for a leg taken for
+    somebody, or for a mixture of two who are there already."""
+    points = _points(person)
+    on = np.zeros(len(points), bool)
+    for other in others:
+        if other.mask is not None:
+            on |= _inside(points, other.mask)
+    return float(on.mean())
+
+
+def _points(person: Person) -> np.ndarray:
+    """Image points (N, 2) all over a person: their mask's, or the landmarks without one."""
+    if person.mask is None:
+        return person.landmarks_px
+    rows, cols = np.nonzero(person.mask.values[::_STEP, ::_STEP] > 0.5)
+    if len(rows) < len(person.landmarks_px):
+        return person.landmarks_px
+    points = np.stack((cols, rows), 1) * float(_STEP)
+    return points @ person.mask.to_image[:, :2].T + person.mask.to_image[:, 2]
+
+
+def _inside(points: np.ndarray, mask: Mask) -> np.ndarray:
+    """Which image points (N, 2) lie on a mask."""
+    back = cv2.invertAffineTransform(mask.to_image.astype(np.float64))
+    places = np.rint(points @ back[:, :2].T + back[:, 2]).astype(int)
+    height, width = mask.values.shape
+    ok = ((places >= 0) & (places < (width, height))).all(1)
+    col, row = np.clip(places, 0, (width - 1, height - 1)).T
+    return ok & (mask.values[row, col] > 0.5)

@@ -1,0 +1,240 @@
+"""Looks that are likely to be asked for next, begun on a GPU before they are.
+
+Whoever is followed is looked for in the key frame, then in the frames next to it where the last
+look found them, and so on. That a look waits for the one before it to come back to the host costs
+more than the look. Here the region to look in next is worked out where the network's answer lies
+(Triton), so that a window's looks follow one another without the host. The rules still ask for
+every look, and take one made ahead only if it was made in the very region they ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from pipeline.core.frame import Frame
+from pipeline.gpu.transfer import Coming
+from pipeline.perception.blazepose.landmarks import INPUT, OFFSET
+from pipeline.perception.blazepose.landmarks_torch import WIDTH
+from pipeline.perception.blazepose.queries import Ahead, Look
+from pipeline.perception.blazepose.resample import sample_region
+from pipeline.perception.blazepose.resample_gpu import COLUMNS, describe, take_views
+from pipeline.perception.blazepose.roi import SCALE, Region
+
+PLACE = 5
+"""Of a region on a GPU: x, y, side in pixels, cosine and sine of its angle."""
+_SAME_PX = 0.01
+_SAME_TURN = 1e-4
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Looks that do not depend on one another: in which frames, and which looks they follow."""
+
+    frames: tuple[Frame, ...]
+    after: tuple[int, ...]
+
+
+class LooksAhead:
+    """What was looked at ahead in some windows; `find` answers a look out of it.
+
+    ``landmarker`` takes crops (B, 3, 256, 256) to rows (B, WIDTH), on the device of the frames.
+    Everything is queued on the current stream; nothing waits until `find`.
+    """
+
+    def __init__(self, asked: Sequence[Ahead], landmarker: Callable[[Tensor], tuple]) -> None:
+        first, steps = _plan(asked)
+        self._frames = [frame for frame, _ in first] + [f for step in steps for f in step.frames]
+        self._rows: np.ndarray | None = None
+        if not self._frames:
+            return
+        image = _on_device(first[0][0])
+        count, device = len(self._frames), image.device
+        views = torch.empty(count, 3, INPUT, INPUT, device=device)
+        rows = torch.empty(count, WIDTH, device=device)
+        places = torch.empty(count, PLACE, dtype=torch.float64, device=device)
+        # One copy takes the tables of all steps there; regions to come are left open.
+        tables = np.zeros((count, COLUMNS + PLACE + 1))
+        for k, (frame, region) in enumerate(first):
+            turn = np.cos(region.angle), np.sin(region.angle)
+            sampling = sample_region(frame.size, region, INPUT)
+            tables[k] = (
+                *describe(_on_device(frame), sampling),
+                region.x,
+                region.y,
+                region.side,
+                *turn,
+                -1,
+            )
+        at = len(first)
+        for step in steps:
+            for k, (frame, after) in enumerate(zip(step.frames, step.after), at):
+                there = _on_device(frame)
+                tables[k, :3] = there.data_ptr(), there.shape[1], there.shape[0]
+                tables[k, -1] = after
+            at += len(step.frames)
+        table = _sent(tables, device)
+        places[: len(first)] = table[: len(first), COLUMNS : COLUMNS + PLACE]
+        begin = 0
+        for size in (len(first), *(len(step.frames) for step in steps)):
+            now = slice(begin, begin + size)
+            if begin:
+                next_views(table, rows, places, begin, size)
+            take_views(table[now], views[now], 1 / 255, 0.0)
+            rows[now] = landmarker(views[now])[0]
+            begin += size
+        self._coming = Coming(rows), Coming(places)
+
+    def find(self, look: Look) -> np.ndarray | None:
+        """The row (WIDTH,) of a look that was made ahead; None if it was not."""
+        if look.mirrored or look.without is not None:
+            return None
+        for k, frame in enumerate(self._frames):
+            if frame is not look.frame:
+                continue
+            if self._rows is None:
+                rows, places = self._coming
+                self._rows, self._places = rows.arrived(), places.arrived()
+            if _is_at(self._places[k], look.region):
+                return self._rows[k]
+        return None
+
+
+def _plan(asked: Sequence[Ahead]) -> tuple[list[tuple[Frame, Region]], list[_Step]]:
+    """The looks in key frames, then, step by step, those outward from there."""
+    first, windows = [], []
+    for one in asked:
+        for region in one.regions:
+            windows.append((one.window, one.window.key, one.window.key))
+            first.append((one.window.key_frame, region))
+    steps: list[_Step] = []
+    # (window, frame, look that leads there) at the edges of what is planned, both ways.
+    edges = [(w, k, i, way) for i, (w, k, _) in enumerate(windows) for way in (1, -1)]
+    total = len(first)
+    while edges:
+        edges = [(w, k + way, i, way) for w, k, i, way in edges if 0 <= k + way < len(w.frames)]
+        if edges:
+            frames = tuple(w.frames[k] for w, k, _, _ in edges)
+            steps.append(_Step(frames, tuple(i for _, _, i, _ in edges)))
+            edges = [(w, k, total + n, way) for n, (w, k, _, way) in enumerate(edges)]
+            total += len(edges)
+    return first, steps
+
+
+def _place(region: Region) -> tuple[float, ...]:
+    return region.x, region.y, region.side, np.cos(region.angle), np.sin(region.angle)
+
+
+def _is_at(place: np.ndarray, region: Region) -> bool:
+    apart = np.abs(place - _place(region))
+    return bool(apart[:3].max() < _SAME_PX and apart[3:].max() < _SAME_TURN)
+
+
+def _sent(values: np.ndarray, device: torch.device) -> Tensor:
+    host = torch.empty(values.shape, dtype=torch.float64, pin_memory=device.type == "cuda")
+    host.numpy()[:] = values
+    return host.to(device, non_blocking=True)
+
+
+def _on_device(frame: Frame) -> Tensor:
+    if frame.on_device is None:
+        raise ValueError("a frame that is not on the GPU; `prepare` its window first")
+    return frame.on_device
+
+
+def next_views(table: Tensor, rows: Tensor, places: Tensor, begin: int, count: int) -> None:
+    """Fill in the tables and places of ``count`` looks from ``begin`` on, from the rows and places
+    of the looks that theirs follow (the table's last column).
+
+    ``table`` (N, COLUMNS + PLACE + 1) float64, of which the image's address, width and height are
+    there; ``rows`` (N, WIDTH) float32; ``places`` (N, PLACE) float64. As `landmarks.read_person`
+    and `resample.sample_region` do on the host.
+    """
+    across, down = (float(n) for n in OFFSET)
+    _next_views[(count,)](
+        table, rows, places, begin, across, down,
+        STRIDE=table.stride(0), WIDTH=WIDTH, PLACE=PLACE, SIDE=INPUT, SCALE=2 * SCALE,
+    )  # fmt: skip
+
+
+@triton.jit
+def _next_views(
+    table, rows, places, begin, across, down,
+    STRIDE: tl.constexpr, WIDTH: tl.constexpr, PLACE: tl.constexpr,
+    SIDE: tl.constexpr, SCALE: tl.constexpr,
+):  # fmt: skip
+    look = begin + tl.program_id(0)
+    at = table + look * STRIDE
+    before = tl.load(at + STRIDE - 1).to(tl.int32)
+    place = places + before * PLACE
+    points = rows + before * WIDTH + 66
+    x = tl.load(place)
+    y = tl.load(place + 1)
+    step = tl.load(place + 2) / SIDE
+    c = tl.load(place + 3) * step
+    s = tl.load(place + 4) * step
+    middle = (SIDE - 1) / 2
+    u = tl.load(points).to(tl.float64) * SIDE + across - middle
+    v = tl.load(points + 1).to(tl.float64) * SIDE + down - middle
+    tip_u = tl.load(points + 2).to(tl.float64) * SIDE + across - middle
+    tip_v = tl.load(points + 3).to(tl.float64) * SIDE + down - middle
+    x += c * u - s * v
+    y += s * u + c * v
+    dx = c * (tip_u - u) - s * (tip_v - v)
+    dy = s * (tip_u - u) + c * (tip_v - v)
+    away = tl.sqrt(dx * dx + dy * dy)
+    # Where both points are one there is no region; whatever is looked at is not asked for.
+    away = tl.where(away > 1e-6, away, 1e-6)
+    side = SCALE * away
+    cosine = -dy / away
+    sine = dx / away
+    here = places + look * PLACE
+    tl.store(here, x)
+    tl.store(here + 1, y)
+    tl.store(here + 2, side)
+    tl.store(here + 3, cosine)
+    tl.store(here + 4, sine)
+
+    step = side / SIDE
+    c = cosine * step
+    s = sine * step
+    left = x - (c - s) * middle
+    top = y - (s + c) * middle
+    width = tl.load(at + 1)
+    height = tl.load(at + 2)
+    block = tl.minimum(tl.floor(step), tl.minimum(width, height))
+    averaged = block >= 2
+    block = tl.maximum(block, 1.0)
+    # The view's corners, whichever of them are the outermost.
+    low_x = left - 0.5 * (c - s) + SIDE * (tl.minimum(c, 0.0) + tl.minimum(-s, 0.0))
+    low_y = top - 0.5 * (s + c) + SIDE * (tl.minimum(s, 0.0) + tl.minimum(c, 0.0))
+    high_x = left - 0.5 * (c - s) + SIDE * (tl.maximum(c, 0.0) + tl.maximum(-s, 0.0))
+    high_y = top - 0.5 * (s + c) + SIDE * (tl.maximum(s, 0.0) + tl.maximum(c, 0.0))
+    low_x = tl.minimum(tl.maximum(tl.floor(low_x) - block, 0.0), width - block)
+    low_y = tl.minimum(tl.maximum(tl.floor(low_y) - block, 0.0), height - block)
+    high_x = tl.minimum(tl.maximum(tl.ceil(high_x) + 2 * block, low_x + block), width)
+    high_y = tl.minimum(tl.maximum(tl.ceil(high_y) + 2 * block, low_y + block), height)
+    low_x = tl.where(averaged, low_x, 0.0)
+    low_y = tl.where(averaged, low_y, 0.0)
+    cols = tl.where(averaged, tl.floor((high_x - low_x) / block), width)
+    rows_ = tl.where(averaged, tl.floor((high_y - low_y) / block), height)
+    shift = (block - 1) / (2 * block)
+    tl.store(at + 2, block)
+    tl.store(at + 3, low_x)
+    tl.store(at + 4, low_y)
+    tl.store(at + 5, cols)
+    tl.store(at + 6, rows_)
+    tl.store(at + 7, 1.0)
+    tl.store(at + 8, 0.0)
+    tl.store(at + 9, c / block)
+    tl.store(at + 10, -s / block)
+    tl.store(at + 11, left / block - low_x / block - shift)
+    tl.store(at + 12, s / block)
+    tl.store(at + 13, c / block)
+    tl.store(at + 14, top / block - low_y / block - shift)

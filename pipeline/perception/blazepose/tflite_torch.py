@@ -1,0 +1,229 @@
+"""A TensorFlow Lite graph as a torch module: BlazePose's two models, for any batch, on any device.
+
+What `tflite.read_graph` reads is rebuilt operator by operator in torch's channels-first layout.
+Spatial sizes are those of the file, so all padding is known when the module is made and nothing in
+``forward`` depends on values: it can be traced, compiled and captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.perception.blazepose import tflite
+from pipeline.perception.blazepose.tflite import Graph, Operator
+
+_ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
+    0: lambda x: x,
+    1: torch.relu,
+    3: lambda x: torch.clamp(x, 0.0, 6.0),
+}
+
+
+class GraphModule(nn.Module):
+    """``graph`` as a module from images (B, 3, H, W) to the outputs asked for.
+
+    ``outputs`` are positions in the file's own list (None: all); what only others need is left
+    out. Outputs have the file's shapes with its batch of one replaced by B; a picture-like one, of
+    rank 4, keeps the file's order (B, H, W, C). Raises ValueError for operators that the models
+    which this is for do not use.
+
+    ``halve`` makes it compute in half precision, all but the last convolution before each output:
+    landmarks of up to 256 pixels would be rounded to an eighth of one.
+    """
+
+    def __init__(self, graph: Graph, outputs: Sequence[int] | None = None) -> None:
+        super().__init__()
+        wanted = range(len(graph.outputs)) if outputs is None else outputs
+        self.ends = tuple(graph.outputs[k] for k in wanted)
+        self.start = graph.inputs[0]
+        self.shapes = {end: graph.tensors[end].shape for end in self.ends}
+        constants = {k: t.values for k, t in enumerate(graph.tensors) if t.values is not None}
+        self.steps: list[tuple[Callable[..., Tensor], tuple[int, ...], int]] = []
+        for operator in _needed(graph, self.ends, constants):
+            build = _BUILDERS.get(operator.code)
+            if build is None:
+                raise ValueError(f"a graph with the unknown operator {operator.code}")
+            run, taken = build(self, graph, operator, constants)
+            self.steps.append((run, taken, operator.outputs[0]))
+
+    def keep(self, operator: Operator, name: str, values: np.ndarray) -> str:
+        """Register an operator's constant; the name it can be had back by."""
+        key = f"t{operator.outputs[0]}_{name}"
+        self.register_buffer(key, torch.from_numpy(np.ascontiguousarray(values, np.float32)))
+        return key
+
+    def halve(self) -> GraphModule:
+        """Go over to half precision, in place; outputs still come in single."""
+        exact = self._last_convolutions()
+        for name, buffer in self.named_buffers():
+            if int(name.split("_")[0][1:]) not in exact:
+                self._buffers[name] = buffer.half()
+        return self
+
+    def _last_convolutions(self) -> set[int]:
+        """The tensors that convolutions make and no other convolution lies behind."""
+        makers = {end: taken for _, taken, end in self.steps}
+        found, left = set(), list(self.ends)
+        while left:
+            end = left.pop()
+            if f"t{end}_weight" in self._buffers:
+                found.add(end)
+            else:
+                left += [k for k in makers[end] if k in makers]
+        return found
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        values = {self.start: images}
+        for run, taken, end in self.steps:
+            values[end] = run(*(values[k] for k in taken))
+        return tuple(
+            values[k].permute(0, 2, 3, 1) if len(self.shapes[k]) == 4 else values[k]
+            for k in self.ends
+        )
+
+
+def _needed(graph: Graph, ends: Sequence[int], constants: dict[int, np.ndarray]) -> list[Operator]:
+    """The operators between input and ``ends``, in order. Those that only unpack constants, of
+    half precision or sparse, are done here and join ``constants``."""
+    for operator in graph.operators:
+        if operator.code in (tflite.DEQUANTIZE, tflite.DENSIFY) and operator.inputs[0] in constants:
+            constants[operator.outputs[0]] = constants[operator.inputs[0]].astype(np.float32)
+    wanted, chosen = set(ends), []
+    for operator in reversed(graph.operators):
+        if operator.outputs[0] in wanted and operator.outputs[0] not in constants:
+            chosen.append(operator)
+            wanted |= set(operator.inputs)
+    return chosen[::-1]
+
+
+def _option(operator: Operator, field: int, default: int = 0) -> int:
+    return operator.options[field] if field < len(operator.options) else default
+
+
+def _padding(operator: Operator, graph: Graph, kernel: tuple[int, int], strides: tuple[int, int]):
+    """(left, right, top, bottom) as TensorFlow pads: SAME puts the odd pixel last."""
+    if _option(operator, 0) != tflite.SAME:
+        return (0, 0, 0, 0)
+    sides = []
+    for size, width, stride in zip(graph.tensors[operator.inputs[0]].shape[1:3], kernel, strides):
+        whole = max((-(-size // stride) - 1) * stride + width - size, 0)
+        sides.append((whole // 2, whole - whole // 2))
+    return (*sides[1], *sides[0])
+
+
+def _conv(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    """CONV_2D, weights (out, h, w, in), and DEPTHWISE_CONV_2D, weights (1, h, w, out)."""
+    weights, bias = (constants[k] for k in operator.inputs[1:3])
+    depthwise = operator.code == tflite.DEPTHWISE_CONV_2D
+    weights = weights.transpose(3, 0, 1, 2) if depthwise else weights.transpose(0, 3, 1, 2)
+    groups = weights.shape[0] if depthwise else 1
+    if depthwise and _option(operator, 3, 1) > 1:
+        raise ValueError("a depthwise convolution that multiplies channels")
+    strides = (_option(operator, 2), _option(operator, 1))
+    left, right, top, bottom = _padding(operator, graph, weights.shape[2:], strides)
+    act = _ACTIVATIONS[_option(operator, 4 if depthwise else 3)]
+    even = left == right and top == bottom
+    w, b = module.keep(operator, "weight", weights), module.keep(operator, "bias", bias)
+
+    def run(x: Tensor) -> Tensor:
+        if not even:
+            x = F.pad(x, (left, right, top, bottom))
+        around = (top, left) if even else (0, 0)
+        w_, b_ = getattr(module, w), getattr(module, b)
+        return act(F.conv2d(x.to(w_.dtype), w_, b_, strides, around, groups=groups))
+
+    return run, operator.inputs[:1]
+
+
+def _add(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    if any(k in constants for k in operator.inputs):
+        raise ValueError("a sum with a constant")
+    act = _ACTIVATIONS[_option(operator, 0)]
+    return lambda a, b: act(a + b), operator.inputs
+
+
+def _pad(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    batch, rows, columns, channels = (
+        tuple(int(n) for n in p) for p in constants[operator.inputs[1]]
+    )
+    if batch != (0, 0):
+        raise ValueError("padding of the batch")
+    around = (*columns, *rows, *channels)
+    return lambda x: F.pad(x, around), operator.inputs[:1]
+
+
+def _pool(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    strides = (_option(operator, 2), _option(operator, 1))
+    kernel = (_option(operator, 4), _option(operator, 3))
+    around = _padding(operator, graph, kernel, strides)
+    return (
+        lambda x: F.max_pool2d(F.pad(x, around, value=-torch.inf), kernel, strides),
+        operator.inputs[:1],
+    )
+
+
+def _resize(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    corners, half_pixels = bool(_option(operator, 2)), bool(_option(operator, 3))
+    if corners == half_pixels:
+        raise ValueError("a resize with neither half pixels nor aligned corners")
+    size = graph.tensors[operator.outputs[0]].shape[1:3]
+    return (
+        lambda x: F.interpolate(x, size, mode="bilinear", align_corners=corners),
+        operator.inputs[:1],
+    )
+
+
+def _reshape(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    """Values in the file's order, channels last."""
+    shape = graph.tensors[operator.outputs[0]].shape
+    flat = len(graph.tensors[operator.inputs[0]].shape) != 4
+
+    def run(x: Tensor) -> Tensor:
+        x = x if flat else x.permute(0, 2, 3, 1)
+        x = x.reshape(len(x), *shape[1:])
+        return x.permute(0, 3, 1, 2) if len(shape) == 4 else x
+
+    return run, operator.inputs[:1]
+
+
+def _concatenate(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    axis, rank = _option(operator, 0), len(graph.tensors[operator.outputs[0]].shape)
+    axis = (0, 2, 3, 1)[axis % 4] if rank == 4 else axis
+    act = _ACTIVATIONS[_option(operator, 1)]
+    return lambda *parts: act(torch.cat(parts, axis)), operator.inputs
+
+
+def _depth_to_space(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    """Blocks first in the channels, unlike torch's pixel shuffle."""
+    block = _option(operator, 0)
+
+    def run(x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        x = x.reshape(batch, block, block, channels // block**2, height, width)
+        return x.permute(0, 3, 4, 1, 5, 2).reshape(batch, -1, height * block, width * block)
+
+    return run, operator.inputs[:1]
+
+
+def _logistic(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
+    return torch.sigmoid, operator.inputs[:1]
+
+
+_BUILDERS: dict[int, Callable[..., Any]] = {
+    tflite.ADD: _add,
+    tflite.CONCATENATION: _concatenate,
+    tflite.CONV_2D: _conv,
+    tflite.DEPTHWISE_CONV_2D: _conv,
+    tflite.DEPTH_TO_SPACE: _depth_to_space,
+    tflite.LOGISTIC: _logistic,
+    tflite.MAX_POOL_2D: _pool,
+    tflite.PAD: _pad,
+    tflite.RESHAPE: _reshape,
+    tflite.RESIZE_BILINEAR: _resize,
+}

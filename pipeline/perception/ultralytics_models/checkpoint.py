@@ -1,0 +1,194 @@
+"""Weights out of PyTorch and safetensors files without running anything that is in them.
+
+A .pt file is a zip archive with a pickle, and a pickle is a program. ultralytics saves whole
+modules that way, so reading one as usual runs what it names. Here every name stands for an inert
+record (`inert.py`), and the records' parameters and buffers are the weights.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.perception.ultralytics_models.inert import Reader, Record, Storage, TensorRecord
+
+_MOST_MODULES, _DEEPEST = 20_000, 64
+_MOST_PICKLE = 64 << 20
+_BROKEN = (
+    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
+    pickle.UnpicklingError, RecursionError, RuntimeError, TypeError, ValueError,
+    zipfile.BadZipFile, NotImplementedError,
+)  # fmt: skip
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used, and why, in one line."""
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The weights in a file by name, floating point as float32, everything else as it is.
+
+    Takes .safetensors; .pt and .pth files of a state dict; and those of a whole module, alone or
+    under "ema", "model" or "state_dict" of a dict (as ultralytics saves them: the EMA where there
+    is one). Nothing in the file is executed. Raises CheckpointError when it is no such file, is
+    damaged, or asks for anything but weights; OSError when it cannot be opened.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        head = file.read(4)
+    try:
+        if path.suffix == ".safetensors":
+            state = _read_safetensors(path)
+        elif head == b"PK\x03\x04":
+            with zipfile.ZipFile(path) as archive:
+                state = _Archive(archive, path.stat().st_size).state()
+        else:
+            # What torch before 1.6 wrote. It runs nothing either, but knows state dicts only.
+            state = _tensors_of(torch.load(path, map_location="cpu", weights_only=True))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except _BROKEN as error:
+        reason = " ".join(str(error).split("\n")[0].split())[:160] or type(error).__name__
+        raise CheckpointError(f"{path} is no weights file, or a damaged one: {reason}") from error
+    if not state:
+        raise CheckpointError(f"{path} holds no weights")
+    return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Put weights into a module that has exactly those names and shapes.
+
+    Raises CheckpointError, naming ``what`` they should have been, when a name is missing, is too
+    many, has another shape, or a value is not finite; the module is then as it was.
+    """
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or extra:
+        names = [f"{len(n)} {w} ({n[0]})" for n, w in ((missing, "missing"), (extra, "extra")) if n]
+        raise CheckpointError(f"these are not the weights of {what}: {', '.join(names)}")
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            shapes = f"{tuple(value.shape)}, not {tuple(own[name].shape)}"
+            raise CheckpointError(f"these are not the weights of {what}: {name} is {shapes}")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"the weights of {what} are damaged: {name} is not finite")
+    module.load_state_dict(state)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(
+            "safetensors is not installed; pip install 'bodystream[ultralytics]'"
+        ) from error
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _tensors_of(root: Any) -> dict[str, Any]:
+    """Names and tensors of a state dict or of a module; those under the usual keys come first."""
+    if isinstance(root, dict):
+        for key in ("ema", "model", "state_dict"):
+            if isinstance(root.get(key), dict | Record):
+                return _tensors_of(root[key])
+        if not all(isinstance(value, TensorRecord | Tensor) for value in root.values()):
+            raise CheckpointError("neither a state dict nor a module")
+        return {str(name): value for name, value in root.items()}
+    if not (isinstance(root, Record) and isinstance(root.state, dict)):
+        raise CheckpointError("neither a state dict nor a module")
+    found: dict[str, Any] = {}
+    waiting: list[tuple[str, Any]] = [("", root)]
+    for _ in range(_MOST_MODULES):
+        if not waiting:
+            return found
+        prefix, module = waiting.pop()
+        state = module.state if isinstance(module, Record) else None
+        if not isinstance(state, dict):
+            raise CheckpointError("a module without its contents")
+        if prefix.count(".") > _DEEPEST:
+            break
+        transient = state.get("_non_persistent_buffers_set") or ()
+        for part in ("_parameters", "_buffers"):
+            for name, value in (state.get(part) or {}).items():
+                if isinstance(value, TensorRecord) and name not in transient:
+                    found[f"{prefix}{name}"] = value
+        waiting += [
+            (f"{prefix}{name}.", child)
+            for name, child in (state.get("_modules") or {}).items()
+            if child is not None
+        ]
+    raise CheckpointError("a module of more parts than any network has")
+
+
+class _Archive:
+    """One zip archive as torch writes it: ``NAME/data.pkl`` and a file a storage beside it."""
+
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise CheckpointError("a TorchScript program, not weights")
+        # They are stored as they are; packed or overlapping ones could grow to any size.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise CheckpointError("its contents are packed, which torch never does")
+        if sum(entry.file_size for entry in entries) > size:
+            raise CheckpointError("its contents are larger than the file")
+        pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise CheckpointError("a zip archive, but not of torch")
+        self._archive, self._pickle = archive, pickles[0]
+        self._folder = pickles[0].removesuffix("data.pkl")
+        self._read: dict[str, Tensor] = {}
+        order = f"{self._folder}byteorder"
+        if order in names and archive.read(order) != b"little":
+            raise CheckpointError("written on a big-endian machine")
+
+    def state(self) -> dict[str, Tensor]:
+        if self._archive.getinfo(self._pickle).file_size > _MOST_PICKLE:
+            raise CheckpointError("its pickle is too large for one of weights")
+        data = self._archive.read(self._pickle)
+        root = Reader(data).load()
+        return {name: self._tensor(record) for name, record in _tensors_of(root).items()}
+
+    def _tensor(self, record: TensorRecord) -> Tensor:
+        storage, offset, size, stride = record.arguments[:4]
+        if not isinstance(storage, Storage):
+            raise CheckpointError("a tensor without values")
+        values = self._values(storage)
+        numbers = (offset, *size, *stride)
+        if not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers) or len(size) > 8:
+            raise CheckpointError("a tensor of an impossible shape")
+        count = math.prod(size)
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if count and (last >= len(values) or count > len(values)):
+            raise CheckpointError("a tensor that is larger than its values")
+        return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
+
+    def _values(self, storage: Storage) -> Tensor:
+        if storage.key not in self._read:
+            entry = self._archive.getinfo(f"{self._folder}data/{storage.key}")
+            data = bytearray(entry.file_size)
+            if entry.file_size != storage.count * storage.dtype.itemsize:
+                raise CheckpointError("values of another number than it says")
+            # Read to the end, which is when the archive's checksum is compared.
+            with self._archive.open(entry) as file:
+                view = memoryview(data)
+                while view:
+                    done = file.readinto(view)  # type: ignore[attr-defined]
+                    if not done:
+                        raise CheckpointError("it ends before its values do")
+                    view = view[done:]
+                file.read(1)
+            empty = torch.empty(0, dtype=storage.dtype)
+            self._read[storage.key] = torch.frombuffer(data, dtype=storage.dtype) if data else empty
+        return self._read[storage.key]

@@ -1,0 +1,205 @@
+"""Several sources through one model: each with a ring, people and a pace of its own.
+
+    source --frames--> [ring] --windows--+                            +--[ring]--> you
+    source --frames--> [ring] --windows--+--> perceive --[ring]--> fit+--[ring]--> you
+    source --frames--> [ring] --windows--+                            +--[ring]--> you
+
+Whatever windows are ready at one time go through perceiving and fitting together, at most one of
+each source. Nobody waits for a source that is slow, dead or away, nor for one whose results nobody
+takes: a clip then waits by itself, a live feed's oldest results are dropped. A source's error ends
+that source; the model's ends all.
+
+With a ``watch`` a source's frames are perceived one by one as they come and collected to windows of
+four for the fit; what the watch sees in them (`pipeline.events`) is fitted at once, before all that
+waits, out of the frames that the ring still keeps (`Lane.events`).
+
+With low latency a source's frames also go straight to you, the newest in the place of older ones
+(`Lane.newest`); perceiving takes the newest one whenever it is free instead of waiting for four.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+import torch
+
+from pipeline.capture.base import Source
+from pipeline.core.frame import Window
+from pipeline.core.ring import Closed, Ring
+from pipeline.core.stats import Stats
+from pipeline.gpu.transfer import own_stream
+from pipeline.runtime.keypoint_estimator import Inference, Perceived
+from pipeline.runtime.video_stream import JOIN_S, Event, EventJob, Lane, Watch
+
+_IDLE_S = 0.05
+
+
+class Station:
+    """Runs any number of sources through one ``inference``, in a ``with`` block. Sources are added
+    and removed while it runs, from any thread. ``on_error`` hears of a fault of the model, which
+    ends all lanes with it."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        on_error: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.inference = inference
+        self._clock_ns = clock_ns
+        self._on_error = on_error
+        self._lanes: dict[str, Lane] = {}
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._stopped = threading.Event()
+        self._work: Ring[list[tuple[Lane, Perceived]] | EventJob] = Ring(1)
+        self._threads = [
+            threading.Thread(target=self._guard, args=(step,), name=step.__name__.strip("_"))
+            for step in (self._perceive, self._fit)
+        ]
+
+    def __enter__(self) -> Station:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> Station:
+        """Start the model's threads. Once only."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """Those added and not removed, ended ones too."""
+        with self._lock:
+            return list(self._lanes.values())
+
+    def add(
+        self,
+        name: str,
+        source: Source,
+        *,
+        opened: bool = False,
+        stats: Stats | None = None,
+        low_latency: bool = False,
+        watch: Watch | None = None,
+    ) -> Lane:
+        """Start a source; it is opened by a thread of its own unless ``opened``. Raises ValueError
+        for a name that is taken, or a watch with low latency, RuntimeError once closed."""
+        with self._lock:
+            if self._stopped.is_set():
+                raise RuntimeError("the station is closed")
+            if name in self._lanes:
+                raise ValueError(f"there is a source named {name} already")
+            lane = self._lanes[name] = Lane(
+                name, source, self.inference, self.wake, opened=opened, stats=stats,
+                low_latency=low_latency, watch=watch,
+            )  # fmt: skip
+        lane.start()
+        return lane
+
+    def remove(self, name: str) -> None:
+        """End a source and forget it; what is under way of it is dropped. Raises KeyError."""
+        with self._lock:
+            lane = self._lanes.pop(name)
+        lane.abort()
+        lane.finish()
+        lane.join()
+
+    def close(self) -> None:
+        """End everything. Raises RuntimeError when a thread does not end within ten seconds."""
+        self._stopped.set()
+        self.wake()
+        self._work.abort()
+        lanes = self.lanes
+        for lane in lanes:
+            lane.abort()
+            lane.finish()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(JOIN_S)
+        stuck = [lane.name for lane in lanes if not lane.join()]
+        stuck += [thread.name for thread in self._threads if thread.is_alive()]
+        if stuck:
+            raise RuntimeError(f"these did not end within {JOIN_S:g} s: {stuck}")
+
+    def wake(self) -> None:
+        """Something may be ready."""
+        self._news.set()
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        try:
+            with own_stream():
+                step()
+        except Closed:
+            pass
+        except BaseException as error:
+            self._stopped.set()
+            self._work.abort()
+            # What was fitted before the error still comes out; the rest is dropped.
+            for lane in self.lanes:
+                lane.halt()
+                lane.finish(error)
+            if self._on_error is not None:
+                self._on_error(error)
+
+    def _perceive(self) -> None:
+        while not self._stopped.is_set():
+            self._news.clear()
+            now_ns = self._clock_ns()
+            taken = [(lane, lane.take(now_ns)) for lane in self.lanes]
+            ready = [(lane, window) for lane, window in taken if window is not None]
+            work = [(lane, one) for lane in self.lanes for one in lane.overdue(now_ns)]
+            if not ready and not work:
+                self._news.wait(_IDLE_S)
+                continue
+            lanes, windows = [lane for lane, _ in ready], [window for _, window in ready]
+            begun_ns = self._clock_ns()
+            perceived = self.inference.perceive_many(windows, [lane.state for lane in lanes])
+            self._timed("perceive", begun_ns, lanes, windows)
+            for lane, one in zip(lanes, perceived):
+                for job in lane.watched(one):
+                    self._work.put_first(job)
+                work += [(lane, part) for part in lane.perceived(one)]
+            if work:
+                self._work.put(work)
+
+    def _fit(self) -> None:
+        # The fit's many small products gain nothing from more threads, and the threads would
+        # spin on cores that perception and drawing need. Holds for this thread alone.
+        torch.set_num_threads(1)
+        while True:
+            work = self._work.get()
+            begun_ns = self._clock_ns()
+            if isinstance(work, EventJob):
+                lane, one = work.lane, work.perceived
+                fitted = self.inference.fit_event(one, work.before, work.seen.track, lane.state)
+                lane.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
+                lane.tell(Event(work.seen, one.window, fitted))
+                continue
+            lanes, perceived = [lane for lane, _ in work], [one for _, one in work]
+            results = self.inference.fit_many(perceived, [lane.state for lane in lanes])
+            self._timed("fit", begun_ns, lanes, [one.window for one in perceived])
+            for lane, result in zip(lanes, results):
+                lane.deliver(result)
+            self.wake()
+
+    def _timed(
+        self, stage: str, begun_ns: int, lanes: Sequence[Lane], windows: Sequence[Window]
+    ) -> None:
+        """A batch's time, told to each of its sources by the frame."""
+        frames = sum(len(window.frames) for window in windows)
+        each_ms = (self._clock_ns() - begun_ns) / 1e6 / max(frames, 1)
+        for lane in lanes:
+            lane.stats.timed(stage, each_ms)

@@ -1,0 +1,87 @@
+"""Frames into windows of four: pure logic, no threads and no clock of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.runtime.cuts import CutDetector
+
+JUMP_S = 1.0
+JUMP_PERIODS = 8
+"""Time jumped where frames are further apart than both."""
+
+
+class Windower:
+    """Groups one source's frames into windows of four, in order, each frame once.
+
+    A window ends early where the picture is cut, time jumps (in the source, or because frames in
+    between were dropped), the frame says it does not continue the last, or size or source change;
+    the next window then has ``reset`` set, as has the first. ``expire`` ends a window whose first
+    frame has waited ``max_wait_ms`` (infinite for a source that is waited for), so that a
+    stalled feed still shows what it sent. ``size`` is how many frames a window has, four at most.
+    """
+
+    def __init__(
+        self, max_wait_ms: float = 500.0, find_cuts: bool = True, size: int = WINDOW_FRAMES
+    ) -> None:
+        if not 1 <= size <= WINDOW_FRAMES:
+            raise ValueError(f"a window has 1 to {WINDOW_FRAMES} frames, not {size}")
+        self._size = size
+        self._max_wait_ns = max_wait_ms * 1e6
+        self._cuts = CutDetector() if find_cuts else None
+        self._frames: list[Frame] = []
+        self._reset = True
+        self._last: Frame | None = None
+        self._period_s: float | None = None
+
+    def add(self, frame: Frame) -> list[Window]:
+        """Take a frame; return the windows it completes (none, one or two)."""
+        done = []
+        if self._breaks(frame):
+            done += self.finish()
+            self._reset = True
+        self._last = frame
+        self._frames.append(frame)
+        if len(self._frames) == self._size:
+            done += self.finish()
+        return done
+
+    def expire(self, now_ns: int) -> list[Window]:
+        """End the open window when its first frame was captured too long before ``now_ns``."""
+        if self._frames and now_ns - self._frames[0].captured_ns >= self._max_wait_ns:
+            return self.finish()
+        return []
+
+    def finish(self) -> list[Window]:
+        """End the open window, if there is one."""
+        if not self._frames:
+            return []
+        window = Window(tuple(self._frames), key=0, reset=self._reset)
+        self._frames, self._reset = [], False
+        return [window]
+
+    def _breaks(self, frame: Frame) -> bool:
+        # Asked for every frame: it compares each with the one before.
+        cut = self._cuts is not None and self._cuts.is_cut(frame.image)
+        last = self._last
+        if last is None:
+            return False
+        jumped = self._jumped(last, frame)
+        same = (frame.source, frame.size) == (last.source, last.size)
+        return cut or jumped or frame.discontinuity or not same
+
+    def _jumped(self, last: Frame, frame: Frame) -> bool:
+        """Whether ids or times run back, or times are too far apart for this source's rate."""
+        ids, gap_s = frame.id - last.id, frame.pts_s - last.pts_s
+        if ids <= 0 or gap_s < 0:
+            return True
+        period_s = gap_s / ids if self._period_s is None else self._period_s
+        jumped = gap_s > max(JUMP_S, JUMP_PERIODS * period_s)
+        self._period_s = period_s if jumped else 0.9 * period_s + 0.1 * gap_s / ids
+        return jumped
+
+
+def inherit_break(dropped: Frame, following: Frame) -> Frame:
+    """``following`` as it must be when ``dropped`` before it is left out: a break stays a break."""
+    return replace(following, discontinuity=True) if dropped.discontinuity else following

@@ -1,0 +1,189 @@
+"""Where bodies will be: from the last fits to the time of a frame that nobody was fitted in yet.
+
+Rotations go on at their last angular velocity and places at their last velocity across the view,
+both dying away (the damped trend of Gardner and McKenzie, 1985, in continuous time): after tau
+seconds a body has moved by velocity * T * (1 - exp(-tau / T)). Distance from the camera is held:
+its velocity is mostly noise. The time constants are those that came nearest to the later fits, over
+horizons of two to eight frames of ten clips (docs/live.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.body.model import BodyModel
+from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.core.camera import project
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
+
+TURN_S = 0.06
+PLACE_S = 0.12
+"""Time constants of rotations and places."""
+BASE_S = 1 / 15
+"""A velocity is that between the last fit and the one about so long before it."""
+LONGEST_S = 0.5
+"""Nobody is shown whose last fit is older."""
+_KEPT = 4
+_SHOWN = 64
+_ERRORS = 20_000
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """How far predicted joints were from those fitted later: medians and 95th percentiles over
+    ``count`` person-frames, pixels in the image, and how far ahead they were predicted."""
+
+    count: int
+    p50_px: float
+    p95_px: float
+    ahead_p50_ms: float
+    ahead_p95_ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """One person's fit: ``pose`` (24, 3) axis-angle, ``ray`` (2,) and ``depth_m`` of the pelvis,
+    ``from_pelvis_m`` (3,) from there to ``transl_m``."""
+
+    pts_s: float
+    score: float
+    pose: np.ndarray
+    betas: np.ndarray
+    ray: np.ndarray
+    depth_m: float
+    from_pelvis_m: np.ndarray
+
+
+class Predictor:
+    """Predicts one source's bodies. ``observe`` is told every fit, ``predict`` asked for frames;
+    each may be called by a thread of its own."""
+
+    def __init__(self, body: BodyModel, empty: Bodies) -> None:
+        self._body = body
+        self._empty = empty
+        self._lock = threading.Lock()
+        self._fits: dict[int, deque[_Fit]] = {}
+        self._here: tuple[int, ...] = ()
+        self._first_id = 0
+        self._shown: OrderedDict[int, tuple[Bodies, float]] = OrderedDict()
+        self._errors: deque[tuple[float, float]] = deque(maxlen=_ERRORS)
+
+    def observe(self, frame: Frame, bodies: Bodies, intrinsics: np.ndarray) -> None:
+        """The fit of a frame, in the order of frames; ``intrinsics`` (3, 3) are its camera's."""
+        with self._lock:
+            if frame.id < self._first_id:
+                return
+            shown = self._shown.pop(frame.id, None)
+            if shown is not None:
+                self._compare(*shown, bodies, intrinsics)
+            self._here = tuple(bodies.track.tolist())
+            self._fits = {
+                track: self._fits.get(track, deque(maxlen=_KEPT)) for track in self._here
+            }  # fmt: skip
+            for row, track in enumerate(self._here):
+                self._fits[track].append(_fit_of(frame.pts_s, bodies, row))
+
+    def predict(self, frame: Frame) -> Bodies:
+        """Everybody of the last fit at the time of ``frame``, by rising track; nobody across a
+        discontinuity, and nobody whose last fit is older than ``LONGEST_S``."""
+        with self._lock:
+            if frame.discontinuity:
+                self._fits, self._here, self._first_id = {}, (), frame.id
+                self._shown.clear()
+            recent = [
+                (track, list(self._fits[track]))
+                for track in self._here
+                if frame.pts_s - self._fits[track][-1].pts_s <= LONGEST_S
+            ]
+        bodies = self._moved(frame.pts_s, recent) if recent else self._empty
+        if recent:
+            ahead_s = frame.pts_s - recent[0][1][-1].pts_s
+            with self._lock:
+                self._shown[frame.id] = bodies, ahead_s
+                if len(self._shown) > _SHOWN:
+                    self._shown.popitem(last=False)
+        return bodies
+
+    def error(self) -> PredictionError | None:
+        """Of the person-frames compared so far; None before the first."""
+        with self._lock:
+            if not self._errors:
+                return None
+            px, ahead = np.array(self._errors).T
+        p50, p95 = np.percentile(px, (50, 95))
+        ahead50, ahead95 = np.percentile(1e3 * ahead, (50, 95))
+        return PredictionError(len(px), float(p50), float(p95), float(ahead50), float(ahead95))
+
+    def _compare(
+        self, predicted: Bodies, ahead_s: float, fitted: Bodies, intrinsics: np.ndarray
+    ) -> None:
+        rows = {track: row for row, track in enumerate(predicted.track.tolist())}
+        for row, track in enumerate(fitted.track.tolist()):
+            if track in rows:
+                there = project(fitted.joints_m[row], intrinsics)
+                apart = project(predicted.joints_m[rows[track]], intrinsics) - there
+                self._errors.append((float(np.linalg.norm(apart, axis=-1).mean()), ahead_s))
+
+    @torch.inference_mode()
+    def _moved(self, pts_s: float, people: list[tuple[int, list[_Fit]]]) -> Bodies:
+        last = [fits[-1] for _, fits in people]
+        before = [_before(fits) for _, fits in people]
+        span = np.array([max(b.pts_s - a.pts_s, 1e-3) for a, b in zip(before, last)])
+        ahead = np.array([max(pts_s - fit.pts_s, 0.0) for fit in last])
+        turned = TURN_S * (1 - np.exp(-ahead / TURN_S)) / span
+        moved = PLACE_S * (1 - np.exp(-ahead / PLACE_S)) / span
+
+        old, new = (_tensor([fit.pose for fit in fits]) for fits in (before, last))
+        turns = exp_so3(new)
+        change = log_so3(exp_so3(old).transpose(-1, -2) @ turns)
+        pose = log_so3(turns @ exp_so3(change * _tensor(turned)[:, None, None]))
+
+        ray = np.stack([b.ray + share * (b.ray - a.ray)
+                        for a, b, share in zip(before, last, moved)])  # fmt: skip
+        depth = np.array([fit.depth_m for fit in last])
+        pelvis = np.column_stack([ray * depth[:, None], depth])
+        transl = pelvis + np.stack([fit.from_pelvis_m for fit in last])
+        betas = np.stack([fit.betas for fit in last])
+
+        on = self._body.v_template.device
+        out = self._body.forward(
+            _tensor(betas).to(on), pose[:, 0].to(on), pose[:, 1:].flatten(1).to(on),
+            _tensor(transl).to(on),
+        )  # fmt: skip
+        return Bodies(
+            np.array([track for track, _ in people], np.int64),
+            np.array([fit.score for fit in last], np.float32),
+            pose[:, 0].numpy(),
+            pose[:, 1:].flatten(1).numpy(),
+            betas,
+            np.asarray(transl, np.float32),
+            out.joints_m.cpu().numpy(),
+            out.landmarks_m.cpu().numpy(),
+            out.vertices_m.cpu().numpy(),
+        )
+
+
+def _fit_of(pts_s: float, bodies: Bodies, row: int) -> _Fit:
+    pelvis = bodies.joints_m[row, 0]
+    pose = np.concatenate([bodies.global_orient[row], bodies.body_pose[row]]).reshape(24, 3)
+    depth = max(float(pelvis[2]), 1e-3)
+    return _Fit(
+        pts_s, float(bodies.score[row]), pose, bodies.betas[row], pelvis[:2] / depth, depth,
+        bodies.transl_m[row] - pelvis,
+    )  # fmt: skip
+
+
+def _before(fits: list[_Fit]) -> _Fit:
+    """The fit that a velocity is taken from; the last one itself where there is no other."""
+    last = fits[-1].pts_s
+    return min(fits[:-1] or fits, key=lambda fit: abs(last - fit.pts_s - BASE_S))
+
+
+def _tensor(values: object) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))

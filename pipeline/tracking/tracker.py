@@ -1,0 +1,97 @@
+"""Who is who from frame to frame: perceived people to tracks, one assignment a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from pipeline.core.people import Person
+
+_IMPOSSIBLE = 1e6
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """``remember_s``: how long a track that is not seen can come back. ``reach``: how far its
+    landmarks may have moved between two sightings, in parts of the person's size."""
+
+    remember_s: float = 1.0
+    reach: float = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """A track as last seen: ``landmarks_px`` (33, 2), their ``velocity`` in px/s, ``time_s``."""
+
+    landmarks_px: np.ndarray
+    velocity: np.ndarray
+    size_px: float
+    region: int
+    time_s: float
+
+
+@dataclass
+class Tracker:
+    """The tracks of one source. ``clear`` at a cut; ids never come back after it.
+
+    People whom the perceiver follows itself (``region`` 0 or more) keep their track as long as it
+    does; others, and those it lost, are matched by their landmarks' mean distance to where the
+    track's are expected, in parts of the person's size (Hungarian assignment, Kuhn 1955).
+    """
+
+    config: TrackConfig = field(default_factory=TrackConfig)
+    tracks: dict[int, Sighting] = field(default_factory=dict)
+    next_id: int = 1
+
+    def clear(self) -> None:
+        self.tracks.clear()
+
+    def assign(self, people: Sequence[Person], time_s: float) -> dict[int, Person]:
+        """One frame's people -> people by track id, new ids for newcomers."""
+        limit = self.config.remember_s
+        self.tracks = {k: s for k, s in self.tracks.items() if abs(time_s - s.time_s) <= limit}
+        ids = list(self.tracks)
+        cost = np.full((len(people), len(ids)), _IMPOSSIBLE)
+        for i, person in enumerate(people):
+            for j, track in enumerate(ids):
+                cost[i, j] = self._distance(person, self.tracks[track], time_s)
+        out: dict[int, Person] = {}
+        for i, j in zip(*linear_sum_assignment(cost)):
+            if cost[i, j] < _IMPOSSIBLE:
+                out[ids[j]] = people[i]
+        for person in people:
+            if not any(person is known for known in out.values()):
+                out[self.next_id] = person
+                self.next_id += 1
+        for track, person in out.items():
+            self.tracks[track] = self._sighting(person, self.tracks.get(track), time_s)
+        return dict(sorted(out.items()))
+
+    def _distance(self, person: Person, track: Sighting, time_s: float) -> float:
+        if person.region >= 0 and person.region == track.region:
+            return -1.0
+        size = max(person_size_px(person), track.size_px, 1.0)
+        elapsed = time_s - track.time_s
+        # A velocity seen between two frames is worth little after a few of them.
+        expected = track.landmarks_px + track.velocity * min(elapsed, 0.1)
+        apart = float(np.linalg.norm(person.landmarks_px - expected, axis=1).mean()) / size
+        ratio = min(person_size_px(person), track.size_px) / size
+        return apart if apart < self.config.reach and ratio > 0.5 else _IMPOSSIBLE
+
+    @staticmethod
+    def _sighting(person: Person, before: Sighting | None, time_s: float) -> Sighting:
+        velocity = np.zeros((33, 2), np.float32)
+        if before is not None and time_s > before.time_s:
+            velocity = (person.landmarks_px - before.landmarks_px) / (time_s - before.time_s)
+        return Sighting(
+            person.landmarks_px, velocity, person_size_px(person), person.region, time_s
+        )
+
+
+def person_size_px(person: Person) -> float:
+    """The longer side of a person's box, in pixels."""
+    box = person.box_px
+    return float(max(box[2] - box[0], box[3] - box[1]))

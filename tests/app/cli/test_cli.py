@@ -1,0 +1,431 @@
+"""The command line: flags, exit codes, errors of a line or two, signals, pipes.
+
+The pipeline is replaced by a function that does as it is told: this is about what surrounds it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import app
+from app import cli
+from app.config import Config
+from app.run_report import Progress, RunReport
+from pipeline.tracking.extrapolate import PredictionError
+from tests.support.paths import ROOT
+
+Run = Callable[..., RunReport]
+
+
+@pytest.fixture
+def build(monkeypatch) -> Iterator[types.SimpleNamespace]:
+    """Stands in for app.build: remembers its configuration, then does ``then``."""
+    seen = types.SimpleNamespace(config=None, then=lambda stop, on_progress: RunReport(3, 3))
+
+    def run(config: Config, *, on_progress, stop: threading.Event, on_build) -> RunReport:
+        seen.config = config
+        return seen.then(stop, on_progress)
+
+    module = types.SimpleNamespace(run=run)
+    monkeypatch.setitem(sys.modules, "app.build", module)
+    monkeypatch.setattr(app, "build", module, raising=False)
+    return seen
+
+
+def test_every_flag_reaches_its_setting(build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = (
+        "run clip.mp4 --video o/v.mp4 --poses o/p.npz --vertices --jsonl o/b.jsonl --amass o/t "
+        "--window --no-hud --quiet --live --start 2 --seconds 1.5 --retry-s 0 --fov-deg 50 "
+        "--people 2 --weights w --body b.npz --device cpu --renderer pyrender "
+        "--rotate-s 600 --rotate-mb 50.5 --rotate-keep 3"
+    )
+    assert cli.main(arguments.split()) == 0
+    config = build.config
+    assert config.source == "clip.mp4"
+    assert config.device == "cpu"
+    output = config.output
+    names = [str(p) for p in (output.video, output.poses, output.jsonl, output.amass)]
+    assert names == ["o/v.mp4", "o/p.npz", "o/b.jsonl", "o/t"]
+    assert (output.vertices, output.window, config.render.hud) == (True, True, False)
+    assert (output.rotate_s, output.rotate_mb, output.rotate_keep) == (600.0, 50.5, 3)
+    capture = config.capture
+    assert (capture.pace, capture.start_s, capture.seconds) == ("live", 2.0, 1.5)
+    assert (capture.retry_s, capture.fov_deg, capture.focal_px) == (0.0, 50.0, None)
+    assert (config.perceive.people, config.perceive.weights) == (2, Path("w"))
+    assert (config.fit.body, config.render.renderer) == (Path("b.npz"), "pyrender")
+    assert cli.main(["run", "0", "--every-frame", "--focal-px", "900", "--no-window"]) == 0
+    assert build.config.capture.pace == "every-frame"
+    assert build.config.capture.focal_px == 900
+    assert build.config.output.window is False
+
+
+def test_without_flags_the_configuration_is_the_default(build):
+    assert cli.main(["run", "rtsp://camera/live"]) == 0
+    assert build.config == Config(source="rtsp://camera/live")
+
+
+def test_sources_stand_before_and_after_flags():
+    for words, sources in (
+        ("serve 8080 --people 2 door=rtsp://d --events yard=0", ["door=rtsp://d", "yard=0"]),
+        ("serve 8080 a=0", ["a=0"]),
+        ("serve 8080", []),
+        ("run a.mp4 --people 2 b.mp4 --window c.mp4", ["a.mp4", "b.mp4", "c.mp4"]),
+        ("events a.mp4 --report r b.mp4", ["a.mp4", "b.mp4"]),
+    ):
+        assert cli._parser().parse_args(words.split()).source == sources
+
+
+def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
+    profile = tmp_path / "mine.toml"
+    profile.write_text('[output]\nwindow = true\n[render]\nhud = false\n[capture]\npace = "live"\n')
+    assert cli.main(["run", "0", "--config", str(profile)]) == 0
+    config = build.config
+    assert (config.output.window, config.render.hud, config.capture.pace) == (True, False, "live")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("", "COMMAND"),
+        ("fly clip.mp4", "invalid choice: 'fly'"),
+        ("run", "SOURCE"),
+        ("run a.mp4 --b b.mp4", "unrecognized arguments: --b b.mp4"),
+        ("run a.mp4 --peple 3", "unrecognized arguments: --peple 3"),
+        ("run a.mp4 --liv", "unrecognized arguments: --liv"),
+        ("run a.mp4 --people many", "--people: invalid int value: 'many'"),
+        ("run a.mp4 --people 0", "--people: 1 to 64, not 0"),
+        ("run a.mp4 --start -1", "--start: 0 or more, not -1"),
+        ("run a.mp4 --seconds 0", "--seconds: above 0, not 0"),
+        ("run a.mp4 --seconds nan", "--seconds: a number, not nan"),
+        ("run a.mp4 --fov-deg 180", "--fov-deg: 1 to 170, not 180"),
+        ("run a.mp4 --fov-deg 60 --focal-px 900", "--focal-px: not allowed with"),
+        ("run a.mp4 --live --every-frame", "--every-frame: not allowed with"),
+        ("run a.mp4 --device tpu", "--device: invalid choice: 'tpu'"),
+        ("run a.mp4 --vertices", "--vertices: needs --poses"),
+        ("run a.mp4 --rotate-s 60", "--rotate-s: needs --video"),
+        ("run a.mp4 --rotate-keep 2", "--rotate-keep: needs --video"),
+        ("run a.mp4 --video b.mp4 --rotate-keep 2", "--rotate-keep: needs --rotate-s or"),
+        ("run a.mp4 --video b.mp4 --rotate-mb 0", "--rotate-mb: above 0, not 0"),
+        ("serve 0 --rotate-keep 2", "--rotate-keep: needs --rotate-s or"),
+        ("run a.mp4 --config nope", "no profile 'nope'"),
+        ("run a.mp4 --config /nope.toml", "/nope.toml: cannot be read"),
+        ("run a.mp4 --video=", "--video: a path, not ''"),
+        ("weights fetch", "NAME"),
+        ("weights lift", "invalid choice: 'lift'"),
+    ],
+)
+def test_a_wrong_command_line_is_two_lines_and_exit_2(build, capsys, arguments, says):
+    assert cli.main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) <= 2
+    assert build.config is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--video {d}/file/v.mp4", "{d}/file is a file, not a folder"),
+        ("--poses {d}/file/deep/er/p.npz", "{d}/file is a file, not a folder"),
+        ("--amass {d}/file", "{d}/file is a file, not a folder"),
+        ("--jsonl {d}", "that is a folder; give a file's name"),
+        ("--video {d}/v.avi", "writes mp4, so end its name in .mp4"),
+        ("--video {d}/clip.mp4", "--video {d}/clip.mp4: that is the source already"),
+        ("--poses {d}/x --jsonl {d}/./x", "that is --poses already"),
+    ],
+)
+def test_an_output_that_cannot_be_is_one_line_before_the_run(build, capsys, tmp_path, flags, says):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "clip.mp4").write_text("the source")
+    command = ["run", str(tmp_path / "clip.mp4"), *flags.format(d=tmp_path).split()]
+    assert cli.main(command) == 1
+    err = capsys.readouterr().err
+    assert says.format(d=tmp_path) in err
+    assert len(err.splitlines()) == 1
+    assert build.config is None
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_without_permission_is_one_line(build, capsys, tmp_path, monkeypatch):
+    # Root may write everywhere, so the system's answer is stood in for.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for flag in (["--video", str(tmp_path / "v.mp4")], ["--amass", str(tmp_path / "new")]):
+        assert cli.main(["run", "0", *flag]) == 1
+        err = capsys.readouterr().err
+        assert "no permission" in err
+        assert len(err.splitlines()) == 1
+
+
+def test_folders_of_outputs_are_made(build, tmp_path):
+    out = tmp_path / "a" / "b"
+    flags = ["--video", str(out / "v.mp4"), "--amass", str(tmp_path / "c" / "d")]
+    assert cli.main(["run", "0", *flags]) == 0
+    assert out.is_dir()
+    assert (tmp_path / "c" / "d").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (FileNotFoundError(2, "No such file", "x.mp4"), ["error: x.mp4: No such file"]),
+        (RuntimeError("the camera left\nPlug it in"), ["error: the camera left", "Plug it in"]),
+        (RuntimeError("a\nb\nc\nd"), ["error: a", "b"]),
+        (
+            ImportError("libGL.so.1: cannot open shared object file: No such file or directory"),
+            [
+                "error: this system lacks libGL.so.1",
+                "On Debian and Ubuntu: apt install libgl1 libglib2.0-0 libsm6 libxext6",
+            ],
+        ),
+        (KeyError("k"), ["error: KeyError: 'k'", "This is a bug; --debug shows where."]),
+        (ValueError(""), ["error: ValueError: ", "This is a bug; --debug shows where."]),
+    ],
+)
+def test_an_error_of_the_run_is_exit_1_and_three_lines_at_most(build, capsys, error, lines):
+    def fail(stop, on_progress):
+        raise error
+
+    build.then = fail
+    assert cli.main(["run", "0"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()) == ("", lines)
+    assert cli.main(["run", "0", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+REPORT = RunReport(
+    frames_read=120,
+    frames_drawn=110,
+    dropped={"capture: too slow": 10},
+    fps=24.5,
+    seconds=4.5,
+    stages={"perceive": (20.04, 31.0), "fit": (9.0, 12.0)},
+    latency_ms=(140.0, 190.0, 240.0),
+    unfitted=7,
+    prediction=PredictionError(90, 4.04, 12.3, 66.0, 101.0),
+    tracks=2,
+    people_median=1.0,
+    coverage=0.975,
+    files=(
+        Path("/nowhere/a_rather_long_folder_name_that_must_not_be_cut_or_wrapped" * 2) / "v.mp4",
+    ),
+    warnings=("3 damaged packets",),
+)
+
+
+def test_the_table_says_what_happened(build, capsys):
+    build.then = lambda stop, on_progress: REPORT
+    assert cli.main(["run", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "warning: 3 damaged packets\n"
+    rows = {line.rsplit("  ", 1)[0].strip(): line.split() for line in out.splitlines()}
+    assert ["read", "120"] in rows.values()
+    assert ["drawn", "110"] in rows.values()
+    assert ["dropped,", "capture:", "too", "slow", "10"] in rows.values()
+    assert ["perceive,", "a", "frame", "20.0", "31.0"] in rows.values()
+    assert ["capture", "to", "output", "140", "190", "240"] in rows.values()
+    assert ["shown,", "not", "fitted", "7"] in rows.values()
+    assert ["predicted", "ahead", "66", "101"] in rows.values()
+    assert ["predicted", "off,", "px", "4.0", "12.3"] in rows.values()
+    assert "24.5 fps over 4.5 s; 2 people followed, 1 in a frame" in out
+    assert "a body in 97.5% of the frames; ended: end of the source" in out
+    assert f"wrote {REPORT.files[0]} " in out
+
+
+def test_quiet_says_warnings_only(build, capsys):
+    build.then = lambda stop, on_progress: REPORT
+    assert cli.main(["run", "0", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "warning: 3 damaged packets\n")
+
+
+def test_with_json_lines_on_standard_output_the_table_is_elsewhere(build, capsys):
+    build.then = lambda stop, on_progress: REPORT
+    assert cli.main(["run", "0", "--jsonl", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "24.5 fps" in err
+
+
+def test_progress_without_a_terminal_is_few_lines(capsys):
+    from app.run_report import ProgressView
+
+    now = [0.0]
+    with ProgressView(clock_s=lambda: now[0]) as view:
+        for index in range(2500):
+            now[0] = index / 100
+            view(Progress(index, index, 0, 2500, now[0], 99.9, 1))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "1000/2500 frames, 99.9 fps, 1 person",
+        "2000/2500 frames, 99.9 fps, 1 person",
+    ]
+
+
+def test_a_signal_handler_is_given_back(build):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert cli.main(["run", "0"]) == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+# From here on in processes of their own, with signals and pipes that are real.
+
+STAND_IN = """
+import sys, time, types
+from pathlib import Path
+sys.path[:0] = {path!r}
+import app
+from app.run_report import Progress, RunReport
+from tests.support.bodies import bodies, frame, run_info
+
+def run(config, *, on_progress, stop, on_build):
+    from app.outputs.base import OutputClosed
+    from app.outputs.jsonl import JsonlOutput
+    output = JsonlOutput(config.output.jsonl)
+    output.open(run_info())
+    drawn, ended = 0, "stopped"
+    try:
+        while not stop.is_set() and drawn < 100_000:
+            output.write(frame(drawn), bodies([1]), None)
+            drawn += 1
+            on_progress(Progress(drawn, drawn, 0, None, 0.0, 1.0, 1))
+            time.sleep(0.005)
+        if {stuck}:
+            print("stuck", file=sys.stderr, flush=True)
+            time.sleep(60)
+    except OutputClosed as error:
+        ended = str(error)
+    finally:
+        output.close()
+    return RunReport(drawn, drawn, ended=ended)
+
+app.build = sys.modules["app.build"] = types.SimpleNamespace(run=run)
+from app.cli import main
+sys.exit(main())
+"""
+
+
+def stand_in(*arguments: str, stuck: bool = False) -> subprocess.Popen[str]:
+    script = STAND_IN.format(path=[str(ROOT), str(ROOT / "tests")], stuck=stuck)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_in_order(number, code):
+    with stand_in("run", "0", "--jsonl", "-") as process:
+        assert process.stdout is not None
+        first = [process.stdout.readline() for _ in range(5)]
+        process.send_signal(number)
+        assert process.stderr is not None
+        out, err = process.stdout.read(), process.stderr.read()
+        process.wait(timeout=20)
+    assert process.returncode == code
+    lines = ("".join(first) + out).splitlines(keepends=True)
+    assert all(line.endswith("]}\n") for line in lines)
+    assert "Traceback" not in err
+    assert "ended: stopped" in err
+
+
+def test_the_second_signal_ends_it_at_once():
+    with stand_in("run", "0", "--jsonl", "-", stuck=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "stuck\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+def test_a_reader_that_leaves_ends_the_run_and_that_is_fine():
+    with stand_in("run", "0", "--jsonl", "-") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        process.wait(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert "ended: standard output was closed" in err
+
+
+def test_a_reader_of_the_table_that_left_is_no_error():
+    with stand_in("weights", "list") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        process.wait(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("usage: python -m app")
+    for command in ("run", "weights", "doctor"):
+        assert command in done.stdout
+
+
+def test_weights_are_listed_with_all_there_is_to_know(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
+    assert cli.main(["weights"]) == 0
+    out = capsys.readouterr().out
+    for text in ("blazepose", "Apache-2.0", "pose_detection.tflite", "weights fetch blazepose"):
+        assert text in out
+    assert "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c" in out
+    (tmp_path / "pose_detection.tflite").write_bytes(b"something else")
+    assert cli.main(["weights", "list"]) == 0
+    assert f"WRONG FILE: {tmp_path / 'pose_detection.tflite'}" in capsys.readouterr().out
+
+
+def test_unknown_weights_are_one_line(capsys):
+    assert cli.main(["weights", "fetch", "nope"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: there are no weights 'nope'; there are: blazepose, sam-h, ")
+    assert err.count("\n") == 1
+
+
+def test_what_is_built_before_a_run_is_told_once(capsys):
+    from app.run_report import ProgressView
+
+    with ProgressView() as view:
+        for done in range(4):
+            view.building("LandmarkNet inductor", done, 3)
+    assert capsys.readouterr().err == "building LandmarkNet inductor\n"
+    with ProgressView(quiet=True) as view:
+        view.building("LandmarkNet inductor", 0, 3)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_report_says_what_ran_the_networks(capsys):
+    from app.run_report import print_report
+
+    print_report(RunReport(3, 3, engines=("LandmarkNet: eager, half precision",)), sys.stdout)
+    assert "LandmarkNet: eager, half precision" in capsys.readouterr().out

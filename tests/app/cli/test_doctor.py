@@ -1,0 +1,72 @@
+"""The doctor: a line a finding, and an exit code that is about a plain run only."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+import pytest
+
+from app.cli import doctor
+
+
+def run(monkeypatch, **groups) -> None:
+    monkeypatch.setattr(doctor, "_GROUPS", groups)
+
+
+def test_what_a_plain_run_needs_decides_the_exit_code(monkeypatch, capsys):
+    option = doctor.Check("gpu", doctor.ABSENT, "none", "buy one")
+    needed = doctor.Check("body", doctor.MISSING, "no file", "reinstall")
+    run(monkeypatch, a=lambda: iter([option, doctor.Check("torch", doctor.OK, "2.13", "unused")]))
+    assert doctor.doctor() == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out[:2]] == ["-", "ok"]
+    assert "[buy one]" in out[0]
+    assert "unused" not in out[1]
+    run(monkeypatch, a=lambda: iter([option, needed]))
+    assert doctor.doctor() == 1
+    assert "MISSING body" in capsys.readouterr().out
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_others_still_run(monkeypatch, capsys):
+    def broken():
+        raise ImportError("libGL.so.1: cannot open shared object file\nmore")
+        yield
+
+    run(monkeypatch, video=broken, python=doctor._python)
+    assert doctor.doctor() == 1
+    out = capsys.readouterr().out
+    assert "MISSING video" in out
+    assert "this system lacks libGL.so.1  [On Debian and Ubuntu: apt install libgl1 " in out
+    assert "more" not in out
+    assert "ok      python" in out
+
+
+@pytest.mark.slow
+def test_here_and_now(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
+    code = doctor.doctor()
+    lines = {line[8:].split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    for name in ("python", "torch", "opencv", "decoders", "encoder", "litert", "numba", "body"):
+        assert lines[name].startswith("ok "), lines[name]
+    if sys.platform.startswith("linux"):
+        assert lines["display"].startswith("- ")
+    carried = importlib.util.find_spec("mediapipe") is not None
+    assert lines["blazepose"].startswith("ok " if carried else "MISSING ")
+    assert code == (0 if carried else 1)
+    if not carried:
+        assert "weights fetch blazepose" in lines["blazepose"]
+
+
+def test_cameras_without_permission_say_so(monkeypatch):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("cameras are listed on Linux only")
+    monkeypatch.setattr(doctor.Path, "glob", lambda self, pattern: [doctor.Path("/dev/video7")])
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    (check,) = doctor._cameras()
+    assert check.state == doctor.ABSENT
+    assert "/dev/video7" in check.detail
+    assert "group video" in check.remedy

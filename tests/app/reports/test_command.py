@@ -1,0 +1,302 @@
+"""`python -m app events`: from a clip to lines of JSON, strips, a page and a receiver."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import math
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from app.outputs.base import OutputClosed, OutputError, RunInfo
+from app.reports.dispatcher import Desk
+from app.reports.record import measures_of, strip_of, timeline_of
+from app.reports.record import record_of as make_record
+from pipeline.body.load import load_body
+from pipeline.capture.base import SourceOptions
+from pipeline.capture.clip import ClipSource
+from pipeline.core.frame import Frame, Window
+from pipeline.core.people import Bodies
+from pipeline.events.detect import Release
+from pipeline.events.estimate import Estimator
+from pipeline.events.motions.throw.measures import MEASURES
+from pipeline.fitting.fitter import BodyFitter
+from pipeline.runtime.video_stream import Event
+from render.overlay import make_renderer
+from tests.support.paths import ROOT
+
+K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
+
+
+def run(*arguments: str, **how) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "app", "events", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, **how)
+
+
+class Receiver:
+    """A webhook's receiver that answers as told and keeps what came."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.came: list[tuple[str, dict]] = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(handler):  # noqa: N802, N805
+                body = handler.rfile.read(int(handler.headers["content-length"]))
+                self.came.append((handler.headers["idempotency-key"], json.loads(body)))
+                handler.send_response(200)
+                handler.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.HTTPServer(("127.0.0.1", port), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver():
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_a_throw_is_told_everywhere(tmp_path, receiver):
+    done = run(
+        "samples/pitch.mp4", "--people", "1", "--report", str(tmp_path / "page"), "--strip",
+        str(tmp_path / "strips"), "--jsonl", str(tmp_path / "e.jsonl"), "--webhook", receiver.url,
+        "--outbox", str(tmp_path / "outbox"), "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    told = json.loads(line)
+    assert told["schema"] == "bodystream.release/1"
+    assert abs(told["release_frame"] - 60) <= 1
+    assert (told["hand"], told["motion"], told["source"]) == ("right", "throw", "pitch.mp4")
+    assert told["time"] is None
+    t = told["release_frame"]
+    assert told["frames"] == [t - 2, t - 1, t, t + 1]
+    assert [body["frame"] for body in told["bodies"]] == told["frames"]
+    assert len(told["bodies"][0]["body_pose"]) == 69
+    assert set(told["measures"]) == set(MEASURES)
+    for name, each in told["measures"].items():
+        assert (each["unit"], each["definition"]) == (
+            MEASURES[name].unit,
+            MEASURES[name].definition,
+        )
+        if each["value"] is not None:
+            assert each["low"] < each["value"] < each["high"]
+    # The file and the receiver have the pictures too, and the same otherwise.
+    (kept,) = (tmp_path / "e.jsonl").read_text().splitlines()
+    ((key, sent),) = receiver.came
+    assert key.strip('"') == told["id"]
+    for whole in (json.loads(kept), sent):
+        pictures = whole.pop("pictures")
+        assert whole == told
+        assert [each["frame"] for each in pictures] == told["frames"]
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(pictures[2]["jpeg"]), np.uint8), 1)
+        assert image.shape == (480, 480, 3)
+    (strip,) = (tmp_path / "strips").iterdir()
+    assert cv2.imread(str(strip)).shape == (480, 1920, 3)
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "pitch.mp4" in page
+    assert "1 event in 108 frames" in done.stderr
+    # Once more: the receiver has it.
+    again = run("samples/pitch.mp4", "--people", "1", "--webhook", receiver.url, "--outbox",
+                str(tmp_path / "outbox"), "--device", "cpu")  # fmt: skip
+    assert again.returncode == 0
+    assert len(receiver.came) == 1
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_what_the_receiver_was_not_there_for_comes_with_the_next_run(tmp_path):
+    gone = Receiver()
+    gone.close()
+    outbox = ("--outbox", str(tmp_path / "outbox"), "--webhook", gone.url)
+    done = run("samples/pitch.mp4", "--people", "1", "--device", "cpu", *outbox)
+    assert done.returncode == 0
+    assert "1 event waits for the next run" in done.stderr
+    back = Receiver(gone.server.server_port)
+    done = run("samples/pitch.mp4", "--seconds", "0.5", "--device", "cpu", *outbox)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert [event["release_frame"] for _, event in back.came] == [59]
+    back.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nosuch.mp4",), 1, "nosuch.mp4"),
+        (("samples/pitch.mp4", "--motion", "nosuch"), 2, "--motion"),
+        (("samples/pitch.mp4", "--motion", "configs/default.toml"), 2, "no such setting"),
+        (("samples/pitch.mp4", "--webhook", "ftp://x/y"), 2, "--webhook"),
+        (("samples/pitch.mp4", "--outbox", "x"), 2, "need --webhook"),
+        (("rtsp://127.0.0.1:9/x", "samples/pitch.mp4"), 2, "put it last"),
+        (("samples/pitch.mp4", "--webhook", "http://u:s3cret@[bad"), 2, "--webhook"),
+        (("samples/pitch.mp4", "--strip", "samples/pitch.mp4/x"), 1, "cannot be made"),
+        (("samples/pitch.mp4", "--jsonl", "samples"), 1, "cannot be written"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(arguments, code, words):
+    done = run(*arguments)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "s3cret" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+    assert "Traceback" not in done.stderr
+
+
+# A record, without a run.
+
+
+@pytest.fixture(scope="module")
+def body():
+    return load_body()
+
+
+def somebody(body) -> Bodies:
+    import torch
+
+    rest = [torch.zeros(1, n) for n in (10, 3, 69)]
+    out = body.forward(
+        rest[0], torch.tensor([[math.pi, 0, 0]]), rest[2], torch.tensor([[0, 0, 4.0]])
+    )
+    parts = (out.joints_m, out.landmarks_m, out.vertices_m)
+    return Bodies(
+        np.array([3]), np.array([0.9], np.float32), np.array([[math.pi, 0, 0]], np.float32),
+        np.zeros((1, 69), np.float32), np.zeros((1, 10), np.float32),
+        np.array([[0, 0, 4.0]], np.float32), *(part.numpy() for part in parts),
+    )  # fmt: skip
+
+
+def event_of(body, present=(True,) * 4, key: int = 2, live: bool = False):
+    frames = tuple(
+        Frame(50 + k, "x", 0, (50 + k) / 30, np.full((240, 320, 3), 90, np.uint8))
+        for k in range(len(present))
+    )
+    nobody = BodyFitter(body).no_bodies()
+    fitted = [(f, somebody(body) if here else nobody) for f, here in zip(frames, present)]
+    seen = Release("throw", 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
+    info = RunInfo("süd/tor", 30.0, 320, 240, K, "free", body.faces, "neutral", live=live)
+    return Event(seen, Window(frames, key), fitted), info
+
+
+def test_a_record_of_four_frames(body):
+    event, info = event_of(body, live=True)
+    record = make_record(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+    json.dumps(record.with_pictures(), allow_nan=False)
+    assert record.key.isascii()
+    assert "/" not in record.key
+    assert record.data["time"].endswith("Z")
+    assert record.joints_m.shape == (4, 24, 3)
+    strip = strip_of(record)
+    assert strip.shape == (480, 1920, 3)
+    # The event's own picture is framed, and somebody is drawn in the middle of each.
+    assert (strip[1, 960 + 240] == strip[478, 960 + 240]).all()
+    assert not np.allclose(strip[240, 240], 90, atol=20)
+
+
+@pytest.mark.parametrize("present", [(True, True, True), (True, False, True, True), (False,) * 4])
+def test_what_cannot_be_measured_is_null(body, present):
+    event, info = event_of(body, present)
+    record = make_record(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+    assert record.data["measures"] is None
+    assert measures_of(event.fitted, event.seen) is None
+    assert len(record.pictures) == len(present)
+    assert len(record.data["bodies"]) == sum(present)
+    json.dumps(record.data, allow_nan=False)
+
+
+def test_another_motion_is_told_as_fitted(body):
+    event, info = event_of(body)
+    throw = measures_of(event.fitted, event.seen)
+    other = measures_of(event.fitted, replace(event.seen, motion="serve"))
+    assert set(other) == set(throw) == set(MEASURES)
+    for name, told in other.items():
+        assert (told["value"], told["low"], told["high"]) == (None, None, None)
+        if name != "shoulder_external_rotation":
+            assert told["fitted"] == throw[name]["fitted"]
+            assert throw[name]["low"] < throw[name]["value"] < throw[name]["high"]
+
+
+def test_frames_too_far_apart_are_told_as_fitted(body):
+    event, _ = event_of(body)
+    apart = [
+        (replace(frame, pts_s=frame.pts_s + (0.05 if frame.id == 53 else 0)), bodies)
+        for frame, bodies in event.fitted
+    ]
+    told = measures_of(apart, event.seen)
+    assert all(each["value"] is None for each in told.values())
+    assert told["trunk_tilt"]["fitted"] is not None
+
+
+def test_nobody_s_size_changes_an_angle(body):
+    """One camera cannot tell it."""
+    one = somebody(body).joints_m[0] + np.random.default_rng(0).normal(0, 0.02, (4, 24, 3))
+    times = [k / 30 for k in range(4)]
+    tall, small = (Estimator.load()(s * one, times, "right", 2) for s in (1.2, 0.8))
+    for name, each in tall.items():
+        assert each.value == pytest.approx(small[name].value, abs=1e-4), name
+        least = MEASURES[name].least
+        assert least <= each.low <= each.value <= each.high
+
+
+def test_clips_of_one_name_have_keys_of_their_own(tmp_path):
+    paths = [tmp_path / day / "clip.mp4" for day in ("mon", "tue")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(b"the same")
+    marks = [ClipSource(str(path), SourceOptions()).mark for path in paths]
+    assert marks[0] != marks[1]
+    assert marks[0] == ClipSource(str(paths[0]), SourceOptions()).mark
+    assert ClipSource(str(tmp_path / "nosuch.mp4"), SourceOptions()).mark == ""
+
+
+def test_every_sink_gets_an_event_whatever_another_does(body):
+    event, info = event_of(body)
+    stopped, came = threading.Event(), []
+
+    def closed(_):
+        raise OutputClosed
+
+    def full(_):
+        raise OutputError("the disk is full")
+
+    for failing, raises in ((closed, OutputClosed), (full, OutputError)):
+        run_ = SimpleNamespace(
+            events=lambda: iter([event]), stop=stopped.set,
+            stats=SimpleNamespace(timed=lambda *_: None),
+        )  # fmt: skip
+        sinks = [closed, failing, came.append]
+        desk = Desk(run_, lambda _: info, sinks, "numba", 0.85).start()
+        with pytest.raises(raises):
+            desk.close()
+        assert desk.told == 1
+    assert len(came) == 2
+    assert stopped.is_set()
+
+
+def test_a_timeline_has_every_measure_in_every_frame(body):
+    joints = somebody(body).joints_m[0]
+    moving = [(k / 30, joints + [0.01 * k, 0, 0]) for k in range(5)]
+    told = timeline_of(moving, "left")
+    assert set(told) == set(MEASURES)
+    assert all(values.shape == (5,) for values in told.values())
+    assert np.isnan(told["hand_speed"][0])
+    np.testing.assert_allclose(told["hand_speed"][1:], 0.0, atol=1e-6)

@@ -1,0 +1,70 @@
+"""`run A B C`: names, outputs of one's own, and that one failure is one source's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.config import ConfigError, OutputConfig
+from app.multi_run import names_of, outputs_of
+
+
+def test_names_are_short_and_say_where_from():
+    sources = ["clips/pitch.mp4", "other/pitch.mkv", "rtsp://ann:s3cret@cam.local:554/a/b?token=x",
+               "0", "/dev/video2", "camera:HD Webcam", "lavfi:testsrc2"]  # fmt: skip
+    assert names_of(sources) == [
+        "pitch", "pitch-2", "cam.local-554-a-b", "camera0", "dev-video2", "camera-HD-Webcam",
+        "lavfi-testsrc2",
+    ]  # fmt: skip
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=6))
+def test_names_are_file_names_and_none_is_twice(sources):
+    names = names_of(sources)
+    assert len(set(names)) == len(names) == len(sources)
+    for name in names:
+        assert 0 < len(name) < 80
+        assert not set(name) & set('/\\:*?"<>| \0')
+        assert name not in (".", "..")
+
+
+def test_each_source_has_outputs_of_its_own(tmp_path):
+    wanted = OutputConfig(video=tmp_path / "o.mp4", poses=tmp_path / "p.npz", amass=tmp_path / "a")
+    made = outputs_of(wanted, "cam")
+    assert made.video == tmp_path / "o_cam.mp4"
+    assert made.poses == tmp_path / "p_cam.npz"
+    assert made.amass == tmp_path / "a" / "cam"
+    assert made.jsonl is None
+
+
+@pytest.mark.parametrize("changes", [{"window": True}, {"jsonl": "-"}])
+def test_what_there_is_only_one_of_is_refused(changes):
+    from pathlib import Path
+
+    changes = {name: Path(v) if isinstance(v, str) else v for name, v in changes.items()}
+    with pytest.raises(ConfigError, match="one source"):
+        outputs_of(OutputConfig(**changes), "cam")
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_one_that_fails_costs_the_others_nothing(tmp_path):
+    command = [
+        sys.executable, "-m", "app", "run", "samples/pitch.mp4",
+        "rtsp://ann:s3cret@127.0.0.1:1/cam", str(tmp_path / "none.mp4"),
+        "--retry-s", "0", "--people", "1", "--video", str(tmp_path / "out.mp4"), "--quiet",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "127.0.0.1:1/cam: connection refused" in done.stderr
+    assert "none.mp4" in done.stderr
+    assert "s3cret" not in done.stderr
+    assert "Traceback" not in done.stderr
+    with av.open(str(tmp_path / "out_pitch.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 108
+    assert [path.name for path in tmp_path.iterdir()] == ["out_pitch.mp4"]

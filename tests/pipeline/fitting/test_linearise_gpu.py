@@ -1,0 +1,154 @@
+"""The solver's kernels against `solve.linearise`; without a GPU, in Triton's interpreter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.body.kinematics import Skeleton, forward_kinematics
+from pipeline.body.load import load_body
+from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.fitting.fitter import BodyFitter, FitMemory
+from pipeline.fitting.solver import FitConfig, Observations, Past, linearise, suggest
+from tests.pipeline.fitting.test_window_step import K, farthest_mm, windows_of_people
+
+kernels = pytest.importorskip("pipeline.fitting.linearise_gpu", exc_type=ImportError)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FEW = FitConfig(surface_points=96 if DEVICE == "cuda" else 5)
+"""The interpreter takes a twentieth of a second a point."""
+
+
+@pytest.fixture(scope="module")
+def body():
+    return load_body()
+
+
+@pytest.fixture(scope="module")
+def skeleton(body):
+    return Skeleton.of(body.to(torch.device(DEVICE)), FEW.surface_points)
+
+
+def rotations_of(generator, *shape, most=1.0):
+    return exp_so3(most * torch.randn(*shape, 3, generator=generator))
+
+
+def problem(seed, people=1, frames=2):
+    """Observations, a past and a state with every kind of residual in play; on the device."""
+    g = torch.Generator().manual_seed(seed)
+
+    def random(*shape, low=0.0, high=1.0):
+        return low + (high - low) * torch.rand(*shape, generator=g)
+
+    each = (people, frames)
+    seen = Observations(
+        image=random(*each, 33, 2, low=-0.3, high=0.3),
+        visible=random(*each, 33),
+        world_m=random(*each, 33, 3, low=-0.8, high=0.8),
+        world_spread_m=random(*each, 33, 3, low=0.03, high=0.2),
+        world_weight=random(*each, 33),
+        view=rotations_of(g, *each, most=0.2),
+        present=torch.tensor([1.0, 1.0, 0.0, 1.0])[:frames].expand(each),
+        size=random(*each, low=0.3, high=0.7),
+        edge=random(*each, 3, 64, 64, low=-0.1, high=0.1),
+        edge_from=random(*each, 2, 3, low=-1.5, high=1.5),
+        masked=torch.tensor([1.0, 1.0, 1.0, 0.0])[:frames].expand(each),
+        root_depth_m=torch.tensor([4.2, 0.0, 5.0, 3.9])[:frames].expand(each),
+    )
+    root = random(people, 10, 10)
+    past = Past(
+        rotations=rotations_of(g, people, 2, 24, most=0.4),
+        transl_m=random(people, 2, 3) + torch.tensor([0.0, 0.0, 4.0]),
+        known=torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])[torch.arange(people) % 3],
+        betas=random(people, 10, low=-1, high=1),
+        shape_information=root @ root.transpose(1, 2),
+        pace=random(people, low=0.2, high=5.0),
+    )
+    state = (
+        rotations_of(g, *each, 24, most=0.7),
+        random(*each, 3) + torch.tensor([0.0, 0.0, 4.0]),
+        random(people, 10, low=-2, high=2),
+    )
+
+    def there(values):
+        parts = {n: getattr(values, n).to(DEVICE) for n in values.__dataclass_fields__}
+        return type(values)(**parts)
+
+    return there(seen), there(past), tuple(part.to(DEVICE) for part in state)
+
+
+def agree(some, others, rtol=2e-5):
+    for name, a, b in zip(("cost", "hessian", "gradient", "misfit"), some, others):
+        assert a.shape == b.shape
+        apart = float((a - b).abs().max()) / float(a.abs().max())
+        assert apart < rtol, f"{name}: {apart:.1e} of its largest"
+
+
+@pytest.mark.parametrize(("seed", "people", "frames"), [(1, 1, 2), (2, 2, 1)])
+def test_it_is_the_references(skeleton, seed, people, frames):
+    seen, past, state = problem(seed, people, frames)
+    got = kernels.Linearizer(skeleton, FEW).of(seen, past)(state)
+    agree(linearise(skeleton, seen, past, state, FEW), got)
+
+
+@pytest.mark.parametrize(
+    "part", ["use_world", "use_mask", "use_prior", "use_smoothness", "use_depth"]
+)
+def test_a_part_switched_off_is_off(skeleton, part):
+    config = replace(FEW, **{part: False})
+    seen, past, state = problem(3, 1, 1)
+    got = kernels.Linearizer(skeleton, config).of(seen, past)(state)
+    agree(linearise(skeleton, seen, past, state, config), got)
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 2**31 - 1))
+def test_kinematics_are_the_references(skeleton, seed):
+    g = torch.Generator().manual_seed(seed)
+    turns, transl = rotations_of(g, 3, 24).to(DEVICE), torch.randn(3, 3, generator=g).to(DEVICE)
+    betas = torch.randn(3, 10, generator=g).to(DEVICE)
+    expected = forward_kinematics(skeleton, turns, transl, betas)
+    got = kernels.Linearizer(skeleton, FEW).forward_kinematics(turns, transl, betas)
+    for name in ("rotations", "joints", "joints_betas"):
+        a, b = getattr(expected, name), getattr(got, name)
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([1e-6, 0.3, 3.0, 100.0]))
+def test_a_step_is_the_references(seed, length):
+    g = torch.Generator().manual_seed(seed)
+    state = (rotations_of(g, 1, 2, 24), torch.randn(1, 2, 3, generator=g), torch.zeros(1, 10))
+    step = length * torch.randn(1, 2 * 69 + 10, generator=g)
+    step[0, 7] = torch.nan
+    state, step = tuple(part.to(DEVICE) for part in state), step.to(DEVICE)
+    for a, b in zip(suggest(state, step), kernels.Linearizer.suggest(state, step)):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6)
+
+
+def test_all_turns_have_their_logarithm(skeleton):
+    """Through the prior's gradient: joints turned by nothing, a little, and by nearly half a turn,
+    whose logarithm is the hardest."""
+    axes = torch.nn.functional.normalize(torch.tensor([[1.0, 2, 3], [-1, 0, 0], [0, 1e-3, -1]]))
+    angles = torch.tensor([0.0, 1e-6, 1e-3, 0.5, 2.0, 3.1, 3.1415])
+    turns = exp_so3((axes[:, None] * angles[:, None]).flatten(0, 1))[:21].to(DEVICE)
+    seen, past, state = problem(4, 1, 1)
+    state[0][0, 0, 1:22] = turns
+    assert float(log_so3(turns).norm(dim=-1).max()) > 3.14
+    got = kernels.Linearizer(skeleton, FEW).of(seen, past)(state)
+    agree(linearise(skeleton, seen, past, state, FEW), got)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graphs", [False, True])
+def test_it_fits_the_same(body, graphs):
+    for people in (1, 3):
+        windows, out = windows_of_people(body, 3, people=people), []
+        for own in (False, True):
+            fitter = BodyFitter(body, device="cuda", graphs=graphs, kernels=own)
+            memory = FitMemory()
+            out.append([fitter.fit(window, K, memory) for window in windows])
+        assert farthest_mm(*out) < 2.0

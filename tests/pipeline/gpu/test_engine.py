@@ -1,0 +1,605 @@
+"""Engines and graphs: any batch gives what the module gives, and what runs is told truly."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import json
+import sys
+import threading
+import types
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pipeline.gpu import engine as engine_file
+from pipeline.gpu import tensorrt as engine_tensorrt
+from pipeline.gpu.cuda_graphs import (
+    Bucketed,
+    CaptureError,
+    Graphed,
+    Pool,
+    Replayed,
+    filled,
+    first_line,
+    seconds_a_call,
+)
+from pipeline.gpu.engine import EngineError, make_engine, missing
+from pipeline.gpu.engine_module import halved
+from pipeline.perception.blazepose import detector, landmarks
+from pipeline.perception.blazepose.landmarks_torch import LandmarkNet
+from pipeline.perception.blazepose.perceiver_gpu import DetectorNet, example_view
+from pipeline.perception.blazepose.tflite import read_graph
+from pipeline.weights import store as weights
+
+GPU = pytest.mark.gpu
+
+
+class Small(nn.Module):
+    """Two outputs of different shapes."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+        self.out = nn.Linear(5, 4)
+
+    def forward(self, x):
+        y = torch.relu(self.conv(x))
+        return self.out(y.mean((2, 3))), y
+
+
+def images(count, seed=1, device="cpu"):
+    return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 23), st.sets(st.integers(1, 9), min_size=1, max_size=3))
+def test_any_batch_goes_through_a_few_sizes(count, sizes):
+    """Row by row what the function gives, with results as tuples and dicts, and memory reused."""
+    seen = set()
+
+    def make(size):
+        memory = torch.empty(size, 2)
+
+        def run(a, b):
+            seen.add(len(a))
+            memory.copy_(a[:, :2] * b)
+            return {"product": memory, "both": (a + 1, b)}
+
+        return run
+
+    a, b = torch.randn(count, 3), torch.randn(count, 1)
+    out = Bucketed(make, tuple(sizes))(a, b)
+    assert torch.equal(out["product"], a[:, :2] * b)
+    assert torch.equal(out["both"][0], a + 1)
+    assert torch.equal(out["both"][1], b)
+    assert seen <= sizes
+
+
+def test_batches_are_filled_with_what_is_safe():
+    batch = torch.randn(2, 3)
+    assert torch.equal(filled(batch, 4), batch[[0, 1, 0, 0]])
+    with pytest.raises(ValueError, match="empty"):
+        filled(batch[:0], 4)
+    with pytest.raises(ValueError, match="1 or more"):
+        Bucketed(lambda size: lambda x: x, (0, 2))
+
+
+def test_on_a_cpu_a_graphed_function_is_the_function():
+    step = Graphed(lambda x, y: (x + y, x), [torch.zeros(2), torch.zeros(2)])
+    assert not step.captured
+    total, same = step(torch.ones(2), torch.ones(2))
+    assert total.tolist() == [2, 2]
+    assert same.tolist() == [1, 1]
+
+
+def test_eager_gives_what_the_module_gives():
+    module = Small().eval()
+    engine = make_engine(module, images(1), engine="eager", device="cpu", buckets=(1, 4))
+    assert (engine.report.engine, engine.report.half, engine.report.graphs) == (
+        "eager", False, False,
+    )  # fmt: skip
+    with torch.inference_mode():
+        for count in (1, 3, 4, 9):
+            for got, wanted in zip(engine(images(count)), module(images(count))):
+                assert torch.allclose(got, wanted, atol=1e-6)
+
+
+def test_auto_says_what_it_passed_over():
+    report = make_engine(Small(), images(1), device="cpu").report
+    assert report.engine == "eager"
+    words = str(report)
+    assert "eager, single precision, no CUDA graphs, on the CPU" in words
+    assert "not tensorrt: torch-tensorrt is not installed; pip install" in words
+    assert "not inductor: " in words
+
+
+def test_asking_for_a_missing_engine_names_what_to_do(monkeypatch):
+    monkeypatch.setattr(engine_file.shutil, "which", lambda name: None)
+    for name, remedy in (("tensorrt", "bodystream[tensorrt]"), ("inductor", "install g++")):
+        with pytest.raises(EngineError, match="install") as caught:
+            make_engine(Small(), images(1), engine=name, device="cpu")
+        assert remedy in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+    monkeypatch.setattr(engine_file.importlib.util, "find_spec", lambda name: None)
+    assert "bodystream[gpu]" in missing("inductor", torch.device("cuda"))
+
+
+@pytest.fixture
+def wrong(monkeypatch):
+    """An engine called tensorrt that is there and does what the test says."""
+
+    def works(change):
+        def compiled(name, order, batch):
+            if name != "tensorrt":
+                return order.module, False, None
+
+            def step(x):
+                first, second = order.module(x)
+                return change(first.clone()), second
+
+            return step, False, None
+
+        monkeypatch.setattr(engine_file, "_compiled", compiled)
+
+    monkeypatch.setattr(engine_file, "missing", lambda name, *a, **k: None)
+    return works
+
+
+def _spoilt_at_four(values):
+    return values * 1.5 if len(values) == 4 else values
+
+
+@pytest.mark.parametrize(
+    "change", [lambda v: v * 0, lambda v: v / 0, lambda v: v[:, :2], _spoilt_at_four]
+)
+def test_an_engine_with_other_results_is_refused(wrong, change):
+    """At whatever batch size they are wrong."""
+    wrong(change)
+    with pytest.raises(EngineError, match="of scale off, more than 0.01"):
+        make_engine(Small(), images(3), engine="tensorrt", device="cpu")
+    engine = make_engine(Small(), images(3), device="cpu")
+    assert engine.report.engine != "tensorrt"
+    assert "not tensorrt: its results are" in str(engine.report)
+
+
+def test_the_difference_is_in_parts_of_scale(wrong):
+    wrong(lambda v: v + 1e-3 * v.square().mean().sqrt())
+    report = make_engine(Small(), images(1), engine="tensorrt", device="cpu", buckets=(1,)).report
+    assert report.mean_difference == pytest.approx(1e-3, rel=1e-2)
+    assert report.largest_difference == pytest.approx(1e-3, rel=1e-2)
+    assert "1.0e-03 of scale" in str(report)
+
+
+def test_graphs_that_do_not_hold_are_left_out(monkeypatch):
+    def refused(*args, **kwargs):
+        raise CaptureError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(engine_file, "Graphed", refused)
+    step, note = engine_file._replayed(len, (torch.zeros(1),), object())
+    assert step is len
+    assert note == "no CUDA graphs: operation not permitted when stream is capturing"
+
+
+def test_errors_are_told_in_a_line():
+    assert first_line(RuntimeError("backend raised:\n\nno compiler\nmore")) == (
+        "backend raised: no compiler"
+    )
+    assert first_line(RuntimeError("\none\ntwo")) == "one"
+    assert first_line(KeyError()) == "KeyError"
+
+
+def test_images_may_lie_channels_last():
+    engine = make_engine(
+        Small(), images(1), engine="eager", device="cpu", buckets=(2,), channels_last=True
+    )
+    assert engine.report.channels_last
+    assert "channels last" in str(engine.report)
+    with torch.inference_mode():
+        for got, wanted in zip(engine(images(2)), Small().eval()(images(2))):
+            assert torch.allclose(got, wanted, atol=1e-6)
+
+
+def test_a_module_may_take_several_batches():
+    class Two(nn.Module):
+        def forward(self, a, b):
+            return a * b
+
+    engine = make_engine(Two(), (torch.rand(2, 3), torch.rand(2, 1)), device="cpu", buckets=(2,))
+    a, b = torch.rand(3, 3), torch.rand(3, 1)
+    assert torch.equal(engine(a, b)[0], a * b)
+
+
+def test_a_call_is_timed():
+    calls = []
+    assert 0 < seconds_a_call(calls.append, [torch.zeros(1)], calls=5, rounds=2) < 1
+    assert len(calls) == 11
+
+
+@pytest.mark.slow
+def test_inductor_compiles_once_a_size_and_never_later():
+    why = missing("inductor", torch.device("cpu"))
+    if why is not None:
+        pytest.skip(why)
+    engine = make_engine(Small(), images(3), engine="inductor", device="cpu", buckets=(1, 4))
+    assert engine.report.engine == "inductor"
+    torch.compiler.set_stance("fail_on_recompile")
+    try:
+        for count in (1, 2, 4, 5):
+            batch = images(count, seed=count).requires_grad_()
+            ways = (batch, batch.to(memory_format=torch.channels_last), batch.flip(3).flip(3))
+            with torch.inference_mode():
+                wanted = Small().eval()(batch)
+            for way in ways:
+                for got, expected in zip(engine(way), wanted):
+                    assert torch.allclose(got, expected, atol=1e-5)
+    finally:
+        torch.compiler.set_stance("default")
+
+
+@pytest.mark.weights
+def test_half_precision_is_half_precision():
+    """BlazePose's networks, halved, differ from themselves in single, and little."""
+    try:
+        files = weights.find("blazepose")
+    except weights.WeightsError as error:
+        pytest.skip(str(error))
+    for net, name, side, low in (
+        (DetectorNet, "pose_detection.tflite", detector.INPUT, -1.0),
+        (LandmarkNet, "pose_landmark_full.tflite", landmarks.INPUT, 0.0),
+    ):
+        module, view = net(read_graph(files[name])).eval(), example_view(side, low)
+        with torch.inference_mode():
+            wanted, got = module(view), halved(module)(view)
+        apart = float((got - wanted).abs().mean() / wanted.square().mean().sqrt())
+        assert 1e-6 < apart < 1e-2
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(ValueError, match="1 or more"):
+        make_engine(Small(), images(1), device="cpu", buckets=())
+    with pytest.raises(ValueError, match="choose auto, tensorrt, inductor, eager"):
+        make_engine(Small(), images(1), engine="onnx", device="cpu")
+
+
+def test_a_module_halves_itself_its_own_way():
+    class Own(Small):
+        def halve(self):
+            self.conv.half()
+            return self
+
+        def forward(self, x):
+            y = self.conv(x.to(self.conv.weight.dtype)).float()
+            return (self.out(y.mean((2, 3))),)
+
+    other = halved(Own().eval())
+    assert other.conv.weight.dtype == torch.float16
+    assert other.out.weight.dtype == torch.float32
+    plain = halved(Small())
+    assert {p.dtype for p in plain.parameters()} == {torch.float16}
+    assert plain(images(2))[0].shape == (2, 4)
+
+
+# torch-tensorrt, played by a double that follows its documentation.
+
+
+@pytest.fixture
+def tensorrt(monkeypatch):
+    """A torch_tensorrt whose engines are the exported programs; counts what it built."""
+    module = types.ModuleType("torch_tensorrt")
+    module.__spec__ = importlib.machinery.ModuleSpec("torch_tensorrt", None)
+    module.built = []
+
+    def build(exported, arg_inputs, use_explicit_typing, **settings):
+        assert use_explicit_typing
+        module.built.append(tuple(arg_inputs[0].shape))
+        return exported.module()
+
+    def save(engine, path, arg_inputs):
+        torch.export.save(torch.export.export(engine, tuple(arg_inputs)), path)
+
+    module.dynamo = types.SimpleNamespace(compile=build)
+    module.save, module.load = save, torch.export.load
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", module)
+    return module
+
+
+def test_tensorrt_engines_are_kept_and_found_again(tensorrt, tmp_path):
+    module, batch = Small().eval(), images(2)
+    built, from_cache, _ = engine_tensorrt.load_or_build(module, [batch], tmp_path)
+    assert (from_cache, tensorrt.built) == (False, [(2, 3, 8, 8)])
+    again, from_cache, note = engine_tensorrt.load_or_build(module, [batch], tmp_path)
+    assert (from_cache, len(tensorrt.built), note) == (True, 1, None)
+    with torch.no_grad():
+        assert torch.equal(again(batch)[0], built(batch)[0])
+    (facts,) = tmp_path.glob("*.json")
+    assert json.loads(facts.read_text())["inputs"] == [["torch.float32", 2, 3, 8, 8]]
+    assert not list(tmp_path.glob(".building-*"))
+
+
+def test_a_tensorrt_engine_fits_weights_shape_and_versions(tensorrt, tmp_path, monkeypatch):
+    def built_now(module, batch):
+        before = len(tensorrt.built)
+        engine_tensorrt.load_or_build(module, [batch], tmp_path)
+        return len(tensorrt.built) - before
+
+    assert built_now(Small(0), images(2)) == 1
+    assert built_now(Small(0), images(2, seed=9)) == 0
+    assert built_now(Small(1), images(2)) == 1
+    assert built_now(Small(0), images(3)) == 1
+    assert built_now(nn.Sequential(Small(0)), images(2)) == 1
+    assert built_now(Small(0).bfloat16(), images(2).bfloat16()) == 1
+    monkeypatch.setitem(engine_tensorrt.SETTINGS, "optimization_level", 5)
+    assert built_now(Small(0), images(2)) == 1
+    monkeypatch.delitem(engine_tensorrt.SETTINGS, "optimization_level")
+    assert built_now(Small(0), images(2)) == 0
+    monkeypatch.setattr(engine_tensorrt, "_version", lambda package: "99")
+    assert built_now(Small(0), images(2)) == 1
+
+
+def test_a_broken_tensorrt_file_is_built_again(tensorrt, tmp_path):
+    def made():
+        return engine_tensorrt.load_or_build(Small(), [images(2)], tmp_path)
+
+    made()
+    (kept,), (record,) = tmp_path.glob("*.pt2"), tmp_path.glob("*.json")
+    whole, written = kept.read_bytes(), record.read_text()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (b"", b"no engine", whole[: len(whole) // 2], bytes(flipped)):
+        kept.write_bytes(content)
+        assert not made().from_cache
+        kept.write_bytes(content)
+        assert "damaged or of something else and was built again" in made().note
+    for content in ("", "{}", written.replace("float32", "float16"), None):
+        record.unlink() if content is None else record.write_text(content)
+        assert "was built again" in made().note
+        assert made().from_cache
+    tensorrt.load = None
+    assert "could not be loaded (TypeError) and was built again" in made().note
+
+
+def test_an_engine_that_cannot_be_kept_is_used(tensorrt, tmp_path):
+    def failing(engine, path, arg_inputs):
+        with open(path, "wb") as file:
+            file.write(b"half of it")
+        raise RuntimeError("the disk is full")
+
+    tensorrt.save = failing
+    step, from_cache, note = engine_tensorrt.load_or_build(Small(), [images(2)], tmp_path)
+    assert note == "the TensorRT engine could not be kept: the disk is full"
+    assert not from_cache
+    assert step(images(2))[0].shape == (2, 4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_build_that_fails_is_told(tensorrt, tmp_path):
+    def failing(*args, **kwargs):
+        raise RuntimeError("no kernel for this layer")
+
+    tensorrt.dynamo.compile = failing
+    with pytest.raises(RuntimeError, match="layer"):
+        engine_tensorrt.load_or_build(Small(), [images(2)], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# On a GPU.
+
+
+@GPU
+@pytest.mark.parametrize("name", ["eager", "inductor"])
+@pytest.mark.parametrize("half", [False, True])
+def test_an_engine_on_the_gpu_is_the_module(name, half):
+    engine = make_engine(Small().eval(), images(1), engine=name, half=half, buckets=(1, 4))
+    assert (engine.report.engine, engine.report.half, engine.report.graphs) == (name, half, True)
+    for count in (1, 2, 4, 7):
+        batch = images(count, seed=count)
+        with torch.inference_mode():
+            wanted = Small().eval()(batch)
+        for way in (batch.cuda(), batch.pin_memory(), batch.cuda().flip(3).flip(3)):
+            for got, expected in zip(engine(way), wanted):
+                assert got.dtype == torch.float32
+                assert torch.allclose(got.cpu(), expected, atol=2e-2 if half else 2e-3)
+
+
+@GPU
+@pytest.mark.parametrize("graphs", [False, True])
+def test_inductor_on_the_gpu_compiles_nothing_later(graphs):
+    engine = make_engine(
+        Small(), images(1), engine="inductor", half=False, buckets=(1, 4), graphs=graphs
+    )
+    torch.compiler.set_stance("fail_on_recompile")
+    try:
+        for count in (1, 3, 6):
+            assert engine(images(count, device="cuda").requires_grad_())[0].shape == (count, 4)
+    finally:
+        torch.compiler.set_stance("default")
+
+
+@GPU
+@pytest.mark.parametrize("channels_last", [False, True, None])
+def test_images_lie_either_way_on_the_gpu(channels_last):
+    engine = make_engine(
+        Small(), images(1), engine="eager", half=False, buckets=(4,), channels_last=channels_last
+    )
+    assert channels_last is None or engine.report.channels_last == channels_last
+    with torch.inference_mode():
+        wanted = Small().eval()(images(4))
+    for got, expected in zip(engine(images(4).cuda()), wanted):
+        assert torch.allclose(got.cpu(), expected, atol=2e-3)
+
+
+@GPU
+def test_a_replay_does_not_wait():
+    engine = make_engine(Small(), images(1), engine="eager", buckets=(4,))
+    batch, pinned = images(4, device="cuda"), images(4).pin_memory()
+    few = batch[:3]
+    engine(batch)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for way in (batch, pinned, few):
+            engine(way)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@GPU
+def test_a_graph_takes_page_locked_input_and_reuses_its_memory():
+    step = Graphed(lambda x: {"twice": x * 2}, [torch.zeros(3, device="cuda")])
+    assert step.captured
+    first = step(torch.ones(3).pin_memory())["twice"]
+    assert first.tolist() == [2, 2, 2]
+    second = step(torch.full((3,), 5.0, device="cuda"))["twice"]
+    assert second.data_ptr() == first.data_ptr()
+    assert first.tolist() == [10, 10, 10]
+    with pytest.raises(ValueError, match="captured for"):
+        step(torch.zeros(1, device="cuda"))
+
+
+@GPU
+def test_each_kind_of_arguments_is_captured_when_it_comes():
+    calls = []
+    step = Replayed(lambda x: (calls.append(len(x)), x * 2)[1], most=2)
+    for n in (1, 3, 1, 3, 5, 1):
+        x = torch.arange(n, dtype=torch.float32, device="cuda")
+        assert step(x).tolist() == (2 * x).tolist()
+    # Warm-ups and the capture; then replays, which do not call it; five elements found no room.
+    assert set(calls[:-1]) == {1, 3}
+    assert calls[-1] == 5
+    assert len(calls) == 2 * 4 + 1
+
+
+def test_on_a_cpu_it_is_called_as_it_is():
+    step = Replayed(lambda x, y: (x + y, x))
+    for n in (1, 2):
+        x = torch.ones(n)
+        assert step(x, x)[1] is x
+
+
+@GPU
+def test_a_function_that_cannot_be_captured_leaves_no_trace():
+    before = torch.cuda.current_stream()
+    with pytest.raises(CaptureError, match="captur"):
+        Graphed(lambda x: x * x.sum().item(), [torch.ones(3, device="cuda")])
+    assert torch.cuda.current_stream() == before
+    step = Graphed(lambda x: x + 1, [torch.ones(3, device="cuda")])
+    assert step(torch.zeros(3, device="cuda")).tolist() == [1, 1, 1]
+
+
+class Stubborn(Small):
+    """Asks the GPU for a value on the way."""
+
+    def forward(self, x):
+        out, y = super().forward(x)
+        return (out + 1 if float(y.sum()) > -1 else out), y
+
+
+@GPU
+def test_an_engine_whose_graphs_do_not_hold_runs_without():
+    engine = make_engine(Stubborn(), images(1), engine="eager", half=False, buckets=(1, 4))
+    assert not engine.report.graphs
+    assert "no CUDA graphs: " in str(engine.report)
+    with torch.inference_mode():
+        wanted = Stubborn().eval()(images(3))
+    assert torch.allclose(engine(images(3).cuda())[0].cpu(), wanted[0], atol=2e-3)
+
+
+@GPU
+def test_graphs_in_one_pool_are_replayed_in_any_order():
+    pool = Pool("cuda")
+    matrices = {size: torch.randn(size, size, device="cuda") for size in (64, 256, 16)}
+    steps = {
+        size: Graphed(lambda x, m=m: (x @ m).relu() @ m, [torch.zeros_like(m)], pool=pool)
+        for size, m in matrices.items()
+    }
+    for size in (16, 256, 64, 256, 16, 64, 64):
+        m = matrices[size]
+        x = torch.randn_like(m)
+        assert torch.allclose(steps[size](x), (x @ m).relu() @ m, rtol=1e-3, atol=1e-2)
+
+
+@GPU
+def test_two_threads_each_with_an_engine():
+    """Each makes its own while the other makes or uses its, on streams of their own."""
+    failures, seeding = [], threading.Lock()
+
+    def made(seed):
+        with seeding:
+            return Small(seed)
+
+    def work(seed):
+        try:
+            with torch.cuda.stream(torch.cuda.Stream()):
+                for turn in range(3):
+                    engine = make_engine(
+                        made(seed), images(1), engine="eager", half=False, buckets=(1, 4, 8)
+                    )
+                    module = made(seed).eval().cuda()
+                    for count in (3, 8, 1, 11):
+                        batch = images(count, seed=100 * seed + 10 * turn + count).cuda()
+                        with torch.inference_mode():
+                            wanted = module(batch)
+                        for _ in range(50):
+                            got = engine(batch)
+                        for a, b in zip(got, wanted):
+                            assert torch.allclose(a, b, atol=2e-3)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not failures, failures
+
+
+@GPU
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["eager", "inductor"])
+def test_blazepose_is_replayed_in_half_precision(name):
+    files = weights.find("blazepose")
+    for net, file, side, low in (
+        (DetectorNet, "pose_detection.tflite", detector.INPUT, -1.0),
+        (LandmarkNet, "pose_landmark_full.tflite", landmarks.INPUT, 0.0),
+    ):
+        module = net(read_graph(files[file]))
+        report = make_engine(module, example_view(side, low), engine=name, buckets=(1, 4)).report
+        print(report)
+        assert (report.graphs, report.half) == (True, True)
+        assert 1e-6 < report.mean_difference < 1e-2
+
+
+@GPU
+@pytest.mark.tensorrt
+def test_tensorrt_is_the_module(tmp_path):
+    for expected in (False, True):
+        engine = make_engine(Small(), images(1), engine="tensorrt", buckets=(1, 4), cache=tmp_path)
+        assert (engine.report.engine, engine.report.from_cache) == ("tensorrt", expected)
+        assert engine.report.notes == ()
+        with torch.inference_mode():
+            for got, wanted in zip(engine(images(3).cuda()), Small().eval()(images(3))):
+                assert torch.allclose(got.cpu(), wanted, atol=2e-2)
+
+
+@GPU
+@pytest.mark.tensorrt
+@pytest.mark.weights
+@pytest.mark.slow
+def test_tensorrt_runs_blazepose(tmp_path):
+    files = weights.find("blazepose")
+    for net, file, side, low in (
+        (DetectorNet, "pose_detection.tflite", detector.INPUT, -1.0),
+        (LandmarkNet, "pose_landmark_full.tflite", landmarks.INPUT, 0.0),
+    ):
+        module = net(read_graph(files[file]))
+        report = make_engine(
+            module, example_view(side, low), engine="tensorrt", buckets=(4,), cache=tmp_path
+        ).report
+        assert (report.engine, report.graphs, report.half) == ("tensorrt", True, True)

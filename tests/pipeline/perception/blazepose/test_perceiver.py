@@ -1,0 +1,585 @@
+"""BlazePose following people: with stub networks by the law, with the real ones on real video."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.frame import Frame, Window
+from pipeline.core.people import Mask, Person
+from pipeline.perception.blazepose import detector
+from pipeline.perception.blazepose import perceiver as blazepose
+from pipeline.perception.blazepose.landmarks import OTHER_SIDE
+from pipeline.perception.blazepose.overlap import apart
+from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
+from pipeline.perception.blazepose.roi import Region
+from pipeline.weights import store as weights
+from tests.support.paths import SAMPLES
+
+
+def windows_of(frames, key=0):
+    parts = [frames[k : k + 4] for k in range(0, len(frames), 4)]
+    return [Window(tuple(p), min(key, len(p) - 1), k == 0) for k, p in enumerate(parts)]
+
+
+def follow(perceiver, windows):
+    """The people of every frame."""
+    memory, out = None, []
+    for window in windows:
+        people, memory = perceiver.decode(perceiver.embed(window, memory), window)
+        out += people
+    return out
+
+
+def frames_of(path, count=None, name="clip"):
+    out = []
+    with av.open(str(path)) as container:
+        for index, picture in enumerate(container.decode(video=0)):
+            if index == count:
+                break
+            out.append(Frame(index, name, 0, index / 30, picture.to_ndarray(format="rgb24")))
+    return out
+
+
+# With stub networks. The picture's first pixel says the time; people stand where `places` says.
+
+SHAPE = np.random.default_rng(1).uniform(-30, 30, (33, 2)).astype(np.float32)
+
+
+class StubPose(BlazePose):
+    """BlazePose whose networks are replaced by a rule: ``places(t)`` are people's centres.
+
+    ``benches`` are places that the detector takes for people and that change when looked at
+    again; ``faint(t)`` is whether people look faint to the landmark model; ``blind(t)`` whether
+    the detector sees nobody. ``exchanged(t, mirrored)`` is whether the landmark model takes left
+    for right.
+    """
+
+    def __init__(
+        self, places, max_people=4, benches=(), faint=None, blind=None, size=60.0, exchanged=None
+    ):
+        self.exchanged = exchanged or (lambda t, mirrored: False)
+        self.max_people = max_people
+        self.places, self.benches = places, benches
+        self.faint, self.blind = faint or (lambda t: False), blind or (lambda t: False)
+        self.size = size
+        self.looks: list[tuple[int, float]] = []
+        self.detected: list[int] = []
+
+    def _detections(self, image, views):
+        now = int(image[0, 0, 0])
+        self.detected.append(now)
+        if self.blind(now):
+            return []
+        side = self.size * 4 / 3
+        return [Region(x, y, side, 0.0, 0.9) for x, y in [*self.places(now), *self.benches]]
+
+    def _person_in(self, look):
+        frame, region, mirrored, without = look.frame, look.region, look.mirrored, look.without
+        now = int(frame.image[0, 0, 0])
+        self.looks.append((now, region.x))
+        presence = 0.1 if self.faint(now) else 0.95
+        if presence < look.least:
+            return None
+        scale = self.size / 60
+        for x, y in self.places(now):
+            middle = (0, 0) if without is None else without.landmarks_px.mean(0) - SHAPE.mean(0)
+            hidden = without is not None and np.hypot(*(middle - (x, y))) < 5
+            if np.hypot(x - region.x, y - region.y) < self.size / 2 and not hidden:
+                order = OTHER_SIDE if self.exchanged(now, mirrored) else np.arange(33)
+                return self.seen(SHAPE[order] * scale + (x, y), region, presence, x, y)
+        for x, y in self.benches:
+            if np.hypot(x - region.x, y - region.y) < self.size / 2:
+                points = SHAPE * scale * (1, 1 + 3 * region.angle) + (x, y)
+                return self.seen(points, region, presence, x, y)
+        return None
+
+    def seen(self, points, region, presence, x, y):
+        box = np.concatenate((points.min(0), points.max(0))).astype(np.float32)
+        cell = self.size / 64
+        mask = Mask(
+            np.ones((64, 64), np.float32),
+            np.array([[cell, 0, x - 32 * cell], [0, cell, y - 32 * cell]], np.float32),
+        )
+        ones, zeros = np.ones(33, np.float32), np.zeros((33, 3), np.float32)
+        person = Person(box, presence, points.astype(np.float32), ones, zeros, mask, region.id)
+        where = replace(region, x=float(x), y=float(y), angle=0.0, missed=0)
+        return person, replace(where, points=person.landmarks_px)
+
+
+def stub_frames(count, name="stub"):
+    return [Frame(k, name, 0, k / 30, np.full((240, 640, 3), k, np.uint8)) for k in range(count)]
+
+
+def stub_windows(count, key=0, name="stub"):
+    return windows_of(stub_frames(count, name), key)
+
+
+def ids(people):
+    return [sorted(p.region for p in now) for now in people]
+
+
+@pytest.mark.parametrize("key", range(4))
+def test_a_person_keeps_their_region_while_they_move(key):
+    # From one window's last frame to the next one's key frame must not be half a person.
+    step = 10 if key < 2 else 5
+    people = follow(StubPose(lambda t: [(60 + step * t, 100)]), stub_windows(40, key))
+    assert ids(people) == [[0]] * 40
+    for t, (person,) in enumerate(people):
+        assert np.allclose(person.landmarks_px, SHAPE + (60 + step * t, 100))
+
+
+def test_each_frame_is_looked_at_from_its_neighbour_nearer_to_the_key():
+    perceiver = StubPose(lambda t: [(60 + 20 * t, 100)])
+    (window,) = stub_windows(4, key=2)
+    embedding = perceiver.embed(window, None)
+    perceiver.looks.clear()
+    _, memory = perceiver.decode(embedding, window)
+    order = list(dict.fromkeys(perceiver.looks))
+    others = [look for look in order if look[0] != 2]
+    assert others == [(3, 100.0), (1, 100.0), (0, 80.0)]
+    assert memory.regions[0].x == 60 + 20 * 3
+
+
+def test_embed_looks_at_the_key_frame_only():
+    for key in range(4):
+        perceiver = StubPose(lambda t: [(100, 100)])
+        frames = stub_frames(4)
+        window = Window(tuple(frames), key)
+        first = perceiver.embed(window, None)
+        assert set(perceiver.detected) == {key}
+        assert not perceiver.looks
+        # The other frames may be anything.
+        noise = np.random.default_rng(0).integers(0, 255, (240, 640, 3), np.uint8)
+        changed = [f if k == key else replace(f, image=noise) for k, f in enumerate(frames)]
+        assert perceiver.embed(Window(tuple(changed), key), None) == first
+
+
+def test_people_come_and_go_with_the_key_frames():
+    def places(t):
+        return ([(100, 100)] if t < 18 else []) + ([(400, 100)] if t >= 6 else [])
+
+    seen = ids(follow(StubPose(places), stub_windows(40)))
+    assert seen[:8] == [[0]] * 8
+    assert [len(now) for now in seen[8:18]] == [2] * 10
+    assert len({now[-1] for now in seen[8:]}) == 1
+    assert [len(now) for now in seen[18:]] == [1] * 22
+
+
+def test_a_short_absence_keeps_the_region_and_a_long_one_does_not():
+    short = StubPose(lambda t: [] if 9 <= t < 12 else [(100, 100)])
+    assert {p.region for now in follow(short, stub_windows(24)) for p in now} == {0}
+    long = StubPose(lambda t: [] if 8 <= t < 20 else [(100, 100)])
+    seen = ids(follow(long, stub_windows(32)))
+    assert seen[7] == [0]
+    assert len(seen[31]) == 1
+    assert seen[31] != [0]
+
+
+def test_who_looks_faint_is_followed_while_the_detector_sees_them():
+    def faint(t):
+        return t >= 6
+
+    sure = StubPose(lambda t: [(100, 100)], faint=faint)
+    seen = ids(follow(sure, stub_windows(20)))
+    assert seen == [[0]] * 20
+    unsure = StubPose(lambda t: [(100, 100)], faint=faint, blind=lambda t: t >= 8)
+    seen = ids(follow(unsure, stub_windows(20)))
+    assert seen[:8] == [[0]] * 8
+    assert seen[8:] == [[]] * 12
+    # And nobody is met who looks faint from the start.
+    assert ids(follow(StubPose(lambda t: [(100, 100)], faint=lambda t: True), stub_windows(8))) == (
+        [[]] * 8
+    )
+
+
+def test_what_changes_when_looked_at_again_is_nobody():
+    perceiver = StubPose(lambda t: [(100, 100)], benches=[(400, 100)])
+    assert ids(follow(perceiver, stub_windows(16))) == [[0]] * 16
+
+
+def test_a_detection_on_somebody_is_not_another_person():
+    def places(t):
+        return [(100, 100), *([(118, 100)] if t >= 4 else [])]
+
+    perceiver = StubPose(places)
+    assert ids(follow(perceiver, stub_windows(16))) == [[0]] * 16
+
+
+def test_who_is_behind_somebody_is_seen_past_them():
+    """Both are found at the nearer one, who is then painted over for the other."""
+
+    def places(t):
+        near = (200.0, 100.0)
+        return [near, (300 - 6 * t if t < 13 else 221.0, 121.0)]
+
+    seen = ids(follow(StubPose(places), stub_windows(32)))
+    assert seen == [[0, 1]] * 32
+
+
+def exchanged_frames(people):
+    """Frames in which the person's left is where the right was meant to be."""
+    shapes = [now[0].landmarks_px - now[0].landmarks_px.mean(0) for now in people]
+    right, wrong = (s - s.mean(0) for s in (SHAPE, SHAPE[OTHER_SIDE]))
+    return [t for t, s in enumerate(shapes) if np.abs(s - wrong).max() < np.abs(s - right).max()]
+
+
+def test_left_and_right_stay_where_the_mirror_sees_them():
+    perceiver = StubPose(
+        lambda t: [(60 + 5 * t, 100)], exchanged=lambda t, mirrored: 2 <= t < 30 and not mirrored
+    )
+    assert exchanged_frames(follow(perceiver, stub_windows(40))) == []
+
+
+def test_left_and_right_go_on_as_long_as_they_did_before():
+    """A short exchange is mended; one that lasts longer than what was before it is believed."""
+    short = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: 20 <= t < 32)
+    assert exchanged_frames(follow(short, stub_windows(40))) == []
+    lasting = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: t >= 4)
+    assert exchanged_frames(follow(lasting, stub_windows(40)))[1:] == list(range(8, 40))
+
+
+def test_a_place_where_nobody_was_is_left_alone_for_a_while():
+    perceiver = StubPose(lambda t: [], benches=[(400, 100)])
+    follow(perceiver, stub_windows(64))
+    tried = sorted({t for t, _ in perceiver.looks})
+    assert tried == list(range(0, 64, 12))
+
+
+def test_two_who_become_one_are_the_older():
+    def places(t):
+        return [(100 + 8 * t, 100), *([(400 - 8 * t, 100)] if t < 17 else [])]
+
+    seen = ids(follow(StubPose(places), stub_windows(28)))
+    assert all(len(now) == 2 for now in seen[:12])
+    assert all(now == [0] for now in seen[20:])
+
+
+def test_at_most_so_many_people_are_followed_and_they_stay():
+    crowd = StubPose(lambda t: [(60 + 90 * k, 100) for k in range(6)], max_people=3)
+    seen = ids(follow(crowd, stub_windows(16)))
+    assert {len(now) for now in seen} == {3}
+    assert len({tuple(now) for now in seen}) == 1
+
+
+def test_a_newcomer_takes_a_place_only_when_much_larger():
+    perceiver = StubPose(lambda t: [], max_people=2)
+    old = [Region(0, 0, side, 0.0, 1.0, id=k) for k, side in enumerate((100, 80))]
+
+    def chosen(side):
+        new = Region(0, 0, side, 0.0, 1.0, id=9)
+        return [region.id for region in perceiver._largest(old, [new])]
+
+    assert chosen(70) == [0, 1]
+    assert chosen(100) == [0, 1]
+    assert chosen(110) == [0, 9]
+
+
+walk = st.lists(st.integers(-12, 12), min_size=24, max_size=24)
+
+
+@settings(deadline=None, max_examples=30)
+@given(walk, walk)
+def test_sources_do_not_touch_each_other(first, second):
+    """Two sources through one perceiver, turn by turn, give what each gives alone."""
+
+    def places_of(steps, y):
+        x = 200 + np.cumsum(steps)
+        return lambda t: [(float(x[t]), y)]
+
+    tables = {"a": places_of(first, 60), "b": places_of(second, 180)}
+    windows = {name: stub_windows(24, name=name) for name in tables}
+    alone = {name: follow(StubPose(tables[name]), windows[name]) for name in tables}
+
+    shared = StubPose(None)
+    memories: dict[str, Memory | None] = dict.fromkeys(tables)
+    together: dict[str, list] = {name: [] for name in tables}
+    for pair in zip(*windows.values()):
+        embeddings = []
+        for name, window in zip(tables, pair):
+            shared.places = tables[name]
+            embeddings.append(shared.embed(window, memories[name]))
+        for name, window, embedding in zip(tables, pair, embeddings):
+            shared.places = tables[name]
+            people, memories[name] = shared.decode(embedding, window)
+            together[name] += people
+    for name in tables:
+        assert ids(together[name]) == ids(alone[name])
+        for a, b in zip(together[name], alone[name]):
+            assert [p.landmarks_px.tolist() for p in a] == [p.landmarks_px.tolist() for p in b]
+
+
+def test_halves_may_be_run_again():
+    """Neither half changes what it is given."""
+    perceiver = StubPose(lambda t: [(100 + 5 * t, 100)])
+    first, second = stub_windows(8)
+    _, memory = perceiver.decode(perceiver.embed(first, None), first)
+    embedding = perceiver.embed(second, memory)
+    assert perceiver.embed(second, memory) == embedding
+    (a, after), (b, again) = (perceiver.decode(embedding, second) for _ in range(2))
+    assert after == again
+    assert ids(a) == ids(b)
+
+
+def test_a_reset_forgets_everybody():
+    perceiver = StubPose(lambda t: [(100, 100)])
+    window = Window(tuple(stub_frames(4)), 0, reset=True)
+    lost = Memory((Region(500, 100, 80, 0.0, 0.0, id=5),), next_id=6, turn=3)
+    assert perceiver.embed(window, lost) == perceiver.embed(window, None)
+
+
+def test_the_detectors_work_is_bounded():
+    """Everything once, then less: all of it is seen again in time, never much of it at once."""
+    perceiver = StubPose(lambda t: [])
+    image = np.zeros((1080, 1920, 3), np.uint8)
+    whole = (0, 0, 1920, 1080)
+    every = perceiver._views(image.shape[:2], Memory(), fresh=True)
+    assert every[0] == whole
+    here = Region(500, 500, 300, 0.0, 0.9)
+    full = Memory((here,) * perceiver.max_people, turn=9)
+    assert perceiver._views(image.shape[:2], full, fresh=False) == [whole]
+    for followed, most in (((), 2.0), ((here,), 1.5), ((replace(here, missed=1),), 2.0)):
+        turns = range(blazepose._EAGER, blazepose._EAGER + 120)
+        views = [
+            perceiver._views(image.shape[:2], Memory(followed, 1, t), fresh=False) for t in turns
+        ]
+        assert {view for now in views for view in now} == set(every)
+        assert np.mean([len(now) for now in views]) == most
+        assert all(whole in now for now in views[::2])
+        assert max(len(now) for now in views) == 2
+    eager = perceiver._views(image.shape[:2], Memory((here,), 1, 1), fresh=False)
+    assert set(eager) < set(every)
+    small = np.zeros((240, 320, 3), np.uint8)
+    assert perceiver._views(small.shape[:2], Memory(turn=9), fresh=False) == [(0, 0, 320, 240)]
+
+
+# With the real networks
+
+
+@pytest.fixture(scope="module")
+def files():
+    try:
+        return weights.find("blazepose")
+    except weights.WeightsError as error:
+        pytest.skip(str(error).splitlines()[0])
+
+
+@pytest.fixture(scope="module")
+def real(files):
+    perceiver = BlazePose(files)
+    yield perceiver
+    perceiver.close()
+    perceiver.close()
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return frames_of(SAMPLES / "pitch.mp4", 24)
+
+
+@pytest.mark.weights
+def test_the_sample_is_seen_as_its_truth_says(real, sample):
+    """One person, followed throughout; landmarks, mask and world landmarks where they are."""
+    truth = np.load(SAMPLES / "pitch_truth.npz")
+    rows = truth["person"] == 0 if "person" in truth else np.ones(len(truth["frame"]), bool)
+    row_of = {int(truth["frame"][row]): row for row in np.flatnonzero(rows)}
+    people = follow(real, windows_of(sample))
+    assert all(now and now[0].region == 0 for now in people)
+    height, width = truth["mask_shape"]
+    shrink = np.array([[width / sample[0].size[1]], [height / sample[0].size[0]]], np.float32)
+    for index in (0, 11, 23):
+        person, row = people[index][0], row_of[index]
+        size = np.ptp(truth["landmarks_px"][row], axis=0).max()
+        off = np.linalg.norm(person.landmarks_px - truth["landmarks_px"][row], axis=1)
+        assert np.median(off) < 0.03 * size
+        to_mask = person.mask.to_image * shrink
+        seen = cv2.warpAffine(person.mask.values, to_mask, (int(width), int(height))) > 0.5
+        mask = np.unpackbits(truth["mask"][row])[: height * width].reshape(height, width) > 0
+        assert (seen & mask).sum() / (seen | mask).sum() > 0.85
+        # World landmarks: metres, hips in the middle, nose above them (up is -y).
+        assert np.abs(person.world_m[23:25].mean(0)).max() < 0.05
+        assert -1.0 < person.world_m[0, 1] < -0.4
+
+
+@pytest.mark.weights
+def test_the_nearer_side_of_a_person_has_the_smaller_depth(real, sample):
+    """z grows away from the camera: of left and right, the truth's nearer one is nearer."""
+    truth = np.load(SAMPLES / "pitch_truth.npz")
+    rows = np.flatnonzero(truth["person"] == 0) if "person" in truth else np.arange(24)
+    row_of = {int(truth["frame"][row]): row for row in rows}
+    agree = []
+    for index, now in enumerate(follow(real, windows_of(sample))):
+        points = truth["landmarks_m"][row_of[index]]
+        for left, right in ((11, 12), (13, 14), (15, 16), (25, 26), (27, 28)):
+            step = points[left, 2] - points[right, 2]
+            if abs(step) > 0.1:
+                agree.append(step * (now[0].world_m[left, 2] - now[0].world_m[right, 2]) > 0)
+    assert len(agree) > 10
+    assert np.mean(agree) > 0.75
+
+
+@pytest.mark.weights
+def test_a_mirrored_picture_has_mirrored_people(real, sample):
+    """Landmarks have no drift to a side of their own."""
+    frame = sample[0]
+    mirrored = replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
+    (a,), (b,) = (follow(real, [Window((f,))])[0] for f in (frame, mirrored))
+    other = [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9]
+    other += [k + 1 if k % 2 else k - 1 for k in range(11, 33)]
+    back = b.landmarks_px[other] * (-1, 1) + (frame.size[1] - 1, 0)
+    size = np.ptp(a.landmarks_px, axis=0).max()
+    assert np.median(np.linalg.norm(a.landmarks_px - back, axis=1)) < 0.02 * size
+    assert abs(np.median(a.landmarks_px[:, 0] - back[:, 0])) < 0.004 * size
+
+
+@pytest.mark.weights
+def test_windows_with_the_key_in_the_middle_see_the_same_people(real, sample):
+    """Around an event, without a memory: as good as from the first frame on."""
+    straight = follow(real, windows_of(sample))
+    for start in (0, 10, 20):
+        window = Window(tuple(sample[start : start + 4]), 2, reset=True)
+        people, _ = real.decode(real.embed(window, None), window)
+        for now, then in zip(people, straight[start : start + 4]):
+            assert apart(now[0], then[0]) < 0.03
+
+
+@pytest.mark.weights
+def test_a_small_person_far_away_is_found(real, sample):
+    """A tenth of the picture high: too small for the whole picture, found in a tile at once."""
+    image = sample[0].image
+    height, width = image.shape[:2]
+    small = cv2.resize(image, None, fx=0.17, fy=0.17, interpolation=cv2.INTER_AREA)
+    wide = np.full_like(image, image.mean((0, 1)).astype(np.uint8))
+    y, x = height // 2, width // 4
+    wide[y : y + small.shape[0], x : x + small.shape[1]] = small
+    whole = real._detections(wide, [(0, 0, width, height)])
+    (people,) = follow(real, [Window((Frame(0, "wide", 0, 0.0, wide),))])
+    (large,) = follow(real, [Window((sample[0],))])
+    assert len(people) == 1
+    expected = (large[0].landmarks_px + 0.5) * 0.17 - 0.5 + (x, y)
+    size = np.ptp(expected, axis=0).max()
+    assert size < 0.12 * height
+    # So small, left and right may be mistaken.
+    seen = people[0].landmarks_px
+    off = [np.linalg.norm(seen[order] - expected, axis=1) for order in (range(33), OTHER_SIDE)]
+    assert np.median(np.minimum(*off)) < 0.06 * size
+    assert not [region for region in whole if region.side < 2 * size]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("size", [(16, 16), (1, 64), (64, 1), (33, 500), (600, 40)])
+def test_nobody_is_in_noise_of_any_size(real, size):
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    frames = [Frame(k, "noise", 0, 0.0, image) for k in range(5)]
+    assert ids(follow(real, windows_of(frames))) == [[]] * 5
+
+
+@pytest.mark.weights
+def test_another_model_file_is_refused(files, tmp_path):
+    with pytest.raises(ValueError, match="another model"):
+        BlazePose({**files, "pose_detection.tflite": files["pose_landmark_full.tflite"]})
+    broken = tmp_path / "pose_detection.tflite"
+    broken.write_bytes(b"not a model at all" * 100)
+    with pytest.raises(ValueError, match="not a model"):
+        BlazePose({**files, "pose_detection.tflite": broken})
+    broken.write_bytes(files["pose_detection.tflite"].read_bytes()[:100_000])
+    with pytest.raises(ValueError, match="not a model"):
+        BlazePose({**files, "pose_detection.tflite": broken})
+    with pytest.raises(ValueError, match="at least one"):
+        BlazePose(files, max_people=0)
+
+
+@pytest.mark.weights
+def test_loading_says_nothing_and_leaves_standard_error_alone(files, capfd):
+    BlazePose(files).close()
+    print("still here", file=sys.stderr)
+    assert capfd.readouterr().err == "still here\n"
+
+
+def test_litert_that_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(RuntimeError, match="pip install ai-edge-litert"):
+        BlazePose({"pose_detection.tflite": tmp_path, "pose_landmark_full.tflite": tmp_path})
+
+
+# Real clips
+
+ONE_PERSON = ["pitch_1_22", "pitch_3_2222", "pitch_7_2", "pitch_9_6", "taiji", "runner"]
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.parametrize("clip", [*ONE_PERSON, "jumping_jacks", "basketball"])
+def test_the_one_who_matters_is_followed_from_end_to_end(real, clips, clip):
+    people = follow(real, windows_of(frames_of(clips / f"{clip}.mp4", 60)))
+    assert np.mean([any(p.region == 0 for p in now) for now in people]) >= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_nobody_is_seen_in_an_empty_room(real, clips):
+    """One by one, people walk through; before and after there is nobody. Empty is what looks
+    like the clip's first or last frames."""
+    frames = frames_of(clips / "corridor_one_by_one.mp4")
+    people = follow(real, windows_of(frames))
+    empty = [np.median([f.image for f in part], axis=0) for part in (frames[:40:8], frames[-30::6])]
+    changed = np.array(
+        [min(float((np.abs(f.image - e).max(2) > 40).mean()) for e in empty) for f in frames]
+    )
+    counts = np.array([len(now) for now in people])
+    nobody, somebody = changed <= 0.003, changed > 0.05
+    assert nobody.sum() > 100
+    assert somebody.sum() > 200
+    assert (counts[nobody] > 0).mean() <= 0.01
+    assert (counts[somebody] == 1).mean() >= 0.9
+    assert counts.max() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+@pytest.mark.parametrize("camera", [1, 2, 3, 4])
+def test_two_people_are_kept_apart(real, clips, camera):
+    """Also where one goes behind the other (camera 3)."""
+    people = follow(real, windows_of(frames_of(clips / f"lab_two_people_cam{camera}.mp4")))
+    assert np.mean([{0, 1} <= {p.region for p in now} for now in people]) >= 0.97
+    assert len({p.region for now in people for p in now}) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_nearest_people_of_a_street_stay_who_they_are(real, clips):
+    people = follow(real, windows_of(frames_of(clips / "street_crowd.mp4")))
+    assert all(people)
+    assert np.mean([{0, 1, 2} <= {p.region for p in now} for now in people[12:]]) >= 0.9
+    for now in people:
+        assert all(apart(a, b) > 0.12 for k, a in enumerate(now) for b in now[:k])
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_left_and_right_are_not_exchanged_in_a_fast_turn(real):
+    truth = np.load(SAMPLES / "pitch_truth.npz")
+    limbs = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+    for index, now in enumerate(follow(real, windows_of(frames_of(SAMPLES / "pitch.mp4", 60)))):
+        true = truth["landmarks_px"][index]
+        off, exchanged = (
+            np.linalg.norm(now[0].landmarks_px[order] - true, axis=1)[limbs].mean()
+            for order in (range(33), OTHER_SIDE)
+        )
+        assert off < exchanged
+
+
+def test_the_embedding_is_plain_values():
+    """What embed hands to decode can be kept, compared and sent."""
+    embedding = StubPose(lambda t: [(100, 100)]).embed(stub_windows(4)[0], None)
+    assert isinstance(embedding, Embedding)
+    assert isinstance(embedding.candidates[0], Region)
+    assert embedding.followed == ()
+    assert detector.MIN_SCORE <= embedding.candidates[0].score <= 1

@@ -1,0 +1,175 @@
+"""BlazePose in torch sees what it sees through LiteRT."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.frame import Window
+from pipeline.perception.blazepose import landmarks
+from pipeline.perception.blazepose.landmarks_torch import LandmarkNet, refine
+from pipeline.perception.blazepose.perceiver import BlazePose
+from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch, DetectorNet, example_view
+from pipeline.perception.blazepose.queries import Detect, Look
+from pipeline.perception.blazepose.tflite import read_graph
+from pipeline.weights import store as weights
+from tests.pipeline.perception.blazepose.test_perceiver import (
+    SAMPLES,
+    follow,
+    frames_of,
+    windows_of,
+)
+
+CUDA = torch.cuda.is_available()
+
+
+@pytest.fixture(scope="module")
+def files():
+    try:
+        return weights.find("blazepose")
+    except weights.WeightsError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return frames_of(SAMPLES / "pitch.mp4", 16)
+
+
+@pytest.fixture(scope="module")
+def lite(files):
+    return BlazePose(files)
+
+
+@pytest.fixture(scope="module")
+def other(files):
+    """On the GPU where there is one, in single precision."""
+    device = "cuda" if CUDA else "cpu"
+    return BlazePoseTorch(files, device=device, engine="eager", half=False, buckets=(1, 2, 4))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_landmarks_are_refined_as_with_numpy(seed):
+    random = np.random.default_rng(seed)
+    points = random.uniform(-0.2, 1.2, (2, 5, 2)).astype(np.float32)
+    heat = (random.normal(size=(2, 16, 16, 5)) * 4 - 4).astype(np.float32)
+    got = refine(torch.from_numpy(points), torch.from_numpy(heat)).numpy()
+    for k in range(2):
+        assert np.allclose(got[k], landmarks.refine(points[k], heat[k]), atol=1e-5)
+
+
+@pytest.mark.weights
+def test_the_same_question_has_the_same_answer(lite, other, frames):
+    window = other.prepare(Window(tuple(frames[:4])))
+    frame, size = window.frames[2], frames[0].size[::-1]
+    ask = Detect(frame, ((0, 0, *size), (300, 60, 600, 600)))
+    expected, got = lite._answer([ask])[0], other._answer([ask])[0]
+    assert len(got) == len(expected) >= 1
+    for a, b in zip(got, expected):
+        assert (a.x, a.y, a.side) == pytest.approx((b.x, b.y, b.side), abs=0.5)
+    region = expected[0]
+    looks = [Look(frame, region, 0.0, mirrored) for mirrored in (False, True, False)]
+    person = lite._answer(looks[:1])[0][0]
+    looks.append(Look(frame, region, 0.0, True, without=person))
+    for (a, next_a), (b, next_b) in zip(other._answer(looks), lite._answer(looks)):
+        # A GPU's crops are not rounded to whole levels.
+        limit = 2.0 if CUDA else 0.01
+        assert np.abs(a.landmarks_px - b.landmarks_px).max() < limit
+        assert np.abs(a.world_m - b.world_m).max() < (0.02 if CUDA else 1e-4)
+        assert np.abs(a.mask.values - b.mask.values).mean() < 5e-3
+        assert a.score == pytest.approx(b.score, abs=1e-2)
+        assert next_a.side == pytest.approx(next_b.side, abs=limit)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_a_clip_has_the_same_people(lite, other, frames):
+    """The rules are the same; the networks' last digits move a landmark now and then by a cell of
+    its heat map, so most of them are compared, not each."""
+    prepared = [other.prepare(w) for w in windows_of(frames)]
+    expected, got = follow(lite, windows_of(frames)), follow(other, prepared)
+    assert [[p.region for p in now] for now in got] == [[p.region for p in now] for now in expected]
+    apart = [
+        np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
+        for x, y in zip(got, expected)
+        for a, b in zip(x, y)
+    ]
+    assert len(apart) >= len(frames)
+    assert np.median(apart) < 1.0
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_sources_in_step_are_each_as_alone(other, frames):
+    windows = [other.prepare(w) for w in windows_of(frames[:8])]
+    both = other.perceive_many(windows, [None, None])
+    for window, (people, memory) in zip(windows, both):
+        alone, kept = other.decode(other.embed(window, None), window)
+        assert len(memory.regions) == len(kept.regions)
+        for a, b in zip(people, alone):
+            assert [p.region for p in a] == [p.region for p in b]
+            for p, q in zip(a, b):
+                assert np.median(np.abs(p.landmarks_px - q.landmarks_px)) < 0.5
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("net", "name", "side"),
+    [(DetectorNet, "pose_detection.tflite", 224), (LandmarkNet, "pose_landmark_full.tflite", 256)],
+)
+def test_the_networks_take_nothing_from_the_host(files, net, name, side):
+    """A tensor of host values made on the way is a copy that no CUDA graph can hold; nor is any
+    value looked at, or it could not be exported."""
+    module = net(read_graph(files[name])).eval()
+    exported = torch.export.export(module, (example_view(side, 0.0),))
+    assert exported.constants == {}
+
+
+def test_another_model_is_refused(files):
+    wrong = {**files, "pose_detection.tflite": files["pose_landmark_full.tflite"]}
+    with pytest.raises(ValueError, match="another model"):
+        BlazePoseTorch(wrong, device="cpu")
+    with pytest.raises(ValueError, match="at least one"):
+        BlazePoseTorch(files, max_people=0, device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.weights
+def test_frames_must_be_on_the_gpu(other, frames):
+    with pytest.raises(ValueError, match="prepare"):
+        other.decode(other.embed(Window(tuple(frames[:4])), None), Window(tuple(frames[:4])))
+
+
+@pytest.mark.gpu
+@pytest.mark.weights
+def test_half_precision_is_close(files, other, frames):
+    half = BlazePoseTorch(files, engine="eager", half=True, buckets=(1,))
+    window = other.prepare(Window(tuple(frames[:4])))
+    ask = Detect(window.key_frame, ((0, 0, *frames[0].size[::-1]),))
+    region = other._answer([ask])[0][0]
+    look = Look(window.key_frame, region, 0.0)
+    (a, _), (b, _) = half._answer([look])[0], other._answer([look])[0]
+    assert np.median(np.abs(a.landmarks_px - b.landmarks_px)) < 0.5
+    assert np.abs(a.world_m - b.world_m).max() < 0.01
+
+
+@pytest.mark.gpu
+@pytest.mark.weights
+def test_looking_ahead_changes_nobody(other, frames):
+    """The same people with and without it, and most looks were made ahead."""
+    windows = [Window(tuple(frames[k : k + 4]), 2, k == 0) for k in range(0, len(frames) - 3, 4)]
+    found = {}
+    for ahead in (False, True):
+        other.ahead, memory, found[ahead] = ahead, None, []
+        for window in windows:
+            ((people, memory),) = other.perceive_many([other.prepare(window)], [memory])
+            found[ahead] += people
+    assert sum(map(len, found[True])) > 0
+    for a, b in zip(found[False], found[True]):
+        assert [p.region for p in a] == [p.region for p in b]
+        for p, q in zip(a, b):
+            assert np.median(np.abs(p.landmarks_px - q.landmarks_px)) < 0.5

@@ -1,0 +1,386 @@
+"""Several sources through one model: order, isolation, accounts and endings, with stub models."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pipeline.capture.open import open_source
+from pipeline.runtime.runner import Runner
+from pipeline.runtime.scheduler import Station
+from pipeline.runtime.stream import make_inference
+from tests.pipeline.runtime.test_runner import StubInference, StubSource
+
+
+class Together(StubInference):
+    """As the stub, batch by batch."""
+
+    def __init__(self, **how) -> None:
+        super().__init__(**how)
+        self.batches = []
+
+    def perceive_many(self, windows, states):
+        self.batches.append([id(state) for state in states])
+        return super().perceive_many(windows, states)
+
+
+def drain(lane, out, errors=None):
+    try:
+        for fitted in lane.windows():
+            for frame, bodies in fitted:
+                assert bodies == frame.id
+                lane.stats.drew(frame.captured_ns)
+                out.append(frame.id)
+    except BaseException as error:
+        if errors is None:
+            raise
+        errors.append(error)
+
+
+def draining(lane, out, errors=None):
+    thread = threading.Thread(target=drain, args=(lane, out, errors))
+    thread.start()
+    return thread
+
+
+def threads():
+    return {t.name for t in threading.enumerate() if t.name.startswith(("capture", "perceive"))}
+
+
+@pytest.mark.parametrize("counts", [(0,), (1, 50), (20, 3, 40, 4)])
+def test_every_clip_comes_out_whole_and_in_order(counts):
+    inference = Together()
+    with Station(inference) as station:
+        lanes = [station.add(f"clip {n}", StubSource(count)) for n, count in enumerate(counts)]
+        outs = [[] for _ in counts]
+        readers = [draining(lane, out) for lane, out in zip(lanes, outs)]
+        for reader in readers:
+            reader.join(10)
+            assert not reader.is_alive()
+    for lane, out, count in zip(lanes, outs, counts):
+        assert out == list(range(count))
+        seen = lane.stats.snapshot()
+        assert (seen.read, seen.drawn, seen.dropped) == (count, count, {})
+    # At most one window of each source in a batch.
+    assert all(len(set(batch)) == len(batch) for batch in inference.batches)
+    assert not threads()
+
+
+def test_a_source_that_breaks_ends_alone():
+    with Station(Together()) as station:
+        bad = station.add("bad", StubSource(20, fails_at=8))
+        good = station.add("good", StubSource(60))
+        errors, out, before = [], [], []
+        readers = [draining(bad, before, errors), draining(good, out)]
+        for reader in readers:
+            reader.join(10)
+    assert out == list(range(60))
+    assert before == list(range(8))
+    assert [str(error) for error in errors] == ["the source broke"]
+
+
+def test_a_source_that_never_opens_holds_nobody_up():
+    class Silent(StubSource):
+        def open(self):
+            self.closed.wait(30)
+            raise OSError("stopped")
+
+    with Station(Together()) as station:
+        silent = station.add("silent", Silent(5, live=True))
+        out = []
+        drain(station.add("clip", StubSource(40)), out)
+        assert out == list(range(40))
+        begun = time.monotonic()
+        station.remove("silent")
+        assert time.monotonic() - begun < 2
+        drain(silent, [])
+        assert silent.error is None
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_results_that_nobody_takes_hold_nobody_up(live):
+    with Station(Together()) as station:
+        pause_s = 0.002 if live else 0.0
+        left = station.add("left", StubSource(None, live=live, pause_s=pause_s))
+        out = []
+        drain(station.add("taken", StubSource(100)), out)
+        assert out == list(range(100))
+        if live:
+            deadline = time.monotonic() + 10
+            while not left.stats.snapshot().dropped.get("output too slow"):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    left.settle()
+    seen = left.stats.snapshot()
+    assert seen.in_flight == 0
+    assert seen.read == sum(seen.dropped.values())
+    if not live:
+        assert seen.read <= 30, "a clip waits"
+
+
+def test_sources_come_and_go_while_it_runs():
+    with Station(Together()) as station:
+        first = station.add("first", StubSource(None, pause_s=0.001))
+        out = []
+        reader = draining(first, out)
+        for round_ in range(3):
+            more = []
+            drain(station.add("second", StubSource(12)), more)
+            assert more == list(range(12))
+            assert [lane.name for lane in station.lanes] == ["first", "second"]
+            station.remove("second")
+            assert round_ < 3
+        with pytest.raises(ValueError, match="first already"):
+            station.add("first", StubSource(1))
+        with pytest.raises(KeyError):
+            station.remove("nobody")
+        first.stop()
+        reader.join(10)
+        assert not reader.is_alive()
+        # Stopped, not torn off: all that was read came out.
+        assert len(out) == first.stats.snapshot().read
+        assert out == list(range(len(out)))
+    with pytest.raises(RuntimeError, match="closed"):
+        station.add("late", StubSource(1))
+
+
+@pytest.mark.parametrize("which", ["perceive_fails_at", "fit_fails_at"])
+def test_a_fault_of_the_model_ends_all(which):
+    heard = []
+    with Station(Together(**{which: 21}), on_error=heard.append) as station:
+        lanes = [station.add("a", StubSource(40)), station.add("b", StubSource(None))]
+        errors = []
+        readers = [draining(lane, [], errors) for lane in lanes]
+        for reader in readers:
+            reader.join(10)
+            assert not reader.is_alive()
+    assert len(heard) == 1
+    assert [type(error) for error in errors] == [ValueError, ValueError]
+
+
+def test_a_slow_model_drops_of_live_sources_only_and_fairly():
+    with Station(Together(slow_s=0.01)) as station:
+        lanes = [station.add(n, StubSource(300, live=True, pause_s=0.001)) for n in ("a", "b")]
+        clip = station.add("clip", StubSource(40))
+        outs = [[], [], []]
+        readers = [draining(lane, out) for lane, out in zip([*lanes, clip], outs)]
+        for reader in readers:
+            reader.join(20)
+            assert not reader.is_alive()
+    assert outs[2] == list(range(40))
+    for lane, out in zip(lanes, outs):
+        seen = lane.stats.snapshot()
+        assert out == sorted(set(out))
+        assert seen.read == seen.drawn + sum(seen.dropped.values()) == 300
+        assert seen.dropped
+    assert 0.6 < len(outs[0]) / len(outs[1]) < 1.6
+
+
+class StubWatch:
+    """Sees an event in each of some frames, one frame later; ``about`` them."""
+
+    def __init__(self, about, resets=()) -> None:
+        self.about, self.seen, self.ended = set(about), [], 0
+
+    def see(self, frame, people, reset):
+        self.seen.append((frame.id, reset))
+        if frame.id - 1 in self.about:
+            return [SimpleNamespace(frame_id=frame.id - 1, track=7)]
+        return []
+
+    def finish(self):
+        self.ended += 1
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 41])
+def test_with_a_watch_frames_are_perceived_one_by_one_and_fitted_by_four(count):
+    inference, watch = Together(), StubWatch({3, 20, 39})
+    with Station(inference) as station:
+        lane = station.add("a", StubSource(count), watch=watch)
+        events = []
+        reader = threading.Thread(target=lambda: events.extend(lane.events()))
+        reader.start()
+        windows = [[frame.id for frame, _ in window] for window in lane.windows()]
+        reader.join(10)
+        assert not reader.is_alive()
+    assert sum(windows, []) == list(range(count))
+    assert all(len(window) == 4 for window in windows[:-1])
+    assert [len(window.frames) for window in inference.windows] == [1] * count
+    assert watch.seen == [(n, n == 0) for n in range(count)]
+    assert watch.ended == 1
+    told = [t for t in (3, 20, 39) if t + 1 < count]
+    assert [event.seen.frame_id for event in events] == told
+    for event, t in zip(events, told):
+        assert [frame.id for frame in event.window.frames] == [t - 2, t - 1, t, t + 1]
+        assert event.window.key_frame.id == t
+        assert [bodies for _, bodies in event.fitted] == [7] * 4
+
+
+def test_an_event_jumps_the_queue_and_nothing_is_lost():
+    """The fit is slow: an event is fitted before the windows that wait for it."""
+    order = []
+
+    class Slow(Together):
+        def fit_many(self, perceived, states):
+            time.sleep(0.1)
+            order.extend(one.window.frames[0].id for one in perceived)
+            return super().fit_many(perceived, states)
+
+        def fit_event(self, perceived, before, track, state):
+            order.append(("event", len(before)))
+            return super().fit_event(perceived, before, track, state)
+
+    with Station(Slow()) as station:
+        lane = station.add("a", StubSource(40), watch=StubWatch({9}))
+        out = [frame.id for window in lane.windows() for frame, _ in window]
+        assert out == list(range(40))
+        assert [event.seen.frame_id for event in lane.events()] == [9]
+    # It was told with frame 10; the window of frames 8 to 11 was not fitted yet.
+    assert order.index(("event", 7)) <= 2
+    assert [each for each in order if each != ("event", 7)] == list(range(0, 40, 4))
+
+
+def test_what_was_collected_of_a_feed_that_stalls_comes_out():
+    class Stalls(StubSource):
+        def frames(self):
+            yield from super().frames()
+            self.closed.wait(10)
+
+    with Station(Together()) as station:
+        lane = station.add("a", Stalls(6, live=True, pause_s=0.03), watch=StubWatch(()))
+        begun, out = time.monotonic(), []
+        for window in lane.windows():
+            out += [frame.id for frame, _ in window]
+            if len(out) == 6:
+                lane.stop()
+        assert out == list(range(6))
+        assert time.monotonic() - begun < 2.0
+
+
+def test_events_of_windows_that_a_break_cuts_short():
+    class Breaks(StubSource):
+        def frames(self):
+            for frame in super().frames():
+                yield replace(frame, discontinuity=frame.id == 10)
+
+    watch = StubWatch({10})
+    with Station(Together()) as station:
+        lane = station.add("a", Breaks(20), watch=watch)
+        assert [f.id for window in lane.windows() for f, _ in window] == list(range(20))
+        (event,) = lane.events()
+    assert [frame.id for frame in event.window.frames] == [10, 11]
+    assert [n for n, reset in watch.seen if reset] == [0, 10]
+
+
+class Fast(StubSource):
+    """240 frames a second."""
+
+    def frames(self):
+        for frame in super().frames():
+            yield replace(frame, pts_s=frame.id / 240)
+
+
+def test_events_of_a_fast_source_have_frames_a_thirtieth_apart():
+    class Late(StubWatch):
+        def see(self, frame, people, reset):
+            seen = super().see(frame, people, reset)
+            return [SimpleNamespace(frame_id=frame.id - 8, track=7)] if seen else []
+
+    with Station(Together()) as station:
+        lane = station.add("a", Fast(120), watch=Late({58, 108}))
+        assert len([f for window in lane.windows() for f, _ in window]) == 120
+        events = list(lane.events())
+    for event, told in zip(events, (59, 109), strict=True):
+        t = told - 8
+        assert [frame.id for frame in event.window.frames] == [t - 16, t - 8, t, t + 8]
+
+
+def test_an_event_about_a_frame_long_gone_ends_nothing():
+    class Long(StubWatch):
+        def see(self, frame, people, reset):
+            return [SimpleNamespace(frame_id=frame.id - 30, track=7)] if frame.id == 35 else []
+
+    with Station(Together()) as station:
+        lanes = [station.add(f"{n}", StubSource(60), watch=Long(())) for n in range(2)]
+        for lane in lanes:
+            assert len([f for window in lane.windows() for f, _ in window]) == 60
+            assert list(lane.events()) == []
+            assert lane.stats.snapshot().lost_events == 1
+
+
+def test_a_watch_sees_every_frame_so_low_latency_is_refused():
+    with Station(Together()) as station, pytest.raises(ValueError, match="low latency"):
+        station.add("a", StubSource(4), low_latency=True, watch=StubWatch(()))
+
+
+def test_with_low_latency_nothing_waits_for_the_model():
+    """Frames come at once and in order; the model has the newest one whenever it is free."""
+    source = StubSource(120, live=True, pause_s=0.004)
+    inference = Together(slow_s=0.05)
+    with Station(inference) as station:
+        lane = station.add("a", source, low_latency=True)
+        fits = []
+        reader = threading.Thread(
+            target=lambda: fits.extend(frame.id for window in lane.windows() for frame, _ in window)
+        )
+        reader.start()
+        shown, late_s = [], []
+        for frame in lane.newest():
+            late_s.append((time.monotonic_ns() - frame.captured_ns) / 1e9)
+            lane.stats.drew(frame.captured_ns)
+            shown.append(frame.id)
+        reader.join(10)
+        assert not reader.is_alive()
+    seen = lane.stats.snapshot()
+    assert shown == sorted(set(shown))
+    assert seen.read == 120 == seen.drawn + sum(seen.dropped.values())
+    assert len(shown) > 100
+    assert np.percentile(late_s, 90) < 0.02
+    assert fits == sorted(set(fits))
+    assert len(fits) + seen.unfitted == 120
+    assert all(len(window.frames) == 1 for window in inference.windows)
+    assert 2 < len(fits) < 60
+
+
+def test_with_low_latency_a_fault_of_the_model_ends_what_is_shown():
+    with Station(Together(perceive_fails_at=0)) as station:
+        lane = station.add("a", StubSource(None, live=True, pause_s=0.002), low_latency=True)
+        assert len(list(lane.newest())) < 1000
+        with pytest.raises(ValueError, match="perception broke"):
+            list(lane.windows())
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_two_clips_at_once_are_as_each_alone():
+    """The real model: its memory of one source is never another's."""
+    inference = make_inference(device="cpu", people=1)
+    clip = "samples/pitch.mp4"
+
+    def of(fitted):
+        return [bodies.transl_m for _, bodies in fitted]
+
+    with Runner(open_source(clip), inference) as run:
+        alone = [part for window in run.windows() for part in of(window)]
+    with Station(inference) as station:
+        lanes = [station.add(name, open_source(clip)) for name in ("a", "b")]
+        outs = [[], []]
+
+        def read(lane, out):
+            out.extend(part for window in lane.windows() for part in of(window))
+
+        readers = [threading.Thread(target=read, args=pair) for pair in zip(lanes, outs)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(60)
+    inference.perceiver.close()
+    for out in outs:
+        assert len(out) == len(alone)
+        for a, b in zip(out, alone):
+            np.testing.assert_allclose(a, b, atol=1e-5)

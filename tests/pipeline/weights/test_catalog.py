@@ -1,0 +1,108 @@
+"""Model files with an address of their own: all of the right file, or none."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import urllib.error
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.perception.ultralytics_models.load import MODELS
+from pipeline.weights import store as weights
+from pipeline.weights.store import OPTIONAL, REGISTRY, Weights, WeightsError, WeightsFile
+
+DATA = b"weights" * 400_000
+URL = "https://example.org/made/net.pt"
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A server that sends ``server.data`` from ``server.url``, and a model that is there."""
+    made = SimpleNamespace(data=DATA, url=URL, headers={"Content-Length": str(len(DATA))}, asked=0)
+    file = WeightsFile("net.pt", len(DATA), hashlib.sha256(DATA).hexdigest(), url=URL)
+    monkeypatch.setitem(OPTIONAL, "net", Weights("net", (file,), "MIT", "a net"))
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path / "cache"))
+
+    def urlopen(url, timeout):
+        assert url == URL
+        assert timeout > 0
+        made.asked += 1
+        if isinstance(made.data, Exception):
+            raise made.data
+        answer = io.BytesIO(made.data)
+        answer.url, answer.headers = made.url, made.headers
+        return answer
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    return made
+
+
+def kept(tmp_path):
+    folder = tmp_path / "cache"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_file_is_fetched_once_and_told_of(server, tmp_path):
+    told = []
+    paths = weights.fetch("net", lambda *step: told.append(step))
+    assert paths["net.pt"].read_bytes() == DATA
+    assert kept(tmp_path) == ["net.pt"]
+    assert told[-1] == ("net.pt", len(DATA), len(DATA))
+    assert len(told) > 1
+    assert weights.fetch("net") == paths
+    assert server.asked == 1
+    assert weights.find("net") == paths
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"data": DATA[:-1]}, "only 2799999 of 2800000"),
+        ({"data": DATA + b"x"}, "more of 2800000"),
+        ({"data": b"x" * len(DATA)}, "not the file it should be"),
+        ({"url": "http://example.org/net.pt"}, "not safe"),
+        ({"data": urllib.error.URLError("no route")}, "could not be fetched: .*no route"),
+        ({"data": TimeoutError("timed out")}, "timed out"),
+    ],
+)
+def test_anything_else_leaves_nothing(server, tmp_path, change, match):
+    vars(server).update(change)
+    with pytest.raises(WeightsError, match=match) as caught:
+        weights.fetch("net")
+    assert "\n" not in str(caught.value)
+    assert kept(tmp_path) == []
+
+
+def test_a_file_of_unknown_sum_is_taken_whole_or_not_at_all(server, tmp_path, monkeypatch):
+    file = WeightsFile("net.pt", 0, "", url=URL)
+    monkeypatch.setitem(OPTIONAL, "net", Weights("net", (file,), "MIT", "a net"))
+    server.data = DATA[:-5]
+    with pytest.raises(WeightsError, match="only"):
+        weights.fetch("net")
+    server.data = DATA
+    assert weights.fetch("net")["net.pt"].read_bytes() == DATA
+    monkeypatch.setattr(weights, "MOST_BYTES", 100)
+    server.headers = {}
+    (tmp_path / "cache" / "net.pt").unlink()
+    with pytest.raises(WeightsError, match="not the file it should be"):
+        weights.fetch("net")
+    assert kept(tmp_path) == []
+
+
+def test_every_model_has_its_file_and_a_licence():
+    assert set(OPTIONAL) == set(MODELS)
+    assert not set(OPTIONAL) & set(REGISTRY)
+    for name, model in OPTIONAL.items():
+        assert model.name == name
+        assert "AGPL-3.0" in model.licence
+        for file in model.files:
+            assert file.url.startswith("https://")
+            assert file.url.endswith(f"/{file.name}")
+            assert len(file.sha256) in (0, 64)
+    assert weights.known("sam-h").source == "from dl.fbaipublicfiles.com"
+    assert "mediapipe" in weights.known("blazepose").source
+    with pytest.raises(WeightsError, match="there are no weights 'sam-z'"):
+        weights.known("sam-z")

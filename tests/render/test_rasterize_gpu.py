@@ -1,0 +1,191 @@
+"""The GPU's pictures are the CPU's; without a GPU the kernels run in Triton's interpreter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.renderers import mannequin, scene
+from render.overlay import make_renderer
+from render.rasterize_cpu import NEAR_M, draw_meshes
+from render.rasterize_gpu import GpuRenderer, faces_of_vertices
+
+CUDA = torch.cuda.is_available()
+LENS = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    pytest.importorskip("triton")
+    return GpuRenderer("cuda" if CUDA else "cpu")
+
+
+def noise(height=48, width=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def agree(renderer, image, vertices, faces, colors, lens=LENS, alpha=0.85, most=0.001):
+    """At most a thousandth (``most``) of the pixels drawn on differ by more than two levels:
+    samples that lie on an edge to single precision. Returns the picture."""
+    expected = draw_meshes(image, vertices, faces, colors, lens, alpha)
+    got = renderer.draw(image, vertices, faces, colors, lens, alpha)
+    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
+    apart = np.abs(got.astype(int) - expected).max(-1)
+    drawn = int((expected != image).any(-1).sum())
+    assert (apart > 2).sum() <= max(1, most * drawn)
+    return got
+
+
+def triangles(*corners):
+    """A mesh (1, V, 3) of triangles of its own corners, and its faces."""
+    vertices = np.array(corners, np.float32).reshape(1, -1, 3)
+    return vertices, np.arange(vertices.shape[1], dtype=np.int32).reshape(-1, 3)
+
+
+def test_a_figure_is_drawn_as_on_the_cpu(renderer):
+    vertices, faces = mannequin(8, 7)
+    image, bodies, colors, lens = scene(vertices, 2, 72, 96)
+    bodies[1, :, 2] += 0.3  # the nearer one hides the other where they overlap
+    bodies[1, :, 0] -= 0.9
+    picture = agree(renderer, image, bodies, faces, colors, lens)
+    assert (picture != image).any(-1).sum() > 300
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_triangles_of_any_size_and_place(renderer, seed):
+    """Small ones, some that fill the picture, some that leave it, some behind the camera."""
+    random = np.random.default_rng(seed)
+    corners = random.normal(size=(24, 3, 3)) * random.choice([0.05, 0.3, 2.0], (24, 1, 1))
+    corners += random.normal(size=(24, 1, 3)) * [0.8, 0.6, 0.5] + [0, 0, 2.0]
+    vertices, faces = triangles(*corners.reshape(-1, 3))
+    agree(renderer, noise(seed=seed), vertices, faces, np.array([[0.9, 0.4, 0.2]]))
+
+
+@pytest.mark.parametrize("behind", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2), ()])
+def test_triangles_are_cut_at_the_near_plane(renderer, behind):
+    corners = np.array([[-0.2, 0.3, 1.0], [0.3, 0.2, 1.2], [0.1, -0.3, 0.8]])
+    corners[list(behind), 2] = [-0.5, NEAR_M / 2, -0.01][: len(behind)]
+    for order in ((0, 1, 2), (0, 2, 1)):
+        vertices, faces = triangles(*corners[list(order)])
+        # So near, a metre's last digit is a hundredth of a pixel.
+        paint = np.array([[0.2, 0.9, 0.4]])
+        picture = agree(renderer, noise(), vertices, faces, paint, most=0.005)
+    assert len(behind) < 3 or (picture == noise()).all()
+
+
+def test_no_sample_falls_between_triangles(renderer):
+    """A fan seen from its axis covers its hull whole, whatever the vertices' last digits."""
+    random = np.random.default_rng(4)
+    angles = np.sort(random.uniform(0, 2 * np.pi, 40))
+    rim = np.c_[0.5 * np.cos(angles), 0.4 * np.sin(angles), np.full(40, 1.5)]
+    vertices = np.concatenate(([[0.013, -0.021, 1.5]], rim)).astype(np.float32)[None]
+    faces = np.array([(0, 1 + (k + 1) % 40, 1 + k) for k in range(40)], np.int32)
+    image = np.zeros((48, 64, 3), np.uint8)
+    picture = agree(renderer, image, vertices, faces, np.ones((1, 3)), alpha=1.0)
+    ys, xs = np.mgrid[:48, :64]
+    well_inside = np.hypot((xs - 31.5) / 20, (ys - 23.5) / 16) < 0.8
+    assert (picture[well_inside] > 40).all()
+
+
+def test_the_same_picture_twice_and_none_left_over(renderer):
+    vertices, faces = mannequin(6, 5)
+    image, bodies, colors, lens = scene(vertices, 1, 48, 64)
+    first = renderer.draw(image, bodies, faces, colors, lens)
+    again = renderer.draw(image, bodies, faces, colors, lens)
+    assert np.array_equal(first, again)
+    assert not first.flags.writeable or first is not again
+    nobody = renderer.draw(image, bodies[:0], faces, colors[:0], lens)
+    assert np.array_equal(nobody, image)
+    assert int((renderer._rasterizer.samples != 0).sum()) == 0
+
+
+def test_pictures_together_are_each_alone(renderer):
+    vertices, faces = mannequin(6, 5)
+    image, bodies, colors, lens = scene(vertices, 3, 48, 64)
+    images = [noise(seed=k) for k in range(3)]
+    people = [bodies[:2], bodies[:0], bodies[1:]]
+    paints = [colors[:2], colors[:0], colors[1:]]
+    kept = [image.copy() for image in images]
+    together = renderer.draw_batch(images, people, faces, paints, lens)
+    for k in range(3):
+        alone = renderer.draw(images[k], people[k], faces, paints[k], lens)
+        assert np.array_equal(together[k], alone)
+        assert np.array_equal(images[k], kept[k])
+    assert renderer.draw_batch([], [], faces, [], lens) == []
+    on_device = [torch.from_numpy(image).to(renderer._device) for image in images]
+    for a, b in zip(renderer.draw_batch(on_device, people, faces, paints, lens), together):
+        assert np.array_equal(a, b)
+
+
+def test_what_the_cpu_refuses_is_refused(renderer):
+    vertices, faces = triangles([0, 0, 1], [0, 1, 1], [1, 0, 1])
+    white = np.ones((1, 3))
+    for wrong, match in (
+        ((noise().astype(np.float32), vertices, faces, white), "uint8"),
+        ((noise(), vertices[0], faces, white), "vertices"),
+        ((noise(), vertices * np.nan, faces, white), "finite"),
+        ((noise(), vertices, faces + 1, white), "beyond"),
+        ((noise(), vertices, faces, 2 * white), "0 to 1"),
+        ((torch.zeros(4, 4, 3), vertices, faces, white), "uint8"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            renderer.draw(*wrong, LENS)
+    with pytest.raises(ValueError, match="one size"):
+        renderer.draw_batch([noise(), noise(20, 20)], [vertices] * 2, faces, [white] * 2, LENS)
+
+
+def test_every_face_is_at_its_corners():
+    faces = np.random.default_rng(0).integers(0, 30, (50, 3)).astype(np.int32)
+    table = faces_of_vertices(faces, 31)
+    for vertex in range(31):
+        there = [f for f in range(50) for corner in faces[f] if corner == vertex]
+        assert [f for f in table[vertex] if f >= 0] == there
+
+
+@pytest.mark.skipif(CUDA, reason="there is a GPU")
+def test_without_a_gpu_it_says_so():
+    with pytest.raises(RuntimeError, match="--renderer numba"):
+        make_renderer("gpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("height", "width", "people"), [(720, 1280, 1), (1080, 1920, 4)])
+def test_a_free_body_at_full_size(height, width, people):
+    from pipeline.body.load import load_body
+
+    body = load_body()
+    vertices = (body.v_template.numpy() * [1, -1, -1]).astype(np.float32)
+    image, bodies, colors, lens = scene(vertices, people, height, width)
+    agree(GpuRenderer(), image, bodies, body.faces, colors, lens)
+
+
+@pytest.mark.gpu
+def test_somebody_before_the_lens():
+    """A face that fills the picture, in part nearer than the near plane."""
+    from pipeline.body.load import load_body
+
+    body = load_body()
+    vertices = (body.v_template.numpy() * [1, -1, -1]).astype(np.float32)
+    image, bodies, colors, lens = scene(vertices, 1, 1080, 1920)
+    bodies[0] -= bodies[0][bodies[0, :, 2].argmin()] - [0.0, 0.0, 0.02]
+    agree(GpuRenderer(), image, bodies.astype(np.float32), body.faces, colors, lens)
+
+
+@pytest.mark.gpu
+def test_drawing_does_not_wait():
+    vertices, faces = mannequin()
+    image, bodies, colors, lens = scene(vertices, 2, 720, 1280)
+    renderer = GpuRenderer()
+    renderer.draw(image, bodies, faces, colors, lens)
+    rasterizer = renderer._rasterizer
+    there = torch.from_numpy(image).cuda()[None].contiguous()
+    meshes, place = torch.from_numpy(bodies).cuda(), torch.zeros(2, dtype=torch.int32).cuda()
+    paint = torch.from_numpy(colors).float().cuda()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        rasterizer.draw(there, meshes, place, paint, lens)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert np.array_equal(there[0].cpu().numpy(), renderer.draw(image, bodies, faces, colors, lens))

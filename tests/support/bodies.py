@@ -1,0 +1,44 @@
+"""Frames and bodies for the tests of outputs, random and small."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.outputs.base import RunInfo
+from pipeline.core.camera import default_intrinsics
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
+
+VERTICES = 12
+
+
+def run_info(height: int = 48, width: int = 64, fps: float | None = 25.0, **more) -> RunInfo:
+    faces = np.array([[0, 1, 2], [2, 3, 4]], np.int32)
+    camera = default_intrinsics(height, width)
+    return RunInfo("clip.mp4", fps, width, height, camera, "free", faces, "neutral", **more)
+
+
+def frame(index: int, pts_s: float | None = None, height: int = 48, width: int = 64, **more):
+    image = np.zeros((height, width, 3), np.uint8)
+    pts_s = index / 25 if pts_s is None else pts_s
+    return Frame(index, "clip.mp4", 1_000_000 * index, pts_s, image, **more)
+
+
+def bodies(tracks: list[int], seed: int = 0) -> Bodies:
+    rng = np.random.default_rng(seed)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.normal(size=(len(tracks), *shape)).astype(np.float32)
+
+    ahead = np.array([0, 0, 4], np.float32)
+    return Bodies(
+        np.array(tracks, np.int64),
+        rng.uniform(size=len(tracks)).astype(np.float32),
+        random(3),
+        random(69) / 10,
+        random(10),
+        random(3) + ahead,
+        random(24, 3) / 10 + ahead,
+        random(33, 3) / 10 + ahead,
+        random(VERTICES, 3) / 10 + ahead,
+    )

@@ -1,0 +1,1 @@
+"""How pipeline/events/motions/throw's motion.toml and estimator.npz were made."""
