@@ -15,17 +15,17 @@ from app.outputs.poses import AmassOutput, PosesOutput
 from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
 from app.outputs.window import WindowOutput
-from app.render_loop import Show
-from app.render_loop_low_latency import make_show
+from app.render_loop import RenderLoop
+from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
 from pipeline.capture.base import Source, SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.capture.picture import empty_image
 from pipeline.fitting.solver import FitConfig
 from pipeline.gpu.transfer import pinned_image
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
-from pipeline.runtime.stream import EngineOptions, choose_device, make_inference
+from pipeline.runtime.stream import EngineOptions, choose_device, make_estimator
 
 
 def make_outputs(config: Config) -> list[Output]:
@@ -67,14 +67,14 @@ def run(
         stack.callback(source.close)
         # A source that is not there is told before the models are loaded.
         source.open()
-        inference = load(config, on_build)
-        stack.callback(inference.perceiver.close)
+        estimator = load(config, on_build)
+        stack.callback(estimator.perceiver.close)
         for output in outputs:
             stack.callback(output.close)
         runner = stack.enter_context(
-            Runner(source, inference, opened=True, low_latency=is_low_latency(config))
+            Runner(source, estimator, opened=True, low_latency=is_low_latency(config))
         )
-        show = make_show(config, runner, outputs, on_progress)
+        show = make_render_loop(config, runner, outputs, on_progress)
         if window is None:
             show.run(stop)
         else:
@@ -115,10 +115,12 @@ def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
     return empty_image if choose_device(config.device).type == "cpu" else pinned_image
 
 
-def load(config: Config, on_build: Callable[[str, int, int], None] | None = None) -> Inference:
+def load(
+    config: Config, on_build: Callable[[str, int, int], None] | None = None
+) -> KeypointEstimator:
     """Everything between frames and bodies, as configured."""
     wanted = config.engine
-    return make_inference(
+    return make_estimator(
         people=config.perceive.people,
         masks=config.perceive.masks,
         depth=config.perceive.depth,
@@ -135,7 +137,7 @@ def load(config: Config, on_build: Callable[[str, int, int], None] | None = None
     )
 
 
-def _beside_window(show: Show, window: WindowOutput, stop: threading.Event) -> None:
+def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event) -> None:
     """The pipeline in a thread of its own while the main thread looks after the window."""
     failed: list[BaseException] = []
 

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 from app.build import is_low_latency, load, make_outputs, source_of
 from app.config import Config, ConfigError, OutputConfig
 from app.outputs.jsonl import STDOUT
-from app.render_loop import Show
-from app.render_loop_low_latency import make_show
+from app.render_loop import RenderLoop
+from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
 from pipeline.capture.addresses import NETWORK
 from pipeline.capture.errors import SourceError, SourceNotFound
 from pipeline.core.redact import without_credentials
-from pipeline.runtime.scheduler import Station
-from pipeline.runtime.video_stream import Lane
+from pipeline.runtime.scheduler import StreamScheduler
+from pipeline.runtime.video_stream import VideoStream
 
 _LONGEST_NAME = 60
 
@@ -95,21 +95,21 @@ def run_many(
     """
     first = next(iter(configs.values()))
     with ExitStack() as stack:
-        inference = load(first, on_build)
-        stack.callback(inference.perceiver.close)
+        estimator = load(first, on_build)
+        stack.callback(estimator.perceiver.close)
         faults: list[BaseException] = []
         together = _Together(on_progress)
-        station = stack.enter_context(Station(inference, on_error=faults.append))
+        scheduler = stack.enter_context(StreamScheduler(estimator, on_error=faults.append))
         shows = []
         for name, config in configs.items():
             outputs = make_outputs(config)
             for output in outputs:
                 stack.callback(output.close)
-            lane = station.add(
+            stream = scheduler.add(
                 name, source_of(config, stop), low_latency=is_low_latency(config)
             )  # fmt: skip
-            show = make_show(config, lane, outputs, together.of(name))
-            shows.append(_Shown(lane, show, faults))
+            show = make_render_loop(config, stream, outputs, together.of(name))
+            shows.append(_Shown(stream, show, faults))
         for shown in shows:
             shown.thread.start()
         _wait(shows, stop)
@@ -121,11 +121,11 @@ def run_many(
 class _Shown:
     """A source's results drawn and written by a thread of its own."""
 
-    def __init__(self, lane: Lane, show: Show, faults: list[BaseException]) -> None:
-        self.lane, self._show, self._faults = lane, show, faults
+    def __init__(self, stream: VideoStream, show: RenderLoop, faults: list[BaseException]) -> None:
+        self.stream, self._show, self._faults = stream, show, faults
         self._stop = threading.Event()
         self._error: str | None = None
-        self.thread = threading.Thread(target=self._run, name=f"show {lane.name}")
+        self.thread = threading.Thread(target=self._run, name=f"show {stream.name}")
 
     def _run(self) -> None:
         try:
@@ -138,15 +138,15 @@ class _Shown:
             if error not in self._faults:
                 self._faults.append(error)
         finally:
-            self.lane.stop()
+            self.stream.stop()
 
     def stop(self) -> None:
         self._stop.set()
-        self.lane.stop()
+        self.stream.stop()
 
     def result(self) -> Result:
-        self.lane.settle()
-        return Result(self.lane.name, self._show.report(), self._error)
+        self.stream.settle()
+        return Result(self.stream.name, self._show.report(), self._error)
 
 
 def _wait(shows: Sequence[_Shown], stop: threading.Event) -> None:

@@ -18,7 +18,7 @@ from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.tracking.extrapolate import PredictionError
 from render.base import Renderer
 from render.overlay import draw_hud, make_renderer, track_color
@@ -28,10 +28,10 @@ _PROGRESS_S = 0.1
 
 class Run(Protocol):
     """What delivers a source's frames with their bodies: a `pipeline.runtime.runner.Runner`, or a
-    `pipeline.runtime.video_stream.Lane`."""
+    `pipeline.runtime.video_stream.VideoStream`."""
 
     source: Source
-    inference: Inference
+    estimator: KeypointEstimator
     stats: Stats
     low_latency: bool
 
@@ -42,14 +42,14 @@ class Run(Protocol):
     def stop(self) -> None: ...
 
 
-def renderer_name(config: Config, inference: Inference) -> str:
+def renderer_name(config: Config, estimator: KeypointEstimator) -> str:
     """Which renderer draws: "auto" is the GPU's where the bodies are fitted on one."""
     if config.render.renderer != "auto":
         return config.render.renderer
-    return "gpu" if inference.fitter.device.type == "cuda" else "numba"
+    return "gpu" if estimator.fitter.device.type == "cuda" else "numba"
 
 
-class Show:
+class RenderLoop:
     """Draws, writes and counts what the pipeline delivers."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Show:
         """Draw and write the frames of one window."""
         if self._renderer is None:
             # Made here: an OpenGL context belongs to the thread that draws.
-            self._renderer = make_renderer(renderer_name(self._config, self._runner.inference))
+            self._renderer = make_renderer(renderer_name(self._config, self._runner.estimator))
             for output in self._outputs:
                 output.open(self.info(window[0][0]))
         pictures: Iterator[np.ndarray | None] = iter([None] * len(window))
@@ -120,16 +120,16 @@ class Show:
         """The overlays of a window's frames: one after another as they are asked for, or on a GPU
         all in one go."""
         assert self._renderer is not None
-        inference, stats = self._runner.inference, self._runner.stats
+        estimator, stats = self._runner.estimator, self._runner.stats
         together = window if self._renderer.together else None
         for part in [together] if together else [[one] for one in window]:
             with stats.time("draw", frames=len(part)):
                 pictures = self._renderer.draw_batch(
                     [self._image(frame) for frame, _ in part],
                     [bodies.vertices_m for _, bodies in part],
-                    inference.fitter.body.faces,
+                    estimator.fitter.body.faces,
                     [self._colors(bodies) for _, bodies in part],
-                    inference.intrinsics(part[0][0]),
+                    estimator.intrinsics(part[0][0]),
                     self._config.render.alpha,
                 )
                 if self._config.render.hud:
@@ -156,18 +156,18 @@ class Show:
 
     def info(self, frame: Frame) -> RunInfo:
         """What holds for the whole run, by its first frame."""
-        inference = self._runner.inference
-        body = inference.fitter.body
+        estimator = self._runner.estimator
+        body = estimator.fitter.body
         return RunInfo(
             source=self._runner.source.name,
             fps=self._runner.source.info.fps,
             width=frame.size[1],
             height=frame.size[0],
-            intrinsics=inference.intrinsics(frame),
+            intrinsics=estimator.intrinsics(frame),
             model=body.name,
             faces=body.faces,
             gender=body.gender,
-            intrinsics_of=inference.intrinsics,
+            intrinsics_of=estimator.intrinsics,
             live=self._runner.source.live,
         )
 
@@ -220,7 +220,7 @@ class Show:
                 *(line for output in self._reported for line in output.warnings),
             ),
             ended=self._ended,
-            engines=self._runner.inference.engines,
+            engines=self._runner.estimator.engines,
             unfitted=seen.unfitted,
             prediction=self.prediction_error(),
         )

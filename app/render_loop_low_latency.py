@@ -9,24 +9,24 @@ import torch
 
 from app.config import Config
 from app.outputs.base import Output, OutputClosed
-from app.render_loop import Run, Show
+from app.render_loop import RenderLoop, Run
 from app.run_report import Progress
 from pipeline.gpu.transfer import own_stream
 from pipeline.tracking.extrapolate import PredictionError, Predictor
 
 
-def make_show(
+def make_render_loop(
     config: Config,
     run: Run,
     outputs: list[Output],
     on_progress: Callable[[Progress], None] | None,
-) -> Show:
+) -> RenderLoop:
     """What draws, writes and counts a run, as its latency asks."""
-    kind = ShowNewest if run.low_latency else Show
+    kind = LowLatencyLoop if run.low_latency else RenderLoop
     return kind(config, run, outputs, on_progress)
 
 
-class ShowNewest(Show):
+class LowLatencyLoop(RenderLoop):
     """Shows each frame when it is captured. Outputs of pictures get predicted bodies; a thread
     beside takes what is fitted, corrects the predictions by it, and writes the other outputs."""
 
@@ -38,7 +38,7 @@ class ShowNewest(Show):
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         super().__init__(config, run, [each for each in outputs if each.needs_picture], on_progress)
-        fitter = run.inference.fitter
+        fitter = run.estimator.fitter
         # One small product after another: on a GPU they would take longer, and hold up the fit.
         self._predictor = Predictor(fitter.body.to("cpu"), fitter.no_bodies())
         self._fit_outputs = [each for each in outputs if not each.needs_picture]
@@ -46,7 +46,7 @@ class ShowNewest(Show):
         self._fault: BaseException | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """As `Show.run`."""
+        """As `RenderLoop.run`."""
         fits = threading.Thread(target=self._take_fits, name="take fits")
         fits.start()
         try:
@@ -62,7 +62,7 @@ class ShowNewest(Show):
             raise self._fault
 
     def prediction_error(self) -> PredictionError | None:
-        """As `Show.prediction_error`."""
+        """As `RenderLoop.prediction_error`."""
         return self._predictor.error()
 
     def _show_all(self) -> None:
@@ -83,13 +83,13 @@ class ShowNewest(Show):
 
     def _follow(self) -> None:
         opened = False
-        inference = self._runner.inference
+        estimator = self._runner.estimator
         for window in self._runner.windows():
             for frame, bodies in window:
                 if not opened:
                     opened = True
                     for output in self._fit_outputs:
                         output.open(self.info(frame))
-                self._predictor.observe(frame, bodies, inference.intrinsics(frame))
+                self._predictor.observe(frame, bodies, estimator.intrinsics(frame))
                 for output in self._fit_outputs:
                     output.write(frame, bodies, None)

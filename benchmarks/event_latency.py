@@ -19,14 +19,14 @@ import numpy as np
 from app.build import load
 from app.config import Config, load_config
 from app.outputs.base import RunInfo
-from app.render_loop import Show, renderer_name
-from app.reports.dispatcher import Desk, info_of_event
+from app.render_loop import RenderLoop, renderer_name
+from app.reports.dispatcher import EventDispatcher, info_of_event
 from pipeline.capture.base import SourceInfo
 from pipeline.capture.open import open_source
 from pipeline.core.frame import Frame
 from pipeline.events.detect import Detector
 from pipeline.events.motion import load_motion
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "pitch.mp4"
@@ -85,7 +85,7 @@ class Nowhere:
 
 def measure(
     config: Config,
-    inference: Inference,
+    estimator: KeypointEstimator,
     images: list[np.ndarray],
     throws: int,
     fps: float,
@@ -95,19 +95,19 @@ def measure(
     the first passes."""
     source, told = Again(images, fps, throws + _FIRST), []
     watch = Detector(load_motion()) if watched else None
-    with Runner(source, inference, opened=True, watch=watch) as runner:
-        desk = None
+    with Runner(source, estimator, opened=True, watch=watch) as runner:
+        dispatcher = None
         if watched:
-            desk = Desk(
+            dispatcher = EventDispatcher(
                 runner, lambda event: info_of_event("again", runner, event), [told.append],
-                renderer_name(config, inference), config.render.alpha,
+                renderer_name(config, estimator), config.render.alpha,
             ).start()  # fmt: skip
         output = Nowhere(_FIRST * len(images))
-        show = Show(config, runner, [output], lambda _: None)
+        show = RenderLoop(config, runner, [output], lambda _: None)
         show.run(threading.Event())
         runner.close()
-        if desk is not None:
-            desk.close()
+        if dispatcher is not None:
+            dispatcher.close()
     report = show.report()
     counted = [each for each in told if each.data["release_frame"] >= _FIRST * len(images)]
     return {
@@ -135,10 +135,10 @@ def main() -> None:
     source.close()
     flags = {"device": args.device, "engine.name": args.engine, "perceive.people": 1}
     config = load_config(flags=flags)
-    inference = load(config)
-    inference.fitter.warm_up_events()
+    estimator = load(config)
+    estimator.fitter.warm_up_events()
     for watched in (True, False):
-        told = measure(config, inference, images, args.throws, args.fps, watched)
+        told = measure(config, estimator, images, args.throws, args.fps, watched)
         words = f"{100 * told['drawn']:.1f} % of the frames drawn"
         if watched:
             p50, p95 = np.percentile(told["latency_ms"], (50, 95))
@@ -153,7 +153,7 @@ def main() -> None:
             print(f"without the watch: {words}")
         stages = {name: f"{a:.1f}/{b:.1f}" for name, (a, b) in told["stages"].items()}
         print("   a frame, ms:", stages)
-    inference.perceiver.close()
+    estimator.perceiver.close()
 
 
 if __name__ == "__main__":

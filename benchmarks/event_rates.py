@@ -18,8 +18,8 @@ from pipeline.capture.open import open_source
 from pipeline.core.frame import Frame, Window
 from pipeline.events.detect import Detector, Release
 from pipeline.events.motion import load_motion
-from pipeline.runtime.keypoint_estimator import Inference
-from pipeline.runtime.stream import make_inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.stream import make_estimator
 
 RATE = 120
 RIGHT_S = 1.01 / 30
@@ -37,11 +37,11 @@ def rates(count: int, release: int) -> dict[str, Sequence[int]]:
     }
 
 
-def releases(inference: Inference, frames: Sequence[Frame]) -> list[Release]:
+def releases(estimator: KeypointEstimator, frames: Sequence[Frame]) -> list[Release]:
     """What is told of frames, each with an id of its own and its time."""
-    state, detector, found = inference.begin(), Detector(load_motion()), []
+    state, detector, found = estimator.begin(), Detector(load_motion()), []
     for k, frame in enumerate(frames):
-        people = inference.perceive(Window((frame,), 0, reset=k == 0), state).people[0]
+        people = estimator.perceive(Window((frame,), 0, reset=k == 0), state).people[0]
         found += detector.see(frame, people, k == 0)
     return found
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("renders", type=Path)
     args = parser.parse_args()
-    inference = make_inference(people=1, device="cpu")
+    estimator = make_estimator(people=1, device="cpu")
     off: dict[str, list[str]] = {}
     counts: dict[str, list[int]] = {}
     clips = sorted(args.renders.glob("*_truth.npz"))
@@ -66,7 +66,7 @@ def main() -> None:
         frames = list(source.frames())
         source.close()
         for rate, kept in rates(len(frames), release).items():
-            found = releases(inference, [frames[k] for k in kept])
+            found = releases(estimator, [frames[k] for k in kept])
             # Frame ids stay those of the whole clip.
             late = [each.frame_id / RATE - release_s for each in found]
             right = [abs(s) <= RIGHT_S and each.hand == hand for s, each in zip(late, found)]
@@ -78,7 +78,7 @@ def main() -> None:
                     for s, each in zip(late, found)
                 )
                 off.setdefault(rate, []).append(f"{name}: {what or 'not found'}")
-    inference.perceiver.close()
+    estimator.perceiver.close()
     for rate, (good, wrong, missed) in counts.items():
         print(f"{rate:10} of {len(clips)}: {good} right, {wrong} wrong, {missed} not found")
         for line in off.get(rate, []):

@@ -23,7 +23,7 @@ from pipeline.capture.live import LiveSource
 from pipeline.capture.open import open_source
 from pipeline.capture.status import State, Status
 from pipeline.core.frame import Frame
-from pipeline.runtime.scheduler import Station
+from pipeline.runtime.scheduler import StreamScheduler
 from tests.pipeline.runtime.test_scheduler import Together
 from tests.support.lossy_relay import LossyRelay
 from tests.support.rtsp import RtspServer, clock_ms, picture_number
@@ -78,8 +78,8 @@ class Scene:
     def __init__(self) -> None:
         self._servers: list[RtspServer] = []
         self._relays: list[LossyRelay] = []
-        self._station = Station(Together())
-        self._station.start()
+        self._scheduler = StreamScheduler(Together())
+        self._scheduler.start()
         self._others: list[list[Taken]] = [[], []]
         self.pictures: list[Picture] = []
         self.states: list[tuple[float, State, str]] = []
@@ -151,7 +151,7 @@ class Scene:
         )  # fmt: skip
 
     def close(self) -> None:
-        self._station.close()
+        self._scheduler.close()
         for each in (*self._servers, *self._relays):
             each.kill()
 
@@ -166,12 +166,12 @@ class Scene:
         source = open_source(address, SourceOptions(**{"retry_s": math.inf, **options}))
         assert isinstance(source, LiveSource)
         source.on_status(told)
-        lane = self._station.add(name, source)
+        stream = self._scheduler.add(name, source)
 
         def run() -> None:
-            for fitted in lane.windows():
+            for fitted in stream.windows():
                 for frame, _ in fitted:
-                    lane.stats.drew(frame.captured_ns)
+                    stream.stats.drew(frame.captured_ns)
                     take(frame)
 
         threading.Thread(target=run, daemon=True).start()

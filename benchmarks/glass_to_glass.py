@@ -28,11 +28,11 @@ import av
 from app.build import is_low_latency, load, source_of
 from app.config import Config, load_config
 from app.outputs.base import RunInfo
-from app.render_loop_low_latency import make_show
+from app.render_loop_low_latency import make_render_loop
 from app.run_report import RunReport
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
 from tests.support.clock_pictures import Pictures
 from tests.support.rtsp import RtspServer, clock_ms
@@ -140,7 +140,7 @@ class Delays:
 
 
 def measure(
-    config: Config, inference: Inference, addresses: tuple[str, str], seconds: float
+    config: Config, estimator: KeypointEstimator, addresses: tuple[str, str], seconds: float
 ) -> Delays:
     """Both at once over a stream of ``seconds``: the app at the first address, the loop at the
     second."""
@@ -149,8 +149,8 @@ def measure(
     output = Shown()
     source = source_of(config, stop)
     source.open()
-    with Runner(source, inference, opened=True, low_latency=is_low_latency(config)) as runner:
-        show = make_show(config, runner, [output], lambda _: None)
+    with Runner(source, estimator, opened=True, low_latency=is_low_latency(config)) as runner:
+        show = make_render_loop(config, runner, [output], lambda _: None)
         worker = threading.Thread(target=show.run, args=(stop,))
         worker.start()
         time.sleep(_WARM_S)
@@ -209,11 +209,11 @@ def measure_all(
         pictures = raw_pictures(Path(folder))
         with stream(via, pictures) as addresses:
             flags = {"device": device, "engine.name": engine, "perceive.people": 1}
-            inference = load(load_config(flags=flags))
+            estimator = load(load_config(flags=flags))
             for timing in ("low-latency", "sync"):
                 config = load_config(flags={**flags, "output.timing": timing})
-                out[timing] = measure(config, inference, addresses, seconds)
-            inference.perceiver.close()
+                out[timing] = measure(config, estimator, addresses, seconds)
+            estimator.perceiver.close()
     return out
 
 

@@ -21,7 +21,7 @@ from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.core.frame import Window
 from pipeline.core.people import Mask, Person
-from pipeline.runtime.stream import EngineOptions, choose_device, make_inference, make_segmenter
+from pipeline.runtime.stream import EngineOptions, choose_device, make_estimator, make_segmenter
 from pipeline.runtime.window import Windower
 from pipeline.weights import store as weights
 
@@ -88,11 +88,11 @@ def compare(clip: Path, people: int, folder: Path | None, device: str) -> dict[s
             )
         except (weights.WeightsError, RuntimeError) as error:
             absent[name] = str(error).splitlines()[-1]
-    inference = make_inference(people=people, device="cpu", model_folder=folder)
+    estimator = make_estimator(people=people, device="cpu", model_folder=folder)
     pairs = {pair: Agreement() for pair in combinations((OWN, *made), 2)}
-    state = inference.begin()
+    state = estimator.begin()
     for window in _windows(clip) if made else ():
-        found = inference.perceive(window, state).people
+        found = estimator.perceive(window, state).people
         here = {f.id: tuple(p.values()) for f, p in zip(window.frames, found)}
         masks = {OWN: list(here.values())}
         for name, over in made.items():

@@ -27,7 +27,7 @@ from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.core.people import Bodies, Person
 from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from pipeline.fitting.solver import FitConfig
-from pipeline.gpu.transfer import Coming, upload
+from pipeline.gpu.transfer import AsyncCopy, upload
 from pipeline.perception.ultralytics_models.segment import MASK_SIDE, looks, mask_of
 from render.overlay import make_renderer
 
@@ -51,13 +51,13 @@ class _Results:
 
     masked: list[Look]
     measured: list[Look]
-    coming: Coming | None
+    coming: AsyncCopy | None
 
     def masks(self) -> dict[Look, np.ndarray]:
         """Wait for them."""
         if self.coming is None:
             return {}
-        values = self.coming.arrived()[: len(self.masked) * MASK_SIDE**2]
+        values = self.coming.result()[: len(self.masked) * MASK_SIDE**2]
         return dict(zip(self.masked, values.reshape(-1, MASK_SIDE, MASK_SIDE)))
 
 
@@ -204,7 +204,7 @@ class PlanPipeline:
             done[stage] += wanted
         with timer("download"):
             values = [t.flatten() for t in (*out["segment"], *out["depth"])]
-            coming = Coming(torch.cat(values)) if values else None
+            coming = AsyncCopy(torch.cat(values)) if values else None
         return _Results(done["segment"], done["depth"], coming)
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.bench.footage import Player
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.core.people import Person
-from pipeline.runtime.stream import make_inference
+from pipeline.runtime.stream import make_estimator
 
 People = dict[int, Person]
 
@@ -17,16 +17,16 @@ def find_people(player: Player, most: int, weights_folder: Path | None = None) -
     """For each of a player's frames up to ``most`` people by track, found on the CPU; those of the
     nearest frame where one shows nobody. Raises WeightsError, and ValueError where nobody is ever
     found."""
-    inference = make_inference(people=most, device="cpu", model_folder=weights_folder)
-    frames, state = player.frames, inference.begin()
+    estimator = make_estimator(people=most, device="cpu", model_folder=weights_folder)
+    frames, state = player.frames, estimator.begin()
     found: list[People] = []
     try:
         for first in range(0, len(frames), WINDOW_FRAMES):
             numbers = range(first, min(first + WINDOW_FRAMES, len(frames)))
             window = Window(tuple(Frame(k, "", 0, k / 30, frames[k]) for k in numbers))
-            found += inference.perceive(window, state).people
+            found += estimator.perceive(window, state).people
     finally:
-        inference.perceiver.close()
+        estimator.perceiver.close()
     return from_neighbours(found)
 
 

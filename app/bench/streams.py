@@ -100,8 +100,8 @@ class Sources:
                 ticket, done = flying.popleft()
                 self.people += [one.people for one in self._pipeline.collect(ticket)]
                 now = clock.now_s()
-                taken += [1e3 * (now - arrived) for arrived, _ in done]
-                late += sum(now - arrived >= PERIOD_S for arrived, _ in done)
+                taken += [1e3 * (now - result) for result, _ in done]
+                late += sum(now - result >= PERIOD_S for result, _ in done)
             else:
                 clock.jump_to(waiting[0][0])
         for ticket, _ in flying:
@@ -113,10 +113,10 @@ class Sources:
     ) -> list[tuple[float, int]]:
         """The next windows that have arrived, one a source, none of a source still worked on."""
         group: list[tuple[float, int]] = []
-        for arrived, source in waiting:
-            if len(group) == self._pipeline.at_once or arrived > now_s or source in busy:
+        for result, source in waiting:
+            if len(group) == self._pipeline.at_once or result > now_s or source in busy:
                 break
-            group.append((arrived, source))
+            group.append((result, source))
             busy = busy | {source}
         return group
 

@@ -16,7 +16,7 @@ from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies
-from pipeline.runtime.stream import EngineOptions, make_inference
+from pipeline.runtime.stream import EngineOptions, make_estimator
 from pipeline.weights import store as weights
 from render.overlay import make_renderer, track_color
 
@@ -127,28 +127,28 @@ class GpuPipeline:
     depth = 1
 
     def __init__(self, settings: Settings) -> None:
-        self._inference = make_inference(
+        self._estimator = make_estimator(
             people=settings.people,
             device="cuda",
             model_folder=settings.weights_folder,
             engine=EngineOptions(settings.engine, settings.half, settings.graphs),
         )
         self._renderer = make_renderer(settings.renderer)
-        self.engine = "; ".join((*self._inference.engines, f"drawn by {self._renderer.name}"))
+        self.engine = "; ".join((*self._estimator.engines, f"drawn by {self._renderer.name}"))
 
     def begin(self) -> Any:
-        return self._inference.begin()
+        return self._estimator.begin()
 
     def submit(
         self, windows: Sequence[Window], states: Sequence[Any], timer: Timer
     ) -> tuple[Timer, list[tuple[Any, int]]]:
-        inference, perceiver = self._inference, self._inference.perceiver
+        estimator, perceiver = self._estimator, self._estimator.perceiver
         with timer("upload"):
             windows = [perceiver.prepare(window) for window in windows]
         with timer("perceive"):
-            perceived = inference.perceive_many(windows, states)
+            perceived = estimator.perceive_many(windows, states)
         with timer("fit"):
-            fitted = inference.fit_many(perceived, states)
+            fitted = estimator.fit_many(perceived, states)
         with timer("draw"):
             return timer, [self._queue(window) for window in fitted]
 
@@ -158,16 +158,16 @@ class GpuPipeline:
             return [Finished(drawn.pictures(), people) for drawn, people in queued]
 
     def close(self) -> None:
-        self._inference.perceiver.close()
+        self._estimator.perceiver.close()
         self._renderer.close()
 
     def _queue(self, fitted: Sequence[tuple[Any, Bodies]]) -> tuple[Any, int]:
         drawn = self._renderer.queue(  # type: ignore[attr-defined]
             [frame.on_device for frame, _ in fitted],
             [bodies.vertices_m for _, bodies in fitted],
-            self._inference.fitter.body.faces,
+            self._estimator.fitter.body.faces,
             [colors_of(bodies) for _, bodies in fitted],
-            self._inference.intrinsics(fitted[0][0]),
+            self._estimator.intrinsics(fitted[0][0]),
             ALPHA,
         )
         return drawn, max(len(bodies) for _, bodies in fitted)
@@ -187,18 +187,18 @@ class HostPipeline:
     depth = 1
 
     def __init__(self, settings: Settings) -> None:
-        self._inference = make_inference(
+        self._estimator = make_estimator(
             people=settings.people, device="cpu", model_folder=settings.weights_folder
         )
-        self._perceiver = _TimedPerceiver(self._inference.perceiver)
-        self._inference.perceiver = self._perceiver
+        self._perceiver = _TimedPerceiver(self._estimator.perceiver)
+        self._estimator.perceiver = self._perceiver
         self._renderer = make_renderer(settings.renderer)
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
         self.engine = f"LiteRT, torch on the CPU, {self._renderer.name}"
 
     def begin(self) -> Any:
-        return self._inference.begin()
+        return self._estimator.begin()
 
     def submit(
         self, windows: Sequence[Window], states: Sequence[Any], timer: Timer
@@ -215,9 +215,9 @@ class HostPipeline:
         torch.set_num_threads(self._threads)
 
     def _one(self, window: Window, state: Any, timer: Timer) -> Finished:
-        perceived = self._inference.perceive(window, state)
+        perceived = self._estimator.perceive(window, state)
         with timer("fit"):
-            fitted = self._inference.fit(perceived, state)
+            fitted = self._estimator.fit(perceived, state)
         with timer("draw"):
             pictures = [self._draw(frame, bodies) for frame, bodies in fitted]
         return Finished(pictures, max(len(bodies) for _, bodies in fitted))
@@ -226,8 +226,8 @@ class HostPipeline:
         return self._renderer.draw(
             frame.image,
             bodies.vertices_m,
-            self._inference.fitter.body.faces,
+            self._estimator.fitter.body.faces,
             colors_of(bodies),
-            self._inference.intrinsics(frame),
+            self._estimator.intrinsics(frame),
             ALPHA,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.outputs.base import OutputError
 from app.outputs.poses import TRACKS, save_tracks
-from app.outputs.spool import Columns, is_written
+from app.outputs.spool import ColumnSpool, is_written
 
 
 def recover(given: Path) -> int:
@@ -16,7 +16,7 @@ def recover(given: Path) -> int:
     folder, older = _rows_of(given)
     if is_written(folder):
         raise OutputError(f"{folder}: that run is still going; its files come when it ends")
-    columns = Columns.left_behind(folder)
+    columns = ColumnSpool.left_behind(folder)
     if columns.beside.name == TRACKS:
         there = next(iter(sorted(folder.parent.glob("track_*.npz"))), None)
     else:

@@ -21,10 +21,10 @@ from app.evaluate.given import check_given
 from app.evaluate.metrics import mean
 from app.evaluate.motion import motion_rows
 from app.evaluate.outcome import Outcome, Row
-from app.evaluate.replay import Timing, load_inference, one_thread, replay
+from app.evaluate.replay import Timing, load_estimator, one_thread, replay
 from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 
 __all__ = ["Report", "Row", "Truth", "TruthError", "evaluate", "load_truth"]
 
@@ -58,12 +58,12 @@ def evaluate(
     focal_px = _focal_of(truth) if truth_lens else None
     # True world landmarks are to reach the fit as they are: the lifter expects the perceiver's.
     without = (*without, "lifter") if "world" in given and "lifter" not in without else without
-    inference = load_inference(config, without, focal_px)
+    estimator = load_estimator(config, without, focal_px)
     try:
         with one_thread():
-            report = _measure(inference, str(clip), truth, config, given, frames, worst)
+            report = _measure(estimator, str(clip), truth, config, given, frames, worst)
     finally:
-        inference.perceiver.close()
+        estimator.perceiver.close()
     settings = [f"without {name}" for name in without] + [f"given {name}" for name in given]
     settings += ["the truth's lens"] if truth_lens else []
     return replace(report, settings=tuple(settings))
@@ -76,7 +76,7 @@ def _focal_of(truth: Truth | None) -> float:
 
 
 def _measure(
-    inference: Inference,
+    estimator: KeypointEstimator,
     clip: str,
     truth: Truth | None,
     config: Config,
@@ -88,8 +88,8 @@ def _measure(
     tallies: list[Tally] = []
     tracks: set[int] = set()
     timing = Timing()
-    faces, total = inference.fitter.body.faces, 0
-    for played in replay(inference, clip, config, timing, truth, given):
+    faces, total = estimator.fitter.body.faces, 0
+    for played in replay(estimator, clip, config, timing, truth, given):
         total += 1
         if only is not None and played.id not in only:
             continue

@@ -18,8 +18,8 @@ from pipeline.capture.open import open_source
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies, Person
 from pipeline.fitting.solver import FitConfig
-from pipeline.runtime.keypoint_estimator import Inference, SourceState
-from pipeline.runtime.stream import EngineOptions, make_inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator, StreamState
+from pipeline.runtime.stream import EngineOptions, make_estimator
 from pipeline.runtime.window import Windower
 
 
@@ -50,17 +50,17 @@ def switches() -> dict[str, str]:
     return {short.get(n, n.removeprefix("use_").replace("_", "-")): n for n in names}
 
 
-def load_inference(
+def load_estimator(
     config: Config, without: Sequence[str] = (), focal_px: float | None = None
-) -> Inference:
+) -> KeypointEstimator:
     """The pipeline that ``config`` describes; ``without`` parts of its fit, and with another focal
-    length if one is given. Raises ConfigError for an unknown part, and as `make_inference`."""
+    length if one is given. Raises ConfigError for an unknown part, and as `make_estimator`."""
     known = switches()
     for name in without:
         if name not in known:
             raise ConfigError(f"--without {name}: one of {', '.join(sorted(known))}")
     fit = FitConfig(iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations)
-    return make_inference(
+    return make_estimator(
         people=config.perceive.people,
         masks=config.perceive.masks,
         depth=config.perceive.depth,
@@ -94,7 +94,7 @@ def one_thread() -> Iterator[None]:
 
 
 def replay(
-    inference: Inference,
+    estimator: KeypointEstimator,
     clip: str,
     config: Config,
     timing: Timing,
@@ -109,40 +109,40 @@ def replay(
     if source.live:
         source.close()
         raise ConfigError(f"{clip}: a live feed; only a clip can be evaluated")
-    state = inference.begin()
+    state = estimator.begin()
     try:
         for frame in source.frames():
             if truth is not None:
                 truth.check_clip(source.name, size=frame.size)
             for window in windower.add(frame):
-                yield from _one(inference, window, state, timing, truth, given)
+                yield from _one(estimator, window, state, timing, truth, given)
         for window in windower.finish():
-            yield from _one(inference, window, state, timing, truth, given)
+            yield from _one(estimator, window, state, timing, truth, given)
     finally:
         source.close()
 
 
 def _one(
-    inference: Inference,
+    estimator: KeypointEstimator,
     window: Window,
-    state: SourceState,
+    state: StreamState,
     timing: Timing,
     truth: Truth | None,
     given: Sequence[str],
 ) -> Iterator[Played]:
     begun = time.perf_counter()
-    perceived = inference.perceive(window, state)
+    perceived = estimator.perceive(window, state)
     seen = perceived.people
     timing.perceive_ms.append(1e3 * (time.perf_counter() - begun) / len(window.frames))
     if truth is not None and given:
-        lens = inference.intrinsics(window.key_frame)
+        lens = estimator.intrinsics(window.key_frame)
         changed = tuple(
             put_in(people, frame.id, truth, given, lens)
             for people, frame in zip(seen, window.frames)
         )
         perceived = replace(perceived, people=changed)
     begun = time.perf_counter()
-    fitted = inference.fit(perceived, state)
+    fitted = estimator.fit(perceived, state)
     timing.fit_ms.append(1e3 * (time.perf_counter() - begun))
     for (frame, bodies), people in zip(fitted, seen):
-        yield Played(frame.id, frame.size, inference.intrinsics(frame), people, bodies)
+        yield Played(frame.id, frame.size, estimator.intrinsics(frame), people, bodies)

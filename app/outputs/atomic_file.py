@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 
-class WholeWrites:
+class AtomicFile:
     """A file that takes a piece whole or not at all, and after one that it could not take (a full
     disk) none any more: what is in it stays playable. ``end`` is its size in bytes."""
 

@@ -17,7 +17,7 @@ _STUCK_S = 60.0
 """Whoever gets nothing done for so long will not."""
 
 
-class Behind(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """A thread that does ``work`` with each item in order, then ``end``, behind a bounded ring.
 
     A full ring is waited for; with ``live`` it drops its oldest item instead, counted in

@@ -13,7 +13,7 @@ import av.error
 import av.video.frame
 import numpy as np
 
-from app.outputs.atomic_file import WholeWrites
+from app.outputs.atomic_file import AtomicFile
 from app.outputs.base import OutputError
 from app.outputs.yuv import SMALLEST_PX, fit_into, pad_even, to_yuv420
 
@@ -48,9 +48,9 @@ class Mp4:
         self._group = max(1, round(rate))
         self._in_group, self._group_began = 0, 0
         self._waiting_bytes = 0
-        self._file: WholeWrites | None = None
+        self._file: AtomicFile | None = None
         try:
-            self._file = WholeWrites(path)
+            self._file = AtomicFile(path)
             # A buffer larger than a fragment makes each reach the file in one piece.
             self._container = av.open(
                 self._file,

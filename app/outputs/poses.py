@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from app.outputs.base import OutputError, RunInfo
-from app.outputs.spool import Columns
+from app.outputs.spool import ColumnSpool
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
@@ -73,7 +73,7 @@ class PosesOutput:
         self.vertices = vertices
         self.files: tuple[Path, ...] = ()
         self._info: RunInfo | None = None
-        self._columns: Columns | None = None
+        self._columns: ColumnSpool | None = None
 
     def open(self, info: RunInfo) -> None:
         self._info = info
@@ -86,7 +86,7 @@ class PosesOutput:
             rows = body_rows(self._info, frame, bodies)
             self._columns.append({**rows, "vertices_m": bodies.vertices_m})
 
-    def _begin(self, info: RunInfo, bodies: Bodies) -> Columns:
+    def _begin(self, info: RunInfo, bodies: Bodies) -> ColumnSpool:
         shapes = dict(_ROWS)
         extra: dict[str, np.ndarray | np.generic] = {
             "intrinsics": np.asarray(info.intrinsics, np.float64),
@@ -97,7 +97,7 @@ class PosesOutput:
         if self.vertices:
             shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
             extra["faces"] = np.asarray(info.faces, np.int32)
-        return Columns(self.path, shapes, extra)
+        return ColumnSpool(self.path, shapes, extra)
 
     def close(self) -> None:
         columns, self._columns = self._columns, None
@@ -128,7 +128,7 @@ class AmassOutput:
         self.folder = folder
         self.files: tuple[Path, ...] = ()
         self._info: RunInfo | None = None
-        self._columns: Columns | None = None
+        self._columns: ColumnSpool | None = None
 
     def open(self, info: RunInfo) -> None:
         self._info = info
@@ -142,7 +142,7 @@ class AmassOutput:
             "gender": np.str_(info.gender),
             "model": np.str_(info.model),
         }
-        self._columns = Columns(self.folder / TRACKS, shapes, extra)
+        self._columns = ColumnSpool(self.folder / TRACKS, shapes, extra)
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
@@ -162,7 +162,7 @@ class AmassOutput:
             columns.close()
 
 
-def save_tracks(columns: Columns, folder: Path) -> Iterator[Path]:
+def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
     """`AmassOutput`'s rows as its files, told as they are written. Raises OutputError."""
     tracks = np.asarray(columns.read("track"))
     for track in np.unique(tracks):

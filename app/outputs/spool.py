@@ -48,7 +48,7 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-class Columns:
+class ColumnSpool:
     """Named columns, each row of a fixed shape and dtype, spooled to a hidden folder beside
     ``beside``. ``shapes`` maps a name to (dtype, shape of a row), ``extra`` are arrays that hold
     for all rows. Rows outlive the process: ``left_behind`` reads them. Raises OutputError."""
@@ -81,7 +81,7 @@ class Columns:
             raise OutputError(f"{beside}: cannot be written: {error.strerror}") from None
 
     @classmethod
-    def left_behind(cls, folder: Path) -> Columns:
+    def left_behind(cls, folder: Path) -> ColumnSpool:
         """What a process that was killed left in its folder, or one that still writes has there:
         the rows that every column has whole. It is only read. Raises OutputError."""
         columns = cls.__new__(cls)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.outputs.background_writer import Behind
+from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.mp4 import CLOCK, Mp4, Timeline
 from app.outputs.rotation import Rotation
@@ -50,7 +50,7 @@ class VideoOutput:
         self.preset = preset
         self.rotation = rotation
         self.files: tuple[Path, ...] = ()
-        self._thread: Behind[Frame] | None = None
+        self._thread: BackgroundWriter[Frame] | None = None
         # From here on the thread's own, once there is one.
         self._info: RunInfo | None = None
         self._mp4: Mp4 | None = None
@@ -77,7 +77,7 @@ class VideoOutput:
         capacity = _CLIP_FRAMES
         if info.live:
             capacity = min(_LIVE_FRAMES, max(4, _LIVE_BYTES // (info.width * info.height * 3)))
-        self._thread = Behind(
+        self._thread = BackgroundWriter(
             str(self.path), self._encode, self._end, capacity, live=info.live, inherit=inherit_break
         )
 

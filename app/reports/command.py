@@ -16,12 +16,12 @@ from app.config import Config, ConfigError
 from app.outputs.base import OutputClosed
 from app.outputs.jsonl import claim_stdout
 from app.render_loop import renderer_name
-from app.reports.dispatcher import Desk, Sink, info_of_event
+from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.reports.sinks import Lines, Strips, lines_to, read_motion, webhook_of
 from pipeline.capture.errors import SourceError
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
 
 
@@ -56,9 +56,9 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
 
             args.report.mkdir(parents=True, exist_ok=True)
             timelines = Timelines()
-        inference = load(config)
-        inference.fitter.warm_up_events()
-        stack.callback(inference.perceiver.close)
+        estimator = load(config)
+        estimator.fitter.warm_up_events()
+        stack.callback(estimator.perceiver.close)
         throws, failed = [], False
         for source in args.source:
             if stop.is_set():
@@ -66,7 +66,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             own = sinks if timelines is None else [*sinks, timelines.event]
             try:
                 watched = _Watched(replace(config, source=source), motion, stop)
-                watched.run(inference, own, timelines)
+                watched.run(estimator, own, timelines)
             except SourceError as error:
                 # It costs the others nothing.
                 print(f"error: {error}", file=sys.stderr)
@@ -96,17 +96,17 @@ class _Watched:
         self._source = source_of(config, stop)
         self._detector = Detector(motion)
 
-    def run(self, inference: Inference, sinks: list[Sink], timelines: Any) -> None:
+    def run(self, estimator: KeypointEstimator, sinks: list[Sink], timelines: Any) -> None:
         with ExitStack() as stack:
             stack.callback(self._source.close)
             self._source.open()
             runner = stack.enter_context(
-                Runner(self._source, inference, opened=True, watch=self._detector)
+                Runner(self._source, estimator, opened=True, watch=self._detector)
             )
-            renderer = renderer_name(self._config, inference)
+            renderer = renderer_name(self._config, estimator)
             alpha = self._config.render.alpha
             info_of = partial(info_of_event, self._source.name, runner)
-            desk = Desk(runner, info_of, sinks, renderer, alpha).start()
+            dispatcher = EventDispatcher(runner, info_of, sinks, renderer, alpha).start()
             try:
                 for window in _stoppable(runner, self._stop):
                     if timelines is not None:
@@ -116,7 +116,7 @@ class _Watched:
             finally:
                 runner.close()
                 try:
-                    desk.close()
+                    dispatcher.close()
                 except OutputClosed:
                     self._stop.set()
         for refusal in self._detector.refused:
@@ -127,7 +127,7 @@ class _Watched:
             )
         for warning in self._source.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        self._tell_summary(runner, desk.told)
+        self._tell_summary(runner, dispatcher.told)
 
     def _tell_summary(self, runner: Runner, told: int) -> None:
         seen = runner.stats.snapshot()

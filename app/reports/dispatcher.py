@@ -11,16 +11,16 @@ from app.reports.record import Record, record_of
 from pipeline.capture.base import Source
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.video_stream import Event
 from render.overlay import make_renderer
 
 
 class EventRun(Protocol):
-    """A `Runner` or a `Lane` with a watch."""
+    """A `Runner` or a `VideoStream` with a watch."""
 
     source: Source
-    inference: Inference
+    estimator: KeypointEstimator
     stats: Stats
 
     def events(self) -> Iterator[Event]: ...
@@ -33,23 +33,23 @@ Sink = Callable[[Record], None]
 
 def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
     """What holds for a run of a source of that name, by an event's window."""
-    frame, body = event.window.key_frame, run.inference.fitter.body
+    frame, body = event.window.key_frame, run.estimator.fitter.body
     return RunInfo(
         source=name,
         fps=run.source.info.fps,
         width=frame.size[1],
         height=frame.size[0],
-        intrinsics=run.inference.intrinsics(frame),
+        intrinsics=run.estimator.intrinsics(frame),
         model=body.name,
         faces=body.faces,
         gender=body.gender,
-        intrinsics_of=run.inference.intrinsics,
+        intrinsics_of=run.estimator.intrinsics,
         live=run.source.live,
         mark=getattr(run.source, "mark", ""),
     )
 
 
-class Desk:
+class EventDispatcher:
     """Tells a run's events to ``sinks``, in order; ``close`` ends once the run has no more.
 
     ``info_of`` says what holds for the run, by an event's window. Every sink gets an event whatever
@@ -70,7 +70,7 @@ class Desk:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="events")
 
-    def start(self) -> Desk:
+    def start(self) -> EventDispatcher:
         self._thread.start()
         return self
 

@@ -40,7 +40,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
         from app.serve.connection import listen, server_of
         from app.serve.hub import Hub
         from app.serve.security import is_loopback
-        from app.serve.token_auth import Key
+        from app.serve.token_auth import TokenAuth
         from app.serve.web import create_app
     except ModuleNotFoundError as error:
         raise RuntimeError(f"serve needs {error.name}: pip install 'bodystream[serve]'") from None
@@ -57,7 +57,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
         print(f"token: {token}", file=sys.stderr)
     if token is not None:
         try:
-            Key(token)
+            TokenAuth(token)
         except ValueError as error:
             raise ConfigError(f"--token: {error}") from None
     listening = listen(host, port)
@@ -67,16 +67,16 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
         faults.append(error)
         stop.set()
 
-    inference = load(config)
+    estimator = load(config)
     if motion is not None:
-        inference.fitter.warm_up_events()
+        estimator.fitter.warm_up_events()
     try:
         # The page tells what the numbers in the corner would.
         plain = replace(config, source="", render=replace(config.render, hud=False))
         with ExitStack() as stack:
             hook = None if args.webhook is None else webhook_of(stack, args)
             hub = stack.enter_context(
-                Hub(plain, inference, Path(args.folder), ended, motion, hook)
+                Hub(plain, estimator, Path(args.folder), ended, motion, hook)
             )  # fmt: skip
             for source in args.source:
                 name, address = name_and_source(source)
@@ -92,7 +92,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             server.should_exit = True
             thread.join(_START_S)
     finally:
-        inference.perceiver.close()
+        estimator.perceiver.close()
         listening.close()
     if faults:
         raise faults[0]

@@ -18,7 +18,7 @@ _STRIP_WIDTH = 1280
 _QUALITY = 85
 
 
-class Told:
+class EventLog:
     """Told events by one thread, asked by any. Events are numbered from 0; ``trouble`` is why the
     last one could not be handed on, in a line."""
 

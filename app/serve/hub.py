@@ -17,11 +17,11 @@ from stat import S_ISREG
 from app.build import is_low_latency, source_of
 from app.config import Config
 from app.multi_run import names_of
-from app.render_loop import Show, renderer_name
-from app.render_loop_low_latency import make_show
-from app.reports.dispatcher import Desk, Sink, info_of_event
+from app.render_loop import RenderLoop, renderer_name
+from app.render_loop_low_latency import make_render_loop
+from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
-from app.serve.event_log import Told
+from app.serve.event_log import EventLog
 from app.serve.recorder import SUFFIXES
 from pipeline.capture.errors import SourceError
 from pipeline.capture.status import State
@@ -29,9 +29,9 @@ from pipeline.core.redact import without_credentials
 from pipeline.core.stats import Snapshot, Stats
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
-from pipeline.runtime.keypoint_estimator import Inference
-from pipeline.runtime.scheduler import Station
-from pipeline.runtime.video_stream import Lane
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.scheduler import StreamScheduler
+from pipeline.runtime.video_stream import VideoStream
 
 MOST_SOURCES = 32
 _FIGURES_S = 0.25
@@ -93,20 +93,20 @@ class _Served:
     def __init__(
         self,
         address: str,
-        lane: Lane,
+        stream: VideoStream,
         channel: Channel,
-        show: Show,
-        desk: tuple[Desk, Told] | None,
+        show: RenderLoop,
+        dispatcher: tuple[EventDispatcher, EventLog] | None,
     ) -> None:
-        self.address, self.lane, self.channel, self.show = address, lane, channel, show
+        self.address, self.stream, self.channel, self.show = address, stream, channel, show
         self.number = next(_NUMBERS)
-        self.told = None if desk is None else desk[1]
-        self._desk = None if desk is None else desk[0]
-        self.figures = _Figures(lane.stats)
+        self.told = None if dispatcher is None else dispatcher[1]
+        self._dispatcher = None if dispatcher is None else dispatcher[0]
+        self.figures = _Figures(stream.stats)
         self.error = ""
         self.added_s = time.monotonic()
         self._stop = threading.Event()
-        self.thread = threading.Thread(target=self._run, name=f"show {lane.name}")
+        self.thread = threading.Thread(target=self._run, name=f"show {stream.name}")
         self.thread.start()
 
     def _run(self) -> None:
@@ -123,15 +123,15 @@ class _Served:
     def end(self) -> None:
         """Wait for its threads, once its lane is removed."""
         self.thread.join(10)
-        if self._desk is not None:
+        if self._dispatcher is not None:
             try:
-                self._desk.close()
+                self._dispatcher.close()
             except Exception as error:
                 self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
 
 
 class Hub:
-    """Serves sources through one ``inference``, in a ``with`` block. ``config`` says how each is
+    """Serves sources through one ``estimator``, in a ``with`` block. ``config`` says how each is
     read and drawn; recordings go into ``folder``. ``on_error`` hears of a fault of the model.
 
     With a ``motion`` its events are looked for in every source; each is kept for whoever asks, and
@@ -141,7 +141,7 @@ class Hub:
     def __init__(
         self,
         config: Config,
-        inference: Inference,
+        estimator: KeypointEstimator,
         folder: Path,
         on_error: Callable[[BaseException], None] | None = None,
         motion: Motion | None = None,
@@ -150,17 +150,17 @@ class Hub:
         self._motion, self._on_event = motion, on_event
         self._config = config
         self._folder = folder
-        self._station = Station(inference, on_error=on_error)
+        self._scheduler = StreamScheduler(estimator, on_error=on_error)
         self._served: dict[str, _Served] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Hub:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._station.__enter__()
+        self._scheduler.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._station.close()
+        self._scheduler.close()
         for served in self._served.values():
             served.end()
 
@@ -200,33 +200,39 @@ class Hub:
             if name in self._served:
                 raise ValueError(f"there is a source named {name} already")
             watch = None if self._motion is None else Detector(self._motion)
-            lane = self._station.add(
+            stream = self._scheduler.add(
                 name, source, low_latency=is_low_latency(config), watch=watch
             )  # fmt: skip
-            channel = Channel(lambda: self._reason(lane), output=config.output)
-            show = make_show(config, lane, [channel, channel.fits], None)
+            channel = Channel(lambda: self._reason(stream), output=config.output)
+            show = make_render_loop(config, stream, [channel, channel.fits], None)
             self._served[name] = _Served(
-                without_credentials(address), lane, channel, show, self._desk(name, lane, config)
+                without_credentials(address),
+                stream,
+                channel,
+                show,
+                self._dispatcher(name, stream, config),
             )
         return name
 
-    def _desk(self, name: str, lane: Lane, config: Config) -> tuple[Desk, Told] | None:
+    def _dispatcher(
+        self, name: str, stream: VideoStream, config: Config
+    ) -> tuple[EventDispatcher, EventLog] | None:
         if self._motion is None:
             return None
-        told = Told()
+        told = EventLog()
         sinks: list[Sink] = [told]
         if self._on_event is not None:
             sinks.append(told.unharmed_by(self._on_event))
-        info_of = partial(info_of_event, name, lane)
-        return Desk(
-            lane, info_of, sinks, renderer_name(config, lane.inference), config.render.alpha
+        info_of = partial(info_of_event, name, stream)
+        return EventDispatcher(
+            stream, info_of, sinks, renderer_name(config, stream.estimator), config.render.alpha
         ).start(), told
 
     def remove(self, name: str) -> None:
         """End a source and forget it. Raises KeyError."""
         with self._lock:
             served = self._served.pop(name)
-        self._station.remove(name)
+        self._scheduler.remove(name)
         served.end()
 
     def number(self, name: str) -> int:
@@ -247,13 +253,13 @@ class Hub:
         return self._motion is not None
 
     def events(self, name: str, after: int) -> list[tuple[int, str]]:
-        """As `Told.after`; none where none are looked for. Raises KeyError."""
+        """As `EventLog.after`; none where none are looked for. Raises KeyError."""
         with self._lock:
             told = self._served[name].told
         return [] if told is None else told.after(after)
 
     def strip(self, name: str, number: int) -> bytes:
-        """As `Told.strip`. Raises KeyError."""
+        """As `EventLog.strip`. Raises KeyError."""
         with self._lock:
             told = self._served[name].told
         if told is None:
@@ -264,7 +270,7 @@ class Hub:
         """Begin or end a recording; its file's name while it goes on. Raises KeyError, and
         RuntimeError for a source that has ended."""
         channel = self._channel(name)
-        if on and self._served[name].lane.ended.is_set():
+        if on and self._served[name].stream.ended.is_set():
             raise RuntimeError(f"{name} has ended")
         if not on:
             channel.recordings.record(None)
@@ -304,25 +310,25 @@ class Hub:
         with self._lock:
             return self._served[name].channel
 
-    def _reason(self, lane: Lane) -> str:
+    def _reason(self, stream: VideoStream) -> str:
         """Why no picture comes, in a line."""
-        status = getattr(lane.source, "status", None)
-        served = self._served.get(lane.name)
+        status = getattr(stream.source, "status", None)
+        served = self._served.get(stream.name)
         told = served.error if served is not None else ""
-        if told or lane.ended.is_set():
+        if told or stream.ended.is_set():
             return told or "ended"
         return f"{status.state}: {status.reason}" if status and status.reason else "waiting"
 
     def _view(self, name: str, served: _Served, seen: Snapshot) -> SourceView:
-        lane = served.lane
-        status = getattr(lane.source, "status", None)
-        counts = getattr(lane.source, "counts", {})
+        stream = served.stream
+        status = getattr(stream.source, "status", None)
+        counts = getattr(stream.source, "counts", {})
         state, reason = (State.LIVE if seen.read else State.CONNECTING), ""
         since_s = time.monotonic() - served.added_s
         if status is not None:
             state, reason = status.state, status.reason
             since_s = max(time.monotonic() - status.since_ns / 1e9, 0.0)
-        if lane.ended.is_set() or served.error:
+        if stream.ended.is_set() or served.error:
             state, reason = State.ENDED, served.error
         latency, recordings = seen.latency_ms, served.channel.recordings
         told = served.show.prediction_error()
@@ -332,7 +338,7 @@ class Hub:
             state=str(state),
             reason=recordings.trouble or (served.told.trouble if served.told else "") or reason,
             since_s=round(since_s, 1),
-            fps=round(lane.stats.live_fps(), 1) if state is State.LIVE else 0.0,
+            fps=round(stream.stats.live_fps(), 1) if state is State.LIVE else 0.0,
             people=served.channel.people if state is State.LIVE else 0,
             latency_ms=(
                 None if latency is None else (latency.p50_ms, latency.p95_ms, latency.p99_ms)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from app.config import OutputConfig
-from app.outputs.atomic_file import WholeWrites
-from app.outputs.background_writer import Behind
+from app.outputs.atomic_file import AtomicFile
+from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
@@ -36,12 +36,12 @@ class Recorder:
         self._video.open(info)
         self._lines_path = path.with_suffix(".jsonl")
         try:
-            self._file = WholeWrites(self._lines_path)
+            self._file = AtomicFile(self._lines_path)
         except OSError as error:
             self._video.close()
             reason = f"{self._lines_path}: cannot be written: {error.strerror}"
             raise OutputError(reason) from None
-        self._lines: Behind[str] = Behind(
+        self._lines: BackgroundWriter[str] = BackgroundWriter(
             str(self._lines_path), self._write_line, self._file.close, _LINES, live=True
         )
 

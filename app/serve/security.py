@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 
-from app.serve.token_auth import Key
+from app.serve.token_auth import TokenAuth
 
 MOST_BODY = 64 << 10
 BODY_S = 10.0
@@ -61,12 +61,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Guard:
+class SecurityMiddleware:
     """Lets requests through to ``app``. Without a ``key`` only names of this machine are answered;
     with one, whoever has its token, under any name."""
 
     def __init__(
-        self, app: App, key: Key | None = None, clock_s: Callable[[], float] = time.monotonic
+        self, app: App, key: TokenAuth | None = None, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._app = app
         self._key = key
@@ -114,7 +114,9 @@ class Guard:
             return None
         return self._stranger(self._key, client, headers)
 
-    def _stranger(self, key: Key, client: str, headers: dict[bytes, str]) -> tuple[int, str] | None:
+    def _stranger(
+        self, key: TokenAuth, client: str, headers: dict[bytes, str]
+    ) -> tuple[int, str] | None:
         token, session = _token_in(headers), _session_in(headers)
         if token or session:
             if not self._guesses.has(client):

@@ -13,7 +13,7 @@ SESSION_S = 30 * 86400
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
-class Key:
+class TokenAuth:
     """Tells who has the ``token``, in constant time. Raises ValueError, in a line, for one that is
     short, long, or can stand in no header.
 

@@ -23,8 +23,8 @@ from pydantic import BaseModel, Field
 from app.serve.hub import Hub, SourceView
 from app.serve.live import add_live
 from app.serve.metrics import metrics_text
-from app.serve.security import COOKIE, Guard
-from app.serve.token_auth import SESSION_S, Key
+from app.serve.security import COOKIE, SecurityMiddleware
+from app.serve.token_auth import SESSION_S, TokenAuth
 
 PAGE = Path(__file__).with_name("page")
 
@@ -42,16 +42,16 @@ class Recording(BaseModel):
     on: bool
 
 
-def create_app(hub: Hub, token: str | None = None) -> Guard:
+def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
     """The whole application, behind its gate. Raises ValueError for a token that is none."""
-    key = None if token is None else Key(token)
+    key = None if token is None else TokenAuth(token)
     app = FastAPI(title="bodystream", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestValidationError, _invalid)
     _add_pages(app, key)
     _add_api(app, hub)
     add_live(app, hub)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    return Guard(app, key)
+    return SecurityMiddleware(app, key)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -61,7 +61,7 @@ def _invalid(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": told}, 422)
 
 
-def _add_pages(app: FastAPI, key: Key | None) -> None:
+def _add_pages(app: FastAPI, key: TokenAuth | None) -> None:
     @app.get("/", include_in_schema=False)
     def index() -> Response:
         return FileResponse(PAGE / "index.html")

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from app.outputs.base import OutputError
-from app.webhook.http_sender import Answer, Post, Postman, Receiver
-from app.webhook.outbox import DELIVERED, LONGEST_S, REJECTED, Letter, Outbox
+from app.webhook.http_sender import DeliveryResult, HttpSender, Post, Receiver
+from app.webhook.outbox import DELIVERED, LONGEST_S, REJECTED, Outbox, OutboxMessage
 
 _PAUSE_S = (1.0, 300.0)
 """The first and the longest pause of a back-off; each is drawn from nothing up to that."""
@@ -57,7 +57,7 @@ class Webhook:
     Every event is delivered at least once, and exactly once but for one case: an answer that does
     not reach the disk (the process is killed, the connection breaks or the time is up after the
     receiver took the event) is not known, and the event is sent again, with the same
-    ``Idempotency-Key``, by which the receiver tells it.
+    ``Idempotency-TokenAuth``, by which the receiver tells it.
     That header is a string as its draft wants it, in double quotes.
 
     2xx is delivered, and 409: the receiver knows the key. Any other 4xx but 408, 425 and 429 is
@@ -94,7 +94,7 @@ class Webhook:
         secret: str | None = None,
     ) -> None:
         receiver = Receiver.of(url)
-        self._postman = Postman(receiver)
+        self._postman = HttpSender(receiver)
         self._name = f"webhook {receiver.name}"
         self._timeout_s, self._clock_s, self._wait = timeout_s, clock_s, wait
         self._jitter, self._secret = jitter, secret
@@ -165,7 +165,7 @@ class Webhook:
             return self._sleep(rest_s, seen)
         return time.monotonic() < self._end_s and self._try(letter)
 
-    def _next(self) -> tuple[Letter | None, float]:
+    def _next(self) -> tuple[OutboxMessage | None, float]:
         """Whose turn it is, or in how many seconds it is somebody's."""
         now_s = self._clock_s()
         hold_s = self._until_s - now_s
@@ -192,10 +192,10 @@ class Webhook:
         self._wait(rest_s)
         return True
 
-    def _try(self, letter: Letter) -> bool:
+    def _try(self, letter: OutboxMessage) -> bool:
         """Send it once and keep what came of it; False if the end came first."""
         if self._left is not None and not self._left.finished:
-            return self._keep(letter, Answer(None, "a name server does not answer", False))
+            return self._keep(letter, DeliveryResult(None, "a name server does not answer", False))
         deadline_s = time.monotonic() + self._timeout_s
         post = self._postman.post(letter.body, self._headers(letter), self._timeout_s, self._wake)
         with self._changed:
@@ -215,7 +215,7 @@ class Webhook:
         with self._changed:
             self._changed.notify_all()
 
-    def _headers(self, letter: Letter) -> dict[str, str]:
+    def _headers(self, letter: OutboxMessage) -> dict[str, str]:
         quoted = letter.key.replace("\\", r"\\").replace('"', r"\"")
         headers = {
             "Content-Type": "application/json",
@@ -229,7 +229,7 @@ class Webhook:
             headers["X-Bodystream-Signature"] = f"t={at},v1={mac}"
         return headers
 
-    def _keep(self, letter: Letter, answer: Answer) -> bool:
+    def _keep(self, letter: OutboxMessage, answer: DeliveryResult) -> bool:
         """Write down what came of a try, again and again until it is on the disk: nothing else is
         sent before. False if the end comes first."""
         status = answer.status or 0
@@ -251,7 +251,7 @@ class Webhook:
             if not self._sleep(_PAUSE_S[0], self._arrived):
                 return False
 
-    def _settle(self, letter: Letter, state: str, status: int) -> Callable[[], None]:
+    def _settle(self, letter: OutboxMessage, state: str, status: int) -> Callable[[], None]:
         """The receiver has decided on an event. What is to be written."""
         many_failed = self._failed > 1
         self._failed, self._passed = 0, True
@@ -265,7 +265,7 @@ class Webhook:
 
         return write
 
-    def _put_off(self, letter: Letter, answer: Answer) -> Callable[[], None]:
+    def _put_off(self, letter: OutboxMessage, answer: DeliveryResult) -> Callable[[], None]:
         """A try failed. What is to be written."""
         now_s, draw = self._clock_s(), self._jitter()
         alone, self._passed = self._passed, False

@@ -57,7 +57,7 @@ class Receiver:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DeliveryResult:
     """What came of a try: an HTTP status, or None and ``words`` why there is none. ``reached``:
     there was a connection. ``retry_after`` is that header as it came."""
 
@@ -67,7 +67,7 @@ class Answer:
     retry_after: str | None = None
 
 
-class Postman:
+class HttpSender:
     """Posts to a receiver, through whatever proxy the environment names."""
 
     def __init__(self, receiver: Receiver) -> None:
@@ -110,18 +110,18 @@ class Post(urllib.request.Request):
         self._lock = threading.Lock()
         self._line: socket.socket | None = None
         self._reached = self._cut = False
-        self._answer: Answer | None = None
+        self._answer: DeliveryResult | None = None
         self.thread = threading.Thread(target=self._run, name="webhook post", daemon=True)
         self.thread.start()
 
-    def cut(self) -> Answer:
+    def cut(self) -> DeliveryResult:
         """End it at once, if it has not ended. What came of it."""
         with self._lock:
             self._cut = True
             if self._line is not None:
                 with suppress(OSError):
                     self._line.shutdown(socket.SHUT_RDWR)
-            return self._answer or Answer(None, self._late(), self._reached)
+            return self._answer or DeliveryResult(None, self._late(), self._reached)
 
     def hold(self, line: socket.socket) -> None:
         """The connection stands. Raises TimeoutError if that comes too late."""
@@ -137,13 +137,15 @@ class Post(urllib.request.Request):
         try:
             with self._open() as response:
                 after = response.headers.get("Retry-After")
-                self._tell(Answer(response.status, f"answers {response.status}", True, after))
+                self._tell(
+                    DeliveryResult(response.status, f"answers {response.status}", True, after)
+                )
                 response.read(_MOST_READ)
         except Exception as error:
             reason = getattr(error, "reason", None)
             cause = reason if isinstance(reason, Exception) else error
             words = self._late() if isinstance(cause, TimeoutError) else _words(cause)
-            self._tell(Answer(None, words, self._reached))
+            self._tell(DeliveryResult(None, words, self._reached))
         finally:
             with self._lock:
                 if self._line is not None:
@@ -162,7 +164,7 @@ class Post(urllib.request.Request):
     def _late(self) -> str:
         return f"no {'answer' if self._reached else 'connection'} within {self._timeout_s:g} s"
 
-    def _tell(self, answer: Answer) -> None:
+    def _tell(self, answer: DeliveryResult) -> None:
         with self._lock:
             self._answer = self._answer or answer
 

@@ -45,7 +45,7 @@ COMMIT;
 
 
 @dataclass(frozen=True)
-class Letter:
+class OutboxMessage:
     """A waiting event. ``tries`` reached the receiver and failed, ``alone`` of them right after
     another event had passed."""
 
@@ -126,7 +126,7 @@ class Outbox:
             self.waiting += 1
             return True
 
-    def due(self, *, freshest: bool = False) -> Letter | None:
+    def due(self, *, freshest: bool = False) -> OutboxMessage | None:
         """The first to arrive of those that may be tried now, or of those tried the least."""
         now_s = self._clock_s()
         order = "tries, seq" if freshest else "seq"
@@ -135,14 +135,14 @@ class Outbox:
             f" receiver = ? AND (next_s <= ? OR next_s > ?) ORDER BY {order} LIMIT 1",
             *(self._receiver, now_s, now_s + LONGEST_S),
         )
-        return Letter(*rows[0]) if rows else None
+        return OutboxMessage(*rows[0]) if rows else None
 
     def next_s(self) -> float | None:
         """When the next one may be tried, by the clock; None if nothing waits."""
         soonest = "SELECT min(next_s) FROM events WHERE state = 'waiting' AND receiver = ?"
         return self._do(soonest, self._receiver)[0][0]
 
-    def put_off(self, letter: Letter, next_s: float, *, alone: bool) -> None:
+    def put_off(self, letter: OutboxMessage, next_s: float, *, alone: bool) -> None:
         """A try of it failed; the next one may be at ``next_s``."""
         self._do(
             "UPDATE events SET tries = tries + 1, alone = alone + ?, next_s = ? WHERE seq = ?",
@@ -157,7 +157,7 @@ class Outbox:
             self._receiver,
         )
 
-    def settle(self, letter: Letter, state: str, status: int) -> None:
+    def settle(self, letter: OutboxMessage, state: str, status: int) -> None:
         """It is delivered or rejected, as the receiver's ``status`` says."""
         with self._open() as db:
             if self._settled % _PRUNE_EVERY == _PRUNE_EVERY - 1:

@@ -168,11 +168,11 @@ def _camera(element: ElementTree.Element) -> Camera:
 def perceive_clip(clip: str, people: int) -> tuple[Seen, tuple[int, int]]:
     """One clip through this project's perceiver, and its (height, width)."""
     from pipeline.capture.open import open_source
-    from pipeline.runtime.stream import make_inference
+    from pipeline.runtime.stream import make_estimator
     from pipeline.runtime.window import Windower
 
-    inference = make_inference(people=people)
-    state = inference.begin()
+    estimator = make_estimator(people=people)
+    state = estimator.begin()
     source, windower = open_source(clip), Windower(max_wait_ms=float("inf"))
     source.open()
     rows: list[tuple] = []
@@ -180,7 +180,7 @@ def perceive_clip(clip: str, people: int) -> tuple[Seen, tuple[int, int]]:
 
     def take(windows) -> None:
         for window in windows:
-            perceived = inference.perceive(window, state)
+            perceived = estimator.perceive(window, state)
             for frame, found in zip(window.frames, perceived.people):
                 rows.extend((frame.id, k, p.landmarks_px, p.visibility) for k, p in found.items())
 

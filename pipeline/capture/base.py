@@ -56,7 +56,7 @@ class Source(Protocol):
         """End ``frames()`` soon, from any thread, and free what is held. Safe to repeat."""
 
 
-class Halt:
+class StopSignal:
     """What every wait of a source listens to: its own ``close()`` and the ``stop`` it was given."""
 
     def __init__(self, stop: threading.Event | None = None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from pipeline.capture.addresses import TEST_PREFIX
-from pipeline.capture.base import Halt, SourceInfo, SourceOptions
+from pipeline.capture.base import SourceInfo, SourceOptions, StopSignal
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
 from pipeline.capture.files import frame_rate, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
@@ -43,13 +43,13 @@ class ClipSource:
         spec: str,
         options: SourceOptions,
         *,
-        halt: Halt | None = None,
+        halt: StopSignal | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._spec = spec
         self.name = spec if spec.startswith(TEST_PREFIX) else Path(spec).name
         self._start_s, self._end_s = options.start_s, options.end_s
-        self._halt = halt or Halt()
+        self._halt = halt or StopSignal()
         self._clock_ns = clock_ns
         self._using = threading.Lock()
         self._session: Session | None = None

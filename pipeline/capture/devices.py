@@ -49,7 +49,7 @@ Opener = Callable[..., InputContainer]
 
 
 @dataclass(frozen=True)
-class Entrance:
+class StreamInput:
     """Where a live source comes from.
 
     ``open()`` opens it once and raises FFmpeg's error or a SourceError; ``explain(error)`` makes
@@ -69,7 +69,7 @@ def acceleration(decode: str) -> HWAccel | None:
 
 def network(
     address: str, rtsp_transport: str, opener: Opener = av.open, decode: str = "software"
-) -> Entrance:
+) -> StreamInput:
     """A feed at ``address``; RTSP's media comes by ``rtsp_transport``."""
     scheme = address.partition(":")[0].lower()
     # FFmpeg's own timeouts, in microseconds: PyAV's takes the GIL at every poll. Guessing the
@@ -81,7 +81,7 @@ def network(
         options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
     name = without_credentials(address)
     hardware = {} if decode == "software" else {"hwaccel": acceleration(decode)}
-    return Entrance(
+    return StreamInput(
         name=name,
         open=lambda: opener(address, options=options, **hardware, **ANY_TAGS),
         explain=lambda error: _network_error(error, name, decode),
@@ -95,7 +95,7 @@ def camera(
     fps: float | None = None,
     opener: Opener = av.open,
     platform: str = sys.platform,
-) -> Entrance:
+) -> StreamInput:
     """The camera ``0``, ``/dev/video0`` or ``camera:NAME`` of this machine, asked for pictures of
     ``size`` (width, height) at ``fps``; its own choice of what is None."""
     name = f"camera {spec}" if spec.isdigit() else spec
@@ -115,7 +115,9 @@ def camera(
             asked["input_format"] = "mjpeg"
         return _first_of(opener, device, kind, options | asked, options)
 
-    return Entrance(name=name, open=open_camera, explain=lambda error: _camera_error(error, name))
+    return StreamInput(
+        name=name, open=open_camera, explain=lambda error: _camera_error(error, name)
+    )
 
 
 def _first_of(

@@ -13,8 +13,8 @@ from time import monotonic
 
 import av
 
-from pipeline.capture.base import Halt, SourceInfo
-from pipeline.capture.devices import Entrance
+from pipeline.capture.base import SourceInfo, StopSignal
+from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import (
     SourceError,
     SourceLogin,
@@ -78,10 +78,10 @@ class Feed:
 
     def __init__(
         self,
-        entrance: Entrance,
+        entrance: StreamInput,
         retry_s: float | None = None,
         *,
-        halt: Halt,
+        halt: StopSignal,
         clock_ns: Callable[[], int],
         wait: Callable[[float], bool],
         allocate: Allocate = empty_image,

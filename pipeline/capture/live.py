@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from pipeline.capture.base import Halt, SourceInfo, SourceOptions
+from pipeline.capture.base import SourceInfo, SourceOptions, StopSignal
 from pipeline.capture.feed import Feed
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
@@ -22,7 +22,7 @@ class LiveSource:
     time count from the first frame handed out.
     """
 
-    def __init__(self, feed: Feed, options: SourceOptions, halt: Halt) -> None:
+    def __init__(self, feed: Feed, options: SourceOptions, halt: StopSignal) -> None:
         self._feed = feed
         self._options = options
         self._halt = halt

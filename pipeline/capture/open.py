@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.capture.addresses import NETWORK, TEST_PREFIX
-from pipeline.capture.base import Halt, Source, SourceOptions
+from pipeline.capture.base import Source, SourceOptions, StopSignal
 from pipeline.capture.clip import ClipSource
 from pipeline.capture.devices import camera, network
 from pipeline.capture.errors import SourceNotFound
@@ -35,7 +35,7 @@ def open_source(
     Raises SourceNotFound for what is none of these.
     """
     options = options or SourceOptions()
-    halt = Halt(stop)
+    halt = StopSignal(stop)
     wait = wait or halt.wait
     if not spec.strip():
         raise SourceNotFound("no source: give a clip, rtsp://..., a camera (0) or lavfi:testsrc2")

@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pipeline.capture.decode import Decoder, video_stream
-from pipeline.capture.devices import Entrance
+from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import SourceUnreachable
 from pipeline.capture.files import frame_rate
 from pipeline.capture.timeline import FrameIndex
@@ -53,7 +53,7 @@ class Reader:
     """
 
     def __init__(
-        self, entrance: Entrance, clock_ns: Callable[[], int], policy: Policy = Policy.WAIT
+        self, entrance: StreamInput, clock_ns: Callable[[], int], policy: Policy = Policy.WAIT
     ) -> None:
         self._entrance = entrance
         self._clock_ns = clock_ns

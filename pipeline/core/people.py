@@ -26,7 +26,7 @@ class Person:
     ``box_px`` (4,) float32 x0, y0, x1, y1 around the visible person; ``score`` in [0, 1];
     ``landmarks_px`` (33, 2) float32 image pixels; ``visibility`` (33,) float32 in [0, 1];
     ``world_m`` (33, 3) float32 metres, origin between the hips, axes as the camera's (x right,
-    y down, z forward). ``region`` is the id by which the perceiver follows this person from
+    y down, z forward). ``roi`` is the id by which the perceiver follows this person from
     frame to frame, -1 where it does not. ``map_depth`` is what a depth map says at the hips, along
     z and in the map's own units, ``root_depth_m`` the pelvis's distance that follows from it
     (`pipeline.tracking.depth_scale`); None without one.
@@ -38,7 +38,7 @@ class Person:
     visibility: np.ndarray
     world_m: np.ndarray
     mask: Mask | None = None
-    region: int = -1
+    roi: int = -1
     map_depth: float | None = None
     root_depth_m: float | None = None
 

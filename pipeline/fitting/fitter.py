@@ -13,12 +13,12 @@ from pipeline.body.kinematics import Skeleton
 from pipeline.body.model import BodyModel
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.people import Bodies, Person
-from pipeline.fitting.lifter import CONTEXT, Lifter, Sightings
+from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter
 from pipeline.fitting.observations import layout, observe, write_rows
 from pipeline.fitting.solver import FitConfig, Kernels
-from pipeline.fitting.window_step import MEMORY, WindowFit, out_of_sight, stranger
+from pipeline.fitting.window_step import MEMORY, WindowFit, new_memory, without_pose
 from pipeline.gpu.cuda_graphs import Graphed, filled
-from pipeline.gpu.transfer import Coming
+from pipeline.gpu.transfer import AsyncCopy
 
 BUCKETS = (1, 3, 12, 48)
 """How many people are fitted together on a GPU: others are filled up to the next of these."""
@@ -89,7 +89,7 @@ class BodyFitter:
             from pipeline.fitting.linearise_gpu import Linearizer
 
             self._kernels = Linearizer(self.skeleton, self.config)
-        self._stranger = stranger(self.config).to(self.device)[0]
+        self._new_memory = new_memory(self.config).to(self.device)[0]
         self._fits: dict[tuple[int, int], WindowFit] = {}
         self._steps: dict[tuple[int, int, int], Graphed] = {}
 
@@ -159,11 +159,11 @@ class BodyFitter:
         """Somebody's memory for a window anywhere: the sightings of the frames ``before`` it (None:
         not seen) and what ``memory`` holds of their shape, but no pose."""
         kept = self._recall(memory, track)
-        row = out_of_sight(kept.memory)
+        row = without_pose(kept.memory)
         seen: list[Person | None] = [None] * max(CONTEXT - len(before), 0)
         seen += [None if one is None else replace(one, mask=None) for one in before[-CONTEXT:]]
         if any(one is not None for one in seen):
-            sightings = Sightings.of(observe([seen], intrinsics, self.device, self.config))
+            sightings = LandmarkHistory.of(observe([seen], intrinsics, self.device, self.config))
             parts = zip(
                 ("rays", "visible", "world_m", "sighted"),
                 (sightings.rays, sightings.visible, sightings.world_m, sightings.known),
@@ -179,14 +179,14 @@ class BodyFitter:
         return self.config.iterations if known else self.config.cold_iterations
 
     def _recall(self, memory: FitMemory, track: int) -> TrackFit:
-        return memory.tracks.get(track) or TrackFit(self._stranger)
+        return memory.tracks.get(track) or TrackFit(self._new_memory)
 
     @staticmethod
     def _forget(job: FitJob) -> None:
         here = set(job.tracks)
         for track, kept in job.memory.tracks.items():
             if track not in here and kept.known:
-                there = replace(kept, memory=out_of_sight(kept.memory), known=False)
+                there = replace(kept, memory=without_pose(kept.memory), known=False)
                 job.memory.tracks[track] = there
 
     def _solve(self, frames: int, steps: int, jobs: Sequence[FitJob]) -> Iterable[list[Bodies]]:
@@ -246,8 +246,8 @@ class BodyFitter:
         for row, (job, track), seconds in zip(written, people, watched):
             seen = [[frame.get(track) for frame in job.people]]
             write_rows(seen, job.intrinsics, row[None, :inner], fit.outlines)
-            row[fit.seen.places["pace"]] = 30.0 * job.interval_s
-            row[fit.seen.places["settled"]] = seconds >= self.config.shape_seconds
+            row[fit.seen.places["interval_30hz"]] = 30.0 * job.interval_s
+            row[fit.seen.places["shape_frozen"]] = seconds >= self.config.shape_seconds
         written[len(people) :] = written[0]
         return rows
 
@@ -266,7 +266,7 @@ class BodyFitter:
         if kind not in self._steps:
             fit = self._fit(frames, steps)
             seen = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
-            memory = self._stranger.expand(size, -1)
+            memory = self._new_memory.expand(size, -1)
             # A clip's last frames are not worth the wait; single ones are low latency's.
             whole = frames in (1, WINDOW_FRAMES)
             self._steps[kind] = Graphed(fit, [seen, memory], enabled=self.graphs and whole)
@@ -287,15 +287,15 @@ def example_row(fit: WindowFit) -> np.ndarray:
         "view": np.tile(np.eye(3), (frames, 1, 1)),
         "present": np.ones(frames),
         "size": np.full(frames, 0.6),
-        "pace": np.ones(1),
+        "interval_30hz": np.ones(1),
     }
     return fit.seen.row(**parts)
 
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:
     """Tensors as arrays: all copies are queued, then waited for once."""
-    coming = [Coming(tensor) for tensor in tensors]
-    return [each.arrived() for each in coming]
+    coming = [AsyncCopy(tensor) for tensor in tensors]
+    return [each.result() for each in coming]
 
 
 def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) -> list[Bodies]:
@@ -305,7 +305,8 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
         here = [p for p, track in enumerate(tracks) if track in people]
         # A fit seven deviations off its landmarks counts about a third.
         score = [
-            people[tracks[p]].score * float(np.exp(-result["misfit"][p, t] / 50.0)) for p in here
+            people[tracks[p]].score * float(np.exp(-result["residual_mean"][p, t] / 50.0))
+            for p in here
         ]
         turns = result["turns"][here, t]
         out.append(

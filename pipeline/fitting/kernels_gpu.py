@@ -567,9 +567,9 @@ def smoothness(
     lanes = tl.arange(0, LANES)
     posed = lanes < 22
     root = lanes == 22
-    pace = tl.minimum(tl.maximum(tl.load(pace_of + person), 0.25), 4.0)
+    interval_30hz = tl.minimum(tl.maximum(tl.load(pace_of + person), 0.25), 4.0)
     # A second difference of a random acceleration grows with the 3/2 power of the interval.
-    grown = pace * tl.sqrt(pace)
+    grown = interval_30hz * tl.sqrt(interval_30hz)
     across = 1.0 / (grown * tl.where(root, root_accel, turn_accel))
     along = 1.0 / (grown * tl.where(root, root_depth_accel, turn_accel))
     zero = tl.zeros((LANES,), tl.float32)
@@ -630,7 +630,7 @@ def smoothness(
 
 @triton.jit
 def sums(
-    costs, betas, past_betas, information, cost, misfit, shape,
+    costs, betas, past_betas, information, cost, residual_mean, shape,
     FRAMES: tl.constexpr, LANDMARKS: tl.constexpr, PLACES: tl.constexpr, MISFIT: tl.constexpr,
     SURE: tl.constexpr, MASK: tl.constexpr, SURFACE: tl.constexpr,
 ):  # fmt: skip
@@ -655,7 +655,7 @@ def sums(
         rows = low < LANDMARKS
         weight = tl.sum(tl.load(at + SURE + low, mask=rows, other=0.0), 0)
         mean = tl.sum(tl.load(at + MISFIT + low, mask=rows, other=0.0), 0)
-        tl.store(misfit + person * FRAMES + t, mean / tl.maximum(weight, 1e-6))
+        tl.store(residual_mean + person * FRAMES + t, mean / tl.maximum(weight, 1e-6))
     tl.store(cost + person, total)
 
 
@@ -724,7 +724,7 @@ def _bounded(values):
 
 
 @triton.jit
-def move(
+def retract(
     rotations, transl, betas, step, rotations_out, transl_out, betas_out,
     FRAMES: tl.constexpr, LANES: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip

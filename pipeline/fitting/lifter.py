@@ -41,7 +41,7 @@ MIRRORED = [LANDMARK_NAMES.index(_other_side(name)) for name in LANDMARK_NAMES]
 
 
 @dataclass(frozen=True, eq=False)
-class Sightings:
+class LandmarkHistory:
     """What was seen of P people in K frames: ``rays`` (P, K, 33, 2) landmarks in the frame of the
     ray through the person, ``visible`` (P, K, 33), ``world_m`` (P, K, 33, 3), ``known`` (P, K)."""
 
@@ -51,12 +51,12 @@ class Sightings:
     known: Tensor
 
     @classmethod
-    def none(cls, people: int, device: torch.device, frames: int = CONTEXT) -> Sightings:
+    def none(cls, people: int, device: torch.device, frames: int = CONTEXT) -> LandmarkHistory:
         shapes = ((33, 2), (33,), (33, 3), ())
         return cls(*(torch.zeros(people, frames, *shape, device=device) for shape in shapes))
 
     @classmethod
-    def of(cls, seen: Observations) -> Sightings:
+    def of(cls, seen: Observations) -> LandmarkHistory:
         """A window's own."""
         ahead = torch.ones_like(seen.image[..., :1])
         turned = torch.cat((seen.image, ahead), -1) @ seen.view
@@ -64,32 +64,32 @@ class Sightings:
         return cls(rays, seen.visible, seen.world_m, seen.present)
 
     @classmethod
-    def together(cls, people: list[Sightings]) -> Sightings:
+    def together(cls, people: list[LandmarkHistory]) -> LandmarkHistory:
         """One person each, as `person` gives them."""
         names = cls.__dataclass_fields__
         return cls(*(torch.stack([getattr(p, n) for p in people]) for n in names))
 
-    def person(self, index: int) -> Sightings:
+    def person(self, index: int) -> LandmarkHistory:
         """One person's, without the leading dimension."""
-        return Sightings(*(getattr(self, n)[index] for n in self.__dataclass_fields__))
+        return LandmarkHistory(*(getattr(self, n)[index] for n in self.__dataclass_fields__))
 
-    def with_mirrored(self, order: Tensor) -> Sightings:
+    def with_mirrored(self, order: Tensor) -> LandmarkHistory:
         """Everybody, and behind them everybody as a mirror shows them; ``order`` is `MIRRORED` on
         the device."""
-        flipped = Sightings(
+        flipped = LandmarkHistory(
             mirrored(self.rays, order),
             self.visible.index_select(2, order),
             mirrored(self.world_m, order),
             self.known,
         )
         pairs = ((getattr(self, n), getattr(flipped, n)) for n in self.__dataclass_fields__)
-        return Sightings(*(torch.cat(pair) for pair in pairs))
+        return LandmarkHistory(*(torch.cat(pair) for pair in pairs))
 
-    def then(self, later: Sightings) -> Sightings:
+    def then(self, later: LandmarkHistory) -> LandmarkHistory:
         """The last frames of both, as many as this has."""
         keep = self.known.shape[1]
         pairs = ((getattr(self, n), getattr(later, n)) for n in self.__dataclass_fields__)
-        return Sightings(*(torch.cat(pair, 1)[:, -keep:] for pair in pairs))
+        return LandmarkHistory(*(torch.cat(pair, 1)[:, -keep:] for pair in pairs))
 
 
 def mirrored(landmarks: Tensor, order: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def mirrored(landmarks: Tensor, order: Tensor) -> Tensor:
     return torch.cat((-swapped[..., :1], swapped[..., 1:]), -1)
 
 
-def features(seen: Sightings, pace: Tensor) -> Tensor:
+def features(seen: LandmarkHistory, interval_30hz: Tensor) -> Tensor:
     """What the network is told of each frame, (P, K, 201): landmarks about the hips in units of
     their spread, visibility, world landmarks; whether it is known; pace and spread."""
     hips = 0.5 * (seen.rays[..., LEFT_HIP, :] + seen.rays[..., RIGHT_HIP, :])
@@ -109,7 +109,7 @@ def features(seen: Sightings, pace: Tensor) -> Tensor:
     landmarks = torch.cat(
         (apart / size[:, None, None, None], seen.visible[..., None] - 0.5, 2 * seen.world_m), -1
     )
-    about = torch.stack((pace.log(), size.log() + 2), -1)[:, None]
+    about = torch.stack((interval_30hz.log(), size.log() + 2), -1)[:, None]
     about = about.expand(-1, known.shape[1], -1)
     return torch.cat((landmarks.flatten(2) * known, known, about), -1)
 
@@ -129,23 +129,28 @@ class Lifter:
         with np.load(path) as file:
             return cls({k: torch.from_numpy(file[k].astype(np.float32)).to(device) for k in file})
 
-    def __call__(self, sightings: Sightings, pace: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, sightings: LandmarkHistory, interval_30hz: Tensor, frames: int
+    ) -> tuple[Tensor, Tensor]:
         """Where the landmarks of the last ``frames`` (at most four) frames are.
 
-        ``sightings`` of `CONTEXT` frames, ``pace`` (P,) the time between them in thirtieths of a
-        second. Returns (P, frames, 33, 3) metres from the mid-hip in the axes of each frame's ray
-        frame, and their standard deviations across and along the view, (P, frames, 33, 2).
+        ``sightings`` of `CONTEXT` frames, ``interval_30hz`` (P,) the time between them in
+        thirtieths of a second. Returns (P, frames, 33, 3) metres from the mid-hip in the axes of
+        each frame's ray frame, and their standard deviations across and along the view, (P, frames,
+        33, 2).
         """
         both = sightings.with_mirrored(self.order)
-        where, spread = self._look(both, pace.repeat(2), frames)
+        where, spread = self._look(both, interval_30hz.repeat(2), frames)
         # People are as likely to be seen in a mirror: the mean of both answers errs less.
         seen, other = where.chunk(2)
         first, second = spread.chunk(2)
         where = 0.5 * (seen + mirrored(other, self.order))
         return where, 0.5 * (first + second.index_select(2, self.order))
 
-    def _look(self, sightings: Sightings, pace: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        x = linear(features(sightings, pace), *self._pair("a")) + self.weights["pos"]
+    def _look(
+        self, sightings: LandmarkHistory, interval_30hz: Tensor, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        x = linear(features(sightings, interval_30hz), *self._pair("a")) + self.weights["pos"]
         mask = sightings.known[:, None, None] > 0.5
         # A person seen for the first time has one frame to look at: itself.
         for layer in range(self.layers):
@@ -175,11 +180,13 @@ class Lifter:
         return x + linear(inner, *self._pair(f"{name}.linear2"))
 
 
-def lift(lifter: Lifter, seen: Observations, sightings: Sightings, pace: Tensor) -> Observations:
+def lift(
+    lifter: Lifter, seen: Observations, sightings: LandmarkHistory, interval_30hz: Tensor
+) -> Observations:
     """A window's observations with the lifter's world landmarks, a share of the perceiver's own in
     them, and the lifter's spreads. ``sightings`` end with the window's own."""
     frames = seen.present.shape[1]
-    where, spread = lifter(sightings, pace, frames)
+    where, spread = lifter(sightings, interval_30hz, frames)
     hips = 0.5 * (seen.world_m[..., LEFT_HIP, :] + seen.world_m[..., RIGHT_HIP, :])
     perceived = seen.world_m - hips[..., None, :]
     where = where + PERCEIVED_SHARE * (perceived - where)

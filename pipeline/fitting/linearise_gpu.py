@@ -18,7 +18,7 @@ from pipeline.body.kinematics import JOINTS, Pose, Skeleton
 from pipeline.body.prior import LIMIT_SIGMA
 from pipeline.core.skeleton import PARENTS
 from pipeline.fitting import kernels_gpu as kernels
-from pipeline.fitting.solver import BETAS, FRAME_DIM, FitConfig, Observations, Past, State
+from pipeline.fitting.solver import BETAS, FRAME_DIM, FitConfig, Observations, State, TemporalPrior
 
 LANES = 32
 _LANDMARKS = 33
@@ -63,14 +63,14 @@ class Linearizer:
         self.prior = _padded(skeleton.prior.permute(0, 2, 1))
         self.ancestors = _ancestors().to(device)
 
-    def of(self, seen: Observations, past: Past) -> Callable[[State], State]:
+    def of(self, seen: Observations, past: TemporalPrior) -> Callable[[State], State]:
         """The function that linearises one window at a state: cost (P,), Hessian (P, D, D),
         gradient (P, D) and misfit (P, T)."""
         row = torch.cat([getattr(seen, name).flatten(2) if getattr(seen, name).dim() > 2 else
                          getattr(seen, name)[..., None] for name in _SEEN], -1)  # fmt: skip
         row = row.flatten(0, 1).contiguous()
         edge = seen.edge.flatten(0, 1).contiguous()
-        before = {f.name: getattr(past, f.name).contiguous() for f in fields(Past)}
+        before = {f.name: getattr(past, f.name).contiguous() for f in fields(TemporalPrior)}
         return lambda state: self._at(row, edge, before, state)
 
     def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
@@ -96,12 +96,12 @@ class Linearizer:
         return turns, joints
 
     @staticmethod
-    def suggest(state: State, step: Tensor) -> State:
-        """As `solve.suggest`."""
+    def propose_step(state: State, step: Tensor) -> State:
+        """As `solve.propose_step`."""
         rotations, transl_m, betas = (part.contiguous() for part in state)
         people, frames = transl_m.shape[:2]
         out = tuple(torch.empty_like(part) for part in (rotations, transl_m, betas))
-        kernels.move[(people * frames,)](
+        kernels.retract[(people * frames,)](
             rotations, transl_m, betas, step.contiguous(), *out,
             FRAMES=frames, LANES=LANES, DIM=FRAME_DIM, num_warps=1,
         )  # fmt: skip
@@ -143,14 +143,15 @@ class Linearizer:
         )  # fmt: skip
         smooth, drift = new(people, frames, frames, 3, LANES), new(people, frames, 3, LANES)
         kernels.smoothness[(people,)](
-            rotations, transl_m, past["rotations"], past["transl_m"], past["known"], past["pace"],
+            rotations, transl_m, past["rotations"], past["transl_m"], past["known"],
+            past["interval_30hz"],
             smooth, drift, costs, config.turn_accel_rad, config.root_accel_m,
             config.root_depth_accel_m, config.smooth_robust, 1.0 * config.use_smoothness,
             FRAMES=frames, LANES=LANES, PLACES=self.places, num_warps=1,
         )  # fmt: skip
-        cost, misfit, shape = new(people), new(people, frames), new(people, 16)
+        cost, residual_mean, shape = new(people), new(people, frames), new(people, 16)
         kernels.sums[(people,)](
-            costs, betas, past["betas"], past["shape_information"], cost, misfit, shape,
+            costs, betas, past["betas"], past["shape_information"], cost, residual_mean, shape,
             FRAMES=frames, LANDMARKS=_LANDMARKS, PLACES=self.places, MISFIT=_MISFIT,
             SURE=_WEIGHT, MASK=_MASK, SURFACE=self.surface, num_warps=4,
         )  # fmt: skip
@@ -162,7 +163,7 @@ class Linearizer:
             FRAMES=frames, LANES=LANES, COLUMNS=_COLUMNS, DIM=FRAME_DIM,
             BLOCK=triton.next_power_of_2(size), num_warps=2,
         )  # fmt: skip
-        return cost, hessian, gradient, misfit
+        return cost, hessian, gradient, residual_mean
 
 
 def _padded(values: Tensor) -> Tensor:

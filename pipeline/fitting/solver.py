@@ -115,42 +115,42 @@ class Observations:
 
 
 @dataclass(frozen=True, eq=False)
-class Past:
+class TemporalPrior:
     """What is known before the window: the two frames before it, ``rotations`` (P, 2, 24, 3, 3),
     ``transl_m`` (P, 2, 3), ``known`` (P, 2) 0 or 1; the shape's mean (P, 10) and information
-    (P, 10, 10); and ``pace`` (P,), the time between frames in thirtieths of a second."""
+    (P, 10, 10); and ``interval_30hz`` (P,), the time between frames in thirtieths of a second."""
 
     rotations: Tensor
     transl_m: Tensor
     known: Tensor
     betas: Tensor
     shape_information: Tensor
-    pace: Tensor
+    interval_30hz: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """``rotations`` (P, T, 24, 3, 3), ``transl_m`` (P, T, 3), ``betas`` (P, 10), ``cost`` (P,),
-    the mean robust landmark residual ``misfit`` (P, T) in standard deviations, and the shape's
+    """``rotations`` (P, T, 24, 3, 3), ``transl_m`` (P, T, 3), ``betas`` (P, 10), ``cost`` (P,), the
+    mean robust landmark residual ``residual_mean`` (P, T) in standard deviations, and the shape's
     information gathered by this window, (P, 10, 10)."""
 
     rotations: Tensor
     transl_m: Tensor
     betas: Tensor
     cost: Tensor
-    misfit: Tensor
+    residual_mean: Tensor
     shape_information: Tensor
 
 
 class Kernels(Protocol):
-    """What may stand in for `linearise`, `suggest` and `kinematics.forward_kinematics` on a GPU
-    (`linearise_gpu`)."""
+    """What may stand in for `linearise`, `propose_step` and `kinematics.forward_kinematics` on a
+    GPU (`linearise_gpu`)."""
 
-    def of(self, seen: Observations, past: Past) -> Callable[[State], State]:
+    def of(self, seen: Observations, past: TemporalPrior) -> Callable[[State], State]:
         """`linearise` for one window, as a function of the state."""
         ...
 
-    def suggest(self, state: State, step: Tensor) -> State: ...
+    def propose_step(self, state: State, step: Tensor) -> State: ...
 
     def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose: ...
 
@@ -167,7 +167,7 @@ def robust_cost(squared: Tensor, scale: float) -> Tensor:
 def solve_window(
     skeleton: Skeleton,
     seen: Observations,
-    past: Past,
+    past: TemporalPrior,
     rotations: Tensor,
     transl_m: Tensor,
     config: FitConfig,
@@ -175,26 +175,26 @@ def solve_window(
     kernels: Kernels | None = None,
 ) -> Solution:
     """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3). ``kernels`` stand
-    in for `linearise` and `suggest`."""
+    in for `linearise` and `propose_step`."""
     if kernels is None:
-        move_on = suggest
+        propose = propose_step
         model: Callable[[State], State] = lambda at: linearise(skeleton, seen, past, at, config)  # noqa: E731
     else:
-        move_on, model = kernels.suggest, kernels.of(seen, past)
+        propose, model = kernels.propose_step, kernels.of(seen, past)
     state: State = (rotations, transl_m, past.betas)
-    found = model(state)
-    damping = torch.full_like(past.pace, 1e-3)
+    system = model(state)
+    damping = torch.full_like(past.interval_30hz, 1e-3)
     for _ in range(iterations):
-        factor, _ = torch.linalg.cholesky_ex(_damped(found[1], damping))
-        half = solve_triangular(factor, found[2][..., None], upper=False)
+        factor, _ = torch.linalg.cholesky_ex(_damped(system[1], damping))
+        half = solve_triangular(factor, system[2][..., None], upper=False)
         step = solve_triangular(factor.mT, half, upper=True)[..., 0]
-        tried = move_on(state, step)
+        tried = propose(state, step)
         new = model(tried)
-        state, found, damping = _judge(state, found, tried, new, damping)
-    cost, hessian, _, misfit = found
+        state, system, damping = _judge(state, system, tried, new, damping)
+    cost, hessian, _, residual_mean = system
     rotations, transl_m, betas = state
     information = _shape_information(hessian, past)
-    return Solution(rotations, transl_m, betas, cost, misfit, information)
+    return Solution(rotations, transl_m, betas, cost, residual_mean, information)
 
 
 def _damped(hessian: Tensor, damping: Tensor) -> Tensor:
@@ -202,27 +202,27 @@ def _damped(hessian: Tensor, damping: Tensor) -> Tensor:
     return hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-6)
 
 
-def suggest(state: State, step: Tensor) -> State:
+def propose_step(state: State, step: Tensor) -> State:
     """The state a step down the gradient, of a length that a turn may have."""
-    return move(state, -torch.nan_to_num(step).clamp(-1.5, 1.5))
+    return retract(state, -torch.nan_to_num(step).clamp(-1.5, 1.5))
 
 
 def _judge(
-    state: State, found: State, tried: State, new: State, damping: Tensor
+    state: State, system: State, tried: State, new: State, damping: Tensor
 ) -> tuple[State, State, Tensor]:
     """For each person the better of two states with what `linearise` found there, and the damping
     of the next step."""
-    better = new[0] <= found[0]
+    better = new[0] <= system[0]
     state = tuple(_choose(better, a, b) for a, b in zip(tried, state))
-    found = tuple(_choose(better, a, b) for a, b in zip(new, found))
-    return state, found, torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
+    system = tuple(_choose(better, a, b) for a, b in zip(new, system))
+    return state, system, torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
 
 
 def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(condition.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
-def move(state: State, step: Tensor) -> State:
+def retract(state: State, step: Tensor) -> State:
     """Apply a step (P, T * 69 + 10): R <- R exp(delta), the rest by addition."""
     rotations, transl_m, betas = state
     people, frames = transl_m.shape[:2]
@@ -239,7 +239,7 @@ def move(state: State, step: Tensor) -> State:
 def linearise(
     skeleton: Skeleton,
     seen: Observations,
-    past: Past,
+    past: TemporalPrior,
     state: State,
     config: FitConfig,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -250,7 +250,7 @@ def linearise(
     each = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
     pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), each)
 
-    *data, misfit = _landmark_rows(skeleton, pose, each, flat, config)
+    *data, residual_mean = _landmark_rows(skeleton, pose, each, flat, config)
     parts = [data]
     if config.use_mask:
         parts.append(_contour_rows(skeleton, pose, each, flat, config))
@@ -270,7 +270,7 @@ def linearise(
     total = total + _add_shape_prior(hessian, gradient, betas, past)
     if config.use_smoothness:
         total = total + _add_smoothness(hessian, gradient, rotations, transl_m, past, config)
-    return total, hessian, gradient, misfit.reshape(people, frames)
+    return total, hessian, gradient, residual_mean.reshape(people, frames)
 
 
 def landmark_residuals(
@@ -319,13 +319,15 @@ def _landmark_rows(skeleton, pose, betas, seen, config):
         cost = cost + (weight * robust_cost(squared, config.robust)).sum(1)
         out.append((rows * strength).flatten(1))
         if k == 0:
-            misfit = (weight * squared.clamp_max(100.0)).sum(1) / weight.sum(1).clamp_min(1e-6)
+            residual_mean = (weight * squared.clamp_max(100.0)).sum(1) / weight.sum(1).clamp_min(
+                1e-6
+            )
             change = (_project(points)[1] @ jacobian) * (strength[..., None] / sigma)
         else:
             scaled = (strength / seen.world_spread_m)[..., None]
             change = (back @ (jacobian - moved[:, None])) * scaled
         jacobians.append(change.flatten(1, 2))
-    return torch.cat(out, 1), torch.cat(jacobians, 1), cost, misfit
+    return torch.cat(out, 1), torch.cat(jacobians, 1), cost, residual_mean
 
 
 def _full_jacobian(skeleton, points, pose, share):
@@ -461,7 +463,7 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
     sigma = path.new_full((1 + POSED, 3), config.turn_accel_rad)
     # A single place would be copied from the host, which no CUDA graph can hold; parts are filled.
     sigma[0, :2], sigma[0, 2:] = config.root_accel_m, config.root_depth_accel_m
-    sigma = sigma * past.pace.clamp(0.25, 4.0)[:, None, None] ** 1.5
+    sigma = sigma * past.interval_30hz.clamp(0.25, 4.0)[:, None, None] ** 1.5
 
     known = torch.cat((past.known, torch.ones_like(transl_m[..., 0])), 1)
     known = known[:, 2:] * known[:, 1:-1] * known[:, :-2]
@@ -482,7 +484,7 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
     return cost
 
 
-def _shape_information(hessian: Tensor, past: Past) -> Tensor:
+def _shape_information(hessian: Tensor, past: TemporalPrior) -> Tensor:
     """What this window alone says of the shape: the Schur complement, less the prior."""
     inner, border = hessian[:, :-BETAS, :-BETAS], hessian[:, :-BETAS, -BETAS:]
     # A frame without the person leaves directions without any information.

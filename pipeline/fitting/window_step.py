@@ -17,15 +17,15 @@ from pipeline.body.rotations import log_so3
 from pipeline.fitting.edges import edge_maps
 from pipeline.fitting.initialise import place_by_landmarks, pose_from_landmarks, sized_by_depth
 from pipeline.fitting.layout import Layout
-from pipeline.fitting.lifter import CONTEXT, Lifter, Sightings, lift
+from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter, lift
 from pipeline.fitting.observations import known_rays, layout, observations
 from pipeline.fitting.solver import (
     BETAS,
     FitConfig,
     Kernels,
     Observations,
-    Past,
     Solution,
+    TemporalPrior,
     pose_cost,
     solve_window,
 )
@@ -52,10 +52,10 @@ POSE = ("rotations", "transl_m", "known", "rays", "visible", "world_m", "sighted
 """What of it is forgotten where somebody is out of sight."""
 
 
-_PAST = tuple(f.name for f in fields(Past) if f.name != "pace")
+_PAST = tuple(f.name for f in fields(TemporalPrior) if f.name != "interval_30hz")
 
 
-def stranger(config: FitConfig) -> Tensor:
+def new_memory(config: FitConfig) -> Tensor:
     """The memory (1, MEMORY.size) of somebody never seen."""
     row = MEMORY.row(
         rotations=torch.eye(3).expand(2, JOINTS, 3, 3).numpy(),
@@ -64,7 +64,7 @@ def stranger(config: FitConfig) -> Tensor:
     return torch.from_numpy(row)[None]
 
 
-def out_of_sight(memory: Tensor) -> Tensor:
+def without_pose(memory: Tensor) -> Tensor:
     """Somebody's memory (MEMORY.size,) without their pose and sightings."""
     kept = memory.clone()
     for name in POSE:
@@ -98,14 +98,14 @@ class WindowFit:
         self.steps = steps
         seen = layout(frames, outlines)
         # The last two are about the window, not about a frame.
-        self.seen = Layout(**seen.shapes, pace=(), settled=())
+        self.seen = Layout(**seen.shapes, interval_30hz=(), shape_frozen=())
         self.result = Layout(
             turns=(frames, JOINTS, 3),
             betas=(BETAS,),
             transl_m=(frames, 3),
             joints_m=(frames, JOINTS, 3),
             landmarks_m=(frames, 33, 3),
-            misfit=(frames,),
+            residual_mean=(frames,),
             cost=(),
         )
 
@@ -113,19 +113,19 @@ class WindowFit:
         """``rows`` (P, seen.size) and ``memory`` (P, MEMORY.size) float32 -> ``result`` rows, the
         meshes (P, frames, V, 3) in metres, and the memory after the window.
 
-        In ``rows``, ``pace`` is the time between frames in thirtieths of a second, and ``settled``
-        1 for people watched long enough for their shape to be held from now on.
+        In ``rows``, ``interval_30hz`` is the time between frames in thirtieths of a second, and
+        ``shape_frozen`` 1 for people watched long enough for their shape to be held from now on.
         """
-        seen, past, sightings, settled, (rotations, transl_m) = self._before(rows, memory)
+        seen, past, sightings, shape_frozen, (rotations, transl_m) = self._before(rows, memory)
         solution = solve_window(
             self.skeleton, seen, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
-        return self._after(past, solution, sightings, settled)
+        return self._after(past, solution, sightings, shape_frozen)
 
     def _before(
         self, rows: Tensor, memory: Tensor
-    ) -> tuple[Observations, Past, Sightings, Tensor, tuple[Tensor, Tensor]]:
+    ) -> tuple[Observations, TemporalPrior, LandmarkHistory, Tensor, tuple[Tensor, Tensor]]:
         """What was seen, the past, the sightings with the window's own, who is settled (P,), and
         the first guess."""
         parts, kept = self.seen.split(rows), MEMORY.split(memory)
@@ -133,22 +133,28 @@ class WindowFit:
             edges = (parts[name].flatten(0, 1) for name in ("inside", "inverse", "scale"))
             parts["edge"] = edge_maps(*edges).unflatten(0, (-1, self.frames))
         seen = observations(parts, self.config)
-        past = Past(**{name: kept[name] for name in _PAST}, pace=parts["pace"])
-        before = Sightings(kept["rays"], kept["visible"], kept["world_m"], kept["sighted"])
-        sightings = before.then(Sightings.of(seen))
+        past = TemporalPrior(
+            **{name: kept[name] for name in _PAST}, interval_30hz=parts["interval_30hz"]
+        )
+        before = LandmarkHistory(kept["rays"], kept["visible"], kept["world_m"], kept["sighted"])
+        sightings = before.then(LandmarkHistory.of(seen))
         if self.config.use_lifter:
-            seen = lift(self.lifter, seen, sightings, past.pace)
+            seen = lift(self.lifter, seen, sightings, past.interval_30hz)
         if self.config.use_depth:
             seen = sized_by_depth(seen)
-        return seen, past, sightings, parts["settled"], self._first_guess(seen, past)
+        return seen, past, sightings, parts["shape_frozen"], self._first_guess(seen, past)
 
     def _after(
-        self, past: Past, solution: Solution, sightings: Sightings, settled: Tensor
+        self,
+        past: TemporalPrior,
+        solution: Solution,
+        sightings: LandmarkHistory,
+        shape_frozen: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        memory = self._remember(past, solution, sightings, settled)
+        memory = self._remember(past, solution, sightings, shape_frozen)
         return *self._bodies(solution), memory
 
-    def _first_guess(self, seen: Observations, past: Past) -> tuple[Tensor, Tensor]:
+    def _first_guess(self, seen: Observations, past: TemporalPrior) -> tuple[Tensor, Tensor]:
         """The last pose, or the pose that the world landmarks show: whichever fits a frame."""
         people, frames = seen.present.shape
         betas = past.betas.repeat_interleave(frames, 0)
@@ -170,7 +176,7 @@ class WindowFit:
         return best.unflatten(0, (people, frames)), place.unflatten(0, (people, frames))
 
     def _try_poses(
-        self, rotations: Tensor, seen: Observations, past: Past
+        self, rotations: Tensor, seen: Observations, past: TemporalPrior
     ) -> tuple[Tensor, Tensor]:
         """Where C poses of every frame (C, P * T, 24, 3, 3) must stand, (C, P * T, 3), and what
         each costs there on its own, (C, P * T)."""
@@ -193,21 +199,25 @@ class WindowFit:
         return transl.unflatten(0, (count, -1)), cost.unflatten(0, (count, -1))
 
     def _remember(
-        self, past: Past, solution: Solution, sightings: Sightings, settled: Tensor
+        self,
+        past: TemporalPrior,
+        solution: Solution,
+        sightings: LandmarkHistory,
+        shape_frozen: Tensor,
     ) -> Tensor:
         betas, information = solution.betas, past.shape_information
         eye = torch.eye(BETAS, device=betas.device)
         if self.config.hold_shape:
             gained = solution.shape_information
             more = information + _SHAPE_GAIN * 0.5 * (gained + gained.transpose(1, 2))
-            information = torch.where(settled[:, None, None] > 0, _HELD * eye, more)
+            information = torch.where(shape_frozen[:, None, None] > 0, _HELD * eye, more)
         else:
             betas = torch.zeros_like(betas)
             information = (self.config.shape_weight * eye).expand_as(information)
         return MEMORY.join(
             rotations=torch.cat((past.rotations, solution.rotations), 1)[:, -2:],
             transl_m=torch.cat((past.transl_m, solution.transl_m), 1)[:, -2:],
-            known=torch.cat((past.known, torch.ones_like(solution.misfit)), 1)[:, -2:],
+            known=torch.cat((past.known, torch.ones_like(solution.residual_mean)), 1)[:, -2:],
             betas=betas,
             shape_information=information,
             rays=sightings.rays,
@@ -232,7 +242,7 @@ class WindowFit:
             transl_m=solution.transl_m,
             joints_m=out.joints_m.unflatten(0, (people, frames)),
             landmarks_m=out.landmarks_m.unflatten(0, (people, frames)),
-            misfit=solution.misfit,
+            residual_mean=solution.residual_mean,
             cost=solution.cost,
         )
         return result, out.vertices_m.unflatten(0, (people, frames))

@@ -62,7 +62,7 @@ def _page_locked(image: np.ndarray) -> torch.Tensor:
     return staged.copy_(host)
 
 
-class Coming:
+class AsyncCopy:
     """A tensor on its way to the host, behind what is queued on the current stream."""
 
     def __init__(self, values: torch.Tensor) -> None:
@@ -73,7 +73,7 @@ class Coming:
             self._event = torch.cuda.Event()
             self._event.record()
 
-    def arrived(self) -> np.ndarray:
+    def result(self) -> np.ndarray:
         """Wait for it."""
         if self._event is not None:
             self._event.synchronize()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.core.frame import Window
 from pipeline.core.people import Person
-from pipeline.gpu.transfer import Coming
+from pipeline.gpu.transfer import AsyncCopy
 from pipeline.perception.base import Perceiver
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.ultralytics_models.segment import image_of, looks
@@ -23,7 +23,7 @@ from pipeline.perception.ultralytics_models.segment import image_of, looks
 People = list[tuple[Person, ...]]
 
 
-class Meter(Protocol):
+class DepthReader(Protocol):
     """What reads depths, as `ultra.segment.DepthMeter` does."""
 
     def letterbox(self, height: int, width: int) -> Letterbox: ...
@@ -34,7 +34,7 @@ class Meter(Protocol):
         ...
 
 
-class Metered:
+class DepthPerceiver:
     """``base`` finds the people, ``meter`` (on ``device``) says how far they are: in every frame,
     or with ``reuse`` in the key frame only, and the fit carries it to its neighbours.
 
@@ -42,7 +42,7 @@ class Metered:
     """
 
     def __init__(
-        self, base: Perceiver, meter: Meter, device: torch.device, *, reuse: bool = False
+        self, base: Perceiver, meter: DepthReader, device: torch.device, *, reuse: bool = False
     ) -> None:
         self._base, self._meter, self._device, self._reuse = base, meter, device, reuse
         self.name = f"{base.name}, depth by {type(meter).__name__}"
@@ -84,7 +84,7 @@ class Metered:
         rows = torch.from_numpy(looks([p for t in frames for p in people[t]], box, box))
         picture = torch.tensor([k for k, t in enumerate(frames) for _ in people[t]])
         made = self._meter(images, rows.to(self._device), picture.to(self._device))
-        depths = iter(Coming(made).arrived().tolist())
+        depths = iter(AsyncCopy(made).result().tolist())
         out = list(people)
         for t in frames:
             out[t] = tuple(replace(p, map_depth=_sane(next(depths))) for p in people[t])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
-from pipeline.gpu.transfer import Coming
+from pipeline.gpu.transfer import AsyncCopy
 from pipeline.perception.base import Perceiver
 from pipeline.perception.ultralytics_models.segment import Segmenter, image_of, looks, mask_of
 
@@ -44,7 +44,7 @@ def _mask(values: np.ndarray, person: Person) -> Mask | None:
     return mask_of(values.copy(), person) if (values > 0.5).any() else person.mask
 
 
-class Segmented:
+class MaskedPerceiver:
     """``base`` finds the people, ``segmenter`` (on ``device``) says which pixels are theirs.
 
     With ``reuse``, ``reused`` and ``refused`` count people of neighbouring frames who got a mask
@@ -113,8 +113,8 @@ class Segmented:
         still = self._still(people, key) if self._reuse else set()
         values = self._masks(window, people, [w for w in every if w[0] == key], found)
         if self._segmenter.once:
-            regions = {person.region: values[key, k] for k, person in enumerate(people[key])}
-            values |= {(t, k): regions[people[t][k].region] for t, k in still}
+            regions = {person.roi: values[key, k] for k, person in enumerate(people[key])}
+            values |= {(t, k): regions[people[t][k].roi] for t, k in still}
         else:
             values |= self._masks(window, people, sorted(still), found)
         missing = sorted({t for t, k in every if (t, k) not in values})
@@ -124,7 +124,7 @@ class Segmented:
             rest = [w for w in every if w not in values]
             values |= self._masks(window, people, rest, again, missing)
         order = sorted(values)
-        host = Coming(torch.stack([values[place] for place in order])).arrived()
+        host = AsyncCopy(torch.stack([values[place] for place in order])).result()
         masks = dict(zip(order, host))
         return [
             tuple(replace(person, mask=_mask(masks[t, k], person)) for k, person in enumerate(here))
@@ -133,13 +133,13 @@ class Segmented:
 
     def _still(self, people: People, key: int) -> set[tuple[int, int]]:
         """Who of the neighbouring frames is in the key frame too and has hardly moved."""
-        there = {person.region: person for person in people[key]}
+        there = {person.roi: person for person in people[key]}
         still = set()
         for t, here in enumerate(people):
             for k, person in enumerate(here):
                 if t == key:
                     continue
-                before = there.get(person.region)
+                before = there.get(person.roi)
                 if before is not None and motion(before, person) <= self._most_motion:
                     still.add((t, k))
                     self.reused += 1

@@ -18,8 +18,8 @@ from pipeline.tracking.tracker import TrackConfig, Tracker
 
 
 @dataclass
-class SourceState:
-    """All that is remembered of one source between windows; made by ``Inference.begin``.
+class StreamState:
+    """All that is remembered of one source between windows; made by ``KeypointEstimator.begin``.
 
     ``memory``, ``tracker`` belong to the perceiving half, ``fits`` and ``depth`` to the fitting
     half, so the two halves may run in threads of their own.
@@ -33,14 +33,14 @@ class SourceState:
 
 
 @dataclass(frozen=True, eq=False)
-class Perceived:
+class DetectedWindow:
     """A window and, for each of its frames, the people by track."""
 
     window: Window
     people: tuple[dict[int, Person], ...]
 
 
-class Inference:
+class KeypointEstimator:
     """Perceiver, tracker and fit, one after another; holds no state of any source.
 
     ``depth_scale`` is metres a unit of the perceiver's depth maps, None where that is to be found
@@ -63,27 +63,27 @@ class Inference:
         self._lens = (fov_deg, focal_px)
         self._depth_scale = depth_scale
 
-    def begin(self) -> SourceState:
+    def begin(self) -> StreamState:
         """An empty state for a new source."""
-        return SourceState(Tracker(self.tracking), depth=DepthScale(self._depth_scale))
+        return StreamState(Tracker(self.tracking), depth=DepthScale(self._depth_scale))
 
     def intrinsics(self, frame: Frame) -> np.ndarray:
         """K (3, 3) of the frame's source: one a size, never one a frame."""
         height, width = frame.size
         return default_intrinsics(height, width, *self._lens)
 
-    def perceive(self, window: Window, state: SourceState) -> Perceived:
+    def perceive(self, window: Window, state: StreamState) -> DetectedWindow:
         """The people in every frame of a window, by track."""
         window = self._opened(window, state)
         embedding = self.perceiver.embed(window, state.memory)
         people, state.memory = self.perceiver.decode(embedding, window)
         return self._tracked(window, people, state)
 
-    def fit(self, perceived: Perceived, state: SourceState) -> list[tuple[Frame, Bodies]]:
+    def fit(self, perceived: DetectedWindow, state: StreamState) -> list[tuple[Frame, Bodies]]:
         """Bodies for every frame of a perceived window."""
         return self.fit_many([perceived], [state])[0]
 
-    def _opened(self, window: Window, state: SourceState) -> Window:
+    def _opened(self, window: Window, state: StreamState) -> Window:
         """The window ready to be perceived, and forgotten what does not belong to it."""
         if window.reset:
             state.memory = None
@@ -92,14 +92,14 @@ class Inference:
 
     @staticmethod
     def _tracked(
-        window: Window, people: Sequence[tuple[Person, ...]], state: SourceState
-    ) -> Perceived:
+        window: Window, people: Sequence[tuple[Person, ...]], state: StreamState
+    ) -> DetectedWindow:
         tracked = tuple(
             state.tracker.assign(seen, frame.pts_s) for frame, seen in zip(window.frames, people)
         )
-        return Perceived(window, tracked)
+        return DetectedWindow(window, tracked)
 
-    def _job(self, perceived: Perceived, state: SourceState) -> FitJob:
+    def _job(self, perceived: DetectedWindow, state: StreamState) -> FitJob:
         window = perceived.window
         if window.reset:
             state.fits.clear()
@@ -116,14 +116,14 @@ class Inference:
         return tuple(str(report) for report in getattr(self.perceiver, "reports", ()))
 
     def many(
-        self, windows: Sequence[Window], states: Sequence[SourceState]
+        self, windows: Sequence[Window], states: Sequence[StreamState]
     ) -> list[list[tuple[Frame, Bodies]]]:
         """One window of each of several sources in one go: what calling it with each would give."""
         return self.fit_many(self.perceive_many(windows, states), states)
 
     def perceive_many(
-        self, windows: Sequence[Window], states: Sequence[SourceState]
-    ) -> list[Perceived]:
+        self, windows: Sequence[Window], states: Sequence[StreamState]
+    ) -> list[DetectedWindow]:
         """`perceive` for several sources, together where the perceiver can."""
         together = getattr(self.perceiver, "perceive_many", None)
         if together is None:
@@ -137,7 +137,7 @@ class Inference:
         return out
 
     def fit_many(
-        self, perceived: Sequence[Perceived], states: Sequence[SourceState]
+        self, perceived: Sequence[DetectedWindow], states: Sequence[StreamState]
     ) -> list[list[tuple[Frame, Bodies]]]:
         """`fit` for several sources, their people together."""
         jobs = [self._job(one, state) for one, state in zip(perceived, states)]
@@ -148,10 +148,10 @@ class Inference:
 
     def fit_event(
         self,
-        perceived: Perceived,
+        perceived: DetectedWindow,
         before: Sequence[dict[int, Person]],
         track: int,
-        state: SourceState,
+        state: StreamState,
     ) -> list[tuple[Frame, Bodies]]:
         """One person's bodies in the frames of an event, at full quality: from the ``before``
         frames' people and what is known of their shape, but no pose that was fitted on the way.
@@ -168,11 +168,11 @@ class Inference:
         job = FitJob(alone, lens, memory, _spacing_s(times), event=True)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))
 
-    def __call__(self, window: Window, state: SourceState) -> list[tuple[Frame, Bodies]]:
+    def __call__(self, window: Window, state: StreamState) -> list[tuple[Frame, Bodies]]:
         return self.fit(self.perceive(window, state), state)
 
     @staticmethod
-    def _interval_s(window: Window, state: SourceState) -> float:
+    def _interval_s(window: Window, state: StreamState) -> float:
         """The frames' mean spacing; a live feed that drops frames has wider steps."""
         times = [frame.pts_s for frame in window.frames]
         if state.last_pts_s is not None:

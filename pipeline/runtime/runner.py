@@ -1,4 +1,4 @@
-"""One source through a model of its own: a `Station` with one lane.
+"""One source through a model of its own: a `StreamScheduler` with one lane.
 
     source --frames--> [ring] --windows--> perceive --[ring]--> fit --[ring]--> you
 
@@ -16,9 +16,9 @@ from pipeline.capture.base import Source
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.stats import Stats
-from pipeline.runtime.keypoint_estimator import Inference
-from pipeline.runtime.scheduler import Station
-from pipeline.runtime.video_stream import Event, Fitted, Lane, Watch
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.scheduler import StreamScheduler
+from pipeline.runtime.video_stream import Event, Fitted, VideoStream, Watch
 
 
 class Runner:
@@ -33,7 +33,7 @@ class Runner:
     def __init__(
         self,
         source: Source,
-        inference: Inference,
+        estimator: KeypointEstimator,
         *,
         stats: Stats | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -42,13 +42,13 @@ class Runner:
         watch: Watch | None = None,
     ) -> None:
         self.source = source
-        self.inference = inference
+        self.estimator = estimator
         self.stats = stats or Stats()
         self.low_latency = low_latency
         self._watch = watch
         self._opened = opened
-        self._station = Station(inference, clock_ns=clock_ns)
-        self._running: Lane | None = None
+        self._scheduler = StreamScheduler(estimator, clock_ns=clock_ns)
+        self._running: VideoStream | None = None
         self._done = False
 
     def __enter__(self) -> Runner:
@@ -66,8 +66,8 @@ class Runner:
         """Open the source (raises SourceError) and start the threads. Once only."""
         if not self._opened:
             self.source.open()
-        self._station.start()
-        self._running = self._station.add(
+        self._scheduler.start()
+        self._running = self._scheduler.add(
             "", self.source, opened=True, stats=self.stats, low_latency=self.low_latency,
             watch=self._watch,
         )  # fmt: skip
@@ -75,7 +75,7 @@ class Runner:
 
     def stop(self) -> None:
         """Capture no more; frames already read come out, then the iteration ends."""
-        self._lane.stop()
+        self._stream.stop()
 
     def close(self) -> None:
         """End now: drop what is under way and wait for the threads. Safe to call twice.
@@ -83,7 +83,7 @@ class Runner:
         Frames that were read and not delivered are counted as dropped. Raises RuntimeError when
         a thread does not end within ten seconds.
         """
-        self._station.close()
+        self._scheduler.close()
         self.source.close()
         if self._running is not None and not self._done:
             self._running.settle()
@@ -94,19 +94,19 @@ class Runner:
 
     def windows(self) -> Iterator[Fitted]:
         """The frames of one window after another, for whoever draws them together."""
-        yield from self._lane.windows()
+        yield from self._stream.windows()
         self._done = True
 
     def events(self) -> Iterator[Event]:
-        """As `Lane.events`."""
-        return self._lane.events()
+        """As `VideoStream.events`."""
+        return self._stream.events()
 
     def newest(self) -> Iterator[Frame]:
-        """As `Lane.newest`."""
-        return self._lane.newest()
+        """As `VideoStream.newest`."""
+        return self._stream.newest()
 
     @property
-    def _lane(self) -> Lane:
+    def _stream(self) -> VideoStream:
         if self._running is None:
             raise RuntimeError("the runner was not started")
         return self._running

@@ -11,10 +11,11 @@ that source; the model's ends all.
 
 With a ``watch`` a source's frames are perceived one by one as they come and collected to windows of
 four for the fit; what the watch sees in them (`pipeline.events`) is fitted at once, before all that
-waits, out of the frames that the ring still keeps (`Lane.events`).
+waits, out of the frames that the ring still keeps (`VideoStream.events`).
 
 With low latency a source's frames also go straight to you, the newest in the place of older ones
-(`Lane.newest`); perceiving takes the newest one whenever it is free instead of waiting for four.
+(`VideoStream.newest`); perceiving takes the newest one whenever it is free instead of waiting for
+four.
 """
 
 from __future__ import annotations
@@ -31,38 +32,38 @@ from pipeline.core.frame import Window
 from pipeline.core.ring import Closed, Ring
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.keypoint_estimator import Inference, Perceived
-from pipeline.runtime.video_stream import JOIN_S, Event, EventJob, Lane, Watch
+from pipeline.runtime.keypoint_estimator import DetectedWindow, KeypointEstimator
+from pipeline.runtime.video_stream import JOIN_S, Event, EventJob, VideoStream, Watch
 
 _IDLE_S = 0.05
 
 
-class Station:
-    """Runs any number of sources through one ``inference``, in a ``with`` block. Sources are added
+class StreamScheduler:
+    """Runs any number of sources through one ``estimator``, in a ``with`` block. Sources are added
     and removed while it runs, from any thread. ``on_error`` hears of a fault of the model, which
     ends all lanes with it."""
 
     def __init__(
         self,
-        inference: Inference,
+        estimator: KeypointEstimator,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         on_error: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self.inference = inference
+        self.estimator = estimator
         self._clock_ns = clock_ns
         self._on_error = on_error
-        self._lanes: dict[str, Lane] = {}
+        self._streams: dict[str, VideoStream] = {}
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._stopped = threading.Event()
-        self._work: Ring[list[tuple[Lane, Perceived]] | EventJob] = Ring(1)
+        self._work: Ring[list[tuple[VideoStream, DetectedWindow]] | EventJob] = Ring(1)
         self._threads = [
             threading.Thread(target=self._guard, args=(step,), name=step.__name__.strip("_"))
             for step in (self._perceive, self._fit)
         ]
 
-    def __enter__(self) -> Station:
+    def __enter__(self) -> StreamScheduler:
         return self.start()
 
     def __exit__(
@@ -73,17 +74,17 @@ class Station:
     ) -> None:
         self.close()
 
-    def start(self) -> Station:
+    def start(self) -> StreamScheduler:
         """Start the model's threads. Once only."""
         for thread in self._threads:
             thread.start()
         return self
 
     @property
-    def lanes(self) -> list[Lane]:
+    def streams(self) -> list[VideoStream]:
         """Those added and not removed, ended ones too."""
         with self._lock:
-            return list(self._lanes.values())
+            return list(self._streams.values())
 
     def add(
         self,
@@ -94,42 +95,42 @@ class Station:
         stats: Stats | None = None,
         low_latency: bool = False,
         watch: Watch | None = None,
-    ) -> Lane:
+    ) -> VideoStream:
         """Start a source; it is opened by a thread of its own unless ``opened``. Raises ValueError
         for a name that is taken, or a watch with low latency, RuntimeError once closed."""
         with self._lock:
             if self._stopped.is_set():
                 raise RuntimeError("the station is closed")
-            if name in self._lanes:
+            if name in self._streams:
                 raise ValueError(f"there is a source named {name} already")
-            lane = self._lanes[name] = Lane(
-                name, source, self.inference, self.wake, opened=opened, stats=stats,
+            stream = self._streams[name] = VideoStream(
+                name, source, self.estimator, self.wake, opened=opened, stats=stats,
                 low_latency=low_latency, watch=watch,
             )  # fmt: skip
-        lane.start()
-        return lane
+        stream.start()
+        return stream
 
     def remove(self, name: str) -> None:
         """End a source and forget it; what is under way of it is dropped. Raises KeyError."""
         with self._lock:
-            lane = self._lanes.pop(name)
-        lane.abort()
-        lane.finish()
-        lane.join()
+            stream = self._streams.pop(name)
+        stream.abort()
+        stream.finish()
+        stream.join()
 
     def close(self) -> None:
         """End everything. Raises RuntimeError when a thread does not end within ten seconds."""
         self._stopped.set()
         self.wake()
         self._work.abort()
-        lanes = self.lanes
-        for lane in lanes:
-            lane.abort()
-            lane.finish()
+        streams = self.streams
+        for stream in streams:
+            stream.abort()
+            stream.finish()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(JOIN_S)
-        stuck = [lane.name for lane in lanes if not lane.join()]
+        stuck = [stream.name for stream in streams if not stream.join()]
         stuck += [thread.name for thread in self._threads if thread.is_alive()]
         if stuck:
             raise RuntimeError(f"these did not end within {JOIN_S:g} s: {stuck}")
@@ -148,9 +149,9 @@ class Station:
             self._stopped.set()
             self._work.abort()
             # What was fitted before the error still comes out; the rest is dropped.
-            for lane in self.lanes:
-                lane.halt()
-                lane.finish(error)
+            for stream in self.streams:
+                stream.halt()
+                stream.finish(error)
             if self._on_error is not None:
                 self._on_error(error)
 
@@ -158,20 +159,20 @@ class Station:
         while not self._stopped.is_set():
             self._news.clear()
             now_ns = self._clock_ns()
-            taken = [(lane, lane.take(now_ns)) for lane in self.lanes]
-            ready = [(lane, window) for lane, window in taken if window is not None]
-            work = [(lane, one) for lane in self.lanes for one in lane.overdue(now_ns)]
+            taken = [(stream, stream.take(now_ns)) for stream in self.streams]
+            ready = [(stream, window) for stream, window in taken if window is not None]
+            work = [(stream, one) for stream in self.streams for one in stream.overdue(now_ns)]
             if not ready and not work:
                 self._news.wait(_IDLE_S)
                 continue
-            lanes, windows = [lane for lane, _ in ready], [window for _, window in ready]
+            streams, windows = [stream for stream, _ in ready], [window for _, window in ready]
             begun_ns = self._clock_ns()
-            perceived = self.inference.perceive_many(windows, [lane.state for lane in lanes])
-            self._timed("perceive", begun_ns, lanes, windows)
-            for lane, one in zip(lanes, perceived):
-                for job in lane.watched(one):
+            perceived = self.estimator.perceive_many(windows, [stream.state for stream in streams])
+            self._timed("perceive", begun_ns, streams, windows)
+            for stream, one in zip(streams, perceived):
+                for job in stream.watched(one):
                     self._work.put_first(job)
-                work += [(lane, part) for part in lane.perceived(one)]
+                work += [(stream, part) for part in stream.perceived(one)]
             if work:
                 self._work.put(work)
 
@@ -183,23 +184,23 @@ class Station:
             work = self._work.get()
             begun_ns = self._clock_ns()
             if isinstance(work, EventJob):
-                lane, one = work.lane, work.perceived
-                fitted = self.inference.fit_event(one, work.before, work.seen.track, lane.state)
-                lane.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
-                lane.tell(Event(work.seen, one.window, fitted))
+                stream, one = work.stream, work.perceived
+                fitted = self.estimator.fit_event(one, work.before, work.seen.track, stream.state)
+                stream.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
+                stream.tell(Event(work.seen, one.window, fitted))
                 continue
-            lanes, perceived = [lane for lane, _ in work], [one for _, one in work]
-            results = self.inference.fit_many(perceived, [lane.state for lane in lanes])
-            self._timed("fit", begun_ns, lanes, [one.window for one in perceived])
-            for lane, result in zip(lanes, results):
-                lane.deliver(result)
+            streams, perceived = [stream for stream, _ in work], [one for _, one in work]
+            results = self.estimator.fit_many(perceived, [stream.state for stream in streams])
+            self._timed("fit", begun_ns, streams, [one.window for one in perceived])
+            for stream, result in zip(streams, results):
+                stream.deliver(result)
             self.wake()
 
     def _timed(
-        self, stage: str, begun_ns: int, lanes: Sequence[Lane], windows: Sequence[Window]
+        self, stage: str, begun_ns: int, streams: Sequence[VideoStream], windows: Sequence[Window]
     ) -> None:
         """A batch's time, told to each of its sources by the frame."""
         frames = sum(len(window.frames) for window in windows)
         each_ms = (self._clock_ns() - begun_ns) / 1e6 / max(frames, 1)
-        for lane in lanes:
-            lane.stats.timed(stage, each_ms)
+        for stream in streams:
+            stream.stats.timed(stage, each_ms)

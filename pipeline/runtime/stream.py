@@ -28,7 +28,7 @@ from pipeline.fitting.fitter import BodyFitter
 from pipeline.fitting.solver import FitConfig
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose.perceiver import BlazePose
-from pipeline.runtime.keypoint_estimator import Inference
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
 from pipeline.weights import store as weights
 
@@ -55,7 +55,7 @@ class EngineOptions:
     cache: Path | None = None
 
 
-def make_inference(
+def make_estimator(
     *,
     people: int = 4,
     body: Path | None = None,
@@ -70,16 +70,16 @@ def make_inference(
     depth_scale: float | None = None,
     engine: EngineOptions | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> Inference:
+) -> KeypointEstimator:
     """Everything between frames and bodies, loaded and ready.
 
-    ``body`` is an SMPL file of your own (None: the free body), ``model_folder`` is searched for
-    the perceiver's files first. ``masks`` names another network for people's masks ("own": the
+    ``body`` is an SMPL file of your own (None: the free body), ``model_folder`` is searched for the
+    perceiver's files first. ``masks`` names another network for people's masks ("own": the
     perceiver's; else one of `perceive.ultra.load.MODELS` that segments), ``depth`` one that says
     how far people are ("off": none), in maps of ``depth_scale`` metres a unit (None: found for each
     source; where it is given, the lens must be too); ``reuse`` has the key frame serve its
-    neighbours (`Segmented`, `Metered`). On a GPU all of it runs there, as ``engine`` says;
-    ``on_progress`` is told of what takes long (its name, done, of). Raises WeightsError,
+    neighbours (`MaskedPerceiver`, `DepthPerceiver`). On a GPU all of it runs there, as ``engine``
+    says; ``on_progress`` is told of what takes long (its name, done, of). Raises WeightsError,
     ValueError or RuntimeError in a line or two.
     """
     if depth_scale is not None and fov_deg is None and focal_px is None:
@@ -113,7 +113,9 @@ def make_inference(
         chooses = make_segmenter(masks, people, chosen, options, model_folder, reuse)(chooses)
     if depth != "off":
         chooses = make_meter(depth, chosen, options, model_folder, reuse)(chooses)
-    return Inference(chooses, fitter, fov_deg=fov_deg, focal_px=focal_px, depth_scale=depth_scale)
+    return KeypointEstimator(
+        chooses, fitter, fov_deg=fov_deg, focal_px=focal_px, depth_scale=depth_scale
+    )
 
 
 def make_segmenter(
@@ -128,7 +130,7 @@ def make_segmenter(
     WeightsError, RuntimeError without ultralytics."""
     from pipeline.perception.ultralytics_models.load import build
     from pipeline.perception.ultralytics_models.segment import segmenter_of
-    from pipeline.perception.with_masks import Segmented
+    from pipeline.perception.with_masks import MaskedPerceiver
 
     (file,) = weights.find(name, folder).values()
     reports: list[Any] = []
@@ -137,7 +139,7 @@ def make_segmenter(
     segmenter = segmenter_of(make, model, WINDOW_FRAMES, looks, options.graphs)
 
     def over(base: Perceiver) -> Perceiver:
-        made = Segmented(base, segmenter, device, reuse=reuse)
+        made = MaskedPerceiver(base, segmenter, device, reuse=reuse)
         made.reports += tuple(reports)
         return made
 
@@ -156,7 +158,7 @@ def make_meter(
     from pipeline.perception.ultralytics_models.depth import MonoDepth
     from pipeline.perception.ultralytics_models.load import build
     from pipeline.perception.ultralytics_models.segment import DepthMeter
-    from pipeline.perception.with_depth import Metered
+    from pipeline.perception.with_depth import DepthPerceiver
 
     (file,) = weights.find(name, folder).values()
     reports: list[Any] = []
@@ -166,7 +168,7 @@ def make_meter(
     meter = DepthMeter(make, model, 1 if reuse else WINDOW_FRAMES, options.graphs)
 
     def over(base: Perceiver) -> Perceiver:
-        made = Metered(base, meter, device, reuse=reuse)
+        made = DepthPerceiver(base, meter, device, reuse=reuse)
         made.reports += tuple(reports)
         return made
 
@@ -196,14 +198,14 @@ def stream(
     source: str,
     options: SourceOptions | None = None,
     *,
-    inference: Inference | None = None,
+    estimator: KeypointEstimator | None = None,
     stop: threading.Event | None = None,
     stats: Stats | None = None,
     **model: Any,
 ) -> Runner:
     """A Runner over ``source``, as ``open_source`` takes it; a ``with`` block starts and ends it.
 
-    Further keywords are ``make_inference``'s, for when no ``inference`` is handed in.
+    Further keywords are ``make_estimator``'s, for when no ``estimator`` is handed in.
     """
     opened = open_source(source, options, stop=stop)
-    return Runner(opened, inference or make_inference(**model), stats=stats)
+    return Runner(opened, estimator or make_estimator(**model), stats=stats)

@@ -1,4 +1,4 @@
-"""One source's way through a `Station`: its ring, its windows, its results, its events."""
+"""One source's way through a `StreamScheduler`: its ring, its windows, its results, its events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.core.people import Bodies, Person
 from pipeline.core.ring import Closed, Policy, Ring
 from pipeline.core.stats import Stats
 from pipeline.runtime.event_window import event_window, spaced
-from pipeline.runtime.keypoint_estimator import Inference, Perceived
+from pipeline.runtime.keypoint_estimator import DetectedWindow, KeypointEstimator
 from pipeline.runtime.window import Windower, inherit_break
 
 JOIN_S = 10.0
@@ -67,15 +67,15 @@ class Event:
 class EventJob:
     """An event's window, its people, and those of the frames before it."""
 
-    lane: Lane
+    stream: VideoStream
     seen: Any
-    perceived: Perceived
+    perceived: DetectedWindow
     before: Sequence[dict[int, Person]]
 
 
-class Lane:
-    """One source's way through a `Station`. Read its results with ``windows``; any thread may
-    ``stop`` it. ``error`` is what ended it, None for its own end.
+class VideoStream:
+    """One source's way through a `StreamScheduler`. Read its results with ``windows``; any thread
+    may ``stop`` it. ``error`` is what ended it, None for its own end.
 
     With ``low_latency`` the frames to show come from ``newest``: what is read is drawn or dropped
     there, and a frame that perceiving had no time for is counted as "unfitted". With a ``watch``
@@ -86,7 +86,7 @@ class Lane:
         self,
         name: str,
         source: Source,
-        inference: Inference,
+        estimator: KeypointEstimator,
         wake: Callable[[], None],
         *,
         opened: bool = False,
@@ -100,14 +100,14 @@ class Lane:
         self.source = source
         self.low_latency = low_latency
         self.watch = watch
-        self.inference = inference
+        self.estimator = estimator
         self.stats = stats or Stats()
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self._wake = wake
         self._opened = opened
         self._halted = threading.Event()
-        self.state = inference.begin()
+        self.state = estimator.begin()
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         # Bodies are predicted the better the newer the frame that was fitted last.
         self.frames: Ring[Frame] = Ring(
@@ -132,8 +132,8 @@ class Lane:
         self._max_wait_ms = 500.0 if source.live else math.inf
         one_by_one = low_latency or watch is not None
         self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
-        self._collected: list[Perceived] = []
-        self._recent: deque[Perceived] = deque()
+        self._collected: list[DetectedWindow] = []
+        self._recent: deque[DetectedWindow] = deque()
         self._context: deque[tuple[int, dict[int, Person]]] = deque(maxlen=_EVENT_CONTEXT)
         # Rare; whoever does not take them loses the oldest.
         self._events: Ring[Event] = Ring(
@@ -202,7 +202,7 @@ class Lane:
             self.finish()
         return None
 
-    def perceived(self, one: Perceived) -> list[Perceived]:
+    def perceived(self, one: DetectedWindow) -> list[DetectedWindow]:
         """What is to be fitted now that a window was perceived: it, or with a watch the four that
         it completes."""
         if self.watch is None:
@@ -215,7 +215,7 @@ class Lane:
             self._under_way += len(done) - 1
         return done
 
-    def overdue(self, now_ns: int) -> list[Perceived]:
+    def overdue(self, now_ns: int) -> list[DetectedWindow]:
         """What was collected and need not wait any longer: nothing will come, or not for long."""
         if not self._collected or self._pending or self._under_way:
             return []
@@ -226,16 +226,16 @@ class Lane:
             self._under_way += 1
         return self._collect()
 
-    def _collect(self) -> list[Perceived]:
+    def _collect(self) -> list[DetectedWindow]:
         """Those collected as one window."""
         parts, self._collected = self._collected, []
         if not parts:
             return []
         frames = tuple(part.window.frames[0] for part in parts)
         window = Window(frames, 0, parts[0].window.reset)
-        return [Perceived(window, tuple(part.people[0] for part in parts))]
+        return [DetectedWindow(window, tuple(part.people[0] for part in parts))]
 
-    def watched(self, one: Perceived) -> list[EventJob]:
+    def watched(self, one: DetectedWindow) -> list[EventJob]:
         """What the watch sees in a perceived frame, ready to be fitted."""
         if self.watch is None:
             return []
@@ -265,7 +265,7 @@ class Lane:
         people = tuple(by_id[frame.id] for frame in window.frames)
         earlier = [people for number, people in self._context if number < window.frames[0].id]
         before = earlier[::-1][stride - 1 :: stride][::-1]
-        return EventJob(self, seen, Perceived(window, people), before)
+        return EventJob(self, seen, DetectedWindow(window, people), before)
 
     def tell(self, event: Event) -> None:
         """An event, fitted."""
@@ -351,7 +351,7 @@ class Lane:
             self._wake()
 
 
-def _ago_s(one: Perceived, frame: Frame) -> float:
+def _ago_s(one: DetectedWindow, frame: Frame) -> float:
     return frame.pts_s - one.window.frames[0].pts_s
 
 

@@ -29,7 +29,7 @@ class Sighting:
     landmarks_px: np.ndarray
     velocity: np.ndarray
     size_px: float
-    region: int
+    roi: int
     time_s: float
 
 
@@ -37,7 +37,7 @@ class Sighting:
 class Tracker:
     """The tracks of one source. ``clear`` at a cut; ids never come back after it.
 
-    People whom the perceiver follows itself (``region`` 0 or more) keep their track as long as it
+    People whom the perceiver follows itself (``roi`` 0 or more) keep their track as long as it
     does; others, and those it lost, are matched by their landmarks' mean distance to where the
     track's are expected, in parts of the person's size (Hungarian assignment, Kuhn 1955).
     """
@@ -71,7 +71,7 @@ class Tracker:
         return dict(sorted(out.items()))
 
     def _distance(self, person: Person, track: Sighting, time_s: float) -> float:
-        if person.region >= 0 and person.region == track.region:
+        if person.roi >= 0 and person.roi == track.roi:
             return -1.0
         size = max(person_size_px(person), track.size_px, 1.0)
         elapsed = time_s - track.time_s
@@ -86,9 +86,7 @@ class Tracker:
         velocity = np.zeros((33, 2), np.float32)
         if before is not None and time_s > before.time_s:
             velocity = (person.landmarks_px - before.landmarks_px) / (time_s - before.time_s)
-        return Sighting(
-            person.landmarks_px, velocity, person_size_px(person), person.region, time_s
-        )
+        return Sighting(person.landmarks_px, velocity, person_size_px(person), person.roi, time_s)
 
 
 def person_size_px(person: Person) -> float:

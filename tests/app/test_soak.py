@@ -21,14 +21,14 @@ import pytest
 from app.cli.system import keep_memory_together
 from app.config import OutputConfig
 from app.serve.channel import Channel
-from pipeline.capture.base import Halt, SourceOptions
-from pipeline.capture.devices import Entrance, network
+from pipeline.capture.base import SourceOptions, StopSignal
+from pipeline.capture.devices import StreamInput, network
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
-from pipeline.runtime.keypoint_estimator import Inference
-from pipeline.runtime.scheduler import Station
-from pipeline.runtime.stream import make_inference
-from pipeline.runtime.video_stream import Lane
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.scheduler import StreamScheduler
+from pipeline.runtime.stream import make_estimator
+from pipeline.runtime.video_stream import VideoStream
 from tests.pipeline.runtime.test_scheduler import Together
 from tests.support.clips import numbered, write_clip
 from tests.support.paths import SAMPLE
@@ -42,7 +42,7 @@ pytestmark = [
 ]
 
 
-def faulty(clips: list[Path], seed: int) -> Entrance:
+def faulty(clips: list[Path], seed: int) -> StreamInput:
     """A way in that is refused now and then, and behind which lies one clip or another, of another
     size or damaged, which ends early."""
     chance = random.Random(seed)
@@ -55,9 +55,9 @@ def faulty(clips: list[Path], seed: int) -> Entrance:
     return replace(network("rtsp://127.0.0.1/x", "tcp"), open=enter)
 
 
-def hurried(entrance: Entrance) -> LiveSource:
+def hurried(entrance: StreamInput) -> LiveSource:
     """Tried for ever, with pauses of a fiftieth."""
-    halt = Halt()
+    halt = StopSignal()
     feed = Feed(
         entrance, None, halt=halt, clock_ns=time.monotonic_ns,
         wait=lambda seconds: halt.wait(seconds / 50),
@@ -108,34 +108,38 @@ class Soak:
     """Three faulty sources through a model until so many frames were drawn; memory is looked at
     every ``every`` frames."""
 
-    def __init__(self, inference: Inference, clips: list[Path], frames: int, every: int) -> None:
+    def __init__(
+        self, estimator: KeypointEstimator, clips: list[Path], frames: int, every: int
+    ) -> None:
         self._frames, self._every = frames, every
         self._lock = threading.Lock()
         self.drawn = 0
         self.marks: list[tuple[int, float]] = []
-        with Station(inference) as station:
-            self.lanes = [
-                station.add(f"s{n}", hurried(faulty(clips, n))) for n in range(3)
+        with StreamScheduler(estimator) as scheduler:
+            self.streams = [
+                scheduler.add(f"s{n}", hurried(faulty(clips, n))) for n in range(3)
             ]  # fmt: skip
-            readers = [threading.Thread(target=self._drain, args=(lane,)) for lane in self.lanes]
+            readers = [
+                threading.Thread(target=self._drain, args=(stream,)) for stream in self.streams
+            ]
             for reader in readers:
                 reader.start()
             for reader in readers:
                 reader.join(260)
                 assert not reader.is_alive()
-        for lane in self.lanes:
-            lane.settle()
+        for stream in self.streams:
+            stream.settle()
 
-    def _drain(self, lane: Lane) -> None:
-        for fitted in lane.windows():
+    def _drain(self, stream: VideoStream) -> None:
+        for fitted in stream.windows():
             for frame, _ in fitted:
-                lane.stats.drew(frame.captured_ns)
+                stream.stats.drew(frame.captured_ns)
             with self._lock:
                 self.drawn += len(fitted)
                 if self.drawn >= self._every * (len(self.marks) + 1):
                     self.marks.append((self.drawn, memory_mb()))
                 if self.drawn >= self._frames:
-                    for other in self.lanes:
+                    for other in self.streams:
                         other.stop()
 
 
@@ -145,10 +149,10 @@ def slope(marks: list[tuple[int, float]]) -> float:
 
 
 def assert_accounts(soak: Soak) -> None:
-    for lane in soak.lanes:
-        seen = lane.stats.snapshot()
+    for stream in soak.streams:
+        seen = stream.stats.snapshot()
         assert seen.read == seen.drawn + sum(seen.dropped.values())
-        assert lane.error is None
+        assert stream.error is None
 
 
 def assert_nothing_runs(threads: set, files: set[str]) -> None:
@@ -174,16 +178,16 @@ def test_nothing_is_left_of_twenty_thousand_frames(tmp_path):
         write_clip(tmp_path / "b.ts", [noise.integers(0, 255, (96, 128, 3), np.uint8)] * 40),
     ]
     clips.append(damaged_copy(clips[0]))
-    inference = Together()
-    inference.windows = inference.batches = _Forgetful()
+    estimator = Together()
+    estimator.windows = estimator.batches = _Forgetful()
     threads, files = set(threading.enumerate()), handles()
-    soak = Soak(inference, clips, 20_000, 1000)
+    soak = Soak(estimator, clips, 20_000, 1000)
     assert soak.drawn >= 20_000
     assert_accounts(soak)
     assert_nothing_runs(threads, files)
     assert slope(soak.marks[5:]) < 1.0, soak.marks
-    for lane in soak.lanes:
-        assert lane.source.counts["reconnected"] > 20
+    for stream in soak.streams:
+        assert stream.source.counts["reconnected"] > 20
 
 
 @pytest.mark.weights
@@ -197,19 +201,19 @@ def test_nothing_is_left_of_two_thousand_frames_of_people(tmp_path):
         write_clip(tmp_path / "b.ts", [image[10:250, 100:420] for image in small[40:100]]),
     ]
     clips.append(damaged_copy(clips[0]))
-    inference = make_inference(device="cpu", people=1)
+    estimator = make_estimator(device="cpu", people=1)
     keep_memory_together()
     marks, drawn = [], 0
     for number in range(12):
         if number == 2:  # by then all that is made once is made
             threads, files, size, drawn = set(threading.enumerate()), handles(), size_mb(), 0
-        soak = Soak(inference, clips, 200, 200)
+        soak = Soak(estimator, clips, 200, 200)
         assert_accounts(soak)
         drawn += soak.drawn
         del soak
         # Looked at between rounds, with nothing on its way.
         marks.append((200 * number, memory_mb()))
-    inference.perceiver.close()
+    estimator.perceiver.close()
     assert drawn >= 2000
     assert_nothing_runs(threads, files)
     assert slope(marks[2:]) < 1.0, marks

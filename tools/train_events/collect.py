@@ -22,8 +22,8 @@ import torch
 from pipeline.capture.open import open_source
 from pipeline.core.frame import Frame, Window
 from pipeline.events.estimate import FRAMES
-from pipeline.runtime.keypoint_estimator import Inference, Perceived
-from pipeline.runtime.stream import make_inference
+from pipeline.runtime.keypoint_estimator import DetectedWindow, KeypointEstimator
+from pipeline.runtime.stream import make_estimator
 
 ABOUT = (-1, 0, 1)
 """Frames about the true release whose windows are fitted: the detector may be one off."""
@@ -33,22 +33,22 @@ _PERSON = ("landmarks_px", "visibility", "world_m", "box_px")
 class Watched:
     """A clip's frames perceived one by one and fitted four by four, as a lane with a watch does."""
 
-    def __init__(self, inference: Inference, frames: list[Frame]) -> None:
-        self._inference, self._frames = inference, frames
-        self._state = inference.begin()
+    def __init__(self, estimator: KeypointEstimator, frames: list[Frame]) -> None:
+        self._estimator, self._frames = estimator, frames
+        self._state = estimator.begin()
         self.people: list[dict] = []
-        self._waiting: list[Perceived] = []
+        self._waiting: list[DetectedWindow] = []
 
     def perceive(self, number: int) -> None:
         window = Window((self._frames[number],), 0, reset=number == 0)
-        one = self._inference.perceive(window, self._state)
+        one = self._estimator.perceive(window, self._state)
         self.people.append(one.people[0])
         self._waiting.append(one)
         if len(self._waiting) == FRAMES:
             frames = tuple(part.window.frames[0] for part in self._waiting)
             together = Window(frames, 0, self._waiting[0].window.reset)
             people = tuple(part.people[0] for part in self._waiting)
-            self._inference.fit(Perceived(together, people), self._state)
+            self._estimator.fit(DetectedWindow(together, people), self._state)
             self._waiting.clear()
 
     def event(self, release: int, track: int) -> np.ndarray | None:
@@ -58,13 +58,13 @@ class Watched:
         if ids.start < 0 or not all(track in self.people[k] for k in ids):
             return None
         window = Window(tuple(self._frames[k] for k in ids), 2)
-        perceived = Perceived(window, tuple(self.people[k] for k in ids))
+        perceived = DetectedWindow(window, tuple(self.people[k] for k in ids))
         before = self.people[: ids.start]
-        fitted = self._inference.fit_event(perceived, before, track, self._state)
+        fitted = self._estimator.fit_event(perceived, before, track, self._state)
         return np.stack([bodies.joints_m[0] for _, bodies in fitted])
 
 
-def collect(clip: Path, out: Path, inference: Inference) -> None:
+def collect(clip: Path, out: Path, estimator: KeypointEstimator) -> None:
     """One clip to one file."""
     with np.load(clip.with_name(f"{clip.stem}_truth.npz")) as truth:
         kept = {
@@ -86,7 +86,7 @@ def collect(clip: Path, out: Path, inference: Inference) -> None:
     frames = list(source.frames())
     source.close()
     release = int(kept["release_frame"])
-    watched = Watched(inference, frames)
+    watched = Watched(estimator, frames)
     fits, about, tracks = [], [], []
     for number in range(len(frames)):
         watched.perceive(number)
@@ -118,9 +118,9 @@ def collect(clip: Path, out: Path, inference: Inference) -> None:
 def _one(out: Path, clip: Path) -> str:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    if not hasattr(_one, "inference"):
-        _one.inference = make_inference(people=2, device="cpu")  # type: ignore[attr-defined]
-    collect(clip, out / f"{clip.stem}.npz", _one.inference)  # type: ignore[attr-defined]
+    if not hasattr(_one, "estimator"):
+        _one.estimator = make_estimator(people=2, device="cpu")  # type: ignore[attr-defined]
+    collect(clip, out / f"{clip.stem}.npz", _one.estimator)  # type: ignore[attr-defined]
     return clip.stem
 
 

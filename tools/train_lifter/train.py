@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pipeline.body.kinematics import Skeleton, forward_kinematics, place_points
 from pipeline.body.load import load_body
 from pipeline.body.rotations import exp_so3
-from pipeline.fitting.lifter import CONTEXT, MIRRORED, Sightings, features
+from pipeline.fitting.lifter import CONTEXT, MIRRORED, LandmarkHistory, features
 from tools.train_lifter.people import ARMS, LEGS, MIRRORED_JOINTS, Motions
 
 LIMBS = (11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
@@ -53,10 +53,10 @@ class Network(nn.Module):
         nn.init.zeros_(self.o.weight)
         nn.init.zeros_(self.o.bias)
 
-    def forward(self, seen: Sightings, pace: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: LandmarkHistory, interval_30hz: Tensor) -> tuple[Tensor, Tensor]:
         """Landmarks (B, 4, 33, 3) about the hips and the logarithm of Laplace's scale across and
         along the view (B, 4, 33, 2)."""
-        x = self.a(features(seen, pace)) + self.pos
+        x = self.a(features(seen, interval_30hz)) + self.pos
         x = self.t(x, src_key_padding_mask=seen.known < 0.5)
         out = self.o(self.n(x[:, -LAST:])).unflatten(-1, (33, 5))
         where = seen.world_m[:, -LAST:] + 0.2 * out[..., :3]
@@ -72,7 +72,7 @@ class Pairs:
     """Sequences in the frames of their rays: ``seen`` of N sequences, ``truth`` (N, T, 33, 3) and
     where it would be seen, ``true_rays`` (N, T, 33, 2)."""
 
-    seen: Sightings
+    seen: LandmarkHistory
     truth: Tensor
     true_rays: Tensor
 
@@ -86,16 +86,18 @@ class Pairs:
         rays = (px - lens[:, None, None, :2, 2]) / lens[:, None, None, :1, 0]
         view = towards(rays)
         turned = truth @ view
-        seen = Sightings(turn_rays(rays, view), vis, world, known)
+        seen = LandmarkHistory(turn_rays(rays, view), vis, world, known)
         return cls(seen, about_hips(turned), turned[..., :2] / turned[..., 2:].clamp_min(0.1))
 
     def rows(self, chosen: Tensor) -> Pairs:
-        seen = Sightings(*(getattr(self.seen, f.name)[chosen] for f in fields(Sightings)))
+        seen = LandmarkHistory(
+            *(getattr(self.seen, f.name)[chosen] for f in fields(LandmarkHistory))
+        )
         return Pairs(seen, self.truth[chosen], self.true_rays[chosen])
 
     def windows(self, sequence: Tensor, first: Tensor) -> Pairs:
         at = (sequence[:, None], first[:, None] + torch.arange(CONTEXT, device=first.device))
-        seen = Sightings(*(getattr(self.seen, f.name)[at] for f in fields(Sightings)))
+        seen = LandmarkHistory(*(getattr(self.seen, f.name)[at] for f in fields(LandmarkHistory)))
         return Pairs(seen, self.truth[at], self.true_rays[at])
 
 
@@ -134,7 +136,7 @@ def mirrored(pairs: Pairs, which: Tensor) -> Pairs:
         return torch.where(which.reshape(-1, *[1] * (value.dim() - 1)), other, value)
 
     s = pairs.seen
-    seen = Sightings(flip(s.rays), flip(s.visible), flip(s.world_m), s.known)
+    seen = LandmarkHistory(flip(s.rays), flip(s.visible), flip(s.world_m), s.known)
     return Pairs(seen, flip(pairs.truth), flip(pairs.true_rays))
 
 
@@ -252,7 +254,7 @@ class Windows:
         alike = self.bank.windows(self.sequence[row], self.first[row])
         alike = mirrored(alike, near >= len(self.sequence))
         off = (alike.seen.rays - alike.true_rays) / _spread(alike.true_rays)
-        seen = Sightings(
+        seen = LandmarkHistory(
             rays + off * _spread(rays),
             alike.seen.visible,
             truth + alike.seen.world_m - alike.truth,
@@ -266,8 +268,8 @@ def _spread(rays: Tensor) -> Tensor:
 
 
 def joined(one: Pairs, two: Pairs) -> Pairs:
-    seen = Sightings(
-        *(torch.cat([getattr(p.seen, f.name) for p in (one, two)]) for f in fields(Sightings))
+    seen = LandmarkHistory(
+        *(torch.cat([getattr(p.seen, f.name) for p in (one, two)]) for f in fields(LandmarkHistory))
     )
     return Pairs(seen, torch.cat((one.truth, two.truth)), torch.cat((one.true_rays, two.true_rays)))
 
@@ -282,7 +284,7 @@ def roughened(pairs: Pairs) -> Pairs:
     known = known * (torch.rand_like(known) > 0.03)
     known[:, -1] = 1.0
     shake = 0.001 * torch.rand(count, 1, 1, 1, device=device)
-    seen = Sightings(
+    seen = LandmarkHistory(
         s.rays + shake * torch.randn_like(s.rays), s.visible,
         s.world_m + 0.01 * torch.randn_like(s.world_m), known,
     )  # fmt: skip
@@ -347,9 +349,9 @@ def train(
             looked = bank.windows(sequence, first)
             looked = mirrored(looked, torch.rand(real, device=device) < 0.5)
             part = roughened(joined(looked, made.draw(batch - real)))
-            pace = torch.exp(0.3 * torch.randn(batch, device=device))
+            interval_30hz = torch.exp(0.3 * torch.randn(batch, device=device))
         with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
-            where, scale = network(part.seen, pace)
+            where, scale = network(part.seen, interval_30hz)
         optimiser.zero_grad(set_to_none=True)
         loss_of(where.float(), scale.float(), part).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.perception.blazepose.roi import Region, region_between
+from pipeline.perception.blazepose.roi import Roi, roi_between
 
 INPUT = 224
 OUTPUTS = ((1, 2254, 12), (1, 2254, 1))
@@ -76,13 +76,13 @@ def suppress(detections: np.ndarray) -> np.ndarray:
     return np.array(out).reshape(-1, 13)
 
 
-def regions_of(detections: np.ndarray, to_image: np.ndarray) -> list[Region]:
+def regions_of(detections: np.ndarray, to_image: np.ndarray) -> list[Roi]:
     """A region for each detection, from its hip centre and full-body point.
 
     ``to_image`` (2, 3) takes the detections' coordinates to image pixels.
     """
-    regions = []
+    rois = []
     for row in detections:
         points = row[4:8].reshape(2, 2) @ to_image[:, :2].T + to_image[:, 2]
-        regions.append(region_between(points[0], points[1], float(row[-1])))
-    return regions
+        rois.append(roi_between(points[0], points[1], float(row[-1])))
+    return rois

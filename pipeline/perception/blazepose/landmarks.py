@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pipeline.core.people import Mask, Person
-from pipeline.perception.blazepose.roi import Region, region_between
+from pipeline.perception.blazepose.roi import Roi, roi_between
 
 INPUT = 256
 OUTPUTS = ((1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117))
@@ -81,7 +81,7 @@ def reading_of(outputs: Sequence[np.ndarray]) -> Reading:
     return Reading(points, values[:, 3], presence_of(outputs), mask, outputs[4].reshape(39, 3))
 
 
-def read_person(region: Region, seen: Reading, mirrored: bool = False) -> tuple[Person, Region]:
+def read_person(roi: Roi, seen: Reading, mirrored: bool = False) -> tuple[Person, Roi]:
     """What was read in a region -> the person, and the region to look in next.
 
     The last six landmarks are not the person's: two of them say where the next region is
@@ -94,19 +94,19 @@ def read_person(region: Region, seen: Reading, mirrored: bool = False) -> tuple[
         points = (points * (-1, 1) + (1, 0))[order]
         logits, world = logits[order], world[OTHER_SIDE] * (-1, 1, 1)
         mask = np.ascontiguousarray(mask[:, ::-1])
-    to_image = region.to_image(INPUT)
+    to_image = roi.to_image(INPUT)
     pixels = (points * INPUT + OFFSET) @ to_image[:, :2].T + to_image[:, 2]
     visibility = sigmoid(logits[:33]).astype(np.float32)
     person = Person(
         box_px=box_around(pixels[:33], visibility),
-        score=max(seen.presence, region.score),
+        score=max(seen.presence, roi.score),
         landmarks_px=pixels[:33].astype(np.float32),
         visibility=visibility,
-        world_m=_turned(world, region.angle),
+        world_m=_turned(world, roi.angle),
         mask=_placed(mask, to_image),
-        region=region.id,
+        roi=roi.id,
     )
-    following = region_between(pixels[33], pixels[34], region.score, region.id)
+    following = roi_between(pixels[33], pixels[34], roi.score, roi.id)
     return person, replace(following, points=person.landmarks_px)
 
 

@@ -18,13 +18,13 @@ def size_px(person: Person) -> float:
     return max(float(np.ptp(person.landmarks_px, axis=0).max()), 1.0)
 
 
-def apart(a: Person, b: Person) -> float:
+def median_distance(a: Person, b: Person) -> float:
     """Median distance between two people's landmarks, in parts of the larger one's size."""
     distances = np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
     return float(np.median(distances)) / max(size_px(a), size_px(b))
 
 
-def strayed(person: Person, points: np.ndarray) -> tuple[float, float]:
+def limb_drift(person: Person, points: np.ndarray) -> tuple[float, float]:
     """Mean distance of a person's limbs from where they were, ``points`` (33, 2) pixels, beyond
     what they all moved together, in parts of the person's size; and the same were left and right
     exchanged (which does not change how all moved together)."""
@@ -48,7 +48,7 @@ def on_mask(person: Person, height: int, width: int) -> float:
     return float(_inside(points, person.mask).mean())
 
 
-def covered(person: Person, others: Sequence[Person]) -> float:
+def mask_overlap(person: Person, others: Sequence[Person]) -> float:
     """The share of a person that lies on the others' masks, in [0, 1]: near 1 for a leg taken for
     somebody, or for a mixture of two who are there already."""
     points = _points(person)

@@ -20,18 +20,18 @@ from pipeline.core.people import Person
 from pipeline.perception.blazepose import detector, landmarks
 from pipeline.perception.blazepose.litert import load_model
 from pipeline.perception.blazepose.queries import (
-    Ahead,
-    Ask,
-    Detect,
-    Find,
-    Look,
-    Steps,
-    follow_through,
-    side_by_side,
+    DetectionQuery,
+    LandmarkQuery,
+    PersonRoi,
+    Plan,
+    PrefetchHint,
+    Query,
+    gather,
+    run_plan,
 )
 from pipeline.perception.blazepose.resample import Box, crop, letterbox, painted_over, tiles
-from pipeline.perception.blazepose.roi import Region, same_place
-from pipeline.perception.blazepose.roi_tracking import follow, meet
+from pipeline.perception.blazepose.roi import Roi, same_place
+from pipeline.perception.blazepose.roi_tracking import confirm_candidates, track_rois
 
 _FAVOUR = 1.3
 """A newcomer takes somebody's place only when this much larger."""
@@ -44,14 +44,14 @@ _EAGER = 4
 @dataclass(frozen=True)
 class Memory:
     """What BlazePose remembers of a source: where to look for the people it follows, the longest
-    followed first; the next free region id; whose turn it is among the detector's views; where
-    the detector was wrong lately (``missed`` counts the passes to leave such a place alone); and
+    followed first; the next free region id; whose turn it is among the detector's views; where the
+    detector was wrong lately (``frames_missed`` counts the passes to leave such a place alone); and
     how many frames ago its last pass was."""
 
-    regions: tuple[Region, ...] = ()
+    rois: tuple[Roi, ...] = ()
     next_id: int = 0
     turn: int = 0
-    refused: tuple[Region, ...] = ()
+    refused: tuple[Roi, ...] = ()
     since: int = WINDOW_FRAMES
 
 
@@ -61,9 +61,9 @@ class Embedding:
     who may be new. ``next_id``, ``turn``, ``refused`` and ``since`` are the next memory's, but for
     the window's own frames."""
 
-    followed: tuple[Region, ...]
-    candidates: tuple[Region, ...]
-    refused: tuple[Region, ...]
+    followed: tuple[Roi, ...]
+    candidates: tuple[Roi, ...]
+    refused: tuple[Roi, ...]
     next_id: int
     turn: int
     since: int = 0
@@ -103,43 +103,47 @@ class BlazePose:
 
         A detector's pass serves four frames also where windows are shorter: until then the
         embedding is the memory's."""
-        return follow_through(self._embed(window, memory), self._answer)
+        return run_plan(self._embed(window, memory), self._answer)
 
     def decode(
         self, embedding: Embedding, window: Window
     ) -> tuple[list[tuple[Person, ...]], Memory]:
         """The people of every frame, and what to begin the next window with."""
-        return follow_through(self._decode(embedding, window), self._answer)
+        return run_plan(self._decode(embedding, window), self._answer)
 
-    def _embed(self, window: Window, memory: Memory | None) -> Steps[Embedding]:
+    def _embed(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
         fresh = memory is None or window.reset
         known = Memory() if memory is None or window.reset else memory
         if known.since < WINDOW_FRAMES:
-            yield [Ahead(window, tuple(r for r in known.regions if not r.missed))]
+            yield [PrefetchHint(window, tuple(r for r in known.rois if not r.frames_missed))]
             return Embedding(
-                known.regions, (), known.refused, known.next_id, known.turn, known.since
+                known.rois, (), known.refused, known.next_id, known.turn, known.since
             )  # fmt: skip
         size = window.key_frame.size
         views = self._views(size, known, fresh)
         # Who is not asked about this time keeps the detector's last word.
         whole = views[0][2:] == size[::-1]
-        followed = [replace(r, score=0.0) if whole else r for r in known.regions]
-        refused = [replace(r, missed=r.missed - 1) for r in known.refused if r.missed > 1]
+        followed = [replace(r, score=0.0) if whole else r for r in known.rois]
+        refused = [
+            replace(r, frames_missed=r.frames_missed - 1)
+            for r in known.refused
+            if r.frames_missed > 1
+        ]
         candidates = []
-        ahead = Ahead(window, tuple(r for r in followed if not r.missed))
-        found, _ = yield [Detect(window.key_frame, tuple(views)), ahead]
-        for region in found:
-            match = same_place(region, [r for r in followed if r.missed])
+        ahead = PrefetchHint(window, tuple(r for r in followed if not r.frames_missed))
+        found, _ = yield [DetectionQuery(window.key_frame, tuple(views)), ahead]
+        for roi in found:
+            match = same_place(roi, [r for r in followed if r.frames_missed])
             if match is not None:
-                lost = [k for k, r in enumerate(followed) if r.missed][match]
+                lost = [k for k, r in enumerate(followed) if r.frames_missed][match]
                 followed[lost] = replace(
-                    followed[lost], x=region.x, y=region.y, side=region.side, angle=region.angle,
-                    score=region.score,
+                    followed[lost], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
+                    score=roi.score,
                 )  # fmt: skip
-            elif (match := same_place(region, followed)) is not None:
-                followed[match] = replace(followed[match], score=region.score)
-            elif same_place(region, refused) is None:
-                candidates.append(region)
+            elif (match := same_place(roi, followed)) is not None:
+                followed[match] = replace(followed[match], score=roi.score)
+            elif same_place(roi, refused) is None:
+                candidates.append(roi)
         chosen = self._worth_a_look(candidates, followed, fresh)
         return Embedding(
             tuple(followed), tuple(chosen), tuple(refused), known.next_id, known.turn + 1
@@ -147,20 +151,20 @@ class BlazePose:
 
     def _decode(
         self, embedding: Embedding, window: Window
-    ) -> Steps[tuple[list[tuple[Person, ...]], Memory]]:
+    ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
         count, key = len(window.frames), window.key
-        seen, followed = yield from follow(window.key_frame, embedding.followed)
-        met, wrong = yield from meet(
+        seen, followed = yield from track_rois(window.key_frame, embedding.followed)
+        met, wrong = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, seen
         )
-        regions = self._largest(followed, [region for _, region in met])
-        ids = {region.id for region in regions}
-        people = {key: tuple(p for p in (*seen, *(p for p, _ in met)) if p.region in ids)}
+        rois = self._largest(followed, [roi for _, roi in met])
+        ids = {roi.id for roi in rois}
+        people = {key: tuple(p for p in (*seen, *(p for p, _ in met)) if p.roi in ids)}
         # Outward from the key frame, both ways at once.
-        (after, last), (before, _) = yield from side_by_side(
+        (after, last), (before, _) = yield from gather(
             [
-                self._along(window, range(key + 1, count), regions),
-                self._along(window, range(key - 1, -1, -1), regions),
+                self._along(window, range(key + 1, count), rois),
+                self._along(window, range(key - 1, -1, -1), rois),
             ]
         )
         people |= after | before
@@ -172,32 +176,32 @@ class BlazePose:
 
     @staticmethod
     def _along(
-        window: Window, times: Iterable[int], regions: tuple[Region, ...]
-    ) -> Steps[tuple[dict[int, tuple[Person, ...]], tuple[Region, ...]]]:
+        window: Window, times: Iterable[int], rois: tuple[Roi, ...]
+    ) -> Plan[tuple[dict[int, tuple[Person, ...]], tuple[Roi, ...]]]:
         """Follow frame by frame; who is in each, and the regions after the last."""
         people = {}
         for t in times:
-            people[t], regions = yield from follow(window.frames[t], regions)
-        return people, regions
+            people[t], rois = yield from track_rois(window.frames[t], rois)
+        return people, rois
 
-    def _answer(self, asked: list[Ask]) -> list[Any]:
+    def _answer(self, asked: list[Query]) -> list[Any]:
         return [
             self._person_in(one)
-            if isinstance(one, Look)
+            if isinstance(one, LandmarkQuery)
             else self._detections(one.frame.image, one.views)
-            if isinstance(one, Detect)
+            if isinstance(one, DetectionQuery)
             else None
             for one in asked
         ]
 
-    def _person_in(self, look: Look) -> Find | None:
-        view = crop(look.frame.image, look.region, landmarks.INPUT)
+    def _person_in(self, look: LandmarkQuery) -> PersonRoi | None:
+        view = crop(look.frame.image, look.roi, landmarks.INPUT)
         if look.without is not None and look.without.mask is not None:
-            view = painted_over(view, look.region, look.without.mask)
+            view = painted_over(view, look.roi, look.without.mask)
         outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if look.mirrored else view)
         if landmarks.presence_of(outputs) < look.least:
             return None
-        return landmarks.read_person(look.region, landmarks.reading_of(outputs), look.mirrored)
+        return landmarks.read_person(look.roi, landmarks.reading_of(outputs), look.mirrored)
 
     def _views(self, size: tuple[int, int], known: Memory, fresh: bool) -> list[Box]:
         """The parts of a picture to run the detector on. The whole and, while somebody may be
@@ -208,7 +212,7 @@ class BlazePose:
         levels = tiles(height, width, detector.INPUT)
         if fresh:
             return [whole, *(tile for level in levels for tile in level)]
-        if len(known.regions) >= self.max_people or not levels:
+        if len(known.rois) >= self.max_people or not levels:
             return [whole]
         if known.turn < _EAGER:
             return [whole, *levels[0]]
@@ -216,20 +220,20 @@ class BlazePose:
         level = levels[-1] if known.turn % 3 == 2 else levels[0]
         turn = known.turn // 3 if known.turn % 3 == 2 else known.turn - known.turn // 3
         tile = level[turn % len(level)]
-        settled = bool(known.regions) and not any(region.missed for region in known.regions)
+        settled = bool(known.rois) and not any(roi.frames_missed for roi in known.rois)
         return [tile] if settled and known.turn % 2 else [whole, tile]
 
     def _worth_a_look(
-        self, candidates: list[Region], followed: Sequence[Region], fresh: bool
-    ) -> list[Region]:
+        self, candidates: list[Roi], followed: Sequence[Roi], fresh: bool
+    ) -> list[Roi]:
         """The largest candidates, so many that every free place may be filled; with none free,
         those large enough to take somebody's."""
         free = self.max_people - len(followed)
-        least = 0.0 if free > 0 else _FAVOUR * min(region.side for region in followed)
+        least = 0.0 if free > 0 else _FAVOUR * min(roi.side for roi in followed)
         large = sorted((r for r in candidates if r.side > least), key=lambda r: -r.side)
         return large[: max(free, 0) + _MORE * (2 if fresh else 1)]
 
-    def _detections(self, image: np.ndarray, views: Iterable[Box]) -> list[Region]:
+    def _detections(self, image: np.ndarray, views: Iterable[Box]) -> list[Roi]:
         """Where the detector finds people in parts of a picture, the surest first, each once."""
         found = []
         for view in views:
@@ -240,15 +244,15 @@ class BlazePose:
         return self._once(found)
 
     @staticmethod
-    def _once(found: list[Region]) -> list[Region]:
+    def _once(found: list[Roi]) -> list[Roi]:
         """Each place once, the surest first."""
-        once: list[Region] = []
-        for region in sorted(found, key=lambda region: -region.score):
-            if same_place(region, once) is None and region.side > 16:
-                once.append(region)
+        once: list[Roi] = []
+        for roi in sorted(found, key=lambda roi: -roi.score):
+            if same_place(roi, once) is None and roi.side > 16:
+                once.append(roi)
         return once
 
-    def _largest(self, followed: Sequence[Region], new: Sequence[Region]) -> tuple[Region, ...]:
+    def _largest(self, followed: Sequence[Roi], new: Sequence[Roi]) -> tuple[Roi, ...]:
         """The largest people, those already followed favoured and first."""
         sides = [r.side * _FAVOUR for r in followed] + [r.side for r in new]
         chosen = sorted(np.argsort(sides)[::-1][: self.max_people])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.gpu.engine import make_engine
-from pipeline.gpu.transfer import Coming, upload
+from pipeline.gpu.transfer import AsyncCopy, upload
 from pipeline.perception.blazepose import detector, landmarks
 from pipeline.perception.blazepose.landmarks_torch import (
     LandmarkNet,
@@ -27,14 +27,14 @@ from pipeline.perception.blazepose.landmarks_torch import (
 )
 from pipeline.perception.blazepose.perceiver import BlazePose, Memory
 from pipeline.perception.blazepose.queries import (
-    Ahead,
-    Ask,
-    Detect,
-    Find,
-    Look,
-    Steps,
-    follow_through,
-    side_by_side,
+    DetectionQuery,
+    LandmarkQuery,
+    PersonRoi,
+    Plan,
+    PrefetchHint,
+    Query,
+    gather,
+    run_plan,
 )
 from pipeline.perception.blazepose.resample import (
     Sampling,
@@ -44,7 +44,7 @@ from pipeline.perception.blazepose.resample import (
     sample_region,
     sampled,
 )
-from pipeline.perception.blazepose.roi import Region
+from pipeline.perception.blazepose.roi import Roi
 from pipeline.perception.blazepose.tflite import Graph, read_graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
@@ -142,99 +142,101 @@ class BlazePoseTorch(BlazePose):
         """What ``decode(embed(...))`` gives for each window, of one source each, all in step."""
         rules = [self._whole(window, memory) for window, memory in zip(windows, memories)]
         try:
-            return follow_through(side_by_side(rules), self._answer)
+            return run_plan(gather(rules), self._answer)
         finally:
             self._ahead = None
 
     def _whole(
         self, window: Window, memory: Memory | None
-    ) -> Steps[tuple[list[tuple[Person, ...]], Memory]]:
+    ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
         embedding = yield from self._embed(window, memory)
         return (yield from self._decode(embedding, window))
 
     @torch.inference_mode()
-    def _answer(self, asked: list[Ask]) -> list[Any]:
+    def _answer(self, asked: list[Query]) -> list[Any]:
         views = [
-            (one.frame, view) for one in asked if isinstance(one, Detect) for view in one.views
+            (one.frame, view)
+            for one in asked
+            if isinstance(one, DetectionQuery)
+            for view in one.views
         ]
-        looks = [one for one in asked if isinstance(one, Look)]
+        looks = [one for one in asked if isinstance(one, LandmarkQuery)]
         known = [self._ahead.find(one) if self._ahead else None for one in looks]
         new = [one for one, row in zip(looks, known) if row is None]
         # Both networks are under way before either is waited for.
         coming = self._start_views(views), self._start_looks(new)
-        if any(isinstance(one, Ahead) for one in asked):
-            self._ahead = self._look_ahead([one for one in asked if isinstance(one, Ahead)])
+        if any(isinstance(one, PrefetchHint) for one in asked):
+            self._ahead = self._look_ahead([one for one in asked if isinstance(one, PrefetchHint)])
         seen = iter(self._read_views(views, coming[0]))
-        rows = iter(() if coming[1] is None else coming[1].arrived())
+        rows = iter(() if coming[1] is None else coming[1].result())
         found = (
             self._read_look(one, next(rows) if row is None else row)
             for one, row in zip(looks, known)
         )
         return [
             next(found)
-            if isinstance(one, Look)
+            if isinstance(one, LandmarkQuery)
             else self._together(seen, len(one.views))
-            if isinstance(one, Detect)
+            if isinstance(one, DetectionQuery)
             else None
             for one in asked
         ]
 
-    def _look_ahead(self, asked: list[Ahead]) -> Any:
+    def _look_ahead(self, asked: list[PrefetchHint]) -> Any:
         if not self.ahead:
             return None
-        from pipeline.perception.blazepose.prefetch_gpu import LooksAhead
+        from pipeline.perception.blazepose.prefetch_gpu import LandmarkPrefetch
 
-        return LooksAhead(asked, self._landmarker)
+        return LandmarkPrefetch(asked, self._landmarker)
 
-    def _start_looks(self, looks: list[Look]) -> Coming | None:
+    def _start_looks(self, looks: list[LandmarkQuery]) -> AsyncCopy | None:
         if not looks:
             return None
         size = landmarks.INPUT
         wanted = [
-            (one.frame, sample_region(one.frame.size, one.region, size), one.mirrored)
-            for one in looks
+            (one.frame, sample_region(one.frame.size, one.roi, size), one.mirrored) for one in looks
         ]
         batch = self._views_of(wanted, size, 1 / 255, 0.0)
         for k, one in enumerate(looks):
             if one.without is not None and one.without.mask is not None:
                 batch[k] = self._painted(one, one.without.mask)
-        return Coming(self._landmarker(batch)[0])
+        return AsyncCopy(self._landmarker(batch)[0])
 
-    def _painted(self, look: Look, mask: Any) -> Tensor:
+    def _painted(self, look: LandmarkQuery, mask: Any) -> Tensor:
         """Too rare to be worth a kernel."""
-        view = painted_over(crop(look.frame.image, look.region, landmarks.INPUT), look.region, mask)
+        view = painted_over(crop(look.frame.image, look.roi, landmarks.INPUT), look.roi, mask)
         view = view[:, ::-1] if look.mirrored else view
         return torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).to(self.device)
 
     @staticmethod
-    def _read_look(look: Look, row: np.ndarray) -> Find | None:
+    def _read_look(look: LandmarkQuery, row: np.ndarray) -> PersonRoi | None:
         if presence_of_row(row) < look.least:
             return None
-        return landmarks.read_person(look.region, reading_of_row(row), look.mirrored)
+        return landmarks.read_person(look.roi, reading_of_row(row), look.mirrored)
 
     def _start_views(
         self, views: list[tuple[Frame, tuple[int, int, int, int]]]
-    ) -> tuple[Coming, list[np.ndarray]] | None:
+    ) -> tuple[AsyncCopy, list[np.ndarray]] | None:
         if not views:
             return None
         size = detector.INPUT
         plans = [sample_letterbox(frame.size, view, size) for frame, view in views]
         wanted = [(frame, plan, False) for (frame, _), (plan, _) in zip(views, plans)]
         batch = self._views_of(wanted, size, 2 / 255, -1.0)
-        return Coming(self._detector(batch)[0]), [to_image for _, to_image in plans]
+        return AsyncCopy(self._detector(batch)[0]), [to_image for _, to_image in plans]
 
-    def _read_views(self, views: list, started: Any) -> list[list[Region]]:
+    def _read_views(self, views: list, started: Any) -> list[list[Roi]]:
         if started is None:
             return []
         coming, maps = started
         out = []
-        for raw, to_image in zip(coming.arrived(), maps):
+        for raw, to_image in zip(coming.result(), maps):
             boxes = detector.decode_boxes(raw[:, :12], raw[:, 12], self._anchors)
             out.append(detector.regions_of(detector.suppress(boxes), to_image))
         return out
 
-    def _together(self, seen: Any, count: int) -> list[Region]:
-        return self._once([region for _ in range(count) for region in next(seen)])
+    def _together(self, seen: Any, count: int) -> list[Roi]:
+        return self._once([roi for _ in range(count) for roi in next(seen)])
 
     def _views_of(
         self, wanted: Sequence[tuple[Frame, Sampling, bool]], side: int, scale: float, offset: float

@@ -19,13 +19,13 @@ import triton.language as tl
 from torch import Tensor
 
 from pipeline.core.frame import Frame
-from pipeline.gpu.transfer import Coming
+from pipeline.gpu.transfer import AsyncCopy
 from pipeline.perception.blazepose.landmarks import INPUT, OFFSET
 from pipeline.perception.blazepose.landmarks_torch import WIDTH
-from pipeline.perception.blazepose.queries import Ahead, Look
+from pipeline.perception.blazepose.queries import LandmarkQuery, PrefetchHint
 from pipeline.perception.blazepose.resample import sample_region
 from pipeline.perception.blazepose.resample_gpu import COLUMNS, describe, take_views
-from pipeline.perception.blazepose.roi import SCALE, Region
+from pipeline.perception.blazepose.roi import SCALE, Roi
 
 PLACE = 5
 """Of a region on a GPU: x, y, side in pixels, cosine and sine of its angle."""
@@ -41,14 +41,16 @@ class _Step:
     after: tuple[int, ...]
 
 
-class LooksAhead:
+class LandmarkPrefetch:
     """What was looked at ahead in some windows; `find` answers a look out of it.
 
     ``landmarker`` takes crops (B, 3, 256, 256) to rows (B, WIDTH), on the device of the frames.
     Everything is queued on the current stream; nothing waits until `find`.
     """
 
-    def __init__(self, asked: Sequence[Ahead], landmarker: Callable[[Tensor], tuple]) -> None:
+    def __init__(
+        self, asked: Sequence[PrefetchHint], landmarker: Callable[[Tensor], tuple]
+    ) -> None:
         first, steps = _plan(asked)
         self._frames = [frame for frame, _ in first] + [f for step in steps for f in step.frames]
         self._rows: np.ndarray | None = None
@@ -61,14 +63,14 @@ class LooksAhead:
         places = torch.empty(count, PLACE, dtype=torch.float64, device=device)
         # One copy takes the tables of all steps there; regions to come are left open.
         tables = np.zeros((count, COLUMNS + PLACE + 1))
-        for k, (frame, region) in enumerate(first):
-            turn = np.cos(region.angle), np.sin(region.angle)
-            sampling = sample_region(frame.size, region, INPUT)
+        for k, (frame, roi) in enumerate(first):
+            turn = np.cos(roi.angle), np.sin(roi.angle)
+            sampling = sample_region(frame.size, roi, INPUT)
             tables[k] = (
                 *describe(_on_device(frame), sampling),
-                region.x,
-                region.y,
-                region.side,
+                roi.x,
+                roi.y,
+                roi.side,
                 *turn,
                 -1,
             )
@@ -89,9 +91,9 @@ class LooksAhead:
             take_views(table[now], views[now], 1 / 255, 0.0)
             rows[now] = landmarker(views[now])[0]
             begin += size
-        self._coming = Coming(rows), Coming(places)
+        self._coming = AsyncCopy(rows), AsyncCopy(places)
 
-    def find(self, look: Look) -> np.ndarray | None:
+    def find(self, look: LandmarkQuery) -> np.ndarray | None:
         """The row (WIDTH,) of a look that was made ahead; None if it was not."""
         if look.mirrored or look.without is not None:
             return None
@@ -100,19 +102,19 @@ class LooksAhead:
                 continue
             if self._rows is None:
                 rows, places = self._coming
-                self._rows, self._places = rows.arrived(), places.arrived()
-            if _is_at(self._places[k], look.region):
+                self._rows, self._places = rows.result(), places.result()
+            if _is_at(self._places[k], look.roi):
                 return self._rows[k]
         return None
 
 
-def _plan(asked: Sequence[Ahead]) -> tuple[list[tuple[Frame, Region]], list[_Step]]:
+def _plan(asked: Sequence[PrefetchHint]) -> tuple[list[tuple[Frame, Roi]], list[_Step]]:
     """The looks in key frames, then, step by step, those outward from there."""
     first, windows = [], []
     for one in asked:
-        for region in one.regions:
+        for roi in one.rois:
             windows.append((one.window, one.window.key, one.window.key))
-            first.append((one.window.key_frame, region))
+            first.append((one.window.key_frame, roi))
     steps: list[_Step] = []
     # (window, frame, look that leads there) at the edges of what is planned, both ways.
     edges = [(w, k, i, way) for i, (w, k, _) in enumerate(windows) for way in (1, -1)]
@@ -127,12 +129,12 @@ def _plan(asked: Sequence[Ahead]) -> tuple[list[tuple[Frame, Region]], list[_Ste
     return first, steps
 
 
-def _place(region: Region) -> tuple[float, ...]:
-    return region.x, region.y, region.side, np.cos(region.angle), np.sin(region.angle)
+def _place(roi: Roi) -> tuple[float, ...]:
+    return roi.x, roi.y, roi.side, np.cos(roi.angle), np.sin(roi.angle)
 
 
-def _is_at(place: np.ndarray, region: Region) -> bool:
-    apart = np.abs(place - _place(region))
+def _is_at(place: np.ndarray, roi: Roi) -> bool:
+    apart = np.abs(place - _place(roi))
     return bool(apart[:3].max() < _SAME_PX and apart[3:].max() < _SAME_TURN)
 
 

@@ -1,7 +1,7 @@
 """What following people asks of the networks, apart from who answers.
 
 The rules of following are generators that yield lists of asks and are sent the answers, in order.
-Rules that do not depend on one another run `side_by_side`: what they ask at the same time is asked
+Rules that do not depend on one another run `gather`: what they ask at the same time is asked
 together, so that a GPU answers people, frames and sources in one batch while a CPU answers one
 after another. Either way the rules, and so the people found, are the same.
 """
@@ -15,31 +15,31 @@ from typing import Any, TypeVar
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.perception.blazepose.resample import Box
-from pipeline.perception.blazepose.roi import Region
+from pipeline.perception.blazepose.roi import Roi
 
 MIN_PRESENCE = 0.5
 """Below this nobody is in a region."""
 
 T = TypeVar("T")
-Find = tuple[Person, Region]
+PersonRoi = tuple[Person, Roi]
 """A person, and the region to look for them in next."""
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class LandmarkQuery:
     """Who is in a region of a frame? The answer is a Find, or None when the landmark model is less
     sure than ``least``. ``mirrored``: it is shown the region in a mirror; ``without`` somebody:
     with them painted over."""
 
     frame: Frame
-    region: Region
+    roi: Roi
     least: float = MIN_PRESENCE
     mirrored: bool = False
     without: Person | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Detect:
+class DetectionQuery:
     """Where are people in parts of a frame? The answer is a list of regions, the surest first."""
 
     frame: Frame
@@ -47,30 +47,30 @@ class Detect:
 
 
 @dataclass(frozen=True, eq=False)
-class Ahead:
+class PrefetchHint:
     """No question (the answer is None), but what is likely to be asked next: who is followed in
     these regions of a window's key frame will be looked for there and then, outward from it, where
     each look found them. Whoever answers may begin with it."""
 
     window: Window
-    regions: tuple[Region, ...]
+    rois: tuple[Roi, ...]
 
 
-Ask = Look | Detect | Ahead
-Steps = Generator[list[Ask], list[Any], T]
+Query = LandmarkQuery | DetectionQuery | PrefetchHint
+Plan = Generator[list[Query], list[Any], T]
 """A rule: yields asks, is sent their answers, returns a T."""
 
 
-def ask(question: Ask) -> Steps[Any]:
+def ask(question: Query) -> Plan[Any]:
     """One ask and its answer."""
     (answer,) = yield [question]
     return answer
 
 
-def side_by_side(rules: Sequence[Steps[T]]) -> Steps[list[T]]:
+def gather(rules: Sequence[Plan[T]]) -> Plan[list[T]]:
     """Run rules in step; what they return, in their order."""
     out: dict[int, T] = {}
-    waiting: dict[int, list[Ask]] = {}
+    waiting: dict[int, list[Query]] = {}
     for k, rule in enumerate(rules):
         _advance(k, rule, None, waiting, out)
     while waiting:
@@ -85,9 +85,9 @@ def side_by_side(rules: Sequence[Steps[T]]) -> Steps[list[T]]:
 
 def _advance(
     k: int,
-    rule: Steps[T],
+    rule: Plan[T],
     answers: list[Any] | None,
-    waiting: dict[int, list[Ask]],
+    waiting: dict[int, list[Query]],
     out: dict[int, T],
 ) -> None:
     try:
@@ -96,7 +96,7 @@ def _advance(
         out[k] = done.value
 
 
-def follow_through(rule: Steps[T], answer: Callable[[list[Ask]], list[Any]]) -> T:
+def run_plan(rule: Plan[T], answer: Callable[[list[Query]], list[Any]]) -> T:
     """Run a rule to its end with somebody who answers."""
     answers: Any = None
     while True:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pipeline.core.people import Mask
-from pipeline.perception.blazepose.roi import Region
+from pipeline.perception.blazepose.roi import Roi
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels."""
@@ -47,9 +47,9 @@ def sample_letterbox(size: tuple[int, int], box: Box, side: int) -> tuple[Sampli
     return sampling, np.array([[longer, 0, left], [0, longer, top]])
 
 
-def sample_region(size: tuple[int, int], region: Region, side: int) -> Sampling:
+def sample_region(size: tuple[int, int], roi: Roi, side: int) -> Sampling:
     """The region of an image of ``size`` (H, W), upright, as a square of ``side``."""
-    return _sampling(size, region.to_image(side), side, region.side / side, replicate=True)
+    return _sampling(size, roi.to_image(side), side, roi.side / side, replicate=True)
 
 
 def letterbox(image: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,20 +62,20 @@ def letterbox(image: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.nd
     return sampled(image, sampling, size) * np.float32(2 / 255) - 1, to_image
 
 
-def crop(image: np.ndarray, region: Region, size: int) -> np.ndarray:
+def crop(image: np.ndarray, roi: Roi, size: int) -> np.ndarray:
     """The region of an image (H, W, 3) uint8, upright: (size, size, 3) float32 in [0, 1].
 
     Outside the image its border goes on, as in MediaPipe's graph.
     """
-    sampling = sample_region(image.shape[:2], region, size)
+    sampling = sample_region(image.shape[:2], roi, size)
     return sampled(image, sampling, size) * np.float32(1 / 255)
 
 
-def painted_over(view: np.ndarray, region: Region, mask: Mask) -> np.ndarray:
+def painted_over(view: np.ndarray, roi: Roi, mask: Mask) -> np.ndarray:
     """A crop of a region (size, size, 3) with whoever the mask shows painted in the mean colour
     of the rest, so that the person behind them is the only one to be seen."""
     size = view.shape[0]
-    to_crop = cv2.invertAffineTransform(region.to_image(size))
+    to_crop = cv2.invertAffineTransform(roi.to_image(size))
     mask_to_crop = to_crop[:, :2] @ mask.to_image
     mask_to_crop[:, 2] += to_crop[:, 2]
     there = cv2.warpAffine(mask.values, mask_to_crop, (size, size))

@@ -13,14 +13,14 @@ _ALIKE = 1.8
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class Roi:
     """A turned square: centre and side in pixels (pixel centres at whole numbers), ``angle`` in
     radians, clockwise on the screen.
 
     ``score`` is how sure the detector is of somebody here, 0 when it was not asked or saw nobody;
-    ``id`` names the person followed in it (-1: not followed yet); ``missed`` counts frames in a
-    row without the person, whose landmarks (33, 2) were last seen at ``points`` (None: never)
-    and whose left and right are as sure as ``votes`` frames that agreed on them.
+    ``id`` names the person followed in it (-1: not followed yet); ``frames_missed`` counts frames
+    in a row without the person, whose landmarks (33, 2) were last seen at ``points`` (None: never)
+    and whose left and right are as sure as ``side_votes`` frames that agreed on them.
     """
 
     x: float
@@ -29,9 +29,9 @@ class Region:
     angle: float
     score: float
     id: int = -1
-    missed: int = 0
+    frames_missed: int = 0
     points: np.ndarray | None = field(default=None, compare=False)
-    votes: float = field(default=0.0, compare=False)
+    side_votes: float = field(default=0.0, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """(2, 3) float64: pixels of a ``size`` square crop -> image pixels, centres at whole
@@ -47,7 +47,7 @@ class Region:
         )
 
 
-def region_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int = -1) -> Region:
+def roi_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int = -1) -> Roi:
     """The region around ``centre``, turned so that ``tip`` is up. Both (2,) pixels.
 
     MediaPipe's alignment points: the side is twice their distance times 1.25.
@@ -55,20 +55,20 @@ def region_between(centre: np.ndarray, tip: np.ndarray, score: float, person: in
     dx, dy = (tip - centre).astype(float)
     angle = float(np.arctan2(dx, -dy))
     side = 2 * float(np.hypot(dx, dy)) * SCALE
-    return Region(float(centre[0]), float(centre[1]), side, angle, score, person)
+    return Roi(float(centre[0]), float(centre[1]), side, angle, score, person)
 
 
-def same_place(region: Region, others: Iterable[Region]) -> int | None:
+def same_place(roi: Roi, others: Iterable[Roi]) -> int | None:
     """Index of the nearest of the others that has about the same centre and side, else None."""
     best, index = _NEAR, None
     for i, other in enumerate(others):
-        small, large = sorted((region.side, other.side))
-        apart = float(np.hypot(region.x - other.x, region.y - other.y))
+        small, large = sorted((roi.side, other.side))
+        apart = float(np.hypot(roi.x - other.x, roi.y - other.y))
         if large < _ALIKE * small and apart < best * small:
             best, index = apart / small, i
     return index
 
 
-def moved(a: Region, b: Region) -> float:
+def moved(a: Roi, b: Roi) -> float:
     """How much a region's centre or side changed from a to b, in parts of a's side."""
     return max(float(np.hypot(a.x - b.x, a.y - b.y)), abs(a.side - b.side)) / a.side

@@ -13,9 +13,16 @@ import numpy as np
 from pipeline.core.frame import Frame
 from pipeline.core.people import Person
 from pipeline.perception.blazepose import landmarks
-from pipeline.perception.blazepose.overlap import apart, covered, on_mask, strayed
-from pipeline.perception.blazepose.queries import MIN_PRESENCE, Find, Look, Steps, ask, side_by_side
-from pipeline.perception.blazepose.roi import Region, moved, same_place
+from pipeline.perception.blazepose.overlap import limb_drift, mask_overlap, median_distance, on_mask
+from pipeline.perception.blazepose.queries import (
+    MIN_PRESENCE,
+    LandmarkQuery,
+    PersonRoi,
+    Plan,
+    ask,
+    gather,
+)
+from pipeline.perception.blazepose.roi import Roi, moved, same_place
 
 _FAINT_PRESENCE = 0.02
 """... but in one where the detector sees somebody too: people who hide their face look faint."""
@@ -54,137 +61,137 @@ _REST = 3
 """Windows for which a place where nobody was is not looked at again."""
 
 
-def follow(
-    frame: Frame, regions: Sequence[Region]
-) -> Steps[tuple[tuple[Person, ...], tuple[Region, ...]]]:
+def track_rois(
+    frame: Frame, rois: Sequence[Roi]
+) -> Plan[tuple[tuple[Person, ...], tuple[Roi, ...]]]:
     """Look for those followed in a frame -> who is there, and where to look for them next.
 
     Who is found twice is whom they are nearer to; the other may be behind them. Who is missed
     too often is forgotten.
     """
-    found = yield from side_by_side([_found_again(frame, region) for region in regions])
+    found = yield from gather([_relocate(frame, roi) for roi in rois])
     for j in range(len(found)):
         for i in range(j):
             first, second = found[i], found[j]
             if first is None or second is None or not _same(first, second):
                 continue
-            if _surprise(regions[i], first) > _surprise(regions[j], second):
-                found[i] = yield from _behind(frame, regions[i], second[0])
+            if _innovation(rois[i], first) > _innovation(rois[j], second):
+                found[i] = yield from _occluded(frame, rois[i], second[0])
             else:
-                found[j] = yield from _behind(frame, regions[j], first[0])
+                found[j] = yield from _occluded(frame, rois[j], first[0])
     after = []
-    for region, now in zip(regions, found):
+    for roi, now in zip(rois, found):
         if now is not None:
             after.append(now[1])
-        elif region.missed + 1 < _KEEP_MISSED:
-            after.append(replace(region, missed=region.missed + 1))
+        elif roi.frames_missed + 1 < _KEEP_MISSED:
+            after.append(replace(roi, frames_missed=roi.frames_missed + 1))
     return tuple(now[0] for now in found if now is not None), tuple(after)
 
 
-def _behind(frame: Frame, region: Region, other: Person) -> Steps[Find | None]:
+def _occluded(frame: Frame, roi: Roi, other: Person) -> Plan[PersonRoi | None]:
     """Who is in a region besides the other one there."""
-    found = yield from ask(Look(frame, region, without=other))
-    if found is None or moved(region, found[1]) > _REACH:
+    found = yield from ask(LandmarkQuery(frame, roi, without=other))
+    if found is None or moved(roi, found[1]) > _REACH:
         return None
-    if covered(found[0], [other]) >= _PART:
+    if mask_overlap(found[0], [other]) >= _PART:
         return None
-    return found[0], replace(found[1], votes=region.votes)
+    return found[0], replace(found[1], side_votes=roi.side_votes)
 
 
-def _found_again(frame: Frame, region: Region) -> Steps[Find | None]:
+def _relocate(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
     """Who is in the region of somebody followed. Before they are given up, it is looked at in a
     mirror too: the network's answers err apart."""
-    least = _FAINT_PRESENCE if region.score > 0 and not region.missed else MIN_PRESENCE
-    found = yield from ask(Look(frame, region, least))
-    if region.points is None or region.missed:
+    least = _FAINT_PRESENCE if roi.score > 0 and not roi.frames_missed else MIN_PRESENCE
+    found = yield from ask(LandmarkQuery(frame, roi, least))
+    if roi.points is None or roi.frames_missed:
         return found
     if found is None:
-        found = yield from ask(Look(frame, region, least, mirrored=True))
-        if found is None or strayed(found[0], region.points)[0] > _JUMP:
+        found = yield from ask(LandmarkQuery(frame, roi, least, mirrored=True))
+        if found is None or limb_drift(found[0], roi.points)[0] > _JUMP:
             return None
-    there, swapped = strayed(found[0], region.points)
+    there, swapped = limb_drift(found[0], roi.points)
     if there < min(swapped, _JUMP):
         clear = swapped > there + _CLEAR
-        votes = min(region.votes + 1, _MOST_VOTES) if clear else _FORGET * region.votes
-        return found[0], replace(found[1], votes=votes)
-    return (yield from _going_on(frame, region, region.points, found, least))
+        side_votes = min(roi.side_votes + 1, _MOST_VOTES) if clear else _FORGET * roi.side_votes
+        return found[0], replace(found[1], side_votes=side_votes)
+    return (yield from _continue_limbs(frame, roi, roi.points, found, least))
 
 
-def _going_on(
-    frame: Frame, region: Region, points: np.ndarray, found: Find, least: float
-) -> Steps[Find]:
+def _continue_limbs(
+    frame: Frame, roi: Roi, points: np.ndarray, found: PersonRoi, least: float
+) -> Plan[PersonRoi]:
     """The find that goes on from ``points``, where limbs seem to have jumped, or left and right
     to have changed places: another look's, in a mirror. Where none does but one would with left
     for right, that is exchanged, for as many frames as agreed before."""
-    finds = [(*strayed(found[0], points), *found)]
+    finds = [(*limb_drift(found[0], points), *found)]
     for turn, scale in _MIRRORED_LOOKS:
-        other = yield from ask(Look(frame, _turned(region, turn, scale), least, mirrored=True))
+        other = yield from ask(
+            LandmarkQuery(frame, _turned(roi, turn, scale), least, mirrored=True)
+        )
         if other is None:
             continue
-        finds.append((*strayed(other[0], points), *other))
+        finds.append((*limb_drift(other[0], points), *other))
         if finds[-1][0] < min(_JUMP, _BETTER * finds[0][0]):
-            return other[0], replace(other[1], votes=region.votes)
+            return other[0], replace(other[1], side_votes=roi.side_votes)
     there, swapped, person, where = min(finds, key=lambda find: find[1])
-    if region.votes > 0 and swapped < min(_JUMP, there - _CLEAR):
+    if roi.side_votes > 0 and swapped < min(_JUMP, there - _CLEAR):
         person = landmarks.exchanged(person)
-        return person, replace(where, points=person.landmarks_px, votes=region.votes - 1)
+        return person, replace(where, points=person.landmarks_px, side_votes=roi.side_votes - 1)
     there, swapped, person, where = min(finds, key=lambda find: find[0])
     if there > _BETTER * finds[0][0]:
         there, swapped, person, where = finds[0]
     kept = 1.0 if there < _BETTER * swapped else _FORGET
-    return person, replace(where, votes=kept * region.votes)
+    return person, replace(where, side_votes=kept * roi.side_votes)
 
 
-def meet(
-    frame: Frame, candidates: Sequence[Region], next_id: int, seen: Sequence[Person]
-) -> Steps[tuple[list[Find], list[Region]]]:
+def confirm_candidates(
+    frame: Frame, candidates: Sequence[Roi], next_id: int, seen: Sequence[Person]
+) -> Plan[tuple[list[PersonRoi], list[Roi]]]:
     """Who among the candidates is a person, and nobody who is seen already; and the candidates
     that are not. Their ids are ``next_id`` and on."""
-    settled = yield from side_by_side(
-        [_settle(frame, replace(region, score=0.0)) for region in candidates]
-    )
-    met: list[Find] = []
+    settled = yield from gather([_refine_roi(frame, replace(roi, score=0.0)) for roi in candidates])
+    met: list[PersonRoi] = []
     refused = []
-    for region, found in zip(candidates, settled):
+    for roi, found in zip(candidates, settled):
         if found is not None:
             others = [*seen, *(person for person, _ in met)]
-            found = yield from _checked(frame, *found, others, region.score)
+            found = yield from _checked(frame, *found, others, roi.score)
         if found is not None:
             name = next_id + len(met)
-            where = replace(found[1], score=region.score, id=name)
-            met.append((replace(found[0], region=name), where))
+            where = replace(found[1], score=roi.score, id=name)
+            met.append((replace(found[0], roi=name), where))
         else:
-            refused.append(replace(region, missed=_REST))
+            refused.append(replace(roi, frames_missed=_REST))
     return met, refused
 
 
-def _settle(frame: Frame, region: Region) -> Steps[Find | None]:
+def _refine_roi(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
     """Look, and look again from where the person was found, until that changes little."""
     found = None
     for _ in range(_SETTLING):
-        found = yield from ask(Look(frame, region, 0.0))
-        if found is None or moved(region, found[1]) < _SETTLED:
+        found = yield from ask(LandmarkQuery(frame, roi, 0.0))
+        if found is None or moved(roi, found[1]) < _SETTLED:
             return found
-        region = found[1]
+        roi = found[1]
     return found
 
 
 def _checked(
-    frame: Frame, person: Person, region: Region, others: Sequence[Person], sure: float
-) -> Steps[Find | None]:
+    frame: Frame, person: Person, roi: Roi, others: Sequence[Person], sure: float
+) -> Plan[PersonRoi | None]:
     """Somebody found, if they are none of the others, most of them is to be seen, and they
     stay the same in a mirror and in a region turned and scaled: as the look says that agrees
     best with the others."""
-    if covered(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
+    if mask_overlap(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
         return None
-    lenient = sure if abs(region.angle) < _UPRIGHT else 0.5 * sure
-    finds, changed = [(person, region)], 0.0
+    lenient = sure if abs(roi.angle) < _UPRIGHT else 0.5 * sure
+    finds, changed = [(person, roi)], 0.0
     for turn, scale, mirrored, most in _SECOND_LOOKS:
-        other = _turned(region, turn, scale)
-        found = yield from ask(Look(frame, other, _FAINT_PRESENCE, mirrored=mirrored))
+        other = _turned(roi, turn, scale)
+        found = yield from ask(LandmarkQuery(frame, other, _FAINT_PRESENCE, mirrored=mirrored))
         if found is None:
             return None
-        changed = max(changed, apart(person, found[0]) / most)
+        changed = max(changed, median_distance(person, found[0]) / most)
         if changed > lenient:
             return None
         finds.append(found)
@@ -194,23 +201,23 @@ def _checked(
         return None
     limbs = np.stack([found.landmarks_px[11:] for found, _ in finds])
     best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
-    return finds[0] if best == 0 else (yield from ask(Look(frame, finds[best][1])))
+    return finds[0] if best == 0 else (yield from ask(LandmarkQuery(frame, finds[best][1])))
 
 
-def _same(a: Find, b: Find) -> bool:
+def _same(a: PersonRoi, b: PersonRoi) -> bool:
     """Whether two finds are one person: their landmarks and their regions lie on each other."""
-    return apart(a[0], b[0]) < _SAME_PERSON and same_place(a[1], [b[1]]) is not None
+    return median_distance(a[0], b[0]) < _SAME_PERSON and same_place(a[1], [b[1]]) is not None
 
 
-def _surprise(region: Region, find: Find) -> tuple[bool, float]:
+def _innovation(roi: Roi, find: PersonRoi) -> tuple[bool, float]:
     """How little somebody found was expected there: not seen lately, or far from where they were,
     in pixels."""
     person, where = find
-    if region.points is None:
-        return True, float(np.hypot(where.x - region.x, where.y - region.y))
-    distances = np.linalg.norm(person.landmarks_px - region.points, axis=1)
-    return region.missed > 0, float(np.mean(distances))
+    if roi.points is None:
+        return True, float(np.hypot(where.x - roi.x, where.y - roi.y))
+    distances = np.linalg.norm(person.landmarks_px - roi.points, axis=1)
+    return roi.frames_missed > 0, float(np.mean(distances))
 
 
-def _turned(region: Region, turn: float, scale: float) -> Region:
-    return replace(region, angle=region.angle + turn, side=region.side * scale)
+def _turned(roi: Roi, turn: float, scale: float) -> Roi:
+    return replace(roi, angle=roi.angle + turn, side=roi.side * scale)

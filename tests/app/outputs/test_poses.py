@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.outputs.base import OutputError
 from app.outputs.poses import CAMERA_TO_AMASS, AmassOutput, PosesOutput
-from app.outputs.spool import Columns
+from app.outputs.spool import ColumnSpool
 from pipeline.body.model import place_joints
 from pipeline.body.rotations import exp_so3
 from pipeline.core.camera import project
@@ -122,7 +122,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch)
 
 def test_a_long_run_needs_little_memory(tmp_path):
     rows = np.zeros((64, 3000, 3), np.float32)
-    columns = Columns(tmp_path / "big.npz", {"vertices_m": (np.float32, (3000, 3))})
+    columns = ColumnSpool(tmp_path / "big.npz", {"vertices_m": (np.float32, (3000, 3))})
     tracemalloc.start()
     for _ in range(50):
         columns.append({"vertices_m": rows})
@@ -135,7 +135,7 @@ def test_a_long_run_needs_little_memory(tmp_path):
 
 
 def test_a_row_of_another_shape_is_refused(tmp_path):
-    columns = Columns(tmp_path / "x", {"a": (np.float32, (3,))})
+    columns = ColumnSpool(tmp_path / "x", {"a": (np.float32, (3,))})
     with pytest.raises(ValueError, match="a is"):
         columns.append({"a": np.zeros((2, 4))})
     columns.close()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import app.outputs.background_writer
 from app.config import OutputConfig, load_config
-from app.outputs.background_writer import Behind
+from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError
 from app.outputs.mp4 import Mp4
 from app.outputs.paths import prepare_outputs
@@ -30,7 +30,7 @@ from app.outputs.video import VideoOutput
 from pipeline.body.load import load_body
 from pipeline.core.camera import default_intrinsics
 from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.keypoint_estimator import Perceived
+from pipeline.runtime.keypoint_estimator import DetectedWindow
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.clips import number_of, numbered
 
@@ -221,7 +221,7 @@ class Nobody:
         return default_intrinsics(*frame.size)
 
     def perceive_many(self, windows, states):
-        return [Perceived(window, tuple({} for _ in window.frames)) for window in windows]
+        return [DetectedWindow(window, tuple({} for _ in window.frames)) for window in windows]
 
     def fit_many(self, perceived, states):
         nobody = self.fitter.no_bodies()
@@ -304,7 +304,9 @@ def test_a_disk_that_never_answers_is_left_behind(monkeypatch, live):
     monkeypatch.setattr(app.outputs.background_writer, "_LIVE_S", 0.1)
     monkeypatch.setattr(app.outputs.background_writer, "_STUCK_S", 0.1)
     answers = threading.Event()
-    behind: Behind[int] = Behind("v.mp4", lambda _: answers.wait(20), lambda: None, 4, live=live)
+    behind: BackgroundWriter[int] = BackgroundWriter(
+        "v.mp4", lambda _: answers.wait(20), lambda: None, 4, live=live
+    )
     for item in range(3):
         behind.put(item)
     begun_s = time.monotonic()
@@ -318,7 +320,7 @@ def test_a_disk_that_never_answers_is_left_behind(monkeypatch, live):
 def test_what_is_live_and_slow_is_given_up_at_its_end_and_counted(monkeypatch):
     monkeypatch.setattr(app.outputs.background_writer, "_LIVE_S", 0.1)
     done, ended = [], []
-    behind: Behind[int] = Behind(
+    behind: BackgroundWriter[int] = BackgroundWriter(
         "v.mp4", lambda item: (time.sleep(0.03), done.append(item)), lambda: ended.append(1), 64,
         live=True,
     )  # fmt: skip
@@ -331,7 +333,9 @@ def test_what_is_live_and_slow_is_given_up_at_its_end_and_counted(monkeypatch):
 
 
 def test_a_bug_in_the_thread_is_not_swallowed():
-    behind: Behind[int] = Behind("v.mp4", lambda item: 1 // item, lambda: None, 4)
+    behind: BackgroundWriter[int] = BackgroundWriter(
+        "v.mp4", lambda item: 1 // item, lambda: None, 4
+    )
     behind.put(0)
     with pytest.raises(ZeroDivisionError):
         behind.close()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from app.outputs.base import OutputClosed, OutputError, RunInfo
-from app.reports.dispatcher import Desk
+from app.reports.dispatcher import EventDispatcher
 from app.reports.record import measures_of, strip_of, timeline_of
 from app.reports.record import record_of as make_record
 from pipeline.body.load import load_body
@@ -284,10 +284,10 @@ def test_every_sink_gets_an_event_whatever_another_does(body):
             stats=SimpleNamespace(timed=lambda *_: None),
         )  # fmt: skip
         sinks = [closed, failing, came.append]
-        desk = Desk(run_, lambda _: info, sinks, "numba", 0.85).start()
+        dispatcher = EventDispatcher(run_, lambda _: info, sinks, "numba", 0.85).start()
         with pytest.raises(raises):
-            desk.close()
-        assert desk.told == 1
+            dispatcher.close()
+        assert dispatcher.told == 1
     assert len(came) == 2
     assert stopped.is_set()
 

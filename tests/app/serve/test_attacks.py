@@ -17,7 +17,7 @@ import pytest
 
 from app.serve import connection, live
 from app.serve import security as guard
-from app.serve.token_auth import Key
+from app.serve.token_auth import TokenAuth
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.errors import SourceError
 from pipeline.capture.open import open_source
@@ -96,9 +96,9 @@ WRONG = {
     "cookie-forged": {"Cookie": f"bodystream=99999999999.{'0' * 64}"},
     "cookie-endless": {"Cookie": f"bodystream={'9' * 5000}.x"},
     "cookie-broken": {"Cookie": 'bodystream="\\777;=;;'},
-    "cookie-of-another-token": {"Cookie": f"bodystream={Key('x' * 20).session()}"},
-    "cookie-of-old": {"Cookie": f"bodystream={Key(TOKEN, lambda: 1e9).session()}"},
-    "session-as-bearer": {"Authorization": f"Bearer {Key(TOKEN).session()}"},
+    "cookie-of-another-token": {"Cookie": f"bodystream={TokenAuth('x' * 20).session()}"},
+    "cookie-of-old": {"Cookie": f"bodystream={TokenAuth(TOKEN, lambda: 1e9).session()}"},
+    "session-as-bearer": {"Authorization": f"Bearer {TokenAuth(TOKEN).session()}"},
     "in-the-address": {"X": "see the path"},
 }
 
@@ -160,7 +160,7 @@ def test_a_session_is_not_the_token_and_ends(serve):  # noqa: F811
         assert {"httponly", "samesite=strict"} <= set(told.lower().split("; "))
         assert client.get("/api/sources").status_code == 200
     now = [1e9]
-    key = Key(TOKEN, lambda: now[0])
+    key = TokenAuth(TOKEN, lambda: now[0])
     session = key.session()
     assert key.is_session(session)
     assert not key.is_session(session.replace("1", "2", 1))
@@ -173,7 +173,7 @@ def test_a_session_is_not_the_token_and_ends(serve):  # noqa: F811
 )
 def test_tokens_that_could_stand_in_no_header_are_none(token):
     with pytest.raises(ValueError, match="a token"):
-        Key(token)
+        TokenAuth(token)
 
 
 # Paths.
@@ -610,8 +610,8 @@ def test_logins_are_in_no_message(serve, capfd, caplog):  # noqa: F811
         until(lambda: all(view.reason for view in served.hub.sources()))
         paths = ("/api/sources", "/metrics", "/openapi.json", "/healthz", "/api/files")
         told += [client.get(path).text for path in paths]
-    lanes = served.hub._station.lanes
-    told += [f"{served.hub._reason(lane)} {lane.source.name}" for lane in lanes]
+    streams = served.hub._scheduler.streams
+    told += [f"{served.hub._reason(stream)} {stream.source.name}" for stream in streams]
     told += [repr(served.hub.sources()), *(thread.name for thread in threading.enumerate())]
     told += [path.name for path in served.folder.iterdir()]
     served.end()

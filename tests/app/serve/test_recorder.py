@@ -14,7 +14,7 @@ import av
 import pytest
 
 from app.config import OutputConfig
-from app.outputs.atomic_file import WholeWrites
+from app.outputs.atomic_file import AtomicFile
 from app.outputs.jsonl import line_of
 from app.outputs.mp4 import Mp4
 from app.serve.recorder import Recordings
@@ -82,7 +82,7 @@ def test_the_video_rotates_and_its_bodies_stay_one_file(tmp_path):
 
 @pytest.mark.parametrize("what", ["mp4", "jsonl"])
 def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path, monkeypatch, what):
-    class Full(WholeWrites):
+    class Full(AtomicFile):
         def write(self, data):
             if self.end + len(data) > 6_000 and self._failed is None:
                 self._failed = OSError(errno.ENOSPC, "No space left on device")

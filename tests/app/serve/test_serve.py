@@ -23,17 +23,17 @@ from app.config import load_config
 from app.reports.record import record_of
 from app.serve.channel import Channel, filler, wrapped
 from app.serve.connection import listen, server_of
-from app.serve.event_log import MOST_EVENTS, Told
+from app.serve.event_log import MOST_EVENTS, EventLog
 from app.serve.hub import Hub
 from app.serve.security import Buckets, is_loopback
-from app.serve.token_auth import Key
+from app.serve.token_auth import TokenAuth
 from app.serve.web import create_app
 from pipeline.body.load import load_body
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame
 from pipeline.events.motion import Motion, load_motion
 from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.keypoint_estimator import Perceived
+from pipeline.runtime.keypoint_estimator import DetectedWindow
 from render.overlay import make_renderer
 from tests.app.reports.test_command import event_of
 
@@ -61,7 +61,7 @@ class Nobody:
         return default_intrinsics(*frame.size)
 
     def perceive_many(self, windows, states):
-        return [Perceived(window, tuple({} for _ in window.frames)) for window in windows]
+        return [DetectedWindow(window, tuple({} for _ in window.frames)) for window in windows]
 
     def fit_many(self, perceived, states):
         nobody = self.fitter.no_bodies()
@@ -303,7 +303,7 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
         each.hub.add(PICTURES, "test", trusted=True)
     until(lambda: served.hub.sources()[0].state == "live")
     assert [each.hub.sources()[0].events for each in (served, plain)] == [0, None]
-    event, info = event_of(served.hub._station.inference.fitter.body)
+    event, info = event_of(served.hub._scheduler.estimator.fitter.body)
     record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
     address = f"ws://127.0.0.1:{served.port}/ws/test"
     with websockets.connect(address, origin=served.url) as own, served.client() as client:
@@ -335,7 +335,7 @@ def test_a_source_keeps_so_many_events(serve):
     event, info = event_of(body)
     record, told = (
         record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85),
-        Told(),
+        EventLog(),
     )
     for _ in range(MOST_EVENTS + 5):
         told(record)
@@ -406,7 +406,7 @@ def test_metrics_are_prometheus(serve):
 
 def test_tokens_are_not_short_and_hosts_are_known():
     with pytest.raises(ValueError, match="at least 16"):
-        Key("short")
+        TokenAuth("short")
     for host in ("localhost", "127.0.0.1", "::1", "[::1]", "127.8.9.1"):
         assert is_loopback(host)
     for host in ("0.0.0.0", "::", "192.168.1.4", "evil.example", "127.0.0.1.evil.example", ""):
@@ -484,7 +484,7 @@ def test_an_event_that_cannot_be_handed_on_is_told_and_ends_nothing(nobody):
     def full(_):
         raise OSError("outbox: the disk is full")
 
-    told = Told()
+    told = EventLog()
     event, info = event_of(nobody.fitter.body)
     record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
     told.unharmed_by(full)(record)

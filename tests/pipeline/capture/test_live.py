@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.capture.base import Halt, SourceOptions
-from pipeline.capture.devices import Entrance, camera, camera_input, network
+from pipeline.capture.base import SourceOptions, StopSignal
+from pipeline.capture.devices import StreamInput, camera, camera_input, network
 from pipeline.capture.errors import (
     SourceError,
     SourceLost,
@@ -58,19 +58,19 @@ class FakeClock:
 
 
 def feed_of(
-    entrance: Entrance,
+    entrance: StreamInput,
     clock: FakeClock,
     retry_s: float | None = 10.0,
     wait: Callable[[float], bool] | None = None,
 ) -> Feed:
     return Feed(
-        entrance, retry_s, halt=Halt(), clock_ns=clock, wait=wait or clock.wait,
+        entrance, retry_s, halt=StopSignal(), clock_ns=clock, wait=wait or clock.wait,
         jitter=lambda: 0.0,
     )  # fmt: skip
 
 
-def live(entrance: Entrance, **options: object) -> LiveSource:
-    halt = Halt()
+def live(entrance: StreamInput, **options: object) -> LiveSource:
+    halt = StopSignal()
     feed = Feed(entrance, 0.0, halt=halt, clock_ns=time.monotonic_ns, wait=halt.wait)
     return LiveSource(feed, SourceOptions(**options), halt)
 
@@ -83,7 +83,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def entrance_of(
     openings: list[Callable[[], object]], download: bool = False, login: str = "ann:s3cret@"
-) -> Entrance:
+) -> StreamInput:
     """A way in whose n-th opening is the n-th of ``openings``; the last one again and again."""
     tries = iter(openings)
     real = network(f"rtsp://{login}127.0.0.1/door", "tcp")
@@ -318,7 +318,7 @@ def test_closing_does_not_wait_for_a_camera_that_hangs(tmp_path: Path) -> None:
 
 def test_stopping_does_not_wait_for_a_camera_that_never_opens(clip: Path) -> None:
     go, stop = threading.Event(), threading.Event()
-    halt = Halt(stop)
+    halt = StopSignal(stop)
     entrance = entrance_of([lambda: go.wait(20) and av.open(str(clip))])
     feed = Feed(entrance, 9.0, halt=halt, clock_ns=time.monotonic_ns, wait=halt.wait)
     source = LiveSource(feed, SourceOptions(), halt)

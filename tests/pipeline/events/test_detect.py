@@ -22,7 +22,7 @@ from pipeline.core.skeleton import LANDMARK_NAMES
 from pipeline.events.detect import Detector, Refusal, Release
 from pipeline.events.features import FEATURES, HANDS, features, sample
 from pipeline.events.motion import Condition, load_motion
-from pipeline.runtime.stream import make_inference
+from pipeline.runtime.stream import make_estimator
 from tests.support.paths import SAMPLE
 from tools.train_events.learn import Throw, timing
 
@@ -306,17 +306,17 @@ def test_when_is_learned_from_what_is_seen():
 
 
 @pytest.fixture(scope="module")
-def inference():
-    made = make_inference(device="cpu")
+def estimator():
+    made = make_estimator(device="cpu")
     yield made
     made.perceiver.close()
 
 
-def seen_in(inference, images: Sequence[np.ndarray], pts_s: Sequence[float]):
-    state, detector, found = inference.begin(), Detector(load_motion()), []
+def seen_in(estimator, images: Sequence[np.ndarray], pts_s: Sequence[float]):
+    state, detector, found = estimator.begin(), Detector(load_motion()), []
     for k, (image, at) in enumerate(zip(images, pts_s)):
         frame = Frame(k, "x", 0, at, image)
-        people = inference.perceive(Window((frame,), 0, reset=k == 0), state).people[0]
+        people = estimator.perceive(Window((frame,), 0, reset=k == 0), state).people[0]
         found += detector.see(frame, people, k == 0)
     detector.finish()
     return found, list(detector.refused)
@@ -341,8 +341,8 @@ def sample_images():
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_the_sample_s_release(inference, sample_images):
-    found, _ = seen_in(inference, sample_images, at_30(sample_images))
+def test_the_sample_s_release(estimator, sample_images):
+    found, _ = seen_in(estimator, sample_images, at_30(sample_images))
     (one,) = found
     assert abs(one.frame_id - SAMPLE_RELEASE) <= 1
     assert one.hand == "right"
@@ -350,12 +350,12 @@ def test_the_sample_s_release(inference, sample_images):
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_two_who_throw_side_by_side(inference, sample_images):
+def test_two_who_throw_side_by_side(estimator, sample_images):
     """The sample beside itself in a mirror, a few frames later."""
     late = [sample_images[max(k - 6, 0)][:, ::-1] for k in range(len(sample_images))]
     both = [np.concatenate((a[:, 280:1000], b[:, 280:1000]), 1) for a, b in
             zip(sample_images, late)]  # fmt: skip
-    found, _ = seen_in(inference, both, at_30(both))
+    found, _ = seen_in(estimator, both, at_30(both))
     hands = sorted((each.hand, each.frame_id) for each in found)
     assert [hand for hand, _ in hands] == ["left", "right"]
     assert abs(hands[1][1] - SAMPLE_RELEASE) <= 2
@@ -364,9 +364,9 @@ def test_two_who_throw_side_by_side(inference, sample_images):
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_cut_off_by_an_end_of_the_clip(inference, sample_images):
+def test_cut_off_by_an_end_of_the_clip(estimator, sample_images):
     for part in (sample_images[SAMPLE_RELEASE - 1 :], sample_images[: SAMPLE_RELEASE - 3]):
-        assert seen_in(inference, part, at_30(part))[0] == []
+        assert seen_in(estimator, part, at_30(part))[0] == []
 
 
 RELEASES = {
@@ -389,11 +389,11 @@ VARIANTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", RELEASES)
-def test_real_pitches(inference, clips, name, variant):
+def test_real_pitches(estimator, clips, name, variant):
     truth = json.loads((clips.parent / "release_frames.json").read_text())[f"{name}.mp4"]
     assert truth == RELEASES[name]
     images, at = VARIANTS[variant](images_of(clips / f"{name}.mp4"))
-    found, _ = seen_in(inference, images, at_30(images))
+    found, _ = seen_in(estimator, images, at_30(images))
     (one,) = found
     assert min(abs(one.frame_id - frame) for frame in at(truth)) <= 1
     assert one.hand == ("left" if variant == "mirrored" else "right")
@@ -402,12 +402,12 @@ def test_real_pitches(inference, clips, name, variant):
 @pytest.mark.weights
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["taiji", "runner", "street_crowd", "corridor_one_by_one"])
-def test_nobody_throws_there(inference, clips, name):
+def test_nobody_throws_there(estimator, clips, name):
     source = open_source(str(clips / f"{name}.mp4"))
     source.open()
     frames = list(source.frames())
     source.close()
-    found, _ = seen_in(inference, [f.image for f in frames], [f.pts_s for f in frames])
+    found, _ = seen_in(estimator, [f.image for f in frames], [f.pts_s for f in frames])
     assert found == []
 
 

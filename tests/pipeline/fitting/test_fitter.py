@@ -28,10 +28,10 @@ from pipeline.fitting.observations import edge_map, observe, rotation_to_ray
 from pipeline.fitting.solver import (
     FRAME_DIM,
     FitConfig,
-    Past,
+    TemporalPrior,
     inverse_right_jacobian,
     linearise,
-    move,
+    retract,
 )
 
 K = np.array([[1100.0, 0, 639.5], [0, 1100.0, 359.5], [0, 0, 1]])
@@ -169,7 +169,7 @@ def test_gradient_is_the_slope_of_the_cost(body, skeleton):
     people = [dataclasses.replace(p, root_depth_m=4.2) for p in people]
     exact = double(skeleton)
     seen = double(observe([people], K, torch.device("cpu")))
-    past = Past(
+    past = TemporalPrior(
         rotations[None, :2].double(), transl[None, :2].double(), torch.zeros(1, 2).double(),
         torch.zeros(1, 10).double(), torch.eye(10)[None].double(), torch.ones(1).double(),
     )  # fmt: skip
@@ -200,8 +200,8 @@ def test_gradient_is_the_slope_of_the_cost(body, skeleton):
     ):
         step = torch.zeros(1, size).double()
         step[0, column] = h
-        up = linearise(exact, seen, past, move(state, step), config)[0]
-        down = linearise(exact, seen, past, move(state, -step), config)[0]
+        up = linearise(exact, seen, past, retract(state, step), config)[0]
+        down = linearise(exact, seen, past, retract(state, -step), config)[0]
         slope = float((up - down) / (2 * h))
         assert 2 * float(gradient[0, column]) == pytest.approx(slope, rel=2e-3, abs=2e-3)
 

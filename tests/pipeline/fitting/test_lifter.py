@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.fitting.lifter import CONTEXT, MIRRORED, Lifter, Sightings
+from pipeline.fitting.lifter import CONTEXT, MIRRORED, LandmarkHistory, Lifter
 from tests.support.paths import SAMPLES
 
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
@@ -20,7 +20,7 @@ def lifter():
 
 def some_people(seed, people=2, frames=CONTEXT):
     draw = torch.Generator().manual_seed(seed)
-    return Sightings(
+    return LandmarkHistory(
         0.1 * torch.randn(people, frames, 33, 2, generator=draw),
         torch.rand(people, frames, 33, generator=draw),
         0.3 * torch.randn(people, frames, 33, 3, generator=draw),
@@ -29,7 +29,9 @@ def some_people(seed, people=2, frames=CONTEXT):
 
 
 def changed(seen, **parts):
-    return Sightings(**{f.name: parts.get(f.name, getattr(seen, f.name)) for f in fields(seen)})
+    return LandmarkHistory(
+        **{f.name: parts.get(f.name, getattr(seen, f.name)) for f in fields(seen)}
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -70,7 +72,7 @@ def test_company_changes_nobody(lifter):
     seen = some_people(5, people=5)
     together, _ = lifter(seen, torch.ones(5), 4)
     for k in range(5):
-        one = Sightings.together([seen.person(k)])
+        one = LandmarkHistory.together([seen.person(k)])
         torch.testing.assert_close(lifter(one, torch.ones(1), 4)[0][0], together[k])
 
 

@@ -13,7 +13,7 @@ from pipeline.body.kinematics import Skeleton, forward_kinematics
 from pipeline.body.load import load_body
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.fitting.fitter import BodyFitter, FitMemory
-from pipeline.fitting.solver import FitConfig, Observations, Past, linearise, suggest
+from pipeline.fitting.solver import FitConfig, Observations, TemporalPrior, linearise, propose_step
 from tests.pipeline.fitting.test_window_step import K, farthest_mm, windows_of_people
 
 kernels = pytest.importorskip("pipeline.fitting.linearise_gpu", exc_type=ImportError)
@@ -59,13 +59,13 @@ def problem(seed, people=1, frames=2):
         root_depth_m=torch.tensor([4.2, 0.0, 5.0, 3.9])[:frames].expand(each),
     )
     root = random(people, 10, 10)
-    past = Past(
+    past = TemporalPrior(
         rotations=rotations_of(g, people, 2, 24, most=0.4),
         transl_m=random(people, 2, 3) + torch.tensor([0.0, 0.0, 4.0]),
         known=torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])[torch.arange(people) % 3],
         betas=random(people, 10, low=-1, high=1),
         shape_information=root @ root.transpose(1, 2),
-        pace=random(people, low=0.2, high=5.0),
+        interval_30hz=random(people, low=0.2, high=5.0),
     )
     state = (
         rotations_of(g, *each, 24, most=0.7),
@@ -81,7 +81,7 @@ def problem(seed, people=1, frames=2):
 
 
 def agree(some, others, rtol=2e-5):
-    for name, a, b in zip(("cost", "hessian", "gradient", "misfit"), some, others):
+    for name, a, b in zip(("cost", "hessian", "gradient", "residual_mean"), some, others):
         assert a.shape == b.shape
         apart = float((a - b).abs().max()) / float(a.abs().max())
         assert apart < rtol, f"{name}: {apart:.1e} of its largest"
@@ -125,7 +125,7 @@ def test_a_step_is_the_references(seed, length):
     step = length * torch.randn(1, 2 * 69 + 10, generator=g)
     step[0, 7] = torch.nan
     state, step = tuple(part.to(DEVICE) for part in state), step.to(DEVICE)
-    for a, b in zip(suggest(state, step), kernels.Linearizer.suggest(state, step)):
+    for a, b in zip(propose_step(state, step), kernels.Linearizer.propose_step(state, step)):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6)
 
 

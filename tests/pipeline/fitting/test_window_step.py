@@ -19,7 +19,7 @@ from pipeline.fitting.edges import distance_to, edge_maps
 from pipeline.fitting.fitter import BUCKETS, BodyFitter, FitJob, FitMemory, example_row
 from pipeline.fitting.layout import Layout
 from pipeline.fitting.observations import EDGE_SIZE, _edge
-from pipeline.fitting.window_step import MEMORY, WindowFit, out_of_sight
+from pipeline.fitting.window_step import MEMORY, WindowFit, without_pose
 from tests.pipeline.fitting.test_fitter import K, seen_as_people, some_pose
 
 CUDA = torch.cuda.is_available()
@@ -84,7 +84,7 @@ def test_no_value_is_looked_at(fitter, steps, outlines):
         fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, steps, outlines
     )  # fmt: skip
     rows = torch.from_numpy(example_row(fit)).repeat(2, 1)
-    memory = fitter._stranger.repeat(2, 1)
+    memory = fitter._new_memory.repeat(2, 1)
     fit(rows, memory)  # what is made once is there
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         result, vertices, after = fit(mode.from_tensor(rows), mode.from_tensor(memory))
@@ -98,7 +98,7 @@ def test_nothing_comes_from_the_host(fitter):
     kernel): such a copy cannot be captured either."""
     fit = WindowFit(fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, 3, True)
     rows = torch.from_numpy(example_row(fit))[None]
-    memory = fitter._stranger[None]
+    memory = fitter._new_memory[None]
     fit(rows, memory)  # what is made once is there
     traced = make_fx(fit)(rows, memory)
     names = {str(node.target) for node in traced.graph.nodes if node.op == "call_function"}
@@ -136,7 +136,7 @@ def test_people_of_several_sources_are_fitted_as_alone(body, fitter):
 
 def test_who_is_out_of_sight_keeps_only_the_shape(fitter):
     memory = torch.randn(MEMORY.size)
-    kept = MEMORY.split(out_of_sight(memory)[None])
+    kept = MEMORY.split(without_pose(memory)[None])
     before = MEMORY.split(memory[None])
     for name, value in kept.items():
         if name in ("betas", "shape_information"):
@@ -236,7 +236,7 @@ def test_a_replay_is_the_function(body):
         rows[:, fit.seen.places["image"]] += 0.01 * torch.rand(
             size, 4 * 66, device="cuda", generator=torch.Generator("cuda").manual_seed(1)
         )
-        memory = fitter._stranger.repeat(size, 1)
+        memory = fitter._new_memory.repeat(size, 1)
         with torch.inference_mode():
             expected = [part.clone() for part in fit(rows, memory)]
         torch.cuda.synchronize()

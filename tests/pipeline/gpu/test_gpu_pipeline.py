@@ -19,7 +19,7 @@ from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame, Window
 from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.perception.blazepose import landmarks
-from pipeline.runtime.stream import EngineOptions, make_inference
+from pipeline.runtime.stream import EngineOptions, make_estimator
 from tests.support.paths import SAMPLE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.weights, pytest.mark.slow]
@@ -35,12 +35,12 @@ def windows():
 
 
 def inference_on(device, **engine):
-    return make_inference(people=1, device=device, engine=EngineOptions("eager", **engine))
+    return make_estimator(people=1, device=device, engine=EngineOptions("eager", **engine))
 
 
-def people_and_looks(inference, windows):
+def people_and_looks(estimator, windows):
     """The people of each window by track, and the look that each one's mask came from."""
-    perceiver, looks = inference.perceiver, {}
+    perceiver, looks = estimator.perceiver, {}
     read = perceiver._read_look
 
     def noted(look, row):
@@ -50,8 +50,8 @@ def people_and_looks(inference, windows):
         return found
 
     perceiver._read_look = noted
-    state = inference.begin()
-    people = [inference.perceive_many([window], [state])[0].people for window in windows]
+    state = estimator.begin()
+    people = [estimator.perceive_many([window], [state])[0].people for window in windows]
     return people, looks
 
 

@@ -14,18 +14,18 @@ from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.ultralytics_models.segment import MASK_SIDE, region_of
-from pipeline.perception.with_masks import Segmented, motion
-from pipeline.runtime.stream import make_inference
+from pipeline.perception.with_masks import MaskedPerceiver, motion
+from pipeline.runtime.stream import make_estimator
 from pipeline.weights import store as weights
 
 CPU = torch.device("cpu")
 
 
-def someone(region, x):
+def someone(roi, x):
     box = np.array([x, 10, x + 20, 50], np.float32)
     marks = np.tile((box[:2] + box[2:]) / 2, (33, 1)).astype(np.float32)
     world = np.zeros((33, 3), np.float32)
-    return Person(box, 0.9, marks, np.ones(33, np.float32), world, region=region)
+    return Person(box, 0.9, marks, np.ones(33, np.float32), world, roi=roi)
 
 
 class Base:
@@ -89,7 +89,7 @@ PEOPLE = [(someone(1, 5),), (someone(1, 6), someone(2, 40)), (someone(1, 7), som
 
 def test_every_frame_has_masks_of_its_own():
     segmenter = Grey()
-    made = Segmented(Base(PEOPLE), segmenter, CPU)
+    made = MaskedPerceiver(Base(PEOPLE), segmenter, CPU)
     people, memory = made.decode(made.embed(window_of(), "before"), window_of())
     assert memory == "remembered"
     assert levels_of(people) == [[10.005], [20.006, 20.04], [30.007, 30.041], []]
@@ -102,7 +102,7 @@ def test_every_frame_has_masks_of_its_own():
 
 def test_the_key_frames_embedding_serves_its_neighbours():
     segmenter = Grey()
-    made = Segmented(Base(PEOPLE), segmenter, CPU, reuse=True, most_motion=1.0)
+    made = MaskedPerceiver(Base(PEOPLE), segmenter, CPU, reuse=True, most_motion=1.0)
     people, _ = made.decode(made.embed(window_of(), None), window_of())
     assert levels_of(people) == [[30.005], [30.006, 30.04], [30.007, 30.041], []]
     assert segmenter.pictures == [[30.0]]
@@ -111,7 +111,7 @@ def test_the_key_frames_embedding_serves_its_neighbours():
 def test_an_instance_goes_along_with_its_person():
     people = [*PEOPLE[:3], (someone(3, 60),)]
     segmenter = Grey(once=True)
-    made = Segmented(Base(people), segmenter, CPU, reuse=True, most_motion=1.0)
+    made = MaskedPerceiver(Base(people), segmenter, CPU, reuse=True, most_motion=1.0)
     found, _ = made.decode(made.embed(window_of(), None), window_of())
     # The third was not in the key frame, so their own is looked at.
     assert levels_of(found) == [[30.007], [30.007, 30.041], [30.007, 30.041], [40.06]]
@@ -121,7 +121,7 @@ def test_an_instance_goes_along_with_its_person():
 @pytest.mark.parametrize("reuse", [False, True])
 def test_several_sources_together_as_one_by_one(reuse):
     segmenter = Grey()
-    made = Segmented(Base(PEOPLE), segmenter, CPU, reuse=reuse)
+    made = MaskedPerceiver(Base(PEOPLE), segmenter, CPU, reuse=reuse)
     windows = [window_of(), window_of(key=1)]
     alone = [made.decode(made.embed(w, None), w) for w in windows]
     together = made.perceive_many(windows, [None, None])
@@ -134,7 +134,7 @@ def test_reuse_is_refused_to_whoever_moves(once):
     """The first moves by a fortieth of their height in a frame, the second stands."""
     people = [(someone(1, 5 + t), someone(2, 40)) for t in range(4)]
     segmenter = Grey(once)
-    made = Segmented(Base(people), segmenter, CPU, reuse=True, most_motion=0.03)
+    made = MaskedPerceiver(Base(people), segmenter, CPU, reuse=True, most_motion=0.03)
     found, _ = made.decode(made.embed(window_of(), None), window_of())
     first, second = zip(*levels_of(found))
     assert [round(level) for level in first] == [10, 30, 30, 30]
@@ -160,7 +160,7 @@ def test_who_is_not_found_keeps_the_mask_they_had():
 
     own = Mask(np.ones((4, 4), np.float32), np.eye(2, 3, dtype=np.float32))
     base = Base([(replace(someone(1, 5), mask=own),)])
-    made = Segmented(base, Blind(), CPU)
+    made = MaskedPerceiver(base, Blind(), CPU)
     (((person,),), _) = made.decode(made.embed(window_of(1, 0), None), window_of(1, 0))
     assert person.mask is own
 
@@ -169,7 +169,7 @@ def test_nobody_costs_nothing():
     segmenter = Grey()
     base = Base([(), (), (), ()])
     base.perceive_many = lambda windows, memories: [base.decode(("embedded",), w) for w in windows]
-    made = Segmented(base, segmenter, CPU)
+    made = MaskedPerceiver(base, segmenter, CPU)
     ((people, _),) = made.perceive_many([window_of()], [None])
     assert people == [(), (), (), ()]
     assert segmenter.pictures == []
@@ -190,4 +190,4 @@ def test_weights_that_are_not_there_are_asked_for(tmp_path):
     if all(state.path for state in weights.status("fastsam-s")):
         pytest.skip("FastSAM's weights are here")
     with pytest.raises(weights.WeightsError, match="weights fetch fastsam-s"):
-        make_inference(device="cpu", masks="fastsam-s")
+        make_estimator(device="cpu", masks="fastsam-s")

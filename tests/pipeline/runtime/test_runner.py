@@ -11,7 +11,7 @@ import pytest
 from pipeline.capture.base import SourceInfo
 from pipeline.core.frame import Frame
 from pipeline.core.stats import Stats
-from pipeline.runtime.keypoint_estimator import Perceived
+from pipeline.runtime.keypoint_estimator import DetectedWindow
 from pipeline.runtime.runner import Runner
 
 
@@ -60,7 +60,7 @@ class StubInference:
         if self.fails[0] in [frame.id for frame in window.frames]:
             raise ValueError("perception broke")
         time.sleep(self.slow_s)
-        return Perceived(window, tuple({} for _ in window.frames))
+        return DetectedWindow(window, tuple({} for _ in window.frames))
 
     def fit(self, perceived, state):
         frames = perceived.window.frames
@@ -98,11 +98,11 @@ def test_a_clip_comes_out_whole_and_in_order(count):
 
 
 def test_windows_have_four_frames_and_the_last_is_shorter():
-    inference = StubInference()
-    with Runner(StubSource(10), inference) as run:
+    estimator = StubInference()
+    with Runner(StubSource(10), estimator) as run:
         list(run)
-    assert [len(w.frames) for w in inference.windows] == [4, 4, 2]
-    assert [w.reset for w in inference.windows] == [True, False, False]
+    assert [len(w.frames) for w in estimator.windows] == [4, 4, 2]
+    assert [w.reset for w in estimator.windows] == [True, False, False]
 
 
 def test_a_live_source_drops_the_oldest_and_accounts_for_it():
@@ -127,16 +127,16 @@ def take(run, out):
 
 
 @pytest.mark.parametrize(
-    ("source", "inference", "message"),
+    ("source", "estimator", "message"),
     [
         (StubSource(50, fails_at=9), StubInference(), "the source broke"),
         (StubSource(50), StubInference(perceive_fails_at=9), "perception broke"),
         (StubSource(50), StubInference(fit_fails_at=9), "the fit broke"),
     ],
 )
-def test_an_error_anywhere_comes_out_and_ends_every_thread(source, inference, message):
+def test_an_error_anywhere_comes_out_and_ends_every_thread(source, estimator, message):
     out = []
-    with pytest.raises((RuntimeError, ValueError), match=message), Runner(source, inference) as run:
+    with pytest.raises((RuntimeError, ValueError), match=message), Runner(source, estimator) as run:
         take(run, out)
     assert out == list(range(len(out)))
     assert len(out) <= 9

@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.capture.open import open_source
 from pipeline.runtime.runner import Runner
-from pipeline.runtime.scheduler import Station
-from pipeline.runtime.stream import make_inference
+from pipeline.runtime.scheduler import StreamScheduler
+from pipeline.runtime.stream import make_estimator
 from tests.pipeline.runtime.test_runner import StubInference, StubSource
 
 
@@ -29,12 +29,12 @@ class Together(StubInference):
         return super().perceive_many(windows, states)
 
 
-def drain(lane, out, errors=None):
+def drain(stream, out, errors=None):
     try:
-        for fitted in lane.windows():
+        for fitted in stream.windows():
             for frame, bodies in fitted:
                 assert bodies == frame.id
-                lane.stats.drew(frame.captured_ns)
+                stream.stats.drew(frame.captured_ns)
                 out.append(frame.id)
     except BaseException as error:
         if errors is None:
@@ -42,8 +42,8 @@ def drain(lane, out, errors=None):
         errors.append(error)
 
 
-def draining(lane, out, errors=None):
-    thread = threading.Thread(target=drain, args=(lane, out, errors))
+def draining(stream, out, errors=None):
+    thread = threading.Thread(target=drain, args=(stream, out, errors))
     thread.start()
     return thread
 
@@ -54,27 +54,27 @@ def threads():
 
 @pytest.mark.parametrize("counts", [(0,), (1, 50), (20, 3, 40, 4)])
 def test_every_clip_comes_out_whole_and_in_order(counts):
-    inference = Together()
-    with Station(inference) as station:
-        lanes = [station.add(f"clip {n}", StubSource(count)) for n, count in enumerate(counts)]
+    estimator = Together()
+    with StreamScheduler(estimator) as scheduler:
+        streams = [scheduler.add(f"clip {n}", StubSource(count)) for n, count in enumerate(counts)]
         outs = [[] for _ in counts]
-        readers = [draining(lane, out) for lane, out in zip(lanes, outs)]
+        readers = [draining(stream, out) for stream, out in zip(streams, outs)]
         for reader in readers:
             reader.join(10)
             assert not reader.is_alive()
-    for lane, out, count in zip(lanes, outs, counts):
+    for stream, out, count in zip(streams, outs, counts):
         assert out == list(range(count))
-        seen = lane.stats.snapshot()
+        seen = stream.stats.snapshot()
         assert (seen.read, seen.drawn, seen.dropped) == (count, count, {})
     # At most one window of each source in a batch.
-    assert all(len(set(batch)) == len(batch) for batch in inference.batches)
+    assert all(len(set(batch)) == len(batch) for batch in estimator.batches)
     assert not threads()
 
 
 def test_a_source_that_breaks_ends_alone():
-    with Station(Together()) as station:
-        bad = station.add("bad", StubSource(20, fails_at=8))
-        good = station.add("good", StubSource(60))
+    with StreamScheduler(Together()) as scheduler:
+        bad = scheduler.add("bad", StubSource(20, fails_at=8))
+        good = scheduler.add("good", StubSource(60))
         errors, out, before = [], [], []
         readers = [draining(bad, before, errors), draining(good, out)]
         for reader in readers:
@@ -90,13 +90,13 @@ def test_a_source_that_never_opens_holds_nobody_up():
             self.closed.wait(30)
             raise OSError("stopped")
 
-    with Station(Together()) as station:
-        silent = station.add("silent", Silent(5, live=True))
+    with StreamScheduler(Together()) as scheduler:
+        silent = scheduler.add("silent", Silent(5, live=True))
         out = []
-        drain(station.add("clip", StubSource(40)), out)
+        drain(scheduler.add("clip", StubSource(40)), out)
         assert out == list(range(40))
         begun = time.monotonic()
-        station.remove("silent")
+        scheduler.remove("silent")
         assert time.monotonic() - begun < 2
         drain(silent, [])
         assert silent.error is None
@@ -104,11 +104,11 @@ def test_a_source_that_never_opens_holds_nobody_up():
 
 @pytest.mark.parametrize("live", [False, True])
 def test_results_that_nobody_takes_hold_nobody_up(live):
-    with Station(Together()) as station:
+    with StreamScheduler(Together()) as scheduler:
         pause_s = 0.002 if live else 0.0
-        left = station.add("left", StubSource(None, live=live, pause_s=pause_s))
+        left = scheduler.add("left", StubSource(None, live=live, pause_s=pause_s))
         out = []
-        drain(station.add("taken", StubSource(100)), out)
+        drain(scheduler.add("taken", StubSource(100)), out)
         assert out == list(range(100))
         if live:
             deadline = time.monotonic() + 10
@@ -124,21 +124,21 @@ def test_results_that_nobody_takes_hold_nobody_up(live):
 
 
 def test_sources_come_and_go_while_it_runs():
-    with Station(Together()) as station:
-        first = station.add("first", StubSource(None, pause_s=0.001))
+    with StreamScheduler(Together()) as scheduler:
+        first = scheduler.add("first", StubSource(None, pause_s=0.001))
         out = []
         reader = draining(first, out)
         for round_ in range(3):
             more = []
-            drain(station.add("second", StubSource(12)), more)
+            drain(scheduler.add("second", StubSource(12)), more)
             assert more == list(range(12))
-            assert [lane.name for lane in station.lanes] == ["first", "second"]
-            station.remove("second")
+            assert [stream.name for stream in scheduler.streams] == ["first", "second"]
+            scheduler.remove("second")
             assert round_ < 3
         with pytest.raises(ValueError, match="first already"):
-            station.add("first", StubSource(1))
+            scheduler.add("first", StubSource(1))
         with pytest.raises(KeyError):
-            station.remove("nobody")
+            scheduler.remove("nobody")
         first.stop()
         reader.join(10)
         assert not reader.is_alive()
@@ -146,16 +146,16 @@ def test_sources_come_and_go_while_it_runs():
         assert len(out) == first.stats.snapshot().read
         assert out == list(range(len(out)))
     with pytest.raises(RuntimeError, match="closed"):
-        station.add("late", StubSource(1))
+        scheduler.add("late", StubSource(1))
 
 
 @pytest.mark.parametrize("which", ["perceive_fails_at", "fit_fails_at"])
 def test_a_fault_of_the_model_ends_all(which):
     heard = []
-    with Station(Together(**{which: 21}), on_error=heard.append) as station:
-        lanes = [station.add("a", StubSource(40)), station.add("b", StubSource(None))]
+    with StreamScheduler(Together(**{which: 21}), on_error=heard.append) as scheduler:
+        streams = [scheduler.add("a", StubSource(40)), scheduler.add("b", StubSource(None))]
         errors = []
-        readers = [draining(lane, [], errors) for lane in lanes]
+        readers = [draining(stream, [], errors) for stream in streams]
         for reader in readers:
             reader.join(10)
             assert not reader.is_alive()
@@ -164,17 +164,17 @@ def test_a_fault_of_the_model_ends_all(which):
 
 
 def test_a_slow_model_drops_of_live_sources_only_and_fairly():
-    with Station(Together(slow_s=0.01)) as station:
-        lanes = [station.add(n, StubSource(300, live=True, pause_s=0.001)) for n in ("a", "b")]
-        clip = station.add("clip", StubSource(40))
+    with StreamScheduler(Together(slow_s=0.01)) as scheduler:
+        streams = [scheduler.add(n, StubSource(300, live=True, pause_s=0.001)) for n in ("a", "b")]
+        clip = scheduler.add("clip", StubSource(40))
         outs = [[], [], []]
-        readers = [draining(lane, out) for lane, out in zip([*lanes, clip], outs)]
+        readers = [draining(stream, out) for stream, out in zip([*streams, clip], outs)]
         for reader in readers:
             reader.join(20)
             assert not reader.is_alive()
     assert outs[2] == list(range(40))
-    for lane, out in zip(lanes, outs):
-        seen = lane.stats.snapshot()
+    for stream, out in zip(streams, outs):
+        seen = stream.stats.snapshot()
         assert out == sorted(set(out))
         assert seen.read == seen.drawn + sum(seen.dropped.values()) == 300
         assert seen.dropped
@@ -199,18 +199,18 @@ class StubWatch:
 
 @pytest.mark.parametrize("count", [1, 4, 7, 41])
 def test_with_a_watch_frames_are_perceived_one_by_one_and_fitted_by_four(count):
-    inference, watch = Together(), StubWatch({3, 20, 39})
-    with Station(inference) as station:
-        lane = station.add("a", StubSource(count), watch=watch)
+    estimator, watch = Together(), StubWatch({3, 20, 39})
+    with StreamScheduler(estimator) as scheduler:
+        stream = scheduler.add("a", StubSource(count), watch=watch)
         events = []
-        reader = threading.Thread(target=lambda: events.extend(lane.events()))
+        reader = threading.Thread(target=lambda: events.extend(stream.events()))
         reader.start()
-        windows = [[frame.id for frame, _ in window] for window in lane.windows()]
+        windows = [[frame.id for frame, _ in window] for window in stream.windows()]
         reader.join(10)
         assert not reader.is_alive()
     assert sum(windows, []) == list(range(count))
     assert all(len(window) == 4 for window in windows[:-1])
-    assert [len(window.frames) for window in inference.windows] == [1] * count
+    assert [len(window.frames) for window in estimator.windows] == [1] * count
     assert watch.seen == [(n, n == 0) for n in range(count)]
     assert watch.ended == 1
     told = [t for t in (3, 20, 39) if t + 1 < count]
@@ -235,11 +235,11 @@ def test_an_event_jumps_the_queue_and_nothing_is_lost():
             order.append(("event", len(before)))
             return super().fit_event(perceived, before, track, state)
 
-    with Station(Slow()) as station:
-        lane = station.add("a", StubSource(40), watch=StubWatch({9}))
-        out = [frame.id for window in lane.windows() for frame, _ in window]
+    with StreamScheduler(Slow()) as scheduler:
+        stream = scheduler.add("a", StubSource(40), watch=StubWatch({9}))
+        out = [frame.id for window in stream.windows() for frame, _ in window]
         assert out == list(range(40))
-        assert [event.seen.frame_id for event in lane.events()] == [9]
+        assert [event.seen.frame_id for event in stream.events()] == [9]
     # It was told with frame 10; the window of frames 8 to 11 was not fitted yet.
     assert order.index(("event", 7)) <= 2
     assert [each for each in order if each != ("event", 7)] == list(range(0, 40, 4))
@@ -251,13 +251,13 @@ def test_what_was_collected_of_a_feed_that_stalls_comes_out():
             yield from super().frames()
             self.closed.wait(10)
 
-    with Station(Together()) as station:
-        lane = station.add("a", Stalls(6, live=True, pause_s=0.03), watch=StubWatch(()))
+    with StreamScheduler(Together()) as scheduler:
+        stream = scheduler.add("a", Stalls(6, live=True, pause_s=0.03), watch=StubWatch(()))
         begun, out = time.monotonic(), []
-        for window in lane.windows():
+        for window in stream.windows():
             out += [frame.id for frame, _ in window]
             if len(out) == 6:
-                lane.stop()
+                stream.stop()
         assert out == list(range(6))
         assert time.monotonic() - begun < 2.0
 
@@ -269,10 +269,10 @@ def test_events_of_windows_that_a_break_cuts_short():
                 yield replace(frame, discontinuity=frame.id == 10)
 
     watch = StubWatch({10})
-    with Station(Together()) as station:
-        lane = station.add("a", Breaks(20), watch=watch)
-        assert [f.id for window in lane.windows() for f, _ in window] == list(range(20))
-        (event,) = lane.events()
+    with StreamScheduler(Together()) as scheduler:
+        stream = scheduler.add("a", Breaks(20), watch=watch)
+        assert [f.id for window in stream.windows() for f, _ in window] == list(range(20))
+        (event,) = stream.events()
     assert [frame.id for frame in event.window.frames] == [10, 11]
     assert [n for n, reset in watch.seen if reset] == [0, 10]
 
@@ -291,10 +291,10 @@ def test_events_of_a_fast_source_have_frames_a_thirtieth_apart():
             seen = super().see(frame, people, reset)
             return [SimpleNamespace(frame_id=frame.id - 8, track=7)] if seen else []
 
-    with Station(Together()) as station:
-        lane = station.add("a", Fast(120), watch=Late({58, 108}))
-        assert len([f for window in lane.windows() for f, _ in window]) == 120
-        events = list(lane.events())
+    with StreamScheduler(Together()) as scheduler:
+        stream = scheduler.add("a", Fast(120), watch=Late({58, 108}))
+        assert len([f for window in stream.windows() for f, _ in window]) == 120
+        events = list(stream.events())
     for event, told in zip(events, (59, 109), strict=True):
         t = told - 8
         assert [frame.id for frame in event.window.frames] == [t - 16, t - 8, t, t + 8]
@@ -305,81 +305,83 @@ def test_an_event_about_a_frame_long_gone_ends_nothing():
         def see(self, frame, people, reset):
             return [SimpleNamespace(frame_id=frame.id - 30, track=7)] if frame.id == 35 else []
 
-    with Station(Together()) as station:
-        lanes = [station.add(f"{n}", StubSource(60), watch=Long(())) for n in range(2)]
-        for lane in lanes:
-            assert len([f for window in lane.windows() for f, _ in window]) == 60
-            assert list(lane.events()) == []
-            assert lane.stats.snapshot().lost_events == 1
+    with StreamScheduler(Together()) as scheduler:
+        streams = [scheduler.add(f"{n}", StubSource(60), watch=Long(())) for n in range(2)]
+        for stream in streams:
+            assert len([f for window in stream.windows() for f, _ in window]) == 60
+            assert list(stream.events()) == []
+            assert stream.stats.snapshot().lost_events == 1
 
 
 def test_a_watch_sees_every_frame_so_low_latency_is_refused():
-    with Station(Together()) as station, pytest.raises(ValueError, match="low latency"):
-        station.add("a", StubSource(4), low_latency=True, watch=StubWatch(()))
+    with StreamScheduler(Together()) as scheduler, pytest.raises(ValueError, match="low latency"):
+        scheduler.add("a", StubSource(4), low_latency=True, watch=StubWatch(()))
 
 
 def test_with_low_latency_nothing_waits_for_the_model():
     """Frames come at once and in order; the model has the newest one whenever it is free."""
     source = StubSource(120, live=True, pause_s=0.004)
-    inference = Together(slow_s=0.05)
-    with Station(inference) as station:
-        lane = station.add("a", source, low_latency=True)
+    estimator = Together(slow_s=0.05)
+    with StreamScheduler(estimator) as scheduler:
+        stream = scheduler.add("a", source, low_latency=True)
         fits = []
         reader = threading.Thread(
-            target=lambda: fits.extend(frame.id for window in lane.windows() for frame, _ in window)
+            target=lambda: fits.extend(
+                frame.id for window in stream.windows() for frame, _ in window
+            )
         )
         reader.start()
         shown, late_s = [], []
-        for frame in lane.newest():
+        for frame in stream.newest():
             late_s.append((time.monotonic_ns() - frame.captured_ns) / 1e9)
-            lane.stats.drew(frame.captured_ns)
+            stream.stats.drew(frame.captured_ns)
             shown.append(frame.id)
         reader.join(10)
         assert not reader.is_alive()
-    seen = lane.stats.snapshot()
+    seen = stream.stats.snapshot()
     assert shown == sorted(set(shown))
     assert seen.read == 120 == seen.drawn + sum(seen.dropped.values())
     assert len(shown) > 100
     assert np.percentile(late_s, 90) < 0.02
     assert fits == sorted(set(fits))
     assert len(fits) + seen.unfitted == 120
-    assert all(len(window.frames) == 1 for window in inference.windows)
+    assert all(len(window.frames) == 1 for window in estimator.windows)
     assert 2 < len(fits) < 60
 
 
 def test_with_low_latency_a_fault_of_the_model_ends_what_is_shown():
-    with Station(Together(perceive_fails_at=0)) as station:
-        lane = station.add("a", StubSource(None, live=True, pause_s=0.002), low_latency=True)
-        assert len(list(lane.newest())) < 1000
+    with StreamScheduler(Together(perceive_fails_at=0)) as scheduler:
+        stream = scheduler.add("a", StubSource(None, live=True, pause_s=0.002), low_latency=True)
+        assert len(list(stream.newest())) < 1000
         with pytest.raises(ValueError, match="perception broke"):
-            list(lane.windows())
+            list(stream.windows())
 
 
 @pytest.mark.slow
 @pytest.mark.weights
 def test_two_clips_at_once_are_as_each_alone():
     """The real model: its memory of one source is never another's."""
-    inference = make_inference(device="cpu", people=1)
+    estimator = make_estimator(device="cpu", people=1)
     clip = "samples/pitch.mp4"
 
     def of(fitted):
         return [bodies.transl_m for _, bodies in fitted]
 
-    with Runner(open_source(clip), inference) as run:
+    with Runner(open_source(clip), estimator) as run:
         alone = [part for window in run.windows() for part in of(window)]
-    with Station(inference) as station:
-        lanes = [station.add(name, open_source(clip)) for name in ("a", "b")]
+    with StreamScheduler(estimator) as scheduler:
+        streams = [scheduler.add(name, open_source(clip)) for name in ("a", "b")]
         outs = [[], []]
 
-        def read(lane, out):
-            out.extend(part for window in lane.windows() for part in of(window))
+        def read(stream, out):
+            out.extend(part for window in stream.windows() for part in of(window))
 
-        readers = [threading.Thread(target=read, args=pair) for pair in zip(lanes, outs)]
+        readers = [threading.Thread(target=read, args=pair) for pair in zip(streams, outs)]
         for reader in readers:
             reader.start()
         for reader in readers:
             reader.join(60)
-    inference.perceiver.close()
+    estimator.perceiver.close()
     for out in outs:
         assert len(out) == len(alone)
         for a, b in zip(out, alone):

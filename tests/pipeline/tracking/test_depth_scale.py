@@ -20,8 +20,8 @@ from pipeline.fitting.fitter import BodyFitter
 from pipeline.fitting.initialise import sized_by_depth
 from pipeline.fitting.observations import observe
 from pipeline.perception.ultralytics_models.picture import Letterbox
-from pipeline.perception.with_depth import Metered
-from pipeline.runtime.stream import make_inference
+from pipeline.perception.with_depth import DepthPerceiver
+from pipeline.runtime.stream import make_estimator
 from pipeline.tracking.depth_scale import BEHIND_SURFACE_M, ENOUGH, DepthScale
 
 LENS = np.array([[900.0, 0, 320], [0, 900.0, 240], [0, 0, 1]])
@@ -185,7 +185,7 @@ def test_everybody_is_measured_in_their_own_frame(together, reuse):
     base, meter = Base(people), Levels()
     if together:
         base.perceive_many = lambda windows, _: [(list(people), "remembered") for _ in windows]
-    metered = Metered(base, meter, CPU, reuse=reuse)
+    metered = DepthPerceiver(base, meter, CPU, reuse=reuse)
     window = window_of((10, 20, 30, 40), people)
     if together:
         (out,) = metered.perceive_many([window], [None])
@@ -210,7 +210,7 @@ def test_everybody_is_measured_in_their_own_frame(together, reuse):
 
 def test_nobody_is_not_looked_at():
     meter = Levels()
-    metered = Metered(Base([(), ()]), meter, CPU)
+    metered = DepthPerceiver(Base([(), ()]), meter, CPU)
     window = window_of((1, 2), [(), ()])
     assert metered.decode(None, window)[0] == [(), ()]
     assert not meter.pictures
@@ -223,14 +223,14 @@ def test_nonsense_is_no_depth(value):
             return torch.full((len(picture),), value)
 
     people = [(someone(),)]
-    metered = Metered(Base(people), Wild(), CPU)
+    metered = DepthPerceiver(Base(people), Wild(), CPU)
     ((person,),) = metered.decode(None, window_of((1,), people))[0]
     assert person.map_depth is None
 
 
 def test_a_known_scale_wants_a_known_lens():
     with pytest.raises(ValueError, match="fov_deg or focal_px"):
-        make_inference(device="cpu", depth_scale=1.0)
+        make_estimator(device="cpu", depth_scale=1.0)
 
 
 # What it is worth, on a render.

@@ -12,11 +12,11 @@ from pipeline.tracking.tracker import TrackConfig, Tracker, person_size_px
 SHAPE = np.random.default_rng(0).uniform(-1, 1, (33, 2)).astype(np.float32) * [40, 100]
 
 
-def person(x, y=300.0, scale=1.0, region=-1):
+def person(x, y=300.0, scale=1.0, roi=-1):
     points = (SHAPE * scale + [x, y]).astype(np.float32)
     box = np.concatenate((points.min(0), points.max(0)))
     seen, world = np.ones(33, np.float32), np.zeros((33, 3), np.float32)
-    return Person(box, 1.0, points, seen, world, region=region)
+    return Person(box, 1.0, points, seen, world, roi=roi)
 
 
 @given(st.permutations(range(3)), st.floats(-12, 12), st.floats(-12, 12))
@@ -40,9 +40,9 @@ def test_a_person_comes_back_within_a_second_and_is_new_after_it():
 
 def test_regions_hold_a_track_through_a_jump():
     tracker = Tracker()
-    (track,) = tracker.assign([person(100, region=7)], 0.0)
-    assert list(tracker.assign([person(600, region=7)], 1 / 30)) == [track]
-    assert list(tracker.assign([person(100, region=8)], 2 / 30)) == [track + 1]
+    (track,) = tracker.assign([person(100, roi=7)], 0.0)
+    assert list(tracker.assign([person(600, roi=7)], 1 / 30)) == [track]
+    assert list(tracker.assign([person(100, roi=8)], 2 / 30)) == [track + 1]
 
 
 def test_a_person_elsewhere_or_of_another_size_is_another():

@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as hnp
 from pipeline.core.people import Mask, Person
 from pipeline.perception.blazepose import detector, landmarks, resample
 from pipeline.perception.blazepose import overlap as likeness
-from pipeline.perception.blazepose.roi import SCALE, Region, region_between, same_place
+from pipeline.perception.blazepose.roi import SCALE, Roi, roi_between, same_place
 
-regions = st.builds(
-    Region, st.floats(-200, 1500), st.floats(-200, 900), st.floats(1, 2000), st.floats(-3.1, 3.1),
+rois = st.builds(
+    Roi, st.floats(-200, 1500), st.floats(-200, 900), st.floats(1, 2000), st.floats(-3.1, 3.1),
     st.just(1.0),
 )  # fmt: skip
 
@@ -29,21 +29,21 @@ def apply(matrix, points):
 # Regions
 
 
-@given(regions, st.integers(2, 300))
-def test_a_regions_map_is_a_turn_and_a_scale_about_its_centre(region, size):
-    linear = region.to_image(size)[:, :2]
-    scale = region.side / size
+@given(rois, st.integers(2, 300))
+def test_a_regions_map_is_a_turn_and_a_scale_about_its_centre(roi, size):
+    linear = roi.to_image(size)[:, :2]
+    scale = roi.side / size
     assert np.allclose(linear.T @ linear, scale**2 * np.eye(2), rtol=1e-6, atol=1e-9)
     assert np.linalg.det(linear) > 0
-    middle = apply(region.to_image(size), [(size - 1) / 2] * 2)
-    assert np.allclose(middle, [region.x, region.y], atol=1e-6)
+    middle = apply(roi.to_image(size), [(size - 1) / 2] * 2)
+    assert np.allclose(middle, [roi.x, roi.y], atol=1e-6)
 
 
-@given(regions)
-def test_two_sizes_of_one_region_show_the_same_square(region):
+@given(rois)
+def test_two_sizes_of_one_region_show_the_same_square(roi):
     """Corners lie half a pixel outside the outer pixels' centres, whatever their number."""
     corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)])
-    places = [apply(region.to_image(n), corners * n - 0.5) for n in (64, 256)]
+    places = [apply(roi.to_image(n), corners * n - 0.5) for n in (64, 256)]
     assert np.allclose(*places, atol=1e-6)
 
 
@@ -54,21 +54,21 @@ def test_a_region_turns_its_tip_up(x, y, dx, dy):
     if math.hypot(dx, dy) < 1:
         return
     tip = np.array([x + dx, y + dy])
-    region = region_between(np.array([x, y]), tip, 0.7, 3)
-    assert region.side == pytest.approx(2 * SCALE * math.hypot(dx, dy))
-    assert (region.score, region.id, region.missed) == (0.7, 3, 0)
+    roi = roi_between(np.array([x, y]), tip, 0.7, 3)
+    assert roi.side == pytest.approx(2 * SCALE * math.hypot(dx, dy))
+    assert (roi.score, roi.id, roi.frames_missed) == (0.7, 3, 0)
     size = 256
     up = [(size - 1) / 2, (size - 1) / 2 - size / (2 * SCALE)]
-    assert np.allclose(apply(region.to_image(size), up), tip, atol=1e-4)
+    assert np.allclose(apply(roi.to_image(size), up), tip, atol=1e-4)
 
 
 def test_the_same_place_is_near_and_about_as_large():
-    here = Region(100, 100, 80, 0.0, 1.0)
+    here = Roi(100, 100, 80, 0.0, 1.0)
     others = [
-        Region(100, 100, 160, 0.0, 1.0),
-        Region(112, 100, 80, 1.0, 1.0),
-        Region(105, 100, 90, 2.0, 1.0),
-        Region(300, 100, 80, 0.0, 1.0),
+        Roi(100, 100, 160, 0.0, 1.0),
+        Roi(112, 100, 80, 1.0, 1.0),
+        Roi(105, 100, 90, 2.0, 1.0),
+        Roi(300, 100, 80, 0.0, 1.0),
     ]
     assert same_place(here, others) == 2
     assert same_place(here, others[:1]) is None
@@ -111,12 +111,12 @@ def test_letterboxing_says_where_every_pixel_came_from(height, width, size):
 )  # fmt: skip
 def test_a_crop_says_where_every_pixel_came_from(x, y, side, angle, size):
     """Also where it averages blocks of pixels first (a side of many times its size)."""
-    region = Region(x, y, side, angle, 1.0)
-    small = resample.crop(ramp(240, 250), region, size)
+    roi = Roi(x, y, side, angle, 1.0)
+    small = resample.crop(ramp(240, 250), roi, size)
     assert small.shape == (size, size, 3)
     assert small.dtype == np.float32
     rows, cols = np.mgrid[:size, :size]
-    places = apply(region.to_image(size), np.stack((cols, rows), -1))
+    places = apply(roi.to_image(size), np.stack((cols, rows), -1))
     block = max(1, side / size)
     inside = ((places >= block) & (places <= (249 - 2 * block, 239 - 2 * block))).all(-1)
     assert np.abs(small[inside][:, :2] * 255 - places[inside]).max(initial=0) < 1.2
@@ -126,7 +126,7 @@ def test_a_crop_says_where_every_pixel_came_from(x, y, side, angle, size):
 
 def test_a_crop_averages_where_it_shrinks():
     noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), np.uint8)
-    small = resample.crop(noise, Region(400, 400, 640, 0.3, 1.0), 64) * 255
+    small = resample.crop(noise, Roi(400, 400, 640, 0.3, 1.0), 64) * 255
     assert small.std() < 12  # single pixels have 74
     assert small.mean() == pytest.approx(127.5, abs=3)
 
@@ -140,14 +140,14 @@ def test_tiles_lie_in_the_picture_and_cover_its_middle(size):
     levels = resample.tiles(height, width, 224)
     assert bool(levels) == (max(size) >= 448)
     for level in levels:
-        covered = np.zeros(size, bool)
+        mask_overlap = np.zeros(size, bool)
         for x, y, w, h in level:
             assert 0 <= x < x + w <= width
             assert 0 <= y < y + h <= height
             assert max(w, h) >= 224
-            covered[y : y + h, x : x + w] = True
+            mask_overlap[y : y + h, x : x + w] = True
         # Thin strips at the sides are left to the whole picture.
-        assert covered[height // 8 : -height // 8, width // 8 : -width // 8].all()
+        assert mask_overlap[height // 8 : -height // 8, width // 8 : -width // 8].all()
 
 
 @given(st.integers(1, 5000), st.integers(20, 3000))
@@ -255,10 +255,10 @@ def test_a_detections_region_is_about_its_hips():
     row = np.zeros(13)
     row[4:8] = 0.5, 0.6, 0.5, 0.2  # hip centre, and a point straight above it
     row[-1] = 0.8
-    (region,) = detector.regions_of(row[None], np.array([[100.0, 0, 10], [0, 100.0, 20]]))
-    assert (region.x, region.y, region.angle) == pytest.approx((60, 80, 0))
-    assert region.side == pytest.approx(2 * 40 * SCALE)
-    assert region.score == 0.8
+    (roi,) = detector.regions_of(row[None], np.array([[100.0, 0, 10], [0, 100.0, 20]]))
+    assert (roi.x, roi.y, roi.angle) == pytest.approx((60, 80, 0))
+    assert roi.side == pytest.approx(2 * 40 * SCALE)
+    assert roi.score == 0.8
 
 
 # The landmark model
@@ -304,25 +304,25 @@ def outputs_with(points, world, presence=0.9, visible=5.0):
 
 
 @settings(deadline=None)
-@given(regions, st.integers(0, 2**32 - 1))
-def test_a_person_lies_in_the_image_as_in_the_crop(region, seed):
+@given(rois, st.integers(0, 2**32 - 1))
+def test_a_person_lies_in_the_image_as_in_the_crop(roi, seed):
     """Points, world landmarks and mask go through the region's turn and scale together."""
     random = np.random.default_rng(seed)
     points = random.uniform(10, 246, (39, 2))
     world = np.zeros((39, 3))
     world[:, :2], world[:, 2] = (points - 128) / 200, random.normal(size=39)
-    person, _ = landmarks.read_person(region, landmarks.reading_of(outputs_with(points, world)))
+    person, _ = landmarks.read_person(roi, landmarks.reading_of(outputs_with(points, world)))
     assert person.landmarks_px.shape == (33, 2)
-    expected = apply(region.to_image(256), points[:33] + landmarks.OFFSET)
+    expected = apply(roi.to_image(256), points[:33] + landmarks.OFFSET)
     assert np.allclose(person.landmarks_px, expected, rtol=1e-4, atol=0.02)
-    centre = apply(region.to_image(256), 128 + landmarks.OFFSET)
-    metres_a_pixel = 256 / 200 / region.side
+    centre = apply(roi.to_image(256), 128 + landmarks.OFFSET)
+    metres_a_pixel = 256 / 200 / roi.side
     moved = (person.landmarks_px - centre) * metres_a_pixel
     assert np.allclose(person.world_m[:, :2], moved, atol=2e-3 + 0.1 * metres_a_pixel)
     assert np.allclose(person.world_m[:, 2], world[:33, 2], atol=1e-5)
     rows, cols = np.nonzero(person.mask.values > 0.5)
     middle = apply(person.mask.to_image, [cols.mean(), rows.mean()])
-    assert np.allclose(middle, apply(region.to_image(256), [159.5, 95.5]), rtol=1e-4, atol=0.05)
+    assert np.allclose(middle, apply(roi.to_image(256), [159.5, 95.5]), rtol=1e-4, atol=0.05)
     assert person.mask.values.min() >= 0
     assert person.mask.values.max() <= 1
 
@@ -330,13 +330,13 @@ def test_a_person_lies_in_the_image_as_in_the_crop(region, seed):
 def test_the_next_region_lies_between_the_alignment_points():
     points = np.full((39, 2), 100.0)
     points[33], points[34] = (128, 140), (128, 60)
-    region = Region(300.0, 200.0, 512.0, 0.0, 0.0, id=7, missed=2)
+    roi = Roi(300.0, 200.0, 512.0, 0.0, 0.0, id=7, frames_missed=2)
     _, following = landmarks.read_person(
-        region, landmarks.reading_of(outputs_with(points, np.zeros((39, 3))))
+        roi, landmarks.reading_of(outputs_with(points, np.zeros((39, 3))))
     )
     assert (following.x, following.y) == pytest.approx((300, 225 + 2 * landmarks.OFFSET[1]))
     assert following.side == pytest.approx(2 * 160 * SCALE)
-    assert (following.angle, following.id, following.missed) == (0, 7, 0)
+    assert (following.angle, following.id, following.frames_missed) == (0, 7, 0)
 
 
 @settings(deadline=None)
@@ -351,9 +351,9 @@ def test_a_mirror_changes_nothing_but_what_it_shows(seed):
     straight[2] = random.normal(size=(1, 256, 256, 1)).astype(np.float32)
     mirrored = list(outputs_with(points[order] * (-1, 1) + (256, 0), world[order] * (-1, 1, 1)))
     mirrored[2] = straight[2][:, :, ::-1]
-    region = Region(300.0, 200.0, 400.0, 0.4, 0.9, 3)
+    roi = Roi(300.0, 200.0, 400.0, 0.4, 0.9, 3)
     (a, after), (b, again) = (
-        landmarks.read_person(region, landmarks.reading_of(outputs), flag)
+        landmarks.read_person(roi, landmarks.reading_of(outputs), flag)
         for outputs, flag in ((straight, False), (mirrored, True))
     )
     assert np.allclose(a.landmarks_px, b.landmarks_px, atol=1e-3)
@@ -373,10 +373,10 @@ def test_left_for_right_twice_is_as_before():
 def test_scores_and_visibility_are_probabilities():
     points = np.full((39, 2), 100.0)
     faint = outputs_with(points, np.zeros((39, 3)), presence=0.2, visible=0.0)
-    person, _ = landmarks.read_person(Region(0, 0, 256, 0, 0.0), landmarks.reading_of(faint))
+    person, _ = landmarks.read_person(Roi(0, 0, 256, 0, 0.0), landmarks.reading_of(faint))
     assert person.score == pytest.approx(0.2)
     assert np.allclose(person.visibility, 0.5)
-    person, _ = landmarks.read_person(Region(0, 0, 256, 0, 0.8), landmarks.reading_of(faint))
+    person, _ = landmarks.read_person(Roi(0, 0, 256, 0, 0.8), landmarks.reading_of(faint))
     assert person.score == 0.8
     assert landmarks.sigmoid(np.array([-1e9, 0.0, 1e9])).tolist() == pytest.approx([0, 0.5, 1])
 
@@ -416,8 +416,12 @@ def test_people_are_apart_by_their_size(size, x, turn, step):
     """The measure does not change with the picture's scale, place or order of the two."""
     a, b = shape * size + x, shape * size + x + (step * size, 0)
     longest = np.ptp(shape, axis=0).max()
-    assert likeness.apart(person_at(a), person_at(b)) == pytest.approx(step / longest, abs=1e-4)
-    assert likeness.apart(person_at(b), person_at(a)) == pytest.approx(step / longest, abs=1e-4)
+    assert likeness.median_distance(person_at(a), person_at(b)) == pytest.approx(
+        step / longest, abs=1e-4
+    )
+    assert likeness.median_distance(person_at(b), person_at(a)) == pytest.approx(
+        step / longest, abs=1e-4
+    )
 
 
 def test_what_lies_on_others_is_covered():
@@ -425,15 +429,15 @@ def test_what_lies_on_others_is_covered():
     leg = person_at(shape * 40 + 80, square_mask(80, 80, 40))
     beside = person_at(shape * 200 + 300, square_mask(300, 300, 200))
     half = person_at(shape * 200 + (100, 0), square_mask(100, 0, 200))
-    assert likeness.covered(leg, [body]) == 1
-    assert likeness.covered(beside, [body]) == 0
-    assert likeness.covered(half, [body]) == pytest.approx(0.5, abs=0.05)
+    assert likeness.mask_overlap(leg, [body]) == 1
+    assert likeness.mask_overlap(beside, [body]) == 0
+    assert likeness.mask_overlap(half, [body]) == pytest.approx(0.5, abs=0.05)
     # A mixture of two who are there already.
-    assert likeness.covered(half, [body, person_at(shape, square_mask(200, 0, 200))]) > 0.95
-    assert likeness.covered(leg, []) == 0
+    assert likeness.mask_overlap(half, [body, person_at(shape, square_mask(200, 0, 200))]) > 0.95
+    assert likeness.mask_overlap(leg, []) == 0
     # Without a mask of their own, by landmarks.
-    assert likeness.covered(person_at(shape * 40 + 80), [beside, body]) == 1
-    assert likeness.covered(leg, [person_at(shape * 200)]) == 0
+    assert likeness.mask_overlap(person_at(shape * 40 + 80), [beside, body]) == 1
+    assert likeness.mask_overlap(leg, [person_at(shape * 200)]) == 0
 
 
 def test_a_turned_mask_covers_what_it_shows():
@@ -446,17 +450,17 @@ def test_a_turned_mask_covers_what_it_shows():
     for x, y in [(60, 100), (150, 150), (250, 300)]:
         find = person_at(shape, square_mask(x, y, 120))
         share = drawn[y : y + 120, x : x + 120].mean()
-        assert likeness.covered(find, [other]) == pytest.approx(share, abs=0.06)
+        assert likeness.mask_overlap(find, [other]) == pytest.approx(share, abs=0.06)
 
 
 @given(st.floats(10, 500), st.floats(-300, 300), st.floats(-300, 300))
 def test_who_moves_as_a_whole_has_not_strayed(size, dx, dy):
     person = person_at(shape * size + (dx, dy))
-    there, swapped = likeness.strayed(person, shape * size)
+    there, swapped = likeness.limb_drift(person, shape * size)
     assert there == pytest.approx(0, abs=1e-3)
     assert swapped > 0.05
     exchanged = landmarks.exchanged(person)
-    assert likeness.strayed(exchanged, shape * size) == pytest.approx((swapped, there), abs=1e-3)
+    assert likeness.limb_drift(exchanged, shape * size) == pytest.approx((swapped, there), abs=1e-3)
 
 
 def test_landmarks_that_are_made_up_lie_off_the_mask():
@@ -471,11 +475,11 @@ def test_landmarks_that_are_made_up_lie_off_the_mask():
 def test_painting_over_takes_the_person_out_of_a_turned_crop():
     image = np.full((400, 400, 3), 50, np.uint8)
     image[150:250, 150:250] = 250
-    region = Region(200.0, 200.0, 300.0, 0.5, 1.0)
-    view = resample.crop(image, region, 64)
-    painted = resample.painted_over(view, region, square_mask(150, 150, 100))
+    roi = Roi(200.0, 200.0, 300.0, 0.5, 1.0)
+    view = resample.crop(image, roi, 64)
+    painted = resample.painted_over(view, roi, square_mask(150, 150, 100))
     assert painted.dtype == np.float32
     assert view.max() > 0.9
     assert np.abs(painted - 50 / 255).max() < 0.08
-    beside = resample.painted_over(view, region, square_mask(800, 800, 100))
+    beside = resample.painted_over(view, roi, square_mask(800, 800, 100))
     assert np.allclose(beside, view)

@@ -17,9 +17,9 @@ from pipeline.core.people import Mask, Person
 from pipeline.perception.blazepose import detector
 from pipeline.perception.blazepose import perceiver as blazepose
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
-from pipeline.perception.blazepose.overlap import apart
+from pipeline.perception.blazepose.overlap import median_distance
 from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
-from pipeline.perception.blazepose.roi import Region
+from pipeline.perception.blazepose.roi import Roi
 from pipeline.weights import store as weights
 from tests.support.paths import SAMPLES
 
@@ -29,7 +29,7 @@ def windows_of(frames, key=0):
     return [Window(tuple(p), min(key, len(p) - 1), k == 0) for k, p in enumerate(parts)]
 
 
-def follow(perceiver, windows):
+def track_rois(perceiver, windows):
     """The people of every frame."""
     memory, out = None, []
     for window in windows:
@@ -79,12 +79,12 @@ class StubPose(BlazePose):
         if self.blind(now):
             return []
         side = self.size * 4 / 3
-        return [Region(x, y, side, 0.0, 0.9) for x, y in [*self.places(now), *self.benches]]
+        return [Roi(x, y, side, 0.0, 0.9) for x, y in [*self.places(now), *self.benches]]
 
     def _person_in(self, look):
-        frame, region, mirrored, without = look.frame, look.region, look.mirrored, look.without
+        frame, roi, mirrored, without = look.frame, look.roi, look.mirrored, look.without
         now = int(frame.image[0, 0, 0])
-        self.looks.append((now, region.x))
+        self.looks.append((now, roi.x))
         presence = 0.1 if self.faint(now) else 0.95
         if presence < look.least:
             return None
@@ -92,16 +92,16 @@ class StubPose(BlazePose):
         for x, y in self.places(now):
             middle = (0, 0) if without is None else without.landmarks_px.mean(0) - SHAPE.mean(0)
             hidden = without is not None and np.hypot(*(middle - (x, y))) < 5
-            if np.hypot(x - region.x, y - region.y) < self.size / 2 and not hidden:
+            if np.hypot(x - roi.x, y - roi.y) < self.size / 2 and not hidden:
                 order = OTHER_SIDE if self.exchanged(now, mirrored) else np.arange(33)
-                return self.seen(SHAPE[order] * scale + (x, y), region, presence, x, y)
+                return self.seen(SHAPE[order] * scale + (x, y), roi, presence, x, y)
         for x, y in self.benches:
-            if np.hypot(x - region.x, y - region.y) < self.size / 2:
-                points = SHAPE * scale * (1, 1 + 3 * region.angle) + (x, y)
-                return self.seen(points, region, presence, x, y)
+            if np.hypot(x - roi.x, y - roi.y) < self.size / 2:
+                points = SHAPE * scale * (1, 1 + 3 * roi.angle) + (x, y)
+                return self.seen(points, roi, presence, x, y)
         return None
 
-    def seen(self, points, region, presence, x, y):
+    def seen(self, points, roi, presence, x, y):
         box = np.concatenate((points.min(0), points.max(0))).astype(np.float32)
         cell = self.size / 64
         mask = Mask(
@@ -109,8 +109,8 @@ class StubPose(BlazePose):
             np.array([[cell, 0, x - 32 * cell], [0, cell, y - 32 * cell]], np.float32),
         )
         ones, zeros = np.ones(33, np.float32), np.zeros((33, 3), np.float32)
-        person = Person(box, presence, points.astype(np.float32), ones, zeros, mask, region.id)
-        where = replace(region, x=float(x), y=float(y), angle=0.0, missed=0)
+        person = Person(box, presence, points.astype(np.float32), ones, zeros, mask, roi.id)
+        where = replace(roi, x=float(x), y=float(y), angle=0.0, frames_missed=0)
         return person, replace(where, points=person.landmarks_px)
 
 
@@ -123,14 +123,14 @@ def stub_windows(count, key=0, name="stub"):
 
 
 def ids(people):
-    return [sorted(p.region for p in now) for now in people]
+    return [sorted(p.roi for p in now) for now in people]
 
 
 @pytest.mark.parametrize("key", range(4))
 def test_a_person_keeps_their_region_while_they_move(key):
     # From one window's last frame to the next one's key frame must not be half a person.
     step = 10 if key < 2 else 5
-    people = follow(StubPose(lambda t: [(60 + step * t, 100)]), stub_windows(40, key))
+    people = track_rois(StubPose(lambda t: [(60 + step * t, 100)]), stub_windows(40, key))
     assert ids(people) == [[0]] * 40
     for t, (person,) in enumerate(people):
         assert np.allclose(person.landmarks_px, SHAPE + (60 + step * t, 100))
@@ -145,7 +145,7 @@ def test_each_frame_is_looked_at_from_its_neighbour_nearer_to_the_key():
     order = list(dict.fromkeys(perceiver.looks))
     others = [look for look in order if look[0] != 2]
     assert others == [(3, 100.0), (1, 100.0), (0, 80.0)]
-    assert memory.regions[0].x == 60 + 20 * 3
+    assert memory.rois[0].x == 60 + 20 * 3
 
 
 def test_embed_looks_at_the_key_frame_only():
@@ -166,7 +166,7 @@ def test_people_come_and_go_with_the_key_frames():
     def places(t):
         return ([(100, 100)] if t < 18 else []) + ([(400, 100)] if t >= 6 else [])
 
-    seen = ids(follow(StubPose(places), stub_windows(40)))
+    seen = ids(track_rois(StubPose(places), stub_windows(40)))
     assert seen[:8] == [[0]] * 8
     assert [len(now) for now in seen[8:18]] == [2] * 10
     assert len({now[-1] for now in seen[8:]}) == 1
@@ -175,9 +175,9 @@ def test_people_come_and_go_with_the_key_frames():
 
 def test_a_short_absence_keeps_the_region_and_a_long_one_does_not():
     short = StubPose(lambda t: [] if 9 <= t < 12 else [(100, 100)])
-    assert {p.region for now in follow(short, stub_windows(24)) for p in now} == {0}
+    assert {p.roi for now in track_rois(short, stub_windows(24)) for p in now} == {0}
     long = StubPose(lambda t: [] if 8 <= t < 20 else [(100, 100)])
-    seen = ids(follow(long, stub_windows(32)))
+    seen = ids(track_rois(long, stub_windows(32)))
     assert seen[7] == [0]
     assert len(seen[31]) == 1
     assert seen[31] != [0]
@@ -188,21 +188,21 @@ def test_who_looks_faint_is_followed_while_the_detector_sees_them():
         return t >= 6
 
     sure = StubPose(lambda t: [(100, 100)], faint=faint)
-    seen = ids(follow(sure, stub_windows(20)))
+    seen = ids(track_rois(sure, stub_windows(20)))
     assert seen == [[0]] * 20
     unsure = StubPose(lambda t: [(100, 100)], faint=faint, blind=lambda t: t >= 8)
-    seen = ids(follow(unsure, stub_windows(20)))
+    seen = ids(track_rois(unsure, stub_windows(20)))
     assert seen[:8] == [[0]] * 8
     assert seen[8:] == [[]] * 12
     # And nobody is met who looks faint from the start.
-    assert ids(follow(StubPose(lambda t: [(100, 100)], faint=lambda t: True), stub_windows(8))) == (
-        [[]] * 8
-    )
+    assert ids(
+        track_rois(StubPose(lambda t: [(100, 100)], faint=lambda t: True), stub_windows(8))
+    ) == ([[]] * 8)
 
 
 def test_what_changes_when_looked_at_again_is_nobody():
     perceiver = StubPose(lambda t: [(100, 100)], benches=[(400, 100)])
-    assert ids(follow(perceiver, stub_windows(16))) == [[0]] * 16
+    assert ids(track_rois(perceiver, stub_windows(16))) == [[0]] * 16
 
 
 def test_a_detection_on_somebody_is_not_another_person():
@@ -210,7 +210,7 @@ def test_a_detection_on_somebody_is_not_another_person():
         return [(100, 100), *([(118, 100)] if t >= 4 else [])]
 
     perceiver = StubPose(places)
-    assert ids(follow(perceiver, stub_windows(16))) == [[0]] * 16
+    assert ids(track_rois(perceiver, stub_windows(16))) == [[0]] * 16
 
 
 def test_who_is_behind_somebody_is_seen_past_them():
@@ -220,7 +220,7 @@ def test_who_is_behind_somebody_is_seen_past_them():
         near = (200.0, 100.0)
         return [near, (300 - 6 * t if t < 13 else 221.0, 121.0)]
 
-    seen = ids(follow(StubPose(places), stub_windows(32)))
+    seen = ids(track_rois(StubPose(places), stub_windows(32)))
     assert seen == [[0, 1]] * 32
 
 
@@ -235,20 +235,20 @@ def test_left_and_right_stay_where_the_mirror_sees_them():
     perceiver = StubPose(
         lambda t: [(60 + 5 * t, 100)], exchanged=lambda t, mirrored: 2 <= t < 30 and not mirrored
     )
-    assert exchanged_frames(follow(perceiver, stub_windows(40))) == []
+    assert exchanged_frames(track_rois(perceiver, stub_windows(40))) == []
 
 
 def test_left_and_right_go_on_as_long_as_they_did_before():
     """A short exchange is mended; one that lasts longer than what was before it is believed."""
     short = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: 20 <= t < 32)
-    assert exchanged_frames(follow(short, stub_windows(40))) == []
+    assert exchanged_frames(track_rois(short, stub_windows(40))) == []
     lasting = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: t >= 4)
-    assert exchanged_frames(follow(lasting, stub_windows(40)))[1:] == list(range(8, 40))
+    assert exchanged_frames(track_rois(lasting, stub_windows(40)))[1:] == list(range(8, 40))
 
 
 def test_a_place_where_nobody_was_is_left_alone_for_a_while():
     perceiver = StubPose(lambda t: [], benches=[(400, 100)])
-    follow(perceiver, stub_windows(64))
+    track_rois(perceiver, stub_windows(64))
     tried = sorted({t for t, _ in perceiver.looks})
     assert tried == list(range(0, 64, 12))
 
@@ -257,25 +257,25 @@ def test_two_who_become_one_are_the_older():
     def places(t):
         return [(100 + 8 * t, 100), *([(400 - 8 * t, 100)] if t < 17 else [])]
 
-    seen = ids(follow(StubPose(places), stub_windows(28)))
+    seen = ids(track_rois(StubPose(places), stub_windows(28)))
     assert all(len(now) == 2 for now in seen[:12])
     assert all(now == [0] for now in seen[20:])
 
 
 def test_at_most_so_many_people_are_followed_and_they_stay():
     crowd = StubPose(lambda t: [(60 + 90 * k, 100) for k in range(6)], max_people=3)
-    seen = ids(follow(crowd, stub_windows(16)))
+    seen = ids(track_rois(crowd, stub_windows(16)))
     assert {len(now) for now in seen} == {3}
     assert len({tuple(now) for now in seen}) == 1
 
 
 def test_a_newcomer_takes_a_place_only_when_much_larger():
     perceiver = StubPose(lambda t: [], max_people=2)
-    old = [Region(0, 0, side, 0.0, 1.0, id=k) for k, side in enumerate((100, 80))]
+    old = [Roi(0, 0, side, 0.0, 1.0, id=k) for k, side in enumerate((100, 80))]
 
     def chosen(side):
-        new = Region(0, 0, side, 0.0, 1.0, id=9)
-        return [region.id for region in perceiver._largest(old, [new])]
+        new = Roi(0, 0, side, 0.0, 1.0, id=9)
+        return [roi.id for roi in perceiver._largest(old, [new])]
 
     assert chosen(70) == [0, 1]
     assert chosen(100) == [0, 1]
@@ -296,7 +296,7 @@ def test_sources_do_not_touch_each_other(first, second):
 
     tables = {"a": places_of(first, 60), "b": places_of(second, 180)}
     windows = {name: stub_windows(24, name=name) for name in tables}
-    alone = {name: follow(StubPose(tables[name]), windows[name]) for name in tables}
+    alone = {name: track_rois(StubPose(tables[name]), windows[name]) for name in tables}
 
     shared = StubPose(None)
     memories: dict[str, Memory | None] = dict.fromkeys(tables)
@@ -331,7 +331,7 @@ def test_halves_may_be_run_again():
 def test_a_reset_forgets_everybody():
     perceiver = StubPose(lambda t: [(100, 100)])
     window = Window(tuple(stub_frames(4)), 0, reset=True)
-    lost = Memory((Region(500, 100, 80, 0.0, 0.0, id=5),), next_id=6, turn=3)
+    lost = Memory((Roi(500, 100, 80, 0.0, 0.0, id=5),), next_id=6, turn=3)
     assert perceiver.embed(window, lost) == perceiver.embed(window, None)
 
 
@@ -342,10 +342,10 @@ def test_the_detectors_work_is_bounded():
     whole = (0, 0, 1920, 1080)
     every = perceiver._views(image.shape[:2], Memory(), fresh=True)
     assert every[0] == whole
-    here = Region(500, 500, 300, 0.0, 0.9)
+    here = Roi(500, 500, 300, 0.0, 0.9)
     full = Memory((here,) * perceiver.max_people, turn=9)
     assert perceiver._views(image.shape[:2], full, fresh=False) == [whole]
-    for followed, most in (((), 2.0), ((here,), 1.5), ((replace(here, missed=1),), 2.0)):
+    for followed, most in (((), 2.0), ((here,), 1.5), ((replace(here, frames_missed=1),), 2.0)):
         turns = range(blazepose._EAGER, blazepose._EAGER + 120)
         views = [
             perceiver._views(image.shape[:2], Memory(followed, 1, t), fresh=False) for t in turns
@@ -390,8 +390,8 @@ def test_the_sample_is_seen_as_its_truth_says(real, sample):
     truth = np.load(SAMPLES / "pitch_truth.npz")
     rows = truth["person"] == 0 if "person" in truth else np.ones(len(truth["frame"]), bool)
     row_of = {int(truth["frame"][row]): row for row in np.flatnonzero(rows)}
-    people = follow(real, windows_of(sample))
-    assert all(now and now[0].region == 0 for now in people)
+    people = track_rois(real, windows_of(sample))
+    assert all(now and now[0].roi == 0 for now in people)
     height, width = truth["mask_shape"]
     shrink = np.array([[width / sample[0].size[1]], [height / sample[0].size[0]]], np.float32)
     for index in (0, 11, 23):
@@ -415,7 +415,7 @@ def test_the_nearer_side_of_a_person_has_the_smaller_depth(real, sample):
     rows = np.flatnonzero(truth["person"] == 0) if "person" in truth else np.arange(24)
     row_of = {int(truth["frame"][row]): row for row in rows}
     agree = []
-    for index, now in enumerate(follow(real, windows_of(sample))):
+    for index, now in enumerate(track_rois(real, windows_of(sample))):
         points = truth["landmarks_m"][row_of[index]]
         for left, right in ((11, 12), (13, 14), (15, 16), (25, 26), (27, 28)):
             step = points[left, 2] - points[right, 2]
@@ -430,7 +430,7 @@ def test_a_mirrored_picture_has_mirrored_people(real, sample):
     """Landmarks have no drift to a side of their own."""
     frame = sample[0]
     mirrored = replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
-    (a,), (b,) = (follow(real, [Window((f,))])[0] for f in (frame, mirrored))
+    (a,), (b,) = (track_rois(real, [Window((f,))])[0] for f in (frame, mirrored))
     other = [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9]
     other += [k + 1 if k % 2 else k - 1 for k in range(11, 33)]
     back = b.landmarks_px[other] * (-1, 1) + (frame.size[1] - 1, 0)
@@ -442,12 +442,12 @@ def test_a_mirrored_picture_has_mirrored_people(real, sample):
 @pytest.mark.weights
 def test_windows_with_the_key_in_the_middle_see_the_same_people(real, sample):
     """Around an event, without a memory: as good as from the first frame on."""
-    straight = follow(real, windows_of(sample))
+    straight = track_rois(real, windows_of(sample))
     for start in (0, 10, 20):
         window = Window(tuple(sample[start : start + 4]), 2, reset=True)
         people, _ = real.decode(real.embed(window, None), window)
         for now, then in zip(people, straight[start : start + 4]):
-            assert apart(now[0], then[0]) < 0.03
+            assert median_distance(now[0], then[0]) < 0.03
 
 
 @pytest.mark.weights
@@ -460,8 +460,8 @@ def test_a_small_person_far_away_is_found(real, sample):
     y, x = height // 2, width // 4
     wide[y : y + small.shape[0], x : x + small.shape[1]] = small
     whole = real._detections(wide, [(0, 0, width, height)])
-    (people,) = follow(real, [Window((Frame(0, "wide", 0, 0.0, wide),))])
-    (large,) = follow(real, [Window((sample[0],))])
+    (people,) = track_rois(real, [Window((Frame(0, "wide", 0, 0.0, wide),))])
+    (large,) = track_rois(real, [Window((sample[0],))])
     assert len(people) == 1
     expected = (large[0].landmarks_px + 0.5) * 0.17 - 0.5 + (x, y)
     size = np.ptp(expected, axis=0).max()
@@ -470,7 +470,7 @@ def test_a_small_person_far_away_is_found(real, sample):
     seen = people[0].landmarks_px
     off = [np.linalg.norm(seen[order] - expected, axis=1) for order in (range(33), OTHER_SIDE)]
     assert np.median(np.minimum(*off)) < 0.06 * size
-    assert not [region for region in whole if region.side < 2 * size]
+    assert not [roi for roi in whole if roi.side < 2 * size]
 
 
 @pytest.mark.weights
@@ -478,7 +478,7 @@ def test_a_small_person_far_away_is_found(real, sample):
 def test_nobody_is_in_noise_of_any_size(real, size):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     frames = [Frame(k, "noise", 0, 0.0, image) for k in range(5)]
-    assert ids(follow(real, windows_of(frames))) == [[]] * 5
+    assert ids(track_rois(real, windows_of(frames))) == [[]] * 5
 
 
 @pytest.mark.weights
@@ -518,8 +518,8 @@ ONE_PERSON = ["pitch_1_22", "pitch_3_2222", "pitch_7_2", "pitch_9_6", "taiji", "
 @pytest.mark.weights
 @pytest.mark.parametrize("clip", [*ONE_PERSON, "jumping_jacks", "basketball"])
 def test_the_one_who_matters_is_followed_from_end_to_end(real, clips, clip):
-    people = follow(real, windows_of(frames_of(clips / f"{clip}.mp4", 60)))
-    assert np.mean([any(p.region == 0 for p in now) for now in people]) >= 0.97
+    people = track_rois(real, windows_of(frames_of(clips / f"{clip}.mp4", 60)))
+    assert np.mean([any(p.roi == 0 for p in now) for now in people]) >= 0.97
 
 
 @pytest.mark.slow
@@ -528,7 +528,7 @@ def test_nobody_is_seen_in_an_empty_room(real, clips):
     """One by one, people walk through; before and after there is nobody. Empty is what looks
     like the clip's first or last frames."""
     frames = frames_of(clips / "corridor_one_by_one.mp4")
-    people = follow(real, windows_of(frames))
+    people = track_rois(real, windows_of(frames))
     empty = [np.median([f.image for f in part], axis=0) for part in (frames[:40:8], frames[-30::6])]
     changed = np.array(
         [min(float((np.abs(f.image - e).max(2) > 40).mean()) for e in empty) for f in frames]
@@ -547,19 +547,19 @@ def test_nobody_is_seen_in_an_empty_room(real, clips):
 @pytest.mark.parametrize("camera", [1, 2, 3, 4])
 def test_two_people_are_kept_apart(real, clips, camera):
     """Also where one goes behind the other (camera 3)."""
-    people = follow(real, windows_of(frames_of(clips / f"lab_two_people_cam{camera}.mp4")))
-    assert np.mean([{0, 1} <= {p.region for p in now} for now in people]) >= 0.97
-    assert len({p.region for now in people for p in now}) <= 3
+    people = track_rois(real, windows_of(frames_of(clips / f"lab_two_people_cam{camera}.mp4")))
+    assert np.mean([{0, 1} <= {p.roi for p in now} for now in people]) >= 0.97
+    assert len({p.roi for now in people for p in now}) <= 3
 
 
 @pytest.mark.slow
 @pytest.mark.weights
 def test_the_nearest_people_of_a_street_stay_who_they_are(real, clips):
-    people = follow(real, windows_of(frames_of(clips / "street_crowd.mp4")))
+    people = track_rois(real, windows_of(frames_of(clips / "street_crowd.mp4")))
     assert all(people)
-    assert np.mean([{0, 1, 2} <= {p.region for p in now} for now in people[12:]]) >= 0.9
+    assert np.mean([{0, 1, 2} <= {p.roi for p in now} for now in people[12:]]) >= 0.9
     for now in people:
-        assert all(apart(a, b) > 0.12 for k, a in enumerate(now) for b in now[:k])
+        assert all(median_distance(a, b) > 0.12 for k, a in enumerate(now) for b in now[:k])
 
 
 @pytest.mark.slow
@@ -567,7 +567,7 @@ def test_the_nearest_people_of_a_street_stay_who_they_are(real, clips):
 def test_left_and_right_are_not_exchanged_in_a_fast_turn(real):
     truth = np.load(SAMPLES / "pitch_truth.npz")
     limbs = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
-    for index, now in enumerate(follow(real, windows_of(frames_of(SAMPLES / "pitch.mp4", 60)))):
+    for index, now in enumerate(track_rois(real, windows_of(frames_of(SAMPLES / "pitch.mp4", 60)))):
         true = truth["landmarks_px"][index]
         off, exchanged = (
             np.linalg.norm(now[0].landmarks_px[order] - true, axis=1)[limbs].mean()
@@ -580,6 +580,6 @@ def test_the_embedding_is_plain_values():
     """What embed hands to decode can be kept, compared and sent."""
     embedding = StubPose(lambda t: [(100, 100)]).embed(stub_windows(4)[0], None)
     assert isinstance(embedding, Embedding)
-    assert isinstance(embedding.candidates[0], Region)
+    assert isinstance(embedding.candidates[0], Roi)
     assert embedding.followed == ()
     assert detector.MIN_SCORE <= embedding.candidates[0].score <= 1

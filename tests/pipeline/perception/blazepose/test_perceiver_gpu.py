@@ -13,13 +13,13 @@ from pipeline.perception.blazepose import landmarks
 from pipeline.perception.blazepose.landmarks_torch import LandmarkNet, refine
 from pipeline.perception.blazepose.perceiver import BlazePose
 from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch, DetectorNet, example_view
-from pipeline.perception.blazepose.queries import Detect, Look
+from pipeline.perception.blazepose.queries import DetectionQuery, LandmarkQuery
 from pipeline.perception.blazepose.tflite import read_graph
 from pipeline.weights import store as weights
 from tests.pipeline.perception.blazepose.test_perceiver import (
     SAMPLES,
-    follow,
     frames_of,
+    track_rois,
     windows_of,
 )
 
@@ -66,15 +66,15 @@ def test_landmarks_are_refined_as_with_numpy(seed):
 def test_the_same_question_has_the_same_answer(lite, other, frames):
     window = other.prepare(Window(tuple(frames[:4])))
     frame, size = window.frames[2], frames[0].size[::-1]
-    ask = Detect(frame, ((0, 0, *size), (300, 60, 600, 600)))
+    ask = DetectionQuery(frame, ((0, 0, *size), (300, 60, 600, 600)))
     expected, got = lite._answer([ask])[0], other._answer([ask])[0]
     assert len(got) == len(expected) >= 1
     for a, b in zip(got, expected):
         assert (a.x, a.y, a.side) == pytest.approx((b.x, b.y, b.side), abs=0.5)
-    region = expected[0]
-    looks = [Look(frame, region, 0.0, mirrored) for mirrored in (False, True, False)]
+    roi = expected[0]
+    looks = [LandmarkQuery(frame, roi, 0.0, mirrored) for mirrored in (False, True, False)]
     person = lite._answer(looks[:1])[0][0]
-    looks.append(Look(frame, region, 0.0, True, without=person))
+    looks.append(LandmarkQuery(frame, roi, 0.0, True, without=person))
     for (a, next_a), (b, next_b) in zip(other._answer(looks), lite._answer(looks)):
         # A GPU's crops are not rounded to whole levels.
         limit = 2.0 if CUDA else 0.01
@@ -91,15 +91,15 @@ def test_a_clip_has_the_same_people(lite, other, frames):
     """The rules are the same; the networks' last digits move a landmark now and then by a cell of
     its heat map, so most of them are compared, not each."""
     prepared = [other.prepare(w) for w in windows_of(frames)]
-    expected, got = follow(lite, windows_of(frames)), follow(other, prepared)
-    assert [[p.region for p in now] for now in got] == [[p.region for p in now] for now in expected]
-    apart = [
+    expected, got = track_rois(lite, windows_of(frames)), track_rois(other, prepared)
+    assert [[p.roi for p in now] for now in got] == [[p.roi for p in now] for now in expected]
+    median_distance = [
         np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
         for x, y in zip(got, expected)
         for a, b in zip(x, y)
     ]
-    assert len(apart) >= len(frames)
-    assert np.median(apart) < 1.0
+    assert len(median_distance) >= len(frames)
+    assert np.median(median_distance) < 1.0
 
 
 @pytest.mark.weights
@@ -109,9 +109,9 @@ def test_sources_in_step_are_each_as_alone(other, frames):
     both = other.perceive_many(windows, [None, None])
     for window, (people, memory) in zip(windows, both):
         alone, kept = other.decode(other.embed(window, None), window)
-        assert len(memory.regions) == len(kept.regions)
+        assert len(memory.rois) == len(kept.rois)
         for a, b in zip(people, alone):
-            assert [p.region for p in a] == [p.region for p in b]
+            assert [p.roi for p in a] == [p.roi for p in b]
             for p, q in zip(a, b):
                 assert np.median(np.abs(p.landmarks_px - q.landmarks_px)) < 0.5
 
@@ -149,9 +149,9 @@ def test_frames_must_be_on_the_gpu(other, frames):
 def test_half_precision_is_close(files, other, frames):
     half = BlazePoseTorch(files, engine="eager", half=True, buckets=(1,))
     window = other.prepare(Window(tuple(frames[:4])))
-    ask = Detect(window.key_frame, ((0, 0, *frames[0].size[::-1]),))
-    region = other._answer([ask])[0][0]
-    look = Look(window.key_frame, region, 0.0)
+    ask = DetectionQuery(window.key_frame, ((0, 0, *frames[0].size[::-1]),))
+    roi = other._answer([ask])[0][0]
+    look = LandmarkQuery(window.key_frame, roi, 0.0)
     (a, _), (b, _) = half._answer([look])[0], other._answer([look])[0]
     assert np.median(np.abs(a.landmarks_px - b.landmarks_px)) < 0.5
     assert np.abs(a.world_m - b.world_m).max() < 0.01
@@ -170,6 +170,6 @@ def test_looking_ahead_changes_nobody(other, frames):
             found[ahead] += people
     assert sum(map(len, found[True])) > 0
     for a, b in zip(found[False], found[True]):
-        assert [p.region for p in a] == [p.region for p in b]
+        assert [p.roi for p in a] == [p.roi for p in b]
         for p, q in zip(a, b):
             assert np.median(np.abs(p.landmarks_px - q.landmarks_px)) < 0.5

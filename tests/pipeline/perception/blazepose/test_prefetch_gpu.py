@@ -11,10 +11,10 @@ import torch
 from pipeline.core.frame import Frame, Window
 from pipeline.perception.blazepose import landmarks
 from pipeline.perception.blazepose.landmarks_torch import WIDTH, reading_of_row
-from pipeline.perception.blazepose.queries import Ahead, Look
+from pipeline.perception.blazepose.queries import LandmarkQuery, PrefetchHint
 from pipeline.perception.blazepose.resample import sample_region
 from pipeline.perception.blazepose.resample_gpu import describe
-from pipeline.perception.blazepose.roi import Region
+from pipeline.perception.blazepose.roi import Roi
 
 ahead_gpu = pytest.importorskip("pipeline.perception.blazepose.prefetch_gpu", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,40 +55,40 @@ def test_what_the_rules_ask_for_was_looked_at(count, key):
     """Following from find to find on the host meets the looks made on the device."""
     random = np.random.default_rng(key)
     window, net = window_of(count, key), Wanderer()
-    regions = tuple(
-        Region(*random.uniform(200, 600, 2), random.uniform(50, 1500), random.uniform(-3, 3), 0.0)
+    rois = tuple(
+        Roi(*random.uniform(200, 600, 2), random.uniform(50, 1500), random.uniform(-3, 3), 0.0)
         for _ in range(3)
     )
-    looks = ahead_gpu.LooksAhead([Ahead(window, regions)], net)
+    looks = ahead_gpu.LandmarkPrefetch([PrefetchHint(window, rois)], net)
     assert sum(net.batches) == 3 * count
     assert len(net.batches) == 1 + max(key, count - 1 - key)
-    for region in regions:
+    for roi in rois:
         for way in (1, -1):
-            there, k = region, key
+            there, k = roi, key
             while 0 <= k < count:
-                row = looks.find(Look(window.frames[k], there))
+                row = looks.find(LandmarkQuery(window.frames[k], there))
                 assert row is not None
                 there = landmarks.read_person(there, reading_of_row(row))[1]
                 k += way
 
 
 def test_other_looks_were_not():
-    window, region = window_of(4, 2), Region(640, 360, 300, 0.1, 0.0)
-    looks = ahead_gpu.LooksAhead([Ahead(window, (region,))], Wanderer())
+    window, roi = window_of(4, 2), Roi(640, 360, 300, 0.1, 0.0)
+    looks = ahead_gpu.LandmarkPrefetch([PrefetchHint(window, (roi,))], Wanderer())
     key = window.key_frame
-    assert looks.find(Look(key, region)) is not None
-    assert looks.find(Look(key, region, mirrored=True)) is None
-    assert looks.find(Look(key, replace(region, x=region.x + 0.5))) is None
-    assert looks.find(Look(key, replace(region, angle=region.angle + 0.01))) is None
-    assert looks.find(Look(window.frames[1], region)) is None
-    assert looks.find(Look(replace(key, id=7), region)) is None
+    assert looks.find(LandmarkQuery(key, roi)) is not None
+    assert looks.find(LandmarkQuery(key, roi, mirrored=True)) is None
+    assert looks.find(LandmarkQuery(key, replace(roi, x=roi.x + 0.5))) is None
+    assert looks.find(LandmarkQuery(key, replace(roi, angle=roi.angle + 0.01))) is None
+    assert looks.find(LandmarkQuery(window.frames[1], roi)) is None
+    assert looks.find(LandmarkQuery(replace(key, id=7), roi)) is None
 
 
 def test_nobody_followed_is_nothing_to_do():
     net = Wanderer()
-    looks = ahead_gpu.LooksAhead([Ahead(window_of(4, 2), ())], net)
+    looks = ahead_gpu.LandmarkPrefetch([PrefetchHint(window_of(4, 2), ())], net)
     assert net.batches == []
-    assert looks.find(Look(window_of(1, 0).key_frame, Region(1, 1, 9, 0, 0))) is None
+    assert looks.find(LandmarkQuery(window_of(1, 0).key_frame, Roi(1, 1, 9, 0, 0))) is None
 
 
 @pytest.mark.parametrize("size", [(720, 1280), (90, 3000), (2160, 200)])
@@ -99,7 +99,7 @@ def test_views_to_come_are_described_as_on_the_host(size):
     window = window_of(4, 0, size)
     for _ in range(12):
         count, columns = 2, ahead_gpu.COLUMNS + ahead_gpu.PLACE + 1
-        before = Region(
+        before = Roi(
             *random.uniform(-100, 1500, 2), 10 ** random.uniform(1, 3.7), random.uniform(-4, 4), 0.0
         )
         row = random.uniform(0, 1, WIDTH).astype(np.float32)

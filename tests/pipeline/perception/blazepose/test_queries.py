@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.frame import Frame
-from pipeline.perception.blazepose.queries import Look, ask, follow_through, side_by_side
-from pipeline.perception.blazepose.roi import Region
+from pipeline.perception.blazepose.queries import LandmarkQuery, ask, gather, run_plan
+from pipeline.perception.blazepose.roi import Roi
 
 FRAME = Frame(0, "clip", 0, 0.0, np.zeros((4, 4, 3), np.uint8))
 
 
 def look(number):
-    return Look(FRAME, Region(float(number), 0, 1, 0, 0))
+    return LandmarkQuery(FRAME, Roi(float(number), 0, 1, 0, 0))
 
 
 def answer_with(rounds):
@@ -23,7 +23,7 @@ def answer_with(rounds):
 
     def answer(asked):
         rounds.append(len(asked))
-        return [2 * one.region.x for one in asked]
+        return [2 * one.roi.x for one in asked]
 
     return answer
 
@@ -51,10 +51,8 @@ lists = st.lists(st.integers(-20, 20), max_size=5)
 def test_side_by_side_is_each_alone(rules):
     alone, rounds = [], []
     for rule, numbers in rules:
-        alone.append(follow_through(rule(numbers), answer_with([])))
-    together = follow_through(
-        side_by_side([rule(numbers) for rule, numbers in rules]), answer_with(rounds)
-    )
+        alone.append(run_plan(rule(numbers), answer_with([])))
+    together = run_plan(gather([rule(numbers) for rule, numbers in rules]), answer_with(rounds))
     assert together == alone
     assert len(rounds) == max((len(numbers) for _, numbers in rules), default=0)
     assert sum(rounds) == sum(len(n) * (2 if rule is pairs else 1) for rule, n in rules)
@@ -62,11 +60,11 @@ def test_side_by_side_is_each_alone(rules):
 
 def test_side_by_side_nests():
     rounds = []
-    inner = [side_by_side([summing([1, 2]), summing([3])]), summing([4, 5, 6])]
-    (first, second), third = follow_through(side_by_side(inner), answer_with(rounds))
+    inner = [gather([summing([1, 2]), summing([3])]), summing([4, 5, 6])]
+    (first, second), third = run_plan(gather(inner), answer_with(rounds))
     assert rounds == [3, 2, 1]
     assert [first, second, third] == [
-        follow_through(summing(n), answer_with([])) for n in ([1, 2], [3], [4, 5, 6])
+        run_plan(summing(n), answer_with([])) for n in ([1, 2], [3], [4, 5, 6])
     ]
 
 
@@ -76,4 +74,4 @@ def test_an_error_in_a_rule_comes_out():
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        follow_through(side_by_side([summing([1, 2]), broken()]), answer_with([]))
+        run_plan(gather([summing([1, 2]), broken()]), answer_with([]))

@@ -77,7 +77,7 @@ def test_pose_rows_are_ultralytics_own(tasks):
         head = net.model[-1]
         _, raw = net(images)
         head.end2end = True  # Boxes by their corners.
-        theirs = head._inference(raw["one2one"]).transpose(1, 2)
+        theirs = head._estimator(raw["one2one"]).transpose(1, 2)
         ours = yolo_pose.YoloPose(copy.deepcopy(net), 128)(images)
     assert ours.shape == (2, 16 * 16 + 8 * 8 + 4 * 4, yolo_pose.ROW)
     where = torch.ones(yolo_pose.ROW, dtype=torch.bool)
