@@ -84,7 +84,7 @@ def seen_as_people(body, rotations, transl, betas, noise_px=0.0, generator=None)
         view = rotation_to_ray(0.5 * (rays.min(0) + rays.max(0)))
         box = np.concatenate((pixels.min(0), pixels.max(0)))
         world = (centred @ view).astype(np.float32)
-        people.append(Person(box, 1.0, pixels, np.ones(33, np.float32), world, region=1))
+        people.append(Person(box, 1.0, pixels, np.ones(33, np.float32), world, roi=1))
     return people, out
 
 

@@ -58,7 +58,7 @@ def with_mask(person: Person) -> Person:
     to_image = np.array([[side, 0, low[0]], [0, side, low[1]]], np.float32)
     return Person(
         person.box_px, person.score, person.landmarks_px, person.visibility, person.world_m,
-        Mask(picture, to_image), person.region,
+        Mask(picture, to_image), person.roi,
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def seen_by(perceiver, people, looks):
                 other = perceiver._answer([replace(look, least=0.0)])[0][0]
                 if not np.array_equal(own.landmarks_px, person.landmarks_px):
                     other = landmarks.exchanged(other)
-                there[track] = replace(other, region=person.region)
+                there[track] = replace(other, roi=person.roi)
             frames.append(there)
         out.append(tuple(frames))
     return out
