@@ -22,10 +22,11 @@ from pipeline.capture.base import Source, SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.capture.picture import empty_image
 from pipeline.fitting.solver import FitConfig
+from pipeline.gpu.device import EngineOptions, choose_device
 from pipeline.gpu.transfer import pinned_image
-from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
-from pipeline.runtime.stream import EngineOptions, choose_device, make_estimator
 
 
 def make_outputs(config: Config) -> list[Output]:
@@ -68,7 +69,7 @@ def run(
         # A source that is not there is told before the models are loaded.
         source.open()
         estimator = load(config, on_build)
-        stack.callback(estimator.perceiver.close)
+        stack.callback(estimator.close)
         for output in outputs:
             stack.callback(output.close)
         runner = stack.enter_context(
@@ -115,9 +116,7 @@ def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
     return empty_image if choose_device(config.device).type == "cpu" else pinned_image
 
 
-def load(
-    config: Config, on_build: Callable[[str, int, int], None] | None = None
-) -> KeypointEstimator:
+def load(config: Config, on_build: Callable[[str, int, int], None] | None = None) -> BodyEstimator:
     """Everything between frames and bodies, as configured."""
     wanted = config.engine
     return make_estimator(

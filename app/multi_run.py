@@ -96,7 +96,7 @@ def run_many(
     first = next(iter(configs.values()))
     with ExitStack() as stack:
         estimator = load(first, on_build)
-        stack.callback(estimator.perceiver.close)
+        stack.callback(estimator.close)
         faults: list[BaseException] = []
         together = _Together(on_progress)
         scheduler = stack.enter_context(StreamScheduler(estimator, on_error=faults.append))

@@ -18,7 +18,7 @@ from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.estimator import BodyEstimator
 from pipeline.tracking.extrapolate import PredictionError
 from render.base import Renderer
 from render.overlay import draw_hud, make_renderer, track_color
@@ -31,7 +31,7 @@ class Run(Protocol):
     `pipeline.runtime.video_stream.VideoStream`."""
 
     source: Source
-    estimator: KeypointEstimator
+    estimator: BodyEstimator
     stats: Stats
     low_latency: bool
 
@@ -42,11 +42,11 @@ class Run(Protocol):
     def stop(self) -> None: ...
 
 
-def renderer_name(config: Config, estimator: KeypointEstimator) -> str:
+def renderer_name(config: Config, estimator: BodyEstimator) -> str:
     """Which renderer draws: "auto" is the GPU's where the bodies are fitted on one."""
     if config.render.renderer != "auto":
         return config.render.renderer
-    return "gpu" if estimator.fitter.device.type == "cuda" else "numba"
+    return "gpu" if estimator.device.type == "cuda" else "numba"
 
 
 class RenderLoop:
@@ -127,7 +127,7 @@ class RenderLoop:
                 pictures = self._renderer.draw_batch(
                     [self._image(frame) for frame, _ in part],
                     [bodies.vertices_m for _, bodies in part],
-                    estimator.fitter.body.faces,
+                    estimator.body.faces,
                     [self._colors(bodies) for _, bodies in part],
                     estimator.intrinsics(part[0][0]),
                     self._config.render.alpha,
@@ -157,7 +157,7 @@ class RenderLoop:
     def info(self, frame: Frame) -> RunInfo:
         """What holds for the whole run, by its first frame."""
         estimator = self._runner.estimator
-        body = estimator.fitter.body
+        body = estimator.body
         return RunInfo(
             source=self._runner.source.name,
             fps=self._runner.source.info.fps,
@@ -220,7 +220,7 @@ class RenderLoop:
                 *(line for output in self._reported for line in output.warnings),
             ),
             ended=self._ended,
-            engines=self._runner.estimator.engines,
+            engines=self._runner.estimator.reports,
             unfitted=seen.unfitted,
             prediction=self.prediction_error(),
         )

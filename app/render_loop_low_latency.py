@@ -11,6 +11,7 @@ from app.config import Config
 from app.outputs.base import Output, OutputClosed
 from app.render_loop import RenderLoop, Run
 from app.run_report import Progress
+from pipeline.core.people import Bodies
 from pipeline.gpu.transfer import own_stream
 from pipeline.tracking.extrapolate import PredictionError, Predictor
 
@@ -38,9 +39,9 @@ class LowLatencyLoop(RenderLoop):
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         super().__init__(config, run, [each for each in outputs if each.needs_picture], on_progress)
-        fitter = run.estimator.fitter
+        body = run.estimator.body
         # One small product after another: on a GPU they would take longer, and hold up the fit.
-        self._predictor = Predictor(fitter.body.to("cpu"), fitter.no_bodies())
+        self._predictor = Predictor(body.to("cpu"), Bodies.none(len(body.v_template)))
         self._fit_outputs = [each for each in outputs if not each.needs_picture]
         self._reported = outputs
         self._fault: BaseException | None = None

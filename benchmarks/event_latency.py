@@ -136,7 +136,7 @@ def main() -> None:
     flags = {"device": args.device, "engine.name": args.engine, "perceive.people": 1}
     config = load_config(flags=flags)
     estimator = load(config)
-    estimator.fitter.warm_up_events()
+    estimator.warm_up(config.perceive.people, events=True)
     for watched in (True, False):
         told = measure(config, estimator, images, args.throws, args.fps, watched)
         words = f"{100 * told['drawn']:.1f} % of the frames drawn"
@@ -153,7 +153,7 @@ def main() -> None:
             print(f"without the watch: {words}")
         stages = {name: f"{a:.1f}/{b:.1f}" for name, (a, b) in told["stages"].items()}
         print("   a frame, ms:", stages)
-    estimator.perceiver.close()
+    estimator.close()
 
 
 if __name__ == "__main__":

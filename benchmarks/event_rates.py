@@ -19,7 +19,7 @@ from pipeline.core.frame import Frame, Window
 from pipeline.events.detect import Detector, Release
 from pipeline.events.motion import load_motion
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
-from pipeline.runtime.stream import make_estimator
+from pipeline.runtime.make import make_estimator
 
 RATE = 120
 RIGHT_S = 1.01 / 30
@@ -41,7 +41,7 @@ def releases(estimator: KeypointEstimator, frames: Sequence[Frame]) -> list[Rele
     """What is told of frames, each with an id of its own and its time."""
     state, detector, found = estimator.begin(), Detector(load_motion()), []
     for k, frame in enumerate(frames):
-        people = estimator.perceive(Window((frame,), 0, reset=k == 0), state).people[0]
+        people = estimator.perceive([Window((frame,), 0, reset=k == 0)], [state])[0].people[0]
         found += detector.see(frame, people, k == 0)
     return found
 
@@ -78,7 +78,7 @@ def main() -> None:
                     for s, each in zip(late, found)
                 )
                 off.setdefault(rate, []).append(f"{name}: {what or 'not found'}")
-    estimator.perceiver.close()
+    estimator.close()
     for rate, (good, wrong, missed) in counts.items():
         print(f"{rate:10} of {len(clips)}: {good} right, {wrong} wrong, {missed} not found")
         for line in off.get(rate, []):

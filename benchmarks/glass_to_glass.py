@@ -213,7 +213,7 @@ def measure_all(
             for timing in ("low-latency", "sync"):
                 config = load_config(flags={**flags, "output.timing": timing})
                 out[timing] = measure(config, estimator, addresses, seconds)
-            estimator.perceiver.close()
+            estimator.close()
     return out
 
 

@@ -21,7 +21,8 @@ from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.core.frame import Window
 from pipeline.core.people import Mask, Person
-from pipeline.runtime.stream import EngineOptions, choose_device, make_estimator, make_segmenter
+from pipeline.gpu.device import EngineOptions, choose_device
+from pipeline.runtime.make import make_estimator, make_segmenter
 from pipeline.runtime.window import Windower
 from pipeline.weights import store as weights
 
@@ -92,7 +93,7 @@ def compare(clip: Path, people: int, folder: Path | None, device: str) -> dict[s
     pairs = {pair: Agreement() for pair in combinations((OWN, *made), 2)}
     state = estimator.begin()
     for window in _windows(clip) if made else ():
-        found = estimator.perceive(window, state).people
+        found = estimator.perceive([window], [state])[0].people
         here = {f.id: tuple(p.values()) for f, p in zip(window.frames, found)}
         masks = {OWN: list(here.values())}
         for name, over in made.items():

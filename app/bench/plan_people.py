@@ -8,7 +8,7 @@ from pathlib import Path
 from app.bench.footage import Player
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.core.people import Person
-from pipeline.runtime.stream import make_estimator
+from pipeline.runtime.make import make_estimator
 
 People = dict[int, Person]
 
@@ -24,9 +24,9 @@ def find_people(player: Player, most: int, weights_folder: Path | None = None) -
         for first in range(0, len(frames), WINDOW_FRAMES):
             numbers = range(first, min(first + WINDOW_FRAMES, len(frames)))
             window = Window(tuple(Frame(k, "", 0, k / 30, frames[k]) for k in numbers))
-            found += estimator.perceive(window, state).people
+            found += estimator.perceive([window], [state])[0].people
     finally:
-        estimator.perceiver.close()
+        estimator.close()
     return from_neighbours(found)
 
 

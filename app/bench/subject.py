@@ -16,7 +16,10 @@ from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies
-from pipeline.runtime.stream import EngineOptions, make_estimator
+from pipeline.gpu.device import EngineOptions
+from pipeline.perception.base import Perceiver
+from pipeline.runtime.estimator import EstimatorOptions
+from pipeline.runtime.make import make_keypoint_estimator
 from pipeline.weights import store as weights
 from render.overlay import make_renderer, track_color
 
@@ -96,16 +99,13 @@ def rounding(tf32: bool | None) -> Iterator[None]:
         products.allow_tf32, convolutions.allow_tf32 = before
 
 
-class _TimedPerceiver:
+class _TimedPerceiver(Perceiver):
     """A perceiver whose two halves are stages of a timer that can be exchanged."""
 
     def __init__(self, perceiver: Any) -> None:
         self._perceiver = perceiver
         self.name = perceiver.name
         self.timer: Timer = NoTimer()
-
-    def prepare(self, window: Window) -> Window:
-        return self._perceiver.prepare(window)
 
     def embed(self, window: Window, memory: Any) -> Any:
         with self.timer("detect"):
@@ -127,14 +127,16 @@ class GpuPipeline:
     depth = 1
 
     def __init__(self, settings: Settings) -> None:
-        self._estimator = make_estimator(
-            people=settings.people,
-            device="cuda",
-            model_folder=settings.weights_folder,
-            engine=EngineOptions(settings.engine, settings.half, settings.graphs),
+        self._estimator = make_keypoint_estimator(
+            EstimatorOptions(
+                people=settings.people,
+                device="cuda",
+                model_folder=settings.weights_folder,
+                engine=EngineOptions(settings.engine, settings.half, settings.graphs),
+            )
         )
         self._renderer = make_renderer(settings.renderer)
-        self.engine = "; ".join((*self._estimator.engines, f"drawn by {self._renderer.name}"))
+        self.engine = "; ".join((*self._estimator.reports, f"drawn by {self._renderer.name}"))
 
     def begin(self) -> Any:
         return self._estimator.begin()
@@ -146,9 +148,9 @@ class GpuPipeline:
         with timer("upload"):
             windows = [perceiver.prepare(window) for window in windows]
         with timer("perceive"):
-            perceived = estimator.perceive_many(windows, states)
+            perceived = estimator.perceive(windows, states)
         with timer("fit"):
-            fitted = estimator.fit_many(perceived, states)
+            fitted = estimator.fit(perceived, states)
         with timer("draw"):
             return timer, [self._queue(window) for window in fitted]
 
@@ -158,14 +160,14 @@ class GpuPipeline:
             return [Finished(drawn.pictures(), people) for drawn, people in queued]
 
     def close(self) -> None:
-        self._estimator.perceiver.close()
+        self._estimator.close()
         self._renderer.close()
 
     def _queue(self, fitted: Sequence[tuple[Any, Bodies]]) -> tuple[Any, int]:
         drawn = self._renderer.queue(  # type: ignore[attr-defined]
             [frame.on_device for frame, _ in fitted],
             [bodies.vertices_m for _, bodies in fitted],
-            self._estimator.fitter.body.faces,
+            self._estimator.body.faces,
             [colors_of(bodies) for _, bodies in fitted],
             self._estimator.intrinsics(fitted[0][0]),
             ALPHA,
@@ -187,8 +189,10 @@ class HostPipeline:
     depth = 1
 
     def __init__(self, settings: Settings) -> None:
-        self._estimator = make_estimator(
-            people=settings.people, device="cpu", model_folder=settings.weights_folder
+        self._estimator = make_keypoint_estimator(
+            EstimatorOptions(
+                people=settings.people, device="cpu", model_folder=settings.weights_folder
+            )
         )
         self._perceiver = _TimedPerceiver(self._estimator.perceiver)
         self._estimator.perceiver = self._perceiver
@@ -215,9 +219,9 @@ class HostPipeline:
         torch.set_num_threads(self._threads)
 
     def _one(self, window: Window, state: Any, timer: Timer) -> Finished:
-        perceived = self._estimator.perceive(window, state)
+        perceived = self._estimator.perceive([window], [state])[0]
         with timer("fit"):
-            fitted = self._estimator.fit(perceived, state)
+            fitted = self._estimator.fit([perceived], [state])[0]
         with timer("draw"):
             pictures = [self._draw(frame, bodies) for frame, bodies in fitted]
         return Finished(pictures, max(len(bodies) for _, bodies in fitted))
@@ -226,7 +230,7 @@ class HostPipeline:
         return self._renderer.draw(
             frame.image,
             bodies.vertices_m,
-            self._estimator.fitter.body.faces,
+            self._estimator.body.faces,
             colors_of(bodies),
             self._estimator.intrinsics(frame),
             ALPHA,

@@ -24,7 +24,7 @@ from app.evaluate.outcome import Outcome, Row
 from app.evaluate.replay import Timing, load_estimator, one_thread, replay
 from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
-from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.estimator import BodyEstimator
 
 __all__ = ["Report", "Row", "Truth", "TruthError", "evaluate", "load_truth"]
 
@@ -63,7 +63,7 @@ def evaluate(
         with one_thread():
             report = _measure(estimator, str(clip), truth, config, given, frames, worst)
     finally:
-        estimator.perceiver.close()
+        estimator.close()
     settings = [f"without {name}" for name in without] + [f"given {name}" for name in given]
     settings += ["the truth's lens"] if truth_lens else []
     return replace(report, settings=tuple(settings))
@@ -76,7 +76,7 @@ def _focal_of(truth: Truth | None) -> float:
 
 
 def _measure(
-    estimator: KeypointEstimator,
+    estimator: BodyEstimator,
     clip: str,
     truth: Truth | None,
     config: Config,
@@ -88,7 +88,7 @@ def _measure(
     tallies: list[Tally] = []
     tracks: set[int] = set()
     timing = Timing()
-    faces, total = estimator.fitter.body.faces, 0
+    faces, total = estimator.body.faces, 0
     for played in replay(estimator, clip, config, timing, truth, given):
         total += 1
         if only is not None and played.id not in only:

@@ -84,7 +84,7 @@ def _pair(
         own = played.bodies.vertices_m[p] - _hips(mesh_m)
         surface_m = surface_distance(own, truth.surface(row) - _hips(truth.landmarks_m[row]))
     turned_m = nothing
-    if person is not None:
+    if person is not None and person.world_m is not None:
         turned_m = person.world_m @ ray_rotation(person.landmarks_px, played.intrinsics).T
     return Pair(
         row=row,
@@ -92,7 +92,7 @@ def _pair(
         mesh_px=mesh_px,
         mesh_m=mesh_m,
         seen_px=nothing[:, :2] if person is None else person.landmarks_px,
-        seen_m=nothing if person is None else person.world_m,
+        seen_m=nothing if person is None or person.world_m is None else person.world_m,
         turned_m=turned_m,
         iou=overlap,
         seen_iou=seen_overlap,

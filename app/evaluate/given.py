@@ -12,7 +12,7 @@ import numpy as np
 from app.config import ConfigError
 from app.evaluate.metrics import distances, from_hips, match
 from app.evaluate.truth import Truth
-from pipeline.core.people import Mask, Person
+from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.fitting.observations import rotation_to_ray
 
 GIVEN = ("landmarks", "world", "mask", "depth", "depth-map", "noisy-depth-map")
@@ -90,7 +90,9 @@ def _with(
     if "world" in given:
         pixels = changes.get("landmarks_px", person.landmarks_px)
         world = _world(truth, row, pixels, intrinsics)
-        changes["world_m"] = np.where(np.isfinite(world), world, person.world_m).astype(np.float32)
+        changes["world_m"] = np.where(np.isfinite(world), world, world_or_flat_m(person)).astype(
+            np.float32
+        )
     if "mask" in given and (mask := _mask(truth, row)) is not None:
         changes["mask"] = mask
     if "depth" in given and truth.root_depth_m is not None:

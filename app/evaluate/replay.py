@@ -18,8 +18,10 @@ from pipeline.capture.open import open_source
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies, Person
 from pipeline.fitting.solver import FitConfig
-from pipeline.runtime.keypoint_estimator import KeypointEstimator, StreamState
-from pipeline.runtime.stream import EngineOptions, make_estimator
+from pipeline.gpu.device import EngineOptions
+from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.keypoint_estimator import StreamState
+from pipeline.runtime.make import make_estimator
 from pipeline.runtime.window import Windower
 
 
@@ -52,7 +54,7 @@ def switches() -> dict[str, str]:
 
 def load_estimator(
     config: Config, without: Sequence[str] = (), focal_px: float | None = None
-) -> KeypointEstimator:
+) -> BodyEstimator:
     """The pipeline that ``config`` describes; ``without`` parts of its fit, and with another focal
     length if one is given. Raises ConfigError for an unknown part, and as `make_estimator`."""
     known = switches()
@@ -94,7 +96,7 @@ def one_thread() -> Iterator[None]:
 
 
 def replay(
-    estimator: KeypointEstimator,
+    estimator: BodyEstimator,
     clip: str,
     config: Config,
     timing: Timing,
@@ -123,7 +125,7 @@ def replay(
 
 
 def _one(
-    estimator: KeypointEstimator,
+    estimator: BodyEstimator,
     window: Window,
     state: StreamState,
     timing: Timing,
@@ -131,7 +133,7 @@ def _one(
     given: Sequence[str],
 ) -> Iterator[Played]:
     begun = time.perf_counter()
-    perceived = estimator.perceive(window, state)
+    perceived = estimator.perceive([window], [state])[0]
     seen = perceived.people
     timing.perceive_ms.append(1e3 * (time.perf_counter() - begun) / len(window.frames))
     if truth is not None and given:
@@ -142,7 +144,7 @@ def _one(
         )
         perceived = replace(perceived, people=changed)
     begun = time.perf_counter()
-    fitted = estimator.fit(perceived, state)
+    fitted = estimator.fit([perceived], [state])[0]
     timing.fit_ms.append(1e3 * (time.perf_counter() - begun))
     for (frame, bodies), people in zip(fitted, seen):
         yield Played(frame.id, frame.size, estimator.intrinsics(frame), people, bodies)

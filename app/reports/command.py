@@ -21,7 +21,7 @@ from app.reports.sinks import Lines, Strips, lines_to, read_motion, webhook_of
 from pipeline.capture.errors import SourceError
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
-from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.runner import Runner
 
 
@@ -57,8 +57,8 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             args.report.mkdir(parents=True, exist_ok=True)
             timelines = Timelines()
         estimator = load(config)
-        estimator.fitter.warm_up_events()
-        stack.callback(estimator.perceiver.close)
+        estimator.warm_up(config.perceive.people, events=True)
+        stack.callback(estimator.close)
         throws, failed = [], False
         for source in args.source:
             if stop.is_set():
@@ -96,7 +96,7 @@ class _Watched:
         self._source = source_of(config, stop)
         self._detector = Detector(motion)
 
-    def run(self, estimator: KeypointEstimator, sinks: list[Sink], timelines: Any) -> None:
+    def run(self, estimator: BodyEstimator, sinks: list[Sink], timelines: Any) -> None:
         with ExitStack() as stack:
             stack.callback(self._source.close)
             self._source.open()

@@ -11,8 +11,8 @@ from app.reports.record import Record, record_of
 from pipeline.capture.base import Source
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.keypoint_estimator import KeypointEstimator
-from pipeline.runtime.video_stream import Event
+from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.event_buffer import Event
 from render.overlay import make_renderer
 
 
@@ -20,7 +20,7 @@ class EventRun(Protocol):
     """A `Runner` or a `VideoStream` with a watch."""
 
     source: Source
-    estimator: KeypointEstimator
+    estimator: BodyEstimator
     stats: Stats
 
     def events(self) -> Iterator[Event]: ...
@@ -33,7 +33,7 @@ Sink = Callable[[Record], None]
 
 def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
     """What holds for a run of a source of that name, by an event's window."""
-    frame, body = event.window.key_frame, run.estimator.fitter.body
+    frame, body = event.window.key_frame, run.estimator.body
     return RunInfo(
         source=name,
         fps=run.source.info.fps,

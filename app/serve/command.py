@@ -69,7 +69,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
 
     estimator = load(config)
     if motion is not None:
-        estimator.fitter.warm_up_events()
+        estimator.warm_up(config.perceive.people, events=True)
     try:
         # The page tells what the numbers in the corner would.
         plain = replace(config, source="", render=replace(config.render, hud=False))
@@ -92,7 +92,7 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
             server.should_exit = True
             thread.join(_START_S)
     finally:
-        estimator.perceiver.close()
+        estimator.close()
         listening.close()
     if faults:
         raise faults[0]

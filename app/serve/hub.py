@@ -29,7 +29,7 @@ from pipeline.core.redact import without_credentials
 from pipeline.core.stats import Snapshot, Stats
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
-from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
 
@@ -141,7 +141,7 @@ class Hub:
     def __init__(
         self,
         config: Config,
-        estimator: KeypointEstimator,
+        estimator: BodyEstimator,
         folder: Path,
         on_error: Callable[[BaseException], None] | None = None,
         motion: Motion | None = None,

@@ -168,7 +168,7 @@ def _camera(element: ElementTree.Element) -> Camera:
 def perceive_clip(clip: str, people: int) -> tuple[Seen, tuple[int, int]]:
     """One clip through this project's perceiver, and its (height, width)."""
     from pipeline.capture.open import open_source
-    from pipeline.runtime.stream import make_estimator
+    from pipeline.runtime.make import make_estimator
     from pipeline.runtime.window import Windower
 
     estimator = make_estimator(people=people)
@@ -180,7 +180,7 @@ def perceive_clip(clip: str, people: int) -> tuple[Seen, tuple[int, int]]:
 
     def take(windows) -> None:
         for window in windows:
-            perceived = estimator.perceive(window, state)
+            perceived = estimator.perceive([window], [state])[0]
             for frame, found in zip(window.frames, perceived.people):
                 rows.extend((frame.id, k, p.landmarks_px, p.visibility) for k, p in found.items())
 

@@ -1,18 +1,22 @@
-"""People (what perception sees) and bodies (what the fit makes of it). Imports nothing of ours."""
+"""People (what perception sees) and bodies (what the fit makes of them)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS, KeypointSet, blazepose_order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """A person's soft mask over a region of the image.
+    """A person's soft mask over a part of the image.
 
-    ``values`` (h, w) float32 in [0, 1]; ``to_image`` (2, 3) float32 takes mask pixel coordinates
-    (x, y, 1) to image pixels (pixel centres at whole numbers in both).
+    Attributes:
+        values: (h, w) float32 in [0, 1].
+        to_image: (2, 3) float32, from mask pixel coordinates (x, y, 1) to image pixels (pixel
+            centres at whole numbers in both).
     """
 
     values: np.ndarray
@@ -21,35 +25,95 @@ class Mask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:
-    """One person in one frame, as perceived.
+    """One person in one frame, as perceived; K keypoints of the set ``keypoints``.
 
-    ``box_px`` (4,) float32 x0, y0, x1, y1 around the visible person; ``score`` in [0, 1];
-    ``landmarks_px`` (33, 2) float32 image pixels; ``visibility`` (33,) float32 in [0, 1];
-    ``world_m`` (33, 3) float32 metres, origin between the hips, axes as the camera's (x right,
-    y down, z forward). ``roi`` is the id by which the perceiver follows this person from
-    frame to frame, -1 where it does not. ``map_depth`` is what a depth map says at the hips, along
-    z and in the map's own units, ``root_depth_m`` the pelvis's distance that follows from it
-    (`pipeline.tracking.depth_scale`); None without one.
+    Attributes:
+        box_px: (4,) float32 x0, y0, x1, y1 around the visible person.
+        score: How sure the perceiver is of the person, in [0, 1].
+        landmarks_px: (K, 2) float32 image pixels.
+        visibility: (K,) float32 in [0, 1].
+        world_m: (K, 3) float32 metres, origin between the hips, axes as the camera's (x right, y
+            down, z forward); None where the perceiver reports 2D points only.
+        mask: Which pixels are the person's, where the perceiver knows.
+        roi: The id by which the perceiver tracks this person from frame to frame, -1 where it does
+            not.
+        map_depth: The depth map at the hips, along z and in the map's own units.
+        root_depth_m: The pelvis's distance that follows from it (`pipeline.tracking.depth_scale`).
+        keypoints: Which points the arrays hold, in which order.
     """
 
     box_px: np.ndarray
     score: float
     landmarks_px: np.ndarray
     visibility: np.ndarray
-    world_m: np.ndarray
+    world_m: np.ndarray | None
     mask: Mask | None = None
     roi: int = -1
     map_depth: float | None = None
     root_depth_m: float | None = None
+    keypoints: KeypointSet = BLAZEPOSE_33
+
+
+def as_blazepose(person: Person) -> Person:
+    """Return the person in BlazePose's 33 landmarks, which the fit and the events read.
+
+    A landmark that the person's own set lacks lies at the nearest point that it has, with a
+    visibility of 0, so that no residual pulls on it.
+
+    Raises:
+        ValueError: The set lacks a point that has no stand-in, or an array has another length.
+    """
+    keypoints = person.keypoints
+    if keypoints is BLAZEPOSE_33:
+        return person
+    arrays = (person.landmarks_px, person.visibility, person.world_m)
+    if any(array is not None and len(array) != len(keypoints) for array in arrays):
+        raise ValueError(f"a person of {keypoints.name} has {len(keypoints)} points in every array")
+    places, known = blazepose_order(keypoints)
+    return replace(
+        person,
+        landmarks_px=person.landmarks_px[places],
+        visibility=(person.visibility[places] * known).astype(np.float32),
+        world_m=None if person.world_m is None else person.world_m[places],
+        keypoints=BLAZEPOSE_33,
+    )
+
+
+_STATURE_M = 1.7
+
+
+def world_or_flat_m(person: Person) -> np.ndarray:
+    """Return a person's world landmarks (33, 3) float32 metres, or flat ones where it has none.
+
+    Flat ones are the image's own points. They lie in a plane that faces the camera and are as
+    large as a person of 1.7 m that fills the landmarks' height. They serve as a first guess of the
+    pose; the fit gives them no weight.
+    """
+    if person.world_m is not None:
+        return person.world_m
+    points = person.landmarks_px.astype(np.float64)
+    left, right = BLAZEPOSE_33.hips
+    about = points - 0.5 * (points[left] + points[right])
+    span_px = max(float(np.ptp(points, axis=0).max()), 1.0)
+    flat = np.zeros((LANDMARKS, 3), np.float32)
+    flat[:, :2] = about * (_STATURE_M / span_px)
+    return flat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bodies:
     """The fitted bodies of one frame, P rows (P may be 0), in the camera frame (OpenCV axes).
 
-    ``track`` (P,) int64; ``score`` (P,) float32 in [0, 1]; SMPL parameters as axis-angle radians
-    ``global_orient`` (P, 3), ``body_pose`` (P, 69), ``betas`` (P, 10), ``transl_m`` (P, 3);
-    ``joints_m`` (P, 24, 3), ``landmarks_m`` (P, 33, 3) and ``vertices_m`` (P, V, 3); all float32.
+    Attributes:
+        track: (P,) int64, rising.
+        score: (P,) float32 in [0, 1].
+        global_orient: (P, 3) float32 axis-angle, radians.
+        body_pose: (P, 69) float32 axis-angle, radians.
+        betas: (P, 10) float32.
+        transl_m: (P, 3) float32 metres.
+        joints_m: (P, 24, 3) float32 metres.
+        landmarks_m: (P, 33, 3) float32 metres.
+        vertices_m: (P, V, 3) float32 metres.
     """
 
     track: np.ndarray
@@ -64,3 +128,13 @@ class Bodies:
 
     def __len__(self) -> int:
         return len(self.track)
+
+    @classmethod
+    def none(cls, vertices: int) -> Bodies:
+        """Return the bodies of a frame without people, for a mesh of ``vertices`` vertices."""
+        shapes = ((3,), (69,), (10,), (3,), (24, 3), (LANDMARKS, 3), (vertices, 3))
+        return cls(
+            np.zeros(0, np.int64),
+            np.zeros(0, np.float32),
+            *(np.zeros((0, *shape), np.float32) for shape in shapes),
+        )

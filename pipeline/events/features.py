@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.core.people import Person
+from pipeline.core.people import Person, world_or_flat_m
 from pipeline.core.skeleton import LANDMARK_NAMES
 
 Hand = Literal["left", "right"]
@@ -69,7 +69,7 @@ def sample(
     unit = max(torso, _SHORTEST * lately, 1.0)
     places = {hand: (points[_L[f"{hand}_wrist"]] - shoulders) / unit for hand in HANDS}
     elbows = {hand: (shoulders[1] - points[_L[f"{hand}_elbow"]][1]) / unit for hand in HANDS}
-    front, ahead = _chest(person.world_m.astype(np.float64))
+    front, ahead = _chest(world_or_flat_m(person).astype(np.float64))
     yaw = float(np.degrees(np.arctan2(front[0], front[2])))
     return Sample(
         frame_id, pts_s, torso, yaw, {hand: -float(places[hand][1]) for hand in HANDS},

@@ -140,14 +140,8 @@ class BodyFitter:
             self._step(WINDOW_FRAMES, self.config.event_iterations, BUCKETS[0])
 
     def no_bodies(self) -> Bodies:
-        """Bodies of a frame with nobody in it."""
-        vertices = len(self.body.v_template)
-        shapes = ((3,), (69,), (10,), (3,), (24, 3), (33, 3), (vertices, 3))
-        return Bodies(
-            np.zeros(0, np.int64),
-            np.zeros(0, np.float32),
-            *(np.zeros((0, *shape), np.float32) for shape in shapes),
-        )
+        """Return the bodies of a frame without people."""
+        return Bodies.none(len(self.body.v_template))
 
     def recalled(
         self,
@@ -288,6 +282,7 @@ def example_row(fit: WindowFit) -> np.ndarray:
         "present": np.ones(frames),
         "size": np.full(frames, 0.6),
         "interval_30hz": np.ones(1),
+        "world_known": np.ones(frames),
     }
     return fit.seen.row(**parts)
 

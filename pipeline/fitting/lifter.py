@@ -191,9 +191,11 @@ def lift(
     perceived = seen.world_m - hips[..., None, :]
     where = where + PERCEIVED_SHARE * (perceived - where)
     across, along = spread.unbind(-1)
+    # The network has learned to correct BlazePose's world landmarks; flat ones it would only bend.
+    known = seen.world_known[..., None]
     return replace(
         seen,
-        world_m=where,
+        world_m=torch.where(known[..., None] > 0, where, seen.world_m),
         world_spread_m=torch.stack((across, across, along), -1),
-        world_weight=seen.present[..., None].expand_as(seen.visible),
+        world_weight=(seen.present[..., None] * known).expand_as(seen.visible),
     )

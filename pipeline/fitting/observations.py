@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.core.people import Mask, Person
+from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.fitting.layout import Layout, Shape
 from pipeline.fitting.solver import FitConfig, Observations
 
@@ -43,6 +43,7 @@ def layout(frames: int, outlines: bool = False) -> Layout:
         size=(frames,),
         masked=(frames,),
         root_depth_m=(frames,),
+        world_known=(frames,),
         edge_from=(frames, 2, 3),
         **edge,
     )
@@ -73,7 +74,8 @@ def write_rows(
             low, high = rays.min(0), rays.max(0)
             out["image"][p, t] = rays
             out["visible"][p, t] = person.visibility
-            out["world_m"][p, t] = person.world_m
+            out["world_m"][p, t] = world_or_flat_m(person)
+            out["world_known"][p, t] = person.world_m is not None
             out["view"][p, t] = rotation_to_ray(0.5 * (low + high))
             out["present"][p, t] = 1.0
             out["size"][p, t] = max(float((high - low).max()) * 1.1, 1e-3)
@@ -98,7 +100,8 @@ def observations(parts: dict[str, Tensor], config: FitConfig) -> Observations:
     spread = torch.full_like(world, config.world_sigma_m)
     spread[..., 2] = config.world_depth_sigma_m
     chosen = {name: part for name, part in parts.items() if name in _SEEN}
-    return Observations(**chosen, world_spread_m=spread, world_weight=visible)
+    weight = visible * parts["world_known"][..., None]
+    return Observations(**chosen, world_spread_m=spread, world_weight=weight)
 
 
 def observe(

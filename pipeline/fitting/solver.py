@@ -97,7 +97,8 @@ class Observations:
     ``edge`` (P, T, 3, h, w) signed distance to the mask's contour (positive outside, in
     normalised coordinates) and its gradient; ``edge_from`` (P, T, 2, 3) takes normalised
     coordinates to the edge map's grid coordinates in [-1, 1]; ``masked`` (P, T) 0 or 1;
-    ``root_depth_m`` (P, T), 0 where unknown.
+    ``root_depth_m`` (P, T), 0 where unknown; ``world_known`` (P, T) 0 where the world landmarks
+    are only a first guess, made of 2D ones.
     """
 
     image: Tensor
@@ -112,6 +113,7 @@ class Observations:
     edge_from: Tensor
     masked: Tensor
     root_depth_m: Tensor
+    world_known: Tensor
 
 
 @dataclass(frozen=True, eq=False)

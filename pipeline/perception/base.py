@@ -1,33 +1,89 @@
-"""What every perceiver promises."""
+"""What every perceiver does: find the people in windows of frames."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
 
 from pipeline.core.frame import Window
 from pipeline.core.people import Person
+from pipeline.gpu.device import EngineOptions
+
+People = list[tuple[Person, ...]]
+"""The people of each frame of a window, in the window's order."""
 
 
-class Perceiver(Protocol):
-    """Finds people in windows. It holds no state of any source: what it remembers goes in and
-    comes out as ``memory`` (None: nothing is remembered), so one perceiver serves many sources.
+@dataclass(frozen=True)
+class PerceiverOptions:
+    """What a perceiver is made with; each uses what concerns it.
+
+    Attributes:
+        people: The most people to track at once.
+        device: Where to compute.
+        model_folder: A folder that is searched first for model files.
+        engine: How a GPU computes.
+        on_progress: Called with (name, done, of) while something long is built.
     """
 
-    name: str
+    people: int = 4
+    device: torch.device = torch.device("cpu")
+    model_folder: Path | None = None
+    engine: EngineOptions = EngineOptions()
+    on_progress: Callable[[str, int, int], None] | None = None
+
+
+class Perceiver:
+    """Finds people in windows of frames; subclass it and write `decode`, or `embed` and `decode`.
+
+    A perceiver holds no state of any source: what it remembers goes in and comes out as
+    ``memory`` (None: nothing is remembered), so one perceiver serves many sources. It belongs to
+    one thread at a time.
+
+    Attributes:
+        name: What it is called in reports.
+        reports: One line for each engine that was chosen for it; empty where there was no choice.
+    """
+
+    name = "perceiver"
+    reports: tuple[Any, ...] = ()
 
     def prepare(self, window: Window) -> Window:
-        """The window as ``embed`` and ``decode`` want it: with its frames where they compute."""
-        ...
+        """Return the window as `embed` and `decode` want it: with its frames where they compute."""
+        return window
 
     def embed(self, window: Window, memory: Any) -> Any:
-        """The heavy half: looks at ``window.key_frame`` only and returns an embedding."""
-        ...
+        """Return the embedding of ``window.key_frame``, the heavy half of the work.
 
-    def decode(self, embedding: Any, window: Window) -> tuple[list[tuple[Person, ...]], Any]:
-        """The light half: the people of every frame, in the window's order, and the memory to
-        hand to the next window's ``embed``."""
-        ...
+        The light half, `decode`, reuses it for every frame of the window. The default keeps only
+        the memory, for perceivers that treat all frames alike.
+        """
+        return memory
+
+    def decode(self, embedding: Any, window: Window) -> tuple[People, Any]:
+        """Return the people of every frame, and the memory for the next window's `embed`.
+
+        Args:
+            embedding: What `embed` made of this window.
+            window: One to four frames of one source.
+
+        Returns:
+            A tuple of `Person` for each frame, in the window's order, in any keypoint set; and
+            the memory, which may be anything.
+        """
+        raise NotImplementedError
+
+    def perceive_many(
+        self, windows: Sequence[Window], memories: Sequence[Any]
+    ) -> list[tuple[People, Any]]:
+        """Return what `decode` returns for one window of each of several sources.
+
+        The default takes one after another; a perceiver on a GPU answers them in one batch.
+        """
+        return [self.decode(self.embed(w, memory), w) for w, memory in zip(windows, memories)]
 
     def close(self) -> None:
-        """Give back what the models hold."""
-        ...
+        """Give back what the models hold; nothing can be perceived after it."""

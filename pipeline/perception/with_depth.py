@@ -14,13 +14,10 @@ import torch
 from torch import Tensor
 
 from pipeline.core.frame import Window
-from pipeline.core.people import Person
 from pipeline.gpu.transfer import AsyncCopy
-from pipeline.perception.base import Perceiver
+from pipeline.perception.base import People, Perceiver
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.ultralytics_models.segment import image_of, looks
-
-People = list[tuple[Person, ...]]
 
 
 class DepthReader(Protocol):
@@ -34,7 +31,7 @@ class DepthReader(Protocol):
         ...
 
 
-class DepthPerceiver:
+class DepthPerceiver(Perceiver):
     """``base`` finds the people, ``meter`` (on ``device``) says how far they are: in every frame,
     or with ``reuse`` in the key frame only, and the fit carries it to its neighbours.
 
@@ -46,7 +43,7 @@ class DepthPerceiver:
     ) -> None:
         self._base, self._meter, self._device, self._reuse = base, meter, device, reuse
         self.name = f"{base.name}, depth by {type(meter).__name__}"
-        self.reports: tuple[Any, ...] = tuple(getattr(base, "reports", ()))
+        self.reports: tuple[Any, ...] = tuple(base.reports)
 
     def prepare(self, window: Window) -> Window:
         return self._base.prepare(window)
@@ -61,13 +58,8 @@ class DepthPerceiver:
     def perceive_many(
         self, windows: Sequence[Window], memories: Sequence[Any]
     ) -> list[tuple[People, Any]]:
-        """``decode(embed(...))`` for each window; the base answers all of them together if it
-        can."""
-        together = getattr(self._base, "perceive_many", None)
-        if together is None:
-            each = zip(windows, memories)
-            return [self.decode(self.embed(w, memory), w) for w, memory in each]
-        found = together(windows, memories)
+        """As `Perceiver.perceive_many`; the base answers all windows together if it can."""
+        found = self._base.perceive_many(windows, memories)
         return [(self._measured(w, people), memory) for w, (people, memory) in zip(windows, found)]
 
     def close(self) -> None:

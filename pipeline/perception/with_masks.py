@@ -20,10 +20,9 @@ from torch import Tensor
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
 from pipeline.gpu.transfer import AsyncCopy
-from pipeline.perception.base import Perceiver
+from pipeline.perception.base import People, Perceiver
 from pipeline.perception.ultralytics_models.segment import Segmenter, image_of, looks, mask_of
 
-People = list[tuple[Person, ...]]
 MOST_MOTION = 0.02
 """Of any landmark between key frame and neighbour, in parts of the person's height. The key frame's
 true mask, moved with the box, then overlaps the neighbour's by about 0.8 or more on every limb
@@ -44,7 +43,7 @@ def _mask(values: np.ndarray, person: Person) -> Mask | None:
     return mask_of(values.copy(), person) if (values > 0.5).any() else person.mask
 
 
-class MaskedPerceiver:
+class MaskedPerceiver(Perceiver):
     """``base`` finds the people, ``segmenter`` (on ``device``) says which pixels are theirs.
 
     With ``reuse``, ``reused`` and ``refused`` count people of neighbouring frames who got a mask
@@ -67,7 +66,7 @@ class MaskedPerceiver:
         self._most_motion = most_motion
         self.reused = self.refused = 0
         self.name = f"{base.name}, masks by {type(segmenter).__name__}"
-        self.reports: tuple[Any, ...] = tuple(getattr(base, "reports", ()))
+        self.reports: tuple[Any, ...] = tuple(base.reports)
 
     def prepare(self, window: Window) -> Window:
         return self._base.prepare(window)
@@ -82,14 +81,9 @@ class MaskedPerceiver:
     def perceive_many(
         self, windows: Sequence[Window], memories: Sequence[Any]
     ) -> list[tuple[People, Any]]:
-        """``decode(embed(...))`` for each window; the base answers all of them together if it
-        can."""
-        together = getattr(self._base, "perceive_many", None)
-        if together is None:
-            each = zip(windows, memories)
-            return [self.decode(self.embed(w, memory), w) for w, memory in each]
+        """As `Perceiver.perceive_many`; the base answers all windows together if it can."""
         out = []
-        for window, (people, memory) in zip(windows, together(windows, memories)):
+        for window, (people, memory) in zip(windows, self._base.perceive_many(windows, memories)):
             found = self._found([window.key_frame]) if any(people) else None
             out.append((self._masked(window, people, found), memory))
         return out

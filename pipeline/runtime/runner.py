@@ -1,9 +1,9 @@
-"""One source through a model of its own: a `StreamScheduler` with one lane.
+"""Runs one source through an estimator: a `StreamScheduler` with one stream.
 
-    source --frames--> [ring] --windows--> perceive --[ring]--> fit --[ring]--> you
+    source --frames--> [ring] --windows--> perceive --[ring]--> fit --[ring]--> reader
 
-Frames come out in order, each with the bodies fitted to it. A clip waits, a live feed drops; an
-error in any thread ends all of them and is raised where the result is read.
+Frames come out in order, each with the bodies fitted to it. A clip waits, a live feed drops. An
+error in any thread ends all of them and is raised where the results are read.
 """
 
 from __future__ import annotations
@@ -16,24 +16,33 @@ from pipeline.capture.base import Source
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.stats import Stats
-from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.estimator import BodyEstimator, FittedWindow
+from pipeline.runtime.event_buffer import Event, Watch
 from pipeline.runtime.scheduler import StreamScheduler
-from pipeline.runtime.video_stream import Event, Fitted, VideoStream, Watch
+from pipeline.runtime.video_stream import VideoStream
 
 
 class Runner:
-    """Runs one source; iterate it for ``(frame, bodies)``, in a ``with`` block. ``opened`` says
-    that the source is open already.
+    """Runs one source in a ``with`` block; iterate it for ``(frame, bodies)``.
 
-    ``stop()`` may be called from any thread or a signal handler: no new frame is captured, what
-    is under way is finished and delivered. ``close()`` drops what is under way. Raises what a
-    thread raised: a SourceError of capture, or whatever the model or the fit met.
+    Args:
+        source: Where frames come from.
+        estimator: Turns windows of frames into bodies.
+        stats: Counters to use instead of the runner's own.
+        clock_ns: The monotonic clock in nanoseconds, for tests.
+        opened: The source is open already.
+        low_latency: Frames to show come from `newest` as soon as they are captured.
+        watch: Looks for events in every frame; they come from `events`.
+
+    Raises:
+        SourceError: The source cannot be opened, or is lost; raised by ``with`` or by iterating.
+        Exception: Whatever the estimator raised; raised by iterating.
     """
 
     def __init__(
         self,
         source: Source,
-        estimator: KeypointEstimator,
+        estimator: BodyEstimator,
         *,
         stats: Stats | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -48,7 +57,7 @@ class Runner:
         self._watch = watch
         self._opened = opened
         self._scheduler = StreamScheduler(estimator, clock_ns=clock_ns)
-        self._running: VideoStream | None = None
+        self._started: VideoStream | None = None
         self._done = False
 
     def __enter__(self) -> Runner:
@@ -63,50 +72,59 @@ class Runner:
         self.close()
 
     def start(self) -> Runner:
-        """Open the source (raises SourceError) and start the threads. Once only."""
+        """Open the source and start the threads; call it once.
+
+        Raises:
+            SourceError: The source cannot be opened.
+        """
         if not self._opened:
             self.source.open()
         self._scheduler.start()
-        self._running = self._scheduler.add(
+        self._started = self._scheduler.add(
             "", self.source, opened=True, stats=self.stats, low_latency=self.low_latency,
             watch=self._watch,
         )  # fmt: skip
         return self
 
     def stop(self) -> None:
-        """Capture no more; frames already read come out, then the iteration ends."""
+        """Capture no more; frames that were read come out, then the iteration ends.
+
+        Any thread and any signal handler may call it.
+        """
         self._stream.stop()
 
     def close(self) -> None:
         """End now: drop what is under way and wait for the threads. Safe to call twice.
 
-        Frames that were read and not delivered are counted as dropped. Raises RuntimeError when
-        a thread does not end within ten seconds.
+        Frames that were read and not delivered are counted as dropped.
+
+        Raises:
+            RuntimeError: A thread did not end within ten seconds.
         """
         self._scheduler.close()
         self.source.close()
-        if self._running is not None and not self._done:
-            self._running.settle()
+        if self._started is not None and not self._done:
+            self._started.settle()
 
     def __iter__(self) -> Iterator[tuple[Frame, Bodies]]:
         for window in self.windows():
             yield from window
 
-    def windows(self) -> Iterator[Fitted]:
-        """The frames of one window after another, for whoever draws them together."""
+    def windows(self) -> Iterator[FittedWindow]:
+        """Yield the frames of one window after another, for a renderer that draws them together."""
         yield from self._stream.windows()
         self._done = True
 
     def events(self) -> Iterator[Event]:
-        """As `VideoStream.events`."""
+        """Yield events, as `VideoStream.events`."""
         return self._stream.events()
 
     def newest(self) -> Iterator[Frame]:
-        """As `VideoStream.newest`."""
+        """Yield the newest frames, as `VideoStream.newest`."""
         return self._stream.newest()
 
     @property
     def _stream(self) -> VideoStream:
-        if self._running is None:
+        if self._started is None:
             raise RuntimeError("the runner was not started")
-        return self._running
+        return self._started

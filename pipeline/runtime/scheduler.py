@@ -1,21 +1,21 @@
-"""Several sources through one model: each with a ring, people and a pace of its own.
+"""Runs several sources through one estimator, each with a ring, people and a pace of its own.
 
-    source --frames--> [ring] --windows--+                            +--[ring]--> you
-    source --frames--> [ring] --windows--+--> perceive --[ring]--> fit+--[ring]--> you
-    source --frames--> [ring] --windows--+                            +--[ring]--> you
+    source --frames--> [ring] --windows--+                            +--[ring]--> reader
+    source --frames--> [ring] --windows--+--> perceive --[ring]--> fit+--[ring]--> reader
+    source --frames--> [ring] --windows--+                            +--[ring]--> reader
 
-Whatever windows are ready at one time go through perceiving and fitting together, at most one of
-each source. Nobody waits for a source that is slow, dead or away, nor for one whose results nobody
-takes: a clip then waits by itself, a live feed's oldest results are dropped. A source's error ends
-that source; the model's ends all.
+The windows that are ready at one time are perceived together and fitted together, at most one of
+each source. No source waits for another: not for one that is slow or away, nor for one whose
+results are not read. A clip then waits by itself, and a live feed's oldest results are dropped. A
+source's error ends that source; an error of the estimator ends all.
 
-With a ``watch`` a source's frames are perceived one by one as they come and collected to windows of
-four for the fit; what the watch sees in them (`pipeline.events`) is fitted at once, before all that
-waits, out of the frames that the ring still keeps (`VideoStream.events`).
+With a ``watch`` a source's frames are perceived one by one as they come, and collected to windows
+of four for the fit. An event that the watch sees (`pipeline.events`) is fitted at once, before all
+that waits, from frames that the stream has kept (`event_buffer`).
 
-With low latency a source's frames also go straight to you, the newest in the place of older ones
-(`VideoStream.newest`); perceiving takes the newest one whenever it is free instead of waiting for
-four.
+With low latency a source's frames also go straight to the reader, the newest in the place of older
+ones (`VideoStream.newest`), and perceiving takes the newest frame whenever it is free instead of
+waiting for four.
 """
 
 from __future__ import annotations
@@ -32,20 +32,27 @@ from pipeline.core.frame import Window
 from pipeline.core.ring import Closed, Ring
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.keypoint_estimator import DetectedWindow, KeypointEstimator
-from pipeline.runtime.video_stream import JOIN_S, Event, EventJob, VideoStream, Watch
+from pipeline.runtime.estimator import BodyEstimator, DetectedWindow
+from pipeline.runtime.event_buffer import Event, EventJob, Watch
+from pipeline.runtime.video_stream import JOIN_S, VideoStream
 
 _IDLE_S = 0.05
 
 
 class StreamScheduler:
-    """Runs any number of sources through one ``estimator``, in a ``with`` block. Sources are added
-    and removed while it runs, from any thread. ``on_error`` hears of a fault of the model, which
-    ends all lanes with it."""
+    """Runs any number of sources through one estimator, in a ``with`` block.
+
+    Sources are added and removed while it runs, from any thread.
+
+    Args:
+        estimator: Turns windows into bodies.
+        clock_ns: The monotonic clock in nanoseconds, for tests.
+        on_error: Called with an error of the estimator, which ends every stream.
+    """
 
     def __init__(
         self,
-        estimator: KeypointEstimator,
+        estimator: BodyEstimator,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         on_error: Callable[[BaseException], None] | None = None,
@@ -57,7 +64,9 @@ class StreamScheduler:
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._stopped = threading.Event()
-        self._work: Ring[list[tuple[VideoStream, DetectedWindow]] | EventJob] = Ring(1)
+        self._work: Ring[
+            list[tuple[VideoStream, DetectedWindow]] | tuple[VideoStream, EventJob]
+        ] = Ring(1)
         self._threads = [
             threading.Thread(target=self._guard, args=(step,), name=step.__name__.strip("_"))
             for step in (self._perceive, self._fit)
@@ -75,14 +84,14 @@ class StreamScheduler:
         self.close()
 
     def start(self) -> StreamScheduler:
-        """Start the model's threads. Once only."""
+        """Start the estimator's two threads; call it once."""
         for thread in self._threads:
             thread.start()
         return self
 
     @property
     def streams(self) -> list[VideoStream]:
-        """Those added and not removed, ended ones too."""
+        """The streams that were added and not removed, ended ones too."""
         with self._lock:
             return list(self._streams.values())
 
@@ -96,11 +105,23 @@ class StreamScheduler:
         low_latency: bool = False,
         watch: Watch | None = None,
     ) -> VideoStream:
-        """Start a source; it is opened by a thread of its own unless ``opened``. Raises ValueError
-        for a name that is taken, or a watch with low latency, RuntimeError once closed."""
+        """Start a source and return its stream.
+
+        Args:
+            name: What the stream is called.
+            source: Opened by a thread of its own, unless ``opened``.
+            opened: The source is open already.
+            stats: Counters to use instead of the stream's own.
+            low_latency: As `VideoStream`.
+            watch: As `VideoStream`.
+
+        Raises:
+            ValueError: The name is taken, or a watch comes with low latency.
+            RuntimeError: The scheduler is closed.
+        """
         with self._lock:
             if self._stopped.is_set():
-                raise RuntimeError("the station is closed")
+                raise RuntimeError("the scheduler is closed")
             if name in self._streams:
                 raise ValueError(f"there is a source named {name} already")
             stream = self._streams[name] = VideoStream(
@@ -111,7 +132,11 @@ class StreamScheduler:
         return stream
 
     def remove(self, name: str) -> None:
-        """End a source and forget it; what is under way of it is dropped. Raises KeyError."""
+        """End a source and forget it; its frames under way are dropped.
+
+        Raises:
+            KeyError: There is no stream of this name.
+        """
         with self._lock:
             stream = self._streams.pop(name)
         stream.abort()
@@ -119,7 +144,11 @@ class StreamScheduler:
         stream.join()
 
     def close(self) -> None:
-        """End everything. Raises RuntimeError when a thread does not end within ten seconds."""
+        """End everything.
+
+        Raises:
+            RuntimeError: A thread did not end within ten seconds.
+        """
         self._stopped.set()
         self.wake()
         self._work.abort()
@@ -136,7 +165,7 @@ class StreamScheduler:
             raise RuntimeError(f"these did not end within {JOIN_S:g} s: {stuck}")
 
     def wake(self) -> None:
-        """Something may be ready."""
+        """Have the perceiving thread look for windows: one may be ready."""
         self._news.set()
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -167,12 +196,12 @@ class StreamScheduler:
                 continue
             streams, windows = [stream for stream, _ in ready], [window for _, window in ready]
             begun_ns = self._clock_ns()
-            perceived = self.estimator.perceive_many(windows, [stream.state for stream in streams])
+            perceived = self.estimator.perceive(windows, [stream.state for stream in streams])
             self._timed("perceive", begun_ns, streams, windows)
             for stream, one in zip(streams, perceived):
-                for job in stream.watched(one):
-                    self._work.put_first(job)
-                work += [(stream, part) for part in stream.perceived(one)]
+                for job in stream.event_jobs(one):
+                    self._work.put_first((stream, job))
+                work += [(stream, part) for part in stream.to_fit(one)]
             if work:
                 self._work.put(work)
 
@@ -182,24 +211,30 @@ class StreamScheduler:
         torch.set_num_threads(1)
         while True:
             work = self._work.get()
-            begun_ns = self._clock_ns()
-            if isinstance(work, EventJob):
-                stream, one = work.stream, work.perceived
-                fitted = self.estimator.fit_event(one, work.before, work.seen.track, stream.state)
-                stream.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
-                stream.tell(Event(work.seen, one.window, fitted))
-                continue
-            streams, perceived = [stream for stream, _ in work], [one for _, one in work]
-            results = self.estimator.fit_many(perceived, [stream.state for stream in streams])
-            self._timed("fit", begun_ns, streams, [one.window for one in perceived])
-            for stream, result in zip(streams, results):
-                stream.deliver(result)
-            self.wake()
+            if isinstance(work, tuple):
+                self._fit_event(*work)
+            else:
+                self._fit_windows(work)
+                self.wake()
+
+    def _fit_event(self, stream: VideoStream, job: EventJob) -> None:
+        begun_ns = self._clock_ns()
+        fitted = self.estimator.fit_event(job.detected, job.before, job.seen.track, stream.state)
+        stream.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
+        stream.tell(Event(job.seen, job.detected.window, fitted))
+
+    def _fit_windows(self, work: list[tuple[VideoStream, DetectedWindow]]) -> None:
+        begun_ns = self._clock_ns()
+        streams, detected = [stream for stream, _ in work], [one for _, one in work]
+        results = self.estimator.fit(detected, [stream.state for stream in streams])
+        self._timed("fit", begun_ns, streams, [one.window for one in detected])
+        for stream, result in zip(streams, results):
+            stream.deliver(result)
 
     def _timed(
         self, stage: str, begun_ns: int, streams: Sequence[VideoStream], windows: Sequence[Window]
     ) -> None:
-        """A batch's time, told to each of its sources by the frame."""
+        """Add a batch's time, as milliseconds a frame, to the counters of each of its streams."""
         frames = sum(len(window.frames) for window in windows)
         each_ms = (self._clock_ns() - begun_ns) / 1e6 / max(frames, 1)
         for stream in streams:

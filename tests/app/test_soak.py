@@ -26,8 +26,8 @@ from pipeline.capture.devices import StreamInput, network
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.make import make_estimator
 from pipeline.runtime.scheduler import StreamScheduler
-from pipeline.runtime.stream import make_estimator
 from pipeline.runtime.video_stream import VideoStream
 from tests.pipeline.runtime.test_scheduler import Together
 from tests.support.clips import numbered, write_clip
@@ -213,7 +213,7 @@ def test_nothing_is_left_of_two_thousand_frames_of_people(tmp_path):
         del soak
         # Looked at between rounds, with nothing on its way.
         marks.append((200 * number, memory_mb()))
-    estimator.perceiver.close()
+    estimator.close()
     assert drawn >= 2000
     assert_nothing_runs(threads, files)
     assert slope(marks[2:]) < 1.0, marks

@@ -22,8 +22,9 @@ import torch
 from pipeline.capture.open import open_source
 from pipeline.core.frame import Frame, Window
 from pipeline.events.estimate import FRAMES
-from pipeline.runtime.keypoint_estimator import DetectedWindow, KeypointEstimator
-from pipeline.runtime.stream import make_estimator
+from pipeline.runtime.estimator import DetectedWindow
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.make import make_estimator
 
 ABOUT = (-1, 0, 1)
 """Frames about the true release whose windows are fitted: the detector may be one off."""
@@ -41,14 +42,14 @@ class Watched:
 
     def perceive(self, number: int) -> None:
         window = Window((self._frames[number],), 0, reset=number == 0)
-        one = self._estimator.perceive(window, self._state)
+        one = self._estimator.perceive([window], [self._state])[0]
         self.people.append(one.people[0])
         self._waiting.append(one)
         if len(self._waiting) == FRAMES:
             frames = tuple(part.window.frames[0] for part in self._waiting)
             together = Window(frames, 0, self._waiting[0].window.reset)
             people = tuple(part.people[0] for part in self._waiting)
-            self._estimator.fit(DetectedWindow(together, people), self._state)
+            self._estimator.fit([DetectedWindow(together, people)], [self._state])
             self._waiting.clear()
 
     def event(self, release: int, track: int) -> np.ndarray | None:

@@ -116,7 +116,7 @@ def exchanged(person: Person) -> Person:
         person,
         landmarks_px=person.landmarks_px[OTHER_SIDE],
         visibility=person.visibility[OTHER_SIDE],
-        world_m=person.world_m[OTHER_SIDE],
+        world_m=None if person.world_m is None else person.world_m[OTHER_SIDE],
     )
 
 

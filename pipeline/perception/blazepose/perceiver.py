@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.core.frame import WINDOW_FRAMES, Window
 from pipeline.core.people import Person
+from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
 from pipeline.perception.blazepose.litert import load_model
 from pipeline.perception.blazepose.queries import (
@@ -69,7 +70,7 @@ class Embedding:
     since: int = 0
 
 
-class BlazePose:
+class BlazePose(Perceiver):
     """The default perceiver; LiteRT on the CPU. Not to be called from two threads at once.
 
     ``files`` are the two model files by name; at most ``max_people`` are followed, the largest
@@ -92,10 +93,6 @@ class BlazePose:
         """Give back the models; nothing can be perceived after it."""
         self.__dict__.pop("_detect", None)
         self.__dict__.pop("_landmark", None)
-
-    def prepare(self, window: Window) -> Window:
-        """Nothing has to be made ready on a CPU."""
-        return window
 
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
         """Look for people on the key frame. Whom the detector finds where somebody is followed

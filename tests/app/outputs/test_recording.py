@@ -30,7 +30,7 @@ from app.outputs.video import VideoOutput
 from pipeline.body.load import load_body
 from pipeline.core.camera import default_intrinsics
 from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.keypoint_estimator import DetectedWindow
+from pipeline.runtime.estimator import DetectedWindow
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.clips import number_of, numbered
 

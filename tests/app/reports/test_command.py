@@ -29,7 +29,7 @@ from pipeline.events.detect import Release
 from pipeline.events.estimate import Estimator
 from pipeline.events.motions.throw.measures import MEASURES
 from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.video_stream import Event
+from pipeline.runtime.event_buffer import Event
 from render.overlay import make_renderer
 from tests.support.paths import ROOT
 

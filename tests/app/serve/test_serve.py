@@ -33,7 +33,7 @@ from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame
 from pipeline.events.motion import Motion, load_motion
 from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.keypoint_estimator import DetectedWindow
+from pipeline.runtime.estimator import DetectedWindow
 from render.overlay import make_renderer
 from tests.app.reports.test_command import event_of
 
@@ -303,7 +303,7 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
         each.hub.add(PICTURES, "test", trusted=True)
     until(lambda: served.hub.sources()[0].state == "live")
     assert [each.hub.sources()[0].events for each in (served, plain)] == [0, None]
-    event, info = event_of(served.hub._scheduler.estimator.fitter.body)
+    event, info = event_of(served.hub._scheduler.estimator.body)
     record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
     address = f"ws://127.0.0.1:{served.port}/ws/test"
     with websockets.connect(address, origin=served.url) as own, served.client() as client:

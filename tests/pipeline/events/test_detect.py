@@ -22,7 +22,7 @@ from pipeline.core.skeleton import LANDMARK_NAMES
 from pipeline.events.detect import Detector, Refusal, Release
 from pipeline.events.features import FEATURES, HANDS, features, sample
 from pipeline.events.motion import Condition, load_motion
-from pipeline.runtime.stream import make_estimator
+from pipeline.runtime.make import make_estimator
 from tests.support.paths import SAMPLE
 from tools.train_events.learn import Throw, timing
 
@@ -316,7 +316,7 @@ def seen_in(estimator, images: Sequence[np.ndarray], pts_s: Sequence[float]):
     state, detector, found = estimator.begin(), Detector(load_motion()), []
     for k, (image, at) in enumerate(zip(images, pts_s)):
         frame = Frame(k, "x", 0, at, image)
-        people = estimator.perceive(Window((frame,), 0, reset=k == 0), state).people[0]
+        people = estimator.perceive([Window((frame,), 0, reset=k == 0)], [state])[0].people[0]
         found += detector.see(frame, people, k == 0)
     detector.finish()
     return found, list(detector.refused)

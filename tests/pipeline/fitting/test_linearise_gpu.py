@@ -57,6 +57,7 @@ def problem(seed, people=1, frames=2):
         edge_from=random(*each, 2, 3, low=-1.5, high=1.5),
         masked=torch.tensor([1.0, 1.0, 1.0, 0.0])[:frames].expand(each),
         root_depth_m=torch.tensor([4.2, 0.0, 5.0, 3.9])[:frames].expand(each),
+        world_known=torch.ones(each),
     )
     root = random(people, 10, 10)
     past = TemporalPrior(

@@ -18,8 +18,9 @@ from pipeline.body.load import load_body
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame, Window
 from pipeline.fitting.fitter import BodyFitter, FitMemory
+from pipeline.gpu.device import EngineOptions
 from pipeline.perception.blazepose import landmarks
-from pipeline.runtime.stream import EngineOptions, make_estimator
+from pipeline.runtime.make import make_estimator
 from tests.support.paths import SAMPLE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.weights, pytest.mark.slow]
@@ -51,7 +52,7 @@ def people_and_looks(estimator, windows):
 
     perceiver._read_look = noted
     state = estimator.begin()
-    people = [estimator.perceive_many([window], [state])[0].people for window in windows]
+    people = [estimator.perceive([window], [state])[0].people for window in windows]
     return people, looks
 
 
@@ -109,7 +110,7 @@ def test_a_gpu_finds_the_bodies_a_cpu_finds(windows):
     assert apart_mm(meshes(people, "cuda"), expected) < 1.0
     here = inference_on("cpu")
     state = here.begin()
-    whole = apart_mm(meshes([here.perceive(w, state).people for w in windows]), expected)
+    whole = apart_mm(meshes([here.perceive([w], [state])[0].people for w in windows]), expected)
     print(f"GPU against CPU: {whole:.1f} mm a vertex as a whole")
     assert whole < WAVER_MM
 

@@ -15,7 +15,7 @@ from pipeline.core.people import Mask, Person
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.ultralytics_models.segment import MASK_SIDE, region_of
 from pipeline.perception.with_masks import MaskedPerceiver, motion
-from pipeline.runtime.stream import make_estimator
+from pipeline.runtime.make import make_estimator
 from pipeline.weights import store as weights
 
 CPU = torch.device("cpu")

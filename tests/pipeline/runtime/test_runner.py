@@ -11,7 +11,7 @@ import pytest
 from pipeline.capture.base import SourceInfo
 from pipeline.core.frame import Frame
 from pipeline.core.stats import Stats
-from pipeline.runtime.keypoint_estimator import DetectedWindow
+from pipeline.runtime.estimator import DetectedWindow
 from pipeline.runtime.runner import Runner
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.capture.open import open_source
+from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.scheduler import StreamScheduler
-from pipeline.runtime.stream import make_estimator
 from tests.pipeline.runtime.test_runner import StubInference, StubSource
 
 
@@ -381,7 +381,7 @@ def test_two_clips_at_once_are_as_each_alone():
             reader.start()
         for reader in readers:
             reader.join(60)
-    estimator.perceiver.close()
+    estimator.close()
     for out in outs:
         assert len(out) == len(alone)
         for a, b in zip(out, alone):

@@ -21,7 +21,7 @@ from pipeline.fitting.initialise import sized_by_depth
 from pipeline.fitting.observations import observe
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.with_depth import DepthPerceiver
-from pipeline.runtime.stream import make_estimator
+from pipeline.runtime.make import make_estimator
 from pipeline.tracking.depth_scale import BEHIND_SURFACE_M, ENOUGH, DepthScale
 
 LENS = np.array([[900.0, 0, 320], [0, 900.0, 240], [0, 0, 1]])

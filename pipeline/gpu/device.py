@@ -1,0 +1,42 @@
+"""Which device computes, and how a GPU does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a GPU computes.
+
+    Attributes:
+        engine: What runs the networks (`pipeline.gpu.engine.make_engine`): "auto", "tensorrt",
+            "inductor" or "eager"; "eager" keeps torch's own kernels for the fit too.
+        half: Run the networks in half precision.
+        graphs: Replay networks and fit as CUDA graphs.
+        cache: Where engines are kept that take long to build; None is the user's cache folder.
+    """
+
+    engine: str = "auto"
+    half: bool = True
+    graphs: bool = True
+    cache: Path | None = None
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device to compute on.
+
+    Args:
+        name: "cpu", "cuda", or "auto" for the GPU where torch sees one.
+
+    Raises:
+        RuntimeError: "cuda" was asked for and torch sees no CUDA device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("no CUDA device: this torch sees none; use --device cpu, or see doctor")
+    return torch.device(name)

@@ -1,0 +1,30 @@
+"""Makes the BlazePose perceiver that suits the device."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.perception.base import Perceiver, PerceiverOptions
+from pipeline.perception.blazepose.perceiver import BlazePose
+from pipeline.weights import store as weights
+
+
+def make(options: PerceiverOptions) -> Perceiver:
+    """Return BlazePose through LiteRT on a CPU, through torch on a GPU.
+
+    Raises:
+        WeightsError: A model file is missing or is not the right one.
+        RuntimeError: LiteRT, or the engine that was asked for, is not there.
+    """
+    files, engine = weights.find("blazepose", options.model_folder), options.engine
+    if options.device.type == "cpu":
+        return BlazePose(files, max_people=options.people)
+    from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
+
+    cache = engine.cache or weights.cache_folder() / "engines"
+    # Torch's own place does not outlive a restart, and compiling takes minutes.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
+    return BlazePoseTorch(
+        files, options.people, options.device, engine=engine.engine, half=engine.half,
+        graphs=engine.graphs, cache=cache, on_progress=options.on_progress,
+    )  # fmt: skip

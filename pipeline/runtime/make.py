@@ -1,0 +1,159 @@
+"""Makes estimators: the only file of the pipeline that knows every part of one."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.body.load import load_body
+from pipeline.core.frame import WINDOW_FRAMES
+from pipeline.fitting.fitter import BodyFitter
+from pipeline.gpu.device import EngineOptions, choose_device
+from pipeline.perception.base import Perceiver, PerceiverOptions
+from pipeline.perception.catalog import PERCEIVERS
+from pipeline.runtime.catalog import ESTIMATORS
+from pipeline.runtime.estimator import BodyEstimator, EstimatorOptions
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.weights import store as weights
+
+Wrap = Callable[[Perceiver], Perceiver]
+"""Puts another network over a perceiver."""
+
+
+def make_estimator(estimator: str = "keypoints", **settings: Any) -> BodyEstimator:
+    """Return what turns frames into bodies, loaded and ready.
+
+    Args:
+        estimator: A name of `pipeline.runtime.catalog`.
+        **settings: `EstimatorOptions`' fields.
+
+    Raises:
+        ValueError: A setting is wrong, or no estimator has this name.
+        WeightsError: A model file is missing or is not the right one.
+        RuntimeError: A package or a device is missing. Each in a line or two.
+    """
+    made: BodyEstimator = ESTIMATORS.load(estimator)(EstimatorOptions(**settings))
+    return made
+
+
+def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
+    """Return the estimator that fits bodies to a perceiver's keypoints. Raises as above."""
+    if options.depth_scale is not None and options.fov_deg is None and options.focal_px is None:
+        raise ValueError(
+            "a known scale of depth maps needs a known lens, or people get a wrong size: give"
+            " fov_deg or focal_px too"
+        )
+    device, engine, progress = choose_device(options.device), options.engine, options.on_progress
+    make = PERCEIVERS.load(options.perceiver)
+    own_kernels = engine.engine != "eager" and importlib.util.find_spec("triton") is not None
+    fitter = BodyFitter(
+        load_body(options.body), options.fit, device, engine.graphs, kernels=own_kernels
+    )  # fmt: skip
+    perceiver: Perceiver = make(
+        PerceiverOptions(options.people, device, options.model_folder, engine, progress)
+    )
+    if device.type == "cuda":
+        if progress is not None:
+            progress("body fit", 0, 1)
+        fitter.warm_up(options.people)
+        if progress is not None:
+            progress("body fit", 1, 1)
+    folder, reuse = options.model_folder, options.reuse
+    if options.masks != "own":
+        wrap = make_segmenter(options.masks, options.people, device, engine, folder, reuse)
+        perceiver = wrap(perceiver)
+    if options.depth != "off":
+        perceiver = make_depth_reader(options.depth, device, engine, folder, reuse)(perceiver)
+    return KeypointEstimator(
+        perceiver, fitter, fov_deg=options.fov_deg, focal_px=options.focal_px,
+        depth_scale=options.depth_scale,
+    )  # fmt: skip
+
+
+def make_segmenter(
+    name: str,
+    people: int,
+    device: torch.device,
+    engine: EngineOptions,
+    folder: Path | None = None,
+    reuse: bool = False,
+) -> Wrap:
+    """Return what puts masks by another network, of the user's own weights, over a perceiver's.
+
+    Raises:
+        WeightsError: Its file is missing or wrong.
+        RuntimeError: ultralytics is not installed.
+    """
+    from pipeline.perception.ultralytics_models.load import build
+    from pipeline.perception.ultralytics_models.segment import segmenter_of
+    from pipeline.perception.with_masks import MaskedPerceiver
+
+    (file,) = weights.find(name, folder).values()
+    reports: list[Any] = []
+    model, queries = build(name, file), WINDOW_FRAMES * people
+    make = _engine_maker(device, engine, reports)
+    segmenter = segmenter_of(make, model, WINDOW_FRAMES, queries, engine.graphs)
+
+    def wrap(base: Perceiver) -> Perceiver:
+        made = MaskedPerceiver(base, segmenter, device, reuse=reuse)
+        made.reports += tuple(reports)
+        return made
+
+    return wrap
+
+
+def make_depth_reader(
+    name: str,
+    device: torch.device,
+    engine: EngineOptions,
+    folder: Path | None = None,
+    reuse: bool = False,
+) -> Wrap:
+    """Return what puts depths by a network of the user's own weights over a perceiver's people.
+
+    Raises:
+        WeightsError: Its file is missing or wrong.
+        RuntimeError: ultralytics is not installed.
+    """
+    from pipeline.perception.ultralytics_models.depth import MonoDepth
+    from pipeline.perception.ultralytics_models.load import build
+    from pipeline.perception.ultralytics_models.segment import DepthMeter
+    from pipeline.perception.with_depth import DepthPerceiver
+
+    (file,) = weights.find(name, folder).values()
+    reports: list[Any] = []
+    model = build(name, file)
+    assert isinstance(model, MonoDepth)
+    make = _engine_maker(device, engine, reports)
+    reader = DepthMeter(make, model, 1 if reuse else WINDOW_FRAMES, engine.graphs)
+
+    def wrap(base: Perceiver) -> Perceiver:
+        made = DepthPerceiver(base, reader, device, reuse=reuse)
+        made.reports += tuple(reports)
+        return made
+
+    return wrap
+
+
+def _engine_maker(
+    device: torch.device, options: EngineOptions, reports: list[Any]
+) -> Callable[..., Any]:
+    """Make engines of ultralytics' modules; what became of each is added to ``reports``."""
+    from pipeline.gpu.engine import make_engine
+
+    def make(label: str, module: torch.nn.Module, size: int, *example: torch.Tensor) -> Any:
+        # These networks are large: starting their kernels costs little beside running them, while
+        # compiling them takes minutes. So they are compiled only when an engine is named.
+        chosen = "eager" if options.engine == "auto" else options.engine
+        ready = make_engine(
+            module, example, engine=chosen, half=options.half, graphs=options.graphs,
+            buckets=(1, size), device=device, cache=options.cache,
+        )  # fmt: skip
+        reports.append(ready.report)
+        return ready
+
+    return make
