@@ -24,7 +24,7 @@ from pipeline.capture.open import open_source
 from pipeline.capture.status import State, Status
 from pipeline.core.frame import Frame
 from pipeline.runtime.scheduler import StreamScheduler
-from tests.pipeline.runtime.test_scheduler import Together
+from tests.support.fakes import StubBatchEstimator
 from tests.support.lossy_relay import LossyRelay
 from tests.support.rtsp import RtspServer, clock_ms, picture_number
 
@@ -78,7 +78,7 @@ class Scene:
     def __init__(self) -> None:
         self._servers: list[RtspServer] = []
         self._relays: list[LossyRelay] = []
-        self._scheduler = StreamScheduler(Together())
+        self._scheduler = StreamScheduler(StubBatchEstimator())
         self._scheduler.start()
         self._others: list[list[Taken]] = [[], []]
         self.pictures: list[Picture] = []

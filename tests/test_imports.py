@@ -1,5 +1,5 @@
-"""Import rules that import-linter's contracts (pyproject.toml) do not hold: what is imported late,
-in which order, and that the command line starts at once."""
+"""Import rules that import-linter's contracts (pyproject.toml) do not check: late imports, their
+order, what tests import, and that the command line starts at once."""
 
 from __future__ import annotations
 
@@ -73,3 +73,13 @@ def test_the_command_line_imports_nothing_slow():
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "app.config" in loaded
     assert not loaded & {"torch", "numpy", "cv2", "av", "rich", "numba", "scipy"}
+
+
+def test_helpers_are_imported_from_support_and_not_from_a_test():
+    """A test file may then be moved, split or run alone."""
+    for folder in ("tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            module = dotted(path.relative_to(ROOT))
+            names = imports(path.read_text(), module)
+            found = {name for name in names if name.split(".")[-1].startswith("test_")}
+            assert not found, f"{module} imports {found}"

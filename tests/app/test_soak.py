@@ -29,8 +29,8 @@ from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
-from tests.pipeline.runtime.test_scheduler import Together
 from tests.support.clips import numbered, write_clip
+from tests.support.fakes import StubBatchEstimator
 from tests.support.paths import SAMPLE
 
 pytestmark = [
@@ -178,7 +178,7 @@ def test_nothing_is_left_of_twenty_thousand_frames(tmp_path):
         write_clip(tmp_path / "b.ts", [noise.integers(0, 255, (96, 128, 3), np.uint8)] * 40),
     ]
     clips.append(damaged_copy(clips[0]))
-    estimator = Together()
+    estimator = StubBatchEstimator()
     estimator.windows = estimator.batches = _Forgetful()
     threads, files = set(threading.enumerate()), handles()
     soak = Soak(estimator, clips, 20_000, 1000)

@@ -8,12 +8,13 @@ import json
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.support.waiting import until
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
@@ -86,10 +87,3 @@ def opened(folder: Path) -> Iterator[Page]:
     finally:
         process.kill()
         process.wait(10)
-
-
-def until(ready: Callable[[], bool], limit_s: float = 10.0) -> None:
-    end = time.monotonic() + limit_s
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.02)

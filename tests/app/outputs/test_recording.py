@@ -8,7 +8,6 @@ import time
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2  # noqa: F401  before av
 
@@ -27,12 +26,9 @@ from app.outputs.mp4 import Mp4
 from app.outputs.paths import prepare_outputs
 from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
-from pipeline.body.load import load_body
-from pipeline.core.camera import default_intrinsics
-from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.estimator import DetectedWindow
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.clips import number_of, numbered
+from tests.support.fakes import NoPeople
 
 NOBODY = bodies([])
 HEIGHT, WIDTH = 96, 160
@@ -206,33 +202,11 @@ def test_a_break_is_one_though_its_frame_was_left_out(tmp_path, monkeypatch):
     np.testing.assert_allclose(times, [0.0, 0.04, 0.08], atol=1e-4)
 
 
-class Nobody:
-    """A model that sees nobody."""
-
-    def __init__(self) -> None:
-        self.fitter = BodyFitter(load_body())
-        self.perceiver = SimpleNamespace(close=lambda: None)
-        self.engines = ()
-
-    def begin(self):
-        return object()
-
-    def intrinsics(self, frame):
-        return default_intrinsics(*frame.size)
-
-    def perceive_many(self, windows, states):
-        return [DetectedWindow(window, tuple({} for _ in window.frames)) for window in windows]
-
-    def fit_many(self, perceived, states):
-        nobody = self.fitter.no_bodies()
-        return [[(frame, nobody) for frame in one.window.frames] for one in perceived]
-
-
 @pytest.mark.parametrize("pace", ["live", "every-frame"])
 def test_a_run_tells_what_was_not_recorded(tmp_path, monkeypatch, slow, pace):
     from app import build
 
-    monkeypatch.setattr(build, "load", lambda *_: Nobody())
+    monkeypatch.setattr(build, "load", lambda *_: NoPeople())
     monkeypatch.setattr("app.outputs.video._LIVE_FRAMES", 4)
     flags = {
         "source": "lavfi:testsrc2=size=160x96:rate=100",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.server
 import json
-import math
 import subprocess
 import sys
 import threading
@@ -16,24 +15,18 @@ import cv2
 import numpy as np
 import pytest
 
-from app.outputs.base import OutputClosed, OutputError, RunInfo
+from app.outputs.base import OutputClosed, OutputError
 from app.reports.dispatcher import EventDispatcher
 from app.reports.record import measures_of, strip_of, timeline_of
 from app.reports.record import record_of as make_record
 from pipeline.body.load import load_body
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.clip import ClipSource
-from pipeline.core.frame import Frame, Window
-from pipeline.core.people import Bodies
-from pipeline.events.detect import Release
 from pipeline.events.estimate import Estimator
 from pipeline.events.motions.throw.measures import MEASURES
-from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.event_buffer import Event
 from render.overlay import make_renderer
+from tests.support.events import event_of, somebody
 from tests.support.paths import ROOT
-
-K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
 
 
 def run(*arguments: str, **how) -> subprocess.CompletedProcess[str]:
@@ -168,33 +161,6 @@ def test_what_is_wrong_is_told_in_a_line(arguments, code, words):
 @pytest.fixture(scope="module")
 def body():
     return load_body()
-
-
-def somebody(body) -> Bodies:
-    import torch
-
-    rest = [torch.zeros(1, n) for n in (10, 3, 69)]
-    out = body.forward(
-        rest[0], torch.tensor([[math.pi, 0, 0]]), rest[2], torch.tensor([[0, 0, 4.0]])
-    )
-    parts = (out.joints_m, out.landmarks_m, out.vertices_m)
-    return Bodies(
-        np.array([3]), np.array([0.9], np.float32), np.array([[math.pi, 0, 0]], np.float32),
-        np.zeros((1, 69), np.float32), np.zeros((1, 10), np.float32),
-        np.array([[0, 0, 4.0]], np.float32), *(part.numpy() for part in parts),
-    )  # fmt: skip
-
-
-def event_of(body, present=(True,) * 4, key: int = 2, live: bool = False):
-    frames = tuple(
-        Frame(50 + k, "x", 0, (50 + k) / 30, np.full((240, 320, 3), 90, np.uint8))
-        for k in range(len(present))
-    )
-    nobody = BodyFitter(body).no_bodies()
-    fitted = [(f, somebody(body) if here else nobody) for f, here in zip(frames, present)]
-    seen = Release("throw", 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
-    info = RunInfo("süd/tor", 30.0, 320, 240, K, "free", body.faces, "neutral", live=live)
-    return Event(seen, Window(frames, key), fitted), info
 
 
 def test_a_record_of_four_frames(body):

@@ -28,8 +28,9 @@ pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets.sync.client")
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
-from tests.app.serve.test_serve import PICTURES, TOKEN, Served, nobody, serve, serving, until  # noqa: E402, F401
 from tests.support.clips import numbered, write_clip  # noqa: E402
+from tests.support.serving import PICTURES, TOKEN, Served, serving  # noqa: E402
+from tests.support.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.timeout(60)
 HEAD = b"Host: localhost\r\nConnection: close\r\n"
@@ -38,13 +39,13 @@ EVIL = "http://evil.example"
 
 
 @pytest.fixture(scope="module")
-def served(nobody, tmp_path_factory) -> Iterator[Served]:  # noqa: F811
+def served(nobody, tmp_path_factory) -> Iterator[Served]:
     with serving(nobody, tmp_path_factory.mktemp("served")) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
-def locked(nobody, tmp_path_factory) -> Iterator[Served]:  # noqa: F811
+def locked(nobody, tmp_path_factory) -> Iterator[Served]:
     with serving(nobody, tmp_path_factory.mktemp("locked"), TOKEN) as one:
         yield one
 
@@ -114,7 +115,7 @@ def test_a_wrong_token_opens_nothing(locked, how):
 
 
 @pytest.mark.rates
-def test_guessing_tokens_is_slowed_whatever_address_is_claimed(serve):  # noqa: F811
+def test_guessing_tokens_is_slowed_whatever_address_is_claimed(serve):
     served = serve(TOKEN)
     with served.client() as client:
 
@@ -152,7 +153,7 @@ def test_too_many_requests_are_refused(served):
     assert httpx.get(f"{served.url}/healthz").status_code in (200, 503), "and answered again soon"
 
 
-def test_a_session_is_not_the_token_and_ends(serve):  # noqa: F811
+def test_a_session_is_not_the_token_and_ends(serve):
     with serve(TOKEN).client() as client:
         done = client.post("/login", data={"token": TOKEN})
         told = done.headers["set-cookie"]
@@ -266,7 +267,7 @@ def test_large_bodies_are_not_read(served, how):
     [(b"", b""), (b"", b"GET / HTTP/1.1\r\nHost: loc"),
      (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\nHost: loc")],
 )  # fmt: skip
-def test_a_request_that_does_not_end_is_cut(serve, monkeypatch, before, sent):  # noqa: F811
+def test_a_request_that_does_not_end_is_cut(serve, monkeypatch, before, sent):
     monkeypatch.setattr(connection, "HEAD_S", 0.5)
     with socket.create_connection(("127.0.0.1", serve().port), timeout=4) as one:
         if before:
@@ -315,7 +316,7 @@ def is_held(served: Served, one: socket.socket) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="asks Linux for its connections")
 @pytest.mark.parametrize("what", ["/video/test", "/api/files/large.mp4", "/watch/test"])
-def test_whoever_takes_nothing_is_cut_and_their_place_is_free(serve, monkeypatch, what):  # noqa: F811
+def test_whoever_takes_nothing_is_cut_and_their_place_is_free(serve, monkeypatch, what):
     monkeypatch.setattr(connection, "STUCK_S", 0.5)
     monkeypatch.setattr(live, "STUCK_S", 0.5)
     monkeypatch.setattr(live, "MOST_VIEWERS", 1)
@@ -341,7 +342,7 @@ def test_whoever_takes_nothing_is_cut_and_their_place_is_free(serve, monkeypatch
     stuck.close()
 
 
-def test_slow_viewers_cost_the_api_nothing(serve):  # noqa: F811
+def test_slow_viewers_cost_the_api_nothing(serve):
     served = serve()
     served.hub.add(PICTURES, "test", trusted=True)
     until(lambda: served.hub.sources()[0].drawn > 0)
@@ -358,7 +359,7 @@ def test_slow_viewers_cost_the_api_nothing(serve):  # noqa: F811
         each.close()
 
 
-def test_there_are_only_so_many_viewers(serve, monkeypatch):  # noqa: F811
+def test_there_are_only_so_many_viewers(serve, monkeypatch):
     monkeypatch.setattr(live, "MOST_VIEWERS", 2)
     served = serve()
     served.hub.add(PICTURES, "test", trusted=True)
@@ -379,7 +380,7 @@ def test_there_are_only_so_many_viewers(serve, monkeypatch):  # noqa: F811
         until(again)
 
 
-def test_one_address_has_only_so_many_connections(serve, monkeypatch):  # noqa: F811
+def test_one_address_has_only_so_many_connections(serve, monkeypatch):
     monkeypatch.setattr(connection, "MOST_OF_ONE", 5)
     served = serve()
     held = [socket.create_connection(("127.0.0.1", served.port), timeout=5) for _ in range(5)]
@@ -398,7 +399,7 @@ def test_one_address_has_only_so_many_connections(serve, monkeypatch):  # noqa: 
 # Sockets.
 
 
-def test_a_socket_from_another_site_or_without_a_token_is_refused(serve):  # noqa: F811
+def test_a_socket_from_another_site_or_without_a_token_is_refused(serve):
     served = serve(TOKEN)
     right = {"Authorization": f"Bearer {TOKEN}"}
     for path in ("ws", "watch"):
@@ -416,7 +417,7 @@ def closed(opened: Any) -> int:
     return opened.close_code
 
 
-def test_a_socket_takes_no_large_and_no_unasked_messages(serve):  # noqa: F811
+def test_a_socket_takes_no_large_and_no_unasked_messages(serve):
     served = serve()
     served.hub.add(PICTURES, "test", trusted=True)
     address = f"ws://127.0.0.1:{served.port}"
@@ -591,7 +592,7 @@ LOGINS = [
 ]
 
 
-def test_logins_are_in_no_message(serve, capfd, caplog):  # noqa: F811
+def test_logins_are_in_no_message(serve, capfd, caplog):
     served = serve()
     told = []
     with served.client() as client:

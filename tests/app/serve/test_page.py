@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets.sync.client")
 
-from tests.app.serve.test_serve import TOKEN, nobody, serve, until  # noqa: E402, F401 (fixtures)
 from tests.support.browser import Page, opened  # noqa: E402
+from tests.support.serving import TOKEN  # noqa: E402
+from tests.support.waiting import until  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
@@ -25,7 +26,7 @@ def page(tmp_path) -> Iterator[Page]:
         yield tab
 
 
-def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):  # noqa: F811
+def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):
     """Add a source, see it live, kill it, see that, bring it back, record it, download, remove."""
     served, camera = serve(), rtsp_server()
     page.go(served.url)
@@ -77,7 +78,7 @@ def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):  # noqa: F811
     again.kill()
 
 
-def test_seven_sources_are_live_at_once_and_text_stays_text(serve, page):  # noqa: F811
+def test_seven_sources_are_live_at_once_and_text_stays_text(serve, page):
     """More than the six connections that a browser opens to a host; and what an address says is
     shown, not run."""
     served = serve()
@@ -98,7 +99,7 @@ def test_seven_sources_are_live_at_once_and_text_stays_text(serve, page):  # noq
     assert page.run("window.hacked ?? 0") == 0
 
 
-def test_the_page_is_opened_by_its_token(serve, page):  # noqa: F811
+def test_the_page_is_opened_by_its_token(serve, page):
     served = serve(TOKEN)
     page.go(served.url)
     assert page.run("location.pathname") == "/login"

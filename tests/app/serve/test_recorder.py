@@ -20,6 +20,7 @@ from app.outputs.mp4 import Mp4
 from app.serve.recorder import Recordings
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.clips import number_of, numbered
+from tests.support.waiting import until
 
 HEIGHT, WIDTH = 96, 160
 INFO = run_info(HEIGHT, WIDTH, live=True)
@@ -42,13 +43,6 @@ def shown(path) -> list[int]:
 
 def told(path) -> list[int]:
     return [json.loads(line)["frame"] for line in path.read_text().splitlines()]
-
-
-def until(ready, limit_s: float = 10.0) -> None:
-    end = time.monotonic() + limit_s
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_bodies_are_beside_the_video_and_there_at_once(tmp_path):
@@ -89,7 +83,7 @@ def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path, monkeypatch,
             return super().write(data)
 
     place = "app.outputs.mp4" if what == "mp4" else "app.serve.recorder"
-    monkeypatch.setattr(f"{place}.WholeWrites", Full)
+    monkeypatch.setattr(f"{place}.AtomicFile", Full)
     recordings = Recordings(OutputConfig())
     recordings.record(tmp_path / "a.mp4")
     number = 0

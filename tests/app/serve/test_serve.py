@@ -8,10 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Callable
 
 import av
 import cv2
@@ -19,115 +16,26 @@ import httpx
 import numpy as np
 import pytest
 
-from app.config import load_config
 from app.reports.record import record_of
 from app.serve.channel import Channel, filler, wrapped
-from app.serve.connection import listen, server_of
 from app.serve.event_log import MOST_EVENTS, EventLog
-from app.serve.hub import Hub
 from app.serve.security import Buckets, is_loopback
 from app.serve.token_auth import TokenAuth
-from app.serve.web import create_app
 from pipeline.body.load import load_body
-from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame
-from pipeline.events.motion import Motion, load_motion
-from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.estimator import DetectedWindow
+from pipeline.core.people import Bodies
+from pipeline.events.motion import load_motion
 from render.overlay import make_renderer
-from tests.app.reports.test_command import event_of
+from tests.support.events import event_of
 
 pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets.sync.client")
 websockets_closed = pytest.importorskip("websockets.exceptions").ConnectionClosed
+from tests.support.serving import PICTURES, TOKEN  # noqa: E402
+from tests.support.waiting import until  # noqa: E402
+
 pytestmark = pytest.mark.timeout(60)
-PICTURES = "lavfi:testsrc2=size=320x180:rate=25"
 TEST = frozenset({("source", "test")})
-TOKEN = "sixteen-letters-or-more"
-
-
-class Nobody:
-    """A model that sees nobody."""
-
-    def __init__(self) -> None:
-        self.fitter = BodyFitter(load_body())
-        self.perceiver = SimpleNamespace(close=lambda: None)
-        self.engines = ()
-
-    def begin(self):
-        return object()
-
-    def intrinsics(self, frame):
-        return default_intrinsics(*frame.size)
-
-    def perceive_many(self, windows, states):
-        return [DetectedWindow(window, tuple({} for _ in window.frames)) for window in windows]
-
-    def fit_many(self, perceived, states):
-        nobody = self.fitter.no_bodies()
-        return [[(frame, nobody) for frame in one.window.frames] for one in perceived]
-
-
-@dataclass
-class Served:
-    hub: Hub
-    port: int
-    folder: Path
-    end: Callable[[], None]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
-
-
-@contextlib.contextmanager
-def serving(
-    nobody: Nobody, folder: Path, token: str | None = None, motion: Motion | None = None
-) -> Iterator[Served]:
-    """A hub behind a real server, as the command line makes it."""
-    hub = Hub(load_config("default"), nobody, folder / "recordings", motion=motion)
-    hub.__enter__()
-    listening = listen("127.0.0.1", 0)
-    listening.listen()
-    server = server_of(create_app(hub, token))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    ended = threading.Event()
-
-    def end() -> None:
-        if not ended.is_set():
-            ended.set()
-            server.should_exit = server.force_exit = True
-            thread.join(10)
-            hub.__exit__()
-
-    try:
-        yield Served(hub, listening.getsockname()[1], folder / "recordings", end)
-    finally:
-        end()
-
-
-@pytest.fixture(scope="module")
-def nobody() -> Nobody:
-    return Nobody()
-
-
-@pytest.fixture
-def serve(nobody, tmp_path) -> Iterator[Callable[..., Served]]:
-    with contextlib.ExitStack() as stack:
-        yield lambda token=None, motion=None: stack.enter_context(
-            serving(nobody, tmp_path, token, motion)
-        )
-
-
-def until(ready: Callable[[], bool], limit_s: float = 10.0) -> None:
-    end = time.monotonic() + limit_s
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def pictures(client: httpx.Client, name: str, count: int) -> list[np.ndarray]:
@@ -485,7 +393,7 @@ def test_an_event_that_cannot_be_handed_on_is_told_and_ends_nothing(nobody):
         raise OSError("outbox: the disk is full")
 
     told = EventLog()
-    event, info = event_of(nobody.fitter.body)
+    event, info = event_of(nobody.body)
     record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
     told.unharmed_by(full)(record)
     assert "the disk is full" in told.trouble
@@ -504,13 +412,13 @@ class Clock:
 
 def channel_of(nobody, clock) -> tuple[Channel, Callable[[int], None]]:
     channel = Channel(lambda: "waiting", clock)
-    _, info = event_of(nobody.fitter.body)
+    _, info = event_of(nobody.body)
     channel.open(info)
 
     def write(grey: int) -> None:
         picture = np.full((240, 320, 3), grey, np.uint8)
         frame = Frame(grey, "x", 0, 0.0, picture)
-        channel.write(frame, nobody.fitter.no_bodies(), picture)
+        channel.write(frame, Bodies.none(len(nobody.body.v_template)), picture)
 
     return channel, write
 
@@ -532,7 +440,7 @@ def test_a_picture_from_when_nobody_asked_is_shown_to_nobody(nobody):
     for grey in range(100, 200):
         clock.now_s += 0.1
         write(grey)
-    # Nobody asked for five seconds: the last picture made is old, and the next one is waited for.
+    # NoPeople asked for five seconds: the last picture made is old, and the next one is waited for.
     assert channel.picture(0, 0.0) is None
     clock.now_s += 0.1
     write(210)

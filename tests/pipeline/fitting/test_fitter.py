@@ -17,11 +17,10 @@ from pipeline.body.kinematics import (
     point_jacobian,
     shape_jacobian,
 )
-from pipeline.body.load import load_body
 from pipeline.body.prior import pose_prior, prior_table
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.core.camera import project
-from pipeline.core.people import Mask, Person
+from pipeline.core.people import Mask
 from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.fitting.initialise import frame_of, place_by_landmarks, pose_from_landmarks
 from pipeline.fitting.observations import edge_map, observe, rotation_to_ray
@@ -33,14 +32,7 @@ from pipeline.fitting.solver import (
     linearise,
     retract,
 )
-
-K = np.array([[1100.0, 0, 639.5], [0, 1100.0, 359.5], [0, 0, 1]])
-FACING = torch.tensor([np.pi, 0.0, 0.0])
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body()
+from tests.support.fits import K, seen_as_people, some_pose
 
 
 @pytest.fixture(scope="module")
@@ -54,38 +46,6 @@ def double(value):
     return dataclasses.replace(
         value, **{f.name: double(getattr(value, f.name)) for f in dataclasses.fields(value)}
     )
-
-
-def some_pose(generator, batch, spread=0.35):
-    turns = spread * torch.randn(batch, 24, 3, generator=generator)
-    turns[:, 22:] = 0
-    turns[:, 16, 2] -= 0.9
-    turns[:, 17, 2] += 0.9
-    turns[:, 4, 0], turns[:, 5, 0] = turns[:, 4, 0].abs(), turns[:, 5, 0].abs()
-    turns[:, 18, 1], turns[:, 19, 1] = -turns[:, 18, 1].abs() - 0.3, turns[:, 19, 1].abs() + 0.3
-    turns[:, 18:20, 2] = 0
-    turns[:, 4:6, 1:] = 0
-    rotations = exp_so3(turns)
-    rotations[:, 0] = exp_so3(FACING) @ exp_so3(0.4 * torch.randn(batch, 3, generator=generator))
-    return rotations
-
-
-def seen_as_people(body, rotations, transl, betas, noise_px=0.0, generator=None):
-    """People exactly as a perfect perceiver would report them, by rendering no pixel."""
-    turns = log_so3(rotations)
-    out = body.forward(betas, turns[:, 0], turns[:, 1:].flatten(1), transl)
-    people = []
-    for landmarks in out.landmarks_m.numpy():
-        pixels = project(landmarks, K).astype(np.float32)
-        if noise_px:
-            pixels += noise_px * torch.randn(33, 2, generator=generator).numpy()
-        centred = landmarks - 0.5 * (landmarks[23] + landmarks[24])
-        rays = (pixels - K[:2, 2]) / 1100.0
-        view = rotation_to_ray(0.5 * (rays.min(0) + rays.max(0)))
-        box = np.concatenate((pixels.min(0), pixels.max(0)))
-        world = (centred @ view).astype(np.float32)
-        people.append(Person(box, 1.0, pixels, np.ones(33, np.float32), world, roi=1))
-    return people, out
 
 
 def test_landmarks_by_moments_are_the_meshs_own(body, skeleton):

@@ -10,21 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.body.kinematics import Skeleton, forward_kinematics
-from pipeline.body.load import load_body
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.fitting.solver import FitConfig, Observations, TemporalPrior, linearise, propose_step
-from tests.pipeline.fitting.test_window_step import K, farthest_mm, windows_of_people
+from tests.support.fits import K, farthest_mm, windows_of_people
 
 kernels = pytest.importorskip("pipeline.fitting.linearise_gpu", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FEW = FitConfig(surface_points=96 if DEVICE == "cuda" else 5)
 """The interpreter takes a twentieth of a second a point."""
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body()
 
 
 @pytest.fixture(scope="module")

@@ -13,21 +13,14 @@ from hypothesis.extra import numpy as hnp
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pipeline.body.load import load_body
-from pipeline.core.people import Mask, Person
 from pipeline.fitting.edges import distance_to, edge_maps
 from pipeline.fitting.fitter import BUCKETS, BodyFitter, FitJob, FitMemory, example_row
 from pipeline.fitting.layout import Layout
 from pipeline.fitting.observations import EDGE_SIZE, _edge
 from pipeline.fitting.window_step import MEMORY, WindowFit, without_pose
-from tests.pipeline.fitting.test_fitter import K, seen_as_people, some_pose
+from tests.support.fits import K, farthest_mm, windows_of_people
 
 CUDA = torch.cuda.is_available()
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body()
 
 
 @pytest.fixture(scope="module")
@@ -35,44 +28,9 @@ def fitter(body):
     return BodyFitter(body)
 
 
-def windows_of_people(body, count, seed=3, people=1):
-    """``count`` windows of frames by track: people who turn slowly, seen without error, masked."""
-    generator = torch.Generator().manual_seed(seed)
-    tracks = {}
-    for track in range(1, people + 1):
-        pose = some_pose(generator, 1, 0.2).expand(4 * count, -1, -1, -1)
-        place = torch.tensor([[0.6 * track - 1.0, 0.05 * track, 4.0 + track]])
-        seen, _ = seen_as_people(body, pose, place.expand(4 * count, 3), torch.zeros(4 * count, 10))
-        tracks[track] = [with_mask(person) for person in seen]
-    frames = [{t: seen[k] for t, seen in tracks.items()} for k in range(4 * count)]
-    return [frames[k : k + 4] for k in range(0, 4 * count, 4)]
-
-
-def with_mask(person: Person) -> Person:
-    """The hull of the landmarks as the mask."""
-    low, high = person.landmarks_px.min(0) - 20, person.landmarks_px.max(0) + 20
-    side = float((high - low).max()) / 128
-    picture = np.zeros((128, 128), np.float32)
-    hull = cv2.convexHull(((person.landmarks_px - low) / side).astype(np.int32))
-    cv2.fillConvexPoly(picture, hull, 1.0)
-    to_image = np.array([[side, 0, low[0]], [0, side, low[1]]], np.float32)
-    return Person(
-        person.box_px, person.score, person.landmarks_px, person.visibility, person.world_m,
-        Mask(picture, to_image), person.roi,
-    )  # fmt: skip
-
-
 def fitted(fitter, windows, memory=None):
     memory = memory or FitMemory()
     return [fitter.fit(window, K, memory) for window in windows]
-
-
-def farthest_mm(some, others):
-    return 1e3 * max(
-        float(np.abs(a.vertices_m - b.vertices_m).max(initial=0))
-        for x, y in zip(some, others)
-        for a, b in zip(x, y)
-    )
 
 
 @pytest.mark.parametrize("outlines", [False, True])

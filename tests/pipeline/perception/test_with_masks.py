@@ -12,6 +12,7 @@ import torch
 from app.config import load_config
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
+from pipeline.perception.base import Perceiver
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.ultralytics_models.segment import MASK_SIDE, region_of
 from pipeline.perception.with_masks import MaskedPerceiver, motion
@@ -28,7 +29,7 @@ def someone(roi, x):
     return Person(box, 0.9, marks, np.ones(33, np.float32), world, roi=roi)
 
 
-class Base:
+class Base(Perceiver):
     """Finds whom it is told to find."""
 
     name = "base"

@@ -14,19 +14,7 @@ from pipeline.capture.open import open_source
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.scheduler import StreamScheduler
-from tests.pipeline.runtime.test_runner import StubInference, StubSource
-
-
-class Together(StubInference):
-    """As the stub, batch by batch."""
-
-    def __init__(self, **how) -> None:
-        super().__init__(**how)
-        self.batches = []
-
-    def perceive_many(self, windows, states):
-        self.batches.append([id(state) for state in states])
-        return super().perceive_many(windows, states)
+from tests.support.fakes import StubBatchEstimator, StubSource
 
 
 def drain(stream, out, errors=None):
@@ -54,7 +42,7 @@ def threads():
 
 @pytest.mark.parametrize("counts", [(0,), (1, 50), (20, 3, 40, 4)])
 def test_every_clip_comes_out_whole_and_in_order(counts):
-    estimator = Together()
+    estimator = StubBatchEstimator()
     with StreamScheduler(estimator) as scheduler:
         streams = [scheduler.add(f"clip {n}", StubSource(count)) for n, count in enumerate(counts)]
         outs = [[] for _ in counts]
@@ -72,7 +60,7 @@ def test_every_clip_comes_out_whole_and_in_order(counts):
 
 
 def test_a_source_that_breaks_ends_alone():
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         bad = scheduler.add("bad", StubSource(20, fails_at=8))
         good = scheduler.add("good", StubSource(60))
         errors, out, before = [], [], []
@@ -90,7 +78,7 @@ def test_a_source_that_never_opens_holds_nobody_up():
             self.closed.wait(30)
             raise OSError("stopped")
 
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         silent = scheduler.add("silent", Silent(5, live=True))
         out = []
         drain(scheduler.add("clip", StubSource(40)), out)
@@ -104,7 +92,7 @@ def test_a_source_that_never_opens_holds_nobody_up():
 
 @pytest.mark.parametrize("live", [False, True])
 def test_results_that_nobody_takes_hold_nobody_up(live):
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         pause_s = 0.002 if live else 0.0
         left = scheduler.add("left", StubSource(None, live=live, pause_s=pause_s))
         out = []
@@ -124,7 +112,7 @@ def test_results_that_nobody_takes_hold_nobody_up(live):
 
 
 def test_sources_come_and_go_while_it_runs():
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         first = scheduler.add("first", StubSource(None, pause_s=0.001))
         out = []
         reader = draining(first, out)
@@ -152,7 +140,7 @@ def test_sources_come_and_go_while_it_runs():
 @pytest.mark.parametrize("which", ["perceive_fails_at", "fit_fails_at"])
 def test_a_fault_of_the_model_ends_all(which):
     heard = []
-    with StreamScheduler(Together(**{which: 21}), on_error=heard.append) as scheduler:
+    with StreamScheduler(StubBatchEstimator(**{which: 21}), on_error=heard.append) as scheduler:
         streams = [scheduler.add("a", StubSource(40)), scheduler.add("b", StubSource(None))]
         errors = []
         readers = [draining(stream, [], errors) for stream in streams]
@@ -164,7 +152,7 @@ def test_a_fault_of_the_model_ends_all(which):
 
 
 def test_a_slow_model_drops_of_live_sources_only_and_fairly():
-    with StreamScheduler(Together(slow_s=0.01)) as scheduler:
+    with StreamScheduler(StubBatchEstimator(slow_s=0.01)) as scheduler:
         streams = [scheduler.add(n, StubSource(300, live=True, pause_s=0.001)) for n in ("a", "b")]
         clip = scheduler.add("clip", StubSource(40))
         outs = [[], [], []]
@@ -199,7 +187,7 @@ class StubWatch:
 
 @pytest.mark.parametrize("count", [1, 4, 7, 41])
 def test_with_a_watch_frames_are_perceived_one_by_one_and_fitted_by_four(count):
-    estimator, watch = Together(), StubWatch({3, 20, 39})
+    estimator, watch = StubBatchEstimator(), StubWatch({3, 20, 39})
     with StreamScheduler(estimator) as scheduler:
         stream = scheduler.add("a", StubSource(count), watch=watch)
         events = []
@@ -225,11 +213,11 @@ def test_an_event_jumps_the_queue_and_nothing_is_lost():
     """The fit is slow: an event is fitted before the windows that wait for it."""
     order = []
 
-    class Slow(Together):
-        def fit_many(self, perceived, states):
+    class Slow(StubBatchEstimator):
+        def fit(self, perceived, states):
             time.sleep(0.1)
             order.extend(one.window.frames[0].id for one in perceived)
-            return super().fit_many(perceived, states)
+            return super().fit(perceived, states)
 
         def fit_event(self, perceived, before, track, state):
             order.append(("event", len(before)))
@@ -251,7 +239,7 @@ def test_what_was_collected_of_a_feed_that_stalls_comes_out():
             yield from super().frames()
             self.closed.wait(10)
 
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         stream = scheduler.add("a", Stalls(6, live=True, pause_s=0.03), watch=StubWatch(()))
         begun, out = time.monotonic(), []
         for window in stream.windows():
@@ -269,7 +257,7 @@ def test_events_of_windows_that_a_break_cuts_short():
                 yield replace(frame, discontinuity=frame.id == 10)
 
     watch = StubWatch({10})
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         stream = scheduler.add("a", Breaks(20), watch=watch)
         assert [f.id for window in stream.windows() for f, _ in window] == list(range(20))
         (event,) = stream.events()
@@ -291,7 +279,7 @@ def test_events_of_a_fast_source_have_frames_a_thirtieth_apart():
             seen = super().see(frame, people, reset)
             return [SimpleNamespace(frame_id=frame.id - 8, track=7)] if seen else []
 
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         stream = scheduler.add("a", Fast(120), watch=Late({58, 108}))
         assert len([f for window in stream.windows() for f, _ in window]) == 120
         events = list(stream.events())
@@ -305,7 +293,7 @@ def test_an_event_about_a_frame_long_gone_ends_nothing():
         def see(self, frame, people, reset):
             return [SimpleNamespace(frame_id=frame.id - 30, track=7)] if frame.id == 35 else []
 
-    with StreamScheduler(Together()) as scheduler:
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
         streams = [scheduler.add(f"{n}", StubSource(60), watch=Long(())) for n in range(2)]
         for stream in streams:
             assert len([f for window in stream.windows() for f, _ in window]) == 60
@@ -314,14 +302,17 @@ def test_an_event_about_a_frame_long_gone_ends_nothing():
 
 
 def test_a_watch_sees_every_frame_so_low_latency_is_refused():
-    with StreamScheduler(Together()) as scheduler, pytest.raises(ValueError, match="low latency"):
+    with (
+        StreamScheduler(StubBatchEstimator()) as scheduler,
+        pytest.raises(ValueError, match="low latency"),
+    ):
         scheduler.add("a", StubSource(4), low_latency=True, watch=StubWatch(()))
 
 
 def test_with_low_latency_nothing_waits_for_the_model():
     """Frames come at once and in order; the model has the newest one whenever it is free."""
     source = StubSource(120, live=True, pause_s=0.004)
-    estimator = Together(slow_s=0.05)
+    estimator = StubBatchEstimator(slow_s=0.05)
     with StreamScheduler(estimator) as scheduler:
         stream = scheduler.add("a", source, low_latency=True)
         fits = []
@@ -350,7 +341,7 @@ def test_with_low_latency_nothing_waits_for_the_model():
 
 
 def test_with_low_latency_a_fault_of_the_model_ends_what_is_shown():
-    with StreamScheduler(Together(perceive_fails_at=0)) as scheduler:
+    with StreamScheduler(StubBatchEstimator(perceive_fails_at=0)) as scheduler:
         stream = scheduler.add("a", StubSource(None, live=True, pause_s=0.002), low_latency=True)
         assert len(list(stream.newest())) < 1000
         with pytest.raises(ValueError, match="perception broke"):

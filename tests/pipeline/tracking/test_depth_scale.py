@@ -19,6 +19,7 @@ from pipeline.core.people import Bodies, Person
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.fitting.initialise import sized_by_depth
 from pipeline.fitting.observations import observe
+from pipeline.perception.base import Perceiver
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.with_depth import DepthPerceiver
 from pipeline.runtime.make import make_estimator
@@ -133,7 +134,7 @@ def test_a_reading_of_something_else_makes_nobody_a_dwarf():
 # The perceiver.
 
 
-class Base:
+class Base(Perceiver):
     """Finds whom it is told to find."""
 
     name = "base"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -20,33 +19,8 @@ from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
 from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
 from pipeline.perception.blazepose.roi import Roi
-from pipeline.weights import store as weights
 from tests.support.paths import SAMPLES
-
-
-def windows_of(frames, key=0):
-    parts = [frames[k : k + 4] for k in range(0, len(frames), 4)]
-    return [Window(tuple(p), min(key, len(p) - 1), k == 0) for k, p in enumerate(parts)]
-
-
-def track_rois(perceiver, windows):
-    """The people of every frame."""
-    memory, out = None, []
-    for window in windows:
-        people, memory = perceiver.decode(perceiver.embed(window, memory), window)
-        out += people
-    return out
-
-
-def frames_of(path, count=None, name="clip"):
-    out = []
-    with av.open(str(path)) as container:
-        for index, picture in enumerate(container.decode(video=0)):
-            if index == count:
-                break
-            out.append(Frame(index, name, 0, index / 30, picture.to_ndarray(format="rgb24")))
-    return out
-
+from tests.support.windows import frames_of, track_rois, windows_of
 
 # With stub networks. The picture's first pixel says the time; people stand where `places` says.
 
@@ -361,14 +335,6 @@ def test_the_detectors_work_is_bounded():
 
 
 # With the real networks
-
-
-@pytest.fixture(scope="module")
-def files():
-    try:
-        return weights.find("blazepose")
-    except weights.WeightsError as error:
-        pytest.skip(str(error).splitlines()[0])
 
 
 @pytest.fixture(scope="module")

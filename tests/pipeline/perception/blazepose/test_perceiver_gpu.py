@@ -15,23 +15,10 @@ from pipeline.perception.blazepose.perceiver import BlazePose
 from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch, DetectorNet, example_view
 from pipeline.perception.blazepose.queries import DetectionQuery, LandmarkQuery
 from pipeline.perception.blazepose.tflite import read_graph
-from pipeline.weights import store as weights
-from tests.pipeline.perception.blazepose.test_perceiver import (
-    SAMPLES,
-    frames_of,
-    track_rois,
-    windows_of,
-)
+from tests.support.paths import SAMPLES
+from tests.support.windows import frames_of, track_rois, windows_of
 
 CUDA = torch.cuda.is_available()
-
-
-@pytest.fixture(scope="module")
-def files():
-    try:
-        return weights.find("blazepose")
-    except weights.WeightsError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,9 @@ import torch
 
 from pipeline.perception.blazepose.tflite import read_graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
-from pipeline.weights import store as weights
 from tests.support.paths import SAMPLES
 
 MODELS = ("pose_detection.tflite", "pose_landmark_full.tflite")
-
-
-@pytest.fixture(scope="module")
-def files():
-    try:
-        return weights.find("blazepose")
-    except weights.WeightsError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module", params=MODELS)

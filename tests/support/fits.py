@@ -1,0 +1,82 @@
+"""People for tests of the fit: random poses and the landmarks that they show without error."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.core.camera import project
+from pipeline.core.people import Mask, Person
+from pipeline.fitting.observations import rotation_to_ray
+
+K = np.array([[1100.0, 0, 639.5], [0, 1100.0, 359.5], [0, 0, 1]])
+FACING = torch.tensor([np.pi, 0.0, 0.0])
+
+
+def some_pose(generator, batch, spread=0.35):
+    turns = spread * torch.randn(batch, 24, 3, generator=generator)
+    turns[:, 22:] = 0
+    turns[:, 16, 2] -= 0.9
+    turns[:, 17, 2] += 0.9
+    turns[:, 4, 0], turns[:, 5, 0] = turns[:, 4, 0].abs(), turns[:, 5, 0].abs()
+    turns[:, 18, 1], turns[:, 19, 1] = -turns[:, 18, 1].abs() - 0.3, turns[:, 19, 1].abs() + 0.3
+    turns[:, 18:20, 2] = 0
+    turns[:, 4:6, 1:] = 0
+    rotations = exp_so3(turns)
+    rotations[:, 0] = exp_so3(FACING) @ exp_so3(0.4 * torch.randn(batch, 3, generator=generator))
+    return rotations
+
+
+def seen_as_people(body, rotations, transl, betas, noise_px=0.0, generator=None):
+    """People exactly as a perfect perceiver would report them, by rendering no pixel."""
+    turns = log_so3(rotations)
+    out = body.forward(betas, turns[:, 0], turns[:, 1:].flatten(1), transl)
+    people = []
+    for landmarks in out.landmarks_m.numpy():
+        pixels = project(landmarks, K).astype(np.float32)
+        if noise_px:
+            pixels += noise_px * torch.randn(33, 2, generator=generator).numpy()
+        centred = landmarks - 0.5 * (landmarks[23] + landmarks[24])
+        rays = (pixels - K[:2, 2]) / 1100.0
+        view = rotation_to_ray(0.5 * (rays.min(0) + rays.max(0)))
+        box = np.concatenate((pixels.min(0), pixels.max(0)))
+        world = (centred @ view).astype(np.float32)
+        people.append(Person(box, 1.0, pixels, np.ones(33, np.float32), world, roi=1))
+    return people, out
+
+
+def windows_of_people(body, count, seed=3, people=1):
+    """``count`` windows of frames by track: people who turn slowly, seen without error, masked."""
+    generator = torch.Generator().manual_seed(seed)
+    tracks = {}
+    for track in range(1, people + 1):
+        pose = some_pose(generator, 1, 0.2).expand(4 * count, -1, -1, -1)
+        place = torch.tensor([[0.6 * track - 1.0, 0.05 * track, 4.0 + track]])
+        seen, _ = seen_as_people(body, pose, place.expand(4 * count, 3), torch.zeros(4 * count, 10))
+        tracks[track] = [with_mask(person) for person in seen]
+    frames = [{t: seen[k] for t, seen in tracks.items()} for k in range(4 * count)]
+    return [frames[k : k + 4] for k in range(0, 4 * count, 4)]
+
+
+def with_mask(person: Person) -> Person:
+    """The hull of the landmarks as the mask."""
+    low, high = person.landmarks_px.min(0) - 20, person.landmarks_px.max(0) + 20
+    side = float((high - low).max()) / 128
+    picture = np.zeros((128, 128), np.float32)
+    hull = cv2.convexHull(((person.landmarks_px - low) / side).astype(np.int32))
+    cv2.fillConvexPoly(picture, hull, 1.0)
+    to_image = np.array([[side, 0, low[0]], [0, side, low[1]]], np.float32)
+    return Person(
+        person.box_px, person.score, person.landmarks_px, person.visibility, person.world_m,
+        Mask(picture, to_image), person.roi,
+    )  # fmt: skip
+
+
+def farthest_mm(some, others):
+    return 1e3 * max(
+        float(np.abs(a.vertices_m - b.vertices_m).max(initial=0))
+        for x, y in zip(some, others)
+        for a, b in zip(x, y)
+    )

@@ -1,0 +1,63 @@
+"""`serve` on the loopback, with a model that detects no people; needs the extra "serve"."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.config import load_config
+from app.serve.connection import listen, server_of
+from app.serve.hub import Hub
+from app.serve.web import create_app
+from pipeline.events.motion import Motion
+from tests.support.fakes import NoPeople
+
+PICTURES = "lavfi:testsrc2=size=320x180:rate=25"
+TOKEN = "sixteen-letters-or-more"
+
+
+@dataclass
+class Served:
+    hub: Hub
+    port: int
+    folder: Path
+    end: Callable[[], None]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **headers: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
+
+
+@contextlib.contextmanager
+def serving(
+    nobody: NoPeople, folder: Path, token: str | None = None, motion: Motion | None = None
+) -> Iterator[Served]:
+    """A hub behind a real server, as the command line makes it."""
+    hub = Hub(load_config("default"), nobody, folder / "recordings", motion=motion)
+    hub.__enter__()
+    listening = listen("127.0.0.1", 0)
+    listening.listen()
+    server = server_of(create_app(hub, token))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    ended = threading.Event()
+
+    def end() -> None:
+        if not ended.is_set():
+            ended.set()
+            server.should_exit = server.force_exit = True
+            thread.join(10)
+            hub.__exit__()
+
+    try:
+        yield Served(hub, listening.getsockname()[1], folder / "recordings", end)
+    finally:
+        end()
