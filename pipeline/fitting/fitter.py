@@ -13,6 +13,7 @@ from pipeline.body.kinematics import Skeleton
 from pipeline.body.model import BodyModel
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.people import Bodies, Person
+from pipeline.core.skeleton import LANDMARKS
 from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter
 from pipeline.fitting.observations import layout, observe, write_rows
 from pipeline.fitting.solver import FitConfig, Kernels
@@ -272,12 +273,12 @@ def example_row(fit: WindowFit) -> np.ndarray:
     ready with."""
     random = np.random.default_rng(0)
     frames = fit.frames
-    image = random.uniform(-0.1, 0.1, (33, 2)) + [0, 0]
-    image[:, 1] += np.linspace(-0.3, 0.3, 33)
+    image = random.uniform(-0.1, 0.1, (LANDMARKS, 2)) + [0, 0]
+    image[:, 1] += np.linspace(-0.3, 0.3, LANDMARKS)
     parts = {
         "image": np.tile(image, (frames, 1, 1)),
-        "visible": np.ones((frames, 33)),
-        "world_m": np.tile(np.c_[3 * image, np.zeros(33)], (frames, 1, 1)),
+        "visible": np.ones((frames, LANDMARKS)),
+        "world_m": np.tile(np.c_[3 * image, np.zeros(LANDMARKS)], (frames, 1, 1)),
         "view": np.tile(np.eye(3), (frames, 1, 1)),
         "present": np.ones(frames),
         "size": np.full(frames, 0.6),

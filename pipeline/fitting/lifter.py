@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
-from pipeline.core.skeleton import LANDMARK_NAMES
+from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS
 from pipeline.fitting.solver import LEFT_HIP, RIGHT_HIP, Observations
 
 LIFTER = Path(__file__).with_name("lifter.npz")
@@ -29,14 +29,7 @@ PERCEIVED_SHARE = 0.3
 _HEAD = 32
 
 
-def _other_side(name: str) -> str:
-    for one, other in (("left", "right"), ("right", "left")):
-        if one in name:
-            return name.replace(one, other)
-    return name
-
-
-MIRRORED = [LANDMARK_NAMES.index(_other_side(name)) for name in LANDMARK_NAMES]
+MIRRORED = BLAZEPOSE_33.mirror.tolist()
 """Where each landmark is found in a mirror's picture of the same person."""
 
 
@@ -52,7 +45,7 @@ class LandmarkHistory:
 
     @classmethod
     def none(cls, people: int, device: torch.device, frames: int = CONTEXT) -> LandmarkHistory:
-        shapes = ((33, 2), (33,), (33, 3), ())
+        shapes = ((LANDMARKS, 2), (LANDMARKS,), (LANDMARKS, 3), ())
         return cls(*(torch.zeros(people, frames, *shape, device=device) for shape in shapes))
 
     @classmethod
@@ -104,7 +97,7 @@ def features(seen: LandmarkHistory, interval_30hz: Tensor) -> Tensor:
     hips = 0.5 * (seen.rays[..., LEFT_HIP, :] + seen.rays[..., RIGHT_HIP, :])
     known = seen.known[:, :, None]
     apart = (seen.rays - hips[..., None, :]) * known[..., None]
-    count = (33 * known.sum((1, 2))).clamp_min(33)
+    count = (LANDMARKS * known.sum((1, 2))).clamp_min(LANDMARKS)
     size = (apart.square().sum((1, 2, 3)) / count).sqrt().clamp_min(1e-4)
     landmarks = torch.cat(
         (apart / size[:, None, None, None], seen.visible[..., None] - 0.5, 2 * seen.world_m), -1
@@ -156,7 +149,7 @@ class Lifter:
         for layer in range(self.layers):
             x = self._layer(x, f"t.layers.{layer}", mask)
         x = layer_norm(x[:, -frames:], x.shape[-1:], *self._pair("n"))
-        change, spread = linear(x, *self._pair("o")).unflatten(-1, (33, 5)).split((3, 2), -1)
+        change, spread = linear(x, *self._pair("o")).unflatten(-1, (LANDMARKS, 5)).split((3, 2), -1)
         where = sightings.world_m[:, -frames:] + 0.2 * change
         hips = 0.5 * (where[..., LEFT_HIP, :] + where[..., RIGHT_HIP, :])
         # Laplace's scale to a standard deviation.

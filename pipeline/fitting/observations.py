@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.people import Mask, Person, world_or_flat_m
+from pipeline.core.skeleton import LANDMARKS
 from pipeline.fitting.layout import Layout, Shape
 from pipeline.fitting.solver import FitConfig, Observations
 
@@ -35,9 +36,9 @@ def layout(frames: int, outlines: bool = False) -> Layout:
             "scale": (frames,),
         }
     return Layout(
-        image=(frames, 33, 2),
-        visible=(frames, 33),
-        world_m=(frames, 33, 3),
+        image=(frames, LANDMARKS, 2),
+        visible=(frames, LANDMARKS),
+        world_m=(frames, LANDMARKS, 3),
         view=(frames, 3, 3),
         present=(frames,),
         size=(frames,),

@@ -41,11 +41,12 @@ from pipeline.body.kinematics import (
 )
 from pipeline.body.prior import pose_prior
 from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.core.skeleton import BLAZEPOSE_33
 
 FRAME_DIM = 3 + 3 * POSED
 BETAS = 10
 State = tuple[Tensor, ...]
-LEFT_HIP, RIGHT_HIP = 23, 24
+LEFT_HIP, RIGHT_HIP = BLAZEPOSE_33.hips
 
 
 @dataclass(frozen=True)

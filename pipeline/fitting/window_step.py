@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.body.kinematics import JOINTS, Skeleton, forward_kinematics, place_points
 from pipeline.body.model import BodyModel
 from pipeline.body.rotations import log_so3
+from pipeline.core.skeleton import LANDMARKS
 from pipeline.fitting.edges import edge_maps
 from pipeline.fitting.initialise import place_by_landmarks, pose_from_landmarks, sized_by_depth
 from pipeline.fitting.layout import Layout
@@ -41,9 +42,9 @@ MEMORY = Layout(
     known=(2,),
     betas=(BETAS,),
     shape_information=(BETAS, BETAS),
-    rays=(CONTEXT, 33, 2),
-    visible=(CONTEXT, 33),
-    world_m=(CONTEXT, 33, 3),
+    rays=(CONTEXT, LANDMARKS, 2),
+    visible=(CONTEXT, LANDMARKS),
+    world_m=(CONTEXT, LANDMARKS, 3),
     sighted=(CONTEXT,),
 )
 """What is remembered of one person between windows, as a row: pose and place of the last two frames
@@ -104,7 +105,7 @@ class WindowFit:
             betas=(BETAS,),
             transl_m=(frames, 3),
             joints_m=(frames, JOINTS, 3),
-            landmarks_m=(frames, 33, 3),
+            landmarks_m=(frames, LANDMARKS, 3),
             residual_mean=(frames,),
             cost=(),
         )

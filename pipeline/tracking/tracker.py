@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.core.people import Person
+from pipeline.core.skeleton import LANDMARKS
 
 _IMPOSSIBLE = 1e6
 
@@ -83,7 +84,7 @@ class Tracker:
 
     @staticmethod
     def _sighting(person: Person, before: Sighting | None, time_s: float) -> Sighting:
-        velocity = np.zeros((33, 2), np.float32)
+        velocity = np.zeros((LANDMARKS, 2), np.float32)
         if before is not None and time_s > before.time_s:
             velocity = (person.landmarks_px - before.landmarks_px) / (time_s - before.time_s)
         return Sighting(person.landmarks_px, velocity, person_size_px(person), person.roi, time_s)

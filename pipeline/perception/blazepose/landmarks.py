@@ -9,15 +9,14 @@ import cv2
 import numpy as np
 
 from pipeline.core.people import Mask, Person
+from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS
 from pipeline.perception.blazepose.roi import Roi, roi_between
 
 INPUT = 256
 OUTPUTS = ((1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117))
 MASK = 128
 """Side of the masks handed on: half the model's, which is finer than its edges are sharp."""
-OTHER_SIDE = np.array(
-    [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(k + 1 if k % 2 else k - 1 for k in range(11, 33))]
-)
+OTHER_SIDE = BLAZEPOSE_33.mirror
 """Which landmark each of the 33 is in a mirror: left and right change places."""
 OFFSET = np.array([-0.5, 0.0])
 """From the network's coordinates, times its size, to crop pixels with centres at whole numbers.
@@ -88,19 +87,19 @@ def read_person(roi: Roi, seen: Reading, mirrored: bool = False) -> tuple[Person
     (MediaPipe's alignment points). The person's score is the presence or, where it is higher, the
     detector's. ``mirrored`` says that the model was shown the region in a mirror.
     """
-    points, logits, world, mask = seen.points, seen.visibility, seen.world[:33], seen.mask
+    points, logits, world, mask = seen.points, seen.visibility, seen.world[:LANDMARKS], seen.mask
     if mirrored:
-        order = np.concatenate((OTHER_SIDE, np.arange(33, 39)))
+        order = np.concatenate((OTHER_SIDE, np.arange(LANDMARKS, 39)))
         points = (points * (-1, 1) + (1, 0))[order]
         logits, world = logits[order], world[OTHER_SIDE] * (-1, 1, 1)
         mask = np.ascontiguousarray(mask[:, ::-1])
     to_image = roi.to_image(INPUT)
     pixels = (points * INPUT + OFFSET) @ to_image[:, :2].T + to_image[:, 2]
-    visibility = sigmoid(logits[:33]).astype(np.float32)
+    visibility = sigmoid(logits[:LANDMARKS]).astype(np.float32)
     person = Person(
-        box_px=box_around(pixels[:33], visibility),
+        box_px=box_around(pixels[:LANDMARKS], visibility),
         score=max(seen.presence, roi.score),
-        landmarks_px=pixels[:33].astype(np.float32),
+        landmarks_px=pixels[:LANDMARKS].astype(np.float32),
         visibility=visibility,
         world_m=_turned(world, roi.angle),
         mask=_placed(mask, to_image),

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.core.people import Mask, Person
+from pipeline.core.skeleton import LANDMARKS
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 
 _STEP = 4
@@ -28,7 +29,7 @@ def limb_drift(person: Person, points: np.ndarray) -> tuple[float, float]:
     """Mean distance of a person's limbs from where they were, ``points`` (33, 2) pixels, beyond
     what they all moved together, in parts of the person's size; and the same were left and right
     exchanged (which does not change how all moved together)."""
-    limbs = np.arange(11, 33)
+    limbs = np.arange(11, LANDMARKS)
     seen = person.landmarks_px - person.landmarks_px[limbs].mean(0)
     was = (points - points[limbs].mean(0))[limbs]
     there, swapped = (

@@ -250,7 +250,7 @@ def test_code_hash_sees_code_that_runs_and_no_other(tmp_path):
     for name in ("pipeline/a.py", "pipeline/capture/b.py", "render/c.py", "app/bench/view.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
-    plan = ("plan", "plan_nets", "plan_people")
+    plan = ("plan", "plan_nets", "plan_people", "pipelines")
     for name in ("subject", "measure", "streams", "footage", "timers", *plan):
         (tmp_path / f"app/bench/{name}.py").write_text("1")
     first = results.code_hash(tmp_path)
