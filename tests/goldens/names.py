@@ -1,0 +1,95 @@
+"""The names that users and programs rely on: flags, routes, metrics, columns."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from tests.support.bodies import bodies, frame, run_info
+from tests.support.paths import ROOT
+
+COMMANDS = (
+    "", "run", "serve", "events", "evaluate", "bench", "weights", "weights list", "weights fetch",
+    "recover", "doctor",
+)  # fmt: skip
+
+
+def flags(command: str) -> list[str]:
+    """The flags that a command's --help names."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *command.split(), "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout)))
+
+
+def routes() -> dict[str, list[str]]:
+    """The HTTP API's routes and methods, with their parameters."""
+    from fastapi.testclient import TestClient
+
+    from app.serve.web import create_app
+
+    app = create_app(SimpleNamespace())  # type: ignore[arg-type]
+    client = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1))
+    paths = client.get("/openapi.json").json()["paths"]
+    return {
+        f"{method.upper()} {path}": sorted(p["name"] for p in operation.get("parameters", []))
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    }
+
+
+def metrics() -> list[str]:
+    """The names of what /metrics tells, for one source."""
+    from app.serve.hub import SourceView
+    from app.serve.metrics import metrics_text
+    from pipeline.core.stats import Stats
+
+    stats = Stats()
+    stats.count("read")
+    stats.timed("fit", 1.0)
+    stats.drew(0)
+    view = SourceView(
+        "a", "x", "live", "", 0.0, 1.0, 1, (1.0, 1.0, 1.0), 1, 1, {"ring full": 1}, {"fit": 1.0},
+        0, 0, None, 0, 0, (1.0, 1.0), (1.0, 1.0), 0,
+    )  # fmt: skip
+    text = metrics_text([(view, stats.snapshot())])
+    return sorted(set(re.findall(r"(?m)^# TYPE (\S+ \S+)", text)))
+
+
+def columns() -> dict[str, list[str]]:
+    """The keys of the files of bodies."""
+    import json
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+
+    from app.outputs.jsonl import line_of
+    from app.outputs.poses import AmassOutput, PosesOutput
+
+    line = json.loads(line_of(run_info(), frame(0), bodies([1])))
+    out = {"jsonl": sorted(line), "jsonl body": sorted(line["bodies"][0])}
+    with tempfile.TemporaryDirectory() as folder:
+        poses, amass = Path(folder) / "p.npz", Path(folder) / "amass"
+        for output in (PosesOutput(poses, vertices=True), AmassOutput(amass)):
+            output.open(run_info())
+            output.write(frame(0), bodies([1]), None)
+            output.close()
+        with np.load(poses) as file:
+            out["npz"] = sorted(file.files)
+        with np.load(next(amass.glob("*.npz"))) as file:
+            out["amass"] = sorted(file.files)
+    return out
+
+
+def all_names() -> dict[str, object]:
+    """Everything, as the golden holds it."""
+    return {
+        "flags": {command: flags(command) for command in COMMANDS},
+        "routes": routes(),
+        "metrics": metrics(),
+        "columns": columns(),
+    }
