@@ -1,4 +1,4 @@
-"""From a configuration to a running pipeline; the only file that knows every part."""
+"""Makes a running pipeline of a configuration; the only file of the app that knows every part."""
 
 from __future__ import annotations
 
@@ -53,11 +53,22 @@ def run(
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
 ) -> RunReport:
-    """Run a source to its end, or until ``stop`` is set, the window closed or a pipe broken.
-    ``on_build`` is told of what is built before (its name, done, of).
+    """Run a source to its end, or until ``stop`` is set, the window is closed or a pipe breaks.
 
-    Call it from the main thread when a window is wanted. Raises SourceError, WeightsError,
-    OutputError, WindowError, ValueError or RuntimeError; what was written before is complete.
+    Call it from the main thread when a window is wanted. What was written is complete, whatever is
+    raised.
+
+    Args:
+        config: Everything about the run.
+        on_progress: Called about ten times a second with where the run is.
+        stop: Ends the run when it is set.
+        on_build: Called with (name, done, of) while engines are built.
+
+    Raises:
+        SourceError: The source cannot be read, or is lost.
+        WeightsError: A model file is missing or is not the right one.
+        OutputError, WindowError: An output cannot be written or shown.
+        ValueError, RuntimeError: The estimator cannot be made.
     """
     outputs = make_outputs(config)
     window = next((out for out in outputs if isinstance(out, WindowOutput)), None)
@@ -66,7 +77,7 @@ def run(
     source = source_of(config, stop)
     with ExitStack() as stack:
         stack.callback(source.close)
-        # A source that is not there is told before the models are loaded.
+        # A source that is not there is reported before the models are loaded.
         source.open()
         estimator = load(config, on_build)
         stack.callback(estimator.close)
@@ -85,14 +96,14 @@ def run(
 
 
 def is_low_latency(config: Config) -> bool:
-    """Whether frames are shown before they are fitted."""
+    """Return whether frames are shown before they are fitted."""
     return config.output.timing == "low-latency"
 
 
 def source_of(config: Config, stop: threading.Event) -> Source:
-    """The configured source, not yet opened. Raises SourceError."""
+    """Return the configured source, not yet opened. Raises SourceError."""
     capture = config.capture
-    # What is shown at once is played at its own pace.
+    # With low latency a clip is played at its own pace, as a camera's pictures come.
     pace = "live" if is_low_latency(config) else capture.pace
     return open_source(
         config.source,
@@ -112,12 +123,12 @@ def source_of(config: Config, stop: threading.Event) -> Source:
 
 
 def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
-    """The memory that frames are decoded into: page-locked where a GPU takes them from there."""
+    """Return what allocates the frames' memory: page-locked where a GPU copies them from there."""
     return empty_image if choose_device(config.device).type == "cpu" else pinned_image
 
 
 def load(config: Config, on_build: Callable[[str, int, int], None] | None = None) -> BodyEstimator:
-    """Everything between frames and bodies, as configured."""
+    """Return the configured estimator, loaded and ready. Raises as `make_estimator`."""
     wanted = config.engine
     return make_estimator(
         people=config.perceive.people,
@@ -137,7 +148,7 @@ def load(config: Config, on_build: Callable[[str, int, int], None] | None = None
 
 
 def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event) -> None:
-    """The pipeline in a thread of its own while the main thread looks after the window."""
+    """Run the loop in a thread of its own while the main thread serves the window's events."""
     failed: list[BaseException] = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""`run A B C`: several sources through one model, each with outputs of its own."""
+"""`run A B C`: several sources through one estimator, each with outputs of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class Result:
-    """How one of several sources went; ``error`` is the line that ended it, None for a good end."""
+    """How one of several sources went; ``error`` is the line that ended it, None for its own
+    end."""
 
     name: str
     report: RunReport
@@ -35,8 +36,11 @@ class Result:
 
 
 def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
-    """A short name for each source, fit for file names, none twice, none of those ``taken`` and
-    none with a login: a clip's without its suffix, an address's host and path."""
+    """Return a short name for each source, fit for file names.
+
+    A clip's is its name without the suffix, an address's its host and path, without a login. No
+    name comes twice, and none is in ``taken``.
+    """
     names: list[str] = []
     for source in sources:
         name = _name(source)
@@ -64,8 +68,12 @@ def _name(source: str) -> str:
 
 
 def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
-    """The outputs of one of several sources: OUT.mp4 becomes OUT_NAME.mp4, a folder gets one of
-    that name in it. Raises ConfigError for what there is only one of."""
+    """Return the outputs of one of several sources: OUT.mp4 becomes OUT_NAME.mp4, DIR becomes
+    DIR/NAME.
+
+    Raises:
+        ConfigError: An output that there is only one of: the window, standard output.
+    """
     if output.window:
         raise ConfigError("--window: shows one source; `serve` shows several on a page")
     if output.jsonl == STDOUT:
@@ -88,17 +96,26 @@ def run_many(
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
 ) -> list[Result]:
-    """Run every configured source, by name, to its end or until ``stop`` is set. A source that
-    fails ends alone, and its Result says why.
+    """Run several sources to their ends, or until ``stop`` is set.
 
-    Raises WeightsError, OutputError, ValueError or RuntimeError; what was written is complete.
+    A source that fails ends alone, and its `Result` says why. What was written is complete,
+    whatever is raised.
+
+    Args:
+        configs: Each source's configuration, by name; the first one's describes the estimator.
+        on_progress: Called with the sum of all sources' progress.
+        stop: Ends all sources when it is set.
+        on_build: Called with (name, done, of) while engines are built.
+
+    Raises:
+        WeightsError, OutputError, ValueError, RuntimeError: The run cannot be done.
     """
     first = next(iter(configs.values()))
     with ExitStack() as stack:
         estimator = load(first, on_build)
         stack.callback(estimator.close)
         faults: list[BaseException] = []
-        together = _Together(on_progress)
+        progress = _ProgressSum(on_progress)
         scheduler = stack.enter_context(StreamScheduler(estimator, on_error=faults.append))
         shows = []
         for name, config in configs.items():
@@ -108,8 +125,8 @@ def run_many(
             stream = scheduler.add(
                 name, source_of(config, stop), low_latency=is_low_latency(config)
             )  # fmt: skip
-            show = make_render_loop(config, stream, outputs, together.of(name))
-            shows.append(_Shown(stream, show, faults))
+            show = make_render_loop(config, stream, outputs, progress.of(name))
+            shows.append(_SourceThread(stream, show, faults))
         for shown in shows:
             shown.thread.start()
         _wait(shows, stop)
@@ -118,8 +135,8 @@ def run_many(
     return [shown.result() for shown in shows]
 
 
-class _Shown:
-    """A source's results drawn and written by a thread of its own."""
+class _SourceThread:
+    """Draws and writes one source's results in a thread of its own."""
 
     def __init__(self, stream: VideoStream, show: RenderLoop, faults: list[BaseException]) -> None:
         self.stream, self._show, self._faults = stream, show, faults
@@ -134,7 +151,7 @@ class _Shown:
             self._error = str(error)
             self._show.end_because("not found" if isinstance(error, SourceNotFound) else "lost")
         except BaseException as error:
-            # The model's own fault reaches every source; it is told once.
+            # An error of the estimator reaches every source; it is reported once.
             if error not in self._faults:
                 self._faults.append(error)
         finally:
@@ -149,33 +166,33 @@ class _Shown:
         return Result(self.stream.name, self._show.report(), self._error)
 
 
-def _wait(shows: Sequence[_Shown], stop: threading.Event) -> None:
-    """Until all have ended, which ``stop`` asks of them."""
-    asked = False
+def _wait(shows: Sequence[_SourceThread], stop: threading.Event) -> None:
+    """Wait until all have ended; once ``stop`` is set, end them."""
+    ending = False
     while any(shown.thread.is_alive() for shown in shows):
-        if stop.is_set() and not asked:
-            asked = True
+        if stop.is_set() and not ending:
+            ending = True
             for shown in shows:
                 shown.stop()
         for shown in shows:
             shown.thread.join(0.05)
 
 
-class _Together:
-    """The sum of several sources' progress."""
+class _ProgressSum:
+    """Adds up several sources' progress."""
 
-    def __init__(self, tell: Callable[[Progress], None]) -> None:
-        self._tell = tell
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
         self._lock = threading.Lock()
         self._latest: dict[str, Progress] = {}
 
     def of(self, name: str) -> Callable[[Progress], None]:
-        def told(progress: Progress) -> None:
+        def update(progress: Progress) -> None:
             with self._lock:
                 self._latest[name] = progress
-                self._tell(self._sum())
+                self._on_progress(self._sum())
 
-        return told
+        return update
 
     def _sum(self) -> Progress:
         every = list(self._latest.values())

@@ -1,4 +1,4 @@
-"""Draws, writes and counts what a pipeline delivers, for one source."""
+"""Draws the frames and bodies of one source, hands them to the outputs and counts them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.estimator import BodyEstimator, FittedWindow
 from pipeline.tracking.extrapolate import PredictionError
 from render.base import Renderer
 from render.overlay import draw_hud, make_renderer, track_color
@@ -27,15 +27,14 @@ _PROGRESS_S = 0.1
 
 
 class Run(Protocol):
-    """What delivers a source's frames with their bodies: a `pipeline.runtime.runner.Runner`, or a
-    `pipeline.runtime.video_stream.VideoStream`."""
+    """Delivers a source's frames with their bodies: a `Runner` or a `VideoStream`."""
 
     source: Source
     estimator: BodyEstimator
     stats: Stats
     low_latency: bool
 
-    def windows(self) -> Iterator[list[tuple[Frame, Bodies]]]: ...
+    def windows(self) -> Iterator[FittedWindow]: ...
 
     def newest(self) -> Iterator[Frame]: ...
 
@@ -43,14 +42,24 @@ class Run(Protocol):
 
 
 def renderer_name(config: Config, estimator: BodyEstimator) -> str:
-    """Which renderer draws: "auto" is the GPU's where the bodies are fitted on one."""
+    """Return the renderer's name; "auto" is the GPU's where the bodies are fitted on one."""
     if config.render.renderer != "auto":
         return config.render.renderer
     return "gpu" if estimator.device.type == "cuda" else "numba"
 
 
 class RenderLoop:
-    """Draws, writes and counts what the pipeline delivers."""
+    """Draws each window's frames when its bodies are there, and writes them to the outputs.
+
+    It belongs to the thread that calls `run`; `report` and `end_because` are for after it, or for
+    another thread that ends it.
+
+    Args:
+        config: How to draw.
+        runner: Delivers the windows.
+        outputs: Where frames and bodies go.
+        on_progress: Called about ten times a second with where the run is; None: not at all.
+    """
 
     def __init__(
         self,
@@ -72,10 +81,15 @@ class RenderLoop:
         self._seconds = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Everything until the source ends, ``stop`` is set or nobody reads an output."""
+        """Draw and write until the source ends, ``stop`` is set or an output's reader leaves.
+
+        Raises:
+            SourceError: The source is lost.
+            OutputError: An output cannot be written.
+        """
         try:
             with own_stream():
-                self._show_all()
+                self._draw_all()
             if stop.is_set() and self._ended == "end of the source":
                 self._ended = "stopped"
         except OutputClosed:
@@ -86,14 +100,15 @@ class RenderLoop:
             if self._renderer is not None:
                 self._renderer.close()
 
-    def _show_all(self) -> None:
+    def _draw_all(self) -> None:
         for window in self._runner.windows():
-            self._several(window)
+            self._draw_window(window)
 
     def end_because(self, reason: str) -> None:
+        """Say in the report why the run ended."""
         self._ended = reason
 
-    def _several(self, window: list[tuple[Frame, Bodies]]) -> None:
+    def _draw_window(self, window: FittedWindow) -> None:
         """Draw and write the frames of one window."""
         if self._renderer is None:
             # Made here: an OpenGL context belongs to the thread that draws.
@@ -104,9 +119,9 @@ class RenderLoop:
         if any(output.needs_picture for output in self._outputs):
             pictures = self._draw(window)
         for frame, bodies in window:
-            self._one(frame, bodies, next(pictures))
+            self._write(frame, bodies, next(pictures))
 
-    def _one(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+    def _write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         stats = self._runner.stats
         with stats.time("write"):
             for output in self._outputs:
@@ -116,9 +131,12 @@ class RenderLoop:
         self._tracks.update(bodies.track.tolist())
         self._progress(len(bodies))
 
-    def _draw(self, window: list[tuple[Frame, Bodies]]) -> Iterator[np.ndarray]:
-        """The overlays of a window's frames: one after another as they are asked for, or on a GPU
-        all in one go."""
+    def _draw(self, window: FittedWindow) -> Iterator[np.ndarray]:
+        """Yield the overlays of a window's frames.
+
+        A CPU draws each when it is asked for, so that the first is written while the next is not
+        yet drawn; a GPU draws all at once.
+        """
         assert self._renderer is not None
         estimator, stats = self._runner.estimator, self._runner.stats
         together = window if self._renderer.together else None
@@ -134,7 +152,7 @@ class RenderLoop:
                 )
                 if self._config.render.hud:
                     for picture, (_, bodies) in zip(pictures, part):
-                        draw_hud(picture, self._words(len(bodies)))
+                        draw_hud(picture, self._hud_lines(len(bodies)))
             yield from pictures
 
     def _image(self, frame: Frame) -> Any:
@@ -146,16 +164,16 @@ class RenderLoop:
     def _colors(bodies: Bodies) -> np.ndarray:
         return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
 
-    def _words(self, count: int) -> list[str]:
+    def _hud_lines(self, count: int) -> list[str]:
         stats = self._runner.stats
         people = "1 person" if count == 1 else f"{count} people"
-        words = [f"{stats.live_fps():.1f} fps   {people}"]
+        lines = [f"{stats.live_fps():.1f} fps   {people}"]
         if self._runner.source.live:
-            words.append(f"{stats.live_latency_ms():.0f} ms behind")
-        return words
+            lines.append(f"{stats.live_latency_ms():.0f} ms behind")
+        return lines
 
     def info(self, frame: Frame) -> RunInfo:
-        """What holds for the whole run, by its first frame."""
+        """Return what holds for the whole run, by its first frame."""
         estimator = self._runner.estimator
         body = estimator.body
         return RunInfo(
@@ -176,12 +194,12 @@ class RenderLoop:
         if self._on_progress is None or now < self._next_progress_s:
             return
         self._next_progress_s = now + _PROGRESS_S
-        seen = self._runner.stats.snapshot()
+        counted = self._runner.stats.snapshot()
         self._on_progress(
             Progress(
-                frames_read=seen.read,
-                frames_drawn=seen.drawn,
-                dropped=sum(seen.dropped.values()),
+                frames_read=counted.read,
+                frames_drawn=counted.drawn,
+                dropped=sum(counted.dropped.values()),
                 total=self._runner.source.info.frame_count,
                 seconds=now - self._begun_s,
                 fps=self._runner.stats.live_fps(),
@@ -190,25 +208,27 @@ class RenderLoop:
         )
 
     def prediction_error(self) -> PredictionError | None:
-        """How far predicted bodies were from those fitted later; None where none are predicted."""
+        """Return how far predicted bodies were from those fitted later; None: none were
+        predicted."""
         return None
 
     def report(self) -> RunReport:
-        """How it went; call it once everything is closed."""
-        seen = self._runner.stats.snapshot()
+        """Return how the run went; call it once everything is closed."""
+        counted = self._runner.stats.snapshot()
         counts = sorted(self._people.elements())
         with_body = sum(count for people, count in self._people.items() if people)
         stages = ("perceive", "fit", "predict", "draw", "write")
-        order = [name for name in stages if name in seen.stages_ms]
-        latency = seen.latency_ms
+        order = [name for name in stages if name in counted.stages_ms]
+        latency = counted.latency_ms
         return RunReport(
-            frames_read=seen.read,
-            frames_drawn=seen.drawn,
-            dropped=seen.dropped,
-            fps=seen.fps,
+            frames_read=counted.read,
+            frames_drawn=counted.drawn,
+            dropped=counted.dropped,
+            fps=counted.fps,
             seconds=self._seconds,
             stages={
-                name: (seen.stages_ms[name].p50_ms, seen.stages_ms[name].p95_ms) for name in order
+                name: (counted.stages_ms[name].p50_ms, counted.stages_ms[name].p95_ms)
+                for name in order
             },
             latency_ms=(latency.p50_ms, latency.p95_ms, latency.p99_ms) if latency else None,
             tracks=len(self._tracks),
@@ -221,6 +241,6 @@ class RenderLoop:
             ),
             ended=self._ended,
             engines=self._runner.estimator.reports,
-            unfitted=seen.unfitted,
+            unfitted=counted.unfitted,
             prediction=self.prediction_error(),
         )

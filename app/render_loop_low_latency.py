@@ -1,4 +1,4 @@
-"""The newest frame at once, with bodies predicted to its time (`--low-latency`)."""
+"""Shows the newest frame at once, with bodies predicted to its time (`--low-latency`)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ def make_render_loop(
     outputs: list[Output],
     on_progress: Callable[[Progress], None] | None,
 ) -> RenderLoop:
-    """What draws, writes and counts a run, as its latency asks."""
+    """Return the loop that suits the run: with low latency or without."""
     kind = LowLatencyLoop if run.low_latency else RenderLoop
     return kind(config, run, outputs, on_progress)
 
 
 class LowLatencyLoop(RenderLoop):
-    """Shows each frame when it is captured. Outputs of pictures get predicted bodies; a thread
-    beside takes what is fitted, corrects the predictions by it, and writes the other outputs."""
+    """Shows each frame when it is captured, with bodies extrapolated from the last fits.
+
+    Outputs that need the picture get predicted bodies. A thread beside takes the fitted windows,
+    corrects the predictions by them and writes the other outputs.
+    """
 
     def __init__(
         self,
@@ -66,23 +69,23 @@ class LowLatencyLoop(RenderLoop):
         """As `RenderLoop.prediction_error`."""
         return self._predictor.error()
 
-    def _show_all(self) -> None:
-        # As for the fit: small products gain nothing from more threads. Of this thread alone.
+    def _draw_all(self) -> None:
+        # As for the fit: small products gain nothing from more threads.
         torch.set_num_threads(1)
         for frame in self._runner.newest():
             with self._runner.stats.time("predict"):
                 bodies = self._predictor.predict(frame)
-            self._several([(frame, bodies)])
+            self._draw_window([(frame, bodies)])
 
     def _take_fits(self) -> None:
         try:
             with own_stream():
-                self._follow()
+                self._write_fits()
         except BaseException as error:
             self._fault = error
             self._runner.stop()
 
-    def _follow(self) -> None:
+    def _write_fits(self) -> None:
         opened = False
         estimator = self._runner.estimator
         for window in self._runner.windows():

@@ -1,4 +1,4 @@
-"""What a run tells the person who started it: progress while it works, a table at its end."""
+"""What a run prints: progress while it works, a table at its end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,17 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. ``total`` is how many frames there will be, None where nobody knows;
-    ``dropped`` counts all causes, ``people`` those in the last frame, ``fps`` frames drawn a
-    second of late, ``seconds`` since the start."""
+    """Where a run is.
+
+    Attributes:
+        frames_read: Frames captured so far.
+        frames_drawn: Frames that reached the outputs.
+        dropped: Frames dropped, whatever the cause.
+        total: How many frames there will be, None where the source does not say.
+        seconds: Since the start.
+        fps: Frames drawn a second over the last sixty.
+        people: People in the last frame.
+    """
 
     frames_read: int
     frames_drawn: int
@@ -38,13 +46,23 @@ class Progress:
 class RunReport:
     """How a run went.
 
-    ``dropped`` counts frames by "stage: cause". ``stages`` has each stage's time a frame as (p50,
-    p95) milliseconds, in the order of the pipeline; ``latency_ms`` (p50, p95, p99) from capture to
-    output. ``tracks`` is how many different people were followed, ``people_median`` how many were
-    in a frame at the median, ``coverage`` the part of the drawn frames with a body in it, 0 to 1.
-    ``ended`` says why the run ended, ``engines`` what ran the networks, where that was a choice.
-    With low latency ``unfitted`` frames were shown with predicted bodies alone, and ``prediction``
-    says how far predicted bodies were from those fitted later.
+    Attributes:
+        frames_read: Frames captured.
+        frames_drawn: Frames that reached the outputs.
+        dropped: Frames by "stage: cause".
+        fps: Frames drawn a second over the whole run.
+        seconds: How long the run took.
+        stages: Each stage's time a frame as (p50, p95) milliseconds, in the pipeline's order.
+        latency_ms: (p50, p95, p99) from capture to output.
+        tracks: How many different people were tracked.
+        people_median: How many were in a frame at the median.
+        coverage: The share of the drawn frames with a body in it, 0 to 1.
+        files: What was written.
+        warnings: What went wrong without ending the run, in lines.
+        ended: Why the run ended.
+        engines: What runs the networks, where that was a choice.
+        unfitted: With low latency, frames that were shown with predicted bodies alone.
+        prediction: With low latency, how far predicted bodies were from those fitted later.
     """
 
     frames_read: int
@@ -94,7 +112,7 @@ class ProgressView:
             self._bar.stop()
 
     def building(self, name: str, done: int, of: int) -> None:
-        """Something is built before the run: ``done`` of so many parts of it."""
+        """Show that ``done`` of ``of`` parts of something are built, before the run."""
         if self._quiet:
             return
         if self._bar is not None and self._task is not None:
@@ -142,7 +160,7 @@ def _start_bar(stream: TextIO) -> tuple[rich.progress.Progress, rich.progress.Ta
 
 
 def print_report(report: RunReport, stream: TextIO) -> None:
-    """The table at the end of a run; a path is never cut or wrapped off a terminal."""
+    """Print the table at the end of a run; off a terminal no path is cut or wrapped."""
     from rich.console import Console
 
     console = Console(
@@ -176,9 +194,11 @@ def _table(report: RunReport) -> rich.table.Table:
     if report.unfitted:
         table.add_row("shown, not fitted", str(report.unfitted))
     if report.prediction is not None:
-        told = report.prediction
-        table.add_row("predicted ahead", "", f"{told.ahead_p50_ms:.0f}", f"{told.ahead_p95_ms:.0f}")
-        table.add_row("predicted off, px", "", f"{told.p50_px:.1f}", f"{told.p95_px:.1f}")
+        error = report.prediction
+        table.add_row(
+            "predicted ahead", "", f"{error.ahead_p50_ms:.0f}", f"{error.ahead_p95_ms:.0f}"
+        )
+        table.add_row("predicted off, px", "", f"{error.p50_px:.1f}", f"{error.p95_px:.1f}")
     table.caption = _summary(report)
     table.caption_justify = "left"
     return table
@@ -198,7 +218,7 @@ def _size(path: Path) -> int:
 
 
 def size_text(size: int) -> str:
-    """A number of bytes for people: 512 B, 1.5 kB, 3.2 MB."""
+    """Return a number of bytes as people write it: 512 B, 1.5 kB, 3.2 MB."""
     value, units = float(size), ["B", "kB", "MB", "GB"]
     while value >= 1000 and len(units) > 1:
         value /= 1000

@@ -1,4 +1,4 @@
-"""The one camera of a source: a pinhole that stands still."""
+"""The camera of a source: one pinhole that stands still."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import numpy as np
 def default_intrinsics(
     height: int, width: int, fov_deg: float | None = None, focal_px: float | None = None
 ) -> np.ndarray:
-    """K (3, 3) float64 in pixels, square pixels, centre in the middle of the image.
+    """Return the intrinsics of a camera with square pixels and the centre in the image's middle.
 
-    ``fov_deg`` is the field of view across the image's longer side. With neither given the focal
-    length is the image's diagonal (about 53 degrees across it), the usual guess for unknown
-    cameras (Li et al., CLIFF, ECCV 2022). Raises ValueError when both are given or out of range.
+    Args:
+        height: The image's height, pixels.
+        width: The image's width, pixels.
+        fov_deg: The field of view across the longer side, degrees.
+        focal_px: The focal length, pixels. With neither it is the image's diagonal, about 53
+            degrees across it: the usual guess for an unknown camera (Li et al., CLIFF, ECCV 2022).
+
+    Returns:
+        K (3, 3) float64, pixels.
+
+    Raises:
+        ValueError: Both are given, or one is out of range.
     """
     if fov_deg is not None and focal_px is not None:
         raise ValueError("give the field of view or the focal length, not both")
@@ -34,6 +43,14 @@ def default_intrinsics(
 
 
 def project(points_m: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Pinhole projection of camera-frame points (..., 3) in metres by K (3, 3) -> (..., 2) px."""
+    """Return the pinhole projection of points.
+
+    Args:
+        points_m: (..., 3) in the camera's axes, metres.
+        intrinsics: K (3, 3), pixels.
+
+    Returns:
+        (..., 2) pixels; points at or behind the camera are projected as if just before it.
+    """
     xy = points_m[..., :2] / np.maximum(points_m[..., 2:], 1e-6)
     return xy @ intrinsics[:2, :2].T + intrinsics[:2, 2]

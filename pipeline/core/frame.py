@@ -1,4 +1,4 @@
-"""Frames and windows: what capture hands on. Ground floor, imports nothing of ours."""
+"""Frames and windows: what capture hands on. Imports nothing of this project."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ WINDOW_FRAMES = 4
 class Frame:
     """One image and its place in time.
 
-    ``id`` is the 0-based index of the frame in its source, ``captured_ns`` the monotonic clock
-    when it was decoded, ``pts_s`` the source's own time in seconds. ``image`` is RGB uint8
-    (H, W, 3). ``discontinuity`` is set when this frame does not continue the one before it (the
-    source's time jumped, it reconnected, or the picture was cut); what is remembered of people
-    is forgotten there. ``on_device`` is the same picture as a tensor on a GPU where it was brought
-    there (`pipeline.gpu.transfer`), else None.
+    Attributes:
+        id: The 0-based index of the frame in its source.
+        source: The source's name.
+        captured_ns: The monotonic clock when the frame was decoded, nanoseconds.
+        pts_s: The source's own time, seconds.
+        image: (H, W, 3) uint8, RGB.
+        discontinuity: This frame does not continue the one before it: the source's time jumped, it
+            reconnected, or the picture was cut. What is remembered of people ends here.
+        on_device: The same picture as a tensor on a GPU, where it was copied there
+            (`pipeline.gpu.transfer`), else None.
 
-    Raises ValueError when the image is not RGB uint8 or the id is negative.
+    Raises:
+        ValueError: The image is not RGB uint8, or the id is negative.
     """
 
     id: int
@@ -47,11 +52,16 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """One to four consecutive frames of one source; ``key`` indexes the key frame.
+    """One to four consecutive frames of one source, which are perceived and fitted together.
 
-    ``reset`` says that what is remembered of people must be forgotten before this window.
-    Raises ValueError when it is empty or too long, the key is outside, the ids do not rise,
-    or the frames differ in source or size.
+    Attributes:
+        frames: The frames, ids rising, all of one source and one size.
+        key: The place of the key frame, whose embedding serves all frames.
+        reset: What is remembered of people must be forgotten before this window.
+
+    Raises:
+        ValueError: There are no frames or too many, the key is outside, the ids do not rise, or
+            the frames differ in source or size.
     """
 
     frames: tuple[Frame, ...]
@@ -71,4 +81,5 @@ class Window:
 
     @property
     def key_frame(self) -> Frame:
+        """The frame that ``key`` names."""
         return self.frames[self.key]
