@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from pipeline.body.model import BodyModel
-from pipeline.body.safe_unpickle import as_array, read_pickle
 from pipeline.body.smpl_landmarks import SMPL_VERTICES, smpl_landmark_regressor
 from pipeline.core.skeleton import LANDMARK_NAMES, PARENTS
+from pipeline.weights.safe_unpickle import ARRAYS, UnpickleError, as_array, read_pickle
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
 _MOST_BYTES = 2**30
@@ -24,7 +24,7 @@ def load_body(path: str | Path | None = None) -> BodyModel:
     """Read a body model; without a path, the free one that comes with this package.
 
     Takes SMPL's format: an ``.npz``, or the old official pickle, of which only arrays are read
-    (see `pipeline.body.safe_unpickle`). OSError if the file cannot be read; ValueError, one line
+    (see `pipeline.weights.safe_unpickle`). OSError if the file cannot be read; ValueError, one line
     that names the file, if it is broken, hostile, or no 24-joint SMPL model.
     """
     path = FREE_BODY if path is None else Path(path)
@@ -63,13 +63,20 @@ def _read_npy(data: bytes) -> Any:
     )
     _, _, dtype = read_header(stream)
     if dtype.hasobject:
-        return read_pickle(stream.read())
+        return _unpickled(stream.read())
     stream.seek(0)
     return np.lib.format.read_array(stream, allow_pickle=False)
 
 
+def _unpickled(data: bytes) -> Any:
+    try:
+        return read_pickle(data, ARRAYS)
+    except UnpickleError as error:
+        raise ValueError(f"refused to unpickle: {error}") from error
+
+
 def _read_pickle(data: bytes) -> dict[str, Any]:
-    values = read_pickle(data)
+    values = _unpickled(data)
     if not isinstance(values, dict):
         raise ValueError("not a dictionary of arrays")
     return values
