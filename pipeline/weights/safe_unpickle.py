@@ -289,10 +289,10 @@ _PLAIN_OPCODES = (
 
 # The unpickler written in Python, not the one in C: its memo is a dict, so that an opcode cannot
 # have a table of four thousand million entries made, and each opcode can be replaced.
-class _Machine(pickle._Unpickler):  # type: ignore[name-defined, misc, unused-ignore]
-    stack: list[Any]
-    append: Callable[[Any], None]
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
+
+class _Machine(_PythonUnpickler):
     def __init__(self, data: bytes, table: Table) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
         self._table = table
@@ -387,9 +387,9 @@ class _Machine(pickle._Unpickler):  # type: ignore[name-defined, misc, unused-ig
     def _refuse(self) -> None:
         raise UnpickleError("an opcode that plain data never needs")
 
-    dispatch = {  # noqa: RUF012 - the base class looks it up by this name
+    dispatch = {
         **dict.fromkeys(range(256), _refuse),
-        **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in _PLAIN_OPCODES},  # type: ignore[attr-defined, unused-ignore]
+        **{code[0]: _PythonUnpickler.dispatch[code[0]] for code in _PLAIN_OPCODES},
         pickle.REDUCE[0]: _reduce,
         pickle.NEWOBJ[0]: _reduce,
         pickle.NEWOBJ_EX[0]: _new_with_names,
@@ -446,8 +446,7 @@ def _convert(value: Any, depth: int) -> np.ndarray:
         return _array(value, depth)
     if isinstance(value, Buffer):
         data, dtype, shape, order = value.arguments
-        order = "F" if order == "F" else "C"
-        return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(shape, order=order)
+        return _shaped(data, dtype, shape, order == "F")
     if isinstance(value, Chumpy):
         return _chumpy(_attributes(value), depth)
     if isinstance(value, Columns | Rows | Coordinates):
@@ -461,6 +460,10 @@ def _array(record: Array, depth: int) -> np.ndarray:
         if tuple(shape) == () and len(data) == 1:
             return _convert(data[0], depth + 1)
         raise ValueError("an array of objects")
+    return _shaped(data, dtype, shape, bool(fortran))
+
+
+def _shaped(data: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray:
     return np.frombuffer(_bytes(data), _dtype(dtype)).reshape(shape, order="F" if fortran else "C")
 
 
