@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from pipeline.weights.catalog import COMMAND, OPTIONAL, REGISTRY, Weights, WeightsFile
 
 __all__ = ["COMMAND", "OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
@@ -55,12 +57,15 @@ def known(name: str) -> Weights:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: $BODYSTREAM_WEIGHTS, else the user's cache directory."""
-    given = os.environ.get("BODYSTREAM_WEIGHTS")
-    if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "bodystream" / "weights"
+    """Return the folder of fetched files: $BODYSTREAM_WEIGHTS, else one in the user's cache.
+
+    On Linux that is ``$XDG_CACHE_HOME/bodystream/weights``, by default
+    ``~/.cache/bodystream/weights``; on macOS and Windows the system's own place for caches.
+    """
+    chosen = os.environ.get("BODYSTREAM_WEIGHTS")
+    if chosen:
+        return Path(chosen).expanduser()
+    return user_cache_path("bodystream", appauthor=False) / "weights"
 
 
 def sha256_of(path: Path) -> str:
