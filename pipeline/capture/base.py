@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipeline.capture.picture import Allocate, empty_image
+from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
 
@@ -33,9 +35,14 @@ class SourceInfo:
 class Source(Protocol):
     """Frames from somewhere. Open it, iterate ``frames()`` once, close it.
 
-    ``live`` says whether frames come at their own pace and must be dropped when nobody keeps up.
-    ``warnings`` are one-line remarks on what went wrong without ending it (damaged packets, a
-    file cut short, reconnections); complete once ``frames()`` has ended.
+    A class of your own becomes a source by having these members; with `SourceDefaults` as its base
+    it inherits ``status``, ``counts`` and ``mark``.
+
+    Attributes:
+        name: Its name in messages and in `Frame.source`, without credentials.
+        live: Whether frames come at their own pace and must be dropped when the consumer is slow.
+        warnings: One-line remarks on problems that did not end it (damaged packets, a file cut
+            short, reconnections). Complete once ``frames()`` has ended.
     """
 
     name: str
@@ -44,16 +51,62 @@ class Source(Protocol):
 
     @property
     def info(self) -> SourceInfo:
-        """What it is. Raises RuntimeError before ``open()``."""
+        """What the source is.
+
+        Raises:
+            RuntimeError: ``open()`` has not been called.
+        """
+
+    @property
+    def status(self) -> Status | None:
+        """What a source that can be lost is doing now; None for any other. From any thread."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Events of the connection so far, by name: "reconnected", "damaged". From any thread."""
+
+    @property
+    def mark(self) -> str:
+        """Text that tells this clip from others of its name, the same in each run; "" for none."""
 
     def open(self) -> None:
-        """Make ready, so that the first frame is there. Raises SourceError, in one line."""
+        """Get ready, so that the first frame is available.
+
+        Raises:
+            SourceError: It cannot be read. The message is one line that says what to do.
+        """
 
     def frames(self) -> Iterator[Frame]:
-        """The frames, in order, once. Raises SourceError when a live feed does not come back."""
+        """Yield the frames, in order, once.
+
+        Raises:
+            SourceError: A live feed was lost and does not come back, or a clip has no such part.
+        """
 
     def close(self) -> None:
-        """End ``frames()`` soon, from any thread, and free what is held. Safe to repeat."""
+        """End ``frames()`` soon and free its resources. From any thread; safe to repeat."""
+
+
+class SourceDefaults:
+    """Base class with the members that most sources leave alone.
+
+    A source has no status that could change, no counts and no mark, unless it overrides them.
+    """
+
+    @property
+    def status(self) -> Status | None:
+        """None: this source cannot be lost."""
+        return None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """An empty counter."""
+        return Counter()
+
+    @property
+    def mark(self) -> str:
+        """No mark."""
+        return ""
 
 
 class StopSignal:

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from pipeline.capture.addresses import TEST_PREFIX
-from pipeline.capture.base import SourceInfo, SourceOptions, StopSignal
+from pipeline.capture.base import SourceDefaults, SourceInfo, SourceOptions, StopSignal
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
 from pipeline.capture.files import frame_rate, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
@@ -27,7 +27,7 @@ from pipeline.core.frame import Frame
 _EPSILON_S = 1e-6
 
 
-class ClipSource:
+class ClipSource(SourceDefaults):
     """A clip, as fast as it is read; frames wait for their consumer.
 
     ``pts_s`` is 0 at the clip's first frame. ``Frame.id`` is the frame's place in the whole clip,

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from pipeline.capture.base import SourceInfo, SourceOptions, StopSignal
+from pipeline.capture.base import SourceDefaults, SourceInfo, SourceOptions, StopSignal
 from pipeline.capture.feed import Feed
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 from pipeline.core.ring import Policy
 
 
-class LiveSource:
+class LiveSource(SourceDefaults):
     """A feed with the part of it that is wanted. Nobody waits for FFmpeg who wants to stop:
     ``open()``, ``frames()`` and ``close()`` end within a tenth of a second or so.
 

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from pipeline.capture.base import Source, SourceInfo
+from pipeline.capture.base import Source, SourceDefaults, SourceInfo
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
 
-class PacedSource:
+class PacedSource(SourceDefaults):
     """``source`` at its own pace; ``captured_ns`` is when a frame was due and handed on.
 
     The first frame comes at once, the others as their ``pts_s`` say; a jump in time is not waited
@@ -39,14 +39,13 @@ class PacedSource:
 
     @property
     def status(self) -> Status | None:
-        """What a source that may be lost is doing; None for another."""
-        return getattr(self._source, "status", None)
+        """The status of the source that is paced."""
+        return self._source.status
 
     @property
     def counts(self) -> Counter[str]:
-        """What happened to it (`pipeline.capture.feed.Feed`)."""
-        counts = getattr(self._source, "counts", None)
-        return Counter() if counts is None else counts
+        """The counts of the source that is paced."""
+        return self._source.counts
 
     def open(self) -> None:
         self._source.open()

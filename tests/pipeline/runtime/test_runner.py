@@ -8,14 +8,14 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.capture.base import SourceInfo
+from pipeline.capture.base import SourceDefaults, SourceInfo
 from pipeline.core.frame import Frame
 from pipeline.core.stats import Stats
 from pipeline.runtime.keypoint_estimator import DetectedWindow
 from pipeline.runtime.runner import Runner
 
 
-class StubSource:
+class StubSource(SourceDefaults):
     """``count`` small frames (None: for ever), or an error after ``fails_at``."""
 
     name = "stub"
