@@ -1,4 +1,4 @@
-"""A clip played like a camera: each frame when it is due, whether anybody is ready or not."""
+"""Play a clip like a camera: each frame when it is due, whether the consumer is ready or not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from pipeline.core.frame import Frame
 
 
 class PacedSource(SourceDefaults):
-    """``source`` at its own pace; ``captured_ns`` is when a frame was due and handed on.
+    """A source whose frames come at the times that their ``pts_s`` say.
 
-    The first frame comes at once, the others as their ``pts_s`` say; a jump in time is not waited
-    for. Frames that are late come at once. ``wait(seconds)`` returns early, and True, when halted.
+    The first frame comes at once, late frames too, and a jump in time is skipped.
+    ``Frame.captured_ns`` becomes the time at which the frame was handed over.
+
+    Args:
+        source: The source to pace; it must wait for its consumer.
+        clock_ns: The monotonic clock, in nanoseconds.
+        wait: Waits some seconds; returns True, early, when the source was stopped.
     """
 
     live = True
