@@ -74,7 +74,7 @@ class Source(Protocol):
 
     @property
     def mark(self) -> str:
-        """Text that distinguishes this clip from others of its name, the same in each run; or ""."""
+        """A few letters that tell files of one name apart, the same in each run; "" for none."""
 
     def open(self) -> None:
         """Get ready, so that the first frame is available.

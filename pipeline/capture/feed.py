@@ -68,7 +68,7 @@ class Feed:
 
     ``Frame.pts_s`` is 0 at the first frame and continues by the clock over a loss. Frame ids rise
     by one, and the first frame after a loss is a discontinuity. A source that refuses access or
-    does not exist is tried again only if the time for tries has no limit, and then seldom.
+    does not exist is tried again only if the time for tries has no limit; a refusing one seldom.
 
     ``status`` may be read from any thread; ``on_status`` is called with every new one. ``counts``
     are "reconnected" and "damaged" (packets that were skipped).
