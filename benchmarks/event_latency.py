@@ -21,7 +21,7 @@ from app.config import Config, load_config
 from app.outputs.base import RunInfo
 from app.render_loop import RenderLoop, renderer_name
 from app.reports.dispatcher import EventDispatcher, info_of_event
-from pipeline.capture.base import SourceInfo
+from pipeline.capture.base import SourceDefaults, SourceInfo
 from pipeline.capture.open import open_source
 from pipeline.core.frame import Frame
 from pipeline.events.detect import Detector
@@ -35,7 +35,7 @@ _FIRST = 3
 """Passes that are not counted: in them a GPU captures what it meets first."""
 
 
-class Again:
+class Again(SourceDefaults):
     """A clip's pictures at ``fps``, ``times`` over, as a live source."""
 
     live = True

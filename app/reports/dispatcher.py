@@ -45,7 +45,7 @@ def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
         gender=body.gender,
         intrinsics_of=run.estimator.intrinsics,
         live=run.source.live,
-        mark=getattr(run.source, "mark", ""),
+        mark=run.source.mark,
     )
 
 

@@ -312,7 +312,7 @@ class Hub:
 
     def _reason(self, stream: VideoStream) -> str:
         """Why no picture comes, in a line."""
-        status = getattr(stream.source, "status", None)
+        status = stream.source.status
         served = self._served.get(stream.name)
         told = served.error if served is not None else ""
         if told or stream.ended.is_set():
@@ -321,8 +321,8 @@ class Hub:
 
     def _view(self, name: str, served: _Served, seen: Snapshot) -> SourceView:
         stream = served.stream
-        status = getattr(stream.source, "status", None)
-        counts = getattr(stream.source, "counts", {})
+        status = stream.source.status
+        counts = stream.source.counts
         state, reason = (State.LIVE if seen.read else State.CONNECTING), ""
         since_s = time.monotonic() - served.added_s
         if status is not None:

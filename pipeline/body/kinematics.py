@@ -1,14 +1,14 @@
-"""Points carried by SMPL's skeleton, and their analytic Jacobian.
+"""Points on SMPL's skeleton and their analytic Jacobian.
 
-Linear blend skinning moves any fixed linear combination of mesh vertices (a landmark regressor's
-row, a single vertex) as a sum over joints. With W the skinning weights, r_kv the combination,
-R_j and p_j the world rotation and place of joint j, and J_j its place at rest:
+Under linear blend skinning, any fixed linear combination of vertices (a row of a landmark
+regressor, a single vertex) moves as a sum over joints. With W the skinning weights, r_kv the
+combination, R_j and p_j the world rotation and position of joint j, and J_j its rest position:
 
     x_k = sum_j  R_j m_kj(beta) + c_kj p_j,      c_kj = sum_v r_kv W_vj,
     m_kj(beta) = sum_v r_kv W_vj (v_v(beta) - J_j(beta)),
 
-so a landmark costs 24 small products, whatever the mesh's size. Pose blend shapes, where a model
-has them, are left out here (millimetres at the landmarks); the final mesh has them.
+so a landmark costs 24 small products, whatever the size of the mesh. Pose blend shapes, if a model
+has them, are omitted here (millimetres at the landmarks); the final mesh has them.
 Equations: Loper et al., SMPL (SIGGRAPH Asia 2015), eqs. 2-4, rearranged.
 """
 
@@ -26,14 +26,19 @@ from pipeline.core.skeleton import PARENTS
 JOINTS = 24
 BETAS = 10
 POSED = 22
-"""Joints the fit rotates: all but SMPL's two hand joints, which no landmark sees."""
+"""Joints that the fit rotates: all but SMPL's two hand joints, which no landmark depends on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """K points as moments about SMPL's joints: ``moment`` (K, 24, 3) metres at beta 0,
-    ``moment_betas`` (K, 24, 3, 10), ``mass`` (K, 24) and ``mass_below`` (K, 22), the mass of
-    each posed joint's subtree."""
+    """K points as moments about SMPL's joints: m_kj and c_kj of the module's equations.
+
+    Attributes:
+        moment: (K, 24, 3), metres at beta 0.
+        moment_betas: Its change with each beta (K, 24, 3, 10), metres.
+        mass: Share of each joint in each point (K, 24).
+        mass_below: Mass of the subtree of each posed joint (K, 22).
+    """
 
     moment: Tensor
     moment_betas: Tensor
@@ -43,11 +48,17 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """What the fit needs of a body model, in single precision on one device.
+    """The parts of a body model that the fit needs, in single precision on one device.
 
-    ``bones`` (24, 3, 11): from each joint's parent to it at rest, at beta 0 and then its change
-    with each beta; the pelvis's is its place. ``rest`` (33, 3, 11): landmarks at rest, likewise.
-    ``below`` as `subtree_matrix`; ``prior`` as `prior.prior_table`.
+    Attributes:
+        bones: Vector to each joint from its parent at rest (24, 3, 11), metres: at beta 0, then
+            its change with each beta. The pelvis's is its position.
+        rest: Landmarks at rest (33, 3, 11), likewise.
+        prior: As `prior.prior_table`.
+        below: As `subtree_matrix`.
+        landmarks: The 33 landmarks as points.
+        surface: Vertices spread over the surface, as points.
+        normals: Unit normals of those vertices at rest (K, 3).
     """
 
     bones: Tensor
@@ -60,8 +71,7 @@ class Skeleton:
 
     @classmethod
     def of(cls, body: BodyModel, surface_points: int = 256) -> Skeleton:
-        """Reduce a body model to its joints (24, 3), their change with shape (24, 3, 10), the
-        33 landmarks, and ``surface_points`` vertices spread evenly, with rest normals."""
+        """Return the skeleton of a body model, with ``surface_points`` vertices spread evenly."""
         device = body.v_template.device
         below = subtree_matrix().to(device)
         regressor = body.landmark_regressor
@@ -87,13 +97,13 @@ class Skeleton:
 
 
 def bones_of(body: BodyModel) -> Tensor:
-    """`Skeleton.bones` of a body."""
+    """Return `Skeleton.bones` of a body."""
     rest = torch.cat((body.joint_template[..., None], body.joint_shapedirs[..., :BETAS]), -1)
     return torch.cat((rest[:1], rest[1:] - rest[list(PARENTS[1:])]))
 
 
 def subtree_matrix() -> Tensor:
-    """(24, 24) float32: entry (i, j) is 1 where joint i hangs below joint j or is it."""
+    """Return a (24, 24) float32 matrix whose entry (i, j) is 1 if joint i is j or below it."""
     below = torch.eye(JOINTS)
     for joint in range(JOINTS):
         parent = PARENTS[joint]
@@ -104,7 +114,7 @@ def subtree_matrix() -> Tensor:
 
 
 def reduce_points(body: BodyModel, regressor: Tensor, below: Tensor) -> Points:
-    """The moments of ``regressor`` (K, V) rows over a body's vertices."""
+    """Return the K points that the rows of ``regressor`` (K, V) make of a body's vertices."""
     share = regressor[:, :, None] * body.weights[None]
     mass = share.sum(1)
     moment = torch.einsum("kvj,vc->kjc", share, body.v_template)
@@ -115,7 +125,7 @@ def reduce_points(body: BodyModel, regressor: Tensor, below: Tensor) -> Points:
 
 
 def spread_vertices(vertices: Tensor, count: int) -> Tensor:
-    """Indices of ``count`` vertices by farthest-point sampling, deterministic."""
+    """Return the indices of ``count`` vertices by farthest-point sampling; deterministic."""
     count = min(count, len(vertices))
     chosen = [int(torch.argmax(vertices[:, 1]))]
     distance = torch.full((len(vertices),), torch.inf, device=vertices.device)
@@ -126,7 +136,7 @@ def spread_vertices(vertices: Tensor, count: int) -> Tensor:
 
 
 def vertex_normals(vertices: Tensor, faces: object) -> Tensor:
-    """Area-weighted unit normals (V, 3) of a closed mesh."""
+    """Return area-weighted unit normals (V, 3) of a closed mesh (V, 3), (F, 3)."""
     index = torch.as_tensor(faces, dtype=torch.long, device=vertices.device)
     a, b, c = (vertices[index[:, i]] for i in range(3))
     face = torch.linalg.cross(b - a, c - a)
@@ -138,8 +148,13 @@ def vertex_normals(vertices: Tensor, faces: object) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """World rotations (B, 24, 3, 3), joint places (B, 24, 3) in metres, and the joint places'
-    change with shape (B, 24, 3, 10)."""
+    """Posed joints.
+
+    Attributes:
+        rotations: World rotations (B, 24, 3, 3).
+        joints: Positions (B, 24, 3), metres.
+        joints_betas: Change of the positions with each beta (B, 24, 3, 10), metres.
+    """
 
     rotations: Tensor
     joints: Tensor
@@ -149,7 +164,8 @@ class Pose:
 def forward_kinematics(
     skeleton: Skeleton, rotations: Tensor, transl: Tensor, betas: Tensor
 ) -> Pose:
-    """Local rotations (B, 24, 3, 3), translation (B, 3), betas (B, 10) -> the posed skeleton."""
+    """Return the joints posed by local ``rotations`` (B, 24, 3, 3), ``transl`` (B, 3) in metres
+    and ``betas`` (B, 10)."""
     world = [rotations[:, 0]] * JOINTS
     for level in LEVELS:
         above = torch.stack([world[PARENTS[j]] for j in level], 1)
@@ -157,8 +173,8 @@ def forward_kinematics(
         for i, j in enumerate(level):
             world[j] = turned[:, i]
     turns = torch.stack(world, 1)
-    # Every bone turned by its parent, with its change with shape in the last dimension; then each
-    # joint is the sum of the bones down to it.
+    # Each parent rotates its bones, whose change with shape is in the last dimension. A joint is
+    # then the sum of the bones from the pelvis down to it.
     bones = torch.stack([world[parent] for parent in PARENTS[1:]], 1) @ skeleton.bones[1:]
     bones = torch.cat((skeleton.bones[:1].expand(len(rotations), 1, 3, 11), bones), 1)
     placed = (skeleton.below @ bones.flatten(2)).unflatten(2, (3, 11))
@@ -168,7 +184,7 @@ def forward_kinematics(
 
 
 def place_points(points: Points, pose: Pose, betas: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the points are: (B, K, 3), and each joint's share in them (B, K, 24, 3), metres."""
+    """Return the points (B, K, 3) and each joint's share of them (B, K, 24, 3), in metres."""
     moment = points.moment + torch.einsum("kjcb,nb->nkjc", points.moment_betas, betas)
     share = torch.einsum("njrc,nkjc->nkjr", pose.rotations, moment)
     share = share + points.mass[..., None] * pose.joints[:, None]
@@ -176,14 +192,18 @@ def place_points(points: Points, pose: Pose, betas: Tensor) -> tuple[Tensor, Ten
 
 
 def levers(points: Points, pose: Pose, share: Tensor, below: Tensor) -> Tensor:
-    """What each posed joint turns of each point, about the joint: (B, K, 22, 3) metres."""
+    """Return the part of each point that each posed joint rotates, relative to that joint:
+    (B, K, 22, 3) metres."""
     carried = torch.matmul(share.transpose(-1, -2), below[:, :POSED]).transpose(-1, -2)
     return carried - points.mass_below[..., None] * pose.joints[:, None, :POSED]
 
 
 def point_jacobian(points: Points, pose: Pose, share: Tensor, below: Tensor) -> Tensor:
-    """d(point)/d(rotation) as (B, K, 3, 66): columns are joint-major turns of each posed joint
-    about its own axes, R <- R exp(delta)."""
+    """Return d(point)/d(rotation) (B, K, 3, 66).
+
+    The columns, joint by joint, are rotations of each posed joint about its own axes:
+    R <- R exp(delta).
+    """
     lever = levers(points, pose, share, below)
     axes = pose.rotations[:, None, :POSED].transpose(-1, -2)
     turn = torch.linalg.cross(axes, lever[..., None, :].expand(*lever.shape[:3], 3, 3), dim=-1)
@@ -193,8 +213,11 @@ def point_jacobian(points: Points, pose: Pose, share: Tensor, below: Tensor) -> 
 def directed_jacobian(
     points: Points, pose: Pose, share: Tensor, below: Tensor, direction: Tensor
 ) -> Tensor:
-    """d(direction . point)/d(translation, rotation, beta) as (B, K, 79), for fixed directions
-    (B, K, 3): a third of the work of the whole Jacobian, and none of its size."""
+    """Return d(direction . point)/d(translation, rotation, beta) (B, K, 79).
+
+    For fixed directions (B, K, 3). It costs a third of the whole Jacobian's work and needs none of
+    its memory.
+    """
     lever = levers(points, pose, share, below)
     # direction . (axis x lever) = axis . (lever x direction)
     moment = torch.linalg.cross(lever, direction[:, :, None].expand_as(lever), dim=-1)
@@ -207,6 +230,6 @@ def directed_jacobian(
 
 
 def shape_jacobian(points: Points, pose: Pose) -> Tensor:
-    """d(point)/d(beta) as (B, K, 3, 10)."""
+    """Return d(point)/d(beta) (B, K, 3, 10)."""
     turned = torch.einsum("njrc,kjcb->nkrb", pose.rotations, points.moment_betas)
     return turned + torch.einsum("kj,njrb->nkrb", points.mass, pose.joints_betas)

@@ -1,4 +1,4 @@
-"""Body model files: the free body shipped here, and official SMPL files of the user's own."""
+"""Load body models: the free body of this package, and official SMPL files of the user's."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ import numpy as np
 import torch
 
 from pipeline.body.model import BodyModel
-from pipeline.body.safe_unpickle import as_array, read_pickle
 from pipeline.body.smpl_landmarks import SMPL_VERTICES, smpl_landmark_regressor
 from pipeline.core.skeleton import LANDMARK_NAMES, PARENTS
+from pipeline.weights.safe_unpickle import ARRAYS, UnpickleError, as_array, read_pickle
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
 _MOST_BYTES = 2**30
 
 
 def load_body(path: str | Path | None = None) -> BodyModel:
-    """Read a body model; without a path, the free one that comes with this package.
+    """Load a body model in SMPL's format.
 
-    Takes SMPL's format: an ``.npz``, or the old official pickle, of which only arrays are read
-    (see `pipeline.body.safe_unpickle`). OSError if the file cannot be read; ValueError, one line
-    that names the file, if it is broken, hostile, or no 24-joint SMPL model.
+    Args:
+        path: An ``.npz`` or the old official pickle, of which only the arrays are read (see
+            `pipeline.weights.safe_unpickle`). None: the free body that comes with this package.
+
+    Returns:
+        The model, with float32 tensors on the CPU.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is broken, hostile, or no 24-joint SMPL model. The message is one line that
+            names the file.
     """
     path = FREE_BODY if path is None else Path(path)
     with open(path, "rb") as file:
@@ -40,10 +48,11 @@ def load_body(path: str | Path | None = None) -> BodyModel:
 
 
 def _read_npz(data: bytes) -> dict[str, Any]:
-    """Every member of an npz; arrays of objects go through the restricted unpickler."""
+    """All members of an npz. Arrays of objects are pickles and go through the safe unpickler."""
     values: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            # A small archive can unpack to any size, so the sizes are checked before.
             if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
                 raise ValueError("unpacks to more than 1 GiB")
             for name in archive.namelist():
@@ -63,44 +72,52 @@ def _read_npy(data: bytes) -> Any:
     )
     _, _, dtype = read_header(stream)
     if dtype.hasobject:
-        return read_pickle(stream.read())
+        return _unpickled(stream.read())
     stream.seek(0)
     return np.lib.format.read_array(stream, allow_pickle=False)
 
 
+def _unpickled(data: bytes) -> Any:
+    """The values and records of a pickle. Raises ValueError."""
+    try:
+        return read_pickle(data, ARRAYS)
+    except UnpickleError as error:
+        raise ValueError(f"refused to unpickle: {error}") from error
+
+
 def _read_pickle(data: bytes) -> dict[str, Any]:
-    values = read_pickle(data)
+    values = _unpickled(data)
     if not isinstance(values, dict):
         raise ValueError("not a dictionary of arrays")
     return values
 
 
 def _numbers(values: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """A finite array of float64 in ``values`` whose shape matches, None matching any length."""
+    """The finite array ``key`` as float64. Its shape must match, where None matches any length."""
     if key not in values:
         raise ValueError(f"{key} is missing")
     try:
         array = as_array(values[key])
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
-    fits = array.ndim == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, array.shape)
+    matches = array.ndim == len(shape) and all(
+        expected in (None, actual) for expected, actual in zip(shape, array.shape)
     )
-    if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise ValueError(f"{key} has shape {array.shape}, not ({wanted})")
+    if not matches:
+        expected_shape = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{key} has shape {array.shape}, not ({expected_shape})")
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise ValueError(f"{key} holds values that are not finite numbers")
     return array.astype(np.float64)
 
 
 def _matrix(values: Mapping[str, Any], key: str, shape: tuple[int, int]) -> np.ndarray:
-    """A regressor, dense or as coordinates (``key_row``, ``key_column``, ``key_value``)."""
+    """A regressor, stored dense or as coordinates (``key_row``, ``key_column``, ``key_value``)."""
     if f"{key}_value" not in values:
         return _numbers(values, key, shape)
     value = _numbers(values, f"{key}_value", (None,))
-    place = [_numbers(values, f"{key}_{axis}", value.shape) for axis in ("row", "column")]
-    rows, columns = (indices.astype(np.int64) for indices in place)
+    axes = [_numbers(values, f"{key}_{axis}", value.shape) for axis in ("row", "column")]
+    rows, columns = (indices.astype(np.int64) for indices in axes)
     _check_range(rows, shape[0], f"{key}_row")
     _check_range(columns, shape[1], f"{key}_column")
     matrix = np.zeros(shape)
@@ -119,6 +136,7 @@ def _check_rows_sum_to_one(matrix: np.ndarray, key: str) -> None:
 
 
 def _check_tree(values: Mapping[str, Any]) -> None:
+    """Check that the joints are SMPL's 24, with SMPL's parents."""
     table = _numbers(values, "kintree_table", (2, None))
     if table.shape[1] != len(PARENTS):
         kind = {52: " (SMPL-H)", 55: " (SMPL-X)"}.get(table.shape[1], "")
@@ -128,6 +146,7 @@ def _check_tree(values: Mapping[str, Any]) -> None:
 
 
 def _landmarks(values: Mapping[str, Any], joint_regressor: np.ndarray) -> np.ndarray:
+    """The landmark regressor (33, V): the file's own, or ours for SMPL's mesh."""
     count = joint_regressor.shape[1]
     if "landmark_regressor" in values or "landmark_regressor_value" in values:
         regressor = _matrix(values, "landmark_regressor", (len(LANDMARK_NAMES), count))
@@ -146,13 +165,14 @@ def _text(values: Mapping[str, Any], key: str, otherwise: str) -> str:
 
 
 def _gender(path: Path) -> str:
-    """The gender that an official file's name tells (``basicModel_f_lbs…``, ``SMPL_FEMALE``)."""
+    """The gender in an official file's name (``basicModel_f_lbs…``, ``SMPL_FEMALE``)."""
     words = path.stem.lower().split("_")
-    told = {"f": "female", "female": "female", "m": "male", "male": "male"}
-    return next((told[word] for word in words if word in told), "neutral")
+    genders = {"f": "female", "female": "female", "m": "male", "male": "male"}
+    return next((genders[word] for word in words if word in genders), "neutral")
 
 
 def _body(values: Mapping[str, Any], path: Path) -> BodyModel:
+    """The checked model. Raises ValueError for the first thing that is wrong."""
     _check_tree(values)
     template = _numbers(values, "v_template", (None, 3))
     count = len(template)

@@ -1,4 +1,4 @@
-"""SMPL: a body mesh from shape and pose (Loper et al., SMPL, SIGGRAPH Asia 2015), in torch."""
+"""SMPL in torch: a body mesh from shape and pose (Loper et al., SMPL, SIGGRAPH Asia 2015)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.body.rotations import exp_so3
 from pipeline.core.skeleton import PARENTS
 
-# Joints of equal depth in SMPL's tree, below the pelvis: one batched product places each level.
+# The joints below the pelvis by their depth in SMPL's tree: one batched product places each level.
 LEVELS = (
     (1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12, 13, 14),
     (15, 16, 17), (18, 19), (20, 21), (22, 23),
@@ -21,8 +21,13 @@ LEVELS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BodyOutput:
-    """Posed bodies: ``vertices_m`` (B, V, 3), ``joints_m`` (B, 24, 3) and BlazePose's landmarks
-    read off the mesh, ``landmarks_m`` (B, 33, 3); float32 metres in the axes of ``transl_m``."""
+    """A batch of posed bodies, in float32 metres in the axes of ``transl_m``.
+
+    Attributes:
+        vertices_m: The mesh (B, V, 3).
+        joints_m: SMPL's joints (B, 24, 3).
+        landmarks_m: BlazePose's landmarks, regressed from the mesh (B, 33, 3).
+    """
 
     vertices_m: Tensor
     joints_m: Tensor
@@ -31,15 +36,24 @@ class BodyOutput:
 
 @dataclass(frozen=True, eq=False)
 class BodyModel:
-    """A body in SMPL's format. All tensors are float32 on one device.
+    """A body model in SMPL's format. All tensors are float32 on one device.
 
-    ``v_template`` (V, 3) the mean shape at rest in metres, ``shapedirs`` (V, 3, 10) metres per
-    unit of beta, ``posedirs`` (V, 3, 207) metres per entry of the rotation matrices minus the
-    identity, None for a model without pose blend shapes; ``joint_regressor`` (24, V), ``weights``
-    (V, 24) the skinning weights, ``landmark_regressor`` (33, V), all with rows that sum to one;
-    ``faces`` (F, 3) int32. ``joint_template`` (24, 3) and ``joint_shapedirs`` (24, 3, 10) are the
-    joints of ``v_template`` and ``shapedirs``. Rest pose and axes are SMPL's: arms out along x,
-    the person's left at +x, y up, the face along +z.
+    Rest pose and axes are SMPL's: arms out along x, the person's left at +x, y up, the face along
+    +z. The rows of the regressors and of the skinning weights sum to one.
+
+    Attributes:
+        name: The model's name.
+        gender: "female", "male" or "neutral".
+        v_template: Mean shape at rest (V, 3), metres.
+        shapedirs: Shape blend shapes (V, 3, 10), metres per unit of beta.
+        posedirs: Pose blend shapes (V, 3, 207), metres per entry of the rotation matrices minus
+            the identity; None for a model without them.
+        joint_regressor: Joints from vertices (24, V).
+        weights: Skinning weights (V, 24).
+        faces: Triangles (F, 3), int32.
+        landmark_regressor: BlazePose's landmarks from vertices (33, V).
+        joint_template: The joints of ``v_template`` (24, 3).
+        joint_shapedirs: The joints of ``shapedirs`` (24, 3, 10).
     """
 
     name: str
@@ -55,7 +69,7 @@ class BodyModel:
     joint_shapedirs: Tensor
 
     def to(self, device: torch.device | str) -> BodyModel:
-        """The same body with its tensors on ``device``."""
+        """Return the same model with its tensors on ``device``."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved: dict[str, Any] = {
             name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)
@@ -65,12 +79,19 @@ class BodyModel:
     def forward(
         self, betas: Tensor, global_orient: Tensor, body_pose: Tensor, transl_m: Tensor
     ) -> BodyOutput:
-        """Pose a batch of bodies; differentiable in all four.
+        """Pose a batch of bodies. Differentiable in all arguments.
 
-        ``betas`` (B, 10), ``global_orient`` (B, 3) and ``body_pose`` (B, 69) axis-angle radians,
-        ``transl_m`` (B, 3) metres; float32 on the model's device. The pelvis joint is the centre
-        of the global rotation and ``transl_m`` is added last. Equations 2 to 4 and 8 to 10 of the
-        paper.
+        The pelvis joint is the centre of the global rotation, and ``transl_m`` is added last.
+        Equations 2 to 4 and 8 to 10 of the paper. All arguments are float32 on the model's device.
+
+        Args:
+            betas: Shape coefficients (B, 10).
+            global_orient: Rotation of the pelvis (B, 3), axis-angle, radians.
+            body_pose: Rotations of the other 23 joints (B, 69), axis-angle, radians.
+            transl_m: Translation (B, 3), metres.
+
+        Returns:
+            Meshes, joints and landmarks of the B bodies.
         """
         batch = betas.shape[0]
         shaped = self.v_template + torch.einsum("vci,bi->bvc", self.shapedirs, betas)
@@ -92,8 +113,8 @@ class BodyModel:
         """Linear blend skinning of (B, V, 3) by joint rotations (B, 24, 3, 3) about ``rest``."""
         shift = joints - (world @ rest[..., None]).squeeze(-1)
         transforms = torch.cat([world, shift[..., None]], dim=-1)
-        # Blending (24, 12) tables by one product, laid out (B, 3, 4, V), keeps the long axis
-        # contiguous: several times quicker on a CPU than a 4x4 matrix for each vertex.
+        # One product blends the (24, 12) tables of transforms. Its result (B, 3, 4, V) keeps the
+        # long axis contiguous: on a CPU several times faster than a 4x4 matrix for each vertex.
         tables = transforms.permute(0, 2, 3, 1).reshape(-1, 24)
         blended = (tables @ self.weights.T).view(len(shaped), 3, 4, -1)
         points = shaped.transpose(1, 2)[:, None]
@@ -102,11 +123,14 @@ class BodyModel:
 
 
 def place_joints(rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward kinematics over SMPL's tree.
+    """Return the world rotations and positions of SMPL's joints (forward kinematics).
 
-    ``rotations`` (B, 24, 3, 3) each joint's rotation relative to its parent, ``rest`` (B, 24, 3)
-    joints at rest. Returns world rotations (B, 24, 3, 3) and places (B, 24, 3), the pelvis
-    staying where it rests.
+    Args:
+        rotations: Rotation of each joint relative to its parent (B, 24, 3, 3).
+        rest: Joints at rest (B, 24, 3), metres.
+
+    Returns:
+        World rotations (B, 24, 3, 3) and positions (B, 24, 3); the pelvis keeps its rest position.
     """
     world: list[Tensor] = [rotations[:, 0]] * 24
     place: list[Tensor] = [rest[:, 0]] * 24

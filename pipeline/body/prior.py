@@ -1,9 +1,9 @@
-"""What bodies can do: a Gaussian about a relaxed pose and soft joint limits, on SMPL's joints.
+"""The pose prior: a Gaussian around a relaxed pose, and soft limits of SMPL's joints.
 
-Both act on the rotation vector phi = log(R) of each joint against its parent, in radians, along
-SMPL's axes at rest (x to the person's left, y up, z to the front). Ranges follow clinical
-goniometry (American Academy of Orthopaedic Surgeons, Joint Motion, 1965), widened where SMPL
-shares a motion between joints; hinge signs as in SMPLify (Bogo et al., ECCV 2016).
+Both act on the rotation vector phi = log(R) of each joint relative to its parent, in radians, along
+SMPL's axes at rest (x to the person's left, y up, z to the front). The ranges follow clinical
+goniometry (American Academy of Orthopaedic Surgeons, Joint Motion, 1965), wider where SMPL shares a
+motion between joints. The signs of the hinges are as in SMPLify (Bogo et al., ECCV 2016).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.core.skeleton import JOINT_NAMES
 _D = math.pi / 180.0
 
 # joint: (mean x, y, z), (sigma x, y, z), (lowest x, y, z), (highest x, y, z), in degrees.
-# Left side only; the right side mirrors y and z.
+# Left side only; on the right side y and z change their signs.
 _TABLE = {
     "spine1": ((0, 0, 0), (20, 12, 10), (-25, -25, -20), (45, 25, 20)),
     "spine2": ((0, 0, 0), (15, 12, 10), (-20, -25, -20), (35, 25, 20)),
@@ -37,8 +37,9 @@ _TABLE = {
 
 
 def prior_table() -> Tensor:
-    """Mean, deviation, lowest and highest (4, 22, 3) of the joints' rotation vectors, radians."""
+    """Return mean, deviation, lowest and highest (4, 22, 3) of the rotation vectors, in radians."""
     rows = torch.zeros(22, 4, 3)
+    # The pelvis may turn in any way: a deviation without effect, and limits out of reach.
     rows[0, 1] = 1e6
     rows[0, 2], rows[0, 3] = -1e6, 1e6
     for joint in range(1, 22):
@@ -54,15 +55,19 @@ def prior_table() -> Tensor:
 
 
 LIMIT_SIGMA = 5 * _D
-"""How far past a limit costs as much as one standard deviation."""
+"""The distance past a limit, in radians, that costs as much as one standard deviation."""
 
 
 def pose_prior(phi: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Residuals and their diagonal Jacobian for rotation vectors ``phi`` (B, 22, 3) radians;
-    ``table`` is `prior_table`'s, where ``phi`` is.
+    """Return the prior's residuals and their diagonal Jacobian.
 
-    Returns (B, 2, 22, 3) twice: the Gaussian's rows and the limits' rows, in standard deviations,
-    and d(row)/d(phi). The pelvis has none.
+    Args:
+        phi: Rotation vectors (B, 22, 3), radians.
+        table: `prior_table` on the device of ``phi``.
+
+    Returns:
+        Two tensors (B, 2, 22, 3): the residuals of the Gaussian and of the limits, in standard
+        deviations, and d(residual)/d(phi). The pelvis may turn freely: its own are negligible.
     """
     mean, sigma, low, high = table.unbind(0)
     gauss = (phi - mean) / sigma

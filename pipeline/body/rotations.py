@@ -1,4 +1,4 @@
-"""Rotations: axis-angle at the borders, matrices inside."""
+"""Conversions of rotations. Interfaces use axis-angle, computations use matrices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def skew(vectors: Tensor) -> Tensor:
-    """Cross-product matrices: (..., 3) -> (..., 3, 3) with ``skew(a) @ b == cross(a, b)``."""
+    """Return cross-product matrices (..., 3, 3) of vectors (..., 3): skew(a) @ b == cross(a, b)."""
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     rows = (zero, -z, y, z, zero, -x, -y, x, zero)
@@ -15,15 +15,15 @@ def skew(vectors: Tensor) -> Tensor:
 
 
 def exp_so3(axis_angle: Tensor) -> Tensor:
-    """Rotation matrices of axis-angle vectors: (..., 3) radians -> (..., 3, 3).
+    """Return the rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) in radians.
 
-    Rodrigues' formula ``I + sin(t)/t K + (1 - cos(t))/t^2 K^2``; differentiable everywhere, the
-    zero rotation included.
+    Rodrigues' formula ``I + sin(t)/t K + (1 - cos(t))/t^2 K^2``; differentiable everywhere, also at
+    the zero rotation.
     """
     squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
     small = squared < 1e-8
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    # 2 sin^2(t/2) is 1 - cos(t) without its cancellation.
+    # 2 sin^2(t/2) equals 1 - cos(t) without cancellation for small t.
     sine = torch.where(small, 1 - squared / 6, torch.sin(angle) / angle)
     half = torch.sin(angle / 2) / angle
     cosine = torch.where(small, 0.5 - squared / 24, 2 * half * half)
@@ -33,10 +33,10 @@ def exp_so3(axis_angle: Tensor) -> Tensor:
 
 
 def quaternion_from_matrix(matrix: Tensor) -> Tensor:
-    """Unit quaternions (w, x, y, z) with w >= 0 of rotation matrices: (..., 3, 3) -> (..., 4).
+    """Return unit quaternions (w, x, y, z) with w >= 0, (..., 4), of rotations (..., 3, 3).
 
-    Each component in turn could be the divisor; the largest is taken, so that no rotation is
-    badly conditioned (Shepperd, Quaternion from rotation matrix, 1978).
+    Any component can be the divisor. The largest is taken, so that every rotation is well
+    conditioned (Shepperd, Quaternion from rotation matrix, 1978).
     """
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
     # Row i of this symmetric matrix is 4 q_i q.
@@ -54,10 +54,10 @@ def quaternion_from_matrix(matrix: Tensor) -> Tensor:
 
 
 def log_so3(matrix: Tensor) -> Tensor:
-    """Axis-angle vectors of rotation matrices: (..., 3, 3) -> (..., 3) radians, at most pi long.
+    """Return the axis-angle vectors (..., 3) of rotations (..., 3, 3), at most pi radians long.
 
-    Through quaternions, so it is exact to rounding near 0 and near pi alike; at pi, where both
-    signs are right, one of them is returned.
+    It goes through quaternions, so it is exact to rounding both near 0 and near pi. At pi both
+    signs are right; one of them is returned.
     """
     quaternion = quaternion_from_matrix(matrix)
     real, imaginary = quaternion[..., :1], quaternion[..., 1:]

@@ -1,4 +1,4 @@
-"""BlazePose's landmarks on the official SMPL mesh (6890 vertices), whose file holds none."""
+"""BlazePose's landmarks on the official SMPL mesh (6890 vertices), whose files hold none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.core.skeleton import JOINT_NAMES, LANDMARK_NAMES
 
 SMPL_VERTICES = 6890
 
-# Published vertex numbers of SMPL's mesh (left, right); fingers and toes are their tips.
+# Published vertex numbers of SMPL's mesh (left, right). Those of fingers and toes are the tips.
 _NOSE = 332
 _VERTICES = {
     "eye": (2800, 6260),
@@ -20,8 +20,9 @@ _VERTICES = {
     "index": (2319, 5782),
     "pinky": (2673, 6133),
 }
-# Shares of named points; "o." marks the other side's. Each row sums to one. The shares follow the
-# proportions of the free body, whose landmarks were measured against BlazePose's.
+# Each landmark as a weighted sum of named points; "o." marks a point of the other side. The weights
+# sum to one. They follow the proportions of the free body, whose landmarks were measured against
+# BlazePose's.
 _BLENDS: dict[str, dict[str, float]] = {
     "eye_inner": {"eye": 0.77, "o.eye": 0.23},
     "eye_outer": {"eye": 1.12, "o.eye": -0.2, "ear": 0.08},
@@ -30,7 +31,7 @@ _BLENDS: dict[str, dict[str, float]] = {
     "index": {"index": 0.38, "pinky": 0.1, "wrist": 0.52},
     "pinky": {"pinky": 0.35, "index": 0.14, "wrist": 0.51},
     "thumb": {"thumb": 0.45, "index": 0.2, "wrist": 0.35},
-    # SMPL's hip joints lie closer together and lower than hips are marked.
+    # SMPL's hip joints lie closer together and lower than BlazePose's hips.
     "hip": {"hip": 1.02, "o.hip": -0.52, "pelvis": 0.5},
     "ankle": {"ankle": 0.95, "knee": 0.05},
     "heel": {"heel": 0.7, "ankle": 0.3},
@@ -39,17 +40,20 @@ _BLENDS: dict[str, dict[str, float]] = {
 
 
 def smpl_landmark_regressor(joint_regressor: np.ndarray) -> np.ndarray:
-    """(33, 6890) rows, summing to one, that read BlazePose's landmarks off SMPL's mesh.
+    """Return the regressor (33, 6890) of BlazePose's landmarks from SMPL's vertices.
 
-    ``joint_regressor`` (24, 6890) is the model's own. Surface points are published vertices;
-    the rest blends those and joints so as to lie where BlazePose marks it.
+    Its rows sum to one. Points on the surface are published vertices; the other landmarks are
+    blends of these and of joints, so that they lie where BlazePose marks them.
+
+    Args:
+        joint_regressor: The model's own (24, 6890).
     """
 
     def point(name: str, side: int) -> np.ndarray:
         if name == "nose":
-            return _one(_NOSE)
+            return _row_of(_NOSE)
         if name in _VERTICES:
-            return _one(_VERTICES[name][side])
+            return _row_of(_VERTICES[name][side])
         joint = name if name in JOINT_NAMES else f"{('left', 'right')[side]}_{name}"
         return joint_regressor[JOINT_NAMES.index(joint)]
 
@@ -63,7 +67,8 @@ def smpl_landmark_regressor(joint_regressor: np.ndarray) -> np.ndarray:
     return regressor
 
 
-def _one(vertex: int) -> np.ndarray:
+def _row_of(vertex: int) -> np.ndarray:
+    """The regressor's row of a single vertex."""
     row = np.zeros(SMPL_VERTICES)
     row[vertex] = 1.0
     return row

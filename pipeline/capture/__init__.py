@@ -1,4 +1,4 @@
 """Frames in: clips, network feeds, cameras and FFmpeg's test pictures, behind one interface."""
 
-# Before any av: with av first, OpenCV's windows can hang.
+# cv2 must be imported before av: in the other order OpenCV's windows can hang.
 import cv2  # noqa: F401

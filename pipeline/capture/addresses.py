@@ -1,4 +1,4 @@
-"""Which spellings of a source are addresses, and which FFmpeg's test pictures."""
+"""The spellings of a source that mean an address or FFmpeg's test pictures."""
 
 TEST_PREFIX = "lavfi:"
 NETWORK = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")

@@ -1,24 +1,33 @@
-"""What every source can do, what is known of one, and how one is read."""
+"""The protocol of video sources, the facts about an open one, and the options for reading one."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipeline.capture.picture import Allocate, empty_image
+from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What an open source is. ``width`` and ``height`` are of the upright frames it delivers.
+    """The facts about an open source.
 
-    ``frame_count`` is how many frames it will deliver, as far as can be told beforehand; ``fps``
-    the average rate. Both are None where nothing says.
+    Attributes:
+        name: The source's name, without credentials.
+        live: Whether frames come at their own pace and must be dropped when the consumer is slow.
+        width: Width of the upright frames that it delivers, in pixels.
+        height: Their height, in pixels.
+        fps: Average frames a second; None if the source does not say.
+        frame_count: Number of frames it will deliver, as far as can be known beforehand; None if
+            nothing says.
+        codec: FFmpeg's name of the codec.
     """
 
     name: str
@@ -33,9 +42,14 @@ class SourceInfo:
 class Source(Protocol):
     """Frames from somewhere. Open it, iterate ``frames()`` once, close it.
 
-    ``live`` says whether frames come at their own pace and must be dropped when nobody keeps up.
-    ``warnings`` are one-line remarks on what went wrong without ending it (damaged packets, a
-    file cut short, reconnections); complete once ``frames()`` has ended.
+    A class of your own becomes a source by having these members; with `SourceDefaults` as its base
+    it inherits ``status``, ``counts`` and ``mark``.
+
+    Attributes:
+        name: Its name in messages and in `Frame.source`, without credentials.
+        live: Whether frames come at their own pace and must be dropped when the consumer is slow.
+        warnings: One-line remarks on problems that did not end it (damaged packets, a file cut
+            short, reconnections). Complete once ``frames()`` has ended.
     """
 
     name: str
@@ -44,38 +58,91 @@ class Source(Protocol):
 
     @property
     def info(self) -> SourceInfo:
-        """What it is. Raises RuntimeError before ``open()``."""
+        """What the source is.
+
+        Raises:
+            RuntimeError: ``open()`` has not been called.
+        """
+
+    @property
+    def status(self) -> Status | None:
+        """What a source that can be lost is doing now; None for any other. From any thread."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Events of the connection so far, by name: "reconnected", "damaged". From any thread."""
+
+    @property
+    def mark(self) -> str:
+        """A few letters that tell files of one name apart, the same in each run; "" for none."""
 
     def open(self) -> None:
-        """Make ready, so that the first frame is there. Raises SourceError, in one line."""
+        """Get ready, so that the first frame is available.
+
+        Raises:
+            SourceError: It cannot be read. The message is one line that says what to do.
+        """
 
     def frames(self) -> Iterator[Frame]:
-        """The frames, in order, once. Raises SourceError when a live feed does not come back."""
+        """Yield the frames, in order, once.
+
+        Raises:
+            SourceError: A live feed was lost and does not come back, or a clip has no such part.
+        """
 
     def close(self) -> None:
-        """End ``frames()`` soon, from any thread, and free what is held. Safe to repeat."""
+        """End ``frames()`` soon and free its resources. From any thread; safe to repeat."""
+
+
+class SourceDefaults:
+    """Base class with the members that most sources leave alone.
+
+    A source has no status that could change, no counts and no mark, unless it overrides them.
+    """
+
+    @property
+    def status(self) -> Status | None:
+        """None: this source cannot be lost."""
+        return None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """An empty counter."""
+        return Counter()
+
+    @property
+    def mark(self) -> str:
+        """No mark."""
+        return ""
 
 
 class StopSignal:
-    """What every wait of a source listens to: its own ``close()`` and the ``stop`` it was given."""
+    """Ends the waits of a source: set by its own ``close()`` or by an event from outside.
+
+    Args:
+        stop: The event from outside; None for none.
+    """
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         self._closed = threading.Event()
         self._stop = stop
 
     def set(self) -> None:
+        """End all waits. The event from outside stays as it is."""
         self._closed.set()
 
     def is_set(self) -> bool:
+        """Return whether either of the two has been set."""
         return self._closed.is_set() or (self._stop is not None and self._stop.is_set())
 
     def wait(self, seconds: float) -> bool:
-        """Wait that long, less if halted; returns whether it is."""
+        """Wait that long, or until the signal is set; return whether it is set."""
         end = time.monotonic() + seconds
         while not self.is_set():
             left = end - time.monotonic()
             if left <= 0:
                 return False
+            # An event cannot wait for two at once, so the outer one is looked at now and then.
             self._closed.wait(min(left, 0.05))
         return True
 
@@ -84,15 +151,23 @@ class StopSignal:
 class SourceOptions:
     """How a source is read.
 
-    ``live``: None lets a clip (also one at an http address) wait for its consumer and everything
-    else run at its own pace; True plays a clip at its own pace too, like a camera; False lets
-    even a live feed wait.
-    ``start_s`` and ``seconds`` cut a part out of the source's own time (None: to the end).
-    ``retry_s``: how long a live source may be away before that is an error, at the start and
-    after a loss (0: not at all; None: ten seconds at the start, for ever once it has been live).
-    ``size`` (width, height) and ``fps`` are asked of a camera. ``rtsp_transport`` carries RTSP's
-    media. ``decode`` "nvdec" has clips and network feeds decoded by an NVIDIA GPU. ``allocate``
-    gives the memory that frames' images are put into, for whoever wants it page-locked.
+    Attributes:
+        live: None: a clip (also one at an HTTP address) waits for its consumer, everything else
+            runs at its own pace. True: a clip plays at its own pace too, like a camera. False: a
+            live feed waits too.
+        start_s: Where the part to read begins, in seconds of the source's own time.
+        seconds: Length of that part; None: to the end.
+        retry_s: How long a live source may be away before that is an error, at the start and
+            after a loss. 0: not at all. None: ten seconds at the start, without a limit once the
+            source has been live.
+        size: (width, height) in pixels to request from a camera; None: its own choice.
+        fps: Frames a second to request from a camera; None: its own choice.
+        rtsp_transport: What carries RTSP's media.
+        decode: "nvdec" decodes clips and network feeds on an NVIDIA GPU.
+        allocate: Returns the memory for a frame's image, for example page-locked memory.
+
+    Raises:
+        ValueError: A time is out of range.
     """
 
     live: bool | None = None
@@ -112,5 +187,5 @@ class SourceOptions:
 
     @property
     def end_s(self) -> float:
-        """Where the part ends in the source's own time; infinite for its end."""
+        """End of the part in the source's own time, in seconds; infinite for the source's end."""
         return math.inf if self.seconds is None else self.start_s + self.seconds

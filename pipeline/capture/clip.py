@@ -1,4 +1,4 @@
-"""Clips (any file FFmpeg reads) and FFmpeg's generated test pictures, every frame in order."""
+"""Read clips (any file that FFmpeg reads) and FFmpeg's test pictures, every frame in order."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from pipeline.capture.addresses import TEST_PREFIX
-from pipeline.capture.base import SourceInfo, SourceOptions, StopSignal
+from pipeline.capture.base import SourceDefaults, SourceInfo, SourceOptions, StopSignal
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
 from pipeline.capture.files import frame_rate, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
-from pipeline.capture.seek import Start, find_start
-from pipeline.capture.session import Session, begin, begin_at
+from pipeline.capture.seek import StartFrame, find_start_frame
+from pipeline.capture.session import Session, start_session, start_session_at
 from pipeline.capture.timeline import Timeline
 from pipeline.core.frame import Frame
 
 _EPSILON_S = 1e-6
 
 
-class ClipSource:
-    """A clip, as fast as it is read; frames wait for their consumer.
+class ClipSource(SourceDefaults):
+    """A clip, read as fast as the consumer takes its frames.
 
-    ``pts_s`` is 0 at the clip's first frame. ``Frame.id`` is the frame's place in the whole clip,
-    also when only a part is read. With ``start_s`` the clip is indexed first (read, not decoded),
-    then decoding begins at the last key frame before it. ``live`` is False: PacedSource plays a
-    clip like a camera.
+    ``Frame.pts_s`` is 0 at the clip's first frame. ``Frame.id`` is the frame's index in the whole
+    clip, also when only a part of it is read. With ``start_s`` the clip is indexed first (its
+    packets are read, not decoded); decoding then starts at the last key frame before the part.
+    ``live`` is False; `PacedSource` plays a clip like a camera.
+
+    Args:
+        spec: Path of the file, or ``lavfi:...`` for FFmpeg's test pictures.
+        options: ``start_s``, ``seconds``, ``decode`` and ``allocate`` count here.
+        stop_signal: Ends ``frames()`` from outside.
+        clock_ns: The clock of `Frame.captured_ns`.
     """
 
     live = False
@@ -43,13 +49,13 @@ class ClipSource:
         spec: str,
         options: SourceOptions,
         *,
-        halt: StopSignal | None = None,
+        stop_signal: StopSignal | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._spec = spec
         self.name = spec if spec.startswith(TEST_PREFIX) else Path(spec).name
         self._start_s, self._end_s = options.start_s, options.end_s
-        self._halt = halt or StopSignal()
+        self._stop = stop_signal or StopSignal()
         self._clock_ns = clock_ns
         self._using = threading.Lock()
         self._session: Session | None = None
@@ -61,14 +67,17 @@ class ClipSource:
 
     @property
     def mark(self) -> str:
-        """Tells it from other files of its name, and is its own again the next time."""
+        """Eight hex digits of the file's path, size and time of change; "" if it is no file.
+
+        They differ between files of one name, and are the same each time the same file is read.
+        """
         try:
             path = Path(self._spec).resolve()
-            about = path.stat()
+            stat = path.stat()
         except OSError:
             return ""
-        words = f"{path} {about.st_size} {about.st_mtime_ns}"
-        return hashlib.sha256(words.encode()).hexdigest()[:8]
+        identity = f"{path} {stat.st_size} {stat.st_mtime_ns}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
     @property
     def info(self) -> SourceInfo:
@@ -77,30 +86,40 @@ class ClipSource:
         return self._info
 
     def open(self) -> None:
-        """Decode the first frame, of the clip and of the part to be read. Raises SourceError."""
+        """Decode the first frame of the clip, and of the part to be read.
+
+        Raises:
+            SourceError: It cannot be opened or decoded, or ends before the part.
+        """
         with self._using:
-            self._session = session = begin(self._spec, self.name, self._decode)
+            self._session = session = start_session(self._spec, self.name, self._decode)
             self._origin = session.first.pts
+            # Each field of an interlaced frame may have a packet, so packets do not count frames.
             start = None if session.first.interlaced_frame else self._find_start()
             self._info = self._describe(session, start)
             if start is not None and start.number > 0:
-                there = begin_at(self._spec, self.name, start, self._decode)
-                # None: the file cannot be sought in. Then all that comes before is decoded.
-                if there is not None:
-                    session.end()
-                    self._session = there
+                at_start = start_session_at(self._spec, self.name, start, self._decode)
+                # None: seeking does not work in this file. Then all frames before are decoded too.
+                if at_start is not None:
+                    session.close()
+                    self._session = at_start
 
     def close(self) -> None:
-        self._halt.set()
-        # While frames() runs the container is its thread's, which closes it on the way out.
+        self._stop.set()
+        # While frames() runs, the container belongs to its thread, which closes it at the end.
         if self._using.acquire(blocking=False):
             try:
-                self._end()
+                self._close_session()
             finally:
                 self._using.release()
 
     def frames(self) -> Iterator[Frame]:
-        """The frames, once. Raises SourceEmpty when none lies in the part asked for."""
+        """Yield the frames, once.
+
+        Raises:
+            SourceEmpty: No frame lies in the part to read.
+            SourceNotVideo: A picture cannot be converted to RGB.
+        """
         with self._using:
             session = self._session
             if session is None:
@@ -108,12 +127,12 @@ class ClipSource:
             try:
                 yield from self._read(session)
             finally:
-                self._end()
+                self._close_session()
 
-    def _find_start(self) -> Start | None:
+    def _find_start(self) -> StartFrame | None:
         if self._start_s == 0 or self._origin is None or self._spec.startswith(TEST_PREFIX):
             return None
-        return find_start(self._spec, self.name, self._origin, self._start_s)
+        return find_start_frame(self._spec, self.name, self._origin, self._start_s)
 
     def _read(self, session: Session) -> Iterator[Frame]:
         stream, index = session.decoder.stream, session.decoder.index
@@ -125,7 +144,7 @@ class ClipSource:
             if number is None:
                 continue
             pts_s, jump = timeline.place(picture.pts)
-            if self._halt.is_set() or pts_s >= self._end_s - _EPSILON_S:
+            if self._stop.is_set() or pts_s >= self._end_s - _EPSILON_S:
                 whole = False
                 break
             if pts_s < self._start_s - _EPSILON_S:
@@ -134,12 +153,12 @@ class ClipSource:
             broken = jump or size not in (None, image.shape)
             size = image.shape
             yield Frame(number, self.name, captured_ns, pts_s, image, broken)
-        if size is None and not self._halt.is_set():
+        if size is None and not self._stop.is_set():
             raise SourceEmpty(f"{self.name}: ends at {pts_s:.2f} s, before {self._start_s:g} s")
-        self._remark(session, pts_s, whole)
+        self._add_warnings(session, pts_s, whole)
 
     def _pictures(self, session: Session) -> Iterator[VideoFrame]:
-        """Up to where nothing more can be read."""
+        """The pictures up to the end, or up to an error, which becomes a warning."""
         try:
             yield from session.pictures()
         except av.error.FFmpegError as error:
@@ -153,7 +172,7 @@ class ClipSource:
                 f"{self.name}: its {picture.format.name} pictures cannot be shown: {reason(error)}"
             ) from error
 
-    def _describe(self, session: Session, start: Start | None) -> SourceInfo:
+    def _describe(self, session: Session, start: StartFrame | None) -> SourceInfo:
         stream = session.decoder.stream
         width, height = upright_size(session.first, stream.sample_aspect_ratio)
         fps = frame_rate(stream)
@@ -167,7 +186,9 @@ class ClipSource:
             codec=stream.codec_context.name,
         )
 
-    def _frame_count(self, session: Session, start: Start | None, fps: float | None) -> int | None:
+    def _frame_count(
+        self, session: Session, start: StartFrame | None, fps: float | None
+    ) -> int | None:
         if start is not None:
             return sum(time_s < self._end_s - _EPSILON_S for time_s in start.times_s)
         stream = session.decoder.stream
@@ -179,8 +200,8 @@ class ClipSource:
         wanted_s = min(self._end_s, length_s) - self._start_s
         return max(0, round(wanted_s * fps)) if math.isfinite(wanted_s) else None
 
-    def _remark(self, session: Session, last_s: float, whole: bool) -> None:
-        """Note what was wrong with the clip; what it lacks only if it was read to its end."""
+    def _add_warnings(self, session: Session, last_s: float, whole: bool) -> None:
+        """Add warnings about damage, and about missing frames if the clip was read to its end."""
         decoder, stream = session.decoder, session.decoder.stream
         if decoder.damaged:
             self.warnings.append(f"{self.name}: {decoder.damaged} damaged packets skipped")
@@ -196,7 +217,7 @@ class ClipSource:
                 f"{self.name}: is cut short: it says {stated_s:.1f} s and ends at {last_s:.1f} s"
             )
 
-    def _end(self) -> None:
+    def _close_session(self) -> None:
         if self._session is not None:
-            self._session.end()
+            self._session.close()
             self._session = None

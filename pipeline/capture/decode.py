@@ -1,4 +1,4 @@
-"""An open container to decoded pictures, stepping over what is damaged."""
+"""Decode the pictures of an open container; damaged packets are skipped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.capture.errors import SourceNotVideo
 from pipeline.capture.timeline import FrameIndex
 
 _MOST_ERRORS = 100
-"""Errors in a row after which a stream counts as ended."""
+"""After so many errors in a row a stream counts as ended."""
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The stream to play: the best video that is no cover picture.
+    """Return the stream to play: FFmpeg's best video stream, unless it is a cover picture.
 
-    Raises SourceNotVideo when there is none, or none that can be decoded.
+    Raises SourceNotVideo when there is none, or when FFmpeg has no decoder for it.
     """
     best = container.streams.best("video")
     if not isinstance(best, VideoStream) or Disposition.attached_pic in best.disposition:
@@ -33,24 +33,24 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """The packets of ``stream`` and the empty one that flushes its decoder.
+    """Yield the packets of ``stream``, then the empty one that flushes its decoder.
 
     Raises av.error.FFmpegError.
     """
     try:
         yield from container.demux(stream)
     except IndexError:
-        # PyAV trips at the end over streams that only appeared on the way (MPEG-TS may add some);
-        # those come last, so ours has been flushed.
+        # At the end PyAV fails on streams that appeared while reading (MPEG-TS may add some). They
+        # come last, so our stream has been flushed.
         return
 
 
 class Decoder:
-    """The pictures of one stream in the order they are shown.
+    """Decodes the pictures of one stream, in the order in which they are shown.
 
-    ``threads`` is FFmpeg's threading: "AUTO" is quickest, "SLICE" adds no delay. ``index`` is
-    told of every packet, and numbers the pictures. ``damaged`` counts packets that could not be
-    read or decoded; they are stepped over. ``packets`` counts all that were read.
+    ``threads`` is FFmpeg's threading: "AUTO" is fastest, "SLICE" adds no delay. ``index`` receives
+    every packet's time stamp, and numbers the pictures. ``damaged`` counts packets that could not
+    be read or decoded, which are skipped; ``packets`` counts all that were read.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Decoder:
         self.packets = 0
 
     def pictures(self) -> Generator[VideoFrame, None, None]:
-        """Until the stream ends. Raises av.error.FFmpegError when it is lost."""
+        """Yield pictures until the stream ends. Raises av.error.FFmpegError when it is lost."""
         for packet in self._packets():
             flush = not packet.size
             if not flush:
@@ -74,7 +74,7 @@ class Decoder:
             yield from self._decode(packet, flush)
 
     def _packets(self) -> Iterator[Packet]:
-        """All packets and the empty one that flushes the decoder."""
+        """All packets, then the empty one that flushes the decoder."""
         errors = 0
         while errors < _MOST_ERRORS:
             try:
@@ -83,7 +83,7 @@ class Decoder:
                     yield packet
                 return
             except av.error.InvalidDataError:
-                # The generator is dead after an error; reading goes on with a new one.
+                # A generator has ended after an error, so reading continues with a new one.
                 errors += 1
                 self._damage()
 
@@ -95,7 +95,7 @@ class Decoder:
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
-                # Decoders name damage in many ways: invalid data, not permitted, no memory.
+                # Decoders report damage as different errors: invalid data, not permitted, memory.
                 self._damage()
                 if not flush:
                     return

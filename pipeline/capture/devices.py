@@ -1,4 +1,4 @@
-"""Ways in for live sources: how an address or a camera is opened with FFmpeg."""
+"""Inputs of live sources: how FFmpeg opens an address or a camera."""
 
 from __future__ import annotations
 
@@ -26,54 +26,65 @@ from pipeline.core.redact import without_credentials
 
 _PYAV = int(av.__version__.partition(".")[0])
 ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
-"""For PyAV 18, which else refuses files whose tags are no UTF-8; 19 took the option away."""
+"""PyAV 18 refuses files whose tags are not UTF-8 without this option; PyAV 19 removed it."""
 
 _RAW_PIXELS = 640 * 480
+"""Cameras send pictures up to this size uncompressed."""
 READ_TIMEOUT_S = 5.0
-"""A feed that sends nothing for so long is lost."""
+"""A feed that sends nothing for this long is lost."""
 
-# An HTTP address that ends like a file is a clip; others (a camera's MJPEG, HLS) are live.
+# An HTTP address that ends like a file is a clip. Others (a camera's MJPEG, HLS) are live.
 _DOWNLOAD = re.compile(r"(?i)https?://[^?#]+\.(mp4|m4v|mov|mkv|webm|avi|ts|mts|mpe?g)([?#]|$)")
 
 _PROTOCOLS = "rtsp,rtsps,rtmp,rtmps,http,https,tcp,tls,udp,rtp,srtp,crypto,httpproxy,data"
-"""What an address, and whatever a playlist behind it names, may be fetched by: a server we watch
-must not have us read files of this machine."""
+"""The protocols allowed for an address, and for what a playlist behind it names. The server at the
+other end must not be able to make this program read local files."""
 _FORMATS = (
     "rtsp,hls,dash,mpegts,mpeg,mpegvideo,h261,h263,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,mpjpeg,"
     "jpeg_pipe,flv,live_flv,mov,matroska,avi,asf,ogg,nut,mxf,yuv4mpegpipe,aac,mp3,ac3,eac3,webvtt"
 )
-"""What is taken for video. FFmpeg also draws text files as pictures, which would show whoever adds
-an address the pages of an inner network."""
+"""The formats that count as video. FFmpeg also draws text files as pictures, which would show the
+pages of an internal network to anyone who may add an address."""
 
 Opener = Callable[..., InputContainer]
 
 
 @dataclass(frozen=True)
 class StreamInput:
-    """Where a live source comes from.
+    """The input of a live source.
 
-    ``open()`` opens it once and raises FFmpeg's error or a SourceError; ``explain(error)`` makes
-    a SourceError of FFmpeg's. ``download``: it is a clip, whose end is no loss and which waits.
+    Attributes:
+        name: The source's name, without credentials.
+        open: Opens the input once. Raises FFmpeg's error or a SourceError.
+        to_error: Converts FFmpeg's error to the SourceError that says what to do.
+        download: Whether it is a clip: its end is no loss, and it waits for its consumer.
     """
 
     name: str
     open: Callable[[], InputContainer]
-    explain: Callable[[av.error.FFmpegError], SourceError]
+    to_error: Callable[[av.error.FFmpegError], SourceError]
     download: bool = False
 
 
 def acceleration(decode: str) -> HWAccel | None:
-    """What PyAV needs to decode as `SourceOptions.decode` says; pictures come to host memory."""
+    """Return PyAV's option for `SourceOptions.decode`. Decoded pictures come to host memory."""
     return HWAccel("cuda", allow_software_fallback=False) if decode == "nvdec" else None
 
 
 def network(
     address: str, rtsp_transport: str, opener: Opener = av.open, decode: str = "software"
 ) -> StreamInput:
-    """A feed at ``address``; RTSP's media comes by ``rtsp_transport``."""
+    """Return the input of a network feed.
+
+    Args:
+        address: The address, with any credentials.
+        rtsp_transport: What carries RTSP's media: "tcp" or "udp".
+        opener: Opens a container as ``av.open`` does.
+        decode: As `SourceOptions.decode`.
+    """
     scheme = address.partition(":")[0].lower()
-    # FFmpeg's own timeouts, in microseconds: PyAV's takes the GIL at every poll. Guessing the
-    # rate from two frames instead of twenty opens a feed 0.7 s sooner.
+    # FFmpeg's own timeouts, in microseconds, because PyAV's takes the GIL at every poll. Estimating
+    # the frame rate from two frames instead of twenty opens a feed 0.7 s sooner.
     timeout = "timeout" if scheme in ("rtsp", "rtsps", "udp") else "rw_timeout"
     options = {timeout: str(round(READ_TIMEOUT_S * 1e6)), "fpsprobesize": "2"}
     options |= {"protocol_whitelist": _PROTOCOLS, "format_whitelist": _FORMATS}
@@ -84,7 +95,7 @@ def network(
     return StreamInput(
         name=name,
         open=lambda: opener(address, options=options, **hardware, **ANY_TAGS),
-        explain=lambda error: _network_error(error, name, decode),
+        to_error=lambda error: _network_error(error, name, decode),
         download=_DOWNLOAD.match(address) is not None,
     )
 
@@ -96,8 +107,15 @@ def camera(
     opener: Opener = av.open,
     platform: str = sys.platform,
 ) -> StreamInput:
-    """The camera ``0``, ``/dev/video0`` or ``camera:NAME`` of this machine, asked for pictures of
-    ``size`` (width, height) at ``fps``; its own choice of what is None."""
+    """Return the input of a camera of this machine.
+
+    Args:
+        spec: ``0``, ``/dev/video0`` or ``camera:NAME``.
+        size: (width, height) in pixels to request; None: the camera's own choice.
+        fps: Frames a second to request; None: the camera's own choice.
+        opener: Opens a container as ``av.open`` does.
+        platform: As ``sys.platform``.
+    """
     name = f"camera {spec}" if spec.isdigit() else spec
 
     def open_camera() -> InputContainer:
@@ -107,40 +125,40 @@ def camera(
             raise SourceNotFound(
                 f"{name}: there is no {device}; cameras here: {', '.join(found) or 'none'}"
             )
-        asked = {"video_size": f"{size[0]}x{size[1]}"} if size else {}
+        requested = {"video_size": f"{size[0]}x{size[1]}"} if size else {}
         if fps:
-            asked["framerate"] = f"{fps:g}"
+            requested["framerate"] = f"{fps:g}"
         if kind == "v4l2" and size and size[0] * size[1] > _RAW_PIXELS:
-            # Large pictures fit through USB as JPEG only; a camera without it gives what it has.
-            asked["input_format"] = "mjpeg"
-        return _first_of(opener, device, kind, options | asked, options)
+            # USB carries large pictures only as JPEG. A camera without JPEG gives its default.
+            requested["input_format"] = "mjpeg"
+        return _open_camera(opener, device, kind, options | requested, options)
 
     return StreamInput(
-        name=name, open=open_camera, explain=lambda error: _camera_error(error, name)
+        name=name, open=open_camera, to_error=lambda error: _camera_error(error, name)
     )
 
 
-def _first_of(
-    opener: Opener, device: str, kind: str, wanted: dict[str, str], plain: dict[str, str]
+def _open_camera(
+    opener: Opener, device: str, kind: str, requested: dict[str, str], defaults: dict[str, str]
 ) -> InputContainer:
-    """The device opened as wanted, or without JPEG where it has none."""
+    """Open the device with the requested options, without JPEG if it has none."""
     try:
-        return opener(device, format=kind, options=wanted)
+        return opener(device, format=kind, options=requested)
     except av.error.FFmpegError:
-        if "input_format" not in wanted:
+        if "input_format" not in requested:
             raise
-    without = {name: value for name, value in wanted.items() if name != "input_format"}
-    return opener(device, format=kind, options=plain | without)
+    without_jpeg = {name: value for name, value in requested.items() if name != "input_format"}
+    return opener(device, format=kind, options=defaults | without_jpeg)
 
 
 def camera_input(spec: str, platform: str) -> tuple[str, str, dict[str, str]]:
-    """FFmpeg's input format, device and options for a camera.
+    """Return FFmpeg's input format, device and options for a camera.
 
     Raises SourceNotFound when DirectShow has no camera of that number.
     """
     label = spec.removeprefix("camera:")
     if platform == "darwin":
-        # AVFoundation asks for a rate that the camera has; its default is none of the usual ones.
+        # AVFoundation needs a rate that the camera has, and its default is an unusual one.
         return "avfoundation", f"{label}:none", {"framerate": "30"}
     if platform == "win32":
         if label.isdigit():
@@ -154,12 +172,12 @@ def camera_input(spec: str, platform: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> SourceError:
-    """SourceUnreachable may pass with time and is worth another try; the others will not."""
+    """The SourceError for FFmpeg's. Only SourceUnreachable may pass with time: try again then."""
     if isinstance(error, av.error.HTTPUnauthorizedError):
         if "***@" in name:
             return SourceLogin(f"{name}: the login is refused: check user and password")
         return SourceLogin(f"{name}: wants a login: put user:password@ before the host")
-    if decode == "nvdec" and isinstance(error, PermissionError):  # no CUDA device to be had
+    if decode == "nvdec" and isinstance(error, PermissionError):  # no CUDA device
         return SourceRefused(f"{name}: NVDEC cannot be used here; leave --decode out")
     if isinstance(error, av.error.HTTPForbiddenError):
         return SourceRefused(f"{name}: forbidden: this login may not watch it")

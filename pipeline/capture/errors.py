@@ -1,4 +1,4 @@
-"""What can be wrong with a source: each error is one line that says what to do."""
+"""The errors of sources. Each message is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ class SourceError(OSError):
 
 
 class SourceNotFound(SourceError):
-    """There is no such file, camera or kind of address."""
+    """No such file or camera exists, or the kind of address is not supported."""
 
 
 class SourceNotVideo(SourceError):
-    """It is there, but it is not a video that can be decoded."""
+    """The source exists but is not a video that can be decoded."""
 
 
 class SourceEmpty(SourceError):
-    """The part that was asked for holds no frame."""
+    """The part to read holds no frame."""
 
 
 class SourceRefused(SourceError):
-    """It is there, but does not let us: a login, permissions, in use by another program."""
+    """The source exists but refuses access: a login, permissions, another program's use."""
 
 
 class SourceLogin(SourceRefused):
-    """It does not take the login that was given, or wants one."""
+    """The source refuses the login in the address, or requires one."""
 
 
 class SourceUnreachable(SourceError):
-    """It could not be reached in the time given."""
+    """The source could not be reached in the time allowed."""
 
 
 class SourceNotThere(SourceUnreachable):
-    """The server answers, but has no such stream (yet)."""
+    """The server answers but has no such stream, or does not have it yet."""
 
 
 class SourceLost(SourceUnreachable):
-    """It was live, stopped, and did not come back in the time given."""
+    """The source was live, stopped, and did not come back in the time allowed."""
 
 
 def reason(error: BaseException) -> str:
-    """FFmpeg's or the system's few words on ``error``, without the address (it holds logins)."""
-    words = getattr(error, "strerror", None) or type(error).__name__
-    return words[:1].lower() + words[1:]
+    """Return the system's short text for an error, without the address, which may hold a login."""
+    text = getattr(error, "strerror", None) or type(error).__name__
+    return text[:1].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""Opening a clip, and saying in one line why it is none."""
+"""Open a clip, or say in one line why it cannot be opened."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.capture.devices import ANY_TAGS, acceleration
 from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
 
 _NOT_CLIPS = ("tty", "concat")
-"""Formats that FFmpeg plays but nobody means as a clip: text as pictures, lists of files."""
+"""Formats that FFmpeg plays but that are no clips: text drawn as pictures, lists of files."""
 
 
 def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
-    """The open container of a file, or of FFmpeg's test pictures for ``lavfi:...``, whose video is
-    decoded as `SourceOptions.decode` says.
+    """Return the open container of a file, or of FFmpeg's test pictures for ``lavfi:...``.
 
+    Its video is decoded as `SourceOptions.decode` says.
     Raises SourceNotFound, SourceRefused, SourceNotVideo.
     """
     if spec.startswith(TEST_PREFIX):
@@ -28,8 +28,8 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
     path = Path(spec).expanduser()
     _check_file(path, name)
     try:
-        # "file:" keeps colons in a name from being read as a protocol; the whitelist keeps a
-        # playlist in disguise from opening anything else.
+        # With "file:" a colon in the name is not read as a protocol. The whitelist keeps a playlist
+        # that looks like a clip from opening anything else.
         container = av.open(
             f"file:{path}",
             options={"protocol_whitelist": "file"},
@@ -37,7 +37,7 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
             **ANY_TAGS,
         )
     except av.error.FFmpegError as error:
-        if decode == "nvdec" and decodes_here(path):
+        if decode == "nvdec" and opens_in_software(path):
             raise SourceNotVideo(
                 f"{name}: NVDEC cannot decode it here: {reason(error)}; leave --decode out"
             ) from error
@@ -52,8 +52,8 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
     return container
 
 
-def decodes_here(path: Path) -> bool:
-    """Whether the processor can decode a file, so that it is not the file that is wrong."""
+def opens_in_software(path: Path) -> bool:
+    """Return whether the CPU can open a file, so that the file is not what is wrong."""
     try:
         with av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **ANY_TAGS):
             return True
@@ -86,7 +86,7 @@ def _check_file(path: Path, name: str) -> None:
 
 
 def _is_cut_short(path: Path) -> bool:
-    """Whether it begins as an MP4 and has no moov box (ISO/IEC 14496-12, 4.2 and 8.2)."""
+    """Whether a file begins as MP4 but has no moov box (ISO/IEC 14496-12, 4.2 and 8.2)."""
     size, at = path.stat().st_size, 0
     kinds: list[bytes] = []
     with path.open("rb") as file:
@@ -104,12 +104,12 @@ def _is_cut_short(path: Path) -> bool:
 
 
 def stated_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long the file says its video is, in seconds."""
+    """Return the length of the video that the file states, in seconds; None if it does not."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     tag = re.match(r"(\d+):(\d+):(\d+(\.\d+)?)", stream.metadata.get("DURATION", ""))
     if tag:
-        # Matroska's tag is the time at which the stream ends.
+        # Matroska's tag is the time at which the stream ends, not its length.
         start_s = float((stream.start_time or 0) * (stream.time_base or 0))
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - start_s
     if container.duration is not None and len(container.streams) == 1:
@@ -118,7 +118,7 @@ def stated_duration_s(container: InputContainer, stream: VideoStream) -> float |
 
 
 def frame_rate(stream: VideoStream) -> float | None:
-    """Average frames a second as far as the stream says, None where it says nothing sensible."""
+    """Return the stated average frames a second, or None if the stream states no plausible one."""
     for rate in (stream.average_rate, stream.guessed_rate):
         if rate and 0.01 <= rate <= 1000:
             return float(rate)

@@ -1,4 +1,4 @@
-"""The one function that makes a source of what the user typed."""
+"""Open a source from the text that the user typed."""
 
 from __future__ import annotations
 
@@ -25,18 +25,24 @@ def open_source(
     clock_ns: Callable[[], int] = time.monotonic_ns,
     wait: Callable[[float], bool] | None = None,
 ) -> Source:
-    """The source that ``spec`` names, not yet opened.
+    """Return the source that ``spec`` names, not yet opened.
 
-    ``spec`` is a clip's path, an address (rtsp://... and the other schemes of ``NETWORK``), a
-    camera (``0``, ``/dev/video0``, ``camera:NAME``) or FFmpeg's test pictures
-    (``lavfi:testsrc2=size=640x480:rate=30``). ``stop`` ends it from outside, like ``close()``.
-    ``clock_ns`` and ``wait`` (seconds -> halted?) are for tests.
+    Args:
+        spec: A clip's path, an address (``rtsp://...`` and the other schemes of
+            `addresses.NETWORK`), a camera (``0``, ``/dev/video0``, ``camera:NAME``) or FFmpeg's
+            test pictures (``lavfi:testsrc2=size=640x480:rate=30``).
+        options: How to read it; the defaults if None.
+        stop: Ends the source from outside when it is set, like ``close()``.
+        clock_ns: The monotonic clock, in nanoseconds. For tests.
+        wait: Waits some seconds and returns whether the source was stopped. For tests.
 
-    Raises SourceNotFound for what is none of these.
+    Raises:
+        SourceNotFound: ``spec`` is none of these.
     """
     options = options or SourceOptions()
-    halt = StopSignal(stop)
-    wait = wait or halt.wait
+    # One signal for all parts of the source, so that close() or `stop` ends every wait in them.
+    stop_signal = StopSignal(stop)
+    wait = wait or stop_signal.wait
     if not spec.strip():
         raise SourceNotFound("no source: give a clip, rtsp://..., a camera (0) or lavfi:testsrc2")
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", spec)
@@ -45,17 +51,17 @@ def open_source(
     source: Source
     if scheme or re.fullmatch(r"\d+|/dev/video\d+|camera:.+", spec):
         if scheme:
-            entrance = network(spec, options.rtsp_transport, decode=options.decode)
+            stream_input = network(spec, options.rtsp_transport, decode=options.decode)
         else:
-            entrance = camera(spec, options.size, options.fps)
+            stream_input = camera(spec, options.size, options.fps)
         feed = Feed(
-            entrance, options.retry_s, halt=halt, clock_ns=clock_ns, wait=wait,
+            stream_input, options.retry_s, stop_signal=stop_signal, clock_ns=clock_ns, wait=wait,
             allocate=options.allocate,
         )  # fmt: skip
-        source = LiveSource(feed, options, halt)
+        source = LiveSource(feed, options, stop_signal)
         paced = feed.download and options.live is True
     else:
-        source = ClipSource(spec, options, halt=halt, clock_ns=clock_ns)
+        source = ClipSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
         # FFmpeg's test pictures stand in for a camera.
         paced = spec.startswith(TEST_PREFIX) if options.live is None else options.live
     return PacedSource(source, clock_ns=clock_ns, wait=wait) if paced else source

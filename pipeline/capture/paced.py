@@ -1,4 +1,4 @@
-"""A clip played like a camera: each frame when it is due, whether anybody is ready or not."""
+"""Play a clip like a camera: each frame when it is due, whether the consumer is ready or not."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from pipeline.capture.base import Source, SourceInfo
+from pipeline.capture.base import Source, SourceDefaults, SourceInfo
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
 
-class PacedSource:
-    """``source`` at its own pace; ``captured_ns`` is when a frame was due and handed on.
+class PacedSource(SourceDefaults):
+    """A source whose frames come at the times that their ``pts_s`` say.
 
-    The first frame comes at once, the others as their ``pts_s`` say; a jump in time is not waited
-    for. Frames that are late come at once. ``wait(seconds)`` returns early, and True, when halted.
+    The first frame comes at once, late frames too, and a jump in time is skipped.
+    ``Frame.captured_ns`` becomes the time at which the frame was handed over.
+
+    Args:
+        source: The source to pace; it must wait for its consumer.
+        clock_ns: The monotonic clock, in nanoseconds.
+        wait: Waits some seconds; returns True, early, when the source was stopped.
     """
 
     live = True
@@ -39,14 +44,13 @@ class PacedSource:
 
     @property
     def status(self) -> Status | None:
-        """What a source that may be lost is doing; None for another."""
-        return getattr(self._source, "status", None)
+        """The status of the source that is paced."""
+        return self._source.status
 
     @property
     def counts(self) -> Counter[str]:
-        """What happened to it (`pipeline.capture.feed.Feed`)."""
-        counts = getattr(self._source, "counts", None)
-        return Counter() if counts is None else counts
+        """The counts of the source that is paced."""
+        return self._source.counts
 
     def open(self) -> None:
         self._source.open()

@@ -1,4 +1,4 @@
-"""A decoded picture to what everything else works on: upright RGB with square pixels."""
+"""Convert decoded pictures to the format of all frames: upright RGB with square pixels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from av.buffer import Buffer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
-# AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. What is missing here or
-# constant-luminance is read as its nearest relative.
+# AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. Constant-luminance and missing
+# ones are read as the most similar matrix.
 _MATRIX = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -26,16 +26,18 @@ _MATRIX = {
 
 
 def colour_matrix(frame: VideoFrame) -> Colorspace:
-    """The YUV-to-RGB matrix of ``frame``: its own, or by the players' custom BT.709 for HD sizes
-    and BT.601 below."""
+    """Return the YUV-to-RGB matrix of ``frame``.
+
+    A frame that states none gets what video players use: BT.709 for HD sizes, BT.601 below.
+    """
     hd = frame.width >= 1280 or frame.height > 576
     return _MATRIX.get(frame.colorspace, Colorspace.ITU709 if hd else Colorspace.ITU601)
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) that shows pixels of ``aspect`` (width over height) as squares.
+    """Return the (width, height) at which pixels of ``aspect`` (width / height) become square.
 
-    The shorter side is stretched, so nothing is lost. Unknown or absurd aspects count as 1.
+    The shorter side is stretched, so no detail is lost. Unknown or implausible aspects count as 1.
     """
     if not aspect or not Fraction(1, 4) <= aspect <= 4:
         return width, height
@@ -45,31 +47,33 @@ def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, 
 
 
 def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) of the picture ``RgbConverter`` makes of ``frame``."""
+    """Return the (width, height) of the image that `RgbConverter` makes of ``frame``."""
     size = square_size(frame.width, frame.height, aspect)
     matrix = display_matrix(frame)
     return size[::-1] if matrix is not None and _is_turned(matrix) else size
 
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
-"""Makes an uninitialised uint8 array of a shape."""
+"""Returns an uninitialised uint8 array of the given shape."""
 
 
 def empty_image(shape: tuple[int, ...]) -> np.ndarray:
-    """An uninitialised uint8 array in ordinary memory."""
+    """Return an uninitialised uint8 array in ordinary memory."""
     return np.empty(shape, np.uint8)
 
 
 class RgbConverter:
-    """Decoded frames to RGB uint8 (H, W, 3), contiguous, upright, with square pixels, each in
-    memory of its own that ``allocate`` gives."""
+    """Converts decoded frames to RGB uint8 (H, W, 3), contiguous, upright, with square pixels.
+
+    Each image is in memory of its own, from ``allocate``.
+    """
 
     def __init__(self, allocate: Allocate = empty_image) -> None:
         self._reformatter = VideoReformatter()
         self._allocate = allocate
 
     def __call__(self, frame: VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
-        """The picture of ``frame``, whose pixels are ``aspect`` wide for their height."""
+        """Return the image of ``frame``, whose pixels have the ``aspect`` width / height."""
         width, height = square_size(frame.width, frame.height, aspect)
         # One thread: unscaled conversion takes about 1 ms at 1080p, less than waking a pool.
         rgb = self._reformatter.reformat(
@@ -91,15 +95,15 @@ class RgbConverter:
 
 
 def display_matrix(frame: VideoFrame) -> np.ndarray | None:
-    """The four numbers (a, b, c, d) of the display matrix that say how ``frame`` was held."""
+    """Return the rotation part (a, b, c, d) of the frame's display matrix; None without one."""
     data = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))
     return None if data is None else np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]]
 
 
 def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """``image`` turned and mirrored by ``matrix`` (a, b, c, d), to the nearest quarter turn.
+    """Return ``image`` rotated and mirrored by ``matrix`` (a, b, c, d), to the nearest 90 degrees.
 
-    The matrix takes stored to shown places: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12,
+    The matrix maps stored to displayed positions: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12,
     tkhd). None leaves the image as it is.
     """
     if matrix is not None and matrix.any():
@@ -114,5 +118,5 @@ def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
 
 def _is_turned(matrix: np.ndarray) -> bool:
-    """Whether width and height change places."""
+    """Whether the matrix exchanges width and height."""
     return abs(int(matrix[1])) > abs(int(matrix[0]))

@@ -1,8 +1,8 @@
-"""One connection to a live source, opened and read by a thread of its own.
+"""One connection to a live source, opened and read by its own thread.
 
-FFmpeg may block for as long as a network or a driver likes. So nobody else calls it: what a
-thread has read waits in a ring of one, and a thread that hangs is left behind and frees what it
-holds when FFmpeg lets go.
+FFmpeg may block for any time in a network or a driver. Therefore only this thread calls it. Its
+pictures wait in a ring of one; a thread that hangs is abandoned, and frees the container when
+FFmpeg returns.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from pipeline.core.ring import Closed, Policy, Ring
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A decoded picture, when it came (monotonic nanoseconds), and a pixel's width over its
-    height (None: unknown)."""
+    """A decoded picture.
+
+    ``captured_ns`` is when it was decoded, in nanoseconds of the monotonic clock; ``aspect`` a
+    pixel's width / height, None if unknown.
+    """
 
     image: VideoFrame
     captured_ns: int
@@ -37,7 +40,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a stream says of itself: its clock's unit, its frame rate and its codec."""
+    """What a stream states: the unit of its time stamps, its frame rate and its codec."""
 
     time_base_s: float
     fps: float | None
@@ -45,49 +48,52 @@ class Facts:
 
 
 class Reader:
-    """Opens an ``entrance`` and reads its pictures until it ends, is lost or closed.
+    """Opens an input and reads its pictures until it ends, is lost or is closed.
 
-    ``ready`` is set once the first picture is there or nothing will come. ``pictures`` holds the
-    next ones; after the last, ``get`` raises Closed, and ``error`` says what ended it (None: the
-    stream's own end). ``policy`` says what becomes of a picture that nobody takes.
+    ``ready`` is set once the first picture is available or none will come. ``pictures`` holds the
+    next one; after the last, its ``get`` raises Closed, and ``error`` is what ended the reading
+    (None: the stream's own end). ``policy`` is the ring's: what happens to a picture not yet taken
+    when the next one comes.
     """
 
     def __init__(
-        self, entrance: StreamInput, clock_ns: Callable[[], int], policy: Policy = Policy.WAIT
+        self, stream_input: StreamInput, clock_ns: Callable[[], int], policy: Policy = Policy.WAIT
     ) -> None:
-        self._entrance = entrance
+        self._input = stream_input
         self._clock_ns = clock_ns
         self._closed = threading.Event()
         self._decoder: Decoder | None = None
-        # Only the thread may ask a container that it may close at any time.
+        # Read by the thread alone: it may close the container at any time.
         self._facts: Facts | None = None
         self.ready = threading.Event()
         self.pictures: Ring[Picture] = Ring(1, policy)
         self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, name=f"read {entrance.name}", daemon=True)
+        self.thread = threading.Thread(
+            target=self._run, name=f"read {stream_input.name}", daemon=True
+        )
         self.thread.start()
 
     @property
     def facts(self) -> Facts:
-        """Of what is read; once ``ready`` with a picture."""
+        """What the stream states; available once ``ready`` is set with a picture."""
         assert self._facts is not None
         return self._facts
 
     @property
     def damaged(self) -> int:
-        """Packets that could not be read or decoded."""
+        """Number of packets that could not be read or decoded."""
         return 0 if self._decoder is None else self._decoder.damaged
 
     def close(self) -> None:
-        """Read no more. The thread ends by itself, at once or when FFmpeg lets go."""
+        """Stop reading. The thread ends by itself, at once or when FFmpeg returns."""
         self._closed.set()
         self.pictures.abort()
 
     def _run(self) -> None:
         try:
-            with self._entrance.open() as container:
-                stream = video_stream(container, self._entrance.name)
-                # Frame threads would hold back one frame each.
+            with self._input.open() as container:
+                stream = video_stream(container, self._input.name)
+                # With FFmpeg's frame threading each thread would delay the stream by a frame.
                 decoder = Decoder(container, stream, "SLICE", FrameIndex())
                 stream.codec_context.flags |= Flags.low_delay
                 for image in decoder.pictures():
@@ -97,13 +103,13 @@ class Reader:
                     self.pictures.put(Picture(image, self._clock_ns(), aspect))
                     self.ready.set()
             if self._decoder is None:
-                name = self._entrance.name
+                name = self._input.name
                 raise SourceUnreachable(f"{name}: it ended before its first frame")
         except Closed:
             pass
         except av.error.FFmpegError as error:
-            # An open connection that breaks is told from one that never was.
-            self.error = error if self._decoder is not None else self._entrance.explain(error)
+            # The feed distinguishes a connection that broke from one that never opened.
+            self.error = error if self._decoder is not None else self._input.to_error(error)
         except BaseException as error:
             self.error = error
         finally:

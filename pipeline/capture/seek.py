@@ -1,4 +1,4 @@
-"""Where in a clip to start decoding, so that every frame keeps its exact number."""
+"""Find where in a clip to start decoding, so that every frame keeps its exact number."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from pipeline.capture.files import open_clip
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """The first frame wanted: its ``number`` in the clip, its ``pts``, and the time stamp of the
-    key frame to ``seek`` to. ``times_s`` are the times of it and all later frames."""
+class StartFrame:
+    """The first frame to deliver.
+
+    ``number`` is its index in the clip, ``pts`` its time stamp, ``seek`` the time stamp of the key
+    frame to seek to. ``times_s`` are the times of this and all later frames, in seconds.
+    """
 
     number: int
     pts: int
@@ -23,13 +26,13 @@ class Start:
     times_s: tuple[float, ...]
 
 
-def find_start(spec: str, name: str, origin: int, start_s: float) -> Start | None:
-    """The first frame at or after ``start_s`` seconds from ``origin``, the first frame's pts.
+def find_start_frame(spec: str, name: str, origin: int, start_s: float) -> StartFrame | None:
+    """Return the first frame at or after ``start_s`` seconds from ``origin``, the first pts.
 
     Reads all packets and decodes none; frames must not be interlaced (each field may have a packet
-    of its own). None where packets do not tell frames apart (no or unordered time stamps): then
-    count from the beginning.
-    Raises SourceEmpty when the clip ends before.
+    of its own). None if the packets do not identify the frames (time stamps missing or out of
+    order): then frames can only be counted from the first one.
+    Raises SourceEmpty when the clip ends before ``start_s``.
     """
     with open_clip(spec, name) as container:
         stream = video_stream(container, name)
@@ -54,7 +57,7 @@ def find_start(spec: str, name: str, origin: int, start_s: float) -> Start | Non
                     keys.append((packet.pts, dts))
         except av.error.FFmpegError:
             return None
-    # What comes before the first frame is never shown: leading pictures without a reference.
+    # Packets before the first frame are never shown: leading pictures without a reference.
     shown = sorted(pts for pts in shown if pts >= origin)
     if not shown or shown[0] != origin or len(set(shown)) != len(shown):
         return None
@@ -62,7 +65,7 @@ def find_start(spec: str, name: str, origin: int, start_s: float) -> Start | Non
     number = bisect.bisect_left(times_s, start_s - 1e-6)
     if number == len(shown):
         raise SourceEmpty(f"{name}: ends at {times_s[-1]:.2f} s, before {start_s:g} s")
-    before = [key for key in keys if key[0] <= shown[number]]
-    if not before:
+    earlier_keys = [key for key in keys if key[0] <= shown[number]]
+    if not earlier_keys:
         return None
-    return Start(number, shown[number], max(before)[1], tuple(times_s[number:]))
+    return StartFrame(number, shown[number], max(earlier_keys)[1], tuple(times_s[number:]))

@@ -1,4 +1,4 @@
-"""One pass through a clip: an open container whose first picture is decoded already."""
+"""One pass through a clip: an open container and its first decoded picture."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from av.video.frame import VideoFrame
 from pipeline.capture.decode import Decoder, video_stream
 from pipeline.capture.errors import SourceNotVideo, reason
 from pipeline.capture.files import open_clip
-from pipeline.capture.seek import Start
+from pipeline.capture.seek import StartFrame
 from pipeline.capture.timeline import FrameIndex
 
 
 @dataclass
 class Session:
-    """``first`` and then ``rest`` are the pictures; ``decoder.index`` numbers them."""
+    """An open clip. Its pictures are ``first``, then ``rest``; ``decoder.index`` numbers them."""
 
     container: InputContainer
     decoder: Decoder
@@ -27,28 +27,34 @@ class Session:
     rest: Generator[VideoFrame, None, None]
 
     def pictures(self) -> Iterator[VideoFrame]:
+        """Return all pictures, the first one included."""
         return chain((self.first,), self.rest)
 
-    def end(self) -> None:
+    def close(self) -> None:
+        """Close the container."""
         self.rest.close()
         self.container.close()
 
 
-def begin(spec: str, name: str, decode: str = "software") -> Session:
-    """From the first picture on, decoded as `SourceOptions.decode` says. Raises SourceError when
-    there is none."""
+def start_session(spec: str, name: str, decode: str = "software") -> Session:
+    """Open a clip at its first picture, decoded as `SourceOptions.decode` says.
+
+    Raises SourceError when it has no picture.
+    """
     session = _open(spec, name, None, decode)
     if session is None:
         raise SourceNotVideo(f"{name}: its video is there, but no frame of it can be decoded")
     return session
 
 
-def begin_at(spec: str, name: str, start: Start, decode: str = "software") -> Session | None:
-    """From the picture of ``start`` on; None when seeking does not lead to exactly that one."""
+def start_session_at(
+    spec: str, name: str, start: StartFrame, decode: str = "software"
+) -> Session | None:
+    """Open a clip at the picture ``start``; None if seeking does not lead to exactly that one."""
     return _open(spec, name, start, decode)
 
 
-def _open(spec: str, name: str, start: Start | None, decode: str) -> Session | None:
+def _open(spec: str, name: str, start: StartFrame | None, decode: str) -> Session | None:
     container = open_clip(spec, name, decode)
     try:
         stream = video_stream(container, name)

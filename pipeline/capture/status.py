@@ -1,4 +1,4 @@
-"""What a live source is doing, for whoever watches it."""
+"""The state of a live source, as its user sees it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 
 class State(enum.StrEnum):
-    """``connecting``: its first picture is waited for; ``live``; ``stalled``: connected, but no
-    picture comes; ``reconnecting``: lost and tried again; ``refused``: it is there and does not
-    let us, tried again now and then; ``ended``."""
+    """The states of a live source.
+
+    Attributes:
+        CONNECTING: No picture has come yet.
+        LIVE: Pictures come.
+        STALLED: Connected, but no picture comes.
+        RECONNECTING: Lost; connecting again.
+        REFUSED: The source exists but refuses access; tried again from time to time.
+        ENDED: Closed, or at its end.
+    """
 
     CONNECTING = "connecting"
     LIVE = "live"
@@ -21,7 +28,13 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """A state, why (a line without logins, or nothing), and since when (monotonic ns)."""
+    """A state and its reason.
+
+    Attributes:
+        state: The state.
+        reason: One line without credentials, or "".
+        since_ns: When the state began, in nanoseconds of the monotonic clock.
+    """
 
     state: State
     reason: str = ""

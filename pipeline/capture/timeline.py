@@ -1,4 +1,4 @@
-"""Which frame this is and when: from the packets' and frames' time stamps, pure logic."""
+"""Number and time of each frame, from the time stamps of packets and frames. Pure logic."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ _MOST_LOST = 64
 
 
 class Timeline:
-    """A stream's time stamps as seconds that always rise.
+    """Converts a stream's time stamps to seconds that always rise.
 
-    Time is 0 at ``origin`` (in units of ``time_base_s``; None: at the first frame that has a time
-    stamp) plus ``offset_s``. A gap above ``JUMP_S`` and ``JUMP_PERIODS`` frame periods is kept,
-    a step back of more than half a period is joined on, one period after the last frame: both are
-    jumps. Smaller steps back are none, and get a time just after. A missing stamp, or the last
-    one again (some files say 0 for every frame), says nothing: one period after the last frame.
+    Time is ``offset_s`` at ``origin`` (in units of ``time_base_s``; None: the first frame with a
+    time stamp). Two cases are jumps: a gap above ``JUMP_S`` and ``JUMP_PERIODS`` frame periods,
+    which is kept, and a step back by more than half a period, after which time continues one period
+    after the last frame. A smaller step back is no jump; the frame gets a time just after the last
+    one. A missing stamp, or the same stamp again (some files state 0 for every frame), gives no
+    information: the frame comes one period after the last.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Timeline:
         self._last_pts: int | None = None
 
     def place(self, pts: int | None) -> tuple[float, bool]:
-        """The time in seconds of the next frame, and whether time jumped before it."""
+        """Return the time of the next frame in seconds, and whether time jumped before it."""
         last, period = self._last_s, self._period_s
         if pts is None or pts == self._last_pts:
             self._last_s = self._offset_s if last is None else last + period
@@ -56,19 +57,19 @@ class Timeline:
                 self._offset_s += last + period - time_s
                 time_s = last + period
             elif time_s <= last:
-                # Behind by a little (jitter, a stamp said twice): stamps catch up by themselves.
+                # Slightly behind (jitter, a repeated stamp): later stamps catch up by themselves.
                 time_s = last + 0.1 * period
         self._last_s, self._last_pts = time_s, pts
         return time_s, jump
 
 
 class FrameIndex:
-    """Numbers frames by their place in the source.
+    """Numbers frames by their position in the source.
 
-    Frames are counted as they come out of the decoder; where packets were damaged, the frames
-    that never came are counted too, so that later frames keep their true number. ``first`` is
-    the number of the first frame, ``floor`` the time stamp below which packets do not count
-    (they belong to frames before it).
+    Frames are counted as they leave the decoder. After damaged packets, the frames that are
+    missing are counted too, so that later frames keep their true number. ``first`` is the number
+    of the first frame; packets with a time stamp below ``floor`` belong to frames before it and
+    are not counted.
     """
 
     def __init__(self, first: int = 0, floor: int | None = None) -> None:
@@ -79,7 +80,7 @@ class FrameIndex:
         self._damaged = False
 
     def packet(self, pts: int | None) -> None:
-        """A packet that should become a visible frame was read."""
+        """Note that a packet was read which should become a visible frame."""
         if pts is None or (self._floor is not None and pts < self._floor):
             return
         if len(self._pending) >= _MOST_PENDING:
@@ -87,23 +88,23 @@ class FrameIndex:
         heapq.heappush(self._pending, pts)
 
     def damage(self) -> None:
-        """A packet could not be decoded."""
+        """Note that a packet could not be decoded."""
         self._damaged = True
 
     def number(self, pts: int | None) -> int | None:
-        """The number of the frame that came out of the decoder, with its time stamp.
+        """Return the number of the frame that left the decoder with the time stamp ``pts``.
 
-        None for one that damage held back so long that later ones came before it: skip it.
+        None for a frame that damage delayed until after later ones: the caller skips it.
         """
         if pts in self._lost:
             return None
         lost = []
         while pts is not None and self._pending and self._pending[0] <= pts:
             lost.append(heapq.heappop(self._pending))
-        # Without damage a packet that made no frame was none (a second field, a leading picture
-        # without its reference).
+        # Without damage, a packet without a frame of its own is no missing frame (a second field,
+        # a leading picture without its reference).
         if self._damaged:
-            missing = [each for each in lost if each != pts]
+            missing = [stamp for stamp in lost if stamp != pts]
             self._lost.extend(missing)
             self._next += len(missing)
         number = self._next

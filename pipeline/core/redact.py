@@ -1,13 +1,13 @@
-"""Addresses without their logins, fit for messages, pages and file names."""
+"""Remove the credentials from addresses, for messages, pages and file names."""
 
 from __future__ import annotations
 
 import re
 
-# A login ends at the last @ before the path; one with a slash in its password is no valid address
-# but must not be shown either.
+# A login ends at the last @ before the path. An address with a slash in the password is not valid,
+# but that password must not be shown either.
 _LOGIN = re.compile(r"(?<=://)(?:[^/\s:@]+:(?!\d+/)\S*@|[^/?#\s]*@)")
-# Some cameras take logins in the path: /user=admin_password=1234_channel=1.
+# Some cameras take the login in the path: /user=admin_password=1234_channel=1.
 _SECRET = re.compile(
     r"(?i)([?&;#/_][^=&;/?\s]*(?:pas|pwd|pw|token|key|auth|secret|use?r|login|cred|sess|sig)"
     r"[^=&;/?\s]*=)[^&\s]+"
@@ -15,5 +15,9 @@ _SECRET = re.compile(
 
 
 def without_credentials(address: str) -> str:
-    """``address`` without its user, password and tokens, fit for messages and file names."""
+    """Return ``address`` with ``***`` in place of its user, password and tokens.
+
+    Args:
+        address: A URL, or any text that may hold one.
+    """
     return _SECRET.sub(r"\1***", _LOGIN.sub("***@", address))

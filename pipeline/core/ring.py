@@ -1,4 +1,4 @@
-"""A bounded ring between two threads: clips wait for room, live feeds drop the oldest."""
+"""A bounded queue between threads. Clips wait for room; live feeds drop the oldest item."""
 
 from __future__ import annotations
 
@@ -13,31 +13,41 @@ T = TypeVar("T")
 
 
 class Policy(enum.Enum):
-    """What ``put`` does when the ring is full."""
+    """What ``put`` does when the ring is full.
+
+    Attributes:
+        WAIT: It waits for room.
+        DROP_OLDEST: It drops the oldest item.
+    """
 
     WAIT = "wait"
     DROP_OLDEST = "drop_oldest"
 
 
 class Closed(Exception):
-    """The ring is closed: nothing can be put, and nothing more will come."""
+    """The ring is closed: no item can be put, and none will come."""
 
 
 class Ring(Generic[T]):
-    """A first-in first-out buffer of ``capacity`` items, safe between any number of threads.
+    """A bounded first-in, first-out queue, safe for any number of threads.
 
-    One condition guards everything; state and notification change under its lock. After
-    ``close`` what is inside can still be taken, then ``get`` raises ``Closed``; ``abort`` also
-    throws away what is inside. Counts (``put_count``, ``got_count``, ``dropped_count``) always
-    satisfy put = got + dropped + len.
+    One condition guards everything; state and notification change under its lock. After ``close``
+    the items inside can still be taken, then ``get`` raises `Closed`; ``abort`` also drops the
+    items inside. The counts always satisfy
+    ``put_count == got_count + dropped_count + len(ring)``.
 
-    ``on_drop(item, cause)`` hears of every dropped item, "ring full" or "stopped". ``inherit``
-    says what a dropped item leaves to the one after it: it gets both and returns what takes the
-    latter's place (a break between frames must not get lost with the frame that carried it).
-    ``kept`` is how many items that were taken ``recent()`` still shows. ``policy`` may be changed
-    at any time, for the puts that come.
+    Args:
+        capacity: Most items inside, 1 or more.
+        policy: What ``put`` does when the ring is full. May be changed at any time, for later puts.
+        on_drop: Called as ``on_drop(item, cause)`` for every dropped item, outside the lock; the
+            cause is "ring full" or "stopped".
+        inherit: Called as ``inherit(dropped, next)`` when a full ring drops an item; returns the
+            item that takes the place of ``next``. A break between frames, for example, must not be
+            lost with the frame that carried it.
+        kept: Number of taken items that ``recent()`` still returns.
 
-    Raises ValueError when the capacity is below 1 or ``kept`` below 0.
+    Raises:
+        ValueError: ``capacity`` is below 1, or ``kept`` below 0.
     """
 
     def __init__(
@@ -69,13 +79,20 @@ class Ring(Generic[T]):
 
     @property
     def closed(self) -> bool:
+        """Whether ``close`` or ``abort`` was called."""
         with self._changed:
             return self._closed
 
     def put(self, item: T, timeout_s: float | None = None) -> None:
         """Add an item. A full ring waits for room or drops its oldest item, as its policy says.
 
-        Raises Closed when the ring is or gets closed, TimeoutError when no room came in time.
+        Args:
+            item: The item.
+            timeout_s: How long to wait for room, in seconds; None: without a limit.
+
+        Raises:
+            Closed: The ring is closed, or was closed during the wait.
+            TimeoutError: No room came in time.
         """
         dropped: list[T] = []
         with self._changed:
@@ -94,8 +111,13 @@ class Ring(Generic[T]):
         self._report(dropped, "ring full")
 
     def put_first(self, item: T) -> None:
-        """Add an item that is taken before all others, at once and whether there is room or not:
-        for what is rare and cannot wait. Raises Closed."""
+        """Add an item at the front, at once, even to a full ring.
+
+        For rare items that cannot wait. No item is dropped for it.
+
+        Raises:
+            Closed: The ring is closed.
+        """
         with self._changed:
             if self._closed:
                 raise Closed
@@ -104,9 +126,14 @@ class Ring(Generic[T]):
             self._changed.notify_all()
 
     def get(self, timeout_s: float | None = None) -> T:
-        """Take the oldest item, waiting for one.
+        """Take and return the oldest item, waiting for one.
 
-        Raises Closed when the ring is closed and empty, TimeoutError when nothing came in time.
+        Args:
+            timeout_s: How long to wait, in seconds; None: without a limit.
+
+        Raises:
+            Closed: The ring is closed and empty.
+            TimeoutError: No item came in time.
         """
         with self._changed:
             self._wait(lambda: self._closed or bool(self._items), timeout_s)
@@ -115,9 +142,16 @@ class Ring(Generic[T]):
             return self._take(1)[0]
 
     def get_batch(self, most: int, timeout_s: float | None = None) -> list[T]:
-        """Take what is there, oldest first: one to ``most`` items, waiting for the first.
+        """Take and return the items inside, oldest first, waiting for the first one.
 
-        Raises Closed and TimeoutError as ``get`` does, ValueError when ``most`` is below 1.
+        Args:
+            most: Most items to take, 1 or more.
+            timeout_s: How long to wait for the first one, in seconds; None: without a limit.
+
+        Raises:
+            Closed: The ring is closed and empty.
+            TimeoutError: No item came in time.
+            ValueError: ``most`` is below 1.
         """
         if most < 1:
             raise ValueError(f"a batch has at least one item, not {most}")
@@ -128,18 +162,21 @@ class Ring(Generic[T]):
             return self._take(min(most, len(self._items)))
 
     def recent(self) -> list[T]:
-        """The last ``kept`` items that were taken and then those still inside, in order."""
+        """Return the last ``kept`` items that were taken, then those still inside, in order."""
         with self._changed:
             return [*self._taken, *self._items]
 
     def close(self) -> None:
-        """No more puts; what is inside can still be taken. Wakes everyone. Safe to repeat."""
+        """Refuse further puts and wake all waiting threads. Items inside can still be taken.
+
+        Safe to repeat.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def abort(self) -> None:
-        """Close and throw away what is inside, counted as dropped."""
+        """Close, and drop the items inside."""
         with self._changed:
             dropped = list(self._items)
             self._items.clear()
@@ -149,7 +186,7 @@ class Ring(Generic[T]):
         self._report(dropped, "stopped")
 
     def _take(self, number: int) -> list[T]:
-        """Under the lock: the oldest items, out of the ring."""
+        """Take the oldest items, under the lock."""
         items = [self._items.popleft() for _ in range(number)]
         self._taken.extend(items)
         self.got_count += number
@@ -157,7 +194,7 @@ class Ring(Generic[T]):
         return items
 
     def _wait(self, ready: Callable[[], bool], timeout_s: float | None) -> None:
-        """Wait under the lock until ``ready``; TimeoutError when it is not in time."""
+        """Wait under the lock until ``ready()``. Raises TimeoutError when it is not in time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not ready():
             left = None if deadline is None else deadline - time.monotonic()
@@ -166,7 +203,7 @@ class Ring(Generic[T]):
             self._changed.wait(left)
 
     def _report(self, dropped: list[T], cause: str) -> None:
-        # Outside the lock: the listener may take locks of its own.
+        # Outside the lock, because the listener may take locks of its own.
         if self._on_drop is not None:
             for item in dropped:
                 self._on_drop(item, cause)

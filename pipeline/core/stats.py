@@ -1,4 +1,4 @@
-"""What happened and how long it took: counts by stage and cause, times, latency."""
+"""Counts, stage times and latency of a running source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itertools import accumulate
 import numpy as np
 
 KEPT = 20_000
-"""Samples kept for a stage's quantiles; older ones are forgotten, so memory stays bounded."""
+"""Number of latest samples from which quantiles are computed, so that memory stays bounded."""
 
 LATENCY_EDGES_MS = (25.0, 50.0, 100.0, 150.0, 200.0, 300.0, 500.0, 750.0, 1e3, 2e3, 5e3, 10e3)
 STAGE_EDGES_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3)
@@ -23,7 +23,12 @@ STAGE_EDGES_MS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Of one stage's or the latency's samples, in milliseconds."""
+    """Quantiles of the samples of a stage or of the latency.
+
+    Attributes:
+        count: Number of samples.
+        p50_ms: The median, in milliseconds; ``p95_ms`` and ``p99_ms`` likewise.
+    """
 
     count: int
     p50_ms: float
@@ -33,8 +38,14 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class Histogram:
-    """All samples since the start: how many were at most each of ``edges_ms``, how many there
-    are, and their sum."""
+    """All samples since the start, as a cumulative histogram.
+
+    Attributes:
+        edges_ms: Upper edges of the bins, in milliseconds.
+        at_most: For each edge, the number of samples up to it.
+        count: Number of all samples.
+        sum_ms: Their sum, in milliseconds.
+    """
 
     edges_ms: tuple[float, ...]
     at_most: tuple[int, ...]
@@ -44,10 +55,20 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Counts and times so far. ``stages_ms`` are per frame; ``fps`` is drawn frames a second
-    from the capture of the first one to the last one drawn. Quantiles are of the last samples,
-    histograms of all. ``unfitted`` frames were shown, but nobody was fitted in them (low latency
-    only); ``lost_events`` were seen and could not be told."""
+    """Counts and times so far. Quantiles are of the latest samples, histograms of all.
+
+    Attributes:
+        read: Frames read from the source.
+        drawn: Frames that reached the outputs.
+        dropped: Frames that were read and will never be drawn, by cause.
+        stages_ms: Quantiles of each stage's time per frame, by the stage's name.
+        latency_ms: Quantiles of the time from capture to output; None before the first frame.
+        fps: Drawn frames a second, from the capture of the first to the output of the last.
+        latency: Histogram of the latency.
+        stages: Histograms of the stages' times per frame, by the stage's name.
+        unfitted: Frames that were shown without a fit of their own (low latency only).
+        lost_events: Events that were detected but could not be reported.
+    """
 
     read: int
     drawn: int
@@ -62,11 +83,18 @@ class Snapshot:
 
     @property
     def in_flight(self) -> int:
+        """Frames that were read and are neither drawn nor dropped yet."""
         return self.read - self.drawn - sum(self.dropped.values())
 
 
 class Stats:
-    """Thread-safe counters and timers of one source. Law: read = drawn + dropped + in flight."""
+    """Thread-safe counters and timers of one source.
+
+    At any time ``read == drawn + dropped + in_flight``.
+
+    Args:
+        clock_ns: The monotonic clock, in nanoseconds.
+    """
 
     def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock_ns = clock_ns
@@ -80,19 +108,19 @@ class Stats:
         self._first_ns = self._last_ns = 0
         self._recent: deque[int] = deque(maxlen=60)
 
-    def count(self, what: str, number: int = 1) -> None:
-        """Add to ``read`` or any other count."""
+    def count(self, name: str, number: int = 1) -> None:
+        """Add ``number`` to the count ``name``: "read", "unfitted" or "lost events"."""
         with self._lock:
-            self._counts[what] += number
+            self._counts[name] += number
 
     def drop(self, cause: str, number: int = 1) -> None:
-        """Frames that were read and will never be drawn, by cause."""
+        """Count frames that were read and will never be drawn, by cause."""
         if number:
             with self._lock:
                 self._dropped[cause] += number
 
     def drew(self, captured_ns: int) -> None:
-        """One frame reached the outputs; its latency runs from capture to now."""
+        """Count a frame that reached the outputs. Its latency runs from ``captured_ns`` to now."""
         now = self._clock_ns()
         with self._lock:
             self._counts["drawn"] += 1
@@ -104,7 +132,7 @@ class Stats:
 
     @contextmanager
     def time(self, stage: str, frames: int = 1) -> Iterator[None]:
-        """Time a block that works on ``frames`` frames; the sample is milliseconds a frame."""
+        """Time a block that works on ``frames`` frames. The sample is its time per frame."""
         start = self._clock_ns()
         try:
             yield
@@ -112,24 +140,25 @@ class Stats:
             self.timed(stage, (self._clock_ns() - start) / 1e6 / max(frames, 1))
 
     def timed(self, stage: str, spent_ms: float) -> None:
-        """A sample of a stage: milliseconds a frame."""
+        """Add a sample to a stage: milliseconds per frame."""
         with self._lock:
             self._stages[stage].append(spent_ms)
             self._stage_bins[stage].add(spent_ms)
 
     def live_fps(self) -> float:
-        """Frames a second over the last sixty drawn; 0 before the second one."""
+        """Return the frames a second over the last 60 drawn frames; 0 before the second one."""
         with self._lock:
             if len(self._recent) < 2:
                 return 0.0
             return (len(self._recent) - 1) * 1e9 / max(self._recent[-1] - self._recent[0], 1)
 
     def live_latency_ms(self) -> float:
-        """Latency of the last frame drawn, in milliseconds; 0 before the first."""
+        """Return the latency of the last drawn frame in milliseconds; 0 before the first."""
         with self._lock:
             return self._latency[-1] if self._latency else 0.0
 
     def snapshot(self) -> Snapshot:
+        """Return the counts and times so far, all of one moment."""
         with self._lock:
             drawn = self._counts["drawn"]
             span_s = (self._last_ns - self._first_ns) / 1e9
@@ -153,7 +182,7 @@ def _quantiles(samples: deque[float]) -> Quantiles:
 
 
 class _Bins:
-    """Counts of samples between edges; the last bin is open."""
+    """Counts of samples between edges. The last bin has no upper edge."""
 
     def __init__(self, edges_ms: tuple[float, ...]) -> None:
         self._edges_ms = edges_ms

@@ -1,7 +1,7 @@
-"""Functions of tensors replayed as CUDA graphs, and batches of any size through few shapes.
+"""Replay functions of tensors as CUDA graphs, and run batches of any size through few shapes.
 
-A small network or solve is hundreds of kernels of a few microseconds each, and starting them one
-by one takes longer than running them. A CUDA graph starts them all at once.
+A small network or solve is hundreds of kernels of a few microseconds each. Launching them one by
+one takes longer than running them; a CUDA graph launches all of them at once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 CAPTURING = threading.RLock()
-"""Held while a graph is captured: two captures at once would record each other's work, and whoever
-waits for the whole GPU meanwhile (``torch.cuda.synchronize``) breaks the capture off. Other threads
-may go on working, and wait for streams and events."""
+"""Held while a graph is captured. Two captures at once would record each other's work, and a
+thread that waits for the whole GPU meanwhile (``torch.cuda.synchronize``) breaks the capture. Other
+threads may continue to use the GPU, and may wait for streams and events."""
 
-_BROKEN: list[torch.cuda.CUDAGraph] = []
-"""Graphs whose capture broke off. Torch's allocators may go on asking them, so they stay."""
+_FAILED: list[torch.cuda.CUDAGraph] = []
+"""Graphs whose capture failed. Torch's allocators may still use them, so they are never freed."""
 
 
 class CaptureError(RuntimeError):
@@ -30,10 +30,13 @@ class CaptureError(RuntimeError):
 
 
 class Pool:
-    """Memory and a stream that several graphs are captured with.
+    """Memory and a stream that several graphs share.
 
-    For graphs that are replayed one after another, never at the same time: what one works with is
-    overwritten by the next, and so may results be.
+    For graphs that are replayed one after another, never at the same time: each overwrites the
+    working memory, and possibly the results, of the one before.
+
+    Args:
+        device: The GPU.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -44,15 +47,22 @@ class Pool:
 class Graphed:
     """A function of tensors of fixed shapes, replayed as a CUDA graph.
 
-    ``examples`` have the shapes, types and device of the arguments to come. The function must do
-    the same to every value: no branch on values, no copy to the host. It is called ``warmups``
-    times, then captured; whatever it returns (a tensor, or any value that holds tensors) is
-    returned by each call, in the same memory: valid until the next call, or with a shared ``pool``
-    until the next call of any graph in it. They are inference tensors: copy what is to be changed.
-    On a CPU, or when not ``enabled``, it is called as it is. Raises CaptureError for a function
-    that cannot be captured.
+    The function must do the same work for all values: no branch on values, no copy to the host.
+    Each call returns what the function returned when it was captured, in the same memory. So a
+    result is valid until the next call, or with a shared ``pool`` until the next call of any graph
+    in it. Results are inference tensors: copy them before changing them.
 
     Belongs to one thread at a time; calls go to the current stream.
+
+    Args:
+        function: Takes tensors; returns a tensor, or any value that holds tensors.
+        examples: Tensors with the shapes, types and device of later arguments.
+        warmups: Number of calls before the capture.
+        enabled: False calls the function as it is, as always on a CPU.
+        pool: Memory shared with other graphs; None: memory of its own.
+
+    Raises:
+        CaptureError: The function cannot be captured.
     """
 
     def __init__(
@@ -81,13 +91,14 @@ class Graphed:
         before = torch.cuda.current_stream(device)
         pool.stream.wait_stream(before)
         with torch.cuda.stream(pool.stream):
-            # Lets libraries choose their kernels and make their handles and workspaces.
+            # In these calls libraries choose kernels and create their handles and workspaces, which
+            # they may not do during a capture.
             for _ in range(warmups):
                 self._function(*self._inputs)
         torch.cuda.synchronize(device)
         causes: list[Exception] = []
         try:
-            # Other threads go on using the GPU meanwhile.
+            # "thread_local": other threads may use the GPU meanwhile.
             with torch.cuda.graph(
                 graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"
             ):
@@ -97,7 +108,7 @@ class Graphed:
                     causes.append(error)
                     raise
         except Exception as error:
-            _clear_up(graph, pool, before)
+            _clean_up(graph, pool, before)
             cause = (*causes, error)[0]
             raise CaptureError(first_line(cause)) from cause
         torch.cuda.synchronize(device)
@@ -105,26 +116,32 @@ class Graphed:
 
     @torch.inference_mode()
     def __call__(self, *tensors: Tensor) -> Any:
-        """Replay it on these values; tensors in page-locked host memory are brought over.
+        """Replay the function on these values; tensors in host memory are copied to the GPU.
 
-        Raises ValueError for other shapes than the examples'.
+        Raises:
+            ValueError: A shape is not the example's.
         """
         if self._graph is None:
             return self._function(*(t.to(self._device, non_blocking=True) for t in tensors))
-        for place, value in zip(self._inputs, tensors, strict=True):
-            if place.shape != value.shape:
-                raise ValueError(f"captured for {tuple(place.shape)}, not {tuple(value.shape)}")
-            place.copy_(value, non_blocking=True)
+        for target, value in zip(self._inputs, tensors, strict=True):
+            if target.shape != value.shape:
+                raise ValueError(f"captured for {tuple(target.shape)}, not {tuple(value.shape)}")
+            target.copy_(value, non_blocking=True)
         self._graph.replay()
         return self._outputs
 
 
 class Replayed:
-    """A function of tensors captured as a CUDA graph for each kind of arguments (their shapes and
-    types), when a call first brings them: then that call takes a while.
+    """A function of tensors, captured as a CUDA graph for each kind of arguments it meets.
 
-    The function and its results are as `Graphed`'s; a result is valid until the next call of any
-    kind. Beyond ``most`` kinds, on a CPU, or when not ``enabled`` it is called as it is.
+    A kind is the arguments' shapes and types. Its first call captures the graph and takes longer.
+    The function and its results are as for `Graphed`; a result is valid until the next call of any
+    kind.
+
+    Args:
+        function: As for `Graphed`.
+        enabled: False calls the function as it is, as always on a CPU.
+        most: Number of kinds to capture; further kinds call the function as it is.
     """
 
     def __init__(
@@ -147,28 +164,30 @@ class Replayed:
         return step(*tensors)
 
 
-def _clear_up(graph: torch.cuda.CUDAGraph, pool: Pool, before: torch.cuda.Stream) -> None:
-    """The end of a capture that broke off fails too, so torch leaves it half open: its stream
-    current, its pool the place for new memory."""
+def _clean_up(graph: torch.cuda.CUDAGraph, pool: Pool, before: torch.cuda.Stream) -> None:
+    """Finish a failed capture. Ending it fails too, so torch leaves it half open: its stream stays
+    current, and new memory comes from its pool."""
     torch.cuda.set_stream(before)
-    _BROKEN.append(graph)
+    _FAILED.append(graph)
     end = getattr(torch._C, "_cuda_endAllocateToPool", None)
     if end is not None:
-        with contextlib.suppress(RuntimeError):  # where it had been closed after all
+        with contextlib.suppress(RuntimeError):  # in case torch has closed it after all
             end(before.device_index, pool.handle)
-    # Random numbers would go on being counted as the broken capture's.
+    # Otherwise the generator would count further random numbers as the failed capture's.
     generator = torch.cuda.default_generators[before.device_index]
     generator.graphsafe_set_state(generator.clone_state())
 
 
 def compiling() -> contextlib.AbstractContextManager[Any]:
-    """While torch compiles: its limits are there against a compilation a call, and here the kinds
-    of calls are few and known."""
+    """Return a context for compiling with torch, with higher limits on recompilation.
+
+    The limits guard against a compilation at each call. Here the kinds of calls are few and known.
+    """
     return torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=4096)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line; with what follows where that only announces it."""
+    """Return an error's first line, and the second too if the first ends with a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
@@ -178,9 +197,12 @@ def first_line(error: BaseException) -> str:
 def seconds_a_call(
     step: Callable[..., Any], tensors: Sequence[Tensor], *, calls: int = 20, rounds: int = 3
 ) -> float:
-    """How long a call takes, on its device and by itself: the mean of ``calls``, the best of
-    ``rounds``. Waits for the current stream."""
-    taken = []
+    """Return the time of one call alone on its device, in seconds.
+
+    It is the mean of ``calls`` calls, in the best of ``rounds`` rounds. Waits for the current
+    stream.
+    """
+    times = []
     step(*tensors)
     for _ in range(rounds):
         _wait(tensors[0].device)
@@ -188,8 +210,8 @@ def seconds_a_call(
         for _ in range(calls):
             step(*tensors)
         _wait(tensors[0].device)
-        taken.append((time.perf_counter() - begun) / calls)
-    return min(taken)
+        times.append((time.perf_counter() - begun) / calls)
+    return min(times)
 
 
 def _wait(device: torch.device) -> None:
@@ -198,33 +220,42 @@ def _wait(device: torch.device) -> None:
 
 
 class Bucketed:
-    """A function of batches made ready for a few batch sizes, called with any.
+    """A function of batches that exists for a few batch sizes and is called with any size.
 
-    ``make(size)`` gives the function for batches of that size; its results have the batch first.
-    A batch is filled up to the next size with copies of its first row, which are cut off the
-    results; one larger than the largest size goes through in parts.
+    A batch is filled up to the next of the sizes with copies of its first row, whose results are
+    cut off. A batch above the largest size is processed in parts.
+
+    Args:
+        make: Returns the function for batches of a given size; its results have the batch first.
+        sizes: The batch sizes, each 1 or more.
+
+    Raises:
+        ValueError: ``sizes`` is empty or holds a number below 1.
     """
 
     def __init__(self, make: Callable[[int], Callable[..., Any]], sizes: Sequence[int]) -> None:
         if not sizes or min(sizes) < 1:
             raise ValueError(f"batch sizes are 1 or more, not {tuple(sizes)}")
         self.sizes = tuple(sorted(set(sizes)))
-        # The largest first: graphs that share memory find it large enough.
+        # The largest first, so that graphs which share memory find it large enough.
         steps = {size: make(size) for size in reversed(self.sizes)}
         self._steps = {size: steps[size] for size in self.sizes}
 
     def __call__(self, *tensors: Tensor) -> Any:
-        """The results for a batch (B, ...) of each argument. Where a function returns the same
-        memory at each call, so does this, but for batches that went through in parts."""
+        """Return the results for arguments (B, ...) of one batch.
+
+        If the functions return the same memory at each call, so does this, except for a batch that
+        was processed in parts.
+        """
         count, largest = len(tensors[0]), self.sizes[-1]
         if count > largest:
             parts = [
-                # What the next part would overwrite is kept.
+                # Cloned, because the next part overwrites the results.
                 pytree.tree_map(torch.clone, self(*(t[k : k + largest] for t in tensors)))
                 for k in range(0, count, largest)
             ]
             leaves = [pytree.tree_flatten(part)[0] for part in parts]
-            joined = [torch.cat(same) for same in zip(*leaves)]
+            joined = [torch.cat(outputs) for outputs in zip(*leaves)]
             return pytree.tree_unflatten(joined, pytree.tree_flatten(parts[0])[1])
         size = next(size for size in self.sizes if size >= count)
         if size > count:
@@ -233,8 +264,12 @@ class Bucketed:
 
 
 def filled(batch: Tensor, size: int) -> Tensor:
-    """A batch (B, ...) with copies of its first row behind it, (size, ...)."""
+    """Return a batch (B, ...) filled up to (size, ...) with copies of its first row.
+
+    Raises:
+        ValueError: The batch is empty.
+    """
     if not len(batch):
         raise ValueError("an empty batch")
-    more = batch[:1].expand(size - len(batch), *batch.shape[1:])
-    return torch.cat((batch, more))
+    copies = batch[:1].expand(size - len(batch), *batch.shape[1:])
+    return torch.cat((batch, copies))

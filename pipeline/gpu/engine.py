@@ -1,8 +1,8 @@
-"""A torch module made fast for fixed shapes: TensorRT, inductor or eager, in CUDA graphs.
+"""Make a torch module fast for fixed shapes: TensorRT, inductor or eager, in CUDA graphs.
 
 ``auto`` takes the first of these that is installed and works here; a name takes that one or fails.
-Whatever runs has been held, at every batch size it was made for, against the module as it came, in
-single precision.
+Every engine was compared, at each batch size it was made for, with the original module in single
+precision.
 """
 
 from __future__ import annotations
@@ -32,35 +32,49 @@ from pipeline.gpu.cuda_graphs import (
 from pipeline.gpu.engine_module import (
     Values,
     as_tuple,
-    at_one_place,
-    exact,
     halved,
+    in_memory_format,
     in_single,
-    laid,
     memory_format,
-    tried_convolutions,
+    tuned_convolutions,
+    with_fixed_inputs,
+    without_tf32,
 )
 
 ENGINES = ("tensorrt", "inductor", "eager")
 TOLERANCE = {False: 1e-2, True: 3e-2}
-"""The mean difference from the module as it came, in parts of an output's scale, above which an
-engine is refused: in single precision (TF32 included, where torch is left to use it) and in half.
+"""The largest mean difference from the original module, as a share of the output's scale. Above it
+an engine is refused. By ``half``: False is single precision (with TF32 if torch uses it).
 """
 
 Progress = Callable[[str, int, int], None]
+"""Called with the engine's name, the batch sizes done, and the batch sizes in all."""
 
 
 class EngineError(RuntimeError):
-    """An engine that was asked for is not there, or does not do what it should."""
+    """The requested engine is not available, or its results are wrong."""
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What runs a module: the ``engine``, ``half`` precision or not, whether ``graphs`` replay it
-    and ``channels_last`` is how images lie in it, on which ``device``, the batch sizes it was made
-    for, how long that took (seconds), the largest and the mean ``difference`` from the module as it
-    came in parts of an output's scale, why engines before it were not taken, and what else should
-    be known."""
+    """How a module runs. ``str(report)`` is the line that a run shows.
+
+    Attributes:
+        name: The module's class.
+        engine: One of `ENGINES`.
+        half: Whether it computes in half precision.
+        graphs: Whether CUDA graphs replay it.
+        device: The device's name.
+        buckets: The batch sizes it was made for.
+        build_s: How long that took, in seconds.
+        largest_difference: Largest difference from the original module, as a share of an output's
+            scale (its root mean square).
+        mean_difference: Mean difference, likewise.
+        from_cache: Whether all of it was loaded from the cache.
+        passed_over: Why engines before it were not taken.
+        channels_last: Whether images lie in memory with their channels last.
+        notes: Further remarks.
+    """
 
     name: str
     engine: str
@@ -78,19 +92,20 @@ class EngineReport:
 
     def __str__(self) -> str:
         kind = "half" if self.half else "single"
-        words = f"{self.name}: {self.engine}, {kind} precision, "
-        words += "channels last, " if self.channels_last else ""
-        words += "CUDA graphs" if self.graphs else "no CUDA graphs"
-        words += f", on {self.device}"
-        words += f", {'loaded' if self.from_cache else 'built'} in {self.build_s:.1f} s"
-        words += f", {self.mean_difference:.1e} of scale from single precision eager"
-        return "; ".join((words, *self.passed_over, *self.notes))
+        text = f"{self.name}: {self.engine}, {kind} precision, "
+        text += "channels last, " if self.channels_last else ""
+        text += "CUDA graphs" if self.graphs else "no CUDA graphs"
+        text += f", on {self.device}"
+        text += f", {'loaded' if self.from_cache else 'built'} in {self.build_s:.1f} s"
+        text += f", {self.mean_difference:.1e} of scale from single precision eager"
+        return "; ".join((text, *self.passed_over, *self.notes))
 
 
 class Engine:
-    """A module made fast. Belongs to one thread at a time.
+    """A fast module, made by `make_engine`. Belongs to one thread at a time.
 
-    Results are tuples of float32 tensors with the batch first, valid until the next call.
+    Attributes:
+        report: How it runs.
     """
 
     def __init__(self, step: Bucketed, report: EngineReport) -> None:
@@ -98,13 +113,20 @@ class Engine:
         self.report = report
 
     def __call__(self, *batch: Tensor) -> Values:
-        """Run a batch (B, ...), any B."""
+        """Run a batch of any size B.
+
+        Args:
+            *batch: One tensor (B, ...) for each argument of the module.
+
+        Returns:
+            The outputs, a tuple of float32 tensors (B, ...), valid until the next call.
+        """
         return self._step(*batch)
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What is to be made: a module on its device, what it is checked on, and how."""
+class _Job:
+    """What to build: a module on its device, the examples to check it with, and the settings."""
 
     label: str
     module: nn.Module
@@ -115,17 +137,20 @@ class _Order:
     channels_last: bool | None
     buckets: tuple[int, ...]
     cache: Path | None
-    tell: Progress
+    on_progress: Progress
 
     @property
     def device(self) -> torch.device:
         return self.examples[0].device
 
     def batch(self, size: int, channels_last: bool = False) -> Values:
-        """``size`` of the example's rows, over and over. Made as graphs' own inputs are, so that
-        what is compiled for these need not be compiled again."""
+        """A batch of ``size`` rows: the examples' rows, repeated.
+
+        Made in inference mode like the inputs of graphs, so that a function compiled for this batch
+        is not compiled again for those.
+        """
         with torch.inference_mode():
-            return tuple(laid(t[self.rows(size)], channels_last) for t in self.examples)
+            return tuple(in_memory_format(t[self.rows(size)], channels_last) for t in self.examples)
 
     def rows(self, size: int) -> Tensor:
         return torch.arange(size, device=self.device) % len(self.examples[0])
@@ -144,20 +169,34 @@ def make_engine(
     cache: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Engine:
-    """Make a module fast and warm for batches of ``buckets`` sizes.
+    """Return a fast version of a module, warmed up for the batch sizes ``buckets``.
 
-    The module is the engine's from here on: it is moved, and where ``half`` holds changed in place
-    (a copy would not do, as what a module's own functions refer to is not copied). One with a
-    method ``halve`` knows best how it is computed in half precision; others go over as a whole. On
-    a CPU nothing is halved.
-    ``example`` (B, ...), one for each argument, is what it is checked on, real input if there is
-    any; shapes without the batch are those the engine is for. ``graphs`` that do not hold are left
-    out, which the report says. ``channels_last`` is how images lie in memory; None tries both.
-    ``cache`` is a folder for engines that take long to build (None: they are not kept); what lies
-    there is run as code, so it must be the user's own. ``on_progress`` is told (engine, done, of).
+    The engine takes the module over: it moves the module to the device and, for ``half``, changes
+    its precision in place (a copy would not do, because what a module's functions refer to is not
+    copied). A module with a method ``halve`` converts itself; others are converted as a whole.
 
-    Raises EngineError when the engine asked for is missing or wrong, ValueError for no engine's
-    name.
+    Args:
+        module: The module.
+        example: One tensor (B, ...) for each argument. The engine is made for these shapes without
+            the batch and checked on these values, so real input is best.
+        engine: One of `ENGINES`, or "auto" for the first that works.
+        half: Compute in half precision; ignored on a CPU.
+        graphs: Replay it as CUDA graphs. If that is not possible it runs without, and the report
+            says so.
+        channels_last: Whether images lie in memory with their channels last; None takes whichever
+            is faster.
+        buckets: The batch sizes to make it for, each 1 or more.
+        device: The device.
+        cache: Folder for engines that take long to build; None: they are not kept. Engines are run
+            as code, so the folder must be the user's own.
+        on_progress: Called as `Progress` while the engine is built.
+
+    Returns:
+        The engine, ready for batches of any size.
+
+    Raises:
+        EngineError: The requested engine is not available, or its results are wrong.
+        ValueError: ``engine`` or ``buckets`` is wrong.
     """
     if engine not in ("auto", *ENGINES):
         raise ValueError(f"there is no engine '{engine}'; choose auto, {', '.join(ENGINES)}")
@@ -165,24 +204,30 @@ def make_engine(
         raise ValueError(f"batch sizes are 1 or more, not {tuple(buckets)}")
     device, label = torch.device(device), type(module).__name__
     half = half and device.type == "cuda"
-    given = (example,) if isinstance(example, Tensor) else tuple(example)
-    # Compilers and libraries that try things out may wait for the whole GPU.
+    inputs = (example,) if isinstance(example, Tensor) else tuple(example)
+    # Compilers and libraries that time kernels may wait for the whole GPU, which breaks a capture.
     with CAPTURING:
         module = module.eval().to(device)
-        examples = tuple(t.to(device) for t in given)
-        with torch.inference_mode(), exact():
+        examples = tuple(t.to(device) for t in inputs)
+        with torch.inference_mode(), without_tf32():
             expected = tuple(out.float().clone() for out in as_tuple(module(*examples)))
-        order = _Order(
+        job = _Job(
             label, halved(module) if half else module, examples, expected, half, graphs,
             channels_last, tuple(sorted(set(buckets))), cache,
-            on_progress or (lambda name, done, of: None),
+            on_progress or (lambda name, done, total: None),
         )  # fmt: skip
-        return _first_that_works(order) if engine == "auto" else _asked_for(engine, order)
+        return _build_first_working(job) if engine == "auto" else _build_named(engine, job)
 
 
-def missing(name: str, device: torch.device, asked: bool = True) -> str | None:
-    """Why an engine cannot be had here, in a line; None when it can. On a CPU, inductor is for
-    those who ask for it by name: it takes minutes."""
+def missing(name: str, device: torch.device, by_name: bool = True) -> str | None:
+    """Return why an engine is not available here, in one line; None if it is.
+
+    Args:
+        name: One of `ENGINES`.
+        device: The device it would run on.
+        by_name: Whether the user named the engine. On a CPU, inductor is only used by name, because
+            it takes minutes.
+    """
     if name == "tensorrt":
         if importlib.util.find_spec("torch_tensorrt") is None:
             return "torch-tensorrt is not installed; pip install 'bodystream[tensorrt]'"
@@ -191,77 +236,77 @@ def missing(name: str, device: torch.device, asked: bool = True) -> str | None:
         if device.type == "cuda":
             if importlib.util.find_spec("triton") is None:
                 return "Triton is not installed; pip install 'bodystream[gpu]'"
-        elif not asked:
+        elif not by_name:
             return "on a CPU inductor is used when asked for by name"
         elif not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))):
             return "inductor needs a C++ compiler on a CPU; install g++ or clang"
     return None
 
 
-def _asked_for(name: str, order: _Order) -> Engine:
-    why = missing(name, order.device)
+def _build_named(name: str, job: _Job) -> Engine:
+    why = missing(name, job.device)
     if why is not None:
         raise EngineError(why)
     try:
-        return _build(name, order)
+        return _build(name, job)
     except EngineError:
         raise
     except Exception as error:
         raise EngineError(f"{name}: {first_line(error)}") from error
 
 
-def _first_that_works(order: _Order) -> Engine:
+def _build_first_working(job: _Job) -> Engine:
     passed_over: list[str] = []
     for name in ENGINES[:-1]:
         try:
-            why = missing(name, order.device, asked=False)
+            why = missing(name, job.device, by_name=False)
             if why is None:
-                return _build(name, order, tuple(passed_over))
-        except Exception as error:  # of whatever kind: the report says why it was not taken
+                return _build(name, job, tuple(passed_over))
+        except Exception as error:  # of any kind: the report says why the engine was not taken
             why = first_line(error)
         passed_over.append(f"not {name}: {why}")
-    return _build(ENGINES[-1], order, tuple(passed_over))
+    return _build(ENGINES[-1], job, tuple(passed_over))
 
 
-def _build(name: str, order: _Order, passed_over: tuple[str, ...] = ()) -> Engine:
+def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     begun_s = time.monotonic()
     notes: list[str] = []
-    made: list[tuple[bool, bool]] = []
-    with tried_convolutions():
-        channels_last = name != "tensorrt" and _lies_channels_last(order)
-        order.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
-        pool = Pool(order.device) if order.graphs and order.device.type == "cuda" else None
+    built: list[tuple[bool, bool]] = []  # for each size: from the cache, captured
+    with tuned_convolutions():
+        channels_last = name != "tensorrt" and _prefers_channels_last(job)
+        job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
+        pool = Pool(job.device) if job.graphs and job.device.type == "cuda" else None
 
         def make(size: int) -> Callable[..., Any]:
-            order.tell(f"{order.label} {name}", len(made), len(order.buckets))
-            batch = order.batch(size, channels_last)
-            step, from_cache, note = _compiled(name, order, batch)
-            ready, held = _replayed(in_single(step), batch, pool)
-            notes.extend(text for text in (note, held) if text and text not in notes)
+            job.on_progress(f"{job.label} {name}", len(built), len(job.buckets))
+            batch = job.batch(size, channels_last)
+            step, from_cache, note = _compiled(name, job, batch)
+            ready, graph_note = _replayed(in_single(step), batch, pool)
+            notes.extend(text for text in (note, graph_note) if text and text not in notes)
             captured = isinstance(ready, Graphed) and ready.captured
-            made.append((from_cache, captured))
-            # Compiled code looks at how its inputs lie, and is compiled anew for another way.
-            return ready if captured or name != "inductor" else at_one_place(ready, batch)
+            built.append((from_cache, captured))
+            # Compiled code checks its inputs' memory format and is compiled again for another one.
+            return ready if captured or name != "inductor" else with_fixed_inputs(ready, batch)
 
-        step = Bucketed(make, order.buckets)
-    order.tell(f"{order.label} {name}", len(order.buckets), len(order.buckets))
-    largest, mean = _differences(step, order)
-    if not mean <= TOLERANCE[order.half]:
-        limit = TOLERANCE[order.half]
+        step = Bucketed(make, job.buckets)
+    job.on_progress(f"{job.label} {name}", len(job.buckets), len(job.buckets))
+    largest, mean = _differences(step, job)
+    if not mean <= TOLERANCE[job.half]:
+        limit = TOLERANCE[job.half]
         raise EngineError(f"its results are {mean:.1e} of scale off, more than {limit:g}")
     return Engine(
         step,
         EngineReport(
-            name=order.label,
+            name=job.label,
             engine=name,
-            half=order.half,
-            graphs=all(captured for _, captured in made),
-            device=_device_name(order.device),
+            half=job.half,
+            graphs=all(captured for _, captured in built),
+            device=_device_name(job.device),
             buckets=step.sizes,
             build_s=time.monotonic() - begun_s,
             largest_difference=largest,
             mean_difference=mean,
-            from_cache=all(from_cache for from_cache, _ in made),
+            from_cache=all(from_cache for from_cache, _ in built),
             passed_over=passed_over,
             channels_last=channels_last,
             notes=tuple(notes),
@@ -269,28 +314,26 @@ def _build(name: str, order: _Order, passed_over: tuple[str, ...] = ()) -> Engin
     )
 
 
-def _compiled(
-    name: str, order: _Order, batch: Values
-) -> tuple[Callable[..., Any], bool, str | None]:
-    """A function for one shape, whether it came from the cache, and what should be known of it."""
+def _compiled(name: str, job: _Job, batch: Values) -> tuple[Callable[..., Any], bool, str | None]:
+    """A function for one shape, whether it came from the cache, and a note for the report."""
     if name == "tensorrt":
         from pipeline.gpu.tensorrt import load_or_build
 
-        return load_or_build(order.module, batch, order.cache)
+        return load_or_build(job.module, batch, job.cache)
     if name == "inductor":
-        # Each shape is a compilation of its own, and several modules share code.
+        # Each shape needs its own compilation, and several modules share code.
         with compiling():
-            step = torch.compile(order.module, fullgraph=True, dynamic=False)
+            step = torch.compile(job.module, fullgraph=True, dynamic=False)
             with torch.inference_mode():
                 step(*batch)
         return step, False, None
-    return order.module, False, None
+    return job.module, False, None
 
 
 def _replayed(
     step: Callable[..., Any], batch: Values, pool: Pool | None
 ) -> tuple[Callable[..., Any], str | None]:
-    """The step as a graph if it holds; else as it is, and why."""
+    """The step as a graph, or as it is with the reason why it cannot be captured."""
     if pool is None:
         return step, None
     try:
@@ -299,36 +342,41 @@ def _replayed(
         return step, f"no CUDA graphs: {error}"
 
 
-def _lies_channels_last(order: _Order) -> bool:
-    """Which way images are to lie in memory: as asked, else whichever is faster here in eager
-    graphs. Convolutions are the same library's in every engine that asks this."""
-    images = any(t.dim() == 4 for t in order.examples)
-    if order.channels_last is not None or not images or order.device.type != "cuda":
-        return bool(order.channels_last) and images
-    taken = {}
+def _prefers_channels_last(job: _Job) -> bool:
+    """Whether images should lie channels last: as set, else whichever is faster in eager graphs.
+
+    All engines for which this is measured use the same library for convolutions.
+    """
+    images = any(t.dim() == 4 for t in job.examples)
+    if job.channels_last is not None or not images or job.device.type != "cuda":
+        return bool(job.channels_last) and images
+    times_s = {}
     for last in (False, True):
-        batch = order.batch(order.buckets[len(order.buckets) // 2], last)
-        order.module.to(memory_format=memory_format(last))  # type: ignore[call-overload]
-        pool = Pool(order.device) if order.graphs else None
-        step, _ = _replayed(in_single(order.module), batch, pool)
-        taken[last] = seconds_a_call(step, batch)
-    return taken[True] < taken[False]
+        batch = job.batch(job.buckets[len(job.buckets) // 2], last)
+        job.module.to(memory_format=memory_format(last))  # type: ignore[call-overload]
+        pool = Pool(job.device) if job.graphs else None
+        step, _ = _replayed(in_single(job.module), batch, pool)
+        times_s[last] = seconds_a_call(step, batch)
+    return times_s[True] < times_s[False]
 
 
-def _differences(step: Bucketed, order: _Order) -> tuple[float, float]:
-    """The largest and the mean difference of the worst output at the worst batch size, in parts of
-    the output's scale, its root mean square."""
+def _differences(step: Bucketed, job: _Job) -> tuple[float, float]:
+    """The largest and the mean difference of the worst output at the worst batch size.
+
+    Both as shares of the output's scale, its root mean square; infinite for a wrong shape or values
+    that are not finite.
+    """
     largest = mean = 0.0
     for size in step.sizes:
-        rows = order.rows(size)
-        for out, expected in zip(step(*order.batch(size)), order.expected, strict=True):
-            wanted = expected[rows]
-            if out.shape != wanted.shape or not bool(torch.isfinite(out).all()):
+        rows = job.rows(size)
+        for out, expected in zip(step(*job.batch(size)), job.expected, strict=True):
+            target = expected[rows]
+            if out.shape != target.shape or not bool(torch.isfinite(out).all()):
                 return float("inf"), float("inf")
-            apart = (out - wanted).abs()
-            scale = max(float(wanted.square().mean().sqrt()), 1e-9)
-            largest = max(largest, float(apart.max()) / scale)
-            mean = max(mean, float(apart.mean()) / scale)
+            difference = (out - target).abs()
+            scale = max(float(target.square().mean().sqrt()), 1e-9)
+            largest = max(largest, float(difference.max()) / scale)
+            mean = max(mean, float(difference.mean()) / scale)
     return largest, mean
 
 

@@ -1,4 +1,4 @@
-"""What is done to a module, and around it, before an engine is made of it."""
+"""Preparation of a module before an engine is made of it: precision, memory format, inputs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Values = tuple[Tensor, ...]
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
-    """How images, and weights of convolutions, lie in memory."""
+    """Return torch's memory format for images and for the weights of convolutions."""
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def laid(batch: Tensor, channels_last: bool) -> Tensor:
-    """A batch lying so; ``channels_last`` is for images (B, C, H, W) alone."""
+def in_memory_format(batch: Tensor, channels_last: bool) -> Tensor:
+    """Return a batch in that format. ``channels_last`` concerns images (B, C, H, W) only."""
     return batch.contiguous(memory_format=memory_format(channels_last and batch.dim() == 4))
 
 
 def halved(module: nn.Module) -> nn.Module:
-    """A module gone over to half precision, in place; it takes and gives any."""
+    """Convert a module to half precision, in place. It still accepts inputs of any precision."""
     halve = getattr(module, "halve", None)
     return halve() if halve is not None else _Halved(module)
 
@@ -38,7 +38,7 @@ class _Halved(nn.Module):
 
 
 def in_single(step: Callable[..., Any]) -> Callable[..., Values]:
-    """The step with its results as a tuple of float32 tensors."""
+    """Return the step with its results as a tuple of float32 tensors."""
 
     @torch.inference_mode()
     def run(*batch: Tensor) -> Values:
@@ -47,21 +47,21 @@ def in_single(step: Callable[..., Any]) -> Callable[..., Values]:
     return run
 
 
-def at_one_place(step: Callable[..., Any], batch: Values) -> Callable[..., Any]:
-    """The step with its inputs always in the same memory."""
+def with_fixed_inputs(step: Callable[..., Any], batch: Values) -> Callable[..., Any]:
+    """Return the step with its inputs always in the memory of ``batch``."""
 
     @torch.inference_mode()
-    def run(*given: Tensor) -> Any:
-        for place, value in zip(batch, given, strict=True):
-            place.copy_(value, non_blocking=True)
+    def run(*inputs: Tensor) -> Any:
+        for target, value in zip(batch, inputs, strict=True):
+            target.copy_(value, non_blocking=True)
         return step(*batch)
 
     return run
 
 
 @contextmanager
-def exact() -> Iterator[None]:
-    """Products in full single precision, without TF32."""
+def without_tf32() -> Iterator[None]:
+    """Compute products in full single precision."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -71,8 +71,8 @@ def exact() -> Iterator[None]:
 
 
 @contextmanager
-def tried_convolutions() -> Iterator[None]:
-    """The library times its ways to do a convolution when a shape is new, and keeps the best."""
+def tuned_convolutions() -> Iterator[None]:
+    """Let cuDNN time its algorithms for each new shape of a convolution, and keep the fastest."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:
@@ -82,5 +82,5 @@ def tried_convolutions() -> Iterator[None]:
 
 
 def as_tuple(outputs: Any) -> Values:
-    """What a module returned, one tensor or several."""
+    """Return a module's outputs, one tensor or several, as a tuple."""
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)

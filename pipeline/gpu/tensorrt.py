@@ -1,9 +1,9 @@
-"""TensorRT engines through torch-tensorrt, kept on disk.
+"""TensorRT engines through torch-tensorrt, cached on disk.
 
-Written against torch-tensorrt's documentation and source (2.6 to 2.13); see README for where it has
-run. An engine fits one GPU model and one set of versions, so each file's name is a digest of all
-that it depends on, and beside it lies a record of that and of the file's own digest: what was
-damaged, or made for something else, never reaches TensorRT.
+Written against torch-tensorrt's documentation and source (2.6 to 2.13); the README says where it
+has run. An engine fits one GPU model and one set of versions. So the name of each file is a digest
+of all that the engine depends on, and a record beside it holds these facts and the file's own
+digest: a damaged engine, or one made for something else, never reaches TensorRT.
 """
 
 from __future__ import annotations
@@ -22,25 +22,32 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 SETTINGS = {"use_explicit_typing": True, "min_block_size": 1, "truncate_double": True}
-"""Of `torch_tensorrt.dynamo.compile`. Explicit typing is the only kind from 2.13 on."""
+"""Arguments of `torch_tensorrt.dynamo.compile`. From 2.13 on only explicit typing exists."""
 
 
-class Made(NamedTuple):
-    """An engine for one shape, whether it came from the cache, and what a person should know."""
+class BuiltEngine(NamedTuple):
+    """An engine for one shape, whether it came from the cache, and a note for the report."""
 
     step: Callable[..., Any]
     from_cache: bool
     note: str | None = None
 
 
-def load_or_build(module: nn.Module, batch: Sequence[Tensor], cache: Path | None) -> Made:
-    """A TensorRT engine of ``module`` for inputs shaped like ``batch``. Weights and computations
-    keep the module's own precisions.
+def load_or_build(module: nn.Module, batch: Sequence[Tensor], cache: Path | None) -> BuiltEngine:
+    """Return a TensorRT engine of ``module`` for inputs shaped like ``batch``.
 
-    Engines are looked for and kept in ``cache`` (None: neither). Loading one runs what is in it, so
-    the folder must be the user's own. A kept engine that is damaged or of something else is built
-    again, and one that cannot be kept is used all the same; ``note`` says so. Raises what
-    torch-tensorrt raises when it cannot build.
+    Weights and computations keep the module's own precisions. A cached engine that is damaged or
+    made for something else is built again, and an engine that cannot be cached is used all the
+    same; the result's ``note`` says so.
+
+    Args:
+        module: The module, on its device.
+        batch: Example inputs.
+        cache: Folder of the cached engines; None: no cache. Loading an engine runs code in it, so
+            the folder must be the user's own.
+
+    Raises:
+        Exception: Whatever torch-tensorrt raises when it cannot build the engine.
     """
     import torch_tensorrt
 
@@ -51,27 +58,30 @@ def load_or_build(module: nn.Module, batch: Sequence[Tensor], cache: Path | None
         path = None if cache is None else cache / f"{digest(facts)}.pt2"
         note = None
         if path is not None and path.exists():
-            note = _unfit(path, facts)
+            note = _why_unusable(path, facts)
             if note is None:
                 try:
-                    return Made(torch_tensorrt.load(str(path)).module(), True)
-                except Exception as error:  # of whatever kind: torch's, TensorRT's or the disk's
+                    return BuiltEngine(torch_tensorrt.load(str(path)).module(), True)
+                except Exception as error:  # of any kind: torch's, TensorRT's or the disk's
                     note = f"could not be loaded ({type(error).__name__}) and was built again"
         engine = torch_tensorrt.dynamo.compile(exported, arg_inputs=list(inputs), **SETTINGS)
         if path is not None:
             try:
-                _keep(torch_tensorrt, engine, inputs, path, facts)
-            except Exception as error:  # likewise; the engine itself is there
+                _store(torch_tensorrt, engine, inputs, path, facts)
+            except Exception as error:  # likewise; the engine itself works
                 note = f"could not be kept: {(str(error).splitlines() or [repr(error)])[0]}"
-    return Made(engine, False, note and f"the TensorRT engine {note}")
+    return BuiltEngine(engine, False, note and f"the TensorRT engine {note}")
 
 
 def fingerprint(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Any]:
-    """All that an engine depends on: the weights, the computation, shapes and types of the inputs,
-    the GPU, the versions of what builds it and how."""
+    """Return all that an engine depends on.
+
+    That is the weights, the computation, shapes and types of the inputs, the GPU, and the versions
+    and settings of the compiler.
+    """
     weights = hashlib.sha256()
-    held = {**exported.state_dict, **exported.constants}
-    for name, value in sorted(held.items()):
+    tensors = {**exported.state_dict, **exported.constants}
+    for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
             weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -88,35 +98,35 @@ def fingerprint(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str
 
 
 def digest(facts: dict[str, Any]) -> str:
-    """A short name for a fingerprint."""
+    """Return a short name for a fingerprint."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _unfit(path: Path, facts: dict[str, Any]) -> str | None:
-    """Why a kept engine cannot be used, in words; None when it can."""
+def _why_unusable(path: Path, facts: dict[str, Any]) -> str | None:
+    """Why a cached engine cannot be used, in words; None if it can."""
     try:
         record = json.loads(path.with_suffix(".json").read_text())
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):
         return "had no record and was built again"
-    if record == {**facts, "sha256": found}:
+    if record == {**facts, "sha256": sha256}:
         return None
     return "was damaged or of something else and was built again"
 
 
-def _keep(
+def _store(
     torch_tensorrt: Any, engine: Any, inputs: Sequence[Tensor], path: Path, facts: dict[str, Any]
 ) -> None:
-    """Write an engine, then its record; each complete or not at all."""
+    """Write an engine, then its record, each complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as folder:
-        made, record = Path(folder) / "engine.pt2", Path(folder) / "engine.json"
-        torch_tensorrt.save(engine, str(made), arg_inputs=list(inputs))
-        with made.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        record.write_text(json.dumps({**facts, "sha256": found}, indent=1) + "\n")
-        os.replace(made, path)
+        built, record = Path(folder) / "engine.pt2", Path(folder) / "engine.json"
+        torch_tensorrt.save(engine, str(built), arg_inputs=list(inputs))
+        with built.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        record.write_text(json.dumps({**facts, "sha256": sha256}, indent=1) + "\n")
+        os.replace(built, path)
         os.replace(record, path.with_suffix(".json"))
 
 

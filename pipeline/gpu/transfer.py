@@ -1,4 +1,4 @@
-"""Frames to the GPU, once: what perceives them and what draws over them share the copy there."""
+"""Copy frames to the GPU, once: perception and drawing share the copy."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from pipeline.core.frame import Window
 
 
 def pinned_image(shape: tuple[int, ...]) -> np.ndarray:
-    """An uninitialised uint8 array in page-locked memory, which a GPU reads without a detour.
+    """Return an uninitialised uint8 array in page-locked memory, which a GPU reads directly.
 
-    Taken from torch's pool of such memory and given back to it with the array.
+    The memory comes from torch's pool and returns to it when the array is deleted.
     """
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
 
 @contextmanager
 def own_stream() -> Iterator[None]:
-    """A CUDA stream of this thread's own, so that threads' work on a GPU overlaps; nothing where
-    no GPU is in use. What a thread hands on it must have waited for."""
+    """Use a CUDA stream of this thread's own, so that the GPU work of several threads overlaps.
+
+    Does nothing if no GPU is in use. A thread must wait for its results before it hands them to
+    another thread.
+    """
     if not torch.cuda.is_initialized():
         yield
         return
@@ -32,11 +35,15 @@ def own_stream() -> Iterator[None]:
 
 
 def upload(window: Window, device: torch.device) -> Window:
-    """The same window whose frames are on ``device`` too, as parts of one (T, H, W, 3) tensor.
+    """Return the window with its frames also on ``device``, as parts of one (T, H, W, 3) tensor.
 
-    The copies are queued on the current stream: work queued there later finds them done. From
-    page-locked memory (`pinned_image`) nothing waits; other images are copied into some first.
-    Frames that are there already stay as they are. The frames must outlive the copies.
+    The copies are queued on the current stream, so work queued there later sees them. Images in
+    page-locked memory (`pinned_image`) are copied without waiting; others are copied into such
+    memory first. The frames must not be deleted before the copies are done.
+
+    Args:
+        window: The window. If all its frames are on the device already, it is returned unchanged.
+        device: The GPU.
     """
     if all(frame.on_device is not None for frame in window.frames):
         return window
@@ -63,7 +70,7 @@ def _page_locked(image: np.ndarray) -> torch.Tensor:
 
 
 class AsyncCopy:
-    """A tensor on its way to the host, behind what is queued on the current stream."""
+    """A copy of a tensor to the host, queued on the current stream."""
 
     def __init__(self, values: torch.Tensor) -> None:
         self._host, self._event = values, None
@@ -74,7 +81,7 @@ class AsyncCopy:
             self._event.record()
 
     def result(self) -> np.ndarray:
-        """Wait for it."""
+        """Wait for the copy and return it."""
         if self._event is not None:
             self._event.synchronize()
         return self._host.numpy()

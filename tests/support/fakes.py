@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from pipeline.body.load import load_body
-from pipeline.capture.base import SourceInfo
+from pipeline.capture.base import SourceDefaults, SourceInfo
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.runtime.estimator import DetectedWindow
 
 
-class StubSource:
+class StubSource(SourceDefaults):
     """``count`` small frames (None: endless); raises RuntimeError at frame ``fails_at``."""
 
     name = "stub"

@@ -2,7 +2,7 @@
 
 A .pt file is a zip archive with a pickle, and a pickle is a program. ultralytics saves whole
 modules that way, so reading one as usual runs what it names. Here every name stands for an inert
-record (`inert.py`), and the records' parameters and buffers are the weights.
+record (`pipeline.weights.safe_unpickle`), and the records' parameters and buffers are the weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.perception.ultralytics_models.inert import Reader, Record, Storage, TensorRecord
+from pipeline.weights.safe_unpickle import WEIGHTS, Record, Storage, TensorRecord, read_pickle
 
 _MOST_MODULES, _DEEPEST = 20_000, 64
 _MOST_PICKLE = 64 << 20
@@ -157,7 +157,7 @@ class _Archive:
         if self._archive.getinfo(self._pickle).file_size > _MOST_PICKLE:
             raise CheckpointError("its pickle is too large for one of weights")
         data = self._archive.read(self._pickle)
-        root = Reader(data).load()
+        root = read_pickle(data, WEIGHTS)
         return {name: self._tensor(record) for name, record in _tensors_of(root).items()}
 
     def _tensor(self, record: TensorRecord) -> Tensor:

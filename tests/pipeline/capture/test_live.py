@@ -58,21 +58,27 @@ class FakeClock:
 
 
 def feed_of(
-    entrance: StreamInput,
+    stream_input: StreamInput,
     clock: FakeClock,
     retry_s: float | None = 10.0,
     wait: Callable[[float], bool] | None = None,
 ) -> Feed:
     return Feed(
-        entrance, retry_s, halt=StopSignal(), clock_ns=clock, wait=wait or clock.wait,
+        stream_input, retry_s, stop_signal=StopSignal(), clock_ns=clock, wait=wait or clock.wait,
         jitter=lambda: 0.0,
     )  # fmt: skip
 
 
-def live(entrance: StreamInput, **options: object) -> LiveSource:
-    halt = StopSignal()
-    feed = Feed(entrance, 0.0, halt=halt, clock_ns=time.monotonic_ns, wait=halt.wait)
-    return LiveSource(feed, SourceOptions(**options), halt)
+def live(stream_input: StreamInput, **options: object) -> LiveSource:
+    stop_signal = StopSignal()
+    feed = Feed(
+        stream_input,
+        0.0,
+        stop_signal=stop_signal,
+        clock_ns=time.monotonic_ns,
+        wait=stop_signal.wait,
+    )
+    return LiveSource(feed, SourceOptions(**options), stop_signal)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, [numbered(number) for number in range(10)])
 
 
-def entrance_of(
+def input_of(
     openings: list[Callable[[], object]], download: bool = False, login: str = "ann:s3cret@"
 ) -> StreamInput:
     """A way in whose n-th opening is the n-th of ``openings``; the last one again and again."""
@@ -156,9 +162,9 @@ def test_a_feed_that_is_not_there_is_tried_until_the_time_is_up() -> None:
     clock = FakeClock()
     begun = clock()
     tries = []
-    entrance = entrance_of([lambda: (tries.append(clock()), refused())])
+    stream_input = input_of([lambda: (tries.append(clock()), refused())])
     with pytest.raises(SourceUnreachable, match="connection refused") as caught:
-        feed_of(entrance, clock, 7.0).open()
+        feed_of(stream_input, clock, 7.0).open()
     assert clock() - begun == 7_000_000_000
     pauses_s = [(b - a) / 1e9 for a, b in zip(tries, tries[1:])]
     assert pauses_s[:4] == [0.25, 0.5, 1.0, 2.0]
@@ -170,9 +176,9 @@ def test_a_feed_that_is_not_there_is_tried_until_the_time_is_up() -> None:
 def test_without_retry_one_try_is_all() -> None:
     clock = FakeClock()
     tries = []
-    entrance = entrance_of([lambda: (tries.append(0), refused())])
+    stream_input = input_of([lambda: (tries.append(0), refused())])
     with pytest.raises(SourceUnreachable):
-        feed_of(entrance, clock, 0.0).open()
+        feed_of(stream_input, clock, 0.0).open()
     assert len(tries) == 1
     assert clock() == FakeClock()()
 
@@ -207,9 +213,9 @@ def test_who_refuses_is_asked_less_and_less_often_for_ever(answers, login, pause
     def noted(answer: Callable[[], object]) -> Callable[[], object]:
         return lambda: (tries.append(clock()), answer())
 
-    entrance = entrance_of([noted(answer) for answer in answers], login=login)
+    stream_input = input_of([noted(answer) for answer in answers], login=login)
     with pytest.raises((SourceRefused, SourceUnreachable)):
-        feed_of(entrance, clock, math.inf).open()
+        feed_of(stream_input, clock, math.inf).open()
     apart_s = [(b - a) / 1e9 for a, b in zip(tries, tries[1:])]
     assert apart_s[: len(pauses_s)] == pauses_s
 
@@ -217,14 +223,14 @@ def test_who_refuses_is_asked_less_and_less_often_for_ever(answers, login, pause
 def test_a_refused_login_is_not_tried_again() -> None:
     clock = FakeClock()
     with pytest.raises(SourceRefused, match="login is refused"):
-        feed_of(entrance_of([unauthorized]), clock, 60.0).open()
+        feed_of(input_of([unauthorized]), clock, 60.0).open()
     assert clock() == FakeClock()()
 
 
 def test_stopping_ends_the_tries() -> None:
     clock = FakeClock(halt_at_s=1.0)
     with pytest.raises(SourceUnreachable):
-        feed_of(entrance_of([refused]), clock, 1000.0).open()
+        feed_of(input_of([refused]), clock, 1000.0).open()
     assert clock() - FakeClock()() < 3e9
 
 
@@ -242,8 +248,8 @@ def test_a_feed_that_comes_back_goes_on(clip: Path) -> None:
     def play() -> object:
         return av.open(str(clip))
 
-    entrance = entrance_of([play, refused, refused, play, refused])
-    source = feed_of(entrance, clock, 2.0)
+    stream_input = input_of([play, refused, refused, play, refused])
+    source = feed_of(stream_input, clock, 2.0)
     source.open()
     frames: list[Frame] = []
     with pytest.raises(SourceLost, match=r"\(the stream ended\) and did not come back in 2 s"):
@@ -260,7 +266,7 @@ def test_a_feed_that_comes_back_goes_on(clip: Path) -> None:
 
 
 def test_the_end_of_a_download_is_no_loss(clip: Path) -> None:
-    source = live(entrance_of([lambda: av.open(str(clip))], download=True))
+    source = live(input_of([lambda: av.open(str(clip))], download=True))
     assert not source.live
     source.open()
     time.sleep(0.1)  # nothing is skipped while nobody reads
@@ -268,7 +274,7 @@ def test_the_end_of_a_download_is_no_loss(clip: Path) -> None:
 
 
 def test_parts_of_a_live_feed(clip: Path) -> None:
-    source = live(entrance_of([lambda: av.open(str(clip))]), start_s=0.1, seconds=0.2, live=False)
+    source = live(input_of([lambda: av.open(str(clip))]), start_s=0.1, seconds=0.2, live=False)
     source.open()
     frames = list(source.frames())
     assert [frame.id for frame in frames] == [3, 4, 5, 6, 7]
@@ -295,7 +301,7 @@ def test_closing_does_not_wait_for_a_camera_that_hangs(tmp_path: Path) -> None:
     images = [rng.integers(0, 256, (96, 160, 3), np.uint8) for _ in range(60)]
     path = write_clip(tmp_path / "long.ts", images)
     file = HangingFile(path.read_bytes())
-    source = live(entrance_of([lambda: av.open(file)]), live=False)
+    source = live(input_of([lambda: av.open(file)]), live=False)
     source.open()
     file.hangs = True
     seen: list[Frame] = []
@@ -318,10 +324,16 @@ def test_closing_does_not_wait_for_a_camera_that_hangs(tmp_path: Path) -> None:
 
 def test_stopping_does_not_wait_for_a_camera_that_never_opens(clip: Path) -> None:
     go, stop = threading.Event(), threading.Event()
-    halt = StopSignal(stop)
-    entrance = entrance_of([lambda: go.wait(20) and av.open(str(clip))])
-    feed = Feed(entrance, 9.0, halt=halt, clock_ns=time.monotonic_ns, wait=halt.wait)
-    source = LiveSource(feed, SourceOptions(), halt)
+    stop_signal = StopSignal(stop)
+    stream_input = input_of([lambda: go.wait(20) and av.open(str(clip))])
+    feed = Feed(
+        stream_input,
+        9.0,
+        stop_signal=stop_signal,
+        clock_ns=time.monotonic_ns,
+        wait=stop_signal.wait,
+    )
+    source = LiveSource(feed, SourceOptions(), stop_signal)
     threading.Timer(0.2, stop.set).start()
     begun = time.monotonic()
     with pytest.raises(SourceUnreachable, match="stopped before its first frame"):
@@ -339,7 +351,7 @@ def test_what_was_opened_long_ago_does_not_begin_in_the_past(clip: Path) -> None
     def play() -> object:
         return av.open(str(clip))
 
-    source = live(entrance_of([play, lambda: pace.acquire() and refused()]))
+    source = live(input_of([play, lambda: pace.acquire() and refused()]))
     assert source.live
     source.open()
     time.sleep(0.3)  # all ten frames came and went
@@ -354,7 +366,7 @@ def test_what_was_opened_long_ago_does_not_begin_in_the_past(clip: Path) -> None
 
 def test_from_the_first_frame_on_every_one_is_handed_over(clip: Path) -> None:
     openings = [lambda: av.open(str(clip))] * 5
-    source = live(entrance_of([*openings, refused]))
+    source = live(input_of([*openings, refused]))
     source.open()
     numbers, ids = [], []
     with contextlib.suppress(SourceLost):
@@ -368,7 +380,7 @@ def test_from_the_first_frame_on_every_one_is_handed_over(clip: Path) -> None:
 
 
 def test_it_may_be_closed_while_it_plays(clip: Path) -> None:
-    source = live(entrance_of([lambda: av.open(str(clip))]), live=False)
+    source = live(input_of([lambda: av.open(str(clip))]), live=False)
     source.open()
     for frame in source.frames():
         if frame.id == 4:
@@ -383,7 +395,7 @@ def test_it_may_be_closed_while_it_plays(clip: Path) -> None:
 
 
 def test_leaving_the_loop_ends_the_thread(clip: Path) -> None:
-    source = live(entrance_of([lambda: av.open(str(clip))]), live=False)
+    source = live(input_of([lambda: av.open(str(clip))]), live=False)
     source.open()
     for _ in source.frames():
         break
@@ -407,8 +419,8 @@ def test_a_camera_plays_and_opens_its_device(clip: Path) -> None:
         asked.append((device, how["format"]))
         return av.open(str(clip))
 
-    entrance = camera("camera:HD Webcam", opener=opener, platform="win32")  # type: ignore[arg-type]
-    source = live(entrance, seconds=0.2, live=False)
+    stream_input = camera("camera:HD Webcam", opener=opener, platform="win32")  # type: ignore[arg-type]
+    source = live(stream_input, seconds=0.2, live=False)
     source.open()
     assert [number_of(frame.image) for frame in source.frames()] == [0, 1, 2, 3, 4]
     assert asked == [("video=HD Webcam", "dshow")]
@@ -424,7 +436,7 @@ def test_a_camera_is_unplugged_and_back(clip: Path, tmp_path: Path) -> None:
         device.unlink()
         return opened
 
-    entrance = camera(f"camera:{device}", opener=opener, platform="linux")  # type: ignore[arg-type]
+    stream_input = camera(f"camera:{device}", opener=opener, platform="linux")  # type: ignore[arg-type]
     told: list[str] = []
     tries = 0
 
@@ -435,7 +447,7 @@ def test_a_camera_is_unplugged_and_back(clip: Path, tmp_path: Path) -> None:
             device.touch()
         return clock.wait(seconds)
 
-    source = feed_of(entrance, clock, None, wait=wait)
+    source = feed_of(stream_input, clock, None, wait=wait)
     source.on_status = lambda status: told.append(f"{status.state}: {status.reason}")
     source.open()
     frames = list(itertools.islice(ticking(source, clock), 15))
@@ -450,13 +462,13 @@ def test_a_camera_is_unplugged_and_back(clip: Path, tmp_path: Path) -> None:
 def test_a_camera_that_is_not_there_is_told_at_once_but_waited_for_by_who_waits_for_ever(
     tmp_path: Path,
 ) -> None:
-    entrance = camera(f"camera:{tmp_path / 'video0'}", platform="linux")
+    stream_input = camera(f"camera:{tmp_path / 'video0'}", platform="linux")
     clock = FakeClock(halt_at_s=60.0)
     with pytest.raises(SourceNotFound):
-        feed_of(entrance, clock, None).open()
+        feed_of(stream_input, clock, None).open()
     assert clock.now_ns == 5_000_000_000
     with pytest.raises(SourceUnreachable, match="stopped"):
-        feed_of(entrance, clock, math.inf).open()
+        feed_of(stream_input, clock, math.inf).open()
     assert clock.now_ns >= 65e9
 
 
@@ -478,9 +490,9 @@ def test_what_a_camera_says_when_it_cannot() -> None:
         (av.error.OSError(25, "Inappropriate ioctl"), SourceUnreachable, "inappropriate ioctl"),
     ]
     for error, kind, words in cases:
-        entrance = camera("camera:/dev/null", opener=raising(error), platform="linux")  # type: ignore[arg-type]
+        stream_input = camera("camera:/dev/null", opener=raising(error), platform="linux")  # type: ignore[arg-type]
         with pytest.raises(kind, match=words):
-            feed_of(entrance, FakeClock(), 0.0).open()
+            feed_of(stream_input, FakeClock(), 0.0).open()
 
 
 def test_a_closed_port_fails_at_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -87,6 +88,24 @@ def test_without_the_environments_folder_the_users_cache_serves(toy, monkeypatch
     monkeypatch.delenv("BODYSTREAM_WEIGHTS")
     found = weights.fetch("toy")
     assert {path.parent for path in found.values()} == {tmp_path / "xdg" / "bodystream" / "weights"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the places of caches on Linux")
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"BODYSTREAM_WEIGHTS": "~/mine", "XDG_CACHE_HOME": "/x"}, "/home/me/mine"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/bodystream/weights"),
+        ({"BODYSTREAM_WEIGHTS": "", "XDG_CACHE_HOME": ""}, "/home/me/.cache/bodystream/weights"),
+        ({}, "/home/me/.cache/bodystream/weights"),
+    ],
+)
+def test_the_caches_place_stays_where_users_have_it(monkeypatch, environment, folder):
+    for name in ("BODYSTREAM_WEIGHTS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert str(weights.cache_folder()) == folder
 
 
 def test_a_damaged_file_is_replaced_by_fetching(toy, tmp_path):
