@@ -1,4 +1,4 @@
-"""One served source: its newest picture, its bodies of the last minutes, its recording."""
+"""One served source: its newest picture, the bodies of the last minutes, and its recordings."""
 
 from __future__ import annotations
 
@@ -22,29 +22,40 @@ from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 
 _WIDTH = 1280
-"""Pictures are sent no wider."""
+"""Wider pictures are scaled down to this many pixels."""
 _QUALITY = 80
 _WATCHED_S = 5.0
-"""A picture is made for who asked within that time."""
+"""Pictures are encoded only while a viewer has asked for one within this time."""
 _FILLER_S = 1.0
-"""Without a frame for so long a filler tells why; a source whose frames are further apart is given
-twice as long as they were, up to the next."""
+"""After this time without a frame, viewers get a filler that gives the reason. A source with longer
+intervals between its frames is given twice its longest recent interval, up to ``_PATIENCE_S``."""
 _PATIENCE_S = 10.0
 _GAPS = 8
-_KEPT = 18_000
-_KEPT_BYTES = 64 << 20
-"""Frames whose bodies are kept: ten minutes of thirty a second, fewer where crowds fill the
-bytes."""
+"""The number of recent intervals between frames that the limit is taken from."""
+_MOST_LINES = 18_000
+_MOST_LINE_BYTES = 64 << 20
+"""The frames whose bodies are stored: ten minutes at 30 frames a second, fewer where crowds make
+the lines long."""
 _FILLER_SIZE = (540, 960)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Channel:
-    """An `Output` that shows instead of writing. Written to by one thread, read by any.
+    """An `Output` that shows frames to viewers. One thread writes to it; any thread may read.
 
-    ``fits`` is another, for its bodies: with low latency those in the picture are predicted, those
-    told are fitted. ``reason`` says why no frames come, in a line; ``output`` how recordings are
-    written.
+    Its newest picture is encoded as JPEG once for all viewers, and only while there are any. The
+    bodies come through a second `Output`, ``fits``: with low latency the bodies in the picture are
+    predicted, and the ones that are stored and sent are fitted.
+
+    Args:
+        reason: Returns, in a line, why no frames come.
+        clock_s: A monotonic clock in seconds.
+        output: How recordings are written.
+
+    Attributes:
+        recordings: The recordings of this source.
+        fits: The `Output` that takes the fitted bodies.
+        people: The number of people in the last frame.
     """
 
     needs_picture = True
@@ -69,12 +80,12 @@ class Channel:
         self._size = _FILLER_SIZE
         self._info: RunInfo | None = None
         self._lines: deque[tuple[int, str]] = deque()
-        self._bytes = 0
+        self._line_bytes = 0
         self.recordings = Recordings(output)
         self.fits = Fits(self)
         self.people = 0
 
-    # As an output.
+    # The `Output` side: the render loop's thread.
 
     def open(self, info: RunInfo) -> None:
         self._info = info
@@ -83,6 +94,7 @@ class Channel:
         assert picture is not None, "a channel shows pictures"
         assert self._info is not None, "write() before open()"
         now = self._clock_s()
+        # Encoded outside the lock: it takes milliseconds, and viewers wait on the lock.
         jpeg = encode(picture) if now - self._asked_s < _WATCHED_S else None
         with self._changed:
             self._size = picture.shape[:2]
@@ -98,18 +110,27 @@ class Channel:
     def close(self) -> None:
         self.recordings.record(None)
 
-    def tell(self, frame_id: int, line: str) -> None:
-        """A frame's bodies as `line_of` gives them."""
+    def add_line(self, frame_id: int, line: str) -> None:
+        """Store a frame's bodies, as the line of JSON that `line_of` returns."""
         with self._changed:
-            self._keep(frame_id, line)
+            self._store_line(frame_id, line)
             self._changed.notify_all()
-        self.recordings.tell(line)
+        self.recordings.add_line(line)
 
-    # For those who watch.
+    # The viewers' side: any thread.
 
     def picture(self, after: int, timeout_s: float) -> tuple[int, bytes] | None:
-        """The newest picture as JPEG and its number, once it is newer than ``after`` and not from
-        when nobody asked; None at the timeout."""
+        """Return the newest picture, waiting for one that is newer than ``after``.
+
+        A picture that was made before the viewers paused is too old and is not returned.
+
+        Args:
+            after: The number of the last picture that the viewer has; 0 for none.
+            timeout_s: How long to wait, in seconds.
+
+        Returns:
+            The picture's number and its JPEG, or None at the timeout.
+        """
         end = self._clock_s() + timeout_s
         with self._changed:
             self._asked_s = self._clock_s()
@@ -120,38 +141,47 @@ class Channel:
                     break
                 if left <= 0:
                     return None
+                # Woken four times a second, to see whether a filler is due.
                 self._changed.wait(min(left, 0.25))
                 self._asked_s = self._clock_s()
             return self._number, self._jpeg
 
     def bodies(self, after: int, timeout_s: float = 0.0) -> list[tuple[int, str]]:
-        """The frames since number ``after`` (-1: all that are kept), each with its line of JSON,
-        waiting for the first."""
+        """Return the bodies of the frames after number ``after``, waiting for the first of them.
+
+        Args:
+            after: The number of the last frame that the viewer has; -1 for all stored frames.
+            timeout_s: How long to wait, in seconds.
+
+        Returns:
+            The frames' numbers, in order, each with its line of JSON; empty at the timeout.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._newest() > after, timeout_s)
-            # From the end: thousands are kept, and most who ask want the last.
-            newer = list(takewhile(lambda each: each[0] > after, reversed(self._lines)))
+            # From the end: thousands of lines are stored, and most requests are for the last few.
+            newer = list(takewhile(lambda item: item[0] > after, reversed(self._lines)))
             return newer[::-1]
 
-    def _keep(self, number: int, line: str) -> None:
+    def _store_line(self, number: int, line: str) -> None:
         self._lines.append((number, line))
-        self._bytes += len(line)
-        while len(self._lines) > _KEPT or self._bytes > _KEPT_BYTES:
-            self._bytes -= len(self._lines.popleft()[1])
+        self._line_bytes += len(line)
+        while len(self._lines) > _MOST_LINES or self._line_bytes > _MOST_LINE_BYTES:
+            self._line_bytes -= len(self._lines.popleft()[1])
 
     def _newest(self) -> int:
         return self._lines[-1][0] if self._lines else -1
 
     def _has(self, after: int) -> bool:
-        old_s = self._clock_s() - self._shown_s
-        return self._number > after and old_s <= self._patience_s()
+        age_s = self._clock_s() - self._shown_s
+        return self._number > after and age_s <= self._patience_s()
 
     def _patience_s(self) -> float:
-        """How long no frame comes in a source as it was lately."""
+        """Return how long the source may go without a frame, by its recent intervals."""
         return min(max(_FILLER_S, 2 * max(self._gaps_s, default=0.0)), _PATIENCE_S)
 
     def _fill(self) -> None:
-        """Under the lock: a picture of why there is none, where there has been none for long."""
+        """Show a filler with the reason if no frame came for too long. The caller holds the
+        lock."""
         now = self._clock_s()
         if now - self._drawn_s < self._patience_s():
             return
@@ -164,7 +194,7 @@ class Channel:
 
 
 class Fits:
-    """An `Output` that hands bodies to a channel. Belongs to one thread."""
+    """An `Output` that hands fitted bodies to a channel. Belongs to one thread."""
 
     needs_picture = False
     files: tuple[Path, ...] = ()
@@ -179,14 +209,14 @@ class Fits:
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
-        self._channel.tell(frame.id, line_of(self._info, frame, bodies))
+        self._channel.add_line(frame.id, line_of(self._info, frame, bodies))
 
     def close(self) -> None:
-        """The channel's own ends it."""
+        """Do nothing: closing the channel ends its recordings."""
 
 
 def encode(picture: np.ndarray) -> bytes:
-    """An RGB picture as JPEG, made smaller if it is wide."""
+    """Return an RGB picture (H, W, 3) as JPEG, at most ``_WIDTH`` pixels wide."""
     height, width = picture.shape[:2]
     if width > _WIDTH:
         size = (_WIDTH, max(round(height * _WIDTH / width), 1))
@@ -199,7 +229,7 @@ def encode(picture: np.ndarray) -> bytes:
 
 
 def filler(size: tuple[int, int], reason: str) -> np.ndarray:
-    """A dark picture (H, W, 3) that says why there is no other, in its middle."""
+    """Return a dark RGB picture (H, W, 3) with the reason for the missing frames in its middle."""
     picture: Any = np.full((*size, 3), (14, 16, 19), np.uint8)
     lines = wrapped(reason or "no picture yet", 46)
     scale = size[1] / 900
@@ -212,7 +242,8 @@ def filler(size: tuple[int, int], reason: str) -> np.ndarray:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Text in lines of at most ``width`` letters, five at most; OpenCV's fonts know ASCII only."""
+    """Return the text in at most five lines of ``width`` letters, in ASCII: OpenCV's fonts have no
+    other letters."""
     lines = [""]
     for word in text.encode("ascii", "replace").decode().split():
         while len(word) > width:

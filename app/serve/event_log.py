@@ -1,4 +1,4 @@
-"""A served source's last events, for whoever asks."""
+"""The last events of a served source."""
 
 from __future__ import annotations
 
@@ -13,51 +13,64 @@ from app.reports.record import Record, strip_of
 from pipeline.core.redact import without_credentials
 
 MOST_EVENTS = 64
-"""Events of a source that are kept."""
+"""The number of events that are stored for each source."""
 _STRIP_WIDTH = 1280
 _QUALITY = 85
 
 
 class EventLog:
-    """Told events by one thread, asked by any. Events are numbered from 0; ``trouble`` is why the
-    last one could not be handed on, in a line."""
+    """The last `MOST_EVENTS` events, numbered from 0. One thread adds events; any may read.
+
+    It is a sink of `EventDispatcher`: calling it with a `Record` adds the event.
+
+    Attributes:
+        count: The number of events so far, including the ones no longer stored.
+        trouble: Why the last event could not be handed on, in a line; empty if it was.
+    """
 
     def __init__(self) -> None:
         self.trouble = ""
         self._lock = threading.Lock()
-        self._kept: deque[tuple[int, str, Record]] = deque(maxlen=MOST_EVENTS)
+        self._events: deque[tuple[int, str, Record]] = deque(maxlen=MOST_EVENTS)
         self.count = 0
 
     def __call__(self, record: Record) -> None:
         line = json.dumps(record.data, allow_nan=False, separators=(",", ":"))
         with self._lock:
-            self._kept.append((self.count, line, record))
+            self._events.append((self.count, line, record))
             self.count += 1
 
-    def unharmed_by(self, sink: Callable[[Record], None]) -> Callable[[Record], None]:
-        """The sink, whose errors are kept as ``trouble``: the source goes on."""
+    def guarded(self, sink: Callable[[Record], None]) -> Callable[[Record], None]:
+        """Return the sink, with its errors stored as ``trouble`` and not raised.
 
-        def tell(record: Record) -> None:
+        A webhook that fails must not end the source.
+        """
+
+        def deliver(record: Record) -> None:
             try:
                 sink(record)
                 self.trouble = ""
             except Exception as error:
                 self.trouble = f"an event could not be handed on: {without_credentials(str(error))}"
 
-        return tell
+        return deliver
 
     def after(self, number: int) -> list[tuple[int, str]]:
-        """Those above ``number`` (-1: all that are kept), each with its line of JSON."""
+        """Return the stored events after ``number`` (-1: all), each with its line of JSON."""
         with self._lock:
-            return [(at, line) for at, line, _ in self._kept if at > number]
+            return [(index, line) for index, line, _ in self._events if index > number]
 
     def strip(self, number: int) -> bytes:
-        """An event's pictures side by side, as JPEG. Raises KeyError."""
+        """Return the pictures of an event side by side, as one JPEG.
+
+        Raises:
+            KeyError: No event of that number is stored.
+        """
         with self._lock:
-            found = next((record for at, _, record in self._kept if at == number), None)
-        if found is None:
+            record = next((record for index, _, record in self._events if index == number), None)
+        if record is None:
             raise KeyError(number)
-        picture = strip_of(found)
+        picture = strip_of(record)
         height = max(1, round(picture.shape[0] * _STRIP_WIDTH / picture.shape[1]))
         small = cv2.resize(picture, (_STRIP_WIDTH, height), interpolation=cv2.INTER_AREA)
         done, data = cv2.imencode(

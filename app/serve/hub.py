@@ -1,4 +1,4 @@
-"""What is served: sources through one model, and what is known of each."""
+"""The hub of `serve`: sources that share one estimator, and the state of each."""
 
 from __future__ import annotations
 
@@ -35,21 +35,26 @@ from pipeline.runtime.video_stream import VideoStream
 
 MOST_SOURCES = 32
 _FIGURES_S = 0.25
+"""How long a source's figures are reused, in seconds."""
 _ADDRESS = re.compile(r"(?i)(rtsps?|rtmp|https?|udp|tcp)://[^\s]+|\d{1,2}|/dev/video\d{1,2}")
-"""What may be added over the network: no files of this machine."""
+"""The addresses that may be added over the network: feeds and cameras, no files of this machine."""
 _NUMBERS = count()
+"""Numbers the sources of this process: a name may be used again, a number is not."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
 @dataclass(frozen=True)
 class SourceView:
-    """A source as its watchers see it. ``address`` and ``reason`` hold no logins; ``latency_ms``
-    are p50, p95 and p99 from capture to output, ``stages_ms`` medians a frame, ``dropped`` frames
-    by cause; ``since_s`` is how long it has been in its ``state``, ``not_recorded`` counts frames
-    that recordings left out, the disk or the encoder being too slow. With low latency ``unfitted``
-    frames were shown with predicted bodies alone, ``predicted_ms`` ahead of the last fit, a joint
-    ``predicted_off_px`` from where it was fitted later (p50 and p95; None without). ``events`` were
-    told so far, None where none are looked for."""
+    """The state and the figures of a source. ``address`` and ``reason`` hold no logins.
+
+    ``since_s`` is the time in the current ``state``. ``latency_ms`` holds p50, p95 and p99 from
+    capture to output, ``stages_ms`` the median of each stage for a frame, ``dropped`` the number of
+    frames by cause. ``not_recorded`` counts frames that recordings dropped because the disk or the
+    encoder was too slow. With low latency, ``unfitted`` counts frames that were shown with
+    predicted bodies only; ``predicted_ms`` is how far ahead of the last fit they were predicted,
+    and ``predicted_off_px`` the distance of a joint from where it was fitted later (each p50 and
+    p95; None otherwise). ``events`` counts the events so far; None if none are detected.
+    """
 
     name: str
     address: str
@@ -74,22 +79,24 @@ class SourceView:
 
 
 class _Figures:
-    """A source's counters, looked through at most so often however many ask: their quantiles
-    cost milliseconds."""
+    """A source's counters, computed at most once in ``_FIGURES_S`` for all requests: the quantiles
+    take milliseconds."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
         self._lock = threading.Lock()
-        self._seen, self._at_s = stats.snapshot(), -math.inf
+        self._snapshot, self._taken_s = stats.snapshot(), -math.inf
 
     def now(self) -> Snapshot:
         with self._lock:
-            if time.monotonic() - self._at_s > _FIGURES_S:
-                self._seen, self._at_s = self._stats.snapshot(), time.monotonic()
-            return self._seen
+            if time.monotonic() - self._taken_s > _FIGURES_S:
+                self._snapshot, self._taken_s = self._stats.snapshot(), time.monotonic()
+            return self._snapshot
 
 
 class _Served:
+    """A source of the hub and the thread that draws it."""
+
     def __init__(
         self,
         address: str,
@@ -100,8 +107,10 @@ class _Served:
     ) -> None:
         self.address, self.stream, self.channel, self.show = address, stream, channel, show
         self.number = next(_NUMBERS)
-        self.told = None if dispatcher is None else dispatcher[1]
-        self._dispatcher = None if dispatcher is None else dispatcher[0]
+        self._dispatcher: EventDispatcher | None = None
+        self.event_log: EventLog | None = None
+        if dispatcher is not None:
+            self._dispatcher, self.event_log = dispatcher
         self.figures = _Figures(stream.stats)
         self.error = ""
         self.added_s = time.monotonic()
@@ -115,13 +124,13 @@ class _Served:
         except SourceError as error:
             self.error = str(error)
         except Exception as error:
-            # Told on the page; the model's own faults also end the hub.
+            # Shown on the page. An error of the estimator also ends the hub, through on_error.
             self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
         finally:
             self.channel.close()
 
     def end(self) -> None:
-        """Wait for its threads, once its lane is removed."""
+        """Wait for its threads. Call it once its stream is removed from the scheduler."""
         self.thread.join(10)
         if self._dispatcher is not None:
             try:
@@ -131,11 +140,15 @@ class _Served:
 
 
 class Hub:
-    """Serves sources through one ``estimator``, in a ``with`` block. ``config`` says how each is
-    read and drawn; recordings go into ``folder``. ``on_error`` hears of a fault of the model.
+    """Runs sources through one estimator, in a ``with`` block. Any thread may call its methods.
 
-    With a ``motion`` its events are looked for in every source; each is kept for whoever asks, and
-    told to ``on_event`` too.
+    Args:
+        config: How each source is read and drawn.
+        estimator: The estimator that all sources share.
+        folder: The folder of the recordings; it is made if missing.
+        on_error: Called with an error of the estimator, which ends all sources.
+        motion: The motion whose events are detected in every source; None for no events.
+        on_event: Called with the `Record` of every event, besides storing it.
     """
 
     def __init__(
@@ -165,23 +178,38 @@ class Hub:
             served.end()
 
     def names(self) -> set[str]:
+        """Return the names of the sources."""
         with self._lock:
             return set(self._served)
 
     def sources(self) -> list[SourceView]:
+        """Return the state of every source, in the order in which they were added."""
         return [view for view, _ in self.figures()]
 
     def figures(self) -> list[tuple[SourceView, Snapshot]]:
-        """Every source as it is seen, and what its counters say."""
+        """Return the state and the counters of every source."""
         with self._lock:
             served = list(self._served.items())
-        found = [(name, each, each.figures.now()) for name, each in served]
-        return [(self._view(name, each, seen), seen) for name, each, seen in found]
+        # Outside the lock: quantiles take milliseconds.
+        found = [(name, source, source.figures.now()) for name, source in served]
+        return [(self._view(name, source, counts), counts) for name, source, counts in found]
 
     def add(self, address: str, name: str | None = None, *, trusted: bool = False) -> str:
-        """Start a source; the name it got. ``trusted`` addresses (the command line's) may be
-        files. Raises ValueError in one line for a bad address or name, RuntimeError where there
-        are too many, SourceError."""
+        """Start a source.
+
+        Args:
+            address: An address of a feed or a camera; logins in it are never shown.
+            name: Its name; None to derive one from the address.
+            trusted: Whether the address may also be a file. True for the command line's only.
+
+        Returns:
+            The name that the source got.
+
+        Raises:
+            ValueError: The address or the name is not allowed; the message is one line.
+            RuntimeError: There are `MOST_SOURCES` already, or the hub is closed.
+            SourceError: The source cannot be made.
+        """
         if not trusted and not _ADDRESS.fullmatch(address):
             raise ValueError(
                 "an address is rtsp://, rtmp://, http://, udp:// or tcp://..., or a camera: its "
@@ -219,56 +247,93 @@ class Hub:
     ) -> tuple[EventDispatcher, EventLog] | None:
         if self._motion is None:
             return None
-        told = EventLog()
-        sinks: list[Sink] = [told]
+        event_log = EventLog()
+        sinks: list[Sink] = [event_log]
         if self._on_event is not None:
-            sinks.append(told.unharmed_by(self._on_event))
+            sinks.append(event_log.guarded(self._on_event))
         info_of = partial(info_of_event, name, stream)
         return EventDispatcher(
             stream, info_of, sinks, renderer_name(config, stream.estimator), config.render.alpha
-        ).start(), told
+        ).start(), event_log
 
     def remove(self, name: str) -> None:
-        """End a source and forget it. Raises KeyError."""
+        """End a source and forget it, with its stored bodies and events.
+
+        Raises:
+            KeyError: There is no source of that name.
+        """
         with self._lock:
             served = self._served.pop(name)
+        # Outside the lock: ending a source waits for its threads.
         self._scheduler.remove(name)
         served.end()
 
     def number(self, name: str) -> int:
-        """Of the source that has this name now: no other had or gets it. Raises KeyError."""
+        """Return the number of the source that has the name now. Numbers are never used again.
+
+        Raises:
+            KeyError: There is no source of that name.
+        """
         with self._lock:
             return self._served[name].number
 
     def picture(self, name: str, after: int, timeout_s: float) -> tuple[int, bytes] | None:
-        """As `Channel.picture`. Raises KeyError."""
+        """Return a source's newest picture, as `Channel.picture`.
+
+        Raises:
+            KeyError: There is no source of that name.
+        """
         return self._channel(name).picture(after, timeout_s)
 
     def bodies(self, name: str, after: int, timeout_s: float = 0.0) -> list[tuple[int, str]]:
-        """As `Channel.bodies`. Raises KeyError."""
+        """Return a source's bodies, as `Channel.bodies`.
+
+        Raises:
+            KeyError: There is no source of that name.
+        """
         return self._channel(name).bodies(after, timeout_s)
 
     @property
     def looks_for_events(self) -> bool:
+        """Whether events are detected in the sources."""
         return self._motion is not None
 
     def events(self, name: str, after: int) -> list[tuple[int, str]]:
-        """As `EventLog.after`; none where none are looked for. Raises KeyError."""
+        """Return a source's events, as `EventLog.after`; empty if none are detected.
+
+        Raises:
+            KeyError: There is no source of that name.
+        """
         with self._lock:
-            told = self._served[name].told
-        return [] if told is None else told.after(after)
+            event_log = self._served[name].event_log
+        return [] if event_log is None else event_log.after(after)
 
     def strip(self, name: str, number: int) -> bytes:
-        """As `EventLog.strip`. Raises KeyError."""
+        """Return the pictures of an event, as `EventLog.strip`.
+
+        Raises:
+            KeyError: There is no source of that name, or no such event of it.
+        """
         with self._lock:
-            told = self._served[name].told
-        if told is None:
+            event_log = self._served[name].event_log
+        if event_log is None:
             raise KeyError(number)
-        return told.strip(number)
+        return event_log.strip(number)
 
     def record(self, name: str, on: bool) -> str | None:
-        """Begin or end a recording; its file's name while it goes on. Raises KeyError, and
-        RuntimeError for a source that has ended."""
+        """Begin a source's recording, or end it and wait until its files are complete.
+
+        Args:
+            name: The name of the source.
+            on: Whether it is to be recorded. Beginning a second recording does nothing.
+
+        Returns:
+            The name of the video file while it is recorded, or None.
+
+        Raises:
+            KeyError: There is no source of that name.
+            RuntimeError: The source has ended.
+        """
         channel = self._channel(name)
         if on and self._served[name].stream.ended.is_set():
             raise RuntimeError(f"{name} has ended")
@@ -281,24 +346,33 @@ class Hub:
         return channel.recordings.path.name if channel.recordings.path else None
 
     def files(self) -> list[tuple[str, int]]:
-        """Recordings, videos and bodies, by name, with their sizes in bytes, the newest first."""
+        """Return the names of all recordings' files, the newest first, with their sizes in bytes.
+
+        Videos and bodies are separate files.
+        """
         found = []
         for path in self._folder.iterdir():
             if path.suffix in SUFFIXES:
-                with suppress(FileNotFoundError):  # Rotation deletes some.
+                with suppress(FileNotFoundError):  # Rotation may delete a file meanwhile.
                     found.append((path.stat(), path))
-        found.sort(key=lambda each: each[0].st_mtime, reverse=True)
+        found.sort(key=lambda item: item[0].st_mtime, reverse=True)
         return [(path.name, stat.st_size) for stat, path in found if S_ISREG(stat.st_mode)]
 
     def file(self, name: str) -> Path:
-        """The recording of that name. Raises KeyError for anything else: a name is looked up, no
-        path is made of it."""
+        """Return the path of a recording's file.
+
+        The name is looked up among the existing files and never joined to a path unchecked, so
+        ``../x`` is refused.
+
+        Raises:
+            KeyError: There is no such file.
+        """
         if name not in {known for known, _ in self.files()}:
             raise KeyError(name)
         return self._folder / name
 
     def _free(self, stem: str) -> Path:
-        """A video's path of that name, or one like it where a recording has that."""
+        """Return a path for a video of that name, with a number appended if a recording has it."""
         number, free = 2, stem
         while any(
             path.name.startswith((f"{free}.", f"{free}_")) for path in self._folder.iterdir()
@@ -311,48 +385,51 @@ class Hub:
             return self._served[name].channel
 
     def _reason(self, stream: VideoStream) -> str:
-        """Why no picture comes, in a line."""
+        """Return why no picture comes, in a line."""
         status = stream.source.status
         served = self._served.get(stream.name)
-        told = served.error if served is not None else ""
-        if told or stream.ended.is_set():
-            return told or "ended"
+        error = served.error if served is not None else ""
+        if error or stream.ended.is_set():
+            return error or "ended"
         return f"{status.state}: {status.reason}" if status and status.reason else "waiting"
 
-    def _view(self, name: str, served: _Served, seen: Snapshot) -> SourceView:
-        stream = served.stream
+    def _view(self, name: str, served: _Served, figures: Snapshot) -> SourceView:
+        stream, event_log = served.stream, served.event_log
+        # Only live sources report a status; a clip's state follows from its counters.
         status = stream.source.status
         counts = stream.source.counts
-        state, reason = (State.LIVE if seen.read else State.CONNECTING), ""
+        state, reason = (State.LIVE if figures.read else State.CONNECTING), ""
         since_s = time.monotonic() - served.added_s
         if status is not None:
             state, reason = status.state, status.reason
             since_s = max(time.monotonic() - status.since_ns / 1e9, 0.0)
         if stream.ended.is_set() or served.error:
             state, reason = State.ENDED, served.error
-        latency, recordings = seen.latency_ms, served.channel.recordings
-        told = served.show.prediction_error()
+        latency, recordings = figures.latency_ms, served.channel.recordings
+        predicted = served.show.prediction_error()
         return SourceView(
             name=name,
             address=served.address,
             state=str(state),
-            reason=recordings.trouble or (served.told.trouble if served.told else "") or reason,
+            reason=recordings.trouble or (event_log.trouble if event_log else "") or reason,
             since_s=round(since_s, 1),
             fps=round(stream.stats.live_fps(), 1) if state is State.LIVE else 0.0,
             people=served.channel.people if state is State.LIVE else 0,
             latency_ms=(
                 None if latency is None else (latency.p50_ms, latency.p95_ms, latency.p99_ms)
             ),
-            read=seen.read,
-            drawn=seen.drawn,
-            dropped=dict(seen.dropped),
-            stages_ms={name: each.p50_ms for name, each in seen.stages_ms.items()},
+            read=figures.read,
+            drawn=figures.drawn,
+            dropped=dict(figures.dropped),
+            stages_ms={stage: time_ms.p50_ms for stage, time_ms in figures.stages_ms.items()},
             reconnects=counts.get("reconnected", 0),
             damaged=counts.get("damaged", 0),
             recording=recordings.path.name if recordings.path else None,
             not_recorded=recordings.dropped,
-            unfitted=seen.unfitted,
-            predicted_ms=None if told is None else (told.ahead_p50_ms, told.ahead_p95_ms),
-            predicted_off_px=None if told is None else (told.p50_px, told.p95_px),
-            events=None if served.told is None else served.told.count,
+            unfitted=figures.unfitted,
+            predicted_ms=(
+                None if predicted is None else (predicted.ahead_p50_ms, predicted.ahead_p95_ms)
+            ),
+            predicted_off_px=None if predicted is None else (predicted.p50_px, predicted.p95_px),
+            events=None if event_log is None else event_log.count,
         )

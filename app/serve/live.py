@@ -1,8 +1,8 @@
-"""What a served source shows as it happens: pictures and bodies.
+"""Live routes of `serve`: pictures and bodies as they come.
 
-Pictures are JPEGs (docs/live.md says why): made once for all viewers, and one who cannot keep up
-skips some instead of falling behind. The page gets them by WebSocket, for a browser opens only six
-other connections to a host; `/video/NAME` is MJPEG for other programs.
+Pictures are JPEGs (docs/live.md explains why). Each is encoded once for all viewers, and a slow
+viewer skips pictures instead of falling behind. The page gets them by WebSocket, because a browser
+opens only six HTTP connections to a host; `/video/NAME` is MJPEG for other programs.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from app.serve.connection import STUCK_S
 from app.serve.hub import Hub
 
 MOST_VIEWERS = 64
-"""Streams of pictures, each of one source."""
+"""The most streams of pictures, each of one source."""
 MOST_SOCKETS = 32
-"""Streams of bodies."""
+"""The most streams of bodies."""
 _ASK_S = 60.0
-"""A viewer who asks for no picture for so long is let go."""
+"""A viewer that asks for no picture for this time is disconnected."""
 _BOUNDARY = b"frame"
 
 
 class Full(Exception):
-    """There is no place left; says how many are taken."""
+    """All places are taken; the message says how many there are."""
 
 
 class Places:
-    """So many at once. Belongs to one event loop."""
+    """A limited number of places for streams. Belongs to one event loop, so it needs no lock."""
 
     def __init__(self, most: int) -> None:
         self.most = self.left = most
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Raises Full."""
+    def hold(self) -> Iterator[None]:
+        """Hold a place within a ``with`` block. Raises Full."""
         if not self.left:
             raise Full(f"there are {self.most} already")
         self.left -= 1
@@ -54,19 +54,25 @@ class Places:
 
 
 class _Waiting:
-    """Threads that wait for pictures and bodies, apart from those that answer requests. What one
-    asks for is a source that a name has now: another that gets the name later is not it."""
+    """Waits for pictures and bodies in threads of its own.
+
+    A hub's calls block for up to a second. In the threads that answer requests, a few dozen viewers
+    would leave none for the others.
+
+    A stream belongs to the source that has the name at its start, known by its number: a source
+    that is added later under the same name is another one.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._limiter: CapacityLimiter | None = None
 
     def source(self, name: str) -> int:
-        """The number of the source that has the name. Raises KeyError."""
+        """Return the number of the source that has the name. Raises KeyError."""
         return self._hub.number(name)
 
     async def picture(self, name: str, source: int, after: int) -> tuple[int, bytes]:
-        """The next picture's number and JPEG. Raises KeyError."""
+        """Return the next picture's number and JPEG. Raises KeyError once the source is gone."""
         while True:
             self._check(name, source)
             found = await self._run(partial(self._hub.picture, name, after, 1.0))
@@ -74,49 +80,54 @@ class _Waiting:
                 return found
 
     async def bodies(self, name: str, source: int, after: int) -> list[tuple[int, str]]:
-        """Frames' lines that came within half a second. Raises KeyError."""
+        """Return the lines of new frames, waiting up to half a second. Raises KeyError."""
         self._check(name, source)
         return await self._run(partial(self._hub.bodies, name, after, 0.5))
 
     async def events(self, name: str, after: int) -> list[tuple[int, str]]:
-        """Events' lines since number ``after``. Raises KeyError."""
+        """Return the lines of the events after number ``after``. Raises KeyError."""
         return await self._run(partial(self._hub.events, name, after))
 
     def _check(self, name: str, source: int) -> None:
         if self._hub.number(name) != source:
             raise KeyError(name)
 
-    async def _run(self, ask: Callable[[], Any]) -> Any:
-        if self._limiter is None:
+    async def _run(self, call: Callable[[], Any]) -> Any:
+        if self._limiter is None:  # Made here: it needs a running event loop.
             self._limiter = CapacityLimiter(MOST_VIEWERS + MOST_SOCKETS)
-        return await anyio.to_thread.run_sync(ask, limiter=self._limiter)
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
 
 def add_live(app: FastAPI, hub: Hub) -> None:
-    """Routes of pictures and bodies."""
+    """Add the routes of live pictures and bodies to an application.
+
+    Args:
+        app: The application.
+        hub: The hub whose sources are shown.
+    """
     viewers, sockets, waiting = Places(MOST_VIEWERS), Places(MOST_SOCKETS), _Waiting(hub)
 
     @app.get("/video/{name}")
     async def video(name: str, request: Request) -> Response:
-        """MJPEG, for ever."""
+        """Stream the pictures of a source as MJPEG until it is removed."""
         if name not in hub.names():
             raise HTTPException(404, "there is no such source")
         return _Video(viewers, _parts(waiting, name))
 
     @app.websocket("/watch/{name}")
     async def watch(socket: WebSocket, name: str) -> None:
-        """A JPEG for each message that asks for one."""
-        await _hold(socket, viewers, partial(_tell_pictures, waiting, name))
+        """Send a JPEG for each message that the viewer sends."""
+        await _hold(socket, viewers, partial(_send_pictures, waiting, name))
 
     @app.websocket("/ws/{name}")
     async def bodies(socket: WebSocket, name: str) -> None:
-        """Every frame's bodies as a message of JSON, from now on, and every event as one, under
-        "event"."""
-        await _hold(socket, sockets, partial(_tell_bodies, waiting, name))
+        """Send a JSON message for every new frame, with its bodies, and one for every event, under
+        the key "event"."""
+        await _hold(socket, sockets, partial(_send_bodies, waiting, name))
 
 
 class _Video(StreamingResponse):
-    """A stream that holds a place."""
+    """A stream of pictures that holds a place while it runs."""
 
     def __init__(self, viewers: Places, parts: AsyncIterator[bytes]) -> None:
         kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
@@ -125,7 +136,7 @@ class _Video(StreamingResponse):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            with self._viewers.one():
+            with self._viewers.hold():
                 await super().__call__(scope, receive, send)
         except Full as error:
             await PlainTextResponse(str(error), 503)(scope, receive, send)
@@ -146,25 +157,26 @@ async def _parts(waiting: _Waiting, name: str) -> AsyncIterator[bytes]:
         )  # fmt: skip
 
 
-async def _hold(socket: WebSocket, places: Places, tell: Callable[[WebSocket], Any]) -> None:
-    """A socket that holds a place while it is told things, and is closed where it takes nothing."""
+async def _hold(socket: WebSocket, places: Places, send: Callable[[WebSocket], Any]) -> None:
+    """Run ``send`` on a WebSocket that holds a place; close it if the client reads nothing."""
     try:
-        with places.one():
+        with places.hold():
             await socket.accept()
-            await tell(socket)
+            await send(socket)
     except Full as error:
+        # Accepted first: only a socket that was open has a close code and a reason.
         await socket.accept()
         await socket.close(1013, str(error))
     except KeyError:
         await socket.close(1001, "there is no such source")
     except (TimeoutError, RuntimeError, WebSocketDisconnect):
-        pass  # It takes nothing, or is gone: nobody to tell.
+        pass  # The client reads nothing or is gone, so no close message would arrive.
 
 
-async def _tell_pictures(waiting: _Waiting, name: str, socket: WebSocket) -> None:
+async def _send_pictures(waiting: _Waiting, name: str, socket: WebSocket) -> None:
     after, source = 0, waiting.source(name)
     while True:
-        # Who asks when the last one was shown has none wait on the way.
+        # The viewer asks once it has shown the last picture, so none pile up on a slow network.
         async with asyncio.timeout(_ASK_S):
             message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -174,11 +186,11 @@ async def _tell_pictures(waiting: _Waiting, name: str, socket: WebSocket) -> Non
             await socket.send_bytes(jpeg)
 
 
-async def _tell_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
+async def _send_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
     after, source = None, waiting.source(name)
-    # What is disconnected is noticed by reading, and nothing is to be read.
+    # A disconnect is noticed only by reading. Clients send nothing, so anything read ends it.
     gone = asyncio.ensure_future(socket.receive())
-    named = json.dumps({"source": name})[:-1]
+    prefix = json.dumps({"source": name})[:-1]  # Lines are JSON already: text is joined to text.
     events = await waiting.events(name, -1)
     last = events[-1][0] if events else -1
     try:
@@ -186,13 +198,13 @@ async def _tell_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
             for number, line in await waiting.events(name, last):
                 last = number
                 async with asyncio.timeout(STUCK_S):
-                    await socket.send_text(f'{named},"event":{line}}}')
+                    await socket.send_text(f'{prefix},"event":{line}}}')
             lines = await waiting.bodies(name, source, -1 if after is None else after)
             if lines:
                 fresh = lines[-1:] if after is None else lines
                 after = lines[-1][0]
                 for _, line in fresh:
                     async with asyncio.timeout(STUCK_S):
-                        await socket.send_text(f"{named},{line[1:]}")
+                        await socket.send_text(f"{prefix},{line[1:]}")
     finally:
         gone.cancel()

@@ -1,4 +1,4 @@
-"""Prometheus' text format, by its own client library."""
+"""The metrics of `serve` in Prometheus' text format, by Prometheus' own client library."""
 
 from __future__ import annotations
 
@@ -20,13 +20,20 @@ Figures = Sequence[tuple[SourceView, Snapshot]]
 
 
 def metrics_text(sources: Figures) -> str:
-    """Every source's figures now; histograms are since it was added."""
+    """Return every source's figures as text for Prometheus.
+
+    Args:
+        sources: The state and the counters of each source, as `Hub.figures` returns them.
+            Histograms and counters count from when the source was added.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(sources))  # type: ignore[arg-type]
     return generate_latest(registry).decode()
 
 
 class _Collected:
+    """A collector of the figures at one moment: every request has its own registry."""
+
     def __init__(self, sources: Figures) -> None:
         self._sources = sources
 
@@ -45,34 +52,32 @@ class _Collected:
         dropped = CounterMetricFamily(
             "bodystream_frames_dropped", "never shown", labels=("source", "cause")
         )
-        back = CounterMetricFamily("bodystream_reconnects", "times back", labels=("source",))
-        damaged = CounterMetricFamily(
-            "bodystream_packets_damaged", "stepped over", labels=("source",)
-        )
+        back = CounterMetricFamily("bodystream_reconnects", "reconnections", labels=("source",))
+        damaged = CounterMetricFamily("bodystream_packets_damaged", "skipped", labels=("source",))
         lost = CounterMetricFamily(
             "bodystream_recording_dropped", "left out of recordings", labels=("source",)
         )
-        events = CounterMetricFamily("bodystream_events", "told", labels=("source",))
-        untold = CounterMetricFamily(
-            "bodystream_events_lost", "seen and could not be told", labels=("source",)
+        events = CounterMetricFamily("bodystream_events", "reported", labels=("source",))
+        lost_events = CounterMetricFamily(
+            "bodystream_events_lost", "detected, but not reported", labels=("source",)
         )
         off = GaugeMetricFamily(
             "bodystream_prediction_error_pixels", "low latency", labels=("source", "quantile")
         )
-        for view, seen in self._sources:
+        for view, figures in self._sources:
             name = view.name
             for quantile, px in zip(("0.5", "0.95"), view.predicted_off_px or ()):
                 off.add_metric((name, quantile), px)
             lost.add_metric((name,), view.not_recorded)
             if view.events is not None:
                 events.add_metric((name,), view.events)
-                untold.add_metric((name,), seen.lost_events)
-            for each in State:
-                state.add_metric((name, str(each)), float(view.state == each))
+                lost_events.add_metric((name,), figures.lost_events)
+            for value in State:
+                state.add_metric((name, str(value)), float(view.state == value))
             fps.add_metric((name,), view.fps)
             people.add_metric((name,), view.people)
-            latency.add_metric((name,), *_buckets(seen.latency))
-            for label, histogram in seen.stages.items():
+            latency.add_metric((name,), *_buckets(figures.latency))
+            for label, histogram in figures.stages.items():
                 stage.add_metric((name, label), *_buckets(histogram))
             read.add_metric((name,), view.read)
             drawn.add_metric((name,), view.drawn)
@@ -80,12 +85,12 @@ class _Collected:
                 dropped.add_metric((name, cause), number)
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
-        counts = [read, drawn, dropped, back, damaged, lost, events, untold]
+        counts = [read, drawn, dropped, back, damaged, lost, events, lost_events]
         return [state, fps, people, latency, stage, *counts, off]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
-    """Prometheus' cumulative buckets by upper edge in seconds, and the sum in seconds."""
+    """Return Prometheus' cumulative buckets by upper edge in seconds, and the sum in seconds."""
     edges = [f"{edge / 1e3:g}" for edge in histogram.edges_ms]
     counts = [*histogram.at_most, histogram.count]
     return list(zip([*edges, "+Inf"], map(float, counts))), histogram.sum_ms / 1e3

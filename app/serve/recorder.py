@@ -1,4 +1,4 @@
-"""A recording of a served source: its video, and beside it its bodies."""
+"""Recordings of a served source: a video, and its bodies in a file beside it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,24 @@ from pipeline.core.people import Bodies
 
 SUFFIXES = (".mp4", ".jsonl")
 _LINES = 1024
+"""The lines that may wait for the disk; further ones are dropped and counted."""
 
 
 class Recorder:
-    """Writes NAME.mp4 (its quality and rotation as configured) and NAME.jsonl, a line a frame as
-    `JsonlOutput` has them, put on disk at once. The lines stay one file where the video rotates.
+    """Writes NAME.mp4, and NAME.jsonl with a line for each frame in the format of `JsonlOutput`.
 
-    ``write`` and ``tell`` never wait for the disk or the encoder: what they are too slow for is
-    left out and counted in ``dropped``. Raises OutputError where either cannot be written.
+    Lines are written to disk at once. They stay in one file where the video rotates.
+
+    ``write`` and ``add_line`` never wait for the disk or the encoder: frames and lines that come
+    too fast are dropped and counted in ``dropped``.
+
+    Args:
+        path: The path of the video; the lines go beside it with the suffix .jsonl.
+        output: The video's quality and rotation.
+        info: The size and the rate of the frames.
+
+    Raises:
+        OutputError: One of the files cannot be written; ``write`` and ``add_line`` raise it too.
     """
 
     def __init__(self, path: Path, output: OutputConfig, info: RunInfo) -> None:
@@ -47,23 +57,23 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Frames and lines that are not in it."""
+        """The number of frames and lines that were dropped."""
         return self._video.dropped + self._lines.dropped
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
         self._video.write(frame, bodies, picture)
 
-    def tell(self, line: str) -> None:
-        """A frame's bodies, which with low latency come later than its picture."""
+    def add_line(self, line: str) -> None:
+        """Write a frame's bodies, which with low latency come later than its picture."""
         self._lines.put(line)
 
     def stop(self) -> None:
-        """No more; what is under way is finished without anybody waiting."""
+        """Take no more; what is queued is written in the background. Does not wait."""
         self._video.stop()
         self._lines.stop()
 
     def close(self) -> None:
-        """Finish both. Safe to call twice."""
+        """Finish both files, waiting for the disk. Safe to call twice."""
         try:
             self._video.close()
         finally:
@@ -77,11 +87,17 @@ class Recorder:
 
 
 class Recordings:
-    """A source's recordings, one at a time: begun and ended by any thread, written to by one, told
-    lines by another or the same.
+    """The recordings of a source, one at a time.
 
-    ``path`` is of the one that goes on. One that fails stops, and ``trouble`` says why in a line;
-    nothing else does.
+    Any thread may begin and end a recording. One thread writes frames; the same or another one
+    adds lines. A recording that fails stops; the source goes on.
+
+    Args:
+        output: How recordings are written.
+
+    Attributes:
+        path: The path of the current recording's video, or None.
+        trouble: Why the last recording failed, in a line; empty if it did not.
     """
 
     def __init__(self, output: OutputConfig) -> None:
@@ -95,13 +111,14 @@ class Recordings:
 
     @property
     def dropped(self) -> int:
-        """What all of them together left out, as `Recorder.dropped`."""
+        """The number of frames and lines that all recordings together dropped."""
         with self._lock:
-            going_on = [self._recorder] if self._recorder is not None else []
-            return self._dropped + sum(each.dropped for each in [*going_on, *self._ending])
+            current = [self._recorder] if self._recorder is not None else []
+            return self._dropped + sum(each.dropped for each in [*current, *self._ending])
 
     def record(self, path: Path | None) -> None:
-        """Begin one with the next frame, or end it, which waits until it is complete."""
+        """Begin a recording with the next frame; or with None, end it and wait until its files are
+        complete."""
         with self._lock:
             recorder, self._recorder, self.path = self._recorder, None, path
             failed = bool(self.trouble)
@@ -114,16 +131,16 @@ class Recordings:
         try:
             recorder.close()
         except Exception as error:
-            # Of one that failed before, the first reason is the one to know, and was told.
+            # A recording that failed before keeps its first reason: the later one follows from it.
             if not failed:
-                self.trouble = _told(error)
+                self.trouble = _reason_of(error)
         with self._lock:
             self._ending.remove(recorder)
             self._dropped += recorder.dropped
 
     def write(self, info: RunInfo, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
-        """A frame for the recording, if one goes on. Never waits."""
-        with self._lock, self._telling():
+        """Write a frame to the recording, if there is one. Never waits for the disk."""
+        with self._lock, self._errors_end_it():
             if self.path is None:
                 return
             if self._recorder is None:
@@ -132,22 +149,22 @@ class Recordings:
                 self._recorder = Recorder(self.path, self._output, sized)
             self._recorder.write(frame, bodies, picture)
 
-    def tell(self, line: str) -> None:
-        """A frame's bodies, for the recording if one has begun. Never waits."""
-        with self._lock, self._telling():
+    def add_line(self, line: str) -> None:
+        """Write a frame's bodies to the recording, if it has begun. Never waits for the disk."""
+        with self._lock, self._errors_end_it():
             if self.path is not None and self._recorder is not None:
-                self._recorder.tell(line)
+                self._recorder.add_line(line)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Under the lock: what goes wrong ends the recording and is told; the picture goes on."""
+    def _errors_end_it(self) -> Iterator[None]:
+        """Turn an error into ``trouble`` and end the recording. The caller holds the lock."""
         try:
             yield
         except Exception as error:
-            self.trouble, self.path = _told(error), None
+            self.trouble, self.path = _reason_of(error), None
             if self._recorder is not None:
                 self._recorder.stop()
 
 
-def _told(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

@@ -1,7 +1,8 @@
-"""Who may ask, how often and how much: a gate before the web application.
+"""Security before the web application: tokens, origins, rates and sizes of requests.
 
-OWASP's lists are what it is held against: tokens compared in constant time, requests from other
-sites and other names refused (cross-site request forgery, DNS rebinding), bodies and rates limited.
+It follows OWASP's lists: tokens are compared in constant time; requests from other sites
+(cross-site request forgery) and under other host names (DNS rebinding) are refused; bodies and
+rates are limited. docs/live.md lists the attacks that were tried.
 """
 
 from __future__ import annotations
@@ -20,18 +21,22 @@ from starlette.exceptions import HTTPException
 from app.serve.token_auth import TokenAuth
 
 MOST_BODY = 64 << 10
+"""The most bytes of a request's body."""
 BODY_S = 10.0
-"""How long a request's body may take."""
+"""The time for a request's body to arrive, in seconds."""
 _MOST_HEAD, _MOST_HEADERS = 16 << 10, 100
 COOKIE = "bodystream"
 _OPEN = ("/healthz", "/login", "/page/style.css")
-"""What needs no token: it tells nothing."""
+"""Paths that need no token, because they reveal nothing."""
 _RATE, _BURST = 50.0, 200.0
-"""Requests a second of one address, and at once."""
+"""Requests of one address: a second, and at once."""
 _LOGINS, _LOGIN_BURST = 0.1, 5.0
+"""Attempts to log in of one address: a second, and at once."""
 _GUESSES, _GUESS_BURST = 0.2, 20.0
-"""Wrong tokens in headers; a page whose session has ended shows some before it asks for another."""
+"""Wrong tokens in headers of one address: a second, and at once. A page whose session has ended
+sends its old cookie a few times before it shows the login, so some are allowed."""
 _MOST_CLIENTS = 4096
+"""Addresses whose rates are remembered; the longest unused is forgotten first."""
 _HEADERS = (
     (
         b"content-security-policy",
@@ -52,7 +57,11 @@ App = Callable[..., Any]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
+    """Return whether an address to listen on can be reached from this machine only.
+
+    Args:
+        host: "localhost" or an IP address, IPv6 with or without brackets.
+    """
     if host == "localhost":
         return True
     try:
@@ -62,14 +71,22 @@ def is_loopback(host: str) -> bool:
 
 
 class SecurityMiddleware:
-    """Lets requests through to ``app``. Without a ``key`` only names of this machine are answered;
-    with one, whoever has its token, under any name."""
+    """ASGI middleware that passes allowed requests to an application and answers the others.
+
+    Without a token, only requests under names of this machine are allowed. With one, requests that
+    carry the token or a session are allowed under any name.
+
+    Args:
+        app: The ASGI application.
+        auth: The token to check; None to serve this machine without one.
+        clock_s: A monotonic clock in seconds, for the rates.
+    """
 
     def __init__(
-        self, app: App, key: TokenAuth | None = None, clock_s: Callable[[], float] = time.monotonic
+        self, app: App, auth: TokenAuth | None = None, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._app = app
-        self._key = key
+        self._auth = auth
         self._rates = Buckets(_RATE, _BURST, clock_s)
         self._logins = Buckets(_LOGINS, _LOGIN_BURST, clock_s)
         self._guesses = Buckets(_GUESSES, _GUESS_BURST, clock_s)
@@ -88,7 +105,7 @@ class SecurityMiddleware:
         await self._app(scope, receive, send)
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
-        """The status and a line, or None where a request may pass."""
+        """Return the status and the message of a refusal, or None for a request that may pass."""
         client = (scope.get("client") or ("?", 0))[0]
         method = scope.get("method", "GET")
         if not self._rates.take(client):
@@ -100,9 +117,11 @@ class SecurityMiddleware:
             return 431, f"at most {_MOST_HEAD} bytes and {_MOST_HEADERS} lines of headers"
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if len(headers) < len(scope["headers"]) and _ambiguous(scope["headers"]):
-            return 400, "a header stands there twice"
+            return 400, "a header is repeated"
         host = headers.get(b"host", "")
-        if self._key is None and not is_loopback(_split(f"//{host}")[0]):
+        # Without a token, a page of another site could point its own name at this machine and then
+        # read everything (DNS rebinding), so only names of this machine are answered.
+        if self._auth is None and not is_loopback(_split(f"//{host}")[0]):
             return 403, "this name is not served"
         if not _same_site(scope["type"], method, headers, host):
             return 403, "requests from other sites are refused"
@@ -110,35 +129,39 @@ class SecurityMiddleware:
             return 413, f"at most {MOST_BODY} bytes"
         if scope["path"] == "/login" and method == "POST" and not self._logins.take(client):
             return 429, "too many tries; wait a minute"
-        if self._key is None or scope["path"] in _OPEN:
+        if self._auth is None or scope["path"] in _OPEN:
             return None
-        return self._stranger(self._key, client, headers)
+        return self._unauthorized(self._auth, client, headers)
 
-    def _stranger(
-        self, key: TokenAuth, client: str, headers: dict[bytes, str]
+    def _unauthorized(
+        self, auth: TokenAuth, client: str, headers: dict[bytes, str]
     ) -> tuple[int, str] | None:
+        """Return the status and the message for a request without the token, or None."""
         token, session = _token_in(headers), _session_in(headers)
         if token or session:
             if not self._guesses.has(client):
                 return 429, "too many wrong tokens; wait a minute"
-            if key.is_token(token) if token else key.is_session(session):
+            if auth.is_token(token) if token else auth.is_session(session):
                 return None
+            # Only wrong tokens are counted, so the page's own requests are never slowed.
             self._guesses.take(client)
         return 401, "a token is needed: log in at /login or send Authorization: Bearer"
 
 
 _ONCE = (b"host", b"origin", b"authorization", b"cookie", b"content-length", b"content-type")
+"""Headers that a decision depends on. Were one repeated, this check and the application might read
+different values."""
 
 
 def _ambiguous(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether what decides something is said twice."""
+    """Return whether a header that a decision depends on is repeated."""
     names = [name for name, _ in headers if name in _ONCE or name.startswith(b"sec-fetch-")]
     return len(set(names)) < len(names)
 
 
 def _same_site(kind: str, method: str, headers: dict[bytes, str], host: str) -> bool:
-    """Whether a request comes from our own pages or from no page at all. A link that leads to us
-    may stand anywhere."""
+    """Return whether a request comes from our own pages or from no page at all. Links on other
+    sites may lead here, so navigation to a page is allowed."""
     own = headers.get(b"sec-fetch-site", "none") in ("same-origin", "none")
     if kind == "http" and method in ("GET", "HEAD", "OPTIONS"):
         return own or headers.get(b"sec-fetch-mode") == "navigate"
@@ -147,7 +170,7 @@ def _same_site(kind: str, method: str, headers: dict[bytes, str], host: str) -> 
 
 
 def _split(address: str) -> tuple[str, str]:
-    """The host, and the host with its port; of what is no address, nothing."""
+    """Return an address's host, and its host with the port; empty for what is no address."""
     try:
         parts = urlsplit(address)
         return parts.hostname or "", parts.netloc.lower()
@@ -156,6 +179,7 @@ def _split(address: str) -> tuple[str, str]:
 
 
 def _length(headers: dict[bytes, str]) -> int:
+    """Return the announced length of the body; a number above the limit for what is no number."""
     text = headers.get(b"content-length", "0")
     return int(text) if text.isdecimal() and len(text) < 16 else MOST_BODY + 1
 
@@ -188,8 +212,8 @@ async def _refuse(scope: Scope, send: App, status: int, words: str) -> None:
 def _with_headers(send: App) -> App:
     async def sending(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            there = {name.lower() for name, _ in message.get("headers", [])}
-            more = [each for each in _HEADERS if each[0] not in there]
+            present = {name.lower() for name, _ in message.get("headers", [])}
+            more = [header for header in _HEADERS if header[0] not in present]
             message = {**message, "headers": [*message.get("headers", []), *more]}
         await send(message)
 
@@ -197,12 +221,13 @@ def _with_headers(send: App) -> App:
 
 
 def _limited(receive: App) -> App:
-    """The bytes that really come, whatever was announced, and in time."""
-    taken, complete = 0, False
+    """Limit the bytes of a body that really arrive, whatever length was announced, and their
+    time."""
+    received, complete = 0, False
     end_s = asyncio.get_running_loop().time() + BODY_S
 
     async def receiving() -> dict[str, Any]:
-        nonlocal taken, complete
+        nonlocal received, complete
         if complete:
             return await receive()  # type: ignore[no-any-return]
         try:
@@ -210,8 +235,8 @@ def _limited(receive: App) -> App:
                 message: dict[str, Any] = await receive()
         except TimeoutError:
             raise HTTPException(408, f"a body takes at most {BODY_S:g} s") from None
-        taken += len(message.get("body", b""))
-        if taken > MOST_BODY:
+        received += len(message.get("body", b""))
+        if received > MOST_BODY:
             raise HTTPException(413, f"at most {MOST_BODY} bytes")
         complete = not message.get("more_body", False)
         return message
@@ -220,18 +245,27 @@ def _limited(receive: App) -> App:
 
 
 class Buckets:
-    """How often each client may do something: ``rate`` a second, ``burst`` at once."""
+    """Token buckets that limit how often each client may do something.
+
+    Belongs to one event loop, so it needs no lock.
+
+    Args:
+        rate: How often a second, in the long run.
+        burst: How often at once.
+        clock_s: A monotonic clock in seconds.
+    """
 
     def __init__(self, rate: float, burst: float, clock_s: Callable[[], float]) -> None:
         self._rate, self._burst, self._clock_s = rate, burst, clock_s
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def has(self, client: str) -> bool:
-        """Whether it may once more."""
-        return self._now(client) >= 1.0
+        """Return whether a client may do it once more."""
+        return self._level(client) >= 1.0
 
     def take(self, client: str) -> bool:
-        now, left = self._clock_s(), self._now(client)
+        """Count one use of a client; return whether it was allowed."""
+        now, left = self._clock_s(), self._level(client)
         allowed = left >= 1.0
         self._left[client] = (left - 1.0 if allowed else left, now)
         self._left.move_to_end(client)
@@ -239,7 +273,7 @@ class Buckets:
             self._left.popitem(last=False)
         return allowed
 
-    def _now(self, client: str) -> float:
+    def _level(self, client: str) -> float:
         now = self._clock_s()
-        left, at = self._left.get(client, (self._burst, now))
-        return min(left + (now - at) * self._rate, self._burst)
+        left, since = self._left.get(client, (self._burst, now))
+        return min(left + (now - since) * self._rate, self._burst)

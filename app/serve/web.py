@@ -1,4 +1,4 @@
-"""The page, the API and the metrics of `serve`."""
+"""The web application of `serve`: the page, the API and the metrics."""
 
 from __future__ import annotations
 
@@ -30,38 +30,47 @@ PAGE = Path(__file__).with_name("page")
 
 
 class NewSource(BaseModel):
-    """A source to add: its address, and a name of up to 60 letters and digits if wanted."""
+    """A source to add: its address and, optionally, a name of up to 60 letters, digits, dots,
+    dashes and underscores."""
 
     address: Annotated[str, Field(min_length=1, max_length=2048)]
     name: Annotated[str, Field(max_length=60)] | None = None
 
 
 class Recording(BaseModel):
-    """Whether a source is to be recorded."""
+    """Whether the source is to be recorded."""
 
     on: bool
 
 
 def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
-    """The whole application, behind its gate. Raises ValueError for a token that is none."""
-    key = None if token is None else TokenAuth(token)
+    """Return the whole ASGI application, with its security around it.
+
+    Args:
+        hub: The hub whose sources are served, inside its ``with`` block.
+        token: The token that requests need; None to serve this machine without one.
+
+    Raises:
+        ValueError: The token is too short, too long, or cannot be sent in a header.
+    """
+    auth = None if token is None else TokenAuth(token)
     app = FastAPI(title="bodystream", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestValidationError, _invalid)
-    _add_pages(app, key)
+    _add_pages(app, auth)
     _add_api(app, hub)
     add_live(app, hub)
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    return SecurityMiddleware(app, key)
+    return SecurityMiddleware(app, auth)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
-    """What is wrong with a request, without what it said: addresses hold logins."""
+    """Return the errors of a request without its input, because addresses hold logins."""
     assert isinstance(error, RequestValidationError)
-    told = [{name: each[name] for name in ("loc", "msg", "type")} for each in error.errors()]
-    return JSONResponse({"detail": told}, 422)
+    detail = [{name: fault[name] for name in ("loc", "msg", "type")} for fault in error.errors()]
+    return JSONResponse({"detail": detail}, 422)
 
 
-def _add_pages(app: FastAPI, key: TokenAuth | None) -> None:
+def _add_pages(app: FastAPI, auth: TokenAuth | None) -> None:
     @app.get("/", include_in_schema=False)
     def index() -> Response:
         return FileResponse(PAGE / "index.html")
@@ -72,18 +81,21 @@ def _add_pages(app: FastAPI, key: TokenAuth | None) -> None:
 
     @app.post("/login", include_in_schema=False)
     def login(request: Request, given: Annotated[str, Form(alias="token", max_length=512)]) -> Any:
-        if key is None or not key.is_token(given):
+        if auth is None or not auth.is_token(given):
             return PlainTextResponse("that is not the token", 401)
         response = RedirectResponse("/", 303)
         response.set_cookie(
-            COOKIE, key.session(), max_age=SESSION_S, httponly=True, samesite="strict",
+            COOKIE, auth.session(), max_age=SESSION_S, httponly=True, samesite="strict",
             secure=request.url.scheme == "https",
         )  # fmt: skip
         return response
 
 
 class _SoFar(FileResponse):
-    """A file of which no more is sent than was announced: a recording may grow meanwhile."""
+    """A file of which no more is sent than the length that was announced.
+
+    A recording may grow while it is downloaded, and more bytes than Content-Length are an error.
+    """
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         left, more = 0, True
@@ -107,12 +119,12 @@ class _SoFar(FileResponse):
 def _add_api(app: FastAPI, hub: Hub) -> None:
     @app.get("/api/sources")
     def sources() -> list[SourceView]:
-        """Every source: its state and why, rates, people, latency, drops."""
+        """List all sources: state and its reason, rates, people, latency and dropped frames."""
         return hub.sources()
 
     @app.post("/api/sources", status_code=201)
     def add(new: NewSource) -> dict[str, str]:
-        """Add a source; the name it got."""
+        """Add a source. Returns the name that it got."""
         try:
             return {"name": hub.add(new.address.strip(), new.name or None)}
         except ValueError as error:
@@ -122,13 +134,14 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
 
     @app.delete("/api/sources/{name}", status_code=204)
     def remove(name: str) -> None:
-        """End a source and forget it."""
+        """End a source and remove it, with its stored bodies and events."""
         with _known():
             hub.remove(name)
 
     @app.put("/api/sources/{name}/recording")
     def record(name: str, wanted: Recording) -> dict[str, str | None]:
-        """Begin or end a recording; its file's name while it goes on."""
+        """Begin or end a recording. Returns the name of its video file while it is recorded, else
+        null."""
         with _known():
             try:
                 return {"file": hub.record(name, wanted.on)}
@@ -137,7 +150,7 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
 
     @app.get("/api/sources/{name}/poses")
     def poses(name: str) -> Response:
-        """The bodies of the last ten minutes as lines of JSON."""
+        """Return the bodies of the last ten minutes: JSON lines, one for each frame."""
         with _known():
             lines = hub.bodies(name, -1)
         text = (f"{line}\n" for _, line in lines)
@@ -146,7 +159,7 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
 
     @app.get("/api/sources/{name}/events")
     def events(name: str) -> Response:
-        """The last events, the oldest first, as `python -m app events` tells them."""
+        """Return the last events, the oldest first, in the format of `python -m app events`."""
         if not hub.looks_for_events:
             raise HTTPException(404, "no events are looked for: start serve with --events")
         with _known():
@@ -155,21 +168,21 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
 
     @app.get("/api/sources/{name}/events/{number}/strip")
     def strip(name: str, number: int) -> Response:
-        """The pictures of an event, numbered from 0, as JPEG."""
+        """Return the pictures of an event side by side, as one JPEG. Events are numbered from 0."""
         with _known():
             return Response(hub.strip(name, number), media_type="image/jpeg")
 
     @app.get("/api/files")
     def files() -> list[dict[str, Any]]:
-        """Recordings, the newest first."""
+        """List the recordings' files, the newest first, with their sizes in bytes."""
         return [{"name": name, "bytes": size} for name, size in hub.files()]
 
     @app.get("/api/files/{name}")
     def file(name: str) -> Response:
-        """One recording."""
+        """Download a recording's file."""
         with _known():
             path = hub.file(name)
-        if path.is_symlink():
+        if path.is_symlink():  # It could lead out of the folder.
             raise HTTPException(404, "there is no such thing")
         kind = "video/mp4" if name.endswith(".mp4") else "application/jsonl"
         return _SoFar(path, filename=name, media_type=kind)
@@ -189,6 +202,7 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
 
 @contextlib.contextmanager
 def _known() -> Iterator[None]:
+    """Answer a KeyError of the hub, an unknown name, with 404."""
     try:
         yield
     except KeyError:

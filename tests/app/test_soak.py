@@ -223,7 +223,7 @@ def test_nothing_is_left_of_two_thousand_frames_of_people(tmp_path):
 def test_a_channel_keeps_ten_minutes_and_no_more():
     channel = Channel(lambda: "", output=OutputConfig())
     for number in range(40_000):
-        channel.tell(number, "{}")
+        channel.add_line(number, "{}")
     assert len(channel.bodies(-1)) == 18_000
 
 

@@ -3,21 +3,22 @@
 const cards = new Map();
 const byId = (id) => document.getElementById(id);
 
-async function ask(path, how = {}) {
-  const answer = await fetch(path, { cache: "no-store", ...how });
+// One request of the API; an error's message is the server's own sentence.
+async function request(path, options = {}) {
+  const answer = await fetch(path, { cache: "no-store", ...options });
   if (answer.status === 401) { location.href = "/login"; }
   if (!answer.ok) {
     let words = answer.statusText;
     try {
       const { detail } = await answer.json();
-      words = typeof detail === "string" ? detail : detail.map((each) => each.msg).join("; ");
-    } catch { /* no JSON: the status has to do */ }
+      words = typeof detail === "string" ? detail : detail.map((fault) => fault.msg).join("; ");
+    } catch { /* no JSON: the status text is all there is */ }
     throw new Error(words || `error ${answer.status}`);
   }
   return answer.status === 204 ? null : answer.json();
 }
 
-const send = (method, path, body) => ask(path, {
+const send = (method, path, body) => request(path, {
   method, headers: { "content-type": "application/json" }, body: JSON.stringify(body),
 });
 
@@ -38,15 +39,16 @@ function newCard(name) {
   picture.alt = `${name}, live`;
   card.querySelector("h2").textContent = name;
   card.querySelector(".poses").href = `${path}/poses`;
-  card.querySelector(".remove").addEventListener("click", () => attempt(() => ask(path, { method: "DELETE" })));
+  card.querySelector(".remove").addEventListener("click", () => attempt(() => request(path, { method: "DELETE" })));
   card.querySelector(".record").addEventListener("click", () => attempt(() =>
     send("PUT", `${path}/recording`, { on: card.dataset.recording === "" })));
   watch(name, card, picture);
   return card;
 }
 
-// A browser opens six connections to a host, but many sockets. Each picture is asked for when the
-// last one is shown, so that a slow connection brings fewer, not late ones.
+// Pictures come by WebSocket: a browser opens only six HTTP connections to a host, but many sockets.
+// Each picture is requested once the last one is shown, so a slow connection shows fewer pictures
+// and no late ones. Two requests are under way at the start, so the next picture is always coming.
 function watch(name, card, picture) {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   let socket = null;
@@ -83,7 +85,7 @@ function show(card, view) {
   text(".fps", view.fps.toFixed(1));
   text(".people", view.people);
   text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
-  text(".dropped", Object.values(view.dropped).reduce((sum, each) => sum + each, 0));
+  text(".dropped", Object.values(view.dropped).reduce((sum, count) => sum + count, 0));
   text(".reconnects", view.reconnects);
   card.querySelector(".events").hidden = view.events === null;
   text(".events dd", view.events ?? "");
@@ -126,10 +128,10 @@ function showFiles(files) {
 }
 
 async function refresh() {
-  const [views, files] = await Promise.all([ask("/api/sources"), ask("/api/files")]);
-  const there = new Set(views.map((view) => view.name));
+  const [views, files] = await Promise.all([request("/api/sources"), request("/api/files")]);
+  const present = new Set(views.map((view) => view.name));
   for (const [name, card] of cards) {
-    if (!there.has(name)) { card.close(); card.remove(); cards.delete(name); }
+    if (!present.has(name)) { card.close(); card.remove(); cards.delete(name); }
   }
   for (const view of views) {
     if (!cards.has(view.name)) {
@@ -155,7 +157,8 @@ byId("add").addEventListener("submit", (event) => {
   });
 });
 
-async function always() {
+// Once a second; an error is shown until the server answers again.
+async function refreshForever() {
   for (;;) {
     try {
       await refresh();
@@ -164,4 +167,4 @@ async function always() {
     await new Promise((done) => setTimeout(done, 1000));
   }
 }
-always();
+refreshForever();

@@ -32,7 +32,7 @@ def write(recordings: Recordings, number: int) -> float:
     picture, line = numbered(number), line_of(INFO, one, who)
     begun_s = time.monotonic()
     recordings.write(INFO, one, who, picture)
-    recordings.tell(line)
+    recordings.add_line(line)
     return time.monotonic() - begun_s
 
 

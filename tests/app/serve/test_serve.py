@@ -217,7 +217,7 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
     with websockets.connect(address, origin=served.url) as own, served.client() as client:
         assert client.get("/api/sources/test/events").json() == []
         own.recv(timeout=5)
-        served.hub._served["test"].told(record)
+        served.hub._served["test"].event_log(record)
         told = {}
         while "event" not in told:
             told = json.loads(own.recv(timeout=5))
@@ -395,9 +395,9 @@ def test_an_event_that_cannot_be_handed_on_is_told_and_ends_nothing(nobody):
     told = EventLog()
     event, info = event_of(nobody.body)
     record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
-    told.unharmed_by(full)(record)
+    told.guarded(full)(record)
     assert "the disk is full" in told.trouble
-    told.unharmed_by(told)(record)
+    told.guarded(told)(record)
     assert told.trouble == ""
     assert told.count == 1
 
