@@ -10,10 +10,7 @@ import numpy as np
 
 from app.config import Config, size_of
 from app.outputs.base import Output
-from app.outputs.jsonl import JsonlOutput
-from app.outputs.poses import AmassOutput, PosesOutput
-from app.outputs.rotation import Rotation
-from app.outputs.video import VideoOutput
+from app.outputs.catalog import entries
 from app.outputs.window import WindowOutput
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
@@ -29,18 +26,15 @@ from pipeline.runtime.stream import EngineOptions, choose_device, make_estimator
 
 
 def make_outputs(config: Config) -> list[Output]:
-    """The outputs that a configuration asks for; none is opened yet."""
-    wanted = config.output
+    """Return the outputs of a configuration, none of them opened yet."""
+    settings = config.output
     outputs: list[Output] = []
-    if wanted.video is not None:
-        outputs.append(VideoOutput(wanted.video, wanted.crf, wanted.preset, Rotation.of(wanted)))
-    if wanted.poses is not None:
-        outputs.append(PosesOutput(wanted.poses, wanted.vertices))
-    if wanted.jsonl is not None:
-        outputs.append(JsonlOutput(wanted.jsonl))
-    if wanted.amass is not None:
-        outputs.append(AmassOutput(wanted.amass))
-    if wanted.window:
+    for entry in entries():
+        path = getattr(settings, entry.name)
+        if path is not None:
+            options = {name: getattr(settings, name) for name in entry.options}
+            outputs.append(entry.load()(path, **options))
+    if settings.window:
         outputs.append(WindowOutput())
     return outputs
 

@@ -1,1 +1,1 @@
-"""`python -m app serve`: every source live on a page, with an API under it (extra `serve`)."""
+"""`bodystream serve`: every source live on a page, with an API under it (extra `serve`)."""

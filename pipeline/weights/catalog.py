@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-COMMAND = "python -m app weights fetch"
-
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -34,7 +32,10 @@ class Weights:
 
     @property
     def how(self) -> str:
-        return f"{COMMAND} {self.name}"
+        """The command that gets it."""
+        from bodystream import program
+
+        return f"{program()} weights fetch {self.name}"
 
     @property
     def source(self) -> str:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from pipeline.weights.catalog import COMMAND, OPTIONAL, REGISTRY, Weights, WeightsFile
+from pipeline.weights.catalog import OPTIONAL, REGISTRY, Weights, WeightsFile
 
-__all__ = ["COMMAND", "OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
+__all__ = ["OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
 
 MOST_BYTES = 4 << 30
 """No model file is larger; a server that sends more is not sending one."""
