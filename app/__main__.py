@@ -1,4 +1,4 @@
-"""``python -m app``."""
+"""``python -m app``, the same as ``python -m bodystream``."""
 
 import sys
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
 from app.config import Config, size_of
 from app.outputs.base import Output
-from app.outputs.jsonl import JsonlOutput
-from app.outputs.poses import AmassOutput, PosesOutput
-from app.outputs.rotation import Rotation
-from app.outputs.video import VideoOutput
+from app.outputs.catalog import entries
 from app.outputs.window import WindowOutput
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
@@ -30,18 +28,15 @@ from pipeline.runtime.runner import Runner
 
 
 def make_outputs(config: Config) -> list[Output]:
-    """The outputs that a configuration asks for; none is opened yet."""
-    wanted = config.output
+    """Return the outputs of a configuration, none of them opened yet."""
+    settings = config.output
     outputs: list[Output] = []
-    if wanted.video is not None:
-        outputs.append(VideoOutput(wanted.video, wanted.crf, wanted.preset, Rotation.of(wanted)))
-    if wanted.poses is not None:
-        outputs.append(PosesOutput(wanted.poses, wanted.vertices))
-    if wanted.jsonl is not None:
-        outputs.append(JsonlOutput(wanted.jsonl))
-    if wanted.amass is not None:
-        outputs.append(AmassOutput(wanted.amass))
-    if wanted.window:
+    for entry in entries():
+        path = getattr(settings, entry.name)
+        if path is not None:
+            options = {name: getattr(settings, name) for name in entry.options}
+            outputs.append(entry.load()(path, **options))
+    if settings.window:
         outputs.append(WindowOutput())
     return outputs
 
@@ -129,22 +124,29 @@ def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
 
 def load(config: Config, on_build: Callable[[str, int, int], None] | None = None) -> BodyEstimator:
     """Return the configured estimator, loaded and ready. Raises as `make_estimator`."""
-    wanted = config.engine
-    return make_estimator(
-        people=config.perceive.people,
-        masks=config.perceive.masks,
-        depth=config.perceive.depth,
-        depth_scale=config.perceive.depth_scale,
-        reuse=config.perceive.reuse,
-        body=config.fit.body,
-        device=config.device,
-        model_folder=config.perceive.weights,
-        fov_deg=config.capture.fov_deg,
-        focal_px=config.capture.focal_px,
-        fit=FitConfig(iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations),
-        engine=EngineOptions(wanted.name, wanted.half, wanted.graphs, wanted.cache),
-        on_progress=on_build,
-    )
+    return make_estimator(config.estimator, **estimator_settings(config), on_progress=on_build)
+
+
+def estimator_settings(config: Config) -> dict[str, Any]:
+    """Return the configured fields of `EstimatorOptions`, by name."""
+    engine = config.engine
+    return {
+        "people": config.perceive.people,
+        "perceiver": config.perceive.perceiver,
+        "masks": config.perceive.masks,
+        "depth": config.perceive.depth,
+        "depth_scale": config.perceive.depth_scale,
+        "reuse": config.perceive.reuse,
+        "body": config.fit.body,
+        "device": config.device,
+        "model_folder": config.perceive.weights,
+        "fov_deg": config.capture.fov_deg,
+        "focal_px": config.capture.focal_px,
+        "fit": FitConfig(
+            iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations
+        ),
+        "engine": EngineOptions(engine.name, engine.half, engine.graphs, engine.cache),
+    }
 
 
 def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event) -> None:

@@ -1,157 +1,418 @@
-"""What a run is made of: frozen dataclasses, filled from defaults, a profile and the command line.
+"""The settings of a run: frozen dataclasses, filled from defaults, a profile and flags.
 
-Each later layer wins over the one before it. An unknown key, a wrong type or a value out of range
-is a ConfigError that names the file (or flag) and the key in one line.
+Each field is declared once. Its annotation (`app.setting.Setting`) gives the flag on the commands
+of its section, the key in a profile, the check, the help and its lines in ``configs/default.toml``
+(which `app.profile_text` writes). Defaults come first, then the profile, then the flags; a later
+layer wins. An unknown key, a wrong type or a value out of range is a ConfigError that names the
+file (or the flag) and the key in one line.
 """
 
 from __future__ import annotations
 
-import math
 import tomllib
-import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from app.outputs.catalog import OutputEntry, entries
+from app.outputs.rotation import Rotation
+from app.setting import Declared, Section, Setting, checked, declared, did_you_mean
 
 PROFILE_FOLDER = "configs"
+
+# The commands that run the pipeline. A field narrows or widens its section's choice where the
+# flag would mean nothing on a command, or would mean something on another one too.
+_RUN = ("run",)
+_ALL = ("run", "serve", "events", "evaluate")
+_CLIPS = ("run", "events", "evaluate")
 
 
 class ConfigError(ValueError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
-def _limited(default: Any, low: float, high: float = math.inf, *, above: bool = False) -> Any:
-    """A number's field with its range: low (above it, if ``above``) to high."""
-    return field(default=default, metadata={"low": low, "high": high, "above": above})
+def size_of(text: str, label: str = "--size") -> tuple[int, int]:
+    """Return (width, height) of WIDTHxHEIGHT. Raises ConfigError, which begins with the label."""
+    try:
+        return _size(text)
+    except ValueError as error:
+        raise ConfigError(f"{label}: {error}") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"WIDTHxHEIGHT such as 1920x1080, not '{text}'")
+    size = int(width), int(height)
+    if not all(64 <= side <= 8192 for side in size):
+        raise ValueError(f"64 to 8192 pixels a side, not {text}")
+    return size
+
+
+def _known_perceiver(name: str) -> None:
+    # Late: a catalog looks for installed packages, which a command without a model need not do.
+    from pipeline.perception.catalog import check
+
+    check(name)
+
+
+def _known_estimator(name: str) -> None:
+    from pipeline.runtime.catalog import check
+
+    check(name)
 
 
 @dataclass(frozen=True)
 class CaptureConfig:
-    """How a source is read.
+    """How a source is read."""
 
-    ``pace`` "live" drops the oldest frame when behind, "every-frame" waits and loses none, "auto"
-    is the first for live feeds and the second for clips. ``start_s`` and ``seconds`` cut a part
-    out of a clip (None: to the end). ``retry_s``: how long to keep trying a live source that is
-    not there, 0 to fail at once (None: ten seconds at the start, for ever once it has been live).
-    ``rtsp_transport`` carries RTSP's media; ``size`` ("1280x720") and ``fps`` are asked of a
-    camera. ``decode`` "nvdec" has an NVIDIA GPU decode. The camera:
-    ``fov_deg`` across the image's longer side or ``focal_px``, not both; with neither the focal
-    length is guessed from the image's size.
-    """
-
-    pace: Literal["auto", "live", "every-frame"] = "auto"
-    start_s: float = _limited(0.0, 0.0)
-    seconds: float | None = _limited(None, 0.0, above=True)
-    retry_s: float | None = _limited(None, 0.0)
-    rtsp_transport: Literal["tcp", "udp"] = "tcp"
-    size: str | None = None
-    fps: float | None = _limited(None, 0.0, above=True)
-    decode: Literal["software", "nvdec"] = "software"
-    fov_deg: float | None = _limited(None, 1.0, 170.0)
-    focal_px: float | None = _limited(None, 0.0, above=True)
+    pace: Annotated[
+        Literal["auto", "live", "every-frame"],
+        Setting(
+            "auto: live feeds drop the oldest frame when behind, clips wait; or live; every-frame.",
+            stands_for={
+                "--live": ("live", "Drop the oldest frame when behind."),
+                "--every-frame": ("every-frame", "Wait instead of losing a frame."),
+            },
+            commands=("run", "events"),
+        ),
+    ] = "auto"
+    start_s: Annotated[
+        float,
+        Setting("Where to start in a clip, in seconds.", "S", "--start", commands=_CLIPS, low=0),
+    ] = 0.0
+    seconds: Annotated[
+        float | None,
+        Setting(
+            "How much of a clip to read; to its end by default.",
+            "S",
+            commands=_CLIPS,
+            low=0,
+            above=True,
+            example=10.0,
+        ),
+    ] = None
+    retry_s: Annotated[
+        float | None,
+        Setting(
+            "How long to try a live source that is not there; 0: fail at once. By default ten "
+            "seconds at the start, and for ever once it has been live.",
+            "S",
+            low=0,
+            example=10.0,
+        ),
+    ] = None
+    rtsp_transport: Annotated[
+        Literal["tcp", "udp"],
+        Setting("What carries RTSP's media.", commands=("run", "serve", "events")),
+    ] = "tcp"
+    size: Annotated[
+        str | None,
+        Setting(
+            "The size of a camera's pictures.",
+            "WxH",
+            commands=_RUN,
+            check=_size,
+            example="1280x720",
+        ),
+    ] = None
+    fps: Annotated[
+        float | None,
+        Setting(
+            "A camera's frames a second.", "FPS", commands=_RUN, low=0, above=True, example=30.0
+        ),
+    ] = None
+    decode: Annotated[
+        Literal["software", "nvdec"],
+        Setting("What decodes; nvdec: an NVIDIA GPU, for clips and network feeds.", commands=_RUN),
+    ] = "software"
+    fov_deg: Annotated[
+        float | None,
+        Setting(
+            "The camera's field of view across the image's longer side; guessed from the image's "
+            "size by default.",
+            "DEG",
+            commands=_CLIPS,
+            low=1,
+            high=170,
+            excludes="lens",
+            example=60.0,
+        ),
+    ] = None
+    focal_px: Annotated[
+        float | None,
+        Setting(
+            "The camera's focal length in pixels, instead of its field of view.",
+            "PX",
+            commands=_CLIPS,
+            low=0,
+            above=True,
+            excludes="lens",
+            example=1500.0,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
 class PerceiveConfig:
-    """Who sees the people. ``people`` is the most to follow at once; ``weights`` a folder with
-    the models' files, looked into before the usual places. ``masks`` names another network for
-    people's masks than the model's own (the extra ``ultralytics``), ``depth`` one that says how far
-    people are, in maps of ``depth_scale`` metres a unit (None: found for each source); with
-    ``reuse`` what is found in the key frame serves its neighbours too."""
+    """What finds the people and measures them in the image."""
 
-    model: Literal["blazepose"] = "blazepose"
-    masks: Literal["own", "sam-h", "sam-b", "mobile-sam", "fastsam-s", "fastsam-x"] = "own"
-    depth: Literal["off", "yolo26n-depth", "yolo26s-depth"] = "off"
-    depth_scale: float | None = _limited(None, 0.0, above=True)
-    reuse: bool = False
-    people: int = _limited(4, 1, 64)
-    weights: Path | None = None
+    perceiver: Annotated[
+        str,
+        Setting(
+            "The model that finds the people and their landmarks.", "NAME", check=_known_perceiver
+        ),
+    ] = "blazepose"
+    masks: Annotated[
+        Literal["own", "sam-h", "sam-b", "mobile-sam", "fastsam-s", "fastsam-x"],
+        Setting(
+            "The network for people's masks; own: the perceiver's (the others need the extra "
+            "`ultralytics` and their weights).",
+            flag=None,
+        ),
+    ] = "own"
+    depth: Annotated[
+        Literal["off", "yolo26n-depth", "yolo26s-depth"],
+        Setting("The network for depth maps (the extra `ultralytics`).", flag=None),
+    ] = "off"
+    depth_scale: Annotated[
+        float | None,
+        Setting(
+            "Metres a unit of the depth maps, if known (give the lens too); estimated for each "
+            "source by default.",
+            "M",
+            commands=("evaluate",),
+            low=0,
+            above=True,
+            example=1.0,
+        ),
+    ] = None
+    reuse: Annotated[
+        bool,
+        Setting(
+            "Whether the key frame's masks serve its neighbours where people hardly moved "
+            "(docs/reuse.md).",
+            flag=None,
+        ),
+    ] = False
+    people: Annotated[
+        int, Setting("The most people to track in a source at once.", "N", low=1, high=64)
+    ] = 4
+    weights: Annotated[
+        Path | None,
+        Setting(
+            "A folder with the model's files, searched before the usual places.",
+            "DIR",
+            example="models",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How a GPU computes. ``name`` is what runs the networks ("auto" is the first of the others
-    that works here), ``half`` their precision, ``graphs`` CUDA graphs for networks and fit;
-    ``cache`` a folder for engines that take long to build (None: in the user's cache)."""
+    """How a GPU computes."""
 
-    name: Literal["auto", "tensorrt", "inductor", "eager"] = "auto"
-    half: bool = True
-    graphs: bool = True
-    cache: Path | None = None
+    name: Annotated[
+        Literal["auto", "tensorrt", "inductor", "eager"],
+        Setting("What runs the networks; auto: the first of the others here.", flag="--engine"),
+    ] = "auto"
+    half: Annotated[
+        bool, Setting("Whether the networks run in half precision; false: single.", flag=None)
+    ] = True
+    graphs: Annotated[
+        bool, Setting("Whether the networks and the fit run as CUDA graphs.", flag=None)
+    ] = True
+    cache: Annotated[
+        Path | None,
+        Setting(
+            "A folder for built engines; in the user's cache by default.",
+            "DIR",
+            flag=None,
+            example="engines",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """The body and its fit. ``body`` is an SMPL file of your own (None: the free body shipped
-    here); ``iterations`` Gauss-Newton steps for a window whose people are known already,
-    ``cold_iterations`` for one with somebody new."""
+    """The body and its fit."""
 
-    body: Path | None = None
-    iterations: int = _limited(3, 1, 100)
-    cold_iterations: int = _limited(12, 1, 100)
+    body: Annotated[
+        Path | None,
+        Setting(
+            "An SMPL body file of your own; the free body by default.",
+            "FILE",
+            example="SMPL_NEUTRAL.npz",
+        ),
+    ] = None
+    iterations: Annotated[
+        int,
+        Setting(
+            "Gauss-Newton steps of a window whose people are all known from the one before.",
+            flag=None,
+            low=1,
+            high=100,
+        ),
+    ] = 3
+    cold_iterations: Annotated[
+        int,
+        Setting("Gauss-Newton steps of a window with a new person.", flag=None, low=1, high=100),
+    ] = 12
 
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """The overlay. ``alpha`` is the bodies' opacity, ``hud`` the numbers in the corner."""
+    """The overlay."""
 
-    renderer: Literal["auto", "numba", "gpu", "pyrender"] = "auto"
-    alpha: float = _limited(0.85, 0.0, 1.0)
-    hud: bool = True
+    renderer: Annotated[
+        Literal["auto", "numba", "gpu", "pyrender"],
+        Setting("What draws; auto: gpu beside device cuda, else numba. pyrender is slow."),
+    ] = "auto"
+    alpha: Annotated[float, Setting("The opacity of the bodies.", flag=None, low=0, high=1)] = 0.85
+    hud: Annotated[
+        bool,
+        Setting(
+            "Whether frames a second and latency stand in a corner.",
+            stands_for={"--no-hud": (False, "Leave the numbers in the corner out.")},
+        ),
+    ] = True
 
 
-@dataclass(frozen=True)
-class OutputConfig:
-    """What is written and shown; None is left out.
+def _path_of(entry: OutputEntry) -> Any:
+    """The annotated type of an output's path."""
+    example = entry.name + (entry.suffixes[0] if entry.suffixes else "")
+    return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example)]
 
-    ``video`` an mp4 (``crf`` is x264's quality, lower is better, ``preset`` its speed), ``poses``
-    an npz of all bodies, with their meshes if ``vertices``; ``jsonl`` a file or "-" for standard
-    output; ``amass`` a folder for one npz a track; ``window`` shows the overlay on the screen.
-    ``timing`` "sync" has each frame wait for its own bodies, "low-latency" shows the newest at once
-    with bodies predicted from the last fits.
-    After ``rotate_s`` of video or ``rotate_mb`` (10^6 bytes) it goes on in another file: they are
-    OUT_0001.mp4 and so on, numbered on from those of earlier runs (None: one file); of this run's
-    the newest ``rotate_keep`` stay (None, 0: all).
-    """
 
-    video: Path | None = None
-    poses: Path | None = None
-    vertices: bool = False
-    jsonl: Path | None = None
-    amass: Path | None = None
-    window: bool = False
-    timing: Literal["sync", "low-latency"] = "sync"
-    rotate_s: float | None = _limited(None, 0.0, above=True)
-    rotate_mb: float | None = _limited(None, 0.0, above=True)
-    rotate_keep: int | None = _limited(None, 0)
-    crf: int = _limited(20, 0, 51)
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = (
-        "veryfast"
+if TYPE_CHECKING:
+
+    class OutputPaths:
+        """The catalog's paths, which a type checker cannot see."""
+
+        def __getattr__(self, name: str) -> Path | None: ...
+
+else:
+    OutputPaths = make_dataclass(
+        "OutputPaths",
+        [(entry.name, _path_of(entry), field(default=None)) for entry in entries()],
+        frozen=True,
     )
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything about one run. ``source`` is a clip's path, a URL, a camera or ``lavfi:...``."""
+class OutputConfig(OutputPaths):
+    """What is written and shown. The path of each output in the catalog comes first."""
 
-    source: str = ""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    capture: CaptureConfig = field(default_factory=CaptureConfig)
-    perceive: PerceiveConfig = field(default_factory=PerceiveConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
-    render: RenderConfig = field(default_factory=RenderConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
+    vertices: Annotated[bool, Setting("Put the bodies' meshes into --poses too.")] = False
+    window: Annotated[bool, Setting("Show the overlay on the screen.", negative=True)] = False
+    timing: Annotated[
+        Literal["sync", "low-latency"],
+        Setting(
+            "sync: a frame waits for its own bodies; low-latency: the newest frame is shown at "
+            "once, with bodies predicted to its time.",
+            stands_for={
+                "--sync": ("sync", "A frame waits for its own bodies (the default)."),
+                "--low-latency": (
+                    "low-latency", "Show the newest frame at once, with bodies predicted to its "
+                    "time.",
+                ),
+            },
+            commands=("run", "serve"),
+        ),
+    ] = "sync"  # fmt: skip
+    rotate_s: Annotated[
+        float | None,
+        Setting(
+            "Begin another video file after so many seconds: OUT_0001.mp4, OUT_0002.mp4, ...; one "
+            "file by default.",
+            "S",
+            commands=("run", "serve"),
+            low=0,
+            above=True,
+            example=600.0,
+        ),
+    ] = None
+    rotate_mb: Annotated[
+        float | None,
+        Setting(
+            "Begin another video file after so many megabytes (10^6 bytes).",
+            "MB",
+            commands=("run", "serve"),
+            low=0,
+            above=True,
+            example=500.0,
+        ),
+    ] = None
+    rotate_keep: Annotated[
+        int | None,
+        Setting(
+            "Keep the newest N of these files and delete this run's older ones; all by default.",
+            "N",
+            commands=("run", "serve"),
+            low=0,
+            example=24,
+        ),
+    ] = None
+    crf: Annotated[
+        int, Setting("x264's quality: 0 (lossless, huge) to 51.", flag=None, low=0, high=51)
+    ] = 20
+    preset: Annotated[
+        Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],
+        Setting("x264's speed.", flag=None),
+    ] = "veryfast"
+
+    @property
+    def rotation(self) -> Rotation:
+        """The limits of one video file."""
+        return Rotation(self.rotate_s, self.rotate_mb, self.rotate_keep or 0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run. ``source`` is a clip's path, a URL, a camera or ``lavfi:...``."""
+
+    source: Annotated[str, Setting("A clip, a URL, a camera or lavfi:...", flag=None)] = ""
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Setting("Where it computes; auto: a CUDA GPU where there is one."),
+        Section("models", _ALL),
+    ] = "auto"
+    estimator: Annotated[
+        str,
+        Setting("The way from frames to bodies.", "NAME", check=_known_estimator),
+        Section("models", _ALL),
+    ] = "keypoints"
+    capture: Annotated[CaptureConfig, Section("source", ("run", "events"))] = CaptureConfig()
+    perceive: Annotated[PerceiveConfig, Section("models", _ALL)] = PerceiveConfig()
+    engine: Annotated[EngineConfig, Section("models", _ALL, "for GPUs only")] = EngineConfig()
+    fit: Annotated[FitConfig, Section("models", _ALL)] = FitConfig()
+    render: Annotated[RenderConfig, Section("models", _RUN)] = RenderConfig()
+    output: Annotated[OutputConfig, Section("outputs", _RUN)] = OutputConfig()
+
+
+@cache
+def settings() -> Mapping[str, Declared]:
+    """Return every setting by its key, such as ``capture.fov_deg``, in the order of declaration."""
+    return {setting.key: setting for setting in declared(Config)}
+
+
+# What a profile of an earlier version may still hold; it never changed anything.
+_RETIRED = ("perceive.model",)
 
 
 def load_config(profile: str = "default", flags: Mapping[str, Any] | None = None) -> Config:
-    """Defaults, then the profile, then the command line.
+    """Return the defaults with a profile and then flags over them.
 
-    ``profile`` is a name in configs/ or a path to a TOML file. ``flags`` maps a key such as
-    "capture.fov_deg" to its value; what is not in it is left as the profile has it. Raises
-    ConfigError.
+    Args:
+        profile: A name in configs/, or the path of a TOML file.
+        flags: Values by key, such as ``{"capture.fov_deg": 60.0}``; a key that is not in it stays
+            as the profile has it.
+
+    Raises:
+        ConfigError: The profile cannot be read, or a setting is unknown or wrong.
     """
     path, text = _read_profile(profile)
     try:
@@ -159,40 +420,49 @@ def load_config(profile: str = "default", flags: Mapping[str, Any] | None = None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     base = path.parent if isinstance(path, Path) else None
-    config = _apply(Config(), _flatten(tables), lambda key: f"{path}: {key}", base)
+    values = {key: v for key, v in _flatten(tables).items() if key not in _RETIRED}
+    config = _apply(Config(), values, lambda key: f"{path}: {key}", base)
     return _apply_flags(config, flags or {})
 
 
 def _apply_flags(config: Config, flags: Mapping[str, Any]) -> Config:
-    """The configuration with command-line values over it."""
+    """Return the configuration with the flags' values over it."""
     capture = config.capture
-    # A flag for one replaces a profile's choice of the other.
+    # A flag for one of the two replaces a profile's choice of the other.
     if flags.get("capture.fov_deg") is not None and "capture.focal_px" not in flags:
         capture = replace(capture, focal_px=None)
     if flags.get("capture.focal_px") is not None and "capture.fov_deg" not in flags:
         capture = replace(capture, fov_deg=None)
-    config = replace(config, capture=capture)
-    return _apply(config, flags, _flag)
+    return _apply(replace(config, capture=capture), flags, lambda key: _flag(key, flags))
 
 
-def _flag(key: str) -> str:
-    """A setting as it is typed on the command line."""
-    return "--start" if key == "capture.start_s" else "--" + key.split(".")[-1].replace("_", "-")
+def _flag(key: str, flags: Mapping[str, Any]) -> str:
+    """A setting as it was typed on the command line."""
+    setting = settings().get(key)
+    if setting is None:
+        return key
+    for flag, (value, _) in setting.setting.stands_for.items():
+        if flags.get(key) == value:
+            return flag
+    return setting.flag or "--" + setting.name.replace("_", "-")
 
 
 def profiles() -> list[str]:
-    """Names of the profiles in configs/."""
+    """Return the names of the profiles in configs/."""
     folder = resources.files(PROFILE_FOLDER)
     return sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
 def _read_profile(profile: str) -> tuple[Any, str]:
-    """Where a profile is (a Path, or a resource) and its text."""
+    """The place of a profile (a Path, or a resource) and its text."""
     path: Any = Path(profile).expanduser()
     if not (profile.endswith(".toml") or len(path.parts) > 1):
-        if profile not in profiles():
-            known = ", ".join(profiles())
-            raise ConfigError(f"there is no profile {profile!r}; there are: {known}, or a path")
+        if profile not in (known := profiles()):
+            hint = did_you_mean(profile, known)
+            names = ", ".join(known)
+            raise ConfigError(
+                f"there is no profile {profile!r}; there are: {names}, or a path{hint}"
+            )
         path = resources.files(PROFILE_FOLDER) / f"{profile}.toml"
     try:
         return path, path.read_text(encoding="utf-8")
@@ -218,23 +488,17 @@ def _apply(
     label: Callable[[str], str],
     base: Path | None = None,
 ) -> Config:
-    """``config`` with checked ``values``; ``label`` names a key in errors, ``base`` is the folder
-    of relative paths."""
+    """Return ``config`` with checked ``values``; ``label`` names a key in errors, ``base`` is the
+    folder of relative paths."""
     for key, value in values.items():
-        section, _, name = key.rpartition(".")
-        part: Any = getattr(config, section, None) if section else config
-        if not is_dataclass(part) or name not in {f.name for f in fields(part)}:
-            raise ConfigError(f"{label(key)}: there is no such setting")
         try:
-            checked: Any = _checked(part, name, value, base)
+            new: Any = checked(_known(key, value), value, base)
         except ValueError as error:
             raise ConfigError(f"{label(key)}: {error}") from None
-        changed: dict[str, Any] = {name: checked}
+        section, _, name = key.rpartition(".")
         if section:
-            changed = {section: replace(getattr(config, section), **changed)}
-        config = replace(config, **changed)
-    if config.capture.size is not None:
-        size_of(config.capture.size, label("capture.size"))
+            name, new = section, replace(getattr(config, section), **{name: new})
+        config = replace(config, **{name: new})
     if config.output.timing == "low-latency" and config.capture.pace == "every-frame":
         raise ConfigError(f"{label('output.timing')}: low-latency never waits; every-frame does")
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:
@@ -242,45 +506,9 @@ def _apply(
     return config
 
 
-def _checked(part: Any, name: str, value: Any, base: Path | None) -> Any:
-    """The value as its field's type. Raises ValueError saying what it should be."""
-    hint = get_type_hints(type(part))[name]
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    kind = next(kind for kind in kinds if kind is not type(None))
-    if get_origin(kind) is Literal:
-        if not isinstance(value, str) or value not in get_args(kind):
-            raise ValueError(f"one of {', '.join(get_args(kind))}, not {value!r}")
-        return value
-    if kind is Path and isinstance(value, str | Path) and str(value):
-        path = Path(value).expanduser()
-        return path if base is None or str(value) == "-" else base / path
-    if kind is float and type(value) in (int, float) and not math.isnan(value):
-        return _in_range(part, name, float(value))
-    if kind in (bool, int, str) and type(value) is kind:
-        return _in_range(part, name, value) if kind is int else value
-    names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
-    wanted = "a table" if is_dataclass(kind) else names.get(kind, "a text")
-    raise ValueError(f"{wanted}, not {value!r}")
-
-
-def _in_range(part: Any, name: str, value: Any) -> Any:
-    limits = next(f.metadata for f in fields(part) if f.name == name)
-    low, high, above = limits["low"], limits["high"], limits["above"]
-    if value < low or value > high or (above and value == low):
-        least = f"above {low:g}" if above else f"{low:g} or more"
-        wanted = least if math.isinf(high) else f"{low:g} to {high:g}"
-        raise ValueError(f"{wanted}, not {value:g}")
-    return value
-
-
-def size_of(text: str, label: str = "--size") -> tuple[int, int]:
-    """(width, height) of WIDTHxHEIGHT. Raises ConfigError."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ConfigError(f"{label}: WIDTHxHEIGHT such as 1920x1080, not '{text}'")
-    size = int(width), int(height)
-    if not all(64 <= side <= 8192 for side in size):
-        raise ConfigError(f"{label}: 64 to 8192 pixels a side, not {text}")
-    return size
+def _known(key: str, value: Any) -> Declared:
+    if key in settings():
+        return settings()[key]
+    if is_dataclass(getattr(Config(), key, None)):
+        raise ValueError(f"a table, not {value!r}")
+    raise ValueError(f"there is no such setting{did_you_mean(key, settings())}")

@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from app.build import is_low_latency, load, make_outputs, source_of
 from app.config import Config, ConfigError, OutputConfig
-from app.outputs.jsonl import STDOUT
+from app.outputs.catalog import entries
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
@@ -76,17 +77,14 @@ def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
     """
     if output.window:
         raise ConfigError("--window: shows one source; `serve` shows several on a page")
-    if output.jsonl == STDOUT:
-        raise ConfigError("--jsonl -: takes one source; give a file's name")
-
-    def named(path: Path | None) -> Path | None:
-        return None if path is None else path.with_name(f"{path.stem}_{name}{path.suffix}")
-
-    amass = None if output.amass is None else output.amass / name
-    return replace(
-        output, video=named(output.video), poses=named(output.poses), jsonl=named(output.jsonl),
-        amass=amass,
-    )  # fmt: skip
+    paths = {entry: getattr(output, entry.name) for entry in entries()}
+    for entry, path in paths.items():
+        if entry.kind == "file or -" and str(path) == "-":
+            raise ConfigError(f"{entry.flag} -: takes one source; give a file's name")
+    own: dict[str, Any] = {
+        entry.name: entry.path_of(path, name) for entry, path in paths.items() if path
+    }
+    return replace(output, **own)
 
 
 def run_many(

@@ -1,4 +1,1 @@
-"""Frames in, bodies out; knows no screen."""
-
-# Before any import of av: the other way round cv2.imshow can hang.
-import cv2  # noqa: F401
+"""Frames in, bodies out; knows nothing of screens, files or commands."""

@@ -5,8 +5,7 @@ python samples/library.py samples/pitch.mp4
 
 import sys
 
-from pipeline.core.skeleton import JOINT_NAMES
-from pipeline.runtime.stream import stream
+from bodystream import JOINT_NAMES, stream
 
 WRIST = JOINT_NAMES.index("right_wrist")
 

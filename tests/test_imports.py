@@ -65,14 +65,57 @@ def test_cv2_comes_before_av():
             assert order.index("cv2") < order.index("av"), module
 
 
-def test_the_command_line_imports_nothing_slow():
-    script = "import sys, app.cli; app.cli.main(['run', '--help']); print(*sys.modules)"
+SLOW = {"torch", "numpy", "cv2", "av", "numba", "scipy"}
+
+
+def loaded_by(*words: str) -> set[str]:
+    """The modules that a command line has loaded when it ends."""
+    script = f"import sys, app.cli; app.cli.main({list(words)}); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    loaded = set(done.stdout.splitlines()[-1].split())
-    assert "app.config" in loaded
-    assert not loaded & {"torch", "numpy", "cv2", "av", "rich", "numba", "scipy"}
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_command_line_imports_nothing_slow():
+    for words in ("run --help", "run a.mp4 --peple 3", "run a.mp4", "fly", ""):
+        loaded = loaded_by(*words.split())
+        assert "app.config" in loaded
+        # Not rich: cyclopts prints its help through it.
+        assert not loaded & SLOW, words
+
+
+def test_the_public_names_are_imported_when_they_are_used():
+    script = """
+import sys, bodystream
+assert not {"torch", "numpy", "pipeline.runtime.stream"} & set(sys.modules)
+for name in bodystream.__all__:
+    assert getattr(bodystream, name) is not None, name
+    assert name in dir(bodystream)
+assert "torch" in sys.modules
+try:
+    bodystream.nothing
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "module 'bodystream' has no attribute 'nothing'\n"
+
+
+def test_type_checkers_see_every_public_name_in_its_place():
+    import bodystream
+
+    tree = ast.parse((ROOT / "bodystream.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == bodystream._HOMES
 
 
 def test_helpers_are_imported_from_support_and_not_from_a_test():

@@ -33,7 +33,7 @@ def tables(folder: Path) -> str:
     """All machines' tables, by file name."""
     documents = [results.read(path) for path in sorted(folder.glob("*.json"))]
     if not documents:
-        return "Nothing has been measured yet; `python -m app bench` does it.\n"
+        return "Nothing has been measured yet; `bodystream bench` does it.\n"
     return "\n".join(_machine(document) for document in documents)
 
 

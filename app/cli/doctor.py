@@ -1,4 +1,4 @@
-"""``python -m app doctor``: what this machine can do, what is missing and how to get it."""
+"""``doctor``: what this machine can do, what is missing and how to get it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from app.cli.flags import command
 from app.cli.system import library_remedy
+from app.options import DoctorOptions
 
 OK, MISSING, ABSENT = "ok", "MISSING", "-"
 _DECODERS = {"h264": "H.264", "hevc": "H.265", "vp9": "VP9", "av1": "AV1", "mjpeg": "MJPEG"}
@@ -31,7 +33,7 @@ _PROBE_S = 60.0
 
 @dataclass(frozen=True)
 class Check:
-    """One line: ``state`` is OK, MISSING (a plain run needs it) or ABSENT (an option is not here);
+    """One line. ``state`` is OK, MISSING (a plain run needs it) or ABSENT (an option is not here);
     ``remedy`` says how to get it."""
 
     name: str
@@ -40,8 +42,21 @@ class Check:
     remedy: str = ""
 
 
+def run(options: DoctorOptions) -> int:
+    """Print all checks; return the exit code."""
+    return doctor()
+
+
+app = command(
+    "doctor",
+    DoctorOptions,
+    run,
+    epilogue="Exits with 1 if something is missing that a plain run needs.",
+)
+
+
 def doctor() -> int:
-    """Print all checks as they are made; 1 where something is missing that a plain run needs."""
+    """Print all checks as they are made; return 1 where a plain run lacks something, else 0."""
     missing = 0
     for check in checks():
         missing += check.state == MISSING
@@ -52,7 +67,7 @@ def doctor() -> int:
 
 
 def checks() -> Iterator[Check]:
-    """All checks, the quick and the needed ones first. A check that fails to run is a finding."""
+    """Yield all checks, the quick and the needed ones first. One that fails is a finding."""
     for name, group in _GROUPS.items():
         try:
             yield from group()

@@ -1,18 +1,38 @@
-"""``python -m app recover``: the bodies of a run that was killed before it made its npz."""
+"""``recover``: the bodies of a run that was killed before it made its npz."""
 
 from __future__ import annotations
 
 from glob import escape
 from pathlib import Path
 
-from app.outputs.base import OutputError
-from app.outputs.poses import TRACKS, save_tracks
-from app.outputs.spool import ColumnSpool, is_written
+from app.cli.flags import command
+from app.options import RecoverOptions
+
+
+def run(options: RecoverOptions) -> int:
+    """Make the files of a killed run; return the exit code."""
+    return recover(options.path)
+
+
+app = command("recover", RecoverOptions, run)
 
 
 def recover(given: Path) -> int:
-    """Make the files of the rows that are left of ``given``: OUT.npz, an AMASS folder, or the
-    hidden folder of rows itself, which stays. Returns the exit code. Raises OutputError."""
+    """Make the npz files of the rows that a killed run left.
+
+    Args:
+        given: OUT.npz, an AMASS folder, or the hidden folder of rows itself, which stays.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OutputError: There are no rows, the run still goes, or a file is in the way.
+    """
+    from app.outputs.base import OutputError
+    from app.outputs.poses import TRACKS, save_tracks
+    from app.outputs.spool import ColumnSpool, is_written
+
     folder, older = _rows_of(given)
     if is_written(folder):
         raise OutputError(f"{folder}: that run is still going; its files come when it ends")
@@ -38,6 +58,9 @@ def recover(given: Path) -> int:
 
 def _rows_of(given: Path) -> tuple[Path, list[Path]]:
     """The newest folder of rows that a run left of an output, and those of earlier runs."""
+    from app.outputs.base import OutputError
+    from app.outputs.poses import TRACKS
+
     if given.suffix == ".rows" and given.is_dir():
         return given, []
     inside = given.is_dir()

@@ -1,23 +1,59 @@
-"""``python -m app weights``: the model files that the profiles can use, and getting them."""
+"""``weights``: the model files that the profiles can use, and getting them."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import rich.console
-import rich.progress
+from cyclopts import App
 
-from app.run_report import size_text
-from pipeline.weights import store as weights
+from app.cli.flags import binder, command
+from app.options import FetchOptions, ListOptions
+from pipeline.core.program import program
+
+if TYPE_CHECKING:
+    import rich.progress
+
+    from pipeline.weights import store as weights
+
+
+def run_list(options: ListOptions) -> int:
+    """List the models' files; return the exit code."""
+    return list_weights(options.weights)
+
+
+def run_fetch(options: FetchOptions) -> int:
+    """Get a model's files; return the exit code."""
+    return fetch_weights(options.name)
+
+
+app = App(name="weights", usage=f"{program()} weights [list | fetch NAME]")
+# Without an action the files are listed.
+app.default(binder("list", ListOptions, run_list))
+app.command(
+    command(
+        "weights list",
+        ListOptions,
+        run_list,
+        help="Show what is found, its size, sha256 and licence, and how to get it.",
+    )
+)
+app.command(command("weights fetch", FetchOptions, run_fetch, help="Get a model's files."))
 
 
 def list_weights(folder: Path | None = None) -> int:
     """Print every model's files: found or not, size, sha256, licence, how to get them.
 
-    ``folder`` is looked into before the usual places. Returns the exit code, 0.
+    Args:
+        folder: Searched before the usual places.
+
+    Returns:
+        The exit code, 0.
     """
+    from app.run_report import size_text
+    from pipeline.weights import store as weights
+
     for name, model in (weights.REGISTRY | weights.OPTIONAL).items():
         print(f"{name}: {model.about}; licence {model.licence}")
         for state in weights.status(name, folder):
@@ -30,7 +66,10 @@ def list_weights(folder: Path | None = None) -> int:
 
 
 def fetch_weights(name: str) -> int:
-    """Get a model's files and print where they are. Raises WeightsError; else 0."""
+    """Get a model's files, print where they are and return 0. Raises WeightsError."""
+    from app.run_report import size_text
+    from pipeline.weights import store as weights
+
     model = weights.known(name)
     if not all(state.right for state in weights.status(name)):
         print(f"{name}: {_source(model)} ...", file=sys.stderr)
@@ -49,7 +88,10 @@ def fetch_weights(name: str) -> int:
 
 
 def _bar() -> rich.progress.Progress:
-    """On standard error, where that is a terminal."""
+    """A progress bar on standard error, where that is a terminal."""
+    import rich.console
+    import rich.progress
+
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),

@@ -1,4 +1,4 @@
-"""``python -m app evaluate``: the app's bodies against a truth, in figures.
+"""``bodystream evaluate``: the app's bodies against a truth, in figures.
 
 from app.evaluate import evaluate
 

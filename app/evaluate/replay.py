@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import torch
 
+from app.build import estimator_settings
 from app.config import Config, ConfigError
 from app.evaluate.given import put_in
 from app.evaluate.truth import Truth
@@ -18,7 +19,6 @@ from pipeline.capture.open import open_source
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies, Person
 from pipeline.fitting.solver import FitConfig
-from pipeline.gpu.device import EngineOptions
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.keypoint_estimator import StreamState
 from pipeline.runtime.make import make_estimator
@@ -61,27 +61,11 @@ def load_estimator(
     for name in without:
         if name not in known:
             raise ConfigError(f"--without {name}: one of {', '.join(sorted(known))}")
-    fit = FitConfig(iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations)
-    return make_estimator(
-        people=config.perceive.people,
-        masks=config.perceive.masks,
-        depth=config.perceive.depth,
-        depth_scale=config.perceive.depth_scale,
-        reuse=config.perceive.reuse,
-        body=config.fit.body,
-        device=config.device,
-        model_folder=config.perceive.weights,
-        fov_deg=config.capture.fov_deg if focal_px is None else None,
-        focal_px=config.capture.focal_px if focal_px is None else focal_px,
-        fit=replace(fit, **{known[name]: False for name in without}),
-        engine=engine_options(config),
-    )
-
-
-def engine_options(config: Config) -> EngineOptions:
-    """How a GPU computes, as the pipeline wants it told."""
-    wanted = config.engine
-    return EngineOptions(wanted.name, wanted.half, wanted.graphs, wanted.cache)
+    settings = estimator_settings(config)
+    fit = replace(settings["fit"], **{known[name]: False for name in without})
+    if focal_px is not None:
+        settings |= {"fov_deg": None, "focal_px": focal_px}
+    return make_estimator(config.estimator, **{**settings, "fit": fit})
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from app.config import Config, ConfigError, load_config
 from app.evaluate import Report, evaluate, frames_of, reuse
 from app.evaluate.report import print_report, print_suite, write_json
+from app.options import EvaluateOptions
 
 _TRUTH = "_truth.npz"
 
@@ -55,32 +55,38 @@ def _one(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
     return report
 
 
-def run_command(args: argparse.Namespace, config: Config) -> int:
-    """``python -m app evaluate``, its flags parsed. Raises as `evaluate` does."""
-    if args.reuse is not None:
-        return reuse.run(args.reuse, args.json, sys.stdout)
-    chosen = [args.truth is not None, args.nobody, args.suite is not None]
-    if sum(chosen) != 1:
+def run_command(chosen: EvaluateOptions, config: Config) -> int:
+    """Evaluate one clip or a folder of them, print the figures and return the exit code.
+
+    Args:
+        chosen: The command's own options.
+        config: The profile with the flags over it.
+
+    Raises:
+        ConfigError: Options that do not go together; else as `evaluate`.
+    """
+    if chosen.reuse is not None:
+        return reuse.run(chosen.reuse, chosen.json, sys.stdout)
+    truths = [chosen.truth is not None, chosen.nobody, chosen.suite is not None]
+    if sum(truths) != 1:
         raise ConfigError("give one of --truth FILE, --nobody, --suite FOLDER")
-    if (args.clip is None) != (args.suite is not None):
+    if (chosen.clip is None) != (chosen.suite is not None):
         raise ConfigError("give a CLIP with --truth or --nobody, and none with --suite")
-    if args.jobs < 1 or args.worst < 0:
-        raise ConfigError("--jobs is 1 or more, --worst 0 or more")
     options: dict[str, Any] = {
-        "without": tuple(dict.fromkeys(args.without)),
-        "given": tuple(dict.fromkeys(args.given)),
-        "truth_lens": args.truth_lens,
-        "frames": None if args.frames is None else frames_of(args.frames),
-        "worst": args.worst,
+        "without": tuple(dict.fromkeys(chosen.without)),
+        "given": tuple(dict.fromkeys(chosen.given)),
+        "truth_lens": chosen.truth_lens,
+        "frames": None if chosen.frames is None else frames_of(chosen.frames),
+        "worst": chosen.worst,
     }
     reports: Sequence[Report]
-    if args.suite is not None:
-        reports = evaluate_suite(args.suite, config, jobs=args.jobs, **options)
+    if chosen.suite is not None:
+        reports = evaluate_suite(chosen.suite, config, jobs=chosen.jobs, **options)
     else:
-        reports = [evaluate(args.clip, args.truth, config, **options)]
-    if args.json is not None:
-        write_json(reports, args.json, pool=args.suite is not None)
-    if args.suite is not None:
+        reports = [evaluate(str(chosen.clip), chosen.truth, config, **options)]
+    if chosen.json is not None:
+        write_json(reports, chosen.json, pool=chosen.suite is not None)
+    if chosen.suite is not None:
         print_suite(reports, sys.stdout)
     else:
         print_report(reports[0], sys.stdout)

@@ -7,6 +7,10 @@ from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
+# cv2 must be imported before av: in the other order OpenCV's windows can hang.
+import cv2  # noqa: F401
+
+# isort: split
 import av
 import av.container
 import av.error

@@ -1,69 +1,88 @@
-"""Can the outputs be written where they are wanted? Asked before a run starts, not after it."""
+"""Checks of the outputs' paths, made before a run starts instead of after it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from app.config import OutputConfig
 from app.outputs.base import OutputError
-from app.outputs.jsonl import STDOUT
+from app.outputs.catalog import OutputEntry, entries, suffix_problem
 from app.outputs.rotation import Rotation
 
-_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+
+class OutputPaths(Protocol):
+    """The part of the settings that is read here, beside a path for each entry's name."""
+
+    @property
+    def rotation(self) -> Rotation: ...
 
 
-def prepare_outputs(output: OutputConfig, source: str) -> None:
-    """Check every output's path and make the folders above it.
+def prepare_outputs(output: OutputPaths, source: str) -> None:
+    """Check the path of every output and make the folders above it.
 
-    Raises OutputError where a path is a folder, lies below a file, may not be written, is the
-    source itself or is wanted for two outputs.
+    Args:
+        output: The settings of ``[output]``.
+        source: The source as it was given; its file must not be written over.
+
+    Raises:
+        OutputError: A path's suffix promises another format, a path is a folder where a file is
+            needed, lies below a file, may not be written, is the source itself or is used by two
+            outputs.
     """
-    rotation = Rotation.of(output)
-    video = None if output.video is None else rotation.path(output.video, 1)
+    wanted = {entry: getattr(output, entry.name) for entry in entries()}
+    wanted = {entry: path for entry, path in wanted.items() if path is not None}
+    for entry, path in wanted.items():
+        if problem := suffix_problem(entry, path):
+            raise OutputError(f"{entry.flag} {path}: {problem}")
     files = {
-        "--video": video,
-        "--poses": output.poses,
-        "--jsonl": None if output.jsonl == STDOUT else output.jsonl,
+        entry.flag: _first_file(entry, path, output.rotation)
+        for entry, path in wanted.items()
+        if entry.kind != "folder" and not (entry.kind == "file or -" and str(path) == "-")
     }
-    if output.video is not None and output.video.suffix.lower() not in _VIDEO_SUFFIXES:
-        raise OutputError(f"--video {output.video}: writes mp4, so end its name in .mp4")
     _check_distinct(files, source)
-    if output.video is not None:
-        _check_later_files(rotation, output.video, files, source)
+    for entry, path in wanted.items():
+        if _rotates(entry):
+            _check_later_files(output.rotation, entry.flag, path, files, source)
     for flag, path in files.items():
-        if path is not None:
-            _check_file(flag, path)
-    if output.amass is not None:
-        _make_folder("--amass", output.amass, output.amass)
+        _check_file(flag, path)
+    for entry, path in wanted.items():
+        if entry.kind == "folder":
+            _make_folder(entry.flag, path, path)
 
 
-def _check_distinct(files: Mapping[str, Path | None], source: str) -> None:
-    seen = {Path(source).resolve(): "the source"} if Path(source).exists() else {}
+def _rotates(entry: OutputEntry) -> bool:
+    """Whether an output goes on in further files."""
+    return "rotation" in entry.options
+
+
+def _first_file(entry: OutputEntry, path: Path, rotation: Rotation) -> Path:
+    return rotation.path(path, 1) if _rotates(entry) else path
+
+
+def _check_distinct(files: Mapping[str, Path], source: str) -> None:
+    users = {Path(source).resolve(): "the source"} if Path(source).exists() else {}
     for flag, path in files.items():
-        if path is None:
-            continue
-        other = seen.setdefault(path.resolve(), flag)
+        other = users.setdefault(path.resolve(), flag)
         if other != flag:
             raise OutputError(f"{flag} {path}: that is {other} already")
 
 
 def _check_later_files(
-    rotation: Rotation, video: Path, files: Mapping[str, Path | None], source: str
+    rotation: Rotation, flag: str, video: Path, files: Mapping[str, Path], source: str
 ) -> None:
-    """No file that the video will go on in is the source or another output."""
-    others = {"the source": Path(source), **{flag: path for flag, path in files.items() if path}}
-    for what, path in others.items():
-        if what != "--video" and rotation.would_write(video, path):
-            raise OutputError(f"--video {video}: would become {path}, which is {what} already")
+    """Raise OutputError where a later file of the video is the source or another output."""
+    for what, path in {"the source": Path(source), **files}.items():
+        if what != flag and rotation.would_write(video, path):
+            raise OutputError(f"{flag} {video}: would become {path}, which is {what} already")
 
 
 def _check_file(flag: str, path: Path) -> None:
     _make_folder(flag, path.parent, path)
     if path.is_dir():
         raise OutputError(f"{flag} {path}: that is a folder; give a file's name")
-    # What is written beside it (rows on their way into an npz) needs the folder too.
+    # An npz's rows are written into a folder beside it first, so its folder must be writable too.
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise OutputError(f"{flag} {path}: no permission to write it")
 

@@ -1,4 +1,4 @@
-"""When a recording's file ends and the next begins, and what the files are called."""
+"""When a video file ends and the next one begins, and the names of the files."""
 
 from __future__ import annotations
 
@@ -6,39 +6,36 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.config import OutputConfig
-
 
 @dataclass(frozen=True)
 class Rotation:
-    """A file ends at the first frame past ``seconds`` of the video's own time or ``megabytes``
-    (10^6 bytes); None: no such limit. The newest ``keep`` files stay, all where it is 0."""
+    """The limits of one video file.
+
+    A file ends at the first frame past ``seconds`` of the video's own time or ``megabytes``
+    (10^6 bytes); None: no such limit. The newest ``keep`` files stay; 0: all.
+    """
 
     seconds: float | None = None
     megabytes: float | None = None
     keep: int = 0
 
-    @staticmethod
-    def of(output: OutputConfig) -> Rotation:
-        return Rotation(output.rotate_s, output.rotate_mb, output.rotate_keep or 0)
-
     @property
     def on(self) -> bool:
-        """Whether there is any limit; without one there is one file."""
+        """Whether there is a limit; without one there is one file."""
         return self.seconds is not None or self.megabytes is not None
 
     def due(self, seconds: float, size_bytes: int) -> bool:
-        """Whether a file that is so long and so large ends."""
+        """Whether a file of that length and size ends."""
         long = self.seconds is not None and seconds >= self.seconds
         return long or (self.megabytes is not None and size_bytes >= self.megabytes * 1e6)
 
     def path(self, path: Path, number: int) -> Path:
-        """The file of that number, from 1: OUT_0001.mp4 of OUT.mp4; OUT.mp4 itself where there is
-        one file."""
+        """Return the file of that number, from 1: OUT_0001.mp4 of OUT.mp4; OUT.mp4 itself where
+        there is one file."""
         return path.with_name(f"{path.stem}_{number:04d}{path.suffix}") if self.on else path
 
     def last(self, path: Path) -> int:
-        """The highest number that a file of an earlier run has, 0 without any."""
+        """Return the highest number of a file of an earlier run, 0 without any."""
         if not self.on or not path.parent.is_dir():
             return 0
         there = [other for other in path.parent.iterdir() if self.would_write(path, other)]

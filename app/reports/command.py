@@ -1,8 +1,7 @@
-"""``python -m app events``, its flags parsed: one JSON object a line, as events happen."""
+"""``events`` with its options parsed: one JSON object a line, as events happen."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from app.build import load, source_of
 from app.config import Config, ConfigError
+from app.options import EventsOptions
 from app.outputs.base import OutputClosed
 from app.outputs.jsonl import claim_stdout
 from app.render_loop import renderer_name
@@ -25,42 +25,57 @@ from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.runner import Runner
 
 
-def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
-    """Watch a source, or one after another, to their ends or until ``stop`` is set; the exit code.
+def run_command(options: EventsOptions, config: Config, stop: threading.Event) -> int:
+    """Watch sources one after another, to their ends or until ``stop`` is set.
 
-    A source that fails is told, and the next one watched. Raises ConfigError, WeightsError,
-    OutputError, ValueError or RuntimeError.
+    A source that fails is reported on standard error, and the next one is watched.
+
+    Args:
+        options: The command's own options.
+        config: The profile with the flags over it.
+        stop: Ends it; set here too where standard output was closed.
+
+    Returns:
+        The exit code: 1 where a source failed.
+
+    Raises:
+        ConfigError: Options that do not go together, or a wrong motion.
+        WeightsError: A model's files are missing.
+        OutputError: An output cannot be written.
+        ValueError, RuntimeError: The pipeline cannot run as configured.
     """
     if config.output.timing == "low-latency":
-        raise ConfigError("--low-latency: events are seen in every frame")
-    if args.webhook is None and (args.outbox is not None or args.webhook_secret is not None):
+        raise ConfigError("--low-latency: every frame is searched for events")
+    if options.webhook is None and (
+        options.outbox is not None or options.webhook_secret is not None
+    ):
         raise ConfigError("--outbox and --webhook-secret: need --webhook")
-    *early, _ = args.source
+    *early, _ = options.source
     if live := [source for source in early if _is_live(source, config, stop)]:
         raise ConfigError(
             f"{live[0]}: sources are watched one after another, and a live one does not end; "
             "put it last, or watch several by `serve --events`"
         )
-    motion = read_motion("--motion", args.motion)
+    motion = read_motion("--motion", options.motion)
     with ExitStack() as stack:
         sinks: list[Sink] = [Lines(claim_stdout(), "standard output")]
-        if args.jsonl is not None:
-            sinks.append(lines_to(stack, args.jsonl))
-        if args.strip is not None:
-            sinks.append(Strips(args.strip))
-        if args.webhook is not None:
-            sinks.append(webhook_of(stack, args))
+        if options.jsonl is not None:
+            sinks.append(lines_to(stack, options.jsonl))
+        if options.strip is not None:
+            sinks.append(Strips(options.strip))
+        if options.webhook is not None:
+            sinks.append(webhook_of(stack, options))
         timelines = None
-        if args.report is not None:
+        if options.report is not None:
             from app.reports.timeline import Timelines
 
-            args.report.mkdir(parents=True, exist_ok=True)
+            options.report.mkdir(parents=True, exist_ok=True)
             timelines = Timelines()
         estimator = load(config)
         estimator.warm_up(config.perceive.people, events=True)
         stack.callback(estimator.close)
         throws, failed = [], False
-        for source in args.source:
+        for source in options.source:
             if stop.is_set():
                 break
             own = sinks if timelines is None else [*sinks, timelines.event]
@@ -68,16 +83,16 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
                 watched = _Watched(replace(config, source=source), motion, stop)
                 watched.run(estimator, own, timelines)
             except SourceError as error:
-                # It costs the others nothing.
+                # The other sources go on.
                 print(f"error: {error}", file=sys.stderr)
                 failed = True
             if timelines is not None:
                 throws += timelines.throws()
                 timelines = type(timelines)()
-        if args.report is not None:
+        if options.report is not None:
             from app.reports.page import write_page
 
-            print(f"wrote {write_page(args.report, throws)}", file=sys.stderr)
+            print(f"wrote {write_page(options.report, throws)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -85,7 +100,7 @@ def _is_live(source: str, config: Config, stop: threading.Event) -> bool:
     try:
         return source_of(replace(config, source=source), stop).live
     except SourceError:
-        return False  # told when its turn comes
+        return False  # reported when its turn comes
 
 
 class _Watched:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import IO
 import cv2
 
 from app.config import ConfigError
+from app.options import WebhookOptions
 from app.outputs.base import OutputClosed, OutputError
 from app.reports.dispatcher import Sink
 from app.reports.record import Record, strip_of
@@ -19,7 +19,7 @@ from pipeline.events.motion import Motion, load_motion
 
 
 def read_motion(flag: str, name: str) -> Motion:
-    """The motion that a flag names. Raises ConfigError."""
+    """Return the motion that a flag names. Raises ConfigError."""
     try:
         return load_motion(name)
     except FileNotFoundError as error:
@@ -71,26 +71,25 @@ class Strips:
             raise OutputError(f"{path}: cannot be written")
 
 
-def webhook_of(stack: ExitStack, args: argparse.Namespace) -> Sink:
-    """Sends events, with pictures, where ``--webhook`` says; ended with ``stack``. Raises
-    ConfigError, OutputError."""
+def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
+    """Return a sink that sends events, with pictures, to the address of ``--webhook``. It ends with
+    ``stack``. Raises ConfigError, OutputError."""
     from app.webhook.delivery import Webhook
 
     try:
-        hook = Webhook(
-            args.webhook, args.outbox or Path("webhook.sqlite"), secret=args.webhook_secret
-        )
+        outbox = options.outbox or Path("webhook.sqlite")
+        hook = Webhook(options.webhook or "", outbox, secret=options.webhook_secret)
     except ValueError as error:
         raise ConfigError(f"--webhook: {error}") from None
 
     def end() -> None:
         hook.close()
-        told = hook.status
-        if told.waiting or told.rejected:
-            why = f": {told.problem}" if told.problem else ""
-            waiting = "1 event waits" if told.waiting == 1 else f"{told.waiting} events wait"
+        status = hook.status
+        if status.waiting or status.rejected:
+            why = f": {status.problem}" if status.problem else ""
+            waiting = "1 event waits" if status.waiting == 1 else f"{status.waiting} events wait"
             print(
-                f"webhook: {waiting} for the next run, {told.rejected} rejected{why}",
+                f"webhook: {waiting} for the next run, {status.rejected} rejected{why}",
                 file=sys.stderr,
             )
 

@@ -1,1 +1,1 @@
-"""`python -m app serve`: a web page and an API that show every source live (extra `serve`)."""
+"""`bodystream serve`: every source live on a page, with an API under it (extra `serve`)."""

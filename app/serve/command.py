@@ -1,8 +1,7 @@
-"""``python -m app serve``, its flags parsed."""
+"""``serve`` with its options parsed."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import secrets
 import sys
@@ -13,13 +12,15 @@ from pathlib import Path
 
 from app.build import load
 from app.config import Config, ConfigError
+from app.options import ServeOptions
 from app.reports.sinks import read_motion, webhook_of
 
 _START_S = 10.0
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    """[HOST:]PORT; the host is this machine alone where none is given. Raises ConfigError."""
+    """Return the host and port of [HOST:]PORT; the default host is this machine alone. Raises
+    ConfigError."""
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) < 65536:
         raise ConfigError(f"{text}: give [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
@@ -27,15 +28,30 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 def name_and_source(text: str) -> tuple[str | None, str]:
-    """[NAME=]SOURCE; a file's own name may hold a sign of equality."""
+    """Return the name, if any, and the source of [NAME=]SOURCE; a file's own name may hold an
+    equals sign."""
     name, _, source = text.partition("=")
     if source and re.fullmatch(r"[A-Za-z0-9._-]+", name) and not Path(text).exists():
         return name, source
     return None, text
 
 
-def run_command(args: argparse.Namespace, config: Config, stop: threading.Event) -> int:
-    """Serve until ``stop`` is set; the exit code. Raises ConfigError, WeightsError, OSError."""
+def run_command(options: ServeOptions, config: Config, stop: threading.Event) -> int:
+    """Serve until ``stop`` is set.
+
+    Args:
+        options: The command's own options.
+        config: The profile with the flags over it.
+        stop: Ends it; set here too where the server fails.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: Options that do not go together, or a wrong address, token or motion.
+        WeightsError: A model's files are missing.
+        OSError: The address cannot be listened on.
+    """
     try:
         from app.serve.connection import listen, server_of
         from app.serve.hub import Hub
@@ -45,13 +61,13 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"serve needs {error.name}: pip install 'bodystream[serve]'") from None
 
-    motion = read_motion("--motion", args.motion) if args.events else None
+    motion = read_motion("--motion", options.motion) if options.events else None
     if motion is not None and config.output.timing == "low-latency":
-        raise ConfigError("--events: events are seen in every frame; --low-latency leaves some out")
-    if motion is None and args.webhook is not None:
-        raise ConfigError("--webhook: needs --events, which it tells")
-    host, port = host_and_port(args.address)
-    token = args.token
+        raise ConfigError("--events: searches every frame; --low-latency leaves some out")
+    if motion is None and options.webhook is not None:
+        raise ConfigError("--webhook: needs --events, which it sends")
+    host, port = host_and_port(options.address)
+    token = options.token
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
         print(f"token: {token}", file=sys.stderr)
@@ -71,14 +87,14 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
     if motion is not None:
         estimator.warm_up(config.perceive.people, events=True)
     try:
-        # The page tells what the numbers in the corner would.
+        # The page shows what the numbers in the corner would.
         plain = replace(config, source="", render=replace(config.render, hud=False))
         with ExitStack() as stack:
-            hook = None if args.webhook is None else webhook_of(stack, args)
+            hook = None if options.webhook is None else webhook_of(stack, options)
             hub = stack.enter_context(
-                Hub(plain, estimator, Path(args.folder), ended, motion, hook)
+                Hub(plain, estimator, Path(options.folder), ended, motion, hook)
             )  # fmt: skip
-            for source in args.source:
+            for source in options.source:
                 name, address = name_and_source(source)
                 hub.add(address, name, trusted=True)
             server = server_of(create_app(hub, token))

@@ -14,7 +14,6 @@ from app.config import OutputConfig
 from app.outputs.atomic_file import AtomicFile
 from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
-from app.outputs.rotation import Rotation
 from app.outputs.video import VideoOutput
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
@@ -42,7 +41,7 @@ class Recorder:
     """
 
     def __init__(self, path: Path, output: OutputConfig, info: RunInfo) -> None:
-        self._video = VideoOutput(path, output.crf, output.preset, Rotation.of(output))
+        self._video = VideoOutput(path, output.crf, output.preset, output.rotation)
         self._video.open(info)
         self._lines_path = path.with_suffix(".jsonl")
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-COMMAND = "python -m app weights fetch"
+from pipeline.core.program import program
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Weights:
     @property
     def how(self) -> str:
         """The command that fetches the files."""
-        return f"{COMMAND} {self.name}"
+        return f"{program()} weights fetch {self.name}"
 
     @property
     def source(self) -> str:

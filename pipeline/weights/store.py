@@ -20,9 +20,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pipeline.weights.catalog import COMMAND, OPTIONAL, REGISTRY, Weights, WeightsFile
+from pipeline.weights.catalog import OPTIONAL, REGISTRY, Weights, WeightsFile
 
-__all__ = ["COMMAND", "OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
+__all__ = ["OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
 
 MOST_BYTES = 4 << 30
 """No model file is larger. A download is stopped at this size."""

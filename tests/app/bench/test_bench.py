@@ -296,8 +296,8 @@ def bench(monkeypatch, tmp_path):
 
     def run(*flags):
         names = ["bench", "--size", "64x64", "--windows", "3", "--warm", "1"]
-        args = cli._parser().parse_args([*names, "--out", str(tmp_path), *flags])
-        return command.run_command(args, rows)
+        call = cli.parse([*names, "--out", str(tmp_path), *flags])
+        return command.run_command(call.options, rows)
 
     run.made, run.stop, run.path = made, stop, tmp_path / "cpu-abacus.json"
     run.pipelines = pipelines

@@ -1,0 +1,77 @@
+"""Errors in a line or two."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, get_args, get_origin
+
+from cyclopts import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    ValidationError,
+)
+
+from app.cli.system import library_remedy
+from app.setting import did_you_mean, wanted
+from pipeline.core.program import program
+
+
+def describe(error: Exception) -> str:
+    """Return two lines at most: the message where it is meant for people, else its type too."""
+    remedy = library_remedy(error) if isinstance(error, ImportError | OSError) else None
+    if remedy is not None:
+        return remedy
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    lines = [line[:400] for line in str(error).strip().splitlines() if line.strip()][:2]
+    if lines and isinstance(error, OSError | ValueError | RuntimeError | ImportError):
+        return "\n".join(lines)
+    return f"{type(error).__name__}: {''.join(lines[:1])}\nThis is a bug; --debug shows where."
+
+
+def parse_message(error: CycloptsError) -> str:
+    """Return what is wrong with a command line, and where its help is, in two lines."""
+    chain = " ".join([program(), *(error.command_chain or ())])
+    return f"error: {_problem(error)}\nsee: {chain} --help"
+
+
+def _problem(error: CycloptsError) -> str:
+    if isinstance(error, UnknownOptionError):
+        flag = (error.token.keyword or error.token.value).partition("=")[0]
+        known = [name for argument in error.argument_collection for name in argument.names]
+        return f"there is no flag {flag}{did_you_mean(flag, [*known, '--debug', '--help'])}"
+    if isinstance(error, UnknownCommandError):
+        return _unknown_command(error)
+    if isinstance(error, UnusedCliTokensError):
+        if error.app is not None and list(_names(error)):
+            return _unknown_command(error)
+        return f"unexpected: {' '.join(error.unused_tokens or ())}"
+    if isinstance(error, ValidationError):
+        return error.exception_message
+    argument: Any = error.argument
+    if argument is None:
+        return str(error)
+    if isinstance(error, CoercionError) and error.token is not None:
+        kind = get_args(argument.hint)[0] if get_origin(argument.hint) is list else argument.hint
+        value, choices = error.token.value, get_args(kind)
+        hint = did_you_mean(value, choices) if choices else ""
+        return f"{error.token.keyword or argument.name}: {wanted(kind)}, not {value!r}{hint}"
+    if isinstance(error, MissingArgumentError):
+        flag = getattr(error, "keyword", None) or argument.name
+        return f"{flag}: a value is missing" if flag.startswith("-") else f"{flag} is missing"
+    return str(error)
+
+
+def _unknown_command(error: CycloptsError) -> str:
+    word, known = (error.unused_tokens or [""])[0], list(_names(error))
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"there is no command {word!r}; there are: {', '.join(known)}{hint}"
+
+
+def _names(error: CycloptsError) -> list[str]:
+    return [name for name in error.app or () if not name.startswith("-")]

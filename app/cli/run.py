@@ -1,0 +1,95 @@
+"""``run``: draw bodies over the people of a source, or of several."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from app.cli.flags import command
+from app.cli.signals import stop_by_signal
+from app.cli.system import keep_memory_together
+from app.config import Config, ConfigError, OutputConfig
+from app.options import RunOptions
+from app.outputs.catalog import entries
+
+
+def run(options: RunOptions, config: Config) -> int:
+    """Run the sources to their ends or until a signal comes; return the exit code."""
+    _check_outputs(config.output)
+    if len(options.source) > 1:
+        return _run_many(options, config)
+    config = replace(config, source=options.source[0])
+
+    from app.outputs.paths import prepare_outputs
+    from app.run_report import ProgressView, print_report
+
+    prepare_outputs(config.output, config.source)
+    # With JSON lines on standard output, everything for people goes to standard error.
+    table_stream = sys.stderr if _writes_stdout(config.output) else sys.stdout
+    keep_memory_together()
+    with stop_by_signal() as stop:
+        from app import build
+
+        with ProgressView(options.quiet) as view:
+            report = build.run(config, on_progress=view, stop=stop.event, on_build=view.building)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not options.quiet:
+        print_report(report, table_stream)
+    return stop.exit_code(0)
+
+
+def _run_many(options: RunOptions, config: Config) -> int:
+    from app.multi_run import names_of, outputs_of, run_many
+    from app.outputs.paths import prepare_outputs
+    from app.run_report import ProgressView, print_report
+
+    configs = {}
+    for name, source in zip(names_of(options.source), options.source):
+        output = outputs_of(config.output, name)
+        prepare_outputs(output, source)
+        configs[name] = replace(config, source=source, output=output)
+    keep_memory_together()
+    with stop_by_signal() as stop, ProgressView(options.quiet) as view:
+        results = run_many(configs, on_progress=view, stop=stop.event, on_build=view.building)
+    for result in results:
+        for warning in result.report.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        if result.error is not None:
+            print(f"error: {result.error}", file=sys.stderr)
+        if not options.quiet:
+            print(f"{result.name}:")
+            print_report(result.report, sys.stdout)
+    return stop.exit_code(1 if any(result.error is not None for result in results) else 0)
+
+
+def _check_outputs(output: OutputConfig) -> None:
+    """Raise ConfigError where there is no output, or one that lacks what it belongs to."""
+    paths = {entry.name: getattr(output, entry.name) for entry in entries()}
+    if output.vertices and paths["poses"] is None:
+        raise ConfigError("--vertices: needs --poses, the file they go into")
+    if paths["video"] is None:
+        for name in ("rotate_s", "rotate_mb", "rotate_keep"):
+            if getattr(output, name):
+                raise ConfigError(f"--{name.replace('_', '-')}: needs --video, the file it is of")
+    check_rotation(output)
+    if not output.window and all(path is None for path in paths.values()):
+        flags = [f"{entry.flag} {entry.metavar}" for entry in entries()]
+        raise ConfigError(
+            f"there is no output: add --window, {', '.join(flags[:-1])} or {flags[-1]}"
+        )
+
+
+def check_rotation(output: OutputConfig) -> None:
+    """Raise ConfigError where files are to be deleted and there is only one."""
+    if output.rotate_keep and output.rotate_s is None and output.rotate_mb is None:
+        raise ConfigError("--rotate-keep: needs --rotate-s or --rotate-mb; there is one file")
+
+
+def _writes_stdout(output: OutputConfig) -> bool:
+    return any(
+        entry.kind == "file or -" and str(getattr(output, entry.name)) == "-" for entry in entries()
+    )
+
+
+app = command("run", RunOptions, run, profile=True)

@@ -1,0 +1,214 @@
+"""The options of each command, beside the settings of a profile (`app.config`).
+
+They are declared like settings, so that flags, help and checks come from the same place. Light to
+import: the command line reads them before anything slow is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from app.setting import Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileOption:
+    """The profile of a command that runs the pipeline."""
+
+    config: Annotated[str, Setting("A profile; flags win over it.", "NAME|FILE")] = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionOption:
+    """The motion that events are made of."""
+
+    motion: Annotated[
+        str,
+        Setting("The motion to detect: the name of a shipped one, or a TOML file.", "NAME|FILE"),
+    ] = "throw"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookOptions:
+    """Where events are sent over HTTP."""
+
+    webhook: Annotated[
+        str | None, Setting("Send each event to this address until it is accepted.", "URL")
+    ] = None
+    outbox: Annotated[
+        Path | None,
+        Setting("The file of events not yet delivered; webhook.sqlite here by default.", "FILE"),
+    ] = None
+    webhook_secret: Annotated[
+        str | None, Setting("The secret that signs what is sent.", "TEXT")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ProfileOption):
+    """``run``: draw bodies over the people of sources."""
+
+    source: Annotated[
+        tuple[str, ...],
+        Setting(
+            "A clip, rtsp://..., a camera (0, /dev/video0) or lavfi:...; several run together.",
+            "SOURCE",
+            positional=True,
+        ),
+    ]
+    quiet: Annotated[bool, Setting("Show no progress and no table.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(WebhookOptions, MotionOption, ProfileOption):
+    """``serve``: sources live on a page, with an API under it."""
+
+    address: Annotated[
+        str,
+        Setting("Where to listen; this machine alone by default.", "[HOST:]PORT", positional=True),
+    ]
+    source: Annotated[
+        tuple[str, ...],
+        Setting(
+            "The sources to begin with; more are added on the page.",
+            "[NAME=]SOURCE",
+            positional=True,
+        ),
+    ] = ()
+    token: Annotated[
+        str | None,
+        Setting(
+            "The password, needed on any other address than this machine's; made and shown if "
+            "not given.",
+            "TOKEN",
+        ),
+    ] = None
+    folder: Annotated[Path, Setting("The folder of recordings.", "DIR")] = Path("recordings")
+    events: Annotated[bool, Setting("Detect throws in every source, show them and send them.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventsOptions(WebhookOptions, MotionOption, ProfileOption):
+    """``events``: throws as they happen, one JSON object a line."""
+
+    source: Annotated[
+        tuple[str, ...],
+        Setting(
+            "A clip, rtsp://... or a camera (0); several are watched one after another.",
+            "SOURCE",
+            positional=True,
+        ),
+    ]
+    report: Annotated[Path | None, Setting("Write a page with all events.", "DIR")] = None
+    strip: Annotated[Path | None, Setting("Write each event's four pictures as PNG.", "DIR")] = None
+    jsonl: Annotated[
+        Path | None, Setting("Write the lines to a file too, with pictures in them.", "OUT")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ProfileOption):
+    """``evaluate``: a clip's bodies compared with a truth."""
+
+    clip: Annotated[str | None, Setting("The clip.", "CLIP", positional=True)] = None
+    truth: Annotated[
+        Path | None, Setting("The truth: a render's npz, MediaPipe's, ...", "FILE")
+    ] = None
+    nobody: Annotated[bool, Setting("Instead of a truth: the clip has no people.")] = False
+    suite: Annotated[
+        Path | None, Setting("Evaluate every NAME.mp4 with its NAME_truth.npz.", "DIR")
+    ] = None
+    reuse: Annotated[
+        Path | None,
+        Setting("Measure what reusing the key frames' masks costs in accuracy.", "DIR"),
+    ] = None
+    jobs: Annotated[int, Setting("Processes for --suite.", "N", low=1)] = 1
+    json: Annotated[Path | None, Setting("Write the figures as JSON.", "OUT")] = None
+    frames: Annotated[
+        str | None, Setting("Count only these frames; all of them are run.", "A-B,C")
+    ] = None
+    worst: Annotated[int, Setting("List the N worst person-frames.", "N", low=0)] = 0
+    truth_lens: Annotated[bool, Setting("Use the truth's own lens.", excludes="lens")] = False
+    without: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Switch a part of the fit off: world, mask, prior, smoothness, ...; repeatable.", "NAME"
+        ),
+    ] = ()
+    given: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Use the truth's landmarks, world, mask, depth or depth-map instead of the perceived "
+            "ones; repeatable.",
+            "NAME",
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """``bench``: how long four frames take, row by row."""
+
+    rows: Annotated[
+        str | None, Setting("The rows; by default all that this machine can run.", "A,B,...")
+    ] = None
+    list: Annotated[bool, Setting("Show the rows, and what keeps some from running here.")] = False
+    again: Annotated[bool, Setting("Measure again what has been measured before.")] = False
+    windows: Annotated[int, Setting("The number of windows measured.", "N", low=1)] = 50
+    warm: Annotated[int, Setting("The number of windows before them.", "N", low=0)] = 10
+    size: Annotated[str, Setting("The frames' size.", "WxH")] = "1920x1080"
+    people: Annotated[int, Setting("People in the picture.", "N", low=1)] = 1
+    clip: Annotated[
+        Path | None, Setting("The clip of the frames; the sample by default.", "FILE")
+    ] = None
+    weights: Annotated[Path | None, Setting("A folder with the model's files.", "DIR")] = None
+    out: Annotated[Path, Setting("The folder of the results.", "DIR")] = Path("docs/bench")
+    profile: Annotated[
+        bool, Setting("Write a torch trace too, and list the ten slowest kernels.")
+    ] = False
+    json: Annotated[bool, Setting("Print the file instead of a table.")] = False
+    readme: Annotated[
+        Path | None,
+        Setting(
+            "Write the tables of all files into README.md; without --rows nothing is measured.",
+            "[FILE]",
+            bare="README.md",
+        ),
+    ] = None
+    compare_masks: Annotated[
+        Path | None, Setting("Instead: compare SAM's, FastSAM's and our masks.", "CLIP")
+    ] = None
+    debug: bool = False
+    """Whether a failed row shows where its error came from (``--debug``, on every command)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverOptions:
+    """``recover``: the npz of a run that was killed."""
+
+    path: Annotated[
+        Path, Setting("The path that --poses or --amass had.", "OUT.npz|DIR", positional=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """``doctor``: nothing to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """``weights list``."""
+
+    weights: Annotated[Path | None, Setting("Look in this folder first.", "DIR")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchOptions:
+    """``weights fetch``."""
+
+    name: Annotated[str, Setting("The name of the model.", "NAME", positional=True)]

@@ -1,0 +1,166 @@
+"""The catalog of outputs: data only, light to import.
+
+One entry gives an output its flag, its key in a profile's ``[output]`` table, its help and its
+checks. The module that writes it is imported when it is used. An output from another package comes
+in through the entry-point group ``bodystream.outputs``, whose entries load to an `OutputEntry`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+GROUP = "bodystream.outputs"
+
+
+@dataclass(frozen=True)
+class OutputEntry:
+    """An output that is written to a file or a folder.
+
+    Attributes:
+        name: Its flag without the dashes and its key in ``[output]``: a Python identifier.
+        metavar: What stands for its path in the help.
+        help: What it writes, in one sentence.
+        format: What its files hold, in a word or two: ``mp4``, ``JSON lines``.
+        target: ``module:Class``, imported when it is used and called with the path and the
+            ``options``. It is an `app.outputs.base.Output`.
+        kind: Whether its path is a file, a file or ``-`` for standard output, or a folder. Of
+            several sources each has a file OUT_NAME.ext, or a folder of its name in the folder.
+        suffixes: Endings of the names of its files, the usual one first.
+        strict: Whether a file's name must end in one of them.
+        related: Endings of files of the same sort that it cannot write.
+        options: Settings of ``[output]`` that ``target`` takes beside the path, by keyword.
+    """
+
+    name: str
+    metavar: str
+    help: str
+    format: str
+    target: str
+    kind: Literal["file", "file or -", "folder"] = "file"
+    suffixes: tuple[str, ...] = ()
+    strict: bool = False
+    related: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """The flag as it is typed."""
+        return "--" + self.name.replace("_", "-")
+
+    def load(self) -> Callable[..., Any]:
+        """Return the class that writes it."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def path_of(self, path: Path, source: str) -> Path:
+        """Return the path for one of several sources, by the source's name."""
+        if self.kind == "folder":
+            return path / source
+        return path.with_name(f"{path.stem}_{source}{path.suffix}")
+
+
+_OUTPUTS = (
+    OutputEntry(
+        name="video",
+        metavar="OUT.mp4",
+        help="Write the overlay as a video.",
+        format="mp4",
+        target="app.outputs.video:VideoOutput",
+        suffixes=(".mp4", ".m4v", ".mov"),
+        strict=True,
+        related=(".avi", ".mkv", ".webm"),
+        options=("crf", "preset", "rotation"),
+    ),
+    OutputEntry(
+        name="poses",
+        metavar="OUT.npz",
+        help="Write all bodies of all frames as one npz file.",
+        format="npz",
+        target="app.outputs.poses:PosesOutput",
+        suffixes=(".npz",),
+        related=(".npy",),
+        options=("vertices",),
+    ),
+    OutputEntry(
+        name="jsonl",
+        metavar="OUT|-",
+        help="Write one JSON object a frame; - is standard output.",
+        format="JSON lines",
+        target="app.outputs.jsonl:JsonlOutput",
+        kind="file or -",
+        suffixes=(".jsonl", ".json", ".ndjson"),
+    ),
+    OutputEntry(
+        name="amass",
+        metavar="DIR",
+        help="Write one AMASS-style npz file a track into a folder.",
+        format="a folder of npz files",
+        target="app.outputs.poses:AmassOutput",
+        kind="folder",
+    ),
+)
+
+
+@cache
+def entries() -> tuple[OutputEntry, ...]:
+    """Return this project's outputs and those of installed packages.
+
+    An entry point that cannot be loaded, or whose name is taken, is left out with a warning: a
+    broken package must not stop the program.
+    """
+    found = {entry.name: entry for entry in _OUTPUTS}
+    for point in entry_points(group=GROUP):
+        try:
+            entry = point.load()
+            problem = _problem(entry, found)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            warnings.warn(f"output {point.name} ({point.value}): {problem}", stacklevel=2)
+        else:
+            found[entry.name] = entry
+    return tuple(found.values())
+
+
+def _problem(entry: Any, taken: dict[str, OutputEntry]) -> str:
+    if not isinstance(entry, OutputEntry):
+        return "not an app.outputs.catalog.OutputEntry"
+    if not entry.name.isidentifier():
+        return f"its name {entry.name!r} is not a Python identifier"
+    return f"the name {entry.name!r} is taken" if entry.name in taken else ""
+
+
+def suffix_problem(entry: OutputEntry, path: Path) -> str:
+    """Return why a path's suffix does not fit an output, and the flag that fits; else nothing."""
+    suffix = path.suffix.lower()
+    if str(path) == "-" or suffix in entry.suffixes:
+        return ""
+    other, name = _meant(suffix, path)
+    if not entry.strict and (other is None or other is entry):
+        return ""
+    if entry.kind == "folder":
+        words = f"writes {entry.format}, so give the name of a folder"
+    else:
+        words = f"writes {entry.format}"
+        words += f", so end its name in {entry.suffixes[0]}" if entry.suffixes else ""
+    if other is not None and other is not entry:
+        words += f"; for {other.format} use {other.flag} {name}"
+    return words
+
+
+def _meant(suffix: str, path: Path) -> tuple[OutputEntry | None, Path]:
+    """The output that a suffix belongs to, and the path that it could have."""
+    if suffix:
+        for entry in entries():
+            if suffix in entry.suffixes:
+                return entry, path
+            if suffix in entry.related:
+                return entry, path.with_suffix(entry.suffixes[0])
+    return None, path

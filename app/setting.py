@@ -1,0 +1,185 @@
+"""The declaration of a setting: an annotation on a dataclass's field.
+
+One annotated field says what the flag is called, what the help and the profile say, and which
+values are allowed. `app.config` declares the settings of a profile this way, `app.options` those
+that belong to one command; `app.cli.flags` makes flags of both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field's annotation says beside its type.
+
+    Attributes:
+        help: What it is, one or two sentences in plain English.
+        metavar: What stands for the value in the help, such as ``OUT.mp4``.
+        flag: The flag where it is not the field's own name; None: there is no flag.
+        stands_for: Flags without a value, each with the value that it sets. With them the
+            setting has no other flag, and only one of them may be given.
+        commands: The commands that have the flag; empty: all that have the field's section.
+        low: The least value of a number.
+        high: The greatest value of a number.
+        above: Whether ``low`` itself is not allowed.
+        check: Raises ValueError for a value that the type allows and the setting does not.
+        excludes: Settings with the same word here exclude each other on the command line.
+        positional: Whether it is an argument instead of a flag.
+        negative: Whether there is a ``--no-`` flag too.
+        bare: The value of the flag without one (``--flag`` beside ``--flag VALUE``).
+        example: A value for the profile that names every setting, where the default is None.
+    """
+
+    help: str
+    metavar: str = ""
+    flag: str | None = ""
+    stands_for: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    commands: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    check: Callable[[Any], Any] | None = None
+    excludes: str = ""
+    positional: bool = False
+    negative: bool = False
+    bare: str | None = None
+    example: Any = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the annotation of a table of settings says: its title in the help, its comment in a
+    profile, and the commands whose flags can change it."""
+
+    title: str
+    commands: tuple[str, ...]
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declared setting: its key (``perceive.people``), type, default and annotation."""
+
+    key: str
+    type: Any
+    default: Any
+    setting: Setting
+    section: Section
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def flag(self) -> str | None:
+        """The flag that takes its value, None where there is none."""
+        if self.setting.flag is None or self.setting.stands_for:
+            return None
+        return self.setting.flag or "--" + self.name.replace("_", "-")
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that have its flags."""
+        has_flag = self.flag is not None or self.setting.stands_for
+        return (self.setting.commands or self.section.commands) if has_flag else ()
+
+    @property
+    def base(self) -> Any:
+        """Its type without None: bool, int, float, str, Path or a Literal."""
+        return _base(self.type)
+
+
+def declared(part: type, section: Section = Section("options", ())) -> list[Declared]:
+    """Return every setting that a dataclass and the tables in it declare, in their order."""
+    out: list[Declared] = []
+    hints = get_type_hints(part, include_extras=True)
+    for f in fields(part):
+        notes: tuple[Any, ...] = ()
+        hint = hints[f.name]
+        if get_origin(hint) is Annotated:
+            hint, *rest = get_args(hint)
+            notes = tuple(rest)
+        for note in notes:
+            if isinstance(note, Section) and is_dataclass(hint):
+                inner = declared(hint, note)  # type: ignore[arg-type]
+                out += [
+                    Declared(f"{f.name}.{d.key}", d.type, d.default, d.setting, note) for d in inner
+                ]
+            elif isinstance(note, Setting):
+                own = next((n for n in notes if isinstance(n, Section)), section)
+                out.append(Declared(f.name, hint, _default(f), note, own))
+    return out
+
+
+def _default(f: Field) -> Any:
+    return f.default_factory() if f.default_factory is not MISSING else f.default
+
+
+def _base(hint: Any) -> Any:
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next(kind for kind in kinds if kind is not type(None))
+
+
+def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
+    """Return a value as the setting's type; relative paths are below ``base``.
+
+    Raises:
+        ValueError: It is of another type, out of range or not one of the choices. The message
+            says what it should be.
+    """
+    kind = setting.base
+    if value is None and kind is not setting.type:
+        return None
+    if get_origin(kind) is Literal:
+        value = _choice(get_args(kind), value)
+    elif kind is Path and isinstance(value, str | Path) and str(value):
+        path = Path(value).expanduser()
+        value = path if base is None or str(value) == "-" else base / path
+    elif kind is float and type(value) in (int, float) and not math.isnan(value):
+        value = _in_range(setting.setting, float(value))
+    elif kind is int and type(value) is int:
+        value = _in_range(setting.setting, value)
+    elif kind not in (bool, str) or type(value) is not kind:
+        raise ValueError(f"{wanted(kind)}, not {value!r}")
+    # The default needs no check, which may be slow: a catalog asks installed packages.
+    if setting.setting.check is not None and value != setting.default:
+        setting.setting.check(value)
+    return value
+
+
+def wanted(kind: Any) -> str:
+    """Return what a value of a type is called in a message."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
+    return names.get(kind, "a text")
+
+
+def _choice(choices: tuple[str, ...], value: Any) -> str:
+    if isinstance(value, str) and value in choices:
+        return value
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    raise ValueError(f"one of {', '.join(choices)}, not {value!r}{hint}")
+
+
+def _in_range(limits: Setting, value: Any) -> Any:
+    low, high = limits.low, limits.high
+    if value < low or value > high or (limits.above and value == low):
+        least = f"above {low:g}" if limits.above else f"{low:g} or more"
+        raise ValueError(f"{least if math.isinf(high) else f'{low:g} to {high:g}'}, not {value:g}")
+    return value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean WORD?`` with the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
