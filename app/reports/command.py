@@ -59,11 +59,11 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
         estimator = load(config)
         estimator.fitter.warm_up_events()
         stack.callback(estimator.perceiver.close)
-        throws, failed = [], False
+        events, failed = [], False
         for source in args.source:
             if stop.is_set():
                 break
-            own = sinks if timelines is None else [*sinks, timelines.event]
+            own = sinks if timelines is None else [*sinks, timelines.add]
             try:
                 watched = _Watched(replace(config, source=source), motion, stop)
                 watched.run(estimator, own, timelines)
@@ -72,12 +72,12 @@ def run_command(args: argparse.Namespace, config: Config, stop: threading.Event)
                 print(f"error: {error}", file=sys.stderr)
                 failed = True
             if timelines is not None:
-                throws += timelines.throws()
+                events += timelines.events()
                 timelines = type(timelines)()
         if args.report is not None:
             from app.reports.page import write_page
 
-            print(f"wrote {write_page(args.report, throws)}", file=sys.stderr)
+            print(f"wrote {write_page(args.report, events, motion)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -25,14 +25,15 @@ from pipeline.capture.base import SourceOptions
 from pipeline.capture.clip import ClipSource
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Bodies
-from pipeline.events.detect import Release
-from pipeline.events.estimate import Estimator
+from pipeline.events.detect import DetectedEvent
+from pipeline.events.motion import load_motion
 from pipeline.events.motions.throw.measures import MEASURES
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.runtime.video_stream import Event
 from render.overlay import make_renderer
 from tests.support.paths import ROOT
 
+THROW = load_motion("throw")
 K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
 
 
@@ -192,7 +193,7 @@ def event_of(body, present=(True,) * 4, key: int = 2, live: bool = False):
     )
     nobody = BodyFitter(body).no_bodies()
     fitted = [(f, somebody(body) if here else nobody) for f, here in zip(frames, present)]
-    seen = Release("throw", 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
+    seen = DetectedEvent(THROW, 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
     info = RunInfo("süd/tor", 30.0, 320, 240, K, "free", body.faces, "neutral", live=live)
     return Event(seen, Window(frames, key), fitted), info
 
@@ -223,10 +224,13 @@ def test_what_cannot_be_measured_is_null(body, present):
     json.dumps(record.data, allow_nan=False)
 
 
-def test_another_motion_is_told_as_fitted(body):
+def test_a_motion_without_corrections_is_told_as_fitted(body):
     event, info = event_of(body)
     throw = measures_of(event.fitted, event.seen)
-    other = measures_of(event.fitted, replace(event.seen, motion="serve"))
+    uncorrected = replace(THROW.measures, estimator=None)
+    other = measures_of(
+        event.fitted, replace(event.seen, motion=replace(THROW, measures=uncorrected))
+    )
     assert set(other) == set(throw) == set(MEASURES)
     for name, told in other.items():
         assert (told["value"], told["low"], told["high"]) == (None, None, None)
@@ -250,7 +254,7 @@ def test_nobody_s_size_changes_an_angle(body):
     """One camera cannot tell it."""
     one = somebody(body).joints_m[0] + np.random.default_rng(0).normal(0, 0.02, (4, 24, 3))
     times = [k / 30 for k in range(4)]
-    tall, small = (Estimator.load()(s * one, times, "right", 2) for s in (1.2, 0.8))
+    tall, small = (THROW.measures.estimates(s * one, times, "right", 2) for s in (1.2, 0.8))
     for name, each in tall.items():
         assert each.value == pytest.approx(small[name].value, abs=1e-4), name
         least = MEASURES[name].least
@@ -295,7 +299,7 @@ def test_every_sink_gets_an_event_whatever_another_does(body):
 def test_a_timeline_has_every_measure_in_every_frame(body):
     joints = somebody(body).joints_m[0]
     moving = [(k / 30, joints + [0.01 * k, 0, 0]) for k in range(5)]
-    told = timeline_of(moving, "left")
+    told = timeline_of(moving, "left", THROW.measures)
     assert set(told) == set(MEASURES)
     assert all(values.shape == (5,) for values in told.values())
     assert np.isnan(told["hand_speed"][0])
