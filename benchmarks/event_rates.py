@@ -16,7 +16,7 @@ import torch
 
 from pipeline.capture.open import open_source
 from pipeline.core.frame import Frame, Window
-from pipeline.events.detect import Detector, Release
+from pipeline.events.detect import DetectedEvent, Detector
 from pipeline.events.motion import load_motion
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_estimator
@@ -37,7 +37,7 @@ def rates(count: int, release: int) -> dict[str, Sequence[int]]:
     }
 
 
-def releases(estimator: KeypointEstimator, frames: Sequence[Frame]) -> list[Release]:
+def releases(estimator: KeypointEstimator, frames: Sequence[Frame]) -> list[DetectedEvent]:
     """What is told of frames, each with an id of its own and its time."""
     state, detector, found = estimator.begin(), Detector(load_motion()), []
     for k, frame in enumerate(frames):

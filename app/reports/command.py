@@ -74,11 +74,11 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
         estimator = load(config)
         estimator.warm_up(config.perceive.people, events=True)
         stack.callback(estimator.close)
-        throws, failed = [], False
+        events, failed = [], False
         for source in options.source:
             if stop.is_set():
                 break
-            own = sinks if timelines is None else [*sinks, timelines.event]
+            own = sinks if timelines is None else [*sinks, timelines.add]
             try:
                 watched = _Watched(replace(config, source=source), motion, stop)
                 watched.run(estimator, own, timelines)
@@ -87,12 +87,12 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
                 print(f"error: {error}", file=sys.stderr)
                 failed = True
             if timelines is not None:
-                throws += timelines.throws()
+                events += timelines.events()
                 timelines = type(timelines)()
         if options.report is not None:
             from app.reports.page import write_page
 
-            print(f"wrote {write_page(options.report, throws)}", file=sys.stderr)
+            print(f"wrote {write_page(options.report, events, motion)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -17,26 +17,29 @@ from string import Template
 
 import numpy as np
 
+from app.reports.reported_event import ReportedEvent, Scales
 from app.reports.sections import chip, comparison, count, reading, section
-from app.reports.throw import Scales, Throw
+from pipeline.events.motion import Motion
 
-__all__ = ["Throw", "write_page"]
+__all__ = ["ReportedEvent", "write_page"]
 
 _e = html.escape
 
 
-def write_page(folder: Path, throws: Sequence[Throw], title: str = "Throws") -> Path:
+def write_page(
+    folder: Path, throws: Sequence[ReportedEvent], motion: Motion, title: str = ""
+) -> Path:
     """Write ``folder``/index.html, which shows ``throws``, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
-    path.write_text(_page(throws, title), encoding="utf-8")
+    path.write_text(_page(throws, motion, title or motion.report.title), encoding="utf-8")
     return path
 
 
-def _page(throws: Sequence[Throw], title: str) -> str:
+def _page(throws: Sequence[ReportedEvent], motion: Motion, title: str) -> str:
     style, script = (files(__package__).joinpath(f"page.{kind}").read_text("utf-8")
                      for kind in ("css", "js"))  # fmt: skip
-    scales = Scales.of(throws)
+    scales = Scales.of(throws, motion)
     several = len(throws) > 1
     main = [comparison(throws, scales)] if several else []
     main += [section(throw, number, several, scales) for number, throw in enumerate(throws)]
@@ -77,7 +80,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _data(throws: Sequence[Throw], scales: Scales) -> str:
+def _data(throws: Sequence[ReportedEvent], scales: Scales) -> str:
     """What the script needs, as JSON that cannot end its element."""
 
     def rounded(values: np.ndarray, digits: int) -> list[float | None]:
@@ -99,13 +102,13 @@ def _data(throws: Sequence[Throw], scales: Scales) -> str:
     return json.dumps(found, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _summary(throws: Sequence[Throw]) -> str:
+def _summary(throws: Sequence[ReportedEvent]) -> str:
     sources = len({throw.source for throw in throws})
     said = [count(len(throws), "throw"), f"from {count(sources, 'source')}"]
     return " ".join(said) if throws else "No throws"
 
 
-def _navigation(throws: Sequence[Throw]) -> str:
+def _navigation(throws: Sequence[ReportedEvent]) -> str:
     links = "".join(
         f'<li><a href="#throw-{number + 1}">{chip(number)}{number + 1} '
         f"<span>{_e(throw.source)}</span></a></li>"

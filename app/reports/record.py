@@ -19,21 +19,19 @@ from app.outputs.jsonl import bodies_of
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Bodies
-from pipeline.events.detect import Release
-from pipeline.events.estimate import FRAMES, LEARNED, Estimate, Estimator, fitted_measures
-from pipeline.events.motions.throw.measures import LEAST_FLEXION, MEASURES
+from pipeline.events.detect import DetectedEvent
+from pipeline.events.estimate import FRAMES, Estimate
+from pipeline.events.features import Hand
+from pipeline.events.measures import Measure, MeasureSet
+from pipeline.events.motion import Motion
 from render.base import Renderer
 from render.overlay import track_color
 
 Fitted = Sequence[tuple[Frame, Bodies]]
 
-SCHEMA = "bodystream.release/1"
-"""Of the JSON object; another number where an older reader would go wrong."""
 _MARGIN = 0.2
-_LEARNED_STEP_S = 0.06
-"""Corrections were learned at 30 frames a second; those of 20 a second and more pass."""
-_SOME = 16
-"""Every so many vertices say where somebody is."""
+_VERTEX_STEP = 16
+"""Every n-th vertex is enough to frame a person."""
 _PICTURE_PX = 480
 _QUALITY = 88
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -42,126 +40,146 @@ _MARK = (255, 196, 60)
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """An event ready to be told: ``data`` is the JSON object without pictures, ``pictures`` JPEGs
-    of the window's frames about the person, all of one size, ``joints_m`` (T, 24, 3), NaN where
-    they were not seen."""
+    """A measured event.
+
+    Attributes:
+        key: Names the event uniquely; fit for an HTTP header and a file's name.
+        motion: The motion it is an event of.
+        data: Its JSON object, without pictures.
+        pictures: JPEGs of the window's frames, cut around the person, all of one size.
+        joints_m: (T, 24, 3) metres; NaN in frames where the person was not detected.
+    """
 
     key: str
+    motion: Motion
     data: Mapping[str, Any]
     pictures: tuple[bytes, ...]
     joints_m: np.ndarray
 
     def with_pictures(self) -> dict[str, Any]:
-        """The object with its pictures as base64."""
-        told = [base64.b64encode(each).decode() for each in self.pictures]
+        """Return the JSON object with its pictures as base64."""
+        coded = [base64.b64encode(picture).decode() for picture in self.pictures]
         frames = self.data["frames"]
         return {
             **self.data,
-            "pictures": [{"frame": k, "jpeg": each} for k, each in zip(frames, told)],
+            "pictures": [{"frame": k, "jpeg": jpeg} for k, jpeg in zip(frames, coded)],
         }
 
 
 def record_of(
-    seen: Release, window: Window, fitted: Fitted, info: RunInfo, renderer: Renderer, alpha: float
+    event: DetectedEvent,
+    window: Window,
+    fitted: Fitted,
+    info: RunInfo,
+    renderer: Renderer,
+    alpha: float,
 ) -> Record:
-    """What an event measured, told and drawn: as it was ``seen``, with its window ``fitted``."""
-    there = [(frame, bodies) for frame, bodies in fitted if len(bodies)]
-    nobody = np.full((24, 3), np.nan)
-    joints = np.array([bodies.joints_m[0] if len(bodies) else nobody for _, bodies in fitted])
+    """Return a detected event measured and drawn.
+
+    Args:
+        event: As it was detected.
+        window: Its window; the key frame is the event's own.
+        fitted: The window's frames, each with the person's body, or none.
+        info: What holds for the run.
+        renderer: Draws the bodies.
+        alpha: Their opacity, 0 to 1.
+    """
+    present = [(frame, bodies) for frame, bodies in fitted if len(bodies)]
+    missing = np.full((24, 3), np.nan)
+    joints = np.array([bodies.joints_m[0] if len(bodies) else missing for _, bodies in fitted])
     when = _wall_time(window.key_frame) if info.live else None
     frames = [frame.id for frame in window.frames]
     which = info.mark if when is None else when
-    parts = [info.source, *([which] if which else []), str(seen.frame_id), str(seen.track)]
+    parts = [info.source, *([which] if which else []), str(event.frame_id), str(event.track)]
     # Fit for an HTTP header and a file's name.
     key = quote("-".join(parts), safe="")[-200:]
     pictures = tuple(_pictures(fitted, info, renderer, alpha))
     after = window.frames[window.key + 1 :]
-    since_ns = after[0].captured_ns if after else seen.told_ns
+    since_ns = after[0].captured_ns if after else event.told_ns
     data = {
-        "schema": SCHEMA,
+        "schema": event.motion.schema,
         "id": key,
         "source": info.source,
-        "motion": seen.motion,
-        "release_frame": seen.frame_id,
-        "pts_s": round(seen.pts_s, 6),
+        "motion": event.motion.name,
+        event.motion.frame_key: event.frame_id,
+        "pts_s": round(event.pts_s, 6),
         "time": when,
-        "person": seen.track,
-        "hand": seen.hand,
-        "confidence": round(seen.confidence, 3),
+        "person": event.track,
+        "hand": event.hand,
+        "confidence": round(event.confidence, 3),
         "frames": frames,
-        "told_frame": seen.told_id,
-        "measures": measures_of(fitted, seen),
+        "told_frame": event.told_id,
+        "measures": measures_of(fitted, event),
         "model": info.model,
         "bodies": [
             {"frame": frame.id, "pts_s": round(frame.pts_s, 6), **bodies_of(info, frame, bodies)[0]}
-            for frame, bodies in there
+            for frame, bodies in present
         ],
         "latency_ms": round((time.monotonic_ns() - since_ns) / 1e6, 1),
     }
-    return Record(key, data, pictures, joints)
+    return Record(key, event.motion, data, pictures, joints)
 
 
-def measures_of(fitted: Fitted, seen: Release) -> dict[str, dict[str, Any]] | None:
-    """`MEASURES` with intervals and definitions; None where the person is not in all four frames of
-    the window. Only what the fitted body shows of a motion whose corrections were not learned, and
-    where frames are too far apart for those that were."""
+def measures_of(fitted: Fitted, event: DetectedEvent) -> dict[str, dict[str, Any]] | None:
+    """Return the motion's measures with intervals and definitions, by name, for JSON; None where
+    the person is not in all four frames of the window."""
     if len(fitted) != FRAMES or not all(len(bodies) for _, bodies in fitted):
         return None
+    measures = event.motion.measures
     joints = np.array([bodies.joints_m[0] for _, bodies in fitted])
     times = [frame.pts_s for frame, _ in fitted]
-    key = next(k for k, (frame, _) in enumerate(fitted) if frame.id == seen.frame_id)
-    if seen.motion == LEARNED and max(np.diff(times)) <= _LEARNED_STEP_S:
-        told = Estimator.load()(joints, times, seen.hand, key)
-        straight = told["elbow_flexion"].value < LEAST_FLEXION
-    else:
-        fits, nan = fitted_measures(joints, times, seen.hand, key), math.nan
-        told = {name: Estimate(nan, nan, nan, value) for name, value in fits.items()}
-        straight = fits["elbow_flexion"] < LEAST_FLEXION
+    key = next(k for k, (frame, _) in enumerate(fitted) if frame.id == event.frame_id)
+    estimates = measures.estimates(joints, times, event.hand, key)
     return {
-        name: _told(name, estimate, straight and name == "shoulder_external_rotation")
-        for name, estimate in told.items()
+        name: _as_json(estimate, measures.definitions[name]) for name, estimate in estimates.items()
     }
 
 
-def _told(name: str, estimate: Estimate, unknown: bool) -> dict[str, Any]:
-    what = MEASURES[name]
-    digits = 1 if what.unit == "deg" else 2
-
+def _as_json(estimate: Estimate, measure: Measure) -> dict[str, Any]:
     def number(value: float) -> float | None:
-        return None if unknown or math.isnan(value) else round(value, digits)
+        return None if math.isnan(value) else round(value, measure.digits)
 
     return {
         "value": number(estimate.value),
         "low": number(estimate.low),
         "high": number(estimate.high),
         "fitted": number(estimate.fitted),
-        "unit": what.unit,
-        "definition": what.definition,
+        "unit": measure.unit,
+        "definition": measure.definition,
     }
 
 
-def timeline_of(frames: Sequence[tuple[float, np.ndarray]], hand: Any) -> dict[str, np.ndarray]:
-    """Every frame's fitted `MEASURES`, from times in seconds and joints (24, 3); the hand's speed
-    is that of the step before."""
+def timeline_of(
+    frames: Sequence[tuple[float, np.ndarray]], hand: Hand, measures: MeasureSet
+) -> dict[str, np.ndarray]:
+    """Return every frame's fitted measures, (K,) by name.
+
+    Args:
+        frames: K times in seconds and joints (24, 3) in metres. What is measured over several
+            frames, such as a speed, is measured over the frame and the one before it.
+        hand: The event's hand.
+        measures: What is measured.
+    """
     rows = []
     for k in range(len(frames)):
-        about = frames[max(k - 1, 0) : k + 1]
-        together = np.stack([each for _, each in about])
-        rows.append(fitted_measures(together, [at for at, _ in about], hand, len(about) - 1))
-    return {name: np.array([row[name] for row in rows]) for name in MEASURES}
+        step = frames[max(k - 1, 0) : k + 1]
+        joints = np.stack([each for _, each in step])
+        rows.append(measures.fitted(joints, [at for at, _ in step], hand, len(step) - 1))
+    return {name: np.array([row[name] for row in rows]) for name in measures.definitions}
 
 
 def strip_of(record: Record) -> np.ndarray:
-    """The pictures side by side, RGB uint8 (H, W, 3), each with its frame's number, the event's own
-    marked."""
+    """Return the pictures side by side, RGB uint8 (H, W, 3), each with its frame's number, the
+    event's own marked."""
     parts = []
+    moment = record.motion.report.moment
     for number, jpeg in zip(record.data["frames"], record.pictures):
         bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         assert bgr is not None, "our own JPEG is read"
         picture = np.ascontiguousarray(bgr[..., ::-1])
-        own = number == record.data["release_frame"]
+        own = number == record.data[record.motion.frame_key]
         color = _MARK if own else (235, 235, 235)
-        words = f"{number}  release" if own else str(number)
+        words = f"{number}  {moment}" if own else str(number)
         for width, paint in ((4, (0, 0, 0)), (1, color)):
             cv2.putText(picture, words, (12, 28), _FONT, 0.75, paint, width, cv2.LINE_AA)
         if own:
@@ -173,15 +191,15 @@ def strip_of(record: Record) -> np.ndarray:
 
 
 def _wall_time(frame: Frame) -> str:
-    """When a live frame was captured, UTC."""
+    """Return when a live frame was captured, UTC."""
     ago_s = (time.monotonic_ns() - frame.captured_ns) / 1e9
     when = datetime.fromtimestamp(time.time() - ago_s, UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _pictures(fitted: Fitted, info: RunInfo, renderer: Renderer, alpha: float) -> list[bytes]:
-    """The overlay about the person in every frame, cut alike, as JPEG. Drawn into the cuts: a
-    whole picture would take several times as long."""
+    """Return the overlay around the person in every frame, cut alike, as JPEG. It is drawn into the
+    cuts: a whole picture would take several times as long."""
     x, y, half = _box(fitted, info)
     scale = _PICTURE_PX / (2 * half)
     place = np.array([[scale, 0, scale * (half - x)], [0, scale, scale * (half - y)], [0, 0, 1.0]])
@@ -208,9 +226,9 @@ def _jpeg(picture: np.ndarray) -> bytes:
 
 
 def _box(fitted: Fitted, info: RunInfo) -> tuple[float, float, float]:
-    """Middle (x, y) and half a side, px, of a square about somebody in all frames."""
+    """Return the middle (x, y) and half a side, px, of a square around the person in all frames."""
     points = [
-        project(bodies.vertices_m[0][::_SOME], info.camera(frame))
+        project(bodies.vertices_m[0][::_VERTEX_STEP], info.camera(frame))
         for frame, bodies in fitted
         if len(bodies)
     ]
@@ -224,6 +242,6 @@ def _box(fitted: Fitted, info: RunInfo) -> tuple[float, float, float]:
 
 
 def bodies_present(bodies: Bodies, track: int) -> np.ndarray | None:
-    """Somebody's joints (24, 3) in a frame, None where they are not."""
+    """Return a person's joints (24, 3), metres, in a frame; None where they are not in it."""
     rows = np.flatnonzero(bodies.track == track)
     return bodies.joints_m[rows[0]] if len(rows) else None

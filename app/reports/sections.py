@@ -10,7 +10,7 @@ from datetime import datetime
 import numpy as np
 
 from app.reports.draw_svg import VIEWS, Axis, Line, body, colour, curves, interval
-from app.reports.throw import Scales, Throw, as_number
+from app.reports.reported_event import ReportedEvent, Scales, as_number
 
 _e = html.escape
 _NONE = '<abbr class="none" title="not measurable">\N{EN DASH}</abbr>'
@@ -21,7 +21,7 @@ _SEEN = {
 }
 
 
-def section(throw: Throw, number: int, several: bool, scales: Scales) -> str:
+def section(throw: ReportedEvent, number: int, several: bool, scales: Scales) -> str:
     """One throw, ``number`` from 0: pictures, bodies, numbers, curves."""
     name = f"throw-{number + 1}"
     which = f'<span class="number">Throw {number + 1}</span> ' if several else ""
@@ -36,10 +36,10 @@ def section(throw: Throw, number: int, several: bool, scales: Scales) -> str:
     )
 
 
-def _facts(throw: Throw) -> str:
+def _facts(throw: ReportedEvent) -> str:
     event = throw.event
     confidence, pts = as_number(event.get("confidence")), as_number(event.get("pts_s"))
-    facts = [("Release", f"frame {_e(str(event['release_frame']))}")]
+    facts = [("Release", f"frame {throw.frame}")]
     facts += [("In the source", f"{pts:.3f} s")] if pts is not None else []
     facts += [("Time", _time(str(event["time"])))] if event.get("time") else []
     facts.append(("Throwing hand", _e(str(event.get("hand") or "unknown"))))
@@ -59,7 +59,7 @@ def _time(text: str) -> str:
     return f'<time datetime="{_e(text)}">{_e(shown.strip())}</time>'
 
 
-def _pictures(throw: Throw) -> str:
+def _pictures(throw: ReportedEvent) -> str:
     figures, mark = [], ' class="release"'
     for (offset, frame), picture in zip(throw.frames, throw.pictures):
         after = throw.after_s(offset)
@@ -89,11 +89,11 @@ def _views(name: str) -> str:
     return f'<fieldset class="choice"><legend>Bodies seen from</legend>{choices}</fieldset>'
 
 
-def _bodies(throw: Throw, number: int, scales: Scales) -> str:
+def _bodies(throw: ReportedEvent, number: int, scales: Scales) -> str:
     """The four frames' skeletons, a row for each view."""
     rows = []
     for view, told in _SEEN.items():
-        seen = scales.seen[number][view]
+        seen = scales.projected[number][view]
         drawn = [
             f"<div><span>{_offset(offset)}</span>"
             + body(seen[index], scales.boxes[view], throw.hand,
@@ -107,7 +107,7 @@ def _bodies(throw: Throw, number: int, scales: Scales) -> str:
     return f'<div class="bodies">{_views(f"throw-{number + 1}")}{"".join(rows)}</div>'
 
 
-def _table(throw: Throw, number: int, scales: Scales) -> str:
+def _table(throw: ReportedEvent, number: int, scales: Scales) -> str:
     rows = []
     for name, axis in scales.axes.items():
         line = throw.line(name, number)
@@ -129,7 +129,7 @@ def _table(throw: Throw, number: int, scales: Scales) -> str:
     )
 
 
-def _curves(throws: Sequence[Throw], first: int, scales: Scales) -> str:
+def _curves(throws: Sequence[ReportedEvent], first: int, scales: Scales) -> str:
     """Small multiples, one for each measure, of throws that are numbered from ``first``."""
     figures = []
     several = len(throws) > 1
@@ -176,7 +176,7 @@ def _key(several: bool) -> str:
             f"estimate and 95&nbsp;% interval, {where}</li>{more}</ul>")  # fmt: skip
 
 
-def comparison(throws: Sequence[Throw], scales: Scales) -> str:
+def comparison(throws: Sequence[ReportedEvent], scales: Scales) -> str:
     """Several throws together: numbers, curves over each other, poses side by side."""
     legend = "".join(
         f'<li><label>{chip(number)}<input type="checkbox" data-throw="{number}" checked> '
@@ -188,7 +188,9 @@ def comparison(throws: Sequence[Throw], scales: Scales) -> str:
         drawn = []
         for number, throw in enumerate(throws):
             label = f"Throw {number + 1} at its release, {told}"
-            svg = body(scales.seen[number][view][throw.key], scales.boxes[view], throw.hand, label)
+            svg = body(
+                scales.projected[number][view][throw.key], scales.boxes[view], throw.hand, label
+            )
             drawn.append(f'<a class="{colour(number)}" data-throw="{number}" '
                          f'href="#throw-{number + 1}">{svg}'
                          f"<span>{number + 1}</span></a>")  # fmt: skip
@@ -205,7 +207,7 @@ def comparison(throws: Sequence[Throw], scales: Scales) -> str:
     )
 
 
-def _compared(throws: Sequence[Throw], scales: Scales) -> str:
+def _compared(throws: Sequence[ReportedEvent], scales: Scales) -> str:
     """Throws by measures, with mean and spread."""
     head, rows, feet = [], [], {"Mean": list[str](), "Spread (SD)": list[str]()}
     for name, axis in scales.axes.items():

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.reports.page import Throw
 from app.reports.record import Fitted, Record, bodies_present, timeline_of
+from app.reports.reported_event import ReportedEvent
 
 BEFORE_S, AFTER_S = 1.0, 0.5
-"""What of a motion is shown about its event."""
-_KEPT = 600
+"""How much of a motion is shown before and after its event."""
+_STEPS = 600
+"""Frames that are remembered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +24,16 @@ class _Step:
 
 
 class Timelines:
-    """Told a run's fits and events by any threads; ``throws`` are its events with all that is
-    known of the motion about them."""
+    """Collects a run's fits and events, from any threads; ``events`` are those events with all that
+    is known of the motion around them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._steps: deque[_Step] = deque(maxlen=_KEPT)
+        self._steps: deque[_Step] = deque(maxlen=_STEPS)
         self._open: list[tuple[Record, list[_Step]]] = []
 
     def fitted(self, window: Fitted) -> None:
-        """A window's bodies, in order."""
+        """Add a window's bodies, in order."""
         for frame, bodies in window:
             here = {
                 track: joints
@@ -46,26 +47,27 @@ class Timelines:
                     if step.pts_s - record.data["pts_s"] <= AFTER_S:
                         steps.append(step)
 
-    def event(self, record: Record) -> None:
-        """An event; what came before it is kept with it."""
+    def add(self, record: Record) -> None:
+        """Add an event; what came before it is kept with it."""
         with self._lock:
             begun = record.data["pts_s"] - BEFORE_S
-            self._open.append((record, [each for each in self._steps if each.pts_s >= begun]))
+            self._open.append((record, [step for step in self._steps if step.pts_s >= begun]))
 
-    def throws(self) -> list[Throw]:
-        """Everything told so far."""
+    def events(self) -> list[ReportedEvent]:
+        """Return all events so far."""
         with self._lock:
             every = [(record, list(steps)) for record, steps in self._open]
-        return [_throw(record, steps) for record, steps in every]
+        return [_reported(record, steps) for record, steps in every]
 
 
-def _throw(record: Record, steps: list[_Step]) -> Throw:
+def _reported(record: Record, steps: list[_Step]) -> ReportedEvent:
     track, at = record.data["person"], record.data["pts_s"]
-    frames = [(each.pts_s, each.joints_m[track]) for each in steps if track in each.joints_m]
-    return Throw(
+    frames = [(step.pts_s, step.joints_m[track]) for step in steps if track in step.joints_m]
+    return ReportedEvent(
+        motion=record.motion,
         event=record.data,
         pictures=record.pictures,
         timeline_s=np.array([pts_s - at for pts_s, _ in frames]),
-        timeline=timeline_of(frames, record.data["hand"]),
+        timeline=timeline_of(frames, record.data["hand"], record.motion.measures),
         joints_m=record.joints_m,
     )

@@ -1,7 +1,8 @@
-"""Who throws, with which hand, and in which frame the ball leaves it: online, from landmarks.
+"""Which person does a motion, with which hand, and in which frame its event is: online, from
+landmarks.
 
 Nothing here is about one motion: `Motion` describes it. Causal but for the frame after the event's,
-with which it is told.
+with which it is reported.
 """
 
 from __future__ import annotations
@@ -16,37 +17,50 @@ import numpy as np
 
 from pipeline.core.frame import Frame
 from pipeline.core.people import Person
-from pipeline.events.features import HANDS, Hand, Sample, features, sample
+from pipeline.events.features import HANDS, Hand, Sample, sample
 from pipeline.events.motion import Motion
 
-_KEPT = 256
+_HISTORY = 256
+"""Samples of a person, times and refusals that are remembered."""
 _STEPS = 12
+"""Frames whose median interval is the source's."""
 _OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
-"""Features that say nothing of who was just seen first."""
+"""Features that say nothing about a person who has just appeared."""
 _AFTER_S = 0.029
-"""An event is told once a frame is there that is so much later: the window needs it."""
+"""An event is reported with the first frame that is so much later: the window needs it."""
 _STRIDE_S = 0.65 / 30
-"""Frames nearer to the last one looked at are passed over: faster cameras show the same motion in
+"""A frame nearer to the last sampled one is passed over: faster cameras show the same motion in
 steps that say less, and the evidence was weighed at thirty a second."""
 _STEP, _SAME = 8, 12.0
-"""Every so many pixels are looked at, and a picture is the same where all but one in a thousand
-differ by less (grey levels)."""
+"""Every n-th pixel is compared, and two pictures are the same where all but one pixel in a thousand
+differ by less than this (grey levels)."""
 _GAP_S = 0.15
-"""A hand that was not seen for longer, and for longer than the source's frames are apart, may have
+"""A hand that was unseen for longer, and for longer than the source's frames are apart, may have
 fallen at any time in between."""
 _SAME_S = 0.25
-"""A picture that is shown for longer is not looked for the first of."""
+"""The first showing of a picture is looked for within this; a longer still is a freeze."""
 _AWAY_S = 0.5
-"""Who was out of sight for so long is looked at anew."""
+"""A person who was out of sight for so long starts anew."""
 
 
 @dataclass(frozen=True)
-class Release:
-    """An event: the person's ``track`` and ``hand``, the frame's id and time, ``told_id`` the frame
-    that showed it, captured at ``told_ns`` (monotonic), the ``confidence`` from 0 to 1 and the
-    features it follows from, and when the hand passed the level (``crossed_s``)."""
+class DetectedEvent:
+    """One event of a motion, before its window is fitted.
 
-    motion: str
+    Attributes:
+        motion: The motion it is an event of.
+        track: The person's track.
+        hand: The hand that did it.
+        frame_id: The event's frame.
+        pts_s: The time of that frame, seconds in the source.
+        told_id: The frame that showed it.
+        told_ns: When that frame was captured, monotonic nanoseconds.
+        confidence: From 0 to 1.
+        features: The features that the confidence follows from.
+        crossed_s: The trigger's time, seconds in the source.
+    """
+
+    motion: Motion
     track: int
     hand: Hand
     frame_id: int
@@ -60,7 +74,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What may have been an event and was not told, and why, in a line."""
+    """What may have been an event and is not reported, and the reason, in a line."""
 
     track: int
     hand: Hand
@@ -69,21 +83,21 @@ class Refusal:
 
 
 class _Time(NamedTuple):
-    """When a frame is; ``again``: its picture is the last one over again."""
+    """When a frame is; ``repeats``: its picture is the last one over again."""
 
     frame_id: int
     pts_s: float
-    again: bool
+    repeats: bool
 
 
-class _Shown:
-    """Tells a picture that was shown before: duplicated frames slow a clip down."""
+class _RepeatedPictures:
+    """Recognises a picture that was shown before: duplicated frames slow a clip down."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
 
-    def again(self, image: np.ndarray) -> bool:
-        """Whether an RGB picture is the last one over again, but for what encoding does to it."""
+    def repeats(self, image: np.ndarray) -> bool:
+        """Return whether an RGB picture is the last one over again, but for what encoding does."""
         few, last = image[::_STEP, ::_STEP].astype(np.int16), self._last
         self._last = few
         if last is None or last.shape != few.shape:
@@ -97,77 +111,88 @@ class Detector:
 
     def __init__(self, motion: Motion) -> None:
         self.motion = motion
-        self.refused: deque[Refusal] = deque(maxlen=_KEPT)
-        self._shown = _Shown()
+        self.refused: deque[Refusal] = deque(maxlen=_HISTORY)
+        self._pictures = _RepeatedPictures()
         self._people: dict[int, deque[Sample]] = {}
         self._rests_until: dict[int, float] = {}
-        self._times: deque[_Time] = deque(maxlen=_KEPT)
-        self._waiting: list[Release] = []
-        self._looked_s = -math.inf
+        self._times: deque[_Time] = deque(maxlen=_HISTORY)
+        self._waiting: list[DetectedEvent] = []
+        self._sampled_s = -math.inf
 
-    def see(self, frame: Frame, people: Mapping[int, Person], reset: bool) -> list[Release]:
-        """The events that ``people``, by track, in this frame show to have happened. After a
-        ``reset`` nobody is who they were before."""
-        again = self._shown.again(frame.image)
+    def see(
+        self, frame: Frame, people: Mapping[int, Person], reset: bool
+    ) -> list[DetectedEvent]:  # fmt: skip
+        """Return the events that a frame shows to have happened.
+
+        Args:
+            frame: The next frame of the source.
+            people: The people in it, by track.
+            reset: The picture is cut before this frame: tracks are new people.
+        """
+        repeats = self._pictures.repeats(frame.image)
         if reset:
             self._give_up("the picture is cut after it")
             self._people.clear()
             self._rests_until.clear()
             self._times.clear()
-        self._times.append(_Time(frame.id, frame.pts_s, again))
-        if reset or frame.pts_s - self._looked_s >= _STRIDE_S:
-            self._looked_s = frame.pts_s
-            self._waiting += self._found(frame, people)
-        due = [each for each in self._waiting if frame.pts_s - each.pts_s >= _AFTER_S]
-        self._waiting = [each for each in self._waiting if each not in due]
-        return [replace(each, told_id=frame.id, told_ns=frame.captured_ns) for each in due]
+        self._times.append(_Time(frame.id, frame.pts_s, repeats))
+        if reset or frame.pts_s - self._sampled_s >= _STRIDE_S:
+            self._sampled_s = frame.pts_s
+            self._waiting += self._events_in(frame, people)
+        due = [event for event in self._waiting if frame.pts_s - event.pts_s >= _AFTER_S]
+        self._waiting = [event for event in self._waiting if event not in due]
+        return [replace(event, told_id=frame.id, told_ns=frame.captured_ns) for event in due]
 
-    def _found(self, frame: Frame, people: Mapping[int, Person]) -> list[Release]:
-        """The events whose end this frame shows."""
+    def _events_in(self, frame: Frame, people: Mapping[int, Person]) -> list[DetectedEvent]:
+        """Return the events that this frame triggers."""
         self._people = {
             track: past
             for track, past in self._people.items()
             if track in people or frame.pts_s - past[-1].pts_s < _AWAY_S
         }
-        found = []
+        events = []
         for track, person in people.items():
-            past = self._people.setdefault(track, deque(maxlen=_KEPT))
+            past = self._people.setdefault(track, deque(maxlen=_HISTORY))
             past.append(sample(frame.id, frame.pts_s, person, list(past)))
-            # One person throws with one hand.
-            both = [self._look(track, list(past), hand, frame) for hand in HANDS]
-            best = max((each for each in both if each), key=lambda e: e.confidence, default=None)
+            # A person does it with one hand.
+            both = [self._event_of(track, list(past), hand, frame) for hand in HANDS]
+            best = max((event for event in both if event), key=lambda e: e.confidence, default=None)
             if best is not None:
                 self._rests_until[track] = frame.pts_s + self.motion.rest_s
-                found.append(best)
-        return found
+                events.append(best)
+        return events
 
     def _give_up(self, reason: str) -> None:
-        """Refuse what waits for the frame after it."""
-        for each in self._waiting:
-            self.refused.append(Refusal(each.track, each.hand, each.frame_id, reason))
+        """Refuse the events that wait for the frame after them."""
+        for event in self._waiting:
+            self.refused.append(Refusal(event.track, event.hand, event.frame_id, reason))
         self._waiting = []
 
     def finish(self) -> None:
-        """The source has ended: what waits for a frame, and who holds a hand up as before a fall,
-        is refused."""
+        """End the source: refuse events that wait for a frame, and those that may be under way."""
         self._give_up("the source ends with it")
         for track, past in self._people.items():
             now = past[-1]
-            rests = now.pts_s < self._rests_until.get(track, now.pts_s)
+            if now.pts_s < self._rests_until.get(track, now.pts_s):
+                continue
             for hand in HANDS:
-                if not rests and self._may_fall(list(past), hand):
-                    reason = "the source ends before the hand falls"
+                reason = self.motion.pending(list(past), hand)
+                if reason is not None:
                     self.refused.append(Refusal(track, hand, now.frame_id, reason))
 
-    def _look(self, track: int, past: list[Sample], hand: Hand, frame: Frame) -> Release | None:
+    def _event_of(
+        self, track: int, past: list[Sample], hand: Hand, frame: Frame
+    ) -> DetectedEvent | None:
+        """Return the event that a person's last sample triggers, None if none or refused."""
         motion = self.motion
         now = past[-1]
         if len(past) < 2 or now.pts_s < self._rests_until.get(track, now.pts_s):
             return None
         before = past[-2]
-        if not before.hand[hand] > motion.level >= now.hand[hand]:
+        trigger = motion.triggered(past, hand)
+        if trigger is None:
             return None
-        found = self._features(past, hand)
+        found = motion.features(past[: trigger.samples], hand)
         short = now.pts_s - past[0].pts_s < motion.history_s
         if short:
             found |= dict.fromkeys(_OF_THE_PAST, math.nan)
@@ -178,60 +203,34 @@ class Detector:
         if short or gap_s > max(_GAP_S, 2.5 * self._period_s()):
             reason = f"seen for less than {motion.history_s:g} s before"
             if not short:
-                reason = f"not seen for {gap_s:.2f} s while the hand fell"
+                reason = f"not seen for {gap_s:.2f} s {motion.unseen}"
             self.refused.append(Refusal(track, hand, before.frame_id, reason))
             return None
-        crossed_s = self._crossing(past, hand)
+        shown_s = self._first_shown(before.pts_s).pts_s
+        crossed_s = shown_s + trigger.share * (now.pts_s - shown_s)
         at = self._nearest(past, crossed_s - motion.lead(found))
-        return Release(
-            motion.name, track, hand, at.frame_id, at.pts_s, frame.id, frame.captured_ns,
+        return DetectedEvent(
+            motion, track, hand, at.frame_id, at.pts_s, frame.id, frame.captured_ns,
             confidence, found, crossed_s,
         )  # fmt: skip
 
-    def _crossing(self, past: list[Sample], hand: Hand) -> float:
-        """When between the last two samples' pictures the hand passed the level."""
-        before, now = past[-2:]
-        drop = before.hand[hand] - now.hand[hand]
-        share = (before.hand[hand] - self.motion.level) / max(drop, 1e-6)
-        shown_s = self._first_shown(before.pts_s).pts_s
-        return shown_s + share * (now.pts_s - shown_s)
-
     def _nearest(self, past: list[Sample], event_s: float) -> _Time:
-        """The picture nearest to the event, from the last one before the fall on: an earlier one
-        would be told late."""
+        """Return the picture nearest to the event, from the last sample but one on: an earlier one
+        would be reported late."""
         first = self._first_shown(past[-2].pts_s)
-        later = [each for each in self._times if each.pts_s > first.pts_s and not each.again]
-        return min([first, *later], key=lambda each: abs(each.pts_s - event_s))
+        later = [time for time in self._times if time.pts_s > first.pts_s and not time.repeats]
+        return min([first, *later], key=lambda time: abs(time.pts_s - event_s))
 
     def _first_shown(self, pts_s: float) -> _Time:
-        """Of a picture that is shown several times, the first."""
-        until = [each for each in self._times if each.pts_s <= pts_s] or [self._times[0]]
+        """Return the first showing of the picture that is shown at a time."""
+        until = [time for time in self._times if time.pts_s <= pts_s] or [self._times[0]]
         first = until[-1]
-        for each in until[::-1]:
-            if first.again and first.pts_s > each.pts_s >= self._times[-1].pts_s - _SAME_S:
-                first = each
+        for time in until[::-1]:
+            if first.repeats and first.pts_s > time.pts_s >= self._times[-1].pts_s - _SAME_S:
+                first = time
         return first
 
     def _period_s(self) -> float:
-        """How far apart the last frames are."""
-        times = [each.pts_s for each in self._times][-_STEPS:]
+        """Return how far apart the last frames are."""
+        times = [time.pts_s for time in self._times][-_STEPS:]
         return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-
-    def _features(self, past: list[Sample], hand: Hand) -> dict[str, float]:
-        motion = self.motion
-        return features(
-            past, hand, above=motion.above, fall_s=motion.fall_s, back_s=motion.back_s
-        )  # fmt: skip
-
-    def _may_fall(self, past: list[Sample], hand: Hand) -> bool:
-        """Whether the hand came up and is up, as before an event."""
-        now = past[-1]
-        if now.hand[hand] < self.motion.above:
-            return False
-        low = [each for each in past if now.pts_s - each.pts_s <= self.motion.back_s]
-        found = self._features(past, hand)
-        limits = [
-            each for each in self.motion.conditions
-            if each.feature in ("lowest", "other_hand", "hands_apart")
-        ]  # fmt: skip
-        return len(low) > 1 and all(each.allows(found[each.feature]) for each in limits)

@@ -1,50 +1,30 @@
-"""From a fitted throw to what it measured, with intervals: corrected by what fits get wrong.
+"""From fitted measures to estimates with intervals: corrected by what fits get wrong.
 
-A fit of a blurred arm errs by tens of degrees, and in the same way every time. How was learned
-from rendered throws (`tools.train_events`): a ridge regression from the four fitted frames to
-the truth at the release, whose leave-one-out errors give the intervals. They hold for throws and
-views as the renders have them; ``docs/events.md`` says how they fare on renders never seen, and how
-much of a value is what was seen and how much what throws are like.
+A fit of a blurred arm errs by tens of degrees, and in the same way every time. The errors are
+learned from rendered events (`tools.train_events`): a ridge regression from a description of the
+four fitted frames to the truth at the event, whose leave-one-out errors give the intervals. They
+hold for motions and views as the renders have them; ``docs/events.md`` says how they fare on
+renders never seen, and how much of a value is observed and how much is the mean of the renders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.core.skeleton import JOINT_NAMES
-from pipeline.events.features import Hand
-from pipeline.events.motion import MOTIONS
-from pipeline.events.motions.throw.measures import MEASURES, hand_speed, measure, stature_m
-
-LEARNED = "throw"
-"""The motion whose corrections were learned."""
-ESTIMATOR = MOTIONS / LEARNED / "estimator.npz"
 FRAMES = 4
-_WRAPPED = ("shoulder_external_rotation", "trunk_rotation", "hip_shoulder_separation")
-_J = {name: index for index, name in enumerate(JOINT_NAMES)}
-
-
-def _other(name: str) -> str:
-    for one, two in (("left", "right"), ("right", "left")):
-        if name.startswith(one):
-            return two + name[len(one) :]
-    return name
-
-
-MIRRORED = [_J[_other(name)] for name in JOINT_NAMES]
-_ARM = ("right_shoulder", "right_elbow", "right_wrist", "right_hand", "left_wrist", "left_ankle",
-        "right_ankle", "head")  # fmt: skip
+"""Frames of an event that is measured."""
+LEARNED_STEP_S = 0.06
+"""Corrections were learned at 30 frames a second; those of 20 a second and more pass."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure at the release: its value, the ends of its 95 % interval, and what the fitted body
-    itself shows, ``fitted``; in the unit `MEASURES` tells."""
+    """A measure at the event: its ``value``, the ends of its 95 % interval, ``low`` and ``high``,
+    and what the fitted body itself shows, ``fitted``; NaN where unknown."""
 
     value: float
     low: float
@@ -52,47 +32,11 @@ class Estimate:
     fitted: float
 
 
-def right_handed(joints_m: np.ndarray, hand: Hand) -> np.ndarray:
-    """Joints (..., 24, 3) in the camera's axes as a mirror shows them, if the hand is the left."""
-    if hand == "right":
-        return joints_m
-    return joints_m[..., MIRRORED, :] * np.array([-1.0, 1.0, 1.0])
-
-
-def fitted_measures(
-    joints_m: np.ndarray, times_s: Sequence[float], hand: Hand, key: int
-) -> dict[str, float]:
-    """`MEASURES` of fitted joints (T, 24, 3), at frame ``key``; a level camera is assumed."""
-    told = measure(joints_m[key], hand)
-    return {**told, "hand_speed": hand_speed(joints_m, np.asarray(times_s), hand)}
-
-
-def describe(joints_m: np.ndarray, times_s: Sequence[float], hand: Hand) -> np.ndarray:
-    """What the regression is told of four fitted frames (4, 24, 3): every frame's measures, and
-    arm, feet and head about the pelvis in the camera's axes, in body heights, all as a right
-    hand's."""
-    joints = right_handed(np.asarray(joints_m, np.float64), hand)
-    # How large somebody is one camera cannot tell.
-    joints = joints / max(float(np.mean([stature_m(frame) for frame in joints])), 1e-3)
-    parts: list[float] = []
-    for frame in joints:
-        for name, value in measure(frame, "right").items():
-            if name in _WRAPPED:
-                parts += [60 * np.sin(np.radians(value)), 60 * np.cos(np.radians(value))]
-            else:
-                parts.append(value if MEASURES[name].unit == "deg" else 60 * value)
-        about = frame[[_J[name] for name in _ARM]] - frame[0]
-        parts += list(100 * about.ravel())
-        hips = frame[_J["right_hip"]] - frame[_J["left_hip"]]
-        parts += list(60 * hips / max(float(np.linalg.norm(hips)), 1e-6))
-    parts.append(5 * hand_speed(joints, np.asarray(times_s), "right"))
-    return np.array(parts)
-
-
 @dataclass(frozen=True, eq=False)
 class Estimator:
-    """The regression: ``mean`` and ``spread`` (F,) of what it is told, ``weights`` (F, M) and
-    ``offset`` (M,) for the measures ``names``, ``half`` (M,) the intervals' half widths."""
+    """Learned corrections of M measures, ``names``, from descriptions of F numbers: ``mean`` and
+    ``spread`` (F,) make a description unitless, ``weights`` (F, M) and ``offset`` (M,) are the
+    regression, ``half`` (M,) half the width of each 95 % interval."""
 
     names: tuple[str, ...]
     mean: np.ndarray
@@ -102,30 +46,30 @@ class Estimator:
     half: np.ndarray
 
     @classmethod
-    @cache
-    def load(cls, path: Path = ESTIMATOR) -> Estimator:
-        """The one that comes with this package."""
+    def load(cls, path: Path) -> Estimator:
+        """Return the corrections that `save` wrote to ``path``."""
         with np.load(path, allow_pickle=False) as file:
             names = tuple(str(name) for name in file["names"])
             return cls(names, *(file[part] for part in _PARTS))
 
-    def __call__(
-        self, joints_m: np.ndarray, times_s: Sequence[float], hand: Hand, key: int
+    def correct(
+        self, description: np.ndarray, fitted: Mapping[str, float], least: Mapping[str, float]
     ) -> dict[str, Estimate]:
-        """What a throw measured, by name. ``joints_m`` (4, 24, 3) of the frames [t-2, t-1, t, t+1],
-        metres in a level camera's axes, ``key`` the release's index; raises ValueError for another
-        number of frames."""
-        if len(joints_m) != FRAMES:
-            raise ValueError(f"a throw is measured in {FRAMES} frames, not {len(joints_m)}")
-        told = (describe(joints_m, times_s, hand) - self.mean) / self.spread
-        values = told @ self.weights + self.offset
-        fitted = fitted_measures(joints_m, times_s, hand, key)
-        out = {}
+        """Return an event's estimates by name.
+
+        Args:
+            description: (F,) as the motion's ``describe`` makes it of four fitted frames.
+            fitted: What the fitted body shows, by name.
+            least: The least possible value of each measure.
+        """
+        unit = (description - self.mean) / self.spread
+        values = unit @ self.weights + self.offset
+        nan = float("nan")
+        out = {name: Estimate(nan, nan, nan, value) for name, value in fitted.items()}
         for name, value, half in zip(self.names, values, self.half):
-            # No value and no end of an interval is one that cannot be.
-            least = MEASURES[name].least
+            # Neither a value nor an end of an interval lies below what is possible.
             at, low, high = (
-                max(float(each), least) for each in (value, value - half, value + half)
+                max(float(each), least[name]) for each in (value, value - half, value + half)
             )
             out[name] = Estimate(at, low, high, fitted[name])
         return out
@@ -135,12 +79,20 @@ _PARTS = ("mean", "spread", "weights", "offset", "half")
 
 
 def learn(
-    told: np.ndarray, truth: Mapping[str, np.ndarray], ridges: Sequence[float]
+    descriptions: np.ndarray, truth: Mapping[str, np.ndarray], ridges: Sequence[float]
 ) -> tuple[Estimator, dict[str, np.ndarray]]:
-    """An estimator of what was told (N, F) and the truth (N,) of each measure (NaN: none), and its
-    leave-one-out predictions. Each measure has the ridge of ``ridges`` with the least error."""
-    mean, spread = told.mean(0), np.maximum(told.std(0), 1e-6)
-    unit = (told - mean) / spread
+    """Learn corrections; each measure has the ridge with the least leave-one-out error.
+
+    Args:
+        descriptions: (N, F), an event a row.
+        truth: (N,) of each measure by name; NaN: unknown.
+        ridges: The ridges that are tried.
+
+    Returns:
+        The estimator, and its leave-one-out predictions (N,) by name.
+    """
+    mean, spread = descriptions.mean(0), np.maximum(descriptions.std(0), 1e-6)
+    unit = (descriptions - mean) / spread
     weights, offsets, halves = [], [], []
     left_out: dict[str, np.ndarray] = {}
     for name, values in truth.items():
@@ -164,7 +116,7 @@ def learn(
     return made, left_out
 
 
-def save(estimator: Estimator, path: Path = ESTIMATOR) -> None:
+def save(estimator: Estimator, path: Path) -> None:
     """Write what `Estimator.load` reads."""
     parts = {part: getattr(estimator, part).astype(np.float32) for part in _PARTS}
     np.savez_compressed(path, names=np.array(estimator.names), **parts)

@@ -31,6 +31,7 @@ FEATURES = {
     "ahead_before": "the hand ahead of the chest in the sample before",
     "hand": "the hand's height now",
     "elbow": "the elbow's height now",
+    "speed": "the hand's speed about the shoulders since the sample before, torso lengths a second",
 }
 """Each feature and what it is."""
 _SHORTEST = 0.5
@@ -131,4 +132,10 @@ def features(
         "ahead_before": samples[-2].ahead[hand] if len(samples) > 1 else nan,
         "hand": now.hand[hand],
         "elbow": now.elbow[hand],
+        "speed": _speed(samples[-2], now, hand) if len(samples) > 1 else nan,
     }
+
+
+def _speed(before: Sample, now: Sample, hand: Hand) -> float:
+    step = float(np.linalg.norm(now.place[hand] - before.place[hand]))
+    return step / max(now.pts_s - before.pts_s, 1e-3)

@@ -10,10 +10,11 @@ import torch
 from app.outputs.base import RunInfo
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Bodies
-from pipeline.events.detect import Release
-from pipeline.fitting.fitter import BodyFitter
-from pipeline.runtime.video_stream import Event
+from pipeline.events.detect import DetectedEvent
+from pipeline.events.motion import load_motion
+from pipeline.runtime.event_buffer import Event
 
+THROW = load_motion("throw")
 K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
 
 
@@ -35,8 +36,8 @@ def event_of(body, present=(True,) * 4, key: int = 2, live: bool = False):
         Frame(50 + k, "x", 0, (50 + k) / 30, np.full((240, 320, 3), 90, np.uint8))
         for k in range(len(present))
     )
-    nobody = BodyFitter(body).no_bodies()
+    nobody = Bodies.none(len(body.v_template))
     fitted = [(f, somebody(body) if here else nobody) for f, here in zip(frames, present)]
-    seen = Release("throw", 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
+    seen = DetectedEvent(THROW, 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
     info = RunInfo("süd/tor", 30.0, 320, 240, K, "free", body.faces, "neutral", live=live)
     return Event(seen, Window(frames, key), fitted), info

@@ -5,7 +5,7 @@
 TRAIN and TEST are folders that `collect` made (seeds 0 to 199, and 1000 to 1199). Prints the
 weights as lines of the motion's file, and how far measures are from the truth: fitted, corrected
 (left out in training), and if every throw were called the mean one; with ``--test`` on throws never
-seen, with the intervals' coverage. ``--write`` writes throw.npz.
+seen, with the intervals' coverage. ``--write`` writes throw/estimator.npz.
 """
 
 from __future__ import annotations
@@ -20,11 +20,19 @@ import numpy as np
 
 from pipeline.core.frame import Frame
 from pipeline.core.people import Person
-from pipeline.events.detect import Detector, Release
-from pipeline.events.estimate import Estimator, describe, fitted_measures, learn, save
+from pipeline.events.detect import DetectedEvent, Detector
+from pipeline.events.estimate import Estimator, learn, save
 from pipeline.events.features import HANDS, Hand
+from pipeline.events.find import MOTIONS
 from pipeline.events.motion import Motion, load_motion
-from pipeline.events.motions.throw.measures import LEAST_FLEXION, MEASURES, hand_speed, measure
+from pipeline.events.motions.throw.measures import (
+    LEAST_FLEXION,
+    MEASURES,
+    describe,
+    hand_speed,
+    measure,
+    measure_event,
+)
 
 RIDGES = (30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 _NEAR, _DOUBTFUL = 1, 2
@@ -78,7 +86,7 @@ class Throw:
             told["shoulder_external_rotation"] = float("nan")
         return {**told, "hand_speed": hand_speed(self.truth_m[about], self.pts_s[about], self.hand)}
 
-    def seen(self, motion: Motion) -> list[Release]:
+    def seen(self, motion: Motion) -> list[DetectedEvent]:
         """What the detector finds."""
         detector, found = Detector(motion), []
         for number, people in enumerate(self.people):
@@ -88,8 +96,8 @@ class Throw:
             found += detector.see(frame, people, number == 0)
         return found
 
-    def right(self, release: Release, within: int = _NEAR) -> bool:
-        return abs(release.frame_id - self.release) <= within and release.hand == self.hand
+    def right(self, event: DetectedEvent, within: int = _NEAR) -> bool:
+        return abs(event.frame_id - self.release) <= within and event.hand == self.hand
 
 
 def evidence(throws: list[Throw], motion: Motion) -> Motion:
@@ -183,7 +191,7 @@ def table(throws: list[Throw], motion: Motion) -> Table:
         fit = throw.fits[found.frame_id - throw.release, found.track]
         times = throw.pts_s[found.frame_id - 2 : found.frame_id + 2].tolist()
         told.append(describe(fit, times, throw.hand))
-        fitted.append(fitted_measures(fit, times, throw.hand, 2))
+        fitted.append(measure_event(fit, times, throw.hand, 2))
         truth.append(throw.truth())
         joints.append(fit)
         hands.append(throw.hand)
@@ -245,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Learn a throw's evidence and corrections.")
     parser.add_argument("train", type=Path, nargs="+")
     parser.add_argument("--test", type=Path)
-    parser.add_argument("--write", action="store_true", help="write throw.npz")
+    parser.add_argument("--write", action="store_true", help="write throw/estimator.npz")
     args = parser.parse_args(argv)
 
     def read(folder: Path) -> list[Throw]:
@@ -262,7 +270,7 @@ def main(argv: list[str] | None = None) -> int:
         if each is not None:
             print(f"{name}: {len(each.told)} throws, {each.missed} not found", file=sys.stderr)
     if args.write:
-        save(estimator)
+        save(estimator, MOTIONS / "throw" / "estimator.npz")
     return 0
 
 

@@ -22,11 +22,13 @@ from app.reports.record import record_of as make_record
 from pipeline.body.load import load_body
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.clip import ClipSource
-from pipeline.events.estimate import Estimator
+from pipeline.events.motion import load_motion
 from pipeline.events.motions.throw.measures import MEASURES
 from render.overlay import make_renderer
 from tests.support.events import event_of, somebody
 from tests.support.paths import ROOT
+
+THROW = load_motion("throw")
 
 
 def run(*arguments: str, **how) -> subprocess.CompletedProcess[str]:
@@ -189,10 +191,13 @@ def test_what_cannot_be_measured_is_null(body, present):
     json.dumps(record.data, allow_nan=False)
 
 
-def test_another_motion_is_told_as_fitted(body):
+def test_a_motion_without_corrections_is_told_as_fitted(body):
     event, info = event_of(body)
     throw = measures_of(event.fitted, event.seen)
-    other = measures_of(event.fitted, replace(event.seen, motion="serve"))
+    uncorrected = replace(THROW.measures, estimator=None)
+    other = measures_of(
+        event.fitted, replace(event.seen, motion=replace(THROW, measures=uncorrected))
+    )
     assert set(other) == set(throw) == set(MEASURES)
     for name, told in other.items():
         assert (told["value"], told["low"], told["high"]) == (None, None, None)
@@ -216,7 +221,7 @@ def test_nobody_s_size_changes_an_angle(body):
     """One camera cannot tell it."""
     one = somebody(body).joints_m[0] + np.random.default_rng(0).normal(0, 0.02, (4, 24, 3))
     times = [k / 30 for k in range(4)]
-    tall, small = (Estimator.load()(s * one, times, "right", 2) for s in (1.2, 0.8))
+    tall, small = (THROW.measures.estimates(s * one, times, "right", 2) for s in (1.2, 0.8))
     for name, each in tall.items():
         assert each.value == pytest.approx(small[name].value, abs=1e-4), name
         least = MEASURES[name].least
@@ -261,7 +266,7 @@ def test_every_sink_gets_an_event_whatever_another_does(body):
 def test_a_timeline_has_every_measure_in_every_frame(body):
     joints = somebody(body).joints_m[0]
     moving = [(k / 30, joints + [0.01 * k, 0, 0]) for k in range(5)]
-    told = timeline_of(moving, "left")
+    told = timeline_of(moving, "left", THROW.measures)
     assert set(told) == set(MEASURES)
     assert all(values.shape == (5,) for values in told.values())
     assert np.isnan(told["hand_speed"][0])

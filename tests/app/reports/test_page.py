@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,17 +13,21 @@ import numpy as np
 import pytest
 
 from app.reports.draw_svg import Axis, body, boxes, views
-from app.reports.page import Throw, write_page
+from app.reports.page import ReportedEvent, write_page
 from pipeline.core.skeleton import JOINT_NAMES
+from pipeline.events.motion import load_motion
 from pipeline.events.motions.throw.measures import MEASURES, hand_speed, measure
 from tests.support.browser import opened
 from tests.support.paths import TRUTH as SAMPLE
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
+MOTION = load_motion("throw")
 VOID = {"meta", "link", "img", "input", "br"}
 
 
-def throw(source: str = "pitch.mp4", release: int = 60, shift: float = 0.0, **event) -> Throw:
+def throw(
+    source: str = "pitch.mp4", release: int = 60, shift: float = 0.0, **event
+) -> ReportedEvent:
     """The rendered pitch, its truth as the fit; ``shift`` moves estimates."""
     with np.load(SAMPLE) as truth:
         joints, times = truth["joints_m"].astype(float), truth["pts_s"]
@@ -47,8 +52,13 @@ def throw(source: str = "pitch.mp4", release: int = 60, shift: float = 0.0, **ev
         "release_frame": release, "pts_s": float(times[release]), "time": "2026-11-25T14:00:00Z",
         "person": 2, "hand": "right", "confidence": 0.98, "frames": frames, "measures": measures,
     }  # fmt: skip
-    return Throw(
-        {**told, **event}, [JPEG] * 4, times[near] - times[release], timeline, joints[frames]
+    return ReportedEvent(
+        MOTION,
+        {**told, **event},
+        [JPEG] * 4,
+        times[near] - times[release],
+        timeline,
+        joints[frames],
     )
 
 
@@ -88,8 +98,8 @@ class Reader(HTMLParser):
         return [value for _, each, value in self.attributes if each == name]
 
 
-def read(tmp_path: Path, *throws: Throw, **given) -> tuple[str, Reader]:
-    path = write_page(tmp_path / "page", throws, **given)
+def read(tmp_path: Path, *throws: ReportedEvent, **given) -> tuple[str, Reader]:
+    path = write_page(tmp_path / "page", throws, MOTION, **given)
     assert path == tmp_path / "page" / "index.html"
     assert [each.name for each in path.parent.iterdir()] == ["index.html"]
     text = path.read_text("utf-8")
@@ -176,8 +186,7 @@ def test_what_comes_from_outside_is_text(tmp_path, name):
     measures = dict(bad.event["measures"])
     measures[name] = {"value": 1.0, "low": 0.0, "high": 2.0, "fitted": 1.5,
                       "unit": name, "definition": name}  # fmt: skip
-    bad = Throw({**bad.event, "measures": measures}, bad.pictures, bad.timeline_s, bad.timeline,
-                bad.joints_m)  # fmt: skip
+    bad = replace(bad, event={**bad.event, "measures": measures})
     text, page = read(tmp_path, bad, throw(), title=name)
     assert page.texts["h1"] == [name]
     assert name in page.texts["h2"][1]
@@ -202,7 +211,10 @@ def test_what_is_not_known_is_said(tmp_path):
     joints = one.joints_m.copy()
     joints[0, JOINT_NAMES.index("left_hand")] = np.nan
     joints[1] = np.nan
-    half = Throw({**one.event, "measures": measures}, [], one.timeline_s, timeline, joints)
+    half = replace(
+        one, event={**one.event, "measures": measures}, pictures=[], timeline=timeline,
+        joints_m=joints,
+    )  # fmt: skip
     for throws in ((half,), (half, one), (half, half)):
         text, page = read(tmp_path, *throws)
         said = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.DOTALL)
@@ -215,10 +227,10 @@ def test_what_is_not_known_is_said(tmp_path):
         assert set(found["trunk_tilt"]) == {None}
     unseen = one.joints_m.copy()
     unseen[2] = np.nan
-    gone = Throw({**one.event, "measures": None}, one.pictures, one.timeline_s, timeline, unseen)
+    gone = replace(one, event={**one.event, "measures": None}, timeline=timeline, joints_m=unseen)
     for throws in ((gone,), (gone, one)):
         read(tmp_path, *throws)
-    bare = Throw({"release_frame": 5}, [], np.empty(0), {}, one.joints_m)
+    bare = ReportedEvent(MOTION, {"release_frame": 5}, [], np.empty(0), {}, one.joints_m)
     read(tmp_path, bare)
     read(tmp_path, bare, one)
 
@@ -233,7 +245,7 @@ def test_an_angle_that_comes_round_breaks_its_curve(tmp_path):
     one = throw()
     turned = np.where(one.timeline_s < 0, 170.0, -170.0)
     timeline = {**one.timeline, "trunk_rotation": turned}
-    text, _ = read(tmp_path, Throw(one.event, [], one.timeline_s, timeline, one.joints_m))
+    text, _ = read(tmp_path, replace(one, pictures=[], timeline=timeline))
     figure = text[text.index('<figure data-measure="trunk_rotation"') :]
     drawn = re.search(r'class="curve" d="([^"]*)"', figure)
     assert drawn is not None
@@ -278,7 +290,7 @@ def test_in_a_browser(tmp_path):
     """No complaint; views and throws toggle; a pointer and the slider show values."""
     pytest.importorskip("websockets.sync.client")
     throws = [throw(HOSTILE[2]), throw(shift=2.0), throw("<b>", shift=-2.0)]
-    path = write_page(tmp_path / "page", throws)
+    path = write_page(tmp_path / "page", throws, MOTION)
     with opened(tmp_path) as page:
         page.listen()
         page.go(path.as_uri())

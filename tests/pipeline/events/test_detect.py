@@ -19,7 +19,7 @@ from pipeline.capture.open import open_source
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.core.skeleton import LANDMARK_NAMES
-from pipeline.events.detect import Detector, Refusal, Release
+from pipeline.events.detect import DetectedEvent, Detector, Refusal
 from pipeline.events.features import FEATURES, HANDS, features, sample
 from pipeline.events.motion import Condition, load_motion
 from pipeline.runtime.make import make_estimator
@@ -79,7 +79,9 @@ def backwards():
     return [(t, replace(p, world_m=away)) for t, p in throw()]
 
 
-def watch(frames: Sequence, motion=None, track: int = 1) -> tuple[list[Release], list[Refusal]]:
+def watch(
+    frames: Sequence, motion=None, track: int = 1
+) -> tuple[list[DetectedEvent], list[Refusal]]:
     detector, found, shown, grey = Detector(motion or load_motion()), [], None, 0
     for k, (pts_s, person) in enumerate(frames):
         people = person if isinstance(person, dict) else {track: person}
@@ -253,7 +255,7 @@ def test_a_motion_s_file_is_checked(tmp_path):
             load_motion(path)
     assert load_motion(Path("pipeline/events/motions/throw/motion.toml")) == load_motion("throw")
     with pytest.raises(OSError, match="nosuch"):
-        load_motion("nosuch")
+        load_motion("nosuch.toml")
 
 
 def test_another_motion_is_another_file(tmp_path):

@@ -25,33 +25,26 @@ and a truth. Definitions, s the throwing side:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.core.skeleton import JOINT_NAMES
+from pipeline.events.features import Hand
+from pipeline.events.joints import (
+    ANKLE_HEIGHT,
+    JOINT,
+    angle_deg,
+    fastest_m_s,
+    right_handed,
+    stature_m,
+)
+from pipeline.events.measures import Measure
 
 LEAST_FLEXION = 12.0
-STATURE = 1.235
-"""A body's height over the way from its ankle over knee, hip and neck to the head's joint (mean of
-MakeHuman's adults)."""
-ANKLE_HEIGHT = 0.045
-"""An ankle's height over the ground, in body heights."""
-
-_J = {name: index for index, name in enumerate(JOINT_NAMES)}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What a number is: its unit, its definition in a line, with the source, and the ``least`` it
-    can be."""
-
-    unit: str
-    definition: str
-    least: float = -math.inf
-
+_WRAPPED = ("shoulder_external_rotation", "trunk_rotation", "hip_shoulder_separation")
+"""Angles that come round at 180 degrees."""
+_ARM = ("right_shoulder", "right_elbow", "right_wrist", "right_hand", "left_wrist", "left_ankle",
+        "right_ankle", "head")  # fmt: skip
 
 MEASURES: Mapping[str, Measure] = {
     "elbow_flexion": Measure(
@@ -80,64 +73,86 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def measure(joints_m: np.ndarray, hand: str, up: np.ndarray | None = None) -> dict[str, float]:
-    """One frame's numbers but ``hand_speed``; ``joints_m`` (24, 3) metres, ``up`` (3,) the
-    vertical in the same axes (None: the camera is level, y down), ``hand`` "left" or "right"."""
+    """Return one frame's measures but ``hand_speed``.
+
+    Args:
+        joints_m: (24, 3) metres.
+        hand: The throwing hand, "left" or "right".
+        up: (3,) the vertical in the same axes; None: the camera is level, y down.
+    """
     up = np.array([0.0, -1.0, 0.0]) if up is None else _unit(np.asarray(up, np.float64))
     j = np.asarray(joints_m, np.float64)
     side, lead = (hand, "right" if hand == "left" else "left")
-    shoulder, elbow, wrist = (j[_J[f"{side}_{name}"]] for name in ("shoulder", "elbow", "wrist"))
-    hips = j[_J["right_hip"]] - j[_J["left_hip"]]
-    shoulders = j[_J["right_shoulder"]] - j[_J["left_shoulder"]]
+    shoulder, elbow, wrist = (j[JOINT[f"{side}_{name}"]] for name in ("shoulder", "elbow", "wrist"))
+    hips = j[JOINT["right_hip"]] - j[JOINT["left_hip"]]
+    shoulders = j[JOINT["right_shoulder"]] - j[JOINT["left_shoulder"]]
     trunk = _unit(_middle(j, "shoulder") - _middle(j, "hip"))
     upper, fore = elbow - shoulder, wrist - elbow
-    knee = [j[_J[f"{lead}_{name}"]] for name in ("hip", "knee", "ankle")]
-    flexion = _between(upper, fore)
+    knee = [j[JOINT[f"{lead}_{name}"]] for name in ("hip", "knee", "ankle")]
+    flexion = angle_deg(upper, fore)
     height = stature_m(j)
-    ankles = j[[_J["left_ankle"], _J["right_ankle"]]]
+    ankles = j[[JOINT["left_ankle"], JOINT["right_ankle"]]]
     # Towards the throwing side: the axis about which the chest's front is found.
     across = shoulders if side == "right" else -shoulders
-    stride = _level(j[_J[f"{lead}_ankle"]] - j[_J[f"{side}_ankle"]], up)
-    hand_at = j[_J[f"{side}_hand"]]
+    stride = _level(j[JOINT[f"{lead}_ankle"]] - j[JOINT[f"{side}_ankle"]], up)
+    hand_at = j[JOINT[f"{side}_hand"]]
     ground = (ankles @ up).min() - ANKLE_HEIGHT * height
-    # Who throws with the right hand turns to the left: counter-clockwise from above.
+    # A right-hander turns to the left: counter-clockwise from above.
     turns = 1.0 if side == "right" else -1.0
     return {
         "elbow_flexion": flexion,
-        "shoulder_abduction": _between(upper, -trunk),
+        "shoulder_abduction": angle_deg(upper, -trunk),
         "shoulder_external_rotation": _external_rotation(upper, fore, trunk, across, side),
-        "trunk_tilt": _between(trunk, up),
+        "trunk_tilt": angle_deg(trunk, up),
         "trunk_rotation": _turn(stride, _facing(shoulders, up), up) * -turns,
         "hip_shoulder_separation": _turn(_facing(shoulders, up), _facing(hips, up), up) * turns,
-        "lead_knee_flexion": _between(knee[1] - knee[0], knee[2] - knee[1]),
+        "lead_knee_flexion": angle_deg(knee[1] - knee[0], knee[2] - knee[1]),
         "stride_length": float(np.linalg.norm(_level(ankles[1] - ankles[0], up))) / height,
         "release_height": float(hand_at @ up - ground) / height,
     }
 
 
 def hand_speed(joints_m: np.ndarray, times_s: np.ndarray, hand: str) -> float:
-    """The hand's fastest step, m/s, over frames ``joints_m`` (T, 24, 3) at ``times_s`` (T,),
-    relative to the pelvis; NaN with fewer than two."""
-    if len(joints_m) < 2:
-        return float("nan")
-    at = joints_m[:, _J[f"{hand}_hand"]] - joints_m[:, 0]
-    steps = np.linalg.norm(np.diff(at, axis=0), axis=1) / np.maximum(np.diff(times_s), 1e-6)
-    return float(steps.max())
+    """Return the hand's fastest step relative to the pelvis, m/s, over frames ``joints_m``
+    (T, 24, 3) at ``times_s`` (T,); NaN with fewer than two."""
+    return fastest_m_s(joints_m, times_s, f"{hand}_hand")
 
 
-def stature_m(joints_m: np.ndarray) -> float:
-    """A body's height from its bones, whatever its pose; metres, joints (24, 3)."""
-    ways = [
-        sum(
-            float(np.linalg.norm(joints_m[_J[f"{side}_{a}"]] - joints_m[_J[f"{side}_{b}"]]))
-            for a, b in (("hip", "knee"), ("knee", "ankle"))
-        )
-        for side in ("left", "right")
-    ]
-    spine = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
-    back = sum(
-        float(np.linalg.norm(joints_m[_J[a]] - joints_m[_J[b]])) for a, b in zip(spine, spine[1:])
-    )
-    return STATURE * (0.5 * sum(ways) + back)
+def measure_event(
+    joints_m: np.ndarray, times_s: Sequence[float], hand: Hand, key: int
+) -> dict[str, float]:
+    """Return `MEASURES` of fitted joints (T, 24, 3), at frame ``key``; the camera is taken to be
+    level."""
+    values = measure(joints_m[key], hand)
+    return {**values, "hand_speed": hand_speed(joints_m, np.asarray(times_s), hand)}
+
+
+def unmeasurable(values: Mapping[str, float]) -> list[str]:
+    """Return the measures that mean nothing: the forearm's direction across a straight arm."""
+    straight = values["elbow_flexion"] < LEAST_FLEXION
+    return ["shoulder_external_rotation"] if straight else []
+
+
+def describe(joints_m: np.ndarray, times_s: Sequence[float], hand: Hand) -> np.ndarray:
+    """Return what corrections are computed from, of four fitted frames (4, 24, 3): every frame's
+    measures, and arm, feet and head about the pelvis in the camera's axes, in body heights, all as
+    a right hand's."""
+    joints = right_handed(np.asarray(joints_m, np.float64), hand)
+    # One camera cannot tell how large a body is.
+    joints = joints / max(float(np.mean([stature_m(frame) for frame in joints])), 1e-3)
+    parts: list[float] = []
+    for frame in joints:
+        for name, value in measure(frame, "right").items():
+            if name in _WRAPPED:
+                parts += [60 * np.sin(np.radians(value)), 60 * np.cos(np.radians(value))]
+            else:
+                parts.append(value if MEASURES[name].unit == "deg" else 60 * value)
+        about = frame[[JOINT[name] for name in _ARM]] - frame[0]
+        parts += list(100 * about.ravel())
+        hips = frame[JOINT["right_hip"]] - frame[JOINT["left_hip"]]
+        parts += list(60 * hips / max(float(np.linalg.norm(hips)), 1e-6))
+    parts.append(5 * hand_speed(joints, np.asarray(times_s), "right"))
+    return np.array(parts)
 
 
 def _external_rotation(
@@ -155,7 +170,7 @@ def _external_rotation(
 
 
 def _middle(joints_m: np.ndarray, name: str) -> np.ndarray:
-    return 0.5 * (joints_m[_J[f"left_{name}"]] + joints_m[_J[f"right_{name}"]])
+    return 0.5 * (joints_m[JOINT[f"left_{name}"]] + joints_m[JOINT[f"right_{name}"]])
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
@@ -167,13 +182,8 @@ def _level(vector: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def _facing(right: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """Where somebody looks whose right side lies that way: level."""
+    """Where a person looks whose right side lies that way: level."""
     return np.cross(up, _level(right, up))
-
-
-def _between(a: np.ndarray, b: np.ndarray) -> float:
-    """Degrees between two directions, 0 to 180."""
-    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 
 def _turn(a: np.ndarray, b: np.ndarray, up: np.ndarray) -> float:

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from pipeline.core.skeleton import JOINT_NAMES
-from pipeline.events.estimate import MIRRORED, right_handed
-from pipeline.events.motions.throw.measures import (
-    LEAST_FLEXION,
-    MEASURES,
-    hand_speed,
-    measure,
-    stature_m,
-)
+from pipeline.events.joints import MIRRORED, right_handed, stature_m
+from pipeline.events.motions.throw.measures import LEAST_FLEXION, MEASURES, hand_speed, measure
 
 J = {name: index for index, name in enumerate(JOINT_NAMES)}
 UP = np.array([0.0, 1.0, 0.0])
