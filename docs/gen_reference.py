@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).parent.parent
-WIDTH = 100
-"""Columns of the help texts."""
+WIDTH = 80
+"""Columns of the help texts: what fits beside the table of contents."""
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -264,9 +264,9 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
     for code, response in operation["responses"].items():
         if code == "422":
             continue
-        content = response.get("content", {})
-        kinds = [_type(each.get("schema", {})) for each in content.values()]
-        lines.append(f"Answer {code}: {', '.join(kind for kind in kinds if kind) or 'see above'}\n")
+        kinds = [_type(each.get("schema", {})) for each in response.get("content", {}).values()]
+        known = ", ".join(kind for kind in kinds if kind)
+        lines.append(f"Answer: {code}{f', {known}' if known else ''}\n")
     return "\n".join(lines)
 
 

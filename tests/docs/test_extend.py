@@ -9,51 +9,42 @@ import numpy as np
 import pytest
 import torch
 
+from app.outputs.base import OutputError
 from pipeline.body.kinematics import Skeleton, forward_kinematics
 from pipeline.body.load import load_body
+from pipeline.body.rotations import exp_so3
+from pipeline.capture.base import SourceOptions
+from pipeline.core.camera import default_intrinsics, project
 from pipeline.fitting.solver import FRAME_DIM, retract
+from pipeline.perception.base import PerceiverOptions
+from pipeline.perception.catalog import PERCEIVERS
+from pipeline.runtime.stream import stream
+from samples.extend import recorded_people
 from samples.extend.csv_output import CsvOutput
+from samples.extend.ground_residual import ground_rows
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.paths import ROOT, SAMPLE, TRUTH
 
 
 def test_the_example_of_a_perceiver_gives_bodies(tmp_path, monkeypatch):
-    from pipeline.capture.base import SourceOptions
-    from pipeline.perception.catalog import PERCEIVERS
-    from pipeline.runtime.stream import stream
-
     monkeypatch.setitem(PERCEIVERS.parts, "recorded", "samples.extend.recorded_people:make")
     shutil.copy(TRUTH, tmp_path / "people.npz")
     with np.load(TRUTH) as truth:
-        points_px = {int(f): p for f, p in zip(truth["frame"], truth["landmarks_px"])}
-    options = SourceOptions(seconds=0.3)
+        points_px = dict(zip(truth["frame"].tolist(), truth["landmarks_px"]))
+    how = {"perceiver": "recorded", "model_folder": tmp_path, "device": "cpu"}
     far_px = []
-    with stream(
-        str(SAMPLE), options, perceiver="recorded", model_folder=tmp_path, device="cpu"
-    ) as run:
+    with stream(str(SAMPLE), SourceOptions(seconds=0.3), **how) as run:
         for image, found in run:
             assert list(found.track) == [1]
-            camera = run.intrinsics(image) if hasattr(run, "intrinsics") else None
-            if camera is None:
-                from pipeline.core.camera import default_intrinsics
-
-                camera = default_intrinsics(*image.size)
-            from pipeline.core.camera import project
-
-            far = np.linalg.norm(
-                project(found.landmarks_m[0], camera) - points_px[image.id], axis=1
-            )
-            far_px.append(np.median(far))
+            drawn_px = project(found.landmarks_m[0], default_intrinsics(*image.size))
+            far_px.append(np.median(np.linalg.norm(drawn_px - points_px[image.id], axis=1)))
     assert len(far_px) == 9
     assert max(far_px) < 8, "the body lies on the recorded landmarks"
 
 
 def test_the_example_of_a_perceiver_says_what_it_needs():
-    from pipeline.perception.base import PerceiverOptions
-    from samples.extend.recorded_people import make
-
     with pytest.raises(ValueError, match="--weights"):
-        make(PerceiverOptions())
+        recorded_people.make(PerceiverOptions())
 
 
 def test_the_example_of_an_output_writes_every_body(tmp_path):
@@ -75,8 +66,6 @@ def test_the_example_of_an_output_writes_every_body(tmp_path):
 
 
 def test_the_example_of_an_output_cannot_write_everywhere(tmp_path):
-    from app.outputs.base import OutputError
-
     with pytest.raises(OutputError, match="cannot be written"):
         CsvOutput(tmp_path / "none" / "pelvis.csv").open(run_info())
 
@@ -88,12 +77,8 @@ def skeleton() -> Skeleton:
 
 def test_the_example_of_a_residual_has_the_right_jacobian(skeleton):
     """Against central differences, at a pose with all feet below the floor."""
-    from samples.extend.ground_residual import ground_rows
-
     torch.manual_seed(0)
     turns = 0.3 * torch.randn(1, 1, 24, 3)
-    from pipeline.body.rotations import exp_so3
-
     state = (exp_so3(turns), torch.tensor([[[0.1, 0.2, 4.0]]]), 0.5 * torch.randn(1, 10))
     floor = torch.tensor([-5.0])
 
@@ -116,8 +101,6 @@ def test_the_example_of_a_residual_has_the_right_jacobian(skeleton):
 
 
 def test_feet_above_the_floor_cost_nothing(skeleton):
-    from samples.extend.ground_residual import ground_rows
-
     rest = torch.eye(3).expand(1, 24, 3, 3)
     pose = forward_kinematics(skeleton, rest, torch.zeros(1, 3), torch.zeros(1, 10))
     rows, jacobian, cost = ground_rows(
