@@ -13,9 +13,9 @@ import sys
 import types
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 80
@@ -67,12 +67,13 @@ def help_of(*command: str) -> str:
         "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "app", *command, "--help"],
+        [sys.executable, "-m", "bodystream", *command, "--help"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     if done.returncode or not done.stdout.strip():
         raise RuntimeError(f"{' '.join(command)} --help: {done.stderr.strip() or 'no text'}")
-    text = done.stdout.replace("python -m app", "bodystream")
+    # Without the package installed the help names the module.
+    text = done.stdout.replace("python -m bodystream", "bodystream")
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
@@ -139,40 +140,20 @@ def configuration_page() -> str:
 
 def entries() -> Iterator[Entry]:
     """Yield every setting of a profile, in the order of its declaration."""
-    from app import config
+    from app.config import settings
 
-    if hasattr(config, "settings"):
-        for declared in config.settings().values():
-            if declared.key != "source":
-                yield _declared(declared)
-        return
-    yield from _undeclared(config.Config, "")
-
-
-def _declared(declared: Any) -> Entry:
-    """A setting of `app.config.settings()`."""
-    setting = declared.setting
-    flags = [flag for flag in (declared.flag, *setting.stands_for) if flag]
-    return Entry(
-        declared.key,
-        _kind(declared.type, setting.low, setting.high, setting.above),
-        _default(declared.default),
-        ", ".join(f"`{flag}`" for flag in flags) if declared.commands else "",
-        setting.help,
-    )
-
-
-def _undeclared(part: type, prefix: str) -> Iterator[Entry]:
-    """Settings of plain dataclasses, whose help stands in the class's docstring."""
-    hints = get_type_hints(part)
-    for f in fields(part):
-        if is_dataclass(hints[f.name]):
-            yield from _undeclared(hints[f.name], f"{prefix}{f.name}.")
-        elif f.name != "source":
-            limits = {"low": float("-inf"), "high": float("inf"), "above": False, **f.metadata}
-            kind = _kind(hints[f.name], **limits)
-            default = f.default if f.default is not MISSING else None
-            yield Entry(f"{prefix}{f.name}", kind, _default(default), "", "")
+    for declared in settings().values():
+        if declared.key == "source":
+            continue
+        setting = declared.setting
+        flags = [flag for flag in (declared.flag, *setting.stands_for) if flag]
+        yield Entry(
+            declared.key,
+            _kind(declared.type, setting.low, setting.high, setting.above),
+            _default(declared.default),
+            ", ".join(f"`{flag}`" for flag in flags) if declared.commands else "",
+            setting.help,
+        )
 
 
 def _kind(hint: Any, low: float, high: float, above: bool) -> str:

@@ -9,6 +9,7 @@ from typing import IO
 import numpy as np
 
 from app.outputs.base import OutputError, RunInfo
+from app.outputs.catalog import OutputEntry
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 
@@ -47,3 +48,14 @@ class CsvOutput:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+ENTRY = OutputEntry(
+    name="csv",
+    metavar="OUT.csv",
+    help="Write the path of every person's pelvis.",
+    format="CSV",
+    target="samples.extend.csv_output:CsvOutput",
+    suffixes=(".csv",),
+)
+"""The flag ``--csv OUT.csv``, its help and its checks."""

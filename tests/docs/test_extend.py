@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 import torch
 
+from app.outputs import catalog
 from app.outputs.base import OutputError
 from pipeline.body.kinematics import Skeleton, forward_kinematics
 from pipeline.body.load import load_body
@@ -65,6 +67,21 @@ def test_the_example_of_an_output_writes_every_body(tmp_path):
     np.testing.assert_allclose(first, written[0].joints_m[0, 0], atol=1e-4)
 
 
+def test_the_example_of_an_output_is_found_by_its_entry_point(monkeypatch):
+    """As a package's metadata would name it, in the group that the page names."""
+    point = EntryPoint("csv", "samples.extend.csv_output:ENTRY", catalog.GROUP)
+    monkeypatch.setattr(catalog, "entry_points", lambda group: [point])
+    catalog.entries.cache_clear()
+    try:
+        (entry,) = (each for each in catalog.entries() if each.name == "csv")
+    finally:
+        catalog.entries.cache_clear()
+    assert entry.load() is CsvOutput
+    assert entry.flag == "--csv"
+    page = (ROOT / "docs" / "extend" / "output.md").read_text()
+    assert f'[project.entry-points."{catalog.GROUP}"]' in page
+
+
 def test_the_example_of_an_output_cannot_write_everywhere(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         CsvOutput(tmp_path / "none" / "pelvis.csv").open(run_info())
@@ -114,9 +131,11 @@ def test_feet_above_the_floor_cost_nothing(skeleton):
 def test_the_pages_show_the_examples():
     """Each page includes its example's file, so it cannot differ from what is tested."""
     for page, example in (
-        ("perceiver", "recorded_people"),
-        ("output", "csv_output"),
-        ("residual", "ground_residual"),
+        ("perceiver", "samples/extend/recorded_people.py"),
+        ("output", "samples/extend/csv_output.py"),
+        ("motion", "tests/support/motions/tennis_serve/motion.toml"),
+        ("motion", "tests/support/motions/tennis_serve/measures.py"),
+        ("residual", "samples/extend/ground_residual.py"),
     ):
         text = (ROOT / "docs" / "extend" / f"{page}.md").read_text()
-        assert f'--8<-- "samples/extend/{example}.py"' in text
+        assert f'--8<-- "{example}"' in text

@@ -13,9 +13,11 @@ from app.outputs.jsonl import line_of
 from app.outputs.poses import AmassOutput, PosesOutput
 from app.reports.record import record_of
 from pipeline.core.frame import Window
-from pipeline.events.detect import Release
+from pipeline.events.detect import DetectedEvent
+from pipeline.events.motion import Motion, load_motion
 from render.overlay import make_renderer
 from tests.support.bodies import VERTICES, bodies, frame, run_info
+from tests.support.motions.installed import SERVE
 from tests.support.paths import ROOT
 
 FORMATS = ROOT / "docs" / "formats"
@@ -122,14 +124,17 @@ def test_the_schema_refuses_another_line(spoil):
         jsonschema.validate(wrong, schema_of("jsonl.schema.json"))
 
 
-def event(live: bool = False, frames: int = 4) -> dict:
+def event(live: bool = False, frames: int = 4, motion: Motion | None = None) -> dict:
     """An event of made-up bodies, with its pictures, as a receiver reads it."""
     images = tuple(frame(50 + k, (50 + k) / 30) for k in range(frames))
     fitted = [(each, bodies([3], k)) for k, each in enumerate(images)]
     key = frames - 2
-    release = Release("throw", 3, "right", 50 + key, (50 + key) / 30, 51 + key, 0, 0.9, {}, 0.0)
+    motion = motion or load_motion()
+    seen = DetectedEvent(
+        motion, 3, "right", 50 + key, (50 + key) / 30, 51 + key, 0, 0.9, {}, 0.0
+    )  # fmt: skip
     made = record_of(
-        release, Window(images, key), fitted, run_info(live=live), make_renderer("numba"), 0.85
+        seen, Window(images, key), fitted, run_info(live=live), make_renderer("numba"), 0.85
     )
     return json.loads(json.dumps(made.with_pictures(), allow_nan=False))
 
@@ -141,13 +146,19 @@ def test_an_event_follows_its_schema():
         without = {name: value for name, value in whole.items() if name != "pictures"}
         jsonschema.validate(without, schema)
     assert event(frames=3)["measures"] is None, "the schema's null is met"
-    (heading,) = re.findall(r"(?m)^# (.+)$", (FORMATS / "events.md").read_text())
     page = (FORMATS / "events.md").read_text().partition("\n## ")[0]
     described = set(re.findall(r"(?m)^\| `(\w+)` \|", page))
-    assert set(event()) == set(schema["properties"]) == described, heading
+    assert set(event()) == set(schema["properties"]) == described
     measure = next(iter(event()["measures"].values()))
     assert set(measure) == set(schema["$defs"]["measure"]["properties"])
     assert set(measure) == described_keys("events.md", "A measure")
+
+
+def test_an_event_of_another_motion_has_the_same_keys():
+    serve = event(motion=load_motion(SERVE))
+    assert serve["schema"] == "bodystream.event/1"
+    assert (set(event()) - {"release_frame"}) | {"event_frame"} == set(serve)
+    assert set(next(iter(serve["measures"].values()))) == described_keys("events.md", "A measure")
 
 
 def test_the_schema_refuses_another_event():
