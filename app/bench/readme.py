@@ -1,5 +1,4 @@
-"""The benchmark's files as Markdown, for a page of the manual; the same files always give the same
-text."""
+"""The benchmark's files as Markdown, for README; the same files always give the same text."""
 
 from __future__ import annotations
 
@@ -17,8 +16,9 @@ STAGES = (
 
 
 def update(readme: Path, folder: Path) -> bool:
-    """Write the tables of all files in ``folder`` between a page's marks; True if that changed it.
-    Raises OSError, and ValueError where the marks are not there or a file is not a benchmark's."""
+    """Write the tables of all files in ``folder`` between README's marks; True if that changed
+    it. Raises OSError, and ValueError where the marks are not there or a file is not a
+    benchmark's."""
     text = readme.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{readme} has no place for the table: the lines {BEGIN} and {END}")
@@ -33,7 +33,7 @@ def tables(folder: Path) -> str:
     """All machines' tables, by file name."""
     documents = [results.read(path) for path in sorted(folder.glob("*.json"))]
     if not documents:
-        return "Nothing has been measured yet; `bodystream bench` does it.\n"
+        return "Nothing has been measured yet; `python -m app bench` does it.\n"
     return "\n".join(_machine(document) for document in documents)
 
 

@@ -338,9 +338,8 @@ def _add_bench(commands: Any) -> None:
     add("--profile", action="store_true", help="also a torch trace and the ten dearest kernels")
     add("--json", action="store_true", help="print the file instead of a table")
     add(
-        "--readme", type=Path, nargs="?", const=Path("docs/results/h100.md"),
-        metavar="FILE", help="write all tables into docs/results/h100.md; "
-        "without --rows nothing is measured",
+        "--readme", type=Path, nargs="?", const=Path("README.md"), metavar="FILE",
+        help="write the tables of all files into README.md; without --rows nothing is measured",
     )  # fmt: skip
     add("--compare-masks", type=Path, metavar="CLIP", help="instead: SAM's masks, FastSAM's, ours")
 

@@ -1,8 +1,8 @@
 """What a served source shows as it happens: pictures and bodies.
 
-Pictures are JPEGs (docs/results/live.md says why): made once for all viewers, and one who cannot
-keep up skips some instead of falling behind. The page gets them by WebSocket, for a browser opens
-only six other connections to a host; `/video/NAME` is MJPEG for other programs.
+Pictures are JPEGs (docs/live.md says why): made once for all viewers, and one who cannot keep up
+skips some instead of falling behind. The page gets them by WebSocket, for a browser opens only six
+other connections to a host; `/video/NAME` is MJPEG for other programs.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A fit of a blurred arm errs by tens of degrees, and in the same way every time. How was learned
 from rendered throws (`tools.train_events`): a ridge regression from the four fitted frames to
 the truth at the release, whose leave-one-out errors give the intervals. They hold for throws and
-views as the renders have them; ``docs/results/events.md`` says how they fare on renders never
-seen, and how much of a value is what was seen and how much what throws are like.
+views as the renders have them; ``docs/events.md`` says how they fare on renders never seen, and how
+much of a value is what was seen and how much what throws are like.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """TensorRT engines through torch-tensorrt, kept on disk.
 
-Written against torch-tensorrt's documentation and source (2.6 to 2.13); see
-docs/learn/experimental.md for where it has run. An engine fits one GPU model and one set of
-versions, so each file's name is a digest of all that it depends on, and beside it lies a record of
-that and of the file's own digest: what was damaged, or made for something else, never reaches
-TensorRT.
+Written against torch-tensorrt's documentation and source (2.6 to 2.13); see README for where it has
+run. An engine fits one GPU model and one set of versions, so each file's name is a digest of all
+that it depends on, and beside it lies a record of that and of the file's own digest: what was
+damaged, or made for something else, never reaches TensorRT.
 """
 
 from __future__ import annotations
