@@ -1,6 +1,7 @@
 # make demo    the app on samples/pitch.mp4: out/pitch_overlay.mp4 and out/pitch.npz
-# make test    linters and every test
-# make lint    ruff and mypy alone
+# make test    linters, the manual and every test
+# make lint    ruff, mypy and the import rules alone
+# make docs    the manual, into site/; any warning is an error
 # make clean   what these made, the environment too
 #
 # PYTHON  the interpreter (3.11 or later) that makes the environment
@@ -17,14 +18,14 @@ TEST_PACKAGES := xvfb xdotool imagemagick chromium libegl1 libgl1-mesa-dri libos
 	python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base \
 	gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
 
-.PHONY: demo test lint clean system-packages
+.PHONY: demo test lint docs clean system-packages
 
 demo: $(VENV)/installed
 	$(BIN)/python -m app weights fetch blazepose
 	$(BIN)/python -m app run samples/pitch.mp4 \
 		--video out/pitch_overlay.mp4 --poses out/pitch.npz
 
-test: $(VENV)/installed-dev system-packages lint
+test: $(VENV)/installed-dev system-packages lint docs
 	$(BIN)/python -m app weights fetch blazepose
 	$(BIN)/python -m pytest
 
@@ -34,8 +35,12 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Material for MkDocs prints advertisement of its own unless NO_MKDOCS_2_WARNING is set.
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -2,7 +2,7 @@
 
 Each scene says what it does to one source of a station of three; what came of it is an `Outcome`.
 `tests/benchmarks/test_faults.py` holds the outcomes against their limits.
-`python -m benchmarks.faults` prints the table of docs/live.md.
+`python -m benchmarks.faults` prints the table of docs/results/live.md.
 """
 
 from __future__ import annotations

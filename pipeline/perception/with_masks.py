@@ -4,7 +4,7 @@ The heavy half runs on the key frame with the perceiver's own (`embed`); the lig
 each box, on every frame. With ``reuse`` the key frame's embedding also serves its neighbours, as
 the plan this project began with has it: SAM's decoder is then asked for the neighbour's box in the
 key frame's picture, and FastSAM's mask goes along with the box. That costs accuracy where people
-move (docs/reuse.md), so it is off unless asked for, and refused to whoever moves much.
+move (docs/results/reuse.md), so it is off unless asked for, and refused to whoever moves much.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.perception.ultralytics_models.segment import Segmenter, image_of, 
 MOST_MOTION = 0.02
 """Of any landmark between key frame and neighbour, in parts of the person's height. The key frame's
 true mask, moved with the box, then overlaps the neighbour's by about 0.8 or more on every limb
-(docs/reuse.md)."""
+(docs/results/reuse.md)."""
 _VISIBLE = 0.5
 
 

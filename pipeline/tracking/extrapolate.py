@@ -4,7 +4,7 @@ Rotations go on at their last angular velocity and places at their last velocity
 both dying away (the damped trend of Gardner and McKenzie, 1985, in continuous time): after tau
 seconds a body has moved by velocity * T * (1 - exp(-tau / T)). Distance from the camera is held:
 its velocity is mostly noise. The time constants are those that came nearest to the later fits, over
-horizons of two to eight frames of ten clips (docs/live.md).
+horizons of two to eight frames of ten clips (docs/results/live.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attacks on a served page, each over a real connection, and what it gets (docs/live.md)."""
+"""Attacks on a served page over real connections, and what each gets (docs/results/live.md)."""
 
 from __future__ import annotations
 
@@ -657,8 +657,8 @@ def test_the_page_writes_text_only():
 
 
 def test_the_page_of_attacks_names_these_tests():
-    """docs/live.md's table has every test here, and none that is not."""
+    """docs/results/live.md's table has every test here, and none that is not."""
     here = set(re.findall(r"(?m)^def (test_\w+)", Path(__file__).read_text()))
-    text = (ROOT / "docs" / "live.md").read_text()
+    text = (ROOT / "docs" / "results" / "live.md").read_text()
     told = set(re.findall(r"`(test_\w+)`", text.partition("## Attacks tried")[2]))
     assert told == here - {"test_the_page_of_attacks_names_these_tests"}

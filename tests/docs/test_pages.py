@@ -1,0 +1,98 @@
+"""What README and the manual say of the repository is true: paths, links and figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+DOCS = ROOT / "docs"
+SOURCES = ("app", "benchmarks", "configs", "pipeline", "render", "samples", "tests", "tools")
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "ARCHITECTURE.md"])
+
+
+def test_every_page_that_the_code_names_is_there():
+    missing = []
+    for folder in SOURCES:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".toml", ".md"):
+                named = re.findall(r"\bdocs/[\w/]+\.md", path.read_text())
+                missing += [f"{path}: {name}" for name in named if not (ROOT / name).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "ARCHITECTURE.md"], ids=lambda p: p.name
+)
+def test_links_from_the_top_lead_somewhere(page):
+    """MkDocs checks the links of the pages in docs/; these two are outside it."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text())
+    assert len(links) > 3
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_are_there(page):
+    """Paths in backticks whose first folder is one of the repository's."""
+    named = re.findall(r"`([a-z_]+(?:/[\w.]+)*/[\w.]+\.(?:py|md|toml|npz|mp4))`", page.read_text())
+    ours = [name for name in named if (ROOT / name.split("/")[0]).is_dir()]
+    assert [name for name in ours if not exists(name)] == []
+
+
+def exists(name: str) -> bool:
+    """Whether the repository has a file; ARCHITECTURE.md leaves ``pipeline/`` out in places."""
+    return (ROOT / name).exists() or (ROOT / "pipeline" / name).exists()
+
+
+def test_readme_s_figures_stand_in_the_results():
+    """Every figure with a unit and every number of its tables has a page that says how it was
+    measured."""
+    readme = (ROOT / "README.md").read_text()
+    tables = readme.partition("## How fast, how accurate")[2].partition("\n[An H100]")[0]
+    cells = {
+        cell.strip()
+        for row in re.findall(r"(?m)^\|(.+)\|$", tables)
+        for cell in row.split("|")[1:]
+        if re.fullmatch(r"[\d.]+", cell.strip())
+    }
+    assert len(cells) > 12
+    results = "\n".join((DOCS / "results" / name).read_text() for name in ("cpu.md", "accuracy.md"))
+    numbers = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\d)", results))
+    assert cells <= numbers
+    assert "29 to 34" in readme
+    assert "29 to 34" in results
+
+
+def test_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 135
+    assert len(text.split()) <= 1000
+
+
+def test_no_page_asks_a_network_for_anything():
+    """The site is read offline: no page and no setting loads a font, a script or a picture."""
+    config = (ROOT / "mkdocs.yml").read_text()
+    assert re.search(r"(?m)^  font: false$", config)
+    assert "extra_javascript" not in config
+    for page in DOCS.rglob("*.md"):
+        assert not re.search(r"!\[[^\]]*\]\(https?://|<script|<img", _prose(page)), page
+
+
+def test_every_page_is_plain():
+    """Words that this manual does without."""
+    archaic = re.compile(r"\b(whom|whoever|nobody|somebody|is told|so many|are told)\b", re.I)
+    found = [
+        f"{page.relative_to(ROOT)}: {match[0]}"
+        for page in PAGES
+        for match in archaic.finditer(_prose(page))
+    ]
+    assert not found
+
+
+def _prose(page: Path) -> str:
+    """A page without its code, its tables' names of tests and flags."""
+    text = re.sub(r"(?s)```.*?```", "", page.read_text())
+    return re.sub(r"`[^`]*`|(?m:^ {4}.*$)", "", text)
