@@ -87,10 +87,16 @@ class Declared:
         return self.setting.flag or "--" + self.name.replace("_", "-")
 
     @property
+    def flags(self) -> list[str]:
+        """All its flags: the one that takes its value, or those that stand for a value each."""
+        if self.setting.positional:
+            return []
+        return [self.flag] if self.flag is not None else list(self.setting.stands_for)
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """The commands that have its flags."""
-        has_flag = self.flag is not None or self.setting.stands_for
-        return (self.setting.commands or self.section.commands) if has_flag else ()
+        return (self.setting.commands or self.section.commands) if self.flags else ()
 
     @property
     def base(self) -> Any:
