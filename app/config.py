@@ -373,7 +373,7 @@ RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
 
 def _path_of(entry: OutputEntry) -> Any:
     """The annotated type of an output's path."""
-    example = entry.name + (entry.suffixes[0] if entry.suffixes else "")
+    example = "out" + (entry.suffixes[0] if entry.suffixes else "")
     return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example)]
 
 
@@ -527,4 +527,15 @@ def _known(key: str, value: Any) -> Declared:
         return settings()[key]
     if is_dataclass(getattr(Config(), key, None)):
         raise ValueError(f"a table, not {value!r}")
-    raise ValueError(f"there is no such setting{did_you_mean(key, settings())}")
+    raise ValueError(f"there is no such setting{_nearest(key)}")
+
+
+def _nearest(key: str) -> str:
+    """A suggestion for an unknown key: the name in another table, else a name like it."""
+    section, _, name = key.rpartition(".")
+    elsewhere = [known for known in settings() if known.rpartition(".")[2] == name]
+    table = [known for known in settings() if known.rpartition(".")[0] == section]
+    if elsewhere or not table:
+        return did_you_mean(key, elsewhere or settings(), 0.0 if elsewhere else 0.6)
+    near = did_you_mean(name, [known.rpartition(".")[2] for known in table])
+    return near.replace("mean ", f"mean {section}.") if section else near
