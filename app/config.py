@@ -17,7 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from app.outputs.catalog import OutputEntry, entries
+from app.options import RunOptions
+from app.outputs.catalog import RESERVED, OutputEntry, entries
 from app.outputs.rotation import Rotation
 from app.setting import Declared, Section, Setting, checked, declared, did_you_mean
 
@@ -281,30 +282,9 @@ class RenderConfig:
     ] = True
 
 
-def _path_of(entry: OutputEntry) -> Any:
-    """The annotated type of an output's path."""
-    example = entry.name + (entry.suffixes[0] if entry.suffixes else "")
-    return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example)]
-
-
-if TYPE_CHECKING:
-
-    class OutputPaths:
-        """The catalog's paths, which a type checker cannot see."""
-
-        def __getattr__(self, name: str) -> Path | None: ...
-
-else:
-    OutputPaths = make_dataclass(
-        "OutputPaths",
-        [(entry.name, _path_of(entry), field(default=None)) for entry in entries()],
-        frozen=True,
-    )
-
-
 @dataclass(frozen=True)
-class OutputConfig(OutputPaths):
-    """What is written and shown. The path of each output in the catalog comes first."""
+class _OutputSettings:
+    """The settings of ``[output]`` beside the paths."""
 
     vertices: Annotated[bool, Setting("Put the bodies' meshes into --poses too.")] = False
     window: Annotated[bool, Setting("Show the overlay on the screen.", negative=True)] = False
@@ -371,8 +351,8 @@ class OutputConfig(OutputPaths):
 
 
 @dataclass(frozen=True)
-class Config:
-    """All settings of one run. ``source`` is a clip's path, a URL, a camera or ``lavfi:...``."""
+class _GeneralSettings:
+    """The settings outside of any table."""
 
     source: Annotated[str, Setting("A clip, a URL, a camera or lavfi:...", flag=None)] = ""
     device: Annotated[
@@ -385,6 +365,42 @@ class Config:
         Setting("The way from frames to bodies.", "NAME", check=_known_estimator),
         Section("models", _ALL),
     ] = "keypoints"
+
+
+RESERVED += [CaptureConfig, PerceiveConfig, EngineConfig, FitConfig, RenderConfig]
+RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
+
+
+def _path_of(entry: OutputEntry) -> Any:
+    """The annotated type of an output's path."""
+    example = "out" + (entry.suffixes[0] if entry.suffixes else "")
+    return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example)]
+
+
+if TYPE_CHECKING:
+
+    class OutputPaths:
+        """The catalog's paths, which a type checker cannot see."""
+
+        def __getattr__(self, name: str) -> Path | None: ...
+
+else:
+    OutputPaths = make_dataclass(
+        "OutputPaths",
+        [(entry.name, _path_of(entry), field(default=None)) for entry in entries()],
+        frozen=True,
+    )
+
+
+@dataclass(frozen=True)
+class OutputConfig(_OutputSettings, OutputPaths):
+    """What is written and shown: a path for each output in the catalog, and how."""
+
+
+@dataclass(frozen=True)
+class Config(_GeneralSettings):
+    """All settings of one run. ``source`` is a clip's path, a URL, a camera or ``lavfi:...``."""
+
     capture: Annotated[CaptureConfig, Section("source", ("run", "events"))] = CaptureConfig()
     perceive: Annotated[PerceiveConfig, Section("models", _ALL)] = PerceiveConfig()
     engine: Annotated[EngineConfig, Section("models", _ALL, "for GPUs only")] = EngineConfig()
@@ -511,4 +527,15 @@ def _known(key: str, value: Any) -> Declared:
         return settings()[key]
     if is_dataclass(getattr(Config(), key, None)):
         raise ValueError(f"a table, not {value!r}")
-    raise ValueError(f"there is no such setting{did_you_mean(key, settings())}")
+    raise ValueError(f"there is no such setting{_nearest(key)}")
+
+
+def _nearest(key: str) -> str:
+    """A suggestion for an unknown key: the name in another table, else a name like it."""
+    section, _, name = key.rpartition(".")
+    elsewhere = [known for known in settings() if known.rpartition(".")[2] == name]
+    table = [known for known in settings() if known.rpartition(".")[0] == section]
+    if elsewhere or not table:
+        return did_you_mean(key, elsewhere or settings(), 0.0 if elsewhere else 0.6)
+    near = did_you_mean(name, [known.rpartition(".")[2] for known in table])
+    return near.replace("mean ", f"mean {section}.") if section else near

@@ -87,10 +87,16 @@ class Declared:
         return self.setting.flag or "--" + self.name.replace("_", "-")
 
     @property
+    def flags(self) -> list[str]:
+        """All its flags: the one that takes its value, or those that stand for a value each."""
+        if self.setting.positional:
+            return []
+        return [self.flag] if self.flag is not None else list(self.setting.stands_for)
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """The commands that have its flags."""
-        has_flag = self.flag is not None or self.setting.stands_for
-        return (self.setting.commands or self.section.commands) if has_flag else ()
+        return (self.setting.commands or self.section.commands) if self.flags else ()
 
     @property
     def base(self) -> Any:
@@ -179,7 +185,7 @@ def _in_range(limits: Setting, value: Any) -> Any:
     return value
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``; did you mean WORD?`` with the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]}?" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, get_args, get_origin
 
 from cyclopts import (
@@ -68,8 +67,7 @@ def _problem(error: CycloptsError) -> str:
 
 def _unknown_command(error: CycloptsError) -> str:
     word, known = (error.unused_tokens or [""])[0], list(_names(error))
-    near = difflib.get_close_matches(word, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(word, known)
     return f"there is no command {word!r}; there are: {', '.join(known)}{hint}"
 
 

@@ -15,7 +15,7 @@ from app.outputs.catalog import entries
 
 def run(options: RunOptions, config: Config) -> int:
     """Run the sources to their ends or until a signal comes; return the exit code."""
-    _check_outputs(config.output)
+    check_outputs(config.output)
     if len(options.source) > 1:
         return _run_many(options, config)
     config = replace(config, source=options.source[0])
@@ -63,7 +63,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
     return stop.exit_code(1 if any(result.error is not None for result in results) else 0)
 
 
-def _check_outputs(output: OutputConfig) -> None:
+def check_outputs(output: OutputConfig) -> None:
     """Raise ConfigError where there is no output, or one that lacks what it belongs to."""
     paths = {entry.name: getattr(output, entry.name) for entry in entries()}
     if output.vertices and paths["poses"] is None:

@@ -18,6 +18,9 @@ from typing import Any, Literal
 
 GROUP = "bodystream.outputs"
 
+RESERVED: list[type] = []
+"""Dataclasses of declared settings, whose names and flags an output from outside cannot have."""
+
 
 @dataclass(frozen=True)
 class OutputEntry:
@@ -134,7 +137,13 @@ def _problem(entry: Any, taken: dict[str, OutputEntry]) -> str:
         return "not an app.outputs.catalog.OutputEntry"
     if not entry.name.isidentifier():
         return f"its name {entry.name!r} is not a Python identifier"
-    return f"the name {entry.name!r} is taken" if entry.name in taken else ""
+    from app.setting import declared
+
+    settings = [setting for part in RESERVED for setting in declared(part)]
+    words = {word for setting in settings for word in (setting.name, *setting.flags)}
+    if entry.name in taken or not words.isdisjoint((entry.name, entry.flag)):
+        return f"the name {entry.name!r} is taken"
+    return ""
 
 
 def suffix_problem(entry: OutputEntry, path: Path) -> str:

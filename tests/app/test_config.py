@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+import json
+import math
+import re
+import sys
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Annotated, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import Config, ConfigError, load_config, profiles
+from app.config import Config, ConfigError, FitConfig, load_config, profiles, settings
+from app.profile_text import default_profile
+from app.setting import Declared, Section, Setting
 
 
 def keys(part: object, prefix: str = "") -> list[str]:
@@ -134,3 +141,162 @@ def test_what_is_accepted_is_in_range_and_kept(people, alpha):
     else:
         with pytest.raises(ConfigError):
             load_config(flags=flags)
+
+
+def test_a_word_that_is_nearly_right_gets_a_suggestion(tmp_path):
+    for text, near in (
+        ("[perceive]\npeopel = 2", "did you mean perceive.people?"),
+        ("[percieve]\npeople = 2", "did you mean perceive.people?"),
+        ("[fit]\npeople = 2", "did you mean perceive.people?"),
+        ("people = 2", "did you mean perceive.people?"),
+        ("[nowhere]\npeople = 2", "did you mean perceive.people?"),
+        ("devise = 'cpu'", "did you mean device?"),
+        ("[render]\nrenderer = 'nmba'", "did you mean numba?"),
+    ):
+        with pytest.raises(ConfigError, match=rf"mine\.toml: .*{re.escape(near)}$"):
+            load_config(profile(tmp_path, text))
+    with pytest.raises(ConfigError, match=r"or a path; did you mean rtx4090\?$"):
+        load_config("rtx490")
+    with pytest.raises(ConfigError) as error:
+        load_config(profile(tmp_path, "[perceive]\nzzz = 2"))
+    assert "did you mean" not in str(error.value)
+
+
+def test_the_models_names_come_from_their_catalogs(tmp_path):
+    config = load_config()
+    assert (config.estimator, config.perceive.perceiver) == ("keypoints", "blazepose")
+    with pytest.raises(ConfigError, match=r"^--perceiver: .*blazpose"):
+        load_config(flags={"perceive.perceiver": "blazpose"})
+    with pytest.raises(ConfigError, match=r"mine\.toml: estimator: .*keypoint"):
+        load_config(profile(tmp_path, "estimator = 'keypoint'"))
+
+
+def test_a_profile_with_the_retired_model_still_loads(tmp_path):
+    assert load_config(profile(tmp_path, "[perceive]\nmodel = 'blazepose'")) == Config()
+
+
+def test_the_default_profile_is_the_declared_settings():
+    text = (resources.files("configs") / "default.toml").read_text()
+    assert text == default_profile(), "python -m app.profile_text > configs/default.toml"
+
+
+# One declaration: what is true of every setting, whatever there will be.
+
+
+def values_of(setting: Declared) -> list:
+    """Values that are allowed and not the default."""
+    limits = setting.setting
+    kind = setting.base
+    if limits.check is not None:
+        return [limits.example] if limits.example is not None else []
+    if choices := get_args(kind):
+        return [choice for choice in choices if choice != setting.default]
+    if kind is bool:
+        return [not setting.default]
+    if kind in (int, float):
+        inside = [limits.low, limits.low + 0.5 * (min(limits.high, limits.low + 8) - limits.low)]
+        inside = inside[1:] if limits.above else inside
+        return [kind(v) for v in inside if kind(v) != setting.default]
+    return ["a/b" if kind is Path else "text"]
+
+
+@pytest.mark.parametrize("setting", settings().values(), ids=lambda s: s.key)
+def test_every_setting_is_set_by_profile_and_by_flag_and_checked(setting, tmp_path):
+    section, _, name = setting.key.rpartition(".")
+
+    def found(config: Config) -> object:
+        return getattr(getattr(config, section) if section else config, name)
+
+    assert found(Config()) == setting.default
+    table = f"[{section}]\n" if section else ""
+    for value in values_of(setting):
+        loaded = found(load_config(profile(tmp_path, f"{table}{name} = {json.dumps(value)}")))
+        wanted = tmp_path / value if setting.base is Path else value
+        assert loaded == wanted
+        assert found(load_config(flags={setting.key: value})) == (
+            Path(value) if setting.base is Path else value
+        )
+    limits = setting.setting
+    bad: list = [[1], {"a": 1}]
+    if setting.base in (int, float):
+        bad += [v for v in (limits.low - 1, limits.high + 1) if math.isfinite(v)]
+        bad += [limits.low] if limits.above else []
+        bad += ["4", True, math.nan]
+    if get_args(setting.base):
+        bad += ["nothing", 1]
+    for value in bad:
+        with pytest.raises(ConfigError) as error:
+            load_config(flags={setting.key: value})
+        assert str(error.value).startswith("--") or not setting.flags
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "events", "evaluate"])
+def test_every_setting_of_a_command_is_in_its_help_and_on_its_command_line(command, capsys):
+    from app import cli
+
+    assert cli.main([command, "--help"]) == 0
+    page = capsys.readouterr().out
+    words = {"run": "a", "serve": "0", "events": "a", "evaluate": "a"}[command]
+    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page))
+    for setting in settings().values():
+        if command not in setting.commands:
+            # Of `events`, --jsonl is an option of its own.
+            own = {"--jsonl"} if command == "events" else set()
+            assert not (shown - own) & set(setting.flags), setting.key
+            continue
+        assert shown >= set(setting.flags), setting.key
+        text = setting.setting.help
+        texts = [t for _, t in setting.setting.stands_for.values()] or [text]
+        for text in texts:
+            assert " ".join(text.split()) in " ".join(page.split()), setting.key
+        for flag, (value, _) in setting.setting.stands_for.items():
+            call = cli.parse([command, words, flag])
+            assert call is not None
+            assert call.flags == {setting.key: value}
+        if setting.flag is not None:
+            for value in values_of(setting):
+                typed = [setting.flag] if value is True else [setting.flag, str(value)]
+                call = cli.parse([command, words, *typed])
+                assert call is not None
+                assert call.flags == {setting.key: value}
+                assert call.config() is not None
+
+
+@dataclass(frozen=True)
+class WithSmoothing(FitConfig):
+    smoothing: Annotated[float, Setting("How smooth the motion is.", "X", low=0, high=2)] = 0.5
+
+
+@dataclass(frozen=True)
+class NewConfig(Config):
+    fit: Annotated[WithSmoothing, Section("models", ("run", "serve"))] = WithSmoothing()
+
+
+def test_a_new_field_is_a_setting_everywhere(monkeypatch, tmp_path, capsys):
+    """What adding a setting takes: one annotated field."""
+    import app.config as config_module
+    from app import cli
+
+    monkeypatch.setattr(config_module, "Config", NewConfig)
+    settings.cache_clear()
+    for name in ("app.cli.run", "app.cli.serve", "app.cli.events"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    try:
+        for command, there in (("run", True), ("serve", True), ("events", False)):
+            assert cli.main([command, "--help"]) == 0
+            page = capsys.readouterr().out
+            assert ("--smoothing X" in page) == there
+            assert ("How smooth the motion is. [default: 0.5]" in page) == there
+        call = cli.parse(["run", "a", "--smoothing", "1.5"])
+        assert call is not None
+        assert call.config().fit.smoothing == 1.5  # type: ignore[attr-defined]
+        assert cli.main(["run", "a", "--smoothing", "3"]) == 2
+        assert "--smoothing: 0 to 2, not 3" in capsys.readouterr().err
+        path = profile(tmp_path, "[fit]\nsmoothing = 2.5")
+        with pytest.raises(ConfigError, match=r"fit\.smoothing: 0 to 2, not 2\.5"):
+            load_config(path)
+        assert "# How smooth the motion is. From 0 to 2.\nsmoothing = 0.5\n" in default_profile()
+    finally:
+        settings.cache_clear()
+        for name in ("app.cli.run", "app.cli.serve", "app.cli.events"):
+            sys.modules.pop(name, None)

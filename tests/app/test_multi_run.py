@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.config import ConfigError, OutputConfig
 from app.multi_run import names_of, outputs_of
+from app.outputs.catalog import entries
 
 
 def test_names_are_short_and_say_where_from():
@@ -40,6 +41,16 @@ def test_each_source_has_outputs_of_its_own(tmp_path):
     assert made.poses == tmp_path / "p_cam.npz"
     assert made.amass == tmp_path / "a" / "cam"
     assert made.jsonl is None
+
+
+def test_every_output_of_the_catalog_is_the_sources_own(tmp_path):
+    for entry in entries():
+        path = tmp_path / ("o" + (entry.suffixes or ("",))[0])
+        made = [outputs_of(OutputConfig(**{entry.name: path}), name) for name in ("a", "b")]
+        paths = [getattr(output, entry.name) for output in made]
+        assert len({path, *paths}) == 3
+        assert all(own.suffix == path.suffix for own in paths if entry.kind != "folder")
+        assert all((own.parent == path) == (entry.kind == "folder") for own in paths)
 
 
 @pytest.mark.parametrize("changes", [{"window": True}, {"jsonl": "-"}])

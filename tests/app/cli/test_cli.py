@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tomllib
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from pathlib import Path
 import pytest
 
 import app
+import bodystream
 from app import cli
+from app.cli.run import check_outputs
 from app.config import Config, OutputConfig
 from app.run_report import Progress, RunReport
 from pipeline.tracking.extrapolate import PredictionError
@@ -136,6 +139,145 @@ def test_a_wrong_command_line_is_two_lines_and_exit_2(build, capsys, arguments, 
     assert err.startswith("error: ")
     assert len(err.splitlines()) <= 2
     assert build.config is None
+
+
+@pytest.mark.parametrize("words", ["", "--quiet --people 2", "--no-window", "--no-hud --live"])
+def test_a_run_without_any_output_is_refused_before_anything_is_loaded(build, capsys, words):
+    assert cli.main(["run", "a.mp4", *words.split()]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    flags = ("--window", "--video OUT.mp4", "--poses OUT.npz", "--jsonl OUT|-", "--amass DIR")
+    for flag in flags:
+        assert flag in err
+    assert build.config is None
+    # Each of them is enough, and so is a profile's.
+    for flag in flags:
+        name, _, metavar = flag.partition(" ")
+        call = cli.parse(["run", "a.mp4", name, *([metavar.replace("|-", "")] if metavar else [])])
+        assert call is not None
+        check_outputs(call.config().output)
+
+
+def test_an_output_of_the_profile_is_enough(build, tmp_path):
+    for text in ("window = true", 'video = "v.mp4"', 'jsonl = "-"', 'amass = "d"'):
+        profile = tmp_path / "mine.toml"
+        profile.write_text(f"[output]\n{text}\n")
+        assert cli.main(["run", "a.mp4", "--config", str(profile)]) == 0
+    assert cli.main(["run", "a.mp4", "--config", str(profile), "--people", "3"]) == 0
+    assert build.config.perceive.people == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("run a.mp4 --peopel 2", "--people"),
+        ("run a.mp4 --people=2 --rotate-sec=3", "--rotate-s"),
+        ("run a.mp4 --no-windows", "--no-window"),
+        ("run a.mp4 --debugg", "--debug"),
+        ("serve 0 --webhok http://x", "--webhook"),
+        ("evaluate --truht a", "--truth"),
+        ("rum a.mp4", "run"),
+        ("evalute a.mp4", "evaluate"),
+        ("weights fetsh blazepose", "fetch"),
+        ("run a.mp4 --device cdua", "cuda"),
+        ("run a.mp4 --engine=inducter", "inductor"),
+        ("run a.mp4 --config defualt", "default"),
+        ("run a.mp4 --perceiver blazepos", "blazepose"),
+    ],
+)
+def test_a_word_that_is_nearly_right_gets_a_suggestion(build, capsys, words, near):
+    assert cli.main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert err.splitlines()[0].endswith(f"did you mean {near}?")
+    assert len(err.splitlines()) <= 2
+
+
+def test_an_error_says_where_its_help_is(capsys):
+    for words, see in (
+        ("run --peple 3", "python -m bodystream run --help"),
+        ("weights fetch", "python -m bodystream weights fetch --help"),
+        ("weights lst", "python -m bodystream weights --help"),
+        ("fly", "python -m bodystream --help"),
+    ):
+        assert cli.main(words.split()) == 2
+        assert capsys.readouterr().err.splitlines()[1:] == [f"see: {see}"]
+        assert cli.main(see.split()[3:]) == 0
+        assert capsys.readouterr().out.startswith(f"usage: {see.removesuffix(' --help')} ")
+
+
+def test_the_last_of_a_repeated_flag_counts(build):
+    flags = "--people 2 --people 3 --video a.mp4 --video b.mp4 --window --window --no-window"
+    assert cli.main(["run", "0", *flags.split()]) == 0
+    output = build.config.output
+    assert (build.config.perceive.people, str(output.video), output.window) == (3, "b.mp4", False)
+    call = cli.parse(
+        [
+            "evaluate",
+            "c.mp4",
+            "--nobody",
+            "--without",
+            "mask",
+            "--given",
+            "depth",
+            "--without",
+            "world",
+        ]
+    )
+    assert call is not None
+    assert (call.options.without, call.options.given) == (("mask", "world"), ("depth",))
+
+
+def test_values_that_look_like_flags(build):
+    assert cli.main(["run", "0", "--jsonl", "-", "--quiet", "--people=2"]) == 0
+    assert str(build.config.output.jsonl) == "-"
+    call = cli.parse(["run", "--window", "--", "-odd-.mp4"])
+    assert call is not None
+    assert call.options.source == ("-odd-.mp4",)
+
+
+def test_readme_may_have_a_file():
+    for words, file in (("", None), ("--readme", "README.md"), ("--readme OTHER.md", "OTHER.md")):
+        call = cli.parse(["bench", *words.split(), "--json"])
+        assert call is not None
+        assert call.options.readme == (None if file is None else Path(file))
+        assert call.options.json is True
+
+
+def test_debug_belongs_to_every_command(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
+    for words in ("weights --debug list", "weights list --debug", "weights --debug"):
+        assert cli.main(words.split()) == 0
+    call = cli.parse(["bench", "--debug"])
+    assert call is not None
+    assert call.options.debug is True
+
+
+@pytest.mark.parametrize("module", ["app", "bodystream"])
+def test_both_modules_are_the_command_and_say_the_version(module):
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", module, *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert run("--version") == f"{pyproject['version']}\n"
+    assert run("weights").count("get it: python -m bodystream weights fetch ") > 1
+    assert pyproject["scripts"]["bodystream"] == "app.cli:main"
+
+
+def test_hints_name_a_command_that_works_here(monkeypatch):
+    for started_as, installed, wanted in (
+        ("/checkout/app/__main__.py", True, "python -m bodystream"),
+        ("/checkout/bodystream.py", True, "python -m bodystream"),
+        ("/usr/bin/bodystream", False, "bodystream"),
+        ("mine.py", True, "bodystream"),
+        ("mine.py", False, "python -m bodystream"),
+        ("", False, "python -m bodystream"),
+    ):
+        monkeypatch.setattr(sys, "argv", [started_as])
+        monkeypatch.setattr("shutil.which", lambda name, here=installed: "/x" if here else None)
+        assert bodystream.program() == wanted
+    monkeypatch.setattr(sys, "argv", [])
+    assert bodystream.program() == "python -m bodystream"
 
 
 @pytest.mark.parametrize(
