@@ -29,21 +29,27 @@ Box = tuple[float, float, float, float]
 
 
 def views(joints_m: np.ndarray) -> dict[str, np.ndarray]:
-    """Joints (F, 24, 3), metres in a level camera's axes, as `VIEWS` show them: (F, 24, 3)
-    centimetres right, down and away from under the frame's own pelvis, on a ground that all F
-    frames share."""
+    """Return joints as `VIEWS` show them.
+
+    Args:
+        joints_m: (F, 24, 3) metres, in a level camera's axes.
+
+    Returns:
+        By view (F, 24, 3) centimetres right, down and away from under the frame's own pelvis, on a
+        ground that all F frames share.
+    """
     at = 100 * np.asarray(joints_m, np.float64)
     foot = at[..., 1][np.isfinite(at[..., 1])].max(initial=-np.inf)
     at = at - at[:, :1] * np.array([1.0, 0.0, 1.0]) - np.array([0.0, foot + _SOLE_CM, 0.0])
     return {name: at @ turn.T for name, turn in VIEWS.items()}
 
 
-def boxes(seen: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Box]:
-    """For each view the (left, top, width, height) that holds everybody of `views`; one width, so
-    that panels as wide as each other have one scale."""
-    all_seen = list(seen)
+def boxes(projected: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Box]:
+    """Return for each view the (left, top, width, height) that holds all bodies of `views`; one
+    width, so that panels as wide as each other have one scale."""
+    bodies = list(projected)
     found: dict[str, Box] = {}
-    points = {name: np.concatenate([each[name].reshape(-1, 3) for each in all_seen] or [_EMPTY])
+    points = {name: np.concatenate([each[name].reshape(-1, 3) for each in bodies] or [_EMPTY])
               for name in VIEWS}  # fmt: skip
     known = {name: each[np.isfinite(each).all(1)] for name, each in points.items()}
     half = 12 + max(np.abs(each[:, 0]).max(initial=60.0) for each in known.values())
@@ -60,13 +66,13 @@ _EMPTY = np.empty((0, 3))
 def body(
     points_cm: np.ndarray, box: Box, hand: str, label: str, before_cm: np.ndarray | None = None
 ) -> str:
-    """A skeleton, (24, 3) of `views`, in its box; the throwing arm stands out, and the frame before
-    is a shade behind it."""
+    """Return a skeleton, (24, 3) of `views`, in its box; the arm of the event's hand stands out,
+    and the frame before is a shade behind it."""
     parts = [f'<line class="ground" x1="{box[0]:.0f}" x2="{box[0] + box[2]:.0f}" y1="0" y2="0"/>']
     if before_cm is not None:
         parts += [_bones(before_cm, _bones_of(hand, "arm"), "ghost arm"),
                   _bones(before_cm, _bones_of(hand, "near", "middle", "off"), "ghost")]  # fmt: skip
-    # Who is further away is drawn first; a side is as far away as its hip and shoulder.
+    # What is further away is drawn first; a side is as far away as its hip and shoulder.
     off_away, near_away = (
         points_cm[[_J[f"{side}_hip"], _J[f"{side}_shoulder"]], 2].mean()
         for side in (_across(hand), hand)
@@ -80,7 +86,7 @@ def body(
     parts += [_dot(points_cm[_J[f"{hand}_{name}"], :2], 2.2, "joint")
               for name in ("shoulder", "elbow", "wrist")]  # fmt: skip
     view_box = " ".join(f"{number:.0f}" for number in box)
-    return f'<svg class="body" viewBox="{view_box}" {_told(label)}>{"".join(parts)}</svg>'
+    return f'<svg class="body" viewBox="{view_box}" {_labelled(label)}>{"".join(parts)}</svg>'
 
 
 def _across(hand: str) -> str:
@@ -88,8 +94,8 @@ def _across(hand: str) -> str:
 
 
 def _bones_of(hand: str, *kinds: str) -> list[int]:
-    """The joints at the far end of the bones of the throwing arm, its side, the middle, the other
-    side: "arm", "near", "middle", "off"."""
+    """Return the joints at the far end of the bones of the event's arm, its side, the middle, the
+    other side: "arm", "near", "middle", "off"."""
 
     def kind(name: str) -> str:
         if name in (f"{hand}_elbow", f"{hand}_wrist", f"{hand}_hand"):
@@ -119,14 +125,14 @@ def _dot(at: np.ndarray, radius: float, kind: str) -> str:
     return f'<circle class="{kind}" cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{radius}"/>'
 
 
-def _told(label: str) -> str:
+def _labelled(label: str) -> str:
     return f'role="img" aria-label="{html.escape(label)}"'
 
 
 @dataclass(frozen=True)
 class Axis:
     """A measure's range, ``low`` to ``high``, between round numbers, with ``ticks``; its ``unit``
-    and how many ``digits`` it is told with."""
+    and the ``digits`` of its numbers."""
 
     low: float
     high: float
@@ -136,7 +142,7 @@ class Axis:
 
     @classmethod
     def of(cls, values: Iterable[float | None], unit: str) -> Axis:
-        """One that holds all values that are numbers."""
+        """Return an axis that holds all values that are numbers."""
         known = [value for value in values if value is not None and math.isfinite(value)] or [0, 1]
         low, high = min(known), max(known)
         decades = [m * 10.0**e for e in range(-2, 12) for m in (1, 2, 5)]
@@ -154,14 +160,14 @@ class Axis:
         return cls(ticks[0], ticks[-1], ticks, unit, 1 if unit == "deg" else 2)
 
     def part(self, value: float) -> float:
-        """Where a value lies, from 0 at ``low`` to 1 at ``high``."""
+        """Return where a value lies, from 0 at ``low`` to 1 at ``high``."""
         return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A throw's curve: ``values`` (K,) at ``times_s`` (K,), NaN where unknown, in colour number
-    ``colour``; the estimate at the release, with its interval, and what the fit shows there."""
+    """An event's curve: ``values`` (K,) at ``times_s`` (K,), NaN where unknown, in colour number
+    ``colour``; the estimate at the event, with its interval, and what the fit shows there."""
 
     colour: int
     times_s: np.ndarray
@@ -177,7 +183,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM, _STRIP = 36.0, 10.0, 10.0, 22.0, 58.0
 
 
 def colour(number: int) -> str:
-    """The classes of a throw's colour: eight, then the same with dashes."""
+    """Return the classes of an event's colour: eight, then the same with dashes."""
     return f"k{number % 8}" + (f" dash{min(number // 8, 2)}" if number >= 8 else "")
 
 
@@ -187,12 +193,25 @@ def curves(
     span_s: tuple[float, float],
     band_s: tuple[float | None, float | None] | None,
     label: str,
+    *,
+    moment: str,
+    estimates: bool = True,
 ) -> str:
-    """Curves over the time from the release. One has its estimate and interval at 0; of several
-    they stand in a strip of their own on the right. ``band_s`` is where the pictures are from; an
-    end that is not known is the release."""
+    """Return curves over the time from the event.
+
+    Args:
+        lines: The curves. One has its estimate and interval at 0; those of several stand in a strip
+            of their own on the right.
+        axis: The measure's.
+        span_s: The time that is shown.
+        band_s: Where the pictures are from; an end that is None is the event.
+        label: What a screen reader says.
+        moment: What the time 0 is called.
+        estimates: Whether there are any, and so a strip.
+    """
     several = len(lines) > 1
-    right = WIDTH - _RIGHT - (_STRIP if several else 0.0)
+    strip = several and estimates
+    right = WIDTH - _RIGHT - (_STRIP if strip else 0.0)
 
     def x(time_s: float) -> float:
         return _LEFT + (time_s - span_s[0]) / (span_s[1] - span_s[0]) * (right - _LEFT)
@@ -211,12 +230,12 @@ def curves(
                      f'<text class="y" x="{_LEFT - 6}" y="{y(tick) + 3.5:.1f}">{signed(tick)}'
                      "</text>")  # fmt: skip
     for tick in np.arange(math.ceil(2 * span_s[0]), math.floor(2 * span_s[1]) + 1) / 2:
-        word = f"{signed(tick)} s" if tick else "release"
+        word = f"{signed(tick)} s" if tick else html.escape(moment)
         # The last word ends where the curves do.
         kind = "x last" if x(tick) > right - 12 else "x"
         parts.append(f'<text class="{kind}" x="{x(tick):.1f}" y="{HEIGHT - 6}">{word}</text>')
-    parts.append(f'<path class="release" d="M{x(0):.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>')
-    if several:
+    parts.append(f'<path class="moment" d="M{x(0):.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>')
+    if strip:
         parts.append(
             f'<text class="x" x="{right + 0.5 * _STRIP + 4}" y="{HEIGHT - 6}">estimates</text>'
         )
@@ -235,7 +254,7 @@ def curves(
         if line.value is not None:
             marks.append(_dot(np.array([at, y(line.value)]), 3.4 if not several else 3.0, "value"))
         marks.append('<circle class="at" r="3.2" cx="-9" cy="-9"/>')
-        parts.append(f'<g class="{colour(line.colour)}" data-throw="{line.colour}">'
+        parts.append(f'<g class="{colour(line.colour)}" data-event="{line.colour}">'
                      f"{''.join(marks)}</g>")  # fmt: skip
     parts.append(
         f'<path class="cursor" d="M0 {_TOP}V{HEIGHT - _BOTTOM}" transform="translate(-9)"/>'
@@ -245,13 +264,14 @@ def curves(
                      "not measurable</text>")  # fmt: skip
     return (
         f'<svg class="plot" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" data-left="{_LEFT}" '
-        f'data-right="{right}" data-top="{_TOP}" data-bottom="{HEIGHT - _BOTTOM}" {_told(label)}>'
+        f'data-right="{right}" data-top="{_TOP}" data-bottom="{HEIGHT - _BOTTOM}" '
+        f"{_labelled(label)}>"
         f"{''.join(parts)}</svg>"
     )
 
 
 def _path(line: Line, axis: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> str:
-    """Broken where nothing is known and where an angle comes round the back."""
+    """The line, broken where nothing is known and where an angle comes round the back."""
     steps, last = [], math.nan
     for time_s, value in zip(line.times_s, line.values):
         if math.isfinite(value):
@@ -264,8 +284,8 @@ def _path(line: Line, axis: Axis, x: Callable[[float], float], y: Callable[[floa
 
 
 def interval(line: Line, axis: Axis) -> str:
-    """An estimate, its interval and the fitted value on a measure's axis; the numbers beside it say
-    the same, so it is hidden from who listens."""
+    """Return an estimate, its interval and the fitted value on a measure's axis. The numbers beside
+    it say the same, so it is hidden from screen readers."""
     width, middle = 120.0, 8.0
 
     def x(value: float) -> float:
@@ -283,5 +303,5 @@ def interval(line: Line, axis: Axis) -> str:
 
 
 def signed(value: float) -> str:
-    """A tick's number, shortest, with a true minus."""
+    """Return a tick's number, shortest, with a true minus."""
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")

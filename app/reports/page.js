@@ -1,5 +1,5 @@
 "use strict";
-// What a pointer shows: values along the curves, and which throws are compared. All else is static.
+// What a pointer shows: values along the curves, and which events are compared. All else is static.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const [start, end] = data.span;
@@ -41,8 +41,8 @@
   /** The cursor at a time in one plot: a line, and a dot on every curve; the values it found. */
   const point = (plot, time) => {
     plot.svg.querySelector(".cursor").setAttribute("transform", `translate(${time === null ? -9 : plot.x(time)})`);
-    return [...plot.svg.querySelectorAll("g[data-throw]")].map((group) => {
-      const each = data.throws[group.dataset.throw];
+    return [...plot.svg.querySelectorAll("g[data-event]")].map((group) => {
+      const each = data.events[group.dataset.event];
       const index = time === null ? -1 : nearest(each.times, time);
       const within = index >= 0 && Math.abs(each.times[index] - time) <= 0.1;
       const value = within ? each.curves[plot.measure][index] : null;
@@ -53,21 +53,21 @@
     });
   };
 
-  document.querySelectorAll(".throw").forEach((section) => {
+  document.querySelectorAll(".event").forEach((section) => {
     const grid = section.querySelector(".curves");
-    const times = data.throws[grid.dataset.first].times;
+    const times = data.events[grid.dataset.first].times;
     if (!times.length) return;
     const plots = [...grid.querySelectorAll("figure")].map(plotOf);
     const scrub = section.querySelector(".scrub");
     const slider = scrub.querySelector("input");
-    const release = nearest(times, 0);
+    const moment = nearest(times, 0);
     const show = (index) => {
       plots.forEach((plot) => {
         const [{ value }] = point(plot, index === null ? null : times[index]);
         plot.output.textContent = index === null ? plot.still : told(value, plot.axis);
         plot.output.classList.toggle("hover", index !== null);
       });
-      slider.value = index ?? release;
+      slider.value = index ?? moment;
       slider.setAttribute("aria-valuetext", seconds(times[slider.value]));
       scrub.querySelector("output").textContent = seconds(times[slider.value]);
     };
@@ -103,7 +103,7 @@
         const chip = document.createElement("i");
         chip.className = `chip ${group.getAttribute("class").replace("dim", "")}`;
         const number = document.createElement("b");
-        number.textContent = Number(group.dataset.throw) + 1;
+        number.textContent = Number(group.dataset.event) + 1;
         const said = document.createElement("span");
         said.textContent = told(value, plot.axis);
         line.append(chip, number, said);
@@ -121,16 +121,16 @@
     for (const kind of ["pointermove", "pointerdown"]) plot.svg.addEventListener(kind, move);
     plot.svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
   });
-  const parts = (number) => comparison.querySelectorAll(`g[data-throw="${number}"], a[data-throw="${number}"], tr[data-throw="${number}"]`);
+  const parts = (number) => comparison.querySelectorAll(`g[data-event="${number}"], a[data-event="${number}"], tr[data-event="${number}"]`);
   comparison.querySelectorAll(".legend input").forEach((box) => {
     const label = box.closest("label");
     box.addEventListener("change", () => {
-      parts(box.dataset.throw).forEach((each) => each.classList.toggle("off-now", !box.checked && each.tagName !== "TR"));
-      parts(box.dataset.throw).forEach((each) => each.tagName === "TR" && each.classList.toggle("dim", !box.checked));
+      parts(box.dataset.event).forEach((each) => each.classList.toggle("off-now", !box.checked && each.tagName !== "TR"));
+      parts(box.dataset.event).forEach((each) => each.tagName === "TR" && each.classList.toggle("dim", !box.checked));
       hide();
     });
-    const others = (dim) => comparison.querySelectorAll(".curves g[data-throw]").forEach((each) =>
-      each.classList.toggle("dim", dim && box.checked && each.dataset.throw !== box.dataset.throw));
+    const others = (dim) => comparison.querySelectorAll(".curves g[data-event]").forEach((each) =>
+      each.classList.toggle("dim", dim && box.checked && each.dataset.event !== box.dataset.event));
     label.addEventListener("pointerenter", () => others(true));
     label.addEventListener("pointerleave", () => others(false));
   });

@@ -1,117 +1,226 @@
-"""Throws as one HTML file, for somebody who analyses them: pictures, bodies, curves, numbers.
+"""Events as one HTML file for analysis: pictures, bodies, curves, numbers.
 
 The file stands alone: no network, no other file, and without scripts all but what a pointer shows.
+Its markup is in ``templates``, which escape every text; its drawings are of `app.reports.draw_svg`.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from string import Template
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from app.reports.draw_svg import Axis, Line, body, colour, curves, interval
 from app.reports.reported_event import ReportedEvent, Scales
-from app.reports.sections import chip, comparison, count, reading, section
-from pipeline.events.motion import Motion
+from pipeline.events.motion import Motion, capitalised
 
 __all__ = ["ReportedEvent", "write_page"]
 
-_e = html.escape
+VIEWS: Mapping[str, str] = {
+    "camera": "from the camera",
+    "side": "from the camera\N{RIGHT SINGLE QUOTATION MARK}s right",
+    "above": "from above, the camera below",
+}
+"""What is said of each of `draw_svg.VIEWS`."""
 
 
 def write_page(
-    folder: Path, throws: Sequence[ReportedEvent], motion: Motion, title: str = ""
+    folder: Path, events: Sequence[ReportedEvent], motion: Motion, title: str = ""
 ) -> Path:
-    """Write ``folder``/index.html, which shows ``throws``, and return its path."""
+    """Write ``folder``/index.html.
+
+    Args:
+        folder: Made if it is not there.
+        events: What the page shows, in order.
+        motion: The motion that they are events of.
+        title: The page's; empty: the motion's own.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
-    path.write_text(_page(throws, motion, title or motion.report.title), encoding="utf-8")
+    path.write_text(_Page(events, motion).html(title or motion.report.title), encoding="utf-8")
     return path
 
 
-def _page(throws: Sequence[ReportedEvent], motion: Motion, title: str) -> str:
-    style, script = (files(__package__).joinpath(f"page.{kind}").read_text("utf-8")
-                     for kind in ("css", "js"))  # fmt: skip
-    scales = Scales.of(throws, motion)
-    several = len(throws) > 1
-    main = [comparison(throws, scales)] if several else []
-    main += [section(throw, number, several, scales) for number, throw in enumerate(throws)]
-    main.append(reading(scales) if throws else
-                '<p class="nothing">No throw was found. A throw shows once its release is seen '
-                "with two frames before it and one after.</p>")  # fmt: skip
-    return _PAGE.substitute(
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
-        f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'",
-        title=_e(title), style=style, script=script, summary=_summary(throws),
-        navigation=_navigation(throws) if several else "", main="".join(main),
-        data=_data(throws, scales),
+class _Page:
+    """What the templates show of events: texts, which they escape, and drawings."""
+
+    def __init__(self, events: Sequence[ReportedEvent], motion: Motion) -> None:
+        self._events = events
+        self._words = motion.report
+        self._corrected = motion.measures.estimator is not None
+        self._scales = Scales.of(events, motion)
+
+    def html(self, title: str) -> str:
+        style, script = (
+            files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js")
+        )
+        policy = (
+            f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
+            f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+        )
+        environment = _environment()
+        environment.globals |= {
+            "words": self._words, "corrected": self._corrected, "scales": self._scales,
+            "views": VIEWS, "colour": colour, "count": _count,
+            "offset_name": self._offset_name, "still_value": self._still_value,
+            "mean": self._mean, "spread": self._spread, "body_svg": self._body_svg,
+            "pose_svg": self._pose_svg, "curves_svg": self._curves_svg,
+            "interval_svg": lambda line, axis: Markup(interval(line, axis)),
+        }  # fmt: skip
+        return environment.get_template("page.html").render(
+            title=title, policy=Markup(policy), style=Markup(style), script=Markup(script),
+            events=self._events, several=len(self._events) > 1,
+            sources=len({event.source for event in self._events}), data=self._data(),
+        )  # fmt: skip
+
+    def _data(self) -> dict[str, Any]:
+        """What the script needs."""
+
+        def rounded(values: np.ndarray, digits: int) -> list[float | None]:
+            return [round(float(each), digits) if math.isfinite(each) else None for each in values]
+
+        axes = self._scales.axes
+        return {
+            "span": self._scales.span_s,
+            "axes": {
+                name: {"low": axis.low, "high": axis.high, "digits": axis.digits}
+                for name, axis in axes.items()
+            },
+            "events": [
+                {"times": rounded(np.asarray(event.timeline_s, float), 4),
+                 "curves": {name: rounded(event.line(name, number).values, axis.digits)
+                            for name, axis in axes.items()}}
+                for number, event in enumerate(self._events)
+            ],
+        }  # fmt: skip
+
+    def _offset_name(self, frames: int) -> str:
+        """What a frame so many after the event is called."""
+        sign = "+" if frames > 0 else "\N{MINUS SIGN}"
+        return f"t {sign} {abs(frames)}" if frames else self._words.moment
+
+    def _best(self, line: Line) -> float | None:
+        """What stands for an event: its estimate or, where none is learned, the fitted body's."""
+        return line.value if self._corrected else line.fitted
+
+    def _known(self, events: Sequence[ReportedEvent], name: str) -> list[float]:
+        best = (self._best(event.line(name, 0)) for event in events)
+        return [value for value in best if value is not None]
+
+    def _mean(self, events: Sequence[ReportedEvent], name: str) -> float | None:
+        known = self._known(events, name)
+        return float(np.mean(known)) if known else None
+
+    def _spread(self, events: Sequence[ReportedEvent], name: str) -> float | None:
+        known = self._known(events, name)
+        return float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+    def _still_value(self, shown: Sequence[ReportedEvent], name: str) -> str:
+        """What stands beside a curve while nothing points at it."""
+        best = self._best(shown[0].line(name, 0)) if len(shown) == 1 else None
+        return "" if best is None else _figure(best, self._scales.axes[name].digits)
+
+    def _body_svg(self, event: ReportedEvent, number: int, view: str, index: int) -> Markup:
+        """The body in one of an event's frames, with the frame before as a shade."""
+        points = self._scales.projected[number][view]
+        label = f"The fitted body {VIEWS[view]}, {self._offset_name(event.frames[index][0])}"
+        before = points[index - 1] if index else None
+        return Markup(body(points[index], self._scales.boxes[view], event.hand, label, before))
+
+    def _pose_svg(self, event: ReportedEvent, number: int, view: str) -> Markup:
+        """The body at the event."""
+        words = self._words
+        label = f"{capitalised(words.noun)} {number + 1} at its {words.moment}, {VIEWS[view]}"
+        points = self._scales.projected[number][view][event.key]
+        return Markup(body(points, self._scales.boxes[view], event.hand, label))
+
+    def _curves_svg(self, shown: Sequence[ReportedEvent], first: int, name: str) -> Markup:
+        """One measure's curves of events that are numbered from ``first``."""
+        axis, several = self._scales.axes[name], len(shown) > 1
+        lines = [event.line(name, first + index) for index, event in enumerate(shown)]
+        label = f"{_measure_name(name)} over the time from the {self._words.moment}, {axis.unit}"
+        if several:
+            label += f" of {_count(len(lines), self._words.noun, self._words.plural)}"
+        else:
+            label += f". {self._in_words(lines[0], axis)}"
+        ends = [shown[0].after_s(offset) for offset, _ in shown[0].frames]
+        band = None if several else (ends[0], ends[-1])
+        return Markup(
+            curves(lines, axis, self._scales.span_s, band, label, moment=self._words.moment,
+                   estimates=self._corrected)
+        )  # fmt: skip
+
+    def _in_words(self, line: Line, axis: Axis) -> str:
+        """An event's numbers, for a screen reader."""
+        moment = self._words.moment
+        if self._best(line) is None:
+            return f"Not measurable at the {moment}"
+        fitted = None if line.fitted is None else _figure(line.fitted, axis.digits)
+        if line.value is None:
+            return f"Fitted body at the {moment} {fitted}"
+        said = f"Estimate at the {moment} {_figure(line.value, axis.digits)}"
+        if line.low is not None and line.high is not None:
+            low, high = (_figure(each, axis.digits) for each in (line.low, line.high))
+            said += f", 95 % interval {low} to {high}"
+        return said if fitted is None else f"{said}, fitted {fitted}"
+
+
+def _environment() -> Environment:
+    """The templates. Every text is escaped but a `Markup`, which only this module makes."""
+    made = Environment(
+        loader=PackageLoader("app.reports"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="$policy">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<header id="top"><h1>$title</h1><p class="summary">$summary</p>$navigation</header>
-<main>$main</main>
-<script type="application/json" id="data">$data</script>
-<script>$script</script>
-</body>
-</html>
-""")
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    made.filters |= {
+        "base64": lambda data: base64.b64encode(data).decode(),
+        "capitalised": capitalised,
+        "figure": _figure,
+        "measure_name": _measure_name,
+        "shown_time": _shown_time,
+        "with_article": lambda noun: f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}",
+        "zip": zip,
+    }
+    return made
 
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _data(throws: Sequence[ReportedEvent], scales: Scales) -> str:
-    """What the script needs, as JSON that cannot end its element."""
-
-    def rounded(values: np.ndarray, digits: int) -> list[float | None]:
-        return [round(float(each), digits) if math.isfinite(each) else None for each in values]
-
-    found = {
-        "span": scales.span_s,
-        "axes": {
-            name: {"low": axis.low, "high": axis.high, "digits": axis.digits}
-            for name, axis in scales.axes.items()
-        },
-        "throws": [
-            {"times": rounded(np.asarray(throw.timeline_s, float), 4),
-             "curves": {name: rounded(throw.line(name, number).values, axis.digits)
-                        for name, axis in scales.axes.items()}}
-            for number, throw in enumerate(throws)
-        ],
-    }  # fmt: skip
-    return json.dumps(found, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+def _figure(value: float, digits: int) -> str:
+    """A number as it is shown: rounded, never minus nothing, with a true minus."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _summary(throws: Sequence[ReportedEvent]) -> str:
-    sources = len({throw.source for throw in throws})
-    said = [count(len(throws), "throw"), f"from {count(sources, 'source')}"]
-    return " ".join(said) if throws else "No throws"
+def _measure_name(measure: str) -> str:
+    return measure.replace("_", " ").capitalize()
 
 
-def _navigation(throws: Sequence[ReportedEvent]) -> str:
-    links = "".join(
-        f'<li><a href="#throw-{number + 1}">{chip(number)}{number + 1} '
-        f"<span>{_e(throw.source)}</span></a></li>"
-        for number, throw in enumerate(throws)
-    )
-    return f'<nav aria-label="Throws"><ol><li><a href="#comparison">All</a></li>{links}</ol></nav>'
+def _shown_time(text: str) -> str | None:
+    """An ISO time as it is shown; None for what is no time."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return f"{time:%Y-%m-%d %H:%M:%S} {time.tzname() or ''}".strip()
+
+
+def _count(number: int, noun: str, plural: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {noun if number == 1 else plural}"

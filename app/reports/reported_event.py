@@ -69,6 +69,16 @@ class ReportedEvent:
         """The source's name, whatever it holds: not HTML yet."""
         return str(self.event.get("source") or "unknown source")
 
+    def text(self, key: str) -> str:
+        """Return what the event says under a key, whatever it holds: not HTML yet; empty without
+        it."""
+        value = self.event.get(key)
+        return "" if value is None else str(value)
+
+    def number(self, key: str) -> float | None:
+        """Return the number under a key, None if there is none."""
+        return as_number(self.event.get(key))
+
     def line(self, name: str, number: int) -> Line:
         """Return a measure's curve and estimate, in the colour of event ``number`` from 0."""
         estimate = (self.event.get("measures") or {}).get(name) or {}

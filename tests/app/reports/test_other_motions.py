@@ -58,6 +58,11 @@ def test_a_serve_by_its_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     check(json.loads(line))
+    page = (tmp_path / "page" / "index.html").read_text("utf-8")
+    page = re.sub('base64,[^"]*', "", page)
+    assert not re.search("throw|release|ball", page, re.IGNORECASE)
+    assert "1 serve from 1 source" in page
+    assert "Contact" in page
     (strip,) = (tmp_path / "strips").iterdir()
     assert cv2.imread(str(strip)) is not None
 

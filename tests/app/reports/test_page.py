@@ -15,9 +15,10 @@ import pytest
 from app.reports.draw_svg import Axis, body, boxes, views
 from app.reports.page import ReportedEvent, write_page
 from pipeline.core.skeleton import JOINT_NAMES
-from pipeline.events.motion import load_motion
+from pipeline.events.motion import Motion, Wording, load_motion
 from pipeline.events.motions.throw.measures import MEASURES, hand_speed, measure
 from tests.support.browser import opened
+from tests.support.motions.installed import SERVE
 from tests.support.paths import TRUTH as SAMPLE
 
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
@@ -98,8 +99,10 @@ class Reader(HTMLParser):
         return [value for _, each, value in self.attributes if each == name]
 
 
-def read(tmp_path: Path, *throws: ReportedEvent, **given) -> tuple[str, Reader]:
-    path = write_page(tmp_path / "page", throws, MOTION, **given)
+def read(
+    tmp_path: Path, *throws: ReportedEvent, motion: Motion = MOTION, **given
+) -> tuple[str, Reader]:
+    path = write_page(tmp_path / "page", throws, motion, **given)
     assert path == tmp_path / "page" / "index.html"
     assert [each.name for each in path.parent.iterdir()] == ["index.html"]
     text = path.read_text("utf-8")
@@ -126,7 +129,7 @@ def test_the_page_stands_alone(tmp_path, count):
     assert len(page.texts.get("img", [])) == 4 * count
     assert all(page.values("alt"))
     assert [value for tag, name, value in page.attributes if tag == "section" and name == "id"] == (
-        (["comparison"] if count > 1 else []) + [f"throw-{each + 1}" for each in range(count)]
+        (["comparison"] if count > 1 else []) + [f"event-{each + 1}" for each in range(count)]
     )
 
 
@@ -152,7 +155,7 @@ def test_curves_are_the_timeline(tmp_path):
     one = throw()
     text, page = read(tmp_path, one)
     data = json.loads(page.texts["script"][0])
-    found = data["throws"][0]
+    found = data["events"][0]
     np.testing.assert_allclose(found["times"], one.timeline_s, atol=1e-4)
     for name, values in one.timeline.items():
         np.testing.assert_allclose(found["curves"][name], values, atol=0.06)
@@ -174,7 +177,7 @@ def test_several_are_compared(tmp_path):
     assert shown(float(np.std(values, ddof=1)), 1) in cells
     headers = [value for tag, name, value in page.attributes if (tag, name) == ("th", "scope")]
     assert len(headers) == text.count("<th ")
-    assert page.values("href").count("#throw-3") > 1
+    assert page.values("href").count("#event-3") > 1
 
 
 HOSTILE = ("<script>alert(1)</script>", '"onload=', "</script><img src=x onerror=alert(1)>", "'&<")
@@ -222,7 +225,7 @@ def test_what_is_not_known_is_said(tmp_path):
         assert not re.search(r"\b(nan|inf|none|null)\b", said, re.IGNORECASE)
         assert "not measurable" in said
         assert "44.0" in page.texts["td"]
-        found = json.loads(page.texts["script"][0])["throws"][0]["curves"]
+        found = json.loads(page.texts["script"][0])["events"][0]["curves"]
         assert found["elbow_flexion"][3] is None
         assert set(found["trunk_tilt"]) == {None}
     unseen = one.joints_m.copy()
@@ -239,6 +242,54 @@ def test_no_throw_is_said(tmp_path):
     text, page = read(tmp_path)
     assert page.texts["p"][0] == "No throws"
     assert "No throw was found" in text
+
+
+def serve(source: str = "court.mp4") -> ReportedEvent:
+    """The same body as a tennis serve, whose measures have no corrections."""
+    motion, moved = load_motion(SERVE), throw(source)
+    estimates = motion.measures.estimates(moved.joints_m, [k / 30 for k in range(4)], "right", 2)
+    measures = {
+        name: {"value": None, "low": None, "high": None, "fitted": each.fitted,
+               "unit": motion.measures.definitions[name].unit,
+               "definition": motion.measures.definitions[name].definition}
+        for name, each in estimates.items()
+    }  # fmt: skip
+    event = {**moved.event, "motion": motion.name, "measures": measures, motion.frame_key: 60}
+    del event["release_frame"]
+    timeline = {name: np.linspace(0, 1, len(moved.timeline_s)) for name in measures}
+    return replace(moved, motion=motion, event=event, timeline=timeline)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_another_motion_has_words_of_its_own(tmp_path, count):
+    events = [serve() for _ in range(count)]
+    text, page = read(tmp_path, *events, motion=load_motion(SERVE))
+    assert not re.search("throw|release|ball", re.sub('base64,[^"]*', "", text), re.IGNORECASE)
+    assert page.texts["h1"] == ["Tennis serves"]
+    if not count:
+        assert "A serve shows once its contact is seen" in text
+        return
+    assert page.texts["p"][0] == ("1 serve from 1 source" if count == 1 else
+                                  f"{count} serves from 1 source")  # fmt: skip
+    assert {"Contact", "Racket hand"} <= set(page.texts["dt"])
+    assert "At the contact" in page.texts["h3"]
+    # Without corrections there are no estimates to show, only what the fitted body does.
+    assert "Estimate" not in "".join(page.texts["th"])
+    assert "no estimates" in text
+    digits = {name: each.digits for name, each in events[0].motion.measures.definitions.items()}
+    for name, each in events[0].event["measures"].items():
+        assert shown(each["fitted"], digits[name]) in page.texts["td"]
+    assert ("standard deviation of the fitted bodies" in text) == (count > 1)
+
+
+def test_words_of_a_motion_are_text_too(tmp_path):
+    word = HOSTILE[2]
+    motion = replace(MOTION, report=Wording(word, word, word, word, word, word))
+    text, page = read(tmp_path, *(replace(throw(), motion=motion) for _ in range(2)), motion=motion)
+    assert len(page.texts["script"]) == 2
+    assert len(page.texts["img"]) == 8
+    assert word in page.texts["h1"]
+    assert not [each for _, each, _ in page.attributes if each.startswith("on")]
 
 
 def test_an_angle_that_comes_round_breaks_its_curve(tmp_path):
@@ -297,27 +348,27 @@ def test_in_a_browser(tmp_path):
         assert page.run("document.documentElement.classList.contains('js')")
         assert page.run("[...document.images].length") == 12
 
-        rows = "[...document.querySelectorAll('#throw-2 .row')].map((row) => row.offsetHeight > 0)"
+        rows = "[...document.querySelectorAll('#event-2 .row')].map((row) => row.offsetHeight > 0)"
         assert page.run(rows) == [True, False, False]
-        page.run("document.querySelector('#throw-2 [value=above]').click()")
+        page.run("document.querySelector('#event-2 [value=above]').click()")
         assert page.run(rows) == [False, False, True]
-        page.run("document.querySelector('#throw-2 [value=all]').click()")
+        page.run("document.querySelector('#event-2 [value=all]').click()")
         assert page.run(rows) == [True, True, True]
 
-        curve = "document.querySelector('#comparison .plot g[data-throw=\"1\"]')"
+        curve = "document.querySelector('#comparison .plot g[data-event=\"1\"]')"
         visible = f"getComputedStyle({curve}).display !== 'none'"
         assert page.run(visible)
-        page.run("document.querySelector('.legend input[data-throw=\"1\"]').click()")
+        page.run("document.querySelector('.legend input[data-event=\"1\"]').click()")
         assert not page.run(visible)
-        page.run("document.querySelector('.legend input[data-throw=\"1\"]').click()")
+        page.run("document.querySelector('.legend input[data-event=\"1\"]').click()")
         assert page.run(visible)
 
-        slider = "document.querySelector('#throw-1 .scrub input')"
+        slider = "document.querySelector('#event-1 .scrub input')"
         page.run(f"{slider}.value = 0; {slider}.dispatchEvent(new Event('input'))")
         first = shown(float(throws[0].timeline["elbow_flexion"][0]), 1)
-        output = "document.querySelector('#throw-1 .curves output').textContent"
+        output = "document.querySelector('#event-1 .curves output').textContent"
         assert page.run(output) == first
-        assert page.run("document.querySelector('#throw-1 .scrub output').textContent") == (
+        assert page.run("document.querySelector('#event-1 .scrub output').textContent") == (
             "\N{MINUS SIGN}1.00 s"
         )
 
