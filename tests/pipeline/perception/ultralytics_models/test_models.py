@@ -426,8 +426,8 @@ def test_an_instance_is_chosen_by_its_box_and_stays_inside_it():
     assert (inside.max(0) == (13, 9)).all()
     assert agreement[0] == pytest.approx(1)
     # Noise is nobody's, and nothing is found where nothing is.
-    assert float(masks[1].max()) == fastsam.NOBODY
-    assert float(masks[2].max()) == fastsam.NOBODY
+    assert float(masks[1].max()) == fastsam.BACKGROUND
+    assert float(masks[2].max()) == fastsam.BACKGROUND
     assert agreement[1:3].tolist() == [0, 0]
     assert float(masks[3].max()) == 4
     assert float(agreement[3]) == pytest.approx(19 / 20)
