@@ -93,7 +93,7 @@ class Letterbox:
 
 @lru_cache(maxsize=256)
 def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """A tensor of constants, cached: copying it to the device would make the host wait each time."""
+    """A tensor of constants, cached because copying it to the device makes the host wait."""
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
