@@ -79,7 +79,7 @@ class PyrenderRenderer(OneByOne):
         vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
         scene = self._scene(vertices_m, faces, np.ones((len(vertices_m), 3)), intrinsics)
         nodes = sorted(scene.mesh_nodes, key=lambda node: int(node.name))
-        # Red and green hold the mesh's number from 1. Pictures of this kind have one sample a pixel,
+        # Red and green hold the mesh's number from 1. Such pictures have one sample a pixel,
         # at its centre, and blend nothing.
         numbers = {node: ((n + 1) % 256, (n + 1) // 256, 0) for n, node in enumerate(nodes)}
         codes, depth = self._context(size).render(scene, self._pyrender.RenderFlags.SEG, numbers)
