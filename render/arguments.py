@@ -1,14 +1,19 @@
-"""What every renderer asks of its arguments."""
+"""Checks of the arguments of every renderer."""
 
 from __future__ import annotations
 
 import numpy as np
 
 MOST_PEOPLE = 256
+"""Most meshes in one picture: a sample's 16 bits hold 256 codes for each (`kernels.LEVELS`)."""
 
 
 def check_image(image: np.ndarray, alpha: float) -> None:
-    """ValueError unless ``image`` is RGB uint8 (H, W, 3) and ``alpha`` from 0 to 1."""
+    """Check the image to draw on.
+
+    Raises:
+        ValueError: ``image`` is not RGB uint8 (H, W, 3), or ``alpha`` is not from 0 to 1.
+    """
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
         raise ValueError("the image to draw on is an array of uint8")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -18,7 +23,11 @@ def check_image(image: np.ndarray, alpha: float) -> None:
 
 
 def check_colors(colors: np.ndarray, people: int) -> np.ndarray:
-    """``colors`` as float64 (P, 3); ValueError for another shape or outside 0 to 1."""
+    """Return ``colors`` as float64 (P, 3).
+
+    Raises:
+        ValueError: There is not one colour for each of ``people``, or a value is not from 0 to 1.
+    """
     colors = np.asarray(colors, np.float64)
     if colors.shape != (people, 3):
         raise ValueError(f"colours are (P, 3) = ({people}, 3), not {colors.shape}")
@@ -30,11 +39,16 @@ def check_colors(colors: np.ndarray, people: int) -> np.ndarray:
 def check_meshes(
     vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The meshes and the camera as kernels want them; ValueError for anything else.
+    """Return the meshes and the camera as the kernels need them.
 
-    ``vertices_m`` (P, V, 3) float32, finite; ``faces`` (F, 3) int32 that point into V;
-    ``intrinsics`` (3, 3) float64, finite, upper triangular, focal lengths above 0. All are
-    contiguous and writable, as numba compiles anew for arrays that are not.
+    All arrays are contiguous and writable, because numba compiles again for arrays that are not.
+
+    Returns:
+        Vertices (P, V, 3) float32, finite; faces (F, 3) int32 that point into V; intrinsics (3, 3)
+        float64, finite, upper triangular, with focal lengths above 0.
+
+    Raises:
+        ValueError: An argument cannot be converted to that.
     """
     vertices = np.require(vertices_m, np.float32, ["C", "W"])
     if vertices.ndim != 3 or vertices.shape[2] != 3:
@@ -48,11 +62,11 @@ def check_meshes(
         raise ValueError(f"faces are integers (F, 3), not {faces.dtype} {faces.shape}")
     if len(vertices) and faces.size and not 0 <= faces.min() <= faces.max() < vertices.shape[1]:
         raise ValueError(f"faces point beyond the mesh's {vertices.shape[1]} vertices")
-    lens = np.require(intrinsics, np.float64, ["C", "W"])
-    if lens.shape != (3, 3) or not np.isfinite(lens).all():
+    k = np.require(intrinsics, np.float64, ["C", "W"])
+    if k.shape != (3, 3) or not np.isfinite(k).all():
         raise ValueError("intrinsics are a finite (3, 3)")
-    if lens[0, 0] <= 0 or lens[1, 1] <= 0 or lens[1, 0] or (lens[2] != (0, 0, 1)).any():
+    if k[0, 0] <= 0 or k[1, 1] <= 0 or k[1, 0] or (k[2] != (0, 0, 1)).any():
         raise ValueError(
             "intrinsics have focal lengths above 0 and are otherwise [. . .; 0 . .; 0 0 1]"
         )
-    return vertices, np.require(faces, np.int32, ["C", "W"]), lens
+    return vertices, np.require(faces, np.int32, ["C", "W"]), k

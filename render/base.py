@@ -1,4 +1,4 @@
-"""What every renderer can do."""
+"""The protocol of renderers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import numpy as np
 
 
 class Renderer(Protocol):
-    """Draws meshes over images; used from one thread."""
+    """Draws meshes over images. Used from one thread.
+
+    Attributes:
+        name: The name for `overlay.make_renderer`.
+        together: Whether it draws several pictures in less time than one after another.
+    """
 
     name: str
     together: bool
-    """Whether it draws several pictures in less time than one after another."""
 
     def draw(
         self,
@@ -24,7 +28,23 @@ class Renderer(Protocol):
         intrinsics: np.ndarray,
         alpha: float = 0.85,
     ) -> np.ndarray:
-        """As ``rasterize_cpu.draw_meshes``: a new RGB uint8 (H, W, 3) picture."""
+        """Draw P meshes over an image and return the new picture.
+
+        Args:
+            image: RGB uint8 (H, W, 3); it is not changed.
+            vertices_m: Meshes (P, V, 3), metres in the camera's axes (x right, y down, z forward);
+                P may be 0.
+            faces: Triangles (F, 3), counter-clockwise seen from outside.
+            colors: RGB of each mesh (P, 3), from 0 to 1.
+            intrinsics: K (3, 3) in pixels; pixel centres at whole numbers.
+            alpha: Opacity of the meshes, from 0 to 1.
+
+        Returns:
+            RGB uint8 (H, W, 3).
+
+        Raises:
+            ValueError: An argument has another shape, type or range, or is not finite.
+        """
         ...
 
     def draw_batch(
@@ -36,15 +56,25 @@ class Renderer(Protocol):
         intrinsics: np.ndarray,
         alpha: float = 0.85,
     ) -> list[np.ndarray]:
-        """`draw` for several images of one size. One that draws them together also takes tensors
-        (H, W, 3) uint8 on its GPU."""
+        """Draw over several images of one size and return the new pictures.
+
+        Args:
+            images: T images as for `draw`. A renderer with ``together`` also takes tensors
+                (H, W, 3) uint8 on its GPU.
+            vertices_m: The meshes of each image, as for `draw`.
+            faces: As for `draw`.
+            colors: The colours of each image, as for `draw`.
+            intrinsics: As for `draw`.
+            alpha: As for `draw`.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free the renderer's resources."""
 
 
 class OneByOne:
-    """`Renderer.draw_batch` for a renderer that draws one picture after another."""
+    """Base class of renderers that draw one picture after another: it has `Renderer.draw_batch`."""
 
     together = False
     draw: Callable[..., np.ndarray]
@@ -60,6 +90,6 @@ class OneByOne:
     ) -> list[np.ndarray]:
         """As `Renderer.draw_batch`."""
         return [
-            self.draw(image, bodies, faces, paint, intrinsics, alpha)
-            for image, bodies, paint in zip(images, vertices_m, colors)
+            self.draw(image, meshes, faces, mesh_colors, intrinsics, alpha)
+            for image, meshes, mesh_colors in zip(images, vertices_m, colors)
         ]

@@ -1,25 +1,29 @@
-"""The loops of the CPU rasteriser, compiled by numba. None holds the interpreter's lock and all
-are single-threaded, so they run beside any other thread and may be called from any."""
+"""The loops of the CPU rasteriser, compiled by numba.
+
+They release the interpreter's lock and are single-threaded, so they run beside other threads and
+may be called from any.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-# Reordering of NaNs and infinities stays as written; the callers check for them.
+# Without "nnan" and "ninf": comparisons with NaN and infinity keep their meaning.
 _FAST = {"contract", "arcp", "nsz"}
 
 LEVELS = 256
-"""Codes a person takes in the buffer: ``LEVELS * person + level``, level 1 (dark) to 255 (light);
-0 is a sample that shows the image."""
+"""Number of codes for each person. A sample holds ``LEVELS * person + level`` with a level from 1
+(dark) to 255 (light), or 0 where it shows the image."""
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def shade(vertices, faces, level):
-    """Light on every vertex (V,), as a level from 1.5 to 254.5, by its area-weighted normal.
+    """Write the light on every vertex into ``level`` (V,), from 1.5 to 254.5.
 
-    A weak lamp at the camera, a strong one above its left shoulder that wraps around the shape,
-    and grazing angles darkened, which draws the outlines. ``vertices`` (V, 3) float32 metres.
+    It follows the vertex's area-weighted normal: a weak lamp at the camera, a strong lamp above its
+    left shoulder that wraps around the shape, and darker grazing angles, which show outlines.
+    ``vertices`` (V, 3) float32, metres in the camera's axes; ``faces`` (F, 3).
     """
     count = vertices.shape[0]
     normals = np.zeros((count, 3), np.float32)
@@ -52,8 +56,10 @@ def shade(vertices, faces, level):
 
 @njit(cache=True, nogil=True)
 def project(vertices, intrinsics, points, bounds):
-    """Image x, y and 1/z of every vertex into ``points`` (V, 3) float64; their x0, y0, x1, y1 into
-    ``bounds`` (4,). No vertex lies behind the near plane."""
+    """Write image x, y and 1/z of every vertex into ``points`` (V, 3) float64.
+
+    Their bounds x0, y0, x1, y1 go into ``bounds`` (4,). No vertex may lie behind the near plane.
+    """
     bounds[0] = bounds[1] = np.inf
     bounds[2] = bounds[3] = -np.inf
     for v in range(vertices.shape[0]):
@@ -68,13 +74,15 @@ def project(vertices, intrinsics, points, bounds):
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
-    """Draw one body into buffers of ``samples`` by ``samples`` a pixel, from image pixel ``left``,
-    ``top`` on: back faces left out, the nearest surface kept.
+    """Draw one body into buffers with ``samples`` by ``samples`` samples for each pixel.
 
-    ``points`` (V, 3) float64 as `project` gives them; ``depth`` (h, w) float32 the largest 1/z so
-    far, 0 at first; ``coded`` (h, w) uint16 the level there plus ``base``. ``stagger`` shifts the
-    samples of even rows left and of odd rows right by as much of their distance: upright edges
-    then have four steps a pixel, not two (rotated-grid supersampling).
+    The buffers begin at the image pixel (``left``, ``top``). Back faces are omitted, and the
+    nearest surface wins.
+
+    ``points`` (V, 3) float64 are from `project`; ``depth`` (h, w) float32 is the largest 1/z so
+    far, at first 0; ``coded`` (h, w) uint16 the level there plus ``base``. ``stagger`` shifts the
+    samples of even rows left and of odd rows right by this share of their distance: vertical edges
+    then have four steps in a pixel instead of two (rotated-grid supersampling).
     """
     height, width = depth.shape
     half = 0.5 * (samples - 1)
@@ -91,15 +99,15 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
         bx = (points[b, 0] - left) * samples + half
         cx = (points[c, 0] - left) * samples + half
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        # In an image whose y points down, faces seen from outside turn the other way.
-        # Slivers are left out with them: their slopes would be noise.
+        # In an image whose y points down, faces seen from outside have a negative area. Slivers are
+        # skipped with the back faces: their slopes would be noise.
         if area > -1e-6:
             continue
         west, east = max(min(ax, bx, cx), -0.5), min(max(ax, bx, cx), width - 0.5)
         if west > east:
             continue
-        # The barycentric weights, 1/z and the level are planes over the image: values at x = 0 of
-        # a row, and slopes da, db, dc, dz, dl along it.
+        # The barycentric weights, 1/z and the level are linear over the image: each has a value at
+        # x = 0 of a row, and a slope da, db, dc, dz, dl along it.
         scale = 1.0 / area
         da, db = (by - cy) * scale, (cy - ay) * scale
         dc = -da - db
@@ -116,7 +124,8 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
             wa = ea * (y - by) - da * bx
             wb = eb * (y - cy) - db * cx
             wc = 1.0 - wa - wb
-            # Each edge bounds the row's span from one side; a level edge takes all of it or none.
+            # Each edge bounds the span of the row on one side. A horizontal edge has the whole row
+            # inside or outside.
             start, end = west, east
             if ra > 0.0:
                 start = max(start, -wa * ra)
@@ -139,7 +148,7 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
             if start > end + 1e-6:
                 continue
             shift = stagger if y & 1 else -stagger
-            # A hair wider than exact, so that no sample falls between two triangles.
+            # Slightly wider than exact, so that no sample falls between two triangles.
             first = max(int(np.ceil(start - shift - 1e-9)), 0)
             last = min(int(np.floor(end - shift + 1e-9)), width - 1)
             z = wa * az + wb * bz + wc * cz + dz * (first + shift)
@@ -156,11 +165,12 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def blend(image, left, top, samples, coded, palette, keeps, gain):
-    """Average each pixel's samples and lay them over ``image`` (H, W, 3) uint8, in place.
+    """Average the samples of each pixel and blend them over ``image`` (H, W, 3) uint8, in place.
 
     ``palette`` (codes,) int64 holds red, green, blue and 1 in 16 bits each, and 0 for code 0, so
-    that one sum adds up a pixel's samples and counts those covered. ``keeps`` (samples² + 1,) is
-    the image's share for so many covered; ``gain`` takes sums of colour to the picture's scale.
+    that one sum adds the colours of a pixel's samples and counts the covered ones. ``keeps``
+    (samples² + 1,) is the image's share by the number of covered samples; ``gain`` converts sums of
+    colours to the picture's scale.
     """
     half = np.float32(0.5)
     height, width = coded.shape[0] // samples, coded.shape[1] // samples

@@ -1,8 +1,8 @@
-"""The GPU rasteriser's kernels, in Triton: what `render.kernels` does, for many meshes at once.
+"""The GPU rasteriser's kernels, in Triton: those of `render.kernels`, for many meshes at once.
 
-A sample of the picture is 64 bits: 1/z as a float's bits above, ``256 * mesh + level`` below. The
-largest wins by an atomic maximum, so the result does not depend on the order of the triangles.
-Samples lie as on the CPU: two by two a pixel, even rows a quarter left, odd rows a quarter right.
+A sample has 64 bits: above, 1/z as a float's bits; below, ``256 * mesh + level``. An atomic maximum
+keeps the largest, so the result does not depend on the order of the triangles. Samples lie as on
+the CPU: two by two in a pixel, even rows a quarter left, odd rows a quarter right.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import triton.language as tl
 
 LEVELS = 256
 LARGE = 512
-"""Samples in a triangle's box from which on several programs share it."""
+"""A triangle whose box has more samples than this is shared by several programs."""
 TILE = 32
 
 
@@ -22,11 +22,13 @@ def place(
     fx, skew, cx, fy, cy, near, height, width,
     COUNT: tl.constexpr, VALENCE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Light and place every vertex: ``points`` (B, V, 4) become sample x, y, 1/z (0 behind the near
-    plane) and the level; ``boxes`` (T, 4) the pixels x0, y0, x1, y1 that a picture's meshes touch.
+    """Light and project every vertex.
 
-    ``vertices`` (B, V, 3), ``neighbours`` (V, VALENCE) each vertex's faces by rising number or -1,
-    ``faces`` (F, 3), ``pictures`` (B,) the picture a mesh is in or -1.
+    Writes sample x, y, 1/z (0 behind the near plane) and the level into ``points`` (B, V, 4), and
+    the pixels x0, y0, x1, y1 that a picture's meshes touch into ``boxes`` (T, 4).
+
+    ``vertices`` (B, V, 3); ``neighbours`` (V, VALENCE) the faces of each vertex in rising order, or
+    -1; ``faces`` (F, 3); ``pictures`` (B,) the picture of each mesh, or -1.
     """
     mesh = tl.program_id(1)
     picture = tl.load(pictures + mesh)
@@ -77,7 +79,7 @@ def place(
         tl.store(out + 2, tl.where(front, inverse, 0.0), mask=there)
         tl.store(out + 3, level, mask=there)
 
-        # Whoever reaches behind the near plane may fill the picture.
+        # A mesh that reaches behind the near plane may fill the picture.
         behind = tl.max(tl.where(there & (z < near), 1, 0)) > 0
         px = tl.minimum(tl.maximum(px, -2.0), width + 1.0)
         py = tl.minimum(tl.maximum(py, -2.0), height + 1.0)
@@ -98,9 +100,11 @@ def fill_small(
     VERTICES: tl.constexpr, COUNT: tl.constexpr, LARGE: tl.constexpr,
     BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Draw the triangles whose boxes are small, some per program, into ``samples`` (T, 2 H, 2 W);
-    the others, and those that reach behind the near plane, go on the list ``items``, whose length
-    is ``counter``."""
+    """Draw the triangles with small boxes, several per program, into ``samples`` (T, 2 H, 2 W).
+
+    The others, and those that reach behind the near plane, are appended to the list ``items`` of
+    length ``counter``, for `fill_large`.
+    """
     mesh = tl.program_id(1)
     picture = tl.load(pictures + mesh)
     if picture >= 0:
@@ -126,7 +130,7 @@ def fill_small(
         whole = tl.minimum(az, tl.minimum(bz, cz)) > 0.0
         cut = there & (nearest > 0.0) & (whole == 0)
 
-        # Coordinates about a corner: no digits are lost on differences of large numbers.
+        # Coordinates relative to a corner lose no digits to differences of large numbers.
         ux = bx - ax
         uy = by - ay
         vx = cx - ax
@@ -136,13 +140,13 @@ def fill_small(
         last_x = tl.minimum(tl.maximum(tl.maximum(ax, tl.maximum(bx, cx)), -1.0), width + 1.0)
         first_y = tl.minimum(tl.maximum(tl.minimum(ay, tl.minimum(by, cy)), -1.0), height + 1.0)
         last_y = tl.minimum(tl.maximum(tl.maximum(ay, tl.maximum(by, cy)), -1.0), height + 1.0)
-        # A row's samples lie up to a quarter aside of whole numbers.
+        # The samples of a row lie up to a quarter beside whole numbers.
         col = tl.maximum(tl.ceil(first_x - 0.25).to(tl.int32), 0)
         cols = tl.minimum(tl.floor(last_x + 0.25).to(tl.int32), width - 1) - col + 1
         row = tl.maximum(tl.ceil(first_y).to(tl.int32), 0)
         rows = tl.minimum(tl.floor(last_y).to(tl.int32), height - 1) - row + 1
-        # In an image whose y points down, faces seen from outside turn the other way; slivers
-        # are left out with those seen from inside.
+        # In an image whose y points down, faces seen from outside have a negative area; slivers
+        # are skipped with those seen from inside.
         shown = there & whole & (area < -1e-6) & (cols > 0) & (rows > 0)
         large = shown & (rows * cols > LARGE)
         listed = large | cut
@@ -163,7 +167,7 @@ def fill_small(
             for dx in range(0, most_cols, COLUMNS):
                 x = col[:, None] + dx + step[None, :]
                 rx = x.to(tl.float32) + shift[:, None] - ax[:, None]
-                # Barycentric weights of b and c; a hair wider than exact, so that no sample falls
+                # Barycentric weights of b and c; slightly wider than exact, so that no sample falls
                 # between two triangles.
                 wb = (rx * vy[:, None] - ry[:, None] * vx[:, None]) * scale[:, None]
                 wc = (ry[:, None] * ux[:, None] - rx * uy[:, None]) * scale[:, None]
@@ -185,7 +189,8 @@ def _fill_triangle(
     ax, ay, az, al, bx, by, bz, bl, cx, cy, cz, cl, mesh, start, height, width,
     part, parts, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Draw one triangle (sample coordinates) tile by tile; this program's ``part`` of them."""
+    """Draw one triangle (in sample coordinates) tile by tile: every ``parts``-th tile from ``part``
+    on."""
     ux = bx - ax
     uy = by - ay
     vx = cx - ax
@@ -230,8 +235,10 @@ def fill_large(
     fx, skew, cx, fy, cy, near, height, width,
     VERTICES: tl.constexpr, COUNT: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Draw the triangles on the list, cut at the near plane: programs along the first axis share
-    the list, those along the second each triangle's tiles."""
+    """Draw the triangles on the list, clipped at the near plane.
+
+    Programs along the first axis share the list, those along the second the tiles of a triangle.
+    """
     count = tl.load(counter)
     for k in range(tl.program_id(0), count, tl.num_programs(0)):
         item = tl.load(items + k)
@@ -245,8 +252,7 @@ def fill_large(
         zi = tl.load(base + i * 3 + 2)
         zj = tl.load(base + j * 3 + 2)
         zh = tl.load(base + h * 3 + 2)
-        # Turn the corners so that those before the plane come first: one of them is ``i``, and of
-        # two that are before it the other is ``j``.
+        # Rotate the corners so that those before the plane come first, as p, or as p and q.
         alone_j = (zi < near) & (zj >= near) & (zh < near)
         alone_h = (zi < near) & (zj < near) & (zh >= near)
         without_i = (zi < near) & (zj >= near) & (zh >= near)
@@ -310,7 +316,7 @@ def fill_large(
             part, parts, TILE,
         )  # fmt: skip
         if cut & (alone == 0):
-            # Two corners are before the plane: the rest of the four-sided piece.
+            # Two corners are before the plane: draw the other half of the quadrilateral.
             _fill_triangle(
                 dx, dy, inear, l2, bx, by, i1, l1, ex, ey, inear, lqr, mesh, start, height, width,
                 part, parts, TILE,
@@ -319,7 +325,7 @@ def fill_large(
 
 @triton.jit
 def _sample(samples, at, mask, colors):
-    """One sample's colour in sixteenths of a level, 1 where a mesh covers it, and clear it."""
+    """Return a sample's colour in sixteenths of a level and whether a mesh covers it; clear it."""
     packed = tl.load(samples + at, mask=mask, other=0)
     covered = mask & (packed != 0)
     tl.store(samples + at, tl.zeros_like(packed), mask=covered)
@@ -342,8 +348,10 @@ def resolve(
     images, samples, boxes, colors, alpha, height, width,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Average each pixel's samples and lay them over ``images`` (T, H, W, 3) uint8 in place;
-    ``samples`` are zero again afterwards. Only where ``boxes`` say that something was drawn."""
+    """Average the samples of each pixel and blend them over ``images`` (T, H, W, 3) uint8 in place.
+
+    Works only inside ``boxes``, where something was drawn, and resets ``samples`` to zero.
+    """
     picture = tl.program_id(2)
     left = tl.program_id(0) * COLUMNS
     top = tl.program_id(1) * ROWS

@@ -1,4 +1,4 @@
-"""What is drawn over a frame: meshes by one renderer or another, and a few words in a corner."""
+"""Draw over frames: the choice of a renderer for meshes, and lines of text in a corner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class NumbaRenderer(OneByOne):
-    """The live renderer on a CPU."""
+    """The CPU renderer, fast enough for live video."""
 
     name = "numba"
 
@@ -38,12 +38,19 @@ class NumbaRenderer(OneByOne):
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: this renderer holds no resources."""
 
 
 def make_renderer(name: str = "auto") -> Renderer:
-    """``numba`` (also ``auto``), ``gpu`` or ``pyrender``. Raises RuntimeError naming what to
-    install when the chosen one is missing, ValueError for another name."""
+    """Return a renderer by name.
+
+    Args:
+        name: "numba" (also "auto"), "gpu" or "pyrender".
+
+    Raises:
+        RuntimeError: The renderer is not available. The message says what to install.
+        ValueError: There is no renderer of that name.
+    """
     if name in ("auto", "numba"):
         return NumbaRenderer()
     if name == "gpu":
@@ -60,21 +67,37 @@ def make_renderer(name: str = "auto") -> Renderer:
 def silhouette(
     vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Whose body the centre of each pixel shows: (H, W) int32, the row in ``vertices_m`` (P, V, 3)
-    or -1 for nobody. ``size`` (H, W); the rest as for `Renderer.draw`."""
+    """Return the body that the centre of each pixel shows.
+
+    Args:
+        vertices_m: Meshes (P, V, 3), as for `Renderer.draw`; so are ``faces`` and ``intrinsics``.
+        faces: Triangles (F, 3).
+        intrinsics: K (3, 3) in pixels.
+        size: (height, width) of the image.
+
+    Returns:
+        (H, W) int32: the row in ``vertices_m``, or -1 where there is no body.
+    """
     return rasterize_cpu.visibility(vertices_m, faces, intrinsics, size)[0]
 
 
 def track_color(track: int) -> tuple[float, float, float]:
-    """A colour for a track, RGB in [0, 1], the same every time; neighbours lie far apart."""
-    # Steps of the golden ratio never come close to an earlier hue for long.
+    """Return the colour of a track, RGB from 0 to 1.
+
+    It is the same every time, and tracks with neighbouring numbers have very different hues.
+    """
+    # Steps of the golden ratio take a long time to come near an earlier hue.
     hue = (0.56 + track * 0.61803398875) % 1.0
     return colorsys.hsv_to_rgb(hue, 0.45, 0.98)
 
 
 def draw_hud(image: np.ndarray, lines: Sequence[str]) -> None:
-    """Write lines into the top left corner of an RGB uint8 (H, W, 3) contiguous image, in place:
-    white on a darkened panel. ASCII only, as OpenCV's fonts know no more."""
+    """Write lines of text into the top left corner of an image, white on a darkened panel.
+
+    Args:
+        image: RGB uint8 (H, W, 3), contiguous; it is changed in place.
+        lines: The lines. ASCII only, because OpenCV's fonts have no other characters.
+    """
     if not lines:
         return
     scale = max(0.45, min(image.shape[:2]) / 1100)
@@ -86,5 +109,5 @@ def draw_hud(image: np.ndarray, lines: Sequence[str]) -> None:
     panel = image[margin:bottom, margin:right]
     panel //= 4
     for index, line in enumerate(lines):
-        at = (margin + pad, margin + step * (index + 1))
-        cv2.putText(image, line, at, _FONT, scale, (255, 255, 255), width, cv2.LINE_AA)
+        origin = (margin + pad, margin + step * (index + 1))
+        cv2.putText(image, line, origin, _FONT, scale, (255, 255, 255), width, cv2.LINE_AA)

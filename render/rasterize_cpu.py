@@ -1,8 +1,8 @@
-"""A z-buffer rasteriser for people's meshes, quick enough to be live on one CPU core.
+"""A z-buffer rasteriser for people's meshes, fast enough for live video on one CPU core.
 
-People whose boxes touch are drawn together into a buffer no larger than their common box, with
-four samples a pixel (clean edges), band by band so that the buffer stays in the processor's cache,
-and blended into the picture. The loops are in `render.kernels`.
+People whose boxes touch are drawn together, into a buffer of their common box with four samples for
+each pixel (clean edges), and blended into the picture. The box is drawn in bands, so that the
+buffer stays in the processor's cache. The loops are in `render.kernels`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from render.arguments import check_colors, check_image, check_meshes
 from render.clip import clip_near
 
 NEAR_M = 0.05
-"""What is nearer to the camera than this is cut away."""
+"""Surfaces nearer to the camera than this are clipped."""
 _SAMPLES = 2
+"""Samples along each side of a pixel."""
 _STAGGER = 0.25
 _BAND_SAMPLES = 400_000
+"""Most samples of a band, so that its buffers (6 bytes a sample) fit into the cache."""
 _FARTHEST_PX = 1e12
 _PALETTE_UNITS = 16
-"""Steps of a palette's colours in one step of the picture's."""
+"""Steps of the palette's colours for one step of the picture's."""
 
 Box = tuple[int, int, int, int]
-"""Image pixels x0, y0, x1, y1, ends included."""
+"""Image pixels x0, y0, x1, y1, both ends included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Body:
-    """A mesh in the image: ``points`` (V, 3) x, y, 1/z; ``level`` (V,) light; ``faces`` (F, 3)."""
+    """A projected mesh: ``points`` (V, 3) x, y, 1/z; ``level`` (V,) light; ``faces`` (F, 3)."""
 
     person: int
     points: np.ndarray
@@ -41,14 +43,17 @@ class _Body:
 
 
 class Scratch:
-    """Buffers kept between pictures: fresh memory costs more than filling it. One a thread."""
+    """Buffers that are reused between pictures, because new memory costs more than clearing it.
+
+    Each thread needs its own.
+    """
 
     def __init__(self) -> None:
         self._depth = np.empty(0, np.float32)
         self._coded = np.empty(0, np.uint16)
 
     def buffers(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cleared (height, width) buffers of depth and code (see `render.kernels.fill`)."""
+        """Return cleared (height, width) buffers of depth and code (see `render.kernels.fill`)."""
         size = height * width
         if self._depth.size < size:
             self._depth, self._coded = np.empty(size, np.float32), np.empty(size, np.uint16)
@@ -67,15 +72,27 @@ def draw_meshes(
     alpha: float = 0.85,
     scratch: Scratch | None = None,
 ) -> np.ndarray:
-    """Draw P meshes over an image and return the picture; the image is left as it was.
+    """Draw P meshes over an image and return the new picture.
 
-    ``image`` RGB uint8 (H, W, 3); ``vertices_m`` (P, V, 3) float, P may be 0, metres in the
-    camera's axes (x right, y down, z forward); ``faces`` (F, 3) integers, counter-clockwise from
-    outside, where alone they are seen; ``colors`` (P, 3) in [0, 1]; ``intrinsics`` K (3, 3) pixels,
-    pixel centres at whole numbers; ``alpha`` in [0, 1] the share of a body that hides the image.
-    Nearer surfaces hide farther ones, within a body and between bodies. ``scratch`` saves time
-    from picture to picture; the same one must not be in use by two threads. ValueError, in one
-    line, for anything of another shape, type or range, or that is not finite.
+    Nearer surfaces hide farther ones, within a body and between bodies.
+
+    Args:
+        image: RGB uint8 (H, W, 3); it is not changed.
+        vertices_m: Meshes (P, V, 3) float, metres in the camera's axes (x right, y down, z
+            forward); P may be 0.
+        faces: Triangles (F, 3), integers, counter-clockwise seen from outside; only their outside
+            is visible.
+        colors: RGB of each mesh (P, 3), from 0 to 1.
+        intrinsics: K (3, 3) in pixels; pixel centres at whole numbers.
+        alpha: Opacity of the meshes, from 0 to 1.
+        scratch: Buffers to reuse from picture to picture; two threads must not share them.
+
+    Returns:
+        RGB uint8 (H, W, 3).
+
+    Raises:
+        ValueError: An argument has another shape, type or range, or is not finite. The message is
+            one line.
     """
     check_image(image, alpha)
     vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
@@ -100,10 +117,20 @@ def draw_meshes(
 def visibility(
     vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the centre of each pixel shows, of meshes as for `draw_meshes`; ``size`` (H, W).
+    """Return the mesh and the depth that the centre of each pixel shows.
 
-    Returns the person (H, W) int32, -1 where there is none, and the distance along z (H, W)
-    float32 metres, 0 where there is none.
+    Args:
+        vertices_m: Meshes (P, V, 3), as for `draw_meshes`; so are ``faces`` and ``intrinsics``.
+        faces: Triangles (F, 3).
+        intrinsics: K (3, 3) in pixels.
+        size: (height, width) of the image.
+
+    Returns:
+        The mesh (H, W) int32, -1 where there is none; and the distance along z (H, W) float32 in
+        metres, 0 where there is none.
+
+    Raises:
+        ValueError: As `draw_meshes`, or ``size`` is empty.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -112,13 +139,13 @@ def visibility(
     depth, coded = Scratch().buffers(height, width)
     for body in _place(vertices_m, faces, intrinsics, size):
         _fill(body, 0, 0, 1, 0.0, depth, coded)
-    seen = depth > 0
-    person = np.where(seen, coded.astype(np.int32) // kernels.LEVELS, -1)
-    return person.astype(np.int32), np.divide(1, depth, out=np.zeros_like(depth), where=seen)
+    covered = depth > 0
+    person = np.where(covered, coded.astype(np.int32) // kernels.LEVELS, -1)
+    return person.astype(np.int32), np.divide(1, depth, out=np.zeros_like(depth), where=covered)
 
 
 def warm_up() -> None:
-    """Compile the kernels, or load them from numba's cache, so that no frame waits for it."""
+    """Compile the kernels, or load them from numba's cache, before the first frame."""
     triangle = np.array([[[0, 0, 1], [0, 1, 1], [1, 0, 1]]], np.float32)
     faces = np.array([[0, 1, 2]], np.int32)
     lens = np.array([[4.0, 0, 2], [0, 4.0, 2], [0, 0, 1]])
@@ -126,17 +153,17 @@ def warm_up() -> None:
 
 
 def clusters(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
-    """Group boxes that touch, and so on until no two groups' common boxes do: (box, members)."""
+    """Group boxes that touch, until no two groups' common boxes touch; return (box, members)."""
     groups: list[tuple[Box, list[int]]] = []
     for index, box in enumerate(boxes):
         members = [index]
         while touching := [group for group in groups if _touch(group[0], box)]:
             groups = [group for group in groups if not _touch(group[0], box)]
-            for other, others in touching:
+            for other, other_members in touching:
                 low, high = zip(box[:2], other[:2]), zip(box[2:], other[2:])
                 x0, y0, x1, y1 = *(min(pair) for pair in low), *(max(pair) for pair in high)
                 box = (x0, y0, x1, y1)
-                members += others
+                members += other_members
         groups.append((box, members))
     return groups
 
@@ -148,14 +175,15 @@ def _touch(a: Box, b: Box) -> bool:
 def _place(
     vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, ...]
 ) -> Iterator[_Body]:
-    """The bodies that may be in the image, projected and lit."""
+    """The bodies whose boxes reach into the image, projected and lit."""
     height, width = size[:2]
     for person, vertices in enumerate(vertices_m):
         level = np.empty(len(vertices), np.float32)
         kernels.shade(vertices, faces, level)
-        shown = faces
+        # Lit before it is clipped: a cut changes the areas, and with them the normals.
+        visible = faces
         if vertices[:, 2].min(initial=np.inf) < NEAR_M:
-            vertices, level, shown = clip_near(vertices, level, faces, NEAR_M)
+            vertices, level, visible = clip_near(vertices, level, faces, NEAR_M)
         points, bounds = np.empty((len(vertices), 3)), np.empty(4)
         kernels.project(vertices.astype(np.float64), intrinsics, points, bounds)
         if len(vertices) and not np.abs(bounds).max() < _FARTHEST_PX:
@@ -163,7 +191,7 @@ def _place(
         x0, y0 = np.maximum(np.floor(bounds[:2]), 0)
         x1, y1 = np.minimum(np.ceil(bounds[2:]), (width - 1, height - 1))
         if x0 <= x1 and y0 <= y1:
-            yield _Body(person, points, level, shown, (int(x0), int(y0), int(x1), int(y1)))
+            yield _Body(person, points, level, visible, (int(x0), int(y0), int(x1), int(y1)))
 
 
 def _fill(
@@ -182,8 +210,10 @@ def _fill(
 
 
 def _palette(colors: np.ndarray) -> np.ndarray:
-    """The colours of every code (see `render.kernels.blend`): from a dark shade of a person's
-    colour through the colour itself to a light tint."""
+    """The colour of every code (see `render.kernels.blend`).
+
+    A person's levels run from a dark shade of the colour, through the colour, to a light tint.
+    """
     light = np.linspace(0, 1, kernels.LEVELS)[:, None]
     lit = 0.14 + 0.86 * np.minimum(light / 0.84, 1)
     white = 0.6 * (np.maximum(light - 0.7, 0) / 0.3) ** 2

@@ -1,8 +1,8 @@
-"""The rasteriser on a GPU: the pictures of `rasterize_cpu`, for the frames of a window in one go.
+"""The GPU rasteriser: the same pictures as `rasterize_cpu`, for the frames of a window at once.
 
-Meshes are drawn where the frames lie; nothing waits until the finished pictures are asked back.
-What it must at least move a picture: the samples that bodies cover (8 bytes, written, read and
-cleared), the vertices, and the pixels under them; `kernels_gpu` says how.
+Meshes are drawn where the frames are; nothing waits until the finished pictures are requested. The
+least memory traffic of a picture is the samples that bodies cover (8 bytes, written, read and
+cleared), the vertices, and the pixels under the bodies. The kernels are in `kernels_gpu`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,15 @@ _RESOLVE = (4, 64)
 class GpuRasterizer:
     """Draws meshes of one topology into pictures of one size on a device.
 
-    ``faces`` (F, 3) integers, counter-clockwise from outside; at most ``pictures`` at a time.
     Launches go to the current stream; nothing is copied from or to the host. On a CPU the kernels
-    run in Triton's interpreter (TRITON_INTERPRET=1), slowly.
+    run in Triton's interpreter (TRITON_INTERPRET=1), which is slow.
+
+    Args:
+        faces: Triangles (F, 3), integers, counter-clockwise seen from outside.
+        vertices: Number of vertices of a mesh.
+        size: (height, width) of the pictures.
+        pictures: Most pictures at a time.
+        device: The device.
     """
 
     def __init__(
@@ -66,9 +72,13 @@ class GpuRasterizer:
     ) -> None:
         """Draw B meshes into T images, in place.
 
-        ``images`` (T, H, W, 3) uint8 contiguous, ``vertices_m`` (B, V, 3) float32 metres in the
-        camera's axes, ``pictures`` (B,) int32 which image each is in (-1: none), ``colors`` (B, 3)
-        float32 in [0, 1]; ``intrinsics`` K (3, 3) pixels, on the host.
+        Args:
+            images: (T, H, W, 3) uint8, contiguous.
+            vertices_m: (B, V, 3) float32, metres in the camera's axes.
+            pictures: Index of the image of each mesh (B,) int32; -1 for none.
+            colors: (B, 3) float32, from 0 to 1.
+            intrinsics: K (3, 3) in pixels, on the host.
+            alpha: Opacity of the meshes, from 0 to 1.
         """
         from render import kernels_gpu as kernels
 
@@ -109,9 +119,13 @@ class GpuRasterizer:
 
 
 class GpuRenderer:
-    """The live renderer on a GPU. Belongs to one thread; works on the current stream.
+    """The GPU renderer. Belongs to one thread; works on the current stream.
 
-    RuntimeError, in a line, where there is no CUDA GPU or no Triton.
+    Args:
+        device: The GPU.
+
+    Raises:
+        RuntimeError: There is no CUDA GPU, or no Triton. The message is one line.
     """
 
     name = "gpu"
@@ -129,7 +143,7 @@ class GpuRenderer:
             ) from error
         self._pinned = self._device.type == "cuda"
         self._rasterizer: GpuRasterizer | None = None
-        self._for: tuple[Any, ...] = ()
+        self._key: tuple[Any, ...] = ()
 
     def draw(
         self,
@@ -140,7 +154,7 @@ class GpuRenderer:
         intrinsics: np.ndarray,
         alpha: float = 0.85,
     ) -> np.ndarray:
-        """As ``rasterize_cpu.draw_meshes``."""
+        """As `Renderer.draw`; the image may also be a tensor on this GPU."""
         return self.draw_batch([image], [vertices_m], faces, [colors], intrinsics, alpha)[0]
 
     def draw_batch(
@@ -152,8 +166,10 @@ class GpuRenderer:
         intrinsics: np.ndarray,
         alpha: float = 0.85,
     ) -> list[np.ndarray]:
-        """`draw` for several images of one size, arrays or tensors (H, W, 3) uint8 on this GPU.
-        The pictures are arrays of their own, in page-locked memory."""
+        """As `Renderer.draw_batch`; images may be arrays, or tensors (H, W, 3) uint8 on this GPU.
+
+        The pictures are new arrays in page-locked memory.
+        """
         if not images:
             return []
         return self.queue(images, vertices_m, faces, colors, intrinsics, alpha).pictures()
@@ -167,7 +183,7 @@ class GpuRenderer:
         intrinsics: np.ndarray,
         alpha: float = 0.85,
     ) -> Drawn:
-        """`draw_batch` without waiting: the pictures can be asked for later."""
+        """Start `draw_batch` without waiting, and return the pending pictures."""
         for image in images:
             check_image(_stand_in(image), alpha)
         checked = [check_meshes(v, faces, intrinsics) for v in vertices_m]
@@ -175,10 +191,10 @@ class GpuRenderer:
         size = (int(images[0].shape[0]), int(images[0].shape[1]))
         if any(tuple(image.shape[:2]) != size for image in images):
             raise ValueError("pictures that are drawn together are of one size")
-        there = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
-        for place, image in zip(there, images):
+        canvas = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
+        for target, image in zip(canvas, images):
             source = image if isinstance(image, Tensor) else torch.from_numpy(image)
-            place.copy_(self._page_locked(source), non_blocking=True)
+            target.copy_(self._page_locked(source), non_blocking=True)
         counts = [len(vertices) for vertices, _, _ in checked]
         if sum(counts):
             meshes = self._host((sum(counts), checked[0][0].shape[1], 3), torch.float32)
@@ -187,30 +203,30 @@ class GpuRenderer:
             pictures.numpy()[:] = np.repeat(np.arange(len(images)), counts)
             paint = self._host((len(meshes), 3), torch.float32)
             paint.numpy()[:] = np.concatenate(paints)
-            self._made(checked[0][1], meshes.shape[1], size, len(images)).draw(
-                there,
+            self._rasterizer_for(checked[0][1], meshes.shape[1], size, len(images)).draw(
+                canvas,
                 meshes.to(self._device, non_blocking=True),
                 pictures.to(self._device, non_blocking=True),
                 paint.to(self._device, non_blocking=True),
                 intrinsics,
                 alpha,
             )
-        return Drawn(there)
+        return Drawn(canvas)
 
     def close(self) -> None:
-        """Give back its buffers."""
-        self._rasterizer, self._for = None, ()
+        """Free the buffers."""
+        self._rasterizer, self._key = None, ()
 
-    def _made(
+    def _rasterizer_for(
         self, faces: np.ndarray, vertices: int, size: tuple[int, int], pictures: int
     ) -> GpuRasterizer:
-        """The rasteriser for these, made anew when they are others."""
-        wanted = (faces.shape, vertices, size)
+        """The rasteriser for such meshes and pictures; a new one if the last does not fit."""
+        key = (faces.shape, vertices, size)
         room = 0 if self._rasterizer is None else len(self._rasterizer.samples)
-        if self._rasterizer is None or self._for != wanted or room < pictures:
-            self._rasterizer = None  # its buffers are free before the new ones are taken
+        if self._rasterizer is None or self._key != key or room < pictures:
+            self._rasterizer = None  # frees its buffers before the new ones are allocated
             self._rasterizer = GpuRasterizer(faces, vertices, size, pictures, self._device)
-            self._for = wanted
+            self._key = key
         return self._rasterizer
 
     def _host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -223,13 +239,13 @@ class GpuRenderer:
 
 
 class Drawn:
-    """Pictures (T, H, W, 3) uint8 that are being drawn on a device."""
+    """Pictures (T, H, W, 3) uint8 that a device is drawing."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
 
     def pictures(self) -> list[np.ndarray]:
-        """Wait for them; arrays of their own, in page-locked memory."""
+        """Wait for the pictures and return them as new arrays in page-locked memory."""
         out = torch.empty(
             self.images.shape, dtype=torch.uint8, pin_memory=self.images.is_cuda
         ).copy_(self.images, non_blocking=True)
@@ -241,7 +257,7 @@ class Drawn:
 
 
 def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:
-    """Each vertex's faces (V, most) int32 by rising number, -1 behind the last."""
+    """Return the faces of each vertex (V, most) int32 in rising order, filled up with -1."""
     corners = np.asarray(faces, np.int64).reshape(-1)
     order = np.argsort(corners, kind="stable")
     counts = np.bincount(corners, minlength=vertices)
@@ -257,7 +273,7 @@ def _blocks(count: int, block: int) -> int:
 
 
 def _stand_in(image: np.ndarray | Tensor) -> np.ndarray:
-    """An array of an image's shape and type, for checks that look at no pixel."""
+    """An array with an image's shape and type, for checks that need no pixels."""
     if isinstance(image, np.ndarray):
         return image
     kind = np.uint8 if image.dtype == torch.uint8 else np.float32

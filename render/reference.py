@@ -1,4 +1,4 @@
-"""The reference picture: pyrender's OpenGL renderer over the same camera. Slow and independent."""
+"""The reference renderer: pyrender's OpenGL with the same camera. Slow, but independent."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ _TO_LAMP = (-0.61, -0.71, -0.35)
 
 
 class PyrenderRenderer(OneByOne):
-    """Draws with pyrender, offscreen: through EGL, or what PYOPENGL_PLATFORM names.
+    """Draws with pyrender, offscreen, through EGL or what PYOPENGL_PLATFORM names.
 
-    Its OpenGL context is made by the first drawing and belongs to that call's
-    thread: draw and close there. At most one is open at a time in a process, as closing one ends
-    the display that all would share. RuntimeError, naming what to install, where pyrender or
-    OpenGL is missing: from the constructor or from the first drawing.
+    The first drawing makes the OpenGL context, which belongs to its thread: draw and close there.
+    A process may have only one open at a time, because closing one ends the display that all share.
+
+    Raises:
+        RuntimeError: pyrender or OpenGL is missing. The message says what to install. It comes from
+            the constructor or from the first drawing.
     """
 
     name = "pyrender"
@@ -36,7 +38,7 @@ class PyrenderRenderer(OneByOne):
         self._size = (0, 0)
 
     def close(self) -> None:
-        """Free the context; the next drawing makes a new one."""
+        """Free the context. The next drawing makes a new one."""
         if self._offscreen is not None:
             self._offscreen.delete()
             self._offscreen = None
@@ -50,7 +52,7 @@ class PyrenderRenderer(OneByOne):
         intrinsics: np.ndarray,
         alpha: float = 0.85,
     ) -> np.ndarray:
-        """As `render.rasterize_cpu.draw_meshes`, with like but not the same light."""
+        """As `Renderer.draw`, with similar but not the same light as the other renderers."""
         check_image(image, alpha)
         vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
         colors = check_colors(colors, len(vertices_m))
@@ -60,7 +62,7 @@ class PyrenderRenderer(OneByOne):
         rows, columns = rgba[..., 3].any(axis=1).nonzero()[0], rgba[..., 3].any(axis=0).nonzero()[0]
         if len(rows):
             box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            # Averaging a pixel's samples left the colour multiplied by the share that is covered.
+            # The average of a pixel's samples is the colour multiplied by the covered share.
             covered = rgba[box][..., 3:] * np.float32(alpha / 255)
             blended = picture[box] * (1 - covered) + rgba[box][..., :3] * np.float32(alpha)
             picture[box] = np.rint(blended)
@@ -73,15 +75,15 @@ class PyrenderRenderer(OneByOne):
         intrinsics: np.ndarray,
         size: tuple[int, int],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `render.rasterize_cpu.visibility`: person (H, W) int32 and depth (H, W) float32."""
+        """As `render.rasterize_cpu.visibility`: mesh (H, W) int32 and depth (H, W) float32."""
         vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
         scene = self._scene(vertices_m, faces, np.ones((len(vertices_m), 3)), intrinsics)
         nodes = sorted(scene.mesh_nodes, key=lambda node: int(node.name))
-        # Numbered from 1 in red and green; pictures of this kind have one sample a pixel, at its
-        # centre, and nothing blended.
+        # Red and green hold the mesh's number from 1. Such pictures have one sample a pixel,
+        # at its centre, and blend nothing.
         numbers = {node: ((n + 1) % 256, (n + 1) // 256, 0) for n, node in enumerate(nodes)}
-        seen, depth = self._context(size).render(scene, self._pyrender.RenderFlags.SEG, numbers)
-        person = seen[..., 0].astype(np.int32) + 256 * seen[..., 1].astype(np.int32) - 1
+        codes, depth = self._context(size).render(scene, self._pyrender.RenderFlags.SEG, numbers)
+        person = codes[..., 0].astype(np.int32) + 256 * codes[..., 1].astype(np.int32) - 1
         return person, depth
 
     def depth(
@@ -91,7 +93,7 @@ class PyrenderRenderer(OneByOne):
         intrinsics: np.ndarray,
         size: tuple[int, int],
     ) -> np.ndarray:
-        """`visibility`'s second part."""
+        """Return the depth of `visibility`."""
         return self.visibility(vertices_m, faces, intrinsics, size)[1]
 
     def _scene(self, vertices_m, faces, colors, intrinsics):
@@ -101,7 +103,7 @@ class PyrenderRenderer(OneByOne):
         pyrender = self._pyrender
         scene = pyrender.Scene(bg_color=(0, 0, 0, 0), ambient_light=(0.12, 0.12, 0.12))
         for person, (vertices, color) in enumerate(zip(vertices_m, colors)):
-            # Base colours are linear light, ours are sRGB's.
+            # pyrender's base colours are linear light, this project's are sRGB.
             material = pyrender.MetallicRoughnessMaterial(
                 baseColorFactor=(*color**2.2, 1.0), metallicFactor=0.0, roughnessFactor=0.7
             )
@@ -125,15 +127,18 @@ class PyrenderRenderer(OneByOne):
             height, width = size
             try:
                 self._offscreen = self._pyrender.OffscreenRenderer(width, height)
-            except Exception as error:  # whatever EGL, OSMesa, PyOpenGL or pyrender meet
+            except Exception as error:  # any error of EGL, OSMesa, PyOpenGL or pyrender
                 raise RuntimeError(f"{_NO_OPENGL} ({error or type(error).__name__})") from error
             self._size = (height, width)
         return self._offscreen
 
 
 def vertex_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3): the mean of a vertex's faces' normals weighted by their areas, zero
-    for a vertex without faces. ``vertices_m`` (V, 3), ``faces`` (F, 3)."""
+    """Return unit normals (V, 3) of a mesh (V, 3), (F, 3).
+
+    Each is the mean of the normals of the vertex's faces, weighted by their areas; zero for a
+    vertex without faces.
+    """
     a, b, c = np.moveaxis(vertices_m[faces].astype(np.float64), 1, 0)
     doubled = np.cross(b - a, c - a)
     corners = faces.reshape(-1)
@@ -144,9 +149,9 @@ def vertex_normals(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return (normals / np.maximum(length, 1e-20)).astype(np.float32)
 
 
-def _looking_from(place: tuple[float, float, float]) -> np.ndarray:
-    """The pose (4, 4) of a light that shines from ``place`` to the origin: along its own -z."""
-    z = np.array(place) / np.linalg.norm(place)
+def _looking_from(position: tuple[float, float, float]) -> np.ndarray:
+    """The pose (4, 4) of a light that shines from a position to the origin, along its own -z."""
+    z = np.array(position) / np.linalg.norm(position)
     x = np.cross((0.0, 0.0, 1.0), z)
     x /= np.linalg.norm(x)
     pose = np.eye(4)
@@ -159,7 +164,7 @@ def _import_pyrender():
     try:
         import pyglet
 
-        # pyrender imports pyglet's windows, which look for X unless told not to.
+        # pyrender imports pyglet's windows, which otherwise look for an X server.
         pyglet.options["headless"] = True
         import pyrender
     except ModuleNotFoundError as error:
@@ -168,6 +173,6 @@ def _import_pyrender():
             "or choose the renderer numba"
         ) from error
     except (ImportError, OSError, AttributeError) as error:
-        # So PyOpenGL says that it finds no library.
+        # PyOpenGL raises any of these when it finds no library.
         raise RuntimeError(f"{_NO_OPENGL} ({error})") from error
     return pyrender

@@ -49,7 +49,7 @@ def network(name: str, file: Path | None, side: int | None, attention: str) -> A
     if isinstance(made, Sam):
         for part in made.encoder.modules():
             if isinstance(part, RelativeAttention):
-                part.how = attention
+                part.kind = attention
     return made
 
 

@@ -25,7 +25,7 @@ class DepthReader(Protocol):
 
     def letterbox(self, height: int, width: int) -> Letterbox: ...
 
-    def __call__(self, images: Tensor, seen: Tensor, picture: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, rows: Tensor, picture: Tensor) -> Tensor:
         """Depths (N,) of `looks` (N, 10), each in row ``picture`` (N,) of frames (B, H, W, 3);
         valid until the next call."""
         ...

@@ -55,14 +55,14 @@ def faulty(clips: list[Path], seed: int) -> StreamInput:
     return replace(network("rtsp://127.0.0.1/x", "tcp"), open=enter)
 
 
-def hurried(entrance: StreamInput) -> LiveSource:
+def hurried(stream_input: StreamInput) -> LiveSource:
     """Tried for ever, with pauses of a fiftieth."""
-    halt = StopSignal()
+    stop_signal = StopSignal()
     feed = Feed(
-        entrance, None, halt=halt, clock_ns=time.monotonic_ns,
-        wait=lambda seconds: halt.wait(seconds / 50),
+        stream_input, None, stop_signal=stop_signal, clock_ns=time.monotonic_ns,
+        wait=lambda seconds: stop_signal.wait(seconds / 50),
     )  # fmt: skip
-    return LiveSource(feed, SourceOptions(live=False), halt)
+    return LiveSource(feed, SourceOptions(live=False), stop_signal)
 
 
 class _Mallinfo(ctypes.Structure):

@@ -161,7 +161,7 @@ def test_a_free_body_at_full_size(height, width, people):
 
 
 @pytest.mark.gpu
-def test_somebody_before_the_lens():
+def test_a_body_close_to_the_camera():
     """A face that fills the picture, in part nearer than the near plane."""
     from pipeline.body.load import load_body
 

@@ -1,4 +1,4 @@
-"""The CPU rasteriser against pyrender's OpenGL, and what is said where that is missing."""
+"""The CPU rasteriser against pyrender's OpenGL, and the errors when that is missing."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_body_looks_like_the_references(reference):
 
 
 @pytest.mark.parametrize("apart_m", [0.0, 0.1, 0.6])
-def test_who_is_in_front_is_as_in_the_reference(reference, apart_m):
+def test_the_body_in_front_is_the_references(reference, apart_m):
     """Two capsules cross, through one another or one before the other."""
     first, faces = capsule((0, 0, 3.0), (0, 0.25, 0.8))
     second, _ = capsule((0.1, 0, 3.0 + apart_m), (0.1, -0.2, -0.7))

@@ -1,8 +1,8 @@
-"""Weights out of PyTorch and safetensors files without running anything that is in them.
+"""Read weights from PyTorch and safetensors files without running anything in them.
 
 A .pt file is a zip archive with a pickle, and a pickle is a program. ultralytics saves whole
-modules that way, so reading one as usual runs what it names. Here every name stands for an inert
-record (`pipeline.weights.safe_unpickle`), and the records' parameters and buffers are the weights.
+modules that way, so the usual way of reading one runs what it names. Here the pickle becomes
+records (`pipeline.weights.safe_unpickle`), whose parameters and buffers are the weights.
 """
 
 from __future__ import annotations
@@ -28,16 +28,23 @@ _BROKEN = (
 
 
 class CheckpointError(ValueError):
-    """A weights file that cannot be used, and why, in one line."""
+    """A weights file cannot be used. The message says why, in one line."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a file by name, floating point as float32, everything else as it is.
+    """Return the weights in a file, by name. Nothing in the file is executed.
 
-    Takes .safetensors; .pt and .pth files of a state dict; and those of a whole module, alone or
-    under "ema", "model" or "state_dict" of a dict (as ultralytics saves them: the EMA where there
-    is one). Nothing in the file is executed. Raises CheckpointError when it is no such file, is
-    damaged, or asks for anything but weights; OSError when it cannot be opened.
+    Args:
+        path: A .safetensors file, or a .pt or .pth file of a state dict or a whole module. Either
+            may be under "ema", "model" or "state_dict" of a dict, as ultralytics saves them; the
+            EMA is preferred.
+
+    Returns:
+        Tensors on the CPU: floating point as float32, others in their own type.
+
+    Raises:
+        CheckpointError: It is no such file, is damaged, or asks for anything but weights.
+        OSError: It cannot be opened.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -49,7 +56,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             with zipfile.ZipFile(path) as archive:
                 state = _Archive(archive, path.stat().st_size).state()
         else:
-            # What torch before 1.6 wrote. It runs nothing either, but knows state dicts only.
+            # The format of torch before 1.6. This runs nothing either, but reads state dicts only.
             state = _tensors_of(torch.load(path, map_location="cpu", weights_only=True))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -62,10 +69,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Put weights into a module that has exactly those names and shapes.
+    """Load weights into a module that has exactly these names and shapes.
 
-    Raises CheckpointError, naming ``what`` they should have been, when a name is missing, is too
-    many, has another shape, or a value is not finite; the module is then as it was.
+    Args:
+        module: The module.
+        state: The weights, by name.
+        what: What the weights should be of, for the error.
+
+    Raises:
+        CheckpointError: A name is missing or superfluous, a shape differs, or a value is not
+            finite. The module is then unchanged.
     """
     own = module.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -96,7 +109,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors_of(root: Any) -> dict[str, Any]:
-    """Names and tensors of a state dict or of a module; those under the usual keys come first."""
+    """Names and tensors of a state dict or of a module, alone or under one of the usual keys."""
     if isinstance(root, dict):
         for key in ("ema", "model", "state_dict"):
             if isinstance(root.get(key), dict | Record):
@@ -106,11 +119,12 @@ def _tensors_of(root: Any) -> dict[str, Any]:
         return {str(name): value for name, value in root.items()}
     if not (isinstance(root, Record) and isinstance(root.state, dict)):
         raise CheckpointError("neither a state dict nor a module")
-    found: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
+    # With a limit: a module that contains itself would otherwise never end.
     waiting: list[tuple[str, Any]] = [("", root)]
     for _ in range(_MOST_MODULES):
         if not waiting:
-            return found
+            return tensors
         prefix, module = waiting.pop()
         state = module.state if isinstance(module, Record) else None
         if not isinstance(state, dict):
@@ -121,7 +135,7 @@ def _tensors_of(root: Any) -> dict[str, Any]:
         for part in ("_parameters", "_buffers"):
             for name, value in (state.get(part) or {}).items():
                 if isinstance(value, TensorRecord) and name not in transient:
-                    found[f"{prefix}{name}"] = value
+                    tensors[f"{prefix}{name}"] = value
         waiting += [
             (f"{prefix}{name}.", child)
             for name, child in (state.get("_modules") or {}).items()
@@ -131,14 +145,14 @@ def _tensors_of(root: Any) -> dict[str, Any]:
 
 
 class _Archive:
-    """One zip archive as torch writes it: ``NAME/data.pkl`` and a file a storage beside it."""
+    """A zip archive as torch writes it: ``NAME/data.pkl``, and a file for each storage."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
         if any(name.endswith("/constants.pkl") for name in names):
             raise CheckpointError("a TorchScript program, not weights")
-        # They are stored as they are; packed or overlapping ones could grow to any size.
+        # torch stores entries uncompressed. Compressed or overlapping ones could have any size.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise CheckpointError("its contents are packed, which torch never does")
         if sum(entry.file_size for entry in entries) > size:
@@ -148,12 +162,13 @@ class _Archive:
             raise CheckpointError("a zip archive, but not of torch")
         self._archive, self._pickle = archive, pickles[0]
         self._folder = pickles[0].removesuffix("data.pkl")
-        self._read: dict[str, Tensor] = {}
+        self._values_by_key: dict[str, Tensor] = {}
         order = f"{self._folder}byteorder"
         if order in names and archive.read(order) != b"little":
             raise CheckpointError("written on a big-endian machine")
 
     def state(self) -> dict[str, Tensor]:
+        """The weights, by name."""
         if self._archive.getinfo(self._pickle).file_size > _MOST_PICKLE:
             raise CheckpointError("its pickle is too large for one of weights")
         data = self._archive.read(self._pickle)
@@ -161,6 +176,7 @@ class _Archive:
         return {name: self._tensor(record) for name, record in _tensors_of(root).items()}
 
     def _tensor(self, record: TensorRecord) -> Tensor:
+        """The tensor that a record describes; it must lie within its storage's values."""
         storage, offset, size, stride = record.arguments[:4]
         if not isinstance(storage, Storage):
             raise CheckpointError("a tensor without values")
@@ -175,20 +191,22 @@ class _Archive:
         return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
 
     def _values(self, storage: Storage) -> Tensor:
-        if storage.key not in self._read:
+        """All values of a storage, as one row."""
+        if storage.key not in self._values_by_key:
             entry = self._archive.getinfo(f"{self._folder}data/{storage.key}")
             data = bytearray(entry.file_size)
             if entry.file_size != storage.count * storage.dtype.itemsize:
                 raise CheckpointError("values of another number than it says")
-            # Read to the end, which is when the archive's checksum is compared.
+            # Read to the end of the entry, because only then zipfile compares its checksum.
             with self._archive.open(entry) as file:
                 view = memoryview(data)
                 while view:
-                    done = file.readinto(view)  # type: ignore[attr-defined]
-                    if not done:
+                    count = file.readinto(view)  # type: ignore[attr-defined]
+                    if not count:
                         raise CheckpointError("it ends before its values do")
-                    view = view[done:]
+                    view = view[count:]
                 file.read(1)
             empty = torch.empty(0, dtype=storage.dtype)
-            self._read[storage.key] = torch.frombuffer(data, dtype=storage.dtype) if data else empty
-        return self._read[storage.key]
+            values = torch.frombuffer(data, dtype=storage.dtype) if data else empty
+            self._values_by_key[storage.key] = values
+        return self._values_by_key[storage.key]

@@ -1,4 +1,4 @@
-"""YOLO26-depth: how far everything in a picture is, as one network estimates it from one view."""
+"""YOLO26-depth: monocular depth of a whole picture."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pipeline.perception.ultralytics_models.yolo import YoloNet
 
 
 class MonoDepth(YoloNet):
-    """Pictures (B, 3, S, S) RGB in [0, 1] -> depth along the camera's z (B, S/4, S/4), positive.
+    """Depth along the camera's z (B, S/4, S/4), positive, of pictures (B, 3, S, S) RGB in [0, 1].
 
-    Metres up to a factor: without the camera's focal length one view does not tell the scale, so
-    whoever uses it aligns the scale once a source.
+    In metres up to a factor: without the camera's focal length, one view does not determine the
+    scale, so users align it once for each source.
     """
 
     def __init__(self, network: Any, side: int = 640, weights: str = "random") -> None:

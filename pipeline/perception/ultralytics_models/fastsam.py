@@ -1,8 +1,8 @@
-"""FastSAM: every instance of a picture at once, and those that fill people's boxes.
+"""FastSAM: all instances of a picture at once, and the choice of those that fill people's boxes.
 
 Zhao et al., Fast Segment Anything, 2023: YOLOv8's segmentation network (as in YOLACT, Bolya et al.,
-2019: a mask is a sum of prototypes) trained on one class. No suppression of doubles is needed to
-choose by boxes.
+2019: a mask is a sum of prototypes), trained on one class. A choice by boxes needs no non-maximum
+suppression.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from pipeline.perception.ultralytics_models.yolo import YoloNet, corners, places
 
 COEFFICIENTS = 32
 ROW = 5 + COEFFICIENTS
-"""Of an instance: box x0, y0, x1, y1 in pixels of the picture, score, the mask's coefficients."""
+"""Length of an instance's row: box x0, y0, x1, y1 in pixels of the picture, score, the mask's
+coefficients."""
 STRIDE = 4
-"""Picture pixels a pixel of the prototypes, along a side."""
+"""Pixels of the picture for each pixel of the prototypes, along a side."""
 LEAST_SCORE = 0.1
-"""Below this a row is noise."""
-NOBODY = -20.0
-"""The logit where an instance is not."""
+"""Rows with a lower score are noise."""
+BACKGROUND = -20.0
+"""The logit outside of an instance."""
 
 
 class FastSam(YoloNet):
-    """Pictures (B, 3, S, S) RGB in [0, 1] -> prototypes (B, 32, S/4, S/4) and every row
-    (B, N, ROW), N = 21 S^2 / 1024."""
+    """Prototypes (B, 32, S/4, S/4) and rows of instances (B, N, ROW), N = 21 S^2 / 1024, of
+    pictures (B, 3, S, S) RGB in [0, 1]."""
 
     bins: Tensor
 
@@ -43,8 +44,8 @@ class FastSam(YoloNet):
         maps = self.maps(images)
         raw = self.head.forward_head(maps, **self.head.one2many)
         # A distance is the mean of a distribution over bins (Li et al., Generalized Focal Loss).
-        chances = raw["boxes"].float().unflatten(1, (4, -1)).softmax(2)
-        boxes = corners((chances * self.bins).sum(2), self.grid, self.strides)
+        probabilities = raw["boxes"].float().unflatten(1, (4, -1)).softmax(2)
+        boxes = corners((probabilities * self.bins).sum(2), self.grid, self.strides)
         score = raw["scores"].float().sigmoid().amax(1)
         coefficients = raw["mask_coefficient"].float().transpose(1, 2)
         return self.head.proto(maps[0]), torch.cat((boxes, score[..., None], coefficients), 2)
@@ -53,30 +54,37 @@ class FastSam(YoloNet):
 def instances_in_boxes(
     prototypes: Tensor, rows: Tensor, boxes: Tensor, picture: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """For each person's box the instance that fits it: mask logits (P, h, w) over the whole
-    picture, below nought outside the instance's box, and how far the boxes agree (P,): their
-    intersection over union, nought where there is no instance at all.
+    """Return the mask of the instance that fits each person's box best.
 
-    ``boxes`` (P, 4) are x0, y0, x1, y1 in pixels of the picture; ``picture`` (P,) int64 says which
-    row of ``prototypes`` (B, 32, h, w) and ``rows`` (B, N, ROW) each is in (None: the first). The
-    instance is the one of the best agreement times score. P may be 0. Nothing waits for the device.
+    The best instance has the largest product of score and overlap. Nothing waits for the device.
+
+    Args:
+        prototypes: (B, 32, h, w), of `FastSam`.
+        rows: (B, N, ROW), of `FastSam`.
+        boxes: People's boxes (P, 4), x0, y0, x1, y1 in pixels of the picture; P may be 0.
+        picture: The picture of each box (P,) int64; None: the first.
+
+    Returns:
+        Mask logits (P, h, w) over the whole picture, negative outside the instance's box; and the
+        intersection over union of the two boxes (P,), 0 where there is no instance.
     """
     if picture is None:
         picture = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-    found, score = rows[..., :4][picture], rows[..., 4][picture]
-    agreement = _agreement(boxes[:, None], found)
-    fitness = torch.where(score >= LEAST_SCORE, agreement * score, -1.0)
-    best, which = fitness.max(1)
-    chosen = rows[picture, which]
-    agreement = agreement.gather(1, which[:, None])[:, 0]
+    candidates, score = rows[..., :4][picture], rows[..., 4][picture]
+    overlap = _overlap(boxes[:, None], candidates)
+    fitness = torch.where(score >= LEAST_SCORE, overlap * score, -1.0)
+    best, index = fitness.max(1)
+    chosen = rows[picture, index]
+    overlap = overlap.gather(1, index[:, None])[:, 0]
     coefficients = chosen[:, 5:].to(prototypes.dtype)
     masks = torch.einsum("pc,pchw->phw", coefficients, prototypes[picture]).float()
     inside = _inside(chosen[:, :4], masks.shape[1], masks.shape[2])
-    there = (best > 0)[:, None, None]
-    return torch.where(inside & there, masks, NOBODY), torch.where(best > 0, agreement, 0.0)
+    exists = best > 0
+    masks = torch.where(inside & exists[:, None, None], masks, BACKGROUND)
+    return masks, torch.where(exists, overlap, 0.0)
 
 
-def _agreement(a: Tensor, b: Tensor) -> Tensor:
+def _overlap(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes (..., 4)."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     common = (high - low).clamp_min(0).prod(-1)
@@ -85,7 +93,7 @@ def _agreement(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels (P, h, w) of the prototypes lie in boxes (P, 4)."""
+    """Whether each pixel of the prototypes lies in each box (P, 4): (P, h, w)."""
     x = (torch.arange(width, device=boxes.device) + 0.5) * STRIDE - 0.5
     y = (torch.arange(height, device=boxes.device) + 0.5) * STRIDE - 0.5
     x0, y0, x1, y1 = (boxes[:, k, None] for k in range(4))

@@ -1,4 +1,4 @@
-"""The ultralytics models by name, with weights from a file or, for timing only, random ones."""
+"""Build ultralytics models by name, with weights from a file or, for timing only, random ones."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ Model = Sam | FastSam | YoloPose | MonoDepth
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How ultralytics builds a network (module, function, what it is given), what becomes of it
-    (None: the halves of a SAM), and the side of its pictures (px)."""
+    """How to build a model.
+
+    ``module``, ``function`` and ``arguments`` build ultralytics' network. ``wrap`` makes the model
+    of it (None: the two halves of a SAM); ``side`` is the side of its input, in pixels.
+    """
 
     module: str
     function: str
-    given: dict[str, Any]
-    finish: Callable[[Any, int, str], Model] | None
+    arguments: dict[str, Any]
+    wrap: Callable[[Any, int, str], Model] | None
     side: int
 
 
@@ -35,8 +38,8 @@ def _sam(function: str) -> _Recipe:
     return _Recipe("models.sam.build", function, {}, None, 1024)
 
 
-def _yolo(function: str, cfg: str, finish: Callable[[Any, int, str], Model], side: int) -> _Recipe:
-    return _Recipe("nn.tasks", function, {"cfg": cfg, "nc": 1, "verbose": False}, finish, side)
+def _yolo(function: str, cfg: str, wrap: Callable[[Any, int, str], Model], side: int) -> _Recipe:
+    return _Recipe("nn.tasks", function, {"cfg": cfg, "nc": 1, "verbose": False}, wrap, side)
 
 
 _RECIPES = {
@@ -61,15 +64,21 @@ def build(
     side: int | None = None,
     attention: str = "folded",
 ) -> Model:
-    """The model ``name`` of MODELS on the CPU, in single precision, ready for inference.
+    """Return a model on the CPU, in single precision, ready for inference.
 
-    ``weights`` is its file, of which nothing is executed; None gives random weights drawn with
-    ``seed``, for timing only, and the model then says ``weights == "random"`` instead of "real".
-    ``side`` is the pictures' (px), for the YOLO family; ``attention`` one of sam.ATTENTION, for
-    SAM's ViTs.
+    Args:
+        name: One of `MODELS`.
+        weights: Its weights file, of which nothing is executed. None: random weights, for timing
+            only; the model's ``weights`` is then "random" instead of "real".
+        seed: Seed of the random weights.
+        side: Side of the input in pixels, for the YOLO family; None: the model's own.
+        attention: One of `sam.ATTENTION`, for SAM's ViTs.
 
-    Raises ValueError for an unknown name or side, UltralyticsError without ultralytics,
-    CheckpointError for a file that is not exactly this model's, OSError when it cannot be opened.
+    Raises:
+        ValueError: The name is unknown, or the side is not possible.
+        UltralyticsError: ultralytics is not installed or cannot be imported.
+        CheckpointError: The file does not hold exactly this model's weights.
+        OSError: The file cannot be opened.
     """
     if name not in _RECIPES:
         raise ValueError(f"there is no model '{name}'; choose {', '.join(MODELS)}")
@@ -78,12 +87,13 @@ def build(
         raise ValueError(f"{name} takes pictures of {recipe.side} pixels a side only")
     state = None if weights is None else read_state(weights)
     make = getattr(ultralytics(recipe.module), recipe.function)
+    # In a fork of the generator: building a network draws random weights even if a file follows.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = make(**recipe.given).eval()
+        network = make(**recipe.arguments).eval()
     if state is not None:
         load_exactly(network, state, f"{name} in {weights}")
-    what = "random" if state is None else "real"
-    if recipe.finish is None:
-        return split(network, what, attention)
-    return recipe.finish(network, side or recipe.side, what)
+    kind = "random" if state is None else "real"
+    if recipe.wrap is None:
+        return split(network, kind, attention)
+    return recipe.wrap(network, side or recipe.side, kind)

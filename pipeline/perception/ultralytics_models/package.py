@@ -1,4 +1,4 @@
-"""The one place that imports ultralytics."""
+"""Import ultralytics. No other module of this project does."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ _SETTINGS = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE"
 
 
 class UltralyticsError(RuntimeError):
-    """ultralytics is not here or cannot be imported; one line."""
+    """ultralytics is not installed or cannot be imported. The message is one line."""
 
 
 def ultralytics(module: str) -> ModuleType:
-    """``ultralytics.MODULE``, told not to install packages, not to ask the network and to be quiet.
+    """Import ``ultralytics.MODULE`` with settings that keep it offline, quiet and from installing.
 
-    Raises UltralyticsError, with the remedy, when it cannot be imported.
+    Raises:
+        UltralyticsError: It cannot be imported. The message says what to do.
     """
-    # Read when it is first imported. What the user has set stays.
+    # ultralytics reads these when it is first imported. The user's own settings have priority.
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         return importlib.import_module(f"ultralytics.{module}")
     except (ImportError, RuntimeError, OSError) as error:
-        # A torchvision made for another torch fails with a RuntimeError of its own.
+        # A torchvision built for another torch fails with a RuntimeError.
         reason = " ".join(str(error).split("\n")[0].split())[:160]
         raise UltralyticsError(
             "ultralytics cannot be imported; pip install 'bodystream[ultralytics]', with the "

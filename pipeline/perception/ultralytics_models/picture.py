@@ -1,7 +1,7 @@
-"""Pictures as these networks want them, and places in them taken back to the image.
+"""Convert images to the networks' input pictures, and points between the two.
 
-As everywhere here, pixel centres are at whole numbers, in the image and in the network's picture;
-networks that count from a pixel's corner are corrected where their output is read.
+As everywhere in this project, pixel centres are at whole numbers, in the image and in the network's
+picture. Networks that count from a pixel's corner are corrected where their output is read.
 """
 
 from __future__ import annotations
@@ -17,15 +17,23 @@ from torch.nn.functional import interpolate, pad
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Of RGB levels, as SAM normalises its pictures (Kirillov et al., Segment Anything, 2023)."""
+"""Mean and deviation of RGB levels with which SAM normalises its pictures (Kirillov et al., Segment
+Anything, 2023)."""
 GREY = 114
-"""The level that YOLO's training pads pictures with."""
+"""The level with which YOLO's training pads pictures."""
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """An image of ``image_size`` (height, width) scaled to ``inner`` (height, width) and put at
-    (``left``, ``top``) of a square of ``side`` pixels."""
+    """The placement of an image in a square picture.
+
+    Attributes:
+        image_size: (height, width) of the image.
+        side: Side of the square, in pixels.
+        inner: (height, width) of the scaled image in the square.
+        left: Left edge of the scaled image in the square.
+        top: Its top edge.
+    """
 
     image_size: tuple[int, int]
     side: int
@@ -35,7 +43,10 @@ class Letterbox:
 
     @staticmethod
     def of(height: int, width: int, side: int, *, centred: bool) -> Letterbox:
-        """The largest that fits. ValueError for an empty image or square."""
+        """Return the largest placement that fits, centred or at the top left.
+
+        Raises ValueError for an empty image or square.
+        """
         if min(height, width, side) < 1:
             raise ValueError(f"no picture of {width} x {height} fits a square of {side}")
         gain = side / max(height, width)
@@ -45,20 +56,20 @@ class Letterbox:
 
     @property
     def _scale(self) -> tuple[float, float]:
-        """Picture pixels an image pixel, along x and y."""
+        """Pixels of the picture for each pixel of the image, along x and y."""
         return self.inner[1] / self.image_size[1], self.inner[0] / self.image_size[0]
 
     def to_picture(self, points: Tensor) -> Tensor:
-        """Image points (..., 2k), x and y in turn (so boxes too), to the network's picture."""
-        scale, offset = self._line(points)
+        """Convert image points (..., 2k), x and y in turn (so boxes too), to the picture."""
+        scale, offset = self._scale_and_offset(points)
         return points * scale + offset
 
     def to_image(self, points: Tensor) -> Tensor:
-        """The way back."""
-        scale, offset = self._line(points)
+        """Convert points of the picture to the image, the inverse of `to_picture`."""
+        scale, offset = self._scale_and_offset(points)
         return (points - offset) / scale
 
-    def _line(self, points: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_offset(self, points: Tensor) -> tuple[Tensor, Tensor]:
         sx, sy = self._scale
         offsets = 0.5 * sx - 0.5 + self.left, 0.5 * sy - 0.5 + self.top
         pairs = points.shape[-1] // 2
@@ -67,11 +78,13 @@ class Letterbox:
         )
 
     def map_to_image(self, size: int) -> np.ndarray:
-        """(2, 3) float32 from the pixels of a map of the whole square, ``size`` a side, to the
-        image: `people.Mask.to_image` of such a map."""
+        """Return the affine map (2, 3) float32 from the pixels of a map of the square to the image.
+
+        It is `people.Mask.to_image` for a map of the whole square with ``size`` pixels a side.
+        """
         stride = self.side / size
         sx, sy = self._scale
-        # Picture place of map pixel i: stride * (i + 0.5) - 0.5.
+        # Pixel i of the map lies at stride * (i + 0.5) - 0.5 in the picture.
         shift = 0.5 * stride - 0.5
         u = (shift - (0.5 * sx - 0.5 + self.left)) / sx
         v = (shift - (0.5 * sy - 0.5 + self.top)) / sy
@@ -80,7 +93,7 @@ class Letterbox:
 
 @lru_cache(maxsize=256)
 def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Kept on the device, since bringing numbers there would make the host wait each time."""
+    """A tensor of constants, cached because copying it to the device makes the host wait."""
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
@@ -92,10 +105,19 @@ def letterboxed(
     std: Sequence[float] = (255.0, 255.0, 255.0),
     fill: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> Tensor:
-    """RGB images (B, H, W, 3) uint8, on any device, as a network's pictures (B, 3, side, side)
-    float32: levels less ``mean`` over ``std``; around them is ``fill``, in levels.
+    """Return images as a network's pictures (B, 3, side, side) float32.
 
-    Made smaller, every pixel of the image counts (bilinear with a widened filter).
+    When an image is made smaller, all its pixels count (bilinear with antialiasing).
+
+    Args:
+        images: RGB (B, H, W, 3) uint8, on any device.
+        box: Their placement.
+        mean: Subtracted from the levels, for each channel.
+        std: Divides the levels after that.
+        fill: Level around the image, for each channel, before the normalisation.
+
+    Raises:
+        ValueError: The images have another type, shape or size.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != torch.uint8:
         raise ValueError(f"images are (B, H, W, 3) uint8, not {tuple(images.shape)} {images.dtype}")
@@ -107,21 +129,21 @@ def letterboxed(
     levels = images.permute(0, 3, 1, 2).float()
     smaller = interpolate(levels, box.inner, mode="bilinear", align_corners=False, antialias=True)
     height, width = box.inner
-    around = (
+    margins = (
         box.left, box.side - box.left - width, box.top, box.side - box.top - height
     )  # fmt: skip
-    # What is padded is the difference from the fill, since padding takes one number only.
-    return (pad(smaller - fill_t, around) + fill_t - mean_t) / std_t
+    # The difference from the fill is padded with zeros, because pad() takes one number only.
+    return (pad(smaller - fill_t, margins) + fill_t - mean_t) / std_t
 
 
 def for_sam(images: Tensor, side: int = 1024) -> tuple[Tensor, Letterbox]:
-    """Pictures for SAM: in the upper left corner, nought beyond (after normalising)."""
+    """Return pictures for SAM and their placement: at the top left, zero elsewhere."""
     box = Letterbox.of(images.shape[1], images.shape[2], side, centred=False)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     return letterboxed(images, box, mean=mean, std=std, fill=mean), box
 
 
 def for_yolo(images: Tensor, side: int) -> tuple[Tensor, Letterbox]:
-    """Pictures for the YOLO family: in the middle, grey around."""
+    """Return pictures for the YOLO family and their placement: centred, grey elsewhere."""
     box = Letterbox.of(images.shape[1], images.shape[2], side, centred=True)
     return letterboxed(images, box, fill=(GREY,) * 3), box

@@ -1,8 +1,8 @@
 """SAM in two halves: the image encoder, and the mask decoder prompted with people's boxes.
 
 Kirillov et al., Segment Anything, 2023; MobileSAM: Zhang et al., Faster Segment Anything, 2023. The
-layers are ultralytics'. What is rewritten is what a batch of people of several pictures, a captured
-graph and fast attention need, and each is held against ultralytics' own by the tests.
+layers are ultralytics'. Rewritten is only what a batch of people in several pictures, a captured
+graph and fast attention need; the tests compare each part with ultralytics' own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, pad, scaled_dot_product_attention
 
 ATTENTION = ("plain", "bias", "folded")
-"""How the encoder attends: as published, with the whole table of scores in memory; fused with the
-relative positions as a bias, which flash attention refuses; fused with them folded into longer
-queries and keys, which it takes. All three give the same."""
+"""How the encoder computes attention, with equal results. "plain": as published, with all scores in
+memory. "bias": fused, with the relative positions as a bias, which flash attention does not
+support. "folded": fused, with the positions folded into longer queries and keys, which it does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Sam:
 
 
 class SamEncoder(nn.Module):
-    """Normalised pictures (B, 3, 1024, 1024) -> their embedding (B, 256, 64, 64)."""
+    """Embedding (B, 256, 64, 64) of normalised pictures (B, 3, 1024, 1024)."""
 
     def __init__(self, net: nn.Module, attention: str = "folded") -> None:
         super().__init__()
@@ -42,29 +42,32 @@ class SamEncoder(nn.Module):
             block.attn = RelativeAttention(block.attn, attention)
         for part in net.modules():
             if hasattr(part, "attention_bias_idxs"):
-                _hold_biases(part)
+                _register_biases(part)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images.to(next(self.net.parameters()).dtype))
 
 
 class RelativeAttention(nn.Module):
-    """Self-attention (B, H, W, C) -> the same with decomposed relative positions: to the score of a
-    query at (y, x) and a key at (v, u) come q . rel_h[y - v] and q . rel_w[x - u] (Li et al.,
-    MViTv2, 2022, eq. 4). H and W are those of the attention it is made from."""
+    """Self-attention over (B, H, W, C) with decomposed relative positions.
+
+    The score of a query at (y, x) and a key at (v, u) also has the terms q . rel_h[y - v] and
+    q . rel_w[x - u] (Li et al., MViTv2, 2022, eq. 4). H and W are those of ``original``,
+    ultralytics' attention, whose layers it takes; ``kind`` is one of `ATTENTION`.
+    """
 
     rel_h: Tensor
     rel_w: Tensor
     key_places: Tensor
 
-    def __init__(self, made_from: Any, how: str) -> None:
+    def __init__(self, original: Any, kind: str) -> None:
         super().__init__()
-        self.heads, self.how = made_from.num_heads, how
-        self.qkv, self.proj = made_from.qkv, made_from.proj
-        height, width = ((len(t) + 1) // 2 for t in (made_from.rel_pos_h, made_from.rel_pos_w))
+        self.heads, self.kind = original.num_heads, kind
+        self.qkv, self.proj = original.qkv, original.proj
+        height, width = ((len(t) + 1) // 2 for t in (original.rel_pos_h, original.rel_pos_w))
         self.size = height, width
-        self.register_buffer("rel_h", _table(made_from.rel_pos_h.detach()), persistent=False)
-        self.register_buffer("rel_w", _table(made_from.rel_pos_w.detach()), persistent=False)
+        self.register_buffer("rel_h", _table(original.rel_pos_h.detach()), persistent=False)
+        self.register_buffer("rel_w", _table(original.rel_pos_w.detach()), persistent=False)
         rows = one_hot(torch.arange(height), height).repeat_interleave(width, 0)
         columns = one_hot(torch.arange(width), width).repeat(height, 1)
         places = torch.cat((rows, columns), 1).to(self.rel_h.dtype)
@@ -81,10 +84,11 @@ class RelativeAttention(nn.Module):
         by_row = torch.einsum("bnhwc,hkc->bnhwk", at, self.rel_h)
         by_column = torch.einsum("bnhwc,wkc->bnhwk", at, self.rel_w)
         scale = depth**-0.5
-        if self.how == "folded":
+        if self.kind == "folded":
+            # A key's one-hot row and column pick their terms out of the longer query.
             longer = (q * scale, by_row.flatten(2, 3), by_column.flatten(2, 3))
             places = self.key_places.expand(batch, self.heads, -1, -1)
-            # Flash attention wants values as long as keys.
+            # Flash attention needs values as long as keys.
             out = scaled_dot_product_attention(
                 torch.cat(longer, -1),
                 torch.cat((k, places), -1),
@@ -95,7 +99,7 @@ class RelativeAttention(nn.Module):
             bias = (by_row[..., :, None] + by_column[..., None, :]).reshape(
                 batch, self.heads, count, count
             )
-            if self.how == "bias":
+            if self.kind == "bias":
                 out = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
             else:
                 out = ((q * scale) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
@@ -103,11 +107,11 @@ class RelativeAttention(nn.Module):
 
 
 class SamDecoder(nn.Module):
-    """Embeddings (B, 256, 64, 64) and a box in each picture (B, 4) -> the mask's logits
-    (B, 256, 256) over the whole picture, above nought inside, and how good SAM thinks it (B,).
+    """Mask logits (B, 256, 256) over the whole picture, positive inside, and SAM's quality (B,).
 
-    Boxes are x0, y0, x1, y1 in pixels of the 1024-pixel picture, centres at whole numbers. The mask
-    is the one SAM gives for unambiguous prompts, which boxes are.
+    From embeddings (B, 256, 64, 64) and a box in each picture (B, 4): x0, y0, x1, y1 in pixels of
+    the 1024-pixel picture, centres at whole numbers. The mask is SAM's for unambiguous prompts,
+    which boxes are.
     """
 
     tokens: Tensor
@@ -136,7 +140,7 @@ class SamDecoder(nn.Module):
         self.requires_grad_(False).eval()
 
     def halve(self) -> SamDecoder:
-        """Compute in half precision but for the boxes' sines, whose angles are large; in place."""
+        """Convert to half precision, in place, except the boxes' sines, whose angles are large."""
         kinds, frequencies = self.corner_kinds, self.frequencies
         self.half()
         self.corner_kinds, self.frequencies = kinds, frequencies
@@ -153,28 +157,28 @@ class SamDecoder(nn.Module):
         return masks, self.judge(tokens[:, 0])[:, 0]
 
     def _corners(self, boxes: Tensor) -> Tensor:
-        """(B, 2, 256): random Fourier features of the corners (Tancik et al., 2020)."""
+        """Random Fourier features (B, 2, 256) of the boxes' corners (Tancik et al., 2020)."""
         places = 2 * (boxes.reshape(-1, 2, 2) + 0.5) / self.side - 1
         angles = 2 * math.pi * (places @ self.frequencies)
         return torch.cat((angles.sin(), angles.cos()), -1) + self.corner_kinds
 
 
 def split(model: Any, weights: str, attention: str = "folded") -> Sam:
-    """The halves of an ultralytics SAMModel, which is used up by it."""
+    """Return the halves of an ultralytics SAMModel, which must not be used afterwards."""
     decoder = SamDecoder(model.prompt_encoder, model.mask_decoder)
     return Sam(SamEncoder(model.image_encoder, attention), decoder, weights)
 
 
 def _table(line: Tensor) -> Tensor:
-    """Relative positions (2n - 1, C) as a table (n, n, C), query first."""
+    """Relative positions (2n - 1, C) as a table (n, n, C), indexed by query, then key."""
     count = (len(line) + 1) // 2
     at = torch.arange(count)
     return line[at[:, None] - at[None, :] + count - 1].contiguous()
 
 
-def _hold_biases(attention: Any) -> None:
-    """TinyViT keeps its table of biases as a plain attribute, which follows neither a change of
-    precision nor of device; a buffer does."""
+def _register_biases(attention: Any) -> None:
+    """Make TinyViT's table of biases a buffer, which changes precision and device with the module;
+    as the plain attribute that it was, it does not."""
     biases = attention.attention_biases.detach()[:, attention.attention_bias_idxs]
     attention.__dict__.pop("ab", None)
     attention.register_buffer("ab", biases.clone(), persistent=False)

@@ -1,8 +1,8 @@
-"""What the YOLO networks share: their layers up to the head, and where each row of a head looks.
+"""The parts that all YOLO networks share: the layers up to the head, and the grid of its cells.
 
-ultralytics' own heads remember the grid of the last picture size in the module and make it anew on
-the host when the batch changes, which a captured graph does not survive. Here the grid is a buffer,
-and places are decoded in single precision whatever the layers compute in.
+ultralytics' heads keep the grid of the last picture size in the module and compute it again on the
+host when the batch changes, which a captured graph does not allow. Here the grid is a buffer, and
+positions are decoded in single precision whatever the layers' precision is.
 """
 
 from __future__ import annotations
@@ -13,34 +13,38 @@ import torch
 from torch import Tensor, nn
 
 STRIDE = 32
-"""Sides of pictures are multiples of this."""
+"""The side of a picture is a multiple of this."""
 
 
 class Trunk(nn.Module):
-    """A network's layers before its head: pictures (B, 3, S, S) -> the head's maps."""
+    """A network's layers before its head; they make the head's maps of pictures (B, 3, S, S)."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         *layers, head = network.model
         self.layers = nn.ModuleList(layers)
-        self._from = [layer.f for layer in layers]
-        self._wanted = list(head.f)
-        self._kept = set(network.save)
+        self._inputs = [layer.f for layer in layers]
+        self._outputs = list(head.f)
+        self._saved = set(network.save)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        kept: list[Any] = []
-        for layer, source in zip(self.layers, self._from):
+        saved: list[Any] = []
+        for layer, source in zip(self.layers, self._inputs):
+            # -1 is the layer before; other numbers are earlier layers.
             if isinstance(source, list):
-                x = layer([x if k == -1 else kept[k] for k in source])
+                x = layer([x if k == -1 else saved[k] for k in source])
             else:
-                x = layer(x if source == -1 else kept[source])
-            kept.append(x if len(kept) in self._kept else None)
-        return [kept[k] for k in self._wanted]
+                x = layer(x if source == -1 else saved[source])
+            saved.append(x if len(saved) in self._saved else None)
+        return [saved[k] for k in self._outputs]
 
 
 class YoloNet(nn.Module):
-    """A YOLO network of fixed picture size; ``grid`` (2, N) and ``strides`` (N,) say where the N
-    places of its head look."""
+    """A YOLO network for one picture size.
+
+    ``grid`` (2, N) and ``strides`` (N,) are the centres and sizes of its head's N cells, as
+    `places` returns them. ``weights`` is "real" or "random".
+    """
 
     grid: Tensor
     strides: Tensor
@@ -55,18 +59,19 @@ class YoloNet(nn.Module):
         self.requires_grad_(False)
 
     def halve(self) -> YoloNet:
-        """Compute the layers in half precision; in place."""
+        """Convert the layers to half precision, in place."""
         self.trunk.half()
         self.head.half()
         return self
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The head's maps of pictures (B, 3, side, side)."""
+        """Return the head's input maps of pictures (B, 3, side, side)."""
         return self.trunk(images.to(next(self.trunk.parameters()).dtype))
 
 
 def places(side: int, strides: list[int]) -> tuple[Tensor, Tensor]:
-    """Centres of a head's cells in cells (2, N), x then y, and their size in pixels (N,)."""
+    """Return the centres of a head's cells, in cells (2, N), x then y, and their sizes (N,) in
+    pixels."""
     grids, sizes = [], []
     for stride in strides:
         line = torch.arange(side // stride, dtype=torch.float32) + 0.5
@@ -77,7 +82,10 @@ def places(side: int, strides: list[int]) -> tuple[Tensor, Tensor]:
 
 
 def corners(distances: Tensor, grid: Tensor, strides: Tensor) -> Tensor:
-    """Boxes (B, N, 4) as x0, y0, x1, y1 in pixels, centres at whole numbers, out of the distances
-    (B, 4, N) to left, top, right and bottom in cells (as in FCOS, Tian et al., 2019)."""
+    """Return boxes (B, N, 4), x0, y0, x1, y1 in pixels with centres at whole numbers.
+
+    From the distances (B, 4, N) to left, top, right and bottom, in cells (as in FCOS, Tian et al.,
+    2019).
+    """
     low, high = grid - distances[:, :2], grid + distances[:, 2:]
     return (torch.cat((low, high), 1) * strides - 0.5).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""YOLO26-pose: people's boxes and their 17 COCO keypoints in one pass."""
+"""YOLO26-pose: people's boxes and 17 COCO keypoints in one pass."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ KEYPOINTS = (
     "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
     "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
-"""COCO's keypoints (Lin et al., 2014); left and right are the person's own."""
+"""COCO's keypoints (Lin et al., 2014). Left and right are the person's."""
 ROW = 5 + 3 * len(KEYPOINTS)
-"""Of a person: box x0, y0, x1, y1 in pixels of the picture, score, then x, y in pixels and the
-visibility of each keypoint."""
+"""Length of a person's row: box x0, y0, x1, y1 in pixels of the picture, score, then for each
+keypoint x, y in pixels and its visibility."""
 
 
 class YoloPose(YoloNet):
-    """Pictures (B, 3, S, S) RGB in [0, 1] -> a row for each of N = 21 S^2 / 1024 places
-    (B, N, ROW), by the branch that gives each person one place (no suppression is needed)."""
+    """Rows (B, N, ROW) of N = 21 S^2 / 1024 cells, of pictures (B, 3, S, S) RGB in [0, 1].
+
+    They come from the branch that assigns each person one cell, so they need no suppression.
+    """
 
     def __init__(self, network: Any, side: int = 640, weights: str = "random") -> None:
         network.end2end = True
@@ -36,13 +38,13 @@ class YoloPose(YoloNet):
         boxes = corners(raw["boxes"].float(), self.grid, self.strides)
         score = raw["scores"].float().sigmoid().amax(1)
         points = raw["kpts"].float().unflatten(1, (len(KEYPOINTS), 3))
-        # Offsets from the cell's centre, in cells; pixels have their centres at whole numbers.
+        # Offsets are from the cell's centre, in cells. Pixel centres are at whole numbers.
         xy = (points[:, :, :2] + self.grid) * self.strides - 0.5
         points = torch.cat((xy, points[:, :, 2:].sigmoid()), 2).flatten(1, 2).transpose(1, 2)
         return torch.cat((boxes, score[..., None], points), 2)
 
 
 def best_rows(rows: Tensor, count: int) -> Tensor:
-    """The ``count`` rows of highest score of each picture, highest first: (B, count, ROW)."""
-    which = rows[..., 4].topk(min(count, rows.shape[1]), 1).indices
-    return rows.gather(1, which[..., None].expand(-1, -1, rows.shape[2]))
+    """Return the ``count`` best-scored rows of each picture, best first: (B, count, ROW)."""
+    indices = rows[..., 4].topk(min(count, rows.shape[1]), 1).indices
+    return rows.gather(1, indices[..., None].expand(-1, -1, rows.shape[2]))

@@ -1,4 +1,4 @@
-"""Body model files: official ones old and new, broken ones, and ones that mean harm."""
+"""Body model files: official ones old and new, broken ones and hostile ones."""
 
 import io
 import os

@@ -37,7 +37,7 @@ def test_log_undoes_exp_in_single_precision(axis: tuple[float, ...], angle: floa
 @example((1.0, 0.0, 0.0))
 @example((0.0, -1.0, 0.0))
 @example((0.6, 0.0, -0.8))
-def test_half_turns_are_told_up_to_sign(axis: tuple[float, ...]) -> None:
+def test_half_turns_are_right_up_to_their_sign(axis: tuple[float, ...]) -> None:
     x = axis_angle(axis, math.pi, torch.float64)
     y = log_so3(exp_so3(x))
     assert min((y - x).abs().max(), (y + x).abs().max()) < 1e-7

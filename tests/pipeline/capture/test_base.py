@@ -1,4 +1,4 @@
-"""The protocol of sources: a class of one's own needs no more than the members it has to say."""
+"""The protocol of sources, and the defaults that a source of one's own inherits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.core.frame import Frame
 
 
 class Pictures(SourceDefaults):
-    """A source as somebody outside of this project would write it."""
+    """A source as a user of this library would write it."""
 
     live = False
 
@@ -42,12 +42,12 @@ class Watched(Pictures):
     mark = "abcd"
 
 
-def test_the_defaults_are_what_a_source_without_a_connection_says():
+def test_a_source_without_a_connection_has_the_defaults():
     source: Source = Pictures()
     assert (source.status, source.counts, source.mark) == (None, Counter(), "")
 
 
-def test_a_paced_source_says_the_status_and_counts_of_the_one_inside():
+def test_a_paced_source_has_the_status_and_counts_of_the_one_inside():
     for source in (Pictures(), Watched()):
         paced: Source = PacedSource(source, clock_ns=lambda: 0, wait=lambda seconds: False)
         assert (paced.status, paced.counts) == (source.status, source.counts)

@@ -207,7 +207,9 @@ def not_found() -> object:
          [2, 30, 300, 0.25, 0.5, 2, 30]),
     ],
 )  # fmt: skip
-def test_who_refuses_is_asked_less_and_less_often_for_ever(answers, login, pauses_s) -> None:
+def test_a_source_that_refuses_is_tried_less_and_less_often_without_end(
+    answers, login, pauses_s
+) -> None:
     clock, tries = FakeClock(halt_at_s=2000.0), []
 
     def noted(answer: Callable[[], object]) -> Callable[[], object]:
@@ -459,7 +461,7 @@ def test_a_camera_is_unplugged_and_back(clip: Path, tmp_path: Path) -> None:
     assert told[-2] == "live: "
 
 
-def test_a_camera_that_is_not_there_is_told_at_once_but_waited_for_by_who_waits_for_ever(
+def test_a_missing_camera_is_an_error_at_once_unless_tries_have_no_limit(
     tmp_path: Path,
 ) -> None:
     stream_input = camera(f"camera:{tmp_path / 'video0'}", platform="linux")

@@ -1,4 +1,4 @@
-"""Engines and graphs: any batch gives what the module gives, and what runs is told truly."""
+"""Engines and graphs: any batch gives what the module gives, and reports say what runs."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_the_difference_is_in_parts_of_scale(wrong):
     assert "1.0e-03 of scale" in str(report)
 
 
-def test_graphs_that_do_not_hold_are_left_out(monkeypatch):
+def test_an_engine_runs_without_graphs_that_cannot_be_captured(monkeypatch):
     def refused(*args, **kwargs):
         raise CaptureError("operation not permitted when stream is capturing")
 
@@ -184,7 +184,7 @@ def test_graphs_that_do_not_hold_are_left_out(monkeypatch):
     assert note == "no CUDA graphs: operation not permitted when stream is capturing"
 
 
-def test_errors_are_told_in_a_line():
+def test_errors_become_one_line():
     assert first_line(RuntimeError("backend raised:\n\nno compiler\nmore")) == (
         "backend raised: no compiler"
     )
@@ -376,7 +376,7 @@ def test_an_engine_that_cannot_be_kept_is_used(tensorrt, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_build_that_fails_is_told(tensorrt, tmp_path):
+def test_a_build_that_fails_is_reported(tensorrt, tmp_path):
     def failing(*args, **kwargs):
         raise RuntimeError("no kernel for this layer")
 

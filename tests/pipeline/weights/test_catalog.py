@@ -1,4 +1,4 @@
-"""Model files with an address of their own: all of the right file, or none."""
+"""Model files with an address of their own are fetched completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ URL = "https://example.org/made/net.pt"
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A server that sends ``server.data`` from ``server.url``, and a model that is there."""
+    """A server that sends ``server.data`` from ``server.url``, and a model that it has."""
     made = SimpleNamespace(data=DATA, url=URL, headers={"Content-Length": str(len(DATA))}, asked=0)
     file = WeightsFile("net.pt", len(DATA), hashlib.sha256(DATA).hexdigest(), url=URL)
     monkeypatch.setitem(OPTIONAL, "net", Weights("net", (file,), "MIT", "a net"))
@@ -45,13 +45,13 @@ def kept(tmp_path):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_a_file_is_fetched_once_and_told_of(server, tmp_path):
-    told = []
-    paths = weights.fetch("net", lambda *step: told.append(step))
+def test_a_file_is_fetched_once_with_progress(server, tmp_path):
+    steps = []
+    paths = weights.fetch("net", lambda *step: steps.append(step))
     assert paths["net.pt"].read_bytes() == DATA
     assert kept(tmp_path) == ["net.pt"]
-    assert told[-1] == ("net.pt", len(DATA), len(DATA))
-    assert len(told) > 1
+    assert steps[-1] == ("net.pt", len(DATA), len(DATA))
+    assert len(steps) > 1
     assert weights.fetch("net") == paths
     assert server.asked == 1
     assert weights.find("net") == paths

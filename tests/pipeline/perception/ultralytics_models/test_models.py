@@ -1,4 +1,4 @@
-"""The ultralytics models: each as ultralytics itself computes it; weights are read safely, exactly.
+"""The ultralytics models compute what ultralytics does, and their weights are read exactly.
 
 The networks are built from ultralytics' own configuration files with random weights and saved as
 it saves them, so nothing is downloaded.
@@ -425,9 +425,9 @@ def test_an_instance_is_chosen_by_its_box_and_stays_inside_it():
     assert (inside.min(0) == (2, 2)).all()
     assert (inside.max(0) == (13, 9)).all()
     assert agreement[0] == pytest.approx(1)
-    # Noise is nobody's, and nothing is found where nothing is.
-    assert float(masks[1].max()) == fastsam.NOBODY
-    assert float(masks[2].max()) == fastsam.NOBODY
+    # Noise belongs to no person, and where there is no instance there is no mask.
+    assert float(masks[1].max()) == fastsam.BACKGROUND
+    assert float(masks[2].max()) == fastsam.BACKGROUND
     assert agreement[1:3].tolist() == [0, 0]
     assert float(masks[3].max()) == 4
     assert float(agreement[3]) == pytest.approx(19 / 20)
