@@ -1,8 +1,10 @@
-"""From the capture of the frame that shows a release to its report, while the rest goes on.
+"""Measure the latency of events: from the capture of a release's frame to the finished report.
 
-The sample clip plays at its own pace again and again, as a live source that drops what nobody
-takes; every throw's report (measures, bodies, pictures) is timed, and the frames that were drawn
-meanwhile are counted, with the watch and without. Run it: python -m benchmarks.event_latency
+The sample clip plays at its own rate again and again, as a live source that drops frames that come
+too fast. The report of every throw (measures, bodies, pictures) is timed, and the frames that were
+drawn meanwhile are counted, with event detection and without. Run it:
+
+    python -m benchmarks.event_latency
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ from pipeline.runtime.runner import Runner
 SAMPLE = Path(__file__).parents[1] / "samples" / "pitch.mp4"
 RELEASE = 60
 _FIRST = 3
-"""Passes that are not counted: in them a GPU captures what it meets first."""
+"""The first passes are not counted: in them a GPU captures its graphs."""
 
 
-class Again(SourceDefaults):
-    """A clip's pictures at ``fps``, ``times`` over, as a live source."""
+class RepeatedClip(SourceDefaults):
+    """A live source that plays a clip's pictures at ``fps``, ``times`` times."""
 
     live = True
 
@@ -65,8 +67,8 @@ class Again(SourceDefaults):
             )  # fmt: skip
 
 
-class Nowhere:
-    """An output of pictures that keeps none, and counts those from a frame on."""
+class CountingOutput:
+    """An output that discards its pictures and counts the ones from a given frame on."""
 
     needs_picture = True
     files: tuple[Path, ...] = ()
@@ -91,32 +93,33 @@ def measure(
     fps: float,
     watched: bool,
 ) -> dict:
-    """Latencies of the reports (ms), right ones, and the part of the frames that were drawn, after
-    the first passes."""
-    source, told = Again(images, fps, throws + _FIRST), []
+    """Return the latencies of the reports (ms), their errors in frames, the share of frames that
+    were drawn and the times of the stages, all without the first passes."""
+    source, records = RepeatedClip(images, fps, throws + _FIRST), []
     watch = Detector(load_motion()) if watched else None
     with Runner(source, estimator, opened=True, watch=watch) as runner:
         dispatcher = None
         if watched:
             dispatcher = EventDispatcher(
-                runner, lambda event: info_of_event("again", runner, event), [told.append],
+                runner, lambda event: info_of_event("again", runner, event), [records.append],
                 renderer_name(config, estimator), config.render.alpha,
             ).start()  # fmt: skip
-        output = Nowhere(_FIRST * len(images))
+        output = CountingOutput(_FIRST * len(images))
         show = RenderLoop(config, runner, [output], lambda _: None)
         show.run(threading.Event())
         runner.close()
         if dispatcher is not None:
             dispatcher.close()
     report = show.report()
-    counted = [each for each in told if each.data["release_frame"] >= _FIRST * len(images)]
+    counted = [record.data for record in records]
+    counted = [data for data in counted if data["release_frame"] >= _FIRST * len(images)]
     return {
-        "latency_ms": [each.data["latency_ms"] for each in counted],
-        "off": [each.data["release_frame"] % len(images) - RELEASE for each in counted],
+        "latency_ms": [data["latency_ms"] for data in counted],
+        "errors": [data["release_frame"] % len(images) - RELEASE for data in counted],
         "drawn": output.written / (throws * len(images)),
         "stages": {
-            name: (each.p50_ms, each.p95_ms)
-            for name, each in runner.stats.snapshot().stages_ms.items()
+            name: (stage.p50_ms, stage.p95_ms)
+            for name, stage in runner.stats.snapshot().stages_ms.items()
         },
         "latency": report.latency_ms,
     }
@@ -138,20 +141,20 @@ def main() -> None:
     estimator = load(config)
     estimator.warm_up(config.perceive.people, events=True)
     for watched in (True, False):
-        told = measure(config, estimator, images, args.throws, args.fps, watched)
-        words = f"{100 * told['drawn']:.1f} % of the frames drawn"
+        found = measure(config, estimator, images, args.throws, args.fps, watched)
+        words = f"{100 * found['drawn']:.1f} % of the frames drawn"
         if watched:
-            p50, p95 = np.percentile(told["latency_ms"], (50, 95))
+            p50, p95 = np.percentile(found["latency_ms"], (50, 95))
             print(
-                f"{len(told['latency_ms'])} of {args.throws} throws told, "
-                f"{sum(abs(each) <= 1 for each in told['off'])} within a frame; "
+                f"{len(found['latency_ms'])} of {args.throws} throws reported, "
+                f"{sum(abs(error) <= 1 for error in found['errors'])} within a frame; "
                 f"to the report {p50:.0f} ms (p95 {p95:.0f}); {words}"
             )
-            print("   ms:", [round(each) for each in told["latency_ms"]])
-            print("   frames from the truth:", told["off"])
+            print("   ms:", [round(latency_ms) for latency_ms in found["latency_ms"]])
+            print("   frames from the truth:", found["errors"])
         else:
-            print(f"without the watch: {words}")
-        stages = {name: f"{a:.1f}/{b:.1f}" for name, (a, b) in told["stages"].items()}
+            print(f"without event detection: {words}")
+        stages = {name: f"{a:.1f}/{b:.1f}" for name, (a, b) in found["stages"].items()}
         print("   a frame, ms:", stages)
     estimator.close()
 

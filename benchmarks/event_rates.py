@@ -1,7 +1,9 @@
-"""How well releases are found at other frame rates, and at uneven ones.
+"""Measure how well releases are detected at other frame rates, and at uneven ones.
 
-Takes throws rendered at 120 frames a second (samples/make_pitch.py --throws OUT --fps 120) and
-leaves frames out. Run it: python -m benchmarks.event_rates OUT
+It takes throws rendered at 120 frames a second (samples/make_pitch.py --throws OUT --fps 120) and
+leaves out frames. Run it:
+
+    python -m benchmarks.event_rates OUT
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from pipeline.runtime.make import make_estimator
 
 RATE = 120
 RIGHT_S = 1.01 / 30
+"""A release is right within one frame of a 30 Hz video."""
 
 
 def rates(count: int, release: int) -> dict[str, Sequence[int]]:
-    """Which of a clip's frames are seen, by the rate's name; the release is one of them where
-    they are even."""
+    """Return which of a clip's frames are used, by the rate's name. Even rates include the frame of
+    the release."""
     uneven = np.cumsum(np.random.default_rng(release).integers(1, 6, count))
     return {
         "120": range(count),
@@ -38,7 +41,7 @@ def rates(count: int, release: int) -> dict[str, Sequence[int]]:
 
 
 def releases(estimator: KeypointEstimator, frames: Sequence[Frame]) -> list[DetectedEvent]:
-    """What is told of frames, each with an id of its own and its time."""
+    """Return the releases that are detected in frames."""
     state, detector, found = estimator.begin(), Detector(load_motion()), []
     for k, frame in enumerate(frames):
         people = estimator.perceive([Window((frame,), 0, reset=k == 0)], [state])[0].people[0]
@@ -51,7 +54,7 @@ def main() -> None:
     parser.add_argument("renders", type=Path)
     args = parser.parse_args()
     estimator = make_estimator(people=1, device="cpu")
-    off: dict[str, list[str]] = {}
+    errors: dict[str, list[str]] = {}
     counts: dict[str, list[int]] = {}
     clips = sorted(args.renders.glob("*_truth.npz"))
     for path in clips:
@@ -65,23 +68,23 @@ def main() -> None:
         source.open()
         frames = list(source.frames())
         source.close()
-        for rate, kept in rates(len(frames), release).items():
-            found = releases(estimator, [frames[k] for k in kept])
-            # Frame ids stay those of the whole clip.
-            late = [each.frame_id / RATE - release_s for each in found]
-            right = [abs(s) <= RIGHT_S and each.hand == hand for s, each in zip(late, found)]
-            right_one = right == [True]
-            counts.setdefault(rate, [0, 0, 0])[0 if right_one else 1 if found else 2] += 1
-            if not right_one:
+        for rate, chosen in rates(len(frames), release).items():
+            found = releases(estimator, [frames[k] for k in chosen])
+            # Frame ids are the whole clip's, also where frames were left out.
+            late_s = [seen.frame_id / RATE - release_s for seen in found]
+            right = [abs(s) <= RIGHT_S and seen.hand == hand for s, seen in zip(late_s, found)]
+            exactly_one = right == [True]
+            counts.setdefault(rate, [0, 0, 0])[0 if exactly_one else 1 if found else 2] += 1
+            if not exactly_one:
                 what = ", ".join(
-                    f"{1e3 * s:+.0f} ms {each.hand}, confidence {each.confidence:.2f}"
-                    for s, each in zip(late, found)
+                    f"{1e3 * s:+.0f} ms {seen.hand}, confidence {seen.confidence:.2f}"
+                    for s, seen in zip(late_s, found)
                 )
-                off.setdefault(rate, []).append(f"{name}: {what or 'not found'}")
+                errors.setdefault(rate, []).append(f"{name}: {what or 'not found'}")
     estimator.close()
     for rate, (good, wrong, missed) in counts.items():
         print(f"{rate:10} of {len(clips)}: {good} right, {wrong} wrong, {missed} not found")
-        for line in off.get(rate, []):
+        for line in errors.get(rate, []):
             print("  ", line)
 
 

@@ -1,9 +1,12 @@
-"""How far predicted bodies are from those fitted later, against bodies that stay where they were.
+"""Measure how far predicted bodies are from the ones fitted later, compared with bodies that are
+held still.
 
-Run `python -m app run CLIP --poses CLIP.npz` for some clips; then
-`python -m benchmarks.extrapolation_horizons *.npz`
-prints, for the person longest in view of each, the median distance of a joint in the image, in
-thousandths of the person's height, as "held / predicted", at some horizons.
+Run ``python -m app run CLIP --poses CLIP.npz`` for some clips, and then:
+
+    python -m benchmarks.extrapolation_horizons *.npz
+
+It prints, for the longest visible person of each clip and for some horizons, the median distance of
+a joint in the image as "held / predicted", in thousandths of the person's height.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _PARTS = ("track", "score", "global_orient", "body_pose", "betas", "transl_m", "
 
 
 def errors(file: Path, predictor_of) -> list[tuple[float, float]]:
-    """(held, predicted) by horizon."""
+    """Return the errors (held, predicted) for each of `HORIZONS`."""
     with np.load(file) as poses:
         rows = {name: poses[name] for name in (*_PARTS, "frame", "pts_s")}
         intrinsics = poses["intrinsics"]
@@ -42,8 +45,8 @@ def errors(file: Path, predictor_of) -> list[tuple[float, float]]:
     frames = [
         Frame(int(rows["frame"][k]), "x", 0, float(rows["pts_s"][k]), _IMAGE) for k in range(count)
     ]
-    seen = project(rows["joints_m"], intrinsics)
-    height = float(np.median(np.ptp(seen[..., 1], axis=1)))
+    fitted_px = project(rows["joints_m"], intrinsics)
+    height_px = float(np.median(np.ptp(fitted_px[..., 1], axis=1)))
     out = []
     for horizon in HORIZONS:
         predictor, held, predicted = predictor_of(), [], []
@@ -51,10 +54,10 @@ def errors(file: Path, predictor_of) -> list[tuple[float, float]]:
             predictor.observe(frames[k], bodies[k], intrinsics)
             if frames[k + horizon].id - frames[k].id != horizon or k < 3:
                 continue
-            ahead = project(predictor.predict(frames[k + horizon]).joints_m[0], intrinsics)
-            for joints, into in ((seen[k], held), (ahead, predicted)):
-                apart = np.linalg.norm(joints - seen[k + horizon], axis=-1).mean()
-                into.append(1000 * apart / height)
+            ahead_px = project(predictor.predict(frames[k + horizon]).joints_m[0], intrinsics)
+            for joints_px, values in ((fitted_px[k], held), (ahead_px, predicted)):
+                error_px = np.linalg.norm(joints_px - fitted_px[k + horizon], axis=-1).mean()
+                values.append(1000 * error_px / height_px)
         out.append((float(np.median(held)), float(np.median(predicted))))
     return out
 
@@ -64,12 +67,12 @@ def main() -> None:
     nobody = BodyFitter(body).no_bodies()
     print("| clip |", " | ".join(f"{horizon} frames" for horizon in HORIZONS), "|")
     print("| --- |", " | ".join("--:" for _ in HORIZONS), "|")
-    every = []
+    all_clips = []
     for name in sys.argv[1:]:
-        told = errors(Path(name), lambda: Predictor(body, nobody))
-        every.append(told)
-        print(f"| {Path(name).stem} |", " | ".join(f"{a:.0f} / {b:.0f}" for a, b in told), "|")
-    mean = np.mean(every, axis=0)
+        of_clip = errors(Path(name), lambda: Predictor(body, nobody))
+        all_clips.append(of_clip)
+        print(f"| {Path(name).stem} |", " | ".join(f"{a:.0f} / {b:.0f}" for a, b in of_clip), "|")
+    mean = np.mean(all_clips, axis=0)
     print("| mean |", " | ".join(f"{a:.0f} / {b:.0f}" for a, b in mean), "|")
 
 

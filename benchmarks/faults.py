@@ -1,8 +1,10 @@
-"""Everything that happens to feeds, played against a real RTSP server beside two healthy sources.
+"""Play faults of feeds with a real RTSP server, beside two healthy sources.
 
-Each scene says what it does to one source of a station of three; what came of it is an `Outcome`.
-`tests/benchmarks/test_faults.py` holds the outcomes against their limits.
-`python -m benchmarks.faults` prints the table of docs/results/live.md.
+Each scene does something to one of the three sources of a scheduler; its result is an `Outcome`.
+`tests/benchmarks/test_faults.py` checks the outcomes against their limits. To print the table of
+docs/results/live.md:
+
+    python -m benchmarks.faults
 """
 
 from __future__ import annotations
@@ -30,15 +32,24 @@ from tests.support.rtsp import RtspServer, clock_ms, picture_number
 
 FPS = 25
 _LEAST_S = 4.0
+"""The others are watched for at least this time, so that their rate is exact to a hundredth."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a scene: when the fault was ``detected`` and how long after its end the picture
-    was ``back`` (s, None where there was nothing to detect), frames ``made`` while the source was
-    there, how many of them were ``lost``, by the numbers drawn into them, and came ``twice``, every
-    state and reason the user ``saw``, and the ``rate`` of the slower of the two others, over their
-    true one."""
+    """The result of a scene.
+
+    Attributes:
+        detected_s: How long after its start the fault was detected; None if there was none.
+        back_s: How long after the fault's end the picture was back; None if there was none.
+        made: The frames that were made while the source was connected.
+        lost: How many of them did not arrive, by the numbers drawn into them.
+        twice: How many of them arrived twice.
+        saw: Every state with its reason, as shown to the user, in order.
+        rate: The rate of the slower of the two healthy sources, over their true one.
+        size: The (height, width) of the last frame.
+        breaks: The discontinuities in the frames.
+    """
 
     detected_s: float | None
     back_s: float | None
@@ -53,7 +64,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is kept of a frame."""
+    """The facts of a frame of the watched source."""
 
     id: int
     pts_s: float
@@ -65,7 +76,7 @@ class Picture:
 
 
 class Taken(NamedTuple):
-    """What is kept of a healthy source's frame."""
+    """The facts of a frame of a healthy source."""
 
     at_s: float
     id: int
@@ -73,7 +84,8 @@ class Taken(NamedTuple):
 
 
 class Scene:
-    """A station of three sources, one of which ``watch`` looks at; ``close`` ends all of it."""
+    """A scheduler with two healthy sources and the watched one, which ``watch`` starts; ``close``
+    ends everything."""
 
     def __init__(self) -> None:
         self._servers: list[RtspServer] = []
@@ -88,28 +100,31 @@ class Scene:
         self.begun_s = time.monotonic()
 
     def begin(self) -> None:
-        """Wait until the others are there, however long it takes."""
+        """Start the healthy sources and wait until their frames come."""
         healthy = self.server("--fps", str(FPS))
         for number, taken in enumerate(self._others):
             self._read(f"other {number}", healthy.url(), {}, self._taker(taken))
         self._ready(lambda: all(len(taken) > 25 for taken in self._others), 60.0)
 
     def server(self, *arguments: str, port: int = 0) -> RtspServer:
+        """Start an RTSP server."""
         self._servers.append(RtspServer(port, *arguments))
         return self._servers[-1]
 
     def relay(self, server: RtspServer, loss: float) -> LossyRelay:
+        """Start a relay that loses a share of a server's packets."""
         self._relays.append(LossyRelay(server.port, loss))
         return self._relays[-1]
 
     def watch(self, address: str, **options: object) -> None:
-        # It waits for us: what is missing was lost on its way here.
+        """Start the watched source."""
+        # Not live, so that the app drops no frames: a missing frame was lost on its way here.
         options = {"live": False, **options}
         self.begun_s = time.monotonic()
-        self._read("watched", address, options, self._keep, self._told)
+        self._read("watched", address, options, self._add_picture, self._add_state)
 
     def detect(self, *states: State, after_s: float) -> None:
-        """Wait until one of these states was told, ``after_s`` being when the fault began."""
+        """Wait until one of these states is reported; ``after_s`` is the time of the fault."""
         self._ready(lambda: any(at > after_s and state in states for at, state, _ in self.states))
         self.detected_s = next(
             at - after_s for at, state, _ in self.states if at > after_s and state in states
@@ -117,23 +132,24 @@ class Scene:
 
     def return_at(self, since_s: float, limit_s: float = 20.0) -> None:
         """Wait for the first picture after the fault's end."""
-        self._ready(lambda: any(each.at_s > since_s for each in self.pictures[-50:]), limit_s)
-        self.back_s = next(each.at_s for each in self.pictures if each.at_s > since_s) - since_s
+        self._ready(lambda: any(seen.at_s > since_s for seen in self.pictures[-50:]), limit_s)
+        self.back_s = next(seen.at_s for seen in self.pictures if seen.at_s > since_s) - since_s
 
     def more(self, count: int, limit_s: float = 20.0) -> None:
-        wanted = len(self.pictures) + count
-        self._ready(lambda: len(self.pictures) >= wanted, limit_s)
+        """Wait for that many more pictures."""
+        total = len(self.pictures) + count
+        self._ready(lambda: len(self.pictures) >= total, limit_s)
 
     def outcome(self) -> Outcome:
-        # The others' rate is told to a hundredth by then.
+        """Return the outcome, once the healthy sources were watched long enough."""
         time.sleep(max(self.begun_s + _LEAST_S - time.monotonic(), 0.0))
         rates = [
-            rate([each for each in taken if each.at_s > self.begun_s]) for taken in self._others
+            rate([frame for frame in taken if frame.at_s > self.begun_s]) for taken in self._others
         ]
         saw = []
         for _, state, reason in self.states:
-            told = f"{state}: {reason}" if reason else str(state)
-            saw += [] if saw[-1:] == [told] else [told]
+            words = f"{state}: {reason}" if reason else str(state)
+            saw += [] if saw[-1:] == [words] else [words]
         lost = made = 0
         pictures = self.pictures
         for before, after in pairwise(pictures):
@@ -141,19 +157,20 @@ class Scene:
             if not after.broken:
                 missed = max(after.number - before.number - 1, 0)
             lost, made = lost + missed, made + missed + 1
-        clocks = [each.clock_ms for each in pictures]
-        assert [each.id for each in pictures] == list(range(len(pictures)))
+        clocks = [picture.clock_ms for picture in pictures]
+        assert [picture.id for picture in pictures] == list(range(len(pictures)))
         assert all(a.pts_s < b.pts_s for a, b in pairwise(pictures))
         return Outcome(
             self.detected_s, self.back_s, made, lost, len(clocks) - len(set(clocks)), tuple(saw),
             min(rates), pictures[-1].size if pictures else (0, 0),
-            sum(each.broken for each in pictures),
+            sum(picture.broken for picture in pictures),
         )  # fmt: skip
 
     def close(self) -> None:
+        """End the sources, the servers and the relays."""
         self._scheduler.close()
-        for each in (*self._servers, *self._relays):
-            each.kill()
+        for part in (*self._servers, *self._relays):
+            part.kill()
 
     def _read(
         self,
@@ -161,11 +178,11 @@ class Scene:
         address: str,
         options: dict,
         take: Callable[[Frame], None],
-        told: Callable[[Status], None] = lambda _: None,
+        on_status: Callable[[Status], None] = lambda _: None,
     ) -> None:
         source = open_source(address, SourceOptions(**{"retry_s": math.inf, **options}))
         assert isinstance(source, LiveSource)
-        source.on_status(told)
+        source.on_status(on_status)
         stream = self._scheduler.add(name, source)
 
         def run() -> None:
@@ -176,14 +193,14 @@ class Scene:
 
         threading.Thread(target=run, daemon=True).start()
 
-    def _told(self, status: Status) -> None:
+    def _add_state(self, status: Status) -> None:
         self.states.append((time.monotonic(), status.state, status.reason))
 
     @staticmethod
     def _taker(taken: list[Taken]) -> Callable[[Frame], None]:
         return lambda frame: taken.append(Taken(time.monotonic(), frame.id, frame.pts_s))
 
-    def _keep(self, frame: Frame) -> None:
+    def _add_picture(self, frame: Frame) -> None:
         self.pictures.append(
             Picture(
                 frame.id, frame.pts_s, frame.captured_ns / 1e9, clock_ms(frame.image),
@@ -200,8 +217,8 @@ class Scene:
 
 
 def rate(taken: list[Taken]) -> float:
-    """Of frames taken, with when: the part of those made that came, in the time they were made
-    in."""
+    """Return the rate of frames over their true rate: the share that arrived, less if they came
+    slower than they were made."""
     first, last = taken[0], taken[-1]
     came = (len(taken) - 1) / (last.id - first.id)
     return came * min((last.pts_s - first.pts_s) / (last.at_s - first.at_s), 1.0)
@@ -254,7 +271,8 @@ def frozen(seconds: float) -> Callable[[Scene], Outcome]:
 
 
 def refused(*arguments: str, login: str = "") -> Callable[[Scene], Outcome]:
-    """A server with those arguments does not let us, and one without them takes its place."""
+    """Connect to a server with arguments that make it refuse us; a server without them then takes
+    its place."""
 
     def play(scene: Scene) -> Outcome:
         server = scene.server(*arguments)
@@ -322,7 +340,7 @@ SCENES: dict[str, Callable[[Scene], Outcome]] = {
 
 
 def play(name: str) -> Outcome:
-    """Play a scene."""
+    """Play the scene of that name and return its outcome."""
     scene = Scene()
     try:
         scene.begin()
@@ -343,11 +361,11 @@ def main() -> None:
     print("| what happens | detected, s | back, s | frames | lost | twice | the others | seen |")
     print("| --- | --: | --: | --: | --: | --: | --: | --- |")
     for name in args.scenes or SCENES:
-        told = play(name)
-        seen = " → ".join(state.partition(" (")[0] for state in told.saw)
+        out = play(name)
+        seen = " → ".join(state.partition(" (")[0] for state in out.saw)
         print(
-            f"| {name} | {cell(told.detected_s)} | {cell(told.back_s)} | {told.made} | {told.lost} "
-            f"| {told.twice} | {100 * told.rate:.0f} % | {seen} |",
+            f"| {name} | {cell(out.detected_s)} | {cell(out.back_s)} | {out.made} | {out.lost} "
+            f"| {out.twice} | {100 * out.rate:.0f} % | {seen} |",
             flush=True,
         )
 

@@ -1,9 +1,11 @@
-"""From a picture's making to its showing, against a bare loop that decodes and shows.
+"""Measure the delay from making a picture to showing it, compared with a bare loop that only
+decodes and shows.
 
-An RTSP server draws the clock into every picture it makes; a bare loop and the app read the same
-stream at the same time, and each frame's delay in the app's output is compared with its delay in
-the loop. Where GStreamer is not installed, --via udp has FFmpeg send the same pictures as an MPEG
-transport stream. Run it: python -m benchmarks.glass_to_glass [--seconds 15] [--device auto]
+An RTSP server draws the clock into every picture. A bare loop and the app read the same stream at
+the same time, and each frame's delay in the app is compared with its delay in the loop. Without
+GStreamer, --via udp lets FFmpeg send the same pictures as an MPEG transport stream. Run it:
+
+    python -m benchmarks.glass_to_glass [--seconds 15] [--device auto]
 """
 
 from __future__ import annotations
@@ -40,11 +42,12 @@ from tests.support.rtsp import RtspServer, clock_ms
 SAMPLE = Path(__file__).parents[1] / "samples" / "pitch.mp4"
 SIZE, FPS = (640, 360), 25
 _WARM_S = 4.0
-"""The first pictures come while the model meets its first people."""
+"""The first seconds are not measured: the detector still searches everywhere."""
 
 
 def raw_pictures(folder: Path) -> Path:
-    """The sample clip as raw I420 pictures, forwards and backwards: it never jumps."""
+    """Write the sample clip as raw I420 pictures, forwards and backwards, so that it never jumps;
+    return the path."""
     with av.open(str(SAMPLE)) as container:
         pictures = [
             frame.reformat(*SIZE, format="yuv420p").to_ndarray().tobytes()
@@ -56,9 +59,10 @@ def raw_pictures(folder: Path) -> Path:
 
 
 def send(addresses: list[str], pictures: Path) -> None:
-    """Pictures with the clock, for ever, as H.264 to UDP ports; a process of its own."""
+    """Send pictures with the clock as H.264 to UDP ports, without end. Runs in its own process."""
     made = Pictures(*SIZE, str(pictures))
-    outputs = [av.open(f"{each}?pkt_size=1316", "w", format="mpegts") for each in addresses]
+    # 1316 bytes: seven transport stream packets, which fit into one Ethernet frame.
+    outputs = [av.open(f"{address}?pkt_size=1316", "w", format="mpegts") for address in addresses]
     streams = []
     for output in outputs:
         stream = output.add_stream("libx264", rate=FPS)
@@ -78,7 +82,7 @@ def send(addresses: list[str], pictures: Path) -> None:
 
 
 class Shown:
-    """An output that notes when it was given which picture."""
+    """An output that notes the time (s) of each picture, by the clock (ms) drawn into it."""
 
     needs_picture = True
     files: tuple[Path, ...] = ()
@@ -99,7 +103,7 @@ class Shown:
 
 
 class BareLoop:
-    """Decodes and shows, nothing else."""
+    """A loop that only decodes; it notes the time of each picture as `Shown` does."""
 
     def __init__(self, address: str) -> None:
         self.at: dict[int, float] = {}
@@ -127,9 +131,16 @@ class BareLoop:
 
 @dataclass(frozen=True)
 class Delays:
-    """Milliseconds from making to showing: of the ``bare`` loop, of the ``app``, and how much
-    later the app showed the same pictures, ``added``; each (p50, p95, p99). ``shown`` is the part
-    of the loop's pictures that the app showed, ``with_body`` the part of those with a body."""
+    """Delays from making a picture to showing it, in milliseconds (p50, p95, p99).
+
+    Attributes:
+        bare: The delays of the bare loop.
+        app: The delays of the app.
+        added: How much later the app showed the same pictures.
+        shown: The share of the loop's pictures that the app showed.
+        with_body: The share of these with a body.
+        report: The app's own report.
+    """
 
     bare: tuple[float, float, float]
     app: tuple[float, float, float]
@@ -142,8 +153,14 @@ class Delays:
 def measure(
     config: Config, estimator: KeypointEstimator, addresses: tuple[str, str], seconds: float
 ) -> Delays:
-    """Both at once over a stream of ``seconds``: the app at the first address, the loop at the
-    second."""
+    """Run the app and the bare loop at the same time and compare them.
+
+    Args:
+        config: The app's configuration.
+        estimator: The estimator.
+        addresses: The address for the app, and the one for the loop; of the same stream.
+        seconds: How long to measure.
+    """
     config = replace(config, source=addresses[0], render=replace(config.render, hud=False))
     stop = threading.Event()
     output = Shown()
@@ -181,7 +198,7 @@ def measure(
 
 @contextmanager
 def stream(via: str, pictures: Path) -> Iterator[tuple[str, str]]:
-    """Two addresses of one stream."""
+    """Start a stream and yield its two addresses."""
     if via == "rtsp":
         size = f"{SIZE[0]}x{SIZE[1]}"
         server = RtspServer(0, "--fps", str(FPS), "--size", size, "--picture", str(pictures))
@@ -203,7 +220,7 @@ def stream(via: str, pictures: Path) -> Iterator[tuple[str, str]]:
 def measure_all(
     device: str, seconds: float, via: str = "rtsp", engine: str = "auto"
 ) -> dict[str, Delays]:
-    """Both promises, one after the other, by name."""
+    """Measure both timings, "low-latency" and "sync", one after the other."""
     out = {}
     with tempfile.TemporaryDirectory() as folder:
         pictures = raw_pictures(Path(folder))
@@ -224,18 +241,19 @@ def main() -> None:
     parser.add_argument("--via", choices=("rtsp", "udp"), default="rtsp")
     parser.add_argument("--engine", default="auto")
     options = parser.parse_args()
-    told_of = measure_all(options.device, options.seconds, options.via, options.engine)
+    by_timing = measure_all(options.device, options.seconds, options.via, options.engine)
     print(f"{SIZE[0]}x{SIZE[1]} at {FPS} fps; ms, p50 / p95 / p99")
-    for timing, told in told_of.items():
-        rows = {"bare loop": told.bare, f"--{timing}": told.app, "added": told.added}
+    for timing, delays in by_timing.items():
+        rows = {"bare loop": delays.bare, f"--{timing}": delays.app, "added": delays.added}
         for name, values in rows.items():
             print(f"{name:16}", " / ".join(f"{value:.0f}" for value in values))
-        print(f"shown {told.shown:.0%}, with a body {told.with_body:.0%}")
-        stages = {name: f"{p50:.1f}/{p95:.1f}" for name, (p50, p95) in told.report.stages.items()}
+        print(f"shown {delays.shown:.0%}, with a body {delays.with_body:.0%}")
+        report = delays.report
+        stages = {name: f"{p50:.1f}/{p95:.1f}" for name, (p50, p95) in report.stages.items()}
         print("a frame:", stages)
-        print(f"read {told.report.frames_read}, dropped {dict(told.report.dropped)}")
-        if told.report.prediction is not None:
-            print(told.report.prediction)
+        print(f"read {report.frames_read}, dropped {dict(report.dropped)}")
+        if report.prediction is not None:
+            print(report.prediction)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.renderers``: milliseconds a picture, the renderers side by side."""
+"""``python -m benchmarks.renderers``: compare the renderers, in milliseconds for a picture."""
 
 from __future__ import annotations
 
@@ -25,11 +25,19 @@ _LIMBS: tuple[tuple[_Point, _Point, float], ...] = (
     ((-0.12, 0.45, 0), (-0.13, 0.85, 0.03), 0.055), ((0.12, 0.45, 0), (0.13, 0.85, 0.03), 0.055),
 )  # fmt: skip
 _HEIGHT_SHARE = 400 / 720
+"""The height of a figure as a share of the picture's."""
 
 
 def mannequin(around: int = 24, along: int = 25) -> tuple[np.ndarray, np.ndarray]:
-    """A figure of twelve capsules: vertices (V, 3) float32 metres, faces (F, 3) int32; with the
-    defaults 7,200 vertices and 13,824 triangles, as many as SMPL has."""
+    """Return a figure of twelve capsules, by default with about as many triangles as SMPL.
+
+    Args:
+        around: Vertices around each capsule.
+        along: Vertices along each capsule.
+
+    Returns:
+        Vertices (V, 3) float32, metres, and faces (F, 3) int32; by default 7,200 and 13,824.
+    """
     parts = [_capsule(np.array(a), np.array(b), r, around, along) for a, b, r in _LIMBS]
     shape = np.arange(along * around).reshape(along, around)
     a, d = shape[:-1], shape[1:]
@@ -42,7 +50,7 @@ def mannequin(around: int = 24, along: int = 25) -> tuple[np.ndarray, np.ndarray
 def _capsule(
     start: np.ndarray, end: np.ndarray, radius: float, around: int, along: int
 ) -> np.ndarray:
-    """Rings (along * around, 3) from pole to pole."""
+    """Return a capsule's vertices (along * around, 3), ring by ring from pole to pole."""
     axis = end - start
     length = np.linalg.norm(axis)
     w = axis / length
@@ -58,8 +66,8 @@ def _capsule(
 def scene(
     vertices_m: np.ndarray, people: int, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """An image of noise, ``people`` copies of an upright figure (V, 3) side by side, each 400/720
-    of the image's height, their colours, and the camera."""
+    """Return a picture of noise (H, W, 3), copies of an upright figure side by side (P, V, 3),
+    their colours (P, 3) and K (3, 3)."""
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     focal_px = 1.2 * width
     low, high = vertices_m.min(axis=0), vertices_m.max(axis=0)
@@ -76,20 +84,21 @@ def scene(
 def measure(
     renderers: Sequence[Renderer], drawing: tuple, faces: np.ndarray, rounds: int
 ) -> dict[str, np.ndarray]:
-    """Milliseconds of each drawing by renderer, taken in turns so that all meet the same load."""
+    """Return the milliseconds of each drawing by renderer. The renderers take turns, so that other
+    load on the machine affects all of them."""
     image, bodies, colors, lens = drawing
-    taken: dict[str, list[float]] = {renderer.name: [] for renderer in renderers}
+    times_ms: dict[str, list[float]] = {renderer.name: [] for renderer in renderers}
     for number in range(rounds + 2):
         for renderer in renderers:
             begun = time.perf_counter()
             renderer.draw(image, bodies, faces, colors, lens)
-            if number >= 2:  # the first ones fill caches
-                taken[renderer.name].append(1000 * (time.perf_counter() - begun))
-    return {name: np.array(values) for name, values in taken.items()}
+            if number >= 2:  # The first drawings compile and fill caches.
+                times_ms[renderer.name].append(1000 * (time.perf_counter() - begun))
+    return {name: np.array(values) for name, values in times_ms.items()}
 
 
 def hardware() -> str:
-    """The processor's name and how many cores this process may use."""
+    """Return the processor's name, the cores that this process may use, and the load."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -119,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for height, width in ((720, 1280), (1080, 1920)):
         for people in (1, 4):
             drawing = scene(vertices, people, height, width)
-            taken = measure(renderers, drawing, faces, options.rounds)
-            p50, p95 = np.quantile(list(taken.values()), (0.5, 0.95), axis=1)
+            times_ms = measure(renderers, drawing, faces, options.rounds)
+            p50, p95 = np.quantile(list(times_ms.values()), (0.5, 0.95), axis=1)
             cells = " ".join(f"{f'{a:.2f} / {b:.2f}':>22}" for a, b in zip(p50, p95))
             ratio = f"  {p50[1] / p50[0]:.0f}x" if len(p50) > 1 else ""
             print(f"{f'{width}x{height}':>10} {people:>6} {cells}{ratio}", flush=True)

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured."""
+"""Measure the ceilings of this machine: its highest rates of computing, copying and launching."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ import torch
 from app.bench.roofline import Ceilings
 
 _TRIES = 7
+"""The best of this many measurements is taken: a ceiling is a rate that is never exceeded."""
 
 
 def measure_ceilings(device: str) -> Ceilings:
-    """Ceilings of "cuda" (about three seconds) or "cpu" (about one): the best of several tries,
-    for a ceiling is what is never passed. The CPU's are of all its cores together."""
+    """Measure a device's ceilings.
+
+    It takes about three seconds for a GPU and one for a CPU.
+
+    Args:
+        device: "cuda", or "cpu" for all cores together.
+    """
     if device == "cuda":
         ceilings = _cuda()
         torch.cuda.empty_cache()
@@ -43,16 +49,16 @@ def _cpu() -> Ceilings:
 
 def _best_s(call: Callable[[], object]) -> float:
     call()
-    taken = []
+    times = []
     for _ in range(_TRIES):
         begun = time.perf_counter()
         call()
-        taken.append(time.perf_counter() - begun)
-    return min(taken)
+        times.append(time.perf_counter() - begun)
+    return min(times)
 
 
 def _cpu_cache_bytes() -> int:
-    """The largest cache of the first core, as Linux tells it; 0 where it does not."""
+    """Return the size of the first core's largest cache, from Linux's /sys; 0 on other systems."""
     sizes = [0]
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
@@ -85,7 +91,7 @@ def _cuda() -> Ceilings:
 
 
 def _product_tflops(dtype: torch.dtype, tf32: bool) -> float:
-    """Square products of 8192."""
+    """Return the rate of products of square matrices of side 8192, TFLOP/s."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
@@ -97,22 +103,23 @@ def _product_tflops(dtype: torch.dtype, tf32: bool) -> float:
 
 
 def _best_cuda_ms(call: Callable[[], object], rounds: int) -> float:
-    """The best mean over ``rounds`` calls in a row, by CUDA events."""
+    """Return the best mean of ``rounds`` calls in a row, in milliseconds by CUDA events."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     call()
-    taken = []
+    times = []
     for _ in range(_TRIES):
         begin.record()
         for _ in range(rounds):
             call()
         end.record()
         end.synchronize()
-        taken.append(begin.elapsed_time(end) / rounds)
-    return min(taken)
+        times.append(begin.elapsed_time(end) / rounds)
+    return min(times)
 
 
 def _launches_us(kernels: int = 500) -> tuple[float, float]:
-    """Microseconds a kernel, of dependent additions to 256 numbers: one by one, and in a graph."""
+    """Return the microseconds for each of many dependent small kernels, launched one by one and in
+    a CUDA graph."""
     x = torch.zeros(256, device="cuda")
 
     def chain() -> None:

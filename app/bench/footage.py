@@ -1,4 +1,4 @@
-"""The frames that are measured on: a clip's real frames at the wanted size, there and back."""
+"""The frames for the benchmark: a clip's real frames at a given size, played forth and back."""
 
 from __future__ import annotations
 
@@ -16,19 +16,30 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "pitch.mp4"
 FPS = 30.0
 PERIOD_S = WINDOW_FRAMES / FPS
 _PERSON = (340, 130, 990, 660)
-"""Where the sample's person is in some frame of it: x0, y0, x1, y1 in pixels of 1280x720."""
+"""A box that holds the sample's person in every frame: x0, y0, x1, y1 in pixels of 1280x720."""
 _MOST_BYTES = 1_500_000_000
+"""The most memory for frames: all are decoded before anything is measured."""
 _SOURCE = "bench"
 _PHASE = 13
-"""Frames between one source's beginning and the next one's."""
+"""Each source starts this many frames after the one before, so that no two show the same frame."""
 
 
 def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int) -> np.ndarray:
-    """The first ``most`` frames (fewer where memory would not do) of a clip, RGB uint8 (N, H, W,
-    3), letterboxed into ``size`` (width, height).
+    """Read the first frames of a clip, letterboxed to a size.
 
-    None is the shipped sample; for several ``people`` it is cut around its one person and laid
-    out as a grid. Raises SourceError, FileNotFoundError.
+    Args:
+        clip: The path of the clip; None for the sample of the repository. With several people, the
+            sample is cut around its one person and repeated as a grid.
+        size: The (width, height) of the frames.
+        people: The number of people in each frame of the sample.
+        most: The most frames to read; fewer are read if they need too much memory.
+
+    Returns:
+        Frames (N, H, W, 3), RGB uint8.
+
+    Raises:
+        FileNotFoundError: There is no such clip.
+        SourceError: The clip cannot be read.
     """
     path = SAMPLE if clip is None else clip
     if not path.exists():
@@ -51,7 +62,7 @@ def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int
 
 
 def letterbox(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image scaled to fit into ``size`` (width, height), black around it."""
+    """Return an image (H, W, 3) scaled to fit into a size (width, height), with black bars."""
     height, width = image.shape[:2]
     scale = min(size[0] / width, size[1] / height)
     scaled = _resized(image, (round(width * scale), round(height * scale)))
@@ -62,7 +73,7 @@ def letterbox(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def several(image: np.ndarray, size: tuple[int, int], people: int) -> np.ndarray:
-    """A frame of the sample with its person ``people`` times, as a grid in ``size``."""
+    """Return a frame of the sample with its person repeated as a grid in a size (width, height)."""
     columns = math.ceil(math.sqrt(people * size[0] / size[1] * 0.75))
     rows = math.ceil(people / columns)
     cell = (size[0] // columns, size[1] // rows)
@@ -75,8 +86,8 @@ def several(image: np.ndarray, size: tuple[int, int], people: int) -> np.ndarray
 
 
 def _around_person(image: np.ndarray, aspect: float) -> np.ndarray:
-    """The part of width / height ``aspect`` around the sample's person, cut where it is wider or
-    higher than the image."""
+    """Return the part of an image around the sample's person, of the given width / height, limited
+    to the image."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = np.array(_PERSON) * (width / 1280)
     wide = min(max(x1 - x0, (y1 - y0) * aspect), width)
@@ -92,8 +103,9 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=way)
 
 
-def there_and_back(index: int, count: int) -> int:
-    """Which of ``count`` frames stands at ``index`` when they are played to and fro for ever."""
+def forth_and_back(index: int, count: int) -> int:
+    """Return which of ``count`` frames is at an index if they are played forth and back without
+    end. Unlike a loop, this never jumps, so tracking goes on."""
     if count == 1:
         return 0
     step = index % (2 * count - 2)
@@ -101,13 +113,14 @@ def there_and_back(index: int, count: int) -> int:
 
 
 class Player:
-    """Windows of endless sources over the same frames (N, H, W, 3), each beginning elsewhere."""
+    """Makes windows of endless sources from the same frames (N, H, W, 3); each source starts at
+    another frame."""
 
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
 
     def window(self, source: int, index: int) -> Window:
-        """The ``index``-th window of a source, its frames a 30th of a second apart."""
+        """Return a source's window of that index; its frames are a 30th of a second apart."""
         ids = range(WINDOW_FRAMES * index, WINDOW_FRAMES * (index + 1))
         count = len(self.frames)
         return Window(
@@ -117,13 +130,13 @@ class Player:
                     f"{_SOURCE}{source}",
                     0,
                     k / FPS,
-                    self.frames[there_and_back(k + _PHASE * source, count)],
+                    self.frames[forth_and_back(k + _PHASE * source, count)],
                 )
                 for k in ids
             )
         )
 
     def number(self, frame: Frame) -> int:
-        """Which of the frames one of a window is."""
+        """Return the index in ``frames`` of a frame that a window holds."""
         source = int(frame.source.removeprefix(_SOURCE))
-        return there_and_back(frame.id + _PHASE * source, len(self.frames))
+        return forth_and_back(frame.id + _PHASE * source, len(self.frames))

@@ -1,4 +1,4 @@
-"""What the benchmark ran on, for its file's ``hardware`` and its name."""
+"""Describe the machine that the benchmark ran on, for its file's ``hardware`` and name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def describe() -> dict[str, Any]:
-    """GPU, driver, CUDA, torch, triton, Python, CPU and memory; None for what is not there."""
+    """Return GPU, driver, CUDA, torch, triton, Python, CPU and memory; None for what is missing."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.is_available()
     return {
@@ -32,7 +32,7 @@ def describe() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system knows it."""
+    """Return the processor's name, as the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -40,7 +40,7 @@ def cpu_name() -> str:
 
 
 def file_name(hardware: dict[str, Any]) -> str:
-    """The name of this hardware's file: its GPU's, or ``cpu-`` and its processor's."""
+    """Return the name of a machine's file: its GPU's name, or ``cpu-`` and its processor's."""
     name = hardware["gpu"] or f"cpu {hardware['cpu']}"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + ".json"
 
@@ -57,7 +57,7 @@ def _version(package: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's version, as its own tool tells it."""
+    """Return the NVIDIA driver's version, as ``nvidia-smi`` reports it; None without that tool."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

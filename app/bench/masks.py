@@ -1,7 +1,7 @@
-"""``bench --compare-masks CLIP``: how far the networks that can make people's masks agree.
+"""``bench --compare-masks CLIP``: how well the networks that segment people agree.
 
-The same people, found once by the default perceiver, are masked by each network on every frame of
-its own, never by the key frame's embedding. What is compared are pixels of the image.
+The default perceiver finds the people once. Every network then segments them in every frame,
+without reusing the key frame's embedding. The masks are compared pixel by pixel in the image.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from pipeline.runtime.window import Windower
 from pipeline.weights import store as weights
 
 OWN = "own"
+"""The name of the default perceiver's own masks."""
 NETWORKS = ("sam-h", "sam-b", "mobile-sam", "fastsam-s", "fastsam-x")
 Segmenters = dict[str, Callable[[Any], Any]]
-"""By name, what puts a network's masks over a perceiver's (`pipeline.perception.with_masks`)."""
+"""By name, functions that wrap a perceiver so that a network replaces its masks
+(`pipeline.perception.with_masks`)."""
 
 
 @dataclass
 class Agreement:
-    """Of two networks' masks: their intersection over union for each person of each frame, and in
-    which frame that was."""
+    """The intersections over union of two networks' masks, one for each person in each frame, and
+    the frames' numbers."""
 
     overlaps: list[float] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
@@ -52,7 +54,7 @@ class Agreement:
 
 
 class _Replayed:
-    """A perceiver that finds whom another found before."""
+    """A perceiver that returns the people that another one found before."""
 
     name = "replayed"
 
@@ -69,13 +71,25 @@ class _Replayed:
         return [self._people[frame.id] for frame in window.frames], None
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Do nothing: there is nothing to release."""
 
 
 def compare(clip: Path, people: int, folder: Path | None, device: str) -> dict[str, Any]:
-    """Masks of every network whose weights are here, against one another; of the others, why not.
+    """Compare the masks of all networks whose weights are installed, in pairs.
 
-    Raises SourceError, FileNotFoundError, WeightsError for the default perceiver's own.
+    Args:
+        clip: The path of the clip.
+        people: The most people to track.
+        folder: A folder that is searched for weights first.
+        device: The device of the networks, as on the command line.
+
+    Returns:
+        An object for JSON: the agreement of every pair, and why networks were not measured.
+
+    Raises:
+        FileNotFoundError: There is no such clip.
+        SourceError: The clip cannot be read.
+        WeightsError: The default perceiver's weights are missing.
     """
     if not clip.exists():
         raise FileNotFoundError(2, "no such clip", str(clip))
@@ -94,10 +108,10 @@ def compare(clip: Path, people: int, folder: Path | None, device: str) -> dict[s
     state = estimator.begin()
     for window in _windows(clip) if made else ():
         found = estimator.perceive([window], [state])[0].people
-        here = {f.id: tuple(p.values()) for f, p in zip(window.frames, found)}
-        masks = {OWN: list(here.values())}
-        for name, over in made.items():
-            perceiver = over(_Replayed(here))
+        by_frame = {f.id: tuple(p.values()) for f, p in zip(window.frames, found)}
+        masks = {OWN: list(by_frame.values())}
+        for name, segmented in made.items():
+            perceiver = segmented(_Replayed(by_frame))
             masks[name] = perceiver.decode(perceiver.embed(window, None), window)[0]
         add(pairs, window, masks)
     return {
@@ -116,12 +130,18 @@ def add(
     window: Window,
     masks: dict[str, list[tuple[Person, ...]]],
 ) -> None:
-    """Compare a window's masks, each network's for the same people in the same order."""
+    """Compare a window's masks and add the overlaps.
+
+    Args:
+        pairs: The pairs of networks; their agreement is extended.
+        window: The window.
+        masks: By network, the people of every frame; the same people in the same order.
+    """
     height, width = window.key_frame.size
     for t, frame in enumerate(window.frames):
         drawn = {
-            name: [on_image(person.mask, height, width) for person in here[t]]
-            for name, here in masks.items()
+            name: [on_image(person.mask, height, width) for person in people[t]]
+            for name, people in masks.items()
         }
         for (a, b), agreement in pairs.items():
             for one, other in zip(drawn[a], drawn[b], strict=True):
@@ -131,7 +151,7 @@ def add(
 
 
 def on_image(mask: Mask | None, height: int, width: int) -> np.ndarray:
-    """Where a mask is more than half sure, (height, width) bool; nowhere without one."""
+    """Return where a mask's value is above one half, bool (height, width); all False for None."""
     if mask is None:
         return np.zeros((height, width), bool)
     flags = cv2.INTER_LINEAR
@@ -155,7 +175,7 @@ def _windows(clip: Path) -> Iterator[Window]:
 
 
 def show(result: dict[str, Any], out: TextIO) -> None:
-    """The comparison as a table."""
+    """Print the comparison as a table."""
     table = Table(title=f"masks of {result['clip']}: intersection over union")
     for heading in ("", "persons", "mean", "5th percentile", "worst", "in frame"):
         table.add_column(heading, justify="left" if not heading else "right")

@@ -1,4 +1,4 @@
-"""Measuring one row: latency of a window, times of its stages, and what it drew."""
+"""Measure one row: the latency of a window, the times of its stages, and what was drawn."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from app.bench.subject import Pipeline, run
 from app.bench.timers import NoTimer, Timer
 
 Tick = Callable[[str], None]
-"""Told in a few words what is being done; called often."""
+"""A callback that shows progress; it is called often with a few words."""
 
 
 def quantiles(samples: Sequence[float]) -> tuple[float, float]:
-    """The median and the 95th percentile, linear between neighbours (Hyndman and Fan's type 7).
-    Raises ValueError for none."""
+    """Return the median and the 95th percentile of samples.
+
+    Percentiles are linear between neighbours (Hyndman and Fan's type 7).
+
+    Raises:
+        ValueError: There are no samples.
+    """
     if not len(samples):
         raise ValueError("no samples")
     p50, p95 = np.percentile(np.asarray(samples, float), (50, 95))
@@ -31,8 +36,14 @@ def quantiles(samples: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class Latency:
-    """``total_ms`` a window without stage timers, ``stages_ms`` from a second pass with them;
-    ``people`` drawn at the median, ``covered_px`` of a window's pictures changed by drawing."""
+    """The latencies of a row.
+
+    Attributes:
+        total_ms: Milliseconds of each window, measured without stage timers, which slow it down.
+        stages_ms: Milliseconds of each stage for each window, from a second pass.
+        people: The median number of people drawn.
+        covered_px: How many pixels of a window's pictures were changed by drawing.
+    """
 
     total_ms: tuple[float, ...]
     stages_ms: dict[str, tuple[float, ...]]
@@ -40,10 +51,12 @@ class Latency:
     covered_px: float
 
     def stage_medians(self) -> dict[str, float]:
-        return {stage: quantiles(taken)[0] for stage, taken in self.stages_ms.items()}
+        """Return the median of each stage in milliseconds."""
+        return {stage: quantiles(times)[0] for stage, times in self.stages_ms.items()}
 
     def stage_p95(self) -> dict[str, float]:
-        return {stage: quantiles(taken)[1] for stage, taken in self.stages_ms.items()}
+        """Return the 95th percentile of each stage in milliseconds."""
+        return {stage: quantiles(times)[1] for stage, times in self.stages_ms.items()}
 
 
 def measure_latency(
@@ -56,12 +69,21 @@ def measure_latency(
     tick: Tick,
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> Latency:
-    """Four frames in host memory to four overlays in host memory, one window after another.
+    """Measure from four frames in host memory to four overlays in host memory, one window after
+    another.
 
-    ``warm`` windows first, unmeasured, then ``windows`` measured, then as many again for the
-    stages. The clock is read before the first stage and after the last only.
+    The clock is read only before the first stage and after the last one.
+
+    Args:
+        pipeline: The pipeline.
+        player: The frames.
+        warm: How many windows to run first, without measuring.
+        windows: How many windows to measure; as many again are run for the stages.
+        stage_timer: The timer of the stages.
+        tick: Shows progress.
+        clock_s: A monotonic clock in seconds.
     """
-    state, nothing = pipeline.begin(), NoTimer()
+    state, no_timer = pipeline.begin(), NoTimer()
     total_ms: list[float] = []
     people: list[int] = []
     covered: list[int] = []
@@ -69,12 +91,12 @@ def measure_latency(
         tick(_words(index, warm, windows))
         window = player.window(0, index)
         begun = clock_s()
-        done = run(pipeline, window, state, nothing)
-        taken = 1e3 * (clock_s() - begun)
+        done = run(pipeline, window, state, no_timer)
+        elapsed_ms = 1e3 * (clock_s() - begun)
         if index >= warm:
-            total_ms.append(taken)
+            total_ms.append(elapsed_ms)
             people.append(done.people)
-            if len(covered) < 3:
+            if len(covered) < 3:  # Comparing pictures is slow, and three windows are enough.
                 covered.append(
                     sum(
                         int((picture != frame.image).any(-1).sum())
@@ -100,7 +122,7 @@ def _words(index: int, warm: int, windows: int) -> str:
 
 
 def reset_memory() -> None:
-    """Forget the GPU memory of rows before, so that the next peak is the next row's own."""
+    """Release the GPU memory of the rows before, so that the next peak is the next row's own."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -109,8 +131,13 @@ def reset_memory() -> None:
 
 
 def memory_mb() -> float | None:
-    """The most GPU memory torch had reserved since ``reset_memory``, graphs' pools included; None
-    without a GPU. What other libraries took themselves is not in it."""
+    """Return the peak of torch's reserved GPU memory since ``reset_memory``, in MiB.
+
+    Memory pools of CUDA graphs are included; memory of other libraries is not.
+
+    Returns:
+        The peak; None without a GPU.
+    """
     if not torch.cuda.is_available():
         return None
     return torch.cuda.max_memory_reserved() / 2**20

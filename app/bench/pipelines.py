@@ -1,4 +1,4 @@
-"""Which pipeline a row's settings describe."""
+"""Choose the pipeline that a row's settings describe."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from app.bench.subject import GpuPipeline, HostPipeline, Pipeline
 
 
 def make_pipeline(settings: Settings) -> Pipeline:
-    """The pipeline that a row's settings describe, loaded and ready. Raises WeightsError,
-    ValueError, RuntimeError."""
+    """Load the pipeline that a row's settings describe.
+
+    Raises:
+        WeightsError: A network's weights are missing.
+        ValueError: A setting does not fit.
+        RuntimeError: The engine or the renderer is not available.
+    """
     if settings.plan is not None:
         return PlanPipeline(settings)
     return HostPipeline(settings) if settings.device == "cpu" else GpuPipeline(settings)

@@ -1,9 +1,9 @@
-"""The plan's rows: SAM or FastSAM, depth, fit and drawing, one step of the plan after another.
+"""The plan's rows: SAM or FastSAM, depth, fit and drawing, one step of docs/plan.md after another.
 
-Whom the networks are asked about is found beforehand, by the default perceiver, so that every row
-has the same people: their boxes prompt SAM and choose FastSAM's instances, their landmarks are what
-the fit sees. With weights of their own the masks go to the fit too. With random weights they are
-made, brought to the host and left there: the times stand, the masks are noise.
+The default perceiver finds the people beforehand, so that every row has the same ones: their boxes
+prompt SAM and select FastSAM's instances, and their landmarks go to the fit. Networks with their
+real weights also give their masks to the fit. With random weights the masks are computed and copied
+to the host, but not used: the times are right, the masks are noise.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from pipeline.perception.ultralytics_models.segment import MASK_SIDE, looks, mas
 from render.overlay import make_renderer
 
 People = dict[int, Person]
-"""Those in a frame, by track."""
+"""The people of a frame by track."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """A person in a frame: the window, the frame in it, and the track."""
+    """A person in a frame: the number of the window, of the frame in it, and the track."""
 
     window: int
     frame: int
@@ -46,15 +46,15 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class _Results:
-    """What the networks said, on its way: a mask for each of ``masked``, a depth for each of
-    ``measured``."""
+    """The networks' results, while they are copied to the host: a mask for each of ``masked``, a
+    depth for each of ``measured``."""
 
     masked: list[Look]
     measured: list[Look]
     coming: AsyncCopy | None
 
     def masks(self) -> dict[Look, np.ndarray]:
-        """Wait for them."""
+        """Wait for the copy and return the masks."""
         if self.coming is None:
             return {}
         values = self.coming.result()[: len(self.masked) * MASK_SIDE**2]
@@ -62,8 +62,18 @@ class _Results:
 
 
 class PlanPipeline:
-    """A row of the plan. ``people_of`` says who is in a frame (`plan_people`); set it before the
-    first window. Raises WeightsError, ValueError, RuntimeError."""
+    """The pipeline of a row of the plan.
+
+    Set ``people_of``, which returns a frame's people (`plan_people`), before the first window.
+
+    Args:
+        settings: The row's settings, with a plan.
+
+    Raises:
+        WeightsError: A model file is wrong.
+        ValueError: The settings have no plan, or a setting does not fit.
+        RuntimeError: The engine or the renderer is not available.
+    """
 
     depth = 1
 
@@ -73,11 +83,12 @@ class PlanPipeline:
             raise ValueError("these settings are of no row of the plan")
         self.plan, self.at_once = plan, plan.sources
         self._device = torch.device(settings.device)
-        each = settings.people
+        most_people = settings.people
         frames = plan.sources if plan.reuse else plan.batch
-        # FastSAM's instances of the key frame are chosen once a window, SAM's mask anew a frame.
+        # FastSAM's instances are selected once for a window, in its key frame; SAM's decoder makes
+        # a new mask for every frame.
         self._moved = plan.reuse and plan.segment.startswith("fastsam")
-        masks = each * (plan.sources * WINDOW_FRAMES if plan.reuse else plan.batch)
+        masks = most_people * (plan.sources * WINDOW_FRAMES if plan.reuse else plan.batch)
         depths = plan.sources if plan.reuse_depth else plan.batch
         make = Maker(settings, plan)
         sizes = Sizes(frames, masks, depths)
@@ -87,17 +98,17 @@ class PlanPipeline:
         self.weights: Literal["real", "random"] = "real" if real else "random"
         graphs = plan.warm and settings.graphs
         config = FitConfig(iterations=plan.steps, cold_iterations=plan.steps)
-        # The plan's TF32 is for the networks: a solve would lose its last digits to it.
+        # TF32 is for the networks only: the solver needs all digits of FP32.
         with rounding(False):
             self._fitter = BodyFitter(
                 load_body(None), config, self._device, graphs, kernels=plan.warm
             )
-            self._fitter.warm_up(each * plan.sources)
+            self._fitter.warm_up(most_people * plan.sources)
         self._renderer = make_renderer(settings.renderer)
         self.people_of: Callable[[Frame], People] = _nobody
         self.last: list[list[tuple[Frame, Bodies]]] = []
         """The bodies of the last windows."""
-        self.work = self._work(each, make.work)
+        self.work = self._work(most_people, make.work)
         fit = f"{plan.steps} steps, {'warm' if plan.warm else 'cold'}"
         fit += ", kernels of its own, CUDA graphs" if self._fitter.graphs else ", kernel by kernel"
         words = (*make.reports, f"fit: {fit}", f"drawn by {self._renderer.name}")
@@ -112,8 +123,8 @@ class PlanPipeline:
         people = [[self.people_of(frame) for frame in window.frames] for window in windows]
         with timer("upload"):
             windows = [upload(window, self._device) for window in windows]
-            seen = self._looks(windows, people)
-        results = self._perceive(windows, people, seen, timer)
+            prompts = self._looks(windows, people)
+        results = self._perceive(windows, people, prompts, timer)
         with timer("fit"):
             found = results.masks()
             if self._segmenter.real:
@@ -128,62 +139,63 @@ class PlanPipeline:
         with timer("download"):
             pictures = [d if isinstance(d, list) else d.pictures() for d in drawn]
         most = [max(len(bodies) for _, bodies in fitted) for fitted in self.last]
-        return [Finished(*each) for each in zip(pictures, most)]
+        return [Finished(*item) for item in zip(pictures, most)]
 
     @torch.inference_mode()
     def embed(self, window: Window) -> None:
-        """A window's key frame through the segmenter's image network, and no more."""
+        """Run only the segmenter's image network, on a window's key frame."""
         frame = upload(window, self._device).key_frame
         self._segmenter.embed(frame.on_device[None])
 
     def close(self) -> None:
         self._renderer.close()
 
-    # Whom the networks are asked about, and in which batches.
+    # The people that the networks segment and measure, and the batches.
 
     def _looks(
         self, windows: Sequence[Window], people: Sequence[Sequence[People]]
     ) -> dict[Look, Tensor]:
-        """The row of `looks` on the device for everybody in the windows."""
-        who = [
+        """Return the row of `looks`, on the device, for every person in the windows."""
+        every = [
             Look(w, t, track)
             for w, window in enumerate(people)
             for t, frame in enumerate(window)
             for track in frame
         ]
-        if not who:
+        if not every:
             return {}
         height, width = windows[0].key_frame.size
         rows = torch.from_numpy(
             looks(
-                [people[look.window][look.frame][look.track] for look in who],
+                [people[look.window][look.frame][look.track] for look in every],
                 self._segmenter.letterbox(height, width),
                 self._meter.letterbox(height, width),
             )
         )
         if self._device.type == "cuda":
             rows = rows.pin_memory()
-        return dict(zip(who, rows.to(self._device, non_blocking=True)))
+        return dict(zip(every, rows.to(self._device, non_blocking=True)))
 
     @staticmethod
-    def _one_each(windows: Sequence[Window], seen: dict[Look, Tensor]) -> list[Look]:
-        """Everybody once a window: in its key frame, or where they are first seen."""
+    def _once_per_window(windows: Sequence[Window], prompts: dict[Look, Tensor]) -> list[Look]:
+        """Return every person once per window: in its key frame, or in their first frame."""
         chosen: dict[tuple[int, int], Look] = {}
-        for look in seen:
-            who = (look.window, look.track)
-            if who not in chosen or look.frame == windows[look.window].key:
-                chosen[who] = look
+        for look in prompts:
+            person = (look.window, look.track)
+            if person not in chosen or look.frame == windows[look.window].key:
+                chosen[person] = look
         return list(chosen.values())
 
     def _perceive(
         self,
         windows: Sequence[Window],
         people: Sequence[Sequence[People]],
-        seen: dict[Look, Tensor],
+        prompts: dict[Look, Tensor],
         timer: Timer,
     ) -> _Results:
-        plan, every = self.plan, list(seen)
-        once = self._one_each(windows, seen)
+        """Run the networks batch by batch and start copying their results to the host."""
+        plan, every = self.plan, list(prompts)
+        once = self._once_per_window(windows, prompts)
         keys = [(w, window.key) for w, window in enumerate(windows)]
         all_frames = [(w, t) for w, window in enumerate(windows) for t in range(len(window.frames))]
         steps: list[tuple[str, list[tuple[int, int]], list[Look]]] = []
@@ -193,15 +205,15 @@ class PlanPipeline:
         if plan.reuse_depth:
             steps.append(("depth", keys, once))
         for part in parts:
-            here = [look for look in every if (look.window, look.frame) in part]
-            steps += [("segment", part, here)] if not plan.reuse else []
-            steps += [("depth", part, here)] if not plan.reuse_depth else []
+            in_part = [look for look in every if (look.window, look.frame) in part]
+            steps += [("segment", part, in_part)] if not plan.reuse else []
+            steps += [("depth", part, in_part)] if not plan.reuse_depth else []
         done: dict[str, list[Look]] = {"segment": [], "depth": []}
         out: dict[str, list[Tensor]] = {"segment": [], "depth": []}
-        for stage, frames, wanted in steps:
+        for stage, frames, targets in steps:
             with timer(stage):
-                out[stage] += self._step(stage, windows, frames, wanted, seen)
-            done[stage] += wanted
+                out[stage] += self._step(stage, windows, frames, targets, prompts)
+            done[stage] += targets
         with timer("download"):
             values = [t.flatten() for t in (*out["segment"], *out["depth"])]
             coming = AsyncCopy(torch.cat(values)) if values else None
@@ -213,42 +225,44 @@ class PlanPipeline:
         stage: str,
         windows: Sequence[Window],
         frames: Sequence[tuple[int, int]],
-        wanted: Sequence[Look],
-        seen: dict[Look, Tensor],
+        targets: Sequence[Look],
+        prompts: dict[Look, Tensor],
     ) -> list[Tensor]:
-        """One batch of frames through one network: a tensor for those wanted, none for nobody."""
+        """Run one batch of frames through one network; return one tensor for all targets, or no
+        tensor without targets."""
         images = torch.stack([windows[w].frames[t].on_device for w, t in frames])
-        found = self._segmenter.embed(images) if stage == "segment" else None
-        if not wanted:
+        embedding = self._segmenter.embed(images) if stage == "segment" else None
+        if not targets:
             return []
-        rows = torch.stack([seen[look] for look in wanted])
-        picture = self._pictures(frames, wanted)
+        rows = torch.stack([prompts[look] for look in targets])
+        picture = self._pictures(frames, targets)
         if stage == "segment":
-            made = self._segmenter.masks(found, rows, picture)  # type: ignore[arg-type]
+            out = self._segmenter.masks(embedding, rows, picture)  # type: ignore[arg-type]
         else:
-            made = self._meter(images, rows, picture)
-        # The next batch's may come in the same memory.
-        return [made.clone()]
+            out = self._meter(images, rows, picture)
+        # Copied: an engine with CUDA graphs writes the next batch's result to the same memory.
+        return [out.clone()]
 
-    def _pictures(self, frames: Sequence[tuple[int, int]], wanted: Sequence[Look]) -> Tensor:
-        """Which of the frames each look is at; at the only one of its window where there is but
-        one."""
+    def _pictures(self, frames: Sequence[tuple[int, int]], targets: Sequence[Look]) -> Tensor:
+        """Return the index in ``frames`` of each target's frame; the window's first frame in the
+        batch if its own is not in it."""
         place = {frame: k for k, frame in enumerate(frames)}
         first = {w: k for k, (w, _) in reversed(list(enumerate(frames)))}
-        numbers = [place.get((look.window, look.frame), first[look.window]) for look in wanted]
-        there = torch.tensor(numbers)
+        numbers = [place.get((look.window, look.frame), first[look.window]) for look in targets]
+        indices = torch.tensor(numbers)
         if self._device.type == "cuda":
-            there = there.pin_memory()
-        return there.to(self._device, non_blocking=True)
+            indices = indices.pin_memory()
+        return indices.to(self._device, non_blocking=True)
 
-    # What is made of it.
+    # The fit and the drawing.
 
     def _masked(
         self,
         people: Sequence[Sequence[People]],
         found: dict[Look, np.ndarray],
     ) -> list[list[People]]:
-        """The people with the masks that were found; one of the key frame moves with the box."""
+        """Return the people with their new masks; a key frame's mask moves with the person's
+        box."""
         once = {(look.window, look.track): values for look, values in found.items()}
         out: list[list[People]] = []
         for w, window in enumerate(people):
@@ -257,7 +271,7 @@ class PlanPipeline:
                 out[w].append({})
                 for track, person in frame.items():
                     values = found.get(Look(w, t, track), once.get((w, track)))
-                    assert values is not None, "everybody was looked at"
+                    assert values is not None, "every person has a mask"
                     out[w][t][track] = replace(person, mask=mask_of(values, person))
         return out
 
@@ -268,15 +282,15 @@ class PlanPipeline:
         states: Sequence[FitMemory],
     ) -> list[list[tuple[Frame, Bodies]]]:
         jobs = []
-        for window, those, state in zip(windows, people, states):
+        for window, window_people, state in zip(windows, people, states):
             if not self.plan.warm:
                 state.clear()
-            jobs.append(FitJob(those, default_intrinsics(*window.key_frame.size), state))
+            jobs.append(FitJob(window_people, default_intrinsics(*window.key_frame.size), state))
         fitted = self._fitter.fit_many(jobs)
         return [list(zip(window.frames, bodies)) for window, bodies in zip(windows, fitted)]
 
     def _draw(self, fitted: Sequence[tuple[Frame, Bodies]]) -> Any:
-        """Pictures, or what can be asked for them."""
+        """Return pictures, or an object whose ``pictures`` waits for them."""
         faces = self._fitter.body.faces
         lens = default_intrinsics(*fitted[0][0].size)
         queue = getattr(self._renderer, "queue", None)
@@ -294,7 +308,7 @@ class PlanPipeline:
         ]
 
     def _work(self, people: int, work: dict[str, Work]) -> dict[str, Work]:
-        """The least work for a window of what is the plan's own."""
+        """Return the least work for a window, of the stages that only the plan has."""
         plan = self.plan
         frames = 1 if plan.reuse else WINDOW_FRAMES
         masks = people * (1 if self._moved else WINDOW_FRAMES)
@@ -304,14 +318,14 @@ class PlanPipeline:
             "depth": _times(work["depth"], depths),
         }
         if not hasattr(self._renderer, "queue"):
-            # Drawn on the host, where the frames are: of them nothing comes back.
+            # Drawn on the host, where the frames are: no pictures are copied back.
             back = 4.0 * (masks * MASK_SIDE**2 + people * depths)
             out |= {"draw": Work(), "download": Work(down_bytes=back)}
         return out
 
 
 def _times(work: Work, count: int) -> Work:
-    """The operations of ``count``; the weights, nearly all of the bytes, are read once."""
+    """Return the work of ``count`` runs. The bytes stay: nearly all are weights, read once."""
     return replace(work, operations=count * work.operations)
 
 

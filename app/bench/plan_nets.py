@@ -1,5 +1,5 @@
-"""The plan's networks as the benchmark makes them: by which engine, with which weights, and how
-much work a row of a batch is."""
+"""Make the plan's networks for the benchmark: their engines, their weights, and their work for one
+row of a batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from pipeline.weights import store as weights
 
 @dataclass(frozen=True)
 class Sizes:
-    """Batches that a row meets: frames segmented or measured together, and people's masks."""
+    """The batch sizes of a row: frames that are segmented together, people whose masks are made
+    together, and frames whose depth is measured together."""
 
     segment: int
     people: int
@@ -38,14 +39,21 @@ class Sizes:
 
 
 @lru_cache(maxsize=1)
-def _kept(name: str, file: Path | None, side: int | None) -> Any:
-    # Drawing the weights of a ViT-H takes seconds, and several rows run one.
+def _built(name: str, file: Path | None, side: int | None) -> Any:
+    # Cached: random weights of a ViT-H take seconds, and several rows use it.
     return build(name, file, side=side)
 
 
 def network(name: str, file: Path | None, side: int | None, attention: str) -> Any:
-    """A model of one's own (`build`), of the side it was made for unless ``side`` is given."""
-    made = copy.deepcopy(_kept(name, file, None if name in _SAMS else side))
+    """Return a new copy of a model.
+
+    Args:
+        name: The name of the model, as in `build`.
+        file: Its weights; None for random ones.
+        side: The side of its pictures in pixels; None for the one that it was trained with.
+        attention: How SAM's attention is computed, as in `RelativeAttention.how`.
+    """
+    made = copy.deepcopy(_built(name, file, None if name in _SAMS else side))
     if isinstance(made, Sam):
         for part in made.encoder.modules():
             if isinstance(part, RelativeAttention):
@@ -57,15 +65,23 @@ _SAMS = ("sam-h", "sam-b", "mobile-sam")
 
 
 def file_of(name: str, folder: Path | None) -> Path | None:
-    """A model's file, None where it was not fetched. Raises WeightsError for a wrong one."""
+    """Return a model's file; None if it is not installed.
+
+    Raises:
+        WeightsError: The file is damaged or another one.
+    """
     if any(state.path is None for state in weights.status(name, folder)):
         return None
     return next(iter(weights.find(name, folder).values()))
 
 
 class Maker:
-    """Makes engines of a row's modules, and knows the ``work`` of a row of a batch of each, by
-    label."""
+    """Makes the engines of a row's modules.
+
+    Attributes:
+        reports: What each engine reports about itself.
+        work: By label, the work of each module for its example batch.
+    """
 
     def __init__(self, settings: Settings, plan: Plan) -> None:
         self.settings, self.plan = settings, plan
@@ -76,13 +92,13 @@ class Maker:
         self.work: dict[str, Work] = {}
 
     def __call__(self, label: str, module: nn.Module, size: int, *example: Tensor) -> Engine:
-        """An engine for batches of ``size``, as `segment.Make` says."""
+        """Return an engine for batches of a size, as `segment.Make` describes it."""
         module = module.eval().to(self.device)
-        there = tuple(t.to(self.device) for t in example)
-        self.work[label] = module_work(module, there, self.precision)
+        inputs = tuple(t.to(self.device) for t in example)
+        self.work[label] = module_work(module, inputs, self.precision)
         settings = self.settings
         engine = make_engine(
-            module, there, engine=settings.engine, half=settings.half, graphs=settings.graphs,
+            module, inputs, engine=settings.engine, half=settings.half, graphs=settings.graphs,
             channels_last=self.plan.channels_last, buckets=(size,), device=self.device,
         )  # fmt: skip
         self.reports.append(str(engine.report))
@@ -90,12 +106,13 @@ class Maker:
 
 
 def make_segmenter(make: Maker, sizes: Sizes) -> SamSegmenter | FastSamSegmenter:
+    """Return the segmenter of a row of the plan."""
     plan = make.plan
     file = file_of(plan.segment, make.settings.weights_folder)
     model = network(plan.segment, file, plan.side, plan.attention)
     made = segmenter_of(make, model, sizes.segment, sizes.people, make.settings.graphs)
     if made.once:
-        # Choosing an instance reads the rows and the prototypes, and does little with them.
+        # Selecting an instance reads the rows and the prototypes and computes little.
         count = 21 * made.side * made.side // 1024
         read = 4 * (count * ROW + COEFFICIENTS * (made.side // 4) ** 2)
         make.work["mask"] = Work(memory_bytes=read)
@@ -103,6 +120,7 @@ def make_segmenter(make: Maker, sizes: Sizes) -> SamSegmenter | FastSamSegmenter
 
 
 def make_depth(make: Maker, sizes: Sizes) -> DepthMeter:
+    """Return the depth network of a row of the plan."""
     file = file_of(make.plan.depth, make.settings.weights_folder)
     model = network(make.plan.depth, file, make.plan.side, "plain")
     return DepthMeter(make, model, sizes.depth, make.settings.graphs)

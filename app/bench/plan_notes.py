@@ -1,4 +1,4 @@
-"""What is said of the plan's rows beside their times: the kernels of attention, and the meshes."""
+"""Notes on the plan's rows besides their times: the kernels of attention, and the meshes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ _WINDOWS = 2
 
 
 def attention_kernels(pipeline: PlanPipeline, player: Player, device: str) -> list[str]:
-    """The kernels (on a CPU: operators) of the segmenter's image network whose names speak of
-    attention, those with the most calls first. Raises RuntimeError where there is no profiler."""
+    """Return the names of the segmenter's attention kernels (operators on a CPU).
+
+    Returns:
+        Up to three names, those with the most calls first.
+
+    Raises:
+        RuntimeError: The profiler is not available.
+    """
     window = player.window(0, 0)
     pipeline.embed(window)
     activities = [ProfilerActivity.CPU]
@@ -38,19 +44,19 @@ def attention_kernels(pipeline: PlanPipeline, player: Player, device: str) -> li
 
 
 def names_of(names: Any) -> list[str]:
-    """Names of attention, shortened, those that come most often first."""
+    """Return the shortened names that contain a word for attention, the most frequent first."""
     counts = Counter(_short(name) for name in names if _ATTENTION.search(name))
     return [name for name, _ in counts.most_common(_MOST_NAMES)]
 
 
 def _short(name: str) -> str:
-    """A kernel's name without its template's arguments and return type."""
+    """Return a kernel's name without template arguments and return type."""
     plain = name.removeprefix("void ")
     return re.split(r"[<(]", plain, maxsplit=1)[0][:100] or plain[:100]
 
 
 def meshes(pipeline: PlanPipeline, player: Player) -> dict[tuple[int, int], np.ndarray]:
-    """The meshes (V, 3), metres, of a new source's first windows, by frame and track."""
+    """Return the meshes (V, 3), metres, of a new source's first windows, by frame and track."""
     state, out = pipeline.begin(), {}
     for index in range(_WINDOWS):
         run(pipeline, player.window(0, index), state, NoTimer())
@@ -63,8 +69,8 @@ def meshes(pipeline: PlanPipeline, player: Player) -> dict[tuple[int, int], np.n
 def mesh_difference_mm(
     ours: dict[tuple[int, int], np.ndarray], theirs: dict[tuple[int, int], np.ndarray]
 ) -> float | None:
-    """How far vertices lie apart, in millimetres, the mean over all meshes that both have; None
-    where there are none."""
+    """Return the mean distance of vertices over all meshes that both have, in millimetres; None if
+    there are none."""
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         return None

@@ -1,4 +1,4 @@
-"""Who is in the frames that the plan's rows are measured on, as the default perceiver sees them."""
+"""Find the people in the frames for the plan's rows, with the default perceiver."""
 
 from __future__ import annotations
 
@@ -14,9 +14,21 @@ People = dict[int, Person]
 
 
 def find_people(player: Player, most: int, weights_folder: Path | None = None) -> list[People]:
-    """For each of a player's frames up to ``most`` people by track, found on the CPU; those of the
-    nearest frame where one shows nobody. Raises WeightsError, and ValueError where nobody is ever
-    found."""
+    """Find the people in all of a player's frames, on the CPU.
+
+    Args:
+        player: The frames.
+        most: The most people to track.
+        weights_folder: A folder that is searched for weights first.
+
+    Returns:
+        The people of every frame by track. A frame in which no one is found takes the nearest
+        frame's.
+
+    Raises:
+        WeightsError: The perceiver's weights are missing.
+        ValueError: No one is found in any frame.
+    """
     estimator = make_estimator(people=most, device="cpu", model_folder=weights_folder)
     frames, state = player.frames, estimator.begin()
     found: list[People] = []
@@ -31,16 +43,16 @@ def find_people(player: Player, most: int, weights_folder: Path | None = None) -
 
 
 def from_neighbours(found: list[People]) -> list[People]:
-    """Frames without anybody take the nearest frame's; ValueError where there is none."""
-    there = [k for k, people in enumerate(found) if people]
-    if not there:
+    """Fill frames without people from the nearest frame. Raises ValueError if all are empty."""
+    filled = [k for k, people in enumerate(found) if people]
+    if not filled:
         raise ValueError("nobody is found in the clip, so there is nobody to segment and fit")
     return [
-        people or found[min(there, key=lambda other: abs(other - k))]
+        people or found[min(filled, key=lambda other: abs(other - k))]
         for k, people in enumerate(found)
     ]
 
 
 def people_of(player: Player, people: list[People]) -> Callable[[Frame], People]:
-    """Who is in a frame of the player's windows."""
+    """Return a function from a frame of the player's windows to its people."""
     return lambda frame: people[player.number(frame)]

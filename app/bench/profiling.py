@@ -1,4 +1,4 @@
-"""What the profiler sees: kernels a stage, a trace, and the ten most expensive kernels."""
+"""Profile a pipeline: kernels of each stage, a trace, and the ten most expensive kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _TOP = 10
 
 @dataclass(frozen=True)
 class Cost:
-    """A kernel (on a CPU: an operator), how often it ran in a window and what it took."""
+    """A kernel (an operator on a CPU): its calls and milliseconds per window, and its share of the
+    total time."""
 
     name: str
     calls: float
@@ -30,7 +31,7 @@ class Cost:
 
 
 def _record(pipeline: Pipeline, player: Player, device: str, warm: int, timer: RangeTimer) -> Any:
-    """A profile of a few windows after ``warm`` others."""
+    """Return the profile of a few windows after ``warm`` others."""
     state = pipeline.begin()
     for index in range(warm):
         run(pipeline, player.window(0, index), state, timer)
@@ -44,8 +45,8 @@ def _record(pipeline: Pipeline, player: Player, device: str, warm: int, timer: R
 
 
 def _on_device(events: Iterable[Any]) -> list[Any]:
-    """Kernels, copies and fills; not the shadows that ranges (ours, and those of compiled code)
-    cast on the device, nor waiting."""
+    """Return kernels, copies and fills. The profiler also lists ranges (ours, and those of compiled
+    code) and waits as device events; those are left out."""
     return [
         event
         for event in events
@@ -57,14 +58,24 @@ def _on_device(events: Iterable[Any]) -> list[Any]:
 
 
 def count_kernels(pipeline: Pipeline, player: Player, warm: int = 6) -> dict[str, int]:
-    """Kernels, copies and fills on the GPU a window, by stage; those in a CUDA graph are counted
-    one by one."""
+    """Count the kernels, copies and fills on the GPU for one window, by stage; those in a CUDA
+    graph are counted one by one.
+
+    Args:
+        pipeline: The pipeline.
+        player: The frames.
+        warm: How many windows to run first.
+
+    Raises:
+        RuntimeError: The profiler is not available.
+    """
     events = _record(pipeline, player, "cuda", warm, RangeTimer("cuda")).events()
     return count_by_stage(events)
 
 
 def count_by_stage(events: Iterable[Any]) -> dict[str, int]:
-    """Device events of `_WINDOWS` windows a window, by the stage in whose range they began."""
+    """Count the device events of `_WINDOWS` windows, per window, by the stage in whose range they
+    began."""
     events = list(events)
     ranges = [
         (event.time_range.start, event.time_range.end, event.name.removeprefix(RANGE))
@@ -83,8 +94,20 @@ def count_by_stage(events: Iterable[Any]) -> dict[str, int]:
 def write_profile(
     pipeline: Pipeline, player: Player, device: str, folder: Path, stem: str, warm: int = 6
 ) -> tuple[list[Cost], list[Path]]:
-    """A trace (for chrome://tracing or Perfetto) and the ten most expensive kernels as a table;
-    the costs and the two files."""
+    """Write a trace (for chrome://tracing or Perfetto) and a table of the ten most expensive
+    kernels.
+
+    Args:
+        pipeline: The pipeline.
+        player: The frames.
+        device: "cuda" or "cpu".
+        folder: The folder of the files; it is made if missing.
+        stem: The start of the files' names.
+        warm: How many windows to run first.
+
+    Returns:
+        The costs of the ten kernels, and the paths of the two files.
+    """
     recorded = _record(pipeline, player, device, warm, RangeTimer("cpu"))
     folder.mkdir(parents=True, exist_ok=True)
     trace, table = folder / f"{stem}.trace.json.gz", folder / f"{stem}.kernels.md"
@@ -103,18 +126,18 @@ def write_profile(
 
 
 def _costs(events: list[Any], device: str) -> list[Cost]:
-    """By name, the most expensive first; operators without what they call. A stage's own range
-    stands for what is in it and not in torch."""
+    """Return the costs by name, the most expensive first. An operator's time excludes operators
+    that it calls; a stage's range is listed with the time that is spent outside of torch."""
     if device == "cuda":
         times = [(event.name, event.time_range.elapsed_us()) for event in _on_device(events)]
     else:
         times = [(event.name, event.self_cpu_time_total) for event in events]
-    taken: dict[str, list[float]] = defaultdict(list)
+    by_name: dict[str, list[float]] = defaultdict(list)
     for name, us in times:
-        taken[name].append(us)
+        by_name[name].append(us)
     whole = max(sum(us for _, us in times), 1e-9)
     costs = [
         Cost(name, len(us) / _WINDOWS, sum(us) / 1e3 / _WINDOWS, sum(us) / whole)
-        for name, us in taken.items()
+        for name, us in by_name.items()
     ]
     return sorted(costs, key=lambda cost: -cost.ms)

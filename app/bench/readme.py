@@ -1,4 +1,5 @@
-"""The benchmark's files as Markdown, for README; the same files always give the same text."""
+"""Write the benchmark's files as Markdown tables into a document; the same files always give the
+same text."""
 
 from __future__ import annotations
 
@@ -16,9 +17,19 @@ STAGES = (
 
 
 def update(readme: Path, folder: Path) -> bool:
-    """Write the tables of all files in ``folder`` between README's marks; True if that changed
-    it. Raises OSError, and ValueError where the marks are not there or a file is not a
-    benchmark's."""
+    """Write the tables of all files of a folder between a document's marks `BEGIN` and `END`.
+
+    Args:
+        readme: The path of the document.
+        folder: The folder of the benchmark's files.
+
+    Returns:
+        Whether the document changed.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: The marks are missing, or a file is not a benchmark's.
+    """
     text = readme.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{readme} has no place for the table: the lines {BEGIN} and {END}")
@@ -30,7 +41,7 @@ def update(readme: Path, folder: Path) -> bool:
 
 
 def tables(folder: Path) -> str:
-    """All machines' tables, by file name."""
+    """Return the tables of all machines, sorted by file name."""
     documents = [results.read(path) for path in sorted(folder.glob("*.json"))]
     if not documents:
         return "Nothing has been measured yet; `bodystream bench` does it.\n"
@@ -121,7 +132,7 @@ def _floors(row: Mapping[str, Any]) -> str:
 
 
 def floor_cells(row: Mapping[str, Any], stage: str, taken: float) -> list[str]:
-    """A stage's line of the table of floors."""
+    """Return the cells of a stage in the table of floors."""
     efficiency = row.get("efficiency", {}).get(stage)
     return [
         stage,
@@ -135,7 +146,7 @@ def floor_cells(row: Mapping[str, Any], stage: str, taken: float) -> list[str]:
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds with three digits, or nothing."""
+    """Return milliseconds with three digits; an empty text for None."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

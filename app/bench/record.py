@@ -1,4 +1,4 @@
-"""From a row of the table to its record in the file."""
+"""Measure a row of the table and make its record for the file."""
 
 from __future__ import annotations
 
@@ -35,12 +35,21 @@ from pipeline.gpu.transfer import pinned_image
 from pipeline.weights import store as weights
 
 _STREAM_WARM = 6
-"""Windows until a new source's first, searching ones are over."""
+"""The windows of a new source in which the detector searches everywhere; they are not measured."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says of every row; ``size`` is (width, height)."""
+    """The command line's options for all rows.
+
+    Attributes:
+        windows: How many windows to measure.
+        warm: How many windows to run first.
+        size: The (width, height) of the frames.
+        people: The people in each frame, unless a row says otherwise.
+        clip: The path of the clip; None for the sample.
+        weights_folder: A folder that is searched for weights first.
+    """
 
     windows: int = 50
     warm: int = 10
@@ -51,7 +60,8 @@ class Options:
 
 
 def in_page_locked(frames: np.ndarray) -> np.ndarray:
-    """A copy of frames in memory that a GPU reads directly, as capture gives them to one."""
+    """Return a copy of frames in page-locked memory, which a GPU reads directly. Capture decodes
+    into such memory too."""
     copy = pinned_image(frames.shape)
     np.copyto(copy, frames)
     return copy
@@ -59,9 +69,13 @@ def in_page_locked(frames: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Bench:
-    """Measures rows on this machine; what they share is made once.
+    """Measures rows on this machine; footage, people and ceilings are made once for all rows.
 
-    ``make`` builds a row's pipeline, ``ceilings_of`` measures a device's ceilings.
+    Attributes:
+        options: The command line's options.
+        make: Makes a row's pipeline.
+        ceilings_of: Measures a device's ceilings.
+        hardware: The description of this machine.
     """
 
     options: Options
@@ -75,21 +89,35 @@ class Bench:
     _code: str = field(default_factory=results.code_hash)
 
     def people(self, row: Row) -> int:
+        """Return the number of people that a row is measured with."""
         return row.people or self.options.people
 
     def fingerprint(self, row: Row) -> str:
-        """Changes with the code, the row's settings, the command's and the machine."""
+        """Return a short hash of all that a row's figures depend on: the code, the row's settings,
+        the options and the machine. A row of the same fingerprint need not be measured again."""
         options = self.options
         chosen = (options.windows, options.warm, options.size)
         clip = options.clip or footage.SAMPLE
-        shown = weights.sha256_of(clip) if clip.is_file() else str(clip)
+        content = weights.sha256_of(clip) if clip.is_file() else str(clip)
         machine = results.same_machine(self.hardware)
         what = (row.settings.as_json(), row.measure, self.people(row))
-        return results.fingerprint(self._code, chosen, shown, what, machine)
+        return results.fingerprint(self._code, chosen, content, what, machine)
 
     def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict[str, Any]:
-        """The row's record. Raises what the pipeline raises, and RuntimeError where another
-        engine ran than the one asked for."""
+        """Measure a row.
+
+        Args:
+            row: The row.
+            tick: Shows progress.
+            profile_to: Where to write profiles; the row's id is added to the name. None for none.
+
+        Returns:
+            The row's record for the file.
+
+        Raises:
+            RuntimeError: Another engine ran than the one that the row names.
+            Exception: What the pipeline raises.
+        """
         device = row.settings.device
         tick("measuring what the machine can do")
         self._measure_ceilings(device)
@@ -143,7 +171,7 @@ class Bench:
         return record
 
     def _people_in(self, player: footage.Player, most: int) -> list[plan_people.People]:
-        """Who is in the frames, found once for all rows that are played them."""
+        """Return the people in the frames, found once for all rows that use these frames."""
         known = self._people
         if known is None or known[0].frames is not player.frames or known[1] != most:
             found = plan_people.find_people(player, most, self.options.weights_folder)
@@ -153,15 +181,15 @@ class Bench:
     def _remark(
         self, row: Row, pipeline: PlanPipeline, player: footage.Player, record: dict[str, Any]
     ) -> None:
-        """What else is known of a row of the plan: its meshes against the row above, and the
-        kernels of attention."""
+        """Add notes to a record of the plan: the difference of its meshes from the row above, and
+        the kernels of attention."""
         notes = record["notes"]
         ours = self._meshes[row.id] = plan_notes.meshes(pipeline, player)
         above = self._meshes.get(row.above or "")
-        apart = None if above is None else plan_notes.mesh_difference_mm(ours, above)
-        record["mesh_difference_mm"] = None if apart is None else _short(apart)
-        if apart is not None:
-            notes.append(f"meshes {apart:.2g} mm from those of {row.above}")
+        difference_mm = None if above is None else plan_notes.mesh_difference_mm(ours, above)
+        record["mesh_difference_mm"] = None if difference_mm is None else _short(difference_mm)
+        if difference_mm is not None:
+            notes.append(f"meshes {difference_mm:.2g} mm from those of {row.above}")
         notes.append(
             "people found beforehand by the default perceiver; depth is not given to the fit"
         )
@@ -177,23 +205,27 @@ class Bench:
             notes.append(f"attention: {', '.join(kernels)}")
 
     def hardware_with_ceilings(self, before: dict[str, Any]) -> dict[str, Any]:
-        """``hardware`` and the ceilings; those of a device that no row ran on this time are kept
-        from ``before`` if it is the same machine."""
+        """Return the description of this machine with its ceilings.
+
+        Args:
+            before: The description in the file. If it is of the same machine, the ceilings of a
+                device that no row used this time are taken from it.
+        """
         same = results.same_machine(before) == results.same_machine(self.hardware)
-        kept = before.get("ceilings", {}) if same else {}
+        earlier = before.get("ceilings", {}) if same else {}
         new = {
             device: {name: _short(value) for name, value in asdict(ceiling).items()}
             for device, ceiling in self._ceilings.items()
         }
-        return {**self.hardware, "ceilings": {**kept, **new}}
+        return {**self.hardware, "ceilings": {**earlier, **new}}
 
     def _measure_ceilings(self, device: str) -> None:
         if device not in self._ceilings:
             self._ceilings[device] = self.ceilings_of(device)
 
     def _frames(self, people: int, device: str) -> np.ndarray:
-        """The frames for so many people, in the memory that the app decodes into for this device;
-        only the last asked for are kept."""
+        """Return the frames with that many people, in the kind of memory that the app decodes into
+        for this device. Only the last ones are stored, because they are large."""
         options, kind = self.options, (people, device)
         if self._footage is None or self._footage[0] != kind:
             self._footage = None
@@ -263,7 +295,7 @@ class Bench:
         tick: Tick,
     ) -> dict[str, Any]:
         options = self.options
-        taken = measure.measure_latency(
+        latency = measure.measure_latency(
             pipeline,
             player,
             warm=options.warm,
@@ -271,36 +303,36 @@ class Bench:
             stage_timer=timer_for(settings.device),
             tick=tick,
         )
-        p50, p95 = measure.quantiles(taken.total_ms)
+        p50, p95 = measure.quantiles(latency.total_ms)
         record = {
             "total_ms_p50": _short(p50),
             "total_ms_p95": _short(p95),
-            "stages_ms": _shorts(taken.stage_medians()),
-            "stages_ms_p95": _shorts(taken.stage_p95()),
-            "people_drawn": taken.people,
+            "stages_ms": _shorts(latency.stage_medians()),
+            "stages_ms_p95": _shorts(latency.stage_p95()),
+            "people_drawn": latency.people,
         }
         tick("counting what had to be done")
-        return record | self._floors(settings, pipeline, player, taken, p50)
+        return record | self._floors(settings, pipeline, player, latency, p50)
 
     def _floors(
         self,
         settings: Settings,
         pipeline: subject.Pipeline,
         player: footage.Player,
-        taken: Latency,
+        latency: Latency,
         total_ms: float,
     ) -> dict[str, Any]:
-        """Every stage against its floors, and the prediction where it ran on a GPU."""
-        here, stages = self._ceilings[settings.device], taken.stage_medians()
+        """Return every stage's floors, and the prediction for another GPU if this ran on one."""
+        ceiling, stages = self._ceilings[settings.device], latency.stage_medians()
         kernels: dict[str, int] = {}
         notes: list[str] = []
         if settings.device == "cuda":
             try:
-                # The plan's rows have nobody to search for first, and some take a second a window.
+                # The plan's rows search for no one, and some take a second for each window.
                 warm = 1 if isinstance(pipeline, PlanPipeline) else _STREAM_WARM
                 kernels = profiling.count_kernels(pipeline, player, warm)
             except RuntimeError as error:
-                # The profiler is not to be had everywhere; what was measured stands without it.
+                # The profiler is not available everywhere; the measured times are valid without.
                 notes.append(
                     f"kernels not counted: {(str(error) or 'no message').splitlines()[0][:120]}"
                 )
@@ -310,9 +342,9 @@ class Bench:
             settings,
             weights.find("blazepose", settings.weights_folder),
             self.options.size,
-            round(taken.people),
-            taken.covered_px,
-            here.cache_bytes,
+            round(latency.people),
+            latency.covered_px,
+            ceiling.cache_bytes,
         )
         if isinstance(pipeline, PlanPipeline):
             work |= pipeline.work
@@ -320,7 +352,7 @@ class Bench:
             stage: replace(work.get(stage, Work()), kernels=kernels.get(stage, 0))
             for stage in stages
         }
-        floors = {stage: floor(work[stage], here, settings.graphs) for stage in stages}
+        floors = {stage: floor(work[stage], ceiling, settings.graphs) for stage in stages}
         record: dict[str, Any] = {
             "floors_ms": {s: _short(f.roofline_ms) for s, f in floors.items() if f.roofline_ms},
             "launch_floors_ms": {s: _short(f.launch_ms) for s, f in floors.items() if f.launch_ms},
@@ -334,14 +366,14 @@ class Bench:
             "notes": notes,
         }
         if settings.device == "cuda":
-            there = predict_window(total_ms, stages, work, here, RTX_4090, settings.graphs)
-            record["predicted_rtx4090_ms"] = _short(there.pop("total"))
-            record["predicted_rtx4090_stages_ms"] = _shorts(there)
+            predicted = predict_window(total_ms, stages, work, ceiling, RTX_4090, settings.graphs)
+            record["predicted_rtx4090_ms"] = _short(predicted.pop("total"))
+            record["predicted_rtx4090_stages_ms"] = _shorts(predicted)
         return record
 
 
 def _short(value: float) -> float:
-    """Four significant digits: no timing has more."""
+    """Round to four significant digits: no timing has more."""
     return float(f"{value:.4g}")
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's files: read, merged row by row, written whole or not at all."""
+"""Read, merge and write the benchmark's files; a file is replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ _MEASURED_CODE = (
     "app/bench/footage.py", "app/bench/timers.py", "app/bench/plan.py", "app/bench/plan_nets.py",
     "app/bench/plan_people.py", "app/bench/pipelines.py",
 )  # fmt: skip
+"""The code that a row runs. A change in it makes a row's fingerprint another one."""
 _NOT_RUN = ("pipeline/events", "pipeline/capture")
 _SAME_MACHINE = ("gpu", "driver", "cuda", "torch", "triton", "python", "cpu", "cores")
 KEYS = ("hardware", "command", "rows")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A benchmark file, or an empty one where there is none. Raises ValueError for another file."""
+    """Read a benchmark file.
+
+    Returns:
+        Its document; an empty one if there is no such file.
+
+    Raises:
+        ValueError: The file is not a benchmark's.
+    """
     if not path.exists():
         return {"hardware": {}, "command": "", "rows": []}
     try:
@@ -42,7 +50,11 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by a new one at once: whoever reads it sees the old or the new, never half."""
+    """Replace a file at once: a reader sees the old or the new text, never a part of it.
+
+    Raises:
+        OSError: The file cannot be written; the old one stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -62,14 +74,21 @@ def merge(
     command: str,
     order: Sequence[str],
 ) -> dict[str, Any]:
-    """The document with ``row`` in the place of its former self, rows in ``order`` and unknown
-    ones after it, every speed-up anew. Rows kept from another driver, torch or the like say so in
-    their own ``measured_on``."""
+    """Return a document with a new or replaced row and with all speed-ups computed again.
+
+    Args:
+        document: The document before.
+        row: The new row.
+        hardware: The machine that the new row was measured on. Older rows that were measured with
+            another driver, torch or the like get a ``measured_on`` that says so.
+        command: The command that was run.
+        order: The ids of the rows in the table's order; unknown rows come last.
+    """
     before = document["hardware"]
     changed = {k: before[k] for k in _SAME_MACHINE if k in before and before[k] != hardware.get(k)}
     rows = {}
     for old in document["rows"]:
-        # What a row says of itself is older, and stays.
+        # A row's own note is older than the document's hardware, so it wins.
         note = {"measured_on": {**changed, **old.get("measured_on", {})}}
         rows[old["id"]] = {**old, **(note if note["measured_on"] else {})}
     rows[row["id"]] = dict(row)
@@ -80,8 +99,8 @@ def merge(
 
 
 def _set_speedups(rows: Sequence[dict[str, Any]]) -> None:
-    """How many times faster a row is than the row it names, None where either is not known. Only
-    rows of the same picture size and people are compared."""
+    """Set how many times faster each row is than the row that it names; None if either is unknown,
+    or if their pictures, people or clips differ."""
     by_id = {row["id"]: row for row in rows}
     for row in rows:
         other = by_id.get(row.get("speedup_over", ""))
@@ -93,13 +112,13 @@ def _set_speedups(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def finished(document: Mapping[str, Any], row_id: str, fingerprint: str) -> bool:
-    """Whether a row is there already, as this code and these settings would measure it."""
+    """Return whether a document has a row with this fingerprint, which need not be measured."""
     rows = (row for row in document["rows"] if row["id"] == row_id)
     return any(row.get("fingerprint") == fingerprint for row in rows)
 
 
 def code_hash(root: Path = _ROOT) -> str:
-    """A hash of all source and data that a row runs."""
+    """Return a hash of all code and data that a row runs, names and contents."""
     digest = hashlib.sha256()
     for part in _MEASURED_CODE:
         place = root / part
@@ -112,11 +131,11 @@ def code_hash(root: Path = _ROOT) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of anything that JSON can hold."""
+    """Return a short hash of values; those that JSON cannot hold count as their text."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def same_machine(hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of ``hardware`` that a row's fingerprint depends on."""
+    """Return the part of a machine's description that a row's fingerprint depends on."""
     return {key: hardware.get(key) for key in _SAME_MACHINE}

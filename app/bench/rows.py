@@ -1,4 +1,4 @@
-"""The rows of the benchmark: what each one runs, declared. A new row is a new line here."""
+"""The rows of the benchmark: each declares what it runs. A new row is a new line here."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from app.config import ConfigError
 
 @dataclass(frozen=True)
 class Plan:
-    """What a row of the plan is made of (`app.bench.plan`).
+    """The settings of a row of the plan (`app.bench.plan`).
 
-    ``segment`` and ``depth`` are models of `pipeline.perception.ultralytics_models`, ``attention``
-    SAM's, ``channels_last`` how images lie in memory, ``batch`` how many frames go through a
-    network together. ``reuse`` segments from the key frame's embedding or instances alone,
-    ``reuse_depth`` takes the key frame's depth for the window. ``sources`` windows go together,
-    their key frames in one batch. ``warm`` is the fit as the app does it: from the last window's
-    pose, compiled and in CUDA graphs; else each window is met anew, kernel by kernel. ``steps``
-    are the fit's. ``side`` is the pictures' of the YOLO family (px; None: those the models are
-    made for).
+    Attributes:
+        segment: The segmentation model, of `pipeline.perception.ultralytics_models`.
+        depth: The depth model, of the same.
+        attention: How SAM's attention is computed.
+        channels_last: Whether images lie in memory with their channels last.
+        batch: How many frames go through a network together.
+        reuse: Whether all frames of a window are segmented from the key frame's embedding or
+            instances.
+        reuse_depth: Whether the key frame's depth is used for the whole window.
+        sources: How many windows go together, with their key frames in one batch.
+        warm: Whether the fit starts from the last window's pose, compiled and in CUDA graphs, as in
+            the app. Otherwise each window is fitted from the start, kernel by kernel.
+        steps: The steps of the fit.
+        side: The side of the YOLO family's pictures, pixels; None for the models' own.
     """
 
     segment: str = "sam-h"
@@ -39,13 +45,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a row's pipeline is made of; ``app.bench.pipelines.make_pipeline`` reads it.
+    """The settings of a row's pipeline; `app.bench.pipelines.make_pipeline` reads them.
 
-    ``engine`` is how torch modules are run ("auto": the best that is installed), ``graphs``
-    whether CUDA graphs are used, ``half`` whether the networks run in half precision, ``tf32``
-    whether FP32 products may be rounded to TF32 (None: as the pipeline decides). ``people`` is
-    the most to follow, ``weights_folder`` is searched for model files first. ``plan`` makes it a
-    row of the plan.
+    Attributes:
+        device: "cpu" or "cuda".
+        engine: How torch modules are run; "auto" for the best one installed.
+        graphs: Whether CUDA graphs are used.
+        half: Whether the networks run in half precision.
+        tf32: Whether FP32 products may be rounded to TF32; None for the pipeline's own choice.
+        renderer: The name of the renderer.
+        people: The most people to track.
+        weights_folder: A folder that is searched for model files first.
+        plan: The settings of a row of the plan; None for the app's own pipeline.
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
@@ -59,7 +70,7 @@ class Settings:
     plan: Plan | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """All that changes what is measured."""
+        """Return all settings that change what is measured."""
         out = {k: v for k, v in vars(self).items() if k not in ("weights_folder", "plan")}
         return out if self.plan is None else {**out, "plan": asdict(self.plan)}
 
@@ -68,11 +79,17 @@ class Settings:
 class Row:
     """One named measurement.
 
-    ``measure`` "latency": four frames in host memory to four overlays in host memory, one window
-    after another; "streams": how many 30 Hz sources one machine holds. ``people`` None takes the
-    command's. ``plan_ms`` is what the plan had estimated for four frames. The speed-up is over
-    the row ``against``, the meshes' difference from the row ``above``. ``packages`` are modules
-    that must be installed, each with its extra.
+    Attributes:
+        id: Its name on the command line and in files.
+        name: What it measures, in a few words.
+        settings: The settings of its pipeline.
+        measure: "latency": from four frames in host memory to four overlays in host memory, one
+            window after another; "streams": how many 30 Hz sources the machine can process.
+        people: The people in each frame; None for the command line's.
+        plan_ms: The plan's estimate for four frames, in milliseconds.
+        against: The row that its speed-up is computed against.
+        packages: Modules that must be installed, each with its extra.
+        above: The row that its meshes are compared with.
     """
 
     id: str
@@ -151,8 +168,15 @@ ROWS: tuple[Row, ...] = (
 
 
 def choose(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:
-    """Rows by their ids, separated by commas, in the table's order; None is all of them. Raises
-    ConfigError for an unknown one."""
+    """Return the rows that a text names, in the table's order.
+
+    Args:
+        names: Ids separated by commas; None for all rows.
+        rows: The rows to choose from.
+
+    Raises:
+        ConfigError: An id is unknown, or there is none.
+    """
     if names is None:
         return list(rows)
     known = [row.id for row in rows]

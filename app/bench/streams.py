@@ -1,4 +1,4 @@
-"""How many 30 Hz sources a pipeline holds without dropping a frame."""
+"""Find how many 30 Hz sources a pipeline can process without dropping a frame."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from app.bench.subject import Pipeline
 from app.bench.timers import NoTimer
 
 MOST = 512
+"""The most streams that are tried."""
 _LATE_SHARE = 0.05
-"""More late windows than this decide a probe before its end: the 95th percentile is late."""
+"""A probe ends early once more than this share of its windows is late: so is its 95th
+percentile."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """``streams`` sources: milliseconds from a window's arrival to its overlays in host memory, of
-    all windows or, where it was ``cut_short``, of those until too many were late."""
+    """The result of one number of streams.
+
+    Attributes:
+        streams: The number of sources.
+        p50_ms: The median time from a window's arrival to its overlays in host memory.
+        p95_ms: The 95th percentile of it.
+        cut_short: Whether it ended early because too many windows were late; the times are of the
+            windows until then.
+    """
 
     streams: int
     p50_ms: float
@@ -30,27 +39,40 @@ class Probe:
 
     @property
     def holds(self) -> bool:
+        """Whether the pipeline keeps up with this number of streams."""
         return not self.cut_short and self.p95_ms < 1e3 * PERIOD_S
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The largest number of streams that held, 0 for none, and all that was probed, by number."""
+    """The largest number of streams that the pipeline keeps up with, 0 for none, and all probes,
+    sorted by number."""
 
     streams: int
     probes: tuple[Probe, ...]
 
     @property
     def best(self) -> Probe:
-        """The probe at ``streams``; where none held, the one at the fewest."""
+        """The probe of ``streams``; if no probe held, the one of the fewest streams."""
         return next((p for p in self.probes if p.streams == self.streams), self.probes[0])
 
 
 class Sources:
-    """Sources that deliver a window each at every period's start, all at the same moment: the
-    hardest case. Their states are kept from probe to probe; new ones have ``warm`` periods first,
-    and every probe one, so that what a new number of streams has to prepare is not measured.
-    ``people`` collects how many were drawn in each measured window."""
+    """Sources that all deliver a window at the same moment, the start of every period: the hardest
+    case.
+
+    Their states are reused from probe to probe. New sources first run ``warm`` periods, and every
+    probe one, so that the preparations for a new number of streams are not measured.
+
+    Args:
+        pipeline: The pipeline.
+        player: The frames.
+        warm: How many periods new sources run before they are measured.
+        clock_s: A monotonic clock in seconds.
+
+    Attributes:
+        people: The number of people drawn in each measured window.
+    """
 
     def __init__(
         self,
@@ -67,56 +89,57 @@ class Sources:
         self.people: list[int] = []
 
     def probe(self, streams: int, periods: int) -> Probe:
-        """``periods`` periods of that many sources."""
+        """Measure a number of streams for a number of periods."""
         new = streams - len(self._states)
         for _ in range(new):
             self._states.append(self._pipeline.begin())
             self._next.append(0)
         self._play(streams, max(self._warm if new > 0 else 1, 1), decide=False)
         self.people.clear()
-        taken, cut_short = self._play(streams, periods, decide=True)
-        return Probe(streams, *quantiles(taken), cut_short)
+        times_ms, cut_short = self._play(streams, periods, decide=True)
+        return Probe(streams, *quantiles(times_ms), cut_short)
 
     def _play(self, streams: int, periods: int, decide: bool) -> tuple[list[float], bool]:
-        """Milliseconds from arrival to overlays of each window; and, if it is to ``decide``,
-        whether it ended early because enough were late.
+        """Return the milliseconds from arrival to overlays of each window; and, with ``decide``,
+        whether it ended early because too many were late.
 
-        Time runs as measured while there is work and jumps to the next arrival when all is done,
-        so nothing sleeps; a late window delays those behind it as it would live.
+        The clock runs as measured while there is work and jumps to the next arrival when all is
+        done, so nothing sleeps; a late window delays the ones behind it, as it would live.
         """
         clock = _Clock(self._clock_s)
         waiting = deque((k * PERIOD_S, s) for k in range(periods) for s in range(streams))
         most_late = _LATE_SHARE * len(waiting) + 1 if decide else float("inf")
-        flying: deque[tuple[Any, list[tuple[float, int]]]] = deque()
-        taken: list[float] = []
+        in_flight: deque[tuple[Any, list[tuple[float, int]]]] = deque()
+        times_ms: list[float] = []
         late = 0
-        while (waiting or flying) and late <= most_late:
-            group = self._group(waiting, clock.now_s(), {s for _, g in flying for _, s in g})
-            if group and len(flying) < self._pipeline.depth:
+        while (waiting or in_flight) and late <= most_late:
+            group = self._group(waiting, clock.now_s(), {s for _, g in in_flight for _, s in g})
+            if group and len(in_flight) < self._pipeline.depth:
                 for _ in group:
                     waiting.popleft()
-                flying.append((self._submit([s for _, s in group]), group))
-            elif flying:
-                ticket, done = flying.popleft()
-                self.people += [one.people for one in self._pipeline.collect(ticket)]
-                now = clock.now_s()
-                taken += [1e3 * (now - result) for result, _ in done]
-                late += sum(now - result >= PERIOD_S for result, _ in done)
+                in_flight.append((self._submit([s for _, s in group]), group))
+            elif in_flight:
+                ticket, done = in_flight.popleft()
+                self.people += [window.people for window in self._pipeline.collect(ticket)]
+                now_s = clock.now_s()
+                times_ms += [1e3 * (now_s - arrival_s) for arrival_s, _ in done]
+                late += sum(now_s - arrival_s >= PERIOD_S for arrival_s, _ in done)
             else:
                 clock.jump_to(waiting[0][0])
-        for ticket, _ in flying:
+        for ticket, _ in in_flight:
             self._pipeline.collect(ticket)
-        return taken, late > most_late
+        return times_ms, late > most_late
 
     def _group(
         self, waiting: deque[tuple[float, int]], now_s: float, busy: set[int]
     ) -> list[tuple[float, int]]:
-        """The next windows that have arrived, one a source, none of a source still worked on."""
+        """Return the next windows that have arrived: at most one of each source, and none of a
+        source whose last window is not finished."""
         group: list[tuple[float, int]] = []
-        for result, source in waiting:
-            if len(group) == self._pipeline.at_once or result > now_s or source in busy:
+        for arrival_s, source in waiting:
+            if len(group) == self._pipeline.at_once or arrival_s > now_s or source in busy:
                 break
-            group.append((result, source))
+            group.append((arrival_s, source))
             busy = busy | {source}
         return group
 
@@ -128,7 +151,7 @@ class Sources:
 
 
 class _Clock:
-    """A clock from 0 on that can be moved ahead over time in which nothing happens."""
+    """A clock that starts at 0 and can skip time in which nothing happens."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
@@ -140,14 +163,23 @@ class _Clock:
 
     def jump_to(self, time_s: float) -> None:
         self._zero_s -= max(time_s - self.now_s(), 0.0)
-        # The difference is rounded; it must not be a moment before.
+        # Rounding could make the time a little too early, and the caller would jump for ever.
         self._least_s = time_s
 
 
 def search(sources: Sources, periods: int, tick: Tick, most: int = MOST) -> Curve:
-    """Double the streams until they no longer hold, then halve the gap.
+    """Find the largest number of streams that holds: double it until it does not, then bisect.
 
-    Takes it that fewer streams never do worse. Raises ValueError when ``most`` is below 1.
+    This assumes that fewer streams never do worse.
+
+    Args:
+        sources: The sources.
+        periods: How many periods to measure for each number of streams.
+        tick: Shows progress.
+        most: The most streams to try.
+
+    Raises:
+        ValueError: ``most`` is below 1.
     """
     if most < 1:
         raise ValueError(f"at least one stream is probed, not {most}")

@@ -1,4 +1,4 @@
-"""What the rows measure: a pipeline from frames in host memory to overlays in host memory."""
+"""The pipelines that the rows measure, from frames in host memory to overlays in host memory."""
 
 from __future__ import annotations
 
@@ -28,19 +28,27 @@ ALPHA = 0.85
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A window's overlays, RGB uint8 (H, W, 3) each, and the most people drawn in one of them.
-    The pictures may lie in buffers that the next ``submit`` writes again."""
+    """A finished window.
+
+    Attributes:
+        pictures: Its overlays, RGB uint8 (H, W, 3) each. They may be in buffers that the next
+            ``submit`` overwrites.
+        people: The most people drawn in one of them.
+    """
 
     pictures: Sequence[np.ndarray]
     people: int
 
 
 class Pipeline(Protocol):
-    """What a row drives.
+    """A pipeline that a row measures. A source's next window is submitted only after its last one
+    was collected.
 
-    ``engine`` says in words what ran, ``weights`` whether the model's own or random numbers.
-    ``at_once`` windows (of different sources) may go into one ``submit``, and ``depth`` tickets
-    may be open at a time; a source's next window is submitted after its last was collected.
+    Attributes:
+        engine: What runs, in words.
+        weights: Whether the networks have their real weights or random ones.
+        at_once: How many windows of different sources may go into one ``submit``.
+        depth: How many tickets may be open at a time.
     """
 
     engine: str
@@ -49,28 +57,43 @@ class Pipeline(Protocol):
     depth: int
 
     def begin(self) -> Any:
-        """The state of a new source."""
+        """Return the state of a new source."""
         ...
 
     def submit(self, windows: Sequence[Window], states: Sequence[Any], timer: Timer) -> Any:
-        """Start work on a window of each of several sources; a ticket for ``collect``. Stages
-        are marked with ``timer``: upload, detect, landmarks (or perceive), fit, draw, download."""
+        """Start work on one window of each of several sources.
+
+        Args:
+            windows: The windows.
+            states: The state of each window's source; it is changed.
+            timer: Marks the stages: upload, detect, landmarks (or perceive), fit, draw, download.
+
+        Returns:
+            A ticket for ``collect``.
+        """
         ...
 
     def collect(self, ticket: Any) -> list[Finished]:
-        """Wait until the overlays are in host memory; one Finished a window."""
+        """Wait until the overlays are in host memory, and return one result for each window."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release what the pipeline holds."""
+        ...
 
 
 def run(pipeline: Pipeline, window: Window, state: Any, timer: Timer) -> Finished:
-    """One window, from beginning to end."""
+    """Run one window from beginning to end."""
     return pipeline.collect(pipeline.submit([window], [state], timer))[0]
 
 
 def missing(row: Row, weights_folder: Path | None = None) -> str | None:
-    """Why a row cannot be measured on this machine, in a few words; None if it can."""
+    """Return why a row cannot be measured on this machine, in a few words; None if it can.
+
+    Args:
+        row: The row.
+        weights_folder: A folder that is searched for weights first.
+    """
     if row.settings.device == "cuda" and not torch.cuda.is_available():
         return "needs a CUDA GPU"
     for module, extra in row.packages:
@@ -85,8 +108,8 @@ def missing(row: Row, weights_folder: Path | None = None) -> str | None:
 
 @contextmanager
 def rounding(tf32: bool | None) -> Iterator[None]:
-    """Allow or forbid, while the block runs, that FP32 products and convolutions on a GPU are
-    rounded to TF32; None leaves it as it is."""
+    """Allow or forbid rounding FP32 products and convolutions to TF32 on a GPU, within a ``with``
+    block; None changes nothing."""
     if tf32 is None:
         yield
         return
@@ -100,7 +123,7 @@ def rounding(tf32: bool | None) -> Iterator[None]:
 
 
 class _TimedPerceiver(Perceiver):
-    """A perceiver whose two halves are stages of a timer that can be exchanged."""
+    """A perceiver that marks its two halves as stages of ``timer``, which can be replaced."""
 
     def __init__(self, perceiver: Any) -> None:
         self._perceiver = perceiver
@@ -120,7 +143,7 @@ class _TimedPerceiver(Perceiver):
 
 
 class GpuPipeline:
-    """The app's own parts on the GPU, one after another in one thread and on one stream."""
+    """The app's own parts on the GPU, one after another in one thread and on one CUDA stream."""
 
     weights: Literal["real", "random"] = "real"
     at_once = 16
@@ -176,13 +199,13 @@ class GpuPipeline:
 
 
 def colors_of(bodies: Bodies) -> np.ndarray:
-    """Each body's colour (P, 3) in [0, 1]."""
+    """Return the colour of each body (P, 3), in [0, 1]."""
     return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
 
 
 class HostPipeline:
-    """The app's own parts on the CPU, one after another in one thread. Torch has one thread, as
-    the live pipeline's fit has; LiteRT has its own two."""
+    """The app's own parts on the CPU, one after another in one thread. Torch uses one thread, as in
+    the live pipeline's fit; LiteRT uses two of its own."""
 
     weights: Literal["real", "random"] = "real"
     at_once = 1
@@ -208,7 +231,7 @@ class HostPipeline:
         self, windows: Sequence[Window], states: Sequence[Any], timer: Timer
     ) -> list[Finished]:
         self._perceiver.timer = timer
-        return [self._one(window, state, timer) for window, state in zip(windows, states)]
+        return [self._run(window, state, timer) for window, state in zip(windows, states)]
 
     def collect(self, ticket: list[Finished]) -> list[Finished]:
         return ticket
@@ -218,7 +241,7 @@ class HostPipeline:
         self._renderer.close()
         torch.set_num_threads(self._threads)
 
-    def _one(self, window: Window, state: Any, timer: Timer) -> Finished:
+    def _run(self, window: Window, state: Any, timer: Timer) -> Finished:
         perceived = self._estimator.perceive([window], [state])[0]
         with timer("fit"):
             fitted = self._estimator.fit([perceived], [state])[0]

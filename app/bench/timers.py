@@ -1,7 +1,7 @@
 """Stage timers: none, the host's clock, CUDA events, and ranges for the profiler.
 
-A pipeline marks its stages with ``with timer("fit"):``; a stage may be entered several times a
-window. Only ``total`` is measured without them: a timer of stages disturbs what it times.
+A pipeline marks its stages by ``with timer("fit"):``; it may enter a stage several times in a
+window. The total time is measured without a stage timer, because stage timers slow a pipeline down.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ import torch
 
 
 class Timer(Protocol):
-    """Marks stages; ``finish`` ends a window and returns its milliseconds by stage."""
+    """Measures the stages of a window."""
 
-    def __call__(self, stage: str) -> AbstractContextManager[Any]: ...
+    def __call__(self, stage: str) -> AbstractContextManager[Any]:
+        """Return a context manager that marks a stage by its name."""
+        ...
 
-    def finish(self) -> dict[str, float]: ...
+    def finish(self) -> dict[str, float]:
+        """End a window; return its milliseconds by stage."""
+        ...
 
 
 class NoTimer:
-    """Measures nothing and costs next to nothing."""
+    """Measures nothing and takes hardly any time."""
 
     _nothing = nullcontext()
 
@@ -36,26 +40,26 @@ class NoTimer:
 
 
 class HostTimer:
-    """Wall-clock time of what the host does in a stage; right where nothing runs beside it."""
+    """Measures the host's wall-clock time in each stage; right if nothing runs in parallel."""
 
     def __init__(self, clock_s: Callable[[], float] = time.perf_counter) -> None:
         self._clock_s = clock_s
-        self._taken: dict[str, float] = defaultdict(float)
+        self._stages_ms: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         begun = self._clock_s()
         yield
-        self._taken[stage] += 1e3 * (self._clock_s() - begun)
+        self._stages_ms[stage] += 1e3 * (self._clock_s() - begun)
 
     def finish(self) -> dict[str, float]:
-        taken, self._taken = dict(self._taken), defaultdict(float)
-        return taken
+        stages_ms, self._stages_ms = dict(self._stages_ms), defaultdict(float)
+        return stages_ms
 
 
 class CudaTimer:
-    """CUDA events on the current stream around each stage. The stream waits while the host
-    prepares a stage's work, so that time is in the stage too. ``finish`` waits for the GPU."""
+    """Records CUDA events on the current stream around each stage. A stage's time includes the time
+    in which the stream waits for the host to prepare its work. ``finish`` waits for the GPU."""
 
     def __init__(self) -> None:
         self._pairs: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
@@ -70,19 +74,20 @@ class CudaTimer:
 
     def finish(self) -> dict[str, float]:
         torch.cuda.synchronize()
-        taken: dict[str, float] = defaultdict(float)
+        stages_ms: dict[str, float] = defaultdict(float)
         for stage, begin, end in self._pairs:
-            taken[stage] += begin.elapsed_time(end)
+            stages_ms[stage] += begin.elapsed_time(end)
         self._pairs.clear()
-        return dict(taken)
+        return dict(stages_ms)
 
 
 RANGE = "stage:"
+"""The start of the ranges' names in a profile."""
 
 
 class RangeTimer:
-    """A named range in the profiler's trace for each stage. The device is idle at both ends, so a
-    kernel belongs to the stage in whose range it began."""
+    """Makes a named range in the profiler's trace for each stage. It waits for the device at both
+    ends, so every kernel belongs to the stage in whose range it began."""
 
     def __init__(self, device: str) -> None:
         self._wait: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else _nothing
@@ -99,9 +104,9 @@ class RangeTimer:
 
 
 def _nothing() -> None:
-    """A CPU has always finished."""
+    """Do nothing: a CPU has no work under way."""
 
 
 def timer_for(device: str) -> Timer:
-    """The timer of stages for "cpu" or "cuda"."""
+    """Return the stage timer for a device, "cpu" or "cuda"."""
     return CudaTimer() if device == "cuda" else HostTimer()

@@ -1,4 +1,4 @@
-"""What the benchmark shows: progress on standard error, tables on standard output."""
+"""Show the benchmark: progress on standard error, tables on standard output."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
 _EVERY_S = 10.0
 _WIDTH = 150
+"""The width of tables that are not shown on a terminal."""
 
 
 class Progress:
-    """Which row is being measured and how far: a line that changes on a terminal, elsewhere a line
-    at each row's start and every ten seconds. Use it in a ``with`` block."""
+    """Shows which row is being measured and how far it is. Use it in a ``with`` block.
+
+    On a terminal it is a line that changes; elsewhere a line at each row's start and every ten
+    seconds. Calling it with a few words updates it.
+
+    Args:
+        stream: Where to write; None for standard error.
+        clock_s: A monotonic clock in seconds.
+    """
 
     def __init__(
         self, stream: TextIO | None = None, clock_s: Callable[[], float] = time.monotonic
@@ -45,14 +53,14 @@ class Progress:
             self._status.stop()
 
     def row(self, number: int, count: int, row_id: str) -> None:
-        """A row begins."""
+        """Show that a row begins."""
         self._row = f"[{number}/{count}] {row_id}" if self._status is None else row_id
         if self._status is None:
             print(self._row, file=self._stream, flush=True)
             self._next_s = self._clock_s() + _EVERY_S
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Write a line that stays."""
         if self._status is not None:
             self._status.console.print(text, markup=False, highlight=False)
         else:
@@ -67,7 +75,7 @@ class Progress:
 
 
 def console_for(stream: TextIO) -> rich.console.Console:
-    """A console that writes plain text off a terminal."""
+    """Return a console; it writes plain text if the stream is no terminal."""
     from rich.console import Console
 
     width = None if stream.isatty() else _WIDTH
@@ -85,7 +93,13 @@ def _table(*head: str, left: int = 1) -> rich.table.Table:
 
 
 def print_list(rows: Sequence[Row], reasons: Mapping[str, str | None], stream: TextIO) -> None:
-    """Every row, what it is, and why it cannot be measured here."""
+    """Print every row, what it is, and why it cannot be measured on this machine.
+
+    Args:
+        rows: The rows.
+        reasons: By row id, why it cannot be measured; None if it can.
+        stream: Where to write.
+    """
     table = _table("row", "what", "here", left=3)
     for row in rows:
         reason = reasons[row.id]
@@ -96,8 +110,14 @@ def print_list(rows: Sequence[Row], reasons: Mapping[str, str | None], stream: T
 def print_results(
     document: Mapping[str, Any], ids: Sequence[str], reasons: Mapping[str, str], stream: TextIO
 ) -> None:
-    """The rows ``ids`` of a document, their stages against their floors, and why others were not
-    measured."""
+    """Print rows of a document, their stages with their floors, and why others were not measured.
+
+    Args:
+        document: The document.
+        ids: The ids of the rows.
+        reasons: By row id, why it was not measured.
+        stream: Where to write.
+    """
     console = console_for(stream)
     known = {row["id"]: row for row in document["rows"]}
     rows = [known[name] for name in ids if name in known]

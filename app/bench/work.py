@@ -1,9 +1,9 @@
-"""The least each stage of the default pipeline must do for a window, counted on its real modules.
+"""The least work of each stage of the default pipeline for a window, counted on its real modules.
 
-Operations are counted by torch's own counter (products, convolutions, attention; elementwise work
-is not), with formulas here for what it does not know. Bytes are those that cannot stay in a cache:
-weights, inputs and outputs once, and twice what lies between two operators where one image's alone
-is larger than the last-level cache (a batch could be taken image by image).
+Torch's own counter counts the operations (products, convolutions and attention; not elementwise
+work); formulas here add what it does not know. Bytes are the ones that cannot stay in a cache:
+weights, inputs and outputs once; and intermediate results twice if a single image's are larger than
+the last-level cache (a batch could be processed image by image).
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from pipeline.perception.blazepose.tflite import read_graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
 _PIXEL_BYTES = 14
-"""A drawn pixel: its colour read and written, what is nearest there written and read."""
+"""The bytes of a drawn pixel: its colour is read and written, its nearest triangle written and
+read."""
 
 
 def _cholesky(shape: tuple[int, ...], *rest: Any, **more: Any) -> int:
-    """n^3 / 3 for each matrix (Golub and Van Loan, Matrix Computations, 4.2)."""
+    """Return n^3 / 3 for each matrix (Golub and Van Loan, Matrix Computations, 4.2)."""
     return prod(shape[:-2]) * shape[-1] ** 3 // 3
 
 
 def _triangular(matrix: tuple[int, ...], right: tuple[int, ...], *rest: Any, **more: Any) -> int:
-    """n^2 a right-hand side."""
+    """Return n^2 for each right-hand side."""
     return prod(right[:-2]) * right[-2] ** 2 * right[-1]
 
 
@@ -51,7 +52,7 @@ _FORMULAS = {
 
 
 def count_operations(call: Any) -> float:
-    """Floating-point operations of what ``call`` does in torch."""
+    """Return the floating-point operations that a call does in torch."""
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with counter:
         call()
@@ -59,7 +60,7 @@ def count_operations(call: Any) -> float:
 
 
 class _Spilled(TorchDispatchMode):
-    """Bytes of results too large for a cache, each written and read again."""
+    """Counts the bytes of results that are too large for a cache, each written and read again."""
 
     def __init__(self, cache_bytes: int) -> None:
         super().__init__()
@@ -75,7 +76,15 @@ class _Spilled(TorchDispatchMode):
 
 
 def network_work(path: Path, side: int, batch: int, precision: Precision, cache_bytes: int) -> Work:
-    """One pass of a model file over ``batch`` images of ``side``; shapes alone are run."""
+    """Return the work of one pass of a network. Only shapes are computed, on the meta device.
+
+    Args:
+        path: The model file, TFLite.
+        side: The side of its images in pixels.
+        batch: The number of images.
+        precision: The precision of the products.
+        cache_bytes: The size of the last-level cache.
+    """
     dtype = torch.float16 if precision == "fp16" else torch.float32
     module = GraphModule(read_graph(path)).to("meta", dtype)
     image = torch.empty(1, 3, side, side, device="meta", dtype=dtype)
@@ -84,13 +93,19 @@ def network_work(path: Path, side: int, batch: int, precision: Precision, cache_
         with _Spilled(cache_bytes) as spilled:
             outputs = module(image)
     weights = _bytes(module.buffers())
-    each = _bytes([image, *outputs]) + spilled.bytes
-    return Work(batch * operations, weights + batch * each, precision=precision)
+    per_image = _bytes([image, *outputs]) + spilled.bytes
+    return Work(batch * operations, weights + batch * per_image, precision=precision)
 
 
 def module_work(module: torch.nn.Module, example: Sequence[Tensor], precision: Precision) -> Work:
-    """One pass of a module over an example, which is run: the operations that torch counts, and
-    weights, inputs and outputs once, in ``precision`` whatever they are held in."""
+    """Return the work of one pass of a module, which is run.
+
+    Args:
+        module: The module.
+        example: Its inputs.
+        precision: The precision of the products. Bytes of weights, inputs and outputs are counted
+            once and in this precision, whatever type they have here.
+    """
     outputs: list[Any] = []
     with torch.no_grad():
         operations = count_operations(lambda: outputs.append(module(*example)))
@@ -105,14 +120,15 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def _precision(settings: Settings) -> Precision:
-    """Of the networks; on a CPU it is FP32."""
+    """Return the precision of the networks; FP32 on a CPU."""
     if settings.device == "cpu":
         return "fp32"
     return "fp16" if settings.half else "tf32" if settings.tf32 else "fp32"
 
 
 def standing_person(fitter: BodyFitter, intrinsics: np.ndarray, place: float) -> Person:
-    """The body at rest, four metres away and ``place`` metres to the right, as perceived."""
+    """Return a person as perceived: the body in its rest pose, four metres away and ``place``
+    metres to the right."""
     body = fitter.body
     zero = torch.zeros(1, 3)
     upright = torch.tensor([[np.pi, 0.0, 0.0]])
@@ -134,25 +150,31 @@ def standing_person(fitter: BodyFitter, intrinsics: np.ndarray, place: float) ->
 
 
 def fit_work(size: tuple[int, int], people: int) -> Work:
-    """The fit of a window of people known already: lifter, first guesses, solve and meshes. What
-    it counts depends on shapes and the number of steps, so people standing still will do."""
+    """Return the work of the fit of a window: lifter, first guesses, solver and meshes.
+
+    The count depends only on shapes and on the number of steps, so people who stand still will do.
+
+    Args:
+        size: The (width, height) of the frames.
+        people: The number of people, all of them known from the window before.
+    """
     fitter = BodyFitter(load_body(None), device="cpu")
     lens = default_intrinsics(size[1], size[0])
-    seen = {p: standing_person(fitter, lens, float(p)) for p in range(people)}
-    window, memory = [seen] * WINDOW_FRAMES, FitMemory()
+    perceived = {p: standing_person(fitter, lens, float(p)) for p in range(people)}
+    window, memory = [perceived] * WINDOW_FRAMES, FitMemory()
     fitter.fit(window, lens, memory)
     operations = count_operations(lambda: fitter.fit(window, lens, memory))
     vertices = len(fitter.body.v_template)
     arrays = [v for v in vars(fitter.body).values() if isinstance(v, torch.Tensor)]
-    held = _bytes([*fitter.lifter.weights.values(), *arrays])
+    model = _bytes([*fitter.lifter.weights.values(), *arrays])
     maps = people * WINDOW_FRAMES * 3 * 64 * 64 * 4
     meshes = people * WINDOW_FRAMES * vertices * 12
-    return Work(operations, held + maps + meshes)
+    return Work(operations, model + maps + meshes)
 
 
 def draw_work(people: int, covered_px: float) -> Work:
-    """Meshes into frames: every vertex and triangle read once a picture, and what is covered.
-    Its few operations a pixel never bind."""
+    """Return the work of drawing a window: every vertex and triangle is read once for each picture,
+    and the covered pixels are written. The few operations for each pixel are never the limit."""
     body = load_body(None)
     meshes = people * WINDOW_FRAMES * (12 * len(body.v_template) + 12 * len(body.faces))
     return Work(memory_bytes=meshes + _PIXEL_BYTES * covered_px)
@@ -166,9 +188,19 @@ def stage_work(
     covered_px: float,
     cache_bytes: int,
 ) -> dict[str, Work]:
-    """The work of every stage for a window of pictures of ``size`` (width, height), with that many
-    people in them: the detector on one view of the key frame, the landmark network on every
-    person in every frame."""
+    """Return the work of every stage for one window.
+
+    The detector runs on one view of the key frame, the landmark network on every person in every
+    frame.
+
+    Args:
+        settings: The row's settings.
+        files: The model files by name.
+        size: The (width, height) of the frames.
+        people: The number of people.
+        covered_px: How many pixels of the window's pictures are drawn.
+        cache_bytes: The size of the last-level cache.
+    """
     precision = _precision(settings)
     frames = 3 * size[0] * size[1] * WINDOW_FRAMES
     bus = frames if settings.device == "cuda" else 0

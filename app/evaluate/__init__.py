@@ -1,9 +1,10 @@
-"""``bodystream evaluate``: the app's bodies against a truth, in figures.
+"""``bodystream evaluate``: measure the app's bodies against a truth.
 
-from app.evaluate import evaluate
+Example:
+    from app.evaluate import evaluate
 
-report = evaluate("clip.mp4", "clip_truth.npz")
-print(report.row("mpjpe_mm").mesh, report.row("mpjpe_mm").ratio)
+    report = evaluate("clip.mp4", "clip_truth.npz")
+    print(report.row("mpjpe_mm").mesh, report.row("mpjpe_mm").ratio)
 """
 
 from __future__ import annotations
@@ -42,12 +43,27 @@ def evaluate(
 ) -> Report:
     """Run a clip through the pipeline, frame by frame, and measure its bodies.
 
-    ``truth`` is a file as `app.evaluate.truth` knows them, or None: nobody is in the clip.
-    ``config`` is the app's (None: its default; of ``capture`` the part of the clip and the lens
-    count). ``without`` switches parts of the fit off (`replay.switches`), ``given`` puts parts of
-    the truth in place of what is perceived (`given.GIVEN`), ``truth_lens`` takes the truth's focal
-    length. Only ``frames`` count, if they are given, though all are run. ``worst`` person-frames
-    are listed. Raises OSError, SourceError, WeightsError, TruthError, ConfigError, each in a line.
+    Args:
+        clip: The path of the clip.
+        truth: A truth file as `app.evaluate.truth` describes it, or a truth already read; None for
+            a clip without people, in which every body is an error.
+        config: The app's configuration; None for its default. Of ``capture``, only the part of the
+            clip and the lens are used.
+        without: Parts of the fit to switch off; `replay.switches` lists them.
+        given: Parts of the truth that replace what is perceived; `given.GIVEN` lists them.
+        truth_lens: Whether to use the truth's focal length.
+        frames: The frames that are measured; None for all. Every frame is run in any case.
+        worst: How many of the worst person-frames to list.
+
+    Returns:
+        The figures of the clip.
+
+    Raises:
+        OSError: The truth file cannot be read.
+        SourceError: The clip cannot be read.
+        WeightsError: A network's weights are missing.
+        TruthError: The truth is unreadable or belongs to another clip.
+        ConfigError: A setting is unknown or does not fit this truth.
     """
     config = config or load_config()
     truth = load_truth(truth) if isinstance(truth, str | Path) else truth
@@ -56,7 +72,7 @@ def evaluate(
     if truth is not None:
         check_given(given, truth)
     focal_px = _focal_of(truth) if truth_lens else None
-    # True world landmarks are to reach the fit as they are: the lifter expects the perceiver's.
+    # True world landmarks must reach the fit unchanged: the lifter corrects the perceiver's only.
     without = (*without, "lifter") if "world" in given and "lifter" not in without else without
     estimator = load_estimator(config, without, focal_px)
     try:
@@ -137,27 +153,27 @@ def _report(clip: str, outcome: Outcome, times: list[Row], worst: int) -> Report
 
 
 def _worst(outcome: Outcome, count: int) -> tuple[Worst, ...]:
-    """The person-frames whose mesh is farthest off in space, the farthest first."""
+    """Return the person-frames with the largest mesh errors in space, the largest first."""
     if not count or outcome.truth.landmarks_m is None or not outcome.pairs:
         return ()
-    mesh, seen, _ = figures.pair_errors_mm(outcome)
-    off = np.array([mean(row) for row in mesh])
-    order = [int(k) for k in np.argsort(-off) if np.isfinite(off[k])][:count]
+    mesh, perceived, _ = figures.pair_errors_mm(outcome)
+    errors = np.array([mean(row) for row in mesh])
+    order = [int(k) for k in np.argsort(-errors) if np.isfinite(errors[k])][:count]
     truth = outcome.truth
     return tuple(
         Worst(
             int(truth.frame[outcome.pairs[k].row]),
             int(truth.person[outcome.pairs[k].row]),
             outcome.pairs[k].track,
-            float(off[k]),
-            mean(seen[k]),
+            float(errors[k]),
+            mean(perceived[k]),
         )
         for k in order
     )
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Rising whole numbers for people: "3-7, 12"."""
+    """Return rising whole numbers as text, such as "3-7, 12"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -168,7 +184,11 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def frames_of(text: str) -> frozenset[int]:
-    """The numbers that `ranges` tells of. Raises ConfigError for anything else."""
+    """Return the numbers in a text such as "0-67,120".
+
+    Raises:
+        ConfigError: The text has another form.
+    """
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")

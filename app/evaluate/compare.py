@@ -1,4 +1,4 @@
-"""One frame against the truth: who is who, and what is measured of every pair."""
+"""Compare one frame with the truth: match bodies with people and measure every pair."""
 
 from __future__ import annotations
 
@@ -16,34 +16,43 @@ from pipeline.core.people import Person
 from render.overlay import silhouette
 
 _SILHOUETTE_WIDTH = 640
+"""Silhouettes are compared in pictures no wider than this: they are drawn in each frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A row of the truth with a body on it.
+    """A row of the truth and the body that was matched with it.
 
-    ``mesh_px``, ``mesh_m`` are the body's landmarks; ``seen_px``, ``seen_m`` the perceived ones of
-    the same track, ``turned_m`` from the person's ray to the camera's axes; NaN where there are
-    none. ``iou`` of the mesh's silhouette, ``seen_iou`` of the perceived mask, ``surface_m``
-    between the surfaces; NaN where the truth has none.
+    Attributes:
+        row: The row of the truth.
+        track: The track of the body.
+        mesh_px: The body's landmarks in the image (33, 2), pixels.
+        mesh_m: The body's landmarks in camera axes (33, 3), metres.
+        perceived_px: The perceived landmarks of the same track (33, 2), pixels; NaN without.
+        perceived_m: The perceived world landmarks (33, 3), metres, as the network gives them: in
+            the axes of the person's ray; NaN without.
+        turned_m: ``perceived_m`` turned to the camera's axes.
+        iou: Intersection over union of the mesh's silhouette; NaN if the truth has no masks.
+        perceived_iou: The same of the perceived mask.
+        surface_m: The distance between the surfaces, metres; NaN if the truth has none.
     """
 
     row: int
     track: int
     mesh_px: np.ndarray
     mesh_m: np.ndarray
-    seen_px: np.ndarray
-    seen_m: np.ndarray
+    perceived_px: np.ndarray
+    perceived_m: np.ndarray
     turned_m: np.ndarray
     iou: float
-    seen_iou: float
+    perceived_iou: float
     surface_m: float
 
 
 @dataclass(frozen=True)
 class Tally:
-    """One frame: ``bodies`` in it, ``ghosts`` of them on nobody in the truth, ``doubles`` of those
-    within a torso length of somebody who has a body already."""
+    """The counts of one frame: ``bodies``; ``ghosts``, the bodies matched with no person of the
+    truth; and ``doubles``, the ghosts within a torso length of a person that has a body already."""
 
     frame: int
     bodies: int
@@ -52,20 +61,30 @@ class Tally:
 
 
 def compare(played: Played, truth: Truth, faces: np.ndarray) -> tuple[list[Pair], Tally]:
-    """Match one frame's bodies with the truth's people by their landmarks in the image."""
+    """Match one frame's bodies with the truth's people by their landmarks in the image.
+
+    Args:
+        played: The frame and its bodies.
+        truth: The truth of the clip.
+        faces: The body's triangles (F, 3), vertex numbers.
+
+    Returns:
+        The matched pairs, and the counts of the frame.
+    """
     rows, bodies = truth.rows_of(played.id), played.bodies
     mesh_px = project(bodies.landmarks_m, played.intrinsics)
-    apart = distances(mesh_px, truth.landmarks_px[rows], truth.torso_px[rows])
-    pairs = match(apart)
-    on_somebody = {p for _, p in pairs}
-    taken = [n for n, _ in pairs]
-    left = [p for p in range(len(bodies)) if p not in on_somebody]
-    doubles = sum(bool((apart[taken, p] < 1.0).any()) for p in left)
+    torsos = distances(mesh_px, truth.landmarks_px[rows], truth.torso_px[rows])
+    matches = match(torsos)
+    matched_bodies = {p for _, p in matches}
+    matched_rows = [n for n, _ in matches]
+    ghosts = [p for p in range(len(bodies)) if p not in matched_bodies]
+    doubles = sum(bool((torsos[matched_rows, p] < 1.0).any()) for p in ghosts)
     size, lens = _small(played.size, played.intrinsics)
-    wanted = truth.masks is not None and len(pairs) > 0
-    owner = silhouette(bodies.vertices_m, faces, lens, size) if wanted else None
-    found = [_pair(played, truth, int(rows[n]), p, mesh_px[p], owner) for n, p in pairs]
-    return found, Tally(played.id, len(bodies), len(left), doubles)
+    has_masks = truth.masks is not None and len(matches) > 0
+    # All bodies are drawn at once: each pixel belongs to the nearest, so bodies hide each other.
+    owner = silhouette(bodies.vertices_m, faces, lens, size) if has_masks else None
+    pairs = [_pair(played, truth, int(rows[n]), p, mesh_px[p], owner) for n, p in matches]
+    return pairs, Tally(played.id, len(bodies), len(ghosts), doubles)
 
 
 def _pair(
@@ -74,16 +93,16 @@ def _pair(
     track = int(played.bodies.track[p])
     person = played.people.get(track)
     mesh_m = played.bodies.landmarks_m[p]
-    nothing = np.full((33, 3), np.nan)
-    overlap = seen_overlap = surface_m = float("nan")
+    unknown = np.full((33, 3), np.nan)
+    overlap = perceived_overlap = surface_m = float("nan")
     if owner is not None and (mask := truth.mask(row, owner.shape)) is not None:
         overlap = iou(owner == p, mask)
-        seen = None if person is None else seen_mask(person, played.size, owner.shape)
-        seen_overlap = float("nan") if seen is None else iou(seen, mask)
+        perceived = None if person is None else perceived_mask(person, played.size, owner.shape)
+        perceived_overlap = float("nan") if perceived is None else iou(perceived, mask)
     if truth.surface is not None and truth.landmarks_m is not None:
         own = played.bodies.vertices_m[p] - _hips(mesh_m)
         surface_m = surface_distance(own, truth.surface(row) - _hips(truth.landmarks_m[row]))
-    turned_m = nothing
+    turned_m = unknown
     if person is not None and person.world_m is not None:
         turned_m = person.world_m @ ray_rotation(person.landmarks_px, played.intrinsics).T
     return Pair(
@@ -91,35 +110,45 @@ def _pair(
         track=track,
         mesh_px=mesh_px,
         mesh_m=mesh_m,
-        seen_px=nothing[:, :2] if person is None else person.landmarks_px,
-        seen_m=nothing if person is None or person.world_m is None else person.world_m,
+        perceived_px=unknown[:, :2] if person is None else person.landmarks_px,
+        perceived_m=unknown if person is None or person.world_m is None else person.world_m,
         turned_m=turned_m,
         iou=overlap,
-        seen_iou=seen_overlap,
+        perceived_iou=perceived_overlap,
         surface_m=surface_m,
     )
 
 
 def _hips(landmarks_m: np.ndarray) -> np.ndarray:
-    """The middle of the hips (3,)."""
+    """Return the middle of the hips (3,) of landmarks (33, 3)."""
     return landmarks_m[0] - from_hips(landmarks_m)[0]
 
 
 def _small(size: tuple[int, int], intrinsics: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
-    """A smaller picture's (height, width) and K: silhouettes need no more."""
+    """Return the size (height, width) and K (3, 3) of a smaller picture, enough for
+    silhouettes."""
     scale = min(1.0, _SILHOUETTE_WIDTH / size[1])
     small = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
     return small, _shrink(size, small) @ intrinsics
 
 
 def _shrink(size: tuple[int, int], small: tuple[int, ...]) -> np.ndarray:
-    """(3, 3) from pixels of a picture (h, w) to those of a small one, centres at whole numbers."""
+    """Return the matrix (3, 3) from pixels of a picture (h, w) to those of a small one; the centres
+    of pixels are at whole numbers."""
     y, x = small[0] / size[0], small[1] / size[1]
     return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1.0]])
 
 
-def seen_mask(person: Person, size: tuple[int, int], small: tuple[int, ...]) -> np.ndarray | None:
-    """A perceived mask in a picture of (h, w) ``size``, as bool (H, W) of the ``small`` one."""
+def perceived_mask(
+    person: Person, size: tuple[int, int], small: tuple[int, ...]
+) -> np.ndarray | None:
+    """Return a person's perceived mask as bool (H, W), or None if there is none.
+
+    Args:
+        person: The perceived person.
+        size: The (height, width) of the frame.
+        small: The (height, width) of the result.
+    """
     if person.mask is None:
         return None
     to_small = _shrink(size, small) @ np.vstack((person.mask.to_image, [0, 0, 1]))

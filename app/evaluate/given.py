@@ -1,4 +1,4 @@
-"""The truth in place of what was perceived, through the same fields: where does the error live?"""
+"""Replace parts of what was perceived by the truth, to find which part causes an error."""
 
 from __future__ import annotations
 
@@ -16,15 +16,25 @@ from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.fitting.observations import rotation_to_ray
 
 GIVEN = ("landmarks", "world", "mask", "depth", "depth-map", "noisy-depth-map")
+"""The parts of a truth that can replace what is perceived."""
 _HIPS = [23, 24]
 _MASK_SIDE = 128
 _MASK_MARGIN = 1.25
 _NOISY_UNIT, _NOISE = 1.7, 0.05
-"""A simulated estimate: the true map in another unit, each frame's off by so much (one sigma)."""
+"""A simulated depth network: the true map in another unit, with an error of scale for each frame
+(one sigma, in natural logarithms)."""
 
 
 def check_given(given: Sequence[str], truth: Truth) -> None:
-    """Raises ConfigError where a name is none of ``GIVEN`` or the truth has nothing of the kind."""
+    """Check that a truth has the named parts.
+
+    Args:
+        given: The names of the parts, of `GIVEN`.
+        truth: The truth.
+
+    Raises:
+        ConfigError: A name is unknown, or the truth has no such part.
+    """
     has = {
         "landmarks": True,
         "world": truth.landmarks_m is not None or truth.world_m is not None,
@@ -40,22 +50,33 @@ def check_given(given: Sequence[str], truth: Truth) -> None:
             raise ConfigError(f"--given {name}: a {truth.kind} truth has none")
 
 
-def put_in(
+def substitute(
     people: dict[int, Person],
     frame: int,
     truth: Truth,
     given: Sequence[str],
     intrinsics: np.ndarray,
 ) -> dict[int, Person]:
-    """One frame's people by track, whoever is in the truth with the ``given`` parts of it."""
+    """Replace the given parts of one frame's people by the truth.
+
+    Args:
+        people: The perceived people by track.
+        frame: The number of the frame.
+        truth: The truth of the clip.
+        given: The parts to replace, of `GIVEN`.
+        intrinsics: K (3, 3).
+
+    Returns:
+        The people by track. A person that matches no one in the truth stays as perceived.
+    """
     rows, tracks = truth.rows_of(frame), list(people)
-    seen_px = np.array([people[track].landmarks_px for track in tracks]).reshape(-1, 33, 2)
-    apart = distances(seen_px, truth.landmarks_px[rows], truth.torso_px[rows])
+    perceived_px = np.array([people[track].landmarks_px for track in tracks]).reshape(-1, 33, 2)
+    torsos = distances(perceived_px, truth.landmarks_px[rows], truth.torso_px[rows])
     out = dict(people)
-    for n, p in match(apart):
-        out[tracks[p]] = _with(people[tracks[p]], truth, int(rows[n]), given, intrinsics)
+    for n, p in match(torsos):
+        out[tracks[p]] = _with_truth(people[tracks[p]], truth, int(rows[n]), given, intrinsics)
     if any(name.endswith("depth-map") for name in given):
-        # Whoever is in the picture is measured, as a network would.
+        # Everyone in the picture is measured, matched or not, as a network would.
         unit = _noise(frame) if "noisy-depth-map" in given else 1.0
         out = {t: replace(p, map_depth=_hips_in_map(p, truth, frame, unit)) for t, p in out.items()}
     return out
@@ -66,18 +87,18 @@ def _noise(frame: int) -> float:
 
 
 def _hips_in_map(person: Person, truth: Truth, frame: int, unit: float) -> float | None:
-    """The true map's value at a person's hips, in units; None where it shows nobody."""
+    """Return the true map's value at a person's hips, in units; None where the map is empty."""
     assert truth.depth_m is not None
     if not 0 <= frame < len(truth.depth_m):
         return None
-    shown = truth.depth_m[frame]
+    depth_map = truth.depth_m[frame]
     x, y = np.rint(person.landmarks_px[_HIPS].mean(0) / truth.depth_step).astype(int)
-    inside = 0 <= x < shown.shape[1] and 0 <= y < shown.shape[0]
-    depth = float(shown[y, x]) if inside else 0.0
+    inside = 0 <= x < depth_map.shape[1] and 0 <= y < depth_map.shape[0]
+    depth = float(depth_map[y, x]) if inside else 0.0
     return unit * depth if depth > 0 else None
 
 
-def _with(
+def _with_truth(
     person: Person, truth: Truth, row: int, given: Sequence[str], intrinsics: np.ndarray
 ) -> Person:
     changes: dict[str, Any] = {}
@@ -101,7 +122,8 @@ def _with(
 
 
 def _world(truth: Truth, row: int, pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """A row's world landmarks (33, 3), in the axes of the person's ray as networks give them."""
+    """Return a row's world landmarks (33, 3), in the axes of the person's ray, as networks give
+    them."""
     if truth.landmarks_m is None:
         assert truth.world_m is not None
         return truth.world_m[row]
@@ -109,14 +131,20 @@ def _world(truth: Truth, row: int, pixels: np.ndarray, intrinsics: np.ndarray) -
 
 
 def ray_rotation(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """The rotation (3, 3) from the axes of world landmarks to the camera's, as the fit has it, for
-    a person with landmarks (33, 2)."""
+    """Return the rotation (3, 3) from the axes of world landmarks to the camera's, as the fit uses
+    it.
+
+    Args:
+        pixels: The person's landmarks in the image (33, 2).
+        intrinsics: K (3, 3).
+    """
     rays = (pixels - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
     return rotation_to_ray(0.5 * (rays.min(0) + rays.max(0)))
 
 
 def _mask(truth: Truth, row: int) -> Mask | None:
-    """The true mask over a square around it, as fine as a perceived one; None of an empty one."""
+    """Return the true mask in a square around it, at a perceived mask's resolution; None if
+    empty."""
     size = truth.size or truth.mask_shape
     full = truth.mask(row, size) if size is not None else None
     if full is None or not full.any():
@@ -126,7 +154,7 @@ def _mask(truth: Truth, row: int) -> Mask | None:
     step = max(float((high - low).max() + 1) * _MASK_MARGIN / _MASK_SIDE, 1e-3)
     corner = 0.5 * (low + high) - 0.5 * step * (_MASK_SIDE - 1)
     to_image = np.array([[step, 0, corner[0]], [0, step, corner[1]]], np.float32)
-    # Blurred as far as it is thinned out, so that the edge keeps its place between pixels.
+    # Blurred as much as it is scaled down, so that the edge keeps its place between pixels.
     soft = cv2.GaussianBlur(full.astype(np.float32), (0, 0), max(0.5 * step, 0.3))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     values = cv2.warpAffine(soft, to_image, (_MASK_SIDE, _MASK_SIDE), flags=flags)

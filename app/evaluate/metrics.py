@@ -1,7 +1,7 @@
-"""The measures themselves: arrays in, numbers out. NaN stands for what is not known.
+"""The metrics: functions from arrays to numbers. NaN stands for an unknown value.
 
-Landmarks are BlazePose's 33; *limbs* are the twelve of shoulders, elbows, wrists, hips, knees and
-ankles. Lengths come out in the unit they go in.
+Landmarks are BlazePose's 33; *limbs* are twelve of them: shoulders, elbows, wrists, hips, knees and
+ankles. Lengths are returned in the unit of the arguments.
 """
 
 from __future__ import annotations
@@ -18,23 +18,37 @@ PAIRS = {
 LIMBS = [landmark for pair in PAIRS.values() for landmark in pair]
 
 _FAR = 1e9
+"""The cost of a pair that must not be matched."""
 _LAG_REACH = 6
+"""The largest lag that is tried, in frames."""
 _LAG_LEAST = 8
+"""The least number of samples for a correlation."""
 _LAG_SHARE = 0.7
+"""A shift counts only with this share of the samples that the best covered shift has."""
 
 
 def from_hips(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks (..., 33, D) from the middle of the hips."""
+    """Return landmarks (..., 33, D) relative to the middle of the hips."""
     return landmarks - landmarks[..., HIPS, :].mean(-2, keepdims=True)
 
 
 def limb_errors(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Distances (..., 12) of the limbs of (..., 33, 3), the hips' middles laid on each other."""
+    """Return the distances of the twelve limbs, with the middles of the hips aligned.
+
+    Their mean is the MPJPE.
+
+    Args:
+        ours: Landmarks (..., 33, 3).
+        theirs: True landmarks (..., 33, 3).
+
+    Returns:
+        Distances (..., 12).
+    """
     return np.linalg.norm(_limb_offsets(ours, theirs), axis=-1)
 
 
 def limb_depth_errors(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The part of ``limb_errors`` along z, (..., 12)."""
+    """Return the part of ``limb_errors`` along z, the camera's axis: (..., 12)."""
     return np.abs(_limb_offsets(ours, theirs)[..., 2])
 
 
@@ -43,8 +57,17 @@ def _limb_offsets(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def procrustes(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """``ours`` (K, 3) under the similarity transform that brings it nearest to ``theirs`` (K, 3)
-    in the least-squares sense, never a reflection (Umeyama, PAMI 1991)."""
+    """Align points to others by the best similarity transform, in the least-squares sense.
+
+    The transform is a rotation, a scale and a translation, never a reflection (Umeyama, PAMI 1991).
+
+    Args:
+        ours: Points (K, 3).
+        theirs: The points to align to (K, 3).
+
+    Returns:
+        The aligned points (K, 3).
+    """
     a, b = ours - ours.mean(0), theirs - theirs.mean(0)
     u, s, vt = np.linalg.svd(b.T @ a)
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
@@ -54,8 +77,15 @@ def procrustes(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def procrustes_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Mean distance of the limbs of (33, 3) after ``procrustes``; NaN where fewer than six limbs
-    are known."""
+    """Return the mean distance of the limbs after ``procrustes`` (PA-MPJPE).
+
+    Args:
+        ours: Landmarks (33, 3).
+        theirs: True landmarks (33, 3).
+
+    Returns:
+        The mean distance; NaN if fewer than six limbs are known.
+    """
     a, b = ours[LIMBS], theirs[LIMBS]
     known = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
     if known.sum() < 6:
@@ -65,65 +95,100 @@ def procrustes_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def surface_distance(ours: np.ndarray, theirs: np.ndarray, step: int = 4) -> float:
-    """Between two surfaces' vertices (V, 3), (W, 3): the mean distance to the other's nearest
-    vertex, both directions averaged. Every ``step``-th vertex asks, all may answer."""
-    there = cKDTree(theirs).query(ours[::step])[0].mean()
+    """Return the chamfer distance of two surfaces: the mean distance to the nearest vertex of the
+    other one, averaged over both directions.
+
+    Args:
+        ours: Vertices (V, 3).
+        theirs: Vertices (W, 3).
+        step: Distances are taken from every n-th vertex, to all vertices.
+    """
+    forth = cKDTree(theirs).query(ours[::step])[0].mean()
     back = cKDTree(ours).query(theirs[::step])[0].mean()
-    return float(0.5 * (there + back))
+    return float(0.5 * (forth + back))
 
 
 def torso_px(landmarks_px: np.ndarray) -> np.ndarray:
-    """Length (...) from the shoulders' middle to the hips' of (..., 33, 2)."""
+    """Return the torso lengths (...) of landmarks (..., 33, 2): from the middle of the shoulders to
+    the middle of the hips."""
     upper, lower = landmarks_px[..., SHOULDERS, :].mean(-2), landmarks_px[..., HIPS, :].mean(-2)
     return np.linalg.norm(upper - lower, axis=-1)
 
 
 def distances(ours_px: np.ndarray, theirs_px: np.ndarray, torso: np.ndarray) -> np.ndarray:
-    """Median landmark distance (N, P) in torso lengths between P and N people (., 33, 2);
-    landmarks that are NaN in ``theirs_px`` do not count."""
+    """Return the median landmark distances between people, in torso lengths.
+
+    Args:
+        ours_px: The landmarks of P people (P, 33, 2).
+        theirs_px: The true landmarks of N people (N, 33, 2); NaN ones are left out.
+        torso: The torso lengths (N,) of the true people, pixels.
+
+    Returns:
+        Distances (N, P).
+    """
     if not len(ours_px) or not len(theirs_px):
         return np.zeros((len(theirs_px), len(ours_px)))
-    apart = np.linalg.norm(theirs_px[:, None] - ours_px[None], axis=-1)
-    # Nobody is near to somebody of whom no landmark is known.
-    apart = np.where(np.isnan(apart).all(-1, keepdims=True), np.inf, apart)
-    return np.nanmedian(apart, axis=-1) / np.fmax(torso, 1e-6)[:, None]
+    distance_px = np.linalg.norm(theirs_px[:, None] - ours_px[None], axis=-1)
+    # A person without any known landmark must not be matched: the median of NaN would warn.
+    distance_px = np.where(np.isnan(distance_px).all(-1, keepdims=True), np.inf, distance_px)
+    return np.nanmedian(distance_px, axis=-1) / np.fmax(torso, 1e-6)[:, None]
 
 
-def match(apart: np.ndarray, limit: float = 1.0) -> list[tuple[int, int]]:
-    """Pairs (n, p) of rows and columns of ``apart`` (N, P): each at most once, as many as lie
-    below ``limit``, together as near as can be (Hungarian assignment; Kuhn, 1955)."""
-    allowed = apart < limit
-    rows, columns = linear_sum_assignment(np.where(allowed, apart, _FAR))
+def match(distance: np.ndarray, limit: float = 1.0) -> list[tuple[int, int]]:
+    """Match rows with columns by the Hungarian algorithm (Kuhn, 1955).
+
+    Each row and column is used at most once. There are as many pairs below the limit as possible,
+    with the least sum of distances.
+
+    Args:
+        distance: Distances (N, P).
+        limit: Pairs that are this far apart or farther are not matched.
+
+    Returns:
+        Pairs of a row and a column.
+    """
+    allowed = distance < limit
+    rows, columns = linear_sum_assignment(np.where(allowed, distance, _FAR))
     return [(int(n), int(p)) for n, p in zip(rows, columns) if allowed[n, p]]
 
 
 def iou(one: np.ndarray, two: np.ndarray) -> float:
-    """Intersection over union of two boolean masks of one shape; NaN where both are empty."""
+    """Return the intersection over union of two boolean masks of the same shape; NaN if both are
+    empty."""
     union = int((one | two).sum())
     return int((one & two).sum()) / union if union else float("nan")
 
 
 def accelerations(points: np.ndarray) -> np.ndarray:
-    """Lengths (T - 2, ...) of second differences of (T, ..., D) over frames."""
+    """Return the lengths (T - 2, ...) of the second differences of points (T, ..., D) over
+    frames."""
     return np.linalg.norm(points[2:] - 2 * points[1:-1] + points[:-2], axis=-1)
 
 
 def speeds(points: np.ndarray) -> np.ndarray:
-    """Lengths (T - 1, ...) of first differences of (T, ..., D) over frames."""
+    """Return the lengths (T - 1, ...) of the first differences of points (T, ..., D) over
+    frames."""
     return np.linalg.norm(points[1:] - points[:-1], axis=-1)
 
 
 def lag(ours: np.ndarray, theirs: np.ndarray, reach: int = _LAG_REACH) -> tuple[float, float]:
-    """By how many frames signals ``ours`` (T, K) come after ``theirs`` (T, K), and how much they
-    are alike then; a lag is worth little where that is not near 1.
+    """Return the lag of signals behind others, in frames, and their correlation at that lag.
 
-    The shift at which they correlate best (Pearson's, pooled over the K signals; pairs with a NaN
-    do not count), between whole frames by a parabola through the peak and its neighbours. NaN
-    where too little is known or nothing moves.
+    The lag is the shift with the highest Pearson correlation, pooled over the K signals; pairs with
+    a NaN are left out. Between whole frames it is interpolated by a parabola through the peak and
+    its neighbours. A lag means little unless the correlation is near 1.
+
+    Args:
+        ours: Signals (T, K).
+        theirs: Signals (T, K).
+        reach: The largest lag that is tried, in frames.
+
+    Returns:
+        The lag and the correlation; both NaN if too little is known or nothing moves.
     """
     shifts = range(-reach, reach + 1)
     found, pairs = np.array([_correlation(ours, theirs, shift) for shift in shifts]).T
-    # Signals with gaps: a shift at which few pairs are left is alike by chance.
+    # Signals have gaps: at a shift that leaves few pairs, a high correlation is chance.
     found[pairs < _LAG_SHARE * pairs.max()] = np.nan
     if np.isnan(found).all():
         return float("nan"), float("nan")
@@ -137,8 +202,8 @@ def lag(ours: np.ndarray, theirs: np.ndarray, reach: int = _LAG_REACH) -> tuple[
 
 
 def _correlation(ours: np.ndarray, theirs: np.ndarray, shift: int) -> tuple[float, int]:
-    """Pearson's correlation of ours[t + shift] with theirs[t], pooled over columns, and of how many
-    pairs."""
+    """Return Pearson's correlation of ours[t + shift] with theirs[t], pooled over columns, and the
+    number of pairs."""
     count = len(ours) - abs(shift)
     if count < _LAG_LEAST:
         return float("nan"), 0
@@ -156,14 +221,14 @@ def _correlation(ours: np.ndarray, theirs: np.ndarray, shift: int) -> tuple[floa
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean of what is known; NaN of nothing."""
+    """Return the mean of the finite values; NaN if there are none."""
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
     return float(known.mean()) if known.size else float("nan")
 
 
 def percentile(values: np.ndarray, percent: float) -> float:
-    """The percentile of what is known; NaN of nothing."""
+    """Return a percentile of the finite values; NaN if there are none."""
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
     return float(np.percentile(known, percent)) if known.size else float("nan")

@@ -1,4 +1,4 @@
-"""All frames' pairs in one place, and what a figure is."""
+"""The compared frames of a clip, and the `Row` that holds one figure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ _VALUES = ("mesh", "perceived", "reference")
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of the fitted ``mesh``, of what was ``perceived``, of the ``reference`` itself;
-    NaN where there is none. ``ratio_to`` says what the mesh's is divided by in ``ratio``."""
+    """One figure.
+
+    Attributes:
+        key: Its key in JSON, such as "mpjpe_mm".
+        label: Its name in tables; indented for a part of the figure above it.
+        unit: The unit of its values.
+        mesh: The value of the fitted mesh; NaN if there is none.
+        perceived: The value of what was perceived, before the fit; NaN if there is none.
+        reference: The value of the truth itself; NaN if there is none.
+        ratio_to: Which value the mesh's is divided by in ``ratio``; "" for no ratio.
+    """
 
     key: str
     label: str
@@ -30,6 +39,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
+        """The mesh's value divided by the one that ``ratio_to`` names; NaN if there is none."""
         base = {"": NAN, "perceived": self.perceived, "reference": self.reference}[self.ratio_to]
         return self.mesh / base if base and np.isfinite(base) else NAN
 
@@ -41,14 +51,21 @@ def row_of(
     values: Iterable[float],
     ratio_to: Literal["", "perceived", "reference"] = "",
 ) -> Row:
-    """A row of the mesh's, the perceived's and the reference's values, as many as there are."""
+    """Return a row with the values of the mesh, the perceived and the reference; the last ones may
+    be left out."""
     return Row(key, label, unit, **dict(zip(_VALUES, values)), ratio_to=ratio_to)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was compared: ``truth``'s ``rows`` whose frames were played and whose people count, the
-    pairs on any rows, and the frames' tallies."""
+    """All that was compared in a clip.
+
+    Attributes:
+        truth: The truth of the clip.
+        rows: The rows of the truth whose frames were run and whose people must be found.
+        pairs: The matched pairs on these rows.
+        tallies: The counts of every frame.
+    """
 
     truth: Truth
     rows: np.ndarray
@@ -63,10 +80,10 @@ class Outcome:
         return cls(truth, rows, [pair for pair in pairs if pair.row in counted], tallies)
 
     def stack(self, name: str) -> np.ndarray:
-        """A field of all pairs as one array."""
+        """Return a field of all pairs as one array (K, ...)."""
         return np.array([getattr(pair, name) for pair in self.pairs])
 
     @property
     def paired(self) -> np.ndarray:
-        """The truth's rows with a body on them, as the pairs' order is."""
+        """The matched rows of the truth (K,), in the order of the pairs."""
         return np.array([pair.row for pair in self.pairs], np.int64)

@@ -1,4 +1,4 @@
-"""A clip through the app's own pipeline, every frame, one thing after another."""
+"""Run a clip through the app's own pipeline: every frame, without threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from app.build import estimator_settings
 from app.config import Config, ConfigError
-from app.evaluate.given import put_in
+from app.evaluate.given import substitute
 from app.evaluate.truth import Truth
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
@@ -27,8 +27,15 @@ from pipeline.runtime.window import Windower
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """One frame and what was made of it: ``people`` by track as perceived, also where the fit was
-    given something else; ``intrinsics`` (3, 3) as the fit believes."""
+    """One frame and its results.
+
+    Attributes:
+        id: The number of the frame.
+        size: Its (height, width).
+        intrinsics: K (3, 3) as the fit assumes it.
+        people: The people by track as perceived, also if the fit was given parts of the truth.
+        bodies: The fitted bodies.
+    """
 
     id: int
     size: tuple[int, int]
@@ -39,14 +46,15 @@ class Played:
 
 @dataclass
 class Timing:
-    """Milliseconds, of perception a frame, of the fit a window."""
+    """Milliseconds: of perception for each frame, and of the fit for each window."""
 
     perceive_ms: list[float] = field(default_factory=list)
     fit_ms: list[float] = field(default_factory=list)
 
 
 def switches() -> dict[str, str]:
-    """What can be switched off in the fit: its name on the command line -> FitConfig's field."""
+    """Return the parts of the fit that can be switched off: the name on the command line and the
+    field of `FitConfig`."""
     names = [f.name for f in fields(FitConfig) if f.type in (bool, "bool")]
     short = {"hold_shape": "held-shape"}
     return {short.get(n, n.removeprefix("use_").replace("_", "-")): n for n in names}
@@ -55,8 +63,17 @@ def switches() -> dict[str, str]:
 def load_estimator(
     config: Config, without: Sequence[str] = (), focal_px: float | None = None
 ) -> BodyEstimator:
-    """The pipeline that ``config`` describes; ``without`` parts of its fit, and with another focal
-    length if one is given. Raises ConfigError for an unknown part, and as `make_estimator`."""
+    """Load the estimator that a configuration describes.
+
+    Args:
+        config: The app's configuration.
+        without: Parts of the fit to switch off, of `switches`.
+        focal_px: The focal length in pixels; None for the configured one.
+
+    Raises:
+        ConfigError: A part of the fit is unknown.
+        WeightsError: A network's weights are missing.
+    """
     known = switches()
     for name in without:
         if name not in known:
@@ -70,7 +87,7 @@ def load_estimator(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch, as the live pipeline's fit has."""
+    """Limit torch to one thread, as in the live pipeline's fit, so that times can be compared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -87,8 +104,24 @@ def replay(
     truth: Truth | None = None,
     given: Sequence[str] = (),
 ) -> Iterator[Played]:
-    """Every frame of the clip's chosen part, in order; ``given`` parts of ``truth`` go into the
-    fit in place of what was perceived. Raises SourceError, TruthError."""
+    """Run every frame of the configured part of a clip, in order.
+
+    Args:
+        estimator: The estimator.
+        clip: The path of the clip.
+        config: The app's configuration.
+        timing: Is filled with the times of perception and fit.
+        truth: The truth of the clip; None for none.
+        given: Parts of the truth that replace what is perceived, before the fit.
+
+    Yields:
+        Every frame with its people and bodies.
+
+    Raises:
+        SourceError: The clip cannot be read.
+        TruthError: The truth belongs to pictures of another size.
+        ConfigError: The source is a live feed.
+    """
     part = SourceOptions(start_s=config.capture.start_s, seconds=config.capture.seconds)
     source, windower = open_source(clip, part), Windower(max_wait_ms=float("inf"))
     source.open()
@@ -101,14 +134,14 @@ def replay(
             if truth is not None:
                 truth.check_clip(source.name, size=frame.size)
             for window in windower.add(frame):
-                yield from _one(estimator, window, state, timing, truth, given)
+                yield from _run_window(estimator, window, state, timing, truth, given)
         for window in windower.finish():
-            yield from _one(estimator, window, state, timing, truth, given)
+            yield from _run_window(estimator, window, state, timing, truth, given)
     finally:
         source.close()
 
 
-def _one(
+def _run_window(
     estimator: BodyEstimator,
     window: Window,
     state: StreamState,
@@ -118,17 +151,17 @@ def _one(
 ) -> Iterator[Played]:
     begun = time.perf_counter()
     perceived = estimator.perceive([window], [state])[0]
-    seen = perceived.people
+    all_people = perceived.people
     timing.perceive_ms.append(1e3 * (time.perf_counter() - begun) / len(window.frames))
     if truth is not None and given:
         lens = estimator.intrinsics(window.key_frame)
         changed = tuple(
-            put_in(people, frame.id, truth, given, lens)
-            for people, frame in zip(seen, window.frames)
+            substitute(people, frame.id, truth, given, lens)
+            for people, frame in zip(all_people, window.frames)
         )
         perceived = replace(perceived, people=changed)
     begun = time.perf_counter()
     fitted = estimator.fit([perceived], [state])[0]
     timing.fit_ms.append(1e3 * (time.perf_counter() - begun))
-    for (frame, bodies), people in zip(fitted, seen):
+    for (frame, bodies), people in zip(fitted, all_people):
         yield Played(frame.id, frame.size, estimator.intrinsics(frame), people, bodies)

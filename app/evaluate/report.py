@@ -1,4 +1,4 @@
-"""What an evaluation tells: a frozen Report, as a table and as JSON."""
+"""The `Report` of an evaluation, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _SUITE = {
     "accel": ("accel", "ratio"), "lag_frames": ("lag", "frames"),
     "wrist_speed_p95": ("wrists", "ratio"), "fit_ms_p50": ("fit", "ms"),
 }  # fmt: skip
+"""The columns of a suite's table: a figure's key, the heading, and the unit or "ratio"."""
 _SUMS = ("frames", "person_frames", "ghosts", "people", "switches")
+"""Figures that are added up over clips; the others are averaged."""
 
 
 @dataclass(frozen=True)
 class Worst:
-    """A person-frame far off: MPJPE of the mesh and of the perceived world landmarks."""
+    """A person-frame with a large error: the MPJPE of the mesh and of the perceived world
+    landmarks, in millimetres."""
 
     frame: int
     person: int
@@ -38,8 +41,19 @@ class Worst:
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of one clip. ``kind`` of truth: render, mediapipe, multi-view or nobody;
-    ``settings`` say what was changed; ``weight``: person-frames (frames where nobody is)."""
+    """The figures of one clip.
+
+    Attributes:
+        clip: The file name of the clip.
+        truth: The file name of the truth.
+        kind: The kind of truth: "render", "mediapipe", "multi-view" or "nobody".
+        rows: The figures.
+        weight: The weight of the clip in `pooled`: its person-frames, or its frames if it has no
+            people.
+        settings: What differs from the default pipeline, such as "without mask".
+        notes: Remarks on the figures.
+        worst: The person-frames with the largest errors.
+    """
 
     clip: str
     truth: str
@@ -51,17 +65,22 @@ class Report:
     worst: tuple[Worst, ...] = ()
 
     def row(self, key: str) -> Row:
-        """One figure by its key. KeyError."""
+        """Return a figure by its key.
+
+        Raises:
+            KeyError: There is no such figure.
+        """
         for row in self.rows:
             if row.key == key:
                 return row
         raise KeyError(key)
 
     def has(self, key: str) -> bool:
+        """Return whether there is a figure of that key."""
         return any(row.key == key for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
-        """For a JSON file; what is not known is null."""
+        """Return the report as an object for a JSON file; unknown values are null."""
         values = ("mesh", "perceived", "reference", "ratio")
         return {
             "clip": self.clip,
@@ -82,8 +101,14 @@ class Report:
 
 
 def pooled(reports: Sequence[Report]) -> Report:
-    """All clips as one: means weighted by person-frames, counts added up. Percentiles and medians
-    are means of the clips' own. A figure that a clip lacks is that of the others."""
+    """Return one report of all clips.
+
+    Means are weighted by person-frames; counts are added up. Percentiles and medians are weighted
+    means of the clips' own. A figure that some clips lack is that of the others.
+
+    Args:
+        reports: The reports of the clips, at least one.
+    """
     order = {row.key: row for report in reports for row in report.rows}
     rows = []
     for key, first in order.items():
@@ -113,7 +138,16 @@ def _number(value: Any) -> Any:
 
 
 def write_json(reports: Sequence[Report], path: Path, pool: bool) -> None:
-    """One report's object, or with ``pool`` ``{"clips": [...], "all": {...}}``. OSError."""
+    """Write reports as JSON.
+
+    Args:
+        reports: The reports; only the first one is written without ``pool``.
+        path: The file; its folder is made if missing.
+        pool: Whether to write all of them: ``{"clips": [...], "all": {...}}``.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     data: dict[str, Any] = reports[0].as_json()
     if pool:
         data = {"clips": [r.as_json() for r in reports], "all": pooled(reports).as_json()}
@@ -122,7 +156,7 @@ def write_json(reports: Sequence[Report], path: Path, pool: bool) -> None:
 
 
 def print_report(report: Report, stream: TextIO) -> None:
-    """One clip's table, the worst person-frames, remarks."""
+    """Print a clip's table, its worst person-frames and the remarks."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -149,7 +183,7 @@ def print_report(report: Report, stream: TextIO) -> None:
 
 
 def print_suite(reports: Sequence[Report], stream: TextIO) -> None:
-    """A row a clip, and one of all."""
+    """Print a table with a row for each clip and one for all of them."""
     from rich.console import Console
     from rich.table import Table
 
@@ -162,22 +196,22 @@ def print_suite(reports: Sequence[Report], stream: TextIO) -> None:
         if key.endswith("mpjpe_mm"):
             table.add_column("seen\nmm", justify="right")
             table.add_column("\nratio", justify="right")
-    every = pooled(reports)
-    for report in [*reports, every]:
+    total = pooled(reports)
+    for report in [*reports, total]:
         cells = [Path(report.clip).stem]
         for key, (_, unit) in shown.items():
             row = report.row(key) if report.has(key) else Row(key, "", "")
             cells.append(_text(row.ratio if unit == "ratio" else row.mesh))
             if key.endswith("mpjpe_mm"):
                 cells += [_text(row.perceived), _text(row.ratio)]
-        if report is every:
+        if report is total:
             table.add_section()
-        table.add_row(*cells, style="bold" if report is every else None)
+        table.add_row(*cells, style="bold" if report is total else None)
     console.print(table)
 
 
 def _text(value: float) -> str:
-    """Three or four digits; "-" of what is not known."""
+    """Return a value with three or four digits; "-" for an unknown one."""
     if not math.isfinite(value):
         return "-"
     if value == int(value) and abs(value) < 1e6:

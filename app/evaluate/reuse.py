@@ -1,8 +1,8 @@
-"""``evaluate --reuse DIR``: what a key frame's mask is worth in its neighbours, as a ceiling.
+"""``evaluate --reuse DIR``: how well a key frame's mask fits the neighbouring frames, at best.
 
-A decoder on the key frame's embedding segments the key frame's pixels. Without any network, the
-best that can come of it is the key frame's true mask, brought to the neighbour; here that is held
-against the neighbour's own true mask, limb by limb and by how far the limb moved between the two.
+A decoder that reuses the key frame's embedding segments the key frame's pixels. Its best possible
+result is the key frame's true mask, moved to the neighbour. This module compares that with the
+neighbour's own true mask, for each limb and by how far the limb moved between the two frames.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.capture.open import open_source
 KEY, FRAMES = 2, 4
 """Windows are [t-2, t-1, t, t+1]; t is the key frame."""
 WAYS = ("as it is", "moved by the box", "warped by flow")
+"""The ways to move a mask from the key frame to its neighbour."""
 LIMBS: dict[str, tuple[tuple[int, int], ...]] = {
     "head": ((0, 0), (7, 8)),
     "torso": ((11, 12), (11, 23), (12, 24), (23, 24), (11, 24), (12, 23)),
@@ -34,28 +35,30 @@ LIMBS: dict[str, tuple[tuple[int, int], ...]] = {
     "thighs": ((23, 25), (24, 26)),
     "shins, feet": ((25, 27), (26, 28), (27, 31), (28, 32)),
 }
-"""Lines between landmarks; a pixel belongs to the limb whose line is nearest."""
+"""Limbs as lines between landmarks; a pixel belongs to the limb with the nearest line."""
 MOTION = (0.0, 0.01, 0.02, 0.04, 0.08, np.inf)
-"""How far a limb's landmarks moved, in parts of the person's height in the image."""
+"""The edges of the bins of motion: how far a limb's landmarks moved, as a part of the person's
+height in the image."""
 _ROOM = 0.15
-"""What is looked at around both boxes, in parts of the larger side."""
+"""The margin around both masks, as a part of the larger side."""
 
 
 @dataclass
 class Reuse:
-    """Intersections over unions, by what they were measured on."""
+    """Intersections over union: of whole people by way and frames apart, of limbs by way, limb and
+    bin of motion."""
 
     whole: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
     limbs: dict[tuple[str, str, int], list[float]] = field(
         default_factory=lambda: defaultdict(list)
     )
     release: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Of windows that hold a throw's release."""
+    """Of whole people, in windows with a throw's release only."""
     pixels: list[float] = field(default_factory=list)
-    """How many pixels each limb moved, at the image's own size."""
+    """How far each limb moved, in pixels of the image."""
 
     def as_json(self) -> dict[str, Any]:
-        """Means, with how many there were."""
+        """Return the means and the number of values of each."""
         return {
             "windows": [
                 {"way": way, "frames_apart": apart, "iou": _mean(values), "count": len(values)}
@@ -80,8 +83,14 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def measure(folder: Path) -> Reuse:
-    """Every NAME.mp4 with NAME_truth.npz of a folder. Raises FileNotFoundError where there is
-    none, TruthError, SourceError, ValueError for a truth without masks."""
+    """Measure every NAME.mp4 with a NAME_truth.npz of a folder.
+
+    Raises:
+        FileNotFoundError: There is no such pair.
+        TruthError: A truth cannot be read.
+        SourceError: A clip cannot be read.
+        ValueError: A truth has no masks.
+    """
     clips = [c for c in sorted(folder.glob("*.mp4")) if _truth_of(c).exists()]
     if not clips:
         raise FileNotFoundError(2, "no NAME.mp4 with a NAME_truth.npz", str(folder))
@@ -102,13 +111,13 @@ def _truth_of(clip: Path) -> Path:
 
 
 def _release_of(path: Path) -> int:
-    """The frame of the release, -1 where nothing is thrown."""
+    """Return the frame of the release; -1 if nothing is thrown."""
     with np.load(path) as file:
         return int(file["release_frame"]) if "release_frame" in file else -1
 
 
 def _windows(clip: Path) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Whole windows of a clip: numbers and grey pictures."""
+    """Yield the full windows of a clip: frame numbers and grey pictures (H, W)."""
     source = open_source(str(clip), SourceOptions(live=False))
     source.open()
     window: list[tuple[int, np.ndarray]] = []
@@ -128,10 +137,10 @@ def _measure_window(
     key_id, key_image = frames[KEY]
     for row in truth.rows_of(key_id):
         for k, (number, image) in enumerate(frames):
-            there = [r for r in truth.rows_of(number) if truth.person[r] == truth.person[row]]
-            if k != KEY and there and truth.counted[row] and truth.counted[there[0]]:
+            same = [r for r in truth.rows_of(number) if truth.person[r] == truth.person[row]]
+            if k != KEY and same and truth.counted[row] and truth.counted[same[0]]:
                 overlaps = _compare(
-                    key_image, image, truth, int(row), int(there[0]), abs(k - KEY), out
+                    key_image, image, truth, int(row), int(same[0]), abs(k - KEY), out
                 )
                 for way, overlap in overlaps.items() if thrown else ():
                     out.release[way].append(overlap)
@@ -141,7 +150,7 @@ def _compare(
     key_image: np.ndarray, image: np.ndarray, truth: Truth, key: int, row: int, apart: int,
     out: Reuse,
 ) -> dict[str, float]:  # fmt: skip
-    """One neighbour against its key frame; the whole person's overlap each way."""
+    """Compare a neighbour with its key frame; return the whole person's overlap for each way."""
     size = image.shape[0], image.shape[1]
     before, after = truth.mask(key, size), truth.mask(row, size)
     assert before is not None
@@ -150,30 +159,30 @@ def _compare(
         return {}
     old, new = truth.landmarks_px[key], truth.landmarks_px[row]
     part = _around(before | after)
-    brought = (before, moved_by_box(before, old, new), warped(before, key_image, image, part))
+    moved = (before, moved_by_box(before, old, new), warped(before, key_image, image, part))
     limbs = limb_of(new, part)
     height = float(np.ptp(new[:, 1]))
     overlaps = {}
-    for way, mask in zip(WAYS, brought):
+    for way, mask in zip(WAYS, moved):
         both, either = (mask & after)[part], (mask | after)[part]
         overlaps[way] = float(both.sum() / max(int(either.sum()), 1))
         out.whole[way, apart].append(overlaps[way])
         for number, (name, lines) in enumerate(LIMBS.items()):
-            here = limbs == number
-            if not (after[part] & here).any():
+            of_limb = limbs == number
+            if not (after[part] & of_limb).any():
                 continue
             ends = sorted({end for line in lines for end in line})
             shift = float(np.linalg.norm(new[ends] - old[ends], axis=1).max())
             bin_ = int(np.searchsorted(MOTION, shift / height, side="right")) - 1
-            overlap = (both & here).sum() / max(int((either & here).sum()), 1)
+            overlap = (both & of_limb).sum() / max(int((either & of_limb).sum()), 1)
             out.limbs[way, name, bin_].append(float(overlap))
-            if way == WAYS[0]:
+            if way == WAYS[0]:  # Once for each limb: the motion is the same for every way.
                 out.pixels.append(shift)
     return overlaps
 
 
 def _around(mask: np.ndarray) -> tuple[slice, slice]:
-    """The part of a picture that a mask is in, with some room."""
+    """Return the rows and the columns of a mask, with a margin."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     room = int(_ROOM * max(np.ptp(rows), np.ptp(columns))) + 8
     return (
@@ -183,7 +192,13 @@ def _around(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def moved_by_box(mask: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """A mask (H, W) bool moved and scaled as the box around landmarks (33, 2) was."""
+    """Move and scale a mask as the box around the landmarks moved.
+
+    Args:
+        mask: The mask of the old frame, bool (H, W).
+        old: The landmarks in the old frame (33, 2), pixels.
+        new: The landmarks in the new frame (33, 2), pixels.
+    """
     (low, high), (low2, high2) = ((p.min(0), p.max(0)) for p in (old, new))
     scale = (high2 - low2) / np.maximum(high - low, 1.0)
     change = np.array([[scale[0], 0, low2[0] - scale[0] * low[0]],
@@ -195,22 +210,34 @@ def moved_by_box(mask: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarr
 def warped(
     mask: np.ndarray, old: np.ndarray, new: np.ndarray, part: tuple[slice, slice]
 ) -> np.ndarray:
-    """A mask (H, W) bool taken along by the dense flow between two grey pictures (DIS, Kroeger et
-    al., ECCV 2016), within a part of them."""
-    there, here = (np.ascontiguousarray(picture[part]) for picture in (old, new))
+    """Warp a mask by the dense optical flow between two pictures (DIS, Kroeger et al., ECCV 2016).
+
+    Args:
+        mask: The mask of the old picture, bool (H, W).
+        old: The old picture, grey uint8 (H, W).
+        new: The new picture, grey uint8 (H, W).
+        part: The rows and columns to which the flow is limited; the mask is empty outside.
+    """
+    before, after = (np.ascontiguousarray(picture[part]) for picture in (old, new))
+    # From the new picture to the old one: for each new pixel, where its value comes from.
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(
-        here, there, np.zeros((*here.shape, 2), np.float32)
+        after, before, np.zeros((*after.shape, 2), np.float32)
     )
-    y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
+    y, x = np.mgrid[: after.shape[0], : after.shape[1]].astype(np.float32)
     soft = np.ascontiguousarray(mask[part].astype(np.float32))
     out = np.zeros_like(mask)
-    taken = cv2.remap(soft, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
-    out[part] = np.asarray(taken) > 0.5
+    moved = cv2.remap(soft, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+    out[part] = np.asarray(moved) > 0.5
     return out
 
 
 def limb_of(landmarks: np.ndarray, part: tuple[slice, slice]) -> np.ndarray:
-    """Which of `LIMBS` each pixel of a part is nearest to."""
+    """Return the number of the nearest of `LIMBS` for each pixel of a part, (H, W).
+
+    Args:
+        landmarks: The landmarks (33, 2), pixels.
+        part: The rows and columns.
+    """
     y, x = np.mgrid[part[0], part[1]].astype(np.float32)
     distances = [
         np.min([_to_line(x, y, landmarks[a], landmarks[b]) for a, b in lines], axis=0)
@@ -220,6 +247,7 @@ def limb_of(landmarks: np.ndarray, part: tuple[slice, slice]) -> np.ndarray:
 
 
 def _to_line(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the squared distances of pixels from the line between two points."""
     along = (b - a).astype(np.float32)
     length = max(float(along @ along), 1e-6)
     t = np.clip(((x - a[0]) * along[0] + (y - a[1]) * along[1]) / length, 0, 1)
@@ -227,7 +255,7 @@ def _to_line(x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.n
 
 
 def show(found: Reuse, out: TextIO) -> None:
-    """The tables."""
+    """Print the tables."""
     console = Console(file=out, width=None if out.isatty() else 110, highlight=False)
     table = Table(title="the key frame's true mask in its neighbours: IoU with their own")
     for heading in ("", "one frame apart", "two frames apart", "about a release"):
@@ -250,7 +278,7 @@ def show(found: Reuse, out: TextIO) -> None:
 
 
 def run(folder: Path, file: Path | None, out: TextIO) -> int:
-    """Measure, show, and write the JSON."""
+    """Measure a folder, print the tables and write the JSON; return the exit code."""
     found = measure(folder)
     show(found, out)
     if file is not None:

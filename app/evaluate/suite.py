@@ -1,4 +1,4 @@
-"""Many clips with their truths, and the command that evaluates one or many."""
+"""Evaluate a folder of clips with their truths; and the command that evaluates one clip or many."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _TRUTH = "_truth.npz"
 
 
 def pairs_of(folder: Path) -> list[tuple[Path, Path]]:
-    """Every NAME.mp4 in a folder that has its NAME_truth.npz, by name. Raises FileNotFoundError
-    where there is no such pair."""
+    """Return every NAME.mp4 of a folder with its NAME_truth.npz, sorted by name.
+
+    Raises:
+        FileNotFoundError: There is no such pair.
+    """
     truths = sorted(folder.glob(f"*{_TRUTH}")) if folder.is_dir() else []
     clips = [(path.with_name(path.name.removesuffix(_TRUTH) + ".mp4"), path) for path in truths]
     found = [(clip, truth) for clip, truth in clips if clip.exists()]
@@ -31,16 +34,29 @@ def pairs_of(folder: Path) -> list[tuple[Path, Path]]:
 def evaluate_suite(
     folder: str | Path, config: Config | None = None, *, jobs: int = 1, **options: Any
 ) -> list[Report]:
-    """`app.evaluate.evaluate` for every clip of a folder (see `pairs_of`), in ``jobs`` processes.
-    Raises as that does, with the clip's name in front."""
+    """Evaluate every clip of a folder.
+
+    Args:
+        folder: A folder with NAME.mp4 and NAME_truth.npz.
+        config: The app's configuration; None for its default.
+        jobs: The number of processes.
+        **options: Further arguments of `app.evaluate.evaluate`.
+
+    Returns:
+        The reports, sorted by the clips' names.
+
+    Raises:
+        FileNotFoundError: The folder has no clip with a truth.
+        Exception: As `app.evaluate.evaluate` raises; the first error ends the suite.
+    """
     pairs = pairs_of(Path(folder))
     work = [(clip, truth, config or load_config(), options) for clip, truth in pairs]
     if jobs <= 1:
-        return [_one(item) for item in work]
-    # Spawned, not forked: torch and OpenCV have threads by now.
+        return [_evaluate_clip(item) for item in work]
+    # Spawned, not forked: torch and OpenCV have started threads, and a forked process lacks them.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(work)), context) as pool:
-        futures = [pool.submit(_one, item) for item in work]
+        futures = [pool.submit(_evaluate_clip, item) for item in work]
         try:
             return [future.result() for future in futures]
         except BaseException:
@@ -48,7 +64,7 @@ def evaluate_suite(
             raise
 
 
-def _one(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
+def _evaluate_clip(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
     clip, truth, config, options = item
     report = evaluate(clip, truth, config, **options)
     print(f"{clip.name}: done", file=sys.stderr, flush=True)

@@ -1,9 +1,11 @@
-"""What a clip's figures are compared with: a truth file of one of three kinds, read and checked.
+"""Read and check truth files. There are three kinds:
 
-- *render*: as ``samples/make_pitch.py`` writes, exact, everybody in the picture is in it;
-- *mediapipe*: as ``benchmarks/references/mediapipe.py`` writes, one person, another's estimate;
-- *multi-view*: ``frame``, ``person`` (N,), ``landmarks_m`` (N, 33, 3) in the camera's axes,
-  ``landmarks_good`` (N, 33) and ``intrinsics`` or ``landmarks_px``: people seen by several cameras.
+- *render*: written by ``samples/make_pitch.py``; exact, with everyone in the picture;
+- *mediapipe*: written by ``benchmarks/references/mediapipe.py``; one person, as MediaPipe estimates
+  it;
+- *multi-view*: people seen by several cameras: ``frame`` and ``person`` (N,), ``landmarks_m``
+  (N, 33, 3) in the camera's axes, ``landmarks_good`` (N, 33), and ``intrinsics`` or
+  ``landmarks_px``.
 """
 
 from __future__ import annotations
@@ -23,25 +25,43 @@ from app.evaluate.metrics import torso_px
 from pipeline.core.camera import project
 
 _COUNTED_VISIBLE = 11
-"""A person with fewer visible landmarks need not be found."""
+"""A person with fewer visible landmarks does not have to be found."""
 _UNUSED = ("ball_m", "joints_px")
+"""Arrays that are not read."""
 
 
 class TruthError(ValueError):
-    """A truth file is none, or not this clip's."""
+    """A file is no truth, or belongs to another clip."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """N rows, one a person and frame; camera axes, metres; NaN where a landmark is not known.
+    """The truth of a clip: N rows, one for each person in each frame.
 
-    ``frame``, ``person`` (N,); ``landmarks_px`` (N, 33, 2), ``visible`` (N, 33), ``torso_px``
-    (N,), never less than half the person's usual; ``counted`` (N,): rows in which the person is
-    to be found. What a kind lacks is None: ``landmarks_m`` (N, 33, 3), ``world_m`` (N, 33, 3) as
-    `pipeline.core.people.Person` has them, ``masks`` (N, bytes) packed bits of ``mask_shape``,
-    ``root_depth_m`` (N,), ``depth_m`` (F, h, w) of every ``depth_step``-th pixel, 0 where nobody
-    is, ``surface``: a row's drawn vertices (V, 3). ``frames`` is the clip's length, ``size`` its
-    (height, width), where known. ``complete``: nobody else is in the picture.
+    Points are in the camera's axes, in metres. Unknown landmarks are NaN. Parts that a kind of
+    truth lacks are None.
+
+    Attributes:
+        name: The file name.
+        kind: "render", "mediapipe" or "multi-view".
+        frame: Frame numbers (N,).
+        person: The people's numbers (N,).
+        landmarks_px: Landmarks in the image (N, 33, 2), pixels.
+        visible: Which landmarks are visible (N, 33), bool.
+        torso_px: Torso lengths (N,), pixels; at least half of the person's median.
+        counted: The rows (N,) in which the person must be found, bool.
+        frames: The number of frames of the clip, if known.
+        size: The (height, width) of the clip, if known.
+        intrinsics: K (3, 3).
+        landmarks_m: Landmarks (N, 33, 3).
+        world_m: World landmarks (N, 33, 3), as in `pipeline.core.people.Person`.
+        masks: Masks (N, bytes), packed bits of ``mask_shape``.
+        mask_shape: The (height, width) of the masks.
+        root_depth_m: The depth (N,) of the pelvis along z.
+        depth_m: Depth maps (F, h, w) of every ``depth_step``-th pixel; 0 where there is no person.
+        depth_step: The step of the depth maps, in pixels.
+        surface: Returns the visible surface's vertices (V, 3) of a row.
+        complete: Whether everyone in the picture is in the truth.
     """
 
     name: str
@@ -66,11 +86,12 @@ class Truth:
     complete: bool = False
 
     def rows_of(self, frame: int) -> np.ndarray:
-        """The rows of one frame."""
+        """Return the row numbers of one frame."""
         return np.flatnonzero(self.frame == frame)
 
     def mask(self, row: int, size: tuple[int, int]) -> np.ndarray | None:
-        """A row's mask (H, W) bool, scaled to ``size``; None where this truth has none."""
+        """Return a row's mask scaled to a size (height, width), bool; None if there are no
+        masks."""
         if self.masks is None or self.mask_shape is None:
             return None
         height, width = self.mask_shape
@@ -79,8 +100,16 @@ class Truth:
         return small > 127
 
     def check_clip(self, clip: str, *, size: tuple[int, int], frames: int | None = None) -> None:
-        """Raises TruthError where the clip has another size (H, W) or, if ``frames`` says how many
-        it has in all, another length."""
+        """Check that a clip has this truth's size and length.
+
+        Args:
+            clip: The name of the clip, for the message.
+            size: The (height, width) of the clip.
+            frames: The number of its frames; None if not known yet.
+
+        Raises:
+            TruthError: The size or the length differs.
+        """
         if self.size is not None and self.size != size:
             (h, w), (height, width) = self.size, size
             raise TruthError(f"{self.name}: of a {w}x{h} picture; {clip} is {width}x{height}")
@@ -91,7 +120,12 @@ class Truth:
 
 
 def load_truth(path: str | Path) -> Truth:
-    """Read a truth file. Raises OSError where there is none, TruthError where it is not one."""
+    """Read a truth file of any kind.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        TruthError: It is no truth.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(2, "there is no such file", str(path))
@@ -125,7 +159,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _take(arrays: Mapping[str, np.ndarray], name: str, *shape: int | None) -> np.ndarray:
-    """An array that must have this shape; None is any length. KeyError, ValueError."""
+    """Return an array and check its shape; None is any length. Raises KeyError, ValueError."""
     array = arrays[name]
     fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
     if not fits:
@@ -192,7 +226,7 @@ def _truth(
     visible: np.ndarray,
     **parts: Any,
 ) -> Truth:
-    """What all kinds share, and a kind's own ``parts``."""
+    """Return a truth from what all kinds share and a kind's own ``parts``."""
     rows = len(pixels)
     person = _take(arrays, "person", rows) if "person" in arrays else np.zeros(rows, np.int64)
     pixels = pixels.astype(np.float64)
@@ -212,7 +246,8 @@ def _truth(
 
 
 def _usual_torso(pixels: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """Torso lengths (N,): a person who bends towards the camera does not become a dot."""
+    """Return torso lengths (N,), at least half of the person's median: a torso that points at the
+    camera looks short, and distances are divided by it."""
     torso = torso_px(pixels)
     for number in np.unique(person):
         own = person == number
@@ -223,26 +258,29 @@ def _usual_torso(pixels: np.ndarray, person: np.ndarray) -> np.ndarray:
 
 
 def _frames_of_render(arrays: dict[str, np.ndarray]) -> int | None:
-    """A render's rows reach to its last frame, also when nobody is in the picture."""
+    """Return the number of frames of a rendered clip. Without depth maps, the last row is taken for
+    the last frame."""
     if "depth_m" in arrays:
         return len(arrays["depth_m"])
     return int(arrays["frame"].max()) + 1 if len(arrays["frame"]) else None
 
 
 def _surface(arrays: dict[str, np.ndarray]) -> Callable[[int], np.ndarray] | None:
-    """How a row's vertices are read back, for each way that a render stores them."""
+    """Return the function that reads a row's vertices, for each way in which renders store
+    them."""
     if "transforms" in arrays:
         return partial(_skinned, arrays)
     if "vertices_m" in arrays:
         return lambda row: arrays["vertices_m"][row]
     if "vertices_steps_mm" in arrays:
-        moved_mm = np.cumsum(arrays["vertices_steps_mm"], axis=0, dtype=np.int32)
-        return lambda row: moved_mm[row] / 1000 + arrays["root_m"][row]
+        # Differences from row to row in whole millimetres compress far better than positions.
+        local_mm = np.cumsum(arrays["vertices_steps_mm"], axis=0, dtype=np.int32)
+        return lambda row: local_mm[row] / 1000 + arrays["root_m"][row]
     return None
 
 
 def _skinned(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
-    """The drawn vertices of one row: linear blend skinning of the person's at rest."""
+    """Return the drawn vertices of one row, by linear blend skinning of the rest pose."""
     person = int(arrays["person"][row])
     part = slice(*arrays["vertex_start"][person : person + 2])
     start, end = arrays["face_start"][person : person + 2]

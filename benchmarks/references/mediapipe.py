@@ -1,12 +1,13 @@
-"""What MediaPipe's own Pose graph sees in a clip, for ``python -m app evaluate --truth``:
+"""Write the results of MediaPipe's own Pose graph, for ``python -m app evaluate --truth``:
 
-python -m benchmarks.references.mediapipe CLIP OUT.npz [--smooth]
+    python -m benchmarks.references.mediapipe CLIP OUT.npz [--smooth]
 
-Runs in an environment of its own (``pip install mediapipe==0.10.21``, Python 3.11): it pins old
-packages. Writes ``found`` (T,), and for the N frames in which it finds somebody ``frame`` (N,),
-``landmarks_px`` (N, 33, 2) with pixel centres at whole numbers, ``visibility`` (N, 33),
-``world_m`` (N, 33, 3), ``mask`` (N, bytes): packed bits of ``mask_shape`` (half the picture's);
-``image_size`` (height, width). With ``--smooth`` the graph smooths landmarks and masks over time.
+It needs an environment of its own (``pip install mediapipe==0.10.21``, Python 3.11), because
+MediaPipe pins old packages. The file has ``found`` (T,) for all T frames; and for the N frames in
+which a person is found: ``frame`` (N,), ``landmarks_px`` (N, 33, 2) with pixel centres at whole
+numbers, ``visibility`` (N, 33), ``world_m`` (N, 33, 3), and ``mask`` (N, bytes), packed bits of
+``mask_shape`` (half the picture's); and ``image_size`` (height, width). With ``--smooth`` the graph
+smooths landmarks and masks over time.
 """
 
 import argparse
@@ -16,10 +17,10 @@ import mediapipe as mp
 import numpy as np
 
 
-def read_person(seen, width: int, height: int) -> dict[str, object]:
-    """One frame's arrays of a result in which somebody is found."""
-    points, world = seen.pose_landmarks.landmark, seen.pose_world_landmarks.landmark
-    small = cv2.resize(seen.segmentation_mask, (width // 2, height // 2))
+def read_person(result, width: int, height: int) -> dict[str, object]:
+    """Return one frame's arrays from a result with a person."""
+    points, world = result.pose_landmarks.landmark, result.pose_world_landmarks.landmark
+    small = cv2.resize(result.segmentation_mask, (width // 2, height // 2))
     return {
         "landmarks_px": [[p.x * width - 0.5, p.y * height - 0.5] for p in points],
         "visibility": [p.visibility for p in points],
@@ -44,11 +45,11 @@ def main(clip: str, out: str, smooth: bool) -> None:
             ok, image = capture.read()
             if not ok:
                 break
-            seen = pose.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-            found.append(seen.pose_landmarks is not None)
+            result = pose.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            found.append(result.pose_landmarks is not None)
             if found[-1]:
                 rows["frame"].append(len(found) - 1)
-                for key, value in read_person(seen, width, height).items():
+                for key, value in read_person(result, width, height).items():
                     rows[key].append(value)
     empty = {
         "frame": (0,), "landmarks_px": (0, 33, 2), "visibility": (0, 33), "world_m": (0, 33, 3),

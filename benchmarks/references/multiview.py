@@ -1,18 +1,22 @@
-"""Who stands where, from several calibrated cameras: a reference to judge one camera's 3D by.
+"""Reconstruct people from several calibrated cameras: a reference for the 3D of a single camera.
 
-python -m benchmarks.references.multiview CLIP1 CLIP2 CLIP3 CLIP4 \\
-    --calibration FILE.qca.xml --out FOLDER
+    python -m benchmarks.references.multiview CLIP1 CLIP2 CLIP3 CLIP4 \\
+        --calibration FILE.qca.xml --out FOLDER
 
-Writes NAME_truth.npz for every clip, with N rows (a person in a frame): ``frame``, ``person`` (N,);
-``landmarks_m`` (N, 33, 3) BlazePose's landmarks in that camera's axes (x right, y down, z forward,
-metres); ``landmarks_good`` (N, 33) where three views or more agree; ``landmarks_px`` (N, 33, 2)
-their pinhole projections; ``image_size`` (height, width); ``intrinsics`` (3, 3); ``residual_px``
-(N, 33) how far this camera's own landmark lay from that, NaN where it saw none; ``offset_frames``
-of this camera's clock against the first's.
+It writes NAME_truth.npz for every clip, with N rows, one for each person in each frame:
 
-Each clip is perceived alone; tracks are matched between views by epipolar distance; then one
-bundle adjustment (Triggs et al. 2000) with Cauchy's loss over all frames moves the landmarks, bone
-lengths that are constant and alike on both sides, the cameras a little, and their clocks.
+- ``frame``, ``person`` (N,)
+- ``landmarks_m`` (N, 33, 3): BlazePose's landmarks in that camera's axes (x right, y down, z
+  forward), metres
+- ``landmarks_good`` (N, 33): where three or more views agree
+- ``landmarks_px`` (N, 33, 2): their pinhole projections
+- ``residual_px`` (N, 33): how far this camera's own landmarks are from them; NaN where it has none
+- ``image_size`` (height, width), ``intrinsics`` (3, 3)
+- ``offset_frames``: this camera's clock against the first one's
+
+Each clip is perceived alone. Tracks are matched between views by epipolar distance. Then one bundle
+adjustment (Triggs et al. 2000) with Cauchy's loss over all frames moves the landmarks, the bone
+lengths (constant, and the same on both sides), the cameras a little, and their clocks.
 """
 
 from __future__ import annotations
@@ -35,17 +39,22 @@ from pipeline.core.skeleton import LANDMARK_NAMES
 
 LIMBS = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
 SEEN = 0.5
-"""A landmark of at least this visibility counts as a view of it."""
+"""A view has a landmark if its visibility is at least this."""
 AGREE_M = 0.06
-"""A view agrees when its ray passes this near; BlazePose marks a joint to about half of it."""
+"""A view agrees if its ray passes this near; BlazePose's error of a joint is about half of it."""
 NOISE_M = 0.02
+"""The assumed noise of a ray at a joint."""
 _STEADY_M = 0.01
+"""The assumed second difference of a landmark over frames."""
 _MAX_OFFSET = 15
+"""The largest offset of clocks, in frames."""
 _PAD = _MAX_OFFSET + 3
 _TURN_RAD, _SHIFT_M = 0.01, 0.04
+"""The assumed error of a camera's calibration."""
 _ALIKE = 100.0
-"""A view's landmarks err alike: so many of them count as one against the calibration."""
+"""The landmarks of a view have common errors, so against the calibration this many count as one."""
 _SWAP_GAIN = 2.0
+"""How much better exchanged sides must fit."""
 
 
 def _swapped_sides() -> list[int]:
@@ -64,7 +73,8 @@ def _twin(pair: tuple[int, int]) -> tuple[int, int]:
 
 
 def _bones() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ends (B, 2), how firmly each length holds (B,) in metres, which length is its own (B,)."""
+    """Return the bones' ends (B, 2), the assumed change of each length (B,) in metres, and the
+    number of each bone's length (B,): left and right share one."""
     firm = dict.fromkeys(itertools.combinations(range(11), 2), 0.01)
     firm |= dict.fromkeys([(11, 13), (13, 15), (23, 25), (25, 27)], 0.004)
     firm |= dict.fromkeys([(27, 29), (29, 31), (27, 31)], 0.006)
@@ -81,8 +91,9 @@ BONES, BONE_WIDTH_M, BONE_LENGTH = _bones()
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """World to camera: ``rotation`` (3, 3) X + ``translation_m`` (3,), OpenCV axes;
-    ``intrinsics`` (3, 3) px, ``distortion`` OpenCV's k1, k2, p1, p2."""
+    """A calibrated camera. World points become camera points (OpenCV's axes) by ``rotation`` (3, 3)
+    and ``translation_m`` (3,); ``intrinsics`` is K (3, 3), ``distortion`` OpenCV's k1, k2, p1,
+    p2."""
 
     intrinsics: np.ndarray
     distortion: np.ndarray
@@ -90,15 +101,15 @@ class Camera:
     translation_m: np.ndarray
 
     def rays(self, points_px: np.ndarray) -> np.ndarray:
-        """Image points (..., 2) to x/z, y/z without distortion."""
+        """Return image points (..., 2) as x/z, y/z (..., 2) without distortion."""
         flat = np.asarray(points_px, np.float64).reshape(-1, 1, 2)
         return cv2.undistortPoints(flat, self.intrinsics, self.distortion).reshape(points_px.shape)
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """One clip as perceived, N rows: ``frame``, ``track`` (N,), ``landmarks_px`` (N, 33, 2),
-    ``visibility`` (N, 33)."""
+class PerceivedClip:
+    """The people perceived in one clip, N rows: ``frame``, ``track`` (N,), ``landmarks_px``
+    (N, 33, 2), ``visibility`` (N, 33)."""
 
     frame: np.ndarray
     track: np.ndarray
@@ -108,8 +119,8 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """C cameras, P people, F frames: ``rays`` (C, P, F, 33, 2), ``weight`` (C, P, F, 33), 0 where
-    nothing was seen."""
+    """The matched views of C cameras, P people, F frames: ``rays`` (C, P, F, 33, 2), ``weight``
+    (C, P, F, 33), 0 where a camera has no landmark."""
 
     rays: np.ndarray
     weight: np.ndarray
@@ -117,13 +128,19 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """``landmarks_m`` (C, P, F, 33, 3) in each camera's axes at each of its frames; ``apart_m``
-    (C, P, F, 33) how far each camera's own ray passes, NaN where it saw none; ``good`` (C, P, F,
-    33); ``offset_frames`` (C,) to add to a camera's frame number for the first's clock;
-    ``cameras`` as refined; ``swapped`` (C, P, F, 3) whether face, arms, legs changed sides."""
+    """The reconstruction of C cameras, P people, F frames.
+
+    Attributes:
+        landmarks_m: Landmarks (C, P, F, 33, 3) in each camera's axes at each of its frames.
+        ray_distance_m: How far each camera's own ray passes them (C, P, F, 33); NaN without a ray.
+        good: Where three or more views agree (C, P, F, 33).
+        offset_frames: What to add (C,) to a camera's frame number for the first camera's clock.
+        cameras: The refined cameras.
+        swapped: Whether left and right were exchanged in face, arms and legs (C, P, F, 3).
+    """
 
     landmarks_m: np.ndarray
-    apart_m: np.ndarray
+    ray_distance_m: np.ndarray
     good: np.ndarray
     offset_frames: np.ndarray
     cameras: list[Camera]
@@ -131,9 +148,10 @@ class Reconstruction:
 
 
 def read_calibration(path: str | Path) -> list[Camera]:
-    """The cameras of a Qualisys calibration (.qca.xml; millimetres, 1/64 px, z up the ray).
+    """Read the cameras of a Qualisys calibration (.qca.xml; millimetres, 1/64 px, z up the ray).
 
-    Raises ValueError, in one line, when the file is not one.
+    Raises:
+        ValueError: The file is not such a calibration; the message is one line.
     """
     try:
         root = ElementTree.parse(path).getroot()
@@ -165,8 +183,8 @@ def _camera(element: ElementTree.Element) -> Camera:
     return Camera(intrinsics, distortion, rotation, -rotation @ centre_m)
 
 
-def perceive_clip(clip: str, people: int) -> tuple[Seen, tuple[int, int]]:
-    """One clip through this project's perceiver, and its (height, width)."""
+def perceive_clip(clip: str, people: int) -> tuple[PerceivedClip, tuple[int, int]]:
+    """Run this project's perceiver on a clip; return its people and the (height, width)."""
     from pipeline.capture.open import open_source
     from pipeline.runtime.make import make_estimator
     from pipeline.runtime.window import Windower
@@ -189,15 +207,23 @@ def perceive_clip(clip: str, people: int) -> tuple[Seen, tuple[int, int]]:
         take(windower.add(frame))
     take(windower.finish())
     if not rows:
-        raise ValueError(f"nobody is seen in {clip}")
-    return Seen(*(np.array(column) for column in zip(*rows))), size
+        raise ValueError(f"no person is found in {clip}")
+    return PerceivedClip(*(np.array(column) for column in zip(*rows))), size
 
 
-def match_people(cameras: Sequence[Camera], seen: Sequence[Seen], people: int) -> Views:
-    """Tracks of all views gathered into ``people`` persons, by their epipolar distances.
+def match_people(cameras: Sequence[Camera], seen: Sequence[PerceivedClip], people: int) -> Views:
+    """Gather the tracks of all views into people, by their epipolar distances.
 
-    The two groups of tracks that fit best become one, until none fits; a person is in a view
-    once at a time. Raises ValueError when fewer people than asked are seen by two views.
+    The two groups of tracks that fit best are merged, until none fit. A person can be only once in
+    a view at a time.
+
+    Args:
+        cameras: The cameras.
+        seen: The perceived clips, one for each camera.
+        people: The number of people.
+
+    Raises:
+        ValueError: Fewer people are seen by two or more views.
     """
     frames = 1 + max(int(s.frame.max()) for s in seen)
     tracks = []
@@ -220,8 +246,8 @@ def match_people(cameras: Sequence[Camera], seen: Sequence[Seen], people: int) -
     )
     for p, group in enumerate(groups):
         for c, rays, weight in (tracks[i] for i in group):
-            here = weight.any(axis=1)
-            out.rays[c, p, here], out.weight[c, p, here] = rays[here], weight[here]
+            known = weight.any(axis=1)
+            out.rays[c, p, known], out.weight[c, p, known] = rays[known], weight[known]
     return out
 
 
@@ -234,8 +260,8 @@ def _group(cameras: Sequence[Camera], tracks: list) -> list[list[int]]:
         if a == b:
             cost[i, j] = np.inf if (seen_a.any(1) & seen_b.any(1)).any() else np.nan
         elif both.any():
-            apart = epipolar_apart(cameras[a], cameras[b], rays_a, rays_b)[:, LIMBS][both]
-            cost[i, j] = np.mean(_saturated(apart, 0.02))
+            distance = epipolar_distance(cameras[a], cameras[b], rays_a, rays_b)[:, LIMBS][both]
+            cost[i, j] = np.mean(_saturated(distance, 0.02))
         cost[j, i] = cost[i, j]
     groups = [[i] for i in range(count)]
     while True:
@@ -249,14 +275,14 @@ def _group(cameras: Sequence[Camera], tracks: list) -> list[list[int]]:
         groups[merge[0]] += groups.pop(merge[1])
 
 
-def _saturated(apart: np.ndarray, width: float) -> np.ndarray:
-    """Geman and McClure's loss, in [0, 1)."""
-    square = (apart / width) ** 2
+def _saturated(distance: np.ndarray, width: float) -> np.ndarray:
+    """Return Geman and McClure's loss, in [0, 1)."""
+    square = (distance / width) ** 2
     return square / (1 + square)
 
 
-def epipolar_apart(a: Camera, b: Camera, rays_a: np.ndarray, rays_b: np.ndarray) -> np.ndarray:
-    """Sampson's distance (...) of rays (..., 2) in two views, in parts of the distance."""
+def epipolar_distance(a: Camera, b: Camera, rays_a: np.ndarray, rays_b: np.ndarray) -> np.ndarray:
+    """Return Sampson's distance (...) of rays (..., 2) of two views, relative to the depth."""
     turn = b.rotation @ a.rotation.T
     x, y, z = b.translation_m - turn @ a.translation_m
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ turn
@@ -267,7 +293,8 @@ def epipolar_apart(a: Camera, b: Camera, rays_a: np.ndarray, rays_b: np.ndarray)
 
 
 def whole_offsets(cameras: Sequence[Camera], views: Views) -> np.ndarray:
-    """Offsets (C,) in whole frames, the first 0, by which the views' rays meet best."""
+    """Return the clocks' offsets (C,) in whole frames, the first 0, at which the views' rays meet
+    best."""
     count, frames = len(cameras), views.rays.shape[2]
     span = min(_MAX_OFFSET, frames // 3)
     cost = np.zeros((count, count, 4 * span + 1))
@@ -276,12 +303,12 @@ def whole_offsets(cameras: Sequence[Camera], views: Views) -> np.ndarray:
             # Frame f of a is the moment of frame f + d of b.
             from_a = slice(max(0, -d), frames - max(0, d))
             from_b = slice(max(0, d), frames + min(0, d))
-            apart = epipolar_apart(
+            distance = epipolar_distance(
                 cameras[a], cameras[b], views.rays[a][:, from_a], views.rays[b][:, from_b]
             )
             both = np.minimum(views.weight[a][:, from_a], views.weight[b][:, from_b])[..., LIMBS]
-            loss = _saturated(apart[..., LIMBS], 0.01)[both > SEEN]
-            # Unseen overlaps must not win: too little of it counts as the worst.
+            loss = _saturated(distance[..., LIMBS], 0.01)[both > SEEN]
+            # An offset with few common landmarks must not win, so it has the highest cost.
             enough = len(loss) > 0.2 * len(LIMBS) * frames
             cost[a, b, d + 2 * span] = loss.mean() if enough else 1.0
     offset = np.zeros(count, int)
@@ -300,10 +327,12 @@ def whole_offsets(cameras: Sequence[Camera], views: Views) -> np.ndarray:
 
 
 def triangulate(cameras: Sequence[Camera], views: Views, offset: np.ndarray) -> np.ndarray:
-    """World landmarks (P, T, 33, 3) in metres, each the pair of rays that most others agree with.
+    """Triangulate each landmark from the pair of rays that most other views agree with.
 
-    Row t is the first camera's frame t - _PAD. Smoothed by a running median; what no pair saw
-    lies between the frames around it.
+    The landmarks are smoothed by a running median; where no pair has one, it is interpolated.
+
+    Returns:
+        World landmarks (P, T, 33, 3), metres; row t is the first camera's frame t - _PAD.
     """
     count, people, frames = views.weight.shape[:3]
     times = frames + 2 * _PAD
@@ -320,8 +349,8 @@ def triangulate(cameras: Sequence[Camera], views: Views, offset: np.ndarray) -> 
         gain = np.zeros_like(best)
         for c, camera in enumerate(cameras):
             local = candidate @ camera.rotation.T + camera.translation_m
-            apart = _apart(local, rays[c])
-            gain += weight[c] * (1 - _saturated(apart, 2 * NOISE_M)) * (local[..., 2] > 0)
+            distance_m = _ray_distance(local, rays[c])
+            gain += weight[c] * (1 - _saturated(distance_m, 2 * NOISE_M)) * (local[..., 2] > 0)
         gain[np.minimum(weight[a], weight[b]) < 0.1] = -np.inf
         better = gain > best
         points[better], best[better] = candidate[better], gain[better]
@@ -329,7 +358,7 @@ def triangulate(cameras: Sequence[Camera], views: Views, offset: np.ndarray) -> 
 
 
 def _meet(a: Camera, b: Camera, rays_a: np.ndarray, rays_b: np.ndarray) -> np.ndarray:
-    """The points (..., 3) midway where rays of two cameras pass each other."""
+    """Return the points (..., 3) midway between two cameras' rays where they are nearest."""
     from_a, from_b = (-c.rotation.T @ c.translation_m for c in (a, b))
     along = []
     for camera, rays in ((a, rays_a), (b, rays_b)):
@@ -343,8 +372,9 @@ def _meet(a: Camera, b: Camera, rays_a: np.ndarray, rays_b: np.ndarray) -> np.nd
     return 0.5 * (from_a + s[..., None] * along[0] + from_b + t[..., None] * along[1])
 
 
-def _apart(local: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """How far rays (..., 2) pass points (..., 3) of their camera, in metres across the view."""
+def _ray_distance(local: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """Return how far rays (..., 2) pass points (..., 3) of their camera, in metres across the
+    view."""
     depth = np.maximum(local[..., 2:], 0.1)
     return np.linalg.norm(local[..., :2] - depth * rays, axis=-1)
 
@@ -357,15 +387,15 @@ def _fill(points: np.ndarray) -> np.ndarray:
     smooth[known] = np.nanmedian(padded[:, known], axis=0)
     flat = smooth.transpose(0, 2, 3, 1).reshape(-1, times)
     for row in flat:
-        there = np.flatnonzero(~np.isnan(row))
-        row[:] = np.interp(np.arange(times), there, row[there]) if len(there) else 0.0
+        known_at = np.flatnonzero(~np.isnan(row))
+        row[:] = np.interp(np.arange(times), known_at, row[known_at]) if len(known_at) else 0.0
     return flat.reshape(people, 33, 3, times).transpose(0, 3, 1, 2).copy()
 
 
 @dataclass(eq=False)
 class State:
-    """What the adjustment moves: ``points`` (P, T, 33, 3), ``lengths`` (P, B), the cameras'
-    ``turn`` (C, 3) as axis-angle and ``shift`` (C, 3) from the calibration, ``offset`` (C,)."""
+    """The variables of the adjustment: ``points`` (P, T, 33, 3), ``lengths`` (P, B), the cameras'
+    ``turn`` (C, 3) as axis-angle and ``shift`` (C, 3) from the calibration, and ``offset`` (C,)."""
 
     points: Tensor
     lengths: Tensor
@@ -387,13 +417,13 @@ class Adjustment:
         self.translation = torch.tensor(np.array([c.translation_m for c in cameras]))
 
     def local(self, state: State) -> Tensor:
-        """Landmarks (C, P, F, 33, 3) in every camera's axes at its frames."""
+        """Return the landmarks (C, P, F, 33, 3) in every camera's axes at its frames."""
         frames = self.rays.shape[2]
         when = torch.arange(frames) + _PAD + state.offset[:, None]
         first = when.detach().floor().long().clamp(1, state.points.shape[1] - 3)
         u = (when - first)[None, :, :, None, None]
         p0, p1, p2, p3 = (state.points[:, first + k] for k in (-1, 0, 1, 2))
-        # Catmull and Rom's cubic through the frames' landmarks
+        # Catmull and Rom's cubic through the frames' landmarks: offsets are parts of frames.
         at = p1 + 0.5 * u * (
             p2 - p0 + u * (2 * p0 - 5 * p1 + 4 * p2 - p3 + u * (3 * (p1 - p2) + p3 - p0))
         )
@@ -401,15 +431,16 @@ class Adjustment:
         turned = torch.einsum("cij,pcfkj->cpfki", rotation, at)
         return turned + (self.translation + state.shift)[:, None, None, None]
 
-    def apart(self, state: State) -> Tensor:
-        """How far each ray (C, P, F, 33) passes, in metres."""
+    def ray_distance(self, state: State) -> Tensor:
+        """Return how far each ray passes its landmark (C, P, F, 33), in metres."""
         local = self.local(state)
         depth = local[..., 2:].detach().clamp(min=0.1)
         return (local[..., :2] - depth * self.rays).square().sum(-1).add(1e-12).sqrt()
 
     def cost(self, state: State, noise_m: float) -> Tensor:
-        apart = (self.apart(state) / noise_m).square().log1p()
-        total = (self.weight * apart).sum()
+        """Return the sum of all costs: rays, bone lengths, smoothness and calibration."""
+        loss = (self.ray_distance(state) / noise_m).square().log1p()
+        total = (self.weight * loss).sum()
         ends = state.points[:, :, BONES[:, 0]] - state.points[:, :, BONES[:, 1]]
         lengths = ends.square().sum(-1).add(1e-8).sqrt()
         wrong = (lengths - state.lengths[:, None, BONE_LENGTH]) / torch.tensor(BONE_WIDTH_M)
@@ -420,6 +451,7 @@ class Adjustment:
         return total + _ALIKE * moved + state.offset[0].square() * 1e6
 
     def descend(self, state: State, noise_m: float, cameras: bool, steps: int = 150) -> None:
+        """Minimise the cost over a state, in place; with ``cameras`` also over the cameras."""
         parts = state.moving(cameras)
         for part in parts:
             part.requires_grad_(True)
@@ -454,16 +486,25 @@ def _bone_lengths(points: np.ndarray) -> np.ndarray:
 
 
 def choose_sides(views: Views, local: np.ndarray, swapped: np.ndarray) -> Views:
-    """The views with left and right exchanged wherever that lies nearer to ``local``.
+    """Exchange left and right in the views wherever that is nearer to the reconstruction.
 
-    Decided for face, arms and legs apart; ``swapped`` (C, P, F, 3) is filled.
+    Face, arms and legs are decided separately.
+
+    Args:
+        views: The views.
+        local: The landmarks in every camera's axes (C, P, F, 33, 3).
+        swapped: Is filled with the decisions (C, P, F, 3).
+
+    Returns:
+        The changed views.
     """
     rays, weight = views.rays.copy(), views.weight.copy()
     for g, group in enumerate(GROUPS):
         other = [MIRROR[k] for k in group]
         costs = []
         for order in (group, other):
-            loss = _saturated(_apart(local[..., group, :], views.rays[..., order, :]), 2 * NOISE_M)
+            distance_m = _ray_distance(local[..., group, :], views.rays[..., order, :])
+            loss = _saturated(distance_m, 2 * NOISE_M)
             costs.append((views.weight[..., order] * loss).sum(-1))
         swap = swapped[..., g] = costs[0] - costs[1] > _SWAP_GAIN
         for k, twin in zip(group, other):
@@ -472,8 +513,19 @@ def choose_sides(views: Views, local: np.ndarray, swapped: np.ndarray) -> Views:
     return Views(rays, weight)
 
 
-def reconstruct(cameras: Sequence[Camera], seen: Sequence[Seen], people: int = 2) -> Reconstruction:
-    """Everybody's landmarks from all views. Raises ValueError when people cannot be matched."""
+def reconstruct(
+    cameras: Sequence[Camera], seen: Sequence[PerceivedClip], people: int = 2
+) -> Reconstruction:
+    """Reconstruct all people's landmarks from all views.
+
+    Args:
+        cameras: The calibrated cameras.
+        seen: The perceived clips, one for each camera.
+        people: The number of people.
+
+    Raises:
+        ValueError: The numbers differ, or the people cannot be matched.
+    """
     if len(cameras) != len(seen):
         raise ValueError(f"{len(seen)} clips, but the calibration has {len(cameras)} cameras")
     raw = match_people(cameras, seen, people)
@@ -490,17 +542,17 @@ def reconstruct(cameras: Sequence[Camera], seen: Sequence[Seen], people: int = 2
         views = choose_sides(raw, adjustment.local(state).numpy(), swapped)
     adjustment = Adjustment(cameras, views)
     adjustment.descend(state, NOISE_M, True, 300)
-    local, apart = adjustment.local(state).numpy(), adjustment.apart(state).numpy()
-    apart = np.where(views.weight > 0, apart, np.nan)
+    local, distance_m = adjustment.local(state).numpy(), adjustment.ray_distance(state).numpy()
+    distance_m = np.where(views.weight > 0, distance_m, np.nan)
     return Reconstruction(
-        local, apart, _agreed(state, apart, views.weight), state.offset.numpy(),
+        local, distance_m, _agreed(state, distance_m, views.weight), state.offset.numpy(),
         _moved(cameras, state), swapped,
     )  # fmt: skip
 
 
-def _agreed(state: State, apart: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Where, at each camera's frames, three views agree (C, P, F, 33)."""
-    agrees = (weight > SEEN) & (np.nan_to_num(apart, nan=np.inf) < AGREE_M)
+def _agreed(state: State, distance_m: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return where three views agree, at each camera's frames (C, P, F, 33)."""
+    agrees = (weight > SEEN) & (np.nan_to_num(distance_m, nan=np.inf) < AGREE_M)
     offset = state.offset.numpy()
     count, frames = len(weight), weight.shape[2]
     good = np.zeros(weight.shape, bool)
@@ -522,8 +574,8 @@ def _moved(cameras: Sequence[Camera], state: State) -> list[Camera]:
     ]
 
 
-def truth_rows(found: Reconstruction, camera: int, seen: Seen) -> dict[str, np.ndarray]:
-    """One camera's arrays, as the module's page lists them, without ``image_size``."""
+def truth_rows(found: Reconstruction, camera: int, seen: PerceivedClip) -> dict[str, np.ndarray]:
+    """Return one camera's arrays, as the module describes them, without ``image_size``."""
     people, frames = found.good.shape[1:3]
     last = int(seen.frame.max()) + 1
     person, frame = (grid.ravel() for grid in np.mgrid[:people, : min(frames, last)])
@@ -536,7 +588,7 @@ def truth_rows(found: Reconstruction, camera: int, seen: Seen) -> dict[str, np.n
         "landmarks_m": landmarks_m.astype(np.float32),
         "landmarks_good": found.good[camera, person, frame],
         "landmarks_px": project(landmarks_m, intrinsics).astype(np.float32),
-        "residual_px": (found.apart_m[camera, person, frame] * scale).astype(np.float32),
+        "residual_px": (found.ray_distance_m[camera, person, frame] * scale).astype(np.float32),
         "intrinsics": intrinsics,
         "offset_frames": found.offset_frames[camera],
     }
@@ -565,13 +617,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def summary(found: Reconstruction, camera: int) -> str:
-    """One line of figures of one camera."""
-    apart, good = found.apart_m[camera][..., LIMBS], found.good[camera][..., LIMBS]
+    """Return one line with the figures of one camera."""
+    distance_m, good = found.ray_distance_m[camera][..., LIMBS], found.good[camera][..., LIMBS]
     return (
         f"offset {found.offset_frames[camera]:+.2f} frames; limb landmarks good "
         f"{' / '.join(f'{100 * share:.0f}%' for share in good.mean((1, 2)))}; its rays pass them "
-        f"at {1000 * np.nanmedian(apart[good]):.0f} mm (median), 90%: "
-        f"{1000 * np.nanpercentile(apart[good], 90):.0f} mm; sides exchanged in "
+        f"at {1000 * np.nanmedian(distance_m[good]):.0f} mm (median), 90%: "
+        f"{1000 * np.nanpercentile(distance_m[good], 90):.0f} mm; sides exchanged in "
         f"{100 * found.swapped[camera][..., 1:].mean():.0f}%"
     )
 

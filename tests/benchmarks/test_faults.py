@@ -1,5 +1,5 @@
-"""Feeds that fail, from a real RTSP server: what is seen of it, when, what comes after, and what it
-costs others. `faults.SCENES` says what happens."""
+"""Feeds that fail, from a real RTSP server: detection, recovery, what the user is shown, and the
+effect on healthy sources. `faults.SCENES` lists the scenes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from benchmarks.faults import SCENES, Outcome, play
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 SEEN_S, BACK_S = 5.0, 3.0
-"""A stall is seen within the first, and the picture is back within the second of the return."""
+"""A fault is detected within the first, and the picture is back within the second after its end."""
 SHARE = 0.95
-"""The others keep so much of their rate."""
+"""The healthy sources have at least this share of their rate."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,13 +25,13 @@ def played(request) -> tuple[str, Outcome]:
 
 
 def test_what_happens_to_a_feed_is_seen_and_passes(played) -> None:
-    name, told = played
-    assert told.twice == 0 or "UDP" in name
-    assert told.lost == 0 or "UDP" in name, "nothing that was made while it was there is lost"
-    assert told.detected_s is None or told.detected_s < SEEN_S
-    if told.back_s is not None:
-        assert told.back_s < BACK_S
-    assert told.saw[-1] == "live"
+    name, outcome = played
+    assert outcome.twice == 0 or "UDP" in name
+    assert outcome.lost == 0 or "UDP" in name, "no frame is lost while the source is connected"
+    assert outcome.detected_s is None or outcome.detected_s < SEEN_S
+    if outcome.back_s is not None:
+        assert outcome.back_s < BACK_S
+    assert outcome.saw[-1] == "live"
 
 
 def test_the_others_keep_their_rate(played) -> None:
@@ -39,11 +39,11 @@ def test_the_others_keep_their_rate(played) -> None:
 
 
 def test_the_user_is_told_what_it_is(played) -> None:
-    name, told = played
-    words = " ".join(told.saw)
+    name, outcome = played
+    words = " ".join(outcome.saw)
     assert "wrong" not in words
     assert "s3cret" not in words
-    for part, said in {
+    for part, sentence in {
         "absent": "connection refused: check the address and that it is on",
         "killed": "reconnecting: lost",
         "frozen": "stalled: no picture for 2 s",
@@ -52,10 +52,10 @@ def test_the_user_is_told_what_it_is(played) -> None:
         "404": "no such stream there: check the path",
         "end of": "reconnecting: lost (the stream ended)",
     }.items():
-        assert said in words or not name.startswith(part)
-    if told.detected_s is None:
-        # Damage, odd streams and lies about the rate are no losses.
-        assert told.saw == ("live",)
-        assert told.breaks == 0
+        assert sentence in words or not name.startswith(part)
+    if outcome.detected_s is None:
+        # Damaged packets, unusual streams and a wrong declared rate do not end a connection.
+        assert outcome.saw == ("live",)
+        assert outcome.breaks == 0
     if "size" in name:
-        assert told.size == (368, 480)
+        assert outcome.size == (368, 480)

@@ -15,8 +15,8 @@ from benchmarks.references.multiview import (
     LIMBS,
     MIRROR,
     Camera,
+    PerceivedClip,
     Reconstruction,
-    Seen,
     read_calibration,
     reconstruct,
     truth_rows,
@@ -97,7 +97,7 @@ def truth(camera: int, frame: int, person: int) -> np.ndarray:
     return world @ CAMERAS[camera].rotation.T + CAMERAS[camera].translation_m
 
 
-def watched(random: np.random.Generator) -> list[Seen]:
+def watched(random: np.random.Generator) -> list[PerceivedClip]:
     """Both people in every view: noise, one landmark in twelve far off, sides exchanged for a
     while in one view, tracks that break, and a person lost in one view for half the clip."""
     views = []
@@ -116,12 +116,12 @@ def watched(random: np.random.Generator) -> list[Seen]:
                 # The numbers of tracks say nothing about who it is in another view.
                 track = 1 + (person + c) % 2 + (10 if c == 3 and frame > 25 else 0)
                 rows.append((frame, track, pixels, np.full(33, 0.9)))
-        views.append(Seen(*(np.array(column) for column in zip(*rows))))
+        views.append(PerceivedClip(*(np.array(column) for column in zip(*rows))))
     return views
 
 
 @pytest.fixture(scope="module")
-def found() -> tuple[Reconstruction, list[Seen]]:
+def found() -> tuple[Reconstruction, list[PerceivedClip]]:
     seen = watched(np.random.default_rng(5))
     return reconstruct(CAMERAS, seen, people=2), seen
 

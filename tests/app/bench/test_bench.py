@@ -250,8 +250,8 @@ def test_code_hash_sees_code_that_runs_and_no_other(tmp_path):
     for name in ("pipeline/a.py", "pipeline/capture/b.py", "render/c.py", "app/bench/view.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
-    plan = ("plan", "plan_nets", "plan_people", "pipelines")
-    for name in ("subject", "measure", "streams", "footage", "timers", *plan):
+    plan = ("plan", "plan_nets", "plan_people")
+    for name in ("subject", "measure", "streams", "footage", "timers", "pipelines", *plan):
         (tmp_path / f"app/bench/{name}.py").write_text("1")
     first = results.code_hash(tmp_path)
     (tmp_path / "pipeline/capture/b.py").write_text("2")
@@ -619,14 +619,14 @@ def test_the_cpus_ceilings_are_plausible():
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40))
-def test_there_and_back_never_jumps(index, count):
-    here, after = (footage.there_and_back(k, count) for k in (index, index + 1))
+def test_forth_and_back_never_jumps(index, count):
+    here, after = (footage.forth_and_back(k, count) for k in (index, index + 1))
     assert 0 <= here < count
     assert abs(after - here) == (count > 1)
 
 
 def test_all_frames_are_played():
-    assert {footage.there_and_back(k, 7) for k in range(12)} == set(range(7))
+    assert {footage.forth_and_back(k, 7) for k in range(12)} == set(range(7))
 
 
 def test_letterbox_keeps_the_shape_and_centres():

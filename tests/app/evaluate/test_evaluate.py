@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from app import cli
 from app.evaluate import figures, frames_of, ranges, report
-from app.evaluate.compare import compare, seen_mask
-from app.evaluate.given import put_in, ray_rotation
+from app.evaluate.compare import compare, perceived_mask
+from app.evaluate.given import ray_rotation, substitute
 from app.evaluate.metrics import (
     LIMBS,
     accelerations,
@@ -343,21 +343,21 @@ def test_what_is_given_takes_the_place_of_what_was_perceived():
     truth = truth_of(A[None], [0], [0], masks=np.packbits(mask)[None], mask_shape=SIZE)
     seen = {1: person_of(A + np.random.default_rng(0).normal(0, 0.02, A.shape)), 2: person_of(B)}
     names = ("landmarks", "world", "mask", "depth")
-    out = put_in(seen, 0, truth, names, LENS)
+    out = substitute(seen, 0, truth, names, LENS)
     assert out[2] is seen[2]
     assert np.allclose(out[1].landmarks_px, truth.landmarks_px[0], atol=1e-3)
     view = ray_rotation(out[1].landmarks_px, LENS)
     assert np.allclose(out[1].world_m @ view.T, from_hips(A), atol=1e-5)
     assert out[1].root_depth_m == pytest.approx(truth.root_depth_m[0])
-    assert iou(seen_mask(out[1], SIZE, SIZE), mask) > 0.97
-    assert put_in(seen, 5, truth, names, LENS) == seen
+    assert iou(perceived_mask(out[1], SIZE, SIZE), mask) > 0.97
+    assert substitute(seen, 5, truth, names, LENS) == seen
 
 
 def test_a_perceived_mask_keeps_its_place_in_a_smaller_picture():
     values = np.ones((10, 20), np.float32)
     mask = Mask(values, np.array([[2, 0, 40.5], [0, 2, 20.5]], np.float32))
     person = Person(np.zeros(4), 1.0, np.zeros((33, 2)), np.ones(33), np.zeros((33, 3)), mask)
-    found = seen_mask(person, SIZE, (60, 80))
+    found = perceived_mask(person, SIZE, (60, 80))
     ys, xs = np.nonzero(found)
     assert (ys.min(), ys.max(), xs.min(), xs.max()) == (10, 19, 20, 39)
 
