@@ -7,13 +7,14 @@ the front, and in a mirror.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from pipeline.core.people import Person, world_or_flat_m
+from pipeline.core.people import Person
 from pipeline.core.skeleton import LANDMARK_NAMES
 
 Hand = Literal["left", "right"]
@@ -70,8 +71,12 @@ def sample(
     unit = max(torso, _SHORTEST * lately, 1.0)
     places = {hand: (points[_L[f"{hand}_wrist"]] - shoulders) / unit for hand in HANDS}
     elbows = {hand: (shoulders[1] - points[_L[f"{hand}_elbow"]][1]) / unit for hand in HANDS}
-    front, ahead = _chest(world_or_flat_m(person).astype(np.float64))
-    yaw = float(np.degrees(np.arctan2(front[0], front[2])))
+    if person.world_m is None:
+        # A perceiver of 2D points cannot tell where the chest faces.
+        yaw, ahead = math.nan, dict.fromkeys(HANDS, math.nan)
+    else:
+        front, ahead = _chest(person.world_m.astype(np.float64))
+        yaw = float(np.degrees(np.arctan2(front[0], front[2])))
     return Sample(
         frame_id, pts_s, torso, yaw, {hand: -float(places[hand][1]) for hand in HANDS},
         {hand: float(elbows[hand]) for hand in HANDS}, places, ahead,
