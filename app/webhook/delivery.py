@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import importlib.metadata
 import json
 import random
@@ -22,6 +21,7 @@ from typing import Any
 from app.outputs.base import OutputError
 from app.webhook.http_sender import DeliveryResult, HttpSender, Post, Receiver
 from app.webhook.outbox import DELIVERED, LONGEST_S, REJECTED, Outbox, OutboxMessage
+from app.webhook.signing import metadata_headers
 
 _PAUSE_S = (1.0, 300.0)
 """The first and the longest pause of a back-off; each is drawn from nothing up to that."""
@@ -29,7 +29,7 @@ _HOLD_S = 16.0
 """A receiver that answers is not left alone for longer, however many events fail in a row."""
 _RETRY_AFTER_S = 3600.0
 _IN_PLACE = 3
-"""So often an event may fail before others go ahead of it; after so many failures in a row the
+"""After so many failures of an event others go ahead of it; after so many failures in a row the
 least tried goes first, which tells a receiver that is down from events that it cannot take."""
 _LATER = (408, 425, 429)
 _KNOWN = 409
@@ -37,13 +37,20 @@ _ALL_WAIT = (429, 503)
 """Their Retry-After is about the receiver, others' about the event."""
 _KEY = re.compile(r"[ -~]{1,255}")
 _CUT_S = 0.5
+"""How long a connection that was shut is given to end its thread."""
 _JOIN_S = 2.0
 
 
 @dataclass(frozen=True)
 class WebhookStatus:
-    """``waiting`` events are in the outbox for this receiver; ``delivered`` and ``rejected`` ones
-    were in this run. ``problem`` is what went wrong last, one line without credentials."""
+    """How deliveries stand.
+
+    Attributes:
+        waiting: Events in the outbox for this receiver.
+        delivered: Events that the receiver took in this run.
+        rejected: Events that it refused for good in this run.
+        problem: What went wrong last, one line without credentials.
+    """
 
     waiting: int
     delivered: int
@@ -52,34 +59,43 @@ class WebhookStatus:
 
 
 class Webhook:
-    """Sends events to ``url``, one after another, each until the receiver has answered.
+    """Sends events to a URL, one after another, each until the receiver has answered.
 
     Every event is delivered at least once, and exactly once but for one case: an answer that does
     not reach the disk (the process is killed, the connection breaks or the time is up after the
     receiver took the event) is not known, and the event is sent again, with the same
-    ``Idempotency-TokenAuth``, by which the receiver tells it.
-    That header is a string as its draft wants it, in double quotes.
+    ``Idempotency-Key``, by which the receiver recognises it. That header is a string as its draft
+    wants it, in double quotes.
 
     2xx is delivered, and 409: the receiver knows the key. Any other 4xx but 408, 425 and 429 is
-    rejected for good and told in `status`. Everything else, redirects too, is tried again, with
+    rejected for good and counted in `status`. Everything else, redirects too, is tried again, with
     pauses that double from 1 s to 5 min, each drawn from nothing up to that; a ``Retry-After`` of
     up to an hour is waited for.
 
-    Order: that of arrival. A receiver that cannot be reached lets everything wait in its place. An
+    Order: that of arrival. While a receiver cannot be reached, everything waits in its place. An
     event that it answers with a failure, or not in time, keeps its place for three tries; then
     those behind it go first, and it comes again when its own pause is over; each time it fails it
     holds the others up for 16 s at most. After three failures in a row the least tried goes first,
     and when one passes then, what was put off goes on at once, in order: after an outage one event
     is ahead of its place.
 
-    ``url`` is http or https; its login goes into a header and nowhere else. A receiver is its URL
-    without login: the outbox's rows for others stay in it unsent. With ``secret`` events are signed
-    as Stripe does it: ``X-Bodystream-Signature: t=UNIX,v1=HEX``, HEX being the HMAC-SHA256 of UNIX,
-    a dot and the body. ``timeout_s`` bounds a whole try, body and all. ``wait`` sleeps so many
-    seconds between tries (for tests).
+    Headers: ``webhook-id`` and ``webhook-timestamp`` of Standard Webhooks beside the key; with a
+    secret also its ``webhook-signature``, and ``X-Bodystream-Signature`` as Stripe signs
+    (`app.webhook.signing`).
 
-    Raises ValueError for another kind of URL, OutputError for an outbox in use, damaged or not
-    writable.
+    Args:
+        url: http or https; its login goes into a header and nowhere else. A receiver is its URL
+            without login: the outbox's rows for others stay in it unsent.
+        outbox: An SQLite file, made if it is not there.
+        timeout_s: Bounds a whole try, body and all.
+        clock_s: The wall clock, UNIX seconds.
+        wait: Sleeps so many seconds between tries (for tests).
+        jitter: Draws from 0 to 1.
+        secret: Signs what is sent: ``whsec_`` and base64, or any text.
+
+    Raises:
+        ValueError: Another kind of URL.
+        OutputError: An outbox in use, damaged or not writable.
     """
 
     def __init__(
@@ -94,7 +110,7 @@ class Webhook:
         secret: str | None = None,
     ) -> None:
         receiver = Receiver.of(url)
-        self._postman = HttpSender(receiver)
+        self._sender = HttpSender(receiver)
         self._name = f"webhook {receiver.name}"
         self._timeout_s, self._clock_s, self._wait = timeout_s, clock_s, wait
         self._jitter, self._secret = jitter, secret
@@ -112,16 +128,20 @@ class Webhook:
 
     @property
     def status(self) -> WebhookStatus:
-        """How things stand; for any thread."""
+        """How deliveries stand; for any thread."""
         counts = self._outbox.waiting, self._delivered, self._rejected
         return WebhookStatus(*counts, self._problem)
 
     def send(self, key: str, event: Mapping[str, Any]) -> None:
-        """Keep an event and send it when its turn comes; it is on the disk when this returns. A
-        ``key`` (1 to 255 printable ASCII characters) that was sent before is ignored.
+        """Keep an event and send it when its turn comes; it is on the disk when this returns.
 
-        Raises ValueError for another key or what JSON cannot say, OutputError where the outbox is
-        full, closed or cannot be written.
+        Args:
+            key: 1 to 255 printable ASCII characters; one that was sent before is ignored.
+            event: A JSON object.
+
+        Raises:
+            ValueError: Another kind of key, or what JSON cannot say.
+            OutputError: The outbox is full, closed or cannot be written.
         """
         if not _KEY.fullmatch(key):
             raise ValueError(f"event {key!r:.80}: a key is 1 to 255 printable ASCII characters")
@@ -135,9 +155,9 @@ class Webhook:
                 self._changed.notify_all()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Give what can be sent so long, then stop; what waits stays in the outbox. Returns at once
-        if nothing can be sent in that time, and never more than a few seconds after it. Safe to
-        call twice."""
+        """Stop after sending what can be sent in ``timeout_s``; what waits stays in the outbox.
+        Returns at once if nothing can be sent in that time, and never more than a few seconds after
+        it. Safe to call twice."""
         with self._changed:
             self._end_s = min(self._end_s, time.monotonic() + timeout_s)
             self._changed.notify_all()
@@ -153,35 +173,36 @@ class Webhook:
             raise
 
     def _step(self) -> bool:
-        """One try, or one pause; False if that was the last one."""
+        """Make one try, or one pause; return False if that was the last one."""
         with self._changed:
-            seen = self._arrived
+            arrived = self._arrived
         try:
-            letter, rest_s = self._next()
+            message, rest_s = self._next()
         except OutputError as error:
             self._problem = str(error)
-            letter, rest_s = None, _PAUSE_S[0]
-        if letter is None:
-            return self._sleep(rest_s, seen)
-        return time.monotonic() < self._end_s and self._try(letter)
+            message, rest_s = None, _PAUSE_S[0]
+        if message is None:
+            return self._sleep(rest_s, arrived)
+        return time.monotonic() < self._end_s and self._try(message)
 
     def _next(self) -> tuple[OutboxMessage | None, float]:
-        """Whose turn it is, or in how many seconds it is somebody's."""
+        """Return the event whose turn it is, or in how many seconds there is one."""
         now_s = self._clock_s()
         hold_s = self._until_s - now_s
         if not 0 < hold_s < LONGEST_S:
             hold_s = 0.0
-            letter = self._outbox.due(freshest=self._failed >= _IN_PLACE)
-            if letter is not None:
-                return letter, 0.0
+            message = self._outbox.due(freshest=self._failed >= _IN_PLACE)
+            if message is not None:
+                return message, 0.0
         next_s = self._outbox.next_s()
         return None, inf if next_s is None else max(hold_s, next_s - now_s)
 
-    def _sleep(self, rest_s: float, seen: int) -> bool:
-        """So long, or until something arrives; False if the end comes first."""
+    def _sleep(self, rest_s: float, arrived: int) -> bool:
+        """Sleep so long, or until more than ``arrived`` events have arrived; return False if the
+        end comes first."""
         until_s = time.monotonic() + rest_s
         with self._changed:
-            while self._arrived == seen and (left_s := until_s - time.monotonic()) > 0:
+            while self._arrived == arrived and (left_s := until_s - time.monotonic()) > 0:
                 if self._end_s < inf and until_s > self._end_s:
                     return False
                 if self._wait is not None and rest_s < inf:
@@ -192,56 +213,52 @@ class Webhook:
         self._wait(rest_s)
         return True
 
-    def _try(self, letter: OutboxMessage) -> bool:
-        """Send it once and keep what came of it; False if the end came first."""
+    def _try(self, message: OutboxMessage) -> bool:
+        """Send it once and keep the result; return False if the end came first."""
         if self._left is not None and not self._left.finished:
-            return self._keep(letter, DeliveryResult(None, "a name server does not answer", False))
+            return self._keep(message, DeliveryResult(None, "a name server does not answer", False))
         deadline_s = time.monotonic() + self._timeout_s
-        post = self._postman.post(letter.body, self._headers(letter), self._timeout_s, self._wake)
+        post = self._sender.post(message.body, self._headers(message), self._timeout_s, self._wake)
         with self._changed:
             while not post.finished:
                 left_s = min(deadline_s, self._end_s) - time.monotonic()
                 if left_s <= 0:
                     break
                 self._changed.wait(left_s)
-        answer = post.cut()
+        result = post.cut()
         if not post.finished:
             post.thread.join(_CUT_S)
             self._left = post
         ended = self._end_s <= time.monotonic() < deadline_s
-        return not (ended and answer.status is None) and self._keep(letter, answer)
+        return not (ended and result.status is None) and self._keep(message, result)
 
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
-    def _headers(self, letter: OutboxMessage) -> dict[str, str]:
-        quoted = letter.key.replace("\\", r"\\").replace('"', r"\"")
-        headers = {
+    def _headers(self, message: OutboxMessage) -> dict[str, str]:
+        quoted = message.key.replace("\\", r"\\").replace('"', r"\"")
+        at_s = int(self._clock_s())
+        return {
             "Content-Type": "application/json",
             "Idempotency-Key": f'"{quoted}"',
             "User-Agent": self._agent,
+            **metadata_headers(message.key, message.body, at_s, self._secret),
         }
-        if self._secret is not None:
-            at = str(int(self._clock_s()))
-            signed = at.encode() + b"." + letter.body
-            mac = hmac.new(self._secret.encode(), signed, hashlib.sha256).hexdigest()
-            headers["X-Bodystream-Signature"] = f"t={at},v1={mac}"
-        return headers
 
-    def _keep(self, letter: OutboxMessage, answer: DeliveryResult) -> bool:
-        """Write down what came of a try, again and again until it is on the disk: nothing else is
-        sent before. False if the end comes first."""
-        status = answer.status or 0
+    def _keep(self, message: OutboxMessage, result: DeliveryResult) -> bool:
+        """Write down the result of a try, again and again until it is on the disk: nothing else is
+        sent before. Return False if the end comes first."""
+        status = result.status or 0
         taken = 200 <= status < 300 or status == _KNOWN
         if not taken:
             turned = "redirects, which are not followed: give the final address; it "
-            words = (turned if 300 <= status < 400 else "") + answer.words
-            self._problem = f"{self._name}: event {letter.key}: {words}"
+            words = (turned if 300 <= status < 400 else "") + result.words
+            self._problem = f"{self._name}: event {message.key}: {words}"
         if taken or (400 <= status < 500 and status not in _LATER):
-            write = self._settle(letter, DELIVERED if taken else REJECTED, status)
+            write = self._settle(message, DELIVERED if taken else REJECTED, status)
         else:
-            write = self._put_off(letter, answer)
+            write = self._put_off(message, result)
         while True:
             try:
                 write()
@@ -251,47 +268,47 @@ class Webhook:
             if not self._sleep(_PAUSE_S[0], self._arrived):
                 return False
 
-    def _settle(self, letter: OutboxMessage, state: str, status: int) -> Callable[[], None]:
-        """The receiver has decided on an event. What is to be written."""
+    def _settle(self, message: OutboxMessage, state: str, status: int) -> Callable[[], None]:
+        """The receiver has decided on an event. Return what writes that down."""
         many_failed = self._failed > 1
         self._failed, self._passed = 0, True
 
         def write() -> None:
             if many_failed:
                 self._outbox.hurry()
-            self._outbox.settle(letter, state, status)
+            self._outbox.settle(message, state, status)
             self._delivered += state == DELIVERED
             self._rejected += state == REJECTED
 
         return write
 
-    def _put_off(self, letter: OutboxMessage, answer: DeliveryResult) -> Callable[[], None]:
-        """A try failed. What is to be written."""
+    def _put_off(self, message: OutboxMessage, result: DeliveryResult) -> Callable[[], None]:
+        """A try failed. Return what writes that down."""
         now_s, draw = self._clock_s(), self._jitter()
         alone, self._passed = self._passed, False
         self._failed += 1
         hold_s = draw * _most_s(self._failed)
-        if not answer.reached:
+        if not result.reached:
             self._until_s = now_s + hold_s
             return lambda: None
         hold_s = min(hold_s, draw * _HOLD_S)
-        rest_s = asked_s = _asked_s(answer.retry_after, now_s)
-        if letter.tries + 1 >= _IN_PLACE:
-            rest_s += draw * _most_s(letter.tries + 1)
-        if answer.status in _ALL_WAIT:
+        rest_s = asked_s = _asked_s(result.retry_after, now_s)
+        if message.tries + 1 >= _IN_PLACE:
+            rest_s += draw * _most_s(message.tries + 1)
+        if result.status in _ALL_WAIT:
             hold_s = max(hold_s, asked_s)
         self._until_s = now_s + hold_s
-        return lambda: self._outbox.put_off(letter, now_s + rest_s, alone=alone)
+        return lambda: self._outbox.put_off(message, now_s + rest_s, alone=alone)
 
 
 def _most_s(failed: int) -> float:
-    """The longest pause after so many failures in a row, seconds."""
+    """Return the longest pause after ``failed`` failures in a row, seconds."""
     first_s, longest_s = _PAUSE_S
     return min(first_s * 2.0 ** min(failed - 1, 30), longest_s)
 
 
 def _asked_s(retry_after: str | None, now_s: float) -> float:
-    """How many seconds a ``Retry-After`` asks for, at most an hour; 0 if it cannot be read."""
+    """Return how many seconds a ``Retry-After`` asks for, at most an hour; 0 if it is not one."""
     text = (retry_after or "").strip()
     asked_s = 0.0
     if re.fullmatch("[0-9]+", text):

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import re
 import socket
 import ssl
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import httpx
 
 from pipeline.core.redact import without_credentials
 
 _MOST_READ = 64 * 1024
-"""Bytes of an answer that are read, and thrown away: its status is all that counts."""
+"""Bytes of an answer that are read and thrown away: its status is all that counts."""
 _MOST_WORDS = 200
 
 
 @dataclass(frozen=True)
 class Receiver:
-    """Where events go. ``address`` holds no login, ``login`` is an Authorization header's value;
-    ``name`` is fit for messages."""
+    """Where events go.
+
+    Attributes:
+        address: The URL without its login.
+        name: Scheme, host and port, fit for messages.
+        login: The value of the Authorization header, None without a login.
+    """
 
     address: str
     name: str
@@ -35,14 +39,18 @@ class Receiver:
 
     @classmethod
     def of(cls, url: str) -> Receiver:
-        """Raises ValueError, one line that shows nothing of what may be secret."""
+        """Return the receiver at a URL.
+
+        Raises:
+            ValueError: It is no address of one; one line that shows nothing that may be secret.
+        """
         if re.search(r"[^!-~]", url):
             raise ValueError("webhook: write spaces and letters beyond ASCII as % and two digits")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            # Its words may hold a piece of a password.
+            # The error's words may hold a piece of a password.
             raise ValueError("webhook: not an address with a host and a port") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("webhook: give an address that starts with http:// or https://")
@@ -58,8 +66,14 @@ class Receiver:
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """What came of a try: an HTTP status, or None and ``words`` why there is none. ``reached``:
-    there was a connection. ``retry_after`` is that header as it came."""
+    """The result of a try.
+
+    Attributes:
+        status: The HTTP status, None without an answer.
+        words: What happened, in a few words.
+        reached: Whether there was a connection.
+        retry_after: The Retry-After header as it came.
+    """
 
     status: int | None
     words: str
@@ -68,149 +82,166 @@ class DeliveryResult:
 
 
 class HttpSender:
-    """Posts to a receiver, through whatever proxy the environment names."""
+    """Posts to a receiver, through the proxy that the environment names for it.
+
+    Requests go to httpx's transport itself: a client would look at where a redirect leads and add
+    headers of its own.
+
+    Raises:
+        ValueError: The address or the environment's proxy is none that can be used; one line
+            without credentials.
+    """
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        self._opener = urllib.request.OpenerDirector()
-        # No handler of redirects: an event is for one receiver.
-        for handler in (
-            urllib.request.ProxyHandler(),
-            _Plain(),
-            _Secure(),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPErrorProcessor(),
-        ):
-            self._opener.add_handler(handler)
+        try:
+            self._url = httpx.URL(receiver.address)
+        except httpx.InvalidURL:
+            raise ValueError("webhook: not an address with a host and a port") from None
+        try:
+            self._transport = httpx.HTTPTransport(
+                # The system's certificates and SSL_CERT_FILE, not those that httpx brings.
+                verify=ssl.create_default_context(),
+                trust_env=False,
+                proxy=_proxy_for(self._url),
+                # A connection a try: one that is kept may be dead by the next.
+                limits=httpx.Limits(max_keepalive_connections=0),
+            )
+        except (httpx.InvalidURL, ValueError, ImportError):
+            # The proxy's address may hold a password.
+            name = f"{self._url.scheme}_proxy"
+            raise ValueError(f"webhook: {name}: not an http:// or https:// proxy") from None
 
     def post(
         self, body: bytes, headers: Mapping[str, str], timeout_s: float, done: Callable[[], None]
     ) -> Post:
-        """Begin one, in a thread; ``done`` is called in it when `Post.finished`."""
-        return Post(self._opener, self.receiver, body, headers, timeout_s, done)
+        """Return a POST that has begun, in a thread; ``done`` is called in it when it is
+        `Post.finished`."""
+        own = {"Accept-Encoding": "identity", "Connection": "close"}
+        if self.receiver.login is not None:
+            own["Authorization"] = self.receiver.login
+        request = httpx.Request("POST", self._url, headers={**headers, **own}, content=body)
+        return Post(self._transport, request, timeout_s, done)
 
 
-class Post(urllib.request.Request):
-    """A POST under way in a thread of its own: a name server that hangs cannot be interrupted,
-    only left behind, and a socket's timeouts start anew with every byte."""
+def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
+    """The proxy that the environment names for an address, as urllib reads it: that of the
+    address's own scheme, unless no_proxy excepts the host."""
+    address = urllib.request.getproxies().get(url.scheme)
+    if not address or urllib.request.proxy_bypass(url.host):
+        return None
+    return httpx.Proxy(address if "://" in address else f"http://{address}")
+
+
+class Post:
+    """A POST under way in a thread of its own; ``finished`` once it is over.
+
+    httpx's timeouts are of a single connect, read or write, and start anew with every byte: a
+    receiver that drips would hold a try for ever. A name server that hangs cannot be interrupted at
+    all. So there is a thread that can be left behind, and `cut`, which shuts the connection under
+    it when the time is up.
+    """
 
     def __init__(
         self,
-        opener: urllib.request.OpenerDirector,
-        receiver: Receiver,
-        body: bytes,
-        headers: Mapping[str, str],
+        transport: httpx.HTTPTransport,
+        request: httpx.Request,
         timeout_s: float,
         done: Callable[[], None],
     ) -> None:
-        login = {} if receiver.login is None else {"Authorization": receiver.login}
-        super().__init__(receiver.address, body, {**headers, **login}, method="POST")
         self.finished = False
-        self._opener, self._timeout_s, self._done = opener, timeout_s, done
+        self._transport, self._request = transport, request
+        self._timeout_s, self._done = timeout_s, done
+        # Half for one of a host's addresses: one that swallows packets leaves time for another.
+        step_s = {"connect": timeout_s / 2, "read": timeout_s, "write": timeout_s}
+        request.extensions |= {"timeout": {**step_s, "pool": timeout_s}, "trace": self._trace}
         self._lock = threading.Lock()
-        self._line: socket.socket | None = None
+        self._socket: socket.socket | None = None
         self._reached = self._cut = False
-        self._answer: DeliveryResult | None = None
+        self._result: DeliveryResult | None = None
         self.thread = threading.Thread(target=self._run, name="webhook post", daemon=True)
         self.thread.start()
 
     def cut(self) -> DeliveryResult:
-        """End it at once, if it has not ended. What came of it."""
+        """End it at once, if it has not ended, and return its result."""
         with self._lock:
             self._cut = True
-            if self._line is not None:
+            if self._socket is not None:
                 with suppress(OSError):
-                    self._line.shutdown(socket.SHUT_RDWR)
-            return self._answer or DeliveryResult(None, self._late(), self._reached)
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            return self._result or DeliveryResult(None, self._late(), self._reached)
 
-    def hold(self, line: socket.socket) -> None:
-        """The connection stands. Raises TimeoutError if that comes too late."""
-        with self._lock:
-            if self._cut:
-                raise TimeoutError
+    def _trace(self, step: str, info: Mapping[str, Any]) -> None:
+        """Note a connection as it is made; httpx calls this. Raises TimeoutError if that comes too
+        late."""
+        if step == "connection.connect_tcp.complete":
+            line = info["return_value"].get_extra_info("socket")
+            with self._lock:
+                if self._cut:
+                    raise TimeoutError
+                # A handle of our own: httpx may close its own at any time, in another thread.
+                self._socket = socket.fromfd(line.fileno(), line.family, line.type)
+        secure = self._request.url.scheme == "https"
+        if step.endswith("start_tls.complete" if secure else "connect_tcp.complete"):
             self._reached = True
-            # A handle of our own: http.client may close its own at any time, in another thread.
-            self._line = socket.fromfd(line.fileno(), line.family, line.type)
-        line.settimeout(self._timeout_s)
 
     def _run(self) -> None:
         try:
-            with self._open() as response:
-                after = response.headers.get("Retry-After")
-                self._tell(
-                    DeliveryResult(response.status, f"answers {response.status}", True, after)
-                )
-                response.read(_MOST_READ)
+            response = self._transport.handle_request(self._request)
+            try:
+                self._keep(
+                    DeliveryResult(
+                        response.status_code, f"answers {response.status_code}", True,
+                        response.headers.get("Retry-After"),
+                    )
+                )  # fmt: skip
+                read = 0
+                for part in response.iter_raw():
+                    read += len(part)
+                    if read >= _MOST_READ:
+                        break
+            finally:
+                response.close()
         except Exception as error:
-            reason = getattr(error, "reason", None)
-            cause = reason if isinstance(reason, Exception) else error
-            words = self._late() if isinstance(cause, TimeoutError) else _words(cause)
-            self._tell(DeliveryResult(None, words, self._reached))
+            cause = _root(error)
+            words = self._late() if isinstance(cause, TimeoutError) else _words(error, cause)
+            self._keep(DeliveryResult(None, words, self._reached))
         finally:
             with self._lock:
-                if self._line is not None:
-                    self._line.close()
-                    self._line = None
+                if self._socket is not None:
+                    self._socket.close()
+                    self._socket = None
             self.finished = True
             self._done()
-
-    def _open(self) -> Any:
-        try:
-            # Half for one of a host's addresses: one that swallows packets leaves time for another.
-            return self._opener.open(self, timeout=self._timeout_s / 2)
-        except urllib.error.HTTPError as error:
-            return error
 
     def _late(self) -> str:
         return f"no {'answer' if self._reached else 'connection'} within {self._timeout_s:g} s"
 
-    def _tell(self, answer: DeliveryResult) -> None:
+    def _keep(self, result: DeliveryResult) -> None:
+        """The first result stands: what breaks after the status changes nothing."""
         with self._lock:
-            self._answer = self._answer or answer
+            self._result = self._result or result
 
 
-class _PlainConnection(http.client.HTTPConnection):
-    def __init__(self, host: str, post: Post, **options: Any) -> None:
-        super().__init__(host, **options)
-        self._post = post
-
-    def connect(self) -> None:
-        super().connect()
-        self._post.hold(self.sock)
+def _root(error: BaseException) -> BaseException:
+    """The error that others were raised from: httpx and httpcore wrap those of sockets and TLS, and
+    httpcore's pool hides the cause, which the context still is."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
-class _SecureConnection(http.client.HTTPSConnection):
-    def __init__(self, host: str, post: Post, **options: Any) -> None:
-        super().__init__(host, **options)
-        self._post = post
-
-    def connect(self) -> None:
-        super().connect()
-        self._post.hold(self.sock)
-
-
-class _Plain(urllib.request.HTTPHandler):
-    def http_open(self, req: Any) -> Any:
-        return self.do_open(partial(_PlainConnection, post=req), req)
-
-
-class _Secure(urllib.request.HTTPSHandler):
-    @cached_property
-    def _verifying(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
-
-    def https_open(self, req: Any) -> Any:
-        return self.do_open(partial(_SecureConnection, post=req, context=self._verifying), req)
-
-
-def _words(error: Exception) -> str:
-    """A few words on ``error``, without an address."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS: {error.reason or type(error).__name__}"
-    words = getattr(error, "strerror", None) or type(error).__name__
-    if type(error) is OSError and not error.strerror:
-        # A proxy's refusal.
-        words = " ".join(without_credentials(str(error)).split())[:_MOST_WORDS]
+def _words(error: Exception, cause: BaseException) -> str:
+    """A few words on an error and its cause, without an address."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"no TLS: {cause.reason or type(cause).__name__}"
+    if isinstance(error, httpx.ProxyError):
+        said = " ".join(without_credentials(str(error)).split())[:_MOST_WORDS]
+        return f"the proxy refuses: {said}"
+    if isinstance(error, httpx.RemoteProtocolError):
+        # Its words may hold what was received.
+        return "no answer in HTTP"
+    words = getattr(cause, "strerror", None) or type(cause).__name__
     return words[:1].lower() + words[1:]

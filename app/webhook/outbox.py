@@ -16,15 +16,15 @@ from app.outputs.base import OutputError
 
 WAITING, DELIVERED, REJECTED = "waiting", "delivered", "rejected"
 MOST_WAITING = 100_000
-"""More than so many waiting events are refused, whoever they are for."""
+"""The most waiting events, of all receivers; more are refused."""
 MOST_SETTLED = 100_000
 KEPT_S = 30 * 24 * 3600.0
-"""So many settled events, and for so long, are kept for their keys."""
+"""How many settled events are kept for their keys, and for how long."""
 LONGEST_S = 2 * 3600.0
 """Nothing is put off for longer: if it seems so, the clock was set back."""
 _PRUNE_EVERY = 1000
 _APPLICATION = 0x626F6479
-"""Says in SQLite's header whose file it is."""
+"""Marks an outbox in SQLite's header."""
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _DAMAGED = "not an outbox, or damaged: move it away or repair it; it was left as it is"
@@ -46,8 +46,8 @@ COMMIT;
 
 @dataclass(frozen=True)
 class OutboxMessage:
-    """A waiting event. ``tries`` reached the receiver and failed, ``alone`` of them right after
-    another event had passed."""
+    """A waiting event: its place ``seq``, ``key`` and ``body``. ``tries`` reached the receiver and
+    failed, ``alone`` of them right after another event had passed."""
 
     seq: int
     key: str
@@ -77,7 +77,7 @@ class Outbox:
         self._settled = 0
         with self._named():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Events tell where people were. (Opening a file that is there would cost its lock.)
+            # Events say where people were. (Opening a file that is there would cost its lock.)
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._db = sqlite3.connect(path, 0, isolation_level=None, check_same_thread=False)
@@ -112,7 +112,7 @@ class Outbox:
         return self._do(counted, self._receiver)[0][0]
 
     def add(self, key: str, body: bytes) -> bool:
-        """Keep an event; False if its key is known."""
+        """Keep an event; return False if its key is known."""
         with self._open() as db:
             known = "SELECT 1 FROM events WHERE receiver = ? AND key = ?"
             if db.execute(known, (self._receiver, key)).fetchone():
@@ -127,7 +127,8 @@ class Outbox:
             return True
 
     def due(self, *, freshest: bool = False) -> OutboxMessage | None:
-        """The first to arrive of those that may be tried now, or of those tried the least."""
+        """Return the first to arrive of those that may be tried now, with ``freshest`` of those
+        tried the least; None without one."""
         now_s = self._clock_s()
         order = "tries, seq" if freshest else "seq"
         rows = self._do(
@@ -138,40 +139,40 @@ class Outbox:
         return OutboxMessage(*rows[0]) if rows else None
 
     def next_s(self) -> float | None:
-        """When the next one may be tried, by the clock; None if nothing waits."""
+        """Return when the next one may be tried, by the clock; None if nothing waits."""
         soonest = "SELECT min(next_s) FROM events WHERE state = 'waiting' AND receiver = ?"
         return self._do(soonest, self._receiver)[0][0]
 
-    def put_off(self, letter: OutboxMessage, next_s: float, *, alone: bool) -> None:
-        """A try of it failed; the next one may be at ``next_s``."""
+    def put_off(self, message: OutboxMessage, next_s: float, *, alone: bool) -> None:
+        """Write down that a try of a message failed; the next one may be at ``next_s``."""
         self._do(
             "UPDATE events SET tries = tries + 1, alone = alone + ?, next_s = ? WHERE seq = ?",
-            *(int(alone), next_s, letter.seq),
+            *(int(alone), next_s, message.seq),
         )
 
     def hurry(self) -> None:
-        """All that waits may be tried now, but for what failed twice while others passed."""
+        """Let all that waits be tried now, but for what failed twice while others passed."""
         self._do(
             "UPDATE events SET next_s = 0 WHERE state = 'waiting' AND receiver = ? AND alone < 2"
             " AND next_s > 0",
             self._receiver,
         )
 
-    def settle(self, letter: OutboxMessage, state: str, status: int) -> None:
-        """It is delivered or rejected, as the receiver's ``status`` says."""
+    def settle(self, message: OutboxMessage, state: str, status: int) -> None:
+        """Write down that a message is delivered or rejected, as the receiver's ``status`` says."""
         with self._open() as db:
             if self._settled % _PRUNE_EVERY == _PRUNE_EVERY - 1:
                 self._prune(db)
             done = db.execute(
                 "UPDATE events SET state = ?, status = ?, settled_s = ?,"
                 " body = CASE WHEN ? THEN NULL ELSE body END WHERE seq = ? AND state = 'waiting'",
-                (state, status, self._clock_s(), state == DELIVERED, letter.seq),
+                (state, status, self._clock_s(), state == DELIVERED, message.seq),
             ).rowcount
             self.waiting -= done
             self._settled += done
 
     def close(self) -> None:
-        """Let the file go; what waits stays in it. Safe to call twice; a disk that hangs is waited
+        """Close the file; what waits stays in it. Safe to call twice; a disk that hangs is waited
         for no longer than a second."""
         if self._lock.acquire(timeout=_LOCK_S):
             try:
@@ -202,7 +203,7 @@ class Outbox:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """What goes wrong is an OutputError that names the file."""
+        """Turn errors into an OutputError that names the file."""
         try:
             yield
         except OutputError:

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+import standardwebhooks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +36,7 @@ from app.outputs.base import OutputError
 from app.webhook import outbox as outbox_module
 from app.webhook.delivery import Webhook, _asked_s
 from app.webhook.outbox import Outbox
+from app.webhook.signing import message_id
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.timeout(60)
@@ -230,6 +233,56 @@ def test_the_signature_is_stripes(receiver, hook):
     assert json.loads(request.body)["who"] == "Zoë"
 
 
+SECRETS = {
+    "whsec_" + base64.b64encode(bytes(range(24))).decode(): bytes(range(24)),
+    "whsec_" + base64.b64encode(bytes(range(25))).decode().rstrip("="): bytes(range(25)),
+    "hush": b"hush",
+    "whsec_not base64": b"whsec_not base64",
+    "whsec_": b"whsec_",
+}
+"""Secrets as they are given, and the bytes of the key that each stands for."""
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_the_signature_is_that_of_standard_webhooks(receiver, hook, secret):
+    """Their own library takes it; of what was changed on the way it takes nothing."""
+    sending = hook(receiver.url, secret=secret)
+    sending.send('the "south" gate.mp4-59-1', {"n": 1, "who": "Zoë"})
+    sending.close()
+    (request,) = receiver.requests
+    theirs = standardwebhooks.Webhook(SECRETS[secret])
+    assert theirs.verify(request.body, request.headers) == {"n": 1, "who": "Zoë"}
+    if secret.startswith("whsec_") and SECRETS[secret] != secret.encode():
+        standardwebhooks.Webhook(secret).verify(request.body, request.headers)
+    for changed in (
+        (request.body + b" ", request.headers),
+        (request.body, {**request.headers, "webhook-id": "another"}),
+        (request.body, {**request.headers, "webhook-timestamp": str(int(time.time()) - 9)}),
+    ):
+        with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
+            theirs.verify(*changed)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=255))
+def test_an_id_is_the_key_without_dots(key):
+    """Dots divide what is signed, so an id with one could be read as another."""
+    made = message_id(key)
+    assert re.fullmatch("[A-Za-z0-9_~%-]+", made)
+    assert unquote(made) == key
+
+
+def test_a_retry_has_the_same_id_and_a_time_of_its_own(receiver, hook):
+    receiver.plan = lambda request, count: answer(500 if count == 1 else 200)
+    clock = Clock()
+    sending = hook(receiver.url, clock_s=clock, wait=clock.wait, jitter=lambda: 1.0)
+    sending.send("clip.mp4-1", {"n": 0})
+    until(lambda: sending.status.delivered == 1)
+    first, second = (request.headers for request in receiver.requests)
+    assert first["webhook-id"] == second["webhook-id"] == "clip%2Emp4-1"
+    assert int(second["webhook-timestamp"]) == int(first["webhook-timestamp"]) + 1
+    assert "webhook-signature" not in first, "without a secret nothing is signed"
+
+
 def test_a_key_is_sent_once_also_after_a_restart(receiver, hook):
     for _ in range(2):
         sending = hook(receiver.url)
@@ -261,6 +314,40 @@ def test_the_environments_proxy_is_used(receiver, hook, monkeypatch):
     sending.send("a", {"n": 0})
     sending.close()
     assert receiver.requests[0].path == "http://receiver.invalid/hook"
+
+
+@pytest.mark.parametrize("kind", ["excepted", "another", "socks"])
+def test_a_proxy_for_others_is_not_used(receiver, hook, monkeypatch, kind):
+    """no_proxy excepts this one; the other schemes' and all_proxy are for others."""
+    nobody = "http://127.0.0.1:9"
+    monkeypatch.setenv("http_proxy" if kind == "excepted" else "https_proxy", nobody)
+    if kind == "excepted":
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+    if kind == "socks":
+        monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    sending = hook(receiver.url)
+    sending.send("a", {"n": 0})
+    sending.close()
+    assert receiver.keys == ["a"]
+
+
+@pytest.mark.parametrize("address", ["socks5://u:pa55@127.0.0.1:1", "http://u:pa55@host:port"])
+def test_a_proxy_that_cannot_be_used_is_told_without_its_login(tmp_path, monkeypatch, address):
+    monkeypatch.setenv("http_proxy", address)
+    with pytest.raises(ValueError, match=r"^webhook: http_proxy: [^\n]+$") as told:
+        Webhook("http://receiver.invalid/", tmp_path / "outbox.db")
+    assert "pa55" not in str(told.value)
+
+
+def test_a_proxy_that_refuses_is_told_and_tried_again(receiver, hook, monkeypatch):
+    """The receiver is the proxy here; it knows no CONNECT."""
+    monkeypatch.setenv("https_proxy", receiver.url.replace("//", "//u:pa55@"))
+    sending = hook("https://receiver.invalid/")
+    sending.send("a", {"n": 0})
+    until(lambda: sending.status.problem is not None)
+    assert "event a: the proxy refuses: 501" in sending.status.problem
+    assert "pa55" not in sending.status.problem
+    assert sending.status.waiting == 1
 
 
 # What is answered
@@ -469,6 +556,53 @@ def test_dripping_headers_are_given_up_in_time(receiver, hook):
     assert receiver.keys == ["e0", "e0", "e1"]
     assert 0.25 < receiver.requests[1].at_s - receiver.requests[0].at_s < 1.5
     assert sending.status.problem.endswith("event e0: no answer within 0.3 s")
+
+
+@contextlib.contextmanager
+def talking(begin: bytes, piece: bytes, pause_s: float) -> Iterator[int]:
+    """A port whose server begins, whatever it is sent, and then says a piece again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def talk() -> None:
+            with contextlib.suppress(OSError):
+                while not over.is_set():
+                    line, _ = server.accept()
+                    with line, contextlib.suppress(OSError):
+                        line.sendall(begin)
+                        while not over.wait(pause_s):
+                            line.sendall(piece)
+
+        threading.Thread(target=talk, daemon=True).start()
+        yield server.getsockname()[1]
+        over.set()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "begin", "piece", "pause_s"),
+    [
+        ("http", b"HTTP/1.1 200 OK\r\n", b"X-More: " + bytes(50).hex().encode() + b"\r\n", 0.0),
+        ("http", b"HTTP/1.1 200 OK\r\nX-Long: ", b"x" * 4096, 0.0),
+        ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.0),
+        ("http", b"", b"HTTP/1.1 102 Processing\r\n\r\n", 0.02),
+        ("https", b"\x16\x03\x03\x40\x00", b"\x02", 0.02),
+        ("https", b"", b"", 0.02),
+    ],
+)
+def test_a_try_ends_in_time_whatever_comes(hook, scheme, begin, piece, pause_s):
+    """Endless headers, endless answers before the answer, a handshake that drips or never comes."""
+    with talking(begin, piece, pause_s) as port:
+        sending = hook(f"{scheme}://127.0.0.1:{port}/", timeout_s=0.4)
+        begun_s = time.monotonic()
+        sending.send("a", {"n": 0})
+        until(lambda: sending.status.problem is not None)
+        assert time.monotonic() - begun_s < 1.5
+        assert sending.status.waiting == 1
+        # And it can be left at any time.
+        begun_s = time.monotonic()
+        sending.close(0)
+        assert time.monotonic() - begun_s < 1.5
+        assert not sending._thread.is_alive()
 
 
 def test_a_dripping_body_comes_after_the_answer(receiver, hook):
@@ -782,9 +916,9 @@ def test_settled_events_are_forgotten_after_a_month_or_many(tmp_path, monkeypatc
     for key in names(9):
         box.add(key, b"{}")
     for state in ["delivered", "rejected"] * 4:
-        letter = box.due()
-        assert letter is not None
-        box.settle(letter, state, 200)
+        message = box.due()
+        assert message is not None
+        box.settle(message, state, 200)
     box.close()
     opened().close()
     assert list(states(path)) == names(9)[3:]
@@ -802,10 +936,10 @@ def test_a_full_disk_sends_nothing_twice(receiver, hook, monkeypatch):
     sending = hook(receiver.url, wait=clock.wait)
     settle = Outbox.settle
 
-    def sometimes(self, letter, state, status):
+    def sometimes(self, message, state, status):
         if next(fails):
             raise OutputError("outbox.db: database or disk is full")
-        settle(self, letter, state, status)
+        settle(self, message, state, status)
 
     monkeypatch.setattr(Outbox, "settle", sometimes)
     send(sending, names(2))
