@@ -16,7 +16,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 def command_lines(text: str) -> list[str]:
     """The commands in a page's code, inline and in blocks, without comments and pipes."""
     inline = re.findall(r"`(bodystream [^`]+)`", text)
-    blocks = re.findall(r"(?m)^(?: {4})?(?:\$ )?(bodystream .+)$", text)
+    fenced = "\n".join(re.findall(r"(?ms)^```\w+$(.*?)^```$", text))
+    blocks = re.findall(r"(?m)^(bodystream .+)$", fenced)
+    blocks += re.findall(r"(?m)^ {4}(bodystream .+)$", text)
     return [re.split(r"\s#|\||;", " ".join(each.split()))[0] for each in (*inline, *blocks)]
 
 
@@ -50,6 +52,7 @@ def test_commands_of_a_page_exist(page):
 
 
 def test_a_wrong_command_is_found():
-    text = "`bodystream walk 0`\n\n```sh\nbodystream run 0 --widow  # x\nbodystream run 0 --window\n"
+    block = "```sh\nbodystream run 0 --widow  # --x\nbodystream run 0 --window\n```\n"
+    text = f"`bodystream walk 0`\n\n{block}\nbodystream turns out well.\n"
     found = [each for line in command_lines(text) for each in problems(line)]
     assert found == ["bodystream walk 0: no command walk", "bodystream run 0 --widow: no --widow"]
