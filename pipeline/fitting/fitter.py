@@ -1,4 +1,4 @@
-"""Fitting SMPL bodies to everybody in a window, and what is remembered of them between windows."""
+"""Fitting SMPL bodies to all people of a window, and what is remembered of them between windows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ from pipeline.gpu.cuda_graphs import Graphed, filled
 from pipeline.gpu.transfer import AsyncCopy
 
 BUCKETS = (1, 3, 12, 48)
-"""How many people are fitted together on a GPU: others are filled up to the next of these."""
+"""Batch sizes on a GPU; smaller batches are padded to the next of them. A CUDA graph holds one
+batch size, and capturing one takes seconds and memory, so there are few of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrackFit:
-    """What is remembered of one person: ``memory`` (`window_fit.MEMORY`), whether their last pose
-    is ``known``, and for how many ``seconds`` they were watched."""
+    """What is remembered of one person between windows.
+
+    Attributes:
+        memory: (MEMORY.size,) float32, a row of `window_step.MEMORY`.
+        known: Whether it holds the person's last pose.
+        seconds: For how long the person has been observed.
+    """
 
     memory: Tensor
     known: bool = False
@@ -37,19 +43,30 @@ class TrackFit:
 
 @dataclass
 class FitMemory:
-    """A source's people, by track. Hand the same one to every window; ``clear`` at a cut."""
+    """What is remembered of one source's people. Pass the same one with every window of the source.
+
+    Attributes:
+        tracks: What is remembered of each person, by track id.
+    """
 
     tracks: dict[int, TrackFit] = field(default_factory=dict)
 
     def clear(self) -> None:
+        """Forget every person, as at a cut."""
         self.tracks.clear()
 
 
 @dataclass(frozen=True, eq=False)
 class FitJob:
-    """One source's window: for each of its T frames the people by track, the camera K (3, 3) in
-    pixels, what is remembered of the source, the time between frames, and whether it is an
-    ``event``'s, which has steps of its own."""
+    """One source's window to fit.
+
+    Attributes:
+        people: For each of the T frames, the people by track id.
+        intrinsics: (3, 3) the camera's K in pixels.
+        memory: What is remembered of the source's people; `BodyFitter.fit_many` updates it.
+        interval_s: Time between frames, in seconds.
+        event: Whether the window surrounds an event; such a window has a step count of its own.
+    """
 
     people: Sequence[dict[int, Person]]
     intrinsics: np.ndarray
@@ -59,16 +76,31 @@ class FitJob:
 
     @property
     def tracks(self) -> list[int]:
+        """The track ids in any frame, rising."""
         return sorted(set().union(*self.people)) if self.people else []
 
 
 class BodyFitter:
-    """Fits one body model; holds no state of any source, so one serves them all.
+    """Fits bodies of one body model.
 
-    On a GPU each kind of full window (so many people, known or new) is captured as a CUDA graph
-    when it is first met or by `warm_up`, with the solver's kernels of `linearise_gpu`;
-    ``kernels=False`` takes torch's instead, ``graphs=False`` starts them one by one. Belongs to one
-    thread at a time.
+    It holds no state of any source, so one fitter serves them all; it belongs to one thread at a
+    time. On a GPU each kind of full window (batch size and step count) is captured as a CUDA graph
+    when it is first met, or by `warm_up`.
+
+    Args:
+        body: The body model; moved to ``device``.
+        config: Weights and switches; None takes the defaults.
+        device: Where to compute.
+        graphs: Whether to capture CUDA graphs; without them every kernel is launched by itself.
+        kernels: Whether a GPU uses the Triton kernels of `linearise_gpu` in place of torch's.
+
+    Attributes:
+        config: Weights and switches.
+        device: Where it computes.
+        body: The body model, on ``device``.
+        skeleton: The body model's tables for the solver.
+        lifter: Corrects world landmarks.
+        graphs: Whether CUDA graphs are captured: only on a GPU.
     """
 
     def __init__(
@@ -101,32 +133,49 @@ class BodyFitter:
         memory: FitMemory,
         interval_s: float = 1 / 30,
     ) -> list[Bodies]:
-        """Fit one window: for each of its T frames the people by track -> Bodies for each frame.
+        """Fit one window of one source.
 
-        ``intrinsics`` (3, 3) pixels; ``interval_s`` between frames. ``memory`` is updated; tracks
-        that are in no frame lose their pose but keep their shape. Returns T Bodies, each with the
-        people seen in that frame, by rising track. Raises FloatingPointError when a fit is not
-        finite.
+        Args:
+            people: For each of the window's T frames, the people by track id.
+            intrinsics: (3, 3) the camera's K in pixels, without skew.
+            memory: What is remembered of the source; updated. Tracks that are in no frame lose
+                their pose and keep their shape.
+            interval_s: Time between frames, in seconds.
+
+        Returns:
+            T `Bodies`, each with the people of that frame by rising track id.
+
+        Raises:
+            FloatingPointError: A fit is not finite.
         """
         return self.fit_many([FitJob(people, intrinsics, memory, interval_s)])[0]
 
     @torch.inference_mode()
     def fit_many(self, jobs: Sequence[FitJob]) -> list[list[Bodies]]:
-        """Fit one window of each of several sources, their people together. Each job's memory is
-        another; the result is as `fit`'s for each."""
-        alike: dict[tuple[int, int], list[int]] = {}
+        """Fit one window of each of several sources, the people of like windows in one batch.
+
+        Args:
+            jobs: The windows; no two may share a memory.
+
+        Returns:
+            What `fit` returns, for each job.
+
+        Raises:
+            FloatingPointError: A fit is not finite.
+        """
+        groups: dict[tuple[int, int], list[int]] = {}
         for k, job in enumerate(jobs):
-            self._forget(job)
+            self._forget_absent(job)
             if job.tracks:
-                alike.setdefault((len(job.people), self._steps_of(job)), []).append(k)
+                groups.setdefault((len(job.people), self._steps_of(job)), []).append(k)
         out = [[self.no_bodies() for _ in job.people] for job in jobs]
-        for kind, members in alike.items():
+        for kind, members in groups.items():
             for k, bodies in zip(members, self._solve(*kind, [jobs[k] for k in members])):
                 out[k] = bodies
         return out
 
     def warm_up(self, people: int) -> None:
-        """Make ready for up to ``people`` people in full windows, on a GPU."""
+        """Capture the CUDA graphs of full windows for up to ``people`` people; nothing on a CPU."""
         if not self.graphs:
             return
         for size in BUCKETS:
@@ -136,7 +185,7 @@ class BodyFitter:
                 return
 
     def warm_up_events(self) -> None:
-        """Make ready for one person about an event, on a GPU."""
+        """Capture the CUDA graph of one person's window around an event; nothing on a CPU."""
         if self.graphs:
             self._step(WINDOW_FRAMES, self.config.event_iterations, BUCKETS[0])
 
@@ -144,52 +193,67 @@ class BodyFitter:
         """Return the bodies of a frame without people."""
         return Bodies.none(len(self.body.v_template))
 
-    def recalled(
+    def memory_before(
         self,
         before: Sequence[Person | None],
         intrinsics: np.ndarray,
         memory: FitMemory,
         track: int,
     ) -> TrackFit:
-        """Somebody's memory for a window anywhere: the sightings of the frames ``before`` it (None:
-        not seen) and what ``memory`` holds of their shape, but no pose."""
-        kept = self._recall(memory, track)
-        row = without_pose(kept.memory)
-        seen: list[Person | None] = [None] * max(CONTEXT - len(before), 0)
-        seen += [None if one is None else replace(one, mask=None) for one in before[-CONTEXT:]]
-        if any(one is not None for one in seen):
-            sightings = LandmarkHistory.of(observe([seen], intrinsics, self.device, self.config))
+        """Return what to remember of a person for a window that is fitted out of turn.
+
+        Args:
+            before: The person in the frames before the window, None where not found; the last
+                sixteen count.
+            intrinsics: (3, 3) the camera's K in pixels.
+            memory: What is remembered of the source; only the shape is taken from it.
+            track: The person's track id.
+
+        Returns:
+            A memory with the shape and these landmarks, but without a pose.
+        """
+        remembered = self._track_fit(memory, track)
+        row = without_pose(remembered.memory)
+        people: list[Person | None] = [None] * max(CONTEXT - len(before), 0)
+        # Only landmarks are remembered; without masks no edge map is made for nothing.
+        people += [person and replace(person, mask=None) for person in before[-CONTEXT:]]
+        if any(person is not None for person in people):
+            history = LandmarkHistory.of(observe([people], intrinsics, self.device, self.config))
             parts = zip(
                 ("rays", "visible", "world_m", "sighted"),
-                (sightings.rays, sightings.visible, sightings.world_m, sightings.known),
+                (history.rays, history.visible, history.world_m, history.known),
             )
             for name, values in parts:
                 row[MEMORY.places[name]] = values.flatten()
-        return TrackFit(row, False, kept.seconds)
+        return TrackFit(row, False, remembered.seconds)
 
     def _steps_of(self, job: FitJob) -> int:
+        """The solver steps for a job: few where the last pose of everyone is known."""
         if job.event:
             return self.config.event_iterations
-        known = all(self._recall(job.memory, track).known for track in job.tracks)
+        known = all(self._track_fit(job.memory, track).known for track in job.tracks)
         return self.config.iterations if known else self.config.cold_iterations
 
-    def _recall(self, memory: FitMemory, track: int) -> TrackFit:
+    def _track_fit(self, memory: FitMemory, track: int) -> TrackFit:
+        """What is remembered of a track, or a new memory."""
         return memory.tracks.get(track) or TrackFit(self._new_memory)
 
     @staticmethod
-    def _forget(job: FitJob) -> None:
-        here = set(job.tracks)
-        for track, kept in job.memory.tracks.items():
-            if track not in here and kept.known:
-                there = replace(kept, memory=without_pose(kept.memory), known=False)
-                job.memory.tracks[track] = there
+    def _forget_absent(job: FitJob) -> None:
+        """Remove the poses of tracks that are in no frame of the job."""
+        present = set(job.tracks)
+        for track, fit in job.memory.tracks.items():
+            # A pose from before a gap would be taken for that of the frame before the window.
+            if track not in present and fit.known:
+                shape_only = replace(fit, memory=without_pose(fit.memory), known=False)
+                job.memory.tracks[track] = shape_only
 
     def _solve(self, frames: int, steps: int, jobs: Sequence[FitJob]) -> Iterable[list[Bodies]]:
-        """Everybody in windows of one kind, in batches of at most the largest bucket."""
-        whole = [(job, track) for job in jobs for track in job.tracks]
+        """Yield the bodies of each job in turn; the jobs are of one kind and solved in batches."""
+        people = [(job, track) for job in jobs for track in job.tracks]
         parts = [
-            self._together(frames, steps, whole[k : k + BUCKETS[-1]])
-            for k in range(0, len(whole), BUCKETS[-1])
+            self._fit_batch(frames, steps, people[k : k + BUCKETS[-1]])
+            for k in range(0, len(people), BUCKETS[-1])
         ]
         result = np.concatenate([part[0] for part in parts])
         vertices = np.concatenate([part[1] for part in parts])
@@ -200,53 +264,57 @@ class BodyFitter:
             yield _bodies(job, fit.result.split(result[rows]), vertices[rows])
             first = rows.stop
 
-    def _together(
+    def _fit_batch(
         self, frames: int, steps: int, people: Sequence[tuple[FitJob, int]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Results (P, ...) and meshes (P, T, V, 3) of these people; their memories are updated."""
         fit = self._fit(frames, steps)
-        kept = [self._recall(job.memory, track) for job, track in people]
-        watched = [
-            k.seconds + frames * job.interval_s for k, (job, _) in zip(kept, people)
+        remembered = [self._track_fit(job.memory, track) for job, track in people]
+        watched_s = [
+            k.seconds + frames * job.interval_s for k, (job, _) in zip(remembered, people)
         ]  # fmt: skip
-        memory = torch.stack([k.memory for k in kept])
+        memory = torch.stack([k.memory for k in remembered])
         if self.device.type == "cuda":
             size = next(size for size in BUCKETS if size >= len(people))
-            rows = self._written(fit, people, watched, size)
+            rows = self._observed_rows(fit, people, watched_s, size)
             step = self._step(frames, steps, size)
             result, vertices, memory = step(rows, filled(memory, size))
         else:
-            rows = self._written(fit, people, watched, len(people))
+            rows = self._observed_rows(fit, people, watched_s, len(people))
             result, vertices, memory = fit(rows, memory)
         memory = memory[: len(people)].clone()
         result, vertices = to_host(result[: len(people)], vertices[: len(people)])
         if not np.isfinite(fit.result.split(result)["cost"]).all():
             raise FloatingPointError("the body fit did not stay finite")
-        for (job, track), row, seconds in zip(people, memory, watched):
+        for (job, track), row, seconds in zip(people, memory, watched_s):
             job.memory.tracks[track] = TrackFit(row, True, seconds)
         return result, vertices
 
-    def _written(
+    def _observed_rows(
         self,
         fit: WindowFit,
         people: Sequence[tuple[FitJob, int]],
-        watched: Sequence[float],
+        watched_s: Sequence[float],
         size: int,
     ) -> Tensor:
-        """What was seen of people, (size, seen.size), the first one again where they are fewer; in
-        page-locked memory where that helps."""
-        rows = torch.empty(size, fit.seen.size, pin_memory=self.device.type == "cuda")
+        """The people's observations (size, inputs.size) on the device.
+
+        Written in page-locked memory for a GPU, which copies from it without waiting. Rows beyond
+        the people repeat the first one: real numbers keep the unused fits finite.
+        """
+        rows = torch.empty(size, fit.inputs.size, pin_memory=self.device.type == "cuda")
         written = rows.numpy()
         inner = layout(fit.frames, fit.outlines).size
-        for row, (job, track), seconds in zip(written, people, watched):
-            seen = [[frame.get(track) for frame in job.people]]
-            write_rows(seen, job.intrinsics, row[None, :inner], fit.outlines)
-            row[fit.seen.places["interval_30hz"]] = 30.0 * job.interval_s
-            row[fit.seen.places["shape_frozen"]] = seconds >= self.config.shape_seconds
+        for row, (job, track), seconds in zip(written, people, watched_s):
+            frames = [[frame.get(track) for frame in job.people]]
+            write_rows(frames, job.intrinsics, row[None, :inner], fit.outlines)
+            row[fit.inputs.places["interval_30hz"]] = 30.0 * job.interval_s
+            row[fit.inputs.places["shape_frozen"]] = seconds >= self.config.shape_seconds
         written[len(people) :] = written[0]
         return rows
 
     def _fit(self, frames: int, steps: int) -> WindowFit:
+        """The `WindowFit` of one kind of window, made once."""
         kind = (frames, steps)
         if kind not in self._fits:
             self._fits[kind] = WindowFit(
@@ -257,20 +325,21 @@ class BodyFitter:
         return self._fits[kind]
 
     def _step(self, frames: int, steps: int, size: int) -> Graphed:
+        """The CUDA graph of one kind of window and batch size, captured once."""
         kind = (frames, steps, size)
         if kind not in self._steps:
             fit = self._fit(frames, steps)
-            seen = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
+            rows = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
             memory = self._new_memory.expand(size, -1)
-            # A clip's last frames are not worth the wait; single ones are low latency's.
-            whole = frames in (1, WINDOW_FRAMES)
-            self._steps[kind] = Graphed(fit, [seen, memory], enabled=self.graphs and whole)
+            # Windows of two or three frames end a clip or precede a cut; they are too rare to be
+            # worth a capture. Windows of one frame are those of low latency.
+            frequent = frames in (1, WINDOW_FRAMES)
+            self._steps[kind] = Graphed(fit, [rows, memory], enabled=self.graphs and frequent)
         return self._steps[kind]
 
 
 def example_row(fit: WindowFit) -> np.ndarray:
-    """Observations (seen.size,) of somebody upright before the camera: harmless numbers to make
-    ready with."""
+    """Return observations (inputs.size,) of an upright person before the camera, for warm-up."""
     random = np.random.default_rng(0)
     frames = fit.frames
     image = random.uniform(-0.1, 0.1, (LANDMARKS, 2)) + [0, 0]
@@ -285,21 +354,22 @@ def example_row(fit: WindowFit) -> np.ndarray:
         "interval_30hz": np.ones(1),
         "world_known": np.ones(frames),
     }
-    return fit.seen.row(**parts)
+    return fit.inputs.row(**parts)
 
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:
-    """Tensors as arrays: all copies are queued, then waited for once."""
-    coming = [AsyncCopy(tensor) for tensor in tensors]
-    return [each.result() for each in coming]
+    """Return tensors as arrays; all copies are queued before the first is waited for."""
+    copies = [AsyncCopy(tensor) for tensor in tensors]
+    return [copy.result() for copy in copies]
 
 
 def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) -> list[Bodies]:
-    """One window's results (P, ...) as Bodies of each frame."""
+    """One window's results, arrays of (P, ...), as the `Bodies` of each frame."""
     tracks, out = job.tracks, []
     for t, people in enumerate(job.people):
         here = [p for p, track in enumerate(tracks) if track in people]
-        # A fit seven deviations off its landmarks counts about a third.
+        # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37
+        # of the perceiver's score.
         score = [
             people[tracks[p]].score * float(np.exp(-result["residual_mean"][p, t] / 50.0))
             for p in here

@@ -1,7 +1,8 @@
-"""A first pose straight from world landmarks: turn the torso, then each limb, by two vectors.
+"""A first pose straight from world landmarks: rotate the torso, then each limb, by two vectors.
 
-Closed form (Gram-Schmidt frames, no iterations, no decomposition), so that a new person, or one
-whose arm moved too far for the last pose to help, starts in the right valley.
+Closed form (Gram-Schmidt frames, no iterations, no decomposition). A new person, or one whose arm
+moved too far for the last pose to help, so starts near the right minimum: Gauss-Newton only finds
+the nearest one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pipeline.fitting.solver import Observations
 
 _AT = {name: i for i, name in enumerate(LANDMARK_NAMES)}
 
-_MOST_AWAY = 0.35
-"""The logarithm of how much larger or smaller than guessed people are: from 1.2 to 2.4 metres."""
+_MAX_LOG_SIZE = 0.35
+"""Bound on the logarithm of a person's size over the guessed size: 1.7 m becomes 1.2 to 2.4 m."""
 
 _LIMBS = (
     ("left_shoulder", "left_elbow", "left_wrist"),
@@ -35,14 +36,17 @@ def _unit(vector: Tensor) -> Tensor:
 
 
 def frame_of(first: Tensor, second: Tensor) -> Tensor:
-    """Right-handed orthonormal frames (..., 3, 3): column 0 along ``first``, column 1 nearest
-    ``second``."""
+    """Return right-handed orthonormal frames (..., 3, 3) of two vectors (..., 3).
+
+    Column 0 lies along ``first``, column 1 as near ``second`` as it can.
+    """
     x = _unit(first)
     y = _unit(second - (second * x).sum(-1, keepdim=True) * x)
     return torch.stack((x, y, torch.linalg.cross(x, y)), -1)
 
 
 def _torso(points: Tensor) -> Tensor:
+    """The torso's frame (B, 3, 3): column 0 from hips to shoulders, column 1 from right to left."""
     left = points[..., _AT["left_shoulder"], :] + points[..., _AT["left_hip"], :]
     right = points[..., _AT["right_shoulder"], :] + points[..., _AT["right_hip"], :]
     shoulders = points[..., _AT["left_shoulder"], :] + points[..., _AT["right_shoulder"], :]
@@ -51,24 +55,31 @@ def _torso(points: Tensor) -> Tensor:
 
 
 def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Tensor:
-    """Local rotations (B, 24, 3, 3) that point torso and limbs as ``world`` (B, 33, 3) does.
+    """Return local rotations (B, 24, 3, 3) that point torso and limbs as landmarks do.
 
-    ``world`` is in metres with the camera's axes (any origin); ``betas`` (B, 10).
+    Args:
+        skeleton: The body model's tables.
+        world: (B, 33, 3) landmarks in metres with the camera's axes, about any origin.
+        betas: (B, 10) shapes, which say how the body stands at rest.
+
+    Returns:
+        Rotations of root, shoulders, elbows, hips and knees; every other joint is at rest.
     """
     rest = skeleton.rest[..., 0] + torch.einsum("kcb,nb->nkc", skeleton.rest[..., 1:], betas)
     rotations = torch.eye(3, device=world.device).repeat(len(world), JOINTS, 1, 1)
     root = _torso(world) @ _torso(rest).transpose(-1, -2)
     rotations[:, 0] = root
     across, up, _ = torch.eye(3, device=world.device).unbind()
-    # Each hinge's axis at rest: an arm's stands upright, a leg's lies across.
+    # The axis at rest of elbow and knee as hinges: an arm's is vertical, a leg's lies across.
     axis = torch.stack((-up, up, across, across)).expand(len(world), 4, 3)
-    top, end = (_unit(part) for part in _along(world))
+    top, end = (_unit(part) for part in _limb_vectors(world))
     bend = torch.linalg.cross(top, end)
-    # A straight limb has no plane: its hinge stays where the torso carries it.
+    # A straight limb lies in no one plane, so its hinge's axis is taken from the torso; the two are
+    # blended over a range of bends, for a hard choice would flip between frames.
     carried = axis @ root.transpose(-1, -2)
     trust = ((bend.norm(dim=-1, keepdim=True) - 0.1) / 0.3).clamp(0.0, 1.0)
     normal = _unit(trust * _unit(bend) + (1 - trust) * carried)
-    rest_top, rest_end = _along(rest)
+    rest_top, rest_end = _limb_vectors(rest)
     above = frame_of(top, normal) @ frame_of(rest_top, axis).transpose(-1, -2)
     below = frame_of(end, normal) @ frame_of(rest_end, axis).transpose(-1, -2)
     upper = root.transpose(-1, -2)[:, None] @ above
@@ -78,45 +89,51 @@ def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Ten
     return rotations
 
 
-def _along(points: Tensor) -> tuple[Tensor, Tensor]:
+def _limb_vectors(points: Tensor) -> tuple[Tensor, Tensor]:
     """The limbs' upper and lower parts (B, 4, 3) as vectors between landmarks (B, 33, 3)."""
     a, b, c = (torch.stack([points[:, _AT[names[k]]] for names in _LIMBS], 1) for k in range(3))
     return b - a, c - b
 
 
 def place_by_landmarks(points: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """The translation (B, 3) in metres that puts ``points`` (B, K, 3) onto ``target``.
+    """Return the translation (B, 3) in metres that puts points onto their image.
 
-    ``target`` (B, K, 2) are normalised image coordinates (x/z, y/z), ``weight`` (B, K). Least
-    squares of (X + t_x) - u (Z + t_z) = 0, linear in t; the result lies in front of the camera.
+    Least squares of (X + t_x) - u (Z + t_z) = 0 and the same for y and v, which is linear in t. The
+    points end at least 0.3 m in front of the camera.
+
+    Args:
+        points: (B, K, 3) in metres.
+        target: (B, K, 2) their places in normalised image coordinates (x/z, y/z).
+        weight: (B, K) weights of the residuals.
     """
     known = weight.square()[..., None]
     total = known.sum(1, keepdim=True) + 1e-6
     value = target * points[..., 2:] - points[..., :2]
-    # About the weighted means two of the three unknowns drop out.
-    middle, mean = ((known * each).sum(1, keepdim=True) / total for each in (target, value))
-    apart = known * (target - middle)
-    spread = (apart * (target - middle)).sum((1, 2)) + 1e-6
-    away = -(apart * (value - mean)).sum((1, 2)) / spread
-    across = mean[:, 0] + middle[:, 0] * away[:, None]
-    near = 0.3 - points[..., 2].amin(1)
-    return torch.cat((across, torch.maximum(away, near)[:, None]), 1)
+    # Relative to the weighted means, t_x and t_y drop out and t_z remains.
+    middle, mean = ((known * part).sum(1, keepdim=True) / total for part in (target, value))
+    difference = known * (target - middle)
+    spread = (difference * (target - middle)).sum((1, 2)) + 1e-6
+    depth = -(difference * (value - mean)).sum((1, 2)) / spread
+    across = mean[:, 0] + middle[:, 0] * depth[:, None]
+    nearest = 0.3 - points[..., 2].amin(1)
+    return torch.cat((across, torch.maximum(depth, nearest)[:, None]), 1)
 
 
-def sized_by_depth(seen: Observations) -> Observations:
-    """The same, its world landmarks made as large as they must be to look as they do from where a
-    depth map says that people are; as they came for people whom no map knows.
+def sized_by_depth(observed: Observations) -> Observations:
+    """Return the observations with world landmarks of the size that a depth map implies.
 
-    One view does not tell someone small and near from someone tall and far: a network's world
-    landmarks hold a guess, which would outweigh what the map says. One size a window.
+    One view does not distinguish a small person near the camera from a tall one far away. World
+    landmarks carry the network's guess of the size, which would outweigh the map's depth in the
+    fit. So they are scaled by measured over implied depth, one scale for each person and window;
+    those of a person without a root depth stay as they were.
     """
-    turned = (seen.view[:, :, None] @ seen.world_m[..., None])[..., 0]
-    weight = seen.visible * seen.present[..., None]
-    parts = (each.flatten(0, 1) for each in (turned, seen.image, weight))
-    guessed_m = place_by_landmarks(*parts)[:, 2].unflatten(0, seen.present.shape)
-    known = seen.present * (seen.root_depth_m > 0)
-    ratio = seen.root_depth_m.clamp_min(0.1) / guessed_m.clamp_min(0.1)
-    # Beyond this no person is: the map's reading is of something else.
-    away = ratio.log().clamp(-_MOST_AWAY, _MOST_AWAY) * known
-    size = (away.sum(1) / known.sum(1).clamp_min(1.0)).exp()
-    return replace(seen, world_m=seen.world_m * size[:, None, None, None])
+    turned = (observed.view[:, :, None] @ observed.world_m[..., None])[..., 0]
+    weight = observed.visible * observed.present[..., None]
+    parts = (part.flatten(0, 1) for part in (turned, observed.image, weight))
+    depth_by_size_m = place_by_landmarks(*parts)[:, 2].unflatten(0, observed.present.shape)
+    known = observed.present * (observed.root_depth_m > 0)
+    ratio = observed.root_depth_m.clamp_min(0.1) / depth_by_size_m.clamp_min(0.1)
+    # No person is smaller or larger than that: the map was read on something else.
+    log_size = ratio.log().clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE) * known
+    size = (log_size.sum(1) / known.sum(1).clamp_min(1.0)).exp()
+    return replace(observed, world_m=observed.world_m * size[:, None, None, None])

@@ -1,7 +1,8 @@
-"""The solver's kernels (Triton); `linearise_gpu` starts them and says what each array holds.
+"""The solver's kernels in Triton; `linearise_gpu` launches them and says what each array holds.
 
-A program has the 24 joints, padded to 32, or a matrix's columns in its lanes; people, frames and
-points are programs.
+A program's lanes are the 24 joints, padded to 32, or the columns of a matrix. People, frames and
+points are programs. Arrays are addressed by hand: ``at`` and ``out`` are pointers to the numbers of
+this program.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ def pose(
     rotations, transl, betas, bones, ancestors, turns, joints,
     FRAMES: tl.constexpr, LANES: tl.constexpr, ROUNDS: tl.constexpr,
 ):  # fmt: skip
-    """World rotations (9, LANES) and joints (33, LANES) of a body: places (3), then their change
-    with shape (c * 10 + b)."""
+    """Write the world rotations (9, LANES) and joints (33, LANES) of one body.
+
+    The 33 numbers of a joint are its place (3), then the derivative of coordinate c by shape
+    coefficient b at 3 + 10 c + b.
+    """
     body = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
     there = lanes < 24
@@ -30,7 +34,7 @@ def pose(
     r20 = tl.load(at + 6, mask=there, other=0.0)
     r21 = tl.load(at + 7, mask=there, other=0.0)
     r22 = tl.load(at + 8, mask=there, other=1.0)
-    # Each round takes in as many ancestors again as are in already.
+    # Pointer doubling: each round multiplies in as many ancestors as the rounds before together.
     for k in tl.static_range(ROUNDS):
         up = tl.load(ancestors + k * LANES + lanes)
         none = up < 0
@@ -117,15 +121,18 @@ def pose(
 
 @triton.jit
 def points(
-    turns, joints, betas, moments, mass_of, mass_below_of, below, normals, seen, edge,
+    turns, joints, betas, moments, mass_of, mass_below_of, below, normals, observed, edge,
     points, changes, rows, costs, mask_sigma, mask_weight, robust,
     FRAMES: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
     ROWS: tl.constexpr, LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, SIZE: tl.constexpr,
     PRESENT: tl.constexpr, MASKED: tl.constexpr, EDGE_FROM: tl.constexpr, PLACES: tl.constexpr,
     MASK: tl.constexpr,
 ):  # fmt: skip
-    """A point of a body. A landmark: its place and its change with every unknown. A point of the
-    surface: its row against the mask's edge."""
+    """Write what one point of a body needs.
+
+    For a landmark, its place and its derivative by every unknown. For a point of the surface, its
+    row of residuals against the mask's edge.
+    """
     body = tl.program_id(0).to(tl.int64)
     point = tl.program_id(1)
     person = body // FRAMES
@@ -149,7 +156,7 @@ def points(
     landmark = point < LANDMARKS
     change = changes + (body * LANDMARKS + tl.minimum(point, LANDMARKS - 1)) * 3 * COLUMNS
 
-    # Each joint's share in the point, with its change with shape on the way.
+    # Each joint's share of the point, and its derivative by the shape on the way.
     u = tl.load(moment)
     v = tl.load(moment + 11 * LANES)
     w = tl.load(moment + 22 * LANES)
@@ -179,7 +186,7 @@ def points(
     py = tl.sum(y, 0)
     pz = tl.sum(z, 0)
 
-    # What each joint turns of it, about the joint.
+    # The part of the point that each joint rotates, relative to the joint: the lever.
     tree = tl.load(below + lanes[:, None] * LANES + lanes[None, :])
     low = tl.load(mass_below_of + point * LANES + lanes)
     lx = tl.sum(tree * x[:, None], 0) - low * jx
@@ -210,7 +217,7 @@ def points(
         tl.store(turn + 2 * COLUMNS + 2, w02 * ly - w12 * lx, mask=posed)
     else:
         number = point - LANDMARKS
-        frame = seen + body * WIDTH
+        frame = observed + body * WIDTH
         inverse = 1.0 / tl.maximum(pz, 0.1)
         u_ = px * inverse
         v_ = py * inverse
@@ -222,7 +229,7 @@ def points(
         nz = tl.sum(mass * (w20 * n0 + w21 * n1 + w22 * n2), 0)
         far = tl.maximum(tl.sqrt(px * px + py * py + pz * pz), 1e-6)
         facing = (nx * px + ny * py + nz * pz) / far
-        # Where in the edge map: bilinear, its border going on.
+        # Bilinear sampling of the edge map; beyond its border the outermost pixels are repeated.
         to = frame + EDGE_FROM
         gx = tl.load(to) * u_ + tl.load(to + 1) * v_ + tl.load(to + 2)
         gy = tl.load(to + 3) * u_ + tl.load(to + 4) * v_ + tl.load(to + 5)
@@ -279,17 +286,18 @@ def points(
 
 @triton.jit
 def residuals(
-    points, changes, joints, seen, rows, costs, image_sigma, robust, depth_sigma, use_world,
+    points, changes, joints, observed, rows, costs, image_sigma, robust, depth_sigma, use_world,
     use_depth, LANES: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
     LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, IMAGE: tl.constexpr, VISIBLE: tl.constexpr,
     WORLD: tl.constexpr, SPREAD: tl.constexpr, WEIGHT: tl.constexpr, VIEW: tl.constexpr,
     PRESENT: tl.constexpr, SIZE: tl.constexpr, DEPTH: tl.constexpr, PLACES: tl.constexpr,
-    MISFIT: tl.constexpr, SURE: tl.constexpr,
+    RESIDUAL: tl.constexpr, TOTAL_WEIGHT: tl.constexpr,
 ):  # fmt: skip
-    """The five rows of a landmark, two in the image and three in space; last, the root's depth."""
+    """Write the five rows of a landmark, two in the image and three in space, or the row of root
+    depth."""
     body = tl.program_id(0).to(tl.int64)
     point = tl.program_id(1)
-    frame = seen + body * WIDTH
+    frame = observed + body * WIDTH
     present = tl.load(frame + PRESENT)
     columns = tl.arange(0, 128)
     inside = columns < 79
@@ -310,8 +318,8 @@ def residuals(
         strength = tl.sqrt(weight) * share
         cost = weight * share * squared
         at_cost = costs + body * PLACES + point
-        tl.store(at_cost + MISFIT, weight * tl.minimum(squared, 100.0))
-        tl.store(at_cost + SURE, weight)
+        tl.store(at_cost + RESIDUAL, weight * tl.minimum(squared, 100.0))
+        tl.store(at_cost + TOTAL_WEIGHT, weight)
 
         own = changes + (body * LANDMARKS + point) * 3 * COLUMNS + columns
         cx = tl.load(own, mask=inside, other=0.0)
@@ -382,7 +390,7 @@ def residuals(
 
 @triton.jit
 def _log(m00, m01, m02, m10, m11, m12, m20, m21, m22):
-    """`rotations.log_so3`, by Shepperd's quaternion."""
+    """Return the rotation vector of a matrix as `rotations.log_so3`, by Shepperd's quaternion."""
     d0 = 1 + m00 + m11 + m22
     d1 = 1 + m00 - m11 - m22
     d2 = 1 - m00 + m11 - m22
@@ -422,8 +430,9 @@ def _log(m00, m01, m02, m10, m11, m12, m20, m21, m22):
     squared = x * x + y * y + z * z
     small = squared < 1e-10
     sine = tl.sqrt(tl.where(small, 1.0, squared))
-    # The arc tangent of sine over w, by halving the angle twice: then Cephes' atanf's polynomial
-    # (Moshier, Methods and Programs for Mathematical Functions, 1989) reaches all of it.
+    # The arc tangent of sine over w. Halving the angle twice brings it into the range of Cephes'
+    # atanf polynomial
+    # (Moshier, Methods and Programs for Mathematical Functions, 1989); the result is doubled back.
     t = sine / (1.0 + w)
     t = t / (1.0 + tl.sqrt(1.0 + t * t))
     q = t * t
@@ -438,7 +447,7 @@ def priors(
     rotations, prior, normal, pull, costs, prior_weight, limit_weight, limit_sigma, use,
     LANES: tl.constexpr, PLACES: tl.constexpr,
 ):  # fmt: skip
-    """The pose prior and the joint limits of a body, as each joint's 3 x 3 of the Hessian."""
+    """Write pose prior and joint limits of a body, as each joint's 3 x 3 block of the Hessian."""
     body = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
     posed = lanes < 22
@@ -454,7 +463,7 @@ def priors(
     c1, s1, g1 = _limits(y, prior, 1, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
     c2, s2, g2 = _limits(z, prior, 2, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
     tl.store(costs + body * PLACES + 34, use * tl.sum(tl.where(posed, c0 + c1 + c2, 0.0), 0))
-    # J_r^-1, as `solve.inverse_right_jacobian`.
+    # J_r^-1, as `solver.inverse_right_jacobian`.
     squared = tl.maximum(x * x + y * y + z * z, 1e-8)
     angle = tl.sqrt(squared)
     half = tl.minimum(0.5 * angle, 1.5)
@@ -494,8 +503,10 @@ def priors(
 def _limits(
     phi, prior, axis, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES: tl.constexpr
 ):
-    """Of one axis: what it costs, its squared change and its pull. The table is mean, deviation,
-    lowest and highest, (4, 3, LANES)."""
+    """Return one axis's cost, squared derivative and pull on the angle.
+
+    ``prior`` is the table of mean, deviation, lowest and highest, (4, 3, LANES).
+    """
     at = prior + axis * LANES + lanes
     mean = tl.load(at)
     sigma = tl.load(at + 3 * LANES, mask=posed, other=1.0)
@@ -515,7 +526,7 @@ def _limits(
 
 @triton.jit
 def _turned(now, then, lanes, posed):
-    """log(R_now^T R_then) of each joint; both point at a frame's rotations."""
+    """Return log(R_now^T R_then) of each joint; both arguments point at a frame's rotations."""
     a = now + lanes * 9
     b = then + lanes * 9
     a00 = tl.load(a, mask=posed, other=1.0)
@@ -551,23 +562,26 @@ def _turned(now, then, lanes, posed):
 
 @triton.jit
 def _frame_of(past, now, person, k: tl.constexpr, SIZE: tl.constexpr, FRAMES: tl.constexpr):
-    """Where frame ``k`` of the two past and the window's own lies."""
+    """Return where frame ``k`` lies, counting the two past frames, then the window's own."""
     return past + (person * 2 + k) * SIZE if k < 2 else now + (person * FRAMES + k - 2) * SIZE
 
 
 @triton.jit
 def smoothness(
-    rotations, transl, past_rotations, past_transl, known, pace_of, normal, pull, costs,
+    rotations, transl, past_rotations, past_transl, known, interval_of, normal, pull, costs,
     turn_accel, root_accel, root_depth_accel, robust, use,
     FRAMES: tl.constexpr, LANES: tl.constexpr, PLACES: tl.constexpr,
 ):  # fmt: skip
-    """Second differences of every joint's turning and, in lane 22, of the root's path: their part
-    of the Hessian, which couples the same unknown of different frames only."""
+    """Write second differences of every joint's rotation and, in lane 22, of the root's path.
+
+    Their part of the Hessian couples only the same unknown of different frames, so it is kept as
+    one number for each unknown and pair of frames.
+    """
     person = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
     posed = lanes < 22
     root = lanes == 22
-    interval_30hz = tl.minimum(tl.maximum(tl.load(pace_of + person), 0.25), 4.0)
+    interval_30hz = tl.minimum(tl.maximum(tl.load(interval_of + person), 0.25), 4.0)
     # A second difference of a random acceleration grows with the 3/2 power of the interval.
     grown = interval_30hz * tl.sqrt(interval_30hz)
     across = 1.0 / (grown * tl.where(root, root_accel, turn_accel))
@@ -597,7 +611,7 @@ def smoothness(
         x = tl.where(root, x, x1 - x0)
         y = tl.where(root, y, y1 - y0)
         z = tl.where(root, z, z1 - z0)
-        # The window's own frames are all taken for known.
+        # All frames of the window itself count as known.
         sure = tl.where(posed | root, use, 0.0)
         if a < 2:
             sure *= tl.load(known + person * 2 + a)
@@ -631,10 +645,10 @@ def smoothness(
 @triton.jit
 def sums(
     costs, betas, past_betas, information, cost, residual_mean, shape,
-    FRAMES: tl.constexpr, LANDMARKS: tl.constexpr, PLACES: tl.constexpr, MISFIT: tl.constexpr,
-    SURE: tl.constexpr, MASK: tl.constexpr, SURFACE: tl.constexpr,
+    FRAMES: tl.constexpr, LANDMARKS: tl.constexpr, PLACES: tl.constexpr, RESIDUAL: tl.constexpr,
+    TOTAL_WEIGHT: tl.constexpr, MASK: tl.constexpr, SURFACE: tl.constexpr,
 ):  # fmt: skip
-    """A person's cost and misfits, and how the shape's mean pulls."""
+    """Write a person's cost and mean squared residuals, and the pull of the shape prior."""
     person = tl.program_id(0).to(tl.int64)
     wide = tl.arange(0, 16)
     ten = wide < 10
@@ -653,8 +667,8 @@ def sums(
         counted = (places <= last) | ((places >= MASK) & (places < MASK + SURFACE))
         total += tl.sum(tl.load(at + places, mask=counted, other=0.0), 0)
         rows = low < LANDMARKS
-        weight = tl.sum(tl.load(at + SURE + low, mask=rows, other=0.0), 0)
-        mean = tl.sum(tl.load(at + MISFIT + low, mask=rows, other=0.0), 0)
+        weight = tl.sum(tl.load(at + TOTAL_WEIGHT + low, mask=rows, other=0.0), 0)
+        mean = tl.sum(tl.load(at + RESIDUAL + low, mask=rows, other=0.0), 0)
         tl.store(residual_mean + person * FRAMES + t, mean / tl.maximum(weight, 1e-6))
     tl.store(cost + person, total)
 
@@ -665,8 +679,10 @@ def assemble(
     FRAMES: tl.constexpr, LANES: tl.constexpr, COLUMNS: tl.constexpr, DIM: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A row of a person's Hessian, and of the gradient: frames' blocks on the diagonal, the shape
-    as their border."""
+    """Write one row of a person's Hessian, and its number of the gradient.
+
+    Frames' blocks lie on the diagonal, the shape is their border.
+    """
     person = tl.program_id(0).to(tl.int64)
     row = tl.program_id(1)
     size: tl.constexpr = FRAMES * DIM + 10
@@ -696,14 +712,14 @@ def assemble(
         at = block + (body * COLUMNS + own) * COLUMNS
         near = inside & (shaped | (frame == mine))
         values = tl.load(at + other, mask=near, other=0.0)
-        # The root's path is lane 22 of what is smooth, a joint's turn its own.
+        # In the arrays of smoothness, the root's path is in lane 22 and each joint in its own lane.
         turn = own >= 3
         lane = tl.where(turn, (own - 3) // 3, 22)
         axis = tl.where(turn, (own - 3) % 3, own)
         same = inside & (frame < FRAMES) & (other == own) & (columns < FRAMES * DIM)
         at = smooth + ((body * FRAMES + tl.minimum(frame, FRAMES - 1)) * 3 + axis) * LANES + lane
         values += tl.load(at, mask=same, other=0.0)
-        # No joint is in the root's lane.
+        # No joint has lane 22, so a root's row gets nothing from the prior here.
         joint = inside & (frame == mine) & (other >= 3) & ((other - 3) // 3 == lane)
         at = normal + (body * 9 + axis * 3 + (other - 3) % 3) * LANES + lane
         values += tl.load(at, mask=joint, other=0.0)
@@ -718,7 +734,7 @@ def assemble(
 
 @triton.jit
 def _bounded(values):
-    """Downhill, of a length that a turn may have; nought where there is no number."""
+    """Return a step downhill of at most 1.5 for each unknown; zero where there is no number."""
     values = tl.where(values == values, values, 0.0)
     return -tl.minimum(tl.maximum(values, -1.5), 1.5)
 
@@ -728,7 +744,7 @@ def retract(
     rotations, transl, betas, step, rotations_out, transl_out, betas_out,
     FRAMES: tl.constexpr, LANES: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    """A body a step further: R <- R exp(delta), the rest by addition."""
+    """Write a body moved by a step: R <- R exp(delta), the rest by addition."""
     body = tl.program_id(0).to(tl.int64)
     person = body // FRAMES
     lanes = tl.arange(0, LANES)

@@ -1,11 +1,11 @@
-"""A learned second opinion on depth: landmarks of sixteen frames -> where the last four are.
+"""Depth from motion: a network that corrects the world landmarks of a window from sixteen frames.
 
-BlazePose judges depth frame by frame from a crop. How a limb moves across frames tells much more:
-a small transformer, trained on motion capture seen through BlazePose's own errors, corrects the
-world landmarks of a window from those of the frames before it, says how far off each may still be,
-and so also rights left and right where the perceiver swaps them for a few frames (the idea of
-lifting 2D tracks: Pavllo et al., 3D human pose estimation in video with temporal convolutions,
-CVPR 2019). How it was made: ``pipeline/lifter_recipe``.
+BlazePose estimates depth frame by frame from a crop. How a limb moves across frames tells much
+more. A small transformer, trained on motion capture with BlazePose's own errors, corrects the world
+landmarks of the last four frames from those of sixteen and predicts how far off each may still be.
+So it also restores left and right where the perceiver swaps them for a few frames. The idea is that
+of lifting 2D tracks (Pavllo et al., 3D human pose estimation in video with temporal convolutions,
+CVPR 2019). `tools/train_lifter` trained it; `lifter.md` says on what, and how good it is.
 """
 
 from __future__ import annotations
@@ -23,20 +23,28 @@ from pipeline.fitting.solver import LEFT_HIP, RIGHT_HIP, Observations
 
 LIFTER = Path(__file__).with_name("lifter.npz")
 CONTEXT = 16
-"""Frames that are looked at, the window's included."""
+"""Frames that the network reads, the window's included."""
 PERCEIVED_SHARE = 0.3
-"""How much of the perceiver's own word is kept: the two err differently, their mean errs least."""
+"""Share of the perceiver's own world landmarks in the result. The errors of the two differ, so
+their mean errs least."""
 _HEAD = 32
+"""Width of an attention head."""
 
 
 MIRRORED = BLAZEPOSE_33.mirror.tolist()
-"""Where each landmark is found in a mirror's picture of the same person."""
+"""For each landmark, the one that takes its place when a person is mirrored."""
 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkHistory:
-    """What was seen of P people in K frames: ``rays`` (P, K, 33, 2) landmarks in the frame of the
-    ray through the person, ``visible`` (P, K, 33), ``world_m`` (P, K, 33, 3), ``known`` (P, K)."""
+    """The landmarks of P people in K frames, as the network reads them.
+
+    Attributes:
+        rays: (P, K, 33, 2) image landmarks in normalised coordinates of the ray frame.
+        visible: (P, K, 33) visibility in [0, 1].
+        world_m: (P, K, 33, 3) world landmarks in metres, axes of the ray frame.
+        known: (P, K) 1 where the person was present, else 0.
+    """
 
     rays: Tensor
     visible: Tensor
@@ -45,30 +53,33 @@ class LandmarkHistory:
 
     @classmethod
     def none(cls, people: int, device: torch.device, frames: int = CONTEXT) -> LandmarkHistory:
+        """Return a history without any known frame."""
         shapes = ((LANDMARKS, 2), (LANDMARKS,), (LANDMARKS, 3), ())
         return cls(*(torch.zeros(people, frames, *shape, device=device) for shape in shapes))
 
     @classmethod
-    def of(cls, seen: Observations) -> LandmarkHistory:
-        """A window's own."""
-        ahead = torch.ones_like(seen.image[..., :1])
-        turned = torch.cat((seen.image, ahead), -1) @ seen.view
+    def of(cls, observed: Observations) -> LandmarkHistory:
+        """Return the history of a window's own frames."""
+        ahead = torch.ones_like(observed.image[..., :1])
+        turned = torch.cat((observed.image, ahead), -1) @ observed.view
         rays = turned[..., :2] / turned[..., 2:].clamp_min(1e-3)
-        return cls(rays, seen.visible, seen.world_m, seen.present)
+        return cls(rays, observed.visible, observed.world_m, observed.present)
 
     @classmethod
-    def together(cls, people: list[LandmarkHistory]) -> LandmarkHistory:
-        """One person each, as `person` gives them."""
+    def stacked(cls, people: list[LandmarkHistory]) -> LandmarkHistory:
+        """Return the history of several people, each as `person` returns one."""
         names = cls.__dataclass_fields__
         return cls(*(torch.stack([getattr(p, n) for p in people]) for n in names))
 
     def person(self, index: int) -> LandmarkHistory:
-        """One person's, without the leading dimension."""
+        """Return one person's arrays, without the leading dimension."""
         return LandmarkHistory(*(getattr(self, n)[index] for n in self.__dataclass_fields__))
 
     def with_mirrored(self, order: Tensor) -> LandmarkHistory:
-        """Everybody, and behind them everybody as a mirror shows them; ``order`` is `MIRRORED` on
-        the device."""
+        """Return the history of 2 P people: all people, then all of them mirrored.
+
+        ``order`` is `MIRRORED` on the device.
+        """
         flipped = LandmarkHistory(
             mirrored(self.rays, order),
             self.visible.index_select(2, order),
@@ -79,83 +90,115 @@ class LandmarkHistory:
         return LandmarkHistory(*(torch.cat(pair) for pair in pairs))
 
     def then(self, later: LandmarkHistory) -> LandmarkHistory:
-        """The last frames of both, as many as this has."""
+        """Return the last frames of this and the ``later`` history, as many as this has."""
         keep = self.known.shape[1]
         pairs = ((getattr(self, n), getattr(later, n)) for n in self.__dataclass_fields__)
         return LandmarkHistory(*(torch.cat(pair, 1)[:, -keep:] for pair in pairs))
 
 
 def mirrored(landmarks: Tensor, order: Tensor) -> Tensor:
-    """Landmarks (P, K, 33, axes) as a mirror shows them: sides change places and x its sign."""
+    """Return landmarks (P, K, 33, axes) mirrored: sides exchanged and x negated."""
     swapped = landmarks.index_select(2, order)
     return torch.cat((-swapped[..., :1], swapped[..., 1:]), -1)
 
 
-def features(seen: LandmarkHistory, interval_30hz: Tensor) -> Tensor:
-    """What the network is told of each frame, (P, K, 201): landmarks about the hips in units of
-    their spread, visibility, world landmarks; whether it is known; pace and spread."""
-    hips = 0.5 * (seen.rays[..., LEFT_HIP, :] + seen.rays[..., RIGHT_HIP, :])
-    known = seen.known[:, :, None]
-    apart = (seen.rays - hips[..., None, :]) * known[..., None]
+def features(history: LandmarkHistory, interval_30hz: Tensor) -> Tensor:
+    """Return what the network reads of each frame, (P, K, 201).
+
+    Image landmarks about the hips in units of their spread, visibility and world landmarks; whether
+    the frame is known; the logarithms of interval and spread. A person's size in the image enters
+    as the spread alone, so that near and far people look alike otherwise.
+    """
+    hips = 0.5 * (history.rays[..., LEFT_HIP, :] + history.rays[..., RIGHT_HIP, :])
+    known = history.known[:, :, None]
+    relative = (history.rays - hips[..., None, :]) * known[..., None]
     count = (LANDMARKS * known.sum((1, 2))).clamp_min(LANDMARKS)
-    size = (apart.square().sum((1, 2, 3)) / count).sqrt().clamp_min(1e-4)
+    size = (relative.square().sum((1, 2, 3)) / count).sqrt().clamp_min(1e-4)
     landmarks = torch.cat(
-        (apart / size[:, None, None, None], seen.visible[..., None] - 0.5, 2 * seen.world_m), -1
+        (
+            relative / size[:, None, None, None],
+            history.visible[..., None] - 0.5,
+            2 * history.world_m,
+        ),
+        -1,
     )
-    about = torch.stack((interval_30hz.log(), size.log() + 2), -1)[:, None]
-    about = about.expand(-1, known.shape[1], -1)
-    return torch.cat((landmarks.flatten(2) * known, known, about), -1)
+    scale = torch.stack((interval_30hz.log(), size.log() + 2), -1)[:, None]
+    scale = scale.expand(-1, known.shape[1], -1)
+    return torch.cat((landmarks.flatten(2) * known, known, scale), -1)
 
 
 class Lifter:
-    """The trained network; float32 on one device, holds no state."""
+    """The trained network, float32 on one device; holds no state.
+
+    Args:
+        weights: The arrays of ``lifter.npz``, on the device.
+
+    Attributes:
+        weights: As given.
+        order: `MIRRORED` as a tensor on the device.
+        layers: Transformer layers.
+    """
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.weights = weights
-        # Made once: nothing may come from the host while a CUDA graph is captured.
+        # Made once: nothing may be copied from the host while a CUDA graph is captured.
         self.order = torch.tensor(MIRRORED, device=weights["pos"].device)
         self.layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("t.layers."))
 
     @classmethod
     def load(cls, device: torch.device | str = "cpu", path: Path = LIFTER) -> Lifter:
-        """Read the weights that come with this package."""
+        """Return a lifter with the weights that come with this package.
+
+        Args:
+            device: Where to compute.
+            path: An npz file of the network's weights.
+        """
         with np.load(path) as file:
             return cls({k: torch.from_numpy(file[k].astype(np.float32)).to(device) for k in file})
 
     def __call__(
-        self, sightings: LandmarkHistory, interval_30hz: Tensor, frames: int
+        self, history: LandmarkHistory, interval_30hz: Tensor, frames: int
     ) -> tuple[Tensor, Tensor]:
-        """Where the landmarks of the last ``frames`` (at most four) frames are.
+        """Return corrected world landmarks of the last frames, and how far off they may be.
 
-        ``sightings`` of `CONTEXT` frames, ``interval_30hz`` (P,) the time between them in
-        thirtieths of a second. Returns (P, frames, 33, 3) metres from the mid-hip in the axes of
-        each frame's ray frame, and their standard deviations across and along the view, (P, frames,
-        33, 2).
+        Args:
+            history: P people in `CONTEXT` frames.
+            interval_30hz: (P,) the time between frames, in thirtieths of a second.
+            frames: How many of the last frames to return, four at most.
+
+        Returns:
+            World landmarks (P, frames, 33, 3) in metres from the mid-hip, axes of each frame's ray
+            frame; and their standard deviations in metres across and along the view, (P, frames,
+            33, 2).
         """
-        both = sightings.with_mirrored(self.order)
-        where, spread = self._look(both, interval_30hz.repeat(2), frames)
-        # People are as likely to be seen in a mirror: the mean of both answers errs less.
-        seen, other = where.chunk(2)
+        both = history.with_mirrored(self.order)
+        lifted, spread = self._network(both, interval_30hz.repeat(2), frames)
+        # A mirrored person is as likely as the person, so both answers are worth the same and their
+        # mean errs less than either.
+        direct, other = lifted.chunk(2)
         first, second = spread.chunk(2)
-        where = 0.5 * (seen + mirrored(other, self.order))
-        return where, 0.5 * (first + second.index_select(2, self.order))
+        lifted = 0.5 * (direct + mirrored(other, self.order))
+        return lifted, 0.5 * (first + second.index_select(2, self.order))
 
-    def _look(
-        self, sightings: LandmarkHistory, interval_30hz: Tensor, frames: int
+    def _network(
+        self, history: LandmarkHistory, interval_30hz: Tensor, frames: int
     ) -> tuple[Tensor, Tensor]:
-        x = linear(features(sightings, interval_30hz), *self._pair("a")) + self.weights["pos"]
-        mask = sightings.known[:, None, None] > 0.5
-        # A person seen for the first time has one frame to look at: itself.
+        """World landmarks and standard deviations as `__call__` returns them, not yet averaged."""
+        x = linear(features(history, interval_30hz), *self._pair("a")) + self.weights["pos"]
+        mask = history.known[:, None, None] > 0.5
+        # Unknown frames are masked out of the attention; a new person attends to one frame alone.
         for layer in range(self.layers):
             x = self._layer(x, f"t.layers.{layer}", mask)
         x = layer_norm(x[:, -frames:], x.shape[-1:], *self._pair("n"))
         change, spread = linear(x, *self._pair("o")).unflatten(-1, (LANDMARKS, 5)).split((3, 2), -1)
-        where = sightings.world_m[:, -frames:] + 0.2 * change
-        hips = 0.5 * (where[..., LEFT_HIP, :] + where[..., RIGHT_HIP, :])
-        # Laplace's scale to a standard deviation.
-        return where - hips[..., None, :], 2**0.5 * (spread - 2.5).exp()
+        lifted = history.world_m[:, -frames:] + 0.2 * change
+        hips = 0.5 * (lifted[..., LEFT_HIP, :] + lifted[..., RIGHT_HIP, :])
+        # The network predicts the scale of a Laplace distribution, whose standard deviation is
+        # sqrt(2) times that.
+        return lifted - hips[..., None, :], 2**0.5 * (spread - 2.5).exp()
 
     def _pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a layer."""
         return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
 
     def _layer(self, x: Tensor, name: str, mask: Tensor) -> Tensor:
@@ -166,29 +209,41 @@ class Lifter:
         attend = self.weights[f"{name}.self_attn.in_proj_weight"]
         triple = linear(inner, attend, self.weights[f"{name}.self_attn.in_proj_bias"])
         q, k, v = triple.unflatten(-1, (3, heads, _HEAD)).permute(2, 0, 3, 1, 4)
-        seen = scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + linear(seen.transpose(1, 2).flatten(2), *self._pair(f"{name}.self_attn.out_proj"))
+        attended = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + linear(
+            attended.transpose(1, 2).flatten(2), *self._pair(f"{name}.self_attn.out_proj")
+        )
         inner = layer_norm(x, size, *self._pair(f"{name}.norm2"))
         inner = gelu(linear(inner, *self._pair(f"{name}.linear1")))
         return x + linear(inner, *self._pair(f"{name}.linear2"))
 
 
 def lift(
-    lifter: Lifter, seen: Observations, sightings: LandmarkHistory, interval_30hz: Tensor
+    lifter: Lifter, observed: Observations, history: LandmarkHistory, interval_30hz: Tensor
 ) -> Observations:
-    """A window's observations with the lifter's world landmarks, a share of the perceiver's own in
-    them, and the lifter's spreads. ``sightings`` end with the window's own."""
-    frames = seen.present.shape[1]
-    where, spread = lifter(sightings, interval_30hz, frames)
-    hips = 0.5 * (seen.world_m[..., LEFT_HIP, :] + seen.world_m[..., RIGHT_HIP, :])
-    perceived = seen.world_m - hips[..., None, :]
-    where = where + PERCEIVED_SHARE * (perceived - where)
+    """Return a window's observations with world landmarks corrected by the lifter.
+
+    A share of the perceiver's own stays in them. Their standard deviations are the lifter's, and
+    all 33 of a present person get the weight 1: the network accounts for visibility itself. A
+    person whose world landmarks were only made from 2D ones keeps them, with the weight 0.
+
+    Args:
+        lifter: The network.
+        observed: The window's observations.
+        history: The landmarks of `CONTEXT` frames, which end with the window's own.
+        interval_30hz: (P,) the time between frames, in thirtieths of a second.
+    """
+    frames = observed.present.shape[1]
+    lifted, spread = lifter(history, interval_30hz, frames)
+    hips = 0.5 * (observed.world_m[..., LEFT_HIP, :] + observed.world_m[..., RIGHT_HIP, :])
+    perceived = observed.world_m - hips[..., None, :]
+    lifted = lifted + PERCEIVED_SHARE * (perceived - lifted)
     across, along = spread.unbind(-1)
-    # The network has learned to correct BlazePose's world landmarks; flat ones it would only bend.
-    known = seen.world_known[..., None]
+    # The network was trained on BlazePose's world landmarks; flat ones are unlike any of them.
+    known = observed.world_known[..., None]
     return replace(
-        seen,
-        world_m=torch.where(known[..., None] > 0, where, seen.world_m),
+        observed,
+        world_m=torch.where(known[..., None] > 0, lifted, observed.world_m),
         world_spread_m=torch.stack((across, across, along), -1),
-        world_weight=(seen.present[..., None] * known).expand_as(seen.visible),
+        world_weight=(observed.present[..., None] * known).expand_as(observed.visible),
     )

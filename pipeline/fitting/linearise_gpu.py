@@ -1,8 +1,7 @@
-"""`solve.linearise` in eight kernels (Triton) instead of hundreds: for a GPU, where starting one
-costs more than running it.
+"""`solver.linearise` in eight Triton kernels instead of hundreds of torch's.
 
-The kernels are in `kernels_gpu`. The numbers are the reference's to rounding, which the tests hold
-them to.
+On a GPU, launching a kernel of this size costs more than running it. The kernels are in
+`kernels_gpu`. The numbers are the reference's to rounding, which the tests check.
 """
 
 from __future__ import annotations
@@ -21,26 +20,37 @@ from pipeline.fitting import kernels_gpu as kernels
 from pipeline.fitting.solver import BETAS, FRAME_DIM, FitConfig, Observations, State, TemporalPrior
 
 LANES = 32
+"""Lanes of a kernel program: the 24 joints, padded to a power of 2."""
 _LANDMARKS = 33
 _COLUMNS = 80
-"""Of a row: 3 of the translation, 66 of the turns, 10 of the shape, and the residual itself."""
+"""Columns of a residual's row: 3 of the translation, 66 of the rotations, 10 of the shape, and the
+residual itself, so that one product of rows gives Hessian and gradient."""
 _ROUNDS = 4
-"""Ancestors 1, 2, 4 and 8 levels up: no joint has more than 15."""
-_MISFIT, _WEIGHT, _MASK = 64, 128, 192
-"""Of the places that a frame's costs are written to: what the misfit is the mean of, its weights,
-and the surface's. Before them come landmarks (0 to 32), depth, the prior and, in a window's first
-frame, smoothness."""
-_SEEN = {
+"""Rounds of doubling: ancestors 1, 2, 4 and 8 levels up reach all 15 that a joint can have."""
+_RESIDUAL, _WEIGHT, _MASK = 64, 128, 192
+"""Offsets in a frame's row of costs: the squared image residuals and their weights, of which
+`Solution.residual_mean` is made, and the costs of surface points. Before them come the costs of the
+landmarks (0 to 32), of depth (33), of the pose prior (34) and, in a window's first frame, of
+smoothness (35)."""
+_ROW_WIDTHS = {
     "image": 66, "visible": 33, "world_m": 99, "world_spread_m": 99, "world_weight": 33,
     "view": 9, "present": 1, "size": 1, "edge_from": 6, "masked": 1, "root_depth_m": 1,
 }  # fmt: skip
-"""What is seen of a frame, in one row."""
-_AT = {name: sum(list(_SEEN.values())[:k]) for k, name in enumerate(_SEEN)}
+"""How many numbers of each kind of observation a frame's row holds, in order."""
+_START = {name: sum(list(_ROW_WIDTHS.values())[:k]) for k, name in enumerate(_ROW_WIDTHS)}
+"""Where each kind begins in a frame's row."""
 
 
 class Linearizer:
-    """Linearises windows of one body model, as `solve.linearise` does. Made once: its tables lie
-    on the skeleton's device. Nothing waits for the device, nothing comes from the host."""
+    """Linearises windows of one body model as `solver.linearise` does.
+
+    Made once for a body model: its tables lie on the skeleton's device. Nothing waits for the
+    device, and nothing is copied from the host, so it can be captured in a CUDA graph.
+
+    Args:
+        skeleton: The body model's tables, on a GPU.
+        config: Weights and switches.
+    """
 
     def __init__(self, skeleton: Skeleton, config: FitConfig) -> None:
         self.config = config
@@ -48,13 +58,13 @@ class Linearizer:
         self.surface = len(skeleton.surface.mass)
         self.rows = 5 * _LANDMARKS + self.surface + 1
         self.places = triton.next_power_of_2(_MASK + self.surface)
-        both = skeleton.landmarks, skeleton.surface
-        moment = torch.cat([p.moment for p in both])
-        betas = torch.cat([p.moment_betas for p in both])
-        # Joints last: they are the lanes.
+        point_sets = skeleton.landmarks, skeleton.surface
+        moment = torch.cat([p.moment for p in point_sets])
+        betas = torch.cat([p.moment_betas for p in point_sets])
+        # Joints come last: they are the lanes, and neighbouring lanes read neighbouring numbers.
         self.moments = _padded(torch.cat((moment[..., None], betas), -1).permute(0, 2, 3, 1))
-        self.mass = _padded(torch.cat([p.mass for p in both]))
-        self.mass_below = _padded(torch.cat([p.mass_below for p in both]))
+        self.mass = _padded(torch.cat([p.mass for p in point_sets]))
+        self.mass_below = _padded(torch.cat([p.mass_below for p in point_sets]))
         below = torch.zeros(LANES, LANES, device=device)
         below[:JOINTS, :JOINTS] = skeleton.below
         self.below = below
@@ -63,18 +73,28 @@ class Linearizer:
         self.prior = _padded(skeleton.prior.permute(0, 2, 1))
         self.ancestors = _ancestors().to(device)
 
-    def of(self, seen: Observations, past: TemporalPrior) -> Callable[[State], State]:
-        """The function that linearises one window at a state: cost (P,), Hessian (P, D, D),
-        gradient (P, D) and misfit (P, T)."""
-        row = torch.cat([getattr(seen, name).flatten(2) if getattr(seen, name).dim() > 2 else
-                         getattr(seen, name)[..., None] for name in _SEEN], -1)  # fmt: skip
-        row = row.flatten(0, 1).contiguous()
-        edge = seen.edge.flatten(0, 1).contiguous()
+    def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
+        """Return the function that linearises one window at a state.
+
+        The window's arrays are packed into rows once, not in every step.
+
+        Args:
+            observed: What perception observed.
+            past: What is known before the window.
+
+        Returns:
+            A function from a state to cost (P,), Hessian (P, D, D), gradient (P, D) and mean
+            squared image residual (P, T), as `solver.linearise` returns them.
+        """
+        parts = [getattr(observed, name) for name in _ROW_WIDTHS]
+        flat = [part.flatten(2) if part.dim() > 2 else part[..., None] for part in parts]
+        row = torch.cat(flat, -1).flatten(0, 1).contiguous()
+        edge = observed.edge.flatten(0, 1).contiguous()
         before = {f.name: getattr(past, f.name).contiguous() for f in fields(TemporalPrior)}
-        return lambda state: self._at(row, edge, before, state)
+        return lambda state: self._linearise(row, edge, before, state)
 
     def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
-        """As `kinematics.forward_kinematics`."""
+        """Return what `kinematics.forward_kinematics` returns."""
         turns, joints = self._posed(rotations, transl, betas, 1)
         world = turns[..., :JOINTS].transpose(1, 2).unflatten(2, (3, 3))
         places = joints[..., :JOINTS].transpose(1, 2)
@@ -83,8 +103,10 @@ class Linearizer:
     def _posed(
         self, rotations: Tensor, transl: Tensor, betas: Tensor, frames: int
     ) -> tuple[Tensor, Tensor]:
-        """World rotations (B, 9, LANES) and joints (B, 33, LANES) of B bodies, of whom so many
-        ``frames`` have one shape."""
+        """World rotations (B, 9, LANES) and joints (B, 33, LANES) of B bodies.
+
+        Every ``frames`` bodies in a row share one shape.
+        """
         bodies = betas.shape[0] * frames
         turns = rotations.new_empty(bodies, 9, LANES)
         joints = rotations.new_empty(bodies, 33, LANES)
@@ -97,7 +119,7 @@ class Linearizer:
 
     @staticmethod
     def propose_step(state: State, step: Tensor) -> State:
-        """As `solve.propose_step`."""
+        """Return what `solver.propose_step` returns."""
         rotations, transl_m, betas = (part.contiguous() for part in state)
         people, frames = transl_m.shape[:2]
         out = tuple(torch.empty_like(part) for part in (rotations, transl_m, betas))
@@ -107,7 +129,10 @@ class Linearizer:
         )  # fmt: skip
         return out
 
-    def _at(self, seen: Tensor, edge: Tensor, past: dict[str, Tensor], state: State) -> State:
+    def _linearise(
+        self, observed: Tensor, edge: Tensor, past: dict[str, Tensor], state: State
+    ) -> State:
+        """One linearisation of packed observations; ``past`` holds `TemporalPrior`'s fields."""
         rotations, transl_m, betas = (part.contiguous() for part in state)
         people, frames = transl_m.shape[:2]
         bodies, config = people * frames, self.config
@@ -117,22 +142,23 @@ class Linearizer:
         rows, costs = new(bodies, self.rows, _COLUMNS), new(bodies, self.places)
         kernels.points[(bodies, _LANDMARKS + self.surface)](
             turns, joints, betas, self.moments, self.mass, self.mass_below, self.below,
-            self.normals, seen, edge, points, changes, rows, costs,
+            self.normals, observed, edge, points, changes, rows, costs,
             config.mask_sigma, config.mask_weight * config.use_mask, config.robust,
-            FRAMES=frames, LANES=LANES, WIDTH=seen.shape[1], SIDE=edge.shape[-1],
-            ROWS=self.rows, LANDMARKS=_LANDMARKS, COLUMNS=_COLUMNS, SIZE=_AT["size"],
-            PRESENT=_AT["present"], MASKED=_AT["masked"], EDGE_FROM=_AT["edge_from"],
+            FRAMES=frames, LANES=LANES, WIDTH=observed.shape[1], SIDE=edge.shape[-1],
+            ROWS=self.rows, LANDMARKS=_LANDMARKS, COLUMNS=_COLUMNS, SIZE=_START["size"],
+            PRESENT=_START["present"], MASKED=_START["masked"], EDGE_FROM=_START["edge_from"],
             PLACES=self.places, MASK=_MASK, num_warps=1,
         )  # fmt: skip
         kernels.residuals[(bodies, _LANDMARKS + 1)](
-            points, changes, joints, seen, rows, costs,
+            points, changes, joints, observed, rows, costs,
             config.image_sigma, config.robust, config.depth_sigma,
             1.0 * config.use_world, 1.0 * config.use_depth,
-            LANES=LANES, WIDTH=seen.shape[1], ROWS=self.rows, LANDMARKS=_LANDMARKS,
-            COLUMNS=_COLUMNS, IMAGE=_AT["image"], VISIBLE=_AT["visible"], WORLD=_AT["world_m"],
-            SPREAD=_AT["world_spread_m"], WEIGHT=_AT["world_weight"], VIEW=_AT["view"],
-            PRESENT=_AT["present"], SIZE=_AT["size"], DEPTH=_AT["root_depth_m"],
-            PLACES=self.places, MISFIT=_MISFIT, SURE=_WEIGHT, num_warps=1,
+            LANES=LANES, WIDTH=observed.shape[1], ROWS=self.rows, LANDMARKS=_LANDMARKS,
+            COLUMNS=_COLUMNS, IMAGE=_START["image"], VISIBLE=_START["visible"],
+            WORLD=_START["world_m"],
+            SPREAD=_START["world_spread_m"], WEIGHT=_START["world_weight"], VIEW=_START["view"],
+            PRESENT=_START["present"], SIZE=_START["size"], DEPTH=_START["root_depth_m"],
+            PLACES=self.places, RESIDUAL=_RESIDUAL, TOTAL_WEIGHT=_WEIGHT, num_warps=1,
         )  # fmt: skip
         block = torch.bmm(rows.transpose(1, 2), rows)
         normal, pull = new(bodies, 9, LANES), new(bodies, 3, LANES)
@@ -152,8 +178,8 @@ class Linearizer:
         cost, residual_mean, shape = new(people), new(people, frames), new(people, 16)
         kernels.sums[(people,)](
             costs, betas, past["betas"], past["shape_information"], cost, residual_mean, shape,
-            FRAMES=frames, LANDMARKS=_LANDMARKS, PLACES=self.places, MISFIT=_MISFIT,
-            SURE=_WEIGHT, MASK=_MASK, SURFACE=self.surface, num_warps=4,
+            FRAMES=frames, LANDMARKS=_LANDMARKS, PLACES=self.places, RESIDUAL=_RESIDUAL,
+            TOTAL_WEIGHT=_WEIGHT, MASK=_MASK, SURFACE=self.surface, num_warps=4,
         )  # fmt: skip
         size = frames * FRAME_DIM + BETAS
         hessian, gradient = new(people, size, size), new(people, size)
@@ -167,7 +193,7 @@ class Linearizer:
 
 
 def _padded(values: Tensor) -> Tensor:
-    """The last dimension filled up to `LANES` with noughts."""
+    """The last dimension padded with zeros to `LANES`."""
     return torch.nn.functional.pad(values, (0, LANES - values.shape[-1])).contiguous()
 
 

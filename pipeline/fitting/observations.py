@@ -1,4 +1,4 @@
-"""From perceived people to the fit's tensors: rays instead of pixels, edges instead of masks."""
+"""From perceived people to the fit's tensors: rays for pixels, edge maps for masks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from pipeline.fitting.layout import Layout, Shape
 from pipeline.fitting.solver import FitConfig, Observations
 
 EDGE_SIZE = 64
-"""Side of the signed distance maps; a 400 px person's edge is then good to about 3 px."""
+"""Side of an edge map in pixels; the edge of a person of 400 image pixels is good to about 3 px."""
 BLUR = 0.8
-"""How far distances are smoothed, in their pixels: corners would have no slope."""
+"""Standard deviation of the edge maps' blur, in their pixels. Unblurred, corners have no slope."""
 
 
-_SEEN = tuple(f.name for f in fields(Observations))
+_FIELDS = tuple(f.name for f in fields(Observations))
 
 
 def layout(frames: int, outlines: bool = False) -> Layout:
-    """How a person of ``frames`` frames lies in a row: `Observations`' fields, but those the lifter
-    gives. With ``outlines`` the edge maps are left to be made of ``inside`` (`edges.edge_maps`)."""
+    """Return how the observations of one person in ``frames`` frames lie in a row.
+
+    A row holds `Observations`' fields but ``world_spread_m`` and ``world_weight``, which depend on
+    the configuration. With ``outlines`` it holds each mask's outline, from which `edges.edge_maps`
+    makes the edge maps on the GPU: a third of the numbers to copy, and no OpenCV on the host.
+    """
     edge: dict[str, Shape] = {"edge": (frames, 3, EDGE_SIZE, EDGE_SIZE)}
     if outlines:
         edge = {
@@ -56,14 +60,23 @@ def write_rows(
     rows: np.ndarray,
     outlines: bool = False,
 ) -> None:
-    """Write P people in T frames into ``rows`` (P, `layout`'s size) float32; None where a person
-    was not seen in a frame. ``intrinsics`` (3, 3) in pixels, without skew. Raises ValueError when
-    nobody is seen at all."""
+    """Write the observations of P people in T frames into ``rows``.
+
+    Args:
+        people: P sequences of T people; None where a person was not found in a frame.
+        intrinsics: (3, 3) the camera's K in pixels, without skew.
+        rows: (P, size of `layout`) float32, overwritten.
+        outlines: As for `layout`.
+
+    Raises:
+        ValueError: No person is found in any frame.
+    """
     if not any(person is not None for row in people for person in row):
-        raise ValueError("nobody to fit: no person is seen in any frame of the window")
+        raise ValueError("no person to fit: none is found in any frame of the window")
     rows[:] = 0.0
     out = layout(len(people[0]), outlines).split(rows)
     out["view"][:] = np.eye(3)
+    # Absent frames keep a size of 1 and an identity view, so that nothing is divided by zero.
     out["size"][:] = 1.0
     focal = intrinsics[[0, 1], [0, 1]].astype(np.float64)
     centre = intrinsics[:2, 2].astype(np.float64)
@@ -83,7 +96,7 @@ def write_rows(
             out["root_depth_m"][p, t] = person.root_depth_m or 0.0
             if person.mask is None:
                 continue
-            inside = inside_of(person.mask)
+            inside = inside_mask(person.mask)
             if not 0 < int(inside.sum()) < EDGE_SIZE**2:
                 continue
             inverse, scale, out["edge_from"][p, t] = _grid_of(person.mask, focal, centre)
@@ -96,11 +109,15 @@ def write_rows(
 
 
 def observations(parts: dict[str, Tensor], config: FitConfig) -> Observations:
-    """A `layout`'s parts, edges among them, as the fit takes them: world landmarks as they came."""
+    """Return the observations in a `layout`'s arrays, which include edge maps.
+
+    World landmarks are the perceiver's own, with the standard deviations of ``config``; those that
+    were only made from 2D landmarks get no weight.
+    """
     world, visible = parts["world_m"], parts["visible"]
     spread = torch.full_like(world, config.world_sigma_m)
     spread[..., 2] = config.world_depth_sigma_m
-    chosen = {name: part for name, part in parts.items() if name in _SEEN}
+    chosen = {name: part for name, part in parts.items() if name in _FIELDS}
     weight = visible * parts["world_known"][..., None]
     return Observations(**chosen, world_spread_m=spread, world_weight=weight)
 
@@ -111,7 +128,7 @@ def observe(
     device: torch.device,
     config: FitConfig | None = None,
 ) -> Observations:
-    """Tensors for P people in T frames, as for `write_rows`."""
+    """Return the observations of P people in T frames; arguments and errors as for `write_rows`."""
     shape = layout(len(people[0]))
     rows = np.empty((len(people), shape.size), np.float32)
     write_rows(people, intrinsics, rows)
@@ -120,9 +137,13 @@ def observe(
 
 
 def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
-    """The least rotation (3, 3) that takes the optical axis to the ray (x/z, y/z, 1).
+    """Return the smallest rotation (3, 3) float32 that takes the optical axis to a ray.
 
-    A network that sees a crop describes the person as if the camera looked straight at them.
+    A network that reads a crop describes the person as if the camera looked straight at it, so its
+    world landmarks are in axes that are rotated by this much.
+
+    Args:
+        ray: (2,) the ray's x/z and y/z.
     """
     z = 1.0 / math.sqrt(1.0 + float(ray @ ray))
     x, y = ray[0] * z, ray[1] * z
@@ -139,20 +160,27 @@ def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
 def edge_map(
     mask: Mask, focal: np.ndarray, centre: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Signed distance to a mask's contour (3, n, n) and the map (2, 3) into its grid.
+    """Return the signed distance to a mask's contour and the map into its grid.
 
-    Channel 0 is the distance in normalised image units, positive outside; 1 and 2 its gradient
-    by normalised x and y. None when the mask is empty or full.
+    Args:
+        mask: A person's soft mask.
+        focal: (2,) focal lengths in pixels.
+        centre: (2,) principal point in pixels.
+
+    Returns:
+        (3, n, n) float32: channel 0 is the distance in normalised image units, positive outside,
+        channels 1 and 2 are its gradient by normalised x and y. And (2, 3), which takes normalised
+        coordinates to grid coordinates in [-1, 1]. None when the mask is empty or full.
     """
-    inside = inside_of(mask)
+    inside = inside_mask(mask)
     if not 0 < int(inside.sum()) < EDGE_SIZE**2:
         return None
     inverse, scale, to_grid = _grid_of(mask, focal, centre)
     return _edge(inside, inverse, scale), to_grid
 
 
-def inside_of(mask: Mask) -> np.ndarray:
-    """Where somebody is, (64, 64) uint8, 0 or 1."""
+def inside_mask(mask: Mask) -> np.ndarray:
+    """Return the pixels that are the person's, (64, 64) uint8, 0 or 1."""
     side = (EDGE_SIZE, EDGE_SIZE)
     small = cv2.resize(mask.values, side, interpolation=cv2.INTER_AREA)
     return np.asarray(small > 0.5, np.uint8)
@@ -161,8 +189,8 @@ def inside_of(mask: Mask) -> np.ndarray:
 def _grid_of(
     mask: Mask, focal: np.ndarray, centre: np.ndarray
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """How normalised coordinates become a mask's small pixels: the linear part (2, 2), a pixel's
-    size, and the whole map (2, 3) to grid coordinates in [-1, 1]."""
+    """The map from normalised coordinates to a mask's edge map: its linear part (2, 2) in pixels, a
+    pixel's size, and all of it (2, 3) to grid coordinates in [-1, 1]."""
     height, width = mask.values.shape
     shrink = np.array([width / EDGE_SIZE, height / EDGE_SIZE])
     # small pixel -> mask pixel -> image pixel -> normalised
@@ -181,9 +209,10 @@ def _grid_of(
 
 
 def _edge(inside: np.ndarray, inverse: np.ndarray, scale: float) -> np.ndarray:
+    """The edge map (3, n, n) of an outline (n, n)."""
     outward = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
     inward = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
-    # Distances run between pixel centres; the contour lies half a pixel before the first one.
+    # OpenCV measures between pixel centres; the contour lies half a pixel before the nearest one.
     signed = np.where(inside > 0, 0.5 - inward, outward - 0.5).astype(np.float32)
     signed = np.asarray(cv2.GaussianBlur(signed, (0, 0), BLUR), np.float32)
     down, across = np.gradient(signed)
@@ -193,6 +222,6 @@ def _edge(inside: np.ndarray, inverse: np.ndarray, scale: float) -> np.ndarray:
     return edge
 
 
-def known_rays(seen: Observations) -> Tensor:
-    """Landmark weights (P, T, 33): visibility where the person is present, else 0."""
-    return seen.visible * seen.present[..., None]
+def known_rays(observed: Observations) -> Tensor:
+    """Return the weights (P, T, 33) of image landmarks: visibility where the person is present."""
+    return observed.visible * observed.present[..., None]

@@ -1,6 +1,6 @@
 """One window's fit: damped Gauss-Newton over all people and frames at once, on tensors alone.
 
-Unknowns of one person: for each of T frames a translation (3) and the turns of 22 joints (66),
+Unknowns of one person: for each of T frames a translation (3) and the rotations of 22 joints (66),
 and one shape (10) for the window. Residuals, each in standard deviations:
 
 - image landmarks, projected through the landmark regressor (robust, weighted by visibility);
@@ -9,19 +9,24 @@ and one shape (10) for the window. Residuals, each in standard deviations:
   point lies outside it;
 - root depth, where a depth map gave one;
 - the pose prior and joint limits; the shape prior;
-- acceleration of every joint's turning and of the root, across the window and from the two
-  frames before it; robust, so that a thrown arm is not held back.
+- acceleration of every joint's rotation and of the root, across the window and from the two
+  frames before it; robust, so that a throwing arm is not held back.
 
-Robust terms use Geman-McClure weights, w = (c^2 / (c^2 + r^2))^2, re-weighted every iteration.
-A fixed number of steps, no branch on values, no host synchronisation: a solve can be captured in
-a CUDA graph. A step that raises a person's cost is taken back and that person's damping raised
-(Levenberg-Marquardt).
+Robust terms use Geman-McClure weights, w = (c^2 / (c^2 + r^2))^2, computed anew in every iteration
+(iteratively re-weighted least squares). The pull w * r of a residual falls to zero as it grows, so
+a landmark on the wrong limb stops mattering instead of bending the body; a Huber loss would go on
+pulling. The weight is smooth, which spares a branch.
+
+The solver takes a fixed number of steps, branches on no value and never synchronises with the host,
+so a solve can be captured in a CUDA graph. A step that raises a person's cost is rejected and that
+person's damping raised (Levenberg-Marquardt).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -44,17 +49,65 @@ from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.core.skeleton import BLAZEPOSE_33
 
 FRAME_DIM = 3 + 3 * POSED
+"""Unknowns of one frame: the translation, then the rotation vectors of 22 joints. SMPL's two hand
+joints are not fitted: no landmark tells how they turn."""
 BETAS = 10
 State = tuple[Tensor, ...]
+"""Rotations (P, T, 24, 3, 3), translations (P, T, 3) and shapes (P, 10)."""
 LEFT_HIP, RIGHT_HIP = BLAZEPOSE_33.hips
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Standard deviations and switches of the fit; every weight is in the unit its name says.
+    """Step counts, standard deviations, weights and switches of the fit.
 
-    ``image_sigma`` and ``mask_sigma`` are fractions of the person's height in the image.
-    ``*_accel`` are per frame squared, at 30 frames a second.
+    A unit in a field's name is the field's unit. "The person's size" is `Observations.size`.
+
+    Attributes:
+        iterations: Solver steps for a window in which the last pose of every person is known.
+            Few are enough, since the fit begins where the last window ended.
+        cold_iterations: Solver steps for a window with at least one person whose last pose is not
+            known: a new person, or one who was out of sight.
+        event_iterations: Solver steps for the window of an event, which always begins without a
+            known pose.
+        image_sigma: Standard deviation of an image landmark, as a fraction of the person's size.
+        world_sigma_m: Standard deviation of a world landmark across the view, in metres. Where
+            ``use_lifter`` is on, the lifter's own standard deviations replace it.
+        world_depth_sigma_m: The same along the view, where one camera tells less.
+        mask_sigma: Standard deviation of a surface point's distance to the mask's edge, as a
+            fraction of the person's size.
+        mask_weight: Factor on the squared residual of every surface point.
+        depth_sigma: Standard deviation of the root's depth, as a fraction of that depth.
+        prior_weight: Factor on the residuals of the Gaussian pose prior (`pipeline.body.prior`),
+            which are in the prior's standard deviations; the cost grows with its square.
+        limit_weight: Factor on the residuals of the joint limits, one for each five degrees beyond
+            a limit; the cost grows with its square.
+        shape_weight: Information (inverse variance) of each shape coefficient about 0 before
+            anything has been observed; SMPL's coefficients have a variance of 1.
+        turn_accel_rad: Standard deviation of the second difference of a joint's rotation, for each
+            axis, in radians at 30 frames a second. At another interval it grows with the
+            interval's power of 3/2.
+        root_accel_m: Standard deviation of the second difference of the root's path across the
+            view, in metres at 30 frames a second; it grows with the interval likewise.
+        root_depth_accel_m: The same along the view. It is larger, since depth is estimated worse.
+        robust: Scale c of the Geman-McClure loss for image landmarks, world landmarks, surface
+            points and root depth, in standard deviations. A residual of c has a quarter of the
+            weight of a small one.
+        smooth_robust: The same for accelerations.
+        surface_points: How many points of the mesh are compared with the mask's edge.
+        use_world: Whether world landmarks are residuals. The first guess uses them either way.
+        use_lifter: Whether `pipeline.fitting.lifter` corrects the world landmarks before the fit.
+        use_mask: Whether surface points are held to the mask's edge.
+        use_prior: Whether the pose prior and the joint limits act. The shape prior always does.
+        use_smoothness: Whether accelerations are penalised.
+        use_warm_start: Whether the last pose competes with the pose that the world landmarks show
+            for the first guess.
+        hold_shape: Whether the shape and the information about it are carried from window to
+            window. Without it every window fits its own shape from the prior.
+        use_depth: Whether a root depth acts: as a residual, and on the size of world landmarks
+            (`pipeline.fitting.initialise.sized_by_depth`).
+        shape_seconds: Time for which a person is observed until the shape is frozen. Only acts
+            with ``hold_shape``.
     """
 
     iterations: int = 3
@@ -88,18 +141,31 @@ class FitConfig:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """What was seen of P people in T frames; all float32.
+    """What perception observed of P people in T frames, as tensors of float32.
 
-    ``image`` (P, T, 33, 2) normalised coordinates x/z, y/z; ``visible`` (P, T, 33) in [0, 1];
-    ``world_m`` (P, T, 33, 3) with standard deviations ``world_spread_m`` (P, T, 33, 3) along the
-    ray frame's axes and weights ``world_weight`` (P, T, 33); ``view`` (P, T, 3, 3) turns the ray
-    frame's axes to the camera's; ``present`` (P, T) 0 or 1; ``size`` (P, T) the person's height in
-    normalised coordinates;
-    ``edge`` (P, T, 3, h, w) signed distance to the mask's contour (positive outside, in
-    normalised coordinates) and its gradient; ``edge_from`` (P, T, 2, 3) takes normalised
-    coordinates to the edge map's grid coordinates in [-1, 1]; ``masked`` (P, T) 0 or 1;
-    ``root_depth_m`` (P, T), 0 where unknown; ``world_known`` (P, T) 0 where the world landmarks
-    are only a first guess, made of 2D ones.
+    Normalised coordinates are x/z and y/z: pixels less the principal point, over the focal length.
+    The ray frame of a person has its z axis along the ray from the camera through the person; a
+    network that reads a crop describes the person in these axes.
+
+    Attributes:
+        image: (P, T, 33, 2) landmarks in normalised coordinates.
+        visible: (P, T, 33) visibility of each landmark, in [0, 1].
+        world_m: (P, T, 33, 3) world landmarks in metres, in the axes of the ray frame. Only their
+            places about the mid-hip count.
+        world_spread_m: (P, T, 33, 3) their standard deviations along these axes, in metres.
+        world_weight: (P, T, 33) their weights.
+        view: (P, T, 3, 3) the rotation from the ray frame to the camera.
+        present: (P, T) 1 where the person was found in the frame, else 0.
+        size: (P, T) 1.1 times the longer side of the box around the landmarks, in normalised
+            coordinates.
+        edge: (P, T, 3, h, w) signed distance to the mask's contour in normalised coordinates,
+            positive outside, then its gradient by normalised x and y.
+        edge_from: (P, T, 2, 3) the map from normalised coordinates to the edge map's grid
+            coordinates in [-1, 1].
+        masked: (P, T) 1 where there is an edge map, else 0.
+        root_depth_m: (P, T) distance of the pelvis along z in metres; 0 where unknown.
+        world_known: (P, T) 0 where the world landmarks were only made from 2D ones, as a first
+            guess; else 1.
     """
 
     image: Tensor
@@ -119,9 +185,16 @@ class Observations:
 
 @dataclass(frozen=True, eq=False)
 class TemporalPrior:
-    """What is known before the window: the two frames before it, ``rotations`` (P, 2, 24, 3, 3),
-    ``transl_m`` (P, 2, 3), ``known`` (P, 2) 0 or 1; the shape's mean (P, 10) and information
-    (P, 10, 10); and ``interval_30hz`` (P,), the time between frames in thirtieths of a second."""
+    """What is known of P people before a window.
+
+    Attributes:
+        rotations: (P, 2, 24, 3, 3) local rotations in the two frames before the window.
+        transl_m: (P, 2, 3) translations in those frames, in metres.
+        known: (P, 2) 1 where the person was fitted in that frame, else 0.
+        betas: (P, 10) the mean of the shape.
+        shape_information: (P, 10, 10) the information (inverse covariance) about that mean.
+        interval_30hz: (P,) the time between frames, in thirtieths of a second.
+    """
 
     rotations: Tensor
     transl_m: Tensor
@@ -133,9 +206,17 @@ class TemporalPrior:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """``rotations`` (P, T, 24, 3, 3), ``transl_m`` (P, T, 3), ``betas`` (P, 10), ``cost`` (P,), the
-    mean robust landmark residual ``residual_mean`` (P, T) in standard deviations, and the shape's
-    information gathered by this window, (P, 10, 10)."""
+    """The fit of P people in T frames.
+
+    Attributes:
+        rotations: (P, T, 24, 3, 3) local rotations, each joint against its parent.
+        transl_m: (P, T, 3) translations in metres, in camera axes.
+        betas: (P, 10) shapes.
+        cost: (P,) the robust cost at the solution.
+        residual_mean: (P, T) the mean squared residual of the image landmarks, in squared standard
+            deviations, weighted by visibility; each landmark counts 100 at most.
+        shape_information: (P, 10, 10) the information about the shape that this window adds.
+    """
 
     rotations: Tensor
     transl_m: Tensor
@@ -146,30 +227,38 @@ class Solution:
 
 
 class Kernels(Protocol):
-    """What may stand in for `linearise`, `propose_step` and `kinematics.forward_kinematics` on a
-    GPU (`linearise_gpu`)."""
+    """Faster versions of the solver's functions for a GPU, such as `linearise_gpu.Linearizer`."""
 
-    def of(self, seen: Observations, past: TemporalPrior) -> Callable[[State], State]:
-        """`linearise` for one window, as a function of the state."""
+    def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
+        """Return `linearise` for one window, as a function of the state alone."""
         ...
 
-    def propose_step(self, state: State, step: Tensor) -> State: ...
+    def propose_step(self, state: State, step: Tensor) -> State:
+        """Return what `propose_step` of this module returns."""
+        ...
 
-    def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose: ...
+    def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
+        """Return what `kinematics.forward_kinematics` returns."""
+        ...
 
 
 def robust_weight(squared: Tensor, scale: float) -> Tensor:
-    """Geman-McClure weight of a squared residual."""
+    """Return the Geman-McClure weight of squared residuals, in (0, 1].
+
+    It is the derivative of `robust_cost` by the squared residual (Geman and McClure, Statistical
+    methods for tomographic image reconstruction, 1987).
+    """
     return (scale**2 / (scale**2 + squared)) ** 2
 
 
 def robust_cost(squared: Tensor, scale: float) -> Tensor:
+    """Return the Geman-McClure cost of squared residuals, below ``scale`` squared."""
     return scale**2 * squared / (scale**2 + squared)
 
 
 def solve_window(
     skeleton: Skeleton,
-    seen: Observations,
+    observed: Observations,
     past: TemporalPrior,
     rotations: Tensor,
     transl_m: Tensor,
@@ -177,13 +266,27 @@ def solve_window(
     iterations: int,
     kernels: Kernels | None = None,
 ) -> Solution:
-    """Fit P people over T frames from a first guess (P, T, 24, 3, 3), (P, T, 3). ``kernels`` stand
-    in for `linearise` and `propose_step`."""
-    if kernels is None:
-        propose = propose_step
-        model: Callable[[State], State] = lambda at: linearise(skeleton, seen, past, at, config)  # noqa: E731
-    else:
-        propose, model = kernels.propose_step, kernels.of(seen, past)
+    """Fit P people over T frames by damped Gauss-Newton.
+
+    Nothing in it depends on a value on the host, so it can be captured in a CUDA graph.
+
+    Args:
+        skeleton: The body model's tables, on the device of the observations.
+        observed: What perception observed.
+        past: What is known before the window; the shape begins at its mean.
+        rotations: (P, T, 24, 3, 3) the first guess of the local rotations.
+        transl_m: (P, T, 3) the first guess of the translations, in metres.
+        config: Weights and switches; its step counts are not read.
+        iterations: How many steps to take.
+        kernels: Used in place of `linearise` and `propose_step` where given.
+
+    Returns:
+        The best state that each person's steps reached, never worse than the first guess.
+    """
+    propose: Callable[[State, Tensor], State] = propose_step
+    model: Callable[[State], State] = partial(linearise, skeleton, observed, past, config=config)
+    if kernels is not None:
+        propose, model = kernels.propose_step, kernels.bind(observed, past)
     state: State = (rotations, transl_m, past.betas)
     system = model(state)
     damping = torch.full_like(past.interval_30hz, 1e-3)
@@ -191,9 +294,9 @@ def solve_window(
         factor, _ = torch.linalg.cholesky_ex(_damped(system[1], damping))
         half = solve_triangular(factor, system[2][..., None], upper=False)
         step = solve_triangular(factor.mT, half, upper=True)[..., 0]
-        tried = propose(state, step)
-        new = model(tried)
-        state, system, damping = _judge(state, system, tried, new, damping)
+        candidate = propose(state, step)
+        new = model(candidate)
+        state, system, damping = _keep_better(state, system, candidate, new, damping)
     cost, hessian, _, residual_mean = system
     rotations, transl_m, betas = state
     information = _shape_information(hessian, past)
@@ -202,22 +305,29 @@ def solve_window(
 
 def _damped(hessian: Tensor, damping: Tensor) -> Tensor:
     diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
+    # Marquardt scales with the diagonal, so that radians and metres are damped alike. The constant
+    # keeps the matrix positive definite where an unknown has no residual at all.
     return hessian + torch.diag_embed(damping[:, None] * diagonal + 1e-6)
 
 
 def propose_step(state: State, step: Tensor) -> State:
-    """The state a step down the gradient, of a length that a turn may have."""
+    """Return the state after a Gauss-Newton step (P, T * 69 + 10) is subtracted.
+
+    No unknown moves by more than 1.5 (radians, metres): beyond that the linearisation says nothing.
+    A step that is not a number, from a factorisation that failed, becomes zero.
+    """
     return retract(state, -torch.nan_to_num(step).clamp(-1.5, 1.5))
 
 
-def _judge(
-    state: State, system: State, tried: State, new: State, damping: Tensor
+def _keep_better(
+    state: State, system: State, candidate: State, new: State, damping: Tensor
 ) -> tuple[State, State, Tensor]:
-    """For each person the better of two states with what `linearise` found there, and the damping
-    of the next step."""
+    """Return each person's better state, its linearisation, and the damping of the next step."""
     better = new[0] <= system[0]
-    state = tuple(_choose(better, a, b) for a, b in zip(tried, state))
+    state = tuple(_choose(better, a, b) for a, b in zip(candidate, state))
     system = tuple(_choose(better, a, b) for a, b in zip(new, system))
+    # Damping rises by more (10) than it falls (0.3): of a window's three steps, one rejected step
+    # should be enough to make the next one short. The bounds keep the numbers within float32.
     return state, system, torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
 
 
@@ -226,7 +336,7 @@ def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 
 def retract(state: State, step: Tensor) -> State:
-    """Apply a step (P, T * 69 + 10): R <- R exp(delta), the rest by addition."""
+    """Return the state moved by a step (P, T * 69 + 10): R <- R exp(delta), else by addition."""
     rotations, transl_m, betas = state
     people, frames = transl_m.shape[:2]
     per_frame = step[:, : frames * FRAME_DIM].reshape(people, frames, FRAME_DIM)
@@ -241,22 +351,38 @@ def retract(state: State, step: Tensor) -> State:
 
 def linearise(
     skeleton: Skeleton,
-    seen: Observations,
+    observed: Observations,
     past: TemporalPrior,
     state: State,
     config: FitConfig,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cost (P,), Hessian (P, D, D), gradient (P, D), misfit (P, T) at a state, D = 69 T + 10."""
+    """Linearise every residual at a state; D = 69 T + 10 unknowns.
+
+    The Hessian is Gauss-Newton's, J^T W J, with the robust weights of this state. Unknowns are
+    ordered frame by frame (translation, then 22 rotation vectors), the shape last.
+
+    Args:
+        skeleton: The body model's tables.
+        observed: What perception observed.
+        past: What is known before the window.
+        state: Rotations (P, T, 24, 3, 3), translations (P, T, 3) and shapes (P, 10).
+        config: Weights and switches.
+
+    Returns:
+        The cost (P,); the Hessian (P, D, D); the gradient (P, D), half the cost's slope as is usual
+        for Gauss-Newton; and the mean squared image residual (P, T), as in
+        `Solution.residual_mean`.
+    """
     rotations, transl_m, betas = state
     people, frames = transl_m.shape[:2]
-    flat = Observations(*(getattr(seen, f.name).flatten(0, 1) for f in fields(seen)))
-    each = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
-    pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), each)
+    flat = Observations(*(getattr(observed, f.name).flatten(0, 1) for f in fields(observed)))
+    shapes = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
+    pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), shapes)
 
-    *data, residual_mean = _landmark_rows(skeleton, pose, each, flat, config)
+    *data, residual_mean = _landmark_rows(skeleton, pose, shapes, flat, config)
     parts = [data]
     if config.use_mask:
-        parts.append(_contour_rows(skeleton, pose, each, flat, config))
+        parts.append(_contour_rows(skeleton, pose, shapes, flat, config))
     if config.use_depth:
         parts.append(_depth_rows(skeleton, pose, flat, config))
     rows, jacobian = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
@@ -277,29 +403,36 @@ def linearise(
 
 
 def landmark_residuals(
-    points: Tensor, seen: Observations, config: FitConfig
+    points: Tensor, observed: Observations, config: FitConfig
 ) -> list[tuple[Tensor, Tensor]]:
-    """Residuals of landmarks at ``points`` (B, 33, 3) and their weights: in the image
-    ((B, 33, 2), (B, 33)), then of world landmarks ((B, 33, 3), (B, 33)) where they are used."""
-    present = seen.present[:, None]
-    sigma = (config.image_sigma * seen.size).clamp_min(1e-6)[:, None, None]
-    image = (points[..., :2] / points[..., 2:].clamp_min(0.1) - seen.image) / sigma
-    out = [(image, (seen.visible * present).clamp_min(0.0))]
+    """Return the residuals of landmarks at ``points`` (B, 33, 3) and their weights.
+
+    First those in the image, (B, 33, 2) with weights (B, 33); then, with ``use_world``, those of
+    the world landmarks, (B, 33, 3) with weights (B, 33). All are in standard deviations.
+    """
+    present = observed.present[:, None]
+    sigma = (config.image_sigma * observed.size).clamp_min(1e-6)[:, None, None]
+    image = (points[..., :2] / points[..., 2:].clamp_min(0.1) - observed.image) / sigma
+    out = [(image, (observed.visible * present).clamp_min(0.0))]
     if config.use_world:
-        about = points - 0.5 * (points[:, LEFT_HIP] + points[:, RIGHT_HIP])[:, None]
-        hips = 0.5 * (seen.world_m[:, LEFT_HIP] + seen.world_m[:, RIGHT_HIP])
-        back = seen.view.transpose(-1, -2)[:, None]
-        apart = (back @ about[..., None])[..., 0] - (seen.world_m - hips[:, None])
-        out.append((apart / seen.world_spread_m, seen.world_weight * present))
+        relative = points - 0.5 * (points[:, LEFT_HIP] + points[:, RIGHT_HIP])[:, None]
+        hips = 0.5 * (observed.world_m[:, LEFT_HIP] + observed.world_m[:, RIGHT_HIP])
+        to_ray = observed.view.transpose(-1, -2)[:, None]
+        difference_m = (to_ray @ relative[..., None])[..., 0] - (observed.world_m - hips[:, None])
+        out.append((difference_m / observed.world_spread_m, observed.world_weight * present))
     return out
 
 
 def pose_cost(
-    skeleton: Skeleton, points: Tensor, rotations: Tensor, seen: Observations, config: FitConfig
+    skeleton: Skeleton, points: Tensor, rotations: Tensor, observed: Observations, config: FitConfig
 ) -> Tensor:
-    """What landmarks and prior say of poses (B, 24, 3, 3) with landmarks at ``points``, (B,)."""
-    cost = torch.zeros_like(seen.present)
-    for rows, weight in landmark_residuals(points, seen, config):
+    """Return the cost (B,) of landmarks and pose prior at poses (B, 24, 3, 3).
+
+    ``points`` (B, 33, 3) are the poses' landmarks in metres. Masks, depth and smoothness are left
+    out: this only chooses between first guesses.
+    """
+    cost = torch.zeros_like(observed.present)
+    for rows, weight in landmark_residuals(points, observed, config):
         cost = cost + (weight * robust_cost(rows.square().sum(-1), config.robust)).sum(1)
     if config.use_prior:
         rows, _ = pose_prior(log_so3(rotations[:, :POSED]), skeleton.prior)
@@ -308,15 +441,15 @@ def pose_cost(
     return cost
 
 
-def _landmark_rows(skeleton, pose, betas, seen, config):
-    """Rows (B, R), Jacobian (B, R, 79), cost (B,) and misfit (B,) of the landmarks."""
+def _landmark_rows(skeleton, pose, betas, observed, config):
+    """Rows (B, R), Jacobian (B, R, 79), cost (B,) and mean squared residual (B,) of landmarks."""
     points, share = place_points(skeleton.landmarks, pose, betas)
     jacobian = _full_jacobian(skeleton, skeleton.landmarks, pose, share)
-    sigma = (config.image_sigma * seen.size).clamp_min(1e-6)[:, None, None, None]
-    moved = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
-    back = seen.view.transpose(-1, -2)[:, None]
-    cost, out, jacobians = torch.zeros_like(seen.present), [], []
-    for k, (rows, weight) in enumerate(landmark_residuals(points, seen, config)):
+    sigma = (config.image_sigma * observed.size).clamp_min(1e-6)[:, None, None, None]
+    hip_jacobian = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
+    to_ray = observed.view.transpose(-1, -2)[:, None]
+    cost, out, jacobians = torch.zeros_like(observed.present), [], []
+    for k, (rows, weight) in enumerate(landmark_residuals(points, observed, config)):
         squared = rows.square().sum(-1)
         strength = (weight * robust_weight(squared, config.robust)).sqrt()[..., None]
         cost = cost + (weight * robust_cost(squared, config.robust)).sum(1)
@@ -327,8 +460,8 @@ def _landmark_rows(skeleton, pose, betas, seen, config):
             )
             change = (_project(points)[1] @ jacobian) * (strength[..., None] / sigma)
         else:
-            scaled = (strength / seen.world_spread_m)[..., None]
-            change = (back @ (jacobian - moved[:, None])) * scaled
+            scaled = (strength / observed.world_spread_m)[..., None]
+            change = (to_ray @ (jacobian - hip_jacobian[:, None])) * scaled
         jacobians.append(change.flatten(1, 2))
     return torch.cat(out, 1), torch.cat(jacobians, 1), cost, residual_mean
 
@@ -341,7 +474,8 @@ def _full_jacobian(skeleton, points, pose, share):
 
 
 def _project(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Normalised coordinates (..., 2) and their derivative (..., 2, 3)."""
+    """Return normalised coordinates (..., 2) and their derivative (..., 2, 3)."""
+    # A point behind the camera would project upside down; at 0.1 m it is still wrong, but finite.
     inverse = 1.0 / points[..., 2].clamp_min(0.1)
     projected = points[..., :2] * inverse[..., None]
     zero = torch.zeros_like(inverse)
@@ -350,25 +484,29 @@ def _project(points: Tensor) -> tuple[Tensor, Tensor]:
     return projected, torch.stack((x, y), -2)
 
 
-def _contour_rows(skeleton, pose, betas, seen, config):
-    """One row a surface point: its distance to the mask's edge, where it is on the model's rim
-    or outside the mask."""
+def _contour_rows(skeleton, pose, betas, observed, config):
+    """One row for each surface point: its distance to the mask's edge.
+
+    A point counts where it is on the model's rim or outside the mask. Inside points of the rim pull
+    outward, and points outside the mask pull inward; the rest of the surface may lie anywhere.
+    """
     points, share = place_points(skeleton.surface, pose, betas)
     turned = torch.einsum("kj,njrc->nkrc", skeleton.surface.mass, pose.rotations)
     normals = (turned @ skeleton.normals[..., None])[..., 0]
     rays = points / points.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     facing = (normals * rays).sum(-1)
     projected, to_image = _project(points)
-    grid = (seen.edge_from[:, None, :, :2] @ projected[..., None])[..., 0]
-    grid = grid + seen.edge_from[:, None, :, 2]
-    sampled = grid_sample(seen.edge, grid[:, None], align_corners=True, padding_mode="border")
+    grid = (observed.edge_from[:, None, :, :2] @ projected[..., None])[..., 0]
+    grid = grid + observed.edge_from[:, None, :, 2]
+    sampled = grid_sample(observed.edge, grid[:, None], align_corners=True, padding_mode="border")
     distance, slope = sampled[:, 0, 0], sampled[:, 1:, 0].transpose(1, 2)
 
-    sigma = (config.mask_sigma * seen.size).clamp_min(1e-6)[:, None]
+    sigma = (config.mask_sigma * observed.size).clamp_min(1e-6)[:, None]
     rows = distance / sigma
+    # On the rim the surface is seen edge-on: its normal is across the ray.
     rim = torch.exp(-((facing / 0.25) ** 2))
     weight = torch.maximum(rim, (distance > 0).to(rim.dtype))
-    weight = config.mask_weight * weight * (seen.masked * seen.present)[:, None]
+    weight = config.mask_weight * weight * (observed.masked * observed.present)[:, None]
     squared = rows.square()
     strength = (weight * robust_weight(squared, config.robust)).sqrt()
     cost = (weight * robust_cost(squared, config.robust)).sum(1)
@@ -377,11 +515,11 @@ def _contour_rows(skeleton, pose, betas, seen, config):
     return rows * strength, jacobian, cost
 
 
-def _depth_rows(skeleton, pose, seen, config):
-    """The root's distance against a depth map's, relative to it and robust."""
-    known = seen.present * (seen.root_depth_m > 0)
-    sigma = config.depth_sigma * seen.root_depth_m.clamp_min(0.1)
-    row = (pose.joints[:, 0, 2] - seen.root_depth_m) / sigma
+def _depth_rows(skeleton, pose, observed, config):
+    """One row for the root's distance against a depth map's, relative to it and robust."""
+    known = observed.present * (observed.root_depth_m > 0)
+    sigma = config.depth_sigma * observed.root_depth_m.clamp_min(0.1)
+    row = (pose.joints[:, 0, 2] - observed.root_depth_m) / sigma
     strength = (known * robust_weight(row.square(), config.robust)).sqrt()
     jacobian = row.new_zeros(len(row), 1, FRAME_DIM + BETAS)
     jacobian[:, 0, 2] = strength / sigma
@@ -391,12 +529,14 @@ def _depth_rows(skeleton, pose, seen, config):
 
 
 def _add_prior(block, slope, rotations, table, config):
+    """Add pose prior and joint limits to the frames' blocks in place; return their cost (B,)."""
     phi = log_so3(rotations[:, :POSED])
     rows, change = (
         torch.stack((config.prior_weight * each[:, 0], config.limit_weight * each[:, 1]), 1)
         for each in pose_prior(phi, table)
     )
-    # d(phi)/d(delta) under R <- R exp(delta); both rows of an angle share its turn.
+    # d(phi)/d(delta) under R <- R exp(delta). The rows of both terms are functions of phi alone,
+    # so they share this derivative, and each joint has a 3 x 3 block of its own.
     turn = inverse_right_jacobian(phi)
     across = turn.transpose(-1, -2)
     normal = across @ (change.square().sum(1)[..., None] * turn)
@@ -408,7 +548,10 @@ def _add_prior(block, slope, rotations, table, config):
 
 
 def inverse_right_jacobian(phi: Tensor) -> Tensor:
-    """J_r^-1 on SO(3) (Chirikjian, Stochastic Models, 2011, eq. 10.86), (..., 3) -> (..., 3, 3)."""
+    """Return J_r^-1 on SO(3) at rotation vectors (..., 3), as (..., 3, 3).
+
+    Chirikjian, Stochastic Models, Information Theory, and Lie Groups, volume 2, 2011, eq. 10.86.
+    """
     squared = phi.square().sum(-1, keepdim=True).clamp_min(1e-8)
     angle = squared.sqrt()
     half = (0.5 * angle).clamp_max(1.5)
@@ -423,7 +566,7 @@ def inverse_right_jacobian(phi: Tensor) -> Tensor:
 
 
 def _assemble(block: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames' blocks on the diagonal, the shape as a shared border."""
+    """The Hessian and gradient of a window: frames' blocks on the diagonal, the shape as border."""
     people, frames = block.shape[:2]
     size = frames * FRAME_DIM
     hessian = block.new_zeros(people, size + BETAS, size + BETAS)
@@ -438,18 +581,20 @@ def _assemble(block: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _add_shape_prior(hessian, gradient, betas, past):
-    away = betas - past.betas
-    pull = (past.shape_information @ away[..., None])[..., 0]
+    """Add the shape's mean and information in place; return their cost (P,)."""
+    offset = betas - past.betas
+    pull = (past.shape_information @ offset[..., None])[..., 0]
     hessian[:, -BETAS:, -BETAS:] += past.shape_information
     gradient[:, -BETAS:] += pull
-    return (away * pull).sum(1)
+    return (offset * pull).sum(1)
 
 
 def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
-    """Second differences of every joint's turning and of the root's path.
+    """Add second differences of every joint's rotation and of the root's path; return their cost.
 
-    With e_t = log(R_{t-1}^T R_t), the acceleration is e_t - e_{t-1}, and to first order
-    delta_t - 2 delta_{t-1} + delta_{t-2} changes it.
+    With e_t = log(R_{t-1}^T R_t), the acceleration is e_t - e_{t-1}. To first order, steps delta
+    change it by delta_t - 2 delta_{t-1} + delta_{t-2}, which couples only the same unknown of
+    different frames.
     """
     people, frames = transl_m.shape[:2]
     chain = torch.cat((past.rotations, rotations), 1)[:, :, :POSED]
@@ -464,7 +609,8 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
     )
     # A second difference of a random acceleration grows with the 3/2 power of the interval.
     sigma = path.new_full((1 + POSED, 3), config.turn_accel_rad)
-    # A single place would be copied from the host, which no CUDA graph can hold; parts are filled.
+    # Slices are filled; assigning to one element would copy from the host, which no CUDA graph
+    # can hold.
     sigma[0, :2], sigma[0, 2:] = config.root_accel_m, config.root_depth_accel_m
     sigma = sigma * past.interval_30hz.clamp(0.25, 4.0)[:, None, None] ** 1.5
 
@@ -488,9 +634,12 @@ def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
 
 
 def _shape_information(hessian: Tensor, past: TemporalPrior) -> Tensor:
-    """What this window alone says of the shape: the Schur complement, less the prior."""
+    """The information about the shape that this window adds: the Schur complement, less the prior.
+
+    Eliminating poses and places accounts for what they could explain of the same residuals.
+    """
     inner, border = hessian[:, :-BETAS, :-BETAS], hessian[:, :-BETAS, -BETAS:]
-    # A frame without the person leaves directions without any information.
+    # A frame without the person leaves directions without any information, and the matrix singular.
     diagonal = torch.diagonal(inner, dim1=1, dim2=2)
     factor, _ = torch.linalg.cholesky_ex(inner + torch.diag_embed(1e-4 * diagonal + 1e-2))
     half = solve_triangular(factor, border, upper=False)

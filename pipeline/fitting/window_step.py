@@ -1,7 +1,7 @@
-"""One window's fit as a function of two tensors: what was seen, and what is remembered.
+"""One window's fit as a function of two tensors: the observations, and what is remembered.
 
-Nothing in it looks at a value on the host, so on a GPU all of it, from the edge maps over the
-lifter and the solve to the meshes, is one CUDA graph.
+It reads no value on the host. On a GPU all of it, from the edge maps through lifter and solver to
+the meshes, is one CUDA graph.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from pipeline.fitting.solver import (
     solve_window,
 )
 
-_HELD = 1e6
-"""Information that holds a shape still once it has been watched long enough."""
+_FROZEN = 1e6
+"""Information about each shape coefficient that freezes a shape."""
 _SHAPE_GAIN = 0.25
-"""Landmark errors of neighbouring frames are alike, so a window tells less than its rows say."""
+"""Share of a window's information about the shape that is kept. Landmark errors of neighbouring
+frames are alike, so four frames tell less than four independent ones; without the factor the errors
+of the first windows would be held too firmly."""
 
 MEMORY = Layout(
     rotations=(2, JOINTS, 3, 3),
@@ -47,17 +49,18 @@ MEMORY = Layout(
     world_m=(CONTEXT, LANDMARKS, 3),
     sighted=(CONTEXT,),
 )
-"""What is remembered of one person between windows, as a row: pose and place of the last two frames
-and whether they are known, what is known of the shape, and the last sixteen sightings."""
-POSE = ("rotations", "transl_m", "known", "rays", "visible", "world_m", "sighted")
-"""What of it is forgotten where somebody is out of sight."""
+"""What is remembered of one person between windows, as a row: the poses and places of the last two
+frames and whether they are known, the shape's mean and information, and the landmarks of the last
+sixteen frames, which the lifter reads. ``sighted`` is 1 where the person was present."""
+POSE_FIELDS = ("rotations", "transl_m", "known", "rays", "visible", "world_m", "sighted")
+"""The arrays of `MEMORY` that are forgotten when a person is out of sight; the shape stays."""
 
 
-_PAST = tuple(f.name for f in fields(TemporalPrior) if f.name != "interval_30hz")
+_PRIOR_FIELDS = tuple(f.name for f in fields(TemporalPrior) if f.name != "interval_30hz")
 
 
 def new_memory(config: FitConfig) -> Tensor:
-    """The memory (1, MEMORY.size) of somebody never seen."""
+    """Return the memory (1, MEMORY.size) float32 of a new person: no pose, a mean shape."""
     row = MEMORY.row(
         rotations=torch.eye(3).expand(2, JOINTS, 3, 3).numpy(),
         shape_information=config.shape_weight * torch.eye(BETAS).numpy(),
@@ -66,20 +69,32 @@ def new_memory(config: FitConfig) -> Tensor:
 
 
 def without_pose(memory: Tensor) -> Tensor:
-    """Somebody's memory (MEMORY.size,) without their pose and sightings."""
-    kept = memory.clone()
-    for name in POSE:
-        kept[MEMORY.places[name]] = 0.0
+    """Return a memory (MEMORY.size,) without its poses and landmarks; the shape stays."""
+    stored = memory.clone()
+    for name in POSE_FIELDS:
+        stored[MEMORY.places[name]] = 0.0
     eye = torch.eye(3, device=memory.device).expand(2, JOINTS, 3, 3)
-    kept[MEMORY.places["rotations"]] = eye.flatten()
-    return kept
+    stored[MEMORY.places["rotations"]] = eye.flatten()
+    return stored
 
 
 class WindowFit:
-    """Fits P people over windows of ``frames`` frames; holds no state.
+    """Fits P people over windows of ``frames`` frames; holds no state of any source.
 
-    ``steps`` are the solver's: few do where everybody's last pose is known. ``outlines`` says how
-    the observations' edges come (`observe.layout`). ``kernels`` stand in for the solver's.
+    Args:
+        body: The body model, for the meshes.
+        skeleton: The body model's tables, for the solver.
+        lifter: Corrects world landmarks.
+        config: Weights and switches.
+        frames: Frames in a window.
+        steps: Solver steps.
+        outlines: Whether the observations bring outlines in place of edge maps
+            (`observations.layout`).
+        kernels: Used in place of the solver's own functions.
+
+    Attributes:
+        inputs: The layout of the observations of one person.
+        result: The layout of the results of one person.
     """
 
     def __init__(
@@ -97,9 +112,9 @@ class WindowFit:
         self.frames, self.outlines = frames, outlines
         self._kernels = kernels
         self.steps = steps
-        seen = layout(frames, outlines)
-        # The last two are about the window, not about a frame.
-        self.seen = Layout(**seen.shapes, interval_30hz=(), shape_frozen=())
+        per_frame = layout(frames, outlines)
+        # These two are about the whole window, not about a frame.
+        self.inputs = Layout(**per_frame.shapes, interval_30hz=(), shape_frozen=())
         self.result = Layout(
             turns=(frames, JOINTS, 3),
             betas=(BETAS,),
@@ -111,82 +126,90 @@ class WindowFit:
         )
 
     def __call__(self, rows: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``rows`` (P, seen.size) and ``memory`` (P, MEMORY.size) float32 -> ``result`` rows, the
-        meshes (P, frames, V, 3) in metres, and the memory after the window.
+        """Fit one window of P people.
 
-        In ``rows``, ``interval_30hz`` is the time between frames in thirtieths of a second, and
-        ``shape_frozen`` 1 for people watched long enough for their shape to be held from now on.
+        Args:
+            rows: (P, inputs.size) float32 observations. ``interval_30hz`` is the time between
+                frames in thirtieths of a second; ``shape_frozen`` is 1 for people whose shape is
+                frozen from the next window on.
+            memory: (P, MEMORY.size) float32 what is remembered of them.
+
+        Returns:
+            The results (P, result.size), the meshes (P, frames, V, 3) in metres, and the memory
+            after the window.
         """
-        seen, past, sightings, shape_frozen, (rotations, transl_m) = self._before(rows, memory)
+        observed, past, history, shape_frozen, (rotations, transl_m) = self._prepare(rows, memory)
         solution = solve_window(
-            self.skeleton, seen, past, rotations, transl_m, self.config, self.steps,
+            self.skeleton, observed, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
-        return self._after(past, solution, sightings, shape_frozen)
+        return self._finish(past, solution, history, shape_frozen)
 
-    def _before(
+    def _prepare(
         self, rows: Tensor, memory: Tensor
     ) -> tuple[Observations, TemporalPrior, LandmarkHistory, Tensor, tuple[Tensor, Tensor]]:
-        """What was seen, the past, the sightings with the window's own, who is settled (P,), and
-        the first guess."""
-        parts, kept = self.seen.split(rows), MEMORY.split(memory)
+        """Observations, prior, landmark history, frozen flags (P,) and first guess of a window."""
+        parts, stored = self.inputs.split(rows), MEMORY.split(memory)
         if self.outlines:
             edges = (parts[name].flatten(0, 1) for name in ("inside", "inverse", "scale"))
             parts["edge"] = edge_maps(*edges).unflatten(0, (-1, self.frames))
-        seen = observations(parts, self.config)
+        observed = observations(parts, self.config)
         past = TemporalPrior(
-            **{name: kept[name] for name in _PAST}, interval_30hz=parts["interval_30hz"]
+            **{name: stored[name] for name in _PRIOR_FIELDS}, interval_30hz=parts["interval_30hz"]
         )
-        before = LandmarkHistory(kept["rays"], kept["visible"], kept["world_m"], kept["sighted"])
-        sightings = before.then(LandmarkHistory.of(seen))
+        before = LandmarkHistory(
+            stored["rays"], stored["visible"], stored["world_m"], stored["sighted"]
+        )
+        history = before.then(LandmarkHistory.of(observed))
         if self.config.use_lifter:
-            seen = lift(self.lifter, seen, sightings, past.interval_30hz)
+            observed = lift(self.lifter, observed, history, past.interval_30hz)
         if self.config.use_depth:
-            seen = sized_by_depth(seen)
-        return seen, past, sightings, parts["shape_frozen"], self._first_guess(seen, past)
+            observed = sized_by_depth(observed)
+        return observed, past, history, parts["shape_frozen"], self._first_guess(observed, past)
 
-    def _after(
+    def _finish(
         self,
         past: TemporalPrior,
         solution: Solution,
-        sightings: LandmarkHistory,
+        history: LandmarkHistory,
         shape_frozen: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        memory = self._remember(past, solution, sightings, shape_frozen)
+        memory = self._remember(past, solution, history, shape_frozen)
         return *self._bodies(solution), memory
 
-    def _first_guess(self, seen: Observations, past: TemporalPrior) -> tuple[Tensor, Tensor]:
-        """The last pose, or the pose that the world landmarks show: whichever fits a frame."""
-        people, frames = seen.present.shape
+    def _first_guess(self, observed: Observations, past: TemporalPrior) -> tuple[Tensor, Tensor]:
+        """For each frame, the last pose or the one that world landmarks show: the cheaper one."""
+        people, frames = observed.present.shape
         betas = past.betas.repeat_interleave(frames, 0)
-        turned = (seen.view[:, :, None] @ seen.world_m[..., None])[..., 0].flatten(0, 1)
+        turned = (observed.view[:, :, None] @ observed.world_m[..., None])[..., 0].flatten(0, 1)
         shown = pose_from_landmarks(self.skeleton, turned, betas)
-        absent = (seen.present == 0).flatten()
-        nearest = nearest_present(shown, seen.present)
+        absent = (observed.present == 0).flatten()
+        nearest = nearest_present(shown, observed.present)
         shown = torch.where(absent[:, None, None, None], nearest, shown)
         if self.config.use_warm_start:
             last = past.rotations[:, -1].repeat_interleave(frames, 0)
-            places, cost = self._try_poses(torch.stack((shown, last)), seen, past)
+            places, cost = self._try_poses(torch.stack((shown, last)), observed, past)
+            # An absent frame has no landmarks to choose by; it keeps the last pose, if any.
             known = (past.known[:, 1] > 0).repeat_interleave(frames, 0)
             keep = known & ((cost[1] <= cost[0]) | absent)
             best = torch.where(keep[:, None, None, None], last, shown)
             place = torch.where(keep[:, None], places[1], places[0])
         else:
-            best, place = shown, self._try_poses(shown[None], seen, past)[0][0]
-        place = nearest_present(place, seen.present)
+            best, place = shown, self._try_poses(shown[None], observed, past)[0][0]
+        place = nearest_present(place, observed.present)
         return best.unflatten(0, (people, frames)), place.unflatten(0, (people, frames))
 
     def _try_poses(
-        self, rotations: Tensor, seen: Observations, past: TemporalPrior
+        self, rotations: Tensor, observed: Observations, past: TemporalPrior
     ) -> tuple[Tensor, Tensor]:
-        """Where C poses of every frame (C, P * T, 24, 3, 3) must stand, (C, P * T, 3), and what
-        each costs there on its own, (C, P * T)."""
+        """The translations (C, P * T, 3) that put C poses of every frame (C, P * T, 24, 3, 3) onto
+        their image landmarks, and each pose's cost there, (C, P * T)."""
         count = len(rotations)
-        frames = seen.present.shape[1]
-        # The edge maps are large and not asked.
-        small = [f.name for f in fields(seen) if f.name != "edge"]
-        flat = {name: torch.cat([getattr(seen, name).flatten(0, 1)] * count) for name in small}
-        alone = Observations(**flat, edge=seen.edge)
+        frames = observed.present.shape[1]
+        # `pose_cost` reads no edge map, and they are too large to repeat for nothing.
+        small = [f.name for f in fields(observed) if f.name != "edge"]
+        flat = {name: torch.cat([getattr(observed, name).flatten(0, 1)] * count) for name in small}
+        stacked = Observations(**flat, edge=observed.edge)
         betas = torch.cat([past.betas.repeat_interleave(frames, 0)] * count)
         turns = rotations.flatten(0, 1)
         zero = torch.zeros_like(turns[:, 0, 0])
@@ -195,23 +218,24 @@ class WindowFit:
         else:
             pose = self._kernels.forward_kinematics(turns, zero, betas)
         points, _ = place_points(self.skeleton.landmarks, pose, betas)
-        transl = place_by_landmarks(points, alone.image, known_rays(alone))
-        cost = pose_cost(self.skeleton, points + transl[:, None], turns, alone, self.config)
+        transl = place_by_landmarks(points, stacked.image, known_rays(stacked))
+        cost = pose_cost(self.skeleton, points + transl[:, None], turns, stacked, self.config)
         return transl.unflatten(0, (count, -1)), cost.unflatten(0, (count, -1))
 
     def _remember(
         self,
         past: TemporalPrior,
         solution: Solution,
-        sightings: LandmarkHistory,
+        history: LandmarkHistory,
         shape_frozen: Tensor,
     ) -> Tensor:
+        """The memory (P, MEMORY.size) after a window."""
         betas, information = solution.betas, past.shape_information
         eye = torch.eye(BETAS, device=betas.device)
         if self.config.hold_shape:
             gained = solution.shape_information
             more = information + _SHAPE_GAIN * 0.5 * (gained + gained.transpose(1, 2))
-            information = torch.where(shape_frozen[:, None, None] > 0, _HELD * eye, more)
+            information = torch.where(shape_frozen[:, None, None] > 0, _FROZEN * eye, more)
         else:
             betas = torch.zeros_like(betas)
             information = (self.config.shape_weight * eye).expand_as(information)
@@ -221,13 +245,14 @@ class WindowFit:
             known=torch.cat((past.known, torch.ones_like(solution.residual_mean)), 1)[:, -2:],
             betas=betas,
             shape_information=information,
-            rays=sightings.rays,
-            visible=sightings.visible,
-            world_m=sightings.world_m,
-            sighted=sightings.known,
+            rays=history.rays,
+            visible=history.visible,
+            world_m=history.world_m,
+            sighted=history.known,
         )
 
     def _bodies(self, solution: Solution) -> tuple[Tensor, Tensor]:
+        """The results (P, result.size) and meshes (P, frames, V, 3) of a solution."""
         people, frames = solution.transl_m.shape[:2]
         turns = log_so3(solution.rotations)
         betas = solution.betas.repeat_interleave(frames, 0)
@@ -250,9 +275,9 @@ class WindowFit:
 
 
 def nearest_present(values: Tensor, present: Tensor) -> Tensor:
-    """(P * T, ...) with absent frames' values taken from the nearest present one."""
+    """Return values (P * T, ...) with those of absent frames taken from the nearest present one."""
     people, frames = present.shape
     steps = torch.arange(frames, device=present.device)
-    apart = (steps[:, None] - steps[None]).abs().float() + 1e3 * (1 - present[:, None])
-    source = apart.argmin(-1) + frames * torch.arange(people, device=present.device)[:, None]
+    distance = (steps[:, None] - steps[None]).abs().float() + 1e3 * (1 - present[:, None])
+    source = distance.argmin(-1) + frames * torch.arange(people, device=present.device)[:, None]
     return values.index_select(0, source.flatten())

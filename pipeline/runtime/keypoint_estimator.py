@@ -117,7 +117,7 @@ class KeypointEstimator:
         window = detected.window
         lens = self.intrinsics(window.key_frame)
         earlier = [frame.get(track) for frame in before]
-        memory = FitMemory({track: self.fitter.recalled(earlier, lens, state.fits, track)})
+        memory = FitMemory({track: self.fitter.memory_before(earlier, lens, state.fits, track)})
         times = [frame.pts_s for frame in window.frames]
         job = FitJob(alone, lens, memory, _spacing_s(times), event=True)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))

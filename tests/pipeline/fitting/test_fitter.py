@@ -166,7 +166,7 @@ def test_gradient_is_the_slope_of_the_cost(body, skeleton):
         assert 2 * float(gradient[0, column]) == pytest.approx(slope, rel=2e-3, abs=2e-3)
 
 
-def test_prior_is_silent_inside_limits_and_mirrors():
+def test_limits_cost_nothing_inside_and_the_prior_is_symmetric():
     phi = torch.zeros(1, 22, 3)
     phi[0, 18, 1], phi[0, 19, 1] = -1.0, 1.0
     rows, _ = pose_prior(phi, prior_table())
@@ -242,7 +242,7 @@ def test_exact_landmarks_give_back_the_body(body):
             assert off.mean() < 0.06
 
 
-def test_the_shape_is_held_once_watched(body):
+def test_the_shape_is_frozen_after_shape_seconds(body):
     generator = torch.Generator().manual_seed(10)
     fitter = BodyFitter(body, FitConfig(use_mask=False, use_lifter=False, shape_seconds=0.5))
     memory = FitMemory()
@@ -260,7 +260,7 @@ def test_the_shape_is_held_once_watched(body):
     assert np.abs(shapes[6] - shapes[5]).max() < 1e-3
 
 
-def test_people_do_not_touch_each_other(body):
+def test_people_of_a_batch_are_independent(body):
     """Fitting two people at once gives what fitting each alone gives."""
     generator = torch.Generator().manual_seed(11)
     fitter = BodyFitter(body, FitConfig(use_mask=False, use_lifter=False))
@@ -338,6 +338,6 @@ def test_rotation_to_ray_takes_the_axis_there():
         assert np.allclose(rotation[:, 2] * np.hypot(1, np.linalg.norm(ray)), [*ray, 1], atol=1e-5)
 
 
-def test_nobody_is_an_error_for_observe():
-    with pytest.raises(ValueError, match="nobody"):
+def test_observing_no_person_is_an_error():
+    with pytest.raises(ValueError, match="no person"):
         observe([[None, None]], K, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""The lifter's laws: mirrors, unknown frames, company; and that it helps."""
+"""The lifter's laws: mirrors, unknown frames, batches; and that it reduces the error."""
 
 from dataclasses import fields
 
@@ -28,67 +28,67 @@ def some_people(seed, people=2, frames=CONTEXT):
     )
 
 
-def changed(seen, **parts):
+def changed(history, **parts):
     return LandmarkHistory(
-        **{f.name: parts.get(f.name, getattr(seen, f.name)) for f in fields(seen)}
+        **{f.name: parts.get(f.name, getattr(history, f.name)) for f in fields(history)}
     )
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_mirrors_picture_has_a_mirrors_answer(lifter, seed):
-    seen = some_people(seed)
+def test_a_mirrored_history_has_a_mirrored_answer(lifter, seed):
+    history = some_people(seed)
     reflected = changed(
-        seen,
-        rays=seen.rays[:, :, MIRRORED] * FLIP[:2],
-        visible=seen.visible[:, :, MIRRORED],
-        world_m=seen.world_m[:, :, MIRRORED] * FLIP,
+        history,
+        rays=history.rays[:, :, MIRRORED] * FLIP[:2],
+        visible=history.visible[:, :, MIRRORED],
+        world_m=history.world_m[:, :, MIRRORED] * FLIP,
     )
-    where, spread = lifter(seen, torch.ones(2), 4)
+    where, spread = lifter(history, torch.ones(2), 4)
     other, other_spread = lifter(reflected, torch.ones(2), 4)
     torch.testing.assert_close(other[:, :, MIRRORED] * FLIP, where, atol=1e-5, rtol=0)
     torch.testing.assert_close(other_spread[:, :, MIRRORED], spread, atol=1e-5, rtol=0)
 
 
 def test_what_an_unknown_frame_holds_does_not_matter(lifter):
-    seen = some_people(4)
-    known = seen.known.clone()
+    history = some_people(4)
+    known = history.known.clone()
     known[:, :7] = 0.0
     known[0, 13] = 0.0
     hidden = (known == 0)[..., None, None]
     filled = changed(
-        seen,
+        history,
         known=known,
-        rays=torch.where(hidden, 7.0, seen.rays),
-        world_m=torch.where(hidden, -3.0, seen.world_m),
+        rays=torch.where(hidden, 7.0, history.rays),
+        world_m=torch.where(hidden, -3.0, history.world_m),
     )
-    one = lifter(changed(seen, known=known), torch.ones(2), 4)
+    one = lifter(changed(history, known=known), torch.ones(2), 4)
     two = lifter(filled, torch.ones(2), 4)
     shown = known[:, -4:] > 0
     for before, after in zip(one, two):
         torch.testing.assert_close(before[shown], after[shown], atol=1e-5, rtol=0)
 
 
-def test_company_changes_nobody(lifter):
-    seen = some_people(5, people=5)
-    together, _ = lifter(seen, torch.ones(5), 4)
+def test_other_people_change_nothing(lifter):
+    history = some_people(5, people=5)
+    together, _ = lifter(history, torch.ones(5), 4)
     for k in range(5):
-        one = LandmarkHistory.together([seen.person(k)])
+        one = LandmarkHistory.stacked([history.person(k)])
         torch.testing.assert_close(lifter(one, torch.ones(1), 4)[0][0], together[k])
 
 
-def test_nearer_and_larger_is_the_same_picture(lifter):
-    seen = some_people(6)
-    where, spread = lifter(seen, torch.ones(2), 4)
+def test_a_shift_of_the_image_changes_nothing(lifter):
+    history = some_people(6)
+    where, spread = lifter(history, torch.ones(2), 4)
     assert where.shape == (2, 4, 33, 3)
     assert spread.shape == (2, 4, 33, 2)
     assert bool((spread > 0).all())
     hips = where[:, :, 23:25].mean(2)
     torch.testing.assert_close(hips, torch.zeros_like(hips), atol=1e-6, rtol=0)
-    moved = changed(seen, rays=seen.rays + torch.tensor([0.3, -0.2]))
+    moved = changed(history, rays=history.rays + torch.tensor([0.3, -0.2]))
     torch.testing.assert_close(lifter(moved, torch.ones(2), 4)[0], where, atol=1e-5, rtol=0)
 
 
-def test_sightings_keep_the_last_frames():
+def test_a_history_keeps_the_last_frames():
     first, second = some_people(7), some_people(8, frames=4)
     both = first.then(second)
     assert both.known.shape == (2, CONTEXT)

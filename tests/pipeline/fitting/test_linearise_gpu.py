@@ -1,4 +1,4 @@
-"""The solver's kernels against `solve.linearise`; without a GPU, in Triton's interpreter."""
+"""The solver's kernels against `solver.linearise`; without a GPU, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.fits import K, farthest_mm, windows_of_people
 kernels = pytest.importorskip("pipeline.fitting.linearise_gpu", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FEW = FitConfig(surface_points=96 if DEVICE == "cuda" else 5)
-"""The interpreter takes a twentieth of a second a point."""
+"""Triton's interpreter takes a twentieth of a second for each point."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def problem(seed, people=1, frames=2):
         return low + (high - low) * torch.rand(*shape, generator=g)
 
     each = (people, frames)
-    seen = Observations(
+    observed = Observations(
         image=random(*each, 33, 2, low=-0.3, high=0.3),
         visible=random(*each, 33),
         world_m=random(*each, 33, 3, low=-0.8, high=0.8),
@@ -68,25 +68,25 @@ def problem(seed, people=1, frames=2):
         random(people, 10, low=-2, high=2),
     )
 
-    def there(values):
+    def on_device(values):
         parts = {n: getattr(values, n).to(DEVICE) for n in values.__dataclass_fields__}
         return type(values)(**parts)
 
-    return there(seen), there(past), tuple(part.to(DEVICE) for part in state)
+    return on_device(observed), on_device(past), tuple(part.to(DEVICE) for part in state)
 
 
 def agree(some, others, rtol=2e-5):
     for name, a, b in zip(("cost", "hessian", "gradient", "residual_mean"), some, others):
         assert a.shape == b.shape
-        apart = float((a - b).abs().max()) / float(a.abs().max())
-        assert apart < rtol, f"{name}: {apart:.1e} of its largest"
+        relative = float((a - b).abs().max()) / float(a.abs().max())
+        assert relative < rtol, f"{name}: {relative:.1e} of its largest"
 
 
 @pytest.mark.parametrize(("seed", "people", "frames"), [(1, 1, 2), (2, 2, 1)])
 def test_it_is_the_references(skeleton, seed, people, frames):
-    seen, past, state = problem(seed, people, frames)
-    got = kernels.Linearizer(skeleton, FEW).of(seen, past)(state)
-    agree(linearise(skeleton, seen, past, state, FEW), got)
+    observed, past, state = problem(seed, people, frames)
+    got = kernels.Linearizer(skeleton, FEW).bind(observed, past)(state)
+    agree(linearise(skeleton, observed, past, state, FEW), got)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_it_is_the_references(skeleton, seed, people, frames):
 )
 def test_a_part_switched_off_is_off(skeleton, part):
     config = replace(FEW, **{part: False})
-    seen, past, state = problem(3, 1, 1)
-    got = kernels.Linearizer(skeleton, config).of(seen, past)(state)
-    agree(linearise(skeleton, seen, past, state, config), got)
+    observed, past, state = problem(3, 1, 1)
+    got = kernels.Linearizer(skeleton, config).bind(observed, past)(state)
+    agree(linearise(skeleton, observed, past, state, config), got)
 
 
 @settings(deadline=None, max_examples=5)
@@ -125,16 +125,16 @@ def test_a_step_is_the_references(seed, length):
 
 
 def test_all_turns_have_their_logarithm(skeleton):
-    """Through the prior's gradient: joints turned by nothing, a little, and by nearly half a turn,
-    whose logarithm is the hardest."""
+    """Checked through the prior's gradient: rotations by nothing, by little, and by nearly half a
+    turn, where the logarithm is badly conditioned."""
     axes = torch.nn.functional.normalize(torch.tensor([[1.0, 2, 3], [-1, 0, 0], [0, 1e-3, -1]]))
     angles = torch.tensor([0.0, 1e-6, 1e-3, 0.5, 2.0, 3.1, 3.1415])
     turns = exp_so3((axes[:, None] * angles[:, None]).flatten(0, 1))[:21].to(DEVICE)
-    seen, past, state = problem(4, 1, 1)
+    observed, past, state = problem(4, 1, 1)
     state[0][0, 0, 1:22] = turns
     assert float(log_so3(turns).norm(dim=-1).max()) > 3.14
-    got = kernels.Linearizer(skeleton, FEW).of(seen, past)(state)
-    agree(linearise(skeleton, seen, past, state, FEW), got)
+    got = kernels.Linearizer(skeleton, FEW).bind(observed, past)(state)
+    agree(linearise(skeleton, observed, past, state, FEW), got)
 
 
 @pytest.mark.gpu

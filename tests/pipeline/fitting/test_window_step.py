@@ -1,5 +1,5 @@
-"""The fit as a function of tensors: no value is looked at, company and padding change nobody, and
-on a GPU it is what it is on a CPU."""
+"""The fit as a function of tensors: it reads no value, batches do not change a person, GPU and CPU
+agree."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fitted(fitter, windows, memory=None):
 
 @pytest.mark.parametrize("outlines", [False, True])
 @pytest.mark.parametrize("steps", [3, 12])
-def test_no_value_is_looked_at(fitter, steps, outlines):
+def test_no_value_is_read_on_the_host(fitter, steps, outlines):
     """With fake tensors, which have shapes and no values, any branch on a value, copy to the host
     or shape that depends on values is an error. So it can be captured in a CUDA graph."""
     fit = WindowFit(
@@ -43,7 +43,7 @@ def test_no_value_is_looked_at(fitter, steps, outlines):
     )  # fmt: skip
     rows = torch.from_numpy(example_row(fit)).repeat(2, 1)
     memory = fitter._new_memory.repeat(2, 1)
-    fit(rows, memory)  # what is made once is there
+    fit(rows, memory)  # builds what is built once
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         result, vertices, after = fit(mode.from_tensor(rows), mode.from_tensor(memory))
     assert result.shape == (2, fit.result.size)
@@ -52,12 +52,12 @@ def test_no_value_is_looked_at(fitter, steps, outlines):
 
 
 def test_nothing_comes_from_the_host(fitter):
-    """Traced, it makes no tensor of host values, single numbers apart (those are arguments of a
+    """Traced, it makes no tensor of host values, single numbers error (those are arguments of a
     kernel): such a copy cannot be captured either."""
     fit = WindowFit(fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, 3, True)
     rows = torch.from_numpy(example_row(fit))[None]
     memory = fitter._new_memory[None]
-    fit(rows, memory)  # what is made once is there
+    fit(rows, memory)  # builds what is built once
     traced = make_fx(fit)(rows, memory)
     names = {str(node.target) for node in traced.graph.nodes if node.op == "call_function"}
     assert len(names) > 30
@@ -75,7 +75,7 @@ def test_nothing_comes_from_the_host(fitter):
 
 
 def test_people_of_several_sources_are_fitted_as_alone(body, fitter):
-    """Known and new, few and many, in one call: each as in a call of their own."""
+    """Known and new people, few and many, in one call: each as in a call of its own."""
     first, second = windows_of_people(body, 3, seed=4), windows_of_people(body, 3, 5, people=2)
     alone = fitted(fitter, first), fitted(fitter, second)
     memories = FitMemory(), FitMemory()
@@ -92,11 +92,11 @@ def test_people_of_several_sources_are_fitted_as_alone(body, fitter):
     assert [list(b.track) for b in later[1][2]] == [[1, 2]] * 4
 
 
-def test_who_is_out_of_sight_keeps_only_the_shape(fitter):
+def test_a_person_out_of_sight_keeps_only_the_shape(fitter):
     memory = torch.randn(MEMORY.size)
-    kept = MEMORY.split(without_pose(memory)[None])
+    remaining = MEMORY.split(without_pose(memory)[None])
     before = MEMORY.split(memory[None])
-    for name, value in kept.items():
+    for name, value in remaining.items():
         if name in ("betas", "shape_information"):
             assert torch.equal(value, before[name])
         elif name == "rotations":
@@ -122,13 +122,13 @@ def test_what_is_joined_is_split_again(shapes, count):
 
 @settings(deadline=None, max_examples=40)
 @given(hnp.arrays(np.bool_, (9, 9)))
-def test_distances_are_exact(there):
-    got = distance_to(torch.from_numpy(there[None].astype(np.float32)))[0].numpy()
-    rows, cols = np.nonzero(there)
+def test_distances_are_exact(inside):
+    got = distance_to(torch.from_numpy(inside[None].astype(np.float32)))[0].numpy()
+    rows, cols = np.nonzero(inside)
     y, x = np.mgrid[:9, :9]
     if len(rows):
-        apart = np.hypot(y[..., None] - rows, x[..., None] - cols).min(-1)
-        assert np.allclose(got, apart, atol=1e-4)
+        error = np.hypot(y[..., None] - rows, x[..., None] - cols).min(-1)
+        assert np.allclose(got, error, atol=1e-4)
     else:
         assert (got >= 900).all()
 
@@ -142,14 +142,14 @@ def test_edges_are_opencvs_to_its_precision():
     got = edge_maps(
         *(torch.from_numpy(part.astype(np.float32)) for part in (inside, inverse, scale))
     ).numpy()
-    apart = np.abs(got - expected)
+    error = np.abs(got - expected)
     # OpenCV's distance is within 2 % of the exact one (Borgefors, 1986).
-    assert (apart[:, 0] <= 0.03 * np.abs(expected[:, 0]) + 0.12 * scale[:, None, None]).all()
-    assert apart[:, 1:].mean() < 0.05
+    assert (error[:, 0] <= 0.03 * np.abs(expected[:, 0]) + 0.12 * scale[:, None, None]).all()
+    assert error[:, 1:].mean() < 0.05
 
 
 def test_outlines_fit_as_edges_do(body, fitter, monkeypatch):
-    """What a GPU makes of outlines, made here on the CPU."""
+    """The edge maps that a GPU makes from outlines, made here on the CPU."""
     windows = windows_of_people(body, 2)
     expected = fitted(fitter, windows)
     fit = WindowFit
@@ -170,12 +170,12 @@ def test_on_a_gpu_as_on_a_cpu(body, fitter, graphs):
     windows = windows_of_people(body, 4, people=3)
     other = BodyFitter(body, device="cuda", graphs=graphs)
     expected, got = fitted(fitter, windows), fitted(other, windows)
-    apart = [
+    error = [
         1e3 * np.linalg.norm(a.vertices_m - b.vertices_m, axis=-1).mean()
         for x, y in zip(got, expected)
         for a, b in zip(x, y)
     ]
-    assert np.mean(apart) < 1.0
+    assert np.mean(error) < 1.0
     for x, y in zip(got, expected):
         for a, b in zip(x, y):
             assert list(a.track) == list(b.track)
@@ -184,14 +184,14 @@ def test_on_a_gpu_as_on_a_cpu(body, fitter, graphs):
 
 @pytest.mark.gpu
 def test_a_replay_is_the_function(body):
-    """Graph and eager on the same rows, to the last digits; and nothing waits in a replay."""
+    """Graph and eager agree on the same rows, and a replay never waits for the device."""
     fitter = BodyFitter(body, device="cuda")
     fitter.warm_up(3)
     for (frames, warm, size), step in fitter._steps.items():
         assert step.captured
         fit = fitter._fit(frames, warm)
         rows = torch.from_numpy(example_row(fit)).cuda().repeat(size, 1)
-        rows[:, fit.seen.places["image"]] += 0.01 * torch.rand(
+        rows[:, fit.inputs.places["image"]] += 0.01 * torch.rand(
             size, 4 * 66, device="cuda", generator=torch.Generator("cuda").manual_seed(1)
         )
         memory = fitter._new_memory.repeat(size, 1)
