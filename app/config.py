@@ -195,7 +195,7 @@ class PerceiveConfig:
         bool,
         Setting(
             "Whether the key frame's masks serve its neighbours where people hardly moved "
-            "(docs/reuse.md).",
+            "(docs/results/reuse.md).",
             flag=None,
         ),
     ] = False

@@ -174,9 +174,10 @@ class BenchOptions:
     readme: Annotated[
         Path | None,
         Setting(
-            "Write the tables of all files into README.md; without --rows nothing is measured.",
+            "Write the tables of all files into docs/results/h100.md; without --rows nothing is "
+            "measured.",
             "[FILE]",
-            bare="README.md",
+            bare="docs/results/h100.md",
         ),
     ] = None
     compare_masks: Annotated[

@@ -1,4 +1,5 @@
-"""The plan's rows: SAM or FastSAM, depth, fit and drawing, one step of docs/plan.md after another.
+"""The plan's rows: SAM or FastSAM, depth, fit and drawing, one step of docs/results/plan.md after
+another.
 
 The default perceiver finds the people beforehand, so that every row has the same ones: their boxes
 prompt SAM and select FastSAM's instances, and their landmarks go to the fit. Networks with their

@@ -1,7 +1,7 @@
 """The web server: uvicorn with a limit on every wait and on every number of connections.
 
 uvicorn alone waits without end for a request that never ends and for a client that reads nothing.
-A few such clients would hold all connections, so `Connection` adds timers (docs/live.md).
+A few such clients would hold all connections, so `Connection` adds timers (docs/results/live.md).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Live routes of `serve`: pictures and bodies as they come.
 
-Pictures are JPEGs (docs/live.md explains why). Each is encoded once for all viewers, and a slow
-viewer skips pictures instead of falling behind. The page gets them by WebSocket, because a browser
-opens only six HTTP connections to a host; `/video/NAME` is MJPEG for other programs.
+Pictures are JPEGs (docs/results/live.md explains why). Each is encoded once for all viewers, and a
+slow viewer skips pictures instead of falling behind. The page gets them by WebSocket, because a
+browser opens only six HTTP connections to a host; `/video/NAME` is MJPEG for other programs.
 """
 
 from __future__ import annotations

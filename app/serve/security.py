@@ -2,7 +2,7 @@
 
 It follows OWASP's lists: tokens are compared in constant time; requests from other sites
 (cross-site request forgery) and under other host names (DNS rebinding) are refused; bodies and
-rates are limited. docs/live.md lists the attacks that were tried.
+rates are limited. docs/results/live.md lists the attacks that were tried.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A fit of a blurred arm errs by tens of degrees, and in the same way every time. The errors are
 learned from rendered events (`tools.train_events`): a ridge regression from a description of the
 four fitted frames to the truth at the event, whose leave-one-out errors give the intervals. They
-hold for motions and views as the renders have them; ``docs/events.md`` says how they fare on
-renders never seen, and how much of a value is observed and how much is the mean of the renders.
+hold for motions and views as the renders have them; ``docs/results/events.md`` says how they fare
+on renders never seen, and how much of a value is observed and how much is the mean of the renders.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """TensorRT engines through torch-tensorrt, cached on disk.
 
-Written against torch-tensorrt's documentation and source (2.6 to 2.13); the README says where it
-has run. An engine fits one GPU model and one set of versions. So the name of each file is a digest
-of all that the engine depends on, and a record beside it holds these facts and the file's own
-digest: a damaged engine, or one made for something else, never reaches TensorRT.
+Written against torch-tensorrt's documentation and source (2.6 to 2.13); docs/learn/experimental.md
+says where it has run. An engine fits one GPU model and one set of versions. So the name of each
+file is a digest of all that the engine depends on, and a record beside it holds these facts and the
+file's own digest: a damaged engine, or one made for something else, never reaches TensorRT.
 """
 
 from __future__ import annotations

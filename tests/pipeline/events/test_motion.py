@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pipeline.events.features import FEATURES
 from pipeline.events.find import MOTIONS, find_motion, motion_names
 from pipeline.events.motion import FallMotion, PeakMotion, Wording, load_motion
-from tests.pipeline.events.test_detect import mirrored, somebody, throw, watch
 from tests.support.motions.installed import SERVE, installed
+from tests.support.throws import mirrored, somebody, throw, watch
 
 # Where motions are.
 
