@@ -21,12 +21,12 @@ TEST_PACKAGES := xvfb xdotool imagemagick chromium libegl1 libgl1-mesa-dri libos
 .PHONY: demo test lint docs clean system-packages
 
 demo: $(VENV)/installed
-	$(BIN)/python -m app weights fetch blazepose
-	$(BIN)/python -m app run samples/pitch.mp4 \
+	$(BIN)/bodystream weights fetch blazepose
+	$(BIN)/bodystream run samples/pitch.mp4 \
 		--video out/pitch_overlay.mp4 --poses out/pitch.npz
 
 test: $(VENV)/installed-dev system-packages lint docs
-	$(BIN)/python -m app weights fetch blazepose
+	$(BIN)/bodystream weights fetch blazepose
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed-dev

@@ -44,10 +44,9 @@ class Ring(Generic[T]):
         inherit: Called as ``inherit(dropped, next)`` when a full ring drops an item; returns the
             item that takes the place of ``next``. A break between frames, for example, must not be
             lost with the frame that carried it.
-        kept: Number of taken items that ``recent()`` still returns.
 
     Raises:
-        ValueError: ``capacity`` is below 1, or ``kept`` below 0.
+        ValueError: ``capacity`` is below 1.
     """
 
     def __init__(
@@ -57,18 +56,14 @@ class Ring(Generic[T]):
         on_drop: Callable[[T, str], None] | None = None,
         *,
         inherit: Callable[[T, T], T] | None = None,
-        kept: int = 0,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"a ring holds at least one item, not {capacity}")
-        if kept < 0:
-            raise ValueError(f"a ring keeps no or more items that were taken, not {kept}")
         self.capacity = capacity
         self.policy = policy
         self._on_drop = on_drop
         self._inherit = inherit
         self._items: deque[T] = deque()
-        self._taken: deque[T] = deque(maxlen=kept)
         self._changed = threading.Condition()
         self._closed = False
         self.put_count = self.got_count = self.dropped_count = 0
@@ -161,11 +156,6 @@ class Ring(Generic[T]):
                 raise Closed
             return self._take(min(most, len(self._items)))
 
-    def recent(self) -> list[T]:
-        """Return the last ``kept`` items that were taken, then those still inside, in order."""
-        with self._changed:
-            return [*self._taken, *self._items]
-
     def close(self) -> None:
         """Refuse further puts and wake all waiting threads. Items inside can still be taken.
 
@@ -188,7 +178,6 @@ class Ring(Generic[T]):
     def _take(self, number: int) -> list[T]:
         """Take the oldest items, under the lock."""
         items = [self._items.popleft() for _ in range(number)]
-        self._taken.extend(items)
         self.got_count += number
         self._changed.notify_all()
         return items

@@ -21,18 +21,15 @@ JOIN_S = 5.0
 class RingModel(RuleBasedStateMachine):
     """The ring beside a plain deque, one step at a time."""
 
-    @initialize(
-        capacity=st.integers(1, 5), policy=st.sampled_from(Policy), kept=st.sampled_from([0, 1, 3])
-    )
-    def begin(self, capacity: int, policy: Policy, kept: int) -> None:
+    @initialize(capacity=st.integers(1, 5), policy=st.sampled_from(Policy))
+    def begin(self, capacity: int, policy: Policy) -> None:
         self.reported: list[tuple[int, str]] = []
         self.ring: Ring[int] = Ring(
-            capacity, policy, lambda item, cause: self.reported.append((item, cause)), kept=kept
+            capacity, policy, lambda item, cause: self.reported.append((item, cause))
         )
         self.inside: deque[int] = deque()
         self.taken: list[int] = []
         self.dropped: list[tuple[int, str]] = []
-        self.kept = kept
         self.closed = False
         self.count = 0
 
@@ -95,8 +92,6 @@ class RingModel(RuleBasedStateMachine):
         assert ring.got_count == len(self.taken)
         assert ring.dropped_count == len(self.dropped)
         assert ring.put_count == ring.got_count + ring.dropped_count + len(ring)
-        recent = self.taken[-self.kept :] if self.kept else []
-        assert ring.recent() == recent + list(self.inside)
         assert self.taken == sorted(set(self.taken))
 
 
@@ -224,7 +219,7 @@ def test_waiting_ends_in_time() -> None:
     with pytest.raises(TimeoutError):
         ring.put(2, 0.1)
     assert 0.2 <= time.monotonic() - begun < 2.0
-    assert ring.recent() == [1]
+    assert ring.get_batch(2) == [1]
 
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 4))
@@ -255,8 +250,6 @@ def test_a_listener_may_use_the_ring() -> None:
 def test_wrong_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one item, not 0"):
         Ring(0)
-    with pytest.raises(ValueError, match="not -1"):
-        Ring(1, kept=-1)
     with pytest.raises(ValueError, match="a batch has at least one item, not 0"):
         Ring(1).get_batch(0)
 

@@ -180,17 +180,13 @@ def test_the_window_around_an_event(count: int, data: st.DataObject) -> None:
         assert ids == [n for n in (t - 2, t - 1, t, t + 1) if first <= n < first + count]
 
 
-def test_the_window_around_an_event_out_of_a_ring() -> None:
-    ring: Ring[Frame] = Ring(8, kept=5)
-    for number in range(8):
-        ring.put(make_frame(number))
-    for _ in range(6):
-        ring.get()
-    window = event_window(ring.recent(), 5)
+def test_the_window_around_an_event_has_two_frames_before_it_and_one_after() -> None:
+    recent = [make_frame(number) for number in range(1, 8)]
+    window = event_window(recent, 5)
     assert [frame.id for frame in window.frames] == [3, 4, 5, 6]
     assert window.key == 2
     with pytest.raises(KeyError, match="frame 0 is no longer kept"):
-        event_window(ring.recent(), 0)
+        event_window(recent, 0)
 
 
 @given(
