@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from cyclopts import (
     CoercionError,
@@ -55,9 +55,8 @@ def _problem(error: CycloptsError) -> str:
     if argument is None:
         return str(error)
     if isinstance(error, CoercionError) and error.token is not None:
-        kind = get_args(argument.hint)[0] if get_origin(argument.hint) is list else argument.hint
-        value, choices = error.token.value, get_args(kind)
-        hint = did_you_mean(value, choices) if choices else ""
+        value, kind = error.token.value, error.target_type
+        hint = did_you_mean(value, get_args(kind))
         return f"{error.token.keyword or argument.name}: {wanted(kind)}, not {value!r}{hint}"
     if isinstance(error, MissingArgumentError):
         flag = getattr(error, "keyword", None) or argument.name

@@ -179,7 +179,7 @@ def _option(key: str, kind: Any, about: Parameter) -> inspect.Parameter:
         key,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind, about, plain],
+        annotation=Annotated[kind | None, about, plain],
     )
 
 
@@ -194,7 +194,8 @@ def _argument(s: Declared) -> inspect.Parameter:
         show_default=False,
     )
     default = inspect.Parameter.empty if several or required else None
-    return inspect.Parameter(s.name, kind, default=default, annotation=Annotated[str, about])
+    word: Any = str if several or required else str | None
+    return inspect.Parameter(s.name, kind, default=default, annotation=Annotated[word, about])
 
 
 def _key(s: Declared, flag: str = "") -> str:

@@ -227,6 +227,15 @@ def test_the_last_of_a_repeated_flag_counts(build):
     assert (call.options.without, call.options.given) == (("mask", "world"), ("depth",))
 
 
+def test_a_module_of_the_process_changes_nothing(build):
+    """cyclopts checks types by pydantic where that is loaded, as it is beside FastAPI."""
+    pytest.importorskip("pydantic")
+    for words in ("run 0 --window", "run 0 --jsonl - --people 2 --no-hud --live"):
+        assert cli.main(words.split()) == 0
+    assert cli.parse(["evaluate", "--suite", "d", "--without", "mask"]) is not None
+    assert cli.parse(["evaluate", "c.mp4", "--nobody"]) is not None
+
+
 def test_values_that_look_like_flags(build):
     assert cli.main(["run", "0", "--jsonl", "-", "--quiet", "--people=2"]) == 0
     assert str(build.config.output.jsonl) == "-"
