@@ -83,7 +83,7 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
                 watched = _Watched(replace(config, source=source), motion, stop)
                 watched.run(estimator, own, timelines)
             except SourceError as error:
-                # The other sources go on.
+                # The other sources are watched all the same.
                 print(f"error: {error}", file=sys.stderr)
                 failed = True
             if timelines is not None:
@@ -142,29 +142,29 @@ class _Watched:
             )
         for warning in self._source.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        self._tell_summary(runner, dispatcher.told)
+        self._print_summary(runner, dispatcher.reported)
 
-    def _tell_summary(self, runner: Runner, told: int) -> None:
-        seen = runner.stats.snapshot()
-        events = "1 event" if told == 1 else f"{told} events"
-        words = f"{self._source.name}: {events} in {seen.drawn} frames, {seen.fps:.1f} fps"
-        report = seen.stages_ms.get("event report")
+    def _print_summary(self, runner: Runner, reported: int) -> None:
+        stats = runner.stats.snapshot()
+        events = "1 event" if reported == 1 else f"{reported} events"
+        words = f"{self._source.name}: {events} in {stats.drawn} frames, {stats.fps:.1f} fps"
+        report = stats.stages_ms.get("event report")
         if report is not None:
             words += f"; reported {report.p50_ms:.0f} ms after the frame that showed it"
             words += f" (p95 {report.p95_ms:.0f})"
-        dropped = sum(seen.dropped.values())
+        dropped = sum(stats.dropped.values())
         if dropped:
             words += f"; {dropped} frames dropped"
-        if seen.lost_events:
-            words += f"; {seen.lost_events} events lost, for what was needed of them was gone"
+        if stats.lost_events:
+            words += f"; {stats.lost_events} events lost, for what was needed of them was gone"
         print(words, file=sys.stderr)
 
 
 def _stoppable(runner: Runner, stop: threading.Event) -> Iterator:
-    """The run's windows; once ``stop`` is set, those under way."""
-    asked = False
+    """Yield the run's windows; once ``stop`` is set, only those under way."""
+    stopping = False
     for window in runner.windows():
         yield window
-        if stop.is_set() and not asked:
-            asked = True
+        if stop.is_set() and not stopping:
+            stopping = True
             runner.stop()

@@ -1,4 +1,4 @@
-"""Where events become reports: a thread beside a run that tells each one as it is fitted."""
+"""Events become reports: a thread beside a run that reports each one as it is fitted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from render.overlay import make_renderer
 
 
 class EventRun(Protocol):
-    """A `Runner` or a `VideoStream` with a watch."""
+    """What the dispatcher needs of a run: a `Runner` or a `VideoStream` with a watch."""
 
     source: Source
     estimator: BodyEstimator
@@ -32,7 +32,13 @@ Sink = Callable[[Record], None]
 
 
 def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
-    """What holds for a run of a source of that name, by an event's window."""
+    """Return what holds for a run, by the window of one of its events.
+
+    Args:
+        name: The source's.
+        run: The run.
+        event: One of its events.
+    """
     frame, body = event.window.key_frame, run.estimator.body
     return RunInfo(
         source=name,
@@ -50,10 +56,17 @@ def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
 
 
 class EventDispatcher:
-    """Tells a run's events to ``sinks``, in order; ``close`` ends once the run has no more.
+    """Hands a run's events to sinks, in order, in a thread of its own.
 
-    ``info_of`` says what holds for the run, by an event's window. Every sink gets an event whatever
-    another raises; then the first error stops the run and is raised by ``close``.
+    Every sink gets an event whatever another raises; then the first error stops the run and is
+    raised by ``close``. ``reported`` counts the events.
+
+    Args:
+        run: The run.
+        info_of: Returns what holds for the run, by an event's window.
+        sinks: Each is called with every event's record.
+        renderer: The name of the renderer that draws the pictures.
+        alpha: The opacity of the bodies, 0 to 1.
     """
 
     def __init__(
@@ -66,7 +79,7 @@ class EventDispatcher:
     ) -> None:
         self._run, self._info_of, self._sinks = run, info_of, sinks
         self._renderer, self._alpha = renderer, alpha
-        self.told = 0
+        self.reported = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="events")
 
@@ -75,7 +88,8 @@ class EventDispatcher:
         return self
 
     def close(self) -> None:
-        """Wait for the last one. Raises what a sink raised."""
+        """Wait for the last event; the run must have ended or been stopped. Raises what a sink
+        raised."""
         self._thread.join()
         error, self._error = self._error, None
         if error is not None:
@@ -84,13 +98,13 @@ class EventDispatcher:
     def _work(self) -> None:
         try:
             with own_stream():
-                self._tell_all()
+                self._report_all()
         except BaseException as error:
             self._error = error
             self._run.stop()
 
-    def _tell_all(self) -> None:
-        # Made here, and before it is needed: what it compiles takes longer than an event may.
+    def _report_all(self) -> None:
+        # Made in this thread and before it is needed: compiling takes longer than an event may.
         renderer = make_renderer(self._renderer)
         try:
             for event in self._run.events():
@@ -99,13 +113,13 @@ class EventDispatcher:
                     self._alpha,
                 )  # fmt: skip
                 self._run.stats.timed("event report", record.data["latency_ms"])
-                self.told += 1
-                _tell(self._sinks, record)
+                self.reported += 1
+                _hand_out(self._sinks, record)
         finally:
             renderer.close()
 
 
-def _tell(sinks: Sequence[Sink], record: Record) -> None:
+def _hand_out(sinks: Sequence[Sink], record: Record) -> None:
     errors = []
     for sink in sinks:
         try:
@@ -113,5 +127,5 @@ def _tell(sinks: Sequence[Sink], record: Record) -> None:
         except Exception as error:
             errors.append(error)
     if errors:
-        # That nobody reads any more is the least of them.
-        raise next((each for each in errors if not isinstance(each, OutputClosed)), errors[0])
+        # A closed output only ends the run; any other error is the one to show.
+        raise next((error for error in errors if not isinstance(error, OutputClosed)), errors[0])

@@ -5,7 +5,7 @@
   const [start, end] = data.span;
   const minus = (text) => text.replace("-", "\u2212");
   const seconds = (time) => `${time > 0 ? "+" : ""}${minus(time.toFixed(2))} s`;
-  const told = (value, axis) => (value === null ? "\u2013" : minus(value.toFixed(axis.digits)));
+  const shown = (value, axis) => (value === null ? "\u2013" : minus(value.toFixed(axis.digits)));
   document.documentElement.classList.add("js");
 
   const nearest = (times, time) => {
@@ -64,7 +64,7 @@
     const show = (index) => {
       plots.forEach((plot) => {
         const [{ value }] = point(plot, index === null ? null : times[index]);
-        plot.output.textContent = index === null ? plot.still : told(value, plot.axis);
+        plot.output.textContent = index === null ? plot.still : shown(value, plot.axis);
         plot.output.classList.toggle("hover", index !== null);
       });
       slider.value = index ?? moment;
@@ -104,9 +104,9 @@
         chip.className = `chip ${group.getAttribute("class").replace("dim", "")}`;
         const number = document.createElement("b");
         number.textContent = Number(group.dataset.event) + 1;
-        const said = document.createElement("span");
-        said.textContent = told(value, plot.axis);
-        line.append(chip, number, said);
+        const text = document.createElement("span");
+        text.textContent = shown(value, plot.axis);
+        line.append(chip, number, text);
         return line;
       });
       tip.replaceChildren(head, ...lines);

@@ -95,7 +95,7 @@ def record_of(
     key = quote("-".join(parts), safe="")[-200:]
     pictures = tuple(_pictures(fitted, info, renderer, alpha))
     after = window.frames[window.key + 1 :]
-    since_ns = after[0].captured_ns if after else event.told_ns
+    since_ns = after[0].captured_ns if after else event.shown_ns
     data = {
         "schema": event.motion.schema,
         "id": key,
@@ -108,7 +108,7 @@ def record_of(
         "hand": event.hand,
         "confidence": round(event.confidence, 3),
         "frames": frames,
-        "told_frame": event.told_id,
+        "told_frame": event.shown_id,
         "measures": measures_of(fitted, event),
         "model": info.model,
         "bodies": [

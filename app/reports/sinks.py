@@ -29,7 +29,12 @@ def read_motion(flag: str, name: str) -> Motion:
 
 
 class Lines:
-    """Events as lines of JSON."""
+    """Writes events as lines of JSON, with or without their pictures.
+
+    Raises:
+        OutputClosed: What reads the lines was closed.
+        OutputError: They cannot be written.
+    """
 
     def __init__(self, file: IO[str], name: str, pictures: bool = False) -> None:
         self._file, self._name, self._pictures = file, name, pictures
@@ -46,7 +51,8 @@ class Lines:
 
 
 def lines_to(stack: ExitStack, path: Path) -> Lines:
-    """A file of lines, pictures in them. Raises OutputError."""
+    """Return what writes lines with pictures to a file, closed with ``stack``. Raises
+    OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = stack.enter_context(path.open("w", encoding="utf-8"))
@@ -56,7 +62,7 @@ def lines_to(stack: ExitStack, path: Path) -> Lines:
 
 
 class Strips:
-    """Every event's pictures side by side, a PNG each."""
+    """Writes every event's pictures side by side, a PNG each. Raises OutputError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -53,8 +53,8 @@ class DetectedEvent:
         hand: The hand that did it.
         frame_id: The event's frame.
         pts_s: The time of that frame, seconds in the source.
-        told_id: The frame that showed it.
-        told_ns: When that frame was captured, monotonic nanoseconds.
+        shown_id: The frame that showed it.
+        shown_ns: When that frame was captured, monotonic nanoseconds.
         confidence: From 0 to 1.
         features: The features that the confidence follows from.
         crossed_s: The trigger's time, seconds in the source.
@@ -65,8 +65,8 @@ class DetectedEvent:
     hand: Hand
     frame_id: int
     pts_s: float
-    told_id: int
-    told_ns: int
+    shown_id: int
+    shown_ns: int
     confidence: float
     features: Mapping[str, float]
     crossed_s: float
@@ -141,7 +141,7 @@ class Detector:
             self._waiting += self._events_in(frame, people)
         due = [event for event in self._waiting if frame.pts_s - event.pts_s >= _AFTER_S]
         self._waiting = [event for event in self._waiting if event not in due]
-        return [replace(event, told_id=frame.id, told_ns=frame.captured_ns) for event in due]
+        return [replace(event, shown_id=frame.id, shown_ns=frame.captured_ns) for event in due]
 
     def _events_in(self, frame: Frame, people: Mapping[int, Person]) -> list[DetectedEvent]:
         """Return the events that this frame triggers."""

@@ -1,4 +1,4 @@
-"""What is looked at to tell a motion, from one person's landmarks over time; pure logic.
+"""Features by which a motion is recognised, of one person's landmarks over time; pure logic.
 
 Heights are over the middle between the shoulders, up in the image, in torso lengths (from there to
 between the hips): the vertical shows in every view of a level camera, from behind, the side or
@@ -36,8 +36,9 @@ FEATURES = {
 }
 """Each feature and what it is."""
 _SHORTEST = 0.5
-"""A torso seen from its end is taken as so much of its lately greatest length at least."""
+"""The least length of a torso, over its greatest of late: one seen from its end looks shorter."""
 _LATELY = 24
+"""Samples that are of late."""
 
 _L = {name: index for index, name in enumerate(LANDMARK_NAMES)}
 _SHOULDERS = [_L["left_shoulder"], _L["right_shoulder"]]
@@ -46,9 +47,18 @@ _HIPS = [_L["left_hip"], _L["right_hip"]]
 
 @dataclass(frozen=True)
 class Sample:
-    """One person in one frame: ``torso_px``, where the chest faces about the vertical (``yaw_deg``,
-    clockwise from above), and for each of `HANDS` the hand's and elbow's height, the hand's place
-    (x, y) about the shoulders, and how far it is ``ahead`` of the chest, torso lengths."""
+    """One person in one frame.
+
+    Attributes:
+        frame_id: The frame.
+        pts_s: Its time, seconds in the source.
+        torso_px: From between the shoulders to between the hips.
+        yaw_deg: Where the chest faces about the vertical, clockwise from above.
+        hand: Each hand's height over the shoulders, torso lengths.
+        elbow: Each elbow's height, likewise.
+        place: (2,) x and y of each hand from between the shoulders, torso lengths.
+        ahead: How far each hand is ahead of the chest, torso lengths.
+    """
 
     frame_id: int
     pts_s: float
@@ -63,11 +73,11 @@ class Sample:
 def sample(
     frame_id: int, pts_s: float, person: Person, before: Sequence[Sample] = ()
 ) -> Sample:  # fmt: skip
-    """What is looked at of a person; ``before`` are their last samples."""
+    """Return a sample of a person; ``before`` are their last samples."""
     points = person.landmarks_px.astype(np.float64)
     shoulders = points[_SHOULDERS].mean(0)
     torso = float(np.linalg.norm(shoulders - points[_HIPS].mean(0)))
-    lately = max((each.torso_px for each in before[-_LATELY:]), default=torso)
+    lately = max((earlier.torso_px for earlier in before[-_LATELY:]), default=torso)
     unit = max(torso, _SHORTEST * lately, 1.0)
     places = {hand: (points[_L[f"{hand}_wrist"]] - shoulders) / unit for hand in HANDS}
     elbows = {hand: (shoulders[1] - points[_L[f"{hand}_elbow"]][1]) / unit for hand in HANDS}
@@ -84,7 +94,7 @@ def sample(
 
 
 def _chest(world_m: np.ndarray) -> tuple[np.ndarray, dict[Hand, float]]:
-    """Where the chest faces (3,), and how far each hand is ahead of it, torso lengths."""
+    """Return where the chest faces (3,), and how far each hand is ahead of it, torso lengths."""
     shoulders = world_m[_SHOULDERS].mean(0)
     up = shoulders - world_m[_HIPS].mean(0)
     length = max(float(np.linalg.norm(up)), 1e-3)
@@ -98,9 +108,9 @@ def _chest(world_m: np.ndarray) -> tuple[np.ndarray, dict[Hand, float]]:
 
 
 def _turned(yaws_deg: Sequence[float], towards: float) -> float:
-    """How far the last of ``yaws_deg`` is turned from those before, degrees in the direction
-    ``towards`` (1: as yaw grows): the upper quartile, for a person seen from the side is seen the
-    wrong way round in some frames; NaN without others."""
+    """Return how far the last of ``yaws_deg`` is turned from those before, degrees in the direction
+    ``towards`` (1: as yaw grows). It is the upper quartile, for a person seen from the side looks
+    turned the wrong way round in some frames; NaN without others."""
     if len(yaws_deg) < 2:
         return float("nan")
     turns = towards * (yaws_deg[-1] - np.array(yaws_deg[:-1]))
@@ -110,28 +120,36 @@ def _turned(yaws_deg: Sequence[float], towards: float) -> float:
 def features(
     samples: Sequence[Sample], hand: Hand, *, above: float, fall_s: float, back_s: float
 ) -> dict[str, float]:
-    """`FEATURES` of a hand at the last sample; NaN for what cannot be told."""
+    """Return `FEATURES` of a hand at the last sample; NaN for what is unknown.
+
+    Args:
+        samples: A person's samples in order, at least one.
+        hand: The hand.
+        above: What counts as high, torso lengths over the shoulders.
+        fall_s: How far back a fall is looked for.
+        back_s: How far back all else is looked for.
+    """
     now, other = samples[-1], HANDS[1 - HANDS.index(hand)]
-    past = [each for each in samples[:-1] if now.pts_s - each.pts_s <= back_s]
-    recent = [each for each in past if now.pts_s - each.pts_s <= fall_s]
-    high = [each for each in recent if each.hand[hand] >= above]
+    past = [earlier for earlier in samples[:-1] if now.pts_s - earlier.pts_s <= back_s]
+    recent = [earlier for earlier in past if now.pts_s - earlier.pts_s <= fall_s]
+    high = [earlier for earlier in recent if earlier.hand[hand] >= above]
     nan = float("nan")
     last_two = samples[-2:]
     spacing = (now.pts_s - recent[0].pts_s) / len(recent) if recent else nan
     fallen_s = max(now.pts_s - high[-1].pts_s, 1e-3) if high else nan
     return {
-        "peak": max((each.hand[hand] for each in recent), default=nan),
+        "peak": max((earlier.hand[hand] for earlier in recent), default=nan),
         "seconds_above": len(high) * spacing,
         "fall_per_s": (high[-1].hand[hand] - now.hand[hand]) / fallen_s if high else nan,
-        "lowest": min((each.hand[hand] for each in past), default=nan),
-        "other_hand": max(each.hand[other] for each in last_two),
+        "lowest": min((earlier.hand[hand] for earlier in past), default=nan),
+        "other_hand": max(earlier.hand[other] for earlier in last_two),
         "hands_apart": (
             float(np.linalg.norm(high[-1].place[hand] - high[-1].place[other])) if high else nan
         ),
-        "torso_left": now.torso_px / max((each.torso_px for each in past), default=nan),
-        # Who throws with the right hand turns to the left.
+        "torso_left": now.torso_px / max((earlier.torso_px for earlier in past), default=nan),
+        # A motion of the right hand turns the trunk to the left.
         "turn_deg": _turned(
-            [each.yaw_deg for each in (*past, now)], -1.0 if hand == "right" else 1.0
+            [earlier.yaw_deg for earlier in (*past, now)], -1.0 if hand == "right" else 1.0
         ),
         "ahead": now.ahead[hand],
         "ahead_before": samples[-2].ahead[hand] if len(samples) > 1 else nan,

@@ -129,15 +129,15 @@ class Motion:
 
     def confidence(self, features: Mapping[str, float]) -> float:
         """Return 0 to 1; 0 where a condition forbids it."""
-        if not all(each.allows(features[each.feature]) for each in self.conditions):
+        if not all(part.allows(features[part.feature]) for part in self.conditions):
             return 0.0
-        scores = [each.score(features[each.feature]) for each in self.conditions]
-        odds = self.bias + sum(each.weight * score for each, score in zip(self.conditions, scores))
+        scores = [part.score(features[part.feature]) for part in self.conditions]
+        odds = self.bias + sum(part.weight * score for part, score in zip(self.conditions, scores))
         return 1.0 / (1.0 + math.exp(-min(max(odds, -30.0), 30.0)))
 
     def lead(self, features: Mapping[str, float]) -> float:
         """Return how long before the trigger the event is, seconds, never after it."""
-        added_s = (each.lead_s * each.score(features[each.feature]) for each in self.conditions)
+        added_s = (part.lead_s * part.score(features[part.feature]) for part in self.conditions)
         return max(self.lead_s + sum(added_s), 0.0)
 
 

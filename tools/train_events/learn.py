@@ -81,10 +81,13 @@ class Throw:
     def truth(self) -> dict[str, float]:
         """The measures in the instant of the release, the hand's speed over the frames about it."""
         about = slice(self.release - 2, self.release + 2)
-        told = measure(self.released_m, self.hand, self.up)
-        if told["elbow_flexion"] < LEAST_FLEXION:
-            told["shoulder_external_rotation"] = float("nan")
-        return {**told, "hand_speed": hand_speed(self.truth_m[about], self.pts_s[about], self.hand)}
+        values = measure(self.released_m, self.hand, self.up)
+        if values["elbow_flexion"] < LEAST_FLEXION:
+            values["shoulder_external_rotation"] = float("nan")
+        return {
+            **values,
+            "hand_speed": hand_speed(self.truth_m[about], self.pts_s[about], self.hand),
+        }
 
     def seen(self, motion: Motion) -> list[DetectedEvent]:
         """What the detector finds."""
@@ -170,9 +173,9 @@ def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Throws as the estimator sees them: what it is told (N, F), fitted measures and truth."""
+    """Throws as the estimator sees them: descriptions (N, F), fitted measures and truth."""
 
-    told: np.ndarray
+    descriptions: np.ndarray
     fitted: Mapping[str, np.ndarray]
     truth: Mapping[str, np.ndarray]
     missed: int
@@ -182,7 +185,7 @@ class Table:
 
 def table(throws: list[Throw], motion: Motion) -> Table:
     """Throws that the detector finds, fitted about the frame it says."""
-    told, fitted, truth, joints, hands, missed = [], [], [], [], [], 0
+    descriptions, fitted, truth, joints, hands, missed = [], [], [], [], [], 0
     for throw in throws:
         found = next((each for each in throw.seen(motion) if throw.right(each)), None)
         if found is None or (found.frame_id - throw.release, found.track) not in throw.fits:
@@ -190,7 +193,7 @@ def table(throws: list[Throw], motion: Motion) -> Table:
             continue
         fit = throw.fits[found.frame_id - throw.release, found.track]
         times = throw.pts_s[found.frame_id - 2 : found.frame_id + 2].tolist()
-        told.append(describe(fit, times, throw.hand))
+        descriptions.append(describe(fit, times, throw.hand))
         fitted.append(measure_event(fit, times, throw.hand, 2))
         truth.append(throw.truth())
         joints.append(fit)
@@ -199,7 +202,7 @@ def table(throws: list[Throw], motion: Motion) -> Table:
     def columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
         return {name: np.array([row[name] for row in rows]) for name in MEASURES}
 
-    return Table(np.array(told), columns(fitted), columns(truth), missed, joints, hands)
+    return Table(np.array(descriptions), columns(fitted), columns(truth), missed, joints, hands)
 
 
 def off(name: str, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -217,7 +220,7 @@ def report(estimator: Estimator, train: Table, left_out: Mapping, test: Table | 
     shown = train if test is None else test
     predicted = left_out
     if test is not None:
-        values = (test.told - estimator.mean) / estimator.spread @ estimator.weights
+        values = (test.descriptions - estimator.mean) / estimator.spread @ estimator.weights
         predicted = dict(zip(estimator.names, (values + estimator.offset).T))
     sums = []
     for k, name in enumerate(estimator.names):
@@ -263,12 +266,14 @@ def main(argv: list[str] | None = None) -> int:
     throws = [throw for folder in args.train for throw in read(folder)]
     print(lines(timing(throws, evidence(throws, motion))), file=sys.stderr)
     train = table(throws, motion)
-    estimator, left_out = learn(train.told, train.truth, RIDGES)
+    estimator, left_out = learn(train.descriptions, train.truth, RIDGES)
     test = None if args.test is None else table(read(args.test), motion)
     report(estimator, train, left_out, test)
     for name, each in (("train", train), ("test", test)):
         if each is not None:
-            print(f"{name}: {len(each.told)} throws, {each.missed} not found", file=sys.stderr)
+            print(
+                f"{name}: {len(each.descriptions)} throws, {each.missed} not found", file=sys.stderr
+            )
     if args.write:
         save(estimator, MOTIONS / "throw" / "estimator.npz")
     return 0

@@ -258,7 +258,7 @@ def test_every_sink_gets_an_event_whatever_another_does(body):
         dispatcher = EventDispatcher(run_, lambda _: info, sinks, "numba", 0.85).start()
         with pytest.raises(raises):
             dispatcher.close()
-        assert dispatcher.told == 1
+        assert dispatcher.reported == 1
     assert len(came) == 2
     assert stopped.is_set()
 

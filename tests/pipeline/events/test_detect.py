@@ -38,8 +38,8 @@ def test_a_throw_is_found_within_a_frame_with_the_frame_after_it(phase, tempo):
     # Who moves slower is told as near in the throw, not in the clock's time.
     assert abs(one.pts_s - release_s) < 1.5 / 30 / min(tempo, 1.0)
     assert (one.hand, one.track) == ("right", 1)
-    assert one.told_id == one.frame_id + 1
-    assert one.told_ns == one.told_id
+    assert one.shown_id == one.frame_id + 1
+    assert one.shown_ns == one.shown_id
     assert 0.3 <= one.confidence <= 1
     assert set(one.features) == set(FEATURES)
     assert not refused
@@ -57,7 +57,7 @@ def test_at_any_rate_it_is_told_with_the_frame_after_it(fps):
         # Nearest, but no earlier than the look before the fall.
         assert -0.52 / fps < late_s < max(0.52 / fps, 1 / 30)
         assert abs(one.pts_s - release_s) < (1.0 / 30 if fps > 30 else 1.5 / fps)
-        assert 1 <= one.told_id - one.frame_id <= math.ceil(0.029 * fps) + 1
+        assert 1 <= one.shown_id - one.frame_id <= math.ceil(0.029 * fps) + 1
 
 
 def test_frames_at_uneven_times_and_frames_said_twice():
@@ -92,7 +92,7 @@ def test_a_picture_that_stands_still_is_one_picture_for_a_while():
     frozen = [*frames[: at + 1], *([frames[at]] * 17), *frames[at + 1 :]]
     found, _ = watch([(k / 50, person) for k, (_, person) in enumerate(frozen)])
     (one,) = found
-    assert one.told_id - one.frame_id <= 14
+    assert one.shown_id - one.frame_id <= 14
     assert at - 2 <= one.frame_id <= at + 18
 
 

@@ -236,7 +236,7 @@ def test_a_peak_is_found_within_a_frame_and_told_with_the_frame_after(phase, lef
     (event,) = found
     # A speed is that of the step before a frame, so its peak is seen up to a frame late.
     assert -0.5 / 30 <= event.pts_s - contact_s <= 1.5 / 30
-    assert event.told_id == event.frame_id + 1
+    assert event.shown_id == event.frame_id + 1
     assert event.hand == ("left" if left else "right")
     assert event.motion is motion
     assert event.confidence == motion.confidence(event.features)
