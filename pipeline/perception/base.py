@@ -39,12 +39,12 @@ class PerceiverOptions:
 class Perceiver:
     """Finds people in windows of frames; subclass it and write `decode`, or `embed` and `decode`.
 
-    A perceiver holds no state of any source: what it remembers goes in and comes out as
-    ``memory`` (None: nothing is remembered), so one perceiver serves many sources. It belongs to
-    one thread at a time.
+    A perceiver holds no state of any source: its memory of a source goes in and comes out as
+    ``memory`` (None for a new source), so one perceiver serves many sources. It belongs to one
+    thread at a time.
 
     Attributes:
-        name: What it is called in reports.
+        name: Its name in reports.
         reports: One line for each engine that was chosen for it; empty where there was no choice.
     """
 
@@ -52,7 +52,10 @@ class Perceiver:
     reports: tuple[Any, ...] = ()
 
     def prepare(self, window: Window) -> Window:
-        """Return the window as `embed` and `decode` want it: with its frames where they compute."""
+        """Return the window with its frames where `embed` and `decode` compute, such as on a GPU.
+
+        The default returns the window as it is.
+        """
         return window
 
     def embed(self, window: Window, memory: Any) -> Any:
@@ -60,6 +63,10 @@ class Perceiver:
 
         The light half, `decode`, reuses it for every frame of the window. The default keeps only
         the memory, for perceivers that treat all frames alike.
+
+        Args:
+            window: One to four frames of one source, as `prepare` returned it.
+            memory: What `decode` returned for the source's window before; None for the first one.
         """
         return memory
 
@@ -67,12 +74,12 @@ class Perceiver:
         """Return the people of every frame, and the memory for the next window's `embed`.
 
         Args:
-            embedding: What `embed` made of this window.
-            window: One to four frames of one source.
+            embedding: What `embed` returned for this window.
+            window: The same window.
 
         Returns:
-            A tuple of `Person` for each frame, in the window's order, in any keypoint set; and
-            the memory, which may be anything.
+            A tuple of `Person` for each frame, in the window's order, in any keypoint set; and the
+            memory, which may be anything.
         """
         raise NotImplementedError
 
@@ -81,9 +88,13 @@ class Perceiver:
     ) -> list[tuple[People, Any]]:
         """Return what `decode` returns for one window of each of several sources.
 
-        The default takes one after another; a perceiver on a GPU answers them in one batch.
+        The default takes one window after another; a perceiver on a GPU answers them in one batch.
+
+        Args:
+            windows: One window of each source, as `prepare` returned it.
+            memories: Each source's memory, in the same order.
         """
         return [self.decode(self.embed(w, memory), w) for w, memory in zip(windows, memories)]
 
     def close(self) -> None:
-        """Give back what the models hold; nothing can be perceived after it."""
+        """Release what the models hold; the perceiver cannot be used afterwards."""

@@ -1,6 +1,7 @@
-"""A perceiver whose people carry what a depth network reads at their hips.
+"""A perceiver whose people carry the depth that a depth network reads at their hips.
 
-In the map's own units: how many metres that is, is found once a source (`tracking.depth_scale`).
+The depth is in the map's own units. `tracking.depth_scale` finds once for each source how many
+metres a unit is.
 """
 
 from __future__ import annotations
@@ -21,21 +22,34 @@ from pipeline.perception.ultralytics_models.segment import image_of, looks
 
 
 class DepthReader(Protocol):
-    """What reads depths, as `ultra.segment.DepthMeter` does."""
+    """Reads depths out of images, as `ultralytics_models.segment.DepthMeter` does."""
 
-    def letterbox(self, height: int, width: int) -> Letterbox: ...
+    def letterbox(self, height: int, width: int) -> Letterbox:
+        """Return how frames of this size lie in the network's input."""
+        ...
 
     def __call__(self, images: Tensor, rows: Tensor, picture: Tensor) -> Tensor:
-        """Depths (N,) of `looks` (N, 10), each in row ``picture`` (N,) of frames (B, H, W, 3);
-        valid until the next call."""
+        """Return depths (N,), valid until the next call.
+
+        Args:
+            images: (B, H, W, 3) uint8 frames on the device.
+            rows: (N, 10) people, as rows of `ultralytics_models.segment.looks`.
+            picture: (N,) for each person, the index of its frame.
+        """
         ...
 
 
 class DepthPerceiver(Perceiver):
-    """``base`` finds the people, ``meter`` (on ``device``) says how far they are: in every frame,
-    or with ``reuse`` in the key frame only, and the fit carries it to its neighbours.
+    """A perceiver that adds depths to the people of another perceiver.
 
-    Belongs to one thread at a time.
+    It belongs to one thread at a time.
+
+    Args:
+        base: Finds the people.
+        meter: Reads their depths.
+        device: Where ``meter`` computes.
+        reuse: Whether only the key frame is measured. Then only its people have a depth, and the
+            fit's smoothness carries it to the neighbouring frames.
     """
 
     def __init__(
@@ -46,12 +60,15 @@ class DepthPerceiver(Perceiver):
         self.reports: tuple[Any, ...] = tuple(base.reports)
 
     def prepare(self, window: Window) -> Window:
+        """Return what the base's `prepare` returns."""
         return self._base.prepare(window)
 
     def embed(self, window: Window, memory: Any) -> Any:
+        """Return what the base's `embed` returns."""
         return self._base.embed(window, memory)
 
     def decode(self, embedding: Any, window: Window) -> tuple[People, Any]:
+        """Return what the base's `decode` returns, the people with their ``map_depth``."""
         people, memory = self._base.decode(embedding, window)
         return self._measured(window, people), memory
 
@@ -59,14 +76,18 @@ class DepthPerceiver(Perceiver):
         self, windows: Sequence[Window], memories: Sequence[Any]
     ) -> list[tuple[People, Any]]:
         """As `Perceiver.perceive_many`; the base answers all windows together if it can."""
-        found = self._base.perceive_many(windows, memories)
-        return [(self._measured(w, people), memory) for w, (people, memory) in zip(windows, found)]
+        results = self._base.perceive_many(windows, memories)
+        return [
+            (self._measured(w, people), memory) for w, (people, memory) in zip(windows, results)
+        ]
 
     def close(self) -> None:
+        """Close the base."""
         self._base.close()
 
     @torch.inference_mode()
     def _measured(self, window: Window, people: People) -> People:
+        """The people with the depths of their own frames."""
         frames = [window.key] if self._reuse else range(len(window.frames))
         frames = [t for t in frames if people[t]]
         if not frames:
@@ -75,14 +96,14 @@ class DepthPerceiver(Perceiver):
         box = self._meter.letterbox(*window.key_frame.size)
         rows = torch.from_numpy(looks([p for t in frames for p in people[t]], box, box))
         picture = torch.tensor([k for k, t in enumerate(frames) for _ in people[t]])
-        made = self._meter(images, rows.to(self._device), picture.to(self._device))
-        depths = iter(AsyncCopy(made).result().tolist())
+        values = self._meter(images, rows.to(self._device), picture.to(self._device))
+        depths = iter(AsyncCopy(values).result().tolist())
         out = list(people)
         for t in frames:
-            out[t] = tuple(replace(p, map_depth=_sane(next(depths))) for p in people[t])
+            out[t] = tuple(replace(p, map_depth=_valid(next(depths))) for p in people[t])
         return out
 
 
-def _sane(depth: float) -> float | None:
-    """None where a network says nothing of use."""
+def _valid(depth: float) -> float | None:
+    """The depth, or None where the network returned nothing usable."""
     return depth if math.isfinite(depth) and depth > 0 else None

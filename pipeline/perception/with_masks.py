@@ -1,10 +1,11 @@
-"""A perceiver whose masks another network makes: SAM's, prompted with people's boxes, or FastSAM's.
+"""A perceiver whose masks another network makes: SAM, prompted with people's boxes, or FastSAM.
 
-The heavy half runs on the key frame with the perceiver's own (`embed`); the light half, a mask for
-each box, on every frame. With ``reuse`` the key frame's embedding also serves its neighbours, as
-the plan this project began with has it: SAM's decoder is then asked for the neighbour's box in the
-key frame's picture, and FastSAM's mask goes along with the box. That costs accuracy where people
-move (docs/results/reuse.md), so it is off unless asked for, and refused to whoever moves much.
+The heavy half runs on the key frame together with the base's (`embed`); the light half makes a mask
+for each box on every frame. With ``reuse`` the key frame's embedding also serves its neighbours, as
+in the plan with which this project began: SAM's decoder gets the neighbour's box in the key frame's
+picture, and FastSAM's mask moves along with the box. That costs accuracy where people move
+(docs/results/reuse.md), so it is off by default, and a person who moves much gets a mask of their
+own anyway.
 """
 
 from __future__ import annotations
@@ -24,33 +25,42 @@ from pipeline.perception.base import People, Perceiver
 from pipeline.perception.ultralytics_models.segment import Segmenter, image_of, looks, mask_of
 
 MOST_MOTION = 0.02
-"""Of any landmark between key frame and neighbour, in parts of the person's height. The key frame's
-true mask, moved with the box, then overlaps the neighbour's by about 0.8 or more on every limb
-(docs/results/reuse.md)."""
+"""Most motion with which the key frame's mask is reused: that of any landmark between key frame and
+neighbour, in parts of the person's height. The key frame's true mask, moved with the box, then
+overlaps the neighbour's by about 0.8 or more on every limb (docs/results/reuse.md)."""
 _VISIBLE = 0.5
+"""Landmarks above this visibility count for the motion."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Embedding:
-    """The base's, and what the segmenter found in the key frame."""
+    """The base's embedding, and the segmenter's of the key frame."""
 
     base: Any
-    found: Any
+    segmented: Any
 
 
 def _mask(values: np.ndarray, person: Person) -> Mask | None:
-    """The person's mask of these values; of none that is sure of anything, the one they had."""
+    """The person's mask of these values; where none of them is sure, the one the person had."""
     return mask_of(values.copy(), person) if (values > 0.5).any() else person.mask
 
 
 class MaskedPerceiver(Perceiver):
-    """``base`` finds the people, ``segmenter`` (on ``device``) says which pixels are theirs.
+    """A perceiver that replaces the masks of another perceiver's people.
 
-    With ``reuse``, ``reused`` and ``refused`` count people of neighbouring frames who got a mask
-    from the key frame's embedding and who had moved more than ``most_motion``.
+    It belongs to one thread at a time. The segmenter's embedding of a key frame is valid until the
+    next one is made, so each `embed` must be followed by its own `decode`.
 
-    Belongs to one thread at a time. What the segmenter found in a key frame is valid until the
-    next key frame is embedded, so each `embed` is followed by its own `decode`.
+    Args:
+        base: Finds the people.
+        segmenter: Makes the masks.
+        device: Where ``segmenter`` computes.
+        reuse: Whether the key frame's embedding serves its neighbours too.
+        most_motion: As `MOST_MOTION`.
+
+    Attributes:
+        reused: How many people of neighbouring frames got a mask from the key frame's embedding.
+        refused: How many did not, since they had moved too far or were not in the key frame.
     """
 
     def __init__(
@@ -69,14 +79,17 @@ class MaskedPerceiver(Perceiver):
         self.reports: tuple[Any, ...] = tuple(base.reports)
 
     def prepare(self, window: Window) -> Window:
+        """Return what the base's `prepare` returns."""
         return self._base.prepare(window)
 
     def embed(self, window: Window, memory: Any) -> _Embedding:
-        return _Embedding(self._base.embed(window, memory), self._found([window.key_frame]))
+        """Return the key frame's embeddings, the base's and the segmenter's."""
+        return _Embedding(self._base.embed(window, memory), self._segment([window.key_frame]))
 
     def decode(self, embedding: _Embedding, window: Window) -> tuple[People, Any]:
+        """Return what the base's `decode` returns, the people with the segmenter's masks."""
         people, memory = self._base.decode(embedding.base, window)
-        return self._masked(window, people, embedding.found), memory
+        return self._masked(window, people, embedding.segmented), memory
 
     def perceive_many(
         self, windows: Sequence[Window], memories: Sequence[Any]
@@ -84,39 +97,43 @@ class MaskedPerceiver(Perceiver):
         """As `Perceiver.perceive_many`; the base answers all windows together if it can."""
         out = []
         for window, (people, memory) in zip(windows, self._base.perceive_many(windows, memories)):
-            found = self._found([window.key_frame]) if any(people) else None
-            out.append((self._masked(window, people, found), memory))
+            segmented = self._segment([window.key_frame]) if any(people) else None
+            out.append((self._masked(window, people, segmented), memory))
         return out
 
     def close(self) -> None:
+        """Close the base."""
         self._base.close()
 
     @torch.inference_mode()
-    def _found(self, frames: Sequence[Frame]) -> Any:
+    def _segment(self, frames: Sequence[Frame]) -> Any:
+        """The segmenter's embedding of frames."""
         images = [image_of(frame, self._device) for frame in frames]
         return self._segmenter.embed(torch.stack(images))
 
     @torch.inference_mode()
-    def _masked(self, window: Window, people: People, found: Any) -> People:
-        """Everybody with the mask that the segmenter makes of them; the key frame's embedding is
-        used up first, since making others may overwrite it."""
+    def _masked(self, window: Window, people: People, segmented: Any) -> People:
+        """The people with the segmenter's masks.
+
+        The key frame's embedding is used up first, since making another one may overwrite it.
+        """
         if not any(people):
             return people
         key = window.key
         every = [(t, k) for t, here in enumerate(people) for k in range(len(here))]
         still = self._still(people, key) if self._reuse else set()
-        values = self._masks(window, people, [w for w in every if w[0] == key], found)
+        values = self._masks(window, people, [w for w in every if w[0] == key], segmented)
         if self._segmenter.once:
-            regions = {person.roi: values[key, k] for k, person in enumerate(people[key])}
-            values |= {(t, k): regions[people[t][k].roi] for t, k in still}
+            by_roi = {person.roi: values[key, k] for k, person in enumerate(people[key])}
+            values |= {(t, k): by_roi[people[t][k].roi] for t, k in still}
         else:
-            values |= self._masks(window, people, sorted(still), found)
+            values |= self._masks(window, people, sorted(still), segmented)
         missing = sorted({t for t, k in every if (t, k) not in values})
         if missing:
-            # In one batch; its rows are in the order of the frames.
-            again = self._found([window.frames[t] for t in missing])
+            # All in one batch, whose rows are in the order of the frames.
+            others = self._segment([window.frames[t] for t in missing])
             rest = [w for w in every if w not in values]
-            values |= self._masks(window, people, rest, again, missing)
+            values |= self._masks(window, people, rest, others, missing)
         order = sorted(values)
         host = AsyncCopy(torch.stack([values[place] for place in order])).result()
         masks = dict(zip(order, host))
@@ -126,14 +143,15 @@ class MaskedPerceiver(Perceiver):
         ]
 
     def _still(self, people: People, key: int) -> set[tuple[int, int]]:
-        """Who of the neighbouring frames is in the key frame too and has hardly moved."""
-        there = {person.roi: person for person in people[key]}
+        """(frame, index) of people of neighbouring frames who are in the key frame and hardly
+        moved."""
+        in_key = {person.roi: person for person in people[key]}
         still = set()
         for t, here in enumerate(people):
             for k, person in enumerate(here):
                 if t == key:
                     continue
-                before = there.get(person.roi)
+                before = in_key.get(person.roi)
                 if before is not None and motion(before, person) <= self._most_motion:
                     still.add((t, k))
                     self.reused += 1
@@ -145,26 +163,32 @@ class MaskedPerceiver(Perceiver):
         self,
         window: Window,
         people: People,
-        who: Sequence[tuple[int, int]],
-        found: Any,
+        wanted: Sequence[tuple[int, int]],
+        segmented: Any,
         frames: Sequence[int] | None = None,
     ) -> dict[tuple[int, int], Tensor]:
-        """Masks (128, 128) of those at (frame, place), by that: each from their frame's row of what
-        was ``found`` in ``frames``, or (None) all from its only row."""
-        if not who:
+        """Masks (128, 128) of the people at (frame, index), by that key.
+
+        ``segmented`` holds an embedding of each of ``frames``; None means that it holds only one,
+        for all.
+        """
+        if not wanted:
             return {}
         box = self._segmenter.letterbox(*window.key_frame.size)
-        rows = torch.from_numpy(looks([people[t][k] for t, k in who], box, box))
-        pictures = torch.tensor([0 if frames is None else frames.index(t) for t, _ in who])
-        made = self._segmenter.masks(found, rows.to(self._device), pictures.to(self._device))
-        # What the segmenter returned may be written again by its next call.
-        return dict(zip(who, made.clone()))
+        rows = torch.from_numpy(looks([people[t][k] for t, k in wanted], box, box))
+        pictures = torch.tensor([0 if frames is None else frames.index(t) for t, _ in wanted])
+        made = self._segmenter.masks(segmented, rows.to(self._device), pictures.to(self._device))
+        # The segmenter may overwrite what it returned in its next call.
+        return dict(zip(wanted, made.clone()))
 
 
 def motion(before: Person, after: Person) -> float:
-    """The farthest that a landmark seen in both moved, in parts of the person's height."""
-    seen = (before.visibility > _VISIBLE) & (after.visibility > _VISIBLE)
-    if not seen.any():
+    """Return the farthest that a landmark visible in both moved, in parts of the person's height.
+
+    Infinite where no landmark is visible in both.
+    """
+    visible = (before.visibility > _VISIBLE) & (after.visibility > _VISIBLE)
+    if not visible.any():
         return float("inf")
-    far = np.linalg.norm((after.landmarks_px - before.landmarks_px)[seen], axis=1).max()
+    far = np.linalg.norm((after.landmarks_px - before.landmarks_px)[visible], axis=1).max()
     return float(far / max(after.box_px[3] - after.box_px[1], 1.0))

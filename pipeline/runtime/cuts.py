@@ -1,4 +1,4 @@
-"""Finds cuts: where the picture is another one at once."""
+"""Detecting cuts: frames at which the whole picture changes at once."""
 
 from __future__ import annotations
 
@@ -8,51 +8,62 @@ import cv2
 import numpy as np
 
 _SMALL = (64, 36)
+"""Width and height at which pictures are compared."""
 _SHIFT = (8, 5)
-"""Pictures are compared at this width and height, shifted by so much at most."""
+"""The largest shift between two pictures that is compensated, at that size."""
 
 
 class CutDetector:
-    """Tells a cut from motion: nearly the whole picture is another one at once.
+    """Detects cuts in one source's pictures, and tells them from motion.
 
-    Small grey pictures are compared after the shift that brings them together (phase correlation;
-    Kuglin and Hines, 1975), so that a shaken camera is no cut. A cut changes them much more than
-    this clip has lately changed (mean absolute difference) and leaves them little alike
-    (correlation, which a change of brightness does not touch). A dissolve is not found.
+    Small grey pictures are compared after the shift that aligns them (phase correlation; Kuglin and
+    Hines, 1975), so that a shaken camera is not a cut. A cut changes the picture much more than the
+    clip has changed lately (mean absolute difference) and leaves little resemblance (correlation,
+    which a change of brightness does not affect). A dissolve is not detected.
     """
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
         self._hann = cv2.createHanningWindow(_SMALL, cv2.CV_32F)
-        self._usual = 0.0
-        self._seen = 0
+        self._usual_change = 0.0
+        self._compared = 0
 
     def is_cut(self, image: np.ndarray) -> bool:
-        """Whether RGB uint8 ``image`` (H, W, 3) does not continue the one before it."""
+        """Return whether a picture does not continue the one before it.
+
+        Args:
+            image: (H, W, 3) RGB uint8, the next picture of the source.
+        """
         now = _small_grey(image)
         last, self._last = self._last, now
         if last is None:
             return False
-        difference, alike = float(np.abs(now - last).mean()), 1.0
+        difference, correlation = float(np.abs(now - last).mean()), 1.0
         if difference >= 10.0:
-            difference, alike = self._compare(last, now)
-        # Measured on fast motion, shaken cameras and a thousand splices, as the tests do.
-        other_scene = alike < 0.6 and difference >= max(
-            10.0, (2.0 if alike < 0.3 else 4.0) * self._usual
+            difference, correlation = self._compare(last, now)
+        # These thresholds were measured on fast motion, shaken cameras and a thousand splices, as
+        # the tests do. The less two pictures correlate, the smaller a change is enough.
+        other_scene = correlation < 0.6 and difference >= max(
+            10.0, (2.0 if correlation < 0.3 else 4.0) * self._usual_change
         )
-        other_take = alike < 0.82 and self._seen >= 3 and difference >= max(12.0, 8.0 * self._usual)
+        other_take = (
+            correlation < 0.82
+            and self._compared >= 3
+            and difference >= max(12.0, 8.0 * self._usual_change)
+        )
         if other_scene or other_take:
-            self._usual, self._seen = 0.0, 0
+            self._usual_change, self._compared = 0.0, 0
             return True
-        weight = 0.1 if self._seen else 1.0
-        self._usual += weight * (difference - self._usual)
-        self._seen += 1
+        weight = 0.1 if self._compared else 1.0
+        self._usual_change += weight * (difference - self._usual_change)
+        self._compared += 1
         return False
 
     def _compare(self, last: np.ndarray, now: np.ndarray) -> tuple[float, float]:
-        """(difference in grey levels, correlation) as they are, or shifted if that fits better."""
+        """(difference in grey levels, correlation), as they are or shifted, whichever matches
+        better."""
         plain = _difference_and_correlation(last, now)
-        # Windowed here: OpenCV's own windowing writes into its inputs.
+        # The window is applied here, because OpenCV's own windowing writes into its inputs.
         (dx, dy), _ = cv2.phaseCorrelate(last * self._hann, now * self._hann)
         if abs(dx) > _SHIFT[0] or abs(dy) > _SHIFT[1]:
             return plain
@@ -65,7 +76,7 @@ class CutDetector:
 
 
 def _small_grey(image: np.ndarray) -> np.ndarray:
-    """Grey levels about their mean, float32, of a small copy of an RGB image."""
+    """Grey levels of a small copy of an RGB image, less their mean, float32."""
     # Every n-th pixel is enough, and far cheaper than averaging all of them.
     step = max(1, min(image.shape[0] // _SMALL[1], image.shape[1] // _SMALL[0]))
     small = cv2.resize(image[::step, ::step], _SMALL, interpolation=cv2.INTER_AREA)
@@ -73,7 +84,8 @@ def _small_grey(image: np.ndarray) -> np.ndarray:
     return grey - grey.mean()
 
 
-def _difference_and_correlation(one: np.ndarray, two: np.ndarray) -> tuple[float, float]:
-    one, two = one - one.mean(), two - two.mean()
-    spread = max(float(one.std() * two.std()), 1e-6)
-    return float(np.abs(one - two).mean()), float((one * two).mean()) / spread
+def _difference_and_correlation(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Mean absolute difference and correlation of two pictures, each less its mean."""
+    first, second = first - first.mean(), second - second.mean()
+    spread = max(float(first.std() * second.std()), 1e-6)
+    return float(np.abs(first - second).mean()), float((first * second).mean()) / spread

@@ -10,9 +10,20 @@ from pipeline.core.frame import Frame, Window
 
 
 def spaced(frames: Sequence[Frame], event_id: int, period_s: float) -> list[Frame]:
-    """Of consecutive frames the event's and, in a faster source, those nearest to every whole
-    ``period_s`` before and after it; all of them in one that is hardly faster. Raises KeyError
-    when the event's is not among them."""
+    """Return frames about ``period_s`` apart, among them the event's frame.
+
+    In a faster source they are the frames nearest to every whole period before and after the event;
+    in one that is hardly faster, all frames. The fit and the motions are made for the spacing of 30
+    Hz.
+
+    Args:
+        frames: Consecutive frames of one source.
+        event_id: The id of the event's frame.
+        period_s: The wanted spacing in seconds.
+
+    Raises:
+        KeyError: The event's frame is not among them.
+    """
     t = next((k for k, frame in enumerate(frames) if frame.id == event_id), None)
     if t is None:
         raise KeyError(f"frame {event_id} is no longer kept")
@@ -21,16 +32,21 @@ def spaced(frames: Sequence[Frame], event_id: int, period_s: float) -> list[Fram
         return list(frames)
     first, last = (round((times[end] - times[t]) / period_s) for end in (0, -1))
     at = times[t] + period_s * np.arange(first, last + 1)
-    picked = {int(np.abs(times - each).argmin()) for each in at} | {t}
+    picked = {int(np.abs(times - time).argmin()) for time in at} | {t}
     return [frames[k] for k in sorted(picked)]
 
 
 def event_window(frames: Sequence[Frame], event_id: int) -> Window:
-    """The window [t-2, t-1, t, t+1] around frame ``event_id`` = t, which is its key frame.
+    """Return the window [t-2, t-1, t, t+1] around an event's frame t, which is its key frame.
 
-    ``frames`` are consecutive frames of one source, or `spaced` ones, that hold at least t; the
-    window is shorter where they do not reach, and where a discontinuity lies between. Raises
-    KeyError when t is not among them.
+    It is shorter where the frames do not reach, and where a discontinuity lies between.
+
+    Args:
+        frames: Consecutive frames of one source, or `spaced` ones.
+        event_id: The id of frame t.
+
+    Raises:
+        KeyError: Frame t is not among them.
     """
     at = {frame.id: index for index, frame in enumerate(frames)}
     if event_id not in at:

@@ -1,4 +1,4 @@
-"""Frames into windows of four: pure logic, no threads and no clock of its own."""
+"""Grouping frames into windows of four: pure logic, without threads or a clock of its own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from pipeline.runtime.cuts import CutDetector
 
 JUMP_S = 1.0
 JUMP_PERIODS = 8
-"""Time jumped where frames are further apart than both."""
+"""Time jumped where frames are further apart than both: seconds, and periods of the source."""
 
 
 class Windower:
-    """Groups one source's frames into windows of four, in order, each frame once.
+    """Groups one source's frames into windows, in order, each frame once.
 
-    A window ends early where the picture is cut, time jumps (in the source, or because frames in
-    between were dropped), the frame says it does not continue the last, or size or source change;
-    the next window then has ``reset`` set, as has the first. ``expire`` ends a window whose first
-    frame has waited ``max_wait_ms`` (infinite for a source that is waited for), so that a
-    stalled feed still shows what it sent. ``size`` is how many frames a window has, four at most.
+    A window ends early where the picture is cut, where time jumps (in the source, or because frames
+    in between were dropped), where the frame is marked as a discontinuity, and where size or source
+    change. The next window then has ``reset`` set, as has the first. `expire` ends a window whose
+    first frame has waited too long, so that a stalled feed still shows what it sent.
+
+    Args:
+        max_wait_ms: Longest wait of a window's first frame, in milliseconds; infinite for a source
+            that may stall without harm, such as a file.
+        find_cuts: Whether to look for cuts in the picture.
+        size: Frames in a window, one to four.
+
+    Raises:
+        ValueError: ``size`` is out of range.
     """
 
     def __init__(
@@ -36,7 +44,7 @@ class Windower:
         self._period_s: float | None = None
 
     def add(self, frame: Frame) -> list[Window]:
-        """Take a frame; return the windows it completes (none, one or two)."""
+        """Take a frame; return the windows that it completes: none, one or two."""
         done = []
         if self._breaks(frame):
             done += self.finish()
@@ -48,13 +56,13 @@ class Windower:
         return done
 
     def expire(self, now_ns: int) -> list[Window]:
-        """End the open window when its first frame was captured too long before ``now_ns``."""
+        """End the open window if its first frame was captured ``max_wait_ms`` before ``now_ns``."""
         if self._frames and now_ns - self._frames[0].captured_ns >= self._max_wait_ns:
             return self.finish()
         return []
 
     def finish(self) -> list[Window]:
-        """End the open window, if there is one."""
+        """End the open window, if there is one, and return it in a list."""
         if not self._frames:
             return []
         window = Window(tuple(self._frames), key=0, reset=self._reset)
@@ -62,7 +70,8 @@ class Windower:
         return [window]
 
     def _breaks(self, frame: Frame) -> bool:
-        # Asked for every frame: it compares each with the one before.
+        """Whether a frame does not continue the one before it."""
+        # The detector must see every frame, since it compares each with the one before.
         cut = self._cuts is not None and self._cuts.is_cut(frame.image)
         last = self._last
         if last is None:
@@ -72,7 +81,7 @@ class Windower:
         return cut or jumped or frame.discontinuity or not same
 
     def _jumped(self, last: Frame, frame: Frame) -> bool:
-        """Whether ids or times run back, or times are too far apart for this source's rate."""
+        """Whether ids or times run backward, or times are too far apart for this source's rate."""
         ids, gap_s = frame.id - last.id, frame.pts_s - last.pts_s
         if ids <= 0 or gap_s < 0:
             return True
@@ -83,5 +92,5 @@ class Windower:
 
 
 def inherit_break(dropped: Frame, following: Frame) -> Frame:
-    """``following`` as it must be when ``dropped`` before it is left out: a break stays a break."""
+    """Return ``following``, as a discontinuity if the frame ``dropped`` before it was one."""
     return replace(following, discontinuity=True) if dropped.discontinuity else following

@@ -1,9 +1,9 @@
-"""From a depth map's units to the pelvis's distance in metres, aligned once a source.
+"""From a depth map's units to the pelvis's distance in metres, aligned once for each source.
 
-A network that estimates depth from one view is right up to a factor, which is the same from frame
-to frame while the camera stays what it is. The factor is found where the map meets bodies fitted
-without it: then the map says how people stand to each other and how they move along the view, and
-the bodies say how far that is in metres.
+A network that estimates depth from one view is right up to a factor. The factor is the same from
+frame to frame while the camera stays the same. It is found by comparing the map with bodies that
+were fitted without it. After that the map tells how people stand to each other and how they move
+along the view, and the bodies tell how far that is in metres.
 """
 
 from __future__ import annotations
@@ -15,42 +15,57 @@ from statistics import median
 from pipeline.core.people import Bodies, Person
 
 BEHIND_SURFACE_M = 0.12
-"""How far the pelvis lies behind what a camera sees of the hips."""
+"""How far the pelvis lies behind the surface of the hips that a camera sees, in metres."""
 ENOUGH = 24
-"""Bodies that a scale is the median of: six windows of one person, every frame measured."""
+"""Bodies whose median is the scale: six windows of one person, with every frame measured. The
+median tolerates a map that is read on something else now and then."""
 
 
 @dataclass
 class DepthScale:
-    """Metres a unit of one source's depth maps. ``metres`` is the scale where it is known before
-    (1.0: the maps are metric); None has it found, and until then nobody has a root depth.
+    """The scale of one source's depth maps.
 
-    Belongs to the fitting half of a source's state.
+    It belongs to the fitting half of a source's state.
+
+    Attributes:
+        metres: Metres for each unit of the maps. Given, it is fixed (1.0 for metric maps). None
+            means that `learn` finds it; until then no person gets a root depth.
     """
 
     metres: float | None = None
     _pairs: list[float] = field(default_factory=list)
 
     def place(self, people: Sequence[dict[int, Person]]) -> list[dict[int, Person]]:
-        """The people of each frame by track, with the root's depth where a map measured them."""
+        """Return the people, those that a map measured with ``root_depth_m`` once the scale is
+        known.
+
+        Args:
+            people: For each frame, the people by track id.
+        """
         return [{t: self._placed(person) for t, person in frame.items()} for frame in people]
 
     def learn(self, people: Sequence[dict[int, Person]], bodies: Sequence[Bodies]) -> None:
-        """Bodies that were fitted, frame by frame, to what `place` made of ``people``."""
+        """Learn the scale from fitted bodies; does nothing once it is known.
+
+        Args:
+            people: For each frame, the people by track id, as they were given to `place`.
+            bodies: For each frame, the bodies that were fitted to them.
+        """
         if self.metres is not None:
             return
         for frame, fitted in zip(people, bodies):
             for track, joints in zip(fitted.track.tolist(), fitted.joints_m):
-                seen = frame[track].map_depth
+                depth = frame[track].map_depth
                 surface_m = float(joints[0, 2]) - BEHIND_SURFACE_M
-                if seen is not None and seen > 0 and surface_m > 0:
-                    self._pairs.append(surface_m / seen)
+                if depth is not None and depth > 0 and surface_m > 0:
+                    self._pairs.append(surface_m / depth)
         if len(self._pairs) >= ENOUGH:
             self.metres = median(self._pairs)
             self._pairs.clear()
 
     def _placed(self, person: Person) -> Person:
-        seen = person.map_depth
-        if seen is None or seen <= 0 or self.metres is None:
+        """The person with its root depth, where that is known."""
+        depth = person.map_depth
+        if depth is None or depth <= 0 or self.metres is None:
             return person
-        return replace(person, root_depth_m=self.metres * seen + BEHIND_SURFACE_M)
+        return replace(person, root_depth_m=self.metres * depth + BEHIND_SURFACE_M)

@@ -1,10 +1,10 @@
-"""Where bodies will be: from the last fits to the time of a frame that nobody was fitted in yet.
+"""Predicted bodies: from the last fits to the time of a frame that has not been fitted yet.
 
-Rotations go on at their last angular velocity and places at their last velocity across the view,
-both dying away (the damped trend of Gardner and McKenzie, 1985, in continuous time): after tau
-seconds a body has moved by velocity * T * (1 - exp(-tau / T)). Distance from the camera is held:
-its velocity is mostly noise. The time constants are those that came nearest to the later fits, over
-horizons of two to eight frames of ten clips (docs/results/live.md).
+Rotations continue at their last angular velocity and places at their last velocity across the view.
+Both die away (the damped trend of Gardner and McKenzie, 1985, in continuous time): after tau
+seconds a body has moved by velocity * T * (1 - exp(-tau / T)). The distance from the camera is
+held, because its velocity is mostly noise. The time constants are those that came nearest to the
+later fits, over horizons of two to eight frames of ten clips (docs/results/live.md).
 """
 
 from __future__ import annotations
@@ -24,20 +24,31 @@ from pipeline.core.people import Bodies
 
 TURN_S = 0.06
 PLACE_S = 0.12
-"""Time constants of rotations and places."""
+"""Time constants T in seconds, of rotations and of places."""
 BASE_S = 1 / 15
-"""A velocity is that between the last fit and the one about so long before it."""
+"""A velocity is that between the last fit and the one about this many seconds before it: between
+neighbouring frames it would be mostly noise."""
 LONGEST_S = 0.5
-"""Nobody is shown whose last fit is older."""
-_KEPT = 4
-_SHOWN = 64
+"""A person whose last fit is older than this many seconds is not predicted."""
+_FITS = 4
+"""Fits that are kept of each person."""
+_PREDICTIONS = 64
+"""Predictions that are kept for comparison with the fit that follows."""
 _ERRORS = 20_000
+"""Errors of which `Predictor.error` reports the percentiles."""
 
 
 @dataclass(frozen=True)
 class PredictionError:
-    """How far predicted joints were from those fitted later: medians and 95th percentiles over
-    ``count`` person-frames, pixels in the image, and how far ahead they were predicted."""
+    """How far predicted joints were from those that were fitted later.
+
+    Attributes:
+        count: How many predictions were compared, one for each person and frame.
+        p50_px: Median of the mean distance of a person's joints, in pixels of the image.
+        p95_px: Its 95th percentile.
+        ahead_p50_ms: Median of how far ahead was predicted, in milliseconds.
+        ahead_p95_ms: Its 95th percentile.
+    """
 
     count: int
     p50_px: float
@@ -61,57 +72,78 @@ class _Fit:
 
 
 class Predictor:
-    """Predicts one source's bodies. ``observe`` is told every fit, ``predict`` asked for frames;
-    each may be called by a thread of its own."""
+    """Predicts one source's bodies.
+
+    `observe` takes every fit and `predict` answers for any frame; each may be called by a thread of
+    its own.
+
+    Args:
+        body: The body model, with which meshes are made.
+        empty: The bodies of a frame without people.
+    """
 
     def __init__(self, body: BodyModel, empty: Bodies) -> None:
         self._body = body
         self._empty = empty
         self._lock = threading.Lock()
         self._fits: dict[int, deque[_Fit]] = {}
-        self._here: tuple[int, ...] = ()
+        self._last_tracks: tuple[int, ...] = ()
         self._first_id = 0
-        self._shown: OrderedDict[int, tuple[Bodies, float]] = OrderedDict()
+        self._predicted: OrderedDict[int, tuple[Bodies, float]] = OrderedDict()
         self._errors: deque[tuple[float, float]] = deque(maxlen=_ERRORS)
 
     def observe(self, frame: Frame, bodies: Bodies, intrinsics: np.ndarray) -> None:
-        """The fit of a frame, in the order of frames; ``intrinsics`` (3, 3) are its camera's."""
+        """Take the fit of a frame.
+
+        Fits come in the order of their frames. One from before the last discontinuity is ignored.
+
+        Args:
+            frame: The frame.
+            bodies: The bodies that were fitted to it.
+            intrinsics: (3, 3) the camera's K in pixels, for the error.
+        """
         with self._lock:
             if frame.id < self._first_id:
                 return
-            shown = self._shown.pop(frame.id, None)
-            if shown is not None:
-                self._compare(*shown, bodies, intrinsics)
-            self._here = tuple(bodies.track.tolist())
+            predicted = self._predicted.pop(frame.id, None)
+            if predicted is not None:
+                self._compare(*predicted, bodies, intrinsics)
+            self._last_tracks = tuple(bodies.track.tolist())
             self._fits = {
-                track: self._fits.get(track, deque(maxlen=_KEPT)) for track in self._here
+                track: self._fits.get(track, deque(maxlen=_FITS)) for track in self._last_tracks
             }  # fmt: skip
-            for row, track in enumerate(self._here):
+            for row, track in enumerate(self._last_tracks):
                 self._fits[track].append(_fit_of(frame.pts_s, bodies, row))
 
     def predict(self, frame: Frame) -> Bodies:
-        """Everybody of the last fit at the time of ``frame``, by rising track; nobody across a
-        discontinuity, and nobody whose last fit is older than ``LONGEST_S``."""
+        """Return the bodies of the last fit, moved to the time of a frame, by rising track id.
+
+        A frame that begins after a discontinuity has none, and a person whose last fit is older
+        than ``LONGEST_S`` is left out.
+
+        Args:
+            frame: The frame; only its id, its time and its discontinuity count.
+        """
         with self._lock:
             if frame.discontinuity:
-                self._fits, self._here, self._first_id = {}, (), frame.id
-                self._shown.clear()
+                self._fits, self._last_tracks, self._first_id = {}, (), frame.id
+                self._predicted.clear()
             recent = [
                 (track, list(self._fits[track]))
-                for track in self._here
+                for track in self._last_tracks
                 if frame.pts_s - self._fits[track][-1].pts_s <= LONGEST_S
             ]
-        bodies = self._moved(frame.pts_s, recent) if recent else self._empty
+        bodies = self._extrapolate(frame.pts_s, recent) if recent else self._empty
         if recent:
             ahead_s = frame.pts_s - recent[0][1][-1].pts_s
             with self._lock:
-                self._shown[frame.id] = bodies, ahead_s
-                if len(self._shown) > _SHOWN:
-                    self._shown.popitem(last=False)
+                self._predicted[frame.id] = bodies, ahead_s
+                if len(self._predicted) > _PREDICTIONS:
+                    self._predicted.popitem(last=False)
         return bodies
 
     def error(self) -> PredictionError | None:
-        """Of the person-frames compared so far; None before the first."""
+        """Return the error of the people and frames compared so far; None before the first."""
         with self._lock:
             if not self._errors:
                 return None
@@ -123,15 +155,17 @@ class Predictor:
     def _compare(
         self, predicted: Bodies, ahead_s: float, fitted: Bodies, intrinsics: np.ndarray
     ) -> None:
+        """Note the error of each person who is in both the prediction and the fit."""
         rows = {track: row for row, track in enumerate(predicted.track.tolist())}
         for row, track in enumerate(fitted.track.tolist()):
             if track in rows:
-                there = project(fitted.joints_m[row], intrinsics)
-                apart = project(predicted.joints_m[rows[track]], intrinsics) - there
-                self._errors.append((float(np.linalg.norm(apart, axis=-1).mean()), ahead_s))
+                actual_px = project(fitted.joints_m[row], intrinsics)
+                error_px = project(predicted.joints_m[rows[track]], intrinsics) - actual_px
+                self._errors.append((float(np.linalg.norm(error_px, axis=-1).mean()), ahead_s))
 
     @torch.inference_mode()
-    def _moved(self, pts_s: float, people: list[tuple[int, list[_Fit]]]) -> Bodies:
+    def _extrapolate(self, pts_s: float, people: list[tuple[int, list[_Fit]]]) -> Bodies:
+        """The bodies of ``people``, each with its fits, at a time."""
         last = [fits[-1] for _, fits in people]
         before = [_before(fits) for _, fits in people]
         span = np.array([max(b.pts_s - a.pts_s, 1e-3) for a, b in zip(before, last)])
@@ -144,17 +178,17 @@ class Predictor:
         change = log_so3(exp_so3(old).transpose(-1, -2) @ turns)
         pose = log_so3(turns @ exp_so3(change * _tensor(turned)[:, None, None]))
 
-        ray = np.stack([b.ray + share * (b.ray - a.ray)
-                        for a, b, share in zip(before, last, moved)])  # fmt: skip
+        ray = np.stack([b.ray + part * (b.ray - a.ray)
+                        for a, b, part in zip(before, last, moved)])  # fmt: skip
         depth = np.array([fit.depth_m for fit in last])
         pelvis = np.column_stack([ray * depth[:, None], depth])
         transl = pelvis + np.stack([fit.from_pelvis_m for fit in last])
         betas = np.stack([fit.betas for fit in last])
 
-        on = self._body.v_template.device
+        device = self._body.v_template.device
         out = self._body.forward(
-            _tensor(betas).to(on), pose[:, 0].to(on), pose[:, 1:].flatten(1).to(on),
-            _tensor(transl).to(on),
+            _tensor(betas).to(device), pose[:, 0].to(device), pose[:, 1:].flatten(1).to(device),
+            _tensor(transl).to(device),
         )  # fmt: skip
         return Bodies(
             np.array([track for track, _ in people], np.int64),
@@ -180,7 +214,7 @@ def _fit_of(pts_s: float, bodies: Bodies, row: int) -> _Fit:
 
 
 def _before(fits: list[_Fit]) -> _Fit:
-    """The fit that a velocity is taken from; the last one itself where there is no other."""
+    """The fit from which the velocity is measured; the last fit itself where it is the only one."""
     last = fits[-1].pts_s
     return min(fits[:-1] or fits, key=lambda fit: abs(last - fit.pts_s - BASE_S))
 

@@ -1,4 +1,4 @@
-"""Who is who from frame to frame: perceived people to tracks, one assignment a frame."""
+"""People's identities from frame to frame: perceived people to tracks, one assignment a frame."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from pipeline.core.people import Person
 from pipeline.core.skeleton import LANDMARKS
 
 _IMPOSSIBLE = 1e6
+"""Cost of a pair that may not be matched."""
 
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """``remember_s``: how long a track that is not seen can come back. ``reach``: how far its
-    landmarks may have moved between two sightings, in parts of the person's size."""
+    """When a person counts as one of before.
+
+    Attributes:
+        remember_s: For how many seconds a track without its person can come back.
+        reach: How far its landmarks may be from where they are expected, in parts of the person's
+            size.
+    """
 
     remember_s: float = 1.0
     reach: float = 0.6
@@ -25,7 +31,15 @@ class TrackConfig:
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """A track as last seen: ``landmarks_px`` (33, 2), their ``velocity`` in px/s, ``time_s``."""
+    """A track's person in the last frame that had it.
+
+    Attributes:
+        landmarks_px: (33, 2) pixels.
+        velocity: (33, 2) pixels a second.
+        size_px: The longer side of the person's box.
+        roi: The perceiver's id of the person, or -1.
+        time_s: Time of the frame, in seconds.
+    """
 
     landmarks_px: np.ndarray
     velocity: np.ndarray
@@ -36,11 +50,17 @@ class Sighting:
 
 @dataclass
 class Tracker:
-    """The tracks of one source. ``clear`` at a cut; ids never come back after it.
+    """The tracks of one source.
 
-    People whom the perceiver follows itself (``roi`` 0 or more) keep their track as long as it
-    does; others, and those it lost, are matched by their landmarks' mean distance to where the
-    track's are expected, in parts of the person's size (Hungarian assignment, Kuhn 1955).
+    A person whom the perceiver tracks itself (``Person.roi`` 0 or more) keeps its track as long as
+    the perceiver does. Others, and those whom the perceiver lost, are matched by the mean distance
+    of their landmarks from where the track's are expected, in parts of the person's size (Hungarian
+    assignment; Kuhn 1955).
+
+    Attributes:
+        config: When a person counts as one of before.
+        tracks: The last sighting of each track, by id.
+        next_id: The id of the next new track. Ids are never used again, not even after `clear`.
     """
 
     config: TrackConfig = field(default_factory=TrackConfig)
@@ -48,10 +68,16 @@ class Tracker:
     next_id: int = 1
 
     def clear(self) -> None:
+        """Forget all tracks, as at a cut."""
         self.tracks.clear()
 
     def assign(self, people: Sequence[Person], time_s: float) -> dict[int, Person]:
-        """One frame's people -> people by track id, new ids for newcomers."""
+        """Return the people of one frame by track id, rising; new people get new ids.
+
+        Args:
+            people: The people of the frame.
+            time_s: The frame's time in seconds.
+        """
         limit = self.config.remember_s
         self.tracks = {k: s for k, s in self.tracks.items() if abs(time_s - s.time_s) <= limit}
         ids = list(self.tracks)
@@ -64,7 +90,7 @@ class Tracker:
             if cost[i, j] < _IMPOSSIBLE:
                 out[ids[j]] = people[i]
         for person in people:
-            if not any(person is known for known in out.values()):
+            if not any(person is matched for matched in out.values()):
                 out[self.next_id] = person
                 self.next_id += 1
         for track, person in out.items():
@@ -72,15 +98,17 @@ class Tracker:
         return dict(sorted(out.items()))
 
     def _distance(self, person: Person, track: Sighting, time_s: float) -> float:
+        """The cost of matching a person to a track."""
+        # The perceiver's own tracking is better than any distance: such a pair always wins.
         if person.roi >= 0 and person.roi == track.roi:
             return -1.0
         size = max(person_size_px(person), track.size_px, 1.0)
         elapsed = time_s - track.time_s
-        # A velocity seen between two frames is worth little after a few of them.
+        # A velocity measured between two frames says little about more than the next few.
         expected = track.landmarks_px + track.velocity * min(elapsed, 0.1)
-        apart = float(np.linalg.norm(person.landmarks_px - expected, axis=1).mean()) / size
+        distance = float(np.linalg.norm(person.landmarks_px - expected, axis=1).mean()) / size
         ratio = min(person_size_px(person), track.size_px) / size
-        return apart if apart < self.config.reach and ratio > 0.5 else _IMPOSSIBLE
+        return distance if distance < self.config.reach and ratio > 0.5 else _IMPOSSIBLE
 
     @staticmethod
     def _sighting(person: Person, before: Sighting | None, time_s: float) -> Sighting:
@@ -91,6 +119,6 @@ class Tracker:
 
 
 def person_size_px(person: Person) -> float:
-    """The longer side of a person's box, in pixels."""
+    """Return the longer side of a person's box, in pixels."""
     box = person.box_px
     return float(max(box[2] - box[0], box[3] - box[1]))

@@ -1,7 +1,7 @@
-"""BlazePose's person detector: anchors, boxes, suppression, and the region a person fills.
+"""BlazePose's person detector: anchors, boxes, suppression, and the ROI of each detection.
 
-The numbers are MediaPipe Pose's own graph options (Bazarevsky et al., BlazePose, 2020; Apache-2.0
-configuration of the 2254-anchor detector).
+The numbers are the options of MediaPipe Pose's own graph (Bazarevsky et al., BlazePose, 2020;
+Apache-2.0 configuration of the detector with 2254 anchors).
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from pipeline.perception.blazepose.roi import Roi, roi_between
 
 INPUT = 224
 OUTPUTS = ((1, 2254, 12), (1, 2254, 1))
+"""Shapes of the network's outputs: raw boxes and scores."""
 STRIDES = (8, 16, 32, 32, 32)
 MIN_SCORE = 0.5
 MIN_OVERLAP = 0.3
 
 
 def make_anchors() -> np.ndarray:
-    """Anchor centres (2254, 2) float32 in [0, 1]; two a cell and layer, layers of equal stride
-    merged."""
+    """Return the anchors' centres (2254, 2) float32 in [0, 1].
+
+    There are two for each cell and layer; layers of equal stride are merged.
+    """
     centres = []
     for stride in sorted(set(STRIDES)):
         cells, repeats = INPUT // stride, 2 * STRIDES.count(stride)
@@ -30,10 +33,15 @@ def make_anchors() -> np.ndarray:
 
 
 def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Detections (N, 13) float64 in the input's [0, 1] coordinates, best first.
+    """Return the network's detections (N, 13) float64 in the input's [0, 1] coordinates, best
+    first.
 
-    ``raw`` (2254, 12) and ``scores`` (2254,) as the network gives them. A row is x0, y0, x1, y1,
-    four key points (x, y) and the score.
+    A row is x0, y0, x1, y1, four key points (x, y) and the score.
+
+    Args:
+        raw: (2254, 12) boxes and key points as the network returns them.
+        scores: (2254,) logits.
+        anchors: (2254, 2) as from `make_anchors`.
     """
     probability = 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -100, 100)))
     keep = np.flatnonzero(probability >= MIN_SCORE)
@@ -48,7 +56,7 @@ def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np
 
 
 def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union (N,) of one box (4,) with others (N, 4) or wider rows."""
+    """Return the intersection over union (N,) of one box (4,) and others (N, 4) or wider rows."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:4], boxes[:, 2:4])
     shared = np.prod(np.clip(high - low, 0, None), axis=1)
     area = np.prod(box[2:4] - box[:2])
@@ -57,29 +65,34 @@ def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def suppress(detections: np.ndarray) -> np.ndarray:
-    """Weighted non-maximum suppression: each cluster becomes its score-weighted mean, with the
-    score of its best.
+    """Return one detection for each cluster of overlapping ones, (M, 13), best first.
 
-    ``detections`` (N, 13), best first, as ``decode_boxes`` gives them -> (M, 13).
+    Weighted non-maximum suppression (MediaPipe's): a cluster becomes its mean, weighted by score,
+    with the score of its best. The mean is steadier from frame to frame than the best box alone.
+
+    Args:
+        detections: (N, 13) as `decode_boxes` returns them.
     """
     out = []
-    left = detections
-    while len(left):
-        near = overlap(left[0], left) > MIN_OVERLAP
+    remaining = detections
+    while len(remaining):
+        near = overlap(remaining[0], remaining) > MIN_OVERLAP
         near[0] = True
-        cluster = left[near]
+        cluster = remaining[near]
         weight = cluster[:, -1:] / cluster[:, -1].sum()
         merged = (cluster * weight).sum(0)
         merged[-1] = cluster[0, -1]
         out.append(merged)
-        left = left[~near]
+        remaining = remaining[~near]
     return np.array(out).reshape(-1, 13)
 
 
-def regions_of(detections: np.ndarray, to_image: np.ndarray) -> list[Roi]:
-    """A region for each detection, from its hip centre and full-body point.
+def rois_of(detections: np.ndarray, to_image: np.ndarray) -> list[Roi]:
+    """Return an ROI for each detection, from its hip centre and its full-body point.
 
-    ``to_image`` (2, 3) takes the detections' coordinates to image pixels.
+    Args:
+        detections: (N, 13) as `suppress` returns them.
+        to_image: (2, 3) the map from their coordinates to image pixels.
     """
     rois = []
     for row in detections:

@@ -1,4 +1,4 @@
-"""BlazePose's landmark model: what its outputs for one region say of the person there."""
+"""BlazePose's landmark model: reading a person out of its outputs for one ROI."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ from pipeline.perception.blazepose.roi import Roi, roi_between
 
 INPUT = 256
 OUTPUTS = ((1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117))
+"""Shapes of the model's outputs: landmarks, presence, mask, heatmaps, world landmarks."""
 MASK = 128
-"""Side of the masks handed on: half the model's, which is finer than its edges are sharp."""
+"""Side of the masks that are passed on: half the model's, still finer than its edges are sharp."""
 OTHER_SIDE = BLAZEPOSE_33.mirror
-"""Which landmark each of the 33 is in a mirror: left and right change places."""
+"""For each of the 33 landmarks, the one that takes its place in a mirrored picture."""
 OFFSET = np.array([-0.5, 0.0])
-"""From the network's coordinates, times its size, to crop pixels with centres at whole numbers.
-Across, only so a mirrored picture has mirrored answers; down, renders' true landmarks say so."""
+"""Added to the network's coordinates times its size, it gives crop pixels with centres at whole
+numbers. Measured: across, so that a mirrored picture has mirrored answers; down, against true
+landmarks of renders."""
 KERNEL = 7
+"""Side of the neighbourhood in a heatmap that refines a landmark."""
 MIN_HEAT = 0.5
+"""A landmark is refined where its heatmap reaches this."""
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Return the logistic function of logits, which are clipped so that none overflows."""
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
 
 
 def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
-    """Move landmarks (L, 2) in [0, 1] to the centre of heat around them.
+    """Return landmarks (L, 2) moved to the centre of heat around them, as MediaPipe refines them.
 
-    ``heatmaps`` (h, w, L) are logits. As MediaPipe's refinement: a 7 x 7 neighbourhood, cut at
-    the border; landmarks whose heat nowhere reaches 0.5 stay.
+    The neighbourhood is 7 x 7, cut at the border. Landmarks whose heat nowhere reaches 0.5 stay.
+
+    Args:
+        points: (L, 2) in [0, 1].
+        heatmaps: (h, w, L) logits.
     """
     height, width, count = heatmaps.shape
     reach = (KERNEL - 1) // 2
@@ -54,9 +62,15 @@ def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What the model says of a region, ready to be read: ``points`` (39, 2) refined landmarks in
-    [0, 1], ``visibility`` (39,) logits, ``presence`` in [0, 1], ``mask`` (128, 128) float32 in
-    [0, 1], ``world`` (39, 3) metres."""
+    """The model's outputs for one ROI, ready to be read.
+
+    Attributes:
+        points: (39, 2) refined landmarks in [0, 1].
+        visibility: (39,) logits.
+        presence: How sure the model is that a person is in the ROI, in [0, 1].
+        mask: (128, 128) float32 in [0, 1].
+        world: (39, 3) metres.
+    """
 
     points: np.ndarray
     visibility: np.ndarray
@@ -66,13 +80,16 @@ class Reading:
 
 
 def presence_of(outputs: Sequence[np.ndarray]) -> float:
-    """How sure the model is, in [0, 1], that somebody is in the region."""
+    """Return how sure the model is, in [0, 1], that a person is in the ROI."""
     return float(outputs[1][0, 0])
 
 
 def reading_of(outputs: Sequence[np.ndarray]) -> Reading:
-    """The model's five outputs: 39 landmarks of five numbers, the presence, the mask (256, 256)
-    and heatmaps (64, 64, 39) as logits, and 39 world landmarks in metres."""
+    """Return the reading of the model's five outputs.
+
+    These are 39 landmarks of five numbers, the presence, the mask (256, 256) and heatmaps (64, 64,
+    39) as logits, and 39 world landmarks in metres.
+    """
     values = outputs[0].reshape(39, 5)
     points = refine(values[:, :2] / INPUT, outputs[3][0])
     small = cv2.resize(outputs[2][0, :, :, 0], (MASK, MASK), interpolation=cv2.INTER_AREA)
@@ -80,14 +97,20 @@ def reading_of(outputs: Sequence[np.ndarray]) -> Reading:
     return Reading(points, values[:, 3], presence_of(outputs), mask, outputs[4].reshape(39, 3))
 
 
-def read_person(roi: Roi, seen: Reading, mirrored: bool = False) -> tuple[Person, Roi]:
-    """What was read in a region -> the person, and the region to look in next.
+def read_person(roi: Roi, reading: Reading, mirrored: bool = False) -> tuple[Person, Roi]:
+    """Return the person in an ROI, and the ROI in which to find that person next.
 
-    The last six landmarks are not the person's: two of them say where the next region is
-    (MediaPipe's alignment points). The person's score is the presence or, where it is higher, the
-    detector's. ``mirrored`` says that the model was shown the region in a mirror.
+    The last six of the 39 landmarks are not the person's: two of them are MediaPipe's alignment
+    points, which give the next ROI. The person's score is the presence or, where that is higher,
+    the detector's.
+
+    Args:
+        roi: The ROI that the model was given.
+        reading: What it returned.
+        mirrored: Whether the model was given the ROI mirrored.
     """
-    points, logits, world, mask = seen.points, seen.visibility, seen.world[:LANDMARKS], seen.mask
+    points, logits, mask = reading.points, reading.visibility, reading.mask
+    world = reading.world[:LANDMARKS]
     if mirrored:
         order = np.concatenate((OTHER_SIDE, np.arange(LANDMARKS, 39)))
         points = (points * (-1, 1) + (1, 0))[order]
@@ -98,10 +121,10 @@ def read_person(roi: Roi, seen: Reading, mirrored: bool = False) -> tuple[Person
     visibility = sigmoid(logits[:LANDMARKS]).astype(np.float32)
     person = Person(
         box_px=box_around(pixels[:LANDMARKS], visibility),
-        score=max(seen.presence, roi.score),
+        score=max(reading.presence, roi.score),
         landmarks_px=pixels[:LANDMARKS].astype(np.float32),
         visibility=visibility,
-        world_m=_turned(world, roi.angle),
+        world_m=_rotated(world, roi.angle),
         mask=_placed(mask, to_image),
         roi=roi.id,
     )
@@ -110,7 +133,7 @@ def read_person(roi: Roi, seen: Reading, mirrored: bool = False) -> tuple[Person
 
 
 def exchanged(person: Person) -> Person:
-    """The same person with left for right; the landmarks stay where they are."""
+    """Return the person with left and right exchanged; the set of points stays the same."""
     return replace(
         person,
         landmarks_px=person.landmarks_px[OTHER_SIDE],
@@ -119,23 +142,23 @@ def exchanged(person: Person) -> Person:
     )
 
 
-def _turned(world: np.ndarray, angle: float) -> np.ndarray:
-    """World landmarks (33, 3) of the upright crop, turned back into the image's axes."""
+def _rotated(world: np.ndarray, angle: float) -> np.ndarray:
+    """World landmarks (33, 3) of the upright crop in the image's axes."""
     c, s = np.cos(angle), np.sin(angle)
     return (world @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])).astype(np.float32)
 
 
 def _placed(values: np.ndarray, to_image: np.ndarray) -> Mask:
-    """A mask (128, 128) over the region that ``to_image`` takes from the model's pixels."""
+    """A mask (128, 128) over the ROI that ``to_image`` maps from the model's pixels."""
     shrink = INPUT / MASK
-    # A small pixel's centre lies between those of the pixels it averages.
+    # The centre of a small pixel lies between those of the pixels that it averages.
     middle = (shrink - 1) / 2
     mask_to_image = to_image @ np.array([[shrink, 0, middle], [0, shrink, middle], [0, 0, 1]])
     return Mask(values, mask_to_image.astype(np.float32))
 
 
 def box_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:
-    """Box (4,) float32 around the visible landmarks, or around all when few are visible."""
-    seen = points[visibility > 0.5]
-    chosen = seen if len(seen) >= 4 else points
+    """Return the box (4,) float32 around the visible landmarks, or all where few are visible."""
+    visible = points[visibility > 0.5]
+    chosen = visible if len(visible) >= 4 else points
     return np.concatenate((chosen.min(0), chosen.max(0))).astype(np.float32)

@@ -1,7 +1,7 @@
-"""BlazePose's landmark model with all that follows it on tensors: crops in, numbers to read out.
+"""BlazePose's landmark model and the reading of its outputs as one network on tensors.
 
-What `landmarks.reading_of` does with numpy for one region, for a batch and on any device, so that a
-GPU hands back a few thousand numbers a region instead of a million.
+`landmarks.reading_of` does this with numpy for one ROI; here it is done for a batch on any device.
+A GPU then returns a few thousand numbers for each ROI instead of a million.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pipeline.perception.blazepose.tflite_torch import GraphModule
 
 _PARTS = (39 * 2, 39, 1, 39 * 3, MASK * MASK)
 WIDTH = sum(_PARTS)
-"""Numbers that are read of one region."""
+"""How many numbers are read of one ROI."""
 
 
 class LandmarkNet(nn.Module):
-    """Crops (B, 3, 256, 256) in [0, 1] -> (B, WIDTH) float32, for `reading_of_row`."""
+    """Network from crops (B, 3, 256, 256) in [0, 1] to (B, WIDTH) float32, for `reading_of_row`."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.net = GraphModule(graph)
 
     def halve(self) -> LandmarkNet:
-        """Compute in half precision where that loses nothing; in place."""
+        """Compute in half precision where that costs no accuracy; changes the module in place."""
         self.net.halve()
         return self
 
@@ -45,10 +45,12 @@ class LandmarkNet(nn.Module):
 
 
 def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
-    """As `landmarks.refine`: points (B, L, 2) in [0, 1], heatmaps (B, h, w, L) logits."""
+    """Return refined points (B, L, 2) in [0, 1] as `landmarks.refine`; heatmaps (B, h, w, L) are
+    logits."""
     batch, height, width, count = heatmaps.shape
     reach = (KERNEL - 1) // 2
-    # Not a tensor of numbers: that is a copy from the host, which no CUDA graph can hold.
+    # Filled on the device: a tensor made of numbers would be a copy from the host, which no CUDA
+    # graph can hold.
     size = torch.stack((points.new_full((), width), points.new_full((), height)))
     place = torch.floor(points * size).clamp(-width, 2 * width).long()
     step = torch.arange(-reach, reach + 1, device=points.device)
@@ -71,7 +73,7 @@ def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
 
 
 def reading_of_row(row: np.ndarray) -> Reading:
-    """What `LandmarkNet` gave for one region, (WIDTH,) float32; copied."""
+    """Return the reading of one ROI from a row (WIDTH,) of `LandmarkNet`; copied."""
     points, visibility, presence, world, mask = _split(row)
     return Reading(
         points.reshape(39, 2).astype(np.float64),
@@ -83,7 +85,7 @@ def reading_of_row(row: np.ndarray) -> Reading:
 
 
 def presence_of_row(row: np.ndarray) -> float:
-    """The presence alone."""
+    """Return the presence of one ROI from a row of `LandmarkNet`."""
     return float(row[_PARTS[0] + _PARTS[1]])
 
 

@@ -11,14 +11,22 @@ from pathlib import Path
 import numpy as np
 
 Model = Callable[[np.ndarray], list[np.ndarray]]
+"""A function from one input (h, w, c) float32 to the model's outputs."""
 
 
 def load_model(path: Path, shapes: Sequence[tuple[int, ...]], threads: int) -> Model:
-    """A model file as a function from one float32 input (h, w, c) to its outputs, copied.
+    """Return a model file as a function from one float32 input (h, w, c) to its outputs, copied.
 
-    ``shapes`` are the outputs' shapes in the model's order. The function is not to be called from
-    two threads at once. Raises ValueError when the file is not a model, or another one;
-    RuntimeError when LiteRT is not installed.
+    The function belongs to one thread at a time.
+
+    Args:
+        path: The model file.
+        shapes: The expected shapes of the outputs, in the model's order.
+        threads: LiteRT's threads.
+
+    Raises:
+        ValueError: The file is not a model, or another one.
+        RuntimeError: LiteRT is not installed.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -47,16 +55,17 @@ def load_model(path: Path, shapes: Sequence[tuple[int, ...]], threads: int) -> M
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """LiteRT announces its CPU delegate from C++, past every setting of its own."""
+    """Discard standard error: LiteRT announces its CPU delegate from C++, and no setting prevents
+    it."""
     if sys.stderr is None:  # no standard error to keep clean
         yield
         return
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

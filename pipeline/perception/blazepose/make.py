@@ -1,4 +1,4 @@
-"""Makes the BlazePose perceiver that suits the device."""
+"""Builds the BlazePose perceiver that suits the device."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from pipeline.weights import store as weights
 def make(options: PerceiverOptions) -> Perceiver:
     """Return BlazePose through LiteRT on a CPU, through torch on a GPU.
 
+    Args:
+        options: What to build it with.
+
     Raises:
         WeightsError: A model file is missing or is not the right one.
-        RuntimeError: LiteRT, or the engine that was asked for, is not there.
+        RuntimeError: LiteRT, or the chosen engine, is not installed.
     """
     files, engine = weights.find("blazepose", options.model_folder), options.engine
     if options.device.type == "cpu":
@@ -22,7 +25,7 @@ def make(options: PerceiverOptions) -> Perceiver:
     from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
 
     cache = engine.cache or weights.cache_folder() / "engines"
-    # Torch's own place does not outlive a restart, and compiling takes minutes.
+    # Inductor's default folder does not survive a restart, and compiling takes minutes.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
     return BlazePoseTorch(
         files, options.people, options.device, engine=engine.engine, half=engine.half,

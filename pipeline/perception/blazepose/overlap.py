@@ -1,4 +1,4 @@
-"""When two finds are one person, or one is only a part of others."""
+"""Comparing results: whether two are one person, or one is only a part of others."""
 
 from __future__ import annotations
 
@@ -15,33 +15,41 @@ _STEP = 4
 
 
 def size_px(person: Person) -> float:
-    """The longer side of the box around all of a person's landmarks."""
+    """Return the longer side in pixels of the box around a person's landmarks, 1 at least."""
     return max(float(np.ptp(person.landmarks_px, axis=0).max()), 1.0)
 
 
 def median_distance(a: Person, b: Person) -> float:
-    """Median distance between two people's landmarks, in parts of the larger one's size."""
+    """Return the median distance of two people's landmarks, in parts of the larger one's size."""
     distances = np.linalg.norm(a.landmarks_px - b.landmarks_px, axis=1)
     return float(np.median(distances)) / max(size_px(a), size_px(b))
 
 
 def limb_drift(person: Person, points: np.ndarray) -> tuple[float, float]:
-    """Mean distance of a person's limbs from where they were, ``points`` (33, 2) pixels, beyond
-    what they all moved together, in parts of the person's size; and the same were left and right
-    exchanged (which does not change how all moved together)."""
+    """Return how far a person's limbs moved from ``points``, and the same with sides exchanged.
+
+    Mean distances beyond the motion that all limbs share, in parts of the person's size. Exchanging
+    left and right does not change that common motion, so the two numbers compare.
+
+    Args:
+        person: The person now.
+        points: (33, 2) the person's landmarks in the frame before, in pixels.
+    """
     limbs = np.arange(11, LANDMARKS)
-    seen = person.landmarks_px - person.landmarks_px[limbs].mean(0)
-    was = (points - points[limbs].mean(0))[limbs]
-    there, swapped = (
-        float(np.linalg.norm(seen[order] - was, axis=1).mean())
+    points_now = person.landmarks_px - person.landmarks_px[limbs].mean(0)
+    points_before = (points - points[limbs].mean(0))[limbs]
+    drift, swapped = (
+        float(np.linalg.norm(points_now[order] - points_before, axis=1).mean())
         for order in (limbs, OTHER_SIDE[limbs])
     )
-    return there / size_px(person), swapped / size_px(person)
+    return drift / size_px(person), swapped / size_px(person)
 
 
 def on_mask(person: Person, height: int, width: int) -> float:
-    """The share of a person's landmarks inside a picture that lie on the person's own mask: low
-    where most of them are made up. 1 without a mask."""
+    """Return the share of a person's landmarks in the picture that lie on the person's own mask.
+
+    It is low where the network invents most of them. 1 without a mask.
+    """
     points = person.landmarks_px
     points = points[((points >= 0) & (points < (width, height))).all(1)]
     if person.mask is None or not len(points):
@@ -50,8 +58,10 @@ def on_mask(person: Person, height: int, width: int) -> float:
 
 
 def mask_overlap(person: Person, others: Sequence[Person]) -> float:
-    """The share of a person that lies on the others' masks, in [0, 1]: near 1 for a leg taken for
-    somebody, or for a mixture of two who are there already."""
+    """Return the share of a person that lies on the masks of others, in [0, 1].
+
+    It is near 1 for a leg that was taken for a person, or for a mixture of two tracked people.
+    """
     points = _points(person)
     on = np.zeros(len(points), bool)
     for other in others:
@@ -61,7 +71,7 @@ def mask_overlap(person: Person, others: Sequence[Person]) -> float:
 
 
 def _points(person: Person) -> np.ndarray:
-    """Image points (N, 2) all over a person: their mask's, or the landmarks without one."""
+    """Image points (N, 2) all over a person: of the mask, or the landmarks without one."""
     if person.mask is None:
         return person.landmarks_px
     rows, cols = np.nonzero(person.mask.values[::_STEP, ::_STEP] > 0.5)
@@ -72,7 +82,7 @@ def _points(person: Person) -> np.ndarray:
 
 
 def _inside(points: np.ndarray, mask: Mask) -> np.ndarray:
-    """Which image points (N, 2) lie on a mask."""
+    """For image points (N, 2), whether each lies on a mask, (N,) bool."""
     back = cv2.invertAffineTransform(mask.to_image.astype(np.float64))
     places = np.rint(points @ back[:, :2].T + back[:, 2]).astype(int)
     height, width = mask.values.shape

@@ -1,8 +1,9 @@
-"""BlazePose for several people: detect on key frames, follow by regions on every frame.
+"""BlazePose for several people: detect on key frames, track ROIs on every frame.
 
-``embed`` runs the detector on the key frame and tells what it finds from the people followed so
-far; ``decode`` runs the landmark model in each region of each frame, key frame first and outward
-from there, each frame's regions coming from its decoded neighbour's landmarks.
+`BlazePose.embed` runs the detector on the key frame and compares its detections with the people
+that are tracked. `BlazePose.decode` runs the landmark model in each ROI of each frame. It begins
+with the key frame, where detections are fresh, and goes outward, because each frame's ROIs come
+from the landmarks of its neighbour: people move little from one frame to the next.
 """
 
 from __future__ import annotations
@@ -34,55 +35,73 @@ from pipeline.perception.blazepose.resample import Box, crop, letterbox, painted
 from pipeline.perception.blazepose.roi import Roi, same_place
 from pipeline.perception.blazepose.roi_tracking import confirm_candidates, track_rois
 
-_FAVOUR = 1.3
-"""A newcomer takes somebody's place only when this much larger."""
-_MORE = 2
-"""Candidates looked at beyond the free places: some are nobody."""
-_EAGER = 4
-"""Windows at the beginning for which all of the picture is searched: one frame may be blurred."""
+_TRACKED_ADVANTAGE = 1.3
+"""With all places taken, a new person replaces a tracked one only when larger by this factor."""
+_SPARE_CANDIDATES = 2
+"""Candidates that are checked beyond the free places, since some turn out not to be people."""
+_EAGER_PASSES = 4
+"""First detector passes, which search the picture and all large tiles: one frame may be blurred."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What BlazePose remembers of a source: where to look for the people it follows, the longest
-    followed first; the next free region id; whose turn it is among the detector's views; where the
-    detector was wrong lately (``frames_missed`` counts the passes to leave such a place alone); and
-    how many frames ago its last pass was."""
+    """What BlazePose remembers of a source between windows.
+
+    Attributes:
+        rois: Where to find the tracked people, the longest tracked first.
+        next_id: The id of the next new person.
+        turn: Detector passes so far; it selects the tile of the next one.
+        refused: Places where the detector was wrong lately; ``frames_missed`` counts the passes for
+            which to leave such a place alone.
+        since_detection: Frames since the last detector pass.
+    """
 
     rois: tuple[Roi, ...] = ()
     next_id: int = 0
     turn: int = 0
     refused: tuple[Roi, ...] = ()
-    since: int = WINDOW_FRAMES
+    since_detection: int = WINDOW_FRAMES
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the key frame told: where to look for those followed and, the largest first, for those
-    who may be new. ``next_id``, ``turn``, ``refused`` and ``since`` are the next memory's, but for
-    the window's own frames."""
+    """What `BlazePose.embed` returns: plain values, which can be kept, compared and sent.
 
-    followed: tuple[Roi, ...]
+    Attributes:
+        tracked: Where to find the tracked people.
+        candidates: Where there may be new people, the largest first.
+        refused: As in the next memory.
+        next_id: As in the next memory, but for new people of this window.
+        turn: As in the next memory.
+        since_detection: As in the next memory, but for this window's own frames.
+    """
+
+    tracked: tuple[Roi, ...]
     candidates: tuple[Roi, ...]
     refused: tuple[Roi, ...]
     next_id: int
     turn: int
-    since: int = 0
+    since_detection: int = 0
 
 
 class BlazePose(Perceiver):
-    """The default perceiver; LiteRT on the CPU. Not to be called from two threads at once.
+    """The default perceiver; LiteRT on the CPU. It belongs to one thread at a time.
 
-    ``files`` are the two model files by name; at most ``max_people`` are followed, the largest
-    ones; ``threads`` are LiteRT's own. Raises ValueError when a file is not the model it should
-    be, RuntimeError when LiteRT is not installed.
+    Args:
+        files: The two model files by name.
+        max_people: The most people to track, the largest ones.
+        threads: LiteRT's threads.
+
+    Raises:
+        ValueError: ``max_people`` is below 1, or a file is not the expected model.
+        RuntimeError: LiteRT is not installed.
     """
 
     name = "blazepose"
 
     def __init__(self, files: Mapping[str, Path], max_people: int = 4, threads: int = 2) -> None:
         if max_people < 1:
-            raise ValueError(f"at least one person is followed, not {max_people}")
+            raise ValueError(f"at least one person is tracked, not {max_people}")
         threads = max(1, min(threads, os.cpu_count() or 1))
         self.max_people = max_people
         self._anchors = detector.make_anchors()
@@ -90,167 +109,190 @@ class BlazePose(Perceiver):
         self._landmark = load_model(files["pose_landmark_full.tflite"], landmarks.OUTPUTS, threads)
 
     def close(self) -> None:
-        """Give back the models; nothing can be perceived after it."""
+        """Release the models; the perceiver cannot be used afterwards."""
         self.__dict__.pop("_detect", None)
         self.__dict__.pop("_landmark", None)
 
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
-        """Look for people on the key frame. Whom the detector finds where somebody is followed
-        is no news, but a second opinion; where somebody was just lost, it says where to look.
+        """Detect people on the key frame.
 
-        A detector's pass serves four frames also where windows are shorter: until then the
-        embedding is the memory's."""
+        A detection that overlaps a tracked ROI only refreshes its score. One that overlaps an ROI
+        whose person was lost moves it there. Any other becomes a candidate, which `decode` checks.
+        Windows of fewer than four frames share one detector pass.
+
+        Args:
+            window: One to four frames of a source.
+            memory: What `decode` returned for the window before; None for the first one.
+        """
         return run_plan(self._embed(window, memory), self._answer)
 
     def decode(
         self, embedding: Embedding, window: Window
     ) -> tuple[list[tuple[Person, ...]], Memory]:
-        """The people of every frame, and what to begin the next window with."""
+        """Return the people of every frame, and the memory for the next window.
+
+        Args:
+            embedding: What `embed` returned for this window.
+            window: The same window.
+
+        Returns:
+            The people of each frame, in order; ``Person.roi`` is the id of the track. And the
+            memory, to pass to the next `embed`.
+        """
         return run_plan(self._decode(embedding, window), self._answer)
 
     def _embed(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
         fresh = memory is None or window.reset
-        known = Memory() if memory is None or window.reset else memory
-        if known.since < WINDOW_FRAMES:
-            yield [PrefetchHint(window, tuple(r for r in known.rois if not r.frames_missed))]
+        before = Memory() if memory is None or window.reset else memory
+        if before.since_detection < WINDOW_FRAMES:
+            yield [PrefetchHint(window, tuple(r for r in before.rois if not r.frames_missed))]
             return Embedding(
-                known.rois, (), known.refused, known.next_id, known.turn, known.since
+                before.rois, (), before.refused, before.next_id, before.turn, before.since_detection
             )  # fmt: skip
         size = window.key_frame.size
-        views = self._views(size, known, fresh)
-        # Who is not asked about this time keeps the detector's last word.
-        whole = views[0][2:] == size[::-1]
-        followed = [replace(r, score=0.0) if whole else r for r in known.rois]
+        views = self._views(size, before, fresh)
+        # A pass over the whole picture scores every tracked person anew. A pass over a tile alone
+        # does not reach all of them, so they keep their scores.
+        over_all = views[0][2:] == size[::-1]
+        tracked = [replace(r, score=0.0) if over_all else r for r in before.rois]
         refused = [
             replace(r, frames_missed=r.frames_missed - 1)
-            for r in known.refused
+            for r in before.refused
             if r.frames_missed > 1
         ]
         candidates = []
-        ahead = PrefetchHint(window, tuple(r for r in followed if not r.frames_missed))
-        found, _ = yield [DetectionQuery(window.key_frame, tuple(views)), ahead]
-        for roi in found:
-            match = same_place(roi, [r for r in followed if r.frames_missed])
+        hint = PrefetchHint(window, tuple(r for r in tracked if not r.frames_missed))
+        detections, _ = yield [DetectionQuery(window.key_frame, tuple(views)), hint]
+        for roi in detections:
+            match = same_place(roi, [r for r in tracked if r.frames_missed])
             if match is not None:
-                lost = [k for k, r in enumerate(followed) if r.frames_missed][match]
-                followed[lost] = replace(
-                    followed[lost], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
+                lost = [k for k, r in enumerate(tracked) if r.frames_missed][match]
+                tracked[lost] = replace(
+                    tracked[lost], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
                     score=roi.score,
                 )  # fmt: skip
-            elif (match := same_place(roi, followed)) is not None:
-                followed[match] = replace(followed[match], score=roi.score)
+            elif (match := same_place(roi, tracked)) is not None:
+                tracked[match] = replace(tracked[match], score=roi.score)
             elif same_place(roi, refused) is None:
                 candidates.append(roi)
-        chosen = self._worth_a_look(candidates, followed, fresh)
+        chosen = self._candidates_to_check(candidates, tracked, fresh)
         return Embedding(
-            tuple(followed), tuple(chosen), tuple(refused), known.next_id, known.turn + 1
+            tuple(tracked), tuple(chosen), tuple(refused), before.next_id, before.turn + 1
         )
 
     def _decode(
         self, embedding: Embedding, window: Window
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
         count, key = len(window.frames), window.key
-        seen, followed = yield from track_rois(window.key_frame, embedding.followed)
-        met, wrong = yield from confirm_candidates(
-            window.key_frame, embedding.candidates, embedding.next_id, seen
+        present, tracked = yield from track_rois(window.key_frame, embedding.tracked)
+        new, refused = yield from confirm_candidates(
+            window.key_frame, embedding.candidates, embedding.next_id, present
         )
-        rois = self._largest(followed, [roi for _, roi in met])
+        rois = self._largest(tracked, [roi for _, roi in new])
         ids = {roi.id for roi in rois}
-        people = {key: tuple(p for p in (*seen, *(p for p, _ in met)) if p.roi in ids)}
-        # Outward from the key frame, both ways at once.
-        (after, last), (before, _) = yield from gather(
+        people = {key: tuple(p for p in (*present, *(p for p, _ in new)) if p.roi in ids)}
+        # Outward from the key frame, so that every ROI is as few frames as possible from those that
+        # detections confirmed. Both directions run in step: a GPU answers them in one batch.
+        (after, last_rois), (before, _) = yield from gather(
             [
-                self._along(window, range(key + 1, count), rois),
-                self._along(window, range(key - 1, -1, -1), rois),
+                self._track_frames(window, range(key + 1, count), rois),
+                self._track_frames(window, range(key - 1, -1, -1), rois),
             ]
         )
         people |= after | before
-        refused = (*embedding.refused, *wrong)
         memory = Memory(
-            last, embedding.next_id + len(met), embedding.turn, refused, embedding.since + count
-        )  # fmt: skip
+            last_rois,
+            embedding.next_id + len(new),
+            embedding.turn,
+            (*embedding.refused, *refused),
+            embedding.since_detection + count,
+        )
         return [people[t] for t in range(count)], memory
 
     @staticmethod
-    def _along(
+    def _track_frames(
         window: Window, times: Iterable[int], rois: tuple[Roi, ...]
     ) -> Plan[tuple[dict[int, tuple[Person, ...]], tuple[Roi, ...]]]:
-        """Follow frame by frame; who is in each, and the regions after the last."""
+        """Track frame by frame; the people in each, and the ROIs after the last."""
         people = {}
         for t in times:
             people[t], rois = yield from track_rois(window.frames[t], rois)
         return people, rois
 
-    def _answer(self, asked: list[Query]) -> list[Any]:
+    def _answer(self, queries: list[Query]) -> list[Any]:
         return [
-            self._person_in(one)
-            if isinstance(one, LandmarkQuery)
-            else self._detections(one.frame.image, one.views)
-            if isinstance(one, DetectionQuery)
+            self._person_in(query)
+            if isinstance(query, LandmarkQuery)
+            else self._detections(query.frame.image, query.views)
+            if isinstance(query, DetectionQuery)
             else None
-            for one in asked
+            for query in queries
         ]
 
-    def _person_in(self, look: LandmarkQuery) -> PersonRoi | None:
-        view = crop(look.frame.image, look.roi, landmarks.INPUT)
-        if look.without is not None and look.without.mask is not None:
-            view = painted_over(view, look.roi, look.without.mask)
-        outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if look.mirrored else view)
-        if landmarks.presence_of(outputs) < look.least:
+    def _person_in(self, query: LandmarkQuery) -> PersonRoi | None:
+        view = crop(query.frame.image, query.roi, landmarks.INPUT)
+        if query.without is not None and query.without.mask is not None:
+            view = painted_over(view, query.roi, query.without.mask)
+        outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if query.mirrored else view)
+        if landmarks.presence_of(outputs) < query.min_presence:
             return None
-        return landmarks.read_person(look.roi, landmarks.reading_of(outputs), look.mirrored)
+        return landmarks.read_person(query.roi, landmarks.reading_of(outputs), query.mirrored)
 
-    def _views(self, size: tuple[int, int], known: Memory, fresh: bool) -> list[Box]:
-        """The parts of a picture to run the detector on. The whole and, while somebody may be
-        new, a tile in its turn, every other window without the whole where all who are followed
-        are seen; all of them where nothing is known, and all large ones soon after."""
+    def _views(self, size: tuple[int, int], memory: Memory, fresh: bool) -> list[Box]:
+        """The parts of a picture to run the detector on.
+
+        All of them where nothing is known, and the picture with all large tiles soon after. Later
+        the whole picture and, while there are free places, one tile in turn; every other window the
+        tile alone, where every tracked person is present.
+        """
         height, width = size
         whole = (0, 0, width, height)
         levels = tiles(height, width, detector.INPUT)
         if fresh:
             return [whole, *(tile for level in levels for tile in level)]
-        if len(known.rois) >= self.max_people or not levels:
+        if len(memory.rois) >= self.max_people or not levels:
             return [whole]
-        if known.turn < _EAGER:
+        if memory.turn < _EAGER_PASSES:
             return [whole, *levels[0]]
-        # Large tiles have two turns of three: nearer people matter more, and have moved on sooner.
-        level = levels[-1] if known.turn % 3 == 2 else levels[0]
-        turn = known.turn // 3 if known.turn % 3 == 2 else known.turn - known.turn // 3
+        # Large tiles get two turns of three: nearer people matter more and move out of them sooner.
+        small = memory.turn % 3 == 2
+        level = levels[-1] if small else levels[0]
+        turn = memory.turn // 3 if small else memory.turn - memory.turn // 3
         tile = level[turn % len(level)]
-        settled = bool(known.rois) and not any(roi.frames_missed for roi in known.rois)
-        return [tile] if settled and known.turn % 2 else [whole, tile]
+        all_present = bool(memory.rois) and not any(roi.frames_missed for roi in memory.rois)
+        return [tile] if all_present and memory.turn % 2 else [whole, tile]
 
-    def _worth_a_look(
-        self, candidates: list[Roi], followed: Sequence[Roi], fresh: bool
+    def _candidates_to_check(
+        self, candidates: list[Roi], tracked: Sequence[Roi], fresh: bool
     ) -> list[Roi]:
-        """The largest candidates, so many that every free place may be filled; with none free,
-        those large enough to take somebody's."""
-        free = self.max_people - len(followed)
-        least = 0.0 if free > 0 else _FAVOUR * min(roi.side for roi in followed)
-        large = sorted((r for r in candidates if r.side > least), key=lambda r: -r.side)
-        return large[: max(free, 0) + _MORE * (2 if fresh else 1)]
+        """The largest candidates, enough to fill every free place; with none free, those that are
+        large enough to replace a tracked person."""
+        free = self.max_people - len(tracked)
+        min_side = 0.0 if free > 0 else _TRACKED_ADVANTAGE * min(roi.side for roi in tracked)
+        large = sorted((r for r in candidates if r.side > min_side), key=lambda r: -r.side)
+        return large[: max(free, 0) + _SPARE_CANDIDATES * (2 if fresh else 1)]
 
     def _detections(self, image: np.ndarray, views: Iterable[Box]) -> list[Roi]:
-        """Where the detector finds people in parts of a picture, the surest first, each once."""
-        found = []
+        """ROIs of the detections in parts of a picture, best score first, each place once."""
+        rois = []
         for view in views:
             tensor, to_image = letterbox(image, view, detector.INPUT)
             raw, scores = self._detect(tensor)
             boxes = detector.decode_boxes(raw[0], scores[0, :, 0], self._anchors)
-            found += detector.regions_of(detector.suppress(boxes), to_image)
-        return self._once(found)
+            rois += detector.rois_of(detector.suppress(boxes), to_image)
+        return self._distinct(rois)
 
     @staticmethod
-    def _once(found: list[Roi]) -> list[Roi]:
-        """Each place once, the surest first."""
-        once: list[Roi] = []
-        for roi in sorted(found, key=lambda roi: -roi.score):
-            if same_place(roi, once) is None and roi.side > 16:
-                once.append(roi)
-        return once
+    def _distinct(rois: list[Roi]) -> list[Roi]:
+        """Each place once, best score first, without ROIs too small to read."""
+        distinct: list[Roi] = []
+        for roi in sorted(rois, key=lambda roi: -roi.score):
+            if same_place(roi, distinct) is None and roi.side > 16:
+                distinct.append(roi)
+        return distinct
 
-    def _largest(self, followed: Sequence[Roi], new: Sequence[Roi]) -> tuple[Roi, ...]:
-        """The largest people, those already followed favoured and first."""
-        sides = [r.side * _FAVOUR for r in followed] + [r.side for r in new]
+    def _largest(self, tracked: Sequence[Roi], new: Sequence[Roi]) -> tuple[Roi, ...]:
+        """The largest people, tracked ones at an advantage and first."""
+        sides = [r.side * _TRACKED_ADVANTAGE for r in tracked] + [r.side for r in new]
         chosen = sorted(np.argsort(sides)[::-1][: self.max_people])
-        return tuple([*followed, *new][i] for i in chosen)
+        return tuple([*tracked, *new][i] for i in chosen)

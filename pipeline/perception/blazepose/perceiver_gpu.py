@@ -1,7 +1,7 @@
-"""BlazePose on a GPU: the same rules as on a CPU, their questions answered in batches.
+"""BlazePose on a GPU: the same plans as on a CPU, their queries answered in batches.
 
-Everything the rules ask at the same time, for all people, frames and sources, is cropped in one
-launch, goes through each network in one batch and comes back in one copy.
+All queries that are pending at the same time, for all people, frames and sources, are cropped in
+one launch, go through each network in one batch and come back in one copy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from pipeline.perception.blazepose.resample import (
     crop,
     painted_over,
     sample_letterbox,
-    sample_region,
+    sample_roi,
     sampled,
 )
 from pipeline.perception.blazepose.roi import Roi
@@ -49,16 +49,16 @@ from pipeline.perception.blazepose.tflite import Graph, read_graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
 BUCKETS = (1, 4, 16)
-"""Batch sizes that the networks are made ready for. Few: a larger batch than is needed costs a GPU
-little, and making ready for one takes inductor half a minute."""
+"""Batch sizes that the networks are compiled for; others are padded to the next one. They are few,
+since a larger batch than needed costs a GPU little while inductor takes half a minute for each."""
 
 
 _EXAMPLE = Path(__file__).with_name("example.jpg")
-"""Somebody in their region, out of samples/pitch.mp4: what engines are checked on."""
+"""A person's crop from samples/pitch.mp4, on which engines are checked."""
 
 
 def example_view(side: int, low: float) -> Tensor:
-    """A person's crop (1, 3, side, side) float32, black ``low`` and white 1."""
+    """Return a person's crop (1, 3, side, side) float32, in which black is ``low`` and white 1."""
     coded = np.frombuffer(_EXAMPLE.read_bytes(), np.uint8)
     image = cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB)
     assert image is not None, "it comes with the package"
@@ -67,15 +67,17 @@ def example_view(side: int, low: float) -> Tensor:
 
 
 class DetectorNet(nn.Module):
-    """Letterboxed images (B, 3, 224, 224) in [-1, 1] -> (B, 2254, 13): 12 numbers of a box and its
-    score, as `detector.decode_boxes` takes them."""
+    """Network from letterboxed images (B, 3, 224, 224) in [-1, 1] to (B, 2254, 13).
+
+    A row is the 12 numbers of a box and its score, as `detector.decode_boxes` takes them.
+    """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.net = GraphModule(graph)
 
     def halve(self) -> DetectorNet:
-        """Compute in half precision where that loses nothing; in place."""
+        """Compute in half precision where that costs no accuracy; changes the module in place."""
         self.net.halve()
         return self
 
@@ -85,12 +87,29 @@ class DetectorNet(nn.Module):
 
 
 class BlazePoseTorch(BlazePose):
-    """The default perceiver in torch, for a GPU (a CPU does it too, slower than LiteRT).
+    """The default perceiver in torch, for a GPU. A CPU runs it too, slower than LiteRT.
 
-    ``engine``, ``half``, ``graphs``, ``cache`` and ``on_progress`` are `make_engine`'s;
-    ``reports`` says what became of them, for each network. Belongs to the thread that made it or
-    to one it is handed to, never to two at once. Raises ValueError when a file is not the model
-    it should be, RuntimeError for an engine that is not there.
+    It belongs to one thread at a time, which need not be the one that made it.
+
+    Args:
+        files: The two model files by name.
+        max_people: The most people to track, the largest ones.
+        device: Where to compute.
+        engine: As for `make_engine`.
+        half: As for `make_engine`.
+        graphs: As for `make_engine`.
+        buckets: Batch sizes that the networks are compiled for.
+        cache: As for `make_engine`.
+        on_progress: As for `make_engine`.
+
+    Attributes:
+        prefetch: Whether likely landmark queries are run before they are made; on by default on a
+            GPU.
+        reports: For each network, which engine was chosen.
+
+    Raises:
+        ValueError: ``max_people`` is below 1, or a file is not the expected model.
+        RuntimeError: The engine is not installed.
     """
 
     def __init__(
@@ -107,7 +126,7 @@ class BlazePoseTorch(BlazePose):
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         if max_people < 1:
-            raise ValueError(f"at least one person is followed, not {max_people}")
+            raise ValueError(f"at least one person is tracked, not {max_people}")
         self.max_people = max_people
         self.device = torch.device(device)
         self._anchors = detector.make_anchors()
@@ -129,119 +148,130 @@ class BlazePoseTorch(BlazePose):
                 )
             )  # fmt: skip
         self._detector, self._landmarker = engines
-        self.ahead, self._ahead = self.device.type == "cuda", None
+        self.prefetch, self._prefetched = self.device.type == "cuda", None
         self.reports = tuple(made.report for made in engines)
 
     def prepare(self, window: Window) -> Window:
-        """The same window with its frames on the GPU too."""
+        """Return the window with its frames on the GPU too."""
         return window if self.device.type == "cpu" else upload(window, self.device)
 
     def perceive_many(
         self, windows: Sequence[Window], memories: Sequence[Memory | None]
     ) -> list[tuple[list[tuple[Person, ...]], Memory]]:
-        """What ``decode(embed(...))`` gives for each window, of one source each, all in step."""
-        rules = [self._whole(window, memory) for window, memory in zip(windows, memories)]
-        try:
-            return run_plan(gather(rules), self._answer)
-        finally:
-            self._ahead = None
+        """Return what ``decode(embed(...))`` returns for each window, all of them run in step.
 
-    def _whole(
+        Args:
+            windows: One window of each of several sources.
+            memories: What each source's last call returned; None for a new source.
+        """
+        plans = [self._window_plan(window, memory) for window, memory in zip(windows, memories)]
+        try:
+            return run_plan(gather(plans), self._answer)
+        finally:
+            self._prefetched = None
+
+    def _window_plan(
         self, window: Window, memory: Memory | None
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
         embedding = yield from self._embed(window, memory)
         return (yield from self._decode(embedding, window))
 
     @torch.inference_mode()
-    def _answer(self, asked: list[Query]) -> list[Any]:
+    def _answer(self, queries: list[Query]) -> list[Any]:
         views = [
-            (one.frame, view)
-            for one in asked
-            if isinstance(one, DetectionQuery)
-            for view in one.views
+            (query.frame, view)
+            for query in queries
+            if isinstance(query, DetectionQuery)
+            for view in query.views
         ]
-        looks = [one for one in asked if isinstance(one, LandmarkQuery)]
-        known = [self._ahead.find(one) if self._ahead else None for one in looks]
-        new = [one for one, row in zip(looks, known) if row is None]
-        # Both networks are under way before either is waited for.
-        coming = self._start_views(views), self._start_looks(new)
-        if any(isinstance(one, PrefetchHint) for one in asked):
-            self._ahead = self._look_ahead([one for one in asked if isinstance(one, PrefetchHint)])
-        seen = iter(self._read_views(views, coming[0]))
-        rows = iter(() if coming[1] is None else coming[1].result())
-        found = (
-            self._read_look(one, next(rows) if row is None else row)
-            for one, row in zip(looks, known)
+        landmark_queries = [query for query in queries if isinstance(query, LandmarkQuery)]
+        prefetched = [
+            self._prefetched.find(query) if self._prefetched else None for query in landmark_queries
+        ]
+        remaining = [query for query, row in zip(landmark_queries, prefetched) if row is None]
+        # Both networks are launched before the host waits for either.
+        detections, crops = self._start_detection(views), self._start_landmarks(remaining)
+        hints = [query for query in queries if isinstance(query, PrefetchHint)]
+        if hints:
+            self._prefetched = self._start_prefetch(hints)
+        rois = iter(self._read_detections(views, detections))
+        rows = iter(() if crops is None else crops.result())
+        people = (
+            self._read_person(query, next(rows) if row is None else row)
+            for query, row in zip(landmark_queries, prefetched)
         )
         return [
-            next(found)
-            if isinstance(one, LandmarkQuery)
-            else self._together(seen, len(one.views))
-            if isinstance(one, DetectionQuery)
+            next(people)
+            if isinstance(query, LandmarkQuery)
+            else self._merged(rois, len(query.views))
+            if isinstance(query, DetectionQuery)
             else None
-            for one in asked
+            for query in queries
         ]
 
-    def _look_ahead(self, asked: list[PrefetchHint]) -> Any:
-        if not self.ahead:
+    def _start_prefetch(self, hints: list[PrefetchHint]) -> Any:
+        if not self.prefetch:
             return None
         from pipeline.perception.blazepose.prefetch_gpu import LandmarkPrefetch
 
-        return LandmarkPrefetch(asked, self._landmarker)
+        return LandmarkPrefetch(hints, self._landmarker)
 
-    def _start_looks(self, looks: list[LandmarkQuery]) -> AsyncCopy | None:
-        if not looks:
+    def _start_landmarks(self, queries: list[LandmarkQuery]) -> AsyncCopy | None:
+        if not queries:
             return None
         size = landmarks.INPUT
         wanted = [
-            (one.frame, sample_region(one.frame.size, one.roi, size), one.mirrored) for one in looks
+            (query.frame, sample_roi(query.frame.size, query.roi, size), query.mirrored)
+            for query in queries
         ]
         batch = self._views_of(wanted, size, 1 / 255, 0.0)
-        for k, one in enumerate(looks):
-            if one.without is not None and one.without.mask is not None:
-                batch[k] = self._painted(one, one.without.mask)
+        for k, query in enumerate(queries):
+            if query.without is not None and query.without.mask is not None:
+                batch[k] = self._painted(query, query.without.mask)
         return AsyncCopy(self._landmarker(batch)[0])
 
-    def _painted(self, look: LandmarkQuery, mask: Any) -> Tensor:
-        """Too rare to be worth a kernel."""
-        view = painted_over(crop(look.frame.image, look.roi, landmarks.INPUT), look.roi, mask)
-        view = view[:, ::-1] if look.mirrored else view
+    def _painted(self, query: LandmarkQuery, mask: Any) -> Tensor:
+        """The crop with a person painted over; on the host, since it is too rare for a kernel."""
+        view = painted_over(crop(query.frame.image, query.roi, landmarks.INPUT), query.roi, mask)
+        view = view[:, ::-1] if query.mirrored else view
         return torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).to(self.device)
 
     @staticmethod
-    def _read_look(look: LandmarkQuery, row: np.ndarray) -> PersonRoi | None:
-        if presence_of_row(row) < look.least:
+    def _read_person(query: LandmarkQuery, row: np.ndarray) -> PersonRoi | None:
+        if presence_of_row(row) < query.min_presence:
             return None
-        return landmarks.read_person(look.roi, reading_of_row(row), look.mirrored)
+        return landmarks.read_person(query.roi, reading_of_row(row), query.mirrored)
 
-    def _start_views(
+    def _start_detection(
         self, views: list[tuple[Frame, tuple[int, int, int, int]]]
     ) -> tuple[AsyncCopy, list[np.ndarray]] | None:
         if not views:
             return None
         size = detector.INPUT
-        plans = [sample_letterbox(frame.size, view, size) for frame, view in views]
-        wanted = [(frame, plan, False) for (frame, _), (plan, _) in zip(views, plans)]
+        samplings = [sample_letterbox(frame.size, view, size) for frame, view in views]
+        wanted = [(frame, sampling, False) for (frame, _), (sampling, _) in zip(views, samplings)]
         batch = self._views_of(wanted, size, 2 / 255, -1.0)
-        return AsyncCopy(self._detector(batch)[0]), [to_image for _, to_image in plans]
+        return AsyncCopy(self._detector(batch)[0]), [to_image for _, to_image in samplings]
 
-    def _read_views(self, views: list, started: Any) -> list[list[Roi]]:
+    def _read_detections(self, views: list, started: Any) -> list[list[Roi]]:
+        """The ROIs of each view's detections."""
         if started is None:
             return []
-        coming, maps = started
+        copy, maps = started
         out = []
-        for raw, to_image in zip(coming.result(), maps):
+        for raw, to_image in zip(copy.result(), maps):
             boxes = detector.decode_boxes(raw[:, :12], raw[:, 12], self._anchors)
-            out.append(detector.regions_of(detector.suppress(boxes), to_image))
+            out.append(detector.rois_of(detector.suppress(boxes), to_image))
         return out
 
-    def _together(self, seen: Any, count: int) -> list[Roi]:
-        return self._once([roi for _ in range(count) for roi in next(seen)])
+    def _merged(self, rois: Any, count: int) -> list[Roi]:
+        """The distinct ROIs of the next ``count`` views."""
+        return self._distinct([roi for _ in range(count) for roi in next(rois)])
 
     def _views_of(
         self, wanted: Sequence[tuple[Frame, Sampling, bool]], side: int, scale: float, offset: float
     ) -> Tensor:
-        """Views (B, 3, side, side) of frames, mirrored where said."""
+        """Views (B, 3, side, side) of frames, each mirrored where its flag says so."""
         if self.device.type == "cpu":
             views = [sampled(frame.image, plan, side) for frame, plan, _ in wanted]
             flipped = [v[:, ::-1] if m else v for v, (_, _, m) in zip(views, wanted)]

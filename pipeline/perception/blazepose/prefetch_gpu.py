@@ -1,10 +1,10 @@
-"""Looks that are likely to be asked for next, begun on a GPU before they are.
+"""Landmark queries that are likely to follow, run on a GPU before they are made.
 
-Whoever is followed is looked for in the key frame, then in the frames next to it where the last
-look found them, and so on. That a look waits for the one before it to come back to the host costs
-more than the look. Here the region to look in next is worked out where the network's answer lies
-(Triton), so that a window's looks follow one another without the host. The rules still ask for
-every look, and take one made ahead only if it was made in the very region they ask for.
+A tracked person is queried in the key frame, then in the frames next to it in the ROI that each
+answer gives, and so on. Copying each answer to the host to work out the next ROI takes longer than
+the query. Here the next ROI is computed where the network's answer lies (Triton), so that a
+window's queries follow one another without the host. The plans still make every query; a prefetched
+answer is used only if it was computed in the very ROI that the query names.
 """
 
 from __future__ import annotations
@@ -23,35 +23,41 @@ from pipeline.gpu.transfer import AsyncCopy
 from pipeline.perception.blazepose.landmarks import INPUT, OFFSET
 from pipeline.perception.blazepose.landmarks_torch import WIDTH
 from pipeline.perception.blazepose.queries import LandmarkQuery, PrefetchHint
-from pipeline.perception.blazepose.resample import sample_region
+from pipeline.perception.blazepose.resample import sample_roi
 from pipeline.perception.blazepose.resample_gpu import COLUMNS, describe, take_views
 from pipeline.perception.blazepose.roi import SCALE, Roi
 
 PLACE = 5
-"""Of a region on a GPU: x, y, side in pixels, cosine and sine of its angle."""
+"""Numbers of an ROI on a GPU: x, y and side in pixels, cosine and sine of its angle."""
 _SAME_PX = 0.01
+"""Tolerances of the comparison with the host's ROI, in pixels and in cosine and sine."""
 _SAME_TURN = 1e-4
 
 
 @dataclass(frozen=True)
 class _Step:
-    """Looks that do not depend on one another: in which frames, and which looks they follow."""
+    """Queries that do not depend on one another: their frames, and the index of the query before
+    each."""
 
     frames: tuple[Frame, ...]
     after: tuple[int, ...]
 
 
 class LandmarkPrefetch:
-    """What was looked at ahead in some windows; `find` answers a look out of it.
+    """The answers that were computed ahead in some windows; `find` returns one.
 
-    ``landmarker`` takes crops (B, 3, 256, 256) to rows (B, WIDTH), on the device of the frames.
-    Everything is queued on the current stream; nothing waits until `find`.
+    Everything is queued on the current stream; nothing waits for the device until `find`.
+
+    Args:
+        hints: Windows and ROIs to begin with.
+        landmarker: The network, from crops (B, 3, 256, 256) to rows (B, WIDTH), on the device of
+            the frames.
     """
 
     def __init__(
-        self, asked: Sequence[PrefetchHint], landmarker: Callable[[Tensor], tuple]
+        self, hints: Sequence[PrefetchHint], landmarker: Callable[[Tensor], tuple]
     ) -> None:
-        first, steps = _plan(asked)
+        first, steps = _schedule(hints)
         self._frames = [frame for frame, _ in first] + [f for step in steps for f in step.frames]
         self._rows: np.ndarray | None = None
         if not self._frames:
@@ -61,11 +67,11 @@ class LandmarkPrefetch:
         views = torch.empty(count, 3, INPUT, INPUT, device=device)
         rows = torch.empty(count, WIDTH, device=device)
         places = torch.empty(count, PLACE, dtype=torch.float64, device=device)
-        # One copy takes the tables of all steps there; regions to come are left open.
+        # One copy takes the tables of all steps to the device; later ROIs are filled in there.
         tables = np.zeros((count, COLUMNS + PLACE + 1))
         for k, (frame, roi) in enumerate(first):
             turn = np.cos(roi.angle), np.sin(roi.angle)
-            sampling = sample_region(frame.size, roi, INPUT)
+            sampling = sample_roi(frame.size, roi, INPUT)
             tables[k] = (
                 *describe(_on_device(frame), sampling),
                 roi.x,
@@ -77,11 +83,15 @@ class LandmarkPrefetch:
         at = len(first)
         for step in steps:
             for k, (frame, after) in enumerate(zip(step.frames, step.after), at):
-                there = _on_device(frame)
-                tables[k, :3] = there.data_ptr(), there.shape[1], there.shape[0]
+                image_on_device = _on_device(frame)
+                tables[k, :3] = (
+                    image_on_device.data_ptr(),
+                    image_on_device.shape[1],
+                    image_on_device.shape[0],
+                )
                 tables[k, -1] = after
             at += len(step.frames)
-        table = _sent(tables, device)
+        table = _copied(tables, device)
         places[: len(first)] = table[: len(first), COLUMNS : COLUMNS + PLACE]
         begin = 0
         for size in (len(first), *(len(step.frames) for step in steps)):
@@ -91,40 +101,44 @@ class LandmarkPrefetch:
             take_views(table[now], views[now], 1 / 255, 0.0)
             rows[now] = landmarker(views[now])[0]
             begin += size
-        self._coming = AsyncCopy(rows), AsyncCopy(places)
+        self._copies = AsyncCopy(rows), AsyncCopy(places)
 
-    def find(self, look: LandmarkQuery) -> np.ndarray | None:
-        """The row (WIDTH,) of a look that was made ahead; None if it was not."""
-        if look.mirrored or look.without is not None:
+    def find(self, query: LandmarkQuery) -> np.ndarray | None:
+        """Return the row (WIDTH,) of a query that was run ahead; None if it was not."""
+        if query.mirrored or query.without is not None:
             return None
         for k, frame in enumerate(self._frames):
-            if frame is not look.frame:
+            if frame is not query.frame:
                 continue
             if self._rows is None:
-                rows, places = self._coming
+                rows, places = self._copies
                 self._rows, self._places = rows.result(), places.result()
-            if _is_at(self._places[k], look.roi):
+            if _is_at(self._places[k], query.roi):
                 return self._rows[k]
         return None
 
 
-def _plan(asked: Sequence[PrefetchHint]) -> tuple[list[tuple[Frame, Roi]], list[_Step]]:
-    """The looks in key frames, then, step by step, those outward from there."""
+def _schedule(hints: Sequence[PrefetchHint]) -> tuple[list[tuple[Frame, Roi]], list[_Step]]:
+    """The queries in key frames, then, step by step, those outward from there."""
     first, windows = [], []
-    for one in asked:
-        for roi in one.rois:
-            windows.append((one.window, one.window.key, one.window.key))
-            first.append((one.window.key_frame, roi))
+    for hint in hints:
+        for roi in hint.rois:
+            windows.append((hint.window, hint.window.key, hint.window.key))
+            first.append((hint.window.key_frame, roi))
     steps: list[_Step] = []
-    # (window, frame, look that leads there) at the edges of what is planned, both ways.
-    edges = [(w, k, i, way) for i, (w, k, _) in enumerate(windows) for way in (1, -1)]
+    # (window, frame, query before, direction) at the edges of the schedule, both directions.
+    edges = [(w, k, i, direction) for i, (w, k, _) in enumerate(windows) for direction in (1, -1)]
     total = len(first)
     while edges:
-        edges = [(w, k + way, i, way) for w, k, i, way in edges if 0 <= k + way < len(w.frames)]
+        edges = [
+            (w, k + direction, i, direction)
+            for w, k, i, direction in edges
+            if 0 <= k + direction < len(w.frames)
+        ]
         if edges:
             frames = tuple(w.frames[k] for w, k, _, _ in edges)
             steps.append(_Step(frames, tuple(i for _, _, i, _ in edges)))
-            edges = [(w, k, total + n, way) for n, (w, k, _, way) in enumerate(edges)]
+            edges = [(w, k, total + n, direction) for n, (w, k, _, direction) in enumerate(edges)]
             total += len(edges)
     return first, steps
 
@@ -134,11 +148,11 @@ def _place(roi: Roi) -> tuple[float, ...]:
 
 
 def _is_at(place: np.ndarray, roi: Roi) -> bool:
-    apart = np.abs(place - _place(roi))
-    return bool(apart[:3].max() < _SAME_PX and apart[3:].max() < _SAME_TURN)
+    difference = np.abs(place - _place(roi))
+    return bool(difference[:3].max() < _SAME_PX and difference[3:].max() < _SAME_TURN)
 
 
-def _sent(values: np.ndarray, device: torch.device) -> Tensor:
+def _copied(values: np.ndarray, device: torch.device) -> Tensor:
     host = torch.empty(values.shape, dtype=torch.float64, pin_memory=device.type == "cuda")
     host.numpy()[:] = values
     return host.to(device, non_blocking=True)
@@ -151,12 +165,17 @@ def _on_device(frame: Frame) -> Tensor:
 
 
 def next_views(table: Tensor, rows: Tensor, places: Tensor, begin: int, count: int) -> None:
-    """Fill in the tables and places of ``count`` looks from ``begin`` on, from the rows and places
-    of the looks that theirs follow (the table's last column).
+    """Compute the ROIs of queries from the answers before them, and write their table and places.
 
-    ``table`` (N, COLUMNS + PLACE + 1) float64, of which the image's address, width and height are
-    there; ``rows`` (N, WIDTH) float32; ``places`` (N, PLACE) float64. As `landmarks.read_person`
-    and `resample.sample_region` do on the host.
+    As `landmarks.read_person` and `resample.sample_roi` do on the host.
+
+    Args:
+        table: (N, COLUMNS + PLACE + 1) float64, in which each row's image address, width and height
+            are filled in; the last column is the index of the query before.
+        rows: (N, WIDTH) float32, the answers.
+        places: (N, PLACE) float64, the ROIs.
+        begin: The first query to write.
+        count: How many to write.
     """
     across, down = (float(n) for n in OFFSET)
     _next_views[(count,)](
@@ -171,8 +190,8 @@ def _next_views(
     STRIDE: tl.constexpr, WIDTH: tl.constexpr, PLACE: tl.constexpr,
     SIDE: tl.constexpr, SCALE: tl.constexpr,
 ):  # fmt: skip
-    look = begin + tl.program_id(0)
-    at = table + look * STRIDE
+    row = begin + tl.program_id(0)
+    at = table + row * STRIDE
     before = tl.load(at + STRIDE - 1).to(tl.int32)
     place = places + before * PLACE
     points = rows + before * WIDTH + 66
@@ -191,12 +210,12 @@ def _next_views(
     dx = c * (tip_u - u) - s * (tip_v - v)
     dy = s * (tip_u - u) + c * (tip_v - v)
     away = tl.sqrt(dx * dx + dy * dy)
-    # Where both points are one there is no region; whatever is looked at is not asked for.
+    # Two equal points give no ROI. Then anything may be computed: no query will name it.
     away = tl.where(away > 1e-6, away, 1e-6)
     side = SCALE * away
     cosine = -dy / away
     sine = dx / away
-    here = places + look * PLACE
+    here = places + row * PLACE
     tl.store(here, x)
     tl.store(here + 1, y)
     tl.store(here + 2, side)

@@ -1,9 +1,9 @@
-"""What following people asks of the networks, apart from who answers.
+"""What tracking people asks of the networks, apart from which hardware answers.
 
-The rules of following are generators that yield lists of asks and are sent the answers, in order.
-Rules that do not depend on one another run `gather`: what they ask at the same time is asked
-together, so that a GPU answers people, frames and sources in one batch while a CPU answers one
-after another. Either way the rules, and so the people found, are the same.
+Tracking is written as plans: generators that yield lists of queries and are sent the answers, in
+order. Plans that do not depend on one another run through `gather`, which yields their queries
+together. So a GPU answers people, frames and sources in one batch while a CPU answers one query
+after another, and either way the same plans run and the same people are found.
 """
 
 from __future__ import annotations
@@ -18,29 +18,40 @@ from pipeline.perception.blazepose.resample import Box
 from pipeline.perception.blazepose.roi import Roi
 
 MIN_PRESENCE = 0.5
-"""Below this nobody is in a region."""
+"""An ROI whose presence is below this is empty."""
 
 T = TypeVar("T")
 PersonRoi = tuple[Person, Roi]
-"""A person, and the region to look for them in next."""
+"""A person, and the ROI in which to find that person in the next frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkQuery:
-    """Who is in a region of a frame? The answer is a Find, or None when the landmark model is less
-    sure than ``least``. ``mirrored``: it is shown the region in a mirror; ``without`` somebody:
-    with them painted over."""
+    """Which person is in an ROI of a frame? The answer is a `PersonRoi`, or None.
+
+    Attributes:
+        frame: The frame.
+        roi: The ROI to crop for the landmark model.
+        min_presence: The answer is None when the model's presence is below this.
+        mirrored: Whether the model is given the crop mirrored; the answer is mirrored back.
+        without: A person to paint over, so that the model sees the one behind.
+    """
 
     frame: Frame
     roi: Roi
-    least: float = MIN_PRESENCE
+    min_presence: float = MIN_PRESENCE
     mirrored: bool = False
     without: Person | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionQuery:
-    """Where are people in parts of a frame? The answer is a list of regions, the surest first."""
+    """Where are people in parts of a frame? The answer is a list of ROIs, best score first.
+
+    Attributes:
+        frame: The frame.
+        views: The parts to run the detector on.
+    """
 
     frame: Frame
     views: tuple[Box, ...]
@@ -48,9 +59,16 @@ class DetectionQuery:
 
 @dataclass(frozen=True, eq=False)
 class PrefetchHint:
-    """No question (the answer is None), but what is likely to be asked next: who is followed in
-    these regions of a window's key frame will be looked for there and then, outward from it, where
-    each look found them. Whoever answers may begin with it."""
+    """Which landmark queries are likely to follow; the answer is None.
+
+    The people in these ROIs of the window's key frame will be queried there, then frame by frame
+    outward, each time in the ROI that the previous answer gives. Hardware with a long way to the
+    host may begin with these queries before they are made.
+
+    Attributes:
+        window: The window.
+        rois: ROIs in its key frame.
+    """
 
     window: Window
     rois: tuple[Roi, ...]
@@ -58,50 +76,51 @@ class PrefetchHint:
 
 Query = LandmarkQuery | DetectionQuery | PrefetchHint
 Plan = Generator[list[Query], list[Any], T]
-"""A rule: yields asks, is sent their answers, returns a T."""
+"""A generator that yields lists of queries, is sent their answers, and returns a T."""
 
 
-def ask(question: Query) -> Plan[Any]:
-    """One ask and its answer."""
-    (answer,) = yield [question]
+def ask(query: Query) -> Plan[Any]:
+    """Yield one query and return its answer."""
+    (answer,) = yield [query]
     return answer
 
 
-def gather(rules: Sequence[Plan[T]]) -> Plan[list[T]]:
-    """Run rules in step; what they return, in their order."""
-    out: dict[int, T] = {}
+def gather(plans: Sequence[Plan[T]]) -> Plan[list[T]]:
+    """Run plans in step, their queries yielded together; return their results in order."""
+    results: dict[int, T] = {}
     waiting: dict[int, list[Query]] = {}
-    for k, rule in enumerate(rules):
-        _advance(k, rule, None, waiting, out)
+    for k, plan in enumerate(plans):
+        _advance(k, plan, None, waiting, results)
     while waiting:
-        answers = yield [question for asked in waiting.values() for question in asked]
+        answers = yield [query for queries in waiting.values() for query in queries]
         answered, waiting = waiting, {}
         first = 0
-        for k, asked in answered.items():
-            _advance(k, rules[k], answers[first : first + len(asked)], waiting, out)
-            first += len(asked)
-    return [out[k] for k in range(len(rules))]
+        for k, queries in answered.items():
+            _advance(k, plans[k], answers[first : first + len(queries)], waiting, results)
+            first += len(queries)
+    return [results[k] for k in range(len(plans))]
 
 
 def _advance(
     k: int,
-    rule: Plan[T],
+    plan: Plan[T],
     answers: list[Any] | None,
     waiting: dict[int, list[Query]],
-    out: dict[int, T],
+    results: dict[int, T],
 ) -> None:
+    """Send a plan its answers; note its next queries, or its result when it ends."""
     try:
-        waiting[k] = rule.send(answers)  # type: ignore[arg-type]
-    except StopIteration as done:
-        out[k] = done.value
+        waiting[k] = plan.send(answers)  # type: ignore[arg-type]
+    except StopIteration as end:
+        results[k] = end.value
 
 
-def run_plan(rule: Plan[T], answer: Callable[[list[Query]], list[Any]]) -> T:
-    """Run a rule to its end with somebody who answers."""
+def run_plan(plan: Plan[T], answer: Callable[[list[Query]], list[Any]]) -> T:
+    """Run a plan to its end, its queries answered by ``answer``; return its result."""
     answers: Any = None
     while True:
         try:
-            asked = rule.send(answers)
-        except StopIteration as done:
-            return done.value
-        answers = answer(asked)
+            queries = plan.send(answers)
+        except StopIteration as end:
+            return end.value
+        answers = answer(queries)

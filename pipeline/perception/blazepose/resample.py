@@ -1,4 +1,4 @@
-"""Parts of a picture at the sizes the networks take."""
+"""Parts of a picture at the sizes that the networks take."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from pipeline.core.people import Mask
 from pipeline.perception.blazepose.roi import Roi
 
 Box = tuple[int, int, int, int]
-"""x, y, width, height in pixels."""
+"""x, y, width and height in pixels."""
 _TILE_SIDES = (1 / 2, 2 / 7)
+"""Sides of large and small tiles, in parts of the picture's longer side."""
 _COARSE = 8
-"""The detector is shown every so-manieth pixel before pixels are averaged."""
+"""The detector gets every n-th pixel up to this n; beyond it pixels are averaged."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """How a view of an image is taken: bilinearly from the means of ``block`` by ``block`` pixels.
+    """How a view of an image is sampled: bilinearly from the means of square blocks of pixels.
 
-    The blocks begin at pixel ``low`` (x, y) and there are ``grid`` (columns, rows) of them;
-    ``to_blocks`` (2, 3) takes the view's pixels to theirs, centres at whole numbers. Beyond the
-    blocks lie the last ones again if ``replicate``, else black.
+    Attributes:
+        block: Side of a block in pixels.
+        low: (x, y) the pixel at which the blocks begin.
+        grid: How many blocks there are, (columns, rows).
+        to_blocks: (2, 3) the map from the view's pixels to blocks; centres at whole numbers.
+        replicate: Whether the outermost blocks are repeated beyond the blocks; else black.
     """
 
     block: int
@@ -35,58 +39,76 @@ class Sampling:
 
 
 def sample_letterbox(size: tuple[int, int], box: Box, side: int) -> tuple[Sampling, np.ndarray]:
-    """A part of an image of ``size`` (H, W) in the middle of a square of ``side``, and the (2, 3)
-    map from the square's coordinates in [0, 1] (corner to corner) to image pixels."""
+    """Return how to sample a part of an image into the middle of a square, and where it lies.
+
+    Args:
+        size: (H, W) of the image.
+        box: The part.
+        side: Side of the square.
+
+    Returns:
+        The sampling; and the map (2, 3) from the square's coordinates in [0, 1], corner to corner,
+        to image pixels.
+    """
     x, y, width, height = box
     longer = max(width, height)
     left, top = x + (width - longer) / 2 - 0.5, y + (height - longer) / 2 - 0.5
     step = longer / side
     to_image = np.array([[step, 0, left + step / 2], [0, step, top + step / 2]])
-    # The detector does not mind coarse sampling (it was made with it), up to a point.
+    # The detector was trained on coarsely sampled pictures and tolerates that, up to a point.
     sampling = _sampling(size, to_image, side, step / _COARSE, replicate=False)
     return sampling, np.array([[longer, 0, left], [0, longer, top]])
 
 
-def sample_region(size: tuple[int, int], roi: Roi, side: int) -> Sampling:
-    """The region of an image of ``size`` (H, W), upright, as a square of ``side``."""
+def sample_roi(size: tuple[int, int], roi: Roi, side: int) -> Sampling:
+    """Return how to sample the ROI of an image of ``size`` (H, W), upright, as a square of
+    ``side``."""
     return _sampling(size, roi.to_image(side), side, roi.side / side, replicate=True)
 
 
 def letterbox(image: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a part of an image (H, W, 3) uint8 into the middle of a square, black beyond the image.
+    """Return a part of an image in the middle of a square, black beyond the image.
 
-    Returns the input (size, size, 3) float32 in [-1, 1] and the (2, 3) map from its coordinates
-    in [0, 1] (corner to corner) to image pixels (centres at whole numbers).
+    Args:
+        image: (H, W, 3) uint8.
+        box: The part.
+        size: Side of the square.
+
+    Returns:
+        The square (size, size, 3) float32 in [-1, 1]; and the map (2, 3) from its coordinates in
+        [0, 1], corner to corner, to image pixels with centres at whole numbers.
     """
     sampling, to_image = sample_letterbox(image.shape[:2], box, size)
     return sampled(image, sampling, size) * np.float32(2 / 255) - 1, to_image
 
 
 def crop(image: np.ndarray, roi: Roi, size: int) -> np.ndarray:
-    """The region of an image (H, W, 3) uint8, upright: (size, size, 3) float32 in [0, 1].
+    """Return the ROI of an image (H, W, 3) uint8, upright, as (size, size, 3) float32 in [0, 1].
 
-    Outside the image its border goes on, as in MediaPipe's graph.
+    Beyond the image its border is repeated, as in MediaPipe's graph.
     """
-    sampling = sample_region(image.shape[:2], roi, size)
+    sampling = sample_roi(image.shape[:2], roi, size)
     return sampled(image, sampling, size) * np.float32(1 / 255)
 
 
 def painted_over(view: np.ndarray, roi: Roi, mask: Mask) -> np.ndarray:
-    """A crop of a region (size, size, 3) with whoever the mask shows painted in the mean colour
-    of the rest, so that the person behind them is the only one to be seen."""
+    """Return a crop (size, size, 3) with the person of a mask painted over.
+
+    The paint is the mean colour of the rest, so that a person behind is the only one to be seen.
+    """
     size = view.shape[0]
     to_crop = cv2.invertAffineTransform(roi.to_image(size))
     mask_to_crop = to_crop[:, :2] @ mask.to_image
     mask_to_crop[:, 2] += to_crop[:, 2]
-    there = cv2.warpAffine(mask.values, mask_to_crop, (size, size))
-    there = cv2.dilate(there, np.ones((5, 5), np.uint8))[..., None]
-    rest = view * (1 - there)
-    mean = rest.sum((0, 1)) / max(float((1 - there).sum()), 1.0)
-    return (rest + there * mean).astype(np.float32)
+    covered = cv2.warpAffine(mask.values, mask_to_crop, (size, size))
+    covered = cv2.dilate(covered, np.ones((5, 5), np.uint8))[..., None]
+    rest = view * (1 - covered)
+    mean = rest.sum((0, 1)) / max(float((1 - covered).sum()), 1.0)
+    return (rest + covered * mean).astype(np.float32)
 
 
 def sampled(image: np.ndarray, sampling: Sampling, side: int) -> np.ndarray:
-    """The (side, side, 3) uint8 view of an image."""
+    """Return the (side, side, 3) uint8 view of an image."""
     block, (left, top), (cols, rows) = sampling.block, sampling.low, sampling.grid
     if block > 1:
         part = image[top : top + rows * block, left : left + cols * block]
@@ -99,23 +121,23 @@ def sampled(image: np.ndarray, sampling: Sampling, side: int) -> np.ndarray:
 def _sampling(
     size: tuple[int, int], to_image: np.ndarray, side: int, times: float, replicate: bool
 ) -> Sampling:
-    """Blocks of ``times`` (rounded down) pixels, no more of them than the view shows."""
+    """A sampling with blocks of ``times`` pixels, rounded down, only where the view shows them."""
     height, width = size
     block = min(int(times), height, width)
     if block < 2:
         return Sampling(1, (0, 0), (width, height), to_image, replicate)
-    low, high = _around(size, to_image, side, block)
+    low, high = _bounds(size, to_image, side, block)
     cols, rows = (int(n) // block for n in high - low)
     to_blocks = to_image / block
     to_blocks[:, 2] -= low / block + (block - 1) / (2 * block)
     return Sampling(block, (int(low[0]), int(low[1])), (cols, rows), to_blocks, replicate)
 
 
-def _around(
+def _bounds(
     size: tuple[int, int], to_image: np.ndarray, side: int, block: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of an image, at least a block wide, that a view shows: its corners (x, y), the
-    second one's ends left out."""
+    """The corners (x, y), the second excluded, of the part that a view shows, a block wide at
+    least."""
     height, width = size
     corners = np.array([(0, 0), (side, 0), (0, side), (side, side)]) - 0.5
     points = corners @ to_image[:, :2].T + to_image[:, 2]
@@ -126,9 +148,12 @@ def _around(
 
 
 def tiles(height: int, width: int, size: int) -> list[list[Box]]:
-    """Overlapping squares in which people too small for the whole picture are found, the large
-    ones and the small ones: sides of a half and of two sevenths of the picture's longer side.
-    Only those that the network's ``size`` does not exceed."""
+    """Return overlapping squares that show people who are too small in the whole picture.
+
+    First the large ones, then the small ones: sides of a half and of two sevenths of the picture's
+    longer side. Only levels whose tiles are at least as large as the network's input ``size``:
+    smaller ones would be enlarged, which shows no more.
+    """
     levels = []
     for part in _TILE_SIDES:
         side = round(max(height, width) * part)
@@ -140,8 +165,10 @@ def tiles(height: int, width: int, size: int) -> list[list[Box]]:
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Where tiles of a side begin along a length: so many that each overlaps the next by almost
-    half. What little a single one leaves over at both ends is for the whole picture to see."""
+    """Where tiles of a side begin along a length, so that each overlaps the next by almost half.
+
+    A single tile may leave a little at both ends, which the whole picture covers.
+    """
     spare = length - side
     if spare <= 0:
         return [0]

@@ -1,7 +1,7 @@
 """Views of frames that lie on a GPU: every crop and letterbox of a batch in one launch (Triton).
 
-The pixels are `resample`'s: bilinear between means of blocks. What is rounded to whole levels on
-the way there is not rounded here, which moves a value by one level at most.
+The pixels are those of `resample`: bilinear between means of blocks. There, intermediate results
+are rounded to whole levels; here they are not, which changes a value by one level at most.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.perception.blazepose.resample import Sampling
 
 COLUMNS = 16
-"""Numbers that describe one view; all are exact in double precision, addresses too."""
+"""How many numbers describe a view; double precision holds all of them exactly, addresses too."""
 _BLOCK = 256
 
 
@@ -37,12 +37,12 @@ def _views(
     y = (index // SIDE).to(tl.float32)
     x = (index % SIDE).to(tl.float32)
     x = tl.where(mirrored > 0, SIDE - 1 - x, x)
-    # Sums in double precision would be exact; single is good to a thousandth of a pixel.
+    # Single precision places a sample to a thousandth of a pixel and is much faster than double.
     u = tl.load(at + 9).to(tl.float32) * x + tl.load(at + 10).to(tl.float32) * y
     v = tl.load(at + 12).to(tl.float32) * x + tl.load(at + 13).to(tl.float32) * y
     u += tl.load(at + 11).to(tl.float32)
     v += tl.load(at + 14).to(tl.float32)
-    # Far outside all is border; the bounds keep the integers small.
+    # Everything far outside is border; the bounds keep the integers small.
     u = tl.minimum(tl.maximum(u, -2.0), cols + 1.0)
     v = tl.minimum(tl.maximum(v, -2.0), rows + 1.0)
     low_u = tl.floor(u)
@@ -72,16 +72,23 @@ def _views(
 
 
 def take_views(table: Tensor, out: Tensor, scale: float, offset: float) -> None:
-    """Fill ``out`` (B, 3, side, side) float with the views that ``table`` (B, 16 or more) float64,
-    rows that begin as `describe` makes them, asks for, times ``scale`` plus ``offset``. Both lie
-    where the images do, which must stay until it is done. May be captured in a CUDA graph."""
+    """Fill ``out`` with the views that a table describes.
+
+    May be captured in a CUDA graph. The images must stay until it is done.
+
+    Args:
+        table: (B, 16 or more) float64 on the GPU; rows begin as `describe` returns them.
+        out: (B, 3, side, side) float on the GPU.
+        scale: Factor on the pixels.
+        offset: Added to the product.
+    """
     count, _, side, _ = out.shape
     grid = (triton.cdiv(side * side, _BLOCK), count)
     _views[grid](table, out, scale, offset, SIDE=side, BLOCK=_BLOCK, STRIDE=table.stride(0))
 
 
 def describe(image: Tensor, sampling: Sampling, mirrored: bool = False) -> list[float]:
-    """The row of the table for a view of ``image`` (H, W, 3) uint8, contiguous."""
+    """Return the table's row for a view of ``image`` (H, W, 3) uint8, contiguous, on the GPU."""
     (left, top), (cols, rows) = sampling.low, sampling.grid
     head = (image.data_ptr(), image.shape[1], sampling.block, left, top, cols, rows)
     flags = (sampling.replicate, mirrored)

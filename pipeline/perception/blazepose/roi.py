@@ -1,4 +1,4 @@
-"""Regions: the turned squares of a picture in which people are looked for."""
+"""Regions of interest (ROIs): the rotated squares of a picture in which people are found."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from dataclasses import dataclass, field
 import numpy as np
 
 SCALE = 1.25
-_NEAR = 0.2
-_ALIKE = 1.8
+"""Side of an ROI over twice the distance from its centre to its tip (MediaPipe's margin)."""
+_MAX_DISTANCE = 0.2
+"""ROIs are at the same place when their centres are closer than this, in parts of the smaller
+side."""
+_MAX_SIDE_RATIO = 1.8
+"""... and their sides differ by less than this factor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Roi:
-    """A turned square: centre and side in pixels (pixel centres at whole numbers), ``angle`` in
-    radians, clockwise on the screen.
+    """A rotated square of a picture, and what is known of the person that is tracked in it.
 
-    ``score`` is how sure the detector is of somebody here, 0 when it was not asked or saw nobody;
-    ``id`` names the person followed in it (-1: not followed yet); ``frames_missed`` counts frames
-    in a row without the person, whose landmarks (33, 2) were last seen at ``points`` (None: never)
-    and whose left and right are as sure as ``side_votes`` frames that agreed on them.
+    Attributes:
+        x: Centre in pixels, to the right; pixel centres are at whole numbers.
+        y: Centre in pixels, down.
+        side: Side in pixels.
+        angle: Rotation in radians, clockwise on the screen.
+        score: The detector's last score here; 0 where it did not run or found nothing.
+        id: The id of the tracked person; -1 for one that is not tracked yet.
+        frames_missed: Frames in a row in which the person was not found.
+        points: (33, 2) the person's last landmarks in pixels; None before the first.
+        side_votes: How firmly left and right are known: about how many frames agreed on them.
     """
 
     x: float
@@ -34,8 +43,11 @@ class Roi:
     side_votes: float = field(default=0.0, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
-        """(2, 3) float64: pixels of a ``size`` square crop -> image pixels, centres at whole
-        numbers in both."""
+        """Return the map (2, 3) float64 from pixels of a crop of ``size`` by ``size`` to image
+        pixels.
+
+        Pixel centres are at whole numbers in both.
+        """
         scale = self.side / size
         c, s = np.cos(self.angle) * scale, np.sin(self.angle) * scale
         middle = (size - 1) / 2
@@ -48,9 +60,15 @@ class Roi:
 
 
 def roi_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int = -1) -> Roi:
-    """The region around ``centre``, turned so that ``tip`` is up. Both (2,) pixels.
+    """Return the ROI around a centre, rotated so that the tip is up.
 
-    MediaPipe's alignment points: the side is twice their distance times 1.25.
+    As from MediaPipe's alignment points: the side is twice their distance, times 1.25.
+
+    Args:
+        centre: (2,) pixels.
+        tip: (2,) pixels.
+        score: The detector's score.
+        person: The id of the tracked person.
     """
     dx, dy = (tip - centre).astype(float)
     angle = float(np.arctan2(dx, -dy))
@@ -59,16 +77,16 @@ def roi_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int =
 
 
 def same_place(roi: Roi, others: Iterable[Roi]) -> int | None:
-    """Index of the nearest of the others that has about the same centre and side, else None."""
-    best, index = _NEAR, None
+    """Return the index of the nearest other ROI with about the same centre and side, else None."""
+    best, index = _MAX_DISTANCE, None
     for i, other in enumerate(others):
         small, large = sorted((roi.side, other.side))
-        apart = float(np.hypot(roi.x - other.x, roi.y - other.y))
-        if large < _ALIKE * small and apart < best * small:
-            best, index = apart / small, i
+        distance = float(np.hypot(roi.x - other.x, roi.y - other.y))
+        if large < _MAX_SIDE_RATIO * small and distance < best * small:
+            best, index = distance / small, i
     return index
 
 
-def moved(a: Roi, b: Roi) -> float:
-    """How much a region's centre or side changed from a to b, in parts of a's side."""
+def roi_change(a: Roi, b: Roi) -> float:
+    """Return how much an ROI's centre or side changed from a to b, in parts of a's side."""
     return max(float(np.hypot(a.x - b.x, a.y - b.y)), abs(a.side - b.side)) / a.side

@@ -1,6 +1,6 @@
-"""Looking for people in regions of a frame: those followed, and those who may be new.
+"""Tracking people from ROI to ROI, and checking candidates that may be new people.
 
-Every function here is a rule (`queries.py`): it asks for looks and is sent finds.
+Every function here that queries the landmark model is a plan (`queries.py`).
 """
 
 from __future__ import annotations
@@ -22,52 +22,62 @@ from pipeline.perception.blazepose.queries import (
     ask,
     gather,
 )
-from pipeline.perception.blazepose.roi import Roi, moved, same_place
+from pipeline.perception.blazepose.roi import Roi, roi_change, same_place
 
 _FAINT_PRESENCE = 0.02
-"""... but in one where the detector sees somebody too: people who hide their face look faint."""
+"""Least presence in an ROI that the detector confirms: people who hide their face score low."""
 _SAME_PERSON = 0.12
-"""Landmarks closer than this, in parts of the person's size, are one person's."""
+"""Results whose median landmarks are closer than this, in parts of their size, are one person."""
 _PART = 0.5
-"""A find that lies this much on others is a part of them; and one of whose landmarks less lie on
-its own mask is nobody, or hidden."""
+"""A result that lies on other people by this share is a part of them. One with fewer of its
+landmarks than this on its own mask is empty background, or a hidden person."""
 _JUMP = 0.1
-"""Limbs that move more than this between two frames, in parts of the person's size, are looked at
+"""Limbs that move more than this between two frames, in parts of the person's size, are queried
 again."""
 _BETTER = 0.6
-"""... and that answer taken whose jump is this much smaller."""
+"""Another answer is taken when its jump is smaller by this factor."""
 _CLEAR = 0.05
-"""Left and right are told apart where exchanging them would move the limbs this much more."""
-_FORGET = 0.7
-"""What is left of the frames that agreed on left and right after one that does not tell."""
-_MOST_VOTES = 30.0
+"""Left and right are told apart when exchanging them would move the limbs this much more."""
+_VOTE_DECAY = 0.7
+"""Share of the side votes that remains after a frame in which left and right are not clear."""
+_MAX_VOTES = 30.0
 _REACH = 0.25
-"""How far somebody half hidden may have moved, in parts of their region's side."""
-_KEEP_MISSED = 4
-"""Frames in a row that somebody may be out of sight and keep their region."""
-_SETTLING = 3
-"""Looks at most until a detection's rough region fits the person."""
-_SETTLED = 0.03
+"""How far a half hidden person may have moved, in parts of the ROI's side."""
+_MAX_MISSED = 4
+"""A track ends with this many frames in a row without its person."""
+_REFINEMENTS = 3
+"""Most queries until a detection's rough ROI fits its person."""
+_REFINED = 0.03
+"""An ROI that changes by less than this, in parts of its side, fits."""
 _UPRIGHT = 1.2
-"""Radians. People lie and stand on their heads, but most of what is turned further is none of them:
-it is believed when it stays the same twice as well."""
-_SECOND_LOOKS = ((0.0, 1.0, True, 0.07), (-0.2, 1.1, False, 0.13))
-"""Turns in radians, scales and mirrors in which a person, unlike a bench, stays the same: no
-landmarks further apart, in parts of their size, than the last number, less where the detector is
-unsure."""
-_MIRRORED_LOOKS = ((0.0, 1.1), (-0.1, 1.0))
-"""Turns and scales of the looks in a mirror at limbs that jumped, until one goes on from before."""
-_REST = 3
-"""Windows for which a place where nobody was is not looked at again."""
+"""Radians. People lie and stand on their heads, but most results that are rotated further are not
+people: they must stay the same twice as well."""
+_CHECKS = ((0.0, 1.0, True, 0.07), (-0.2, 1.1, False, 0.13))
+"""Rotations in radians, scales and mirroring under which a person stays the same while a bench does
+not. The median landmark may differ by the last number times the detector's score, in parts of the
+person's size."""
+_MIRRORED_QUERIES = ((0.0, 1.1), (-0.1, 1.0))
+"""Rotations and scales of the mirrored queries after limbs have jumped, until one answer continues
+the motion."""
+_REFUSED_DETECTIONS = 3
+"""Detector passes for which a refused candidate's place is left alone."""
 
 
 def track_rois(
     frame: Frame, rois: Sequence[Roi]
 ) -> Plan[tuple[tuple[Person, ...], tuple[Roi, ...]]]:
-    """Look for those followed in a frame -> who is there, and where to look for them next.
+    """Find the tracked people in a frame.
 
-    Who is found twice is whom they are nearer to; the other may be behind them. Who is missed
-    too often is forgotten.
+    A person found in two ROIs belongs to the one it continues better; the other ROI is queried
+    again with that person painted over, since its own person may be behind. A track without its
+    person for too many frames ends.
+
+    Args:
+        frame: The frame.
+        rois: The ROI of each tracked person.
+
+    Returns:
+        The people that are present, and the ROIs in which to find them next.
     """
     found = yield from gather([_relocate(frame, roi) for roi in rois])
     for j in range(len(found)):
@@ -79,145 +89,163 @@ def track_rois(
                 found[i] = yield from _occluded(frame, rois[i], second[0])
             else:
                 found[j] = yield from _occluded(frame, rois[j], first[0])
-    after = []
-    for roi, now in zip(rois, found):
-        if now is not None:
-            after.append(now[1])
-        elif roi.frames_missed + 1 < _KEEP_MISSED:
-            after.append(replace(roi, frames_missed=roi.frames_missed + 1))
-    return tuple(now[0] for now in found if now is not None), tuple(after)
+    next_rois = []
+    for roi, result in zip(rois, found):
+        if result is not None:
+            next_rois.append(result[1])
+        elif roi.frames_missed + 1 < _MAX_MISSED:
+            next_rois.append(replace(roi, frames_missed=roi.frames_missed + 1))
+    return tuple(result[0] for result in found if result is not None), tuple(next_rois)
 
 
 def _occluded(frame: Frame, roi: Roi, other: Person) -> Plan[PersonRoi | None]:
-    """Who is in a region besides the other one there."""
-    found = yield from ask(LandmarkQuery(frame, roi, without=other))
-    if found is None or moved(roi, found[1]) > _REACH:
+    """The person in an ROI besides ``other``, who covers it."""
+    result = yield from ask(LandmarkQuery(frame, roi, without=other))
+    if result is None or roi_change(roi, result[1]) > _REACH:
         return None
-    if mask_overlap(found[0], [other]) >= _PART:
+    if mask_overlap(result[0], [other]) >= _PART:
         return None
-    return found[0], replace(found[1], side_votes=roi.side_votes)
+    return result[0], replace(result[1], side_votes=roi.side_votes)
 
 
 def _relocate(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
-    """Who is in the region of somebody followed. Before they are given up, it is looked at in a
-    mirror too: the network's answers err apart."""
-    least = _FAINT_PRESENCE if roi.score > 0 and not roi.frames_missed else MIN_PRESENCE
-    found = yield from ask(LandmarkQuery(frame, roi, least))
+    """The tracked person in an ROI, or None."""
+    confirmed = roi.score > 0 and not roi.frames_missed
+    min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
+    result = yield from ask(LandmarkQuery(frame, roi, min_presence))
     if roi.points is None or roi.frames_missed:
-        return found
-    if found is None:
-        found = yield from ask(LandmarkQuery(frame, roi, least, mirrored=True))
-        if found is None or limb_drift(found[0], roi.points)[0] > _JUMP:
+        return result
+    if result is None:
+        # The network's errors on a mirrored crop are others, so it may succeed where it failed.
+        result = yield from ask(LandmarkQuery(frame, roi, min_presence, mirrored=True))
+        if result is None or limb_drift(result[0], roi.points)[0] > _JUMP:
             return None
-    there, swapped = limb_drift(found[0], roi.points)
-    if there < min(swapped, _JUMP):
-        clear = swapped > there + _CLEAR
-        side_votes = min(roi.side_votes + 1, _MOST_VOTES) if clear else _FORGET * roi.side_votes
-        return found[0], replace(found[1], side_votes=side_votes)
-    return (yield from _continue_limbs(frame, roi, roi.points, found, least))
+    drift, swapped = limb_drift(result[0], roi.points)
+    if drift < min(swapped, _JUMP):
+        clear = swapped > drift + _CLEAR
+        votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
+        return result[0], replace(result[1], side_votes=votes)
+    return (yield from _continue_limbs(frame, roi, roi.points, result, min_presence))
 
 
 def _continue_limbs(
-    frame: Frame, roi: Roi, points: np.ndarray, found: PersonRoi, least: float
+    frame: Frame, roi: Roi, points: np.ndarray, result: PersonRoi, min_presence: float
 ) -> Plan[PersonRoi]:
-    """The find that goes on from ``points``, where limbs seem to have jumped, or left and right
-    to have changed places: another look's, in a mirror. Where none does but one would with left
-    for right, that is exchanged, for as many frames as agreed before."""
-    finds = [(*limb_drift(found[0], points), *found)]
-    for turn, scale in _MIRRORED_LOOKS:
+    """The result that continues from ``points`` after limbs seem to have jumped or swapped sides.
+
+    Mirrored queries are tried first. Where none continues but one would with left and right
+    exchanged, they are exchanged, for as many frames as agreed on the sides before: a lasting
+    exchange is then believed.
+    """
+    results = [(*limb_drift(result[0], points), *result)]
+    for rotation, scale in _MIRRORED_QUERIES:
         other = yield from ask(
-            LandmarkQuery(frame, _turned(roi, turn, scale), least, mirrored=True)
+            LandmarkQuery(frame, _varied(roi, rotation, scale), min_presence, mirrored=True)
         )
         if other is None:
             continue
-        finds.append((*limb_drift(other[0], points), *other))
-        if finds[-1][0] < min(_JUMP, _BETTER * finds[0][0]):
+        results.append((*limb_drift(other[0], points), *other))
+        if results[-1][0] < min(_JUMP, _BETTER * results[0][0]):
             return other[0], replace(other[1], side_votes=roi.side_votes)
-    there, swapped, person, where = min(finds, key=lambda find: find[1])
-    if roi.side_votes > 0 and swapped < min(_JUMP, there - _CLEAR):
+    drift, swapped, person, next_roi = min(results, key=lambda each: each[1])
+    if roi.side_votes > 0 and swapped < min(_JUMP, drift - _CLEAR):
         person = landmarks.exchanged(person)
-        return person, replace(where, points=person.landmarks_px, side_votes=roi.side_votes - 1)
-    there, swapped, person, where = min(finds, key=lambda find: find[0])
-    if there > _BETTER * finds[0][0]:
-        there, swapped, person, where = finds[0]
-    kept = 1.0 if there < _BETTER * swapped else _FORGET
-    return person, replace(where, side_votes=kept * roi.side_votes)
+        votes = roi.side_votes - 1
+        return person, replace(next_roi, points=person.landmarks_px, side_votes=votes)
+    drift, swapped, person, next_roi = min(results, key=lambda each: each[0])
+    if drift > _BETTER * results[0][0]:
+        drift, swapped, person, next_roi = results[0]
+    decay = 1.0 if drift < _BETTER * swapped else _VOTE_DECAY
+    return person, replace(next_roi, side_votes=decay * roi.side_votes)
 
 
 def confirm_candidates(
-    frame: Frame, candidates: Sequence[Roi], next_id: int, seen: Sequence[Person]
+    frame: Frame, candidates: Sequence[Roi], next_id: int, tracked: Sequence[Person]
 ) -> Plan[tuple[list[PersonRoi], list[Roi]]]:
-    """Who among the candidates is a person, and nobody who is seen already; and the candidates
-    that are not. Their ids are ``next_id`` and on."""
-    settled = yield from gather([_refine_roi(frame, replace(roi, score=0.0)) for roi in candidates])
-    met: list[PersonRoi] = []
+    """Check which candidates are people that are not tracked yet.
+
+    Args:
+        frame: The frame.
+        candidates: ROIs of detections.
+        next_id: The id of the first new person; later ones count up.
+        tracked: The people that are tracked already.
+
+    Returns:
+        The new people; and the refused candidates, whose ``frames_missed`` counts the detector
+        passes for which to leave them alone.
+    """
+    # A score of 0 here, so that it does not stand in for the landmark model's presence.
+    refined = yield from gather([_refine_roi(frame, replace(roi, score=0.0)) for roi in candidates])
+    confirmed: list[PersonRoi] = []
     refused = []
-    for roi, found in zip(candidates, settled):
-        if found is not None:
-            others = [*seen, *(person for person, _ in met)]
-            found = yield from _checked(frame, *found, others, roi.score)
-        if found is not None:
-            name = next_id + len(met)
-            where = replace(found[1], score=roi.score, id=name)
-            met.append((replace(found[0], roi=name), where))
+    for roi, result in zip(candidates, refined):
+        if result is not None:
+            others = [*tracked, *(person for person, _ in confirmed)]
+            result = yield from _verified(frame, *result, others, roi.score)
+        if result is not None:
+            person_id = next_id + len(confirmed)
+            next_roi = replace(result[1], score=roi.score, id=person_id)
+            confirmed.append((replace(result[0], roi=person_id), next_roi))
         else:
-            refused.append(replace(roi, frames_missed=_REST))
-    return met, refused
+            refused.append(replace(roi, frames_missed=_REFUSED_DETECTIONS))
+    return confirmed, refused
 
 
 def _refine_roi(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
-    """Look, and look again from where the person was found, until that changes little."""
-    found = None
-    for _ in range(_SETTLING):
-        found = yield from ask(LandmarkQuery(frame, roi, 0.0))
-        if found is None or moved(roi, found[1]) < _SETTLED:
-            return found
-        roi = found[1]
-    return found
+    """The person in a rough ROI, queried again in the ROI of each answer until that settles."""
+    result = None
+    for _ in range(_REFINEMENTS):
+        result = yield from ask(LandmarkQuery(frame, roi, 0.0))
+        if result is None or roi_change(roi, result[1]) < _REFINED:
+            return result
+        roi = result[1]
+    return result
 
 
-def _checked(
-    frame: Frame, person: Person, roi: Roi, others: Sequence[Person], sure: float
+def _verified(
+    frame: Frame, person: Person, roi: Roi, others: Sequence[Person], score: float
 ) -> Plan[PersonRoi | None]:
-    """Somebody found, if they are none of the others, most of them is to be seen, and they
-    stay the same in a mirror and in a region turned and scaled: as the look says that agrees
-    best with the others."""
+    """The candidate if it is a person, else None.
+
+    It must not be a part of the others, must be mostly visible, and must stay the same mirrored
+    and in a rotated and scaled ROI. Of the answers, the one that agrees best with the rest counts.
+    """
     if mask_overlap(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
         return None
-    lenient = sure if abs(roi.angle) < _UPRIGHT else 0.5 * sure
-    finds, changed = [(person, roi)], 0.0
-    for turn, scale, mirrored, most in _SECOND_LOOKS:
-        other = _turned(roi, turn, scale)
-        found = yield from ask(LandmarkQuery(frame, other, _FAINT_PRESENCE, mirrored=mirrored))
-        if found is None:
+    tolerance = score if abs(roi.angle) < _UPRIGHT else 0.5 * score
+    results, change = [(person, roi)], 0.0
+    for rotation, scale, mirrored, limit in _CHECKS:
+        varied = _varied(roi, rotation, scale)
+        result = yield from ask(LandmarkQuery(frame, varied, _FAINT_PRESENCE, mirrored=mirrored))
+        if result is None:
             return None
-        changed = max(changed, median_distance(person, found[0]) / most)
-        if changed > lenient:
+        change = max(change, median_distance(person, result[0]) / limit)
+        if change > tolerance:
             return None
-        finds.append(found)
-    # Who stays quite the same may look faint.
-    least = MIN_PRESENCE * (1 + changed / lenient) / 2
-    if np.mean([found.score for found, _ in finds]) < least:
+        results.append(result)
+    # The less the candidate changed, the lower a presence is enough.
+    min_presence = MIN_PRESENCE * (1 + change / tolerance) / 2
+    if np.mean([found.score for found, _ in results]) < min_presence:
         return None
-    limbs = np.stack([found.landmarks_px[11:] for found, _ in finds])
+    limbs = np.stack([found.landmarks_px[11:] for found, _ in results])
     best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
-    return finds[0] if best == 0 else (yield from ask(LandmarkQuery(frame, finds[best][1])))
+    return results[0] if best == 0 else (yield from ask(LandmarkQuery(frame, results[best][1])))
 
 
 def _same(a: PersonRoi, b: PersonRoi) -> bool:
-    """Whether two finds are one person: their landmarks and their regions lie on each other."""
+    """Whether two results are one person: both landmarks and ROIs coincide."""
     return median_distance(a[0], b[0]) < _SAME_PERSON and same_place(a[1], [b[1]]) is not None
 
 
-def _innovation(roi: Roi, find: PersonRoi) -> tuple[bool, float]:
-    """How little somebody found was expected there: not seen lately, or far from where they were,
-    in pixels."""
-    person, where = find
+def _innovation(roi: Roi, result: PersonRoi) -> tuple[bool, float]:
+    """How unexpected a result is in a track, for comparison: whether the track missed its person
+    lately, then the distance in pixels from the last landmarks."""
+    person, next_roi = result
     if roi.points is None:
-        return True, float(np.hypot(where.x - roi.x, where.y - roi.y))
+        return True, float(np.hypot(next_roi.x - roi.x, next_roi.y - roi.y))
     distances = np.linalg.norm(person.landmarks_px - roi.points, axis=1)
     return roi.frames_missed > 0, float(np.mean(distances))
 
 
-def _turned(roi: Roi, turn: float, scale: float) -> Roi:
-    return replace(roi, angle=roi.angle + turn, side=roi.side * scale)
+def _varied(roi: Roi, rotation: float, scale: float) -> Roi:
+    return replace(roi, angle=roi.angle + rotation, side=roi.side * scale)

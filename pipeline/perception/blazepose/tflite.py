@@ -1,9 +1,9 @@
 """TensorFlow Lite files, read just far enough to rebuild their graph elsewhere.
 
-A .tflite file is a FlatBuffer (tables of optional fields behind vtables; FlatBuffers' page on its
-internals) in TensorFlow Lite's schema (tensorflow/lite/schema/schema.fbs, version 3), whose fields
-are taken here by number. Everything is checked against the file's end, so that a broken or hostile
-file is a ValueError of one line.
+A .tflite file is a FlatBuffer (tables of optional fields behind vtables; see FlatBuffers' page on
+its internals) in TensorFlow Lite's schema (tensorflow/lite/schema/schema.fbs, version 3). Fields
+are read by their number in that schema. Everything is checked against the file's end, so that a
+broken or hostile file is a ValueError of one line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ _MOST_BYTES = 2**28
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """``shape``, numpy ``dtype``, and ``values`` where it is a constant, else None."""
+    """A tensor of the graph.
+
+    Attributes:
+        name: Its name in the file.
+        shape: Its shape.
+        dtype: Its numpy dtype.
+        values: Its values where it is a constant, else None.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -34,8 +41,14 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator's builtin ``code``, its tensors' numbers (-1: none) and its ``options``: the
-    fields of its options table, as whole numbers, by their position."""
+    """An operator of the graph.
+
+    Attributes:
+        code: The builtin operator's code.
+        inputs: Indices of its input tensors; -1 for none.
+        outputs: Indices of its output tensors.
+        options: The fields of its options table as whole numbers, by position.
+    """
 
     code: int
     inputs: tuple[int, ...]
@@ -45,7 +58,14 @@ class Operator:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """The one subgraph of a file."""
+    """The one subgraph of a file.
+
+    Attributes:
+        tensors: All tensors.
+        operators: All operators, in order of execution.
+        inputs: Indices of the input tensors.
+        outputs: Indices of the output tensors.
+    """
 
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
@@ -66,26 +86,26 @@ class _Table:
             raise struct.error("before the file's beginning")
         return struct.unpack_from(kind, self.data, at)[0]
 
-    def _where(self, field: int) -> int:
-        """Where a field's value lies; 0 where it is left out."""
+    def _place_of(self, field: int) -> int:
+        """Where a field's value lies; 0 where the field is absent."""
         if field >= self.fields:
             return 0
         offset = self._number("<H", self.vtable + 4 + 2 * field)
         return self.at + offset if offset else 0
 
     def number(self, field: int, kind: str = "<i", default: int = 0) -> int:
-        where = self._where(field)
-        return self._number(kind, where) if where else default
+        place = self._place_of(field)
+        return self._number(kind, place) if place else default
 
     def table(self, field: int) -> _Table | None:
-        where = self._where(field)
-        return _Table(self.data, where + self._number("<I", where)) if where else None
+        place = self._place_of(field)
+        return _Table(self.data, place + self._number("<I", place)) if place else None
 
     def array(self, field: int, dtype: str) -> np.ndarray:
-        where = self._where(field)
-        if not where:
+        place = self._place_of(field)
+        if not place:
             return np.zeros(0, dtype)
-        start = where + self._number("<I", where)
+        start = place + self._number("<I", place)
         count = self._number("<I", start)
         if start + 4 + count * np.dtype(dtype).itemsize > len(self.data):
             raise ValueError("an array runs past the file's end")
@@ -93,15 +113,20 @@ class _Table:
 
     def tables(self, field: int) -> Iterator[_Table]:
         offsets = self.array(field, "<u4")
-        where = self._where(field)
-        start = where + self._number("<I", where) + 4 if where else 0
+        place = self._place_of(field)
+        start = place + self._number("<I", place) + 4 if place else 0
         for k, offset in enumerate(offsets):
             yield _Table(self.data, start + 4 * k + int(offset))
 
 
 def read_graph(path: str | Path) -> Graph:
-    """Read a model file. OSError if it cannot be read; ValueError, one line that names the file,
-    if it is no such file or uses what is not known here."""
+    """Return the graph of a model file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is not a model, or uses what this reader does not know; one line that
+            names the file.
+    """
     with open(path, "rb") as file:
         data = file.read(_MOST_BYTES + 1)
     try:
@@ -140,8 +165,8 @@ def _graph(model: _Table) -> Graph:
 
 
 def _options(table: _Table) -> tuple[int, ...]:
-    """All fields; a field's width is how far the next one, or the table's end, lies."""
-    places = [table._where(field) for field in range(table.fields)]
+    """All fields; a field's width is the distance to the next one, or to the table's end."""
+    places = [table._place_of(field) for field in range(table.fields)]
     end = table.at + table._number("<H", table.vtable + 2)
     values = []
     for place in places:
@@ -169,20 +194,23 @@ def _tensor(table: _Table, buffers: list[np.ndarray]) -> Tensor:
 
 
 def _dense(values: np.ndarray, shape: tuple[int, ...], sparsity: _Table) -> np.ndarray:
-    """A sparse tensor's values in their places, by TACO's format (Kjolstad et al., The tensor
-    algebra compiler, OOPSLA 2017): levels in traversal order, dense or compressed, blocks last."""
+    """A sparse tensor's values in a dense array.
+
+    The format is TACO's (Kjolstad et al., The tensor algebra compiler, OOPSLA 2017): levels in
+    traversal order, dense or compressed, blocks last.
+    """
     order, blocks = sparsity.array(0, "<i4"), sparsity.array(1, "<i4")
     levels = list(sparsity.tables(2))
     nodes = 1
     coordinates: list[np.ndarray] = []
     sizes: dict[int, int] = {}
-    for level, about in zip(order, levels, strict=True):
-        if about.number(0, "<b") == 0:
-            size = about.number(1)
+    for level, level_table in zip(order, levels, strict=True):
+        if level_table.number(0, "<b") == 0:
+            size = level_table.number(1)
             parent, here = np.repeat(np.arange(nodes), size), np.tile(np.arange(size), nodes)
             sizes[int(level)] = size
         else:
-            segments, here = (_whole(about, field) for field in (3, 5))
+            segments, here = (_whole(level_table, field) for field in (3, 5))
             parent = np.repeat(np.arange(nodes), np.diff(segments))
         if len(parent) != len(here) or len(here) > len(values):
             raise ValueError("a sparse tensor's levels do not fit its values")
@@ -197,9 +225,9 @@ def _dense(values: np.ndarray, shape: tuple[int, ...], sparsity: _Table) -> np.n
     return dense
 
 
-def _whole(about: _Table, field: int) -> np.ndarray:
+def _whole(level_table: _Table, field: int) -> np.ndarray:
     """The indices in a union of vectors of 32, 16 or 8 bits."""
-    kind, vector = about.number(field - 1, "<B"), about.table(field)
+    kind, vector = level_table.number(field - 1, "<B"), level_table.table(field)
     if vector is None or kind not in (1, 2, 3):
         raise ValueError("a sparse tensor without its indices")
     return vector.array(0, {1: "<i4", 2: "<u2", 3: "<u1"}[kind]).astype(np.int64)

@@ -1,7 +1,7 @@
-"""A TensorFlow Lite graph as a torch module: BlazePose's two models, for any batch, on any device.
+"""A TensorFlow Lite graph as a torch module: BlazePose's two models, for any batch and device.
 
 What `tflite.read_graph` reads is rebuilt operator by operator in torch's channels-first layout.
-Spatial sizes are those of the file, so all padding is known when the module is made and nothing in
+Spatial sizes are the file's, so all padding is known when the module is built and nothing in
 ``forward`` depends on values: it can be traced, compiled and captured in a CUDA graph.
 """
 
@@ -26,15 +26,18 @@ _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
 
 
 class GraphModule(nn.Module):
-    """``graph`` as a module from images (B, 3, H, W) to the outputs asked for.
+    """A graph as a module from images (B, 3, H, W) to its outputs.
 
-    ``outputs`` are positions in the file's own list (None: all); what only others need is left
-    out. Outputs have the file's shapes with its batch of one replaced by B; a picture-like one, of
-    rank 4, keeps the file's order (B, H, W, C). Raises ValueError for operators that the models
-    which this is for do not use.
+    Outputs have the file's shapes with the batch of one replaced by B; those of rank 4 keep the
+    file's order (B, H, W, C).
 
-    ``halve`` makes it compute in half precision, all but the last convolution before each output:
-    landmarks of up to 256 pixels would be rounded to an eighth of one.
+    Args:
+        graph: What `tflite.read_graph` returned.
+        outputs: Positions in the file's list of outputs; None takes all. Operators that only the
+            others need are left out.
+
+    Raises:
+        ValueError: The graph has an operator that BlazePose's models do not use.
     """
 
     def __init__(self, graph: Graph, outputs: Sequence[int] | None = None) -> None:
@@ -49,17 +52,21 @@ class GraphModule(nn.Module):
             build = _BUILDERS.get(operator.code)
             if build is None:
                 raise ValueError(f"a graph with the unknown operator {operator.code}")
-            run, taken = build(self, graph, operator, constants)
-            self.steps.append((run, taken, operator.outputs[0]))
+            run, inputs = build(self, graph, operator, constants)
+            self.steps.append((run, inputs, operator.outputs[0]))
 
     def keep(self, operator: Operator, name: str, values: np.ndarray) -> str:
-        """Register an operator's constant; the name it can be had back by."""
+        """Register an operator's constant as a buffer; return the buffer's name."""
         key = f"t{operator.outputs[0]}_{name}"
         self.register_buffer(key, torch.from_numpy(np.ascontiguousarray(values, np.float32)))
         return key
 
     def halve(self) -> GraphModule:
-        """Go over to half precision, in place; outputs still come in single."""
+        """Compute in half precision; changes the module in place, outputs stay single.
+
+        The last convolution before each output stays single too: half precision would round
+        landmarks of up to 256 pixels to an eighth of a pixel.
+        """
         exact = self._last_convolutions()
         for name, buffer in self.named_buffers():
             if int(name.split("_")[0][1:]) not in exact:
@@ -67,21 +74,21 @@ class GraphModule(nn.Module):
         return self
 
     def _last_convolutions(self) -> set[int]:
-        """The tensors that convolutions make and no other convolution lies behind."""
-        makers = {end: taken for _, taken, end in self.steps}
-        found, left = set(), list(self.ends)
-        while left:
-            end = left.pop()
+        """The tensors of convolutions that no other convolution follows."""
+        makers = {end: inputs for _, inputs, end in self.steps}
+        exact, pending = set(), list(self.ends)
+        while pending:
+            end = pending.pop()
             if f"t{end}_weight" in self._buffers:
-                found.add(end)
+                exact.add(end)
             else:
-                left += [k for k in makers[end] if k in makers]
-        return found
+                pending += [k for k in makers[end] if k in makers]
+        return exact
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         values = {self.start: images}
-        for run, taken, end in self.steps:
-            values[end] = run(*(values[k] for k in taken))
+        for run, inputs, end in self.steps:
+            values[end] = run(*(values[k] for k in inputs))
         return tuple(
             values[k].permute(0, 2, 3, 1) if len(self.shapes[k]) == 4 else values[k]
             for k in self.ends
@@ -89,8 +96,11 @@ class GraphModule(nn.Module):
 
 
 def _needed(graph: Graph, ends: Sequence[int], constants: dict[int, np.ndarray]) -> list[Operator]:
-    """The operators between input and ``ends``, in order. Those that only unpack constants, of
-    half precision or sparse, are done here and join ``constants``."""
+    """The operators between input and ``ends``, in order.
+
+    Those that only unpack constants, of half precision or sparse, are done here and join
+    ``constants``.
+    """
     for operator in graph.operators:
         if operator.code in (tflite.DEQUANTIZE, tflite.DENSIFY) and operator.inputs[0] in constants:
             constants[operator.outputs[0]] = constants[operator.inputs[0]].astype(np.float32)
@@ -112,8 +122,8 @@ def _padding(operator: Operator, graph: Graph, kernel: tuple[int, int], strides:
         return (0, 0, 0, 0)
     sides = []
     for size, width, stride in zip(graph.tensors[operator.inputs[0]].shape[1:3], kernel, strides):
-        whole = max((-(-size // stride) - 1) * stride + width - size, 0)
-        sides.append((whole // 2, whole - whole // 2))
+        total = max((-(-size // stride) - 1) * stride + width - size, 0)
+        sides.append((total // 2, total - total // 2))
     return (*sides[1], *sides[0])
 
 
@@ -134,9 +144,9 @@ def _conv(module: GraphModule, graph: Graph, operator: Operator, constants: dict
     def run(x: Tensor) -> Tensor:
         if not even:
             x = F.pad(x, (left, right, top, bottom))
-        around = (top, left) if even else (0, 0)
+        padding = (top, left) if even else (0, 0)
         w_, b_ = getattr(module, w), getattr(module, b)
-        return act(F.conv2d(x.to(w_.dtype), w_, b_, strides, around, groups=groups))
+        return act(F.conv2d(x.to(w_.dtype), w_, b_, strides, padding, groups=groups))
 
     return run, operator.inputs[:1]
 
@@ -154,16 +164,16 @@ def _pad(module: GraphModule, graph: Graph, operator: Operator, constants: dict)
     )
     if batch != (0, 0):
         raise ValueError("padding of the batch")
-    around = (*columns, *rows, *channels)
-    return lambda x: F.pad(x, around), operator.inputs[:1]
+    padding = (*columns, *rows, *channels)
+    return lambda x: F.pad(x, padding), operator.inputs[:1]
 
 
 def _pool(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
     strides = (_option(operator, 2), _option(operator, 1))
     kernel = (_option(operator, 4), _option(operator, 3))
-    around = _padding(operator, graph, kernel, strides)
+    padding = _padding(operator, graph, kernel, strides)
     return (
-        lambda x: F.max_pool2d(F.pad(x, around, value=-torch.inf), kernel, strides),
+        lambda x: F.max_pool2d(F.pad(x, padding, value=-torch.inf), kernel, strides),
         operator.inputs[:1],
     )
 
@@ -180,7 +190,7 @@ def _resize(module: GraphModule, graph: Graph, operator: Operator, constants: di
 
 
 def _reshape(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
-    """Values in the file's order, channels last."""
+    """Reshape in the file's order, channels last."""
     shape = graph.tensors[operator.outputs[0]].shape
     flat = len(graph.tensors[operator.inputs[0]].shape) != 4
 
@@ -200,7 +210,7 @@ def _concatenate(module: GraphModule, graph: Graph, operator: Operator, constant
 
 
 def _depth_to_space(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
-    """Blocks first in the channels, unlike torch's pixel shuffle."""
+    """Blocks come first in the channels, unlike in torch's pixel shuffle."""
     block = _option(operator, 0)
 
     def run(x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def inference_on(device, **engine):
 def people_and_looks(estimator, windows):
     """The people of each window by track, and the look that each one's mask came from."""
     perceiver, looks = estimator.perceiver, {}
-    read = perceiver._read_look
+    read = perceiver._read_person
 
     def noted(look, row):
         found = read(look, row)
@@ -50,7 +50,7 @@ def people_and_looks(estimator, windows):
             looks[id(found[0].mask.values)] = look, found[0]
         return found
 
-    perceiver._read_look = noted
+    perceiver._read_person = noted
     state = estimator.begin()
     people = [estimator.perceive([window], [state])[0].people for window in windows]
     return people, looks
@@ -65,7 +65,7 @@ def seen_by(perceiver, people, looks):
             there = {}
             for track, person in frame.items():
                 look, own = looks[id(person.mask.values)]
-                other = perceiver._answer([replace(look, least=0.0)])[0][0]
+                other = perceiver._answer([replace(look, min_presence=0.0)])[0][0]
                 if not np.array_equal(own.landmarks_px, person.landmarks_px):
                     other = landmarks.exchanged(other)
                 there[track] = replace(other, roi=person.roi)

@@ -1,5 +1,5 @@
-"""Masks by another network: every person of every frame gets the mask made of their own picture,
-or, where the key frame's is reused, of that one."""
+"""Masks by another network: each person gets the mask made from their own frame or, with reuse,
+from the key frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.weights import store as weights
 CPU = torch.device("cpu")
 
 
-def someone(roi, x):
+def person_at(roi, x):
     box = np.array([x, 10, x + 20, 50], np.float32)
     marks = np.tile((box[:2] + box[2:]) / 2, (33, 1)).astype(np.float32)
     world = np.zeros((33, 3), np.float32)
@@ -30,7 +30,7 @@ def someone(roi, x):
 
 
 class Base(Perceiver):
-    """Finds whom it is told to find."""
+    """Returns the people that it was given."""
 
     name = "base"
 
@@ -52,7 +52,7 @@ class Base(Perceiver):
 
 
 class Grey:
-    """A person's mask is the level of the picture it was made from, less where their box is."""
+    """A person's mask is the level of its picture, plus a thousandth of its box's place."""
 
     real = True
 
@@ -70,8 +70,8 @@ class Grey:
         self._buffer[: len(levels)] = levels
         return self._buffer[: len(levels)]
 
-    def masks(self, found, seen, picture):
-        level = found[picture] + seen[:, 0] / 1000
+    def masks(self, embedding, people, picture):
+        level = embedding[picture] + people[:, 0] / 1000
         return level[:, None, None].expand(-1, MASK_SIDE, MASK_SIDE)
 
 
@@ -81,11 +81,16 @@ def window_of(count=4, key=2):
 
 
 def levels_of(people):
-    """Of each frame, each person's mask's level, without and with where their box is."""
+    """For each frame, the level of each person's mask."""
     return [[round(float(p.mask.values.mean()), 3) for p in here] for here in people]
 
 
-PEOPLE = [(someone(1, 5),), (someone(1, 6), someone(2, 40)), (someone(1, 7), someone(2, 41)), ()]
+PEOPLE = [
+    (person_at(1, 5),),
+    (person_at(1, 6), person_at(2, 40)),
+    (person_at(1, 7), person_at(2, 41)),
+    (),
+]
 
 
 def test_every_frame_has_masks_of_its_own():
@@ -109,12 +114,12 @@ def test_the_key_frames_embedding_serves_its_neighbours():
     assert segmenter.pictures == [[30.0]]
 
 
-def test_an_instance_goes_along_with_its_person():
-    people = [*PEOPLE[:3], (someone(3, 60),)]
+def test_an_instance_moves_with_its_person():
+    people = [*PEOPLE[:3], (person_at(3, 60),)]
     segmenter = Grey(once=True)
     made = MaskedPerceiver(Base(people), segmenter, CPU, reuse=True, most_motion=1.0)
     found, _ = made.decode(made.embed(window_of(), None), window_of())
-    # The third was not in the key frame, so their own is looked at.
+    # The third was not in the key frame, so its own frame is embedded.
     assert levels_of(found) == [[30.007], [30.007, 30.041], [30.007, 30.041], [40.06]]
     assert segmenter.pictures == [[30.0], [40.0]]
 
@@ -131,9 +136,9 @@ def test_several_sources_together_as_one_by_one(reuse):
 
 
 @pytest.mark.parametrize("once", [False, True])
-def test_reuse_is_refused_to_whoever_moves(once):
-    """The first moves by a fortieth of their height in a frame, the second stands."""
-    people = [(someone(1, 5 + t), someone(2, 40)) for t in range(4)]
+def test_reuse_is_refused_where_people_move(once):
+    """The first moves by a fortieth of its height in a frame, the second stands still."""
+    people = [(person_at(1, 5 + t), person_at(2, 40)) for t in range(4)]
     segmenter = Grey(once)
     made = MaskedPerceiver(Base(people), segmenter, CPU, reuse=True, most_motion=0.03)
     found, _ = made.decode(made.embed(window_of(), None), window_of())
@@ -144,8 +149,8 @@ def test_reuse_is_refused_to_whoever_moves(once):
     assert (made.reused, made.refused) == (5, 1)
 
 
-def test_motion_is_of_what_is_seen():
-    before, after = someone(1, 5), someone(1, 5)
+def test_motion_is_of_visible_landmarks():
+    before, after = person_at(1, 5), person_at(1, 5)
     after.landmarks_px[15] += (0, 8)
     assert motion(before, after) == pytest.approx(8 / 40)
     after.visibility[15] = 0.1
@@ -154,19 +159,19 @@ def test_motion_is_of_what_is_seen():
     assert motion(before, after) == np.inf
 
 
-def test_who_is_not_found_keeps_the_mask_they_had():
+def test_a_person_without_a_new_mask_keeps_its_own():
     class Blind(Grey):
-        def masks(self, found, seen, picture):
-            return torch.zeros(len(seen), MASK_SIDE, MASK_SIDE)
+        def masks(self, embedding, people, picture):
+            return torch.zeros(len(people), MASK_SIDE, MASK_SIDE)
 
     own = Mask(np.ones((4, 4), np.float32), np.eye(2, 3, dtype=np.float32))
-    base = Base([(replace(someone(1, 5), mask=own),)])
+    base = Base([(replace(person_at(1, 5), mask=own),)])
     made = MaskedPerceiver(base, Blind(), CPU)
     (((person,),), _) = made.decode(made.embed(window_of(1, 0), None), window_of(1, 0))
     assert person.mask is own
 
 
-def test_nobody_costs_nothing():
+def test_frames_without_people_cost_nothing():
     segmenter = Grey()
     base = Base([(), (), (), ()])
     base.perceive_many = lambda windows, memories: [base.decode(("embedded",), w) for w in windows]
@@ -186,7 +191,7 @@ def test_profiles_choose_it():
 
 
 @pytest.mark.weights
-def test_weights_that_are_not_there_are_asked_for(tmp_path):
+def test_missing_weights_are_named(tmp_path):
     weights.find("blazepose")
     if all(state.path for state in weights.status("fastsam-s")):
         pytest.skip("FastSAM's weights are here")

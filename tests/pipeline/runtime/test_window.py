@@ -1,4 +1,4 @@
-"""Windows of four: each frame once, in order, never over a break; cuts told from motion."""
+"""Windows of four: each frame once, in order, never across a break; cuts told from motion."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def frame_lists(draw: st.DrawFn) -> list[Frame]:
 
 
 def breaks_between(last: Frame, frame: Frame) -> bool:
-    """The law, said again: what a window must not reach over (at 25 frames a second)."""
+    """The law in other words: what a window must not span (at 25 frames a second)."""
     return (
         frame.discontinuity
         or frame.size != last.size
@@ -115,7 +115,7 @@ def test_a_stalled_feed_still_shows_what_it_sent() -> None:
     assert ([frame.id for frame in window.frames], window.reset) == ([1, 2], False)
 
 
-def test_a_clip_is_waited_for() -> None:
+def test_an_infinite_wait_never_expires() -> None:
     windower = Windower(max_wait_ms=math.inf, find_cuts=False)
     windower.add(make_frame(0))
     assert windower.expire(10**18) == []
@@ -258,7 +258,7 @@ def test_pans_shakes_flashes_and_a_large_moving_thing_are_none() -> None:
 
 
 def test_a_shaken_fine_pattern_is_no_cut() -> None:
-    """Nothing is where it was, and everything is there."""
+    """Everything has moved, and everything is still there."""
     scene = noise_scene(5, blur=10)
     rng = np.random.default_rng(6)
     images = [crop(scene, 30, 30)] * 5
@@ -267,7 +267,7 @@ def test_a_shaken_fine_pattern_is_no_cut() -> None:
 
 
 def test_another_take_of_the_same_scene_is_a_cut() -> None:
-    """The camera stands where it stood, but much of the picture has changed at once."""
+    """The camera stands where it stood, but much of the picture changes at once."""
     one = crop(noise_scene(7), 0, 0)
     later = cv2.addWeighted(one, 0.55, crop(noise_scene(8), 0, 0), 0.45, 0.0)
     assert cuts([one] * 6 + [later] * 6) == [6]
@@ -304,7 +304,7 @@ def footage(clips: Path) -> dict[str, list[np.ndarray]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_no_cut_in_the_real_clips(footage: dict[str, list[np.ndarray]], stride: int) -> None:
-    """Fast motion, a shaken camera, people passing close by; also with every second one dropped."""
+    """Fast motion, a shaken camera, people close by; also with every second frame dropped."""
     found = {name: cuts(images[::stride]) for name, images in footage.items()}
     assert not any(found.values()), found
 

@@ -1,4 +1,4 @@
-"""A depth map's way into the fit: its scale, the people's size, and what it is worth."""
+"""A depth map's way into the fit: its scale, the people's size, and how much it improves."""
 
 from __future__ import annotations
 
@@ -30,72 +30,72 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def nobody():
+def no_bodies():
     return BodyFitter(load_body()).no_bodies()
 
 
-def someone(map_depth: float | None = None, x: float = 100.0) -> Person:
+def person_with(map_depth: float | None = None, x: float = 100.0) -> Person:
     box = np.array([x, 10, x + 40, 110], np.float32)
     marks = np.tile((box[:2] + box[2:]) / 2, (33, 1)).astype(np.float32)
     world = np.zeros((33, 3), np.float32)
     return Person(box, 0.9, marks, np.ones(33, np.float32), world, map_depth=map_depth)
 
 
-def bodies_at(nobody: Bodies, depths_m: dict[int, float]) -> Bodies:
+def bodies_at(no_bodies: Bodies, depths_m: dict[int, float]) -> Bodies:
     joints = np.zeros((len(depths_m), 24, 3), np.float32)
     joints[:, 0, 2] = list(depths_m.values())
-    return replace(nobody, track=np.array(list(depths_m), np.int64), joints_m=joints)
+    return replace(no_bodies, track=np.array(list(depths_m), np.int64), joints_m=joints)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(1e-3, 1e3), st.lists(st.floats(2.0, 20.0), min_size=ENOUGH, max_size=40))
-def test_the_scale_is_found_whatever_the_unit(nobody, unit, depths_m):
+def test_the_scale_is_found_whatever_the_unit(no_bodies, unit, depths_m):
     scale = DepthScale()
     for z in depths_m[:ENOUGH]:
-        seen = [{3: someone((z - BEHIND_SURFACE_M) / unit)}]
+        seen = [{3: person_with((z - BEHIND_SURFACE_M) / unit)}]
         assert scale.place(seen)[0][3].root_depth_m is None
-        scale.learn(seen, [bodies_at(nobody, {3: z})])
+        scale.learn(seen, [bodies_at(no_bodies, {3: z})])
     assert scale.metres == pytest.approx(unit, rel=1e-4)
     for z in depths_m:
-        placed = scale.place([{8: someone((z - BEHIND_SURFACE_M) / unit)}])
+        placed = scale.place([{8: person_with((z - BEHIND_SURFACE_M) / unit)}])
         assert placed[0][8].root_depth_m == pytest.approx(z, rel=1e-3)
 
 
-def test_a_third_of_wild_readings_does_not_move_it(nobody):
+def test_a_third_of_wild_readings_does_not_move_it(no_bodies):
     scale, random = DepthScale(), np.random.default_rng(0)
     for k in range(ENOUGH):
         z = random.uniform(3, 9)
         wild = 40.0 if k % 3 == 0 else 1.0
-        seen = [{1: someone(wild * (z - BEHIND_SURFACE_M) / 2.5)}]
-        scale.learn(seen, [bodies_at(nobody, {1: z})])
+        seen = [{1: person_with(wild * (z - BEHIND_SURFACE_M) / 2.5)}]
+        scale.learn(seen, [bodies_at(no_bodies, {1: z})])
     assert scale.metres == pytest.approx(2.5, rel=1e-3)
 
 
-def test_once_found_it_stays(nobody):
+def test_a_given_scale_stays(no_bodies):
     scale = DepthScale(2.0)
-    scale.learn([{1: someone(1.0)}] * 99, [bodies_at(nobody, {1: 50.0})] * 99)
+    scale.learn([{1: person_with(1.0)}] * 99, [bodies_at(no_bodies, {1: 50.0})] * 99)
     assert scale.metres == 2.0
 
 
 @pytest.mark.parametrize("seen", [None, 0.0, -1.0])
-def test_who_was_not_measured_is_placed_nowhere(nobody, seen):
+def test_a_person_without_a_depth_gets_no_root_depth(no_bodies, seen):
     scale = DepthScale(2.0)
-    assert scale.place([{1: someone(seen)}, {}])[0][1].root_depth_m is None
+    assert scale.place([{1: person_with(seen)}, {}])[0][1].root_depth_m is None
     learning = DepthScale()
-    learning.learn([{1: someone(seen)}] * 99, [bodies_at(nobody, {1: 5.0})] * 99)
+    learning.learn([{1: person_with(seen)}] * 99, [bodies_at(no_bodies, {1: 5.0})] * 99)
     assert learning.metres is None
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.75, 1.35), st.integers(0, 2**31 - 1))
-def test_people_become_as_large_as_they_look_from_there(size, seed):
+def test_world_landmarks_get_the_size_that_the_depth_implies(size, seed):
     """World landmarks of another size than the person's, who stands where the map says."""
     random = np.random.default_rng(seed)
     place = np.array([*random.uniform(-0.5, 0.5, 2), random.uniform(3, 9)])
     points = random.uniform([-0.3, -0.9, -0.2], [0.3, 0.9, 0.2], (33, 3))
     pixels = project(points + place, LENS).astype(np.float32)
     person = replace(
-        someone(), landmarks_px=pixels, world_m=points.astype(np.float32),
+        person_with(), landmarks_px=pixels, world_m=points.astype(np.float32),
         root_depth_m=float(place[2]),
     )  # fmt: skip
     (true,) = _turned_back(person)
@@ -113,16 +113,16 @@ def test_people_become_as_large_as_they_look_from_there(size, seed):
 
 
 def _turned_back(person):
-    """The person with world landmarks as a network gives them: from their own ray."""
+    """The person with world landmarks in the axes of its own ray, as a network gives them."""
     from app.evaluate.given import ray_rotation
 
     turn = ray_rotation(person.landmarks_px, LENS)
     yield replace(person, world_m=(person.world_m @ turn).astype(np.float32))
 
 
-def test_a_reading_of_something_else_makes_nobody_a_dwarf():
-    far = replace(someone(), root_depth_m=80.0)
-    near = replace(someone(), root_depth_m=0.5)
+def test_a_wrong_depth_changes_sizes_within_bounds():
+    far = replace(person_with(), root_depth_m=80.0)
+    near = replace(person_with(), root_depth_m=0.5)
     for person in (far, near):
         world = np.random.default_rng(0).uniform(-0.8, 0.8, (33, 3)).astype(np.float32)
         marks = project(world + [0, 0, 5.0], LENS).astype(np.float32)
@@ -135,7 +135,7 @@ def test_a_reading_of_something_else_makes_nobody_a_dwarf():
 
 
 class Base(Perceiver):
-    """Finds whom it is told to find."""
+    """Returns the people that it was given."""
 
     name = "base"
 
@@ -156,7 +156,7 @@ class Base(Perceiver):
 
 
 class Levels:
-    """How far somebody is, is the level of the picture times where they stand in it."""
+    """A person's depth is the level of its picture times its place across it."""
 
     def __init__(self):
         self.pictures = []
@@ -181,8 +181,13 @@ def window_of(levels, people):
 
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("reuse", [False, True])
-def test_everybody_is_measured_in_their_own_frame(together, reuse):
-    people = [(someone(),), (), (someone(x=20.0), someone(x=140.0)), (someone(x=60.0),)]
+def test_each_person_is_measured_in_its_own_frame(together, reuse):
+    people = [
+        (person_with(),),
+        (),
+        (person_with(x=20.0), person_with(x=140.0)),
+        (person_with(x=60.0),),
+    ]
     base, meter = Base(people), Levels()
     if together:
         base.perceive_many = lambda windows, _: [(list(people), "remembered") for _ in windows]
@@ -209,7 +214,7 @@ def test_everybody_is_measured_in_their_own_frame(together, reuse):
     assert base.closed
 
 
-def test_nobody_is_not_looked_at():
+def test_frames_without_people_are_not_read():
     meter = Levels()
     metered = DepthPerceiver(Base([(), ()]), meter, CPU)
     window = window_of((1, 2), [(), ()])
@@ -223,7 +228,7 @@ def test_nonsense_is_no_depth(value):
         def __call__(self, images, seen, picture):
             return torch.full((len(picture),), value)
 
-    people = [(someone(),)]
+    people = [(person_with(),)]
     metered = DepthPerceiver(Base(people), Wild(), CPU)
     ((person,),) = metered.decode(None, window_of((1,), people))[0]
     assert person.map_depth is None
@@ -234,7 +239,7 @@ def test_a_known_scale_wants_a_known_lens():
         make_estimator(device="cpu", depth_scale=1.0)
 
 
-# What it is worth, on a render.
+# How much it improves, on a render.
 
 
 @pytest.mark.slow

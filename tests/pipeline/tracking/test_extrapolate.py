@@ -1,4 +1,4 @@
-"""Predicted bodies: laws of the damped trend, and what is shown of whom, when."""
+"""Predicted bodies: laws of the damped trend, and which people are predicted when."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def body():
 
 
 @pytest.fixture(scope="module")
-def nobody(body):
+def no_bodies(body):
     return BodyFitter(body).no_bodies()
 
 
@@ -48,22 +48,22 @@ def posed(body, pose: np.ndarray, transl: np.ndarray, tracks=(1,)) -> Bodies:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), ahead_s=st.floats(0.0, 0.4), span_s=st.floats(0.02, 0.12))
-def test_rotations_go_on_and_die_away(body, nobody, seed, ahead_s, span_s):
+def test_rotations_go_on_and_die_away(body, no_bodies, seed, ahead_s, span_s):
     """Against scipy: R exp(w T (1 - exp(-t / T))), w the body's angular velocity."""
     random = np.random.default_rng(seed)
     old = random.normal(0, 0.6, (1, 24, 3))
     change = random.normal(0, 0.2, (24, 3))
     new = (Rotation.from_rotvec(old[0]) * Rotation.from_rotvec(change)).as_rotvec()[None]
     place = np.array([[0.3, 0.2, 4.0]])
-    predictor = Predictor(body, nobody)
+    predictor = Predictor(body, no_bodies)
     predictor.observe(frame(0, 0.0), posed(body, old, place), K)
     predictor.observe(frame(1, span_s), posed(body, new, place), K)
     got = predictor.predict(frame(2, span_s + ahead_s))
     share = TURN_S * (1 - np.exp(-ahead_s / TURN_S)) / span_s
     want = Rotation.from_rotvec(new[0]) * Rotation.from_rotvec(share * change)
     pose = np.concatenate([got.global_orient, got.body_pose], 1).reshape(24, 3)
-    apart = (want.inv() * Rotation.from_rotvec(pose)).magnitude()
-    assert apart.max() < 2e-3
+    angle = (want.inv() * Rotation.from_rotvec(pose)).magnitude()
+    assert angle.max() < 2e-3
     assert np.ptp(got.vertices_m[0], axis=0).max() > 0.5
 
 
@@ -73,10 +73,10 @@ def test_rotations_go_on_and_die_away(body, nobody, seed, ahead_s, span_s):
     speed=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
     ahead_s=st.floats(0.0, 0.4),
 )
-def test_places_go_on_across_the_view_and_hold_their_distance(body, nobody, ray, speed, ahead_s):
+def test_places_go_on_across_the_view_and_hold_their_distance(body, no_bodies, ray, speed, ahead_s):
     still, depths = np.zeros((1, 24, 3)), (3.0, 3.4)
     pelvis = posed(body, still, np.zeros((1, 3))).joints_m[0, 0]
-    predictor = Predictor(body, nobody)
+    predictor = Predictor(body, no_bodies)
     for k, depth in enumerate(depths):
         at = np.array([*(np.array(ray) + k * BASE_S * np.array(speed)), 1.0]) * depth
         predictor.observe(frame(k, k * BASE_S), posed(body, still, at[None] - pelvis), K)
@@ -87,9 +87,9 @@ def test_places_go_on_across_the_view_and_hold_their_distance(body, nobody, ray,
     assert got[2] == pytest.approx(depths[-1], abs=1e-5)
 
 
-def test_who_stands_still_stays_and_one_fit_is_enough(body, nobody):
+def test_a_still_body_stays_and_one_fit_is_enough(body, no_bodies):
     pose, place = np.full((1, 24, 3), 0.1), np.array([[0, 0, 3.0]])
-    predictor = Predictor(body, nobody)
+    predictor = Predictor(body, no_bodies)
     assert len(predictor.predict(frame(0, 0.0))) == 0
     fit = posed(body, pose, place)
     for number in range(3):
@@ -100,10 +100,10 @@ def test_who_stands_still_stays_and_one_fit_is_enough(body, nobody):
         assert got.score.tolist() == fit.score.tolist()
 
 
-def test_only_who_was_there_last_is_shown_and_not_for_long(body, nobody):
+def test_only_people_of_the_last_fit_are_predicted_and_not_for_long(body, no_bodies):
     two = posed(body, np.zeros((2, 24, 3)), np.array([[0, 0, 3.0], [1, 0, 3.0]]), (4, 7))
     one = posed(body, np.zeros((1, 24, 3)), np.array([[1, 0, 3.0]]), (7,))
-    predictor = Predictor(body, nobody)
+    predictor = Predictor(body, no_bodies)
     predictor.observe(frame(0, 0.0), two, K)
     assert predictor.predict(frame(1, 0.1)).track.tolist() == [4, 7]
     predictor.observe(frame(1, 0.1), one, K)
@@ -111,9 +111,9 @@ def test_only_who_was_there_last_is_shown_and_not_for_long(body, nobody):
     assert len(predictor.predict(frame(3, 0.1 + LONGEST_S + 0.01))) == 0
 
 
-def test_nobody_is_carried_over_a_break(body, nobody):
+def test_no_body_is_carried_over_a_discontinuity(body, no_bodies):
     fit = posed(body, np.zeros((1, 24, 3)), np.array([[0, 0, 3.0]]))
-    predictor = Predictor(body, nobody)
+    predictor = Predictor(body, no_bodies)
     predictor.observe(frame(8, 0.3), fit, K)
     assert len(predictor.predict(frame(9, 0.33))) == 1
     assert len(predictor.predict(frame(10, 0.37, broken=True))) == 0
@@ -123,32 +123,32 @@ def test_nobody_is_carried_over_a_break(body, nobody):
     assert len(predictor.predict(frame(12, 0.43))) == 1
 
 
-def test_the_error_is_that_of_what_was_shown(body, nobody):
+def test_the_error_is_that_of_the_predictions(body, no_bodies):
     fit = posed(body, np.zeros((1, 24, 3)), np.array([[0, 0, 4.0]]))
-    predictor = Predictor(body, nobody)
+    predictor = Predictor(body, no_bodies)
     assert predictor.error() is None
     predictor.observe(frame(0, 0.0), fit, K)
     predictor.predict(frame(1, 0.05))
     predictor.predict(frame(2, 0.1))
     predictor.observe(frame(1, 0.05), fit, K)
-    told = predictor.error()
-    assert told.count == 1
-    assert told.p50_px < 1e-3
-    assert told.ahead_p50_ms == pytest.approx(50.0)
+    error = predictor.error()
+    assert error.count == 1
+    assert error.p50_px < 1e-3
+    assert error.ahead_p50_ms == pytest.approx(50.0)
     # Ten centimetres aside at about four metres, a thousand pixels of focal length.
     aside = posed(body, np.zeros((1, 24, 3)), np.array([[0.1, 0, 4.0]]))
     predictor.observe(frame(2, 0.1), aside, K)
-    told = predictor.error()
-    assert told.count == 2
-    assert told.p50_px == pytest.approx(25.0 / 2, rel=0.05)
-    predictor.observe(frame(3, 0.15), aside, K)  # never shown
+    error = predictor.error()
+    assert error.count == 2
+    assert error.p50_px == pytest.approx(25.0 / 2, rel=0.05)
+    predictor.observe(frame(3, 0.15), aside, K)  # never predicted
     assert predictor.error().count == 2
 
 
-def test_what_was_shown_is_not_kept_for_ever(body, nobody):
+def test_predictions_are_not_kept_for_ever(body, no_bodies):
     fit = posed(body, np.zeros((1, 24, 3)), np.array([[0, 0, 4.0]]))
-    predictor = Predictor(body, nobody)
+    predictor = Predictor(body, no_bodies)
     predictor.observe(frame(0, 0.0), fit, K)
     for number in range(1, 400):
         predictor.predict(frame(number, number / 1000))
-    assert len(predictor._shown) <= 64
+    assert len(predictor._predicted) <= 64

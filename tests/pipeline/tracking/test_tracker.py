@@ -1,4 +1,4 @@
-"""Tracks: who stays who, under motion, absence, crossing and reordering."""
+"""Tracks: identities under motion, absence, crossing and reordering."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_a_person_comes_back_within_a_second_and_is_new_after_it():
     assert list(tracker.assign([person(105)], 3.0)) == [track + 1]
 
 
-def test_regions_hold_a_track_through_a_jump():
+def test_a_perceivers_id_keeps_a_track_through_a_jump():
     tracker = Tracker()
     (track,) = tracker.assign([person(100, roi=7)], 0.0)
     assert list(tracker.assign([person(600, roi=7)], 1 / 30)) == [track]
     assert list(tracker.assign([person(100, roi=8)], 2 / 30)) == [track + 1]
 
 
-def test_a_person_elsewhere_or_of_another_size_is_another():
+def test_a_person_elsewhere_or_of_another_size_is_new():
     tracker = Tracker()
     tracker.assign([person(100)], 0.0)
     assert list(tracker.assign([person(700)], 1 / 30)) == [2]

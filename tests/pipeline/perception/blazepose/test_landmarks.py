@@ -255,7 +255,7 @@ def test_a_detections_region_is_about_its_hips():
     row = np.zeros(13)
     row[4:8] = 0.5, 0.6, 0.5, 0.2  # hip centre, and a point straight above it
     row[-1] = 0.8
-    (roi,) = detector.regions_of(row[None], np.array([[100.0, 0, 10], [0, 100.0, 20]]))
+    (roi,) = detector.rois_of(row[None], np.array([[100.0, 0, 10], [0, 100.0, 20]]))
     assert (roi.x, roi.y, roi.angle) == pytest.approx((60, 80, 0))
     assert roi.side == pytest.approx(2 * 40 * SCALE)
     assert roi.score == 0.8

@@ -1,4 +1,4 @@
-"""BlazePose following people: with stub networks by the law, with the real ones on real video."""
+"""BlazePose tracking people: the laws with stub networks, the real networks on real video."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pipeline.perception.blazepose.roi import Roi
 from tests.support.paths import SAMPLES
 from tests.support.windows import frames_of, track_rois, windows_of
 
-# With stub networks. The picture's first pixel says the time; people stand where `places` says.
+# With stub networks. The picture's first pixel holds the time; `places` gives where people stand.
 
 SHAPE = np.random.default_rng(1).uniform(-30, 30, (33, 2)).astype(np.float32)
 
 
 class StubPose(BlazePose):
-    """BlazePose whose networks are replaced by a rule: ``places(t)`` are people's centres.
+    """BlazePose whose networks are replaced by a rule: ``places(t)`` are the centres of people.
 
-    ``benches`` are places that the detector takes for people and that change when looked at
-    again; ``faint(t)`` is whether people look faint to the landmark model; ``blind(t)`` whether
-    the detector sees nobody. ``exchanged(t, mirrored)`` is whether the landmark model takes left
-    for right.
+    ``benches`` are places that the detector takes for people and that change when they are queried
+    again. ``faint(t)`` is whether people have a low presence; ``blind(t)`` whether the detector
+    finds nothing. ``exchanged(t, mirrored)`` is whether the landmark model exchanges left and
+    right.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class StubPose(BlazePose):
         self.places, self.benches = places, benches
         self.faint, self.blind = faint or (lambda t: False), blind or (lambda t: False)
         self.size = size
-        self.looks: list[tuple[int, float]] = []
+        self.queries: list[tuple[int, float]] = []
         self.detected: list[int] = []
 
     def _detections(self, image, views):
@@ -55,12 +55,12 @@ class StubPose(BlazePose):
         side = self.size * 4 / 3
         return [Roi(x, y, side, 0.0, 0.9) for x, y in [*self.places(now), *self.benches]]
 
-    def _person_in(self, look):
-        frame, roi, mirrored, without = look.frame, look.roi, look.mirrored, look.without
+    def _person_in(self, query):
+        frame, roi, mirrored, without = query.frame, query.roi, query.mirrored, query.without
         now = int(frame.image[0, 0, 0])
-        self.looks.append((now, roi.x))
+        self.queries.append((now, roi.x))
         presence = 0.1 if self.faint(now) else 0.95
-        if presence < look.least:
+        if presence < query.min_presence:
             return None
         scale = self.size / 60
         for x, y in self.places(now):
@@ -101,7 +101,7 @@ def ids(people):
 
 
 @pytest.mark.parametrize("key", range(4))
-def test_a_person_keeps_their_region_while_they_move(key):
+def test_a_moving_person_keeps_its_track(key):
     # From one window's last frame to the next one's key frame must not be half a person.
     step = 10 if key < 2 else 5
     people = track_rois(StubPose(lambda t: [(60 + step * t, 100)]), stub_windows(40, key))
@@ -110,26 +110,26 @@ def test_a_person_keeps_their_region_while_they_move(key):
         assert np.allclose(person.landmarks_px, SHAPE + (60 + step * t, 100))
 
 
-def test_each_frame_is_looked_at_from_its_neighbour_nearer_to_the_key():
+def test_each_frame_is_queried_in_the_rois_of_its_neighbour_nearer_to_the_key():
     perceiver = StubPose(lambda t: [(60 + 20 * t, 100)])
     (window,) = stub_windows(4, key=2)
     embedding = perceiver.embed(window, None)
-    perceiver.looks.clear()
+    perceiver.queries.clear()
     _, memory = perceiver.decode(embedding, window)
-    order = list(dict.fromkeys(perceiver.looks))
-    others = [look for look in order if look[0] != 2]
+    order = list(dict.fromkeys(perceiver.queries))
+    others = [query for query in order if query[0] != 2]
     assert others == [(3, 100.0), (1, 100.0), (0, 80.0)]
     assert memory.rois[0].x == 60 + 20 * 3
 
 
-def test_embed_looks_at_the_key_frame_only():
+def test_embed_reads_the_key_frame_only():
     for key in range(4):
         perceiver = StubPose(lambda t: [(100, 100)])
         frames = stub_frames(4)
         window = Window(tuple(frames), key)
         first = perceiver.embed(window, None)
         assert set(perceiver.detected) == {key}
-        assert not perceiver.looks
+        assert not perceiver.queries
         # The other frames may be anything.
         noise = np.random.default_rng(0).integers(0, 255, (240, 640, 3), np.uint8)
         changed = [f if k == key else replace(f, image=noise) for k, f in enumerate(frames)]
@@ -147,7 +147,7 @@ def test_people_come_and_go_with_the_key_frames():
     assert [len(now) for now in seen[18:]] == [1] * 22
 
 
-def test_a_short_absence_keeps_the_region_and_a_long_one_does_not():
+def test_a_short_absence_keeps_the_track_and_a_long_one_ends_it():
     short = StubPose(lambda t: [] if 9 <= t < 12 else [(100, 100)])
     assert {p.roi for now in track_rois(short, stub_windows(24)) for p in now} == {0}
     long = StubPose(lambda t: [] if 8 <= t < 20 else [(100, 100)])
@@ -157,7 +157,7 @@ def test_a_short_absence_keeps_the_region_and_a_long_one_does_not():
     assert seen[31] != [0]
 
 
-def test_who_looks_faint_is_followed_while_the_detector_sees_them():
+def test_a_person_with_low_presence_is_tracked_while_the_detector_confirms():
     def faint(t):
         return t >= 6
 
@@ -168,18 +168,18 @@ def test_who_looks_faint_is_followed_while_the_detector_sees_them():
     seen = ids(track_rois(unsure, stub_windows(20)))
     assert seen[:8] == [[0]] * 8
     assert seen[8:] == [[]] * 12
-    # And nobody is met who looks faint from the start.
+    # A person with low presence from the start is never confirmed.
     assert ids(
         track_rois(StubPose(lambda t: [(100, 100)], faint=lambda t: True), stub_windows(8))
     ) == ([[]] * 8)
 
 
-def test_what_changes_when_looked_at_again_is_nobody():
+def test_a_candidate_that_changes_when_queried_again_is_refused():
     perceiver = StubPose(lambda t: [(100, 100)], benches=[(400, 100)])
     assert ids(track_rois(perceiver, stub_windows(16))) == [[0]] * 16
 
 
-def test_a_detection_on_somebody_is_not_another_person():
+def test_a_detection_on_a_tracked_person_is_not_another_person():
     def places(t):
         return [(100, 100), *([(118, 100)] if t >= 4 else [])]
 
@@ -187,8 +187,8 @@ def test_a_detection_on_somebody_is_not_another_person():
     assert ids(track_rois(perceiver, stub_windows(16))) == [[0]] * 16
 
 
-def test_who_is_behind_somebody_is_seen_past_them():
-    """Both are found at the nearer one, who is then painted over for the other."""
+def test_a_person_behind_another_is_found():
+    """Both tracks find the nearer person, who is then painted over for the other track."""
 
     def places(t):
         near = (200.0, 100.0)
@@ -199,35 +199,35 @@ def test_who_is_behind_somebody_is_seen_past_them():
 
 
 def exchanged_frames(people):
-    """Frames in which the person's left is where the right was meant to be."""
+    """Frames in which the person's left is where the right should be."""
     shapes = [now[0].landmarks_px - now[0].landmarks_px.mean(0) for now in people]
     right, wrong = (s - s.mean(0) for s in (SHAPE, SHAPE[OTHER_SIDE]))
     return [t for t, s in enumerate(shapes) if np.abs(s - wrong).max() < np.abs(s - right).max()]
 
 
-def test_left_and_right_stay_where_the_mirror_sees_them():
+def test_left_and_right_stay_where_mirrored_queries_have_them():
     perceiver = StubPose(
         lambda t: [(60 + 5 * t, 100)], exchanged=lambda t, mirrored: 2 <= t < 30 and not mirrored
     )
     assert exchanged_frames(track_rois(perceiver, stub_windows(40))) == []
 
 
-def test_left_and_right_go_on_as_long_as_they_did_before():
-    """A short exchange is mended; one that lasts longer than what was before it is believed."""
+def test_a_side_exchange_is_undone_for_as_long_as_sides_agreed_before():
+    """A short exchange is undone; one longer than the agreement before it is believed."""
     short = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: 20 <= t < 32)
     assert exchanged_frames(track_rois(short, stub_windows(40))) == []
     lasting = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: t >= 4)
     assert exchanged_frames(track_rois(lasting, stub_windows(40)))[1:] == list(range(8, 40))
 
 
-def test_a_place_where_nobody_was_is_left_alone_for_a_while():
+def test_a_refused_place_is_left_alone_for_a_while():
     perceiver = StubPose(lambda t: [], benches=[(400, 100)])
     track_rois(perceiver, stub_windows(64))
-    tried = sorted({t for t, _ in perceiver.looks})
+    tried = sorted({t for t, _ in perceiver.queries})
     assert tried == list(range(0, 64, 12))
 
 
-def test_two_who_become_one_are_the_older():
+def test_two_tracks_on_one_person_become_the_older():
     def places(t):
         return [(100 + 8 * t, 100), *([(400 - 8 * t, 100)] if t < 17 else [])]
 
@@ -236,7 +236,7 @@ def test_two_who_become_one_are_the_older():
     assert all(now == [0] for now in seen[20:])
 
 
-def test_at_most_so_many_people_are_followed_and_they_stay():
+def test_at_most_max_people_are_tracked_and_they_stay():
     crowd = StubPose(lambda t: [(60 + 90 * k, 100) for k in range(6)], max_people=3)
     seen = ids(track_rois(crowd, stub_windows(16)))
     assert {len(now) for now in seen} == {3}
@@ -261,8 +261,8 @@ walk = st.lists(st.integers(-12, 12), min_size=24, max_size=24)
 
 @settings(deadline=None, max_examples=30)
 @given(walk, walk)
-def test_sources_do_not_touch_each_other(first, second):
-    """Two sources through one perceiver, turn by turn, give what each gives alone."""
+def test_sources_are_independent(first, second):
+    """Two sources through one perceiver, in turn, give what each gives alone."""
 
     def places_of(steps, y):
         x = 200 + np.cumsum(steps)
@@ -302,7 +302,7 @@ def test_halves_may_be_run_again():
     assert ids(a) == ids(b)
 
 
-def test_a_reset_forgets_everybody():
+def test_a_reset_forgets_all_people():
     perceiver = StubPose(lambda t: [(100, 100)])
     window = Window(tuple(stub_frames(4)), 0, reset=True)
     lost = Memory((Roi(500, 100, 80, 0.0, 0.0, id=5),), next_id=6, turn=3)
@@ -310,7 +310,7 @@ def test_a_reset_forgets_everybody():
 
 
 def test_the_detectors_work_is_bounded():
-    """Everything once, then less: all of it is seen again in time, never much of it at once."""
+    """All views first, then fewer: every view comes again in time, never more than two at once."""
     perceiver = StubPose(lambda t: [])
     image = np.zeros((1080, 1920, 3), np.uint8)
     whole = (0, 0, 1920, 1080)
@@ -319,13 +319,11 @@ def test_the_detectors_work_is_bounded():
     here = Roi(500, 500, 300, 0.0, 0.9)
     full = Memory((here,) * perceiver.max_people, turn=9)
     assert perceiver._views(image.shape[:2], full, fresh=False) == [whole]
-    for followed, most in (((), 2.0), ((here,), 1.5), ((replace(here, frames_missed=1),), 2.0)):
-        turns = range(blazepose._EAGER, blazepose._EAGER + 120)
-        views = [
-            perceiver._views(image.shape[:2], Memory(followed, 1, t), fresh=False) for t in turns
-        ]
+    for rois, expected in (((), 2.0), ((here,), 1.5), ((replace(here, frames_missed=1),), 2.0)):
+        turns = range(blazepose._EAGER_PASSES, blazepose._EAGER_PASSES + 120)
+        views = [perceiver._views(image.shape[:2], Memory(rois, 1, t), fresh=False) for t in turns]
         assert {view for now in views for view in now} == set(every)
-        assert np.mean([len(now) for now in views]) == most
+        assert np.mean([len(now) for now in views]) == expected
         assert all(whole in now for now in views[::2])
         assert max(len(now) for now in views) == 2
     eager = perceiver._views(image.shape[:2], Memory((here,), 1, 1), fresh=False)
@@ -351,8 +349,8 @@ def sample():
 
 
 @pytest.mark.weights
-def test_the_sample_is_seen_as_its_truth_says(real, sample):
-    """One person, followed throughout; landmarks, mask and world landmarks where they are."""
+def test_the_sample_matches_its_truth(real, sample):
+    """One person, tracked throughout; landmarks, mask and world landmarks match the truth."""
     truth = np.load(SAMPLES / "pitch_truth.npz")
     rows = truth["person"] == 0 if "person" in truth else np.ones(len(truth["frame"]), bool)
     row_of = {int(truth["frame"][row]): row for row in np.flatnonzero(rows)}
@@ -441,7 +439,7 @@ def test_a_small_person_far_away_is_found(real, sample):
 
 @pytest.mark.weights
 @pytest.mark.parametrize("size", [(16, 16), (1, 64), (64, 1), (33, 500), (600, 40)])
-def test_nobody_is_in_noise_of_any_size(real, size):
+def test_no_person_is_found_in_noise_of_any_size(real, size):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     frames = [Frame(k, "noise", 0, 0.0, image) for k in range(5)]
     assert ids(track_rois(real, windows_of(frames))) == [[]] * 5
@@ -483,16 +481,16 @@ ONE_PERSON = ["pitch_1_22", "pitch_3_2222", "pitch_7_2", "pitch_9_6", "taiji", "
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.parametrize("clip", [*ONE_PERSON, "jumping_jacks", "basketball"])
-def test_the_one_who_matters_is_followed_from_end_to_end(real, clips, clip):
+def test_the_main_person_is_tracked_from_end_to_end(real, clips, clip):
     people = track_rois(real, windows_of(frames_of(clips / f"{clip}.mp4", 60)))
     assert np.mean([any(p.roi == 0 for p in now) for now in people]) >= 0.97
 
 
 @pytest.mark.slow
 @pytest.mark.weights
-def test_nobody_is_seen_in_an_empty_room(real, clips):
-    """One by one, people walk through; before and after there is nobody. Empty is what looks
-    like the clip's first or last frames."""
+def test_no_person_is_found_in_an_empty_room(real, clips):
+    """People walk through one by one; before and after, the corridor is empty. Frames count as
+    empty when they resemble the clip's first or last frames."""
     frames = frames_of(clips / "corridor_one_by_one.mp4")
     people = track_rois(real, windows_of(frames))
     empty = [np.median([f.image for f in part], axis=0) for part in (frames[:40:8], frames[-30::6])]
@@ -500,11 +498,11 @@ def test_nobody_is_seen_in_an_empty_room(real, clips):
         [min(float((np.abs(f.image - e).max(2) > 40).mean()) for e in empty) for f in frames]
     )
     counts = np.array([len(now) for now in people])
-    nobody, somebody = changed <= 0.003, changed > 0.05
-    assert nobody.sum() > 100
-    assert somebody.sum() > 200
-    assert (counts[nobody] > 0).mean() <= 0.01
-    assert (counts[somebody] == 1).mean() >= 0.9
+    empty_frames, occupied = changed <= 0.003, changed > 0.05
+    assert empty_frames.sum() > 100
+    assert occupied.sum() > 200
+    assert (counts[empty_frames] > 0).mean() <= 0.01
+    assert (counts[occupied] == 1).mean() >= 0.9
     assert counts.max() == 1
 
 
@@ -520,7 +518,7 @@ def test_two_people_are_kept_apart(real, clips, camera):
 
 @pytest.mark.slow
 @pytest.mark.weights
-def test_the_nearest_people_of_a_street_stay_who_they_are(real, clips):
+def test_the_nearest_people_of_a_street_keep_their_tracks(real, clips):
     people = track_rois(real, windows_of(frames_of(clips / "street_crowd.mp4")))
     assert all(people)
     assert np.mean([{0, 1, 2} <= {p.roi for p in now} for now in people[12:]]) >= 0.9
@@ -543,9 +541,9 @@ def test_left_and_right_are_not_exchanged_in_a_fast_turn(real):
 
 
 def test_the_embedding_is_plain_values():
-    """What embed hands to decode can be kept, compared and sent."""
+    """What embed returns can be kept, compared and sent."""
     embedding = StubPose(lambda t: [(100, 100)]).embed(stub_windows(4)[0], None)
     assert isinstance(embedding, Embedding)
     assert isinstance(embedding.candidates[0], Roi)
-    assert embedding.followed == ()
+    assert embedding.tracked == ()
     assert detector.MIN_SCORE <= embedding.candidates[0].score <= 1

@@ -1,4 +1,4 @@
-"""BlazePose in torch sees what it sees through LiteRT."""
+"""BlazePose in torch returns what it returns through LiteRT."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def test_landmarks_are_refined_as_with_numpy(seed):
 
 
 @pytest.mark.weights
-def test_the_same_question_has_the_same_answer(lite, other, frames):
+def test_the_same_query_has_the_same_answer(lite, other, frames):
     window = other.prepare(Window(tuple(frames[:4])))
     frame, size = window.frames[2], frames[0].size[::-1]
-    ask = DetectionQuery(frame, ((0, 0, *size), (300, 60, 600, 600)))
-    expected, got = lite._answer([ask])[0], other._answer([ask])[0]
+    query = DetectionQuery(frame, ((0, 0, *size), (300, 60, 600, 600)))
+    expected, got = lite._answer([query])[0], other._answer([query])[0]
     assert len(got) == len(expected) >= 1
     for a, b in zip(got, expected):
         assert (a.x, a.y, a.side) == pytest.approx((b.x, b.y, b.side), abs=0.5)
     roi = expected[0]
-    looks = [LandmarkQuery(frame, roi, 0.0, mirrored) for mirrored in (False, True, False)]
-    person = lite._answer(looks[:1])[0][0]
-    looks.append(LandmarkQuery(frame, roi, 0.0, True, without=person))
-    for (a, next_a), (b, next_b) in zip(other._answer(looks), lite._answer(looks)):
+    queries = [LandmarkQuery(frame, roi, 0.0, mirrored) for mirrored in (False, True, False)]
+    person = lite._answer(queries[:1])[0][0]
+    queries.append(LandmarkQuery(frame, roi, 0.0, True, without=person))
+    for (a, next_a), (b, next_b) in zip(other._answer(queries), lite._answer(queries)):
         # A GPU's crops are not rounded to whole levels.
         limit = 2.0 if CUDA else 0.01
         assert np.abs(a.landmarks_px - b.landmarks_px).max() < limit
@@ -75,8 +75,8 @@ def test_the_same_question_has_the_same_answer(lite, other, frames):
 @pytest.mark.weights
 @pytest.mark.slow
 def test_a_clip_has_the_same_people(lite, other, frames):
-    """The rules are the same; the networks' last digits move a landmark now and then by a cell of
-    its heat map, so most of them are compared, not each."""
+    """The plans are the same; the networks' last digits move a landmark now and then by a cell of
+    its heatmap, so the median is compared, not every landmark."""
     prepared = [other.prepare(w) for w in windows_of(frames)]
     expected, got = track_rois(lite, windows_of(frames)), track_rois(other, prepared)
     assert [[p.roi for p in now] for now in got] == [[p.roi for p in now] for now in expected]
@@ -91,7 +91,7 @@ def test_a_clip_has_the_same_people(lite, other, frames):
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_sources_in_step_are_each_as_alone(other, frames):
+def test_gathered_sources_are_each_as_alone(other, frames):
     windows = [other.prepare(w) for w in windows_of(frames[:8])]
     both = other.perceive_many(windows, [None, None])
     for window, (people, memory) in zip(windows, both):
@@ -109,8 +109,8 @@ def test_sources_in_step_are_each_as_alone(other, frames):
     [(DetectorNet, "pose_detection.tflite", 224), (LandmarkNet, "pose_landmark_full.tflite", 256)],
 )
 def test_the_networks_take_nothing_from_the_host(files, net, name, side):
-    """A tensor of host values made on the way is a copy that no CUDA graph can hold; nor is any
-    value looked at, or it could not be exported."""
+    """A tensor of host values made on the way is a copy that no CUDA graph can hold; and a module
+    that reads a value could not be exported."""
     module = net(read_graph(files[name])).eval()
     exported = torch.export.export(module, (example_view(side, 0.0),))
     assert exported.constants == {}
@@ -136,25 +136,25 @@ def test_frames_must_be_on_the_gpu(other, frames):
 def test_half_precision_is_close(files, other, frames):
     half = BlazePoseTorch(files, engine="eager", half=True, buckets=(1,))
     window = other.prepare(Window(tuple(frames[:4])))
-    ask = DetectionQuery(window.key_frame, ((0, 0, *frames[0].size[::-1]),))
-    roi = other._answer([ask])[0][0]
-    look = LandmarkQuery(window.key_frame, roi, 0.0)
-    (a, _), (b, _) = half._answer([look])[0], other._answer([look])[0]
+    query = DetectionQuery(window.key_frame, ((0, 0, *frames[0].size[::-1]),))
+    roi = other._answer([query])[0][0]
+    query = LandmarkQuery(window.key_frame, roi, 0.0)
+    (a, _), (b, _) = half._answer([query])[0], other._answer([query])[0]
     assert np.median(np.abs(a.landmarks_px - b.landmarks_px)) < 0.5
     assert np.abs(a.world_m - b.world_m).max() < 0.01
 
 
 @pytest.mark.gpu
 @pytest.mark.weights
-def test_looking_ahead_changes_nobody(other, frames):
-    """The same people with and without it, and most looks were made ahead."""
+def test_prefetching_changes_no_result(other, frames):
+    """The same people with and without it."""
     windows = [Window(tuple(frames[k : k + 4]), 2, k == 0) for k in range(0, len(frames) - 3, 4)]
     found = {}
-    for ahead in (False, True):
-        other.ahead, memory, found[ahead] = ahead, None, []
+    for prefetch in (False, True):
+        other.prefetch, memory, found[prefetch] = prefetch, None, []
         for window in windows:
             ((people, memory),) = other.perceive_many([other.prepare(window)], [memory])
-            found[ahead] += people
+            found[prefetch] += people
     assert sum(map(len, found[True])) > 0
     for a, b in zip(found[False], found[True]):
         assert [p.roi for p in a] == [p.roi for p in b]

@@ -1,4 +1,4 @@
-"""Rules that ask: side by side they get what they would get alone, in as few rounds."""
+"""Plans that query: gathered they get what they get alone, in as few rounds."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pipeline.perception.blazepose.roi import Roi
 FRAME = Frame(0, "clip", 0, 0.0, np.zeros((4, 4, 3), np.uint8))
 
 
-def look(number):
+def query(number):
     return LandmarkQuery(FRAME, Roi(float(number), 0, 1, 0, 0))
 
 
 def answer_with(rounds):
-    """Answers a look with its region's x doubled, and notes how many were asked together."""
+    """Answer a query with its ROI's x doubled, and note how many queries came together."""
 
-    def answer(asked):
-        rounds.append(len(asked))
-        return [2 * one.roi.x for one in asked]
+    def answer(queries):
+        rounds.append(len(queries))
+        return [2 * each.roi.x for each in queries]
 
     return answer
 
 
 def summing(numbers):
-    """Asks one after another, each ask depending on the last answer."""
+    """Yield one query after another, each depending on the last answer."""
     total = 0.0
     for number in numbers:
-        total += yield from ask(look(number + total % 7))
+        total += yield from ask(query(number + total % 7))
     return total
 
 
 def pairs(numbers):
-    """Asks two by two."""
+    """Yield queries two by two."""
     out = []
     for number in numbers:
-        out += yield [look(number), look(-number)]
+        out += yield [query(number), query(-number)]
     return out
 
 
@@ -48,17 +48,17 @@ lists = st.lists(st.integers(-20, 20), max_size=5)
 
 
 @given(st.lists(st.tuples(st.sampled_from((summing, pairs)), lists), max_size=6))
-def test_side_by_side_is_each_alone(rules):
+def test_gathered_plans_return_what_each_returns_alone(plans):
     alone, rounds = [], []
-    for rule, numbers in rules:
-        alone.append(run_plan(rule(numbers), answer_with([])))
-    together = run_plan(gather([rule(numbers) for rule, numbers in rules]), answer_with(rounds))
+    for plan, numbers in plans:
+        alone.append(run_plan(plan(numbers), answer_with([])))
+    together = run_plan(gather([plan(numbers) for plan, numbers in plans]), answer_with(rounds))
     assert together == alone
-    assert len(rounds) == max((len(numbers) for _, numbers in rules), default=0)
-    assert sum(rounds) == sum(len(n) * (2 if rule is pairs else 1) for rule, n in rules)
+    assert len(rounds) == max((len(numbers) for _, numbers in plans), default=0)
+    assert sum(rounds) == sum(len(n) * (2 if plan is pairs else 1) for plan, n in plans)
 
 
-def test_side_by_side_nests():
+def test_gather_nests():
     rounds = []
     inner = [gather([summing([1, 2]), summing([3])]), summing([4, 5, 6])]
     (first, second), third = run_plan(gather(inner), answer_with(rounds))
@@ -68,9 +68,9 @@ def test_side_by_side_nests():
     ]
 
 
-def test_an_error_in_a_rule_comes_out():
+def test_an_error_in_a_plan_is_raised():
     def broken():
-        yield from ask(look(1))
+        yield from ask(query(1))
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.perception.blazepose.resample import sample_letterbox, sample_region, sampled
+from pipeline.perception.blazepose.resample import sample_letterbox, sample_roi, sampled
 from pipeline.perception.blazepose.roi import Roi
 
 CUDA = torch.cuda.is_available()
@@ -50,7 +50,7 @@ def test_views_are_the_cpus_within_a_level():
         else:
             x, y = random.uniform(-20, 140, 2)
             roi = Roi(x, y, random.uniform(20, 400), random.uniform(-3, 3), 0.0)
-            samplings.append(sample_region(size, roi, side))
+            samplings.append(sample_roi(size, roi, side))
         mirrored.append(k % 2 == 1)
     assert {s.block for s in samplings} > {1}
     got = taken(images, samplings, mirrored, side)
@@ -66,7 +66,7 @@ def test_views_are_the_cpus_within_a_level():
 def test_far_outside_is_border_or_black():
     image = noise(40, 60)
     far = Roi(900.0, -800.0, 20.0, 0.3, 0.0)
-    (view,) = taken([image], [sample_region((40, 60), far, 16)], [False], 16)
+    (view,) = taken([image], [sample_roi((40, 60), far, 16)], [False], 16)
     assert np.allclose(view, image[0, -1])
     sampling, _ = sample_letterbox((40, 60), (0, 0, 60, 40), 24)
     (view,) = taken([image], [sampling], [False], 24)
@@ -82,7 +82,7 @@ def test_a_launch_does_not_wait_and_can_be_replayed():
     image = noise(1080, 1920)
     there = torch.from_numpy(image).cuda()
     rois = [Roi(900.0 + k, 500.0, 300.0 + 90 * k, 0.1 * k, 0.0) for k in range(8)]
-    plans = [sample_region((1080, 1920), roi, 256) for roi in rois]
+    plans = [sample_roi((1080, 1920), roi, 256) for roi in rois]
     table = torch.tensor([describe(there, p) for p in plans], dtype=torch.float64).cuda()
     out = torch.empty(8, 3, 256, 256, device="cuda")
     take_views(table, out, 1.0, 0.0)
