@@ -18,8 +18,10 @@ _TRUTH = "_truth.npz"
 
 
 def pairs_of(folder: Path) -> list[tuple[Path, Path]]:
-    """Every NAME.mp4 in a folder that has its NAME_truth.npz, by name. Raises FileNotFoundError
-    where there is no such pair."""
+    """Return every NAME.mp4 of a folder with its NAME_truth.npz, by name.
+
+    Raises FileNotFoundError where there is no such pair.
+    """
     truths = sorted(folder.glob(f"*{_TRUTH}")) if folder.is_dir() else []
     clips = [(path.with_name(path.name.removesuffix(_TRUTH) + ".mp4"), path) for path in truths]
     found = [(clip, truth) for clip, truth in clips if clip.exists()]
@@ -31,8 +33,20 @@ def pairs_of(folder: Path) -> list[tuple[Path, Path]]:
 def evaluate_suite(
     folder: str | Path, config: Config | None = None, *, jobs: int = 1, **options: Any
 ) -> list[Report]:
-    """`app.evaluate.evaluate` for every clip of a folder (see `pairs_of`), in ``jobs`` processes.
-    Raises as that does, with the clip's name in front."""
+    """Evaluate every clip of a folder that has a truth (see `pairs_of`).
+
+    Args:
+        folder: The clips and their truths.
+        config: The settings; the defaults if None.
+        jobs: The number of processes.
+        options: As for `app.evaluate.evaluate`.
+
+    Returns:
+        The reports, in the order of the clips' names.
+
+    Raises:
+        FileNotFoundError: There is no such pair; else as `app.evaluate.evaluate`.
+    """
     pairs = pairs_of(Path(folder))
     work = [(clip, truth, config or load_config(), options) for clip, truth in pairs]
     if jobs <= 1:

@@ -142,29 +142,29 @@ class _Watched:
             )
         for warning in self._source.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        self._tell_summary(runner, dispatcher.told)
+        self._print_summary(runner, dispatcher.told)
 
-    def _tell_summary(self, runner: Runner, told: int) -> None:
-        seen = runner.stats.snapshot()
-        events = "1 event" if told == 1 else f"{told} events"
-        words = f"{self._source.name}: {events} in {seen.drawn} frames, {seen.fps:.1f} fps"
-        report = seen.stages_ms.get("event report")
+    def _print_summary(self, runner: Runner, count: int) -> None:
+        stats = runner.stats.snapshot()
+        events = "1 event" if count == 1 else f"{count} events"
+        words = f"{self._source.name}: {events} in {stats.drawn} frames, {stats.fps:.1f} fps"
+        report = stats.stages_ms.get("event report")
         if report is not None:
             words += f"; reported {report.p50_ms:.0f} ms after the frame that showed it"
             words += f" (p95 {report.p95_ms:.0f})"
-        dropped = sum(seen.dropped.values())
+        dropped = sum(stats.dropped.values())
         if dropped:
             words += f"; {dropped} frames dropped"
-        if seen.lost_events:
-            words += f"; {seen.lost_events} events lost, for what was needed of them was gone"
+        if stats.lost_events:
+            words += f"; {stats.lost_events} events lost, for their frames were gone"
         print(words, file=sys.stderr)
 
 
 def _stoppable(runner: Runner, stop: threading.Event) -> Iterator:
-    """The run's windows; once ``stop`` is set, those under way."""
-    asked = False
+    """Yield the run's windows; once ``stop`` is set, only those under way."""
+    stopping = False
     for window in runner.windows():
         yield window
-        if stop.is_set() and not asked:
-            asked = True
+        if stop.is_set() and not stopping:
+            stopping = True
             runner.stop()

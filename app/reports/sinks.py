@@ -1,4 +1,4 @@
-"""Where events go: lines of JSON, pictures, a webhook."""
+"""The destinations of events: lines of JSON, pictures, a webhook."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_motion(flag: str, name: str) -> Motion:
 
 
 class Lines:
-    """Events as lines of JSON."""
+    """Writes events as lines of JSON."""
 
     def __init__(self, file: IO[str], name: str, pictures: bool = False) -> None:
         self._file, self._name, self._pictures = file, name, pictures
@@ -46,7 +46,7 @@ class Lines:
 
 
 def lines_to(stack: ExitStack, path: Path) -> Lines:
-    """A file of lines, pictures in them. Raises OutputError."""
+    """Return a file of lines with pictures in them. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = stack.enter_context(path.open("w", encoding="utf-8"))
@@ -56,7 +56,7 @@ def lines_to(stack: ExitStack, path: Path) -> Lines:
 
 
 class Strips:
-    """Every event's pictures side by side, a PNG each."""
+    """Writes each event's pictures side by side as one PNG."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
