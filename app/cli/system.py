@@ -6,7 +6,7 @@ import ctypes
 import re
 
 OPENCV_PACKAGES = "libgl1 libglib2.0-0 libsm6 libxext6"
-"""What opencv-python's wheel needs of Debian or Ubuntu (with what these depend on)."""
+"""The packages of Debian or Ubuntu that opencv-python's wheel needs."""
 
 _PACKAGES = {
     "libGL.so": OPENCV_PACKAGES,
@@ -25,8 +25,10 @@ _PACKAGES = {
 
 
 def library_remedy(error: BaseException) -> str | None:
-    """For an import that failed for want of a system library: which, and what to install, in two
-    lines; None for any other error."""
+    """Return which system library an import lacks and what to install, in two lines.
+
+    None for an error of another kind.
+    """
     found = re.search(r"(lib[\w.+-]+): cannot open shared object file", str(error))
     if found is None:
         return None
@@ -41,9 +43,11 @@ _ARENAS = -8
 
 
 def keep_memory_together() -> None:
-    """Have glibc's allocator use two arenas instead of eight a core: threads that come and go with
-    every connection else touch one after another, and a process grows for days by what is free in
-    each. Nothing where the C library is another."""
+    """Limit glibc's allocator to two arenas instead of eight a core.
+
+    The threads of connections come and go and would touch one arena after another, so a process
+    would grow for days by the free memory in each. Does nothing with another C library.
+    """
     limit = getattr(ctypes.CDLL(None), "mallopt", None)
     if limit is not None:
         limit(_ARENAS, 2)

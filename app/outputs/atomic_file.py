@@ -1,4 +1,4 @@
-"""A file with no half of anything in it."""
+"""A file that never holds part of a piece."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 
 class AtomicFile:
-    """A file that takes a piece whole or not at all, and after one that it could not take (a full
-    disk) none any more: what is in it stays playable. ``end`` is its size in bytes."""
+    """A file that takes each piece whole or not at all.
+
+    After a piece that does not fit (a full disk) it takes no more, so that its content stays
+    playable. ``end`` is its size in bytes.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
@@ -19,6 +22,7 @@ class AtomicFile:
         self.close = self._file.close
 
     def write(self, data: bytes) -> int:
+        """Write a piece and return its length. Raises OSError, the same one from then on."""
         if self._failed is not None:
             raise self._failed
         start, rest = self._file.tell(), memoryview(data)

@@ -1,4 +1,4 @@
-"""Writing in a thread of its own, so that a slow disk or encoder is not waited for."""
+"""Writing in a thread of its own, so that nothing waits for a slow disk or encoder."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from pipeline.core.ring import Closed, Policy, Ring
 
 T = TypeVar("T")
 _LIVE_S = 10.0
-"""What waits of a live source when it ends is given so long."""
+"""How long a live source's waiting items may take to be written when it ends."""
 _STUCK_S = 60.0
-"""Whoever gets nothing done for so long will not."""
+"""A thread that finishes no item for this long is taken as stuck."""
 
 
 class BackgroundWriter(Generic[T]):
     """A thread that does ``work`` with each item in order, then ``end``, behind a bounded ring.
 
-    A full ring is waited for; with ``live`` it drops its oldest item instead, counted in
-    ``dropped``, and ``put`` returns at once. As many are lost whichever go, evenly spread where
-    the work is too slow for long; without the oldest, the recording reaches nearest to now, when
-    it is ended or the process killed. ``inherit`` is as for `Ring`.
+    ``put`` waits while the ring is full; with ``live`` the ring drops its oldest item instead,
+    counted in ``dropped``, and ``put`` returns at once. The number lost is the same whichever
+    items go. Dropping the oldest keeps the recording nearest to now when it is ended or the
+    process is killed.
 
-    What ``work`` or ``end`` raises ends the work; the next ``put`` or ``close`` raises it, once,
-    and what is put later goes nowhere. ``end`` is called then too, and must bear being called
-    again. ``name`` is told in errors. ``put`` and ``close`` are for one thread.
+    An error of ``work`` or ``end`` ends the work; the next ``put`` or ``close`` raises it, once,
+    and later items are discarded. ``put`` and ``close`` are for one thread.
+
+    Args:
+        name: What is written, for errors.
+        work: Called with each item.
+        end: Called after the last item, after an error too; it must allow a second call.
+        capacity: The length of the ring.
+        live: Whether to drop items instead of waiting.
+        inherit: As for `Ring`.
     """
 
     def __init__(
@@ -44,7 +51,7 @@ class BackgroundWriter(Generic[T]):
         self.dropped = 0
         self._work, self._end, self._live = work, end, live
         self._error: BaseException | None = None
-        self._told = self._given_up = False
+        self._raised = self._given_up = False
         policy = Policy.DROP_OLDEST if live else Policy.WAIT
         self._ring: Ring[T] = Ring(capacity, policy, self._count, inherit=inherit)
         # A disk that never answers must not keep the process from ending.
@@ -52,28 +59,30 @@ class BackgroundWriter(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Hand on an item. Raises what the thread met."""
+        """Hand an item to the thread. Raises the thread's error."""
         try:
             self._ring.put(item)
         except Closed:
             assert self._error is not None, "put() after close()"
-            self._tell()
+            self._raise_error()
 
     def stop(self) -> None:
-        """No more items; the thread finishes by itself. Never waits."""
+        """Take no more items; the thread finishes by itself. Never waits."""
         self._ring.close()
 
     def close(self) -> None:
-        """Finish what was put; safe to call twice. A live source's is given ten seconds, then
-        what is left is dropped; a thread that gets nothing done for a minute is left behind, with
-        an error. Raises what the thread met."""
+        """Finish the items that were put; safe to call twice.
+
+        A live source's items have ten seconds, then the rest is dropped. A thread that finishes
+        nothing for a minute is abandoned, with an error. Raises the thread's error.
+        """
         self._ring.close()
         while self._thread.is_alive() and not self._given_up:
             done = self._ring.got_count
             self._thread.join(_LIVE_S if self._live else _STUCK_S)
             if self._thread.is_alive() and (self._live or self._ring.got_count == done):
                 self._give_up()
-        self._tell()
+        self._raise_error()
 
     def _give_up(self) -> None:
         self._ring.abort()
@@ -92,7 +101,7 @@ class BackgroundWriter(Generic[T]):
         except BaseException as error:
             self._error = self._error or error
             self._ring.abort()
-            # What fitted is finished as far as it can be; that the rest does not fit is told.
+            # Finish the part that was written as far as possible; the first error is raised later.
             with suppress(OutputError):
                 self._end()
 
@@ -100,8 +109,8 @@ class BackgroundWriter(Generic[T]):
         if self._error is None:
             self.dropped += 1
 
-    def _tell(self) -> None:
-        """Raise what the thread met, if nobody was told yet."""
-        if self._error is not None and not self._told:
-            self._told = True
+    def _raise_error(self) -> None:
+        """Raise the thread's error, unless it was raised before."""
+        if self._error is not None and not self._raised:
+            self._raised = True
             raise self._error

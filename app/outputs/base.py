@@ -1,4 +1,4 @@
-"""What every output is: opened once, given every frame in order, closed whatever happens."""
+"""The protocol of an output: opened once, given every frame in order, closed in the end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from pipeline.core.people import Bodies
 
 @dataclass(frozen=True, eq=False)
 class RunInfo:
-    """What holds for a whole run, known with its first frame.
+    """The facts of a whole run, known with its first frame.
 
-    ``fps`` is the source's nominal rate, None where it has none; ``width`` and ``height`` pixels
-    of the first frame, ``intrinsics`` (3, 3) its camera; ``model`` names the body model the betas
-    belong to, ``faces`` (F, 3) are its triangles, ``gender`` neutral, female or male.
-    ``intrinsics_of`` gives the camera of a frame of another size. A ``live`` source's frames come
-    at their own pace: whoever cannot keep up leaves some out instead of waiting. ``mark`` tells
-    clips of one name apart.
+    Attributes:
+        source: The source's name.
+        fps: The source's nominal rate in frames a second, None where it has none.
+        width: Of the first frame, in pixels.
+        height: Of the first frame, in pixels.
+        intrinsics: The camera K (3, 3) of the first frame, in pixels.
+        model: The name of the body model that the betas belong to.
+        faces: The model's triangles (F, 3).
+        gender: neutral, female or male.
+        intrinsics_of: Returns the camera of a frame of another size.
+        live: Whether frames come at their own pace: an output that cannot keep up leaves some out
+            instead of waiting.
+        mark: Distinguishes clips of the same name.
     """
 
     source: str
@@ -38,14 +45,14 @@ class RunInfo:
     mark: str = ""
 
     def camera(self, frame: Frame) -> np.ndarray:
-        """K (3, 3) of a frame, which may be of another size than the first."""
+        """Return the camera K (3, 3) of a frame, which may be of another size than the first."""
         if self.intrinsics_of is None or frame.size == (self.height, self.width):
             return self.intrinsics
         return self.intrinsics_of(frame)
 
 
 class OutputClosed(Exception):
-    """Nobody reads an output any more: the run ends, and that is no error."""
+    """The reader of an output has left: the run ends, and that is no error."""
 
 
 class OutputError(OSError):
@@ -53,26 +60,40 @@ class OutputError(OSError):
 
 
 class Output(Protocol):
-    """Where frames and bodies go. All calls come from one thread.
+    """A destination of frames and bodies. All calls come from one thread.
 
-    ``open`` is called once, when the first frame is known; ``write`` for every frame in order,
-    also with no bodies, ``picture`` being the overlay, RGB uint8 (H, W, 3), where
-    ``needs_picture``: it may be kept, nobody changes it any more. ``close`` finishes what was
-    written so far: after an error or an interrupt too, twice if need be, also when ``open`` never
-    was. ``files`` is what it has written, ``warnings`` what went wrong without ending it, in lines.
-    Raises OutputError where writing fails, OutputClosed where nobody reads any more.
+    An entry in `app.outputs.catalog` gives a class of this protocol its flag and its key in a
+    profile. It raises OutputError where writing fails, OutputClosed where its reader has left.
+
+    Attributes:
+        needs_picture: Whether ``write`` needs the overlay.
     """
 
     needs_picture: bool
 
     @property
-    def files(self) -> tuple[Path, ...]: ...
+    def files(self) -> tuple[Path, ...]:
+        """The files written so far."""
 
     @property
-    def warnings(self) -> tuple[str, ...]: ...
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong without ending the output, a line each."""
 
-    def open(self, info: RunInfo) -> None: ...
+    def open(self, info: RunInfo) -> None:
+        """Begin. Called once, when the first frame is known."""
 
-    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None: ...
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        """Write one frame. Called for every frame in order.
 
-    def close(self) -> None: ...
+        Args:
+            frame: The frame.
+            bodies: Its bodies, which may be none.
+            picture: The overlay, RGB uint8 (H, W, 3), where the output needs it. It may be kept:
+                it is never changed afterwards.
+        """
+
+    def close(self) -> None:
+        """Finish what was written so far.
+
+        Called after an error or an interrupt too, possibly twice, and possibly without ``open``.
+        """

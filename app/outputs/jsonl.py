@@ -20,11 +20,11 @@ _DECIMALS = 6
 
 
 class JsonlOutput:
-    """One JSON object a line and frame, flushed at once: ``frame``, ``pts_s``, ``captured_ns`` and
-    ``bodies``, each with the columns of `--poses` as lists (metres, radians, pixels).
+    """One JSON object a frame, a line each, flushed at once.
 
-    With ``path`` "-" the lines are standard output's, and whatever else this process prints goes
-    to standard error from then on.
+    Each object has ``frame``, ``pts_s``, ``captured_ns`` and ``bodies``, each body with the columns
+    of `--poses` as lists (metres, radians, pixels). With ``path`` "-" the lines go to standard
+    output, and everything else that this process prints goes to standard error from then on.
     """
 
     needs_picture = False
@@ -66,7 +66,7 @@ class JsonlOutput:
         try:
             file.close()
         except BrokenPipeError:
-            pass  # The reader left; what it took it has.
+            pass  # The reader has left.
         except OSError as error:
             raise OutputError(f"{self._name}: cannot write: {error.strerror}") from None
 
@@ -76,7 +76,7 @@ class JsonlOutput:
 
 
 def line_of(info: RunInfo, frame: Frame, bodies: Bodies) -> str:
-    """One frame's object, without the line's end."""
+    """Return one frame's object as JSON, without the end of the line."""
     return json.dumps(
         {
             "frame": frame.id,
@@ -90,8 +90,10 @@ def line_of(info: RunInfo, frame: Frame, bodies: Bodies) -> str:
 
 
 def claim_stdout() -> IO[str]:
-    """Standard output for the caller alone; from here on all else that is printed goes to
-    standard error, also from C libraries."""
+    """Return standard output for the caller alone.
+
+    Everything else that is printed from then on, also by C libraries, goes to standard error.
+    """
     sys.stdout.flush()
     claimed = os.dup(1)
     os.dup2(2, 1)
@@ -99,8 +101,10 @@ def claim_stdout() -> IO[str]:
 
 
 def bodies_of(info: RunInfo, frame: Frame, bodies: Bodies) -> list[dict]:
-    """One dictionary a body: the columns of `--poses` as lists, numbers to a micrometre, which is
-    below any meaning."""
+    """Return one dictionary a body: the columns of `--poses` as lists.
+
+    Numbers are rounded to a micrometre, which is far below their accuracy.
+    """
     rows = body_rows(info, frame, bodies)
     names = [name for name in rows if name not in ("frame", "pts_s")]
     lists = [

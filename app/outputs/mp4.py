@@ -1,5 +1,4 @@
-"""One mp4 file that plays whatever ends the process that writes it: its encoder, fragments
-and times."""
+"""One mp4 file, which plays however its process ends: its encoder, fragments and times."""
 
 from __future__ import annotations
 
@@ -27,20 +26,24 @@ _BUFFER = 8 << 20
 _BT709 = 1
 _LIMITED_RANGE = 1
 _LIVE_LOOKAHEAD = 4
-"""Frames that x264 holds back; by itself ten or more, which are two seconds at five a second."""
+"""Frames that x264 holds back; its own choice is ten or more: two seconds at five a second."""
 
 
 class Mp4:
     """A file of H.264 through libx264, written by one thread.
 
-    ``size`` (height, width) is of its pictures; odd sizes get a border of one pixel, a picture of
-    another size is fitted in, with bars. ``rate`` is nominal, frames a second. A fragment, which
-    begins with a key frame and is put on disk whole, ends after a second of the video at the
-    latest; ``close`` makes a plain mp4 of them, or takes the file away where it has no frame.
-    With ``live`` the encoder holds back fewer frames, for a little quality.
+    A fragment begins with a key frame, is put on disk whole and ends after a second of the video
+    at the latest. ``close`` makes a plain mp4 of the fragments, or deletes a file without frames.
+    ``frames`` counts the frames written. Every method raises OutputError, in one line.
 
-    ``frames`` counts what was written, ``size_bytes`` what is on disk and what waits for its
-    fragment's end. Raises OutputError in one line.
+    Args:
+        path: The file.
+        size: The (height, width) of its pictures. An odd side gets a border of one pixel; a picture
+            of another size is fitted in, with bars.
+        rate: The nominal frames a second.
+        crf: x264's quality.
+        preset: x264's speed.
+        live: Whether the encoder holds back fewer frames, which costs a little quality.
     """
 
     def __init__(
@@ -84,14 +87,17 @@ class Mp4:
 
     @property
     def size_bytes(self) -> int:
+        """The bytes on disk and those of the fragment that is not complete yet."""
         return (0 if self._file is None else self._file.end) + self._waiting_bytes
 
     def write(self, picture: np.ndarray, tick: int) -> None:
-        """Add a picture, RGB uint8 (H, W, 3), ``tick`` 1/90000 s after the file's start; ticks
-        rise."""
+        """Add a picture, RGB uint8 (H, W, 3), ``tick`` 1/90000 s after the file's start.
+
+        Each tick is greater than the one before.
+        """
         yuv = to_yuv420(pad_even(fit_into(picture, self._size)))
         yuv.pts, yuv.time_base = tick, Fraction(1, CLOCK)
-        # Frames may come far slower than their nominal rate: a second is one by the video's time.
+        # Frames may come far slower than their nominal rate, so the video's own time counts too.
         if self._in_group == self._group or tick - self._group_began >= CLOCK:
             yuv.pict_type = av.video.frame.PictureType.I
             self._in_group, self._group_began = 0, tick
@@ -129,10 +135,10 @@ class Mp4:
 
 
 class Timeline:
-    """Source times in seconds to rising ticks of 1/90000 s that start at 0.
+    """Converts source times in seconds to rising ticks of 1/90000 s that start at 0.
 
-    ``rate`` is the nominal frames a second: the step taken where the source's time runs backwards,
-    or leaps more than two seconds over a break.
+    ``rate`` is the nominal frames a second. Its interval is the step where the source's time runs
+    backwards, or leaps more than two seconds over a break.
     """
 
     longest_break_s = 2.0
@@ -143,7 +149,7 @@ class Timeline:
         self.last = -1
 
     def place(self, pts_s: float, discontinuity: bool) -> int:
-        """The tick of the next frame, above all before it."""
+        """Return the tick of the next frame, above all before it."""
         if self._shift_s is None:
             self._shift_s = -pts_s
         tick = round((pts_s + self._shift_s) * CLOCK)

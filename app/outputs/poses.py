@@ -29,15 +29,15 @@ _ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
 }
 _AMASS_ROWS = ("frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m")
 TRACKS = "tracks"
-"""What `AmassOutput`'s rows are on their way into files, in its folder."""
+"""The name of `AmassOutput`'s rows in its folder until they are files."""
 _AMASS_JOINTS = 52
 """SMPL-H's joints, which AMASS writes: SMPL's first 22, then 15 of each hand."""
 CAMERA_TO_AMASS = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
-"""OpenCV's camera axes (x right, y down, z forward) to AMASS's (z up), the camera being level."""
+"""OpenCV's camera axes (x right, y down, z forward) to AMASS's (z up), for a level camera."""
 
 
 def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
-    """One row a body: the columns of `--poses`, those in pixels projected by the frame's camera."""
+    """Return the columns of `--poses`, one row a body; pixels are by the frame's camera."""
     count = len(bodies)
     camera = info.camera(frame)
     return {
@@ -57,12 +57,12 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
 
 
 class PosesOutput:
-    """One npz with a row for each body in each frame, by frame, then track.
+    """One npz with a row for each body in each frame, ordered by frame, then track.
 
-    Columns as in ``_ROWS`` (metres in the camera frame, axis-angle radians, pixels) and, with
-    ``vertices``, ``vertices_m`` (N, V, 3). For the file: ``intrinsics`` (3, 3), ``image_size``
-    (height, width), ``fps`` (NaN where the source has none), ``model`` and, with ``vertices``,
-    ``faces`` (F, 3). A run that never had a frame leaves no file.
+    The columns are those of ``_ROWS`` (metres in the camera frame, axis-angle radians, pixels)
+    and, with ``vertices``, ``vertices_m`` (N, V, 3). The file also has ``intrinsics`` (3, 3),
+    ``image_size`` (height, width), ``fps`` (NaN where the source has none), ``model`` and, with
+    ``vertices``, ``faces`` (F, 3). A run without any frame leaves no file.
     """
 
     needs_picture = False
@@ -114,11 +114,12 @@ class AmassOutput:
     """A folder with ``track_0001.npz`` and so on, laid out as AMASS does (Mahmood et al., ICCV
     2019), for tools that read it.
 
-    ``poses`` (N, 156) axis-angle of SMPL-H's 52 joints: SMPL's first 22 and hands at rest (SMPL's
-    own two hand joints have no place in it); ``betas`` (10,) the track's last, which have seen
-    the most; ``trans`` (N, 3) metres; ``mocap_framerate``, ``gender`` and ``model``, the body
-    model that the betas belong to. Axes are AMASS's, z up, the camera being taken as level;
-    ``camera_to_world`` (3, 3) turned them. ``frame`` and ``pts_s`` (N,) say where a track has gaps.
+    ``poses`` (N, 156) is the axis-angle of SMPL-H's 52 joints: SMPL's first 22, and hands at rest
+    (SMPL's own two hand joints have no place in it). ``betas`` (10,) are the track's last, which
+    come from the most frames; ``trans`` (N, 3) is in metres; ``mocap_framerate``, ``gender`` and
+    ``model`` name the rate and the body model. The axes are AMASS's, z up, and the camera is taken
+    as level; ``camera_to_world`` (3, 3) turned them. ``frame`` and ``pts_s`` (N,) show the gaps of
+    a track.
     """
 
     needs_picture = False
@@ -163,7 +164,7 @@ class AmassOutput:
 
 
 def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
-    """`AmassOutput`'s rows as its files, told as they are written. Raises OutputError."""
+    """Write `AmassOutput`'s rows as its files; yield each when written. Raises OutputError."""
     tracks = np.asarray(columns.read("track"))
     for track in np.unique(tracks):
         path = folder / f"track_{track:04d}.npz"
@@ -198,11 +199,16 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
 def to_amass(
     global_orient: np.ndarray, body_pose: np.ndarray, pelvis_m: np.ndarray, rest_m: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """SMPL's pose in the camera frame to AMASS's ``poses`` (N, 156) and ``trans`` (N, 3).
+    """Return AMASS's ``poses`` (N, 156) and ``trans`` (N, 3) of SMPL's pose in the camera frame.
 
-    ``global_orient`` (N, 3), ``body_pose`` (N, 69), ``pelvis_m`` (N, 3) in the camera frame and
-    ``rest_m`` (3,) the pelvis joint of the shape at rest, about which SMPL turns the body before
-    it adds ``trans``: turning the axes therefore moves the pelvis, not ``trans``.
+    SMPL turns the body about its resting pelvis before it adds ``trans``, so turning the axes moves
+    the pelvis instead of ``trans``.
+
+    Args:
+        global_orient: Axis-angle (N, 3), radians.
+        body_pose: Axis-angle (N, 69), radians.
+        pelvis_m: The pelvis (N, 3) in the camera frame, metres.
+        rest_m: The pelvis joint (3,) of the shape at rest, metres.
     """
     from scipy.spatial.transform import Rotation
 
@@ -214,6 +220,6 @@ def to_amass(
 
 
 def _rate(pts_s: np.ndarray) -> float:
-    """Frames a second from times; 30 where there is one frame only."""
+    """Return the frames a second of times; 30 for a single frame."""
     steps = np.diff(pts_s)
     return float(1 / np.median(steps)) if len(steps) and np.median(steps) > 0 else 30.0

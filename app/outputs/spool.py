@@ -1,4 +1,4 @@
-"""Rows of arrays that grow on disk, a file a column, so that a long run needs little memory."""
+"""Rows of arrays on disk, a file for each column, so that a long run needs little memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXTRA = "extra.npz"
 
 
 def is_written(folder: Path) -> bool:
-    """Whether a process still writes rows into this folder."""
+    """Return whether a process still writes rows into this folder."""
     try:
         with open(folder / _ABOUT, "rb") as mark:
             return not _lock(mark)
@@ -38,7 +38,7 @@ def is_written(folder: Path) -> bool:
 
 
 def _lock(file: IO[bytes]) -> bool:
-    """Whether the lock is ours; it ends with the file. Where there are no locks it always is."""
+    """Lock a file; return whether that worked, always True where the system has no locks."""
     if fcntl is None:
         return True
     try:
@@ -49,9 +49,15 @@ def _lock(file: IO[bytes]) -> bool:
 
 
 class ColumnSpool:
-    """Named columns, each row of a fixed shape and dtype, spooled to a hidden folder beside
-    ``beside``. ``shapes`` maps a name to (dtype, shape of a row), ``extra`` are arrays that hold
-    for all rows. Rows outlive the process: ``left_behind`` reads them. Raises OutputError."""
+    """Named columns, each with rows of one shape and dtype, in a hidden folder until `save`.
+
+    The rows outlive a killed process: ``left_behind`` reads them. Every method raises OutputError.
+
+    Args:
+        beside: The file or folder that the hidden folder is made beside.
+        shapes: The (dtype, shape of a row) of each column.
+        extra: Arrays of the whole file.
+    """
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class ColumnSpool:
             about = {name: (dtype.str, shape) for name, (dtype, shape) in self._shapes.items()}
             text = json.dumps({"of": beside.name, "columns": about})
             (self._folder / _ABOUT).write_text(text, encoding="utf-8")
-            # Says that somebody writes here, for as long as the process lives.
+            # Marks the folder as being written, for as long as the process lives.
             self._mark = open(self._folder / _ABOUT, "rb")  # noqa: SIM115 (see `close`)
             _lock(self._mark)
             for name in self._shapes:
@@ -82,8 +88,11 @@ class ColumnSpool:
 
     @classmethod
     def left_behind(cls, folder: Path) -> ColumnSpool:
-        """What a process that was killed left in its folder, or one that still writes has there:
-        the rows that every column has whole. It is only read. Raises OutputError."""
+        """Return the rows that a killed process left in a folder, or that a running one has there.
+
+        Only the rows that are whole in every column count. The folder is only read. Raises
+        OutputError.
+        """
         columns = cls.__new__(cls)
         columns._mark = None
         try:
@@ -107,6 +116,7 @@ class ColumnSpool:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns' names."""
         return tuple(self._shapes)
 
     def _row_bytes(self, name: str) -> int:
@@ -114,8 +124,10 @@ class ColumnSpool:
         return dtype.itemsize * math.prod(shape)
 
     def append(self, values: Mapping[str, np.ndarray]) -> None:
-        """Add rows, handed to the system at once: every column's array is (rows, *shape); its
-        length is the same in all."""
+        """Add rows and hand them to the system at once.
+
+        Every column's array is (rows, *shape), with the same number of rows in all.
+        """
         count = len(next(iter(values.values())))
         for name, (dtype, shape) in self._shapes.items():
             rows = np.ascontiguousarray(values[name], dtype)
@@ -129,14 +141,14 @@ class ColumnSpool:
         self.rows += count
 
     def read(self, name: str) -> np.ndarray:
-        """A column (rows, *shape), read-only and mapped from disk."""
+        """Return a column (rows, *shape), read-only and mapped from disk."""
         dtype, shape = self._shapes[name]
         if self.rows == 0:
             return np.zeros((0, *shape), dtype)
         return np.memmap(self._folder / name, dtype, "r", shape=(self.rows, *shape))
 
     def save(self, path: Path) -> None:
-        """All columns and the extra arrays as one npz at ``path``, which is complete or not there.
+        """Write all columns and the extra arrays as one npz, which is complete or not there.
 
         Raises OutputError.
         """
@@ -171,7 +183,7 @@ class ColumnSpool:
                 left -= len(chunk)
 
     def close(self) -> None:
-        """Take the spooled rows away. Safe to call twice."""
+        """Delete the spooled rows. Safe to call twice."""
         if self._mark is not None:
             self._mark.close()
         for file in self._files.values():

@@ -1,4 +1,4 @@
-"""The overlay as mp4: encoded beside whoever draws, in one file or one after another."""
+"""The overlay as mp4: encoded in a thread of its own, in one file or several in turn."""
 
 from __future__ import annotations
 
@@ -19,21 +19,27 @@ from pipeline.runtime.window import inherit_break
 _CLIP_FRAMES = 8
 _LIVE_FRAMES = 64
 _LIVE_BYTES = 128 << 20
-"""Pictures that wait for the encoder: two windows of a clip; of a live source what bridges a hiccup
-of the disk of about a second."""
+"""Pictures that may wait for the encoder: two windows of a clip; for a live source enough to bridge
+a pause of the disk of about a second."""
 
 
 class VideoOutput:
     """H.264 in mp4, with the frames' own times (variable frame rate is kept).
 
     The video starts at 0; where the source's time runs backwards or leaps over a break, a frame
-    follows the one before it after one nominal interval. What was written plays if the process
-    is killed, but for about the last two seconds, or if the disk is full (`Mp4`).
+    follows the one before it after one nominal interval. If the process is killed or the disk is
+    full, the file plays, but for about the last two seconds (`Mp4`).
 
     A thread of its own encodes. A clip waits for it, so that nothing is lost; a live source never
     does, and ``dropped`` counts its frames that are not in the video. With ``rotation`` the video
-    goes on in OUT_0002.mp4 and so on, each file playing by itself from 0, no frame lost or twice.
-    ``files`` are those that are there.
+    goes on in OUT_0002.mp4 and so on; each file plays by itself from 0, and no frame is lost or
+    written twice. ``files`` are those that exist.
+
+    Args:
+        path: OUT.mp4.
+        crf: x264's quality, 0 to 51; lower is better.
+        preset: x264's speed.
+        rotation: The limits of one file.
     """
 
     needs_picture = True
@@ -51,7 +57,7 @@ class VideoOutput:
         self.rotation = rotation
         self.files: tuple[Path, ...] = ()
         self._thread: BackgroundWriter[Frame] | None = None
-        # From here on the thread's own, once there is one.
+        # The attributes below belong to the thread once it runs.
         self._info: RunInfo | None = None
         self._mp4: Mp4 | None = None
         self._clock = Timeline(30.0)
@@ -59,6 +65,7 @@ class VideoOutput:
 
     @property
     def dropped(self) -> int:
+        """The number of frames that are not in the video."""
         return 0 if self._thread is None else self._thread.dropped
 
     @property
@@ -71,7 +78,7 @@ class VideoOutput:
     def open(self, info: RunInfo) -> None:
         self._info = info
         self._clock = Timeline(float(self._rate))
-        # Who is started again goes on where it was: nothing is written over.
+        # A run that is started again continues the numbers: no file is written over.
         self._begun = self.rotation.last(self.path)
         self._begin(0)
         capacity = _CLIP_FRAMES
@@ -88,7 +95,7 @@ class VideoOutput:
         self._thread.put(replace(frame, image=picture, on_device=None))
 
     def stop(self) -> None:
-        """No more frames; what is under way is finished without anybody waiting."""
+        """Take no more frames; the thread finishes the waiting ones by itself."""
         if self._thread is not None:
             self._thread.stop()
 
@@ -113,7 +120,7 @@ class VideoOutput:
         self._mp4.write(frame.image, tick - self._begun_tick)
 
     def _begin(self, tick: int) -> None:
-        """The next file, whose time 0 is ``tick`` of the video's."""
+        """Begin the next file, whose time 0 is ``tick`` of the video."""
         assert self._info is not None
         path = self.rotation.path(self.path, self._begun + 1)
         size = self._info.height, self._info.width
@@ -126,7 +133,7 @@ class VideoOutput:
             self.files = self.files[-self.rotation.keep :]
 
     def _end(self) -> None:
-        """Finish the file that is written. Safe to call twice."""
+        """Finish the current file. Safe to call twice."""
         mp4, self._mp4 = self._mp4, None
         if mp4 is None:
             return

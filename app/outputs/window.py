@@ -1,4 +1,4 @@
-"""The overlay on the screen: frames come from the output's thread, the window lives in main's."""
+"""The overlay on the screen: frames come from the output's thread, the main one has the window."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class WindowError(RuntimeError):
 
 
 class WindowOutput:
-    """A window that shows the latest overlay; slower screens skip pictures, nothing waits.
+    """A window that shows the latest overlay; a slow screen skips pictures, and nothing waits.
 
-    ``write`` puts a picture into a slot of one, from any thread. The main thread calls ``start``
-    once, then ``poll`` every few milliseconds, and ``stop`` at the end; window systems allow only
-    that. ``start`` raises WindowError where there is no display.
+    ``write`` puts a picture into a slot for one, from any thread. The main thread calls ``start``
+    once, then ``poll`` every few milliseconds, and ``stop`` at the end; window systems allow no
+    other thread. ``start`` raises WindowError where there is no display.
     """
 
     needs_picture = True
@@ -53,18 +53,19 @@ class WindowOutput:
             self._latest = picture
 
     def close(self) -> None:
-        """No more pictures; the last one stays until ``stop``."""
+        """Take no more pictures; the last one stays on the screen until ``stop``."""
 
     def start(self) -> None:
-        """Make sure that a window can be shown. Main thread."""
+        """Check that a window can be shown. Main thread. Raises WindowError."""
         self._probe = _Probe()
         if self._probe.problem is not None:
             raise WindowError(self._probe.problem)
 
     def poll(self, wait_ms: int = 15) -> bool:
-        """Show the latest picture and look after the window for ``wait_ms``. Main thread.
+        """Show the latest picture and handle the window's events for ``wait_ms``. Main thread.
 
-        False once the user closed the window or pressed q or Escape.
+        Returns:
+            False once the user has closed the window or pressed q or Escape.
         """
         import cv2
 
@@ -86,7 +87,7 @@ class WindowOutput:
 
         try:
             return cv2.getWindowProperty(_NAME, cv2.WND_PROP_VISIBLE) >= 1
-        except cv2.error:  # What OpenCV's Qt windows answer once the last of them was closed.
+        except cv2.error:  # OpenCV's Qt raises this once its last window was closed.
             self._shown = False
             return False
 
@@ -112,7 +113,7 @@ class WindowOutput:
             self._probe = None
 
     def stop(self) -> None:
-        """Take the window away. Main thread; safe to call twice."""
+        """Close the window. Main thread; safe to call twice."""
         self._end_probe()
         if self._shown:
             import cv2
@@ -122,11 +123,11 @@ class WindowOutput:
 
 
 class _Probe:
-    """Tries to open a window in a process of its own: where the display does not answer, OpenCV's
-    window system ends the process instead of raising. ``problem`` is one line, or None.
+    """A trial window in a process of its own; ``problem`` is one line, or None.
 
+    Where the display does not answer, OpenCV's window system ends the process instead of raising.
     The process stays connected until ``end``: a display server that resets when its last client
-    leaves (Xvfb does) would turn away who comes next.
+    leaves (Xvfb does) would refuse the next one.
     """
 
     def __init__(self) -> None:
@@ -158,21 +159,21 @@ class _Probe:
         return f"no window on display {where}: {cause}"
 
     def end(self) -> None:
-        """Let the process go. Safe to call twice."""
+        """End the process. Safe to call twice."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.communicate("\n")
 
 
 def display_problem() -> str | None:
-    """Why no window can be shown here, in one line, or None."""
+    """Return why no window can be shown here, in one line, or None."""
     probe = _Probe()
     probe.end()
     return probe.problem
 
 
 def _quiet_fonts() -> None:
-    """OpenCV's own Qt carries no fonts and complains five times; point it to the system's."""
+    """Point OpenCV's own Qt to the system's fonts: it has none, and warns five times."""
     folder = Path("/usr/share/fonts")
     if sys.platform.startswith("linux") and folder.is_dir():
         os.environ.setdefault("QT_QPA_FONTDIR", str(folder))

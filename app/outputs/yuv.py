@@ -1,4 +1,4 @@
-"""Pictures as a video encoder takes them: luma and chroma instead of RGB, even sides."""
+"""Pictures in the form that a video encoder takes: luma and chroma, with even sides."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMALLEST_PX = 16
 
 
 def _bt709() -> np.ndarray:
-    """RGB 0..255 and 1 -> luma 16..235 and chroma 16..240, (3, 4)."""
+    """The matrix (3, 4) from RGB 0..255 and 1 to luma 16..235 and chroma 16..240."""
     luma = np.array([0.2126, 0.7152, 0.0722])
     red, _, blue = np.eye(3)
     rows = [219 * luma, 224 * (blue - luma) / 1.8556, 224 * (red - luma) / 1.5748]
@@ -23,10 +23,10 @@ _RGB_TO_YUV = _bt709()
 
 
 def to_yuv420(image: np.ndarray) -> av.VideoFrame:
-    """RGB uint8 (H, W, 3), even sides, to a yuv420p frame: BT.709's matrix, limited range.
+    """Return a yuv420p frame of RGB uint8 (H, W, 3) with even sides: BT.709, limited range.
 
-    ITU-R BT.709-6, items 3.2 to 3.4. OpenCV's 3 by 3 product and mean of four pixels take a
-    fifth of the time that swscale takes for the same.
+    The matrix is ITU-R BT.709-6, items 3.2 to 3.4. OpenCV's 3 by 3 product and mean of four pixels
+    take a fifth of swscale's time.
     """
     yuv = cv2.transform(image, _RGB_TO_YUV)
     height, width = image.shape[:2]
@@ -39,7 +39,7 @@ def to_yuv420(image: np.ndarray) -> av.VideoFrame:
 
 
 def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image (h, w, 3) scaled into ``size`` (height, width), centred, black bars around it."""
+    """Return an image (h, w, 3) fitted into ``size`` (height, width), between black bars."""
     height, width = size
     if image.shape[:2] == size:
         return image
@@ -53,7 +53,7 @@ def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def pad_even(image: np.ndarray) -> np.ndarray:
-    """Repeat the last row and column where a side is odd or below 16: 4:2:0 needs even sides."""
+    """Return an image with its last row and column repeated to even sides of 16 or more."""
     height, width = image.shape[:2]
     down = max(SMALLEST_PX, height + height % 2) - height
     right = max(SMALLEST_PX, width + width % 2) - width

@@ -144,9 +144,9 @@ class _Watched:
             print(f"warning: {warning}", file=sys.stderr)
         self._print_summary(runner, dispatcher.reported)
 
-    def _print_summary(self, runner: Runner, reported: int) -> None:
+    def _print_summary(self, runner: Runner, count: int) -> None:
         stats = runner.stats.snapshot()
-        events = "1 event" if reported == 1 else f"{reported} events"
+        events = "1 event" if count == 1 else f"{count} events"
         words = f"{self._source.name}: {events} in {stats.drawn} frames, {stats.fps:.1f} fps"
         report = stats.stages_ms.get("event report")
         if report is not None:
@@ -156,7 +156,7 @@ class _Watched:
         if dropped:
             words += f"; {dropped} frames dropped"
         if stats.lost_events:
-            words += f"; {stats.lost_events} events lost, for what was needed of them was gone"
+            words += f"; {stats.lost_events} events lost, for their frames were gone"
         print(words, file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Where events go: lines of JSON, pictures, a webhook."""
+"""The destinations of events: lines of JSON, pictures, a webhook."""
 
 from __future__ import annotations
 
