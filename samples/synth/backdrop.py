@@ -1,4 +1,4 @@
-"""The still part of a picture: the ground and what stands behind it, under a sun and a sky."""
+"""The still part of a picture: the ground and a wall behind it, lit by a sun and a sky."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ PLACES = tuple(GROUNDS)
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """``towards_sun`` (3,) unit in the world, irradiances ``sun`` and ``sky`` (3,) linear RGB on a
-    surface that faces them, ``spread`` the sun's radius in radians (soft shadows)."""
+    """The light: the unit direction ``towards_sun`` (3,) in the world, the irradiances ``sun`` and
+    ``sky`` (3,), linear RGB, on a surface that faces them, and ``spread``, the sun's radius in
+    radians, which softens shadows."""
 
     towards_sun: np.ndarray
     sun: np.ndarray
@@ -27,8 +28,9 @@ class Light:
 
 @dataclass(frozen=True, eq=False)
 class Backdrop:
-    """``radiance`` (H, W, 3) float32 linear; ``ground`` (H, W) in [0, 1] is where shadows fall, at
-    ``ground_xz_m`` (H, W, 2); ``bounce`` (3,) the ground's mean albedo."""
+    """A painted backdrop: its linear ``radiance`` (H, W, 3) float32; ``ground`` (H, W) in [0, 1],
+    where shadows fall; the places ``ground_xz_m`` (H, W, 2) of these pixels in the world; and
+    ``bounce`` (3,), the ground's mean albedo."""
 
     radiance: np.ndarray
     ground: np.ndarray
@@ -43,8 +45,15 @@ def paint(
     people_m: tuple[float, float],
     random: np.random.Generator,
 ) -> Backdrop:
-    """The scene "ballpark", "park", "plaza" or "hall" as this camera sees it, nobody in it;
-    ``people_m`` the nearest and the furthest that people come, along the camera's level axis."""
+    """Paint the place as a camera sees it, without people.
+
+    Args:
+        kind: "ballpark", "park", "plaza" or "hall".
+        camera: The camera.
+        light: The light.
+        people_m: The least and the greatest distance of people along the camera's level axis.
+        random: The random generator.
+    """
     rays, place = camera.rays(), camera.place_m
     down = np.minimum(rays[..., 1], -1e-6)
     reach = -place[1] / down
@@ -70,7 +79,7 @@ def paint(
     upright = 0.55 * light.sun * max(float(-forward @ light.towards_sun), 0.25) + 0.75 * light.sky
     far = far * upright if kind != "hall" else far * lit * 0.6
     picture = np.where(on_ground[..., None], near, far).astype(np.float32)
-    # The lens: sharp on the person, softer with distance behind.
+    # The lens is focused on the people: the picture is softer behind them.
     blurred = cv2.GaussianBlur(picture, (0, 0), camera.size[0] / 200)
     slight = cv2.GaussianBlur(picture, (0, 0), camera.size[0] / 900)
     distance = np.where(on_ground, (ground - place) @ forward, wall_m)

@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """``intrinsics`` (3, 3) pixels (pixel centres at whole numbers), ``rotation`` (3, 3) and
-    ``translation_m`` (3,) from the world to OpenCV's camera axes (x right, y down, z forward);
-    ``size`` (height, width)."""
+    """A pinhole camera: ``intrinsics`` (3, 3) in pixels (pixel centres at whole numbers);
+    ``rotation`` (3, 3) and ``translation_m`` (3,) from the world to OpenCV's camera axes (x right,
+    y down, z forward); ``size`` (height, width)."""
 
     intrinsics: np.ndarray
     rotation: np.ndarray
@@ -20,20 +20,21 @@ class Camera:
 
     @property
     def place_m(self) -> np.ndarray:
-        """Where the camera stands in the world, (3,)."""
+        """The camera's position in the world (3,)."""
         return -self.rotation.T @ self.translation_m
 
     def see(self, points: np.ndarray) -> np.ndarray:
-        """World points (..., 3) in the camera's axes, metres."""
+        """Return world points (..., 3) in the camera's axes, metres."""
         return points @ self.rotation.T + self.translation_m
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Camera points (..., 3) to pixels (..., 2)."""
+        """Return the pixels (..., 2) of camera points (..., 3)."""
         lens = self.intrinsics
         return points[..., :2] / points[..., 2:] @ lens[:2, :2].T + lens[:2, 2]
 
     def rays(self) -> np.ndarray:
-        """The way each pixel looks in the world, (H, W, 3), of length 1 along the axis."""
+        """Return each pixel's direction in the world (H, W, 3), of length 1 along the optical
+        axis."""
         height, width = self.size
         x, y = np.meshgrid(np.arange(width), np.arange(height))
         lens = self.intrinsics
@@ -50,8 +51,17 @@ def make_camera(
     aim_m: np.ndarray,
     roll_deg: float = 0.0,
 ) -> Camera:
-    """A camera ``distance_m`` along the ground from ``aim_m`` (3,), ``yaw_deg`` around it (0: on
-    its +z side, 90: its +x side), ``height_m`` above the ground."""
+    """Return a camera that looks at a point of the world.
+
+    Args:
+        size: The (height, width) of the picture.
+        focal_px: The focal length in pixels.
+        yaw_deg: The direction from the point to the camera: 0 is +z, 90 is +x.
+        distance_m: The distance from the point along the ground.
+        height_m: The height above the ground.
+        aim_m: The point (3,).
+        roll_deg: The rotation about the optical axis.
+    """
     yaw, roll = np.radians(yaw_deg), np.radians(roll_deg)
     place = aim_m + [distance_m * np.sin(yaw), height_m - aim_m[1], distance_m * np.cos(yaw)]
     forward = aim_m - place

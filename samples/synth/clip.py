@@ -1,4 +1,4 @@
-"""A whole clip from one seed: who, doing what, where, in which light, before which camera."""
+"""A whole clip from one seed: people, motions, place, light and camera."""
 
 from __future__ import annotations
 
@@ -23,11 +23,19 @@ _FLIGHT_S = 0.6
 
 
 class Clip:
-    """``people`` persons, the first doing ``kind`` of `MOTIONS`; everything follows from ``seed``.
+    """A clip; everything in it follows from its seed.
 
-    ``size`` (height, width) pixels; ``seconds`` None leaves the length to the motion, a throw's
-    are those around its release. ``manner`` is how far people differ in how they do it (None: the
-    seed's own, 1). ValueError for an unknown kind.
+    Args:
+        kind: The first person's motion, of `MOTIONS`.
+        seed: The seed.
+        people: The number of people.
+        size: The (height, width) in pixels.
+        fps: Frames a second.
+        seconds: The length; None for the motion's own. A throw's is around its release.
+        manner: How much the people's motions differ; None for the seed's own, 1.
+
+    Raises:
+        ValueError: The kind is unknown, or there would be no person or no picture.
     """
 
     def __init__(
@@ -81,7 +89,7 @@ class Clip:
         return person, motion
 
     def _arrange(self) -> None:
-        """Stand the others beside the first person, across the camera's view, facing any way."""
+        """Place the others beside the first person, across the camera's view, facing any way."""
         random = np.random.default_rng([self.seed, 5])
         yaw = np.radians(self.setup.yaw_deg)
         across, along = np.array([np.cos(yaw), -np.sin(yaw)]), np.array([np.sin(yaw), np.cos(yaw)])
@@ -94,24 +102,25 @@ class Clip:
             )  # fmt: skip
 
     def _joints(self) -> np.ndarray:
-        """Everybody's joints (K, 3) every tenth of a second, metres in the world."""
+        """Return all people's joints (K, 3) at every tenth of a second, metres in the world."""
         times = np.linspace(0, self.seconds, int(10 * self.seconds) + 2)
         return np.concatenate([body.joints() for time in times for body in self.posed(time)])
 
     def _reach(self) -> tuple[float, float]:
-        """The nearest and furthest that people come, along the camera's level axis, metres."""
+        """Return the least and the greatest distance of people along the camera's level axis,
+        metres."""
         forward = self.camera.rotation[2] * [1, 0, 1]
         away = (self._joints() - self.camera.place_m) @ (forward / np.linalg.norm(forward))
         return float(away.min()), float(away.max())
 
     def _camera(self, size: tuple[int, int], stature_m: float) -> Camera:
-        """A camera that keeps all joints in the picture all the time."""
+        """Return a camera that has all joints in the picture all the time."""
         setup, joints = self.setup, self._joints()
         aim = 0.5 * (joints.min(0) + joints.max(0))
         aim[1] = 0.5 * stature_m
         focal = setup.focal * float(np.hypot(*size))
         distance = focal * stature_m / (setup.share * size[0])
-        # Hands, hair and shoes reach past the joints.
+        # A margin: hands, hair and shoes extend beyond the joints.
         around = np.concatenate([
             joints + [x, y, z] for x in (-0.25, 0.25) for y in (-0.1, 0.25) for z in (-0.25, 0.25)
         ])  # fmt: skip
@@ -131,7 +140,7 @@ class Clip:
 
     @property
     def release_s(self) -> float:
-        """When the ball is released, seconds into the clip; NaN without one."""
+        """The time of the release, seconds into the clip; NaN without one."""
         first = self.motions[0]
         return float("nan") if first.release_s is None else first.release_s - first.start_s
 
@@ -144,14 +153,15 @@ class Clip:
         return motion.start_s + min(time_s, motion.end_s - motion.start_s)
 
     def posed(self, time_s: float) -> list[Posed]:
-        """Everybody's rig at a time from the clip's start."""
+        """Return all people's rigs at a time from the clip's start."""
         out = []
         for person, motion in zip(self.cast, self.motions):
             out.append(person.rig.pose(*motion.at(self._clock(motion, time_s))))
         return out
 
     def _grip(self, body: Posed) -> np.ndarray:
-        """Where a ball sits in the throwing hand: between thumb and first two fingers."""
+        """Return the ball's place in the throwing hand: between the thumb and the first two
+        fingers."""
         side = "L" if self.motions[0].hand == "left" else "R"
         names = body.rig.names
         tips = [body.heads[names.index(f"finger{k}-3.{side}")] for k in (1, 2, 3)]
@@ -159,7 +169,8 @@ class Clip:
         return 0.35 * tips[0] + 0.25 * tips[1] + 0.25 * tips[2] + 0.15 * knuckle
 
     def _release(self) -> tuple[float, np.ndarray, np.ndarray]:
-        """When the ball leaves, from where, and its velocity: to the plate, 17 m away."""
+        """Return the time and the place of the release, and the ball's velocity: to the plate, 17 m
+        away."""
         first, when = self.motions[0], self.release_s
         start = self._grip(self.posed(when)[0])
         way = np.array([-17.0 if first.hand == "left" else 17.0, -1.0, 0.0])
@@ -167,7 +178,7 @@ class Clip:
         return when, start, speed * way / np.linalg.norm(way)
 
     def ball(self, time_s: float, bodies: list[Posed]) -> np.ndarray | None:
-        """The ball's centre (3,) in the world, None where there is none (any more)."""
+        """Return the ball's centre (3,) in the world; None if there is no ball, or no more."""
         if self._throw is None:
             return None
         when, start, velocity = self._throw
@@ -179,7 +190,7 @@ class Clip:
         return start + velocity * flown + 0.5 * GRAVITY * flown**2
 
     def instant(self, time_s: float) -> tuple[Instant, list[Posed]]:
-        """Everything at a time from the clip's start."""
+        """Return people and ball at a time from the clip's start."""
         bodies = self.posed(time_s)
         people = tuple(
             person.clothed.posed(body.transforms) for person, body in zip(self.scene.people, bodies)
@@ -187,8 +198,8 @@ class Clip:
         return Instant(people, self.ball(time_s, bodies)), bodies
 
     def picture(self, frame: int) -> np.ndarray:
-        """RGB uint8 (H, W, 3): the mean over the exposure around the frame's time, as a sensor
-        takes it."""
+        """Return a frame, RGB uint8 (H, W, 3): the mean over the exposure around its time, as a
+        sensor records it."""
         middle, open_s = frame / self.fps, self.setup.shutter / self.fps
         ends = [self.instant(middle + side * open_s / 2)[0] for side in (-1, 1)]
         count = self.scene.subframes(*ends)
@@ -197,7 +208,8 @@ class Clip:
         return self._developed(linear, np.random.default_rng([self.seed, 7, frame]))
 
     def _developed(self, linear: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Exposure, a soft shoulder, shot noise, the sRGB curve, 8 bits."""
+        """Convert linear light to a picture: exposure, soft highlights, shot noise, the sRGB curve
+        and 8 bits."""
         light = np.clip(linear * self.setup.exposure, 0, None)
         light = np.where(light < 0.7, light, 0.7 + 0.3 * (1 - np.exp(-(light - 0.7) / 0.3)))
         noise = random.standard_normal(light.shape, np.float32)

@@ -1,4 +1,5 @@
-"""What a person wears: where each garment lies, how far it stands off the skin, its colours."""
+"""A person's clothes: the parts of the skin that each garment covers, its distance from the skin,
+and its colours."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from scipy.sparse import csr_matrix
 from synth.raster import vertex_normals
 
 SKIN, SHIRT, UNDERSHIRT, TROUSERS, BELT, SOCK, SHOE, SOLE, HAT, HAIR, TRIM = range(11)
-# Metres off the skin, depth of folds, metres; passes of smoothing; gloss.
+# Distance from the skin and depth of folds, metres; passes of smoothing; gloss.
 FIT = {
     SKIN: (0.0, 0.0, 0, 0.035), SHIRT: (0.017, 0.011, 22, 0.0), UNDERSHIRT: (0.004, 0.001, 4, 0.0),
     TROUSERS: (0.021, 0.014, 24, 0.0), BELT: (0.022, 0.0, 22, 0.05), SOCK: (0.005, 0.001, 4, 0.0),
@@ -30,9 +31,10 @@ _TROUSER_TONES = ((0.12, 0.15, 0.24), (0.24, 0.30, 0.42), (0.10, 0.10, 0.11), (0
 
 @dataclass(frozen=True)
 class Outfit:
-    """Colours (sRGB in [0, 1]) by garment, and the cuts: ``sleeve`` 0 shoulder to 1 wrist,
-    ``leg`` 0 hip to 1 ankle, ``hem`` metres of the shirt below the belt, ``loose`` a factor on
-    how far it all stands off. ``number`` 0: none on the back."""
+    """Colours (sRGB in [0, 1]) by garment, and the cuts: ``sleeve`` from 0, the shoulder, to 1, the
+    wrist; ``leg`` from 0, the hip, to 1, the ankle; ``hem``, the length of the shirt below the
+    belt, metres; ``loose``, a factor of the distance from the skin. ``number`` is on the back; 0
+    for none."""
 
     colors: dict[int, tuple[float, float, float]]
     sleeve: float
@@ -46,7 +48,8 @@ class Outfit:
 
 
 def random_outfit(random: np.random.Generator, sport: bool, female: bool) -> Outfit:
-    """Clothes for a ball game (tucked jersey, belt, cap, long trousers) or for every day."""
+    """Return random clothes: for a ball game (tucked jersey, belt, cap, long trousers), or everyday
+    ones."""
 
     def pick(tones):
         tone = np.array(tones[random.integers(len(tones))])
@@ -87,7 +90,8 @@ def random_outfit(random: np.random.Generator, sport: bool, female: bool) -> Out
 
 
 def labels(points: np.ndarray, joints: np.ndarray, outfit: Outfit, floor: float) -> np.ndarray:
-    """Which garment covers each skin point (N, 3) at rest, given SMPL's ``joints`` (24, 3)."""
+    """Return the garment that covers each skin point (N, 3) at rest, given SMPL's joints
+    (24, 3)."""
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     shoulder, wrist = abs(joints[16, 0]), abs(joints[20, 0])
     waist, ankle = joints[0, 1] + 0.07, joints[7, 1]
@@ -131,8 +135,8 @@ def clothe(
     outfit: Outfit,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """The clothed surface (V, 3) over ``skin`` (V, 3): smoothed under cloth, then moved out along
-    the normals by garment, with folds; ``label`` (V,) as `labels` gives it."""
+    """Return the clothed surface (V, 3) over the skin (V, 3): smoothed under cloth, then moved out
+    along the normals by garment, with folds. ``label`` (V,) is as `labels` returns it."""
     table = np.array([FIT[k] for k in range(len(FIT))])
     stand, fold, passes, _ = table[label].T
     edges = faces[:, [0, 1, 1, 2, 2, 0, 1, 0, 2, 1, 0, 2]].reshape(-1, 2)
@@ -151,7 +155,7 @@ def clothe(
     away[label == SKIN] = 0
     normals = vertex_normals(cloth, faces)
     own = vertex_normals(skin, faces)
-    # Smoothing sinks bulges: come back out to a few millimetres over the skin.
+    # Smoothing sinks bulges into the body: move them back to a few millimetres over the skin.
     sunk = ((skin - cloth) * own).sum(1) - 0.9 * stand
     covered = label != SKIN
     cloth += np.where(covered, np.clip(sunk, 0, None), 0)[:, None] * own + away[:, None] * normals
@@ -159,7 +163,7 @@ def clothe(
 
 
 def folds(points: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Low waves over the body, about [-1, 1]: loose cloth. Sharper on their crests."""
+    """Return the folds of loose cloth at points: waves, about [-1, 1], with sharp crests."""
     total = np.zeros(len(points))
     for _ in range(9):
         direction = random.normal(0, 1, 3) * [1.0, 1.3, 0.6]

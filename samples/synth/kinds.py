@@ -1,4 +1,4 @@
-"""The kinds of motion there are: key poses played once or over and over, and gaits."""
+"""The kinds of motion: key poses that are played once or repeated, and gaits."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from synth.key_poses import (
 
 @dataclass(frozen=True)
 class Entry:
-    """A kind of motion: what makes its ``table`` from a random generator and seconds, whether it
-    is played in a mirror, and whether a ball leaves the hand at time 0."""
+    """A kind of motion: the function that makes its ``table`` from a random generator and seconds,
+    whether it may be mirrored, and whether a ball leaves the hand at time 0."""
 
     table: Callable[[np.random.Generator, float], Table]
     seconds: float
@@ -37,7 +37,7 @@ def _once(table: Table) -> Callable[[np.random.Generator, float], Table]:
 
 
 def _cycle(table: Table) -> Callable[[np.random.Generator, float], Table]:
-    """A table repeated until ``seconds`` are full."""
+    """Return a table repeated for at least ``seconds``."""
 
     def repeated(random: np.random.Generator, seconds: float) -> Table:
         count = max(1, int(np.ceil(seconds / table["time"][-1])))
@@ -49,7 +49,8 @@ def _cycle(table: Table) -> Callable[[np.random.Generator, float], Table]:
 
 
 def gait(random: np.random.Generator, seconds: float, running: bool) -> Table:
-    """Walking or running along +z, steps and arms at random; the feet stand still while down.
+    """Return walking or running along +z, with random steps and arms; a foot on the ground does not
+    move.
 
     Phases after Perry, Gait Analysis (1992): a walker's foot is down for 60% of its cycle, heel
     first; a runner's here for 36%.

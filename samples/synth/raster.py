@@ -1,4 +1,4 @@
-"""The loops of the sample renderer, compiled by numba: coverage with depth, light, texture.
+"""The inner loops of the sample renderer, compiled by numba: coverage with depth, light, texture.
 
 Coverage and depth follow Pineda, A parallel algorithm for polygon rasterization (SIGGRAPH 1988);
 shadows follow Williams, Casting curved shadows on curved surfaces (SIGGRAPH 1978).
@@ -12,12 +12,12 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def rasterize(points, faces, nearest, ids):
-    """Draw triangles into ``nearest`` (h, w) float32, the largest third coordinate so far, and
-    ``ids`` (h, w) int32, the triangle it belongs to; both are the caller's to clear (0 and -1).
+    """Draw triangles into ``nearest`` (h, w) float32, the largest key so far, and ``ids`` (h, w)
+    int32, the triangle it belongs to. The caller clears both, to 0 and -1.
 
-    ``points`` (V, 3) float64: column, row (whole numbers are sample centres) and a key above 0
-    that is linear in the picture and larger nearer by (1/z of a perspective camera). Triangles
-    with a key of 0 or less are left out.
+    ``points`` (V, 3) float64 are column, row (whole numbers are sample centres) and a key above 0,
+    which is linear in the picture and larger for nearer points (1/z of a perspective camera).
+    Triangles with a key of 0 or less are left out.
     """
     height, width = nearest.shape
     for f in range(faces.shape[0]):
@@ -46,7 +46,7 @@ def rasterize(points, faces, nearest, ids):
 
 @njit(cache=True, nogil=True)
 def vertex_normals(vertices, faces):
-    """Area-weighted unit normals (V, 3) of ``vertices`` (V, 3)."""
+    """Return the area-weighted unit normals (V, 3) of vertices (V, 3)."""
     normals = np.zeros_like(vertices)
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -67,7 +67,7 @@ def vertex_normals(vertices, faces):
 
 @njit(cache=True, nogil=True)
 def _lit(shadow, x, y, key):
-    """The share of four neighbouring shadow map cells that leave a point in the light."""
+    """Return the share of four neighbouring shadow map cells in which a point is lit."""
     column, row = int(np.floor(x)), int(np.floor(y))
     if column < 0 or row < 0 or column + 1 >= shadow.shape[1] or row + 1 >= shadow.shape[0]:
         return 1.0
@@ -82,8 +82,8 @@ def _lit(shadow, x, y, key):
 
 @njit(cache=True, nogil=True)
 def _unshadowed(point, normal, axes, corner, cell, bias, dark):
-    """The share of a directional light that reaches ``point`` (3 numbers) past a shadow map.
-    The point is lifted off its surface by ``bias`` metres first."""
+    """Return the share of a directional light that reaches ``point`` (3 numbers), by a shadow map.
+    The point is first moved off its surface by ``bias`` metres, or it would shadow itself."""
     x = point[0] + bias * normal[0]
     y = point[1] + bias * normal[1]
     z = point[2] + bias * normal[2]
@@ -95,8 +95,9 @@ def _unshadowed(point, normal, axes, corner, cell, bias, dark):
 
 @njit(cache=True, nogil=True)
 def add_sky(points, normals, towards, radiance, light, cell, bias, out):
-    """Add to the irradiance ``out`` (V, 3) what comes from a patch of sky in direction ``towards``
-    (3,): ``radiance`` (3,) times its solid angle; ``light`` as `light_map` gives it."""
+    """Add the light of a patch of sky to the irradiance ``out`` (V, 3). The patch is in direction
+    ``towards`` (3,); ``radiance`` (3,) includes its solid angle; ``light`` is as `light_map`
+    returns it."""
     dark, axes, corner = light
     for v in range(len(points)):
         facing = (
@@ -110,13 +111,14 @@ def add_sky(points, normals, towards, radiance, light, cell, bias, out):
 
 @njit(cache=True, nogil=True)
 def shade(ids, points, faces, corners, texture, normals, ambient, view, lamp, shadow, out):
-    """Add lit, textured triangles to ``out`` (h, w, 4): linear colour times coverage, coverage.
+    """Add lit, textured triangles to ``out`` (h, w, 4): linear colour times coverage, and coverage.
 
-    ``ids`` (s*h, s*w) as `rasterize` fills them from ``points``; ``corners`` (F, 3, 2) texture
-    coordinates in texels; ``texture`` (T, T', 4) linear albedo and gloss; ``normals``, ``ambient``
-    (V, 3), the first in the camera's axes. ``view`` is (focal, column of the axis, its row,
-    samples a pixel, weight), the first three in samples; ``lamp`` (direction to the sun (3,), its
-    irradiance (3,)); ``shadow`` (`light_map` of the sun, cell, bias).
+    ``ids`` (s*h, s*w) are as `rasterize` fills them from ``points``; ``corners`` (F, 3, 2) are
+    texture coordinates in texels; ``texture`` (T, T', 4) is linear albedo and gloss; ``normals``
+    and ``ambient`` are (V, 3), the normals in the camera's axes. ``view`` is (focal length, column
+    and row of the optical axis, samples per pixel, weight), the first three in samples; ``lamp`` is
+    (direction to the sun (3,), its irradiance (3,)); ``shadow`` is (`light_map` of the sun, cell,
+    bias).
     """
     focal, centre_x, centre_y, samples, weight = view
     sun, irradiance = lamp
@@ -141,7 +143,7 @@ def shade(ids, points, faces, corners, texture, normals, ambient, view, lamp, sh
             ny = u * normals[a, 1] + v * normals[b, 1] + w * normals[c, 1]
             nz = u * normals[a, 2] + v * normals[b, 2] + w * normals[c, 2]
             size = max(np.sqrt(nx * nx + ny * ny + nz * nz), 1e-9)
-            # Thin open parts (a brim) show their back too.
+            # Thin open parts, such as a brim, are visible from both sides.
             size = -size if nx * rx + ny * ry + nz > 0.3 * size else size
             nx, ny, nz = nx / size, ny / size, nz / size
             s = u * corners[f, 0, 0] + v * corners[f, 1, 0] + w * corners[f, 2, 0]
@@ -171,8 +173,9 @@ def shade(ids, points, faces, corners, texture, normals, ambient, view, lamp, sh
 
 
 def light_map(points: np.ndarray, faces: np.ndarray, towards: np.ndarray, cell: float) -> tuple:
-    """What a directional light sees of ``points`` (V, 3): the map (n, m) of the largest distance
-    towards it, the axes (3, 3) it was drawn in (rows: right, down, towards), the corner (2,)."""
+    """Return the shadow map of a directional light over points (V, 3): the map (n, m) of the
+    largest distance towards the light, its axes (3, 3) (rows: right, down, towards the light) and
+    its corner (2,)."""
     side = np.cross(towards, [0.3, 0.1, 1.0] if abs(towards[2]) < 0.8 else [1.0, 0.2, 0.1])
     side /= np.linalg.norm(side)
     axes = np.stack((side, np.cross(towards, side), towards))
@@ -180,6 +183,6 @@ def light_map(points: np.ndarray, faces: np.ndarray, towards: np.ndarray, cell: 
     low = seen.min(0) - 2 * cell
     shape = np.ceil((seen.max(0) - low) / cell).astype(int)[1::-1] + 3
     nearest, ids = np.zeros(shape, np.float32), np.full(shape, -1, np.int32)
-    # Keys must be above 0: count from below the lowest point, and undo it.
+    # Keys must be above 0, so they are counted from below the lowest point; undone below.
     rasterize((seen - low) / [cell, cell, 1.0], faces, nearest, ids)
     return np.where(ids >= 0, nearest + low[2], -1e9).astype(np.float32), axes, low[:2]

@@ -1,4 +1,4 @@
-"""MakeHuman's own rig under SMPL's joint rotations, and its skinning."""
+"""MakeHuman's own rig, driven by SMPL's joint rotations, and its skinning."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def _driven(name: str) -> bool:
 
 
 def _part(turn: np.ndarray, share: float) -> np.ndarray:
-    """A share of a rotation (3, 3)."""
+    """Return a share of a rotation (3, 3)."""
     return Rotation.from_rotvec(share * Rotation.from_matrix(turn).as_rotvec()).as_matrix()
 
 
 def _upper_arm(turn: np.ndarray, share: float) -> np.ndarray:
-    """A shoulder's turn (3, 3) with only a share of its twist about the arm (the x axis at rest).
+    """Return a shoulder's rotation (3, 3) with a share of its twist about the arm (x at rest).
 
-    A thrower turns the arm outwards by up to 170 degrees, hardly inwards: the twist is taken to
-    lie between -240 and 120 degrees.
+    A thrower turns the arm outwards by up to 170 degrees and hardly inwards, so the twist is taken
+    to be between -240 and 120 degrees.
     """
     x, _, _, w = Rotation.from_matrix(turn).as_quat()
     twist = 2 * np.arctan2(x, w)
@@ -50,9 +50,10 @@ def _upper_arm(turn: np.ndarray, share: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """MakeHuman's rig of B bones for one body at SMPL's rest pose: ``names``, ``parents``, rest
-    ``heads`` (B, 3) metres. D of them are driven, the others stay with the last driven bone above
-    them: ``driven`` (D,) bone numbers, ``owner`` (B,) numbers in ``driven``."""
+    """MakeHuman's rig of B bones for one body in SMPL's rest pose: ``names``, ``parents``, and
+    ``heads`` (B, 3) at rest, metres. D of the bones are driven; each other bone moves with the
+    nearest driven bone above it. ``driven`` (D,) are bone numbers, ``owner`` (B,) indices into
+    ``driven``."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
@@ -70,8 +71,8 @@ class Rig:
         return cls(names, parents, heads, driven, owner)
 
     def merged(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Skinning weights (V, B) of all bones as the driven ones' largest: numbers (V, 6) uint8
-        and shares (V, 6) float16 that sum to 1 nearly."""
+        """Convert skinning weights (V, B) of all bones to the six largest of the driven bones:
+        numbers (V, 6) uint8, and shares (V, 6) float16 that nearly sum to 1."""
         total = np.zeros((len(weights), len(self.driven)))
         np.add.at(total.T, self.owner, weights.T)
         numbers = np.argsort(-total, axis=1)[:, :BONE_WEIGHTS]
@@ -80,10 +81,11 @@ class Rig:
         return numbers.astype(np.uint8), shares.astype(np.float16)
 
     def turns(self, world: np.ndarray, grips: tuple[float, float]) -> np.ndarray:
-        """World rotations (B, 3, 3) of the bones for SMPL joints' world rotations (24, 3, 3).
+        """Return the bones' world rotations (B, 3, 3) for world rotations of SMPL's joints
+        (24, 3, 3).
 
-        Twist is spread along the arm, the spine's turn over more bones than SMPL has; ``grips``
-        (left, right) close the hands, 0 open, 1 a fist.
+        Twist is spread along the arm, and the spine's rotation over more bones than SMPL has.
+        ``grips`` (left, right) close the hands, from 0, open, to 1, a fist.
         """
         out = np.empty((len(self.names), 3, 3))
         for number, name in enumerate(self.names):
@@ -113,7 +115,8 @@ class Rig:
         return out
 
     def pose(self, world: np.ndarray, origin: np.ndarray, grips: tuple[float, float]) -> Posed:
-        """The rig with SMPL's joints turned (24, 3, 3) and the rest pose's origin at ``origin``."""
+        """Return the rig posed by world rotations of SMPL's joints (24, 3, 3), with the rest pose's
+        origin moved to ``origin`` (3,)."""
         turned = self.turns(world, grips)
         heads = np.empty_like(self.heads)
         for number, parent in enumerate(self.parents):
@@ -135,34 +138,34 @@ def _curl(finger: str, right: int, grip: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Posed:
-    """A posed rig: bone ``heads`` (B, 3) and the driven bones' ``transforms`` (D, 3, 4) that take
-    rest to world, metres."""
+    """A posed rig: bone ``heads`` (B, 3) and the driven bones' ``transforms`` (D, 3, 4) from the
+    rest pose to the world, metres."""
 
     rig: Rig
     heads: np.ndarray
     transforms: np.ndarray
 
     def joints(self) -> np.ndarray:
-        """SMPL's joints (24, 3)."""
+        """Return SMPL's joints (24, 3)."""
         return makehuman_joints(self.heads, self.rig.names)
 
     def landmarks(self, skin: Surface, base_vertices: np.ndarray) -> np.ndarray:
-        """BlazePose's landmarks (33, 3), read off the skin vertices that they need."""
+        """Return BlazePose's landmarks (33, 3), computed from the skin vertices that they need."""
         points = skin.posed(self.transforms)
         return makehuman_landmarks(points, base_vertices, self.heads, self.rig.names)
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Points at rest (V, 3) float32 metres and what moves them: bone ``numbers`` (V, 6) uint8 in
-    the rig's driven bones, ``shares`` (V, 6) float16."""
+    """Points at rest (V, 3), float32 metres, with the driven bones that move them: their
+    ``numbers`` (V, 6) uint8 and ``shares`` (V, 6) float16."""
 
     rest: np.ndarray
     numbers: np.ndarray
     shares: np.ndarray
 
     def posed(self, transforms: np.ndarray) -> np.ndarray:
-        """The points (V, 3) float64 under transforms (D, 3, 4)."""
+        """Return the points (V, 3), float64, moved by transforms (D, 3, 4)."""
         return skinned(
             self.rest.astype(np.float64), self.numbers, self.shares.astype(np.float64), transforms
         )
@@ -170,7 +173,8 @@ class Surface:
 
 @njit(cache=True, nogil=True)
 def skinned(rest, numbers, shares, transforms):
-    """Linear blend skinning: (V, 3) points under the weighted mean of their bones' transforms."""
+    """Return points (V, 3) moved by the weighted mean of their bones' transforms (linear blend
+    skinning)."""
     out = np.zeros_like(rest)
     for v in range(len(rest)):
         total = 0.0

@@ -23,15 +23,15 @@ _AHEAD_PX = 1.7  # the furthest that anything moves between two sub-frames, in p
 
 @dataclass(frozen=True, eq=False)
 class Instant:
-    """Everything at one moment, in the world: the people's clothed vertices (V_p, 3), the ball's
-    centre (3,) or None."""
+    """One moment in the world: the people's clothed vertices (V_p, 3), and the ball's centre (3,)
+    or None."""
 
     people: tuple[np.ndarray, ...]
     ball: np.ndarray | None
 
 
 class Scene:
-    """A camera, a light, a backdrop and who is in it; draws instants."""
+    """A camera, a light, a backdrop and people; it draws instants."""
 
     def __init__(
         self, camera: Camera, light: Light, backdrop: Backdrop, people: tuple[Person, ...]
@@ -53,7 +53,7 @@ class Scene:
         self._patches = _sky_patches(_SKY_PATCHES)
 
     def _joined(self, instant: Instant) -> np.ndarray:
-        """All vertices in the camera's axes; a ball that is not there lies behind the camera."""
+        """Return all vertices in the camera's axes; a missing ball is put behind the camera."""
         there = instant.ball if instant.ball is not None else self.camera.place_m
         seen = self.camera.see(np.concatenate([*instant.people, self._ball + there]))
         if instant.ball is None:
@@ -61,14 +61,15 @@ class Scene:
         return seen
 
     def _points(self, seen: np.ndarray, corner: np.ndarray, samples: int) -> np.ndarray:
-        """Columns and rows in a window of samples whose first pixel is ``corner``, and 1/z."""
+        """Return columns and rows in a window of samples with the first pixel ``corner``, and
+        1/z."""
         pixels = self.camera.project(seen)
         inside = (pixels - corner) * samples + 0.5 * (samples - 1)
         return np.column_stack((inside, np.where(seen[:, 2] > 0.05, 1 / seen[:, 2], -1)))
 
     def surfaces(self, instant: Instant) -> tuple[np.ndarray, np.ndarray]:
-        """What each pixel's centre sees: whose body it is (H, W), -1 nobody's, and the depth along
-        the axis (H, W) float32 in metres, 0 where there is nobody."""
+        """Return, for each pixel's centre, the number of the visible person (H, W), -1 for none,
+        and the depth along the axis (H, W) float32 in metres, 0 for none."""
         nearest = np.zeros(self.camera.size, np.float32)
         ids = np.full(self.camera.size, -1, np.int32)
         rasterize(self._points(self._joined(instant), np.zeros(2), 1), self.faces, nearest, ids)
@@ -77,7 +78,7 @@ class Scene:
         return owner, depth.astype(np.float32)
 
     def subframes(self, first: Instant, last: Instant) -> int:
-        """How many instants from ``first`` to ``last`` leave no visible steps."""
+        """Return how many instants from ``first`` to ``last`` make a blur without visible steps."""
         a, b = (self.camera.project(self._joined(i)) for i in (first, last))
         moved = np.abs(a - b).max(1)
         people = moved[: -len(self._ball)].max()
@@ -86,7 +87,8 @@ class Scene:
         return int(np.clip(np.ceil(max(people, flown) / (_AHEAD_PX * SAMPLES)), 3, 28))
 
     def picture(self, instants: list[Instant]) -> np.ndarray:
-        """Linear radiance (H, W, 3) float32, the mean over the exposure's ``instants``."""
+        """Return the linear radiance (H, W, 3) float32, the mean over the exposure's
+        ``instants``."""
         seen = [self._joined(instant) for instant in instants]
         corner, size = self._window(seen)
         body = np.zeros((*size, 4))
@@ -105,7 +107,7 @@ class Scene:
         return out.astype(np.float32)
 
     def _window(self, seen: list[np.ndarray]) -> tuple[np.ndarray, tuple[int, int]]:
-        """The first pixel (x, y) and the size (h, w) of what the bodies cover at all."""
+        """Return the first pixel (x, y) and the size (h, w) of the part that the bodies cover."""
         pixels = np.concatenate([self.camera.project(v[v[:, 2] > 0.05]) for v in seen])
         height, width = self.camera.size
         low = np.clip(np.floor(pixels.min(0)) - 1, 0, [width - 1, height - 1]).astype(int)
@@ -113,7 +115,7 @@ class Scene:
         return low, (high[1] - low[1], high[0] - low[0])
 
     def _ambient(self, seen: np.ndarray) -> np.ndarray:
-        """Light from sky and ground on each vertex (V, 3), past whatever stands in its way."""
+        """Return the light of sky and ground on each vertex (V, 3), less what the bodies hide."""
         normals = vertex_normals(seen, self.faces)
         out = np.zeros_like(seen)
         for towards, share in self._patches:
@@ -149,7 +151,7 @@ class Scene:
 
 
 class _GroundShadow:
-    """What the bodies keep from the ground, gathered on a map of the ground around them."""
+    """The light that the bodies keep from the ground, on a map of the ground around them."""
 
     def __init__(self, scene: Scene, seen: list[np.ndarray]) -> None:
         self._scene = scene
@@ -170,7 +172,7 @@ class _GroundShadow:
         return (seen - camera.translation_m) @ camera.rotation
 
     def _cover(self, seen: np.ndarray, towards: np.ndarray) -> np.ndarray:
-        """Where on the map the bodies stand in the way of a light in world direction (3,)."""
+        """Return where on the map the bodies hide a light in a world direction (3,)."""
         world = self._world(seen)
         fallen = world - towards * (world[:, 1:2] / towards[1])
         flat = (fallen[:, [0, 2]] - self._low) / _GROUND_CELL_M
@@ -188,7 +190,7 @@ class _GroundShadow:
             self._sky = self._sky + cv2.GaussianBlur(cover, (0, 0), 7.0)
 
     def kept(self) -> np.ndarray:
-        """The share of its light that each pixel of the picture keeps, (H, W) float32."""
+        """Return the share of its light that each pixel of the picture keeps (H, W) float32."""
         light = self._scene.light
         sun, sky = float(light.sun.mean() * light.towards_sun[1]), float(light.sky.mean())
         soft = cv2.GaussianBlur(self._sun, (0, 0), 1.0 + 60 * light.spread)
@@ -200,8 +202,8 @@ class _GroundShadow:
 
 
 def _sky_patches(count: int) -> list[tuple[np.ndarray, float]]:
-    """Directions over the upper half, evenly (Fibonacci), and shares that light a level surface
-    by 1 in all."""
+    """Return evenly spread directions of the upper half (Fibonacci), and shares that light a level
+    surface by 1 in total."""
     out = []
     for k in range(count):
         up = (k + 0.5) / count
@@ -211,7 +213,7 @@ def _sky_patches(count: int) -> list[tuple[np.ndarray, float]]:
 
 
 def _disc(count: int) -> np.ndarray:
-    """Points (count, 2) over the unit disc, in an order that jumps about."""
+    """Return points (count, 2) over the unit disc, in an irregular order."""
     k = (np.arange(count) * 7) % count if count % 7 else np.arange(count)
     radius, angle = np.sqrt((k + 0.5) / count), k * np.pi * (3 - np.sqrt(5))
     return np.stack((radius * np.cos(angle), radius * np.sin(angle)), 1)

@@ -1,4 +1,4 @@
-"""What a seed decides beside the people: place, camera, light, speed."""
+"""The choices of a seed besides the people: place, camera, light, speed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from synth.backdrop import PLACES, Light
 
 @dataclass(frozen=True)
 class Setup:
-    """What a seed decides beside the people: the ``place`` of `PLACES`, the camera's ``yaw_deg``
-    around the first person (0: seen from where it faces at rest, 90: from its left), ``height_m``
-    and ``focal`` in diagonals of the picture, the ``share`` of the picture's height that a person
-    fills, the sun's ``azimuth_deg`` and ``elevation_deg``, ``cloud`` from 0 to 1, ``exposure``,
-    the ``shutter``'s share of a frame, ``tempo`` and ``manner`` of the motions."""
+    """The choices of a seed besides the people: the ``place``, of `PLACES`; the camera's
+    ``yaw_deg`` around the first person (0: seen from where the person faces at rest, 90: from the
+    left), its ``height_m`` and its focal length ``focal`` in diagonals of the picture; the
+    ``share`` of the picture's height that a person fills; the sun's ``azimuth_deg`` and
+    ``elevation_deg``; ``cloud`` from 0 to 1; ``exposure``; ``shutter``, the exposure's share of a
+    frame; and the ``tempo`` and ``manner`` of the motions."""
 
     place: str
     yaw_deg: float
@@ -32,13 +33,14 @@ class Setup:
 
 
 SAMPLE = Setup("ballpark", 22.0, 1.55, 1.0, 0.62, -28.0, 47.0, 0.15, 1.1, 0.32, 1.0, 0.0)
-"""The shipped sample's: a pitch by one person, seed `SAMPLE_SEED`."""
+"""The setup of the shipped sample: a pitch by one person, seed `SAMPLE_SEED`."""
 SAMPLE_SEED = 11
 
 
 def random_setup(seed: int, throws: bool) -> Setup:
-    """A setup by a seed. Seeds in a row look from all sides, each turned on by the golden angle;
-    every thousand begins elsewhere, so that suites do not see one motion from the same side."""
+    """Return the setup of a seed. Consecutive seeds look from all sides: each view is turned by the
+    golden angle. Every thousand starts at another angle, so that suites do not see a motion from
+    the same side."""
     random = np.random.default_rng([seed, 1])
     return Setup(
         place="ballpark" if throws else PLACES[random.integers(1, len(PLACES))],
@@ -57,7 +59,7 @@ def random_setup(seed: int, throws: bool) -> Setup:
 
 
 def make_light(setup: Setup) -> Light:
-    """Sun and sky that light level ground by 1 together."""
+    """Return sun and sky that together light level ground by 1."""
     up, way = np.radians(setup.elevation_deg), np.radians(setup.azimuth_deg)
     towards = np.array([np.cos(up) * np.sin(way), np.sin(up), np.cos(up) * np.cos(way)])
     sky = 0.24 + 0.46 * setup.cloud

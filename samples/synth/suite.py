@@ -1,4 +1,4 @@
-"""A suite of clips that differ in everything: what `samples/make_pitch.py --suite` renders."""
+"""The suite of clips that `samples/make_pitch.py --suite` renders; they differ in everything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Every fourth one throws, and by the golden angle between seeds' views no two throws look alike.
+# Every fourth is a throw; the golden angle between views makes no two throws look alike.
 _KINDS = ("pitch", "walk", "jacks", "kick", "box", "throw_left", "run", "squat", "wave", "pitch",
           "bend", "jump", "walk", "stretch", "throw_left", "run", "kick", "box", "pitch", "jacks")  # fmt: skip # noqa: E501
 _PEOPLE = {6: 2, 12: 3, 17: 2}
@@ -14,7 +14,7 @@ _PEOPLE = {6: 2, 12: 3, 17: 2}
 
 @dataclass(frozen=True)
 class Plan:
-    """One clip of a suite; ``frames`` at 30 a second, so many more at another rate."""
+    """One clip of a suite; ``frames`` are at 30 a second, and in proportion at other rates."""
 
     kind: str
     seed: int
@@ -31,8 +31,8 @@ class Plan:
 
 
 def suite(first_seed: int, count: int) -> list[Plan]:
-    """``count`` clips with seeds in a row: all kinds of motion, a quarter of them throws, one
-    person each but for three of twenty, 48 to 60 frames."""
+    """Return ``count`` clips with consecutive seeds: all kinds of motion, a quarter of them throws,
+    48 to 60 frames; three of twenty have several people."""
     out = []
     for number in range(count):
         seed, place = first_seed + number, number % len(_KINDS)
@@ -49,7 +49,8 @@ deep they stride, and in when between two frames they let the ball go."""
 
 
 def throws(first_seed: int, count: int) -> list[Plan]:
-    """``count`` throws with seeds in a row, every third with the left hand, around the release."""
+    """Return ``count`` throws with consecutive seeds, around the release; every third is with the
+    left hand."""
     return [
         Plan("throw_left" if seed % 3 == 1 else "pitch", seed, 1, THROW_FRAMES)
         for seed in range(first_seed, first_seed + count)

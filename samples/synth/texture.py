@@ -1,4 +1,4 @@
-"""A person's texture: skin, hair and garments painted on MakeHuman's own texture layout."""
+"""Paint a person's texture: skin, hair and garments, in MakeHuman's own texture layout."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def bake(
     floor: float,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """The body's texture (1024, 1024, 4) float32: linear albedo and gloss.
+    """Return the body's texture (1024, 1024, 4) float32: linear albedo and gloss.
 
-    ``uv`` (F, 3, 2) in texels; ``skin`` (V, 3) at rest; ``masks`` MakeHuman's face, lips and ears
-    (1024, 1024) in [0, 1].
+    ``uv`` (F, 3, 2) is in texels; ``skin`` (V, 3) is at rest; ``masks`` are MakeHuman's masks of
+    face, lips and ears (1024, 1024), in [0, 1].
     """
     place, triangle = _unwrap(uv, skin, faces)
     points = place.reshape(-1, 3)
@@ -74,7 +74,7 @@ def bake(
 def _printed(
     colors: np.ndarray, label: np.ndarray, points: np.ndarray, joints: np.ndarray, outfit: Outfit
 ) -> np.ndarray:
-    """Number, button line and pinstripes on a jersey."""
+    """Paint number, button line and pinstripes on a jersey."""
     if not outfit.number:
         return colors
     x, y, z = points.T
@@ -105,15 +105,15 @@ def _printed(
 
 
 def _unwrap(uv: np.ndarray, skin: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rest position (T, T, 3) of the skin under each texel, and its triangle (T, T), both run
-    out past the seams."""
+    """Return the rest position (T, T, 3) of the skin under each texel, and its triangle (T, T),
+    both extended beyond the seams."""
     corners = np.column_stack((uv.reshape(-1, 2), np.ones(uv.size // 2)))
     triangles = np.arange(len(corners)).reshape(-1, 3)
     place = np.zeros((TEXELS, TEXELS, 3))
     for axis in range(3):
         nearest = np.zeros((TEXELS, TEXELS), np.float32)
         ids = np.full((TEXELS, TEXELS), -1, np.int32)
-        # The key that is drawn is the coordinate itself, shifted above 0.
+        # The drawn key is the coordinate itself, shifted above 0.
         corners[:, 2] = skin[faces.ravel(), axis] + 10.0
         rasterize(corners, triangles, nearest, ids)
         place[..., axis] = nearest - 10.0

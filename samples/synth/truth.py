@@ -1,16 +1,16 @@
-"""The truth beside a clip: what is kept of each frame, and how surfaces are read back.
+"""The truth of a clip: its arrays, how they are written, and how surfaces are read back.
 
-Arrays, for N rows (one a person and frame; F frames, P people, all camera axes OpenCV's: x right,
-y down, z forward; metres; at the middle of the exposure):
+The arrays have N rows, one for each person in each frame, of F frames and P people. All camera axes
+are OpenCV's (x right, y down, z forward), in metres, at the middle of the exposure:
 
 - ``frame``, ``person``, ``pts_s`` (N,)
 - ``joints_m`` (N, 24, 3), ``joints_px`` (N, 24, 2): SMPL's joints of the body under the clothes
 - ``landmarks_m`` (N, 33, 3), ``landmarks_px`` (N, 33, 2): BlazePose's landmarks of that body
-- ``landmarks_visible`` (N, 33): in the picture and not behind anybody, anything or the own body
+- ``landmarks_visible`` (N, 33): in the picture and not hidden by a person or an object
 - ``root_depth_m`` (N,): the pelvis along z
 - ``mask`` (N, bytes): the person's visible pixels, clothes and glove included, `np.packbits` of
   ``mask_shape`` (see `mask_of`)
-- ``depth_m`` (F, h, w) float16: the nearest person at every ``depth_step``-th pixel, 0 nobody
+- ``depth_m`` (F, h, w) float16: the nearest person at every ``depth_step``-th pixel; 0 for none
 - ``transforms`` (N, D, 3, 4): the rig's driven bones, rest to camera; with ``rest_m`` (V, 3),
   ``bone_numbers``, ``bone_shares`` (V, 6) and ``vertex_start`` (P + 1,) this is the clothed
   surface, exactly as drawn (see `vertices_of`); ``faces`` (T, 3) with ``face_start`` (P + 1,)
@@ -41,7 +41,7 @@ DEPTH_STEP = 8
 
 
 def moved(transforms: np.ndarray, camera: Camera) -> np.ndarray:
-    """Bones' transforms to the world (D, 3, 4) as transforms to the camera, float32."""
+    """Return bones' transforms to the world (D, 3, 4) as transforms to the camera, float32."""
     out = camera.rotation @ transforms
     out[:, :, 3] += camera.translation_m
     return out.astype(np.float32)
@@ -50,7 +50,7 @@ def moved(transforms: np.ndarray, camera: Camera) -> np.ndarray:
 def frame_truth(
     scene: Scene, posed: list[Posed], instant: Instant
 ) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
-    """One frame's rows, one a person, and its depth map."""
+    """Return one frame's rows, one for each person, and its depth map."""
     camera = scene.camera
     owner, depth = scene.surfaces(instant)
     height, width = camera.size
@@ -80,7 +80,8 @@ def write(
     balls: np.ndarray,
     about: dict[str, Any],
 ) -> None:
-    """All frames' truth in one compressed file; ``about`` has what is one a clip."""
+    """Write the truth of all frames to one compressed file; ``about`` has the values of the whole
+    clip."""
     people: tuple[Person, ...] = scene.people
     rows = [row for person_rows, _ in frames for row in person_rows]
     arrays: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -118,8 +119,16 @@ def write(
 
 
 def vertices_of(truth: Mapping[str, np.ndarray], person: int = 0) -> np.ndarray:
-    """A person's clothed surface (F, V, 3) float32 in all frames, metres in the camera's axes, as
-    it was drawn: linear blend skinning of ``rest_m`` by ``transforms``."""
+    """Return a person's clothed surface in all frames, as it was drawn: linear blend skinning of
+    ``rest_m`` by ``transforms``.
+
+    Args:
+        truth: The arrays of a truth file.
+        person: The person's number.
+
+    Returns:
+        Vertices (F, V, 3) float32, metres in the camera's axes.
+    """
     part = slice(*truth["vertex_start"][person : person + 2])
     rest = np.column_stack((truth["rest_m"][part], np.ones(part.stop - part.start)))
     shares = truth["bone_shares"][part].astype(np.float32)
@@ -133,13 +142,13 @@ def vertices_of(truth: Mapping[str, np.ndarray], person: int = 0) -> np.ndarray:
 
 
 def faces_of(truth: Mapping[str, np.ndarray], person: int) -> np.ndarray:
-    """A person's triangles (T, 3) over `vertices_of`."""
+    """Return a person's triangles (T, 3), with the vertex numbers of `vertices_of`."""
     start, end = truth["face_start"][person : person + 2]
     return truth["faces"][start:end].astype(np.int64)
 
 
 def mask_of(truth: Mapping[str, np.ndarray], row: int) -> np.ndarray:
-    """One row's visible pixels (H, W) bool."""
+    """Return one row's visible pixels (H, W), bool."""
     height, width = truth["mask_shape"]
     bits = np.unpackbits(truth["mask"][row], count=height * width)
     return bits.reshape(height, width).astype(bool)

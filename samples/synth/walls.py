@@ -1,4 +1,4 @@
-"""What stands behind the people: pictures of upright sheets, sRGB float32 (h, w, 3) in [0, 1]."""
+"""The walls behind the people: pictures of upright sheets, sRGB float32 (h, w, 3) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ _PADDING = np.array([(0.07, 0.20, 0.14), (0.08, 0.14, 0.28), (0.26, 0.09, 0.09)]
 
 
 def _sheet(height_m: float, tone: np.ndarray | tuple) -> np.ndarray:
-    """An upright canvas, 80 m wide, sRGB float32 in [0, 1]; its lowest row is the ground."""
+    """Return an upright sheet, 80 m wide, sRGB float32 in [0, 1]; its lowest row is at the
+    ground."""
     sheet = np.empty((int(height_m * PER_M), 80 * PER_M, 3), np.float32)
     sheet[:] = tone
     return sheet
 
 
 def _stands(random: np.random.Generator) -> np.ndarray:
-    """A padded wall with a crowd in rows of seats above it."""
+    """Return a padded wall with a crowd in rows of seats above it."""
     sheet = _sheet(12, (0.16, 0.17, 0.19))
     width, top = sheet.shape[1], sheet.shape[0]
     skins = np.array([(0.85, 0.66, 0.54), (0.72, 0.52, 0.40), (0.45, 0.31, 0.23)])

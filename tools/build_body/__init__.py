@@ -1,1 +1,1 @@
-"""How the free body is made. Nothing here runs in the app."""
+"""Build the free body. Nothing here runs in the app."""

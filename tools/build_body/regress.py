@@ -1,4 +1,4 @@
-"""Sparse regressors: points inside a body as averages of the skin around them."""
+"""Fit sparse regressors: points inside a body as averages of the skin around them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MOST = 160
 def _fit(
     shapes: np.ndarray, points: np.ndarray, near: np.ndarray, hinge: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Non-negative weights (n,) of vertices ``near`` (n,), summing to one, whose mean is
-    ``points`` (S, 3) in all ``shapes`` (S, V, 3).
+    """Fit non-negative weights (n,) of the vertices ``near`` (n,), with the sum one, whose mean is
+    at ``points`` (S, 3) in all ``shapes`` (S, V, 3).
 
-    ``hinge``: a joint (3,) of the first shape near the point, and how much (n,) of each vertex
-    moves with it. Linear blend skinning leaves the mean where it is when that joint turns if the
-    moving shares' weighted mean lies at the joint.
+    ``hinge`` is a joint (3,) of the first shape near the point, and how much (n,) of each vertex
+    moves with it. When that joint turns, linear blend skinning leaves the mean where it is if the
+    weighted mean of the moving shares is at the joint.
     """
     around = shapes[:, near] - points[:, None]
     rows = [around.transpose(0, 2, 1).reshape(-1, len(near))]
@@ -27,7 +27,8 @@ def _fit(
     rows.append((moving[:, None] * (shapes[0, near] - joint)).T * _STILL * np.sqrt(len(shapes)))
     size = np.sqrt(len(shapes))
     rows.append(np.full((1, len(near)), _SUM * size))
-    # A little pull to equal weights spreads the ring, which averages out the mesh's roughness.
+    # A weak pull towards equal weights spreads them over the ring, so the mesh's roughness
+    # averages out.
     rows.append(np.eye(len(near)) * _SPREAD * size)
     target = np.zeros(sum(len(row) for row in rows))
     target[-len(near) - 1] = _SUM * size
@@ -37,8 +38,8 @@ def _fit(
 
 
 def _nearby(points: np.ndarray, place: np.ndarray, trunk: bool) -> np.ndarray:
-    """Vertices of the left half (midline included) around a place inside a limb or the trunk,
-    thinned to a hundred or two."""
+    """Return vertices of the left half (with the midline) around a place inside a limb or the
+    trunk, thinned to at most about two hundred."""
     distance = np.linalg.norm(points - place, axis=1)
     distance[points[:, 0] < -1e-6] = np.inf
     level = np.abs(points[:, 1] - place[1])
@@ -54,16 +55,21 @@ def fit_rows(
     mirror: np.ndarray,
     hinges: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> np.ndarray:
-    """Regressors (K, V), rows non-negative and summing to one, for K points inside the body.
+    """Fit regressors of K points inside the body.
 
-    ``shapes`` (S, V, 3) symmetric bodies at rest, the average first; ``points`` (S, K, 3) where
-    the points lie in them, metres; ``mirror`` (V,) each vertex's mirror image; ``names`` of the
-    points, of which every ``right_…`` mirrors its ``left_…``. ``hinges`` names, for points that
-    are to stay put when a joint turns, that joint's place (3,) in the average body and the
-    share (V,) of each vertex that turns with it.
+    Args:
+        names: The names of the points; every ``right_…`` mirrors its ``left_…``.
+        shapes: Symmetric bodies at rest (S, V, 3), the average first.
+        points: The points in them (S, K, 3), metres.
+        mirror: Each vertex's mirror image (V,).
+        hinges: By name, for points that must not move when a joint turns: that joint's place (3,)
+            in the average body, and the share (V,) of each vertex that turns with it.
+
+    Returns:
+        Regressors (K, V); rows are non-negative and sum to one.
     """
     rows = np.zeros((len(names), shapes.shape[1]))
-    nowhere = (np.zeros(3), np.zeros(shapes.shape[1]))
+    no_hinge = (np.zeros(3), np.zeros(shapes.shape[1]))
     for index, name in enumerate(names):
         if name.startswith("right_"):
             continue
@@ -72,7 +78,7 @@ def fit_rows(
         near = _nearby(shapes[0], points[0, index], trunk)
         if centre:
             near = np.unique(np.concatenate([near, mirror[near]]))
-        joint, moving = hinges.get(name, nowhere)
+        joint, moving = hinges.get(name, no_hinge)
         row = np.zeros(shapes.shape[1])
         row[near] = _fit(shapes, points[:, index], near, (joint, moving[near]))
         if centre:

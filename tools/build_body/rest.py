@@ -1,8 +1,8 @@
-"""MakeHuman's bodies put into SMPL's rest pose.
+"""Put MakeHuman's bodies into SMPL's rest pose.
 
-MakeHuman stands with its arms half raised and its elbows bent; SMPL's zero pose is a T. A pose
-transfers between bodies only if both rest alike, so every sampled shape is turned bone by bone
-until its limbs point where SMPL's do, and skinned with MakeHuman's own weights.
+MakeHuman stands with half raised arms and bent elbows; SMPL's zero pose is a T. A pose transfers
+between bodies only if their rest poses are the same, so every sampled shape is turned bone by bone
+until its limbs point in the directions of SMPL's, and skinned with MakeHuman's own weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORWARD = np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """MakeHuman's default rig: ``names`` and ``parents`` of the B bones, parents first, and
+    """MakeHuman's default rig: the ``names`` and ``parents`` of its B bones, parents first, and the
     skinning ``weights`` (V, B) float32."""
 
     names: tuple[str, ...]
@@ -46,14 +46,15 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _frame(along: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    """Right-handed frames (..., 3, 3), columns: ``along``, then ``beside`` made orthogonal."""
+    """Return right-handed frames (..., 3, 3); their columns are ``along``, then ``beside`` made
+    orthogonal to it."""
     first = _unit(along)
     second = _unit(beside - (beside * first).sum(-1, keepdims=True) * first)
     return np.stack([first, second, np.cross(first, second)], axis=-1)
 
 
 def _turn(axis: np.ndarray, angle: np.ndarray | float) -> np.ndarray:
-    """Rotation matrices about unit axes (..., 3) by angles (...) in radians."""
+    """Return the rotations (..., 3, 3) about unit axes (..., 3) by angles (...) in radians."""
     x, y, z = np.moveaxis(axis, -1, 0)
     zero = np.zeros_like(x)
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
@@ -62,7 +63,7 @@ def _turn(axis: np.ndarray, angle: np.ndarray | float) -> np.ndarray:
 
 
 def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The shortest rotations (..., 3, 3) from directions ``start`` to ``end``."""
+    """Return the smallest rotations (..., 3, 3) from directions ``start`` to ``end``."""
     start, end = _unit(start), _unit(np.broadcast_to(end, start.shape))
     normal = np.cross(start, end)
     sine = np.linalg.norm(normal, axis=-1)
@@ -71,7 +72,7 @@ def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _twist(rotation: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """The angles (...) by which rotations (..., 3, 3) turn about unit axes (..., 3)."""
+    """Return the angles (...) by which rotations (..., 3, 3) turn about unit axes (..., 3)."""
     antisymmetric = np.stack(
         [
             rotation[..., 2, 1] - rotation[..., 1, 2],
@@ -126,8 +127,8 @@ def _leg(heads: np.ndarray, rig: Rig, side: str, out: dict[str, np.ndarray]) -> 
 
 
 def rest_rotations(heads: np.ndarray, rig: Rig) -> np.ndarray:
-    """World rotations (S, B, 3, 3) that take MakeHuman's stance to SMPL's rest pose, for S shapes
-    with bone ``heads`` (S, B, 3). Bones without a rule turn with their parents."""
+    """Return the world rotations (S, B, 3, 3) from MakeHuman's stance to SMPL's rest pose, for S
+    shapes with bone heads (S, B, 3). Bones without a rule turn with their parents."""
     ruled: dict[str, np.ndarray] = {}
     for side in "LR":
         part: dict[str, np.ndarray] = {}
@@ -144,11 +145,15 @@ def rest_rotations(heads: np.ndarray, rig: Rig) -> np.ndarray:
 
 
 def put_at_rest(vertices: np.ndarray, heads: np.ndarray, rig: Rig) -> tuple[np.ndarray, np.ndarray]:
-    """Bring S MakeHuman shapes into SMPL's rest pose.
+    """Put S MakeHuman shapes into SMPL's rest pose.
 
-    ``vertices`` (S, V, 3) and bone ``heads`` (S, B, 3) in MakeHuman's stance, metres, SMPL's
-    axes. Returns the vertices (S, V, 3) and heads (S, B, 3) at rest, the pelvis joint at the
-    origin.
+    Args:
+        vertices: Vertices (S, V, 3) in MakeHuman's stance, metres, in SMPL's axes.
+        heads: Bone heads (S, B, 3) in the same stance.
+        rig: The rig.
+
+    Returns:
+        Vertices (S, V, 3) and bone heads (S, B, 3) at rest, with the pelvis joint at the origin.
     """
     rotations = rest_rotations(heads, rig)
     placed = heads.copy()

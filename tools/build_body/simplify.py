@@ -1,6 +1,6 @@
-"""Making a mesh lighter: hidden faces dropped, holes closed, edges collapsed.
+"""Make a mesh lighter: remove hidden faces, close holes, collapse edges.
 
-Used once, when the free body is made; all of it is deterministic.
+It is used once, when the free body is made; all of it is deterministic.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from numba import njit
 
 @njit(cache=True)
 def _depth_map(xy: np.ndarray, depth: np.ndarray, faces: np.ndarray, size: int) -> np.ndarray:
-    """Nearest depth (size, size) of triangles at pixel places ``xy`` (V, 2); larger is nearer."""
+    """Return the nearest depth (size, size) of triangles with pixels ``xy`` (V, 2); larger values
+    are nearer."""
     image = np.full((size, size), -np.inf)
     for a, b, c in faces:
         x0, y0, x1, y1, x2, y2 = xy[a, 0], xy[a, 1], xy[b, 0], xy[b, 1], xy[c, 0], xy[c, 1]
@@ -38,9 +39,16 @@ def _depth_map(xy: np.ndarray, depth: np.ndarray, faces: np.ndarray, size: int) 
 def count_views(
     vertices: np.ndarray, faces: np.ndarray, views: int = 120, size: int = 700
 ) -> np.ndarray:
-    """In how many of ``views`` directions all around each vertex (V,) is seen from outside.
+    """Count the directions from which each vertex is visible.
 
-    ``vertices`` (V, 3), ``faces`` (F, 3) int; a depth buffer of ``size`` pixels each way decides.
+    Args:
+        vertices: Vertices (V, 3).
+        faces: Triangles (F, 3), int.
+        views: The number of directions, evenly all around.
+        size: The side of the depth buffer that decides, pixels.
+
+    Returns:
+        Counts (V,).
     """
     step = np.arange(views) + 0.5
     z = 1 - 2 * step / views
@@ -63,7 +71,7 @@ def count_views(
 
 
 def largest_piece(faces: np.ndarray) -> np.ndarray:
-    """The faces (F', 3) of the connected piece that has most of them."""
+    """Return the faces (F', 3) of the connected piece with the most faces."""
     label = np.arange(faces.max() + 1)
     while True:
         lowest = label[faces].min(axis=1)
@@ -77,8 +85,8 @@ def largest_piece(faces: np.ndarray) -> np.ndarray:
 
 
 def boundary_loops(faces: np.ndarray) -> list[list[int]]:
-    """Closed walks along a mesh's open edges, each in the order in which a face that filled the
-    hole would have it, starting at its lowest vertex."""
+    """Return the closed loops of a mesh's open edges. Each has the order of a face that would fill
+    the hole and starts at its lowest vertex number."""
     edges = {(int(a), int(b)) for f in faces for a, b in zip(f, np.roll(f, -1))}
     after: dict[int, list[int]] = {}
     for a, b in sorted(edges):
@@ -88,10 +96,10 @@ def boundary_loops(faces: np.ndarray) -> list[list[int]]:
     while after:
         walk = [min(after)]
         while True:
-            here = walk[-1]
-            onward = after[here].pop(0)
-            if not after[here]:
-                del after[here]
+            current = walk[-1]
+            onward = after[current].pop(0)
+            if not after[current]:
+                del after[current]
             if onward in walk:
                 loop = walk[walk.index(onward) :]
                 loops.append(loop)
@@ -104,8 +112,8 @@ def boundary_loops(faces: np.ndarray) -> list[list[int]]:
 
 
 def close_loop(vertices: np.ndarray, loop: list[int], faces: np.ndarray) -> np.ndarray:
-    """Triangles (n - 2, 3) across a loop of n vertices, the shortest diagonals first; none along
-    an edge that ``faces`` (F, 3) have already, which would then belong to three."""
+    """Return triangles (n - 2, 3) that fill a loop of n vertices, the shortest diagonals first. A
+    diagonal is no edge of ``faces`` (F, 3), because an edge must not belong to three faces."""
     near = faces[np.isin(faces, loop).sum(axis=1) > 1]
     edges = {frozenset((int(a), int(b))) for f in near for a, b in zip(f, np.roll(f, -1))}
     left = list(loop)
@@ -123,7 +131,8 @@ def close_loop(vertices: np.ndarray, loop: list[int], faces: np.ndarray) -> np.n
 
 
 def _plane_quadrics(points: np.ndarray, faces: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Each vertex's sum of squared distances to its faces' planes (V, 4, 4), weighted by area."""
+    """Return, for each vertex, the quadric (V, 4, 4) of the squared distances to its faces' planes,
+    weighted by area."""
     a, b, c = (points[faces[:, k]] for k in range(3))
     normal = np.cross(b - a, c - a)
     area = np.linalg.norm(normal, axis=1)
@@ -137,8 +146,8 @@ def _plane_quadrics(points: np.ndarray, faces: np.ndarray, weight: np.ndarray) -
 
 
 class _Collapser:
-    """State of one run of half-edge collapses (Garland and Heckbert, Surface simplification using
-    quadric error metrics, 1997, restricted to existing vertices)."""
+    """The state of one run of half-edge collapses (Garland and Heckbert, Surface simplification
+    using quadric error metrics, 1997, restricted to existing vertices)."""
 
     def __init__(
         self, stances: np.ndarray, faces: np.ndarray, weight: np.ndarray, features: np.ndarray
@@ -205,7 +214,7 @@ def _edges(face: tuple[int, ...]) -> zip[tuple[int, int]]:
 
 
 def _still_facing(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a moved triangle keeps its side and does not become a needle."""
+    """Return whether a moved triangle still faces the same way and is not too thin."""
     old = np.cross(before[1] - before[0], before[2] - before[0])
     new = np.cross(after[1] - after[0], after[2] - after[0])
     size = np.linalg.norm(new)
@@ -221,12 +230,19 @@ def simplify(
     features: np.ndarray,
     fixed: np.ndarray,
 ) -> np.ndarray:
-    """Collapse edges until ``vertex_count`` vertices are left; those stay where they were.
+    """Collapse edges until a number of vertices is left. The remaining vertices do not move, and
+    open edges stay open.
 
-    ``stances`` (C, V, 3): the mesh in several shapes or poses, all of which are to be kept well;
-    ``faces`` (F, 3) int; ``weight`` (V,) each vertex's importance; ``features`` (V, K) values
-    (skinning weights) whose changes are kept in place; ``fixed`` (K,) vertices that must stay. Open
-    edges stay open edges. Returns the remaining faces (F', 3) int in the old numbering.
+    Args:
+        stances: The mesh in several shapes or poses (C, V, 3), all of which are preserved.
+        faces: Triangles (F, 3), int.
+        vertex_count: The number of vertices to leave.
+        weight: Each vertex's importance (V,).
+        features: Values (V, K), such as skinning weights, whose changes stay in place.
+        fixed: Vertices (K,) that must stay.
+
+    Returns:
+        The remaining faces (F', 3), int, with the old vertex numbers.
     """
     mesh = _Collapser(stances, faces, weight, features)
     stamp = dict.fromkeys(mesh.around, 0)

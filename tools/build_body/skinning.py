@@ -1,4 +1,4 @@
-"""MakeHuman's skinning weights carried over to SMPL's 24 joints."""
+"""Convert MakeHuman's skinning weights to SMPL's 24 joints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _smooth_step(values: np.ndarray, start: float, end: float) -> np.ndarray:
 
 
 def _bone_table(rig: Rig) -> np.ndarray:
-    """(B, 24): how each bone outside the spine shares its weight among SMPL's joints."""
+    """Return how each bone outside the spine shares its weight among SMPL's joints (B, 24)."""
     table = np.zeros((len(rig.names), 24))
     for number, name in enumerate(rig.names):
         if _SPINE.match(name):
@@ -50,8 +50,9 @@ def _bone_table(rig: Rig) -> np.ndarray:
 
 
 def _spine_shares(vertices: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """(V, 24): the trunk's weight by height among pelvis and spine, and towards the shoulders to
-    the collar joints, which MakeHuman's own clavicles hardly move."""
+    """Return how the trunk's weight is shared (V, 24): by height among pelvis and spine, and near
+    the shoulders with the collar joints, because MakeHuman's own clavicles hardly move the
+    skin."""
     shares = np.zeros((len(vertices), 24))
     x, y = vertices[:, 0], vertices[:, 1]
     rest = np.ones(len(vertices))
@@ -72,10 +73,16 @@ def _spine_shares(vertices: np.ndarray, joints: np.ndarray) -> np.ndarray:
 
 
 def smpl_weights(rig: Rig, vertices: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Skinning weights (V, 24) for SMPL's joints: at most four a vertex, rows summing to one.
+    """Return the skinning weights of SMPL's joints.
 
-    ``rig`` carries MakeHuman's weights of the V vertices; ``vertices`` (V, 3) and ``joints``
-    (24, 3) at rest in metres. Weights are whole 1024ths, which half precision holds exactly.
+    Args:
+        rig: MakeHuman's rig, with its weights of the V vertices.
+        vertices: Vertices (V, 3) at rest, metres.
+        joints: SMPL's joints (24, 3) at rest, metres.
+
+    Returns:
+        Weights (V, 24): at most four for each vertex, with the sum one, in whole 1024ths, which
+        half precision holds exactly.
     """
     spine = np.array([bool(_SPINE.match(name)) for name in rig.names])
     trunk = rig.weights[:, spine].sum(axis=1, keepdims=True)

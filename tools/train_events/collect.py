@@ -1,9 +1,10 @@
-"""What the pipeline makes of rendered throws: people frame by frame, and fits about the release.
+"""Run the pipeline on rendered throws and write its results: people frame by frame, and fits around
+the release.
 
     python -m tools.train_events.collect RENDERS OUT [--jobs 2]
 
-takes every NAME.mp4 with NAME_truth.npz of RENDERS (`samples/make_pitch.py --throws`) to
-OUT/NAME.npz; what is there already stays. A clip takes some three seconds on a CPU core.
+It turns every NAME.mp4 with NAME_truth.npz of RENDERS (`samples/make_pitch.py --throws`) into
+OUT/NAME.npz; existing files stay. A clip takes about three seconds on a CPU core.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _PERSON = ("landmarks_px", "visibility", "world_m", "box_px")
 
 
 class Watched:
-    """A clip's frames perceived one by one and fitted four by four, as a lane with a watch does."""
+    """A clip whose frames are perceived one by one and fitted by four, like a stream with event
+    detection."""
 
     def __init__(self, estimator: KeypointEstimator, frames: list[Frame]) -> None:
         self._estimator, self._frames = estimator, frames
@@ -53,8 +55,8 @@ class Watched:
             self._waiting.clear()
 
     def event(self, release: int, track: int) -> np.ndarray | None:
-        """Joints (4, 24, 3) of a person fitted about a release; None where they are not in all
-        four frames."""
+        """Return a person's joints (4, 24, 3), fitted around a release; None if the person is not
+        in all four frames."""
         ids = range(release - 2, release + 2)
         if ids.start < 0 or not all(track in self.people[k] for k in ids):
             return None
@@ -66,7 +68,7 @@ class Watched:
 
 
 def collect(clip: Path, out: Path, estimator: KeypointEstimator) -> None:
-    """One clip to one file."""
+    """Process one clip and write its file."""
     with np.load(clip.with_name(f"{clip.stem}_truth.npz")) as truth:
         kept = {
             name: truth[name]

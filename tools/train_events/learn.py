@@ -1,11 +1,12 @@
-"""From collected throws to the evidence in throw/motion.toml and to throw/estimator.npz.
+"""Learn the weights of throw/motion.toml and of throw/estimator.npz from collected throws.
 
     python -m tools.train_events.learn TRAIN... [--test TEST] [--write]
 
-TRAIN and TEST are folders that `collect` made (seeds 0 to 199, and 1000 to 1199). Prints the
-weights as lines of the motion's file, and how far measures are from the truth: fitted, corrected
-(left out in training), and if every throw were called the mean one; with ``--test`` on throws never
-seen, with the intervals' coverage. ``--write`` writes throw/estimator.npz.
+TRAIN and TEST are folders that `collect` wrote (seeds 0 to 199, and 1000 to 1199). It prints the
+weights as lines of the motion's file, and the errors of the measures: fitted, corrected (each throw
+by weights learned without it), and if every throw had the mean value; with ``--test``, on throws
+that were not used for training, with the coverage of the intervals. ``--write`` writes
+throw/estimator.npz.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ from pipeline.events.motions.throw.measures import (
 
 RIDGES = (30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 _NEAR, _DOUBTFUL = 1, 2
-"""Frames from the release within which a find is right, and of which no lesson is taken."""
+"""A detection within the first number of frames from the release is right; one within the second is
+not used for training."""
 _RIDGE = 30.0
 _LATE_S = 0.025
-"""What is further from the release than that says less about when a hand falls after it."""
+"""Timing errors above this have less weight (Huber's loss)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ class Throw:
 
     @classmethod
     def load(cls, path: Path) -> Throw:
-        """Read what `collect` wrote."""
+        """Read a file that `collect` wrote."""
         with np.load(path) as file:
             data = {name: file[name] for name in file.files}
         people: list[dict[int, Person]] = [{} for _ in data["pts_s"]]
@@ -79,33 +81,33 @@ class Throw:
         )  # fmt: skip
 
     def truth(self) -> dict[str, float]:
-        """The measures in the instant of the release, the hand's speed over the frames about it."""
-        about = slice(self.release - 2, self.release + 2)
-        values = measure(self.released_m, self.hand, self.up)
-        if values["elbow_flexion"] < LEAST_FLEXION:
-            values["shoulder_external_rotation"] = float("nan")
-        return {
-            **values,
-            "hand_speed": hand_speed(self.truth_m[about], self.pts_s[about], self.hand),
-        }
+        """Return the true measures at the instant of the release; the hand's speed is taken over
+        the frames around it."""
+        around = slice(self.release - 2, self.release + 2)
+        found = measure(self.released_m, self.hand, self.up)
+        if found["elbow_flexion"] < LEAST_FLEXION:
+            found["shoulder_external_rotation"] = float("nan")
+        speed = hand_speed(self.truth_m[around], self.pts_s[around], self.hand)
+        return {**found, "hand_speed": speed}
 
     def seen(self, motion: Motion) -> list[DetectedEvent]:
-        """What the detector finds."""
+        """Return the releases that the detector finds."""
         detector, found = Detector(motion), []
         for number, people in enumerate(self.people):
-            # Not the same picture again.
+            # The pictures differ, or the detector would take them for repeated frames.
             image = np.full((1, 1, 3), 64 * (number % 4), np.uint8)
             frame = Frame(number, self.name, 0, float(self.pts_s[number]), image)
             found += detector.see(frame, people, number == 0)
         return found
 
-    def right(self, event: DetectedEvent, within: int = _NEAR) -> bool:
-        return abs(event.frame_id - self.release) <= within and event.hand == self.hand
+    def right(self, release: DetectedEvent, within: int = _NEAR) -> bool:
+        """Return whether a detection is near the true release and of the right hand."""
+        return abs(release.frame_id - self.release) <= within and release.hand == self.hand
 
 
 def evidence(throws: list[Throw], motion: Motion) -> Motion:
-    """The motion with weights by logistic regression over all crossings that its limits allow,
-    those about the release against all others."""
+    """Return the motion with weights from a logistic regression over all crossings that its limits
+    allow: the ones around the release against all others."""
     eager = replace(motion, least_confidence=1e-12, rest_s=0.0, history_s=0.0)
     rows, right = [], []
     for throw in throws:
@@ -130,8 +132,9 @@ def evidence(throws: list[Throw], motion: Motion) -> Motion:
 
 
 def timing(throws: list[Throw], motion: Motion) -> Motion:
-    """The motion with leads by robust ridge regression (Huber's loss) over what it finds, of the
-    conditions that have one. ``lead_s`` itself stays: it is chosen, beside real clips."""
+    """Return the motion with leads from a robust ridge regression (Huber's loss) over its own
+    detections, for the conditions that have a lead. ``lead_s`` itself stays: it was chosen with
+    real clips too."""
     rows, leads_s = [], []
     for throw in throws:
         for found in throw.seen(motion):
@@ -159,7 +162,7 @@ def _held(condition, value: float) -> float:
 
 
 def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Ridge logistic regression by Newton's method, both classes of equal weight."""
+    """Fit a logistic regression with a ridge by Newton's method; both classes have equal weight."""
     z = np.c_[np.ones(len(x)), x]
     ridge = _RIDGE * np.r_[0.0, np.ones(x.shape[1])]
     share = np.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y.mean()))
@@ -173,9 +176,10 @@ def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Throws as the estimator sees them: descriptions (N, F), fitted measures and truth."""
+    """The throws as the estimator gets them: its inputs (N, F), the fitted measures and the
+    truth."""
 
-    descriptions: np.ndarray
+    inputs: np.ndarray
     fitted: Mapping[str, np.ndarray]
     truth: Mapping[str, np.ndarray]
     missed: int
@@ -184,16 +188,16 @@ class Table:
 
 
 def table(throws: list[Throw], motion: Motion) -> Table:
-    """Throws that the detector finds, fitted about the frame it says."""
-    descriptions, fitted, truth, joints, hands, missed = [], [], [], [], [], 0
+    """Return the throws that the detector finds, fitted around the frame that it reports."""
+    inputs, fitted, truth, joints, hands, missed = [], [], [], [], [], 0
     for throw in throws:
-        found = next((each for each in throw.seen(motion) if throw.right(each)), None)
+        found = next((release for release in throw.seen(motion) if throw.right(release)), None)
         if found is None or (found.frame_id - throw.release, found.track) not in throw.fits:
             missed += 1
             continue
         fit = throw.fits[found.frame_id - throw.release, found.track]
         times = throw.pts_s[found.frame_id - 2 : found.frame_id + 2].tolist()
-        descriptions.append(describe(fit, times, throw.hand))
+        inputs.append(describe(fit, times, throw.hand))
         fitted.append(measure_event(fit, times, throw.hand, 2))
         truth.append(throw.truth())
         joints.append(fit)
@@ -202,33 +206,35 @@ def table(throws: list[Throw], motion: Motion) -> Table:
     def columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
         return {name: np.array([row[name] for row in rows]) for name in MEASURES}
 
-    return Table(np.array(descriptions), columns(fitted), columns(truth), missed, joints, hands)
+    return Table(np.array(inputs), columns(fitted), columns(truth), missed, joints, hands)
 
 
-def off(name: str, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Absolute errors; angles the shorter way round."""
-    apart = values - truth
+def errors_of(name: str, values: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the absolute errors of known values; angles differ by at most 180 degrees."""
+    difference = values - truth
     if MEASURES[name].unit == "deg":
-        apart = (apart + 180) % 360 - 180
-    return np.abs(apart[~np.isnan(apart)])
+        difference = (difference + 180) % 360 - 180
+    return np.abs(difference[~np.isnan(difference)])
 
 
 def report(estimator: Estimator, train: Table, left_out: Mapping, test: Table | None) -> None:
-    """Markdown: mean errors, and coverage on throws never seen."""
+    """Print a Markdown table of mean errors, and of the coverage on throws not used for
+    training."""
     print("| measure | truth, mean ± sd | fitted | the mean throw | corrected | half | coverage |")
     print("| --- | --- | --: | --: | --: | --: | --: |")
     shown = train if test is None else test
     predicted = left_out
     if test is not None:
-        values = (test.descriptions - estimator.mean) / estimator.spread @ estimator.weights
+        values = (test.inputs - estimator.mean) / estimator.spread @ estimator.weights
         predicted = dict(zip(estimator.names, (values + estimator.offset).T))
     sums = []
     for k, name in enumerate(estimator.names):
         truth = shown.truth[name]
         mean = np.full(len(truth), np.nanmean(train.truth[name]))
-        errors = [off(name, each, truth) for each in (shown.fitted[name], mean, predicted[name])]
+        columns = (shown.fitted[name], mean, predicted[name])
+        errors = [errors_of(name, column, truth) for column in columns]
         inside = float((errors[2] <= estimator.half[k]).mean())
-        means = [float(each.mean()) for each in errors]
+        means = [float(error.mean()) for error in errors]
         if MEASURES[name].unit == "deg":
             sums.append([*means, inside])
         cells = " | ".join(f"{each:.3g}" for each in means)
@@ -239,7 +245,7 @@ def report(estimator: Estimator, train: Table, left_out: Mapping, test: Table | 
 
 
 def lines(motion: Motion) -> str:
-    """The evidence as lines of the motion's file."""
+    """Return the weights as lines of the motion's file."""
     return "\n".join(
         [
             f"bias = {motion.bias:.2f}",
@@ -266,14 +272,12 @@ def main(argv: list[str] | None = None) -> int:
     throws = [throw for folder in args.train for throw in read(folder)]
     print(lines(timing(throws, evidence(throws, motion))), file=sys.stderr)
     train = table(throws, motion)
-    estimator, left_out = learn(train.descriptions, train.truth, RIDGES)
+    estimator, left_out = learn(train.inputs, train.truth, RIDGES)
     test = None if args.test is None else table(read(args.test), motion)
     report(estimator, train, left_out, test)
     for name, each in (("train", train), ("test", test)):
         if each is not None:
-            print(
-                f"{name}: {len(each.descriptions)} throws, {each.missed} not found", file=sys.stderr
-            )
+            print(f"{name}: {len(each.inputs)} throws, {each.missed} not found", file=sys.stderr)
     if args.write:
         save(estimator, MOTIONS / "throw" / "estimator.npz")
     return 0

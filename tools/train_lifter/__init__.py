@@ -1,1 +1,1 @@
-"""How the lifter is made (see ../../lifter.md). Nothing here runs in the app."""
+"""Train the lifter (see pipeline/fitting/lifter.md). Nothing here runs in the app."""

@@ -1,10 +1,11 @@
-"""Pairs of what BlazePose says and the truth:
-``python -m tools.train_lifter.look MOTIONS.npz OUT.npz --seed N --seconds S``.
+"""Make pairs of BlazePose's landmarks and the truth, to train the lifter.
 
-Draws made-up people (`people`) for S seconds of wall clock, 64 frames each, with motion blur,
-grain and JPEG's traces, lets the perceiver follow them as it follows a clip, and writes of every
-sequence ``px`` (64, 33, 2), ``vis`` (64, 33), ``world`` (64, 33, 3), ``seen`` (64,), ``truth``
-(64, 33, 3) metres in the camera's axes, and ``K`` (3, 3). One process takes one core.
+    python -m tools.train_lifter.look MOTIONS.npz OUT.npz --seed N --seconds S
+
+It draws synthetic people (`people`) for S seconds of wall clock, in sequences of 64 frames, with
+motion blur, grain and JPEG artefacts, and runs the perceiver on them as on a clip. For every
+sequence it writes ``px`` (64, 33, 2), ``vis`` (64, 33), ``world`` (64, 33, 3), ``seen`` (64,),
+``truth`` (64, 33, 3) in metres in the camera's axes, and ``K`` (3, 3). A process uses one core.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _BLURRED = 2
 
 @numba.njit(cache=True, fastmath=True)
 def paint(pixels, depths, colors, faces, image, nearest):
-    """Gouraud-shaded triangles (F, 3) whose front is counter-clockwise in the image, into ``image``
+    """Draw Gouraud-shaded triangles (F, 3), counter-clockwise in the image, into ``image``
     (H, W, 3) with the depth buffer ``nearest`` (H, W)."""
     height, width = nearest.shape
     for f in range(len(faces)):
@@ -70,7 +71,7 @@ def paint(pixels, depths, colors, faces, image, nearest):
 
 
 class Studio:
-    """Draws sequences and has the perceiver look at them."""
+    """Draws sequences and runs the perceiver on them."""
 
     def __init__(self, motions: Motions, seed: int) -> None:
         self.random = np.random.default_rng(seed)
@@ -83,7 +84,7 @@ class Studio:
         self.grain = self.random.normal(size=(SIDE + 64, SIDE + 64, 3)).astype(np.float32)
 
     def sequence(self) -> dict[str, np.ndarray]:
-        """One sequence's arrays, as the module says."""
+        """Return one sequence's arrays, as the module describes them."""
         poses = moving(self.motions, self.random, FRAMES)
         poses, lens, place = before_camera(poses, self.random)
         betas = self.random.normal(size=10) * ([1.2] * 5 + [0.9] * 5)
@@ -91,7 +92,7 @@ class Studio:
         return {**self.look(pictures), "truth": truth, "K": lens}
 
     def draw(self, poses, betas, lens, place) -> tuple[list[np.ndarray], np.ndarray]:
-        """Pictures (SIDE, SIDE, 3) uint8 and the landmarks (T, 33, 3) of the body under the
+        """Return pictures (SIDE, SIDE, 3) uint8 and the landmarks (T, 33, 3) of the body under the
         clothes, metres."""
         random = self.random
         colors, off = self.wardrobe.dress(random)
@@ -125,7 +126,7 @@ class Studio:
             down, across = random.integers(0, 64, 2)
             image = image + grain * self.grain[down : down + SIDE, across : across + SIDE]
             pixels = np.clip(255 * image, 0, 255).astype(np.uint8)
-            # OpenCV's JPEG takes the first channel for blue; red is treated no differently there.
+            # OpenCV's JPEG takes the first channel for blue, but treats red no differently.
             coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
             pictures.append(np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)))
         return pictures, truth
@@ -137,7 +138,7 @@ class Studio:
         return image
 
     def look(self, pictures: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """What the perceiver says of the one person in each picture."""
+        """Return the perceiver's results for the one person in each picture."""
         count = len(pictures)
         out = {
             "px": np.zeros((count, 33, 2), np.float32), "vis": np.zeros((count, 33), np.float32),

@@ -1,12 +1,13 @@
-"""Motion capture to SMPL's joints:
-``python -m tools.train_lifter.motions FOLDER OUT.npz``.
+"""Convert motion capture to SMPL's joints.
 
-Reads every ``.bvh`` (the DAZ-friendly skeleton), every ``.amc`` with the ``.asf`` beside it, and
+    python -m tools.train_lifter.motions FOLDER OUT.npz
+
+It reads every ``.bvh`` (the DAZ-friendly skeleton), every ``.amc`` with the ``.asf`` beside it, and
 every ``.txt`` of exponential maps of CMU's 38-joint skeleton below FOLDER. All give each joint's
-world rotation against a rest pose that stands with its arms out, facing +z; what differs at rest,
-legs apart or arms bent, is taken up by the least rotation between the limbs' rest directions.
-Writes ``poses`` (N, 22, 3) float16 rotation vectors of SMPL's joints at 30 Hz, ``lengths``,
-``names``.
+world rotation relative to a rest pose that stands with its arms out and faces +z. Differences of
+the rest poses, such as legs apart or bent arms, are removed by the smallest rotation between the
+limbs' rest directions. It writes ``poses`` (N, 22, 3), float16 rotation vectors of SMPL's joints at
+30 Hz, ``lengths`` and ``names``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pipeline.core.skeleton import JOINT_NAMES, PARENTS
 
 LIMBS = {"hip": (1, 4), "knee": (4, 7), "ankle": (7, 10), "shoulder": (16, 18), "elbow": (18, 20),
          "collar": (13, 16)}  # fmt: skip
-"""A limb's joints on the left, from where it hangs to where it ends."""
+"""A limb's joints on the left: its upper and its lower end."""
 RATE_HZ = 30
 CMU_HZ = 120
 
@@ -45,7 +46,7 @@ _MAPS_LEG, _MAPS_FOOT = (0.342, -0.940, 0.0), (0.089, -0.244, 0.966)
 
 
 def between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The least rotation (3, 3) that turns direction ``first`` (3,) into ``second``."""
+    """Return the smallest rotation (3, 3) that turns direction ``first`` (3,) into ``second``."""
     first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
     axis = np.cross(first, second)
     sine = float(np.linalg.norm(axis))
@@ -58,10 +59,12 @@ def between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def to_smpl(
     turned: Mapping[str, np.ndarray], directions: Mapping[str, np.ndarray], rest: np.ndarray
 ) -> np.ndarray:
-    """Local rotations (T, 22, 3, 3) of SMPL's joints.
+    """Return the local rotations (T, 22, 3, 3) of SMPL's joints.
 
-    ``turned`` has world rotations (T, 3, 3) by SMPL's joint names, ``directions`` the limbs' (3,)
-    at rest in the recording's skeleton; ``rest`` (24, 3) are SMPL's joints at rest.
+    Args:
+        turned: World rotations (T, 3, 3) by SMPL's joint names.
+        directions: The limbs' directions (3,) at rest in the recording's skeleton.
+        rest: SMPL's joints at rest (24, 3).
     """
     frames = len(turned["pelvis"])
     world = np.tile(np.eye(3), (frames, 22, 1, 1))
@@ -77,7 +80,8 @@ def to_smpl(
 
 
 def read_bvh(path: Path, rest: np.ndarray) -> tuple[np.ndarray, float]:
-    """Local rotations (T, 22, 3, 3) and the rate in Hz. ValueError for another skeleton."""
+    """Return local rotations (T, 22, 3, 3) and the rate in Hz. Raises ValueError for another
+    skeleton."""
     head, motion = path.read_text(errors="replace").split("MOTION")
     names, parents, offsets, channels = _bvh_tree(head)
     lines = motion.strip().splitlines()
@@ -139,7 +143,8 @@ def _bvh_tree(head: str) -> tuple[list[str], list[int], list[list[float]], list[
 
 
 def read_amc(path: Path, rest: np.ndarray) -> tuple[np.ndarray, float]:
-    """Local rotations (T, 22, 3, 3) of an ``.amc``; the ``.asf`` in its folder is its skeleton."""
+    """Return the local rotations (T, 22, 3, 3) of an ``.amc`` with the skeleton of the ``.asf`` in
+    its folder."""
     bones, parents = _read_asf(next(path.parent.glob("*.asf")))
     rows: dict[str, list[list[float]]] = {}
     for words in (line.split() for line in path.read_text().splitlines()):
@@ -163,7 +168,8 @@ def read_amc(path: Path, rest: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _read_asf(path: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, list[str]]], dict]:
-    """Each bone's direction (3,), axes (3, 3) and degrees of freedom; each bone's parent."""
+    """Return each bone's direction (3,), axes (3, 3) and degrees of freedom, and each bone's
+    parent."""
     text = path.read_text()
     bones: dict[str, tuple[np.ndarray, np.ndarray, list[str]]] = {}
     for block in re.findall(r"begin(.*?)end", text, re.S):
@@ -184,7 +190,8 @@ def _read_asf(path: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, list[
 
 
 def read_maps(path: Path, rest: np.ndarray) -> tuple[np.ndarray, float]:
-    """Local rotations (T, 22, 3, 3) of exponential maps (T, 3 + 38 * 3) for row vectors."""
+    """Return the local rotations (T, 22, 3, 3) of exponential maps (T, 3 + 38 * 3), which are for
+    row vectors."""
     maps = np.loadtxt(path, delimiter=",")[:, 3:].reshape(-1, len(_MAPS_PARENTS), 3)
     world: list[np.ndarray] = []
     for joint, parent in enumerate(_MAPS_PARENTS):
@@ -206,7 +213,8 @@ def read_maps(path: Path, rest: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def read_all(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Every recording below ``folder`` that can be read: its name, (T, 22, 3) at `RATE_HZ`."""
+    """Yield every readable recording below a folder: its name, and poses (T, 22, 3) at
+    `RATE_HZ`."""
     rest = load_body().joint_template.numpy()
     readers = {".bvh": read_bvh, ".amc": read_amc, ".txt": read_maps}
     for path in sorted(folder.rglob("*")):

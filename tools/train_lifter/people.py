@@ -1,4 +1,4 @@
-"""People made up for the perceiver to look at: how they move, what they wear, where they stand."""
+"""Synthetic people for training: their motions, clothes and places before a camera."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MIRRORED_JOINTS = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16,
 
 @dataclass(frozen=True, eq=False)
 class Motions:
-    """Captured motion: ``poses`` (N, 22, 3) at 30 Hz, where each recording ``start`` s, its
-    ``lengths``, and how often each is drawn, ``share``."""
+    """Captured motion: ``poses`` (N, 22, 3) at 30 Hz; the ``start`` and the ``lengths`` of each
+    recording in them; and the ``share`` with which each is drawn."""
 
     poses: np.ndarray
     start: np.ndarray
@@ -39,7 +39,8 @@ class Motions:
         return cls(poses, start, lengths, weight / weight.sum())
 
     def captured(self, random: np.random.Generator, frames: int) -> np.ndarray:
-        """A stretch (frames, 22, 3) of one recording, forwards or back, at its pace or twice it."""
+        """Return a part (frames, 22, 3) of one recording, forwards or backwards, at its speed or
+        twice."""
         which = random.choice(len(self.lengths), p=self.share)
         step = random.choice([1, 1, 1, 2])
         count = min(frames, (self.lengths[which] - 1) // step + 1)
@@ -50,7 +51,7 @@ class Motions:
         return np.concatenate([there_and_back] * (frames // len(there_and_back) + 1))[:frames]
 
     def made_up(self, random: np.random.Generator, frames: int) -> np.ndarray:
-        """From one captured pose to another (frames, 22, 3), at any speed."""
+        """Return a motion (frames, 22, 3) from one captured pose to another, at any speed."""
         times = [0.0]
         while times[-1] < frames:
             times.append(times[-1] + random.uniform(3, 20))
@@ -84,7 +85,8 @@ def _about_y(angle: np.ndarray) -> Rotation:
 
 
 def moving(motions: Motions, random: np.random.Generator, frames: int) -> np.ndarray:
-    """Rotation vectors (frames, 22, 3), y up: motions mixed, limbs bent otherwise, mirrored."""
+    """Return random motion as rotation vectors (frames, 22, 3), y up: recordings are mixed, limbs
+    are bent, and some are mirrored."""
 
     def some() -> np.ndarray:
         kind = motions.made_up if random.random() < 0.3 else motions.captured
@@ -109,8 +111,8 @@ def moving(motions: Motions, random: np.random.Generator, frames: int) -> np.nda
 def before_camera(
     poses: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same motion (T, 22, 3) in a camera's axes, its intrinsics (3, 3) and the body's place
-    (T, 3): any side, looked at from a little above or below, in perspective of any strength."""
+    """Place a random camera: return the motion (T, 22, 3) in its axes, K (3, 3) and the body's
+    place (T, 3). It looks from any side, a little from above or below, from near or far."""
     frames = len(poses)
     spin = np.linspace(0, 2.5 * random.normal(), frames) if random.random() < 0.25 else 0.0
     tilt = Rotation.from_euler("x", 186 + 12 * random.normal(), degrees=True)
@@ -141,7 +143,8 @@ class Wardrobe:
         self.landmarks = (body.landmark_regressor @ body.v_template).numpy()
 
     def dress(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Colours (V, 3) in [0, 1] and how far cloth stands off the skin (V,), metres."""
+        """Return colours (V, 3) in [0, 1] and the distance of the cloth from the skin (V,),
+        metres."""
 
         def cloth() -> np.ndarray:
             if random.random() < 0.7:
@@ -194,7 +197,8 @@ class Wardrobe:
 
 
 def backdrop(random: np.random.Generator) -> np.ndarray:
-    """Something to stand before, (SIDE, SIDE, 3) float32 in [0, 1]: slopes, noise, boxes, blur."""
+    """Return a random background (SIDE, SIDE, 3), float32 in [0, 1]: gradients, noise, boxes and
+    blur."""
     size = (SIDE, SIDE)
     image = cv2.resize(random.random((2, 1, 3)) * random.uniform(0.3, 1), size)
     for cells in (3, 9, 30, 100):

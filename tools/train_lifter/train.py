@@ -1,11 +1,12 @@
-"""Train the lifter:
-``python -m tools.train_lifter.train PAIRS_FOLDER MOTIONS.npz OUT.npz --seconds S``.
+"""Train the lifter.
 
-PAIRS_FOLDER has files of `look`. Of each batch, 0.4 are windows of those pairs; 0.6 are made on the
-spot from motion capture, seen by a random camera, with the errors that BlazePose made in a pair's
-window where the body looked alike (the nearest of a random 20,000, one of four). Loss: Laplace's
-likelihood a coordinate, the distance and the distance between frames, limbs weighted threefold.
-One pair in twelve is held out; its error is printed as mm of the lifter's and of BlazePose's.
+    python -m tools.train_lifter.train PAIRS_FOLDER MOTIONS.npz OUT.npz --seconds S
+
+PAIRS_FOLDER has files that `look` wrote. In each batch, 0.4 are windows of these pairs; 0.6 are
+made from motion capture and a random camera, with the errors that BlazePose made in a pair's window
+with a similar pose (one of the four nearest of a random 20,000). The loss is Laplace's likelihood
+of each coordinate, the distance, and the change of the error between frames; limbs have threefold
+weight. One pair in twelve is held out; its error is printed for the lifter and for BlazePose, mm.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ LAST = 4
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
 _BANK = 20_000
 _LOOKS = (3, 9, 15)
-# How far a joint is bent otherwise, radians: shoulders most.
+# How far a joint is bent at random, radians: shoulders most.
 _BENDS = {1: 0.35, 2: 0.35, 3: 0.12, 4: 0.15, 5: 0.15, 6: 0.12, 7: 0.15, 8: 0.15, 9: 0.12,
           12: 0.2, 15: 0.2, 16: 0.8, 17: 0.8, 18: 0.3, 19: 0.3, 20: 0.3, 21: 0.3}  # fmt: skip
 
 
 class Network(nn.Module):
-    """`pipeline.fitting.lifter.Lifter`, to be trained; the names of its weights are that file's."""
+    """The network of `pipeline.fitting.lifter.Lifter` for training; its weights have the names that
+    the lifter reads."""
 
     def __init__(self, width: int = 192, layers: int = 3, drop: float = 0.05) -> None:
         super().__init__()
@@ -54,8 +56,8 @@ class Network(nn.Module):
         nn.init.zeros_(self.o.bias)
 
     def forward(self, seen: LandmarkHistory, interval_30hz: Tensor) -> tuple[Tensor, Tensor]:
-        """Landmarks (B, 4, 33, 3) about the hips and the logarithm of Laplace's scale across and
-        along the view (B, 4, 33, 2)."""
+        """Return landmarks (B, 4, 33, 3) relative to the hips, and the logarithm of Laplace's scale
+        across and along the view (B, 4, 33, 2)."""
         x = self.a(features(seen, interval_30hz)) + self.pos
         x = self.t(x, src_key_padding_mask=seen.known < 0.5)
         out = self.o(self.n(x[:, -LAST:])).unflatten(-1, (33, 5))
@@ -69,8 +71,8 @@ def about_hips(points: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Sequences in the frames of their rays: ``seen`` of N sequences, ``truth`` (N, T, 33, 3) and
-    where it would be seen, ``true_rays`` (N, T, 33, 2)."""
+    """Sequences in the axes of their rays: BlazePose's landmarks ``seen`` of N sequences, the
+    ``truth`` (N, T, 33, 3) and its projection ``true_rays`` (N, T, 33, 2)."""
 
     seen: LandmarkHistory
     truth: Tensor
@@ -102,7 +104,7 @@ class Pairs:
 
 
 def towards(rays: Tensor) -> Tensor:
-    """The least rotations (..., 3, 3) that take the optical axis to the middle of landmarks
+    """Return the smallest rotations (..., 3, 3) from the optical axis to the middle of landmarks
     (..., 33, 2), as ``pipeline.fitting.observations.rotation_to_ray``."""
     middle = 0.5 * (rays.amin(-2) + rays.amax(-2))
     ahead = torch.cat((middle, torch.ones_like(middle[..., :1])), -1)
@@ -127,7 +129,7 @@ def turn_rays(rays: Tensor, view: Tensor) -> Tensor:
 
 
 def mirrored(pairs: Pairs, which: Tensor) -> Pairs:
-    """The same with some (B,) seen in a mirror."""
+    """Return the pairs with the chosen ones (B,) mirrored."""
 
     def flip(value: Tensor) -> Tensor:
         size = value.shape[-1] if value.dim() == 4 else 0
@@ -141,7 +143,7 @@ def mirrored(pairs: Pairs, which: Tensor) -> Pairs:
 
 
 class Windows:
-    """Windows made from motion capture, with the errors of pairs that looked alike."""
+    """Makes windows from motion capture, with BlazePose's errors from pairs with similar poses."""
 
     def __init__(self, motions: Motions, bank: Pairs, device: str) -> None:
         self.device, self.bank = device, bank
@@ -169,7 +171,7 @@ class Windows:
         return torch.cat([truth[sequence, first + k][:, LIMBS].flatten(1) for k in _LOOKS], 1)
 
     def _motion(self, count: int) -> Tensor:
-        """Rotations (B, CONTEXT, 22, 3, 3) of stretches of recordings."""
+        """Return the rotations (B, CONTEXT, 22, 3, 3) of random parts of recordings."""
         which = torch.multinomial(self.share, count, True)
         step = torch.tensor([1, 1, 1, 2], device=self.device)[
             torch.randint(4, (count,), device=self.device)
@@ -185,7 +187,8 @@ class Windows:
         return exp_so3(self.poses[at].flatten(0, 2)).view(count, CONTEXT, 22, 3, 3)
 
     def _mixed(self, count: int) -> Tensor:
-        """The same with arms, legs or one arm from elsewhere, joints bent otherwise, mirrored."""
+        """Return such rotations with the arms, the legs or one arm of another recording, with
+        joints bent at random, and half of them mirrored."""
         turns, other = self._motion(count), self._motion(count)
         draw = torch.rand(count, 1, device=self.device)
         taken = torch.zeros(count, 22, device=self.device)
@@ -209,7 +212,8 @@ class Windows:
         return torch.where(half, reflected, turns)
 
     def _landmarks(self, count: int) -> Tensor:
-        """(B, CONTEXT, 33, 3) about the hips, metres, in the axes of a random camera."""
+        """Return landmarks (B, CONTEXT, 33, 3) relative to the hips, metres, in the axes of a
+        random camera."""
 
         def turn(x=None, y=None, z=None) -> Tensor:
             parts = [
@@ -238,6 +242,7 @@ class Windows:
         return about_hips(points.view(count, CONTEXT, 33, 3))
 
     def draw(self, count: int) -> Pairs:
+        """Return a batch of windows."""
         points = self._landmarks(count)
         away = torch.exp(1.0 + 1.6 * torch.rand(count, 1, device=self.device))
         aside = 0.15 * torch.randn(count, 2, device=self.device) * away
@@ -275,7 +280,8 @@ def joined(one: Pairs, two: Pairs) -> Pairs:
 
 
 def roughened(pairs: Pairs) -> Pairs:
-    """A little more noise, people seen only lately, frames lost."""
+    """Return the pairs with more noise, with people that appeared only lately, and with frames
+    lost."""
     s, count = pairs.seen, len(pairs.truth)
     device = s.rays.device
     lately = torch.randint(0, CONTEXT - LAST + 1, (count, 1), device=device)
@@ -306,7 +312,8 @@ def loss_of(where: Tensor, scale: Tensor, pairs: Pairs) -> Tensor:
 
 @torch.no_grad()
 def held_out_mm(network: Network, pairs: Pairs) -> tuple[float, float]:
-    """Mean distance of the 12 limb landmarks, millimetres: the network's and BlazePose's."""
+    """Return the mean error of the 12 limb landmarks in millimetres, of the network and of
+    BlazePose."""
     network.eval()
     count, frames = pairs.seen.known.shape
     everybody = torch.arange(count, device=pairs.truth.device)
@@ -331,7 +338,7 @@ def train(
     device: str,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> Network:
-    """Train for so many seconds of the clock; the rate of learning falls to nothing by then."""
+    """Train for a number of seconds; the learning rate falls to zero by then."""
     torch.manual_seed(0)
     rows = torch.arange(len(pairs.truth), device=device)
     held_out, bank = pairs.rows(rows % 12 == 0), pairs.rows(rows % 12 != 0)
