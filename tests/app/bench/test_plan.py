@@ -1,4 +1,4 @@
-"""The plan's rows: every frame's people meet the right picture, and each row runs end to end."""
+"""The plan's rows: people are segmented in the right frame, and each row runs from end to end."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_without_ultralytics_the_rows_name_the_extra(monkeypatch):
     st.tuples(*[st.floats(0.1, 0.4)] * 2, *[st.floats(0.5, 0.9)] * 2),
 )  # fmt: skip
 def test_a_mask_lies_where_it_says(height, width, centred, parts):
-    """A map whose values are its own places, cut out, gives each mask pixel its image place."""
+    """A map whose values are its own coordinates gives each mask pixel its place in the image."""
     x0, y0, x1, y1 = parts
     who = person(x0 * width, y0 * height, x1 * width, y1 * height)
     box = Letterbox.of(height, width, 256, centred=centred)
@@ -167,7 +167,7 @@ class FakeMeter:
 
 
 class FakeFitter:
-    """Remembers what it is given."""
+    """A fitter that records its jobs."""
 
     def __init__(self, body, *_, **__):
         self.body, self.jobs, self.graphs, self.tf32 = body, [], False, []
