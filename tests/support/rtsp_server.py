@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--gop", type=int, default=10)
     parser.add_argument("--login", default="")
-    parser.add_argument("--frames", type=int, default=-1, help="end after so many")
+    parser.add_argument("--frames", type=int, default=-1, help="end after this number of frames")
     parser.add_argument("--codec", choices=sorted(CODECS), default="h264")
     parser.add_argument("--size", default="320x240", help="the width a multiple of 32")
     parser.add_argument("--picture", default="", help="raw I420 pictures")

@@ -125,7 +125,7 @@ def test_a_players_frames_have_their_numbers():
 def test_frames_without_anybody_take_the_nearest():
     a, b = {1: person(0, 0, 9, 9)}, {2: person(0, 0, 5, 5)}
     assert plan_people.from_neighbours([{}, a, {}, {}, {}, b]) == [a, a, a, a, b, b]
-    with pytest.raises(ValueError, match="nobody is found"):
+    with pytest.raises(ValueError, match="no person is found"):
         plan_people.from_neighbours([{}, {}])
 
 
@@ -286,7 +286,7 @@ def test_nobody_in_a_window_is_nobody_drawn(monkeypatch):
 
 def test_who_is_there_must_be_said_first(monkeypatch):
     pipeline, _, _ = faked(monkeypatch, Plan())
-    with pytest.raises(RuntimeError, match="nobody said"):
+    with pytest.raises(RuntimeError, match="people_of was not set"):
         subject.run(pipeline, window(), pipeline.begin(), NoTimer())
 
 
