@@ -331,4 +331,4 @@ def _times(work: Work, count: int) -> Work:
 
 
 def _nobody(frame: Frame) -> People:
-    raise RuntimeError("nobody said who is in the frames")
+    raise RuntimeError("people_of was not set: the people in the frames are unknown")

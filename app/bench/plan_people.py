@@ -46,7 +46,7 @@ def from_neighbours(found: list[People]) -> list[People]:
     """Fill frames without people from the nearest frame. Raises ValueError if all are empty."""
     filled = [k for k, people in enumerate(found) if people]
     if not filled:
-        raise ValueError("nobody is found in the clip, so there is nobody to segment and fit")
+        raise ValueError("no person is found in the clip, so there is no one to segment and fit")
     return [
         people or found[min(filled, key=lambda other: abs(other - k))]
         for k, people in enumerate(found)

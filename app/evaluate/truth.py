@@ -212,7 +212,7 @@ def _multi_view(name: str, arrays: dict[str, np.ndarray]) -> Truth:
     elif "intrinsics" in arrays:
         pixels = project(points, _take(arrays, "intrinsics", 3, 3))
     else:
-        raise ValueError("has neither intrinsics nor landmarks_px: nobody can be told apart")
+        raise ValueError("has neither intrinsics nor landmarks_px: people cannot be matched")
     counted = good.sum(1) >= _COUNTED_VISIBLE
     pixels = np.where(good[..., None], pixels, np.nan)
     return _truth(name, "multi-view", arrays, pixels, good, counted=counted, landmarks_m=points)

@@ -127,7 +127,7 @@ def found() -> tuple[Reconstruction, list[PerceivedClip]]:
 
 
 def errors_m(found: Reconstruction, camera: int, person: int) -> np.ndarray:
-    """(F, 33) from the truth of whichever person this row is."""
+    """Return the distances (F, 33) from the truth of the nearest person."""
     rows = found.landmarks_m[camera, person]
     wanted = [[truth(camera, f, who) for f in range(FRAMES)] for who in range(2)]
     apart = [np.linalg.norm(rows - np.array(w), axis=-1) for w in wanted]

@@ -22,8 +22,8 @@ _COMPLAINTS = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPIC
 
 
 class Page:
-    """One tab of a headless browser. ``complaints`` is what it found wrong with a page: messages of
-    the console, exceptions, refusals of the page's policy."""
+    """One tab of a headless browser. ``complaints`` are the errors that it reports of a page:
+    messages of the console, exceptions, refusals by the page's policy."""
 
     def __init__(self, port: int) -> None:
         client = pytest.importorskip("websockets.sync.client")
@@ -46,7 +46,7 @@ class Page:
                 return answer["result"]
 
     def listen(self) -> None:
-        """Gather complaints from now on."""
+        """Collect complaints from now on."""
         self.call("Log.enable")
         self.call("Runtime.enable")
 
@@ -55,7 +55,7 @@ class Page:
         until(lambda: self.run("document.readyState") == "complete")
 
     def run(self, script: str):
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         result = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
@@ -68,7 +68,8 @@ class Page:
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Page]:
-    """A tab of a browser that keeps its things in ``folder``; skips the test without a browser."""
+    """Open a tab of a browser that stores its profile in ``folder``; skip the test without a
+    browser."""
     if BROWSER is None:
         pytest.skip("needs chromium")
     process = subprocess.Popen(
@@ -78,8 +79,8 @@ def opened(folder: Path) -> Iterator[Page]:
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        told = next(line for line in process.stderr if "DevTools listening" in line)
-        found = re.search(r":(\d+)/", told)
+        line = next(line for line in process.stderr if "DevTools listening" in line)
+        found = re.search(r":(\d+)/", line)
         assert found is not None
         tab = Page(int(found[1]))
         yield tab

@@ -10,18 +10,18 @@ import av
 import numpy as np
 
 BITS = 10
-"""A numbered picture shows its number in so many vertical bars."""
+"""A numbered picture shows its number as this many vertical bars."""
 
 
 def numbered(number: int, width: int = 160, height: int = 96) -> np.ndarray:
-    """An RGB picture whose bars say ``number`` in binary, the highest bit on the left."""
+    """Return an RGB picture whose bars show ``number`` in binary, the highest bit on the left."""
     bars = [(number >> bit) & 1 for bit in reversed(range(BITS))]
     row = np.repeat(np.array(bars, np.uint8) * 200 + 28, -(-width // BITS))[:width]
     return np.repeat(np.tile(row, (height, 1))[..., None], 3, axis=2)
 
 
 def number_of(image: np.ndarray) -> int:
-    """The number that a decoded ``numbered`` picture shows."""
+    """Return the number that a decoded ``numbered`` picture shows."""
     width = image.shape[1]
     centres = [int((bar + 0.5) * -(-width // BITS)) for bar in range(BITS)]
     bits = image[image.shape[0] // 2, centres].mean(axis=1) > 128
@@ -47,10 +47,9 @@ def write_clip(
     audio: bool = False,
     prepare: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
 ) -> Path:
-    """Encode RGB ``images``; ``pts_ms`` gives each its time, ``prepare`` may replace a frame.
+    """Encode RGB ``images``; ``pts_ms`` are their times, and ``prepare`` may replace a frame.
 
-    ``matrix`` (AVColorSpace) and ``full_range`` are how the colours are stored and what is
-    written about them.
+    ``matrix`` (AVColorSpace) and ``full_range`` are how the colours are stored and declared.
     """
     height, width = images[0].shape[:2]
     with av.open(str(path), "w", container_options=container_options or {}) as container:

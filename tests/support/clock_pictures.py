@@ -1,17 +1,17 @@
-"""Pictures that show when they were made, and which they are; plain Python, for the system's
-interpreter too."""
+"""Pictures that show the time at which they were made, and their number; in plain Python, for the
+system's interpreter too."""
 
 import os
 import pathlib
 import time
 
 BITS, ROWS = 32, 32
-"""Of a number: its bits, and the pixel rows it fills."""
+"""The bits of a drawn number, and the pixel rows that it fills."""
 
 
 class Pictures:
-    """I420 pictures of a size, each with the clock (ms) of when it was asked for at its top; grey
-    ones have their own number, from 0, below that."""
+    """Makes I420 pictures of a size with the clock (ms) at the top; grey ones also have their
+    number, from 0, below it."""
 
     def __init__(self, width, height, file):
         self.width, self.height = width, height

@@ -30,7 +30,8 @@ def some_pose(generator, batch, spread=0.35):
 
 
 def seen_as_people(body, rotations, transl, betas, noise_px=0.0, generator=None):
-    """People exactly as a perfect perceiver would report them, by rendering no pixel."""
+    """Return people as a perfect perceiver would report them, without rendering, and the posed
+    body."""
     turns = log_so3(rotations)
     out = body.forward(betas, turns[:, 0], turns[:, 1:].flatten(1), transl)
     people = []
@@ -48,7 +49,7 @@ def seen_as_people(body, rotations, transl, betas, noise_px=0.0, generator=None)
 
 
 def windows_of_people(body, count, seed=3, people=1):
-    """``count`` windows of frames by track: people who turn slowly, seen without error, masked."""
+    """Return ``count`` windows of people by track, perceived without error and with masks."""
     generator = torch.Generator().manual_seed(seed)
     tracks = {}
     for track in range(1, people + 1):
@@ -61,7 +62,7 @@ def windows_of_people(body, count, seed=3, people=1):
 
 
 def with_mask(person: Person) -> Person:
-    """The hull of the landmarks as the mask."""
+    """Return the person with the hull of the landmarks as the mask."""
     low, high = person.landmarks_px.min(0) - 20, person.landmarks_px.max(0) + 20
     side = float((high - low).max()) / 128
     picture = np.zeros((128, 128), np.float32)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class LossyRelay:
-    """An RTSP proxy through which media go by UDP, and some of it is lost."""
+    """An RTSP proxy that relays media by UDP and loses a share of the packets."""
 
     def __init__(self, to: int, loss: float) -> None:
         self._random, self._loss, self._to = random.Random(1), loss, to
@@ -53,7 +53,7 @@ class LossyRelay:
         target.close()
 
     def _rewritten(self, request: bytes) -> bytes:
-        """The client's ports for media become ours."""
+        """Replace the client's media ports in a request by the relay's own."""
         found = re.search(rb"client_port=(\d+)-(\d+)", request)
         if found is None:
             return request

@@ -1,4 +1,4 @@
-"""A local RTSP server in a process of its own, and how to read what it draws."""
+"""A local RTSP server in its own process, and functions that read its pictures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 
 def clock_ms(image: np.ndarray) -> int:
-    """The monotonic clock that the RTSP server drew into the top of an RGB picture."""
+    """Return the monotonic clock (ms) that the RTSP server drew into the top of an RGB picture."""
     return _number_in(image[:32])
 
 
 def picture_number(image: np.ndarray) -> int:
-    """Which of its grey pictures this one is, as the RTSP server drew it below the clock."""
+    """Return the number of a grey picture, which the RTSP server drew below the clock."""
     return _number_in(image[32:64])
 
 
@@ -27,7 +27,7 @@ def _number_in(rows: np.ndarray) -> int:
 
 
 class RtspServer:
-    """A local RTSP server in a process of its own, playing test pictures at /test."""
+    """A local RTSP server in its own process that plays test pictures at /test."""
 
     def __init__(self, port: int = 0, *arguments: str) -> None:
         script = Path(__file__).with_name("rtsp_server.py")
@@ -46,7 +46,7 @@ class RtspServer:
         return f"rtsp://{login}127.0.0.1:{self.port}/{path}"
 
     def freeze(self) -> None:
-        """Nothing more comes from it, and its connections stay."""
+        """Stop the process: it sends nothing more, and its connections stay open."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:

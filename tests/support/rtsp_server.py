@@ -3,8 +3,8 @@
 Needs Debian's gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-good and -ugly.
 Prints its port, then plays until it is killed. The top of every picture shows the monotonic clock
 (ms, 32 bits, the highest on the left, white for 1) at which it was made; below is ``--picture``
-(raw I420 pictures of ``--size``, one after another, again and again), or the picture's number in
-the same way and grey with some noise. With --login user:password it asks for that.
+(raw I420 pictures of ``--size``, repeated), or the picture's number in the same form and grey with
+some noise. With --login user:password it requires that login.
 """
 
 import argparse
@@ -32,7 +32,7 @@ AUDIO = " audiotestsrc is-live=true ! alawenc ! rtppcmapay name=pay1"
 
 
 class Factory(GstRtspServer.RTSPMediaFactory):
-    """Pictures made when they are due, encoded as asked."""
+    """Makes each picture when it is due and encodes it as the options say."""
 
     def __init__(self, options):
         super().__init__()
@@ -57,7 +57,8 @@ class Factory(GstRtspServer.RTSPMediaFactory):
             now_s = time.monotonic()
             if now_s < due_s:
                 return True
-            # The timer is late a little every time, which must not add up; what was missed is.
+            # The timer is a little late each time, which must not add up. Missed time is not
+            # made up by more than one picture.
             due_s = max(due_s + period_s, now_s - period_s)
             if made == self.options.frames:
                 source.emit("end-of-stream")
@@ -66,7 +67,7 @@ class Factory(GstRtspServer.RTSPMediaFactory):
             buffer = Gst.Buffer.new_wrapped(self.pictures.next())
             taken = source.emit("push-buffer", buffer) == Gst.FlowReturn.OK
             begun = begun or taken
-            # A source that has not started yet takes nothing, one that has ended takes no more.
+            # A source that has not started refuses pictures; so does one that has ended.
             return taken or not begun
 
         GLib.timeout_add(max(1, round(period_s * 250)), push)
@@ -78,7 +79,7 @@ def main():
     parser.add_argument("--fps", type=int, default=25)
     parser.add_argument("--gop", type=int, default=10)
     parser.add_argument("--login", default="")
-    parser.add_argument("--frames", type=int, default=-1, help="end after so many")
+    parser.add_argument("--frames", type=int, default=-1, help="end after this number of frames")
     parser.add_argument("--codec", choices=sorted(CODECS), default="h264")
     parser.add_argument("--size", default="320x240", help="the width a multiple of 32")
     parser.add_argument("--picture", default="", help="raw I420 pictures")

@@ -40,7 +40,7 @@ class Served:
 def serving(
     nobody: NoPeople, folder: Path, token: str | None = None, motion: Motion | None = None
 ) -> Iterator[Served]:
-    """A hub behind a real server, as the command line makes it."""
+    """Run a hub behind a real server, as the command line does."""
     hub = Hub(load_config("default"), nobody, folder / "recordings", motion=motion)
     hub.__enter__()
     listening = listen("127.0.0.1", 0)

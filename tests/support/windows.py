@@ -13,7 +13,7 @@ def windows_of(frames, key=0):
 
 
 def track_rois(perceiver, windows):
-    """The people of every frame."""
+    """Return the people of every frame."""
     memory, out = None, []
     for window in windows:
         people, memory = perceiver.decode(perceiver.embed(window, memory), window)

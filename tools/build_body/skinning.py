@@ -10,7 +10,7 @@ from pipeline.core.skeleton import JOINT_NAMES
 from tools.build_body.rest import Rig
 
 _SPINE = re.compile(r"root|pelvis|spine|breast")
-# The first pattern that a bone's name begins with tells which joints take its weight.
+# The first pattern that matches the start of a bone's name gives the joints that take its weight.
 _LIMBS: tuple[tuple[str, dict[str, float]], ...] = (
     (r"upperleg", {"hip": 1.0}),
     (r"lowerleg", {"knee": 1.0}),

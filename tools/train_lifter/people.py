@@ -70,7 +70,7 @@ class Motions:
         for joint in range(22):
             turns = Rotation.from_rotvec(keys[:, joint])
             if joint == 0:
-                # Facings follow on each other: nobody spins from key to key.
+                # Each facing continues the last one, so that no person spins from key to key.
                 ahead = turns.as_matrix()[:, :, 2]
                 wanted = np.cumsum(random.normal(0, 0.7, len(at)))
                 turns = _about_y(wanted - np.arctan2(ahead[:, 0], ahead[:, 2])) * turns

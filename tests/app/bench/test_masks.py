@@ -17,7 +17,7 @@ from tests.support.paths import SAMPLE
 
 
 def square(x, side=20):
-    """Somebody whose mask is a square of the image."""
+    """Return a person whose mask is a square of the image."""
     to_image = np.array([[1, 0, x], [0, 1, 10]], np.float32)
     box = np.array([x, 10, x + side, 10 + side], np.float32)
     marks = np.zeros((33, 2), np.float32)
@@ -72,7 +72,7 @@ def refuse(find):
 
 @pytest.mark.weights
 def test_a_network_is_held_against_our_own(monkeypatch, tmp_path):
-    """One that gives every mask back as it was agrees wholly, with the people of every frame."""
+    """A network that returns every mask unchanged agrees fully, for the people of every frame."""
     short = tmp_path / "short.mp4"
     cut(SAMPLE, short, 8)
 

@@ -1,4 +1,4 @@
-"""The plan's rows: every frame's people meet the right picture, and each row runs end to end."""
+"""The plan's rows: people are segmented in the right frame, and each row runs from end to end."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_without_ultralytics_the_rows_name_the_extra(monkeypatch):
     st.tuples(*[st.floats(0.1, 0.4)] * 2, *[st.floats(0.5, 0.9)] * 2),
 )  # fmt: skip
 def test_a_mask_lies_where_it_says(height, width, centred, parts):
-    """A map whose values are its own places, cut out, gives each mask pixel its image place."""
+    """A map whose values are its own coordinates gives each mask pixel its place in the image."""
     x0, y0, x1, y1 = parts
     who = person(x0 * width, y0 * height, x1 * width, y1 * height)
     box = Letterbox.of(height, width, 256, centred=centred)
@@ -125,7 +125,7 @@ def test_a_players_frames_have_their_numbers():
 def test_frames_without_anybody_take_the_nearest():
     a, b = {1: person(0, 0, 9, 9)}, {2: person(0, 0, 5, 5)}
     assert plan_people.from_neighbours([{}, a, {}, {}, {}, b]) == [a, a, a, a, b, b]
-    with pytest.raises(ValueError, match="nobody is found"):
+    with pytest.raises(ValueError, match="no person is found"):
         plan_people.from_neighbours([{}, {}])
 
 
@@ -167,7 +167,7 @@ class FakeMeter:
 
 
 class FakeFitter:
-    """Remembers what it is given."""
+    """A fitter that records its jobs."""
 
     def __init__(self, body, *_, **__):
         self.body, self.jobs, self.graphs, self.tf32 = body, [], False, []
@@ -286,7 +286,7 @@ def test_nobody_in_a_window_is_nobody_drawn(monkeypatch):
 
 def test_who_is_there_must_be_said_first(monkeypatch):
     pipeline, _, _ = faked(monkeypatch, Plan())
-    with pytest.raises(RuntimeError, match="nobody said"):
+    with pytest.raises(RuntimeError, match="people_of was not set"):
         subject.run(pipeline, window(), pipeline.begin(), NoTimer())
 
 

@@ -67,7 +67,7 @@ def test_work_in_flight_hides_the_hosts_share():
 
 
 def test_a_slow_beginning_is_no_part_of_a_probe():
-    """What a number of streams must prepare once, an engine's shapes say, is not measured."""
+    """Preparation for a new number of streams, such as an engine's shapes, is not measured."""
 
     class SlowFirst(FakePipeline):
         groups: set[int] = set()

@@ -74,7 +74,7 @@ def test_ranges_are_read_back(numbers):
 
 @pytest.fixture
 def evaluated(monkeypatch) -> list:
-    """Stands in for the evaluation: what it is called with."""
+    """Replace the evaluation by a fake; return the list of its calls."""
     calls = []
     fake = types.SimpleNamespace()
 

@@ -1,4 +1,4 @@
-"""What a key frame's mask is worth in its neighbours: the moving, the limbs, and the whole."""
+"""How well a key frame's mask fits its neighbours: moving it, the limbs, and the whole."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def test_a_pixel_belongs_to_the_nearest_limb():
 
 
 def test_the_sample_is_measured(tmp_path, capsys):
-    """Flow beats the box, the box of a thrower beats nothing much, and what moves costs most."""
+    """Flow is better than the box, the box is hardly better than nothing for a thrower, and limbs
+    that move have the largest errors."""
     file = tmp_path / "reuse.json"
     assert main(["evaluate", "--reuse", str(SAMPLES), "--json", str(file)]) == 0
     said = capsys.readouterr().out

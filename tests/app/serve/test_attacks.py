@@ -1,4 +1,4 @@
-"""Attacks on a served page over real connections, and what each gets (docs/results/live.md)."""
+"""Attacks on a served page, each over a real connection, and their results (docs/results/live.md)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def no_rates(request, monkeypatch):
 
 
 def raw(served: Served, request: bytes) -> bytes:
-    """What comes back until the server closes; raises TimeoutError where it does not."""
+    """Return the answer until the server closes the connection; TimeoutError if it does not."""
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as one:
         got = b""
         try:
@@ -308,7 +308,7 @@ def taking_nothing(served: Served, request: bytes) -> socket.socket:
 
 
 def is_held(served: Served, one: socket.socket) -> bool:
-    """Whether the server still has the connection."""
+    """Return whether the server still has the connection."""
     port = one.getsockname()[1]
     ends = f":{served.port:04X} 0100007F:{port:04X} 01"
     return ends in Path("/proc/net/tcp").read_text()
@@ -410,7 +410,7 @@ def test_a_socket_from_another_site_or_without_a_token_is_refused(serve):
 
 
 def closed(opened: Any) -> int:
-    """The code with which the server closes a socket that is told things."""
+    """Return the code with which the server closes a WebSocket."""
     with suppress(ConnectionClosed):
         while True:
             opened.recv(timeout=5)

@@ -79,8 +79,8 @@ def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):
 
 
 def test_seven_sources_are_live_at_once_and_text_stays_text(serve, page):
-    """More than the six connections that a browser opens to a host; and what an address says is
-    shown, not run."""
+    """There are more sources than the six connections that a browser opens to a host; and an
+    address is shown as text, not run as a script."""
     served = serve()
     for number in range(7):
         picture = f"lavfi:testsrc2=size=160x90:rate={number + 4}"

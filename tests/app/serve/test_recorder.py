@@ -1,4 +1,5 @@
-"""A served source's recordings: both files, what fails costs nothing else, nobody waits."""
+"""A served source's recordings: both files are complete, a failure ends only the recording, and
+writing never waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`serve` over a real server on the loopback: the API, what is watched, and what is refused."""
+"""`serve` with a real server on the loopback: the API, live pictures and bodies, and refusals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TEST = frozenset({("source", "test")})
 
 
 def pictures(client: httpx.Client, name: str, count: int) -> list[np.ndarray]:
-    """So many of a viewer's pictures, decoded."""
+    """Return the first ``count`` pictures of a viewer, decoded."""
     found, data = [], b""
     with client.stream("GET", f"/video/{name}") as answer:
         assert answer.headers["content-type"].startswith("multipart/x-mixed-replace")
@@ -254,7 +254,7 @@ def test_a_source_keeps_so_many_events(serve):
 
 
 def scraped(client: httpx.Client) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """/metrics as Prometheus reads it: values by name and labels."""
+    """Return /metrics as Prometheus reads it: values by name and labels."""
     from prometheus_client.parser import text_string_to_metric_families
 
     answer = client.get("/metrics")
@@ -331,7 +331,7 @@ def test_a_bucket_lets_its_rate_through():
 
 
 def ended(socket_) -> bool:
-    """Whether it is closed; what came before is read."""
+    """Return whether it is closed, after reading the messages before."""
     try:
         while True:
             socket_.recv(timeout=0.05)
