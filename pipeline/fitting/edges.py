@@ -43,9 +43,9 @@ def distance_to(inside: Tensor) -> Tensor:
     cost = (1 - inside) * _FAR
     for _ in range(2):
         steps = torch.arange(cost.shape[2], device=cost.device, dtype=cost.dtype)
-        apart = (steps[:, None] - steps).square()
+        squared = (steps[:, None] - steps).square()
         # Transposed, so that the second pass runs along what were columns.
-        cost = (cost[:, :, None] + apart).amin(3).transpose(1, 2)
+        cost = (cost[:, :, None] + squared).amin(3).transpose(1, 2)
     return cost.clamp_max(_FAR).sqrt()
 
 

@@ -23,17 +23,17 @@ def pose(
     """
     body = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
-    there = lanes < 24
+    is_joint = lanes < 24
     at = rotations + body * 216 + lanes * 9
-    r00 = tl.load(at, mask=there, other=1.0)
-    r01 = tl.load(at + 1, mask=there, other=0.0)
-    r02 = tl.load(at + 2, mask=there, other=0.0)
-    r10 = tl.load(at + 3, mask=there, other=0.0)
-    r11 = tl.load(at + 4, mask=there, other=1.0)
-    r12 = tl.load(at + 5, mask=there, other=0.0)
-    r20 = tl.load(at + 6, mask=there, other=0.0)
-    r21 = tl.load(at + 7, mask=there, other=0.0)
-    r22 = tl.load(at + 8, mask=there, other=1.0)
+    r00 = tl.load(at, mask=is_joint, other=1.0)
+    r01 = tl.load(at + 1, mask=is_joint, other=0.0)
+    r02 = tl.load(at + 2, mask=is_joint, other=0.0)
+    r10 = tl.load(at + 3, mask=is_joint, other=0.0)
+    r11 = tl.load(at + 4, mask=is_joint, other=1.0)
+    r12 = tl.load(at + 5, mask=is_joint, other=0.0)
+    r20 = tl.load(at + 6, mask=is_joint, other=0.0)
+    r21 = tl.load(at + 7, mask=is_joint, other=0.0)
+    r22 = tl.load(at + 8, mask=is_joint, other=1.0)
     # Pointer doubling: each round multiplies in as many ancestors as the rounds before together.
     for k in tl.static_range(ROUNDS):
         up = tl.load(ancestors + k * LANES + lanes)
@@ -178,10 +178,10 @@ def points(
         x += beta * tx
         y += beta * ty
         z += beta * tz
-        here = tl.where(wide == b, 1.0, 0.0)
-        shape_x += here * tl.sum(tx + mass * tl.load(at + (3 + b) * LANES), 0)
-        shape_y += here * tl.sum(ty + mass * tl.load(at + (13 + b) * LANES), 0)
-        shape_z += here * tl.sum(tz + mass * tl.load(at + (23 + b) * LANES), 0)
+        selected = tl.where(wide == b, 1.0, 0.0)
+        shape_x += selected * tl.sum(tx + mass * tl.load(at + (3 + b) * LANES), 0)
+        shape_y += selected * tl.sum(ty + mass * tl.load(at + (13 + b) * LANES), 0)
+        shape_z += selected * tl.sum(tz + mass * tl.load(at + (23 + b) * LANES), 0)
     px = tl.sum(x, 0)
     py = tl.sum(y, 0)
     pz = tl.sum(z, 0)
@@ -293,8 +293,7 @@ def residuals(
     PRESENT: tl.constexpr, SIZE: tl.constexpr, DEPTH: tl.constexpr, PLACES: tl.constexpr,
     RESIDUAL: tl.constexpr, TOTAL_WEIGHT: tl.constexpr,
 ):  # fmt: skip
-    """Write the five rows of a landmark, two in the image and three in space, or the row of root
-    depth."""
+    """Write a landmark's rows, two in the image and three in space, or the row of root depth."""
     body = tl.program_id(0).to(tl.int64)
     point = tl.program_id(1)
     frame = observed + body * WIDTH
@@ -354,8 +353,8 @@ def residuals(
             aimed = tl.load(world + 3 * point + c)
             aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
             turned = tl.load(view + c) * x + tl.load(view + 3 + c) * y + tl.load(view + 6 + c) * z
-            apart = (turned - aimed) / tl.load(spread + c)
-            squared += apart * apart
+            difference = (turned - aimed) / tl.load(spread + c)
+            squared += difference * difference
         weight = tl.maximum(use_world * tl.load(frame + WEIGHT + point) * present, 0.0)
         share = robust * robust / (robust * robust + squared)
         strength = tl.sqrt(weight) * share
@@ -652,13 +651,13 @@ def sums(
     person = tl.program_id(0).to(tl.int64)
     wide = tl.arange(0, 16)
     ten = wide < 10
-    away = tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
-    away -= tl.load(past_betas + person * 10 + wide, mask=ten, other=0.0)
+    offset = tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
+    offset -= tl.load(past_betas + person * 10 + wide, mask=ten, other=0.0)
     at = information + person * 100 + wide[:, None] * 10 + wide[None, :]
     known = tl.load(at, mask=ten[:, None] & ten[None, :], other=0.0)
-    pull = tl.sum(known * away[None, :], 1)
+    pull = tl.sum(known * offset[None, :], 1)
     tl.store(shape + person * 16 + wide, pull)
-    total = tl.sum(away * pull, 0)
+    total = tl.sum(offset * pull, 0)
     places = tl.arange(0, PLACES)
     low = tl.arange(0, 64)
     for t in tl.static_range(FRAMES):
@@ -748,7 +747,7 @@ def retract(
     body = tl.program_id(0).to(tl.int64)
     person = body // FRAMES
     lanes = tl.arange(0, LANES)
-    there = lanes < 24
+    is_joint = lanes < 24
     posed = lanes < 22
     mine = step + person * (FRAMES * DIM + 10) + (body % FRAMES) * DIM
     at = mine + 3 + 3 * lanes
@@ -773,12 +772,12 @@ def retract(
     at = rotations + body * 216 + lanes * 9
     out = rotations_out + body * 216 + lanes * 9
     for row in tl.static_range(3):
-        a = tl.load(at + 3 * row, mask=there, other=0.0)
-        b = tl.load(at + 3 * row + 1, mask=there, other=0.0)
-        d = tl.load(at + 3 * row + 2, mask=there, other=0.0)
-        tl.store(out + 3 * row, a * e00 + b * e10 + d * e20, mask=there)
-        tl.store(out + 3 * row + 1, a * e01 + b * e11 + d * e21, mask=there)
-        tl.store(out + 3 * row + 2, a * e02 + b * e12 + d * e22, mask=there)
+        a = tl.load(at + 3 * row, mask=is_joint, other=0.0)
+        b = tl.load(at + 3 * row + 1, mask=is_joint, other=0.0)
+        d = tl.load(at + 3 * row + 2, mask=is_joint, other=0.0)
+        tl.store(out + 3 * row, a * e00 + b * e10 + d * e20, mask=is_joint)
+        tl.store(out + 3 * row + 1, a * e01 + b * e11 + d * e21, mask=is_joint)
+        tl.store(out + 3 * row + 2, a * e02 + b * e12 + d * e22, mask=is_joint)
     few = tl.arange(0, 4)
     near = few < 3
     moved = _bounded(tl.load(mine + few, mask=near, other=0.0))

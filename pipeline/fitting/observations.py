@@ -189,8 +189,10 @@ def inside_mask(mask: Mask) -> np.ndarray:
 def _grid_of(
     mask: Mask, focal: np.ndarray, centre: np.ndarray
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """The map from normalised coordinates to a mask's edge map: its linear part (2, 2) in pixels, a
-    pixel's size, and all of it (2, 3) to grid coordinates in [-1, 1]."""
+    """How normalised coordinates map to a mask's edge map.
+
+    The linear part (2, 2) in pixels, a pixel's size, and the whole map (2, 3) to [-1, 1].
+    """
     height, width = mask.values.shape
     shrink = np.array([width / EDGE_SIZE, height / EDGE_SIZE])
     # small pixel -> mask pixel -> image pixel -> normalised

@@ -24,7 +24,7 @@ person's damping raised (Levenberg-Marquardt).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Protocol
@@ -36,6 +36,7 @@ from torch.nn.functional import grid_sample
 
 from pipeline.body.kinematics import (
     POSED,
+    Points,
     Pose,
     Skeleton,
     directed_jacobian,
@@ -50,7 +51,7 @@ from pipeline.core.skeleton import BLAZEPOSE_33
 
 FRAME_DIM = 3 + 3 * POSED
 """Unknowns of one frame: the translation, then the rotation vectors of 22 joints. SMPL's two hand
-joints are not fitted: no landmark tells how they turn."""
+joints are not fitted, since the landmarks do not tell how they turn."""
 BETAS = 10
 State = tuple[Tensor, ...]
 """Rotations (P, T, 24, 3, 3), translations (P, T, 3) and shapes (P, 10)."""
@@ -76,7 +77,8 @@ class FitConfig:
         world_depth_sigma_m: The same along the view, where one camera tells less.
         mask_sigma: Standard deviation of a surface point's distance to the mask's edge, as a
             fraction of the person's size.
-        mask_weight: Factor on the squared residual of every surface point.
+        mask_weight: Factor on the squared residual of every surface point, besides its weight in
+            [0, 1] by how near it is to the model's rim.
         depth_sigma: Standard deviation of the root's depth, as a fraction of that depth.
         prior_weight: Factor on the residuals of the Gaussian pose prior (`pipeline.body.prior`),
             which are in the prior's standard deviations; the cost grows with its square.
@@ -85,8 +87,8 @@ class FitConfig:
         shape_weight: Information (inverse variance) of each shape coefficient about 0 before
             anything has been observed; SMPL's coefficients have a variance of 1.
         turn_accel_rad: Standard deviation of the second difference of a joint's rotation, for each
-            axis, in radians at 30 frames a second. At another interval it grows with the
-            interval's power of 3/2.
+            axis, in radians at 30 frames a second. It grows with the interval between frames to
+            the power of 3/2; intervals count as 1/120 s at least and 4/30 s at most.
         root_accel_m: Standard deviation of the second difference of the root's path across the
             view, in metres at 30 frames a second; it grows with the interval likewise.
         root_depth_accel_m: The same along the view. It is larger, since depth is estimated worse.
@@ -379,8 +381,8 @@ def linearise(
     shapes = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
     pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), shapes)
 
-    *data, residual_mean = _landmark_rows(skeleton, pose, shapes, flat, config)
-    parts = [data]
+    *landmark_part, residual_mean = _landmark_rows(skeleton, pose, shapes, flat, config)
+    parts: list[Sequence[Tensor]] = [landmark_part]
     if config.use_mask:
         parts.append(_contour_rows(skeleton, pose, shapes, flat, config))
     if config.use_depth:
@@ -441,7 +443,9 @@ def pose_cost(
     return cost
 
 
-def _landmark_rows(skeleton, pose, betas, observed, config):
+def _landmark_rows(
+    skeleton: Skeleton, pose: Pose, betas: Tensor, observed: Observations, config: FitConfig
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rows (B, R), Jacobian (B, R, 79), cost (B,) and mean squared residual (B,) of landmarks."""
     points, share = place_points(skeleton.landmarks, pose, betas)
     jacobian = _full_jacobian(skeleton, skeleton.landmarks, pose, share)
@@ -466,7 +470,8 @@ def _landmark_rows(skeleton, pose, betas, observed, config):
     return torch.cat(out, 1), torch.cat(jacobians, 1), cost, residual_mean
 
 
-def _full_jacobian(skeleton, points, pose, share):
+def _full_jacobian(skeleton: Skeleton, points: Points, pose: Pose, share: Tensor) -> Tensor:
+    """The derivative (B, K, 3, 79) of points by translation, rotations and shape."""
     turn = point_jacobian(points, pose, share, skeleton.below)
     shape = shape_jacobian(points, pose)
     eye = torch.eye(3, device=turn.device).expand(*turn.shape[:2], 3, 3)
@@ -484,11 +489,13 @@ def _project(points: Tensor) -> tuple[Tensor, Tensor]:
     return projected, torch.stack((x, y), -2)
 
 
-def _contour_rows(skeleton, pose, betas, observed, config):
+def _contour_rows(
+    skeleton: Skeleton, pose: Pose, betas: Tensor, observed: Observations, config: FitConfig
+) -> tuple[Tensor, Tensor, Tensor]:
     """One row for each surface point: its distance to the mask's edge.
 
-    A point counts where it is on the model's rim or outside the mask. Inside points of the rim pull
-    outward, and points outside the mask pull inward; the rest of the surface may lie anywhere.
+    A point counts where it is on the model's rim or outside the mask: rim points inside the mask
+    pull outward, points outside it pull inward. The rest may lie anywhere inside the mask.
     """
     points, share = place_points(skeleton.surface, pose, betas)
     turned = torch.einsum("kj,njrc->nkrc", skeleton.surface.mass, pose.rotations)
@@ -515,7 +522,9 @@ def _contour_rows(skeleton, pose, betas, observed, config):
     return rows * strength, jacobian, cost
 
 
-def _depth_rows(skeleton, pose, observed, config):
+def _depth_rows(
+    skeleton: Skeleton, pose: Pose, observed: Observations, config: FitConfig
+) -> tuple[Tensor, Tensor, Tensor]:
     """One row for the root's distance against a depth map's, relative to it and robust."""
     known = observed.present * (observed.root_depth_m > 0)
     sigma = config.depth_sigma * observed.root_depth_m.clamp_min(0.1)
@@ -528,7 +537,9 @@ def _depth_rows(skeleton, pose, observed, config):
     return (row * strength)[:, None], jacobian, cost
 
 
-def _add_prior(block, slope, rotations, table, config):
+def _add_prior(
+    block: Tensor, slope: Tensor, rotations: Tensor, table: Tensor, config: FitConfig
+) -> Tensor:
     """Add pose prior and joint limits to the frames' blocks in place; return their cost (B,)."""
     phi = log_so3(rotations[:, :POSED])
     rows, change = (
@@ -580,7 +591,9 @@ def _assemble(block: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     return hessian, gradient
 
 
-def _add_shape_prior(hessian, gradient, betas, past):
+def _add_shape_prior(
+    hessian: Tensor, gradient: Tensor, betas: Tensor, past: TemporalPrior
+) -> Tensor:
     """Add the shape's mean and information in place; return their cost (P,)."""
     offset = betas - past.betas
     pull = (past.shape_information @ offset[..., None])[..., 0]
@@ -589,7 +602,14 @@ def _add_shape_prior(hessian, gradient, betas, past):
     return (offset * pull).sum(1)
 
 
-def _add_smoothness(hessian, gradient, rotations, transl_m, past, config):
+def _add_smoothness(
+    hessian: Tensor,
+    gradient: Tensor,
+    rotations: Tensor,
+    transl_m: Tensor,
+    past: TemporalPrior,
+    config: FitConfig,
+) -> Tensor:
     """Add second differences of every joint's rotation and of the root's path; return their cost.
 
     With e_t = log(R_{t-1}^T R_t), the acceleration is e_t - e_{t-1}. To first order, steps delta

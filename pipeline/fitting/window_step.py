@@ -202,8 +202,10 @@ class WindowFit:
     def _try_poses(
         self, rotations: Tensor, observed: Observations, past: TemporalPrior
     ) -> tuple[Tensor, Tensor]:
-        """The translations (C, P * T, 3) that put C poses of every frame (C, P * T, 24, 3, 3) onto
-        their image landmarks, and each pose's cost there, (C, P * T)."""
+        """The places of C poses of every frame (C, P * T, 24, 3, 3), and what each costs there.
+
+        Translations (C, P * T, 3) that put them onto their image landmarks, and costs (C, P * T).
+        """
         count = len(rotations)
         frames = observed.present.shape[1]
         # `pose_cost` reads no edge map, and they are too large to repeat for nothing.

@@ -120,19 +120,19 @@ class MaskedPerceiver(Perceiver):
         if not any(people):
             return people
         key = window.key
-        every = [(t, k) for t, here in enumerate(people) for k in range(len(here))]
+        people_at = [(t, k) for t, here in enumerate(people) for k in range(len(here))]
         still = self._still(people, key) if self._reuse else set()
-        values = self._masks(window, people, [w for w in every if w[0] == key], segmented)
+        values = self._masks(window, people, [w for w in people_at if w[0] == key], segmented)
         if self._segmenter.once:
             by_roi = {person.roi: values[key, k] for k, person in enumerate(people[key])}
             values |= {(t, k): by_roi[people[t][k].roi] for t, k in still}
         else:
             values |= self._masks(window, people, sorted(still), segmented)
-        missing = sorted({t for t, k in every if (t, k) not in values})
+        missing = sorted({t for t, k in people_at if (t, k) not in values})
         if missing:
             # All in one batch, whose rows are in the order of the frames.
             others = self._segment([window.frames[t] for t in missing])
-            rest = [w for w in every if w not in values]
+            rest = [w for w in people_at if w not in values]
             values |= self._masks(window, people, rest, others, missing)
         order = sorted(values)
         host = AsyncCopy(torch.stack([values[place] for place in order])).result()
@@ -143,8 +143,7 @@ class MaskedPerceiver(Perceiver):
         ]
 
     def _still(self, people: People, key: int) -> set[tuple[int, int]]:
-        """(frame, index) of people of neighbouring frames who are in the key frame and hardly
-        moved."""
+        """(frame, index) of neighbouring frames' people who hardly moved since the key frame."""
         in_key = {person.roi: person for person in people[key]}
         still = set()
         for t, here in enumerate(people):

@@ -60,8 +60,7 @@ class CutDetector:
         return False
 
     def _compare(self, last: np.ndarray, now: np.ndarray) -> tuple[float, float]:
-        """(difference in grey levels, correlation), as they are or shifted, whichever matches
-        better."""
+        """(difference in grey levels, correlation), as they are or shifted, the better match."""
         plain = _difference_and_correlation(last, now)
         # The window is applied here, because OpenCV's own windowing writes into its inputs.
         (dx, dy), _ = cv2.phaseCorrelate(last * self._hann, now * self._hann)

@@ -36,8 +36,9 @@ class DepthScale:
     _pairs: list[float] = field(default_factory=list)
 
     def place(self, people: Sequence[dict[int, Person]]) -> list[dict[int, Person]]:
-        """Return the people, those that a map measured with ``root_depth_m`` once the scale is
-        known.
+        """Return the people, with ``root_depth_m`` where it is known.
+
+        That is where a map measured the person, once the scale is known.
 
         Args:
             people: For each frame, the people by track id.

@@ -59,8 +59,11 @@ class PredictionError:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """One person's fit: ``pose`` (24, 3) axis-angle, ``ray`` (2,) and ``depth_m`` of the pelvis,
-    ``from_pelvis_m`` (3,) from there to ``transl_m``."""
+    """One person's fit.
+
+    ``pose`` (24, 3) axis-angle, ``ray`` (2,) and ``depth_m`` of the pelvis, and ``from_pelvis_m``
+    (3,) from there to ``transl_m``.
+    """
 
     pts_s: float
     score: float

@@ -33,10 +33,10 @@ def make_anchors() -> np.ndarray:
 
 
 def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Return the network's detections (N, 13) float64 in the input's [0, 1] coordinates, best
-    first.
+    """Return the network's detections (N, 13) float64, best first.
 
-    A row is x0, y0, x1, y1, four key points (x, y) and the score.
+    A row is x0, y0, x1, y1, four key points (x, y) and the score, in the input's [0, 1]
+    coordinates.
 
     Args:
         raw: (2254, 12) boxes and key points as the network returns them.

@@ -36,6 +36,7 @@ class LandmarkNet(nn.Module):
         return self
 
     def forward(self, crops: Tensor) -> Any:
+        """Return rows (B, WIDTH) float32 of crops (B, 3, 256, 256) in [0, 1]."""
         values, presence, logits, heatmaps, world = self.net(crops)
         values = values.float().unflatten(1, (39, 5))
         points = refine(values[..., :2] / INPUT, heatmaps.float())
@@ -45,8 +46,10 @@ class LandmarkNet(nn.Module):
 
 
 def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
-    """Return refined points (B, L, 2) in [0, 1] as `landmarks.refine`; heatmaps (B, h, w, L) are
-    logits."""
+    """Return points (B, L, 2) in [0, 1] refined as by `landmarks.refine`.
+
+    ``heatmaps`` (B, h, w, L) are logits.
+    """
     batch, height, width, count = heatmaps.shape
     reach = (KERNEL - 1) // 2
     # Filled on the device: a tensor made of numbers would be a copy from the host, which no CUDA

@@ -55,8 +55,7 @@ def load_model(path: Path, shapes: Sequence[tuple[int, ...]], threads: int) -> M
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Discard standard error: LiteRT announces its CPU delegate from C++, and no setting prevents
-    it."""
+    """Discard standard error: LiteRT announces its delegate from C++, whatever the settings."""
     if sys.stderr is None:  # no standard error to keep clean
         yield
         return

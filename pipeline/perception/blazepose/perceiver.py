@@ -265,8 +265,10 @@ class BlazePose(Perceiver):
     def _candidates_to_check(
         self, candidates: list[Roi], tracked: Sequence[Roi], fresh: bool
     ) -> list[Roi]:
-        """The largest candidates, enough to fill every free place; with none free, those that are
-        large enough to replace a tracked person."""
+        """The largest candidates, enough to fill every free place.
+
+        With no place free, those that are large enough to replace a tracked person.
+        """
         free = self.max_people - len(tracked)
         min_side = 0.0 if free > 0 else _TRACKED_ADVANTAGE * min(roi.side for roi in tracked)
         large = sorted((r for r in candidates if r.side > min_side), key=lambda r: -r.side)

@@ -82,6 +82,7 @@ class DetectorNet(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return boxes and scores (B, 2254, 13) of images (B, 3, 224, 224) in [-1, 1]."""
         boxes, scores = self.net(images)
         return torch.cat((boxes.float(), scores.float()), 2)
 

@@ -36,8 +36,7 @@ _SAME_TURN = 1e-4
 
 @dataclass(frozen=True)
 class _Step:
-    """Queries that do not depend on one another: their frames, and the index of the query before
-    each."""
+    """Queries that do not depend on one another: their frames, and which query each one follows."""
 
     frames: tuple[Frame, ...]
     after: tuple[int, ...]
@@ -209,18 +208,18 @@ def _next_views(
     y += s * u + c * v
     dx = c * (tip_u - u) - s * (tip_v - v)
     dy = s * (tip_u - u) + c * (tip_v - v)
-    away = tl.sqrt(dx * dx + dy * dy)
+    distance = tl.sqrt(dx * dx + dy * dy)
     # Two equal points give no ROI. Then anything may be computed: no query will name it.
-    away = tl.where(away > 1e-6, away, 1e-6)
-    side = SCALE * away
-    cosine = -dy / away
-    sine = dx / away
-    here = places + row * PLACE
-    tl.store(here, x)
-    tl.store(here + 1, y)
-    tl.store(here + 2, side)
-    tl.store(here + 3, cosine)
-    tl.store(here + 4, sine)
+    distance = tl.where(distance > 1e-6, distance, 1e-6)
+    side = SCALE * distance
+    cosine = -dy / distance
+    sine = dx / distance
+    own_place = places + row * PLACE
+    tl.store(own_place, x)
+    tl.store(own_place + 1, y)
+    tl.store(own_place + 2, side)
+    tl.store(own_place + 3, cosine)
+    tl.store(own_place + 4, sine)
 
     step = side / SIDE
     c = cosine * step

@@ -61,8 +61,7 @@ def sample_letterbox(size: tuple[int, int], box: Box, side: int) -> tuple[Sampli
 
 
 def sample_roi(size: tuple[int, int], roi: Roi, side: int) -> Sampling:
-    """Return how to sample the ROI of an image of ``size`` (H, W), upright, as a square of
-    ``side``."""
+    """Return how to sample an ROI of an image of ``size`` (H, W) to an upright square."""
     return _sampling(size, roi.to_image(side), side, roi.side / side, replicate=True)
 
 
@@ -136,8 +135,7 @@ def _sampling(
 def _bounds(
     size: tuple[int, int], to_image: np.ndarray, side: int, block: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The corners (x, y), the second excluded, of the part that a view shows, a block wide at
-    least."""
+    """Corners (x, y), the second excluded, of the part that a view shows; a block wide at least."""
     height, width = size
     corners = np.array([(0, 0), (side, 0), (0, side), (side, side)]) - 0.5
     points = corners @ to_image[:, :2].T + to_image[:, 2]

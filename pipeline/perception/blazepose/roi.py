@@ -43,10 +43,10 @@ class Roi:
     side_votes: float = field(default=0.0, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
-        """Return the map (2, 3) float64 from pixels of a crop of ``size`` by ``size`` to image
-        pixels.
+        """Return the map (2, 3) float64 from a crop's pixels to image pixels.
 
-        Pixel centres are at whole numbers in both.
+        Args:
+            size: Side of the crop in pixels; pixel centres are at whole numbers in both.
         """
         scale = self.side / size
         c, s = np.cos(self.angle) * scale, np.sin(self.angle) * scale

@@ -238,8 +238,10 @@ def _same(a: PersonRoi, b: PersonRoi) -> bool:
 
 
 def _innovation(roi: Roi, result: PersonRoi) -> tuple[bool, float]:
-    """How unexpected a result is in a track, for comparison: whether the track missed its person
-    lately, then the distance in pixels from the last landmarks."""
+    """How unexpected a result is in a track, for comparison.
+
+    Whether the track missed its person lately, then the distance in pixels from the last landmarks.
+    """
     person, next_roi = result
     if roi.points is None:
         return True, float(np.hypot(next_roi.x - roi.x, next_roi.y - roi.y))

@@ -94,14 +94,17 @@ class _Table:
         return self.at + offset if offset else 0
 
     def number(self, field: int, kind: str = "<i", default: int = 0) -> int:
+        """A field's number of struct format ``kind``."""
         place = self._place_of(field)
         return self._number(kind, place) if place else default
 
     def table(self, field: int) -> _Table | None:
+        """A field's table, or None."""
         place = self._place_of(field)
         return _Table(self.data, place + self._number("<I", place)) if place else None
 
     def array(self, field: int, dtype: str) -> np.ndarray:
+        """A field's vector of numbers; empty where the field is absent."""
         place = self._place_of(field)
         if not place:
             return np.zeros(0, dtype)
@@ -112,6 +115,7 @@ class _Table:
         return np.frombuffer(self.data, dtype, count, start + 4)
 
     def tables(self, field: int) -> Iterator[_Table]:
+        """A field's vector of tables."""
         offsets = self.array(field, "<u4")
         place = self._place_of(field)
         start = place + self._number("<I", place) + 4 if place else 0

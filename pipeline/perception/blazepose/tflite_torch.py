@@ -86,6 +86,7 @@ class GraphModule(nn.Module):
         return exact
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the graph's outputs for images (B, 3, H, W)."""
         values = {self.start: images}
         for run, inputs, end in self.steps:
             values[end] = run(*(values[k] for k in inputs))
