@@ -155,31 +155,33 @@ def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parame
         if len(s.setting.stands_for) > 1:
             groups.append(_exclusive())
         return [
-            _option(_key(s, flag), list[bool], Parameter(name=flag, help=text, group=groups))
+            _option(_key(s, flag), bool, name=flag, help=text, group=groups)
             for flag, (_, text) in s.setting.stands_for.items()
         ]
-    negative = "--no-" + s.name.replace("_", "-") if s.setting.negative else ()
-    about = Parameter(
-        name=s.flag,
-        help=_help(s),
-        metavar=_metavar(s),
-        group=groups,
-        negative=negative,
-        # README.md after a bare --readme, the next word after --readme FILE.
-        consume_multiple=(0, 1) if s.setting.bare else None,
-    )
-    return [_option(_key(s), list[_word(s)], about)]  # type: ignore[misc]
+    return [
+        _option(
+            _key(s),
+            _word(s),
+            name=s.flag,
+            help=_help(s),
+            metavar=_metavar(s),
+            group=groups,
+            negative="--no-" + s.name.replace("_", "-") if s.setting.negative else (),
+            # A bare --readme stands for README.md; one word after it is the file.
+            consume_multiple=(0, 1) if s.setting.bare else None,
+        )
+    ]
 
 
-def _option(key: str, kind: Any, about: Parameter) -> inspect.Parameter:
+def _option(key: str, word: Any, **about: Any) -> inspect.Parameter:
     # Lists, because a flag may be repeated and the last one counts, as everywhere in Unix: a
     # script's flags can be overridden by those typed after them.
-    plain = Parameter(negative=about.negative or (), show_default=False, show_choices=False)
+    parameter = Parameter(**{"negative": (), "show_default": False, "show_choices": False, **about})
     return inspect.Parameter(
         key,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, about, plain],
+        annotation=Annotated[list[word] | None, parameter],
     )
 
 
