@@ -162,6 +162,18 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
     return value
 
 
+def from_text(kind: Any, text: str) -> Any:
+    """Return a typed word as a type's value. Raises ValueError saying what it should be."""
+    if get_origin(kind) is Literal:
+        return _choice(get_args(kind), text)
+    if kind not in (int, float):
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{wanted(kind)}, not {text!r}") from None
+
+
 def wanted(kind: Any) -> str:
     """Return what a value of a type is called in a message."""
     if get_origin(kind) is Literal:

@@ -7,16 +7,17 @@ so that a flag and a profile's key are refused in the same words.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token
 from cyclopts.argument import ArgumentCollection
 
 from app.config import Config, ConfigError, load_config, settings
-from app.setting import Declared, checked, declared
+from app.setting import Declared, checked, declared, from_text
 from bodystream import program
 
 GROUPS = {
@@ -33,7 +34,6 @@ class Call:
     options: Any
     flags: Mapping[str, Any] | None
     """The settings that were typed, by key; None where the command takes no profile."""
-    debug: bool = False
 
     def __call__(self) -> int:
         """Run the command and return its exit code. Raises ConfigError and what it raises."""
@@ -46,11 +46,10 @@ class Call:
         return load_config(self.options.config, self.flags)
 
     def with_debug(self, debug: bool) -> Call:
-        """Return the call with ``--debug``, in its options too where they have it."""
-        options = self.options
-        if any(f.name == "debug" for f in fields(options)):
-            options = replace(options, debug=debug)
-        return replace(self, debug=debug, options=options)
+        """Return the call with ``--debug`` in its options, where they have it."""
+        if any(f.name == "debug" for f in fields(self.options)):
+            return replace(self, options=replace(self.options, debug=debug))
+        return self
 
 
 def command(
@@ -158,11 +157,13 @@ def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parame
             _option(_key(s, flag), bool, name=flag, help=text, group=groups)
             for flag, (_, text) in s.setting.stands_for.items()
         ]
+    word = _word(s)
     return [
         _option(
             _key(s),
-            _word(s),
+            word,
             name=s.flag,
+            converter=None if word is bool else partial(_convert, word),
             help=_help(s),
             metavar=_metavar(s),
             group=groups,
@@ -171,6 +172,11 @@ def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parame
             consume_multiple=(0, 1) if s.setting.bare else None,
         )
     ]
+
+
+def _convert(word: Any, kind: Any, tokens: Sequence[Token]) -> list[Any]:
+    # By our own rules: cyclopts takes `none` for no value and 0x10 or 3.0 for whole numbers.
+    return [from_text(word, token.value) for token in tokens]
 
 
 def _option(key: str, word: Any, **about: Any) -> inspect.Parameter:
