@@ -89,7 +89,7 @@ def program() -> str:
         start as a module it is the module too: that most likely means that no command is on the
         path, or one of another version.
     """
-    started_as = Path(sys.argv[0]).name.removesuffix(".exe") if sys.argv else ""
+    started_as = Path(sys.argv[0]).name if sys.argv else ""
     if started_as in ("__main__.py", "bodystream.py"):
         return "python -m bodystream"
     installed = started_as == "bodystream" or shutil.which("bodystream") is not None

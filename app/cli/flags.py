@@ -10,14 +10,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Group, Parameter, Token
 from cyclopts.argument import ArgumentCollection
 
 from app.config import Config, ConfigError, load_config, settings
-from app.setting import Declared, checked, declared, from_text
+from app.setting import Declared, checked, declared
 from bodystream import program
 
 GROUPS = {
@@ -157,13 +156,12 @@ def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parame
             _option(_key(s, flag), bool, name=flag, help=text, group=groups)
             for flag, (_, text) in s.setting.stands_for.items()
         ]
-    word = _word(s)
     return [
         _option(
             _key(s),
-            word,
+            s.word,
             name=s.flag,
-            converter=None if word is bool else partial(_convert, word),
+            converter=None if s.word is bool else partial(_convert, s),
             help=_help(s),
             metavar=_metavar(s),
             group=groups,
@@ -174,9 +172,9 @@ def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parame
     ]
 
 
-def _convert(word: Any, kind: Any, tokens: Sequence[Token]) -> list[Any]:
+def _convert(s: Declared, kind: Any, tokens: Sequence[Token]) -> list[Any]:
     # By our own rules: cyclopts takes `none` for no value and 0x10 or 3.0 for whole numbers.
-    return [from_text(word, token.value) for token in tokens]
+    return [s.from_text(token.value) for token in tokens]
 
 
 def _option(key: str, word: Any, **about: Any) -> inspect.Parameter:
@@ -209,13 +207,6 @@ def _argument(s: Declared) -> inspect.Parameter:
 def _key(s: Declared, flag: str = "") -> str:
     """A parameter's name in Python, of which nothing is shown."""
     return f"{s.key}{flag}".replace(".", "__").replace("-", "_")
-
-
-def _word(s: Declared) -> Any:
-    """The type that a typed word becomes first; a path's text is checked before it is a path."""
-    if get_origin(s.type) is tuple:
-        return get_args(s.type)[0]
-    return str if s.base is Path else s.base
 
 
 def _typed(s: Declared, typed: Mapping[str, Any]) -> Any:
