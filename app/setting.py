@@ -112,7 +112,7 @@ class Declared:
         return str if self.base is Path else self.base
 
     def from_text(self, text: str) -> Any:
-        """Return a typed word as a value of ``word``. Raises ValueError saying what it should be."""
+        """Return a typed word as a value of ``word``. Raises ValueError."""
         if get_origin(self.word) is Literal:
             return _choice(get_args(self.word), text)
         try:
