@@ -103,6 +103,23 @@ class Declared:
         """Its type without None: bool, int, float, str, Path or a Literal."""
         return _base(self.type)
 
+    @property
+    def word(self) -> Any:
+        """The type of one typed word: as ``base``, but a path is still a text, which is checked
+        before it is a path, and a tuple's is its items'."""
+        if get_origin(self.type) is tuple:
+            return get_args(self.type)[0]
+        return str if self.base is Path else self.base
+
+    def from_text(self, text: str) -> Any:
+        """Return a typed word as a value of ``word``. Raises ValueError."""
+        if get_origin(self.word) is Literal:
+            return _choice(get_args(self.word), text)
+        try:
+            return self.word(text)
+        except ValueError:
+            raise ValueError(f"{wanted(self.word)}, not {text!r}") from None
+
 
 def declared(part: type, section: Section = Section("options", ())) -> list[Declared]:
     """Return every setting that a dataclass and the tables in it declare, in their order."""

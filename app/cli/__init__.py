@@ -50,13 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     words = sys.argv[1:] if argv is None else argv
-    debug = False
     try:
         call = parse(words)
-        if call is None:
-            return 0
-        debug = call.debug
-        code = call()
+        code = 0 if call is None else call()
         sys.stdout.flush()
         return code
     except CycloptsError as error:
@@ -69,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        if debug:
+        if "--debug" in words:
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

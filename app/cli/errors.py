@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from cyclopts import (
     CoercionError,
@@ -55,9 +55,8 @@ def _problem(error: CycloptsError) -> str:
     if argument is None:
         return str(error)
     if isinstance(error, CoercionError) and error.token is not None:
-        value, kind = error.token.value, error.target_type
-        hint = did_you_mean(value, get_args(kind))
-        return f"{error.token.keyword or argument.name}: {wanted(kind)}, not {value!r}{hint}"
+        problem = error.msg or f"{wanted(error.target_type)}, not {error.token.value!r}"
+        return f"{error.token.keyword or argument.name}: {problem}"
     if isinstance(error, MissingArgumentError):
         flag = getattr(error, "keyword", None) or argument.name
         return f"{flag}: a value is missing" if flag.startswith("-") else f"{flag} is missing"

@@ -7,12 +7,12 @@ so that a flag and a profile's key are refused in the same words.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token
 from cyclopts.argument import ArgumentCollection
 
 from app.config import Config, ConfigError, load_config, settings
@@ -33,7 +33,6 @@ class Call:
     options: Any
     flags: Mapping[str, Any] | None
     """The settings that were typed, by key; None where the command takes no profile."""
-    debug: bool = False
 
     def __call__(self) -> int:
         """Run the command and return its exit code. Raises ConfigError and what it raises."""
@@ -46,11 +45,10 @@ class Call:
         return load_config(self.options.config, self.flags)
 
     def with_debug(self, debug: bool) -> Call:
-        """Return the call with ``--debug``, in its options too where they have it."""
-        options = self.options
-        if any(f.name == "debug" for f in fields(options)):
-            options = replace(options, debug=debug)
-        return replace(self, debug=debug, options=options)
+        """Return the call with ``--debug`` in its options, where they have it."""
+        if any(f.name == "debug" for f in fields(self.options)):
+            return replace(self, options=replace(self.options, debug=debug))
+        return self
 
 
 def command(
@@ -155,31 +153,39 @@ def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parame
         if len(s.setting.stands_for) > 1:
             groups.append(_exclusive())
         return [
-            _option(_key(s, flag), list[bool], Parameter(name=flag, help=text, group=groups))
+            _option(_key(s, flag), bool, name=flag, help=text, group=groups)
             for flag, (_, text) in s.setting.stands_for.items()
         ]
-    negative = "--no-" + s.name.replace("_", "-") if s.setting.negative else ()
-    about = Parameter(
-        name=s.flag,
-        help=_help(s),
-        metavar=_metavar(s),
-        group=groups,
-        negative=negative,
-        # README.md after a bare --readme, the next word after --readme FILE.
-        consume_multiple=(0, 1) if s.setting.bare else None,
-    )
-    return [_option(_key(s), list[_word(s)], about)]  # type: ignore[misc]
+    return [
+        _option(
+            _key(s),
+            s.word,
+            name=s.flag,
+            converter=None if s.word is bool else partial(_convert, s),
+            help=_help(s),
+            metavar=_metavar(s),
+            group=groups,
+            negative="--no-" + s.name.replace("_", "-") if s.setting.negative else (),
+            # A bare --readme stands for README.md; one word after it is the file.
+            consume_multiple=(0, 1) if s.setting.bare else None,
+        )
+    ]
 
 
-def _option(key: str, kind: Any, about: Parameter) -> inspect.Parameter:
+def _convert(s: Declared, kind: Any, tokens: Sequence[Token]) -> list[Any]:
+    # By our own rules: cyclopts takes `none` for no value and 0x10 or 3.0 for whole numbers.
+    return [s.from_text(token.value) for token in tokens]
+
+
+def _option(key: str, word: Any, **about: Any) -> inspect.Parameter:
     # Lists, because a flag may be repeated and the last one counts, as everywhere in Unix: a
     # script's flags can be overridden by those typed after them.
-    plain = Parameter(negative=about.negative or (), show_default=False, show_choices=False)
+    parameter = Parameter(**{"negative": (), "show_default": False, "show_choices": False, **about})
     return inspect.Parameter(
         key,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, about, plain],
+        annotation=Annotated[list[word] | None, parameter],
     )
 
 
@@ -201,13 +207,6 @@ def _argument(s: Declared) -> inspect.Parameter:
 def _key(s: Declared, flag: str = "") -> str:
     """A parameter's name in Python, of which nothing is shown."""
     return f"{s.key}{flag}".replace(".", "__").replace("-", "_")
-
-
-def _word(s: Declared) -> Any:
-    """The type that a typed word becomes first; a path's text is checked before it is a path."""
-    if get_origin(s.type) is tuple:
-        return get_args(s.type)[0]
-    return str if s.base is Path else s.base
 
 
 def _typed(s: Declared, typed: Mapping[str, Any]) -> Any:

@@ -144,7 +144,7 @@ def test_what_is_no_video_is_one_message_and_exit_1(tmp_path, name):
 )
 def test_a_live_source_that_is_not_there(source):
     begun = time.monotonic()
-    done = app("run", source, "--retry-s", 0)
+    done = app("run", source, "--retry-s", 0, "--jsonl", "-")
     assert done.returncode == 1
     assert 1 <= len(errors(done)) <= 3
     assert "secret" not in done.stderr + done.stdout

@@ -110,6 +110,14 @@ def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
         ("run a.mp4 --peple 3", "there is no flag --peple; did you mean --people?"),
         ("run a.mp4 --liv", "there is no flag --liv; did you mean --live?"),
         ("run a.mp4 --people many", "--people: a whole number, not 'many'"),
+        ("run a.mp4 --people none", "--people: a whole number, not 'none'"),
+        ("run a.mp4 --people 3.0", "--people: a whole number, not '3.0'"),
+        ("run a.mp4 --people 0x10", "--people: a whole number, not '0x10'"),
+        ("run a.mp4 --people=", "--people: a whole number, not ''"),
+        ("run a.mp4 --fov-deg null", "--fov-deg: a number, not 'null'"),
+        ("run a.mp4 --decode none", "--decode: one of software, nvdec, not 'none'"),
+        ("run a.mp4 --live=maybe", "--live: true or false, not 'maybe'"),
+        ("run a.mp4 --people", "--people: a value is missing"),
         ("run a.mp4 --people 0", "--people: 1 to 64, not 0"),
         ("run a.mp4 --start -1", "--start: 0 or more, not -1"),
         ("run a.mp4 --seconds 0", "--seconds: above 0, not 0"),
@@ -239,6 +247,12 @@ def test_a_module_of_the_process_changes_nothing(build):
 def test_values_that_look_like_flags(build):
     assert cli.main(["run", "0", "--jsonl", "-", "--quiet", "--people=2"]) == 0
     assert str(build.config.output.jsonl) == "-"
+    # Nor is a text that looks like JSON, or like nothing, anything else than a text.
+    words = ["serve", "[::1]:80", '["a"]', "--token", '["b"]', "--webhook-secret", "none"]
+    call = cli.parse(words)
+    assert call is not None
+    assert (call.options.address, call.options.source) == ("[::1]:80", ('["a"]',))
+    assert (call.options.token, call.options.webhook_secret) == ('["b"]', "none")
     call = cli.parse(["run", "--window", "--", "-odd-.mp4"])
     assert call is not None
     assert call.options.source == ("-odd-.mp4",)
@@ -259,6 +273,9 @@ def test_debug_belongs_to_every_command(capsys, monkeypatch, tmp_path):
     call = cli.parse(["bench", "--debug"])
     assert call is not None
     assert call.options.debug is True
+    for words in ("run a --window --config nope --debug", "bench --debug --windows 0"):
+        assert cli.main(words.split()) == 2
+        assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["app", "bodystream"])
