@@ -1,4 +1,5 @@
-"""Attacks on a served page, each over a real connection, and their results (docs/results/live.md)."""
+"""Attacks on a served page, each over a real connection, and their results
+(docs/results/live.md)."""
 
 from __future__ import annotations
 
