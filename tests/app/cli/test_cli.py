@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 
 import app
-import bodystream
 from app import cli
 from app.cli.run import check_outputs
 from app.config import Config, OutputConfig
+from app.options import BenchOptions
 from app.run_report import Progress, RunReport
+from app.setting import declared
 from pipeline.tracking.extrapolate import PredictionError
 from tests.support.paths import ROOT
 
@@ -259,7 +260,8 @@ def test_values_that_look_like_flags(build):
 
 
 def test_readme_may_have_a_file():
-    for words, file in (("", None), ("--readme", "README.md"), ("--readme OTHER.md", "OTHER.md")):
+    bare = next(s.setting.bare for s in declared(BenchOptions) if s.name == "readme")
+    for words, file in (("", None), ("--readme", bare), ("--readme OTHER.md", "OTHER.md")):
         call = cli.parse(["bench", *words.split(), "--json"])
         assert call is not None
         assert call.options.readme == (None if file is None else Path(file))
@@ -301,9 +303,9 @@ def test_hints_name_a_command_that_works_here(monkeypatch):
     ):
         monkeypatch.setattr(sys, "argv", [started_as])
         monkeypatch.setattr("shutil.which", lambda name, here=installed: "/x" if here else None)
-        assert bodystream.program() == wanted
+        assert cli.program() == wanted
     monkeypatch.setattr(sys, "argv", [])
-    assert bodystream.program() == "python -m bodystream"
+    assert cli.program() == "python -m bodystream"
 
 
 @pytest.mark.parametrize(
@@ -460,6 +462,7 @@ from pathlib import Path
 sys.path[:0] = {path!r}
 import app
 from app.run_report import Progress, RunReport
+from app.setting import declared
 from tests.support.bodies import bodies, frame, run_info
 
 def run(config, *, on_progress, stop, on_build):
