@@ -10,16 +10,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import app
 from app import cli
 from app.cli.run import check_outputs
+from app.cli.signals import StopSignal, stop_by_signal
 from app.config import Config, OutputConfig
 from app.options import BenchOptions
 from app.run_report import Progress, RunReport
@@ -502,7 +506,9 @@ def stand_in(*arguments: str, stuck: bool = False) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_the_run_in_order(number, code):
     with stand_in("run", "0", "--jsonl", "-") as process:
         assert process.stdout is not None
@@ -525,10 +531,42 @@ def test_the_second_signal_ends_it_at_once():
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert process.stderr.readline() == "stuck\n"
+        # One wish to end often comes as several signals.
+        for _ in range(5):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.02)
+        assert process.poll() is None
+        time.sleep(1.0)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+@given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=8))
+def test_only_a_signal_a_second_after_the_first_ends_it_at_once(times_s):
+    """By a clock of its own: the first one asks, what follows within a second is the same wish."""
+    now, ended = [0.0], []
+    stop = StopSignal(lambda: now[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "_exit", ended.append)
+        for time_s in sorted(times_s):
+            now[0] = time_s
+            stop(signal.SIGTERM, None)
+    late = [t for t in sorted(times_s)[1:] if t - min(times_s) >= 1.0]
+    assert ended == [143] * len(late)
+    assert stop.event.is_set()
+    assert stop.exit_code(0) == 143
+
+
+def test_a_process_under_nohup_goes_on_when_its_terminal_closes(build):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_by_signal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.event.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_reader_that_leaves_ends_the_run_and_that_is_fine():
