@@ -208,6 +208,7 @@ class PerceiveConfig:
             "A folder with the model's files, searched before the usual places.",
             "DIR",
             example="models",
+            file="read",
         ),
     ] = None
 
@@ -247,6 +248,7 @@ class FitConfig:
             "An SMPL body file of your own; the free body by default.",
             "FILE",
             example="SMPL_NEUTRAL.npz",
+            file="read",
         ),
     ] = None
     iterations: Annotated[
@@ -374,7 +376,7 @@ RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
 def _path_of(entry: OutputEntry) -> Any:
     """The annotated type of an output's path."""
     example = "out" + (entry.suffixes[0] if entry.suffixes else "")
-    return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example)]
+    return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example, file="write")]
 
 
 if TYPE_CHECKING:

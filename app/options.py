@@ -17,7 +17,9 @@ from app.setting import Setting
 class ProfileOption:
     """The profile of a command that runs the pipeline."""
 
-    config: Annotated[str, Setting("A profile; flags win over it.", "NAME|FILE")] = "default"
+    config: Annotated[str, Setting("A profile; flags win over it.", "NAME|FILE", file="read")] = (
+        "default"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,11 @@ class MotionOption:
 
     motion: Annotated[
         str,
-        Setting("The motion to detect: the name of a shipped one, or a TOML file.", "NAME|FILE"),
+        Setting(
+            "The motion to detect: the name of a shipped one, or a TOML file.",
+            "NAME|FILE",
+            file="read",
+        ),
     ] = "throw"
 
 
@@ -39,7 +45,11 @@ class WebhookOptions:
     ] = None
     outbox: Annotated[
         Path | None,
-        Setting("The file of events not yet delivered; webhook.sqlite here by default.", "FILE"),
+        Setting(
+            "The file of events not yet delivered; webhook.sqlite here by default.",
+            "FILE",
+            file="write",
+        ),
     ] = None
     webhook_secret: Annotated[
         str | None, Setting("The secret that signs what is sent.", "TEXT")
@@ -56,6 +66,7 @@ class RunOptions(ProfileOption):
             "A clip, rtsp://..., a camera (0, /dev/video0) or lavfi:...; several run together.",
             "SOURCE",
             positional=True,
+            file="read",
         ),
     ]
     quiet: Annotated[bool, Setting("Show no progress and no table.")] = False
@@ -75,6 +86,7 @@ class ServeOptions(WebhookOptions, MotionOption, ProfileOption):
             "The sources to begin with; more are added on the page.",
             "[NAME=]SOURCE",
             positional=True,
+            file="read",
         ),
     ] = ()
     token: Annotated[
@@ -101,12 +113,18 @@ class EventsOptions(WebhookOptions, MotionOption, ProfileOption):
             "A clip, rtsp://... or a camera (0); several are watched one after another.",
             "SOURCE",
             positional=True,
+            file="read",
         ),
     ]
-    report: Annotated[Path | None, Setting("Write a page with all events.", "DIR")] = None
-    strip: Annotated[Path | None, Setting("Write each event's four pictures as PNG.", "DIR")] = None
+    report: Annotated[
+        Path | None, Setting("Write a page with all events.", "DIR", file="write")
+    ] = None
+    strip: Annotated[
+        Path | None, Setting("Write each event's four pictures as PNG.", "DIR", file="write")
+    ] = None
     jsonl: Annotated[
-        Path | None, Setting("Write the lines to a file too, with pictures in them.", "OUT")
+        Path | None,
+        Setting("Write the lines to a file too, with pictures in them.", "OUT", file="write"),
     ] = None
 
 
@@ -114,9 +132,9 @@ class EventsOptions(WebhookOptions, MotionOption, ProfileOption):
 class EvaluateOptions(ProfileOption):
     """``evaluate``: a clip's bodies compared with a truth."""
 
-    clip: Annotated[str | None, Setting("The clip.", "CLIP", positional=True)] = None
+    clip: Annotated[str | None, Setting("The clip.", "CLIP", positional=True, file="read")] = None
     truth: Annotated[
-        Path | None, Setting("The truth: a render's npz, MediaPipe's, ...", "FILE")
+        Path | None, Setting("The truth: a render's npz, MediaPipe's, ...", "FILE", file="read")
     ] = None
     nobody: Annotated[bool, Setting("Instead of a truth: the clip has no people.")] = False
     suite: Annotated[
@@ -127,7 +145,7 @@ class EvaluateOptions(ProfileOption):
         Setting("Measure what reusing the key frames' masks costs in accuracy.", "DIR"),
     ] = None
     jobs: Annotated[int, Setting("Processes for --suite.", "N", low=1)] = 1
-    json: Annotated[Path | None, Setting("Write the figures as JSON.", "OUT")] = None
+    json: Annotated[Path | None, Setting("Write the figures as JSON.", "OUT", file="write")] = None
     frames: Annotated[
         str | None, Setting("Count only these frames; all of them are run.", "A-B,C")
     ] = None
@@ -163,7 +181,7 @@ class BenchOptions:
     size: Annotated[str, Setting("The frames' size.", "WxH")] = "1920x1080"
     people: Annotated[int, Setting("People in the picture.", "N", low=1)] = 1
     clip: Annotated[
-        Path | None, Setting("The clip of the frames; the sample by default.", "FILE")
+        Path | None, Setting("The clip of the frames; the sample by default.", "FILE", file="read")
     ] = None
     weights: Annotated[Path | None, Setting("A folder with the model's files.", "DIR")] = None
     out: Annotated[Path, Setting("The folder of the results.", "DIR")] = Path("docs/bench")

@@ -36,6 +36,8 @@ class Setting:
         negative: Whether there is a ``--no-`` flag too.
         bare: The value of the flag without one (``--flag`` beside ``--flag VALUE``).
         example: A value for the profile that names every setting, where the default is None.
+        file: What the command does with the file that the value names: "read" or "write". A file
+            that is read is never written over.
     """
 
     help: str
@@ -52,6 +54,7 @@ class Setting:
     negative: bool = False
     bare: str | None = None
     example: Any = None
+    file: Literal["", "read", "write"] = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from cyclopts import App, Group, Parameter, Token
 from cyclopts.argument import ArgumentCollection
 
+from app.cli.files import check_files
 from app.config import Config, ConfigError, load_config, settings
 from app.setting import Declared, checked, declared
 from pipeline.core.program import program
@@ -37,8 +38,11 @@ class Call:
     def __call__(self) -> int:
         """Run the command and return its exit code. Raises ConfigError and what it raises."""
         if self.flags is None:
+            check_files(self.options, None)
             return self.command(self.options)
-        return self.command(self.options, self.config())
+        config = self.config()
+        check_files(self.options, config)
+        return self.command(self.options, config)
 
     def config(self) -> Config:
         """Return the profile with the flags over it. Raises ConfigError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+from app.cli.files import input_files
 from app.cli.flags import command
 from app.cli.signals import stop_by_signal
 from app.cli.system import keep_memory_together
@@ -23,7 +24,7 @@ def run(options: RunOptions, config: Config) -> int:
     from app.outputs.paths import prepare_outputs
     from app.run_report import ProgressView, print_report
 
-    prepare_outputs(config.output, config.source)
+    prepare_outputs(config.output, input_files(options, config))
     # With JSON lines on standard output, everything for people goes to standard error.
     table_stream = sys.stderr if _writes_stdout(config.output) else sys.stdout
     keep_memory_together()
@@ -41,14 +42,18 @@ def run(options: RunOptions, config: Config) -> int:
 
 def _run_many(options: RunOptions, config: Config) -> int:
     from app.multi_run import names_of, outputs_of, run_many
+    from app.outputs.overwrite import check_overwrites
     from app.outputs.paths import prepare_outputs
     from app.run_report import ProgressView, print_report
 
-    configs = {}
+    configs, written = {}, []
     for name, source in zip(names_of(options.source), options.source):
         output = outputs_of(config.output, name)
-        prepare_outputs(output, source)
+        prepare_outputs(output, input_files(options, config))
+        own = {entry.flag: getattr(output, entry.name) for entry in entries()}
+        written += [(f"{flag} of {source}", path) for flag, path in own.items() if path]
         configs[name] = replace(config, source=source, output=output)
+    check_overwrites((), written)
     keep_memory_together()
     with stop_by_signal() as stop, ProgressView(options.quiet) as view:
         results = run_many(configs, on_progress=view, stop=stop.event, on_build=view.building)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from app.outputs.base import OutputError
 from app.outputs.catalog import OutputEntry, entries, suffix_problem
+from app.outputs.overwrite import Named, check_overwrites
 from app.outputs.rotation import Rotation
 
 
@@ -19,17 +20,17 @@ class OutputPaths(Protocol):
     def rotation(self) -> Rotation: ...
 
 
-def prepare_outputs(output: OutputPaths, source: str) -> None:
+def prepare_outputs(output: OutputPaths, inputs: Sequence[Named]) -> None:
     """Check the path of every output and make the folders above it.
 
     Args:
         output: The settings of ``[output]``.
-        source: The source as it was given; its file must not be written over.
+        inputs: Every file that the command reads, by what it is called in messages; none of them
+            may be written over.
 
     Raises:
         OutputError: A path's suffix promises another format, a path is a folder where a file is
-            needed, lies below a file, may not be written, is the source itself or is used by two
-            outputs.
+            needed, lies below a file, may not be written, is an input or is used by two outputs.
     """
     wanted = {entry: getattr(output, entry.name) for entry in entries()}
     wanted = {entry: path for entry, path in wanted.items() if path is not None}
@@ -41,10 +42,10 @@ def prepare_outputs(output: OutputPaths, source: str) -> None:
         for entry, path in wanted.items()
         if entry.kind != "folder" and not (entry.kind == "file or -" and str(path) == "-")
     }
-    _check_distinct(files, source)
+    check_overwrites(inputs, files.items())
     for entry, path in wanted.items():
         if _rotates(entry):
-            _check_later_files(output.rotation, entry.flag, path, files, source)
+            _check_later_files(output.rotation, entry.flag, path, [*inputs, *files.items()])
     for flag, path in files.items():
         _check_file(flag, path)
     for entry, path in wanted.items():
@@ -61,19 +62,9 @@ def _first_file(entry: OutputEntry, path: Path, rotation: Rotation) -> Path:
     return rotation.path(path, 1) if _rotates(entry) else path
 
 
-def _check_distinct(files: Mapping[str, Path], source: str) -> None:
-    users = {Path(source).resolve(): "the source"} if Path(source).exists() else {}
-    for flag, path in files.items():
-        other = users.setdefault(path.resolve(), flag)
-        if other != flag:
-            raise OutputError(f"{flag} {path}: that is {other} already")
-
-
-def _check_later_files(
-    rotation: Rotation, flag: str, video: Path, files: Mapping[str, Path], source: str
-) -> None:
-    """Raise OutputError where a later file of the video is the source or another output."""
-    for what, path in {"the source": Path(source), **files}.items():
+def _check_later_files(rotation: Rotation, flag: str, video: Path, others: Sequence[Named]) -> None:
+    """Raise OutputError where a later file of the video is an input or another output."""
+    for what, path in others:
         if what != flag and rotation.would_write(video, path):
             raise OutputError(f"{flag} {video}: would become {path}, which is {what} already")
 

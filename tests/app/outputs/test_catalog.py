@@ -200,7 +200,7 @@ def test_a_suffix_of_another_format_names_the_flag_that_writes_it(entry, other, 
             # The advice is right: that flag takes this path.
             assert suffix_problem(other, path) == ""
             with pytest.raises(OutputError, match=f"^{entry.flag} "):
-                prepare_outputs(OutputConfig(**{entry.name: path}), "0")
+                prepare_outputs(OutputConfig(**{entry.name: path}), [])
             assert not list(tmp_path.iterdir())
 
 

@@ -321,9 +321,9 @@ def test_the_files_a_video_will_go_on_in_are_nobody_elses(tmp_path):
     source.touch()
     output = OutputConfig(video=tmp_path / "v.mp4", rotate_s=60.0)
     with pytest.raises(OutputError, match=r"would become .*v_0012\.mp4, which is the source"):
-        prepare_outputs(output, str(source))
-    prepare_outputs(output, str(tmp_path / "v.mp4"))
-    prepare_outputs(OutputConfig(video=tmp_path / "v.mp4"), str(source))
+        prepare_outputs(output, [("the source", source)])
+    prepare_outputs(output, [("the source", tmp_path / "v.mp4")])
+    prepare_outputs(OutputConfig(video=tmp_path / "v.mp4"), [("the source", source)])
     (tmp_path / "v_0001.mp4").mkdir()
     with pytest.raises(OutputError, match=r"v_0001\.mp4: that is a folder"):
-        prepare_outputs(output, "0")
+        prepare_outputs(output, [])

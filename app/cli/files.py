@@ -1,0 +1,64 @@
+"""The files that a command reads and writes, as its declared settings name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.config import Config, settings
+from app.setting import Declared, declared
+
+Named = tuple[str, Path]
+
+
+def check_files(options: Any, config: Config | None) -> None:
+    """Do nothing where no file that the command's own options write is one that it reads.
+
+    Raises:
+        OutputError: An output is an input, or another output.
+    """
+    outputs = [found for s in declared(type(options)) for found in _files(s, options, "write")]
+    if outputs:
+        # Late: it loads numpy, which a command without such an output does not need yet.
+        from app.outputs.overwrite import check_overwrites
+
+        check_overwrites(input_files(options, config), outputs)
+
+
+def input_files(options: Any, config: Config | None) -> list[Named]:
+    """Return every file that a command reads, by what messages call it.
+
+    Args:
+        options: The command's own options.
+        config: Its profile with the flags over it, where it has one.
+    """
+    found = [f for s in declared(type(options)) for f in _files(s, options, "read")]
+    if config is not None:
+        found += [f for s in settings().values() for f in _files(s, config, "read")]
+    return [*found, *(inner for what, path in found for inner in _inside(what, path))]
+
+
+def _files(setting: Declared, part: Any, role: str) -> Iterator[Named]:
+    if setting.setting.file != role:
+        return
+    value = part
+    for name in setting.key.split("."):
+        value = getattr(value, name)
+    values = value if isinstance(value, tuple) else () if value is None else (value,)
+    for each in values:
+        what = setting.flag or f"--{setting.name}"
+        if setting.setting.positional:
+            what = f"the {setting.name}" if len(values) == 1 else f"the {setting.name} {each}"
+        yield what, Path(each)
+        # A source of `serve` may have a name in front.
+        if "=" in str(each) and setting.setting.positional:
+            yield what, Path(str(each).partition("=")[2])
+
+
+def _inside(what: str, path: Path) -> Iterator[Named]:
+    """The files of a folder that is read: model files, a motion's."""
+    try:
+        yield from ((f"a file of {what}", inner) for inner in path.iterdir())
+    except (OSError, ValueError):
+        return
