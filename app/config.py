@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from app.options import RunOptions
 from app.outputs.catalog import RESERVED, OutputEntry, entries
 from app.outputs.rotation import Rotation
-from app.setting import Declared, Section, Setting, checked, declared, did_you_mean
+from app.setting import Declared, Section, Setting, checked, declared, did_you_mean, no_file
 
 PROFILE_FOLDER = "configs"
 
@@ -482,6 +482,8 @@ def _read_profile(profile: str) -> tuple[Any, str]:
                 f"there is no profile {profile!r}; there are: {names}, or a path{hint}"
             )
         path = resources.files(PROFILE_FOLDER) / f"{profile}.toml"
+    if isinstance(path, Path) and (problem := no_file(path)):
+        raise ConfigError(f"--config {path}: {problem}")
     try:
         return path, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

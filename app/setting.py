@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import stat
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
@@ -203,6 +204,20 @@ def _in_range(limits: Setting, value: Any) -> Any:
         least = f"above {low:g}" if limits.above else f"{low:g} or more"
         raise ValueError(f"{least if math.isinf(high) else f'{low:g} to {high:g}'}, not {value:g}")
     return value
+
+
+def no_file(path: Path) -> str | None:
+    """Return why a path that exists is no file to read, None where it may be one.
+
+    Reading a pipe could wait for ever, and reading a device could end never.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None  # Whoever reads it says that it is missing.
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    return f"is {'a pipe' if stat.S_ISFIFO(mode) else 'no regular file'}; give a file"
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -6,18 +6,36 @@ may be called from any.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 # Without "nnan" and "ninf": comparisons with NaN and infinity keep their meaning.
 _FAST = {"contract", "arcp", "nsz"}
 
+
+def _compiled(**options: Any) -> Callable[[Callable], Callable]:
+    """`numba.njit`, with its cache on disk where there is a place for it."""
+
+    def compile_lazily(function: Callable) -> Callable:
+        try:
+            return njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:
+            # numba found no folder to write to: a read-only installation without a home. The
+            # loops are compiled at every start then, which takes some seconds.
+            return njit(nogil=True, **options)(function)
+
+    return compile_lazily
+
+
 LEVELS = 256
 """Number of codes for each person. A sample holds ``LEVELS * person + level`` with a level from 1
 (dark) to 255 (light), or 0 where it shows the image."""
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@_compiled(fastmath=_FAST)
 def shade(vertices, faces, level):
     """Write the light on every vertex into ``level`` (V,), from 1.5 to 254.5.
 
@@ -54,7 +72,7 @@ def shade(vertices, faces, level):
         level[v] = 1.5 + 253.0 * min(max(light, 0.0), 1.0)
 
 
-@njit(cache=True, nogil=True)
+@_compiled()
 def project(vertices, intrinsics, points, bounds):
     """Write image x, y and 1/z of every vertex into ``points`` (V, 3) float64.
 
@@ -72,7 +90,7 @@ def project(vertices, intrinsics, points, bounds):
         bounds[2], bounds[3] = max(bounds[2], px), max(bounds[3], py)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@_compiled(fastmath=_FAST)
 def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
     """Draw one body into buffers with ``samples`` by ``samples`` samples for each pixel.
 
@@ -163,7 +181,7 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
                 light += dl
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@_compiled(fastmath=_FAST)
 def blend(image, left, top, samples, coded, palette, keeps, gain):
     """Average the samples of each pixel and blend them over ``image`` (H, W, 3) uint8, in place.
 

@@ -23,6 +23,7 @@ from cyclopts import App, CycloptsError, Parameter
 from app.cli.errors import describe, parse_message
 from app.cli.flags import GROUPS, Call
 from app.cli.help import HelpPage
+from app.cli.streams import prepare_streams
 from app.config import ConfigError
 from pipeline.core.program import program, version
 
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     words = sys.argv[1:] if argv is None else argv
+    prepare_streams()
     try:
         call = parse(words)
         code = 0 if call is None else call()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.config import Config, settings
-from app.setting import Declared, declared
+from app.config import Config, ConfigError, settings
+from app.setting import Declared, declared, no_file
 
 Named = tuple[str, Path]
 
@@ -16,8 +16,10 @@ def check_files(options: Any, config: Config | None) -> None:
     """Do nothing where no file that the command's own options write is one that it reads.
 
     Raises:
+        ConfigError: A pipe, a socket or a device is given as a file to read.
         OutputError: An output is an input, or another output.
     """
+    _check_regular(options, config)
     outputs = [found for s in declared(type(options)) for found in _files(s, options, "write")]
     if outputs:
         # Late: it loads numpy, which a command without such an output does not need yet.
@@ -37,6 +39,21 @@ def input_files(options: Any, config: Config | None) -> list[Named]:
     if config is not None:
         found += [f for s in settings().values() for f in _files(s, config, "read")]
     return [*found, *(inner for what, path in found for inner in _inside(what, path))]
+
+
+def _check_regular(options: Any, config: Config | None) -> None:
+    """Refuse what is no file where a file is read: reading a pipe could wait for ever.
+
+    Sources may be devices, and say themselves what they cannot read.
+    """
+    parts = [(s, options) for s in declared(type(options))]
+    parts += [(s, config) for s in settings().values() if config is not None]
+    for setting, part in parts:
+        if setting.setting.positional:
+            continue
+        for flag, path in _files(setting, part, "read"):
+            if problem := no_file(path):
+                raise ConfigError(f"{flag} {path}: {problem}")
 
 
 def _files(setting: Declared, part: Any, role: str) -> Iterator[Named]:

@@ -36,7 +36,10 @@ from pipeline.runtime.video_stream import VideoStream
 MOST_SOURCES = 32
 _FIGURES_S = 0.25
 """How long a source's figures are reused, in seconds."""
-_ADDRESS = re.compile(r"(?i)(rtsps?|rtmp|https?|udp|tcp)://[^\s]+|\d{1,2}|/dev/video\d{1,2}")
+_ADDRESS = re.compile(
+    r"(?i)(rtsps?|rtmp|https?|udp|tcp)://[^\s]+|\d{1,2}|/dev/video\d{1,2}"
+    r"|/dev/v4l/by-(id|path)/[a-z0-9][\w.:@+-]*"
+)
 """The addresses that may be added over the network: feeds and cameras, no files of this machine."""
 _NUMBERS = count()
 """Numbers the sources of this process: a name may be used again, a number is not."""

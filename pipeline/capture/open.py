@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipeline.capture.addresses import NETWORK, TEST_PREFIX
+from pipeline.capture.addresses import NETWORK, TEST_PREFIX, is_camera
 from pipeline.capture.base import Source, SourceOptions, StopSignal
 from pipeline.capture.clip import ClipSource
 from pipeline.capture.devices import camera, network
@@ -49,7 +49,7 @@ def open_source(
     if scheme and scheme[1].lower() not in NETWORK:
         raise SourceNotFound(f"{scheme[1]}:// is not read; these are: {', '.join(NETWORK)}")
     source: Source
-    if scheme or re.fullmatch(r"\d+|/dev/video\d+|camera:.+", spec):
+    if scheme or is_camera(spec):
         if scheme:
             stream_input = network(spec, options.rtsp_transport, decode=options.decode)
         else:

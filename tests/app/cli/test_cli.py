@@ -642,3 +642,42 @@ def test_the_report_says_what_ran_the_networks(capsys):
 
     print_report(RunReport(3, 3, engines=("LandmarkNet: eager, half precision",)), sys.stdout)
     assert "LandmarkNet: eager, half precision" in capsys.readouterr().out
+
+
+# What starts the command decides what its streams are.
+
+
+def in_a_shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PY": sys.executable, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_outputs(tmp_path, closed):
+    """A file that got a closed stream's number would hold the messages."""
+    done = in_a_shell(f"exec $PY -m app recover {tmp_path}/none.npz {closed}")
+    assert done.returncode == 1
+    done = in_a_shell(f"exec $PY -m app --version {closed}")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_name_that_the_console_lacks_is_escaped(tmp_path, encoding):
+    line = f"exec $PY -m app recover '{tmp_path}/日本.npz'"
+    done = in_a_shell(line, PYTHONIOENCODING=encoding)
+    assert done.returncode == 1
+    assert "\\u65e5\\u672c.npz: there are no rows" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["run 0 --window --body {p}", "run 0 --window --config {p}", "events 0 --motion {p}",
+     "evaluate c.mp4 --truth {p}"],
+)  # fmt: skip
+def test_a_pipe_is_no_file_to_read_and_is_not_waited_for(tmp_path, capsys, flags):
+    pipe = tmp_path / "p.toml"
+    os.mkfifo(pipe)
+    assert cli.main(flags.format(p=pipe).split()) == 2
+    assert f"{pipe}: is a pipe; give a file" in capsys.readouterr().err
