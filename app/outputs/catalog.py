@@ -135,10 +135,12 @@ def entries() -> tuple[OutputEntry, ...]:
 def _problem(entry: Any, taken: dict[str, OutputEntry]) -> str:
     if not isinstance(entry, OutputEntry):
         return "not an app.outputs.catalog.OutputEntry"
+    # The name becomes a field of the settings.
     if not entry.name.isidentifier():
         return f"its name {entry.name!r} is not a Python identifier"
     from app.setting import declared
 
+    # An output from outside must not take over a setting's key or flag.
     settings = [setting for part in RESERVED for setting in declared(part)]
     words = {word for setting in settings for word in (setting.name, *setting.flags)}
     if entry.name in taken or not words.isdisjoint((entry.name, entry.flag)):
@@ -152,6 +154,7 @@ def suffix_problem(entry: OutputEntry, path: Path) -> str:
     if str(path) == "-" or suffix in entry.suffixes:
         return ""
     other, name = _meant(suffix, path)
+    # An unusual suffix is the user's choice, but one that belongs to another output is a slip.
     if not entry.strict and (other is None or other is entry):
         return ""
     if entry.kind == "folder":

@@ -41,6 +41,7 @@ def prepare_outputs(output: OutputPaths, source: str) -> None:
         for entry, path in wanted.items()
         if entry.kind != "folder" and not (entry.kind == "file or -" and str(path) == "-")
     }
+    # First, because these checks make no folder.
     _check_distinct(files, source)
     for entry, path in wanted.items():
         if _rotates(entry):
@@ -62,6 +63,7 @@ def _first_file(entry: OutputEntry, path: Path, rotation: Rotation) -> Path:
 
 
 def _check_distinct(files: Mapping[str, Path], source: str) -> None:
+    # Resolved, so that a link or `./` does not hide that two paths are the same file.
     users = {Path(source).resolve(): "the source"} if Path(source).exists() else {}
     for flag, path in files.items():
         other = users.setdefault(path.resolve(), flag)
@@ -88,6 +90,7 @@ def _check_file(flag: str, path: Path) -> None:
 
 
 def _make_folder(flag: str, folder: Path, path: Path) -> None:
+    # `mkdir` would name the folder that it cannot make, not the file that is in the way.
     above = next((p for p in (folder, *folder.parents) if p.exists()), None)
     if above is not None and not above.is_dir():
         raise OutputError(f"{flag} {path}: {above} is a file, not a folder")

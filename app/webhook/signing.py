@@ -29,6 +29,7 @@ def metadata_headers(key: str, body: bytes, at_s: int, secret: str | None) -> di
     if secret is not None:
         signed = f"{headers['webhook-id']}.{at_s}.".encode() + body
         mac = hmac.new(_key_of(secret), signed, hashlib.sha256).digest()
+        # The version, so that a receiver can tell this signature from later kinds.
         headers["webhook-signature"] = "v1," + base64.b64encode(mac).decode()
         plain = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256)
         headers["X-Bodystream-Signature"] = f"t={at_s},v1={plain.hexdigest()}"
