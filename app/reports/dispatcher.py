@@ -81,6 +81,7 @@ class EventDispatcher:
         self._renderer, self._alpha = renderer, alpha
         self.reported = 0
         self._error: BaseException | None = None
+        # Beside the run: a slow sink delays later reports, but no frame.
         self._thread = threading.Thread(target=self._work, name="events")
 
     def start(self) -> EventDispatcher:
@@ -101,6 +102,7 @@ class EventDispatcher:
                 self._report_all()
         except BaseException as error:
             self._error = error
+            # Now, and not when it ends: an error is raised by `close`, after the run.
             self._run.stop()
 
     def _report_all(self) -> None:
@@ -124,6 +126,7 @@ def _hand_out(sinks: Sequence[Sink], record: Record) -> None:
     for sink in sinks:
         try:
             sink(record)
+        # Kept, because the other sinks get the event all the same.
         except Exception as error:
             errors.append(error)
     if errors:

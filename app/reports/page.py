@@ -69,6 +69,7 @@ class _Page:
         style, script = (
             files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js")
         )
+        # The page allows its own style and script by their hashes, and nothing from elsewhere.
         policy = (
             f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
             f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
@@ -92,6 +93,7 @@ class _Page:
         """What the script needs."""
 
         def rounded(values: np.ndarray, digits: int) -> list[float | None]:
+            # JSON has no NaN; a number that is not known is null.
             return [round(float(each), digits) if math.isfinite(each) else None for each in values]
 
         axes = self._scales.axes
@@ -182,6 +184,7 @@ class _Page:
 
 def _environment() -> Environment:
     """The templates. Every text is escaped but a `Markup`, which only this module makes."""
+    # Strict, so that a misspelled name in a template is an error and not an empty text.
     made = Environment(
         loader=PackageLoader("app.reports"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -205,6 +208,7 @@ def _hash(text: str) -> str:
 
 def _figure(value: float, digits: int) -> str:
     """A number as it is shown: rounded, never minus nothing, with a true minus."""
+    # Adding 0.0 makes 0.0 of -0.0.
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -42,6 +42,7 @@ class ReportedEvent:
     @property
     def frames(self) -> list[tuple[int, int]]:
         """The four frames: how far from the event, and the number in the source."""
+        # An event without these numbers has the usual window about it.
         numbers = self.event.get("frames") or range(self.frame - 2, self.frame + 2)
         return [(number - self.frame, number) for number in numbers]
 
@@ -128,6 +129,7 @@ class Scales:
             axes[name] = Axis.of(numbers, unit)
         times = [time for event in events for time in event.timeline_s]
         span = (min(times, default=-1.0), max(times, default=0.5))
+        # At least a tenth of a second on both sides: a span of no length cannot be drawn.
         span = (min(span[0], -0.1), max(span[1], 0.1))
         projected = [views(event.joints_m) for event in events]
         texts = {name: text for name, (_, text) in known.items()}

@@ -43,6 +43,7 @@ class Lines:
         data = record.with_pictures() if self._pictures else record.data
         try:
             self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
+            # At once: a line in a buffer would reach the reader with the next event only.
             self._file.flush()
         except BrokenPipeError:
             raise OutputClosed(f"{self._name} was closed") from None
@@ -90,6 +91,7 @@ def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
 
     def end() -> None:
         hook.close()
+        # After closing, when no more deliveries can change it.
         status = hook.status
         if status.waiting or status.rejected:
             why = f": {status.problem}" if status.problem else ""

@@ -157,7 +157,8 @@ class Outbox:
         )
 
     def hurry(self) -> None:
-        """Allow all waiting events to be tried now, except those that failed twice while others passed."""
+        """Allow all waiting events to be tried now, except those that failed twice while others
+        passed."""
         self._do(
             "UPDATE events SET next_s = 0 WHERE state = 'waiting' AND receiver = ? AND alone < 2"
             " AND next_s > 0",
