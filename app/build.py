@@ -68,9 +68,11 @@ def run(
     outputs = make_outputs(config)
     window = next((out for out in outputs if isinstance(out, WindowOutput)), None)
     if window is not None:
+        # First: a missing display is reported at once, and before any file is opened.
         window.start()
     source = source_of(config, stop)
     with ExitStack() as stack:
+        # The stack closes in reverse: the runner, the outputs, the estimator, the source.
         stack.callback(source.close)
         # A source that is not there is reported before the models are loaded.
         source.open()
@@ -119,6 +121,7 @@ def source_of(config: Config, stop: threading.Event) -> Source:
 
 def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Return what allocates the frames' memory: page-locked where a GPU copies them from there."""
+    # Only copies to a GPU gain from page-locked memory.
     return empty_image if choose_device(config.device).type == "cpu" else pinned_image
 
 
@@ -159,6 +162,7 @@ def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event
         except BaseException as error:
             failed.append(error)
 
+    # Window systems allow only the main thread.
     worker = threading.Thread(target=work, name="show")
     worker.start()
     try:

@@ -367,6 +367,7 @@ class _GeneralSettings:
     ] = "keypoints"
 
 
+# Before the first `entries()`, whose check of foreign names reads it.
 RESERVED += [CaptureConfig, PerceiveConfig, EngineConfig, FitConfig, RenderConfig]
 RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
 
@@ -385,6 +386,7 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Path | None: ...
 
 else:
+    # Made from the catalog, so that an output of another package is a setting like the others.
     OutputPaths = make_dataclass(
         "OutputPaths",
         [(entry.name, _path_of(entry), field(default=None)) for entry in entries()],
@@ -435,7 +437,9 @@ def load_config(profile: str = "default", flags: Mapping[str, Any] | None = None
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    # A shipped profile is a resource, which has no folder for relative paths.
     base = path.parent if isinstance(path, Path) else None
+    # Retired keys are dropped and not refused, so that an old profile still works.
     values = {key: v for key, v in _flatten(tables).items() if key not in _RETIRED}
     config = _apply(Config(), values, lambda key: f"{path}: {key}", base)
     return _apply_flags(config, flags or {})
@@ -472,6 +476,7 @@ def profiles() -> list[str]:
 def _read_profile(profile: str) -> tuple[Any, str]:
     """The place of a profile (a Path, or a resource) and its text."""
     path: Any = Path(profile).expanduser()
+    # A bare word is a name; anything that looks like a path is one.
     if not (profile.endswith(".toml") or len(path.parts) > 1):
         if profile not in (known := profiles()):
             hint = did_you_mean(profile, known)
@@ -515,6 +520,7 @@ def _apply(
         if section:
             name, new = section, replace(getattr(config, section), **{name: new})
         config = replace(config, **{name: new})
+    # Checked after every layer, so that the message names the layer that caused it.
     if config.output.timing == "low-latency" and config.capture.pace == "every-frame":
         raise ConfigError(f"{label('output.timing')}: low-latency never waits; every-frame does")
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:

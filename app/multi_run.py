@@ -47,6 +47,7 @@ def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
         name = _name(source)
         number = 2
         while name in names or name in taken:
+            # Clips in two folders may have the same name.
             name = f"{_name(source)}-{number}"
             number += 1
         names.append(name)
@@ -57,6 +58,7 @@ def _name(source: str) -> str:
     scheme = source.partition("://")[0].lower()
     if "://" in source and scheme in NETWORK:
         parts = urlsplit(without_credentials(source))
+        # Without a login, even a masked one: names become file names.
         text = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
     elif source.isdigit():
         text = f"camera{source}"
@@ -64,6 +66,7 @@ def _name(source: str) -> str:
         text = Path(source).stem
     else:
         text = source
+    # No leading dot or dash: a file must not be hidden, nor look like a flag.
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
     return plain[:_LONGEST_NAME] or "source"
 
@@ -126,6 +129,7 @@ def run_many(
             show = make_render_loop(config, stream, outputs, progress.of(name))
             shows.append(_SourceThread(stream, show, faults))
         for shown in shows:
+            # Only once every source is set up: an error before this leaves no drawing thread behind.
             shown.thread.start()
         _wait(shows, stop)
     if faults:
@@ -160,6 +164,7 @@ class _SourceThread:
         self.stream.stop()
 
     def result(self) -> Result:
+        # Frames that the scheduler still holds must be counted as dropped first.
         self.stream.settle()
         return Result(self.stream.name, self._show.report(), self._error)
 
@@ -173,6 +178,7 @@ def _wait(shows: Sequence[_SourceThread], stop: threading.Event) -> None:
             for shown in shows:
                 shown.stop()
         for shown in shows:
+            # Short, so that `stop` is noticed soon after a signal has set it.
             shown.thread.join(0.05)
 
 
@@ -187,6 +193,7 @@ class _ProgressSum:
     def of(self, name: str) -> Callable[[Progress], None]:
         def update(progress: Progress) -> None:
             with self._lock:
+                # Under the lock: the sources report from threads of their own.
                 self._latest[name] = progress
                 self._on_progress(self._sum())
 
@@ -194,6 +201,7 @@ class _ProgressSum:
 
     def _sum(self) -> Progress:
         every = list(self._latest.values())
+        # One source of unknown length makes the whole unknown.
         totals = [each.total for each in every]
         return Progress(
             frames_read=sum(each.frames_read for each in every),

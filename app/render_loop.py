@@ -90,14 +90,17 @@ class RenderLoop:
         try:
             with own_stream():
                 self._draw_all()
+            # A reason that was given earlier, such as a closed window, is more exact.
             if stop.is_set() and self._ended == "end of the source":
                 self._ended = "stopped"
         except OutputClosed:
             self._ended = "an output was closed"
+            # Ends the capture too; without this, frames would be read that nothing takes.
             self._runner.stop()
         finally:
             self._seconds = time.monotonic() - self._begun_s
             if self._renderer is not None:
+                # In this thread, to which an OpenGL context belongs.
                 self._renderer.close()
 
     def _draw_all(self) -> None:
@@ -115,6 +118,7 @@ class RenderLoop:
             self._renderer = make_renderer(renderer_name(self._config, self._runner.estimator))
             for output in self._outputs:
                 output.open(self.info(window[0][0]))
+        # Drawing costs the most, so it is done only for an output that needs it.
         pictures: Iterator[np.ndarray | None] = iter([None] * len(window))
         if any(output.needs_picture for output in self._outputs):
             pictures = self._draw(window)
@@ -126,6 +130,7 @@ class RenderLoop:
         with stats.time("write"):
             for output in self._outputs:
                 output.write(frame, bodies, picture if output.needs_picture else None)
+        # After the outputs: latency is from capture to the last of them.
         stats.drew(frame.captured_ns)
         self._people[len(bodies)] += 1
         self._tracks.update(bodies.track.tolist())
@@ -157,6 +162,7 @@ class RenderLoop:
 
     def _image(self, frame: Frame) -> Any:
         assert self._renderer is not None
+        # A GPU's renderer takes the frame from its memory, so that it is not copied twice.
         there = self._renderer.together and frame.on_device is not None
         return frame.on_device if there else frame.image
 

@@ -51,6 +51,7 @@ class LowLatencyLoop(RenderLoop):
 
     def run(self, stop: threading.Event) -> None:
         """As `RenderLoop.run`."""
+        # A thread of its own, because this one must be free for the next frame.
         fits = threading.Thread(target=self._take_fits, name="take fits")
         fits.start()
         try:
@@ -59,6 +60,7 @@ class LowLatencyLoop(RenderLoop):
             self._runner.stop()
             raise
         finally:
+            # Before the report: fits that are under way belong to it.
             fits.join()
         if isinstance(self._fault, OutputClosed):
             self.end_because("an output was closed")
@@ -82,6 +84,7 @@ class LowLatencyLoop(RenderLoop):
             with own_stream():
                 self._write_fits()
         except BaseException as error:
+            # Raised in `run`: an exception in this thread would be printed and lost.
             self._fault = error
             self._runner.stop()
 
@@ -94,6 +97,7 @@ class LowLatencyLoop(RenderLoop):
                     opened = True
                     for output in self._fit_outputs:
                         output.open(self.info(frame))
+                # Before the outputs, which may wait for the disk: predictions need it at once.
                 self._predictor.observe(frame, bodies, estimator.intrinsics(frame))
                 for output in self._fit_outputs:
                     output.write(frame, bodies, None)

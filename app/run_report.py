@@ -103,6 +103,7 @@ class ProgressView:
         self._task: rich.progress.TaskID | None = None
 
     def __enter__(self) -> ProgressView:
+        # In a file or a pipe, a bar's control codes would be noise.
         if not self._quiet and self._stream.isatty():
             self._bar, self._task = _start_bar(self._stream)
         return self
@@ -151,6 +152,7 @@ def _start_bar(stream: TextIO) -> tuple[rich.progress.Progress, rich.progress.Ta
         TextColumn("frames  {task.fields[note]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(file=stream),
+        # Else rich would send all that is printed to the bar's own stream.
         redirect_stdout=False,
         redirect_stderr=False,
     )
@@ -163,6 +165,7 @@ def print_report(report: RunReport, stream: TextIO) -> None:
     """Print the table at the end of a run; off a terminal no path is cut or wrapped."""
     from rich.console import Console
 
+    # No wrapping: a script may read the paths.
     console = Console(
         file=stream, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=True
     )

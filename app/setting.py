@@ -165,10 +165,13 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
     if get_origin(kind) is Literal:
         value = _choice(get_args(kind), value)
     elif kind is Path and isinstance(value, str | Path) and str(value):
+        # "-" is standard output and not a file in the profile's folder.
         path = Path(value).expanduser()
         value = path if base is None or str(value) == "-" else base / path
+    # `type`, not `isinstance`: True is an int in Python. TOML's 3 is a number too.
     elif kind is float and type(value) in (int, float) and not math.isnan(value):
         value = _in_range(setting.setting, float(value))
+    # No rounding: 2.5 iterations are a mistake.
     elif kind is int and type(value) is int:
         value = _in_range(setting.setting, value)
     elif kind not in (bool, str) or type(value) is not kind:

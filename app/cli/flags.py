@@ -100,11 +100,14 @@ def binder(
     def bind(*positional: Any, **typed: Any) -> Call:
         values = {s.name: v for s in own if (v := _typed(s, typed)) is not None}
         values |= _positional(own, positional)
+        # Only what was typed: a default here would override the profile.
         given = {s.key: v for s in shared if (v := _typed(s, typed)) is not None}
         return Call(run, options(**_checked(own, values)), given if profile else None)
 
     parameters = [p for s in own + shared for p in _parameters(s, exclusive)]
+    # A signature must have its positional parameters first.
     parameters.sort(key=lambda parameter: parameter.kind)
+    # cyclopts reads flags from a function's signature, so one is made from the settings.
     bind.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     bind.__name__ = name
     return bind
@@ -206,6 +209,7 @@ def _argument(s: Declared) -> inspect.Parameter:
 
 def _key(s: Declared, flag: str = "") -> str:
     """A parameter's name in Python, of which nothing is shown."""
+    # Python's names have no dots or dashes.
     return f"{s.key}{flag}".replace(".", "__").replace("-", "_")
 
 
@@ -237,6 +241,7 @@ def _exclusive() -> Group:
     """A group without a title whose flags exclude each other."""
 
     def check(arguments: ArgumentCollection) -> None:
+        # By what was typed and not by values: a flag's value may equal the default.
         typed = [a.tokens[0].keyword for a in arguments if a.tokens]
         if len(typed) > 1:
             raise ValueError(f"{typed[1]}: not allowed with {typed[0]}")

@@ -19,6 +19,7 @@ class StopSignal:
     def __call__(self, number: int, frame: object) -> None:
         """Handle a signal."""
         if self.signal is not None:
+            # Not `sys.exit`: that would wait for threads, and one of them may be stuck.
             os._exit(128 + number)
         self.signal = number
         self.event.set()
@@ -39,5 +40,6 @@ def stop_by_signal() -> Iterator[StopSignal]:
     try:
         yield stop
     finally:
+        # Tests, and programs that call `main`, get their own handlers back.
         for number, handler in before.items():
             signal.signal(number, handler)

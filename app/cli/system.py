@@ -48,6 +48,7 @@ def keep_memory_together() -> None:
     The threads of connections come and go and would touch one arena after another, so a process
     would grow for days by the free memory in each. Does nothing with another C library.
     """
+    # Only glibc has `mallopt`.
     limit = getattr(ctypes.CDLL(None), "mallopt", None)
     if limit is not None:
         limit(_ARENAS, 2)

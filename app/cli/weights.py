@@ -98,6 +98,7 @@ def _bar() -> rich.progress.Progress:
         rich.progress.DownloadColumn(),
         rich.progress.TransferSpeedColumn(),
         console=rich.console.Console(stderr=True),
+        # In a log file a bar would be hundreds of lines.
         disable=not sys.stderr.isatty(),
         transient=True,
     )
