@@ -129,7 +129,7 @@ def run_many(
             show = make_render_loop(config, stream, outputs, progress.of(name))
             shows.append(_SourceThread(stream, show, faults))
         for shown in shows:
-            # Only once every source is set up: an error before this leaves no drawing thread behind.
+            # Only once every source is set up: an error before this leaves no thread drawing.
             shown.thread.start()
         _wait(shows, stop)
     if faults:

@@ -134,6 +134,7 @@ def _root_rows(outcome: Outcome) -> list[Row]:
     offset, ratio = 1e3 * (ours - theirs), ours[:, 2] / theirs[:, 2]
     person, motion = outcome.truth.person[outcome.paired], offset.copy()
     for number in np.unique(person):
+        # For each person: their distance is off by the error of their height.
         motion[person == number] -= np.nanmean(offset[person == number], axis=0)
     return [
         Row("root_mm", "the hips' place", "mm", mean(np.linalg.norm(offset, axis=1))),
@@ -163,6 +164,7 @@ def image_rows(outcome: Outcome) -> list[Row]:
     if truth.masks is not None:
         overlaps = [outcome.stack("iou"), outcome.stack("perceived_iou")]
         missed = len(outcome.rows) - len(outcome.pairs)
+        # A body that was not found has an overlap of 0, or finding few would look good.
         with_missed = [np.append(values, np.zeros(missed)) for values in overlaps]
         found += [
             row_of("iou", "silhouette, IoU", "", map(mean, overlaps)),

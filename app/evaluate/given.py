@@ -83,6 +83,7 @@ def substitute(
 
 
 def _noise(frame: int) -> float:
+    # Seeded by the frame, so that a run can be repeated.
     return _NOISY_UNIT * float(np.exp(_NOISE * np.random.default_rng(frame).standard_normal()))
 
 
@@ -103,6 +104,7 @@ def _with_truth(
 ) -> Person:
     changes: dict[str, Any] = {}
     if "landmarks" in given:
+        # What the truth does not know stays as perceived.
         known = np.isfinite(truth.landmarks_px[row]).all(-1)
         pixels = np.where(known[:, None], truth.landmarks_px[row], person.landmarks_px)
         changes["landmarks_px"] = pixels.astype(np.float32)

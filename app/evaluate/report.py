@@ -112,12 +112,14 @@ def pooled(reports: Sequence[Report]) -> Report:
     order = {row.key: row for report in reports for row in report.rows}
     rows = []
     for key, first in order.items():
+        # A figure that only some kinds of truth have is not lowered by the others.
         having = [report for report in reports if report.has(key)]
         parts = {}
         for name in ("mesh", "perceived", "reference"):
             values = np.array([getattr(report.row(key), name) for report in having])
             weights = np.array([report.weight for report in having])
             known = np.isfinite(values) & (weights > 0)
+            # Weights are for means; a sum of clips needs none.
             if key in _SUMS and name == "mesh":
                 parts[name] = float(np.nansum(values))
             elif known.any():

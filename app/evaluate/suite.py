@@ -60,6 +60,7 @@ def evaluate_suite(
         try:
             return [future.result() for future in futures]
         except BaseException:
+            # Clips that have not begun need not run: the first error ends the suite.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -67,6 +68,7 @@ def evaluate_suite(
 def _evaluate_clip(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
     clip, truth, config, options = item
     report = evaluate(clip, truth, config, **options)
+    # To standard error: standard output is for the tables.
     print(f"{clip.name}: done", file=sys.stderr, flush=True)
     return report
 
@@ -89,6 +91,7 @@ def run_command(chosen: EvaluateOptions, config: Config) -> int:
     if (chosen.clip is None) != (chosen.suite is not None):
         raise ConfigError("give a CLIP with --truth or --nobody, and none with --suite")
     options: dict[str, Any] = {
+        # A repeated name counts once, in the order given.
         "without": tuple(dict.fromkeys(chosen.without)),
         "given": tuple(dict.fromkeys(chosen.given)),
         "truth_lens": chosen.truth_lens,
