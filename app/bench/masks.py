@@ -144,8 +144,10 @@ def add(
             for name, people in masks.items()
         }
         for (a, b), agreement in pairs.items():
+            # strict: the lists hold the same people in the same order, or the pairs would be wrong.
             for one, other in zip(drawn[a], drawn[b], strict=True):
                 either = int((one | other).sum())
+                # Two empty masks agree.
                 agreement.overlaps.append(int((one & other).sum()) / either if either else 1.0)
                 agreement.frames.append(frame.id)
 

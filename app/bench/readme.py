@@ -31,10 +31,12 @@ def update(readme: Path, folder: Path) -> bool:
         ValueError: The marks are missing, or a file is not a benchmark's.
     """
     text = readme.read_text()
+    # Refused, because text between wrong marks would be lost.
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{readme} has no place for the table: the lines {BEGIN} and {END}")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     new = f"{before}{BEGIN}\n{tables(folder)}{END}{after}"
+    # An unchanged document keeps its time stamp.
     if new != text:
         results.write_text(readme, new)
     return new != text
@@ -59,6 +61,7 @@ def _machine(document: Mapping[str, Any]) -> str:
     if held:
         parts.append(_streams(held))
     if latency:
+        # One table of floors is enough; the default pipeline's says the most.
         parts.append(_floors(next((r for r in latency if r["id"] == "default"), latency[0])))
     absent = [row.id for row in ROWS if row.id not in {r["id"] for r in rows}]
     if absent:

@@ -56,10 +56,12 @@ def write_text(path: Path, text: str) -> None:
         OSError: The file cannot be written; the old one stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: a rename is atomic only within a file system.
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:
             file.write(text)
+        # mkstemp makes files that only their owner may read.
         os.chmod(part, 0o644)
         os.replace(part, path)
     except BaseException:
@@ -125,6 +127,7 @@ def code_hash(root: Path = _ROOT) -> str:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         for file in files:
             name = file.relative_to(root).as_posix()
+            # Names and contents, so that a file that is moved counts as a change too.
             if file.suffix in (".py", ".npz", ".cu") and not name.startswith(_NOT_RUN):
                 digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
@@ -132,6 +135,7 @@ def code_hash(root: Path = _ROOT) -> str:
 
 def fingerprint(*parts: Any) -> str:
     """Return a short hash of values; those that JSON cannot hold count as their text."""
+    # Sorted, so that the order of settings does not change the hash.
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

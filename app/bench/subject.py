@@ -113,6 +113,7 @@ def rounding(tf32: bool | None) -> Iterator[None]:
     if tf32 is None:
         yield
         return
+    # Two switches: torch keeps products and convolutions apart.
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = tf32

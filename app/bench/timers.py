@@ -73,6 +73,7 @@ class CudaTimer:
         self._pairs.append((stage, begin, end))
 
     def finish(self) -> dict[str, float]:
+        # Events have no time before the GPU has passed them.
         torch.cuda.synchronize()
         stages_ms: dict[str, float] = defaultdict(float)
         for stage, begin, end in self._pairs:
