@@ -61,6 +61,7 @@ def main() -> None:
         with np.load(path) as truth:
             release, hand, fps = int(truth["release_frame"]), str(truth["hand"]), int(truth["fps"])
             release_s = float(truth["release_s"])
+        # Other rates would leave other frames out than the names of the rows say.
         if fps != RATE:
             raise SystemExit(f"{path}: rendered at {fps} a second, not {RATE}")
         name = path.name.removesuffix("_truth.npz")

@@ -52,6 +52,7 @@ def errors(file: Path, predictor_of) -> list[tuple[float, float]]:
         predictor, held, predicted = predictor_of(), [], []
         for k in range(count - horizon):
             predictor.observe(frames[k], bodies[k], intrinsics)
+            # Only without a gap, and once the predictor has seen a few frames.
             if frames[k + horizon].id - frames[k].id != horizon or k < 3:
                 continue
             ahead_px = project(predictor.predict(frames[k + horizon]).joints_m[0], intrinsics)
