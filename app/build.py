@@ -50,12 +50,12 @@ def run(
 ) -> RunReport:
     """Run a source to its end, or until ``stop`` is set, the window is closed or a pipe breaks.
 
-    Call it from the main thread when a window is wanted. What was written is complete, whatever is
-    raised.
+    Call it from the main thread when a window is wanted. All files are complete, also after an
+    error.
 
     Args:
         config: Everything about the run.
-        on_progress: Called about ten times a second with where the run is.
+        on_progress: Called about ten times a second with the progress of the run.
         stop: Ends the run when it is set.
         on_build: Called with (name, done, of) while engines are built.
 
@@ -120,7 +120,8 @@ def source_of(config: Config, stop: threading.Event) -> Source:
 
 
 def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
-    """Return what allocates the frames' memory: page-locked where a GPU copies them from there."""
+    """Return the function that allocates the frames' memory: page-locked where a GPU copies
+    them from there."""
     # Only copies to a GPU gain from page-locked memory.
     return empty_image if choose_device(config.device).type == "cpu" else pinned_image
 

@@ -159,7 +159,7 @@ class CaptureConfig:
 
 @dataclass(frozen=True)
 class PerceiveConfig:
-    """What finds the people and measures them in the image."""
+    """The models that find the people and measure them in the image."""
 
     perceiver: Annotated[
         str,
@@ -373,7 +373,7 @@ RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
 
 
 def _path_of(entry: OutputEntry) -> Any:
-    """The annotated type of an output's path."""
+    """Return the annotated type of an output's path."""
     example = "out" + (entry.suffixes[0] if entry.suffixes else "")
     return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example)]
 
@@ -396,7 +396,7 @@ else:
 
 @dataclass(frozen=True)
 class OutputConfig(_OutputSettings, OutputPaths):
-    """What is written and shown: a path for each output in the catalog, and how."""
+    """The outputs: a path for each one in the catalog, and how they are written."""
 
 
 @dataclass(frozen=True)
@@ -417,7 +417,7 @@ def settings() -> Mapping[str, Declared]:
     return {setting.key: setting for setting in declared(Config)}
 
 
-# What a profile of an earlier version may still hold; it never changed anything.
+# Keys that a profile of an earlier version may still hold; they never changed anything.
 _RETIRED = ("perceive.model",)
 
 
@@ -457,7 +457,7 @@ def _apply_flags(config: Config, flags: Mapping[str, Any]) -> Config:
 
 
 def _flag(key: str, flags: Mapping[str, Any]) -> str:
-    """A setting as it was typed on the command line."""
+    """Return a setting's flag as it was typed on the command line."""
     setting = settings().get(key)
     if setting is None:
         return key
@@ -474,7 +474,7 @@ def profiles() -> list[str]:
 
 
 def _read_profile(profile: str) -> tuple[Any, str]:
-    """The place of a profile (a Path, or a resource) and its text."""
+    """Return the place of a profile (a Path, or a resource) and its text."""
     path: Any = Path(profile).expanduser()
     # A bare word is a name; anything that looks like a path is one.
     if not (profile.endswith(".toml") or len(path.parts) > 1):
@@ -493,7 +493,7 @@ def _read_profile(profile: str) -> tuple[Any, str]:
 
 
 def _flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Two levels of tables to keys such as "fit.iterations"."""
+    """Return two levels of tables as keys such as "fit.iterations"."""
     flat: dict[str, Any] = {}
     for name, value in tables.items():
         if isinstance(value, dict):
@@ -537,7 +537,7 @@ def _known(key: str, value: Any) -> Declared:
 
 
 def _nearest(key: str) -> str:
-    """A suggestion for an unknown key: the name in another table, else a name like it."""
+    """Return a suggestion for an unknown key: the name in another table, else a name like it."""
     section, _, name = key.rpartition(".")
     elsewhere = [known for known in settings() if known.rpartition(".")[2] == name]
     table = [known for known in settings() if known.rpartition(".")[0] == section]

@@ -28,8 +28,8 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class Result:
-    """How one of several sources went; ``error`` is the line that ended it, None for its own
-    end."""
+    """The result of one of several sources; ``error`` is the line that ended it, None if the source
+    ended by itself."""
 
     name: str
     report: RunReport
@@ -76,7 +76,7 @@ def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
     DIR/NAME.
 
     Raises:
-        ConfigError: An output that there is only one of: the window, standard output.
+        ConfigError: The window or standard output, which serve one source, are among them.
     """
     if output.window:
         raise ConfigError("--window: shows one source; `serve` shows several on a page")

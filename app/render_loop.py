@@ -57,8 +57,8 @@ class RenderLoop:
     Args:
         config: How to draw.
         runner: Delivers the windows.
-        outputs: Where frames and bodies go.
-        on_progress: Called about ten times a second with where the run is; None: not at all.
+        outputs: The outputs that get frames and bodies.
+        on_progress: Called about ten times a second with the progress of the run; None for never.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class RenderLoop:
             self._draw_window(window)
 
     def end_because(self, reason: str) -> None:
-        """Say in the report why the run ended."""
+        """Set the reason for the end that the report gives."""
         self._ended = reason
 
     def _draw_window(self, window: FittedWindow) -> None:
@@ -179,7 +179,7 @@ class RenderLoop:
         return lines
 
     def info(self, frame: Frame) -> RunInfo:
-        """Return what holds for the whole run, by its first frame."""
+        """Return the facts of the whole run, by its first frame."""
         estimator = self._runner.estimator
         body = estimator.body
         return RunInfo(
@@ -219,7 +219,7 @@ class RenderLoop:
         return None
 
     def report(self) -> RunReport:
-        """Return how the run went; call it once everything is closed."""
+        """Return the result of the run; call it once everything is closed."""
         counted = self._runner.stats.snapshot()
         counts = sorted(self._people.elements())
         with_body = sum(count for people, count in self._people.items() if people)

@@ -1,4 +1,4 @@
-"""What a run prints: progress while it works, a table at its end."""
+"""The output of a run for people: progress while it works, a table at its end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is.
+    """The progress of a run.
 
     Attributes:
         frames_read: Frames captured so far.
         frames_drawn: Frames that reached the outputs.
         dropped: Frames dropped, whatever the cause.
-        total: How many frames there will be, None where the source does not say.
+        total: The number of frames of the source, None where it is not known.
         seconds: Since the start.
         fps: Frames drawn a second over the last sixty.
         people: People in the last frame.
@@ -44,7 +44,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunReport:
-    """How a run went.
+    """The result of a run.
 
     Attributes:
         frames_read: Frames captured.
@@ -54,13 +54,13 @@ class RunReport:
         seconds: How long the run took.
         stages: Each stage's time a frame as (p50, p95) milliseconds, in the pipeline's order.
         latency_ms: (p50, p95, p99) from capture to output.
-        tracks: How many different people were tracked.
-        people_median: How many were in a frame at the median.
+        tracks: The number of different people that were tracked.
+        people_median: The median number of people in a frame.
         coverage: The share of the drawn frames with a body in it, 0 to 1.
-        files: What was written.
-        warnings: What went wrong without ending the run, in lines.
+        files: The files that were written.
+        warnings: The errors that did not end the run, a line each.
         ended: Why the run ended.
-        engines: What runs the networks, where that was a choice.
+        engines: The engines that run the networks, where there was a choice.
         unfitted: With low latency, frames that were shown with predicted bodies alone.
         prediction: With low latency, how far predicted bodies were from those fitted later.
     """

@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field's annotation says beside its type.
+    """The annotation of a field, beside its type.
 
     Attributes:
-        help: What it is, one or two sentences in plain English.
-        metavar: What stands for the value in the help, such as ``OUT.mp4``.
+        help: One or two sentences on it, in plain English.
+        metavar: The word for the value in the help, such as ``OUT.mp4``.
         flag: The flag where it is not the field's own name; None: there is no flag.
         stands_for: Flags without a value, each with the value that it sets. With them the
             setting has no other flag, and only one of them may be given.
@@ -56,7 +56,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Section:
-    """What the annotation of a table of settings says: its title in the help, its comment in a
+    """The annotation of a table of settings: its title in the help, its comment in a
     profile, and the commands whose flags can change it."""
 
     title: str
@@ -183,7 +183,7 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
 
 
 def wanted(kind: Any) -> str:
-    """Return what a value of a type is called in a message."""
+    """Return the words for a value of a type in a message."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}

@@ -53,7 +53,7 @@ def network(name: str, file: Path | None, side: int | None, attention: str) -> A
         side: The side of its pictures in pixels; None for the one that it was trained with.
         attention: How SAM's attention is computed, as in `RelativeAttention.how`.
     """
-    # A copy, because the engine changes the module, and the cache keeps the original.
+    # A copy: attention and engine change the module, and the cache keeps the original.
     made = copy.deepcopy(_built(name, file, None if name in _SAMS else side))
     if isinstance(made, Sam):
         for part in made.encoder.modules():
@@ -96,7 +96,6 @@ class Maker:
         """Return an engine for batches of a size, as `segment.Make` describes it."""
         module = module.eval().to(self.device)
         inputs = tuple(t.to(self.device) for t in example)
-        # Before the engine is made, which may change the module's type.
         self.work[label] = module_work(module, inputs, self.precision)
         settings = self.settings
         engine = make_engine(

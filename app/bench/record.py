@@ -116,7 +116,7 @@ class Bench:
 
         Raises:
             RuntimeError: Another engine ran than the one that the row names.
-            Exception: What the pipeline raises.
+            Exception: Any error of the pipeline.
         """
         device = row.settings.device
         tick("measuring what the machine can do")

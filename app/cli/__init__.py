@@ -128,7 +128,7 @@ def make_app() -> App:
 
 
 def _with_dashes(words: list[str]) -> list[str]:
-    """``--jsonl -`` as ``--jsonl=-``: cyclopts takes a lone dash for a flag."""
+    """Write ``--jsonl -`` as ``--jsonl=-``: cyclopts takes a lone dash for a flag."""
     out: list[str] = []
     for word in words:
         if word == "-" and out and out[-1].startswith("--") and "=" not in out[-1]:

@@ -114,7 +114,7 @@ def binder(
 
 
 def _checked(own: list[Declared], values: dict[str, Any]) -> dict[str, Any]:
-    """A command's own options as their types. Raises ConfigError."""
+    """Return a command's own options, checked and as their types. Raises ConfigError."""
     out = {}
     for option in own:
         if option.name not in values:
@@ -146,7 +146,7 @@ def _positional(own: list[Declared], words: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parameter]:
-    """The parameters of one setting: several where its flags stand for a value each."""
+    """Return the parameters of one setting: several where each flag stands for a value."""
     groups = [GROUPS[s.section.title]]
     if s.setting.excludes:
         groups.append(exclusive[s.setting.excludes])
@@ -208,13 +208,13 @@ def _argument(s: Declared) -> inspect.Parameter:
 
 
 def _key(s: Declared, flag: str = "") -> str:
-    """A parameter's name in Python, of which nothing is shown."""
+    """Return a parameter's name in Python, which is never shown."""
     # Python's names have no dots or dashes.
     return f"{s.key}{flag}".replace(".", "__").replace("-", "_")
 
 
 def _typed(s: Declared, typed: Mapping[str, Any]) -> Any:
-    """What was typed for a setting, None where nothing was."""
+    """Return the value that was typed for a setting, None without one."""
     for flag, (value, _) in s.setting.stands_for.items():
         if typed.get(_key(s, flag)) and typed[_key(s, flag)][-1]:
             return value
@@ -238,7 +238,7 @@ def _metavar(s: Declared) -> str | None:
 
 
 def _exclusive() -> Group:
-    """A group without a title whose flags exclude each other."""
+    """Return a group without a title whose flags exclude each other."""
 
     def check(arguments: ArgumentCollection) -> None:
         # By what was typed and not by values: a flag's value may equal the default.

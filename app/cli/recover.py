@@ -60,7 +60,7 @@ def recover(given: Path) -> int:
 
 
 def _rows_of(given: Path) -> tuple[Path, list[Path]]:
-    """The newest folder of rows that a run left of an output, and those of earlier runs."""
+    """Return the newest folder of rows that a run left of an output, and those of earlier runs."""
     from app.outputs.base import OutputError
     from app.outputs.poses import TRACKS
 

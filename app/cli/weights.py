@@ -88,7 +88,7 @@ def fetch_weights(name: str) -> int:
 
 
 def _bar() -> rich.progress.Progress:
-    """A progress bar on standard error, where that is a terminal."""
+    """Return a progress bar on standard error, which shows only on a terminal."""
     import rich.console
     import rich.progress
 

@@ -78,7 +78,6 @@ def compare(played: Played, truth: Truth, faces: np.ndarray) -> tuple[list[Pair]
     matched_bodies = {p for _, p in matches}
     matched_rows = [n for n, _ in matches]
     ghosts = [p for p in range(len(bodies)) if p not in matched_bodies]
-    # Only near people that have a body: else the ghost is an extra body in the background.
     doubles = sum(bool((torsos[matched_rows, p] < 1.0).any()) for p in ghosts)
     size, lens = _small(played.size, played.intrinsics)
     has_masks = truth.masks is not None and len(matches) > 0

@@ -50,7 +50,7 @@ class Report:
         rows: The figures.
         weight: The weight of the clip in `pooled`: its person-frames, or its frames if it has no
             people.
-        settings: What differs from the default pipeline, such as "without mask".
+        settings: The differences from the default pipeline, such as "without mask".
         notes: Remarks on the figures.
         worst: The person-frames with the largest errors.
     """

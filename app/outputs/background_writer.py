@@ -29,7 +29,7 @@ class BackgroundWriter(Generic[T]):
     and later items are discarded. ``put`` and ``close`` are for one thread.
 
     Args:
-        name: What is written, for errors.
+        name: The name of the output, for errors.
         work: Called with each item.
         end: Called after the last item, after an error too; it must allow a second call.
         capacity: The length of the ring.

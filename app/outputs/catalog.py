@@ -28,9 +28,9 @@ class OutputEntry:
 
     Attributes:
         name: Its flag without the dashes and its key in ``[output]``: a Python identifier.
-        metavar: What stands for its path in the help.
-        help: What it writes, in one sentence.
-        format: What its files hold, in a word or two: ``mp4``, ``JSON lines``.
+        metavar: The word for its path in the help.
+        help: One sentence on the files that it writes.
+        format: The format of its files, in a word or two: ``mp4``, ``JSON lines``.
         target: ``module:Class``, imported when it is used and called with the path and the
             ``options``. It is an `app.outputs.base.Output`.
         kind: Whether its path is a file, a file or ``-`` for standard output, or a folder. Of
@@ -168,7 +168,7 @@ def suffix_problem(entry: OutputEntry, path: Path) -> str:
 
 
 def _meant(suffix: str, path: Path) -> tuple[OutputEntry | None, Path]:
-    """The output that a suffix belongs to, and the path that it could have."""
+    """Return the output that a suffix belongs to, and the path that it could have."""
     if suffix:
         for entry in entries():
             if suffix in entry.suffixes:

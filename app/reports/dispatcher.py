@@ -17,7 +17,7 @@ from render.overlay import make_renderer
 
 
 class EventRun(Protocol):
-    """What the dispatcher needs of a run: a `Runner` or a `VideoStream` with a watch."""
+    """The part of a run that the dispatcher needs: a `Runner` or a `VideoStream` with a watch."""
 
     source: Source
     estimator: BodyEstimator
@@ -32,10 +32,10 @@ Sink = Callable[[Record], None]
 
 
 def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
-    """Return what holds for a run, by the window of one of its events.
+    """Return the facts of a run, by the window of one of its events.
 
     Args:
-        name: The source's.
+        name: The source's name.
         run: The run.
         event: One of its events.
     """
@@ -58,12 +58,12 @@ def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
 class EventDispatcher:
     """Hands a run's events to sinks, in order, in a thread of its own.
 
-    Every sink gets an event whatever another raises; then the first error stops the run and is
-    raised by ``close``. ``reported`` counts the events.
+    Every sink gets an event, also if another one raises an error; then the first error stops the
+    run and is raised by ``close``. ``reported`` counts the events.
 
     Args:
         run: The run.
-        info_of: Returns what holds for the run, by an event's window.
+        info_of: Returns the facts of the run, by an event.
         sinks: Each is called with every event's record.
         renderer: The name of the renderer that draws the pictures.
         alpha: The opacity of the bodies, 0 to 1.

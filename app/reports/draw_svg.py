@@ -73,7 +73,7 @@ def body(
     if before_cm is not None:
         parts += [_bones(before_cm, _bones_of(hand, "arm"), "ghost arm"),
                   _bones(before_cm, _bones_of(hand, "near", "middle", "off"), "ghost")]  # fmt: skip
-    # What is further away is drawn first; a side is as far away as its hip and shoulder.
+    # The further side is drawn first; a side is as far away as its hip and shoulder.
     off_away, near_away = (
         points_cm[[_J[f"{side}_hip"], _J[f"{side}_shoulder"]], 2].mean()
         for side in (_across(hand), hand)
@@ -211,8 +211,8 @@ def curves(
         axis: The measure's.
         span_s: The time that is shown.
         band_s: Where the pictures are from; an end that is None is the event.
-        label: What a screen reader says.
-        moment: What the time 0 is called.
+        label: The text for screen readers.
+        moment: The name of the time 0.
         estimates: Whether there are any, and so a strip.
     """
     several = len(lines) > 1

@@ -80,7 +80,7 @@ def record_of(
         event: As it was detected.
         window: Its window; the key frame is the event's own.
         fitted: The window's frames, each with the person's body, or none.
-        info: What holds for the run.
+        info: The facts of the run.
         renderer: Draws the bodies.
         alpha: Their opacity, 0 to 1.
     """
@@ -158,10 +158,10 @@ def timeline_of(
     """Return every frame's fitted measures, (K,) by name.
 
     Args:
-        frames: K times in seconds and joints (24, 3) in metres. What is measured over several
-            frames, such as a speed, is measured over the frame and the one before it.
+        frames: K times in seconds and joints (24, 3) in metres. A measure over several
+            frames, such as a speed, is taken over the frame and the one before it.
         hand: The event's hand.
-        measures: What is measured.
+        measures: The measures.
     """
     rows = []
     for k in range(len(frames)):

@@ -48,7 +48,7 @@ class ReportedEvent:
 
     @property
     def key(self) -> int:
-        """The event's place among the four frames."""
+        """The event's index among the four frames."""
         return next((index for index, (offset, _) in enumerate(self.frames) if offset == 0), 2)
 
     @property
@@ -67,12 +67,11 @@ class ReportedEvent:
 
     @property
     def source(self) -> str:
-        """The source's name, whatever it holds: not HTML yet."""
+        """The source's name, not escaped for HTML."""
         return str(self.event.get("source") or "unknown source")
 
     def text(self, key: str) -> str:
-        """Return what the event says under a key, whatever it holds: not HTML yet; empty without
-        it."""
+        """Return the event's text under a key, not escaped for HTML; empty without it."""
         value = self.event.get(key)
         return "" if value is None else str(value)
 
@@ -93,14 +92,14 @@ _TEXTS = ("unit", "definition")
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """What all events of a page share, so that they can be compared by eye.
+    """The scales that all events of a page share, so that they can be compared by eye.
 
     Attributes:
         axes: Each measure's axis.
         definitions: Each measure's definition.
         span_s: The time that curves span.
         projected: Each event's bodies as `views` shows them.
-        boxes: What holds them, by view.
+        boxes: The box that holds them, by view.
     """
 
     axes: Mapping[str, Axis]

@@ -32,7 +32,7 @@ class Lines:
     """Writes events as lines of JSON, with or without their pictures.
 
     Raises:
-        OutputClosed: What reads the lines was closed.
+        OutputClosed: The reader of the lines has left.
         OutputError: They cannot be written.
     """
 
@@ -52,7 +52,7 @@ class Lines:
 
 
 def lines_to(stack: ExitStack, path: Path) -> Lines:
-    """Return what writes lines with pictures to a file, closed with ``stack``. Raises
+    """Return a sink that writes lines with pictures to a file, closed with ``stack``. Raises
     OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,18 +26,19 @@ from app.webhook.signing import metadata_headers
 _PAUSE_S = (1.0, 300.0)
 """The first and the longest pause of a back-off; each is drawn from nothing up to that."""
 _HOLD_S = 16.0
-"""A receiver that answers is not left alone for longer, however many events fail in a row."""
+"""The longest pause for a receiver that answers, however many events fail in a row."""
 _RETRY_AFTER_S = 3600.0
 _IN_PLACE = 3
-"""After so many failures of an event others go ahead of it; after so many failures in a row the
-least tried goes first, which tells a receiver that is down from events that it cannot take."""
+"""After this many failures of an event, others go ahead of it. After this many failures in a row,
+the least tried goes first: its result tells a receiver that is down from an event that the receiver
+cannot take."""
 _LATER = (408, 425, 429)
 _KNOWN = 409
 _ALL_WAIT = (429, 503)
-"""Their Retry-After is about the receiver, others' about the event."""
+"""With these, Retry-After is about the receiver; with others, about the event."""
 _KEY = re.compile(r"[ -~]{1,255}")
 _CUT_S = 0.5
-"""How long a connection that was shut is given to end its thread."""
+"""How long to wait for the thread of a connection that was cut."""
 _JOIN_S = 2.0
 
 
@@ -48,8 +49,8 @@ class WebhookStatus:
     Attributes:
         waiting: Events in the outbox for this receiver.
         delivered: Events that the receiver took in this run.
-        rejected: Events that it refused for good in this run.
-        problem: What went wrong last, one line without credentials.
+        rejected: Events that the receiver refused for good in this run.
+        problem: The last error, one line without credentials.
     """
 
     waiting: int
@@ -87,9 +88,9 @@ class Webhook:
         url: http or https; its login goes into a header and nowhere else. A receiver is its URL
             without login: the outbox's rows for others stay in it unsent.
         outbox: An SQLite file, made if it is not there.
-        timeout_s: Bounds a whole try, body and all.
-        clock_s: The wall clock, UNIX seconds.
-        wait: Sleeps so many seconds between tries (for tests).
+        timeout_s: The limit on a whole try, with its body.
+        clock_s: The wall clock in UNIX seconds.
+        wait: Sleeps the given number of seconds between tries (for tests).
         jitter: Draws from 0 to 1.
         secret: Signs what is sent: ``whsec_`` and base64, or any text.
 

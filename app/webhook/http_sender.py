@@ -19,7 +19,7 @@ import httpx
 from pipeline.core.redact import without_credentials
 
 _MOST_READ = 64 * 1024
-"""Bytes of an answer that are read and thrown away: its status is all that counts."""
+"""The bytes of an answer that are read and discarded: only its status counts."""
 _MOST_WORDS = 200
 
 
@@ -127,7 +127,7 @@ class HttpSender:
 
 
 def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
-    """The proxy that the environment names for an address, as urllib reads it: that of the
+    """Return the proxy that the environment names for an address, as urllib reads it: that of the
     address's own scheme, unless no_proxy excepts the host."""
     address = urllib.request.getproxies().get(url.scheme)
     if not address or urllib.request.proxy_bypass(url.host):
@@ -229,15 +229,15 @@ class Post:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The error that others were raised from: httpx and httpcore wrap those of sockets and TLS, and
-    httpcore's pool hides the cause, which the context still is."""
+    """Return the error that others were raised from: httpx and httpcore wrap those of sockets and
+    TLS, and httpcore's pool hides the cause, which the context still is."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error
 
 
 def _words(error: Exception, cause: BaseException) -> str:
-    """A few words on an error and its cause, without an address."""
+    """Return a few words on an error and its cause, without an address."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):

@@ -22,7 +22,7 @@ MOST_SETTLED = 100_000
 KEPT_S = 30 * 24 * 3600.0
 """How many settled events are kept for their keys, and for how long."""
 LONGEST_S = 2 * 3600.0
-"""Nothing is put off for longer: if it seems so, the clock was set back."""
+"""The longest delay of an event; a longer one means that the clock was set back."""
 _PRUNE_EVERY = 1000
 _APPLICATION = 0x626F6479
 """Marks an outbox in SQLite's header."""
@@ -78,7 +78,8 @@ class Outbox:
         self._settled = 0
         with self._named():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Events say where people were. (Opening a file that is there would cost its lock.)
+            # For its owner only: events say where people were. An existing file is not opened:
+            # closing it would release this process's locks on it (POSIX).
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._db = sqlite3.connect(path, 0, isolation_level=None, check_same_thread=False)

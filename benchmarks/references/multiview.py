@@ -134,7 +134,7 @@ class Reconstruction:
         landmarks_m: Landmarks (C, P, F, 33, 3) in each camera's axes at each of its frames.
         ray_distance_m: How far each camera's own ray passes them (C, P, F, 33); NaN without a ray.
         good: Where three or more views agree (C, P, F, 33).
-        offset_frames: What to add (C,) to a camera's frame number for the first camera's clock.
+        offset_frames: The numbers (C,) to add to a camera's frame number for the first one's clock.
         cameras: The refined cameras.
         swapped: Whether left and right were exchanged in face, arms and legs (C, P, F, 3).
     """
