@@ -35,6 +35,7 @@ def make_outputs(config: Config) -> list[Output]:
         path = getattr(settings, entry.name)
         if path is not None:
             options = {name: getattr(settings, name) for name in entry.options}
+            # Imported by `load`, so that an output that is not used costs no import.
             outputs.append(entry.load()(path, **options))
     if settings.window:
         outputs.append(WindowOutput())
@@ -65,6 +66,7 @@ def run(
         OutputError, WindowError: An output cannot be written or shown.
         ValueError, RuntimeError: The estimator cannot be made.
     """
+    # First, because `--jsonl -` takes standard output before anything else can print to it.
     outputs = make_outputs(config)
     window = next((out for out in outputs if isinstance(out, WindowOutput)), None)
     if window is not None:
@@ -169,6 +171,7 @@ def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event
     try:
         while worker.is_alive():
             if not window.poll():
+                # Before `stop`, or the report would say "stopped".
                 show.end_because("the window was closed")
                 stop.set()
                 break
@@ -177,5 +180,6 @@ def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event
         stop.set()
         worker.join()
         window.stop()
+    # In the main thread, where the command reports it.
     if failed:
         raise failed[0]

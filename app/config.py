@@ -531,6 +531,7 @@ def _apply(
 def _known(key: str, value: Any) -> Declared:
     if key in settings():
         return settings()[key]
+    # `capture = 3` names a table: the key is right, its value is not.
     if is_dataclass(getattr(Config(), key, None)):
         raise ValueError(f"a table, not {value!r}")
     raise ValueError(f"there is no such setting{_nearest(key)}")
@@ -541,6 +542,7 @@ def _nearest(key: str) -> str:
     section, _, name = key.rpartition(".")
     elsewhere = [known for known in settings() if known.rpartition(".")[2] == name]
     table = [known for known in settings() if known.rpartition(".")[0] == section]
+    # A known name in the wrong table is the likelier slip than a misspelled one.
     if elsewhere or not table:
         return did_you_mean(key, elsewhere or settings(), 0.0 if elsewhere else 0.6)
     near = did_you_mean(name, [known.rpartition(".")[2] for known in table])

@@ -111,6 +111,7 @@ def run_many(
     Raises:
         WeightsError, OutputError, ValueError, RuntimeError: The run cannot be done.
     """
+    # One estimator for all: its networks fill the memory once, and batches hold several sources.
     first = next(iter(configs.values()))
     with ExitStack() as stack:
         estimator = load(first, on_build)
@@ -151,6 +152,7 @@ class _SourceThread:
             self._show.run(self._stop)
         except SourceError as error:
             self._error = str(error)
+            # The reason stands in the report's table; the message is printed as an error.
             self._show.end_because("not found" if isinstance(error, SourceNotFound) else "lost")
         except BaseException as error:
             # An error of the estimator reaches every source; it is reported once.

@@ -118,7 +118,7 @@ class RenderLoop:
             self._renderer = make_renderer(renderer_name(self._config, self._runner.estimator))
             for output in self._outputs:
                 output.open(self.info(window[0][0]))
-        # Drawing costs the most, so it is done only for an output that needs it.
+        # A run with `--poses` alone, for example, draws nothing.
         pictures: Iterator[np.ndarray | None] = iter([None] * len(window))
         if any(output.needs_picture for output in self._outputs):
             pictures = self._draw(window)
@@ -197,6 +197,7 @@ class RenderLoop:
 
     def _progress(self, people: int) -> None:
         now = time.monotonic()
+        # Ten times a second: a snapshot computes quantiles, which takes milliseconds.
         if self._on_progress is None or now < self._next_progress_s:
             return
         self._next_progress_s = now + _PROGRESS_S
@@ -221,9 +222,11 @@ class RenderLoop:
     def report(self) -> RunReport:
         """Return the result of the run; call it once everything is closed."""
         counted = self._runner.stats.snapshot()
+        # A counter and not a list: a live source may run for weeks.
         counts = sorted(self._people.elements())
         with_body = sum(count for people, count in self._people.items() if people)
         stages = ("perceive", "fit", "predict", "draw", "write")
+        # The pipeline's order, so that the table reads from capture to output.
         order = [name for name in stages if name in counted.stages_ms]
         latency = counted.latency_ms
         return RunReport(

@@ -45,6 +45,7 @@ class LowLatencyLoop(RenderLoop):
         body = run.estimator.body
         # One small product after another: on a GPU they would take longer, and hold up the fit.
         self._predictor = Predictor(body.to("cpu"), Bodies.none(len(body.v_template)))
+        # Files of bodies hold fitted ones; only pictures cannot wait for the fit.
         self._fit_outputs = [each for each in outputs if not each.needs_picture]
         self._reported = outputs
         self._fault: BaseException | None = None
@@ -89,6 +90,7 @@ class LowLatencyLoop(RenderLoop):
             self._runner.stop()
 
     def _write_fits(self) -> None:
+        # Opened here: the first fitted frame may not be the first frame that was shown.
         opened = False
         estimator = self._runner.estimator
         for window in self._runner.windows():

@@ -98,6 +98,7 @@ class ProgressView:
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._clock_s = clock_s
+        # A short run prints no line of progress at all.
         self._next_s = clock_s() + _PLAIN_EVERY_S
         self._bar: rich.progress.Progress | None = None
         self._task: rich.progress.TaskID | None = None
@@ -119,6 +120,7 @@ class ProgressView:
         if self._bar is not None and self._task is not None:
             note = "starting" if done == of else f"building {name}"
             self._bar.update(self._task, completed=done, total=of, note=note)
+        # Once for each part: a line for every step would fill a log file.
         elif done == 0:
             print(f"building {name}", file=self._stream, flush=True)
 
@@ -217,6 +219,7 @@ def _summary(report: RunReport) -> str:
 
 
 def _size(path: Path) -> int:
+    # It may have been deleted meanwhile.
     return path.stat().st_size if path.exists() else 0
 
 

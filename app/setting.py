@@ -138,6 +138,7 @@ def declared(part: type, section: Section = Section("options", ())) -> list[Decl
                     Declared(f"{f.name}.{d.key}", d.type, d.default, d.setting, note) for d in inner
                 ]
             elif isinstance(note, Setting):
+                # A field may name a section of its own, as the general settings do.
                 own = next((n for n in notes if isinstance(n, Section)), section)
                 out.append(Declared(f.name, hint, _default(f), note, own))
     return out
@@ -160,6 +161,7 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
             says what it should be.
     """
     kind = setting.base
+    # Only a setting whose type allows None.
     if value is None and kind is not setting.type:
         return None
     if get_origin(kind) is Literal:

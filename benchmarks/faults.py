@@ -133,6 +133,7 @@ class Scene:
 
     def return_at(self, since_s: float, limit_s: float = 20.0) -> None:
         """Wait for the first picture after the fault's end."""
+        # Only the newest: the list grows, and this runs a hundred times a second.
         self._ready(lambda: any(seen.at_s > since_s for seen in self.pictures[-50:]), limit_s)
         self.back_s = next(seen.at_s for seen in self.pictures if seen.at_s > since_s) - since_s
 
@@ -160,6 +161,7 @@ class Scene:
                 missed = max(after.number - before.number - 1, 0)
             lost, made = lost + missed, made + missed + 1
         clocks = [picture.clock_ms for picture in pictures]
+        # What the app promises of every frame: ids without gaps, and times that rise.
         assert [picture.id for picture in pictures] == list(range(len(pictures)))
         assert all(a.pts_s < b.pts_s for a, b in pairwise(pictures))
         return Outcome(
@@ -262,6 +264,7 @@ def frozen(seconds: float) -> Callable[[Scene], Outcome]:
         server = scene.server()
         scene.watch(server.url())
         scene.more(20)
+        # Stopped, not killed: the connection stays open, and no error tells of the fault.
         server.freeze()
         begun_s = time.monotonic()
         scene.detect(State.STALLED, after_s=begun_s)

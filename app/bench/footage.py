@@ -51,6 +51,7 @@ def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int
     images: list[np.ndarray] = []
     try:
         for frame in source.frames():
+            # Only the sample's person has a known box to cut out.
             if clip is None and people > 1:
                 images.append(several(frame.image, size, people))
             else:

@@ -66,4 +66,5 @@ def _driver() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = done.stdout.split()
+    # The first line: all GPUs of a machine share one driver.
     return lines[0] if done.returncode == 0 and lines else None

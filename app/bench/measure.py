@@ -94,6 +94,7 @@ def measure_latency(
         begun = clock_s()
         done = run(pipeline, window, state, no_timer)
         elapsed_ms = 1e3 * (clock_s() - begun)
+        # The first windows compile and fill caches.
         if index >= warm:
             total_ms.append(elapsed_ms)
             people.append(done.people)

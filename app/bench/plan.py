@@ -128,6 +128,7 @@ class PlanPipeline:
         results = self._perceive(windows, people, prompts, timer)
         with timer("fit"):
             found = results.masks()
+            # Random weights give noise, which must not reach the fit.
             if self._segmenter.real:
                 people = self._masked(people, found)
             with rounding(False):
@@ -298,6 +299,7 @@ class PlanPipeline:
         """Return pictures, or an object whose ``pictures`` waits for them."""
         faces = self._fitter.body.faces
         lens = default_intrinsics(*fitted[0][0].size)
+        # The GPU's renderer draws without waiting; the others return finished pictures.
         queue = getattr(self._renderer, "queue", None)
         if queue is not None:
             return queue(

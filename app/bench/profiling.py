@@ -86,7 +86,9 @@ def count_by_stage(events: Iterable[Any]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for event in _on_device(events):
         start = event.time_range.start
+        # By its start: the range waits for the device, so a kernel cannot begin in another's.
         stage = next((name for low, high, name in ranges if low <= start <= high), None)
+        # Work outside of all stages belongs to none of them.
         if stage is not None:
             counts[stage] += 1
     return {stage: round(count / _WINDOWS) for stage, count in counts.items()}

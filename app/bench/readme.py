@@ -82,6 +82,7 @@ def _heading(hardware: Mapping[str, Any]) -> str:
 
 def _latency(rows: Sequence[Mapping[str, Any]], size: str, people: int) -> str:
     used = {stage for row in rows for stage in row["stages_ms"]}
+    # Known stages in the pipeline's order, and any others behind them.
     stages = [s for s in STAGES if s in used] + sorted(used - set(STAGES))
     predicted = any(row.get("predicted_rtx4090_ms") is not None for row in rows)
     who = "one person" if people == 1 else f"{people} people"

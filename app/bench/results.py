@@ -39,6 +39,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a benchmark file: {error}") from error
     right = isinstance(document, dict) and set(document) == set(KEYS)
     right = right and isinstance(document["hardware"], dict) and isinstance(document["rows"], list)
+    # Checked before anything is measured: another JSON file must not be written over.
     if not right or not all(isinstance(r, dict) and "id" in r for r in document["rows"]):
         raise ValueError(f"{path} is not a benchmark file: its keys are not {', '.join(KEYS)}")
     return document
@@ -109,6 +110,7 @@ def _set_speedups(rows: Sequence[dict[str, Any]]) -> None:
         row["speedup"] = None
         if other is None or "streams" in row or not row["total_ms_p50"]:
             continue
+        # Other pictures take another time, so a ratio would mean nothing.
         if all(row.get(key) == other.get(key) for key in ("size", "people", "clip")):
             row["speedup"] = round(other["total_ms_p50"] / row["total_ms_p50"], 2)
 

@@ -135,6 +135,7 @@ def floor(work: Work, machine: Ceilings, graphs: bool) -> Floor:
         machine: The ceilings of the machine.
         graphs: Whether its kernels run in a CUDA graph.
     """
+    # A graph launches its kernels without the host in between.
     launch_us = machine.graph_launch_us if graphs else machine.launch_us
     return Floor(
         compute_ms=work.operations / (machine.tflops(work.precision) * 1e9),

@@ -83,6 +83,7 @@ class Sources:
     ) -> None:
         self._pipeline, self._player, self._warm = pipeline, player, warm
         self._clock_s = clock_s
+        # Kept from probe to probe: new sources must be warmed up first, which takes time.
         self._states: list[Any] = []
         self._next: list[int] = []
         self._timer = NoTimer()
@@ -109,6 +110,7 @@ class Sources:
         """
         clock = _Clock(self._clock_s)
         waiting = deque((k * PERIOD_S, s) for k in range(periods) for s in range(streams))
+        # One more than the share: so the 95th percentile is certainly late.
         most_late = _LATE_SHARE * len(waiting) + 1 if decide else float("inf")
         in_flight: deque[tuple[Any, list[tuple[float, int]]]] = deque()
         times_ms: list[float] = []

@@ -94,6 +94,7 @@ def missing(row: Row, weights_folder: Path | None = None) -> str | None:
         row: The row.
         weights_folder: A folder that is searched for weights first.
     """
+    # The quick checks first; finding weights may compute a file's hash.
     if row.settings.device == "cuda" and not torch.cuda.is_available():
         return "needs a CUDA GPU"
     for module, extra in row.packages:

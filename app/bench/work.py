@@ -222,6 +222,7 @@ def stage_work(
         "upload": Work(up_bytes=bus),
         "detect": detect,
         "landmarks": marks,
+        # The GPU's pipeline times both networks as one stage.
         "perceive": detect + marks,
         "fit": fit_work(size, max(people, 1)),
         "draw": draw_work(max(people, 1), covered_px),

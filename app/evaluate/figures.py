@@ -29,6 +29,7 @@ def presence_rows(outcome: Outcome) -> list[Row]:
     kinds = [len(set(tracks.get(int(person), []))) for person in people]
     switched = [sum(a != b for a, b in zip(row, row[1:])) for row in tracks.values()]
     total = len(outcome.rows)
+    # Where the truth may lack people, a body without a match need not be an error.
     where = "on nobody" if truth.complete else "on nobody in the truth"
     return [
         Row("frames", "frames", "", len(tallies)),
@@ -148,6 +149,7 @@ def image_rows(outcome: Outcome) -> list[Row]:
     truth, rows = outcome.truth, outcome.paired
     visible = truth.visible[rows]
     total = int(truth.visible[outcome.rows].sum())
+    # By the shorter side, so that upright and wide clips count alike.
     lines = _LINES / min(truth.size) if truth.size else NAN
     close, pixels = [], []
     for name in ("mesh_px", "perceived_px"):

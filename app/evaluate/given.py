@@ -73,6 +73,7 @@ def substitute(
     perceived_px = np.array([people[track].landmarks_px for track in tracks]).reshape(-1, 33, 2)
     torsos = distances(perceived_px, truth.landmarks_px[rows], truth.torso_px[rows])
     out = dict(people)
+    # Matched by the image, as people are in `compare`, so that the same pairs are formed.
     for n, p in match(torsos):
         out[tracks[p]] = _with_truth(people[tracks[p]], truth, int(rows[n]), given, intrinsics)
     if any(name.endswith("depth-map") for name in given):

@@ -51,6 +51,7 @@ def evaluate_suite(
     """
     pairs = pairs_of(Path(folder))
     work = [(clip, truth, config or load_config(), options) for clip, truth in pairs]
+    # In this process: no second start-up, and a debugger works.
     if jobs <= 1:
         return [_evaluate_clip(item) for item in work]
     # Spawned, not forked: torch and OpenCV have started threads, and a forked process lacks them.

@@ -213,6 +213,7 @@ def _multi_view(name: str, arrays: dict[str, np.ndarray]) -> Truth:
     points = np.where(good[..., None], _take(arrays, "landmarks_m", rows, 33, 3), np.nan)
     if "landmarks_px" in arrays:
         pixels = _take(arrays, "landmarks_px", rows, 33, 2)
+    # Projected without the lens's distortion, as the fit assumes it.
     elif "intrinsics" in arrays:
         pixels = project(points, _take(arrays, "intrinsics", 3, 3))
     else:

@@ -126,8 +126,8 @@ def _hand_out(sinks: Sequence[Sink], record: Record) -> None:
     for sink in sinks:
         try:
             sink(record)
-        # Kept, because the other sinks get the event all the same.
         except Exception as error:
+            # Raised later, because the other sinks get the event all the same.
             errors.append(error)
     if errors:
         # A closed output only ends the run; any other error is the one to show.

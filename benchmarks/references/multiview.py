@@ -160,6 +160,7 @@ def read_calibration(path: str | Path) -> list[Camera]:
         raise ValueError(f"{path} is not a Qualisys calibration: {error}") from None
     for number, camera in enumerate(cameras, 1):
         turn = camera.rotation
+        # A file in other units or order gives matrices that are no rotations.
         if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
             raise ValueError(f"{path}: camera {number}'s transform is not a rotation")
     if len(cameras) < 2:
@@ -567,6 +568,7 @@ def _agreed(state: State, distance_m: np.ndarray, weight: np.ndarray) -> np.ndar
     count, frames = len(weight), weight.shape[2]
     good = np.zeros(weight.shape, bool)
     for c in range(count):
+        # Counted at each camera's own moments: their clocks differ.
         votes = np.zeros(weight.shape[1:], int)
         for other in range(count):
             at = np.rint(np.arange(frames) + offset[c] - offset[other]).astype(int)

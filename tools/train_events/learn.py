@@ -114,7 +114,7 @@ def evidence(throws: list[Throw], motion: Motion) -> Motion:
     rows, right = [], []
     for throw in throws:
         for found in throw.seen(eager):
-            # Two frames off is neither right nor wrong; it would teach the border badly.
+            # Two frames off is neither right nor wrong, so it is not used.
             if throw.right(found, _DOUBTFUL) and not throw.right(found):
                 continue
             rows.append([_held(each, found.features[each.feature]) for each in motion.conditions])
