@@ -84,6 +84,7 @@ def _measure_all(
         for number, row in enumerate(todo, 1):
             document = results.read(path)
             known = results.finished(document, row.id, bench.fingerprint(row))
+            # A profile needs a run, also of a row that is known.
             if known and not (options.again or options.profile):
                 progress.say(f"{row.id}: measured before (--again measures it anew)")
                 continue

@@ -105,6 +105,7 @@ class Row:
 
 
 _ULTRALYTICS = (("ultralytics", "ultralytics"),)
+# Each of these changes one step of the one before, so that rows show what a step gains.
 _BASELINE = Settings(
     engine="eager", graphs=False, half=False, tf32=False, renderer="numba",
     plan=Plan(attention="plain", channels_last=False),

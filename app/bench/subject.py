@@ -177,6 +177,7 @@ class GpuPipeline:
         with timer("fit"):
             fitted = estimator.fit(perceived, states)
         with timer("draw"):
+            # Only queued: `collect` waits for the pictures.
             return timer, [self._queue(window) for window in fitted]
 
     def collect(self, ticket: tuple[Timer, list[tuple[Any, int]]]) -> list[Finished]:
@@ -220,6 +221,7 @@ class HostPipeline:
             )
         )
         self._perceiver = _TimedPerceiver(self._estimator.perceiver)
+        # The wrapper times both networks, which the estimator runs in one call.
         self._estimator.perceiver = self._perceiver
         self._renderer = make_renderer(settings.renderer)
         self._threads = torch.get_num_threads()

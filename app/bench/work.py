@@ -172,6 +172,7 @@ def fit_work(size: tuple[int, int], people: int) -> Work:
     arrays = [v for v in vars(fitter.body).values() if isinstance(v, torch.Tensor)]
     model = _bytes([*fitter.lifter.weights.values(), *arrays])
     maps = people * WINDOW_FRAMES * 3 * 64 * 64 * 4
+    # Twelve bytes a vertex: three numbers in single precision.
     meshes = people * WINDOW_FRAMES * vertices * 12
     return Work(operations, model + maps + meshes)
 

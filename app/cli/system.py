@@ -29,6 +29,7 @@ def library_remedy(error: BaseException) -> str | None:
 
     None for an error of another kind.
     """
+    # The dynamic linker's own words, which Python passes on.
     found = re.search(r"(lib[\w.+-]+): cannot open shared object file", str(error))
     if found is None:
         return None

@@ -71,6 +71,7 @@ def fetch_weights(name: str) -> int:
     from pipeline.weights import store as weights
 
     model = weights.known(name)
+    # Only if something has to be fetched, which may take minutes.
     if not all(state.right for state in weights.status(name)):
         print(f"{name}: {_source(model)} ...", file=sys.stderr)
     with _bar() as bar:

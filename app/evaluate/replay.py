@@ -126,6 +126,7 @@ def replay(
     # No wait ends a window early, so that a slow machine forms the same windows.
     source, windower = open_source(clip, part), Windower(max_wait_ms=float("inf"))
     source.open()
+    # A live feed drops frames, so its numbers could not be those of the truth.
     if source.live:
         source.close()
         raise ConfigError(f"{clip}: a live feed; only a clip can be evaluated")

@@ -134,6 +134,7 @@ def pooled(reports: Sequence[Report]) -> Report:
 
 
 def _number(value: Any) -> Any:
+    # JSON has no NaN: unknown numbers are null.
     return round(value, 6) if isinstance(value, float) and math.isfinite(value) else (
         None if isinstance(value, float) else value
     )  # fmt: skip
@@ -216,6 +217,7 @@ def _text(value: float) -> str:
     """Return a value with three or four digits; "-" for an unknown one."""
     if not math.isfinite(value):
         return "-"
+    # Counts are whole numbers and have no decimals.
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value)}"
     size = abs(value)

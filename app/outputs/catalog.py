@@ -118,12 +118,14 @@ def entries() -> tuple[OutputEntry, ...]:
     An entry point that cannot be loaded, or whose name is taken, is left out with a warning: a
     broken package must not stop the program.
     """
+    # This project's own first, so that no package can take their names.
     found = {entry.name: entry for entry in _OUTPUTS}
     for point in entry_points(group=GROUP):
         try:
             entry = point.load()
             problem = _problem(entry, found)
         except Exception as error:
+            # Of any kind: code from outside runs here.
             problem = f"{type(error).__name__}: {error}"
         if problem:
             warnings.warn(f"output {point.name} ({point.value}): {problem}", stacklevel=2)

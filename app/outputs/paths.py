@@ -54,7 +54,7 @@ def prepare_outputs(output: OutputPaths, source: str) -> None:
 
 
 def _rotates(entry: OutputEntry) -> bool:
-    """Whether an output goes on in further files."""
+    """Return whether an output goes on in further files."""
     return "rotation" in entry.options
 
 

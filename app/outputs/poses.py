@@ -144,6 +144,7 @@ class AmassOutput:
             "gender": np.str_(info.gender),
             "model": np.str_(info.model),
         }
+        # One spool for all tracks, whose number is known at the end only.
         self._columns = ColumnSpool(self.folder / TRACKS, shapes, extra)
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
@@ -217,6 +218,7 @@ def to_amass(
     poses = np.zeros((len(global_orient), 3 * _AMASS_JOINTS))
     turn = Rotation.from_matrix(CAMERA_TO_AMASS)
     poses[:, :3] = (turn * Rotation.from_rotvec(global_orient)).as_rotvec()
+    # Without SMPL's two hand joints, which SMPL-H does not have.
     poses[:, 3:66] = body_pose[:, :63]
     return poses, pelvis_m @ CAMERA_TO_AMASS.T - rest_m
 

@@ -25,7 +25,7 @@ class Rotation:
         return self.seconds is not None or self.megabytes is not None
 
     def due(self, seconds: float, size_bytes: int) -> bool:
-        """Whether a file of that length and size ends."""
+        """Return whether a file of that length and size ends."""
         long = self.seconds is not None and seconds >= self.seconds
         return long or (self.megabytes is not None and size_bytes >= self.megabytes * 1e6)
 
@@ -43,7 +43,7 @@ class Rotation:
         return max((int(other.stem[len(path.stem) + 1 :]) for other in there), default=0)
 
     def would_write(self, path: Path, other: Path) -> bool:
-        """Whether ``other`` is, or may become, one of the files of ``path``."""
+        """Return whether ``other`` is, or may become, one of the files of ``path``."""
         if not self.on:
             return other.resolve() == path.resolve()
         # Four digits or more: the numbers go on past 9999.

@@ -57,6 +57,7 @@ class ReportedEvent:
 
     def after_s(self, frames: int) -> float | None:
         """Return the seconds from the event to a frame; None beyond the timeline."""
+        # The bodies have exact times; a frame without a body takes the timeline's.
         for body in self.event.get("bodies") or ():
             if body.get("frame") == self.frame + frames:
                 return float(body["pts_s"]) - float(self.event["pts_s"])
@@ -82,6 +83,7 @@ class ReportedEvent:
     def line(self, name: str, number: int) -> Line:
         """Return a measure's curve and estimate, in the colour of event ``number`` from 0."""
         estimate = (self.event.get("measures") or {}).get(name) or {}
+        # A measure that the timeline lacks is unknown everywhere.
         values = np.asarray(self.timeline.get(name, np.full(len(self.timeline_s), np.nan)), float)
         numbers = (as_number(estimate.get(part)) for part in ("value", "low", "high", "fitted"))
         return Line(number, np.asarray(self.timeline_s, float), values, *numbers)

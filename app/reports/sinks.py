@@ -74,6 +74,7 @@ class Strips:
 
     def __call__(self, record: Record) -> None:
         path = self._folder / f"{record.key}.png"
+        # OpenCV returns False and raises nothing.
         if not cv2.imwrite(str(path), strip_of(record)[..., ::-1]):
             raise OutputError(f"{path}: cannot be written")
 
@@ -84,6 +85,7 @@ def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
     from app.webhook.delivery import Webhook
 
     try:
+        # The default is here and not in the options, so that `--outbox` alone can be refused.
         outbox = options.outbox or Path("webhook.sqlite")
         hook = Webhook(options.webhook or "", outbox, secret=options.webhook_secret)
     except ValueError as error:

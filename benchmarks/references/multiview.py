@@ -238,6 +238,7 @@ def match_people(cameras: Sequence[Camera], seen: Sequence[PerceivedClip], peopl
             weight[s.frame[rows]] = s.visibility[rows]
             tracks.append((c, rays, weight))
     groups = _group(cameras, tracks)
+    # The people with the most landmarks first; only ``people`` of them stay.
     groups.sort(key=lambda g: -sum(np.sum(tracks[i][2][:, LIMBS] > SEEN) for i in g))
     groups = [g for g in groups if len({tracks[i][0] for i in g}) > 1][:people]
     if len(groups) < people:
@@ -301,6 +302,7 @@ def whole_offsets(cameras: Sequence[Camera], views: Views) -> np.ndarray:
     best."""
     count, frames = len(cameras), views.rays.shape[2]
     span = min(_MAX_OFFSET, frames // 3)
+    # Two clocks may be off in opposite directions, so a pair differs by up to twice the limit.
     cost = np.zeros((count, count, 4 * span + 1))
     for a, b in itertools.combinations(range(count), 2):
         for d in range(-2 * span, 2 * span + 1):
@@ -316,6 +318,7 @@ def whole_offsets(cameras: Sequence[Camera], views: Views) -> np.ndarray:
             enough = len(loss) > 0.2 * len(LIMBS) * frames
             cost[a, b, d + 2 * span] = loss.mean() if enough else 1.0
     offset = np.zeros(count, int)
+    # One clock at a time, until none changes.
     for _ in range(20):
         before = offset.copy()
         for c in range(1, count):
@@ -343,6 +346,7 @@ def triangulate(cameras: Sequence[Camera], views: Views, offset: np.ndarray) -> 
     rays = np.zeros((count, people, times, 33, 2))
     weight = np.zeros((count, people, times, 33))
     for c in range(count):
+        # The padding holds what other cameras saw before the first one began and after it ended.
         start = _PAD + round(float(offset[c]))
         rays[c, :, start : start + frames] = views.rays[c]
         weight[c, :, start : start + frames] = views.weight[c]
@@ -427,6 +431,7 @@ class Adjustment:
         """Return the landmarks (C, P, F, 33, 3) in every camera's axes at its frames."""
         frames = self.rays.shape[2]
         when = torch.arange(frames) + _PAD + state.offset[:, None]
+        # The cubic needs a frame before and two behind.
         first = when.detach().floor().long().clamp(1, state.points.shape[1] - 3)
         u = (when - first)[None, :, :, None, None]
         p0, p1, p2, p3 = (state.points[:, first + k] for k in (-1, 0, 1, 2))

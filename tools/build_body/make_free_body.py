@@ -119,6 +119,7 @@ def make(source: MakeHuman) -> dict[str, np.ndarray]:
     (mean,), (mean_heads,) = source.shapes(average, skin.keep)
     mean = (mean + mean[skin.mirror] * [-1, 1, 1]) / 2
     shapedirs, held = shape_components(shapes, mean, skin.mirror)
+    # Evenly chosen, so that the children, which come first, are among them.
     some = np.linspace(0, _SHAPES - 1, 60).astype(int)
     fitted = np.concatenate([mean[None], shapes[some]])
     fitted_heads = np.concatenate([mean_heads[None], heads[some]])

@@ -93,6 +93,7 @@ def collect(clip: Path, out: Path, estimator: KeypointEstimator) -> None:
     fits, about, tracks = [], [], []
     for number in range(len(frames)):
         watched.perceive(number)
+        # One frame late, because an event's window ends with the frame after it.
         at = number - 1 - release
         if at in ABOUT:
             for track in watched.people[number - 1]:

@@ -261,6 +261,7 @@ class Windows:
         row = near % len(self.sequence)
         alike = self.bank.windows(self.sequence[row], self.first[row])
         alike = mirrored(alike, near >= len(self.sequence))
+        # In parts of the person's size: the two people may be at different distances.
         off = (alike.seen.rays - alike.true_rays) / _spread(alike.true_rays)
         seen = LandmarkHistory(
             rays + off * _spread(rays),
@@ -352,6 +353,7 @@ def train(
     count, frames = bank.seen.known.shape
     real, step, begun = batch - int(0.6 * batch), 0, clock_s()
     while (past := (clock_s() - begun) / seconds) < 1:
+        # By the clock and not by steps, because the time is what is given.
         rate = 1e-3 * min(1, step / 200) * (0.5 + 0.5 * math.cos(math.pi * past)) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = rate
