@@ -35,6 +35,7 @@ def make_outputs(config: Config) -> list[Output]:
         path = getattr(settings, entry.name)
         if path is not None:
             options = {name: getattr(settings, name) for name in entry.options}
+            # Imported by `load`, so that an output that is not used costs no import.
             outputs.append(entry.load()(path, **options))
     if settings.window:
         outputs.append(WindowOutput())
@@ -50,12 +51,12 @@ def run(
 ) -> RunReport:
     """Run a source to its end, or until ``stop`` is set, the window is closed or a pipe breaks.
 
-    Call it from the main thread when a window is wanted. What was written is complete, whatever is
-    raised.
+    Call it from the main thread when a window is wanted. All files are complete, also after an
+    error.
 
     Args:
         config: Everything about the run.
-        on_progress: Called about ten times a second with where the run is.
+        on_progress: Called about ten times a second with the progress of the run.
         stop: Ends the run when it is set.
         on_build: Called with (name, done, of) while engines are built.
 
@@ -65,12 +66,15 @@ def run(
         OutputError, WindowError: An output cannot be written or shown.
         ValueError, RuntimeError: The estimator cannot be made.
     """
+    # First, because `--jsonl -` takes standard output before anything else can print to it.
     outputs = make_outputs(config)
     window = next((out for out in outputs if isinstance(out, WindowOutput)), None)
     if window is not None:
+        # First: a missing display is reported at once, and before any file is opened.
         window.start()
     source = source_of(config, stop)
     with ExitStack() as stack:
+        # The stack closes in reverse: the runner, the outputs, the estimator, the source.
         stack.callback(source.close)
         # A source that is not there is reported before the models are loaded.
         source.open()
@@ -118,7 +122,9 @@ def source_of(config: Config, stop: threading.Event) -> Source:
 
 
 def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
-    """Return what allocates the frames' memory: page-locked where a GPU copies them from there."""
+    """Return the function that allocates the frames' memory: page-locked where a GPU copies
+    them from there."""
+    # Only copies to a GPU gain from page-locked memory.
     return empty_image if choose_device(config.device).type == "cpu" else pinned_image
 
 
@@ -159,11 +165,13 @@ def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event
         except BaseException as error:
             failed.append(error)
 
+    # Window systems allow only the main thread.
     worker = threading.Thread(target=work, name="show")
     worker.start()
     try:
         while worker.is_alive():
             if not window.poll():
+                # Before `stop`, or the report would say "stopped".
                 show.end_because("the window was closed")
                 stop.set()
                 break
@@ -172,5 +180,6 @@ def _beside_window(show: RenderLoop, window: WindowOutput, stop: threading.Event
         stop.set()
         worker.join()
         window.stop()
+    # In the main thread, where the command reports it.
     if failed:
         raise failed[0]

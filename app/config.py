@@ -159,7 +159,7 @@ class CaptureConfig:
 
 @dataclass(frozen=True)
 class PerceiveConfig:
-    """What finds the people and measures them in the image."""
+    """The models that find the people and measure them in the image."""
 
     perceiver: Annotated[
         str,
@@ -369,12 +369,13 @@ class _GeneralSettings:
     ] = "keypoints"
 
 
+# Before the first `entries()`, whose check of foreign names reads it.
 RESERVED += [CaptureConfig, PerceiveConfig, EngineConfig, FitConfig, RenderConfig]
 RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
 
 
 def _path_of(entry: OutputEntry) -> Any:
-    """The annotated type of an output's path."""
+    """Return the annotated type of an output's path."""
     example = "out" + (entry.suffixes[0] if entry.suffixes else "")
     return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example, file="write")]
 
@@ -387,6 +388,7 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Path | None: ...
 
 else:
+    # Made from the catalog, so that an output of another package is a setting like the others.
     OutputPaths = make_dataclass(
         "OutputPaths",
         [(entry.name, _path_of(entry), field(default=None)) for entry in entries()],
@@ -396,7 +398,7 @@ else:
 
 @dataclass(frozen=True)
 class OutputConfig(_OutputSettings, OutputPaths):
-    """What is written and shown: a path for each output in the catalog, and how."""
+    """The outputs: a path for each one in the catalog, and how they are written."""
 
 
 @dataclass(frozen=True)
@@ -417,7 +419,7 @@ def settings() -> Mapping[str, Declared]:
     return {setting.key: setting for setting in declared(Config)}
 
 
-# What a profile of an earlier version may still hold; it never changed anything.
+# Keys that a profile of an earlier version may still hold; they never changed anything.
 _RETIRED = ("perceive.model",)
 
 
@@ -437,7 +439,9 @@ def load_config(profile: str = "default", flags: Mapping[str, Any] | None = None
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    # A shipped profile is a resource, which has no folder for relative paths.
     base = path.parent if isinstance(path, Path) else None
+    # Retired keys are dropped and not refused, so that an old profile still works.
     values = {key: v for key, v in _flatten(tables).items() if key not in _RETIRED}
     config = _apply(Config(), values, lambda key: f"{path}: {key}", base)
     return _apply_flags(config, flags or {})
@@ -455,7 +459,7 @@ def _apply_flags(config: Config, flags: Mapping[str, Any]) -> Config:
 
 
 def _flag(key: str, flags: Mapping[str, Any]) -> str:
-    """A setting as it was typed on the command line."""
+    """Return a setting's flag as it was typed on the command line."""
     setting = settings().get(key)
     if setting is None:
         return key
@@ -472,8 +476,9 @@ def profiles() -> list[str]:
 
 
 def _read_profile(profile: str) -> tuple[Any, str]:
-    """The place of a profile (a Path, or a resource) and its text."""
+    """Return the place of a profile (a Path, or a resource) and its text."""
     path: Any = Path(profile).expanduser()
+    # A bare word is a name; anything that looks like a path is one.
     if not (profile.endswith(".toml") or len(path.parts) > 1):
         if profile not in (known := profiles()):
             hint = did_you_mean(profile, known)
@@ -492,7 +497,7 @@ def _read_profile(profile: str) -> tuple[Any, str]:
 
 
 def _flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Two levels of tables to keys such as "fit.iterations"."""
+    """Return two levels of tables as keys such as "fit.iterations"."""
     flat: dict[str, Any] = {}
     for name, value in tables.items():
         if isinstance(value, dict):
@@ -519,6 +524,7 @@ def _apply(
         if section:
             name, new = section, replace(getattr(config, section), **{name: new})
         config = replace(config, **{name: new})
+    # Checked after every layer, so that the message names the layer that caused it.
     if config.output.timing == "low-latency" and config.capture.pace == "every-frame":
         raise ConfigError(f"{label('output.timing')}: low-latency never waits; every-frame does")
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:
@@ -529,16 +535,18 @@ def _apply(
 def _known(key: str, value: Any) -> Declared:
     if key in settings():
         return settings()[key]
+    # `capture = 3` names a table: the key is right, its value is not.
     if is_dataclass(getattr(Config(), key, None)):
         raise ValueError(f"a table, not {value!r}")
     raise ValueError(f"there is no such setting{_nearest(key)}")
 
 
 def _nearest(key: str) -> str:
-    """A suggestion for an unknown key: the name in another table, else a name like it."""
+    """Return a suggestion for an unknown key: the name in another table, else a name like it."""
     section, _, name = key.rpartition(".")
     elsewhere = [known for known in settings() if known.rpartition(".")[2] == name]
     table = [known for known in settings() if known.rpartition(".")[0] == section]
+    # A known name in the wrong table is the likelier slip than a misspelled one.
     if elsewhere or not table:
         return did_you_mean(key, elsewhere or settings(), 0.0 if elsewhere else 0.6)
     near = did_you_mean(name, [known.rpartition(".")[2] for known in table])

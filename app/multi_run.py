@@ -28,8 +28,8 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class Result:
-    """How one of several sources went; ``error`` is the line that ended it, None for its own
-    end."""
+    """The result of one of several sources; ``error`` is the line that ended it, None if the source
+    ended by itself."""
 
     name: str
     report: RunReport
@@ -47,6 +47,7 @@ def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
         name = _name(source)
         number = 2
         while name in names or name in taken:
+            # Clips in two folders may have the same name.
             name = f"{_name(source)}-{number}"
             number += 1
         names.append(name)
@@ -57,6 +58,7 @@ def _name(source: str) -> str:
     scheme = source.partition("://")[0].lower()
     if "://" in source and scheme in NETWORK:
         parts = urlsplit(without_credentials(source))
+        # Without a login, even a masked one: names become file names.
         text = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
     elif source.isdigit():
         text = f"camera{source}"
@@ -64,6 +66,7 @@ def _name(source: str) -> str:
         text = Path(source).stem
     else:
         text = source
+    # No leading dot or dash: a file must not be hidden, nor look like a flag.
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
     return plain[:_LONGEST_NAME] or "source"
 
@@ -73,7 +76,7 @@ def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
     DIR/NAME.
 
     Raises:
-        ConfigError: An output that there is only one of: the window, standard output.
+        ConfigError: The window or standard output, which serve one source, are among them.
     """
     if output.window:
         raise ConfigError("--window: shows one source; `serve` shows several on a page")
@@ -108,6 +111,7 @@ def run_many(
     Raises:
         WeightsError, OutputError, ValueError, RuntimeError: The run cannot be done.
     """
+    # One estimator for all: its networks fill the memory once, and batches hold several sources.
     first = next(iter(configs.values()))
     with ExitStack() as stack:
         estimator = load(first, on_build)
@@ -126,6 +130,7 @@ def run_many(
             show = make_render_loop(config, stream, outputs, progress.of(name))
             shows.append(_SourceThread(stream, show, faults))
         for shown in shows:
+            # Only once every source is set up: an error before this leaves no thread drawing.
             shown.thread.start()
         _wait(shows, stop)
     if faults:
@@ -147,6 +152,7 @@ class _SourceThread:
             self._show.run(self._stop)
         except SourceError as error:
             self._error = str(error)
+            # The reason stands in the report's table; the message is printed as an error.
             self._show.end_because("not found" if isinstance(error, SourceNotFound) else "lost")
         except BaseException as error:
             # An error of the estimator reaches every source; it is reported once.
@@ -160,6 +166,7 @@ class _SourceThread:
         self.stream.stop()
 
     def result(self) -> Result:
+        # Frames that the scheduler still holds must be counted as dropped first.
         self.stream.settle()
         return Result(self.stream.name, self._show.report(), self._error)
 
@@ -173,6 +180,7 @@ def _wait(shows: Sequence[_SourceThread], stop: threading.Event) -> None:
             for shown in shows:
                 shown.stop()
         for shown in shows:
+            # Short, so that `stop` is noticed soon after a signal has set it.
             shown.thread.join(0.05)
 
 
@@ -187,6 +195,7 @@ class _ProgressSum:
     def of(self, name: str) -> Callable[[Progress], None]:
         def update(progress: Progress) -> None:
             with self._lock:
+                # Under the lock: the sources report from threads of their own.
                 self._latest[name] = progress
                 self._on_progress(self._sum())
 
@@ -194,6 +203,7 @@ class _ProgressSum:
 
     def _sum(self) -> Progress:
         every = list(self._latest.values())
+        # One source of unknown length makes the whole unknown.
         totals = [each.total for each in every]
         return Progress(
             frames_read=sum(each.frames_read for each in every),

@@ -201,6 +201,7 @@ class BenchOptions:
     compare_masks: Annotated[
         Path | None, Setting("Instead: compare SAM's, FastSAM's and our masks.", "CLIP")
     ] = None
+    # No annotation: the command line declares this flag once, for all commands.
     debug: bool = False
     """Whether a failed row shows where its error came from (``--debug``, on every command)."""
 

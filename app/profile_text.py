@@ -34,8 +34,10 @@ def default_profile() -> str:
             table = section
         help_lines = textwrap.wrap(describe(setting), 98)
         absent = setting.default is None
+        # JSON's numbers, texts and booleans are TOML's too.
         value = json.dumps(setting.setting.example if absent else setting.default)
         lines += ["", *(f"# {line}" for line in help_lines)]
+        # TOML has no null: a setting without a default value stays commented out.
         lines.append(f"{'# ' if absent else ''}{setting.name} = {value}")
     return "\n".join(lines) + "\n"
 

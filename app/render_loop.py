@@ -57,8 +57,8 @@ class RenderLoop:
     Args:
         config: How to draw.
         runner: Delivers the windows.
-        outputs: Where frames and bodies go.
-        on_progress: Called about ten times a second with where the run is; None: not at all.
+        outputs: The outputs that get frames and bodies.
+        on_progress: Called about ten times a second with the progress of the run; None for never.
     """
 
     def __init__(
@@ -90,14 +90,17 @@ class RenderLoop:
         try:
             with own_stream():
                 self._draw_all()
+            # A reason that was given earlier, such as a closed window, is more exact.
             if stop.is_set() and self._ended == "end of the source":
                 self._ended = "stopped"
         except OutputClosed:
             self._ended = "an output was closed"
+            # Ends the capture too; without this, frames would be read that nothing takes.
             self._runner.stop()
         finally:
             self._seconds = time.monotonic() - self._begun_s
             if self._renderer is not None:
+                # In this thread, to which an OpenGL context belongs.
                 self._renderer.close()
 
     def _draw_all(self) -> None:
@@ -105,7 +108,7 @@ class RenderLoop:
             self._draw_window(window)
 
     def end_because(self, reason: str) -> None:
-        """Say in the report why the run ended."""
+        """Set the reason for the end that the report gives."""
         self._ended = reason
 
     def _draw_window(self, window: FittedWindow) -> None:
@@ -115,6 +118,7 @@ class RenderLoop:
             self._renderer = make_renderer(renderer_name(self._config, self._runner.estimator))
             for output in self._outputs:
                 output.open(self.info(window[0][0]))
+        # A run with `--poses` alone, for example, draws nothing.
         pictures: Iterator[np.ndarray | None] = iter([None] * len(window))
         if any(output.needs_picture for output in self._outputs):
             pictures = self._draw(window)
@@ -126,6 +130,7 @@ class RenderLoop:
         with stats.time("write"):
             for output in self._outputs:
                 output.write(frame, bodies, picture if output.needs_picture else None)
+        # After the outputs: latency is from capture to the last of them.
         stats.drew(frame.captured_ns)
         self._people[len(bodies)] += 1
         self._tracks.update(bodies.track.tolist())
@@ -157,6 +162,7 @@ class RenderLoop:
 
     def _image(self, frame: Frame) -> Any:
         assert self._renderer is not None
+        # A GPU's renderer takes the frame from its memory, so that it is not copied twice.
         there = self._renderer.together and frame.on_device is not None
         return frame.on_device if there else frame.image
 
@@ -173,7 +179,7 @@ class RenderLoop:
         return lines
 
     def info(self, frame: Frame) -> RunInfo:
-        """Return what holds for the whole run, by its first frame."""
+        """Return the facts of the whole run, by its first frame."""
         estimator = self._runner.estimator
         body = estimator.body
         return RunInfo(
@@ -191,6 +197,7 @@ class RenderLoop:
 
     def _progress(self, people: int) -> None:
         now = time.monotonic()
+        # Ten times a second: a snapshot computes quantiles, which takes milliseconds.
         if self._on_progress is None or now < self._next_progress_s:
             return
         self._next_progress_s = now + _PROGRESS_S
@@ -213,11 +220,13 @@ class RenderLoop:
         return None
 
     def report(self) -> RunReport:
-        """Return how the run went; call it once everything is closed."""
+        """Return the result of the run; call it once everything is closed."""
         counted = self._runner.stats.snapshot()
+        # A counter and not a list: a live source may run for weeks.
         counts = sorted(self._people.elements())
         with_body = sum(count for people, count in self._people.items() if people)
         stages = ("perceive", "fit", "predict", "draw", "write")
+        # The pipeline's order, so that the table reads from capture to output.
         order = [name for name in stages if name in counted.stages_ms]
         latency = counted.latency_ms
         return RunReport(

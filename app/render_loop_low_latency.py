@@ -45,12 +45,14 @@ class LowLatencyLoop(RenderLoop):
         body = run.estimator.body
         # One small product after another: on a GPU they would take longer, and hold up the fit.
         self._predictor = Predictor(body.to("cpu"), Bodies.none(len(body.v_template)))
+        # Files of bodies hold fitted ones; only pictures cannot wait for the fit.
         self._fit_outputs = [each for each in outputs if not each.needs_picture]
         self._reported = outputs
         self._fault: BaseException | None = None
 
     def run(self, stop: threading.Event) -> None:
         """As `RenderLoop.run`."""
+        # A thread of its own, because this one must be free for the next frame.
         fits = threading.Thread(target=self._take_fits, name="take fits")
         fits.start()
         try:
@@ -59,6 +61,7 @@ class LowLatencyLoop(RenderLoop):
             self._runner.stop()
             raise
         finally:
+            # Before the report: fits that are under way belong to it.
             fits.join()
         if isinstance(self._fault, OutputClosed):
             self.end_because("an output was closed")
@@ -82,10 +85,12 @@ class LowLatencyLoop(RenderLoop):
             with own_stream():
                 self._write_fits()
         except BaseException as error:
+            # Raised in `run`: an exception in this thread would be printed and lost.
             self._fault = error
             self._runner.stop()
 
     def _write_fits(self) -> None:
+        # Opened here: the first fitted frame may not be the first frame that was shown.
         opened = False
         estimator = self._runner.estimator
         for window in self._runner.windows():
@@ -94,6 +99,7 @@ class LowLatencyLoop(RenderLoop):
                     opened = True
                     for output in self._fit_outputs:
                         output.open(self.info(frame))
+                # Before the outputs, which may wait for the disk: predictions need it at once.
                 self._predictor.observe(frame, bodies, estimator.intrinsics(frame))
                 for output in self._fit_outputs:
                     output.write(frame, bodies, None)

@@ -1,4 +1,4 @@
-"""What a run prints: progress while it works, a table at its end."""
+"""The output of a run for people: progress while it works, a table at its end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is.
+    """The progress of a run.
 
     Attributes:
         frames_read: Frames captured so far.
         frames_drawn: Frames that reached the outputs.
         dropped: Frames dropped, whatever the cause.
-        total: How many frames there will be, None where the source does not say.
+        total: The number of frames of the source, None where it is not known.
         seconds: Since the start.
         fps: Frames drawn a second over the last sixty.
         people: People in the last frame.
@@ -44,7 +44,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunReport:
-    """How a run went.
+    """The result of a run.
 
     Attributes:
         frames_read: Frames captured.
@@ -54,13 +54,13 @@ class RunReport:
         seconds: How long the run took.
         stages: Each stage's time a frame as (p50, p95) milliseconds, in the pipeline's order.
         latency_ms: (p50, p95, p99) from capture to output.
-        tracks: How many different people were tracked.
-        people_median: How many were in a frame at the median.
+        tracks: The number of different people that were tracked.
+        people_median: The median number of people in a frame.
         coverage: The share of the drawn frames with a body in it, 0 to 1.
-        files: What was written.
-        warnings: What went wrong without ending the run, in lines.
+        files: The files that were written.
+        warnings: The errors that did not end the run, a line each.
         ended: Why the run ended.
-        engines: What runs the networks, where that was a choice.
+        engines: The engines that run the networks, where there was a choice.
         unfitted: With low latency, frames that were shown with predicted bodies alone.
         prediction: With low latency, how far predicted bodies were from those fitted later.
     """
@@ -98,11 +98,13 @@ class ProgressView:
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._clock_s = clock_s
+        # A short run prints no line of progress at all.
         self._next_s = clock_s() + _PLAIN_EVERY_S
         self._bar: rich.progress.Progress | None = None
         self._task: rich.progress.TaskID | None = None
 
     def __enter__(self) -> ProgressView:
+        # In a file or a pipe, a bar's control codes would be noise.
         if not self._quiet and self._stream.isatty():
             self._bar, self._task = _start_bar(self._stream)
         return self
@@ -118,6 +120,7 @@ class ProgressView:
         if self._bar is not None and self._task is not None:
             note = "starting" if done == of else f"building {name}"
             self._bar.update(self._task, completed=done, total=of, note=note)
+        # Once for each part: a line for every step would fill a log file.
         elif done == 0:
             print(f"building {name}", file=self._stream, flush=True)
 
@@ -151,6 +154,7 @@ def _start_bar(stream: TextIO) -> tuple[rich.progress.Progress, rich.progress.Ta
         TextColumn("frames  {task.fields[note]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(file=stream),
+        # Else rich would send all that is printed to the bar's own stream.
         redirect_stdout=False,
         redirect_stderr=False,
     )
@@ -163,6 +167,7 @@ def print_report(report: RunReport, stream: TextIO) -> None:
     """Print the table at the end of a run; off a terminal no path is cut or wrapped."""
     from rich.console import Console
 
+    # No wrapping: a script may read the paths.
     console = Console(
         file=stream, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=True
     )
@@ -214,6 +219,7 @@ def _summary(report: RunReport) -> str:
 
 
 def _size(path: Path) -> int:
+    # It may have been deleted meanwhile.
     return path.stat().st_size if path.exists() else 0
 
 

@@ -19,11 +19,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field's annotation says beside its type.
+    """The annotation of a field, beside its type.
 
     Attributes:
-        help: What it is, one or two sentences in plain English.
-        metavar: What stands for the value in the help, such as ``OUT.mp4``.
+        help: One or two sentences on it, in plain English.
+        metavar: The word for the value in the help, such as ``OUT.mp4``.
         flag: The flag where it is not the field's own name; None: there is no flag.
         stands_for: Flags without a value, each with the value that it sets. With them the
             setting has no other flag, and only one of them may be given.
@@ -60,7 +60,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Section:
-    """What the annotation of a table of settings says: its title in the help, its comment in a
+    """The annotation of a table of settings: its title in the help, its comment in a
     profile, and the commands whose flags can change it."""
 
     title: str
@@ -142,6 +142,7 @@ def declared(part: type, section: Section = Section("options", ())) -> list[Decl
                     Declared(f"{f.name}.{d.key}", d.type, d.default, d.setting, note) for d in inner
                 ]
             elif isinstance(note, Setting):
+                # A field may name a section of its own, as the general settings do.
                 own = next((n for n in notes if isinstance(n, Section)), section)
                 out.append(Declared(f.name, hint, _default(f), note, own))
     return out
@@ -164,15 +165,19 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
             says what it should be.
     """
     kind = setting.base
+    # Only a setting whose type allows None.
     if value is None and kind is not setting.type:
         return None
     if get_origin(kind) is Literal:
         value = _choice(get_args(kind), value)
     elif kind is Path and isinstance(value, str | Path) and str(value):
+        # "-" is standard output and not a file in the profile's folder.
         path = Path(value).expanduser()
         value = path if base is None or str(value) == "-" else base / path
+    # `type`, not `isinstance`: True is an int in Python. TOML's 3 is a number too.
     elif kind is float and type(value) in (int, float) and not math.isnan(value):
         value = _in_range(setting.setting, float(value))
+    # No rounding: 2.5 iterations are a mistake.
     elif kind is int and type(value) is int:
         value = _in_range(setting.setting, value)
     elif kind not in (bool, str) or type(value) is not kind:
@@ -184,7 +189,7 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
 
 
 def wanted(kind: Any) -> str:
-    """Return what a value of a type is called in a message."""
+    """Return the words for a value of a type in a message."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     names = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}

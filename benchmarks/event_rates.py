@@ -31,6 +31,7 @@ RIGHT_S = 1.01 / 30
 def rates(count: int, release: int) -> dict[str, Sequence[int]]:
     """Return which of a clip's frames are used, by the rate's name. Even rates include the frame of
     the release."""
+    # Seeded by the clip, so that a run can be repeated.
     uneven = np.cumsum(np.random.default_rng(release).integers(1, 6, count))
     return {
         "120": range(count),
@@ -61,6 +62,7 @@ def main() -> None:
         with np.load(path) as truth:
             release, hand, fps = int(truth["release_frame"]), str(truth["hand"]), int(truth["fps"])
             release_s = float(truth["release_s"])
+        # Other rates would leave other frames out than the names of the rows say.
         if fps != RATE:
             raise SystemExit(f"{path}: rendered at {fps} a second, not {RATE}")
         name = path.name.removesuffix("_truth.npz")

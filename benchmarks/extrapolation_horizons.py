@@ -52,10 +52,12 @@ def errors(file: Path, predictor_of) -> list[tuple[float, float]]:
         predictor, held, predicted = predictor_of(), [], []
         for k in range(count - horizon):
             predictor.observe(frames[k], bodies[k], intrinsics)
+            # Only without a gap, and once the predictor has seen a few frames.
             if frames[k + horizon].id - frames[k].id != horizon or k < 3:
                 continue
             ahead_px = project(predictor.predict(frames[k + horizon]).joints_m[0], intrinsics)
             for joints_px, values in ((fitted_px[k], held), (ahead_px, predicted)):
+                # The later fit stands for the truth: it is what low latency does without.
                 error_px = np.linalg.norm(joints_px - fitted_px[k + horizon], axis=-1).mean()
                 values.append(1000 * error_px / height_px)
         out.append((float(np.median(held)), float(np.median(predicted))))

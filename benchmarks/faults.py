@@ -104,6 +104,7 @@ class Scene:
         healthy = self.server("--fps", str(FPS))
         for number, taken in enumerate(self._others):
             self._read(f"other {number}", healthy.url(), {}, self._taker(taken))
+        # The scene begins with both running: starting them costs time that is not the fault's.
         self._ready(lambda: all(len(taken) > 25 for taken in self._others), 60.0)
 
     def server(self, *arguments: str, port: int = 0) -> RtspServer:
@@ -132,6 +133,7 @@ class Scene:
 
     def return_at(self, since_s: float, limit_s: float = 20.0) -> None:
         """Wait for the first picture after the fault's end."""
+        # Only the newest: the list grows, and this runs a hundred times a second.
         self._ready(lambda: any(seen.at_s > since_s for seen in self.pictures[-50:]), limit_s)
         self.back_s = next(seen.at_s for seen in self.pictures if seen.at_s > since_s) - since_s
 
@@ -154,10 +156,12 @@ class Scene:
         pictures = self.pictures
         for before, after in pairwise(pictures):
             missed = 0
+            # Across a break the server was away, so its numbers say nothing about losses.
             if not after.broken:
                 missed = max(after.number - before.number - 1, 0)
             lost, made = lost + missed, made + missed + 1
         clocks = [picture.clock_ms for picture in pictures]
+        # What the app promises of every frame: ids without gaps, and times that rise.
         assert [picture.id for picture in pictures] == list(range(len(pictures)))
         assert all(a.pts_s < b.pts_s for a, b in pairwise(pictures))
         return Outcome(
@@ -191,6 +195,7 @@ class Scene:
                     stream.stats.drew(frame.captured_ns)
                     take(frame)
 
+        # A daemon: a scene that fails must not keep the process alive.
         threading.Thread(target=run, daemon=True).start()
 
     def _add_state(self, status: Status) -> None:
@@ -226,6 +231,7 @@ def rate(taken: list[Taken]) -> float:
 
 def absent(scene: Scene) -> Outcome:
     gone = scene.server()
+    # The port is known now and free, as that of a camera that is switched off.
     gone.kill()
     scene.watch(gone.url())
     scene.detect(State.CONNECTING, after_s=scene.begun_s)
@@ -258,6 +264,7 @@ def frozen(seconds: float) -> Callable[[Scene], Outcome]:
         server = scene.server()
         scene.watch(server.url())
         scene.more(20)
+        # Stopped, not killed: the connection stays open, and no error tells of the fault.
         server.freeze()
         begun_s = time.monotonic()
         scene.detect(State.STALLED, after_s=begun_s)
@@ -292,6 +299,7 @@ def lossy(loss: float) -> Callable[[Scene], Outcome]:
         relay = scene.relay(scene.server("--size", "640x480"), loss)
         scene.watch(f"rtsp://127.0.0.1:{relay.port}/test", rtsp_transport="udp")
         scene.more(150)
+        # Else the scene would show nothing: the relay has to lose about the share that it should.
         assert relay.lost > 0
         assert abs(relay.lost / (relay.lost + relay.passed) / loss - 1) < 0.7
         return scene.outcome()

@@ -67,6 +67,7 @@ def send(addresses: list[str], pictures: Path) -> None:
     for output in outputs:
         stream = output.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        # A reader may join at any time and has to wait for a key frame.
         stream.codec_context.gop_size = 10
         stream.options = {"tune": "zerolatency", "preset": "ultrafast"}
         streams.append(stream)
@@ -117,6 +118,7 @@ class BareLoop:
             options["rtsp_transport"] = "tcp"
         with av.open(address, options=options) as container:
             stream = container.streams.video[0]
+            # Frame threads would hold back a frame each.
             stream.thread_type = "SLICE"
             for frame in container.decode(stream):
                 picture = frame.to_ndarray(format="rgb24")
@@ -175,6 +177,7 @@ def measure(
         time.sleep(0.5)
         begun_ms = time.monotonic() * 1e3
         time.sleep(seconds)
+        # Pictures of the last second may still be on their way through the app.
         ended_ms = time.monotonic() * 1e3 - 1000.0
         time.sleep(1.0)
         bare.end()
@@ -213,6 +216,7 @@ def stream(via: str, pictures: Path) -> Iterator[tuple[str, str]]:
     try:
         yield addresses[0], addresses[1]
     finally:
+        # It sends without end.
         sender.kill()
         sender.join()
 

@@ -25,9 +25,11 @@ def measure_ceilings(device: str) -> Ceilings:
     """
     if device == "cuda":
         ceilings = _cuda()
+        # The large buffers must not count as the first row's memory.
         torch.cuda.empty_cache()
         return ceilings
     threads = torch.get_num_threads()
+    # The CPU's ceiling is that of all cores, however many the pipeline uses.
     torch.set_num_threads(os.cpu_count() or 1)
     try:
         return _cpu()
@@ -71,6 +73,7 @@ def _cpu_cache_bytes() -> int:
 def _cuda() -> Ceilings:
     source = torch.ones(256 << 20, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
+    # Page-locked, as the frames are: other memory goes through the driver's own buffer.
     host = torch.empty(64 << 20, dtype=torch.uint8, pin_memory=True)
     part = target[: len(host)]
     copy_ms = _best_cuda_ms(lambda: target.copy_(source), 4)
@@ -81,6 +84,7 @@ def _cuda() -> Ceilings:
         _product_tflops(torch.float16, False),
         _product_tflops(torch.float32, True),
         _product_tflops(torch.float32, False),
+        # A copy reads and writes each byte.
         2 * len(source) / copy_ms / 1e6,
         len(host) / up_ms / 1e6,
         len(host) / down_ms / 1e6,
@@ -124,8 +128,10 @@ def _launches_us(kernels: int = 500) -> tuple[float, float]:
 
     def chain() -> None:
         for _ in range(kernels):
+            # Each kernel depends on the one before, so none can overlap.
             x.add_(1.0)
 
+    # Warmed up on another stream, as torch asks before a capture.
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

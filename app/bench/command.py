@@ -33,6 +33,7 @@ def run_command(options: BenchOptions, rows: tuple[Row, ...] = ROWS) -> int:
     if options.compare_masks is not None:
         return _compare_masks(options.compare_masks, options)
     chosen = choose(options.rows, rows)
+    # Before anything is measured, so that `--list` answers at once.
     reasons = {row.id: missing(row, options.weights) for row in chosen}
     if options.list:
         view.print_list(chosen, reasons, sys.stdout)
@@ -83,6 +84,7 @@ def _measure_all(
         for number, row in enumerate(todo, 1):
             document = results.read(path)
             known = results.finished(document, row.id, bench.fingerprint(row))
+            # A profile needs a run, also of a row that is known.
             if known and not (options.again or options.profile):
                 progress.say(f"{row.id}: measured before (--again measures it anew)")
                 continue
@@ -97,6 +99,7 @@ def _measure_all(
                     traceback.print_exc()
                 continue
             machine = bench.hardware_with_ceilings(document["hardware"])
+            # After each row: an interrupted run keeps what it has measured.
             results.write(path, results.merge(document, record, machine, command_line(), order))
             progress.say(f"{row.id}: {record['total_ms_p50']} ms, in {path}")
     return failed

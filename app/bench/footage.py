@@ -44,12 +44,14 @@ def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int
     path = SAMPLE if clip is None else clip
     if not path.exists():
         raise FileNotFoundError(2, "no such clip", str(path))
+    # One window at least, however large the frames are.
     most = max(WINDOW_FRAMES, min(most, _MOST_BYTES // (3 * size[0] * size[1])))
     source = open_source(str(path), SourceOptions(live=False))
     source.open()
     images: list[np.ndarray] = []
     try:
         for frame in source.frames():
+            # Only the sample's person has a known box to cut out.
             if clip is None and people > 1:
                 images.append(several(frame.image, size, people))
             else:
@@ -74,6 +76,7 @@ def letterbox(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def several(image: np.ndarray, size: tuple[int, int], people: int) -> np.ndarray:
     """Return a frame of the sample with its person repeated as a grid in a size (width, height)."""
+    # About as many columns as keep a standing person's cell higher than wide.
     columns = math.ceil(math.sqrt(people * size[0] / size[1] * 0.75))
     rows = math.ceil(people / columns)
     cell = (size[0] // columns, size[1] // rows)
@@ -99,6 +102,7 @@ def _around_person(image: np.ndarray, aspect: float) -> np.ndarray:
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = size[0] < image.shape[1]
+    # The mean of the area avoids aliasing; it has nothing to average where a picture grows.
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=way)
 

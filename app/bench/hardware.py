@@ -15,6 +15,7 @@ import torch
 
 def describe() -> dict[str, Any]:
     """Return GPU, driver, CUDA, torch, triton, Python, CPU and memory; None for what is missing."""
+    # The cores that this process may use, which in a container are fewer than the machine has.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.is_available()
     return {
@@ -60,8 +61,10 @@ def _driver() -> str | None:
     """Return the NVIDIA driver's version, as ``nvidia-smi`` reports it; None without that tool."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
+        # With a timeout: on a machine whose driver is broken, nvidia-smi can hang.
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = done.stdout.split()
+    # The first line: all GPUs of a machine share one driver.
     return lines[0] if done.returncode == 0 and lines else None

@@ -97,6 +97,7 @@ def compare(clip: Path, people: int, folder: Path | None, device: str) -> dict[s
     made: Segmenters = {}
     for name in NETWORKS:
         try:
+            # First, so that a network without its weights is named in the result and not built.
             weights.find(name, folder)
             made[name] = make_segmenter(
                 name, people, choose_device(device), EngineOptions("eager"), folder
@@ -111,6 +112,7 @@ def compare(clip: Path, people: int, folder: Path | None, device: str) -> dict[s
         by_frame = {f.id: tuple(p.values()) for f, p in zip(window.frames, found)}
         masks = {OWN: list(by_frame.values())}
         for name, segmented in made.items():
+            # Every network gets the same people, so that only the masks differ.
             perceiver = segmented(_Replayed(by_frame))
             masks[name] = perceiver.decode(perceiver.embed(window, None), window)[0]
         add(pairs, window, masks)
@@ -144,8 +146,10 @@ def add(
             for name, people in masks.items()
         }
         for (a, b), agreement in pairs.items():
+            # strict: the lists hold the same people in the same order, or the pairs would be wrong.
             for one, other in zip(drawn[a], drawn[b], strict=True):
                 either = int((one | other).sum())
+                # Two empty masks agree.
                 agreement.overlaps.append(int((one & other).sum()) / either if either else 1.0)
                 agreement.frames.append(frame.id)
 

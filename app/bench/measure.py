@@ -90,9 +90,11 @@ def measure_latency(
     for index in range(warm + windows):
         tick(_words(index, warm, windows))
         window = player.window(0, index)
+        # After the window was made: that is the source's work, not the pipeline's.
         begun = clock_s()
         done = run(pipeline, window, state, no_timer)
         elapsed_ms = 1e3 * (clock_s() - begun)
+        # The first windows compile and fill caches.
         if index >= warm:
             total_ms.append(elapsed_ms)
             people.append(done.people)
@@ -104,6 +106,7 @@ def measure_latency(
                     )
                 )
     stages: dict[str, list[float]] = defaultdict(list)
+    # A second pass for the stages, because their timers slow the pipeline down.
     for index in range(windows):
         tick(f"stages {index + 1}/{windows}")
         run(pipeline, player.window(0, warm + windows + index), state, stage_timer)
@@ -123,6 +126,7 @@ def _words(index: int, warm: int, windows: int) -> str:
 
 def reset_memory() -> None:
     """Release the GPU memory of the rows before, so that the next peak is the next row's own."""
+    # First: GPU memory is freed only once its Python objects are gone.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.synchronize()

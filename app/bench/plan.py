@@ -128,6 +128,7 @@ class PlanPipeline:
         results = self._perceive(windows, people, prompts, timer)
         with timer("fit"):
             found = results.masks()
+            # Random weights give noise, which must not reach the fit.
             if self._segmenter.real:
                 people = self._masked(people, found)
             with rounding(False):
@@ -174,6 +175,7 @@ class PlanPipeline:
             )
         )
         if self._device.type == "cuda":
+            # Page-locked, so that the copy does not stop the host.
             rows = rows.pin_memory()
         return dict(zip(every, rows.to(self._device, non_blocking=True)))
 
@@ -216,6 +218,7 @@ class PlanPipeline:
                 out[stage] += self._step(stage, windows, frames, targets, prompts)
             done[stage] += targets
         with timer("download"):
+            # One copy for all results, not one for each.
             values = [t.flatten() for t in (*out["segment"], *out["depth"])]
             coming = AsyncCopy(torch.cat(values)) if values else None
         return _Results(done["segment"], done["depth"], coming)
@@ -233,6 +236,7 @@ class PlanPipeline:
         tensor without targets."""
         images = torch.stack([windows[w].frames[t].on_device for w, t in frames])
         embedding = self._segmenter.embed(images) if stage == "segment" else None
+        # The image network has run: its time counts also where no person is in the batch.
         if not targets:
             return []
         rows = torch.stack([prompts[look] for look in targets])
@@ -285,6 +289,7 @@ class PlanPipeline:
         jobs = []
         for window, window_people, state in zip(windows, people, states):
             if not self.plan.warm:
+                # A cold fit starts anew in each window, as the plan's first rows do.
                 state.clear()
             jobs.append(FitJob(window_people, default_intrinsics(*window.key_frame.size), state))
         fitted = self._fitter.fit_many(jobs)
@@ -294,6 +299,7 @@ class PlanPipeline:
         """Return pictures, or an object whose ``pictures`` waits for them."""
         faces = self._fitter.body.faces
         lens = default_intrinsics(*fitted[0][0].size)
+        # The GPU's renderer draws without waiting; the others return finished pictures.
         queue = getattr(self._renderer, "queue", None)
         if queue is not None:
             return queue(

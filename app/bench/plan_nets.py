@@ -53,6 +53,7 @@ def network(name: str, file: Path | None, side: int | None, attention: str) -> A
         side: The side of its pictures in pixels; None for the one that it was trained with.
         attention: How SAM's attention is computed, as in `RelativeAttention.how`.
     """
+    # A copy: attention and engine change the module, and the cache keeps the original.
     made = copy.deepcopy(_built(name, file, None if name in _SAMS else side))
     if isinstance(made, Sam):
         for part in made.encoder.modules():

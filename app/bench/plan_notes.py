@@ -32,6 +32,7 @@ def attention_kernels(pipeline: PlanPipeline, player: Player, device: str) -> li
     """
     window = player.window(0, 0)
     pipeline.embed(window)
+    # Profiled in a second run: the first one compiles and captures its graph.
     activities = [ProfilerActivity.CPU]
     if device == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -39,6 +40,7 @@ def attention_kernels(pipeline: PlanPipeline, player: Player, device: str) -> li
         pipeline.embed(window)
         if device == "cuda":
             torch.cuda.synchronize()
+    # On a CPU the operators themselves do the work.
     wanted = DeviceType.CUDA if device == "cuda" else DeviceType.CPU
     return names_of(e.name for e in recorded.events() if e.device_type == wanted)
 
@@ -51,6 +53,7 @@ def names_of(names: Any) -> list[str]:
 
 def _short(name: str) -> str:
     """Return a kernel's name without template arguments and return type."""
+    # Template arguments make names of hundreds of letters.
     plain = name.removeprefix("void ")
     return re.split(r"[<(]", plain, maxsplit=1)[0][:100] or plain[:100]
 

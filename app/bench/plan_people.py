@@ -35,6 +35,7 @@ def find_people(player: Player, most: int, weights_folder: Path | None = None) -
     try:
         for first in range(0, len(frames), WINDOW_FRAMES):
             numbers = range(first, min(first + WINDOW_FRAMES, len(frames)))
+            # In order and with one state: tracks go on from window to window.
             window = Window(tuple(Frame(k, "", 0, k / 30, frames[k]) for k in numbers))
             found += estimator.perceive([window], [state])[0].people
     finally:

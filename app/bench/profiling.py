@@ -33,6 +33,7 @@ class Cost:
 def _record(pipeline: Pipeline, player: Player, device: str, warm: int, timer: RangeTimer) -> Any:
     """Return the profile of a few windows after ``warm`` others."""
     state = pipeline.begin()
+    # Unprofiled: the first windows compile, and the detector still searches everywhere.
     for index in range(warm):
         run(pipeline, player.window(0, index), state, timer)
     activities = [ProfilerActivity.CPU]
@@ -85,7 +86,9 @@ def count_by_stage(events: Iterable[Any]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for event in _on_device(events):
         start = event.time_range.start
+        # By its start: the range waits for the device, so a kernel cannot begin in another's.
         stage = next((name for low, high, name in ranges if low <= start <= high), None)
+        # Work outside of all stages belongs to none of them.
         if stage is not None:
             counts[stage] += 1
     return {stage: round(count / _WINDOWS) for stage, count in counts.items()}
@@ -108,6 +111,7 @@ def write_profile(
     Returns:
         The costs of the ten kernels, and the paths of the two files.
     """
+    # No waiting between stages ("cpu"), so that the trace shows the overlap as it is.
     recorded = _record(pipeline, player, device, warm, RangeTimer("cpu"))
     folder.mkdir(parents=True, exist_ok=True)
     trace, table = folder / f"{stem}.trace.json.gz", folder / f"{stem}.kernels.md"
@@ -135,6 +139,7 @@ def _costs(events: list[Any], device: str) -> list[Cost]:
     by_name: dict[str, list[float]] = defaultdict(list)
     for name, us in times:
         by_name[name].append(us)
+    # Never zero: a CPU without a recorded operator gives shares of 0.
     whole = max(sum(us for _, us in times), 1e-9)
     costs = [
         Cost(name, len(us) / _WINDOWS, sum(us) / 1e3 / _WINDOWS, sum(us) / whole)

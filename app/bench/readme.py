@@ -31,10 +31,12 @@ def update(readme: Path, folder: Path) -> bool:
         ValueError: The marks are missing, or a file is not a benchmark's.
     """
     text = readme.read_text()
+    # Refused, because text between wrong marks would be lost.
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{readme} has no place for the table: the lines {BEGIN} and {END}")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     new = f"{before}{BEGIN}\n{tables(folder)}{END}{after}"
+    # An unchanged document keeps its time stamp.
     if new != text:
         results.write_text(readme, new)
     return new != text
@@ -59,6 +61,7 @@ def _machine(document: Mapping[str, Any]) -> str:
     if held:
         parts.append(_streams(held))
     if latency:
+        # One table of floors is enough; the default pipeline's says the most.
         parts.append(_floors(next((r for r in latency if r["id"] == "default"), latency[0])))
     absent = [row.id for row in ROWS if row.id not in {r["id"] for r in rows}]
     if absent:
@@ -79,6 +82,7 @@ def _heading(hardware: Mapping[str, Any]) -> str:
 
 def _latency(rows: Sequence[Mapping[str, Any]], size: str, people: int) -> str:
     used = {stage for row in rows for stage in row["stages_ms"]}
+    # Known stages in the pipeline's order, and any others behind them.
     stages = [s for s in STAGES if s in used] + sorted(used - set(STAGES))
     predicted = any(row.get("predicted_rtx4090_ms") is not None for row in rows)
     who = "one person" if people == 1 else f"{people} people"

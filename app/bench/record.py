@@ -116,10 +116,11 @@ class Bench:
 
         Raises:
             RuntimeError: Another engine ran than the one that the row names.
-            Exception: What the pipeline raises.
+            Exception: Any error of the pipeline.
         """
         device = row.settings.device
         tick("measuring what the machine can do")
+        # Before the pipeline is loaded: nothing else may use the device meanwhile.
         self._measure_ceilings(device)
         tick("loading")
         player = footage.Player(self._frames(self.people(row), device))
@@ -144,6 +145,7 @@ class Bench:
         device = settings.device
         pipeline = self.make(settings)
         try:
+            # An engine that fell back to another one would be measured under a wrong name.
             self._check_engine(row, pipeline)
             record = self._common(row, pipeline)
             if isinstance(pipeline, PlanPipeline):
@@ -166,6 +168,7 @@ class Bench:
                 profiling.write_profile(pipeline, player, device, profile_to.parent, stem)
         finally:
             pipeline.close()
+            # The name too: memory is freed only once nothing refers to it.
             del pipeline
             measure.reset_memory()
         return record
@@ -198,6 +201,7 @@ class Bench:
         try:
             kernels = plan_notes.attention_kernels(pipeline, player, row.settings.device)
         except RuntimeError as error:
+            # A note only: the measured times are valid without the names of kernels.
             kernels = []
             words = (str(error) or "no message").splitlines()[0][:120]
             notes.append(f"attention not profiled: {words}")
@@ -228,7 +232,9 @@ class Bench:
         for this device. Only the last ones are stored, because they are large."""
         options, kind = self.options, (people, device)
         if self._footage is None or self._footage[0] != kind:
+            # The old frames go before new ones are made: both may not fit into memory.
             self._footage = None
+            # Warm-up, measured windows and the second pass for the stages.
             most = footage.WINDOW_FRAMES * (options.warm + 2 * options.windows)
             frames = footage.load_frames(options.clip, options.size, people, most)
             if device == "cuda" and torch.cuda.is_available():
@@ -354,6 +360,7 @@ class Bench:
         }
         floors = {stage: floor(work[stage], ceiling, settings.graphs) for stage in stages}
         record: dict[str, Any] = {
+            # A floor of zero means that the work is not known; it is left out.
             "floors_ms": {s: _short(f.roofline_ms) for s, f in floors.items() if f.roofline_ms},
             "launch_floors_ms": {s: _short(f.launch_ms) for s, f in floors.items() if f.launch_ms},
             "bound": {s: f.bound for s, f in floors.items() if f.larger_ms},

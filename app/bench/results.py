@@ -39,6 +39,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a benchmark file: {error}") from error
     right = isinstance(document, dict) and set(document) == set(KEYS)
     right = right and isinstance(document["hardware"], dict) and isinstance(document["rows"], list)
+    # Checked before anything is measured: another JSON file must not be written over.
     if not right or not all(isinstance(r, dict) and "id" in r for r in document["rows"]):
         raise ValueError(f"{path} is not a benchmark file: its keys are not {', '.join(KEYS)}")
     return document
@@ -56,10 +57,12 @@ def write_text(path: Path, text: str) -> None:
         OSError: The file cannot be written; the old one stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: a rename is atomic only within a file system.
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:
             file.write(text)
+        # mkstemp makes files that only their owner may read.
         os.chmod(part, 0o644)
         os.replace(part, path)
     except BaseException:
@@ -107,6 +110,7 @@ def _set_speedups(rows: Sequence[dict[str, Any]]) -> None:
         row["speedup"] = None
         if other is None or "streams" in row or not row["total_ms_p50"]:
             continue
+        # Other pictures take another time, so a ratio would mean nothing.
         if all(row.get(key) == other.get(key) for key in ("size", "people", "clip")):
             row["speedup"] = round(other["total_ms_p50"] / row["total_ms_p50"], 2)
 
@@ -125,6 +129,7 @@ def code_hash(root: Path = _ROOT) -> str:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         for file in files:
             name = file.relative_to(root).as_posix()
+            # Names and contents, so that a file that is moved counts as a change too.
             if file.suffix in (".py", ".npz", ".cu") and not name.startswith(_NOT_RUN):
                 digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
@@ -132,6 +137,7 @@ def code_hash(root: Path = _ROOT) -> str:
 
 def fingerprint(*parts: Any) -> str:
     """Return a short hash of values; those that JSON cannot hold count as their text."""
+    # Sorted, so that the order of settings does not change the hash.
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

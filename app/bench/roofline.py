@@ -135,6 +135,7 @@ def floor(work: Work, machine: Ceilings, graphs: bool) -> Floor:
         machine: The ceilings of the machine.
         graphs: Whether its kernels run in a CUDA graph.
     """
+    # A graph launches its kernels without the host in between.
     launch_us = machine.graph_launch_us if graphs else machine.launch_us
     return Floor(
         compute_ms=work.operations / (machine.tflops(work.precision) * 1e9),
@@ -151,6 +152,7 @@ def _ms(size: float, gb_s: float) -> float:
 def predict(measured_ms: float, here: Floor, there: Floor) -> float:
     """Return the predicted milliseconds of a stage on another machine, as the module describes. A
     stage without a floor is not scaled."""
+    # Without a floor nothing is known about what limits the stage.
     if here.larger_ms <= 0:
         return measured_ms
     return measured_ms * there.larger_ms / here.larger_ms
@@ -177,10 +179,12 @@ def predict_window(
     Returns:
         Milliseconds by stage, and their ``total`` with the time outside all stages.
     """
+    # Launches depend on driver and host, and no data sheet gives them.
     there = replace(there, launch_us=here.launch_us, graph_launch_us=here.graph_launch_us)
     out = {}
     for stage, measured_ms in stages_ms.items():
         least = work.get(stage, Work())
         out[stage] = predict(measured_ms, floor(least, here, graphs), floor(least, there, graphs))
+    # Stages come from another pass, so their sum may exceed the total.
     rest = max(total_ms - sum(stages_ms.values()), 0.0)
     return {**out, "total": sum(out.values()) + rest}

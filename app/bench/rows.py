@@ -66,6 +66,7 @@ class Settings:
     tf32: bool | None = None
     renderer: str = "gpu"
     people: int = 1
+    # Not compared: where the files lie changes no figure.
     weights_folder: Path | None = field(default=None, compare=False)
     plan: Plan | None = None
 
@@ -104,6 +105,7 @@ class Row:
 
 
 _ULTRALYTICS = (("ultralytics", "ultralytics"),)
+# Each of these changes one step of the one before, so that rows show what a step gains.
 _BASELINE = Settings(
     engine="eager", graphs=False, half=False, tf32=False, renderer="numba",
     plan=Plan(attention="plain", channels_last=False),
@@ -186,4 +188,5 @@ def choose(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:
             raise ConfigError(f"--rows: there is no row '{name}'; there are: {', '.join(known)}")
     if not wanted:
         raise ConfigError(f"--rows: name one or more of {', '.join(known)}")
+    # In the table's order: later rows of the plan are compared with earlier ones.
     return [row for row in rows if row.id in wanted]

@@ -83,6 +83,7 @@ class Sources:
     ) -> None:
         self._pipeline, self._player, self._warm = pipeline, player, warm
         self._clock_s = clock_s
+        # Kept from probe to probe: new sources must be warmed up first, which takes time.
         self._states: list[Any] = []
         self._next: list[int] = []
         self._timer = NoTimer()
@@ -94,6 +95,7 @@ class Sources:
         for _ in range(new):
             self._states.append(self._pipeline.begin())
             self._next.append(0)
+        # One period at least: a new batch size may compile or capture a graph.
         self._play(streams, max(self._warm if new > 0 else 1, 1), decide=False)
         self.people.clear()
         times_ms, cut_short = self._play(streams, periods, decide=True)
@@ -108,11 +110,13 @@ class Sources:
         """
         clock = _Clock(self._clock_s)
         waiting = deque((k * PERIOD_S, s) for k in range(periods) for s in range(streams))
+        # One more than the share: so the 95th percentile is certainly late.
         most_late = _LATE_SHARE * len(waiting) + 1 if decide else float("inf")
         in_flight: deque[tuple[Any, list[tuple[float, int]]]] = deque()
         times_ms: list[float] = []
         late = 0
         while (waiting or in_flight) and late <= most_late:
+            # A source in flight is left out: its next window needs the state of the last one.
             group = self._group(waiting, clock.now_s(), {s for _, g in in_flight for _, s in g})
             if group and len(in_flight) < self._pipeline.depth:
                 for _ in group:
@@ -125,7 +129,9 @@ class Sources:
                 times_ms += [1e3 * (now_s - arrival_s) for arrival_s, _ in done]
                 late += sum(now_s - arrival_s >= PERIOD_S for arrival_s, _ in done)
             else:
+                # Skipped, not slept: idle time would only make the probe longer.
                 clock.jump_to(waiting[0][0])
+        # Collected also after an early end, or they would disturb the next probe.
         for ticket, _ in in_flight:
             self._pipeline.collect(ticket)
         return times_ms, late > most_late
@@ -138,6 +144,7 @@ class Sources:
         group: list[tuple[float, int]] = []
         for arrival_s, source in waiting:
             if len(group) == self._pipeline.at_once or arrival_s > now_s or source in busy:
+                # In order of arrival: a busy source holds up those behind it, as a queue would.
                 break
             group.append((arrival_s, source))
             busy = busy | {source}
@@ -192,6 +199,7 @@ def search(sources: Sources, periods: int, tick: Tick, most: int = MOST) -> Curv
 
     good, bad = 0, 1
     while bad <= most and holds(bad):
+        # The last doubling stops at ``most``, which is then probed itself.
         good, bad = bad, min(2 * bad, most) if bad < most else most + 1
     while bad - good > 1:
         middle = (good + bad) // 2

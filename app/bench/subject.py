@@ -94,6 +94,7 @@ def missing(row: Row, weights_folder: Path | None = None) -> str | None:
         row: The row.
         weights_folder: A folder that is searched for weights first.
     """
+    # The quick checks first; finding weights may compute a file's hash.
     if row.settings.device == "cuda" and not torch.cuda.is_available():
         return "needs a CUDA GPU"
     for module, extra in row.packages:
@@ -113,6 +114,7 @@ def rounding(tf32: bool | None) -> Iterator[None]:
     if tf32 is None:
         yield
         return
+    # Two switches: torch keeps products and convolutions apart.
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = tf32
@@ -175,6 +177,7 @@ class GpuPipeline:
         with timer("fit"):
             fitted = estimator.fit(perceived, states)
         with timer("draw"):
+            # Only queued: `collect` waits for the pictures.
             return timer, [self._queue(window) for window in fitted]
 
     def collect(self, ticket: tuple[Timer, list[tuple[Any, int]]]) -> list[Finished]:
@@ -218,6 +221,7 @@ class HostPipeline:
             )
         )
         self._perceiver = _TimedPerceiver(self._estimator.perceiver)
+        # The wrapper times both networks, which the estimator runs in one call.
         self._estimator.perceiver = self._perceiver
         self._renderer = make_renderer(settings.renderer)
         self._threads = torch.get_num_threads()

@@ -30,6 +30,7 @@ class Timer(Protocol):
 class NoTimer:
     """Measures nothing and takes hardly any time."""
 
+    # One for all stages: making one each time would cost time that is measured.
     _nothing = nullcontext()
 
     def __call__(self, stage: str) -> AbstractContextManager[Any]:
@@ -50,6 +51,7 @@ class HostTimer:
     def __call__(self, stage: str) -> Iterator[None]:
         begun = self._clock_s()
         yield
+        # Added up, because a stage may be entered several times in a window.
         self._stages_ms[stage] += 1e3 * (self._clock_s() - begun)
 
     def finish(self) -> dict[str, float]:
@@ -67,12 +69,14 @@ class CudaTimer:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        # On the stream and not by the host's clock: the host goes on before the GPU has worked.
         begin.record()
         yield
         end.record()
         self._pairs.append((stage, begin, end))
 
     def finish(self) -> dict[str, float]:
+        # Events have no time before the GPU has passed them.
         torch.cuda.synchronize()
         stages_ms: dict[str, float] = defaultdict(float)
         for stage, begin, end in self._pairs:

@@ -41,6 +41,7 @@ class Progress:
         self._status: rich.status.Status | None = None
 
     def __enter__(self) -> Progress:
+        # A line that changes needs a terminal; a log file gets plain lines.
         if self._stream.isatty():
             from rich.console import Console
 

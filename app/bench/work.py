@@ -69,8 +69,10 @@ class _Spilled(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        # A view moves no bytes.
         if isinstance(out, torch.Tensor) and not func.is_view:
             size = out.numel() * out.element_size()
+            # A result that fits into the cache never reaches the memory.
             self.bytes += 2 * size if size > self._cache_bytes else 0
         return out
 
@@ -86,6 +88,7 @@ def network_work(path: Path, side: int, batch: int, precision: Precision, cache_
         cache_bytes: The size of the last-level cache.
     """
     dtype = torch.float16 if precision == "fp16" else torch.float32
+    # On the meta device: shapes are all that counts, and nothing is computed.
     module = GraphModule(read_graph(path)).to("meta", dtype)
     image = torch.empty(1, 3, side, side, device="meta", dtype=dtype)
     with torch.no_grad():
@@ -163,11 +166,13 @@ def fit_work(size: tuple[int, int], people: int) -> Work:
     perceived = {p: standing_person(fitter, lens, float(p)) for p in range(people)}
     window, memory = [perceived] * WINDOW_FRAMES, FitMemory()
     fitter.fit(window, lens, memory)
+    # The second fit: the first one has new people and takes more steps.
     operations = count_operations(lambda: fitter.fit(window, lens, memory))
     vertices = len(fitter.body.v_template)
     arrays = [v for v in vars(fitter.body).values() if isinstance(v, torch.Tensor)]
     model = _bytes([*fitter.lifter.weights.values(), *arrays])
     maps = people * WINDOW_FRAMES * 3 * 64 * 64 * 4
+    # Twelve bytes a vertex: three numbers in single precision.
     meshes = people * WINDOW_FRAMES * vertices * 12
     return Work(operations, model + maps + meshes)
 
@@ -218,6 +223,7 @@ def stage_work(
         "upload": Work(up_bytes=bus),
         "detect": detect,
         "landmarks": marks,
+        # The GPU's pipeline times both networks as one stage.
         "perceive": detect + marks,
         "fit": fit_work(size, max(people, 1)),
         "draw": draw_work(max(people, 1), covered_px),

@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         call = parse(words)
         code = 0 if call is None else call()
+        # Here, so that a closed pipe is handled below and not at the interpreter's exit.
         sys.stdout.flush()
         return code
     except CycloptsError as error:
@@ -65,8 +66,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        # The shell's convention for a process that a signal ended.
         return 128 + signal.SIGINT
     except Exception as error:
+        # Not the parsed option: the error may have come from parsing.
         if "--debug" in words:
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
@@ -99,6 +102,7 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for number, (name, text) in enumerate(COMMANDS.items()):
+        # By name, so that cyclopts imports a command's module only when it is called.
         app.command(f"app.cli.{name}:app", name=name, help=text, sort_key=number)
     for flag, text in (("--help", "Show this help."), ("--version", "Show the version.")):
         app[flag].help = text
@@ -126,7 +130,7 @@ def make_app() -> App:
 
 
 def _with_dashes(words: list[str]) -> list[str]:
-    """``--jsonl -`` as ``--jsonl=-``: cyclopts takes a lone dash for a flag."""
+    """Write ``--jsonl -`` as ``--jsonl=-``: cyclopts takes a lone dash for a flag."""
     out: list[str] = []
     for word in words:
         if word == "-" and out and out[-1].startswith("--") and "=" not in out[-1]:

@@ -61,6 +61,7 @@ def doctor() -> int:
     for check in checks():
         missing += check.state == MISSING
         remedy = f"  [{check.remedy}]" if check.remedy and check.state != OK else ""
+        # Flushed at once: a later check may crash the process.
         print(f"{check.state:8}{check.name:12} {check.detail}{remedy}", flush=True)
     print(f"{missing} missing" if missing else "a plain run has all it needs")
     return 1 if missing else 0
@@ -68,6 +69,7 @@ def doctor() -> int:
 
 def checks() -> Iterator[Check]:
     """Yield all checks, the quick and the needed ones first. One that fails is a finding."""
+    # Each group by itself: a broken library in one must not hide what the others find.
     for name, group in _GROUPS.items():
         try:
             yield from group()
@@ -150,6 +152,7 @@ def _cameras() -> Iterator[Check]:
 def _models() -> Iterator[Check]:
     for name, package in (("litert", "ai-edge-litert"), ("numba", "numba")):
         yield Check(name, OK, metadata.version(package))
+        # Installed is not enough: a system library may be missing, which only the import shows.
         importlib.import_module(package.replace("-", "_"))
 
     from pipeline.body.load import load_body

@@ -21,11 +21,13 @@ from pipeline.core.program import program
 
 def describe(error: Exception) -> str:
     """Return two lines at most: the message where it is meant for people, else its type too."""
+    # First, because such an error's own message does not say what to install.
     remedy = library_remedy(error) if isinstance(error, ImportError | OSError) else None
     if remedy is not None:
         return remedy
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    # Libraries may raise messages of pages; two lines and 400 letters say enough.
     lines = [line[:400] for line in str(error).strip().splitlines() if line.strip()][:2]
     if lines and isinstance(error, OSError | ValueError | RuntimeError | ImportError):
         return "\n".join(lines)
@@ -40,11 +42,13 @@ def parse_message(error: CycloptsError) -> str:
 
 def _problem(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
+        # `--flag=value` is one word to cyclopts.
         flag = (error.token.keyword or error.token.value).partition("=")[0]
         known = [name for argument in error.argument_collection for name in argument.names]
         return f"there is no flag {flag}{did_you_mean(flag, [*known, '--debug', '--help'])}"
     if isinstance(error, UnknownCommandError):
         return _unknown_command(error)
+    # Where there are commands, an unused word is meant as one.
     if isinstance(error, UnusedCliTokensError):
         if error.app is not None and list(_names(error)):
             return _unknown_command(error)

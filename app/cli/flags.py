@@ -104,18 +104,21 @@ def binder(
     def bind(*positional: Any, **typed: Any) -> Call:
         values = {s.name: v for s in own if (v := _typed(s, typed)) is not None}
         values |= _positional(own, positional)
+        # Only what was typed: a default here would override the profile.
         given = {s.key: v for s in shared if (v := _typed(s, typed)) is not None}
         return Call(run, options(**_checked(own, values)), given if profile else None)
 
     parameters = [p for s in own + shared for p in _parameters(s, exclusive)]
+    # A signature must have its positional parameters first.
     parameters.sort(key=lambda parameter: parameter.kind)
+    # cyclopts reads flags from a function's signature, so one is made from the settings.
     bind.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     bind.__name__ = name
     return bind
 
 
 def _checked(own: list[Declared], values: dict[str, Any]) -> dict[str, Any]:
-    """A command's own options as their types. Raises ConfigError."""
+    """Return a command's own options, checked and as their types. Raises ConfigError."""
     out = {}
     for option in own:
         if option.name not in values:
@@ -147,7 +150,7 @@ def _positional(own: list[Declared], words: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _parameters(s: Declared, exclusive: dict[str, Group]) -> list[inspect.Parameter]:
-    """The parameters of one setting: several where its flags stand for a value each."""
+    """Return the parameters of one setting: several where each flag stands for a value."""
     groups = [GROUPS[s.section.title]]
     if s.setting.excludes:
         groups.append(exclusive[s.setting.excludes])
@@ -209,12 +212,13 @@ def _argument(s: Declared) -> inspect.Parameter:
 
 
 def _key(s: Declared, flag: str = "") -> str:
-    """A parameter's name in Python, of which nothing is shown."""
+    """Return a parameter's name in Python, which is never shown."""
+    # Python's names have no dots or dashes.
     return f"{s.key}{flag}".replace(".", "__").replace("-", "_")
 
 
 def _typed(s: Declared, typed: Mapping[str, Any]) -> Any:
-    """What was typed for a setting, None where nothing was."""
+    """Return the value that was typed for a setting, None without one."""
     for flag, (value, _) in s.setting.stands_for.items():
         if typed.get(_key(s, flag)) and typed[_key(s, flag)][-1]:
             return value
@@ -238,9 +242,10 @@ def _metavar(s: Declared) -> str | None:
 
 
 def _exclusive() -> Group:
-    """A group without a title whose flags exclude each other."""
+    """Return a group without a title whose flags exclude each other."""
 
     def check(arguments: ArgumentCollection) -> None:
+        # By what was typed and not by values: a flag's value may equal the default.
         typed = [a.tokens[0].keyword for a in arguments if a.tokens]
         if len(typed) > 1:
             raise ValueError(f"{typed[1]}: not allowed with {typed[0]}")

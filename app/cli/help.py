@@ -24,6 +24,7 @@ class HelpPage:
         """Print one group of commands or flags under its title."""
         if not panel.entries:
             return
+        # Any narrower, and a line would hold a word or two.
         width = max(console.width, _LEFT + 30)
         rows = [_row(entry) for entry in panel.entries]
         # cyclopts names --help in the program's own help only.
@@ -44,6 +45,7 @@ def _row(entry: HelpEntry) -> tuple[str, str]:
 
 
 def _columns(left: str, right: str, width: int) -> list[str]:
+    # Not at hyphens: a flag in a help text stays whole.
     wrapped = textwrap.wrap(right, width - _LEFT, break_on_hyphens=False)
     lines = [f"  {left}"]
     if len(lines[0]) < _LEFT and wrapped:

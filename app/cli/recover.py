@@ -34,6 +34,7 @@ def recover(given: Path) -> int:
     from app.outputs.spool import ColumnSpool, is_written
 
     folder, older = _rows_of(given)
+    # The rows of a running process are not complete, and it will write the file itself.
     if is_written(folder):
         raise OutputError(f"{folder}: that run is still going; its files come when it ends")
     columns = ColumnSpool.left_behind(folder)
@@ -41,6 +42,7 @@ def recover(given: Path) -> int:
         there = next(iter(sorted(folder.parent.glob("track_*.npz"))), None)
     else:
         there = columns.beside if columns.beside.exists() else None
+    # Nothing is written over: the file may be of a later run.
     if there is not None:
         raise OutputError(f"{there} is there already; move it away first")
     if columns.beside.name == TRACKS:
@@ -50,6 +52,7 @@ def recover(given: Path) -> int:
         paths = [columns.beside]
     for path in paths:
         print(f"wrote {path}")
+    # The rows are left to the user to delete, once the file is checked.
     print(f"{columns.rows} rows; {folder} is not needed any more")
     for other in older:
         print(f"an earlier run left {other}: move these files away, then recover that")
@@ -57,7 +60,7 @@ def recover(given: Path) -> int:
 
 
 def _rows_of(given: Path) -> tuple[Path, list[Path]]:
-    """The newest folder of rows that a run left of an output, and those of earlier runs."""
+    """Return the newest folder of rows that a run left of an output, and those of earlier runs."""
     from app.outputs.base import OutputError
     from app.outputs.poses import TRACKS
 
@@ -65,6 +68,7 @@ def _rows_of(given: Path) -> tuple[Path, list[Path]]:
         return given, []
     inside = given.is_dir()
     name, parent = (TRACKS, given) if inside else (given.name, given.parent)
+    # Escaped, because a file's name may hold `[` or `*`.
     left = parent.glob(f".{escape(name)}.*.rows")
     found = sorted(left, key=lambda folder: folder.stat().st_mtime)
     if not found:

@@ -16,6 +16,7 @@ from app.outputs.catalog import entries
 
 def run(options: RunOptions, config: Config) -> int:
     """Run the sources to their ends or until a signal comes; return the exit code."""
+    # Wrong options are reported before anything slow is imported.
     check_outputs(config.output)
     if len(options.source) > 1:
         return _run_many(options, config)
@@ -29,6 +30,7 @@ def run(options: RunOptions, config: Config) -> int:
     table_stream = sys.stderr if _writes_stdout(config.output) else sys.stdout
     keep_memory_together()
     with stop_by_signal() as stop:
+        # Imported with the handlers set: that takes seconds, and Ctrl-C must end it cleanly.
         from app import build
 
         with ProgressView(options.quiet) as view:
@@ -49,6 +51,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
     configs, written = {}, []
     for name, source in zip(names_of(options.source), options.source):
         output = outputs_of(config.output, name)
+        # All sources are checked before the first one begins.
         prepare_outputs(output, input_files(options, config))
         own = {entry.flag: getattr(output, entry.name) for entry in entries()}
         written += [(f"{flag} of {source}", path) for flag, path in own.items() if path]
@@ -65,6 +68,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
         if not options.quiet:
             print(f"{result.name}:")
             print_report(result.report, sys.stdout)
+    # The exit code covers all sources: one that failed must not go unnoticed in a script.
     return stop.exit_code(1 if any(result.error is not None for result in results) else 0)
 
 

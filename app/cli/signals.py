@@ -33,6 +33,7 @@ class StopSignal:
             self.signal, self._first_s = number, self._clock_s()
             self.event.set()
         elif self._clock_s() - self._first_s >= _ONE_WISH_S:
+            # Not `sys.exit`: that would wait for threads, and one of them may be stuck.
             os._exit(128 + number)
 
     def exit_code(self, code: int) -> int:
@@ -55,5 +56,6 @@ def stop_by_signal() -> Iterator[StopSignal]:
     try:
         yield stop
     finally:
+        # Tests, and programs that call `main`, get their own handlers back.
         for number, handler in before.items():
             signal.signal(number, handler)

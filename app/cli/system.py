@@ -29,6 +29,7 @@ def library_remedy(error: BaseException) -> str | None:
 
     None for an error of another kind.
     """
+    # The dynamic linker's own words, which Python passes on.
     found = re.search(r"(lib[\w.+-]+): cannot open shared object file", str(error))
     if found is None:
         return None
@@ -48,6 +49,7 @@ def keep_memory_together() -> None:
     The threads of connections come and go and would touch one arena after another, so a process
     would grow for days by the free memory in each. Does nothing with another C library.
     """
+    # Only glibc has `mallopt`.
     limit = getattr(ctypes.CDLL(None), "mallopt", None)
     if limit is not None:
         limit(_ARENAS, 2)

@@ -71,6 +71,7 @@ def fetch_weights(name: str) -> int:
     from pipeline.weights import store as weights
 
     model = weights.known(name)
+    # Only if something has to be fetched, which may take minutes.
     if not all(state.right for state in weights.status(name)):
         print(f"{name}: {_source(model)} ...", file=sys.stderr)
     with _bar() as bar:
@@ -88,7 +89,7 @@ def fetch_weights(name: str) -> int:
 
 
 def _bar() -> rich.progress.Progress:
-    """A progress bar on standard error, where that is a terminal."""
+    """Return a progress bar on standard error, which shows only on a terminal."""
     import rich.console
     import rich.progress
 
@@ -98,6 +99,7 @@ def _bar() -> rich.progress.Progress:
         rich.progress.DownloadColumn(),
         rich.progress.TransferSpeedColumn(),
         console=rich.console.Console(stderr=True),
+        # In a log file a bar would be hundreds of lines.
         disable=not sys.stderr.isatty(),
         transient=True,
     )

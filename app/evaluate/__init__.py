@@ -74,6 +74,7 @@ def evaluate(
     focal_px = _focal_of(truth) if truth_lens else None
     # True world landmarks must reach the fit unchanged: the lifter corrects the perceiver's only.
     without = (*without, "lifter") if "world" in given and "lifter" not in without else without
+    # After the checks of the truth, because loading takes seconds.
     estimator = load_estimator(config, without, focal_px)
     try:
         with one_thread():
@@ -88,6 +89,7 @@ def evaluate(
 def _focal_of(truth: Truth | None) -> float:
     if truth is None or truth.intrinsics is None:
         raise ConfigError("--truth-lens: this truth has no intrinsics")
+    # The fit has one focal length: the geometric mean of both axes keeps areas.
     return float(np.sqrt(truth.intrinsics[0, 0] * truth.intrinsics[1, 1]))
 
 
@@ -107,6 +109,7 @@ def _measure(
     faces, total = estimator.body.faces, 0
     for played in replay(estimator, clip, config, timing, truth, given):
         total += 1
+        # Played all the same: tracking and the fit depend on the frames before.
         if only is not None and played.id not in only:
             continue
         count = len(played.bodies)
@@ -126,6 +129,7 @@ def _measure(
         with_body = [tally.frame for tally in tallies if tally.bodies]
         notes = (f"frames with a body: {ranges(with_body)}",) if with_body else ()
         return Report(name, "nobody", "nobody", tuple(rows), len(tallies), notes=notes)
+    # Only a whole clip can be compared by its number of frames.
     if config.capture.start_s == 0 and config.capture.seconds is None:
         size = truth.size or (0, 0)
         truth.check_clip(name, size=size, frames=total)
@@ -158,6 +162,7 @@ def _worst(outcome: Outcome, count: int) -> tuple[Worst, ...]:
         return ()
     mesh, perceived, _ = figures.pair_errors_mm(outcome)
     errors = np.array([mean(row) for row in mesh])
+    # NaN is sorted last; such a person-frame has no error to rank.
     order = [int(k) for k in np.argsort(-errors) if np.isfinite(errors[k])][:count]
     truth = outcome.truth
     return tuple(

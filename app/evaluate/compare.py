@@ -100,6 +100,7 @@ def _pair(
         perceived = None if person is None else perceived_mask(person, played.size, owner.shape)
         perceived_overlap = float("nan") if perceived is None else iou(perceived, mask)
     if truth.surface is not None and truth.landmarks_m is not None:
+        # From the hips, so that an error of distance does not hide the shape.
         own = played.bodies.vertices_m[p] - _hips(mesh_m)
         surface_m = surface_distance(own, truth.surface(row) - _hips(truth.landmarks_m[row]))
     turned_m = unknown
@@ -136,6 +137,7 @@ def _shrink(size: tuple[int, int], small: tuple[int, ...]) -> np.ndarray:
     """Return the matrix (3, 3) from pixels of a picture (h, w) to those of a small one; the centres
     of pixels are at whole numbers."""
     y, x = small[0] / size[0], small[1] / size[1]
+    # The half pixels keep the pictures' corners, not the first pixels' centres, in place.
     return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1.0]])
 
 
@@ -152,5 +154,6 @@ def perceived_mask(
     if person.mask is None:
         return None
     to_small = _shrink(size, small) @ np.vstack((person.mask.to_image, [0, 0, 1]))
+    # Scaled as a soft mask and cut afterwards, so that the edge stays smooth.
     values = cv2.warpAffine(person.mask.values, to_small[:2], (small[1], small[0]))
     return np.asarray(values > 0.5)

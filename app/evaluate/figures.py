@@ -29,6 +29,7 @@ def presence_rows(outcome: Outcome) -> list[Row]:
     kinds = [len(set(tracks.get(int(person), []))) for person in people]
     switched = [sum(a != b for a, b in zip(row, row[1:])) for row in tracks.values()]
     total = len(outcome.rows)
+    # Where the truth may lack people, a body without a match need not be an error.
     where = "on nobody" if truth.complete else "on nobody in the truth"
     return [
         Row("frames", "frames", "", len(tallies)),
@@ -134,6 +135,7 @@ def _root_rows(outcome: Outcome) -> list[Row]:
     offset, ratio = 1e3 * (ours - theirs), ours[:, 2] / theirs[:, 2]
     person, motion = outcome.truth.person[outcome.paired], offset.copy()
     for number in np.unique(person):
+        # For each person: their distance is off by the error of their height.
         motion[person == number] -= np.nanmean(offset[person == number], axis=0)
     return [
         Row("root_mm", "the hips' place", "mm", mean(np.linalg.norm(offset, axis=1))),
@@ -147,6 +149,7 @@ def image_rows(outcome: Outcome) -> list[Row]:
     truth, rows = outcome.truth, outcome.paired
     visible = truth.visible[rows]
     total = int(truth.visible[outcome.rows].sum())
+    # By the shorter side, so that upright and wide clips count alike.
     lines = _LINES / min(truth.size) if truth.size else NAN
     close, pixels = [], []
     for name in ("mesh_px", "perceived_px"):
@@ -163,6 +166,7 @@ def image_rows(outcome: Outcome) -> list[Row]:
     if truth.masks is not None:
         overlaps = [outcome.stack("iou"), outcome.stack("perceived_iou")]
         missed = len(outcome.rows) - len(outcome.pairs)
+        # A body that was not found has an overlap of 0, or finding few would look good.
         with_missed = [np.append(values, np.zeros(missed)) for values in overlaps]
         found += [
             row_of("iou", "silhouette, IoU", "", map(mean, overlaps)),

@@ -73,6 +73,7 @@ def substitute(
     perceived_px = np.array([people[track].landmarks_px for track in tracks]).reshape(-1, 33, 2)
     torsos = distances(perceived_px, truth.landmarks_px[rows], truth.torso_px[rows])
     out = dict(people)
+    # Matched by the image, as people are in `compare`, so that the same pairs are formed.
     for n, p in match(torsos):
         out[tracks[p]] = _with_truth(people[tracks[p]], truth, int(rows[n]), given, intrinsics)
     if any(name.endswith("depth-map") for name in given):
@@ -83,6 +84,7 @@ def substitute(
 
 
 def _noise(frame: int) -> float:
+    # Seeded by the frame, so that a run can be repeated.
     return _NOISY_UNIT * float(np.exp(_NOISE * np.random.default_rng(frame).standard_normal()))
 
 
@@ -103,6 +105,7 @@ def _with_truth(
 ) -> Person:
     changes: dict[str, Any] = {}
     if "landmarks" in given:
+        # What the truth does not know stays as perceived.
         known = np.isfinite(truth.landmarks_px[row]).all(-1)
         pixels = np.where(known[:, None], truth.landmarks_px[row], person.landmarks_px)
         changes["landmarks_px"] = pixels.astype(np.float32)

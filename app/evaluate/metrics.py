@@ -70,6 +70,7 @@ def procrustes(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """
     a, b = ours - ours.mean(0), theirs - theirs.mean(0)
     u, s, vt = np.linalg.svd(b.T @ a)
+    # Without this sign, a mirrored body could align perfectly.
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u * signs) @ vt
     scale = float((s * signs).sum()) / max(float((a**2).sum()), 1e-12)
@@ -88,6 +89,7 @@ def procrustes_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     """
     a, b = ours[LIMBS], theirs[LIMBS]
     known = np.isfinite(a).all(-1) & np.isfinite(b).all(-1)
+    # A similarity transform has seven degrees of freedom: few points align whatever the pose.
     if known.sum() < 6:
         return float("nan")
     a, b = a[known].astype(np.float64), b[known].astype(np.float64)
@@ -103,6 +105,7 @@ def surface_distance(ours: np.ndarray, theirs: np.ndarray, step: int = 4) -> flo
         theirs: Vertices (W, 3).
         step: Distances are taken from every n-th vertex, to all vertices.
     """
+    # Both directions, so that neither a missing nor an additional limb goes unnoticed.
     forth = cKDTree(theirs).query(ours[::step])[0].mean()
     back = cKDTree(ours).query(theirs[::step])[0].mean()
     return float(0.5 * (forth + back))
@@ -131,6 +134,7 @@ def distances(ours_px: np.ndarray, theirs_px: np.ndarray, torso: np.ndarray) -> 
     distance_px = np.linalg.norm(theirs_px[:, None] - ours_px[None], axis=-1)
     # A person without any known landmark must not be matched: the median of NaN would warn.
     distance_px = np.where(np.isnan(distance_px).all(-1, keepdims=True), np.inf, distance_px)
+    # The median, so that a limb with a large error does not undo a match.
     return np.nanmedian(distance_px, axis=-1) / np.fmax(torso, 1e-6)[:, None]
 
 
@@ -148,6 +152,7 @@ def match(distance: np.ndarray, limit: float = 1.0) -> list[tuple[int, int]]:
         Pairs of a row and a column.
     """
     allowed = distance < limit
+    # A large cost and not infinity, with which no assignment might exist.
     rows, columns = linear_sum_assignment(np.where(allowed, distance, _FAR))
     return [(int(n), int(p)) for n, p in zip(rows, columns) if allowed[n, p]]
 
@@ -193,10 +198,12 @@ def lag(ours: np.ndarray, theirs: np.ndarray, reach: int = _LAG_REACH) -> tuple[
     if np.isnan(found).all():
         return float("nan"), float("nan")
     peak = int(np.nanargmax(found))
+    # At the end of the range the peak has one neighbour only.
     if not 0 < peak < 2 * reach or np.isnan(found[[peak - 1, peak + 1]]).any():
         return float(peak - reach), float(found[peak])
     before, at, after = found[peak - 1 : peak + 2]
     bend = before - 2 * at + after
+    # A peak bends down; a flat top has no place between frames.
     between = 0.5 * (before - after) / bend if bend < 0 else 0.0
     return float(peak - reach + between), float(at)
 
@@ -217,6 +224,7 @@ def _correlation(ours: np.ndarray, theirs: np.ndarray, shift: int) -> tuple[floa
     a, b = a - np.nanmean(a, axis=0), b - np.nanmean(b, axis=0)
     spread = float(np.sqrt(np.nansum(a * a) * np.nansum(b * b)))
     pairs = int(known[:, enough].sum())
+    # Nothing moves: a correlation would divide rounding errors.
     return float(np.nansum(a * b)) / spread if spread > 1e-12 else float("nan"), pairs
 
 

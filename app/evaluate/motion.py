@@ -24,6 +24,7 @@ def chain(outcome: Outcome, person: int, values: np.ndarray, rows: np.ndarray) -
         Values (T, ...) of all frames from the first to the last one; NaN where the person has none.
     """
     frames = [tally.frame for tally in outcome.tallies]
+    # With the gaps as NaN, so that differences over a gap are not taken for motion.
     out = np.full((max(frames) - min(frames) + 1, *values.shape[1:]), np.nan)
     own = outcome.truth.person[rows] == person
     out[outcome.truth.frame[rows[own]] - min(frames)] = values[own]
@@ -45,12 +46,14 @@ def motion_rows(outcome: Outcome) -> list[Row]:
     for person in np.unique(truth.person[rows]):
         torso = float(np.nanmedian(truth.torso_px[truth.person == person]))
         for k, points in enumerate(sets):
+            # In torso lengths, so that people near and far count alike.
             path = chain(outcome, person, points, rows) / torso
             accelerations[k].append(metrics.accelerations(path[:, LIMBS]).ravel())
             wrists[k].append(metrics.speeds(path[:, WRISTS]))
     sizes = [np.concatenate(part) for part in accelerations]
     speed = [np.concatenate(part, axis=1) for part in wrists]
     known = np.isfinite(speed[0]) & np.isfinite(speed[2])
+    # The same samples for all three, or a gap in one would look like slowness.
     fast = [percentile(np.where(known, part, np.nan), 95) for part in speed]
     lags, correlations = zip(*(metrics.lag(own, speed[2]) for own in speed[:2]))
     unit = "torso/frame²"

@@ -41,6 +41,7 @@ class Row:
     def ratio(self) -> float:
         """The mesh's value divided by the one that ``ratio_to`` names; NaN if there is none."""
         base = {"": NAN, "perceived": self.perceived, "reference": self.reference}[self.ratio_to]
+        # No ratio to zero, which some figures of the truth are.
         return self.mesh / base if base and np.isfinite(base) else NAN
 
 
@@ -76,6 +77,7 @@ class Outcome:
     def of(cls, truth: Truth, pairs: Sequence[Pair], tallies: Sequence[Tally]) -> Outcome:
         played = np.isin(truth.frame, [tally.frame for tally in tallies])
         rows = np.flatnonzero(played & truth.counted)
+        # People who are hardly visible may be matched, but their errors do not count.
         counted = set(rows.tolist())
         return cls(truth, rows, [pair for pair in pairs if pair.row in counted], tallies)
 

@@ -123,8 +123,10 @@ def replay(
         ConfigError: The source is a live feed.
     """
     part = SourceOptions(start_s=config.capture.start_s, seconds=config.capture.seconds)
+    # No wait ends a window early, so that a slow machine forms the same windows.
     source, windower = open_source(clip, part), Windower(max_wait_ms=float("inf"))
     source.open()
+    # A live feed drops frames, so its numbers could not be those of the truth.
     if source.live:
         source.close()
         raise ConfigError(f"{clip}: a live feed; only a clip can be evaluated")
@@ -132,6 +134,7 @@ def replay(
     try:
         for frame in source.frames():
             if truth is not None:
+                # At the first frame: a truth of another clip is reported before minutes of work.
                 truth.check_clip(source.name, size=frame.size)
             for window in windower.add(frame):
                 yield from _run_window(estimator, window, state, timing, truth, given)
@@ -151,6 +154,7 @@ def _run_window(
 ) -> Iterator[Played]:
     begun = time.perf_counter()
     perceived = estimator.perceive([window], [state])[0]
+    # Kept as perceived: they are compared too, also if the fit gets the truth's.
     all_people = perceived.people
     timing.perceive_ms.append(1e3 * (time.perf_counter() - begun) / len(window.frames))
     if truth is not None and given:

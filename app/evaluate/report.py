@@ -50,7 +50,7 @@ class Report:
         rows: The figures.
         weight: The weight of the clip in `pooled`: its person-frames, or its frames if it has no
             people.
-        settings: What differs from the default pipeline, such as "without mask".
+        settings: The differences from the default pipeline, such as "without mask".
         notes: Remarks on the figures.
         worst: The person-frames with the largest errors.
     """
@@ -112,12 +112,14 @@ def pooled(reports: Sequence[Report]) -> Report:
     order = {row.key: row for report in reports for row in report.rows}
     rows = []
     for key, first in order.items():
+        # A figure that only some kinds of truth have is not lowered by the others.
         having = [report for report in reports if report.has(key)]
         parts = {}
         for name in ("mesh", "perceived", "reference"):
             values = np.array([getattr(report.row(key), name) for report in having])
             weights = np.array([report.weight for report in having])
             known = np.isfinite(values) & (weights > 0)
+            # Weights are for means; a sum of clips needs none.
             if key in _SUMS and name == "mesh":
                 parts[name] = float(np.nansum(values))
             elif known.any():
@@ -132,6 +134,7 @@ def pooled(reports: Sequence[Report]) -> Report:
 
 
 def _number(value: Any) -> Any:
+    # JSON has no NaN: unknown numbers are null.
     return round(value, 6) if isinstance(value, float) and math.isfinite(value) else (
         None if isinstance(value, float) else value
     )  # fmt: skip
@@ -214,6 +217,7 @@ def _text(value: float) -> str:
     """Return a value with three or four digits; "-" for an unknown one."""
     if not math.isfinite(value):
         return "-"
+    # Counts are whole numbers and have no decimals.
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value)}"
     size = abs(value)

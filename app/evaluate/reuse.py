@@ -124,6 +124,7 @@ def _windows(clip: Path) -> Iterator[list[tuple[int, np.ndarray]]]:
     try:
         for frame in source.frames():
             window.append((frame.id, cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)))
+            # Full windows only: a shorter one has no key frame with both neighbours.
             if len(window) == FRAMES:
                 yield window
                 window = []
@@ -137,6 +138,7 @@ def _measure_window(
     key_id, key_image = frames[KEY]
     for row in truth.rows_of(key_id):
         for k, (number, image) in enumerate(frames):
+            # A person may be out of the picture in one of the frames.
             same = [r for r in truth.rows_of(number) if truth.person[r] == truth.person[row]]
             if k != KEY and same and truth.counted[row] and truth.counted[same[0]]:
                 overlaps = _compare(
@@ -158,6 +160,7 @@ def _compare(
     if not before.any() or not after.any():
         return {}
     old, new = truth.landmarks_px[key], truth.landmarks_px[row]
+    # Only around the person: flow over the whole picture takes many times as long.
     part = _around(before | after)
     moved = (before, moved_by_box(before, old, new), warped(before, key_image, image, part))
     limbs = limb_of(new, part)
@@ -169,6 +172,7 @@ def _compare(
         out.whole[way, apart].append(overlaps[way])
         for number, (name, lines) in enumerate(LIMBS.items()):
             of_limb = limbs == number
+            # A hidden limb has no pixels to compare.
             if not (after[part] & of_limb).any():
                 continue
             ends = sorted({end for line in lines for end in line})

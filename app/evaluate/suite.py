@@ -51,6 +51,7 @@ def evaluate_suite(
     """
     pairs = pairs_of(Path(folder))
     work = [(clip, truth, config or load_config(), options) for clip, truth in pairs]
+    # In this process: no second start-up, and a debugger works.
     if jobs <= 1:
         return [_evaluate_clip(item) for item in work]
     # Spawned, not forked: torch and OpenCV have started threads, and a forked process lacks them.
@@ -60,6 +61,7 @@ def evaluate_suite(
         try:
             return [future.result() for future in futures]
         except BaseException:
+            # Clips that have not begun need not run: the first error ends the suite.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -67,6 +69,7 @@ def evaluate_suite(
 def _evaluate_clip(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
     clip, truth, config, options = item
     report = evaluate(clip, truth, config, **options)
+    # To standard error: standard output is for the tables.
     print(f"{clip.name}: done", file=sys.stderr, flush=True)
     return report
 
@@ -89,6 +92,7 @@ def run_command(chosen: EvaluateOptions, config: Config) -> int:
     if (chosen.clip is None) != (chosen.suite is not None):
         raise ConfigError("give a CLIP with --truth or --nobody, and none with --suite")
     options: dict[str, Any] = {
+        # A repeated name counts once, in the order given.
         "without": tuple(dict.fromkeys(chosen.without)),
         "given": tuple(dict.fromkeys(chosen.given)),
         "truth_lens": chosen.truth_lens,

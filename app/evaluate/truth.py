@@ -97,6 +97,7 @@ class Truth:
         height, width = self.mask_shape
         bits = np.unpackbits(self.masks[row], count=height * width).reshape(height, width)
         small = cv2.resize(bits * np.uint8(255), size[::-1], interpolation=cv2.INTER_AREA)
+        # Half of the area: a pixel belongs to the mask if most of it does.
         return small > 127
 
     def check_clip(self, clip: str, *, size: tuple[int, int], frames: int | None = None) -> None:
@@ -131,6 +132,7 @@ def load_truth(path: str | Path) -> Truth:
         raise FileNotFoundError(2, "there is no such file", str(path))
     arrays = _read(path)
     try:
+        # Told apart by their own arrays, because the files carry no name of a kind.
         if "found" in arrays:
             return _mediapipe(path.name, arrays)
         if "landmarks_good" in arrays:
@@ -147,6 +149,7 @@ def load_truth(path: str | Path) -> Truth:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
+        # Without pickles (numpy's default), so that a hostile file runs nothing.
         file = np.load(path)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise TruthError(f"{path}: no truth: one array, not an npz of several")
@@ -206,9 +209,11 @@ def _mediapipe(name: str, arrays: dict[str, np.ndarray]) -> Truth:
 def _multi_view(name: str, arrays: dict[str, np.ndarray]) -> Truth:
     rows = len(_take(arrays, "frame", None))
     good = _take(arrays, "landmarks_good", rows, 33).astype(bool)
+    # A point that the cameras did not agree on is not known.
     points = np.where(good[..., None], _take(arrays, "landmarks_m", rows, 33, 3), np.nan)
     if "landmarks_px" in arrays:
         pixels = _take(arrays, "landmarks_px", rows, 33, 2)
+    # Projected without the lens's distortion, as the fit assumes it.
     elif "intrinsics" in arrays:
         pixels = project(points, _take(arrays, "intrinsics", 3, 3))
     else:
@@ -240,6 +245,7 @@ def _truth(
         height, width = _take(arrays, "mask_shape", 2).tolist()
         parts["mask_shape"] = (height, width)
         parts["masks"] = _take(arrays, "mask", rows, -(-height * width // 8))
+    # Without a torso, distances have no unit, and the person could not be matched.
     parts["counted"] = parts["counted"] & np.isfinite(torso)
     frame = arrays["frame"].astype(np.int64)
     return Truth(name, kind, frame, person, pixels, visible, torso, **parts)
@@ -284,9 +290,11 @@ def _skinned(arrays: dict[str, np.ndarray], row: int) -> np.ndarray:
     person = int(arrays["person"][row])
     part = slice(*arrays["vertex_start"][person : person + 2])
     start, end = arrays["face_start"][person : person + 2]
+    # The surface is what was drawn: a vertex without a triangle is no part of it.
     drawn = np.unique(arrays["faces"][start:end])
     rest = arrays["rest_m"][part][drawn].astype(np.float64)
     shares = arrays["bone_shares"][part][drawn].astype(np.float64)
     bones = arrays["transforms"][row][arrays["bone_numbers"][part][drawn]]
+    # Divided by their sum: stored shares are rounded.
     blended = np.einsum("vk,vkij->vij", shares / shares.sum(1, keepdims=True), bones)
     return np.einsum("vij,vj->vi", blended[..., :3], rest) + blended[..., 3]

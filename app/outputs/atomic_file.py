@@ -1,4 +1,4 @@
-"""A file that never holds part of a piece."""
+"""A file that holds each written piece whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path) -> None:
+        # Unbuffered: what `write` took is out of this process, also if it is killed then.
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
         self._failed: OSError | None = None
         self.end = 0
@@ -25,14 +26,17 @@ class AtomicFile:
         """Write a piece and return its length. Raises OSError, the same one from then on."""
         if self._failed is not None:
             raise self._failed
+        # FFmpeg may seek back, so a piece may lie inside the file.
         start, rest = self._file.tell(), memoryview(data)
         end = self._file.seek(0, io.SEEK_END)
         self._file.seek(start)
         try:
+            # The system may take only part of a piece, as a disk that is nearly full does.
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             self._failed = error
+            # Takes back the part that fitted, or players would meet half a fragment.
             self._file.truncate(end)
             raise
         self.end = max(end, start + len(data))

@@ -29,7 +29,7 @@ class BackgroundWriter(Generic[T]):
     and later items are discarded. ``put`` and ``close`` are for one thread.
 
     Args:
-        name: What is written, for errors.
+        name: The name of the output, for errors.
         work: Called with each item.
         end: Called after the last item, after an error too; it must allow a second call.
         capacity: The length of the ring.
@@ -78,6 +78,7 @@ class BackgroundWriter(Generic[T]):
         """
         self._ring.close()
         while self._thread.is_alive() and not self._given_up:
+            # Waits on as long as items are finished: a slow disk is not a stuck one.
             done = self._ring.got_count
             self._thread.join(_LIVE_S if self._live else _STUCK_S)
             if self._thread.is_alive() and (self._live or self._ring.got_count == done):
@@ -106,6 +107,7 @@ class BackgroundWriter(Generic[T]):
                 self._end()
 
     def _count(self, item: T, cause: str) -> None:
+        # After an error nothing is recorded any more; the error says that, not the count.
         if self._error is None:
             self.dropped += 1
 

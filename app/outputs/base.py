@@ -77,7 +77,7 @@ class Output(Protocol):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What went wrong without ending the output, a line each."""
+        """The errors that did not end the output, a line each."""
 
     def open(self, info: RunInfo) -> None:
         """Begin. Called once, when the first frame is known."""

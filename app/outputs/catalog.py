@@ -28,9 +28,9 @@ class OutputEntry:
 
     Attributes:
         name: Its flag without the dashes and its key in ``[output]``: a Python identifier.
-        metavar: What stands for its path in the help.
-        help: What it writes, in one sentence.
-        format: What its files hold, in a word or two: ``mp4``, ``JSON lines``.
+        metavar: The word for its path in the help.
+        help: One sentence on the files that it writes.
+        format: The format of its files, in a word or two: ``mp4``, ``JSON lines``.
         target: ``module:Class``, imported when it is used and called with the path and the
             ``options``. It is an `app.outputs.base.Output`.
         kind: Whether its path is a file, a file or ``-`` for standard output, or a folder. Of
@@ -118,12 +118,14 @@ def entries() -> tuple[OutputEntry, ...]:
     An entry point that cannot be loaded, or whose name is taken, is left out with a warning: a
     broken package must not stop the program.
     """
+    # This project's own first, so that no package can take their names.
     found = {entry.name: entry for entry in _OUTPUTS}
     for point in entry_points(group=GROUP):
         try:
             entry = point.load()
             problem = _problem(entry, found)
         except Exception as error:
+            # Of any kind: code from outside runs here.
             problem = f"{type(error).__name__}: {error}"
         if problem:
             warnings.warn(f"output {point.name} ({point.value}): {problem}", stacklevel=2)
@@ -135,10 +137,12 @@ def entries() -> tuple[OutputEntry, ...]:
 def _problem(entry: Any, taken: dict[str, OutputEntry]) -> str:
     if not isinstance(entry, OutputEntry):
         return "not an app.outputs.catalog.OutputEntry"
+    # The name becomes a field of the settings.
     if not entry.name.isidentifier():
         return f"its name {entry.name!r} is not a Python identifier"
     from app.setting import declared
 
+    # An output from outside must not take over a setting's key or flag.
     settings = [setting for part in RESERVED for setting in declared(part)]
     words = {word for setting in settings for word in (setting.name, *setting.flags)}
     if entry.name in taken or not words.isdisjoint((entry.name, entry.flag)):
@@ -152,6 +156,7 @@ def suffix_problem(entry: OutputEntry, path: Path) -> str:
     if str(path) == "-" or suffix in entry.suffixes:
         return ""
     other, name = _meant(suffix, path)
+    # An unusual suffix is the user's choice, but one that belongs to another output is a slip.
     if not entry.strict and (other is None or other is entry):
         return ""
     if entry.kind == "folder":
@@ -165,7 +170,7 @@ def suffix_problem(entry: OutputEntry, path: Path) -> str:
 
 
 def _meant(suffix: str, path: Path) -> tuple[OutputEntry | None, Path]:
-    """The output that a suffix belongs to, and the path that it could have."""
+    """Return the output that a suffix belongs to, and the path that it could have."""
     if suffix:
         for entry in entries():
             if suffix in entry.suffixes:

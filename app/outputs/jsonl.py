@@ -34,6 +34,7 @@ class JsonlOutput:
         self.path = path
         self.files: tuple[Path, ...] = ()
         self._info: RunInfo | None = None
+        # Before the models load, because libraries print while they do.
         self._file: IO[str] | None = claim_stdout() if path == STDOUT else None
 
     def open(self, info: RunInfo) -> None:
@@ -53,6 +54,7 @@ class JsonlOutput:
         assert self._file is not None, "write() after close()"
         try:
             self._file.write(line_of(self._info, frame, bodies) + "\n")
+            # Each line at once: a reader in a pipe is live, and a killed run keeps what it wrote.
             self._file.flush()
         except BrokenPipeError:
             raise OutputClosed(f"{self._name} was closed") from None
@@ -95,6 +97,7 @@ def claim_stdout() -> IO[str]:
     Everything else that is printed from then on, also by C libraries, goes to standard error.
     """
     sys.stdout.flush()
+    # By file descriptor, not `sys.stdout`: C libraries write to descriptor 1 themselves.
     claimed = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(claimed, "w", encoding="utf-8")

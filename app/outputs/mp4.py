@@ -63,6 +63,7 @@ class Mp4:
                 self._file,
                 "w",
                 format="mp4",
+                # Fragments while it runs, an ordinary mp4 once it is closed.
                 options={"movflags": "hybrid_fragmented"},
                 buffer_size=_BUFFER,
             )
@@ -99,6 +100,7 @@ class Mp4:
         yuv.pts, yuv.time_base = tick, Fraction(1, CLOCK)
         # Frames may come far slower than their nominal rate, so the video's own time counts too.
         if self._in_group == self._group or tick - self._group_began >= CLOCK:
+            # A key frame ends the fragment, so this bounds what a killed process loses.
             yuv.pict_type = av.video.frame.PictureType.I
             self._in_group, self._group_began = 0, tick
         self._in_group += 1
@@ -109,6 +111,7 @@ class Mp4:
         assert self._file is not None, "write() after close()"
         try:
             for packet in self._stream.encode(frame):
+                # A fragment reaches the file when it is complete; until then its packets only wait.
                 before = self._file.end
                 self._container.mux(packet)
                 waits = 0 if self._file.end > before else self._waiting_bytes
@@ -124,6 +127,7 @@ class Mp4:
             if self.frames:
                 self._encode(None)
         finally:
+            # First, so that a second call does nothing, whatever the lines below raise.
             file, self._file = self._file, None
             try:
                 with closing(file):
@@ -153,9 +157,11 @@ class Timeline:
         if self._shift_s is None:
             self._shift_s = -pts_s
         tick = round((pts_s + self._shift_s) * CLOCK)
+        # Only over a break: a slow source may have long intervals without one.
         leap = discontinuity and tick - self.last > self.longest_break_s * CLOCK
         if self.last >= 0 and (tick <= self.last or leap):
             tick = self.last + self._step
+            # Later frames keep their own distances from this one.
             self._shift_s = tick / CLOCK - pts_s
         self.last = tick
         return tick

@@ -42,6 +42,7 @@ def prepare_outputs(output: OutputPaths, inputs: Sequence[Named]) -> None:
         for entry, path in wanted.items()
         if entry.kind != "folder" and not (entry.kind == "file or -" and str(path) == "-")
     }
+    # First, because these checks make no folder.
     check_overwrites(inputs, files.items())
     for entry, path in wanted.items():
         if _rotates(entry):
@@ -54,7 +55,7 @@ def prepare_outputs(output: OutputPaths, inputs: Sequence[Named]) -> None:
 
 
 def _rotates(entry: OutputEntry) -> bool:
-    """Whether an output goes on in further files."""
+    """Return whether an output goes on in further files."""
     return "rotation" in entry.options
 
 
@@ -79,6 +80,7 @@ def _check_file(flag: str, path: Path) -> None:
 
 
 def _make_folder(flag: str, folder: Path, path: Path) -> None:
+    # `mkdir` would name the folder that it cannot make, not the file that is in the way.
     above = next((p for p in (folder, *folder.parents) if p.exists()), None)
     if above is not None and not above.is_dir():
         raise OutputError(f"{flag} {path}: {above} is a file, not a folder")

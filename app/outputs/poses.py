@@ -29,7 +29,7 @@ _ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
 }
 _AMASS_ROWS = ("frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m")
 TRACKS = "tracks"
-"""The name of `AmassOutput`'s rows in its folder until they are files."""
+"""The name of `AmassOutput`'s rows in its folder until the track files are written."""
 _AMASS_JOINTS = 52
 """SMPL-H's joints, which AMASS writes: SMPL's first 22, then 15 of each hand."""
 CAMERA_TO_AMASS = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
@@ -80,6 +80,7 @@ class PosesOutput:
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
+        # Here and not in `open`, so that a run without any frame leaves nothing.
         if self._columns is None:
             self._columns = self._begin(self._info, bodies)
         if len(bodies):
@@ -143,6 +144,7 @@ class AmassOutput:
             "gender": np.str_(info.gender),
             "model": np.str_(info.model),
         }
+        # One spool for all tracks, whose number is known at the end only.
         self._columns = ColumnSpool(self.folder / TRACKS, shapes, extra)
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
@@ -169,6 +171,7 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
     for track in np.unique(tracks):
         path = folder / f"track_{track:04d}.npz"
         rows = np.flatnonzero(tracks == track)
+        # One track at a time, so that memory holds no more than the longest one.
         values = {name: columns.read(name)[rows] for name in (*_AMASS_ROWS, "pelvis_m")}
         poses, trans = to_amass(
             values["global_orient"],
@@ -215,6 +218,7 @@ def to_amass(
     poses = np.zeros((len(global_orient), 3 * _AMASS_JOINTS))
     turn = Rotation.from_matrix(CAMERA_TO_AMASS)
     poses[:, :3] = (turn * Rotation.from_rotvec(global_orient)).as_rotvec()
+    # Without SMPL's two hand joints, which SMPL-H does not have.
     poses[:, 3:66] = body_pose[:, :63]
     return poses, pelvis_m @ CAMERA_TO_AMASS.T - rest_m
 
@@ -222,4 +226,5 @@ def to_amass(
 def _rate(pts_s: np.ndarray) -> float:
     """Return the frames a second of times; 30 for a single frame."""
     steps = np.diff(pts_s)
+    # The median, because a track has gaps.
     return float(1 / np.median(steps)) if len(steps) and np.median(steps) > 0 else 30.0

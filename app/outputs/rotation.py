@@ -25,7 +25,7 @@ class Rotation:
         return self.seconds is not None or self.megabytes is not None
 
     def due(self, seconds: float, size_bytes: int) -> bool:
-        """Whether a file of that length and size ends."""
+        """Return whether a file of that length and size ends."""
         long = self.seconds is not None and seconds >= self.seconds
         return long or (self.megabytes is not None and size_bytes >= self.megabytes * 1e6)
 
@@ -39,12 +39,14 @@ class Rotation:
         if not self.on or not path.parent.is_dir():
             return 0
         there = [other for other in path.parent.iterdir() if self.would_write(path, other)]
+        # The highest and not the count: older files may have been deleted.
         return max((int(other.stem[len(path.stem) + 1 :]) for other in there), default=0)
 
     def would_write(self, path: Path, other: Path) -> bool:
-        """Whether ``other`` is, or may become, one of the files of ``path``."""
+        """Return whether ``other`` is, or may become, one of the files of ``path``."""
         if not self.on:
             return other.resolve() == path.resolve()
+        # Four digits or more: the numbers go on past 9999.
         name = rf"{re.escape(path.stem)}_\d{{4,}}{re.escape(path.suffix)}"
         same_folder = other.parent.resolve() == path.parent.resolve()
         return same_folder and re.fullmatch(name, other.name) is not None

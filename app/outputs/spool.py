@@ -44,6 +44,7 @@ def _lock(file: IO[bytes]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        # Any other error means that the file system has no locks, as some network ones do.
         return error.errno not in (errno.EACCES, errno.EAGAIN)
     return True
 
@@ -72,6 +73,7 @@ class ColumnSpool:
         self._files: dict[str, IO[bytes]] = {}
         self._mark: IO[bytes] | None = None
         try:
+            # Hidden, and beside the output, where `recover` looks for it.
             name = f".{beside.name}."
             self._folder = Path(tempfile.mkdtemp(prefix=name, suffix=".rows", dir=beside.parent))
             np.savez(self._folder / _EXTRA, **self.extra)  # type: ignore[arg-type]
@@ -103,6 +105,7 @@ class ColumnSpool:
             }
             with np.load(folder / _EXTRA) as extra:
                 columns.extra = dict(extra)
+            # A process killed in `append` has written a row to some of the columns only.
             columns.rows = min(
                 (folder / name).stat().st_size // columns._row_bytes(name)
                 for name in columns._shapes
@@ -135,6 +138,7 @@ class ColumnSpool:
                 raise ValueError(f"{name} is {(count, *shape)}, not {rows.shape}")
             try:
                 self._files[name].write(rows.data)
+                # Out of this process: a kill then loses nothing that was appended.
                 self._files[name].flush()
             except OSError as error:
                 raise OutputError(f"{self.beside}: cannot write: {error.strerror}") from None
@@ -144,6 +148,7 @@ class ColumnSpool:
         """Return a column (rows, *shape), read-only and mapped from disk."""
         dtype, shape = self._shapes[name]
         if self.rows == 0:
+            # An empty file cannot be mapped.
             return np.zeros((0, *shape), dtype)
         return np.memmap(self._folder / name, dtype, "r", shape=(self.rows, *shape))
 
@@ -152,6 +157,7 @@ class ColumnSpool:
 
         Raises OutputError.
         """
+        # Renamed when it is complete, so that a file of this name is never half written.
         part = path.with_name(f".{path.name}.part")
         try:
             with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -172,12 +178,14 @@ class ColumnSpool:
             "fortran_order": False,
             "shape": (self.rows, *shape),
         }
+        # By the number of whole rows: a column of a killed run may be longer.
         left = self.rows * self._row_bytes(name)
         with (
             archive.open(f"{name}.npy", "w", force_zip64=True) as entry,
             open(self._folder / name, "rb") as column,
         ):
             np.lib.format.write_array_header_1_0(entry, header)
+            # In chunks, because a column may be larger than the memory.
             while left and (chunk := column.read(min(_CHUNK, left))):
                 entry.write(chunk)
                 left -= len(chunk)

@@ -83,6 +83,7 @@ class VideoOutput:
         self._begin(0)
         capacity = _CLIP_FRAMES
         if info.live:
+            # Large pictures get fewer places, so that the memory stays bounded.
             capacity = min(_LIVE_FRAMES, max(4, _LIVE_BYTES // (info.width * info.height * 3)))
         self._thread = BackgroundWriter(
             str(self.path), self._encode, self._end, capacity, live=info.live, inherit=inherit_break
@@ -92,6 +93,7 @@ class VideoOutput:
         assert self._thread is not None, "write() before open()"
         if picture is None:
             raise ValueError("the video output needs the picture")
+        # Without the GPU's copy, which would stay allocated while the frame waits.
         self._thread.put(replace(frame, image=picture, on_device=None))
 
     def stop(self) -> None:
@@ -110,6 +112,7 @@ class VideoOutput:
 
     def _encode(self, frame: Frame) -> None:
         tick = self._clock.place(frame.pts_s, frame.discontinuity)
+        # A file gets one frame at least, however small its limits are.
         if self._mp4 is not None and self._mp4.frames:
             long_s = (tick - self._begun_tick) / CLOCK
             if self.rotation.due(long_s, self._mp4.size_bytes):
@@ -127,6 +130,7 @@ class VideoOutput:
         self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, self._info.live)
         self._begun, self._begun_tick = self._begun + 1, tick
         self.files = (*self.files, path)
+        # Only this run's files: an earlier run's are not this one's to delete.
         if self.rotation.on and self.rotation.keep:
             for old in self.files[: -self.rotation.keep]:
                 _delete(old)
@@ -140,6 +144,7 @@ class VideoOutput:
         try:
             mp4.close()
         finally:
+            # `Mp4.close` deleted it.
             if not mp4.frames:
                 self.files = tuple(path for path in self.files if path != mp4.path)
 

@@ -50,6 +50,7 @@ class WindowOutput:
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         with self._lock:
+            # Overwrites a picture that was not shown yet: the newest is the one to see.
             self._latest = picture
 
     def close(self) -> None:
@@ -79,6 +80,7 @@ class WindowOutput:
             # Without a window there are no events to wait for.
             threading.Event().wait(wait_ms / 1000)
             return True
+        # `waitKey` also draws the window; without it nothing appears.
         self._closed = cv2.waitKey(wait_ms) in _QUIT_KEYS or not self._visible()
         return not self._closed
 
@@ -133,6 +135,7 @@ class _Probe:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         unset = not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+        # Known without starting a process.
         if sys.platform.startswith("linux") and unset:
             self.problem: str | None = (
                 "no display: DISPLAY is not set; leave --window out, or write --video"
@@ -146,6 +149,7 @@ class _Probe:
 
     def _ask(self, process: subprocess.Popen[str]) -> str | None:
         assert process.stdout is not None
+        # A display that does not answer would block the read for ever.
         alarm = threading.Timer(_PROBE_S, process.kill)
         alarm.start()
         answer = process.stdout.readline()

@@ -33,6 +33,7 @@ def to_yuv420(image: np.ndarray) -> av.VideoFrame:
     half = cv2.resize(yuv, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     frame = av.VideoFrame(width, height, "yuv420p")
     for channel, (plane, source) in enumerate(zip(frame.planes, (yuv, half, half))):
+        # A plane's lines may be padded, so they are addressed by their own length.
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         rows[:, : plane.width] = cv2.extractChannel(source, channel)
     return frame
@@ -59,4 +60,5 @@ def pad_even(image: np.ndarray) -> np.ndarray:
     right = max(SMALLEST_PX, width + width % 2) - width
     if not (down or right):
         return image
+    # 4:2:0 stores colour for two by two pixels, so both sides must be even.
     return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)

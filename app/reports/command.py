@@ -50,6 +50,7 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
         options.outbox is not None or options.webhook_secret is not None
     ):
         raise ConfigError("--outbox and --webhook-secret: need --webhook")
+    # Before the models load: a live source would keep the ones after it waiting for ever.
     *early, _ = options.source
     if live := [source for source in early if _is_live(source, config, stop)]:
         raise ConfigError(
@@ -58,6 +59,7 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
         )
     motion = read_motion("--motion", options.motion)
     with ExitStack() as stack:
+        # Standard output first, because what libraries print must not end up among the lines.
         sinks: list[Sink] = [Lines(claim_stdout(), "standard output")]
         if options.jsonl is not None:
             sinks.append(lines_to(stack, options.jsonl))
@@ -72,6 +74,7 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
             options.report.mkdir(parents=True, exist_ok=True)
             timelines = Timelines()
         estimator = load(config)
+        # Before the first frame, so that the first event is not reported late.
         estimator.warm_up(config.perceive.people, events=True)
         stack.callback(estimator.close)
         events, failed = [], False
@@ -88,6 +91,7 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
                 failed = True
             if timelines is not None:
                 events += timelines.events()
+                # Times and track numbers begin anew with each source.
                 timelines = type(timelines)()
         if options.report is not None:
             from app.reports.page import write_page
@@ -114,6 +118,7 @@ class _Watched:
     def run(self, estimator: BodyEstimator, sinks: list[Sink], timelines: Any) -> None:
         with ExitStack() as stack:
             stack.callback(self._source.close)
+            # Opened before the runner's threads start, so that an error is raised here.
             self._source.open()
             runner = stack.enter_context(
                 Runner(self._source, estimator, opened=True, watch=self._detector)
@@ -126,13 +131,16 @@ class _Watched:
                 for window in _stoppable(runner, self._stop):
                     if timelines is not None:
                         timelines.fitted(window)
+                    # There is no picture to draw; a fitted frame is done.
                     for frame, _ in window:
                         runner.stats.drew(frame.captured_ns)
             finally:
                 runner.close()
                 try:
+                    # After the runner, whose end is what the dispatcher waits for.
                     dispatcher.close()
                 except OutputClosed:
+                    # The reader of standard output left, so the other sources need not be watched.
                     self._stop.set()
         for refusal in self._detector.refused:
             print(
@@ -167,4 +175,5 @@ def _stoppable(runner: Runner, stop: threading.Event) -> Iterator:
         yield window
         if stop.is_set() and not stopping:
             stopping = True
+            # Not `break`: frames under way are fitted, so that an event in them is still reported.
             runner.stop()

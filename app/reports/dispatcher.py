@@ -17,7 +17,7 @@ from render.overlay import make_renderer
 
 
 class EventRun(Protocol):
-    """What the dispatcher needs of a run: a `Runner` or a `VideoStream` with a watch."""
+    """The part of a run that the dispatcher needs: a `Runner` or a `VideoStream` with a watch."""
 
     source: Source
     estimator: BodyEstimator
@@ -32,10 +32,10 @@ Sink = Callable[[Record], None]
 
 
 def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
-    """Return what holds for a run, by the window of one of its events.
+    """Return the facts of a run, by the window of one of its events.
 
     Args:
-        name: The source's.
+        name: The source's name.
         run: The run.
         event: One of its events.
     """
@@ -58,12 +58,12 @@ def info_of_event(name: str, run: EventRun, event: Event) -> RunInfo:
 class EventDispatcher:
     """Hands a run's events to sinks, in order, in a thread of its own.
 
-    Every sink gets an event whatever another raises; then the first error stops the run and is
-    raised by ``close``. ``reported`` counts the events.
+    Every sink gets an event, also if another one raises an error; then the first error stops the
+    run and is raised by ``close``. ``reported`` counts the events.
 
     Args:
         run: The run.
-        info_of: Returns what holds for the run, by an event's window.
+        info_of: Returns the facts of the run, by an event.
         sinks: Each is called with every event's record.
         renderer: The name of the renderer that draws the pictures.
         alpha: The opacity of the bodies, 0 to 1.
@@ -81,6 +81,7 @@ class EventDispatcher:
         self._renderer, self._alpha = renderer, alpha
         self.reported = 0
         self._error: BaseException | None = None
+        # Beside the run: a slow sink delays later reports, but no frame.
         self._thread = threading.Thread(target=self._work, name="events")
 
     def start(self) -> EventDispatcher:
@@ -101,6 +102,7 @@ class EventDispatcher:
                 self._report_all()
         except BaseException as error:
             self._error = error
+            # Now, and not when it ends: an error is raised by `close`, after the run.
             self._run.stop()
 
     def _report_all(self) -> None:
@@ -125,6 +127,7 @@ def _hand_out(sinks: Sequence[Sink], record: Record) -> None:
         try:
             sink(record)
         except Exception as error:
+            # Raised later, because the other sinks get the event all the same.
             errors.append(error)
     if errors:
         # A closed output only ends the run; any other error is the one to show.

@@ -39,6 +39,7 @@ def views(joints_m: np.ndarray) -> dict[str, np.ndarray]:
         ground that all F frames share.
     """
     at = 100 * np.asarray(joints_m, np.float64)
+    # The lowest joint of all frames, so that the ground does not jump from frame to frame.
     foot = at[..., 1][np.isfinite(at[..., 1])].max(initial=-np.inf)
     at = at - at[:, :1] * np.array([1.0, 0.0, 1.0]) - np.array([0.0, foot + _SOLE_CM, 0.0])
     return {name: at @ turn.T for name, turn in VIEWS.items()}
@@ -72,7 +73,7 @@ def body(
     if before_cm is not None:
         parts += [_bones(before_cm, _bones_of(hand, "arm"), "ghost arm"),
                   _bones(before_cm, _bones_of(hand, "near", "middle", "off"), "ghost")]  # fmt: skip
-    # What is further away is drawn first; a side is as far away as its hip and shoulder.
+    # The further side is drawn first; a side is as far away as its hip and shoulder.
     off_away, near_away = (
         points_cm[[_J[f"{side}_hip"], _J[f"{side}_shoulder"]], 2].mean()
         for side in (_across(hand), hand)
@@ -80,6 +81,7 @@ def body(
     order = ("off", "middle", "near") if off_away >= near_away else ("near", "middle", "off")
     parts += [_bones(points_cm, _bones_of(hand, kind), kind) for kind in order]
     neck, head = points_cm[_J["neck"], :2], points_cm[_J["head"], :2]
+    # Bounded below: seen from above, neck and head lie almost on each other.
     up = (head - neck) / max(float(np.linalg.norm(head - neck)), 6.0)
     parts.append(_dot(head + 6 * up, 9.5, "head"))
     parts.append(_bones(points_cm, _bones_of(hand, "arm"), "arm"))
@@ -145,17 +147,21 @@ class Axis:
         """Return an axis that holds all values that are numbers."""
         known = [value for value in values if value is not None and math.isfinite(value)] or [0, 1]
         low, high = min(known), max(known)
+        # Steps that are read easily: 1, 2, 5 and their decades, and fractions of a turn for angles.
         decades = [m * 10.0**e for e in range(-2, 12) for m in (1, 2, 5)]
         degrees = [5.0, 10, 15, 20, 30, 45, 60, 90, 180]
 
         def ends(step: float) -> tuple[int, int]:
             first = math.floor(low / step)
+            # Equal ends would divide by zero in `part`.
             return first, max(math.ceil(high / step), first + 1)
 
         steps = degrees + decades if unit == "deg" else decades
         step = next((each for each in steps if np.ptp(ends(each)) <= 5), None)
+        # Values so large that no step of the list is wide enough.
         step = step or max(-low, high)
         first, last = ends(step)
+        # Rounded, because 3 * 0.1 is not 0.3.
         ticks = tuple(round(step * number, 6) for number in range(first, last + 1))
         return cls(ticks[0], ticks[-1], ticks, unit, 1 if unit == "deg" else 2)
 
@@ -205,8 +211,8 @@ def curves(
         axis: The measure's.
         span_s: The time that is shown.
         band_s: Where the pictures are from; an end that is None is the event.
-        label: What a screen reader says.
-        moment: What the time 0 is called.
+        label: The text for screen readers.
+        moment: The name of the time 0.
         estimates: Whether there are any, and so a strip.
     """
     several = len(lines) > 1
@@ -253,6 +259,7 @@ def curves(
             marks.append(_dot(np.array([at, y(line.fitted)]), 3.4, "fitted"))
         if line.value is not None:
             marks.append(_dot(np.array([at, y(line.value)]), 3.4 if not several else 3.0, "value"))
+        # Outside of the drawing until the page's script moves it.
         marks.append('<circle class="at" r="3.2" cx="-9" cy="-9"/>')
         parts.append(f'<g class="{colour(line.colour)}" data-event="{line.colour}">'
                      f"{''.join(marks)}</g>")  # fmt: skip
@@ -271,10 +278,11 @@ def curves(
 
 
 def _path(line: Line, axis: Axis, x: Callable[[float], float], y: Callable[[float], float]) -> str:
-    """The line, broken where nothing is known and where an angle comes round the back."""
+    """Return the curve, broken where a value is unknown and where an angle passes 180 degrees."""
     steps, last = [], math.nan
     for time_s, value in zip(line.times_s, line.values):
         if math.isfinite(value):
+            # A step of more than half a turn is an angle that went past 180 degrees.
             joined = abs(value - last) <= (180 if axis.unit == "deg" else math.inf)
             # A point alone is a line of no length, which round caps make a dot.
             steps.append(f"{'L' if joined else 'M'}{x(time_s):.1f} {y(value):.1f}")

@@ -30,7 +30,7 @@ VIEWS: Mapping[str, str] = {
     "side": "from the camera\N{RIGHT SINGLE QUOTATION MARK}s right",
     "above": "from above, the camera below",
 }
-"""What is said of each of `draw_svg.VIEWS`."""
+"""The words for each of `draw_svg.VIEWS`."""
 
 
 def write_page(
@@ -40,7 +40,7 @@ def write_page(
 
     Args:
         folder: Made if it is not there.
-        events: What the page shows, in order.
+        events: The events that the page shows, in order.
         motion: The motion that they are events of.
         title: The page's; empty: the motion's own.
 
@@ -57,7 +57,7 @@ def write_page(
 
 
 class _Page:
-    """What the templates show of events: texts, which they escape, and drawings."""
+    """The texts and drawings of events for the templates, which escape every text."""
 
     def __init__(self, events: Sequence[ReportedEvent], motion: Motion) -> None:
         self._events = events
@@ -69,6 +69,7 @@ class _Page:
         style, script = (
             files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js")
         )
+        # The page allows its own style and script by their hashes, and nothing from elsewhere.
         policy = (
             f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
             f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
@@ -89,9 +90,10 @@ class _Page:
         )  # fmt: skip
 
     def _data(self) -> dict[str, Any]:
-        """What the script needs."""
+        """Return the data that the script needs."""
 
         def rounded(values: np.ndarray, digits: int) -> list[float | None]:
+            # JSON has no NaN; a number that is not known is null.
             return [round(float(each), digits) if math.isfinite(each) else None for each in values]
 
         axes = self._scales.axes
@@ -110,12 +112,13 @@ class _Page:
         }  # fmt: skip
 
     def _offset_name(self, frames: int) -> str:
-        """What a frame so many after the event is called."""
+        """Return the name of a frame by its distance from the event."""
         sign = "+" if frames > 0 else "\N{MINUS SIGN}"
         return f"t {sign} {abs(frames)}" if frames else self._words.moment
 
     def _best(self, line: Line) -> float | None:
-        """What stands for an event: its estimate or, where none is learned, the fitted body's."""
+        """Return the number for an event: its estimate or, where none is learned, the fitted
+        body's."""
         return line.value if self._corrected else line.fitted
 
     def _known(self, events: Sequence[ReportedEvent], name: str) -> list[float]:
@@ -131,26 +134,26 @@ class _Page:
         return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
     def _still_value(self, shown: Sequence[ReportedEvent], name: str) -> str:
-        """What stands beside a curve while nothing points at it."""
+        """Return the number beside a curve while the pointer is elsewhere."""
         best = self._best(shown[0].line(name, 0)) if len(shown) == 1 else None
         return "" if best is None else _figure(best, self._scales.axes[name].digits)
 
     def _body_svg(self, event: ReportedEvent, number: int, view: str, index: int) -> Markup:
-        """The body in one of an event's frames, with the frame before as a shade."""
+        """Return the body in one of an event's frames, with the frame before as a shade."""
         points = self._scales.projected[number][view]
         label = f"The fitted body {VIEWS[view]}, {self._offset_name(event.frames[index][0])}"
         before = points[index - 1] if index else None
         return Markup(body(points[index], self._scales.boxes[view], event.hand, label, before))
 
     def _pose_svg(self, event: ReportedEvent, number: int, view: str) -> Markup:
-        """The body at the event."""
+        """Return the body at the event."""
         words = self._words
         label = f"{capitalised(words.noun)} {number + 1} at its {words.moment}, {VIEWS[view]}"
         points = self._scales.projected[number][view][event.key]
         return Markup(body(points, self._scales.boxes[view], event.hand, label))
 
     def _curves_svg(self, shown: Sequence[ReportedEvent], first: int, name: str) -> Markup:
-        """One measure's curves of events that are numbered from ``first``."""
+        """Return one measure's curves of events that are numbered from ``first``."""
         axis, several = self._scales.axes[name], len(shown) > 1
         lines = [event.line(name, first + index) for index, event in enumerate(shown)]
         label = f"{_measure_name(name)} over the time from the {self._words.moment}, {axis.unit}"
@@ -166,7 +169,7 @@ class _Page:
         )  # fmt: skip
 
     def _in_words(self, line: Line, axis: Axis) -> str:
-        """An event's numbers, for a screen reader."""
+        """Return an event's numbers in words, for a screen reader."""
         moment = self._words.moment
         if self._best(line) is None:
             return f"Not measurable at the {moment}"
@@ -181,7 +184,8 @@ class _Page:
 
 
 def _environment() -> Environment:
-    """The templates. Every text is escaped but a `Markup`, which only this module makes."""
+    """Return the templates. They escape every text but a `Markup`, which only this module makes."""
+    # Strict, so that a misspelled name in a template is an error and not an empty text.
     made = Environment(
         loader=PackageLoader("app.reports"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -204,7 +208,8 @@ def _hash(text: str) -> str:
 
 
 def _figure(value: float, digits: int) -> str:
-    """A number as it is shown: rounded, never minus nothing, with a true minus."""
+    """Return a number as text: rounded, without a minus before zero, with a true minus."""
+    # Adding 0.0 makes 0.0 of -0.0.
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -213,7 +218,7 @@ def _measure_name(measure: str) -> str:
 
 
 def _shown_time(text: str) -> str | None:
-    """An ISO time as it is shown; None for what is no time."""
+    """Return an ISO time as it is shown; None for a text that is no time."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -222,5 +227,5 @@ def _shown_time(text: str) -> str | None:
 
 
 def _count(number: int, noun: str, plural: str) -> str:
-    """A number of things, in words."""
+    """Return a number with its noun."""
     return f"{number} {noun if number == 1 else plural}"

@@ -80,13 +80,15 @@ def record_of(
         event: As it was detected.
         window: Its window; the key frame is the event's own.
         fitted: The window's frames, each with the person's body, or none.
-        info: What holds for the run.
+        info: The facts of the run.
         renderer: Draws the bodies.
         alpha: Their opacity, 0 to 1.
     """
+    # `fitted` holds the event's own person only, so the first body of a frame is that person.
     present = [(frame, bodies) for frame, bodies in fitted if len(bodies)]
     missing = np.full((24, 3), np.nan)
     joints = np.array([bodies.joints_m[0] if len(bodies) else missing for _, bodies in fitted])
+    # A clip's frames have no time of day.
     when = _wall_time(window.key_frame) if info.live else None
     frames = [frame.id for frame in window.frames]
     which = info.mark if when is None else when
@@ -95,6 +97,7 @@ def record_of(
     key = quote("-".join(parts), safe="")[-200:]
     pictures = tuple(_pictures(fitted, info, renderer, alpha))
     after = window.frames[window.key + 1 :]
+    # Latency counts from the frame after the event: only that one shows that it happened.
     since_ns = after[0].captured_ns if after else event.shown_ns
     data = {
         "schema": event.motion.schema,
@@ -155,10 +158,10 @@ def timeline_of(
     """Return every frame's fitted measures, (K,) by name.
 
     Args:
-        frames: K times in seconds and joints (24, 3) in metres. What is measured over several
-            frames, such as a speed, is measured over the frame and the one before it.
+        frames: K times in seconds and joints (24, 3) in metres. A measure over several
+            frames, such as a speed, is taken over the frame and the one before it.
         hand: The event's hand.
-        measures: What is measured.
+        measures: The measures.
     """
     rows = []
     for k in range(len(frames)):
@@ -180,6 +183,7 @@ def strip_of(record: Record) -> np.ndarray:
         own = number == record.data[record.motion.frame_key]
         color = _MARK if own else (235, 235, 235)
         words = f"{number}  {moment}" if own else str(number)
+        # A black outline below the letters, to be read on any picture.
         for width, paint in ((4, (0, 0, 0)), (1, color)):
             cv2.putText(picture, words, (12, 28), _FONT, 0.75, paint, width, cv2.LINE_AA)
         if own:
@@ -192,6 +196,7 @@ def strip_of(record: Record) -> np.ndarray:
 
 def _wall_time(frame: Frame) -> str:
     """Return when a live frame was captured, UTC."""
+    # Frames carry the monotonic clock; its distance to now gives the time of day.
     ago_s = (time.monotonic_ns() - frame.captured_ns) / 1e9
     when = datetime.fromtimestamp(time.time() - ago_s, UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -202,6 +207,7 @@ def _pictures(fitted: Fitted, info: RunInfo, renderer: Renderer, alpha: float) -
     cuts: a whole picture would take several times as long."""
     x, y, half = _box(fitted, info)
     scale = _PICTURE_PX / (2 * half)
+    # Maps the square around the person to the whole picture.
     place = np.array([[scale, 0, scale * (half - x)], [0, scale, scale * (half - y)], [0, 0, 1.0]])
     size = (_PICTURE_PX, _PICTURE_PX)
     cuts = [
@@ -212,6 +218,7 @@ def _pictures(fitted: Fitted, info: RunInfo, renderer: Renderer, alpha: float) -
         np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
         for _, bodies in fitted
     ]
+    # The cut is part of the camera, so that the bodies are drawn at its size right away.
     camera = place @ info.camera(fitted[0][0])
     meshes = [bodies.vertices_m for _, bodies in fitted]
     pictures = renderer.draw_batch(cuts, meshes, info.faces, colors, camera, alpha)

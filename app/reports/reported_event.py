@@ -42,12 +42,13 @@ class ReportedEvent:
     @property
     def frames(self) -> list[tuple[int, int]]:
         """The four frames: how far from the event, and the number in the source."""
+        # An event without these numbers has the usual window about it.
         numbers = self.event.get("frames") or range(self.frame - 2, self.frame + 2)
         return [(number - self.frame, number) for number in numbers]
 
     @property
     def key(self) -> int:
-        """The event's place among the four frames."""
+        """The event's index among the four frames."""
         return next((index for index, (offset, _) in enumerate(self.frames) if offset == 0), 2)
 
     @property
@@ -56,6 +57,7 @@ class ReportedEvent:
 
     def after_s(self, frames: int) -> float | None:
         """Return the seconds from the event to a frame; None beyond the timeline."""
+        # The bodies have exact times; a frame without a body takes the timeline's.
         for body in self.event.get("bodies") or ():
             if body.get("frame") == self.frame + frames:
                 return float(body["pts_s"]) - float(self.event["pts_s"])
@@ -66,12 +68,11 @@ class ReportedEvent:
 
     @property
     def source(self) -> str:
-        """The source's name, whatever it holds: not HTML yet."""
+        """The source's name, not escaped for HTML."""
         return str(self.event.get("source") or "unknown source")
 
     def text(self, key: str) -> str:
-        """Return what the event says under a key, whatever it holds: not HTML yet; empty without
-        it."""
+        """Return the event's text under a key, not escaped for HTML; empty without it."""
         value = self.event.get(key)
         return "" if value is None else str(value)
 
@@ -82,6 +83,7 @@ class ReportedEvent:
     def line(self, name: str, number: int) -> Line:
         """Return a measure's curve and estimate, in the colour of event ``number`` from 0."""
         estimate = (self.event.get("measures") or {}).get(name) or {}
+        # A measure that the timeline lacks is unknown everywhere.
         values = np.asarray(self.timeline.get(name, np.full(len(self.timeline_s), np.nan)), float)
         numbers = (as_number(estimate.get(part)) for part in ("value", "low", "high", "fitted"))
         return Line(number, np.asarray(self.timeline_s, float), values, *numbers)
@@ -92,14 +94,14 @@ _TEXTS = ("unit", "definition")
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """What all events of a page share, so that they can be compared by eye.
+    """The scales that all events of a page share, so that they can be compared by eye.
 
     Attributes:
         axes: Each measure's axis.
         definitions: Each measure's definition.
         span_s: The time that curves span.
         projected: Each event's bodies as `views` shows them.
-        boxes: What holds them, by view.
+        boxes: The box that holds them, by view.
     """
 
     axes: Mapping[str, Axis]
@@ -128,6 +130,7 @@ class Scales:
             axes[name] = Axis.of(numbers, unit)
         times = [time for event in events for time in event.timeline_s]
         span = (min(times, default=-1.0), max(times, default=0.5))
+        # At least a tenth of a second on both sides: a span of no length cannot be drawn.
         span = (min(span[0], -0.1), max(span[1], 0.1))
         projected = [views(event.joints_m) for event in events]
         texts = {name: text for name, (_, text) in known.items()}

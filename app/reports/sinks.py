@@ -32,7 +32,7 @@ class Lines:
     """Writes events as lines of JSON, with or without their pictures.
 
     Raises:
-        OutputClosed: What reads the lines was closed.
+        OutputClosed: The reader of the lines has left.
         OutputError: They cannot be written.
     """
 
@@ -43,6 +43,7 @@ class Lines:
         data = record.with_pictures() if self._pictures else record.data
         try:
             self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
+            # At once: a line in a buffer would reach the reader with the next event only.
             self._file.flush()
         except BrokenPipeError:
             raise OutputClosed(f"{self._name} was closed") from None
@@ -51,7 +52,7 @@ class Lines:
 
 
 def lines_to(stack: ExitStack, path: Path) -> Lines:
-    """Return what writes lines with pictures to a file, closed with ``stack``. Raises
+    """Return a sink that writes lines with pictures to a file, closed with ``stack``. Raises
     OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,7 @@ class Strips:
 
     def __call__(self, record: Record) -> None:
         path = self._folder / f"{record.key}.png"
+        # OpenCV returns False and raises nothing.
         if not cv2.imwrite(str(path), strip_of(record)[..., ::-1]):
             raise OutputError(f"{path}: cannot be written")
 
@@ -83,6 +85,7 @@ def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
     from app.webhook.delivery import Webhook
 
     try:
+        # The default is here and not in the options, so that `--outbox` alone can be refused.
         outbox = options.outbox or Path("webhook.sqlite")
         hook = Webhook(options.webhook or "", outbox, secret=options.webhook_secret)
     except ValueError as error:
@@ -90,6 +93,7 @@ def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
 
     def end() -> None:
         hook.close()
+        # After closing, when no more deliveries can change it.
         status = hook.status
         if status.waiting or status.rejected:
             why = f": {status.problem}" if status.problem else ""

@@ -13,6 +13,7 @@ from app.reports.reported_event import ReportedEvent
 
 BEFORE_S, AFTER_S = 1.0, 0.5
 """How much of a motion is shown before and after its event."""
+# A bound on memory: at 30 frames a second, twenty seconds.
 _STEPS = 600
 """Frames that are remembered."""
 
@@ -44,6 +45,7 @@ class Timelines:
             with self._lock:
                 self._steps.append(step)
                 for record, steps in self._open:
+                    # Events stay open: their frames after the event are fitted later.
                     if step.pts_s - record.data["pts_s"] <= AFTER_S:
                         steps.append(step)
 

@@ -105,6 +105,7 @@ class Channel:
             if jpeg is not None:
                 self._show(jpeg)
             self._changed.notify_all()
+        # After the viewers' copy: a recording may have to open its file first.
         self.recordings.write(self._info, frame, bodies, picture)
 
     def close(self) -> None:
@@ -133,6 +134,7 @@ class Channel:
         """
         end = self._clock_s() + timeout_s
         with self._changed:
+            # This request starts the encoding: `write` encodes only while one is recent.
             self._asked_s = self._clock_s()
             while not self._has(after):
                 self._fill()
@@ -165,6 +167,7 @@ class Channel:
     def _store_line(self, number: int, line: str) -> None:
         self._lines.append((number, line))
         self._line_bytes += len(line)
+        # Both limits, because a crowd makes a line many times longer.
         while len(self._lines) > _MOST_LINES or self._line_bytes > _MOST_LINE_BYTES:
             self._line_bytes -= len(self._lines.popleft()[1])
 
@@ -173,6 +176,8 @@ class Channel:
 
     def _has(self, after: int) -> bool:
         age_s = self._clock_s() - self._shown_s
+        # The number alone is not enough: nothing was encoded while there were no viewers, so the
+        # newest JPEG may be minutes old.
         return self._number > after and age_s <= self._patience_s()
 
     def _patience_s(self) -> float:
@@ -185,6 +190,7 @@ class Channel:
         now = self._clock_s()
         if now - self._drawn_s < self._patience_s():
             return
+        # A filler counts as drawn, so that the next one comes only after another interval.
         self._drawn_s = now
         self._show(encode(filler(self._size, self._reason())))
 
@@ -219,6 +225,7 @@ def encode(picture: np.ndarray) -> bytes:
     """Return an RGB picture (H, W, 3) as JPEG, at most ``_WIDTH`` pixels wide."""
     height, width = picture.shape[:2]
     if width > _WIDTH:
+        # A picture much wider than high still needs one row.
         size = (_WIDTH, max(round(height * _WIDTH / width), 1))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
@@ -246,6 +253,7 @@ def wrapped(text: str, width: int) -> list[str]:
     other letters."""
     lines = [""]
     for word in text.encode("ascii", "replace").decode().split():
+        # A long address has no spaces to break at.
         while len(word) > width:
             lines, word = [*lines, word[:width]], word[width:]
         if len(lines[-1]) + len(word) >= width:

@@ -21,6 +21,7 @@ _START_S = 10.0
 def host_and_port(text: str) -> tuple[str, int]:
     """Return the host and port of [HOST:]PORT; the default host is this machine alone. Raises
     ConfigError."""
+    # From the right, because an IPv6 address has colons of its own.
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) < 65536:
         raise ConfigError(f"{text}: give [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
@@ -68,6 +69,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
         raise ConfigError("--webhook: needs --events, which it sends")
     host, port = host_and_port(options.address)
     token = options.token
+    # Other machines can reach this address, so it is never served without a token.
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
         print(f"token: {token}", file=sys.stderr)
@@ -76,6 +78,8 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             TokenAuth(token)
         except ValueError as error:
             raise ConfigError(f"--token: {error}") from None
+    # Bound before the models load, so that a port in use is reported at once. It listens only once
+    # the sources exist; until then clients are refused instead of left to wait.
     listening = listen(host, port)
     faults: list[BaseException] = []
 
@@ -85,6 +89,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
 
     estimator = load(config)
     if motion is not None:
+        # Before the first source starts, so that its first frames do not wait for it.
         estimator.warm_up(config.perceive.people, events=True)
     try:
         # The page shows what the numbers in the corner would.
@@ -96,15 +101,19 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             )  # fmt: skip
             for source in options.source:
                 name, address = name_and_source(source)
+                # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)
             server = server_of(create_app(hub, token))
             listening.listen()
+            # In a thread of its own, because the main thread receives the signals that set `stop`.
             thread = threading.Thread(target=server.run, args=([listening],), name="web")
             thread.start()
             shown = f"[{host}]" if ":" in host else host
             print(f"http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
+            # Woken now and then, to notice a server thread that failed.
             while not stop.wait(0.2) and thread.is_alive():
                 pass
+            # Before the hub closes: its sources must outlive the requests that use them.
             server.should_exit = True
             thread.join(_START_S)
     finally:

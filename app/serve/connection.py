@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS = 256
+# Half of all, so that one client cannot lock out the others.
 MOST_OF_ONE = 128
 """The most connections of one address."""
 HEAD_S = 10.0
@@ -42,6 +43,7 @@ class Connection(H11Protocol):
         peers = [getattr(other, "client", None) or ("",) for other in self.connections]
         of_one = sum(peer[0] == host for peer in peers)
         if len(peers) > MOST_CONNECTIONS or of_one > MOST_OF_ONE:
+            # `abort`, not `close`: closing would wait until the client has read what is buffered.
             transport.abort()
             return
         self._late = self.loop.call_later(HEAD_S, transport.abort)
@@ -49,6 +51,7 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        # A WebSocket has its own protocol, and a request under way has its own limits on the body.
         upgraded = self.transport.get_protocol() is not self
         under_way = self.cycle is not None and not self.cycle.response_complete
         if upgraded or under_way:
@@ -125,6 +128,8 @@ def server_of(app: Any) -> uvicorn.Server:
     """
     server = uvicorn.Server(
         uvicorn.Config(
+            # Limits on heads and messages keep a client from filling the memory; without
+            # compression, a small message cannot unpack to a large one.
             app, http=Connection, lifespan="off", log_level="warning", access_log=False,
             server_header=False, limit_concurrency=MOST_CONNECTIONS,
             h11_max_incomplete_event_size=16 << 10, timeout_graceful_shutdown=2,
@@ -132,6 +137,7 @@ def server_of(app: Any) -> uvicorn.Server:
             forwarded_allow_ips=os.environ.get("FORWARDED_ALLOW_IPS", ""),
         )
     )  # fmt: skip
+    # Signals belong to the command, which also ends the sources.
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     return server
 
@@ -148,6 +154,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
+    # Lets a restarted server bind while connections of the last one are in TIME_WAIT.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

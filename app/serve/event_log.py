@@ -35,6 +35,7 @@ class EventLog:
         self.count = 0
 
     def __call__(self, record: Record) -> None:
+        # Made once here and not for each viewer. Outside the lock, as readers wait on it.
         line = json.dumps(record.data, allow_nan=False, separators=(",", ":"))
         with self._lock:
             self._events.append((self.count, line, record))
@@ -51,6 +52,7 @@ class EventLog:
                 sink(record)
                 self.trouble = ""
             except Exception as error:
+                # A webhook's error may name its URL, which may hold a login.
                 self.trouble = f"an event could not be handed on: {without_credentials(str(error))}"
 
         return deliver
@@ -70,6 +72,7 @@ class EventLog:
             record = next((record for index, _, record in self._events if index == number), None)
         if record is None:
             raise KeyError(number)
+        # Outside the lock: drawing takes milliseconds, and the writing thread would wait.
         picture = strip_of(record)
         height = max(1, round(picture.shape[0] * _STRIP_WIDTH / picture.shape[1]))
         small = cv2.resize(picture, (_STRIP_WIDTH, height), interpolation=cv2.INTER_AREA)

@@ -118,6 +118,7 @@ class _Served:
         self.error = ""
         self.added_s = time.monotonic()
         self._stop = threading.Event()
+        # One thread a source: a slow renderer or recording of one source delays no other.
         self.thread = threading.Thread(target=self._run, name=f"show {stream.name}")
         self.thread.start()
 
@@ -130,10 +131,12 @@ class _Served:
             # Shown on the page. An error of the estimator also ends the hub, through on_error.
             self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
         finally:
+            # Also after an error: a recording must become a complete file.
             self.channel.close()
 
     def end(self) -> None:
         """Wait for its threads. Call it once its stream is removed from the scheduler."""
+        # Bounded: a request that removes the source waits here.
         self.thread.join(10)
         if self._dispatcher is not None:
             try:
@@ -176,6 +179,7 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The streams end first; each source's thread then finishes by itself.
         self._scheduler.close()
         for served in self._served.values():
             served.end()
@@ -220,10 +224,12 @@ class Hub:
             )
         if name is not None and not _NAME.fullmatch(name):
             raise ValueError("a name is up to 60 letters, digits, dots, dashes and underscores")
+        # A served source is tried for ever, and a file runs at its own pace, as a camera would.
         config = replace(self._config, source=address)
         capture = replace(config.capture, retry_s=float("inf"), pace="live")
         source = source_of(replace(config, capture=capture), threading.Event())
         with self._lock:
+            # Checked and added under one lock, or two requests at once could take the last place.
             if len(self._served) >= MOST_SOURCES:
                 raise RuntimeError(f"there are {MOST_SOURCES} sources already")
             if name is None:
@@ -253,6 +259,7 @@ class Hub:
         event_log = EventLog()
         sinks: list[Sink] = [event_log]
         if self._on_event is not None:
+            # The log is first: the page shows an event even if its webhook fails.
             sinks.append(event_log.guarded(self._on_event))
         info_of = partial(info_of_event, name, stream)
         return EventDispatcher(
@@ -355,10 +362,12 @@ class Hub:
         """
         found = []
         for path in self._folder.iterdir():
+            # Other files in the folder are not offered for download.
             if path.suffix in SUFFIXES:
                 with suppress(FileNotFoundError):  # Rotation may delete a file meanwhile.
                     found.append((path.stat(), path))
         found.sort(key=lambda item: item[0].st_mtime, reverse=True)
+        # A folder or a pipe may have such a name too.
         return [(path.name, stat.st_size) for stat, path in found if S_ISREG(stat.st_mode)]
 
     def file(self, name: str) -> Path:
@@ -376,6 +385,8 @@ class Hub:
 
     def _free(self, stem: str) -> Path:
         """Return a path for a video of that name, with a number appended if a recording has it."""
+        # Two recordings may begin within a second. Names with an underscore count as taken, because
+        # rotation writes NAME_0001.mp4.
         number, free = 2, stem
         while any(
             path.name.startswith((f"{free}.", f"{free}_")) for path in self._folder.iterdir()
@@ -406,6 +417,7 @@ class Hub:
         if status is not None:
             state, reason = status.state, status.reason
             since_s = max(time.monotonic() - status.since_ns / 1e9, 0.0)
+        # Last, because it overrides what the source still reports.
         if stream.ended.is_set() or served.error:
             state, reason = State.ENDED, served.error
         latency, recordings = figures.latency_ms, served.channel.recordings

@@ -75,6 +75,7 @@ class _Waiting:
         """Return the next picture's number and JPEG. Raises KeyError once the source is gone."""
         while True:
             self._check(name, source)
+            # Short waits in a loop: a thread cannot be cancelled, so it would outlive its viewer.
             found = await self._run(partial(self._hub.picture, name, after, 1.0))
             if found is not None:
                 return found
@@ -89,11 +90,13 @@ class _Waiting:
         return await self._run(partial(self._hub.events, name, after))
 
     def _check(self, name: str, source: int) -> None:
+        # The name may belong to a new source now; its frame numbers begin anew.
         if self._hub.number(name) != source:
             raise KeyError(name)
 
     async def _run(self, call: Callable[[], Any]) -> Any:
         if self._limiter is None:  # Made here: it needs a running event loop.
+            # A thread for every place, so that no viewer waits for another.
             self._limiter = CapacityLimiter(MOST_VIEWERS + MOST_SOCKETS)
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
@@ -136,6 +139,7 @@ class _Video(StreamingResponse):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
+            # Held here and not in the route: the response runs after the route has returned.
             with self._viewers.hold():
                 await super().__call__(scope, receive, send)
         except Full as error:
@@ -192,6 +196,7 @@ async def _send_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
     gone = asyncio.ensure_future(socket.receive())
     prefix = json.dumps({"source": name})[:-1]  # Lines are JSON already: text is joined to text.
     events = await waiting.events(name, -1)
+    # A client that connects gets new events only; older ones are at /api/sources/NAME/events.
     last = events[-1][0] if events else -1
     try:
         while not gone.done():
@@ -201,6 +206,7 @@ async def _send_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
                     await socket.send_text(f'{prefix},"event":{line}}}')
             lines = await waiting.bodies(name, source, -1 if after is None else after)
             if lines:
+                # A new client starts at the newest frame, not with the ten minutes that are stored.
                 fresh = lines[-1:] if after is None else lines
                 after = lines[-1][0]
                 for _, line in fresh:

@@ -26,6 +26,7 @@ def metrics_text(sources: Figures) -> str:
         sources: The state and the counters of each source, as `Hub.figures` returns them.
             Histograms and counters count from when the source was added.
     """
+    # Not the library's global registry: a removed source would stay in it.
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(sources))  # type: ignore[arg-type]
     return generate_latest(registry).decode()
@@ -72,6 +73,7 @@ class _Collected:
             if view.events is not None:
                 events.add_metric((name,), view.events)
                 lost_events.add_metric((name,), figures.lost_events)
+            # Every state has a series, 0 or 1, so that a query also finds the states that ended.
             for value in State:
                 state.add_metric((name, str(value)), float(view.state == value))
             fps.add_metric((name,), view.fps)
@@ -92,5 +94,6 @@ class _Collected:
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
     """Return Prometheus' cumulative buckets by upper edge in seconds, and the sum in seconds."""
     edges = [f"{edge / 1e3:g}" for edge in histogram.edges_ms]
+    # Prometheus needs a last bucket without a limit, which holds all.
     counts = [*histogram.at_most, histogram.count]
     return list(zip([*edges, "+Inf"], map(float, counts))), histogram.sum_ms / 1e3

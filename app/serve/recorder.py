@@ -119,12 +119,14 @@ class Recordings:
         """Begin a recording with the next frame; or with None, end it and wait until its files are
         complete."""
         with self._lock:
+            # Taken out under the lock, so that no frame is written to a recorder that is closing.
             recorder, self._recorder, self.path = self._recorder, None, path
             failed = bool(self.trouble)
             if path is not None:
                 self.trouble = ""
             if recorder is None:
                 return
+            # Still counted in `dropped` while it closes.
             self._ending.append(recorder)
         # Outside the lock: a slow disk must not hold up the picture.
         try:
@@ -143,6 +145,7 @@ class Recordings:
             if self.path is None:
                 return
             if self._recorder is None:
+                # The source's size may have changed since it was opened.
                 height, width = frame.size
                 sized = replace(info, height=height, width=width)
                 self._recorder = Recorder(self.path, self._output, sized)
@@ -162,6 +165,7 @@ class Recordings:
         except Exception as error:
             self.trouble, self.path = _reason_of(error), None
             if self._recorder is not None:
+                # Not `close`: the caller draws, and must not wait for the disk.
                 self._recorder.stop()
 
 

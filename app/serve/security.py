@@ -95,11 +95,13 @@ class SecurityMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        # Before anything of the body is read, so a refused client costs next to nothing.
         refused = self._refused(scope)
         if refused is not None:
             await _refuse(scope, send, *refused)
             return
         if scope["type"] == "http":
+            # A socket's messages are limited by uvicorn (`server_of`).
             send = _with_headers(send)
             receive = _limited(receive)
         await self._app(scope, receive, send)
@@ -108,6 +110,7 @@ class SecurityMiddleware:
         """Return the status and the message of a refusal, or None for a request that may pass."""
         client = (scope.get("client") or ("?", 0))[0]
         method = scope.get("method", "GET")
+        # First, because it is the cheapest check and limits how often the others run.
         if not self._rates.take(client):
             return 429, "too many requests"
         if (
@@ -115,6 +118,7 @@ class SecurityMiddleware:
             or sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEAD
         ):
             return 431, f"at most {_MOST_HEAD} bytes and {_MOST_HEADERS} lines of headers"
+        # latin-1 maps every byte to a character, so no header can raise here.
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if len(headers) < len(scope["headers"]) and _ambiguous(scope["headers"]):
             return 400, "a header is repeated"
@@ -127,6 +131,7 @@ class SecurityMiddleware:
             return 403, "requests from other sites are refused"
         if _length(headers) > MOST_BODY:
             return 413, f"at most {MOST_BODY} bytes"
+        # Login needs no token, so tries are counted here, right or wrong.
         if scope["path"] == "/login" and method == "POST" and not self._logins.take(client):
             return 429, "too many tries; wait a minute"
         if self._auth is None or scope["path"] in _OPEN:
@@ -162,9 +167,11 @@ def _ambiguous(headers: list[tuple[bytes, bytes]]) -> bool:
 def _same_site(kind: str, method: str, headers: dict[bytes, str], host: str) -> bool:
     """Return whether a request comes from our own pages or from no page at all. Links on other
     sites may lead here, so navigation to a page is allowed."""
+    # Browsers set Sec-Fetch-Site and pages cannot forge it. Programs do not send it.
     own = headers.get(b"sec-fetch-site", "none") in ("same-origin", "none")
     if kind == "http" and method in ("GET", "HEAD", "OPTIONS"):
         return own or headers.get(b"sec-fetch-mode") == "navigate"
+    # Older browsers send only Origin. A null origin (a sandboxed frame) never equals the host.
     origin = headers.get(b"origin")
     return own and (origin is None or _split(origin)[1] == host.lower() != "")
 
@@ -181,6 +188,7 @@ def _split(address: str) -> tuple[str, str]:
 def _length(headers: dict[bytes, str]) -> int:
     """Return the announced length of the body; a number above the limit for what is no number."""
     text = headers.get(b"content-length", "0")
+    # Python refuses to convert numbers of thousands of digits, with an error.
     return int(text) if text.isdecimal() and len(text) < 16 else MOST_BODY + 1
 
 
@@ -203,6 +211,7 @@ async def _refuse(scope: Scope, send: App, status: int, words: str) -> None:
         return
     body = words.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), *_HEADERS]
+    # Only the page itself leads to the login; a program must see the 401.
     if status == 401 and scope["method"] == "GET" and scope["path"] == "/":
         status, headers = 303, [(b"location", b"/login"), *headers]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -224,11 +233,13 @@ def _limited(receive: App) -> App:
     """Limit the bytes of a body that really arrive, whatever length was announced, and their
     time."""
     received, complete = 0, False
+    # One deadline for the whole body: a limit per message would let a byte a second go on.
     end_s = asyncio.get_running_loop().time() + BODY_S
 
     async def receiving() -> dict[str, Any]:
         nonlocal received, complete
         if complete:
+            # After the body only the disconnect comes, however long the response takes.
             return await receive()  # type: ignore[no-any-return]
         try:
             async with asyncio.timeout_at(end_s):
@@ -268,6 +279,7 @@ class Buckets:
         now, left = self._clock_s(), self._level(client)
         allowed = left >= 1.0
         self._left[client] = (left - 1.0 if allowed else left, now)
+        # The order is that of use, so the first entry is the longest unused.
         self._left.move_to_end(client)
         if len(self._left) > _MOST_CLIENTS:
             self._left.popitem(last=False)
@@ -275,5 +287,6 @@ class Buckets:
 
     def _level(self, client: str) -> float:
         now = self._clock_s()
+        # Computed from the time that passed, so no task has to refill the buckets.
         left, since = self._left.get(client, (self._burst, now))
         return min(left + (now - since) * self._rate, self._burst)

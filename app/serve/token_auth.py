@@ -40,6 +40,7 @@ class TokenAuth:
 
     def is_token(self, given: str) -> bool:
         """Return whether the text is the token."""
+        # As bytes: `compare_digest` raises an error for text that is not ASCII.
         return hmac.compare_digest(given.encode(errors="replace"), self._token)
 
     def session(self) -> str:
@@ -49,11 +50,13 @@ class TokenAuth:
     def is_session(self, given: str) -> bool:
         """Return whether the text is a session of this token that has not ended."""
         ends, _, _ = given.partition(".")
+        # `int` also takes other alphabets' digits, and is slow for long numbers.
         if not (ends.isascii() and ends.isdecimal() and len(ends) < 16):
             return False
         fits = hmac.compare_digest(given.encode(errors="replace"), self._signed(ends).encode())
         return fits and self._clock_s() < int(ends)
 
     def _signed(self, ends: str) -> str:
+        # The words keep this signature apart from any other use of the token as a key.
         seal = hmac.new(self._token, f"bodystream session {ends}".encode(), "sha256")
         return f"{ends}.{seal.hexdigest()}"

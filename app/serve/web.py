@@ -54,6 +54,7 @@ def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
         ValueError: The token is too short, too long, or cannot be sent in a header.
     """
     auth = None if token is None else TokenAuth(token)
+    # The documentation pages load scripts from another host, which the security policy forbids.
     app = FastAPI(title="bodystream", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestValidationError, _invalid)
     _add_pages(app, auth)
@@ -85,6 +86,7 @@ def _add_pages(app: FastAPI, auth: TokenAuth | None) -> None:
             return PlainTextResponse("that is not the token", 401)
         response = RedirectResponse("/", 303)
         response.set_cookie(
+            # httponly: no script reads it; strict: no other site's request carries it.
             COOKIE, auth.session(), max_age=SESSION_S, httponly=True, samesite="strict",
             secure=request.url.scheme == "https",
         )  # fmt: skip
@@ -153,13 +155,14 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
         """Return the bodies of the last ten minutes: JSON lines, one for each frame."""
         with _known():
             lines = hub.bodies(name, -1)
+        # Streamed: thousands of lines would double in memory as one text.
         text = (f"{line}\n" for _, line in lines)
         given = {"content-disposition": f'attachment; filename="{name}.jsonl"'}
         return StreamingResponse(text, media_type="application/jsonl", headers=given)
 
     @app.get("/api/sources/{name}/events")
     def events(name: str) -> Response:
-        """Return the last events, the oldest first, in the format of `python -m app events`."""
+        """Return the last events, the oldest first, in the format of `bodystream events`."""
         if not hub.looks_for_events:
             raise HTTPException(404, "no events are looked for: start serve with --events")
         with _known():
@@ -190,6 +193,7 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
     @app.get("/healthz", include_in_schema=False)
     def health() -> Response:
         states = [view.state for view in hub.sources()]
+        # A server without sources waits for its first one; that is no fault.
         fine = not states or "live" in states
         return PlainTextResponse("ok" if fine else "no source is live", 200 if fine else 503)
 

@@ -26,18 +26,19 @@ from app.webhook.signing import metadata_headers
 _PAUSE_S = (1.0, 300.0)
 """The first and the longest pause of a back-off; each is drawn from nothing up to that."""
 _HOLD_S = 16.0
-"""A receiver that answers is not left alone for longer, however many events fail in a row."""
+"""The longest pause for a receiver that answers, however many events fail in a row."""
 _RETRY_AFTER_S = 3600.0
 _IN_PLACE = 3
-"""After so many failures of an event others go ahead of it; after so many failures in a row the
-least tried goes first, which tells a receiver that is down from events that it cannot take."""
+"""After this many failures of an event, others go ahead of it. After this many failures in a row,
+the least tried goes first: its result tells a receiver that is down from an event that the receiver
+cannot take."""
 _LATER = (408, 425, 429)
 _KNOWN = 409
 _ALL_WAIT = (429, 503)
-"""Their Retry-After is about the receiver, others' about the event."""
+"""With these, Retry-After is about the receiver; with others, about the event."""
 _KEY = re.compile(r"[ -~]{1,255}")
 _CUT_S = 0.5
-"""How long a connection that was shut is given to end its thread."""
+"""How long to wait for the thread of a connection that was cut."""
 _JOIN_S = 2.0
 
 
@@ -48,8 +49,8 @@ class WebhookStatus:
     Attributes:
         waiting: Events in the outbox for this receiver.
         delivered: Events that the receiver took in this run.
-        rejected: Events that it refused for good in this run.
-        problem: What went wrong last, one line without credentials.
+        rejected: Events that the receiver refused for good in this run.
+        problem: The last error, one line without credentials.
     """
 
     waiting: int
@@ -87,14 +88,14 @@ class Webhook:
         url: http or https; its login goes into a header and nowhere else. A receiver is its URL
             without login: the outbox's rows for others stay in it unsent.
         outbox: An SQLite file, made if it is not there.
-        timeout_s: Bounds a whole try, body and all.
-        clock_s: The wall clock, UNIX seconds.
-        wait: Sleeps so many seconds between tries (for tests).
+        timeout_s: The limit on a whole try, with its body.
+        clock_s: The wall clock in UNIX seconds.
+        wait: Sleeps the given number of seconds between tries (for tests).
         jitter: Draws from 0 to 1.
         secret: Signs what is sent: ``whsec_`` and base64, or any text.
 
     Raises:
-        ValueError: Another kind of URL.
+        ValueError: The URL is not http or https.
         OutputError: An outbox in use, damaged or not writable.
     """
 
@@ -116,6 +117,7 @@ class Webhook:
         self._jitter, self._secret = jitter, secret
         self._agent = f"bodystream/{_version()}"
         mark = hashlib.sha256(receiver.address.encode()).hexdigest()
+        # The address is hashed: a URL may hold a secret, and the outbox is a file.
         self._outbox = Outbox(outbox, mark, clock_s=clock_s)
         self._changed = threading.Condition()
         self._arrived = self._delivered = self._rejected = 0
@@ -123,6 +125,7 @@ class Webhook:
         self._end_s = inf
         self._failed, self._passed, self._until_s = 0, False, 0.0
         self._left: Post | None = None
+        # A daemon, so that a disk or a name server that hangs cannot keep the process alive.
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
         self._thread.start()
 
@@ -133,14 +136,14 @@ class Webhook:
         return WebhookStatus(*counts, self._problem)
 
     def send(self, key: str, event: Mapping[str, Any]) -> None:
-        """Keep an event and send it when its turn comes; it is on the disk when this returns.
+        """Store an event and send it in its turn; it is on the disk when this returns.
 
         Args:
             key: 1 to 255 printable ASCII characters; one that was sent before is ignored.
             event: A JSON object.
 
         Raises:
-            ValueError: Another kind of key, or what JSON cannot say.
+            ValueError: The key is of another kind, or the event is not JSON.
             OutputError: The outbox is full, closed or cannot be written.
         """
         if not _KEY.fullmatch(key):
@@ -159,6 +162,7 @@ class Webhook:
         Returns at once if nothing can be sent in that time, and never more than a few seconds after
         it. Safe to call twice."""
         with self._changed:
+            # The earlier of two calls counts.
             self._end_s = min(self._end_s, time.monotonic() + timeout_s)
             self._changed.notify_all()
         self._thread.join(timeout_s + _JOIN_S)
@@ -175,11 +179,13 @@ class Webhook:
     def _step(self) -> bool:
         """Make one try, or one pause; return False if that was the last one."""
         with self._changed:
+            # Read before the outbox: an event that arrives in between ends the sleep at once.
             arrived = self._arrived
         try:
             message, rest_s = self._next()
         except OutputError as error:
             self._problem = str(error)
+            # An outbox that cannot be read now may be readable later, so delivery goes on.
             message, rest_s = None, _PAUSE_S[0]
         if message is None:
             return self._sleep(rest_s, arrived)
@@ -189,6 +195,7 @@ class Webhook:
         """Return the event whose turn it is, or in how many seconds there is one."""
         now_s = self._clock_s()
         hold_s = self._until_s - now_s
+        # A longer hold means that the clock was set back; it is ignored.
         if not 0 < hold_s < LONGEST_S:
             hold_s = 0.0
             message = self._outbox.due(freshest=self._failed >= _IN_PLACE)
@@ -198,11 +205,12 @@ class Webhook:
         return None, inf if next_s is None else max(hold_s, next_s - now_s)
 
     def _sleep(self, rest_s: float, arrived: int) -> bool:
-        """Sleep so long, or until more than ``arrived`` events have arrived; return False if the
+        """Sleep ``rest_s``, or until more than ``arrived`` events have arrived; return False if the
         end comes first."""
         until_s = time.monotonic() + rest_s
         with self._changed:
             while self._arrived == arrived and (left_s := until_s - time.monotonic()) > 0:
+                # Nothing can be sent before the end, so closing need not wait for it.
                 if self._end_s < inf and until_s > self._end_s:
                     return False
                 if self._wait is not None and rest_s < inf:
@@ -210,11 +218,13 @@ class Webhook:
                 self._changed.wait(min(left_s, threading.TIMEOUT_MAX))
             else:
                 return True
+        # Only with a `wait` of a test, by the `break` above.
         self._wait(rest_s)
         return True
 
     def _try(self, message: OutboxMessage) -> bool:
         """Send it once and keep the result; return False if the end came first."""
+        # One abandoned thread at most: without this, each try would leave another one behind.
         if self._left is not None and not self._left.finished:
             return self._keep(message, DeliveryResult(None, "a name server does not answer", False))
         deadline_s = time.monotonic() + self._timeout_s
@@ -227,8 +237,10 @@ class Webhook:
                 self._changed.wait(left_s)
         result = post.cut()
         if not post.finished:
+            # A cut connection ends its thread at once; only a name look-up goes on.
             post.thread.join(_CUT_S)
             self._left = post
+        # Cut by the end and not by its own time: no failure, so the event keeps its count.
         ended = self._end_s <= time.monotonic() < deadline_s
         return not (ended and result.status is None) and self._keep(message, result)
 
@@ -237,6 +249,7 @@ class Webhook:
             self._changed.notify_all()
 
     def _headers(self, message: OutboxMessage) -> dict[str, str]:
+        # The characters that a quoted string of a header must escape (RFC 8941).
         quoted = message.key.replace("\\", r"\\").replace('"', r"\"")
         at_s = int(self._clock_s())
         return {
@@ -269,7 +282,8 @@ class Webhook:
                 return False
 
     def _settle(self, message: OutboxMessage, state: str, status: int) -> Callable[[], None]:
-        """The receiver has decided on an event. Return what writes that down."""
+        """Return the function that stores the receiver's decision on an event."""
+        # After an outage, what was put off need not wait for its own pause.
         many_failed = self._failed > 1
         self._failed, self._passed = 0, True
 
@@ -283,11 +297,12 @@ class Webhook:
         return write
 
     def _put_off(self, message: OutboxMessage, result: DeliveryResult) -> Callable[[], None]:
-        """A try failed. Return what writes that down."""
+        """Return the function that stores that a try failed."""
         now_s, draw = self._clock_s(), self._jitter()
         alone, self._passed = self._passed, False
         self._failed += 1
         hold_s = draw * _most_s(self._failed)
+        # The receiver is down, which says nothing about the event: it keeps its place.
         if not result.reached:
             self._until_s = now_s + hold_s
             return lambda: None

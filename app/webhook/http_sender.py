@@ -19,7 +19,7 @@ import httpx
 from pipeline.core.redact import without_credentials
 
 _MOST_READ = 64 * 1024
-"""Bytes of an answer that are read and thrown away: its status is all that counts."""
+"""The bytes of an answer that are read and discarded: only its status counts."""
 _MOST_WORDS = 200
 
 
@@ -42,8 +42,9 @@ class Receiver:
         """Return the receiver at a URL.
 
         Raises:
-            ValueError: It is no address of one; one line that shows nothing that may be secret.
+            ValueError: The URL is not a usable address; the message is one line without secrets.
         """
+        # Also refuses line breaks, which could add a header to the request.
         if re.search(r"[^!-~]", url):
             raise ValueError("webhook: write spaces and letters beyond ASCII as % and two digits")
         try:
@@ -58,6 +59,7 @@ class Receiver:
         name = f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
         query = f"?{parts.query}" if parts.query else ""
         login = None
+        # In a header and never in the URL, because URLs appear in messages and logs.
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             login = "Basic " + base64.b64encode(pair.encode()).decode()
@@ -66,7 +68,7 @@ class Receiver:
 
 @dataclass(frozen=True)
 class DeliveryResult:
-    """The result of a try.
+    """The result of one try to deliver an event.
 
     Attributes:
         status: The HTTP status, None without an answer.
@@ -88,7 +90,7 @@ class HttpSender:
     headers of its own.
 
     Raises:
-        ValueError: The address or the environment's proxy is none that can be used; one line
+        ValueError: The address or the environment's proxy cannot be used; the message is one line
             without credentials.
     """
 
@@ -125,7 +127,7 @@ class HttpSender:
 
 
 def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
-    """The proxy that the environment names for an address, as urllib reads it: that of the
+    """Return the proxy that the environment names for an address, as urllib reads it: that of the
     address's own scheme, unless no_proxy excepts the host."""
     address = urllib.request.getproxies().get(url.scheme)
     if not address or urllib.request.proxy_bypass(url.host):
@@ -159,6 +161,7 @@ class Post:
         self._socket: socket.socket | None = None
         self._reached = self._cut = False
         self._result: DeliveryResult | None = None
+        # A daemon: a name server that hangs must not keep the process from ending.
         self.thread = threading.Thread(target=self._run, name="webhook post", daemon=True)
         self.thread.start()
 
@@ -168,6 +171,7 @@ class Post:
             self._cut = True
             if self._socket is not None:
                 with suppress(OSError):
+                    # Ends a read that is blocked in the thread; `close` would not.
                     self._socket.shutdown(socket.SHUT_RDWR)
             return self._result or DeliveryResult(None, self._late(), self._reached)
 
@@ -177,6 +181,7 @@ class Post:
         if step == "connection.connect_tcp.complete":
             line = info["return_value"].get_extra_info("socket")
             with self._lock:
+                # The time was up while it connected: the request must not be sent any more.
                 if self._cut:
                     raise TimeoutError
                 # A handle of our own: httpx may close its own at any time, in another thread.
@@ -218,26 +223,27 @@ class Post:
         return f"no {'answer' if self._reached else 'connection'} within {self._timeout_s:g} s"
 
     def _keep(self, result: DeliveryResult) -> None:
-        """The first result stands: what breaks after the status changes nothing."""
+        """Store the result, unless there is one: an error after the status changes nothing."""
         with self._lock:
             self._result = self._result or result
 
 
 def _root(error: BaseException) -> BaseException:
-    """The error that others were raised from: httpx and httpcore wrap those of sockets and TLS, and
-    httpcore's pool hides the cause, which the context still is."""
+    """Return the error that others were raised from: httpx and httpcore wrap those of sockets and
+    TLS, and httpcore's pool hides the cause, which the context still is."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error
 
 
 def _words(error: Exception, cause: BaseException) -> str:
-    """A few words on an error and its cause, without an address."""
+    """Return a few words on an error and its cause, without an address."""
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
         return f"no TLS: {cause.reason or type(cause).__name__}"
     if isinstance(error, httpx.ProxyError):
+        # The proxy's words may hold its login and line breaks.
         said = " ".join(without_credentials(str(error)).split())[:_MOST_WORDS]
         return f"the proxy refuses: {said}"
     if isinstance(error, httpx.RemoteProtocolError):

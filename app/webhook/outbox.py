@@ -15,13 +15,14 @@ from typing import Any
 from app.outputs.base import OutputError
 
 WAITING, DELIVERED, REJECTED = "waiting", "delivered", "rejected"
+# A receiver that is down for weeks must not fill the disk.
 MOST_WAITING = 100_000
 """The most waiting events, of all receivers; more are refused."""
 MOST_SETTLED = 100_000
 KEPT_S = 30 * 24 * 3600.0
 """How many settled events are kept for their keys, and for how long."""
 LONGEST_S = 2 * 3600.0
-"""Nothing is put off for longer: if it seems so, the clock was set back."""
+"""The longest delay of an event; a longer one means that the clock was set back."""
 _PRUNE_EVERY = 1000
 _APPLICATION = 0x626F6479
 """Marks an outbox in SQLite's header."""
@@ -77,7 +78,8 @@ class Outbox:
         self._settled = 0
         with self._named():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Events say where people were. (Opening a file that is there would cost its lock.)
+            # For its owner only: events say where people were. An existing file is not opened:
+            # closing it would release this process's locks on it (POSIX).
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._db = sqlite3.connect(path, 0, isolation_level=None, check_same_thread=False)
@@ -94,12 +96,15 @@ class Outbox:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         ours = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION
+        # An SQLite file of another program is never written to.
         if tables and not ours:
             raise OutputError(f"{self._path}: {_DAMAGED}")
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise OutputError(f"{self._path}: {_DAMAGED}")
+        # FULL: a commit reaches the disk before it returns, also if the power fails then.
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        # An empty transaction: in exclusive mode the lock stays with this process from now on.
         db.execute("BEGIN IMMEDIATE")
         db.execute("COMMIT")
         if not tables:
@@ -112,9 +117,10 @@ class Outbox:
         return self._do(counted, self._receiver)[0][0]
 
     def add(self, key: str, body: bytes) -> bool:
-        """Keep an event; return False if its key is known."""
+        """Store an event; return False if its key is known."""
         with self._open() as db:
             known = "SELECT 1 FROM events WHERE receiver = ? AND key = ?"
+            # Settled rows count too: an event found again after a restart is not sent twice.
             if db.execute(known, (self._receiver, key)).fetchone():
                 return False
             if self.waiting + self._others >= MOST_WAITING:
@@ -132,6 +138,7 @@ class Outbox:
         now_s = self._clock_s()
         order = "tries, seq" if freshest else "seq"
         rows = self._do(
+            # The second test is for a clock that was set back: nothing is put off for that long.
             "SELECT seq, key, body, tries, alone FROM events WHERE state = 'waiting' AND"
             f" receiver = ? AND (next_s <= ? OR next_s > ?) ORDER BY {order} LIMIT 1",
             *(self._receiver, now_s, now_s + LONGEST_S),
@@ -144,14 +151,15 @@ class Outbox:
         return self._do(soonest, self._receiver)[0][0]
 
     def put_off(self, message: OutboxMessage, next_s: float, *, alone: bool) -> None:
-        """Write down that a try of a message failed; the next one may be at ``next_s``."""
+        """Store that a try of a message failed; the next one may be at ``next_s``."""
         self._do(
             "UPDATE events SET tries = tries + 1, alone = alone + ?, next_s = ? WHERE seq = ?",
             *(int(alone), next_s, message.seq),
         )
 
     def hurry(self) -> None:
-        """Let all that waits be tried now, but for what failed twice while others passed."""
+        """Allow all waiting events to be tried now, except those that failed twice while others
+        passed."""
         self._do(
             "UPDATE events SET next_s = 0 WHERE state = 'waiting' AND receiver = ? AND alone < 2"
             " AND next_s > 0",
@@ -159,10 +167,12 @@ class Outbox:
         )
 
     def settle(self, message: OutboxMessage, state: str, status: int) -> None:
-        """Write down that a message is delivered or rejected, as the receiver's ``status`` says."""
+        """Store that a message is delivered or rejected, as the receiver's ``status`` says."""
         with self._open() as db:
+            # Not at every event, because the deletion scans the settled rows.
             if self._settled % _PRUNE_EVERY == _PRUNE_EVERY - 1:
                 self._prune(db)
+            # Only a waiting row, so that settling twice counts once.
             done = db.execute(
                 "UPDATE events SET state = ?, status = ?, settled_s = ?,"
                 " body = CASE WHEN ? THEN NULL ELSE body END WHERE seq = ? AND state = 'waiting'",
@@ -174,6 +184,7 @@ class Outbox:
     def close(self) -> None:
         """Close the file; what waits stays in it. Safe to call twice; a disk that hangs is waited
         for no longer than a second."""
+        # With a timeout: another thread may hold the lock in a write that never returns.
         if self._lock.acquire(timeout=_LOCK_S):
             try:
                 if self._db is not None:
@@ -195,7 +206,7 @@ class Outbox:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """The database, to oneself."""
+        """Give the database to one thread at a time."""
         with self._lock, self._named():
             if self._db is None:
                 raise OutputError(f"{self._path}: closed")
@@ -216,6 +227,7 @@ class Outbox:
 
 def _words(error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", None)
+    # The lower byte is SQLite's primary code; the rest makes it an extended one.
     if code is not None and code & 0xFF in _BUSY:
         return "in use by another process"
     return _DAMAGED if code is not None and code & 0xFF in _BROKEN else str(error)

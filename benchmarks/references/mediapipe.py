@@ -22,6 +22,7 @@ def read_person(result, width: int, height: int) -> dict[str, object]:
     points, world = result.pose_landmarks.landmark, result.pose_world_landmarks.landmark
     small = cv2.resize(result.segmentation_mask, (width // 2, height // 2))
     return {
+        # MediaPipe counts from the picture's edge; here pixel centres are whole numbers.
         "landmarks_px": [[p.x * width - 0.5, p.y * height - 0.5] for p in points],
         "visibility": [p.visibility for p in points],
         "world_m": [[p.x, p.y, p.z] for p in world],
@@ -51,6 +52,7 @@ def main(clip: str, out: str, smooth: bool) -> None:
                 rows["frame"].append(len(found) - 1)
                 for key, value in read_person(result, width, height).items():
                     rows[key].append(value)
+    # With all dimensions, so that a clip without people gives a readable file too.
     empty = {
         "frame": (0,), "landmarks_px": (0, 33, 2), "visibility": (0, 33), "world_m": (0, 33, 3),
         "mask": (0, -(-(height // 2) * (width // 2) // 8)),

@@ -134,7 +134,7 @@ class Reconstruction:
         landmarks_m: Landmarks (C, P, F, 33, 3) in each camera's axes at each of its frames.
         ray_distance_m: How far each camera's own ray passes them (C, P, F, 33); NaN without a ray.
         good: Where three or more views agree (C, P, F, 33).
-        offset_frames: What to add (C,) to a camera's frame number for the first camera's clock.
+        offset_frames: The numbers (C,) to add to a camera's frame number for the first one's clock.
         cameras: The refined cameras.
         swapped: Whether left and right were exchanged in face, arms and legs (C, P, F, 3).
     """
@@ -160,6 +160,7 @@ def read_calibration(path: str | Path) -> list[Camera]:
         raise ValueError(f"{path} is not a Qualisys calibration: {error}") from None
     for number, camera in enumerate(cameras, 1):
         turn = camera.rotation
+        # A file in other units or order gives matrices that are no rotations.
         if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) or np.linalg.det(turn) < 0:
             raise ValueError(f"{path}: camera {number}'s transform is not a rotation")
     if len(cameras) < 2:
@@ -171,6 +172,7 @@ def _camera(element: ElementTree.Element) -> Camera:
     parts = [element.find(name) for name in ("transform", "intrinsic")]
     place, lens = (part.attrib for part in parts if part is not None)
     rotation = [[float(place[f"r{a}{b}"]) for b in (1, 2, 3)] for a in (1, 2, 3)]
+    # From Qualisys' axes (y up, z against the view) to OpenCV's.
     rotation = np.diag([1.0, -1.0, -1.0]) @ np.array(rotation)
     centre_m = np.array([float(place[axis]) for axis in "xyz"]) / 1000
     u, v = (float(lens[f"focalLength{axis}"]) / 64 for axis in "UV")
@@ -236,6 +238,7 @@ def match_people(cameras: Sequence[Camera], seen: Sequence[PerceivedClip], peopl
             weight[s.frame[rows]] = s.visibility[rows]
             tracks.append((c, rays, weight))
     groups = _group(cameras, tracks)
+    # The people with the most landmarks first; only ``people`` of them stay.
     groups.sort(key=lambda g: -sum(np.sum(tracks[i][2][:, LIMBS] > SEEN) for i in g))
     groups = [g for g in groups if len({tracks[i][0] for i in g}) > 1][:people]
     if len(groups) < people:
@@ -258,9 +261,11 @@ def _group(cameras: Sequence[Camera], tracks: list) -> list[list[int]]:
         (a, rays_a, seen_a), (b, rays_b, seen_b) = tracks[i], tracks[j]
         both = np.minimum(seen_a, seen_b)[:, LIMBS] > SEEN
         if a == b:
+            # Two tracks of one view at the same time are two people.
             cost[i, j] = np.inf if (seen_a.any(1) & seen_b.any(1)).any() else np.nan
         elif both.any():
             distance = epipolar_distance(cameras[a], cameras[b], rays_a, rays_b)[:, LIMBS][both]
+            # Saturated, so that a few frames with a wrong landmark do not separate a person.
             cost[i, j] = np.mean(_saturated(distance, 0.02))
         cost[j, i] = cost[i, j]
     groups = [[i] for i in range(count)]
@@ -297,6 +302,7 @@ def whole_offsets(cameras: Sequence[Camera], views: Views) -> np.ndarray:
     best."""
     count, frames = len(cameras), views.rays.shape[2]
     span = min(_MAX_OFFSET, frames // 3)
+    # Two clocks may be off in opposite directions, so a pair differs by up to twice the limit.
     cost = np.zeros((count, count, 4 * span + 1))
     for a, b in itertools.combinations(range(count), 2):
         for d in range(-2 * span, 2 * span + 1):
@@ -312,6 +318,7 @@ def whole_offsets(cameras: Sequence[Camera], views: Views) -> np.ndarray:
             enough = len(loss) > 0.2 * len(LIMBS) * frames
             cost[a, b, d + 2 * span] = loss.mean() if enough else 1.0
     offset = np.zeros(count, int)
+    # One clock at a time, until none changes.
     for _ in range(20):
         before = offset.copy()
         for c in range(1, count):
@@ -339,6 +346,7 @@ def triangulate(cameras: Sequence[Camera], views: Views, offset: np.ndarray) -> 
     rays = np.zeros((count, people, times, 33, 2))
     weight = np.zeros((count, people, times, 33))
     for c in range(count):
+        # The padding holds what other cameras saw before the first one began and after it ended.
         start = _PAD + round(float(offset[c]))
         rays[c, :, start : start + frames] = views.rays[c]
         weight[c, :, start : start + frames] = views.weight[c]
@@ -351,6 +359,7 @@ def triangulate(cameras: Sequence[Camera], views: Views, offset: np.ndarray) -> 
             local = candidate @ camera.rotation.T + camera.translation_m
             distance_m = _ray_distance(local, rays[c])
             gain += weight[c] * (1 - _saturated(distance_m, 2 * NOISE_M)) * (local[..., 2] > 0)
+        # A pair needs a ray of each camera.
         gain[np.minimum(weight[a], weight[b]) < 0.1] = -np.inf
         better = gain > best
         points[better], best[better] = candidate[better], gain[better]
@@ -366,6 +375,7 @@ def _meet(a: Camera, b: Camera, rays_a: np.ndarray, rays_b: np.ndarray) -> np.nd
         along.append(ray / np.linalg.norm(ray, axis=-1, keepdims=True))
     cosine = (along[0] * along[1]).sum(-1)
     gap = from_b - from_a
+    # Parallel rays meet nowhere.
     scale = np.maximum(1 - cosine**2, 1e-6)
     s = (along[0] @ gap - cosine * (along[1] @ gap)) / scale
     t = (cosine * (along[0] @ gap) - along[1] @ gap) / scale
@@ -387,6 +397,7 @@ def _fill(points: np.ndarray) -> np.ndarray:
     smooth[known] = np.nanmedian(padded[:, known], axis=0)
     flat = smooth.transpose(0, 2, 3, 1).reshape(-1, times)
     for row in flat:
+        # A landmark that no pair ever has stays at 0; no ray pulls at it.
         known_at = np.flatnonzero(~np.isnan(row))
         row[:] = np.interp(np.arange(times), known_at, row[known_at]) if len(known_at) else 0.0
     return flat.reshape(people, 33, 3, times).transpose(0, 3, 1, 2).copy()
@@ -420,6 +431,7 @@ class Adjustment:
         """Return the landmarks (C, P, F, 33, 3) in every camera's axes at its frames."""
         frames = self.rays.shape[2]
         when = torch.arange(frames) + _PAD + state.offset[:, None]
+        # The cubic needs a frame before and two behind.
         first = when.detach().floor().long().clamp(1, state.points.shape[1] - 3)
         u = (when - first)[None, :, :, None, None]
         p0, p1, p2, p3 = (state.points[:, first + k] for k in (-1, 0, 1, 2))
@@ -434,6 +446,7 @@ class Adjustment:
     def ray_distance(self, state: State) -> Tensor:
         """Return how far each ray passes its landmark (C, P, F, 33), in metres."""
         local = self.local(state)
+        # Detached: else the cost could fall by moving a point towards its camera.
         depth = local[..., 2:].detach().clamp(min=0.1)
         return (local[..., :2] - depth * self.rays).square().sum(-1).add(1e-12).sqrt()
 
@@ -448,6 +461,7 @@ class Adjustment:
         bend = state.points[:, 2:] - 2 * state.points[:, 1:-1] + state.points[:, :-2]
         total = total + (bend / _STEADY_M).square().sum()
         moved = (state.turn / _TURN_RAD).square().sum() + (state.shift / _SHIFT_M).square().sum()
+        # The first clock is the reference: the last term holds its offset at 0.
         return total + _ALIKE * moved + state.offset[0].square() * 1e6
 
     def descend(self, state: State, noise_m: float, cameras: bool, steps: int = 150) -> None:
@@ -536,9 +550,11 @@ def reconstruct(
     state = State(*(torch.tensor(part) for part in parts))
     swapped = np.zeros((*raw.weight.shape[:3], 3), bool)
     views = raw
+    # From coarse to fine; after each step the sides are chosen anew.
     for noise_m, move in ((0.08, False), (0.04, False), (0.04, True), (NOISE_M, True)):
         adjustment = Adjustment(cameras, views)
         adjustment.descend(state, noise_m, move)
+        # Always from the raw views, so that an earlier exchange can be undone.
         views = choose_sides(raw, adjustment.local(state).numpy(), swapped)
     adjustment = Adjustment(cameras, views)
     adjustment.descend(state, NOISE_M, True, 300)
@@ -557,6 +573,7 @@ def _agreed(state: State, distance_m: np.ndarray, weight: np.ndarray) -> np.ndar
     count, frames = len(weight), weight.shape[2]
     good = np.zeros(weight.shape, bool)
     for c in range(count):
+        # Counted at each camera's own moments: their clocks differ.
         votes = np.zeros(weight.shape[1:], int)
         for other in range(count):
             at = np.rint(np.arange(frames) + offset[c] - offset[other]).astype(int)

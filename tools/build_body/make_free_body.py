@@ -50,6 +50,7 @@ def shape_components(
     components = (offset.T @ vectors[:, order]).reshape(*mean.shape, count)
     components = (components + components[mirror] * np.array([-1.0, 1, 1])[:, None]) / 2
     tall = components[mean[:, 1].argmax(), 1] - components[mean[:, 1].argmin(), 1]
+    # Signs are arbitrary: here a positive value means a taller body.
     return components * np.where(tall < 0, -1, 1), values[order] / values.sum()
 
 
@@ -58,6 +59,7 @@ def joint_hinges(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return, by joint name, its place (3,), and the share (V,) of each vertex that turns with it,
     by the skinning weights (V, 24)."""
+    # From the leaves to the root: each joint's share includes its children's.
     below = weights.copy()
     for joint in range(23, 0, -1):
         below[:, PARENTS[joint]] += below[:, joint]
@@ -109,6 +111,7 @@ def make(source: MakeHuman) -> dict[str, np.ndarray]:
     coefficients = source.coefficients(sample_phenotypes(source, _SHAPES))
     adults = coefficients[int(CHILDREN * _SHAPES) :]
     average = adults.mean(axis=0, keepdims=True)
+    # Simplified in adults and children, so that the mesh stays good in both.
     skin = light_skin(source, np.concatenate([average, adults[:2], coefficients[:2]]))
     print(f"{len(skin.keep)} vertices, {len(skin.faces)} triangles")
     shapes, heads = source.shapes(coefficients, skin.keep)
@@ -116,6 +119,7 @@ def make(source: MakeHuman) -> dict[str, np.ndarray]:
     (mean,), (mean_heads,) = source.shapes(average, skin.keep)
     mean = (mean + mean[skin.mirror] * [-1, 1, 1]) / 2
     shapedirs, held = shape_components(shapes, mean, skin.mirror)
+    # Evenly chosen, so that the children, which come first, are among them.
     some = np.linspace(0, _SHAPES - 1, 60).astype(int)
     fitted = np.concatenate([mean[None], shapes[some]])
     fitted_heads = np.concatenate([mean_heads[None], heads[some]])

@@ -30,8 +30,10 @@ def left_half(source: MakeHuman, mean: np.ndarray) -> np.ndarray:
     eyes = (source.faces >= SKIN_VERTICES).any(axis=1)
     head = source.rig.weights[:, source.rig.index["head"] :].sum(axis=1) > 0.5
     hidden = np.zeros(len(mean), dtype=bool)
+    # Only the head has hidden skin: mouth, nostrils and ears.
     near = head[source.faces].all(axis=1)
     hidden[head] = count_views(mean[head], _renumber(source.faces[near], head))[: head.sum()] < 2
+    # One half only: mirroring it makes the mesh exactly symmetric.
     half = ~eyes & (mean[source.faces, 0] > -1e-6).all(axis=1)
     faces = largest_piece(source.faces[half & ~hidden[source.faces].any(axis=1)])
     apex = _LEFT_EYE.start + int(mean[_LEFT_EYE, 2].argmax())
@@ -39,6 +41,7 @@ def left_half(source: MakeHuman, mean: np.ndarray) -> np.ndarray:
     filled = [faces]
     for loop in boundary_loops(faces):
         on_midline = np.abs(mean[loop, 0]) < 1e-6
+        # An eye is closed towards its foremost point, so that it is not flat.
         if not on_midline.any() and np.linalg.norm(mean[loop].mean(axis=0) - lid) < 0.02:
             ahead = np.roll(loop, -1)
             filled.append(np.stack([loop, ahead, np.full(len(loop), apex)], axis=1))
@@ -111,6 +114,7 @@ def light_skin(source: MakeHuman, coefficients: np.ndarray) -> Skin:
     mean = stances[0]
     weights = smpl_weights(source.rig, mean, makehuman_joints(heads[0], source.rig.names))
     marks = [number for name in LANDMARK_NAMES for number in landmark_parts(name)[1]]
+    # Landmarks are averages of these vertices, which must not be collapsed.
     fixed = np.array([number for number in marks if mean[number, 0] > -1e-6])
     half = simplify(
         stances,
@@ -125,12 +129,14 @@ def light_skin(source: MakeHuman, coefficients: np.ndarray) -> Skin:
     used = np.unique(half)
     eye = used[used >= SKIN_VERTICES]
     image[eye] = SKIN_VERTICES + cKDTree(mean[SKIN_VERTICES:]).query(mean[eye] * [-1, 1, 1])[1]
+    # Mirrored triangles turn the other way round.
     both = np.concatenate([half, image[half][:, ::-1]])
     keep = np.unique(both)
     number = np.full(len(mean), -1)
     number[keep] = np.arange(len(keep))
     mirror = mirror_images(mean[keep])
     swap = [JOINT_NAMES.index(_other_side(name)) for name in JOINT_NAMES]
+    # The mean of both sides, so that they move exactly alike.
     even = four_largest((weights[keep] + weights[keep][mirror][:, swap]) / 2)
     return Skin(keep, number[both], mirror, even)
 

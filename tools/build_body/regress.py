@@ -33,6 +33,7 @@ def _fit(
     target = np.zeros(sum(len(row) for row in rows))
     target[-len(near) - 1] = _SUM * size
     solution, _ = nnls(np.concatenate(rows), target)
+    # Tiny weights would only make the file larger.
     solution[solution < 0.0005] = 0.0
     return solution / solution.sum()
 
@@ -71,6 +72,7 @@ def fit_rows(
     rows = np.zeros((len(names), shapes.shape[1]))
     no_hinge = (np.zeros(3), np.zeros(shapes.shape[1]))
     for index, name in enumerate(names):
+        # The right side mirrors the left one, so that both are exactly alike.
         if name.startswith("right_"):
             continue
         centre = not name.startswith("left_")

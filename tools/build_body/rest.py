@@ -118,6 +118,7 @@ def _arm(heads: np.ndarray, rig: Rig, side: str, out: dict[str, np.ndarray]) -> 
 def _leg(heads: np.ndarray, rig: Rig, side: str, out: dict[str, np.ndarray]) -> None:
     mirror = np.array([1.0 if side == "L" else -1.0, 1.0, 1.0])
     joints = makehuman_joints(heads, rig.names)
+    # From SMPL's joints: MakeHuman's thigh bones begin further out.
     hip, knee, ankle = joints[:, [1, 4, 7] if side == "L" else [2, 5, 8]].swapaxes(0, 1)
     out["upperleg01"] = out["upperleg02"] = _swing(knee - hip, np.array(_THIGH) * mirror)
     out["lowerleg01"] = out["lowerleg02"] = _swing(ankle - knee, np.array(_SHIN) * mirror)
@@ -157,6 +158,7 @@ def put_at_rest(vertices: np.ndarray, heads: np.ndarray, rig: Rig) -> tuple[np.n
     """
     rotations = rest_rotations(heads, rig)
     placed = heads.copy()
+    # Parents come first in the rig, so each bone finds its parent in place.
     for number, parent in enumerate(rig.parents):
         if parent >= 0:
             bone = heads[:, number] - heads[:, parent]

@@ -66,6 +66,7 @@ def count_views(
         xy = view[:, :2] + size / 2
         depth = _depth_map(xy, view[:, 2], faces, size)
         column, row = np.round(xy).astype(int).T
+        # With a margin: between pixels, a vertex's own surface may be a little nearer.
         seen += view[:, 2] >= depth[row, column] - 1.5
     return seen
 
@@ -97,9 +98,11 @@ def boundary_loops(faces: np.ndarray) -> list[list[int]]:
         walk = [min(after)]
         while True:
             current = walk[-1]
+            # In sorted order, so that the same mesh gives the same loops.
             onward = after[current].pop(0)
             if not after[current]:
                 del after[current]
+            # A vertex may belong to two loops; each is taken out as soon as it closes.
             if onward in walk:
                 loop = walk[walk.index(onward) :]
                 loops.append(loop)
@@ -182,19 +185,23 @@ class _Collapser:
         shared = self.neighbours(gone) & self.neighbours(kept)
         faces = self.around[gone] & self.around[kept]
         opposite = {v for face in faces for v in self.faces[face]} - {gone, kept}
+        # The link condition: else the surface would pinch. The limit keeps fans from growing.
         if shared != opposite or len(self.neighbours(gone) | self.neighbours(kept)) > 12:
             return False
+        # An open edge may only shrink along itself, so that both halves still meet.
         if gone in self.rim and (kept not in self.rim or len(faces) != 1):
             return False
         for number in self.around[gone] - faces:
             before = list(self.faces[number])
             after = [kept if v == gone else v for v in before]
+            # In every shape: a triangle that is fine in one body may fold in another.
             for points in self.stances:
                 if not _still_facing(points[before], points[after]):
                     return False
         return True
 
     def collapse(self, gone: int, kept: int) -> set[int]:
+        # Sorted, so that the result does not depend on the order of a set.
         for number in sorted(self.around.pop(gone)):
             face = self.faces[number]
             if kept in face:
@@ -255,6 +262,7 @@ def simplify(
     heapq.heapify(heap)
     while len(mesh.around) > vertex_count and heap:
         _, gone, kept, gone_stamp, kept_stamp = heapq.heappop(heap)
+        # Costs changed since: a newer entry for this pair is in the heap.
         if stamp.get(gone) != gone_stamp or stamp.get(kept) != kept_stamp:
             continue
         if gone in staying or not mesh.allowed(gone, kept):

@@ -95,6 +95,7 @@ def four_largest(weights: np.ndarray) -> np.ndarray:
     order = np.argsort(-weights, axis=1, kind="stable")
     kept = weights.copy()
     np.put_along_axis(kept, order[:, 4:], 0.0, axis=1)
+    # Half precision holds these exactly; what rounding leaves goes to the largest.
     kept = np.round(kept / kept.sum(axis=1, keepdims=True) * 1024)
     largest = order[:, :1]
     missing = 1024 - kept.sum(axis=1, keepdims=True)

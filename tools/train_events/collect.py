@@ -93,6 +93,7 @@ def collect(clip: Path, out: Path, estimator: KeypointEstimator) -> None:
     fits, about, tracks = [], [], []
     for number in range(len(frames)):
         watched.perceive(number)
+        # One frame late, because an event's window ends with the frame after it.
         at = number - 1 - release
         if at in ABOUT:
             for track in watched.people[number - 1]:
@@ -121,6 +122,7 @@ def collect(clip: Path, out: Path, estimator: KeypointEstimator) -> None:
 def _one(out: Path, clip: Path) -> str:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    # One for each process, not one for each clip.
     if not hasattr(_one, "estimator"):
         _one.estimator = make_estimator(people=2, device="cpu")  # type: ignore[attr-defined]
     collect(clip, out / f"{clip.stem}.npz", _one.estimator)  # type: ignore[attr-defined]
@@ -140,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
         if clip.with_name(f"{clip.stem}_truth.npz").exists()
         and not (args.out / f"{clip.stem}.npz").exists()
     ]
+    # Spawned, because torch's threads do not survive a fork.
     with multiprocessing.get_context("spawn").Pool(max(1, args.jobs)) as pool:
         for name in pool.imap_unordered(partial(_one, args.out), clips):
             print(name, flush=True)

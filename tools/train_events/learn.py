@@ -85,6 +85,7 @@ class Throw:
         the frames around it."""
         around = slice(self.release - 2, self.release + 2)
         found = measure(self.released_m, self.hand, self.up)
+        # With a straight arm, rotation about its axis has no direction to measure.
         if found["elbow_flexion"] < LEAST_FLEXION:
             found["shoulder_external_rotation"] = float("nan")
         speed = hand_speed(self.truth_m[around], self.pts_s[around], self.hand)
@@ -108,10 +109,12 @@ class Throw:
 def evidence(throws: list[Throw], motion: Motion) -> Motion:
     """Return the motion with weights from a logistic regression over all crossings that its limits
     allow: the ones around the release against all others."""
+    # Every crossing is wanted here, also those that the motion's limits would drop.
     eager = replace(motion, least_confidence=1e-12, rest_s=0.0, history_s=0.0)
     rows, right = [], []
     for throw in throws:
         for found in throw.seen(eager):
+            # Two frames off is neither right nor wrong, so it is not used.
             if throw.right(found, _DOUBTFUL) and not throw.right(found):
                 continue
             rows.append([_held(each, found.features[each.feature]) for each in motion.conditions])
@@ -147,6 +150,7 @@ def timing(throws: list[Throw], motion: Motion) -> Motion:
     z, w = np.c_[np.ones(len(x)), x], np.zeros(x.shape[1] + 1)
     w[0] = np.median(y)
     for _ in range(30):
+        # Huber's weights: a few late detections must not move the lead of all.
         share = np.minimum(1.0, _LATE_S / np.maximum(np.abs(y - z @ w), 1e-9))
         ridge = np.diag([0.0, *[_RIDGE] * x.shape[1]])
         w = np.linalg.solve((z * share[:, None]).T @ z + ridge, (z * share[:, None]).T @ y)
@@ -165,6 +169,7 @@ def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """Fit a logistic regression with a ridge by Newton's method; both classes have equal weight."""
     z = np.c_[np.ones(len(x)), x]
     ridge = _RIDGE * np.r_[0.0, np.ones(x.shape[1])]
+    # Else the class with more crossings would decide.
     share = np.where(y > 0, 0.5 / y.mean(), 0.5 / (1 - y.mean()))
     w = np.zeros(z.shape[1])
     for _ in range(50):

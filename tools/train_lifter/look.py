@@ -105,6 +105,7 @@ class Studio:
         shots = []
         for shot in range(_BLURRED):
             share = shutter * ((shot + 0.5) / _BLURRED - 0.5)
+            # Motion blur: the body is drawn at two moments while the shutter is open.
             turns = now * Rotation.from_rotvec(share * (now.inv() * then).as_rotvec())
             moved = place + share * (place[following] - place)
             turned = turns.as_rotvec().reshape(full.shape)
@@ -145,6 +146,7 @@ class Studio:
             "world": np.zeros((count, 33, 3), np.float32), "seen": np.zeros(count, bool),
         }  # fmt: skip
         memory = None
+        # In windows of four with the memory of the last one, as the app perceives a clip.
         for first in range(0, count, 4):
             frames = (Frame(k, "", 0, k / 30, pictures[k]) for k in range(first, first + 4))
             window = Window(tuple(frames), 0, first == 0)
@@ -172,9 +174,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=300.0)
     args = parser.parse_args()
+    # One core a process: several run side by side, each with its own seed.
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     studio = Studio(Motions.load(args.motions), args.seed)
+    # One sequence in any case, so that the file is never empty.
     rows, end = [studio.sequence()], time.monotonic() + args.seconds
     while time.monotonic() < end:
         rows.append(studio.sequence())

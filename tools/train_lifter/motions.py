@@ -195,6 +195,7 @@ def read_maps(path: Path, rest: np.ndarray) -> tuple[np.ndarray, float]:
     maps = np.loadtxt(path, delimiter=",")[:, 3:].reshape(-1, len(_MAPS_PARENTS), 3)
     world: list[np.ndarray] = []
     for joint, parent in enumerate(_MAPS_PARENTS):
+        # Negative, because the maps are for row vectors.
         local = Rotation.from_rotvec(-maps[:, joint]).as_matrix()
         world.append(local if parent < 0 else world[parent] @ local)
     turned = {joint: world[number] for joint, number in _MAPS.items()}
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
+    # Shorter recordings cannot fill a window of the lifter.
     read = [(name, poses) for name, poses in read_all(args.folder) if len(poses) >= 18]
     np.savez_compressed(
         args.out,

@@ -32,6 +32,7 @@ class Motions:
     def load(cls, path: Path) -> Motions:
         with np.load(path) as file:
             poses, lengths, names = file["poses"], file["lengths"], file["names"]
+        # Limited, or a few long recordings would be drawn most of the time.
         weight = np.minimum(lengths.astype(float), 750)
         # There are many walks, and they are much alike.
         weight[["walking" in name for name in names]] *= 0.25
@@ -47,6 +48,7 @@ class Motions:
         first = random.integers(0, self.lengths[which] - (count - 1) * step)
         poses = self.poses[self.start[which] + first + step * np.arange(count)].astype(np.float64)
         poses = poses[::-1] if random.random() < 0.25 else poses
+        # Forth and back, so that a short recording goes on without a jump.
         there_and_back = np.concatenate([poses, poses[::-1]])
         return np.concatenate([there_and_back] * (frames // len(there_and_back) + 1))[:frames]
 
@@ -65,6 +67,7 @@ class Motions:
         at, frame = np.array(times), np.arange(frames)
         key = np.clip(np.searchsorted(at, frame, "right") - 1, 0, len(at) - 2)
         share = (frame - at[key]) / (at[key + 1] - at[key])
+        # Smooth at the keys: bodies do not change their speed at once.
         share = share * share * (3 - 2 * share)
         out = np.zeros((frames, 22, 3))
         for joint in range(22):

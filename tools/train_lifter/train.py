@@ -52,6 +52,7 @@ class Network(nn.Module):
         self.t = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.n = nn.LayerNorm(width)
         self.o = nn.Linear(width, 33 * 5)
+        # Starts as the identity: the output is a correction of BlazePose's landmarks.
         nn.init.zeros_(self.o.weight)
         nn.init.zeros_(self.o.bias)
 
@@ -160,9 +161,11 @@ class Windows:
         first = torch.arange(0, frames - CONTEXT + 1, 2, device=device)
         sequence = torch.arange(count, device=device).repeat_interleave(len(first))
         first = first.repeat(count)
+        # Only windows with the person in every frame: errors of missing frames are unknown.
         whole = bank.seen.known.unfold(1, CONTEXT, 1).amin(-1)[sequence, first] > 0
         self.sequence, self.first = sequence[whole], first[whole]
         one = self._key(bank.truth, self.sequence, self.first)
+        # Mirrored poses double the bank; `draw` mirrors their errors back.
         two = self._key(bank.truth[:, :, MIRRORED] * _FLIP.to(device), self.sequence, self.first)
         self.key = torch.cat((one, two))
 
@@ -258,6 +261,7 @@ class Windows:
         row = near % len(self.sequence)
         alike = self.bank.windows(self.sequence[row], self.first[row])
         alike = mirrored(alike, near >= len(self.sequence))
+        # In parts of the person's size: the two people may be at different distances.
         off = (alike.seen.rays - alike.true_rays) / _spread(alike.true_rays)
         seen = LandmarkHistory(
             rays + off * _spread(rays),
@@ -288,6 +292,7 @@ def roughened(pairs: Pairs) -> Pairs:
     lately = lately * (torch.rand(count, 1, device=device) < 0.35)
     known = s.known * (torch.arange(CONTEXT, device=device) >= lately)
     known = known * (torch.rand_like(known) > 0.03)
+    # The newest frame is always there: without a person there is nothing to lift.
     known[:, -1] = 1.0
     shake = 0.001 * torch.rand(count, 1, 1, 1, device=device)
     seen = LandmarkHistory(
@@ -341,12 +346,14 @@ def train(
     """Train for a number of seconds; the learning rate falls to zero by then."""
     torch.manual_seed(0)
     rows = torch.arange(len(pairs.truth), device=device)
+    # Held out by sequence: windows of one sequence are too much alike.
     held_out, bank = pairs.rows(rows % 12 == 0), pairs.rows(rows % 12 != 0)
     made, network = Windows(motions, bank, device), Network().to(device)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     count, frames = bank.seen.known.shape
     real, step, begun = batch - int(0.6 * batch), 0, clock_s()
     while (past := (clock_s() - begun) / seconds) < 1:
+        # By the clock and not by steps, because the time is what is given.
         rate = 1e-3 * min(1, step / 200) * (0.5 + 0.5 * math.cos(math.pi * past)) + 1e-6
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -358,9 +365,11 @@ def train(
             part = roughened(joined(looked, made.draw(batch - real)))
             interval_30hz = torch.exp(0.3 * torch.randn(batch, device=device))
         with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+            # Only the network in bfloat16; the loss below needs single precision.
             where, scale = network(part.seen, interval_30hz)
         optimiser.zero_grad(set_to_none=True)
         loss_of(where.float(), scale.float(), part).backward()
+        # One bad batch must not undo the training.
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         if step % 500 == 0:

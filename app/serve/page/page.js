@@ -92,7 +92,7 @@ function show(card, view) {
   const strip = card.querySelector(".strip");
   if (view.events && card.dataset.events !== String(view.events)) {
     strip.src = `/api/sources/${encodeURIComponent(view.name)}/events/${view.events - 1}/strip`;
-    strip.alt = `the last throw of ${view.name}, four frames about the release`;
+    strip.alt = `the last event of ${view.name}, four frames about it`;
     strip.hidden = false;
   }
   card.dataset.events = String(view.events ?? "");
