@@ -97,6 +97,7 @@ class MaskedPerceiver(Perceiver):
         """As `Perceiver.perceive_many`; the base answers all windows together if it can."""
         out = []
         for window, (people, memory) in zip(windows, self._base.perceive_many(windows, memories)):
+            # One window at a time, since the next embedding may overwrite this one.
             segmented = self._segment([window.key_frame]) if any(people) else None
             out.append((self._masked(window, people, segmented), memory))
         return out
@@ -135,6 +136,7 @@ class MaskedPerceiver(Perceiver):
             rest = [w for w in people_at if w not in values]
             values |= self._masks(window, people, rest, others, missing)
         order = sorted(values)
+        # One copy, and so one wait, for all masks of the window.
         host = AsyncCopy(torch.stack([values[place] for place in order])).result()
         masks = dict(zip(order, host))
         return [

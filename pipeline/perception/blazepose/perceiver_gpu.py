@@ -140,6 +140,7 @@ class BlazePoseTorch(BlazePose):
             graph = read_graph(files[name])
             if [graph.tensors[k].shape for k in graph.outputs] != list(outputs):
                 raise ValueError(f"{name} is another model than the one this version expects")
+            # The detector takes levels from -1 to 1, the landmark model levels from 0 to 1.
             low = -1.0 if net is DetectorNet else 0.0
             engines.append(
                 make_engine(
@@ -169,6 +170,7 @@ class BlazePoseTorch(BlazePose):
         try:
             return run_plan(gather(plans), self._answer)
         finally:
+            # A prefetch holds these windows' frames, and its answers are good for them alone.
             self._prefetched = None
 
     def _window_plan(
@@ -192,6 +194,7 @@ class BlazePoseTorch(BlazePose):
         remaining = [query for query, row in zip(landmark_queries, prefetched) if row is None]
         # Both networks are launched before the host waits for either.
         detections, crops = self._start_detection(views), self._start_landmarks(remaining)
+        # Queued after the queries that were made, since those are waited for first.
         hints = [query for query in queries if isinstance(query, PrefetchHint)]
         if hints:
             self._prefetched = self._start_prefetch(hints)
@@ -278,9 +281,11 @@ class BlazePoseTorch(BlazePose):
             flipped = [v[:, ::-1] if m else v for v, (_, _, m) in zip(views, wanted)]
             stack = torch.from_numpy(np.ascontiguousarray(np.stack(flipped)))
             return stack.permute(0, 3, 1, 2) * scale + offset
+        # Imported here: Triton is only needed, and only sure to be there, with a GPU.
         from pipeline.perception.blazepose.resample_gpu import COLUMNS, describe, take_views
 
         rows = [describe(self._on_device(frame), plan, m) for frame, plan, m in wanted]
+        # Page-locked, so that the copy to the GPU is queued without waiting.
         table = torch.empty(len(rows), COLUMNS, dtype=torch.float64, pin_memory=True)
         table.numpy()[:] = rows
         out = torch.empty(len(rows), 3, side, side, device=self.device)
