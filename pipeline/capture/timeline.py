@@ -83,6 +83,7 @@ class FrameIndex:
         """Note that a packet was read which should become a visible frame."""
         if pts is None or (self._floor is not None and pts < self._floor):
             return
+        # Stamps that no frame ever takes would pile up otherwise.
         if len(self._pending) >= _MOST_PENDING:
             self._pending.clear()
         heapq.heappush(self._pending, pts)
