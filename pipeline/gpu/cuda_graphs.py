@@ -87,8 +87,10 @@ class Graphed:
 
     def _capture(self, examples: Sequence[Tensor], warmups: int, pool: Pool) -> None:
         device, graph = examples[0].device, torch.cuda.CUDAGraph()
+        # A graph reads the same addresses at each replay; new values are copied there.
         self._inputs = [example.clone() for example in examples]
         before = torch.cuda.current_stream(device)
+        # The examples may still be in the making on the current stream.
         pool.stream.wait_stream(before)
         with torch.cuda.stream(pool.stream):
             # In these calls libraries choose kernels and create their handles and workspaces, which
@@ -105,6 +107,7 @@ class Graphed:
                 try:
                     self._outputs = self._function(*self._inputs)
                 except Exception as error:
+                    # Ending a failed capture raises an error of its own; this one names the cause.
                     causes.append(error)
                     raise
         except Exception as error:
@@ -210,6 +213,7 @@ def seconds_a_call(
         for _ in range(calls):
             step(*tensors)
         _wait(tensors[0].device)
+        # Disturbances only add time, so the best round counts.
         times.append((time.perf_counter() - begun) / calls)
     return min(times)
 

@@ -209,6 +209,7 @@ def make_engine(
     with CAPTURING:
         module = module.eval().to(device)
         examples = tuple(t.to(device) for t in inputs)
+        # Before the module is halved, which happens in place.
         with torch.inference_mode(), without_tf32():
             expected = tuple(out.float().clone() for out in as_tuple(module(*examples)))
         job = _Job(
@@ -273,6 +274,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     notes: list[str] = []
     built: list[tuple[bool, bool]] = []  # for each size: from the cache, captured
     with tuned_convolutions():
+        # TensorRT has convolutions of its own, about which the measurement says nothing.
         channels_last = name != "tensorrt" and _prefers_channels_last(job)
         job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
         pool = Pool(job.device) if job.graphs and job.device.type == "cuda" else None
@@ -291,6 +293,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
         step = Bucketed(make, job.buckets)
     job.on_progress(f"{job.label} {name}", len(job.buckets), len(job.buckets))
     largest, mean = _differences(step, job)
+    # Written with `not`, so that NaN is refused too.
     if not mean <= TOLERANCE[job.half]:
         limit = TOLERANCE[job.half]
         raise EngineError(f"its results are {mean:.1e} of scale off, more than {limit:g}")
@@ -322,6 +325,7 @@ def _compiled(name: str, job: _Job, batch: Values) -> tuple[Callable[..., Any], 
         return load_or_build(job.module, batch, job.cache)
     if name == "inductor":
         # Each shape needs its own compilation, and several modules share code.
+        # `fullgraph`: a break would go back to Python, which no CUDA graph can hold.
         with compiling():
             step = torch.compile(job.module, fullgraph=True, dynamic=False)
             with torch.inference_mode():

@@ -77,6 +77,7 @@ class AsyncCopy:
         if values.is_cuda:
             host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._host = host.copy_(values, non_blocking=True)
+            # The event marks this copy, so `result` does not wait for work that is queued later.
             self._event = torch.cuda.Event()
             self._event.record()
 
