@@ -124,6 +124,7 @@ class KeypointEstimator:
 
     def _prepared(self, window: Window, state: StreamState) -> Window:
         """Return the window where the perceiver computes, after forgetting what a reset ends."""
+        # The perceiving half alone; `_job` clears the fitting half, in that half's thread.
         if window.reset:
             state.memory = None
             state.tracker.clear()
@@ -133,6 +134,7 @@ class KeypointEstimator:
         window = detected.window
         if window.reset:
             state.fits.clear()
+            # Behind a cut there may be another camera, with another scale.
             state.depth = DepthScale(self._depth_scale)
             state.last_pts_s = None
         interval_s = _interval_s(window, state)

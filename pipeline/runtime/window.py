@@ -87,6 +87,7 @@ class Windower:
             return True
         period_s = gap_s / ids if self._period_s is None else self._period_s
         jumped = gap_s > max(JUMP_S, JUMP_PERIODS * period_s)
+        # A jump says nothing about the source's rate.
         self._period_s = period_s if jumped else 0.9 * period_s + 0.1 * gap_s / ids
         return jumped
 
