@@ -131,6 +131,7 @@ class Predictor:
             if frame.discontinuity:
                 self._fits, self._last_tracks, self._first_id = {}, (), frame.id
                 self._predicted.clear()
+            # Copied under the lock; making the bodies takes long and runs without it.
             recent = [
                 (track, list(self._fits[track]))
                 for track in self._last_tracks
@@ -171,7 +172,9 @@ class Predictor:
         """The bodies of ``people``, each with its fits, at a time."""
         last = [fits[-1] for _, fits in people]
         before = [_before(fits) for _, fits in people]
+        # The only fit of a person is its own predecessor: the span is zero, and so is the change.
         span = np.array([max(b.pts_s - a.pts_s, 1e-3) for a, b in zip(before, last)])
+        # A frame may be older than the last fit; its body stays where that fit was.
         ahead = np.array([max(pts_s - fit.pts_s, 0.0) for fit in last])
         turned = TURN_S * (1 - np.exp(-ahead / TURN_S)) / span
         moved = PLACE_S * (1 - np.exp(-ahead / PLACE_S)) / span
