@@ -98,6 +98,7 @@ class _RepeatedPictures:
 
     def repeats(self, image: np.ndarray) -> bool:
         """Return whether an RGB picture is the last one over again, but for what encoding does."""
+        # Signed, so that differences do not wrap around.
         few, last = image[::_STEP, ::_STEP].astype(np.int16), self._last
         self._last = few
         if last is None or last.shape != few.shape:
@@ -197,6 +198,7 @@ class Detector:
         if short:
             found |= dict.fromkeys(_OF_THE_PAST, math.nan)
         confidence = motion.confidence(found)
+        # Before the refusals below: only what would have been an event is reported as refused.
         if confidence < motion.least_confidence:
             return None
         gap_s = now.pts_s - before.pts_s
@@ -206,6 +208,7 @@ class Detector:
                 reason = f"not seen for {gap_s:.2f} s {motion.unseen}"
             self.refused.append(Refusal(track, hand, before.frame_id, reason))
             return None
+        # Of a picture shown twice the first showing counts: the hand has moved since then.
         shown_s = self._first_shown(before.pts_s).pts_s
         crossed_s = shown_s + trigger.share * (now.pts_s - shown_s)
         at = self._nearest(past, crossed_s - motion.lead(found))

@@ -48,6 +48,7 @@ class Estimator:
     @classmethod
     def load(cls, path: Path) -> Estimator:
         """Return the corrections that `save` wrote to ``path``."""
+        # A pickle in the file would be a program.
         with np.load(path, allow_pickle=False) as file:
             names = tuple(str(name) for name in file["names"])
             return cls(names, *(file[part] for part in _PARTS))
@@ -91,6 +92,7 @@ def learn(
     Returns:
         The estimator, and its leave-one-out predictions (N,) by name.
     """
+    # A number that never changes has no spread to divide by.
     mean, spread = descriptions.mean(0), np.maximum(descriptions.std(0), 1e-6)
     unit = (descriptions - mean) / spread
     weights, offsets, halves = [], [], []

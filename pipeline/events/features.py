@@ -135,6 +135,7 @@ def features(
     high = [earlier for earlier in recent if earlier.hand[hand] >= above]
     nan = float("nan")
     last_two = samples[-2:]
+    # Seconds instead of samples, because sources differ in their rates.
     spacing = (now.pts_s - recent[0].pts_s) / len(recent) if recent else nan
     fallen_s = max(now.pts_s - high[-1].pts_s, 1e-3) if high else nan
     return {

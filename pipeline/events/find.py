@@ -75,6 +75,7 @@ def _from_entry(entry: EntryPoint) -> MotionFiles:
         if isinstance(value, ModuleType):
             return _of_module(value)
         return _at(Path(value()) / "motion.toml")
+    # The entry point is another package's code, which may fail in any way.
     except Exception as error:
         words = " ".join(str(error).split())
         raise ValueError(f"{label}: {type(error).__name__}: {words}") from error

@@ -119,6 +119,7 @@ def load_measures(folder: Path, package: str = "", corrected: bool = True) -> Me
     path = folder / "measures.py"
     try:
         module = import_module(f"{package}.measures") if package else _run(path)
+    # The file is a program of its own and may raise anything.
     except Exception as error:
         words = " ".join(str(error).split())
         raise ValueError(f"{path}: {type(error).__name__}: {words}") from error
@@ -156,6 +157,7 @@ def _corrections(path: Path, measures: Mapping[str, Measure]) -> Estimator:
 
 def _run(path: Path) -> ModuleType:
     """Run a file as a module of a name of its own, and return it."""
+    # A name of its own, so that the measures of two motions do not replace each other.
     name = "bodystream_motion_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     spec = spec_from_file_location(name, path)
     assert spec is not None, "a .py file has a loader"

@@ -66,6 +66,7 @@ class Wording:
 
     def __post_init__(self) -> None:
         plural = self.plural or f"{self.noun}s"
+        # The class is frozen, so its defaults are filled in past it.
         object.__setattr__(self, "plural", plural)
         object.__setattr__(self, "title", self.title or capitalised(plural))
 
@@ -133,6 +134,7 @@ class Motion:
             return 0.0
         scores = [part.score(features[part.feature]) for part in self.conditions]
         odds = self.bias + sum(part.weight * score for part, score in zip(self.conditions, scores))
+        # Clipped, so that the exponential does not overflow.
         return 1.0 / (1.0 + math.exp(-min(max(odds, -30.0), 30.0)))
 
     def lead(self, features: Mapping[str, float]) -> float:
@@ -206,6 +208,7 @@ class PeakMotion(Motion):
         return self.features(past, hand)[self.peak_of] if past else math.nan
 
 
+# Stands in while the file is checked.
 _NOTHING = MeasureSet({}, lambda *_: {})
 _KINDS: Mapping[str, type[Motion]] = {"fall": FallMotion, "peak": PeakMotion}
 
@@ -237,6 +240,7 @@ def load_motion(name: str | Path = DEFAULT) -> Motion:
     trigger = table.pop("trigger", "fall")
     if not isinstance(trigger, str) or trigger not in _KINDS:
         raise ValueError(f"{path}: trigger: one of {', '.join(_KINDS)}, not {trigger!r}")
+    # Fields of a motion that are made here and that no file sets.
     for key in ("conditions", "measures"):
         if key in table:
             raise ValueError(f"{path}: {key}: there is no such setting")
@@ -280,6 +284,7 @@ def _made(kind: type, table: Any, label: str) -> Any:
 
 def _checked(value: Any, kind: str, label: str, key: str) -> Any:
     if kind == "float":
+        # To Python a bool is an int.
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{label}: a number, not {value!r}")
         value = float(value)

@@ -140,9 +140,11 @@ def describe(joints_m: np.ndarray, times_s: Sequence[float], hand: Hand) -> np.n
     joints = right_handed(np.asarray(joints_m, np.float64), hand)
     # One camera cannot tell how large a body is.
     joints = joints / max(float(np.mean([stature_m(frame) for frame in joints])), 1e-3)
+    # The order and the factors belong to the learned corrections in `estimator.npz`.
     parts: list[float] = []
     for frame in joints:
         for name, value in measure(frame, "right").items():
+            # An angle that comes round would jump by 360 degrees; its sine and cosine do not.
             if name in _WRAPPED:
                 parts += [60 * np.sin(np.radians(value)), 60 * np.cos(np.radians(value))]
             else:
