@@ -95,6 +95,8 @@ class Ring(Generic[T]):
                 self._wait(lambda: self._closed or len(self._items) < self.capacity, timeout_s)
             if self._closed:
                 raise Closed
+            # Added before the oldest is dropped, so that `inherit` finds a next item even in a ring
+            # of one.
             self._items.append(item)
             if len(self._items) > self.capacity:
                 dropped.append(self._items.popleft())
@@ -102,6 +104,7 @@ class Ring(Generic[T]):
                 if self._inherit is not None:
                     self._items[0] = self._inherit(dropped[0], self._items[0])
             self.put_count += 1
+            # Putting and taking threads wait on one condition, so all of them are woken.
             self._changed.notify_all()
         self._report(dropped, "ring full")
 
