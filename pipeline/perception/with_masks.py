@@ -124,6 +124,7 @@ class MaskedPerceiver(Perceiver):
         people_at = [(t, k) for t, here in enumerate(people) for k in range(len(here))]
         still = self._still(people, key) if self._reuse else set()
         values = self._masks(window, people, [w for w in people_at if w[0] == key], segmented)
+        # These segmenters have made all masks already: the key frame's is taken as it is.
         if self._segmenter.once:
             by_roi = {person.roi: values[key, k] for k, person in enumerate(people[key])}
             values |= {(t, k): by_roi[people[t][k].roi] for t, k in still}

@@ -82,6 +82,7 @@ class Reading:
 
 def presence_of(outputs: Sequence[np.ndarray]) -> float:
     """Return how sure the model is, in [0, 1], that a person is in the ROI."""
+    # The model returns a probability here, not a logit.
     return float(outputs[1][0, 0])
 
 

@@ -295,6 +295,7 @@ class BlazePose(Perceiver):
     def _distinct(rois: list[Roi]) -> list[Roi]:
         """Each place once, best score first, without ROIs too small to read."""
         distinct: list[Roi] = []
+        # Views overlap, so a person may be detected in several of them.
         for roi in sorted(rois, key=lambda roi: -roi.score):
             if same_place(roi, distinct) is None and roi.side > 16:
                 distinct.append(roi)

@@ -128,6 +128,7 @@ class BlazePoseTorch(BlazePose):
     ) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is tracked, not {max_people}")
+        # `BlazePose.__init__` is not called, because it loads LiteRT.
         self.max_people = max_people
         self.device = torch.device(device)
         self._anchors = detector.make_anchors()
@@ -168,6 +169,7 @@ class BlazePoseTorch(BlazePose):
         """
         plans = [self._window_plan(window, memory) for window, memory in zip(windows, memories)]
         try:
+            # In step, so that each round of all sources' queries is one batch.
             return run_plan(gather(plans), self._answer)
         finally:
             # A prefetch holds these windows' frames, and its answers are good for them alone.
@@ -279,6 +281,7 @@ class BlazePoseTorch(BlazePose):
         if self.device.type == "cpu":
             views = [sampled(frame.image, plan, side) for frame, plan, _ in wanted]
             flipped = [v[:, ::-1] if m else v for v, (_, _, m) in zip(views, wanted)]
+            # torch takes no array with the negative stride of a flip.
             stack = torch.from_numpy(np.ascontiguousarray(np.stack(flipped)))
             return stack.permute(0, 3, 1, 2) * scale + offset
         # Imported here: Triton is only needed, and only sure to be there, with a GPU.

@@ -103,6 +103,7 @@ class LandmarkPrefetch:
             take_views(table[now], views[now], 1 / 255, 0.0)
             rows[now] = landmarker(views[now])[0]
             begin += size
+        # One copy back for all steps, queued behind the last one.
         self._copies = AsyncCopy(rows), AsyncCopy(places)
 
     def find(self, query: LandmarkQuery) -> np.ndarray | None:

@@ -52,6 +52,7 @@ def sample_letterbox(size: tuple[int, int], box: Box, side: int) -> tuple[Sampli
     """
     x, y, width, height = box
     longer = max(width, height)
+    # From a pixel's centre to its corner, hence the half.
     left, top = x + (width - longer) / 2 - 0.5, y + (height - longer) / 2 - 0.5
     step = longer / side
     to_image = np.array([[step, 0, left + step / 2], [0, step, top + step / 2]])
@@ -125,6 +126,7 @@ def _sampling(
     """A sampling with blocks of ``times`` pixels, rounded down, only where the view shows them."""
     height, width = size
     block = min(int(times), height, width)
+    # Nothing is averaged, so no part has to be cut out.
     if block < 2:
         return Sampling(1, (0, 0), (width, height), to_image, replicate)
     low, high = _bounds(size, to_image, side, block)

@@ -124,6 +124,7 @@ def _relocate(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
         if result is None or limb_drift(result[0], roi.points)[0] > _JUMP:
             return None
     drift, swapped = limb_drift(result[0], roi.points)
+    # The usual case ends here, without further queries.
     if drift < min(swapped, _JUMP):
         clear = swapped > drift + _CLEAR
         votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
@@ -140,6 +141,7 @@ def _continue_limbs(
     exchanged, they are exchanged, for as many frames as agreed on the sides before: a lasting
     exchange is then believed.
     """
+    # The plain answer comes first; the others are measured against it.
     results = [(*limb_drift(result[0], points), *result)]
     for rotation, scale in _MIRRORED_QUERIES:
         other = yield from ask(

@@ -82,6 +82,7 @@ class _Table:
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
         self.vtable = at - self._number("<i", at)
+        # A vtable begins with two sizes (4 bytes) and has 2 bytes for each field.
         self.fields = (self._number("<H", self.vtable) - 4) // 2
 
     def _number(self, kind: str, at: int) -> int:
@@ -95,6 +96,7 @@ class _Table:
         if field >= self.fields:
             return 0
         offset = self._number("<H", self.vtable + 4 + 2 * field)
+        # An offset of 0 stands for a field that is absent.
         return self.at + offset if offset else 0
 
     def number(self, field: int, kind: str = "<i", default: int = 0) -> int:
@@ -212,6 +214,7 @@ def _dense(values: np.ndarray, shape: tuple[int, ...], sparsity: _Table) -> np.n
     """
     order, blocks = sparsity.array(0, "<i4"), sparsity.array(1, "<i4")
     levels = list(sparsity.tables(2))
+    # The tree of coordinates begins with its root alone.
     nodes = 1
     coordinates: list[np.ndarray] = []
     sizes: dict[int, int] = {}
@@ -231,6 +234,7 @@ def _dense(values: np.ndarray, shape: tuple[int, ...], sparsity: _Table) -> np.n
     at = {int(level): c for level, c in zip(order, coordinates)}
     for k, dimension in enumerate(blocks):
         inner = len(shape) + k
+        # The inner index counts within a block, the outer one counts blocks.
         at[int(dimension)] = at[int(dimension)] * sizes[inner] + at[inner]
     dense = np.zeros(shape, values.dtype)
     dense[tuple(at[k] for k in range(len(shape)))] = values[:nodes]

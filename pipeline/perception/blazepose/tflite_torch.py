@@ -108,6 +108,7 @@ def _needed(graph: Graph, ends: Sequence[int], constants: dict[int, np.ndarray])
         if operator.code in (tflite.DEQUANTIZE, tflite.DENSIFY) and operator.inputs[0] in constants:
             constants[operator.outputs[0]] = constants[operator.inputs[0]].astype(np.float32)
     wanted, chosen = set(ends), []
+    # Backwards, so that an operator comes after all that use its result.
     for operator in reversed(graph.operators):
         if operator.outputs[0] in wanted and operator.outputs[0] not in constants:
             chosen.append(operator)

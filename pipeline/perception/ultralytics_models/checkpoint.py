@@ -192,6 +192,7 @@ class _Archive:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if count and (last >= len(values) or count > len(values)):
             raise CheckpointError("a tensor that is larger than its values")
+        # Cloned, or a small tensor would keep all of its storage in memory.
         return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
 
     def _values(self, storage: Storage) -> Tensor:

@@ -37,6 +37,7 @@ example from `engine.make_engine`. ``label`` is "embed", "mask" or "depth"."""
 def region_of(person: Person) -> np.ndarray:
     """Return the region (4,), x0, y0, x1, y1 in image pixels, that a person's mask covers."""
     low, high = person.box_px[:2], person.box_px[2:]
+    # A box without extent gets a region too.
     margin = np.maximum(_MARGIN * (high - low), 1.0)
     return np.concatenate((low - margin, high + margin)).astype(np.float32)
 
