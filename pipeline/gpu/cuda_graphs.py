@@ -129,6 +129,7 @@ class Graphed:
         for target, value in zip(self._inputs, tensors, strict=True):
             if target.shape != value.shape:
                 raise ValueError(f"captured for {tuple(target.shape)}, not {tuple(value.shape)}")
+            # Queued on the stream of the replay, so the host need not wait in between.
             target.copy_(value, non_blocking=True)
         self._graph.replay()
         return self._outputs
@@ -162,6 +163,7 @@ class Replayed:
         if step is None:
             if len(self._steps) >= self._most:
                 return self._function(*tensors)
+            # Made with the first graph, because only arguments tell the device.
             self._pool = self._pool or Pool(tensors[0].device)
             step = self._steps[kind] = Graphed(self._function, tensors, pool=self._pool)
         return step(*tensors)
@@ -275,5 +277,6 @@ def filled(batch: Tensor, size: int) -> Tensor:
     """
     if not len(batch):
         raise ValueError("an empty batch")
+    # A real row: zeros may be no safe input.
     copies = batch[:1].expand(size - len(batch), *batch.shape[1:])
     return torch.cat((batch, copies))

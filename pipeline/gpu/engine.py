@@ -258,6 +258,7 @@ def _build_named(name: str, job: _Job) -> Engine:
 
 def _build_first_working(job: _Job) -> Engine:
     passed_over: list[str] = []
+    # The last one, eager, is what remains; its errors are not caught.
     for name in ENGINES[:-1]:
         try:
             why = missing(name, job.device, by_name=False)
@@ -277,6 +278,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
         # TensorRT has convolutions of its own, about which the measurement says nothing.
         channels_last = name != "tensorrt" and _prefers_channels_last(job)
         job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
+        # All batch sizes share a pool, because only one of them runs at a time.
         pool = Pool(job.device) if job.graphs and job.device.type == "cuda" else None
 
         def make(size: int) -> Callable[..., Any]:
@@ -356,6 +358,7 @@ def _prefers_channels_last(job: _Job) -> bool:
         return bool(job.channels_last) and images
     times_s = {}
     for last in (False, True):
+        # The middle batch size stands for all of them.
         batch = job.batch(job.buckets[len(job.buckets) // 2], last)
         job.module.to(memory_format=memory_format(last))  # type: ignore[call-overload]
         pool = Pool(job.device) if job.graphs else None
@@ -378,6 +381,7 @@ def _differences(step: Bucketed, job: _Job) -> tuple[float, float]:
             if out.shape != target.shape or not bool(torch.isfinite(out).all()):
                 return float("inf"), float("inf")
             difference = (out - target).abs()
+            # In parts of the output's scale, so that one limit fits outputs of any unit.
             scale = max(float(target.square().mean().sqrt()), 1e-9)
             largest = max(largest, float(difference.max()) / scale)
             mean = max(mean, float(difference.mean()) / scale)

@@ -27,6 +27,7 @@ def own_stream() -> Iterator[None]:
     Does nothing if no GPU is in use. A thread must wait for its results before it hands them to
     another thread.
     """
+    # Making a stream would initialise CUDA, in a run on the CPU too.
     if not torch.cuda.is_initialized():
         yield
         return
