@@ -71,6 +71,7 @@ class CutDetector:
             return plain
         shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         moved = cv2.warpAffine(last, shift, _SMALL)
+        # Only where both pictures have pixels: the shift leaves an empty border.
         rows = slice(max(0, math.ceil(dy)), _SMALL[1] + min(0, math.floor(dy)))
         columns = slice(max(0, math.ceil(dx)), _SMALL[0] + min(0, math.floor(dx)))
         shifted = _difference_and_correlation(moved[rows, columns], now[rows, columns])

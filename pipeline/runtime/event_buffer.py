@@ -102,6 +102,7 @@ class EventBuffer:
         if not events:
             return []
         kept = {each.window.frames[0].id for each in self._recent}
+        # An event about a frame that is no longer kept has no window.
         there = [event for event in events if event.frame_id in kept]
         self._stats.count("lost events", len(events) - len(there))
         return [self._job(event) for event in there]

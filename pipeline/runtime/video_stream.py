@@ -81,6 +81,7 @@ class VideoStream:
         self._opened = opened
         self._halted = threading.Event()
         self.state = estimator.begin()
+        # A clip waits for the model; a live source cannot.
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         # With low latency the newest frame alone waits: bodies are extrapolated from the last fit,
         # and the newer the fitted frame, the shorter the way.
@@ -104,6 +105,7 @@ class VideoStream:
                 inherit=inherit_break,
             )
         self._max_wait_ms = _LIVE_WAIT_MS if source.live else math.inf
+        # Neither may wait until four frames are there.
         one_by_one = low_latency or watch is not None
         self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
         self._event_buffer = None if watch is None else EventBuffer(watch, self.stats)
@@ -277,6 +279,7 @@ class VideoStream:
 
     def _gather(self, now_ns: int) -> None:
         """Make windows of the frames that came."""
+        # While windows wait, frames stay in the ring, whose policy bounds them.
         if self._finished or self._pending:
             return
         try:
