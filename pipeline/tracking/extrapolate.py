@@ -112,6 +112,7 @@ class Predictor:
             if predicted is not None:
                 self._compare(*predicted, bodies, intrinsics)
             self._last_tracks = tuple(bodies.track.tolist())
+            # Only people of the last fit are predicted, so the fits of others are forgotten.
             self._fits = {
                 track: self._fits.get(track, deque(maxlen=_FITS)) for track in self._last_tracks
             }  # fmt: skip
@@ -142,6 +143,7 @@ class Predictor:
             ahead_s = frame.pts_s - recent[0][1][-1].pts_s
             with self._lock:
                 self._predicted[frame.id] = bodies, ahead_s
+                # Frames that are never fitted would otherwise stay for ever.
                 if len(self._predicted) > _PREDICTIONS:
                     self._predicted.popitem(last=False)
         return bodies
