@@ -197,6 +197,7 @@ class ClipSource(SourceDefaults):
             return sum(time_s < self._end_s - _EPSILON_S for time_s in start.times_s)
         stream = session.decoder.stream
         stated_s = stated_duration_s(session.container, stream)
+        # Many containers state no count; length and rate give one.
         count = stream.frames or (round(stated_s * fps) if stated_s and fps else None)
         if fps is None or (self._start_s == 0 and self._end_s == math.inf):
             return count

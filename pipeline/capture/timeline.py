@@ -45,6 +45,7 @@ class Timeline:
         if self._origin is None:
             self._origin = pts
             if last is not None:
+                # Frames without a time stamp came before; time goes on behind them.
                 self._offset_s = last + period
         time_s = (pts - self._origin) * self._time_base_s + self._offset_s
         jump = False
