@@ -193,6 +193,7 @@ class Detector:
         trigger = motion.triggered(past, hand)
         if trigger is None:
             return None
+        # A peak is shown by the sample after it, so the features may end a sample earlier.
         found = motion.features(past[: trigger.samples], hand)
         short = now.pts_s - past[0].pts_s < motion.history_s
         if short:

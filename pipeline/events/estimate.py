@@ -132,6 +132,7 @@ def _ridge(x: np.ndarray, y: np.ndarray, ridge: float) -> tuple[np.ndarray, floa
 def _left_out(x: np.ndarray, y: np.ndarray, ridge: float) -> np.ndarray:
     """Each row's prediction by a regression of the others, in closed form."""
     n = len(x)
+    # The regression has an offset; centring takes it out of the kernel.
     centred = np.eye(n) - 1.0 / n
     kernel = centred @ (x @ x.T) @ centred
     hat = kernel @ np.linalg.inv(kernel + ridge * np.eye(n)) + 1.0 / n

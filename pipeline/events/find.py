@@ -48,6 +48,7 @@ def find_motion(name: str | Path) -> MotionFiles:
     path = Path(name)
     if path.suffix == ".toml":
         return _at(path)
+    # A name has no folder in it; everything else is a path.
     if path.name == str(name):
         if (MOTIONS / path / "motion.toml").is_file():
             return _at(MOTIONS / path / "motion.toml")

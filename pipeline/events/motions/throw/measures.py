@@ -96,6 +96,7 @@ def measure(joints_m: np.ndarray, hand: str, up: np.ndarray | None = None) -> di
     across = shoulders if side == "right" else -shoulders
     stride = _level(j[JOINT[f"{lead}_ankle"]] - j[JOINT[f"{side}_ankle"]], up)
     hand_at = j[JOINT[f"{side}_hand"]]
+    # The lower foot stands on the ground.
     ground = (ankles @ up).min() - ANKLE_HEIGHT * height
     # A right-hander turns to the left: counter-clockwise from above.
     turns = 1.0 if side == "right" else -1.0
