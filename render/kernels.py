@@ -115,6 +115,7 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
         da, db = (by - cy) * scale, (cy - ay) * scale
         dc = -da - db
         ea, eb = (cx - bx) * scale, (ax - cx) * scale
+        # 0 marks a horizontal edge, which bounds no row from the side.
         ra = 1.0 / da if abs(da) > 1e-14 else 0.0
         rb = 1.0 / db if abs(db) > 1e-14 else 0.0
         rc = 1.0 / dc if abs(dc) > 1e-14 else 0.0

@@ -131,6 +131,7 @@ def fill_small(
         cl = tl.load(c + 3)
         nearest = tl.maximum(az, tl.maximum(bz, cz))
         whole = tl.minimum(az, tl.minimum(bz, cz)) > 0.0
+        # 1/z is 0 behind the near plane, so these triangles reach across it.
         cut = there & (nearest > 0.0) & (whole == 0)
 
         # Coordinates relative to a corner lose no digits to differences of large numbers.

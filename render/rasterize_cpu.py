@@ -186,6 +186,7 @@ def _place(
         if vertices[:, 2].min(initial=np.inf) < NEAR_M:
             vertices, level, visible = clip_near(vertices, level, faces, NEAR_M)
         points, bounds = np.empty((len(vertices), 3)), np.empty(4)
+        # One type for whole and clipped meshes: numba compiles again for another one.
         kernels.project(vertices.astype(np.float64), intrinsics, points, bounds)
         # Written with `not`, so that NaN is refused too.
         if len(vertices) and not np.abs(bounds).max() < _FARTHEST_PX:

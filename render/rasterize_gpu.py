@@ -255,6 +255,7 @@ class Drawn:
             self.images.shape, dtype=torch.uint8, pin_memory=self.images.is_cuda
         ).copy_(self.images, non_blocking=True)
         if self.images.is_cuda:
+            # The event marks this copy; work that is queued behind it is not waited for.
             event = torch.cuda.Event()
             event.record()
             event.synchronize()

@@ -161,6 +161,7 @@ def _looking_from(position: tuple[float, float, float]) -> np.ndarray:
 
 
 def _import_pyrender():
+    # PyOpenGL reads this when it is imported.
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
     try:
         import pyglet
