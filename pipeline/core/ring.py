@@ -188,6 +188,7 @@ class Ring(Generic[T]):
     def _wait(self, ready: Callable[[], bool], timeout_s: float | None) -> None:
         """Wait under the lock until ``ready()``. Raises TimeoutError when it is not in time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        # A woken thread looks again, because another one may have been faster.
         while not ready():
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
