@@ -3,8 +3,9 @@
 A fit of a blurred arm errs by tens of degrees, and in the same way every time. The errors are
 learned from rendered events (`tools.train_events`): a ridge regression from a description of the
 four fitted frames to the truth at the event, whose leave-one-out errors give the intervals. They
-hold for motions and views as the renders have them; ``docs/results/events.md`` says how they fare
-on renders never seen, and how much of a value is observed and how much is the mean of the renders.
+hold for motions and views as the renders have them. ``docs/results/events.md`` says how good they
+are on renders that trained nothing, and how much of a value is observed and how much is the mean of
+the renders.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy as np
 FRAMES = 4
 """Frames of an event that is measured."""
 LEARNED_STEP_S = 0.06
-"""Corrections were learned at 30 frames a second; those of 20 a second and more pass."""
+"""Longest step between frames for which corrections are used. They were learned at 30 frames a
+second; 20 a second still pass."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Estimator:
         unit = (description - self.mean) / self.spread
         values = unit @ self.weights + self.offset
         nan = float("nan")
+        # A measure without a learned correction has its fitted value only.
         out = {name: Estimate(nan, nan, nan, value) for name, value in fitted.items()}
         for name, value, half in zip(self.names, values, self.half):
             # Neither a value nor an end of an interval lies below what is possible.
@@ -108,6 +111,7 @@ def learn(
         halves.append(errors[min(int(np.ceil(0.95 * (len(errors) + 1))), len(errors)) - 1])
         weights.append(w)
         offsets.append(b)
+        # Events without a known truth stay NaN, so that rows keep their places.
         filled = np.full(len(values), np.nan)
         filled[known] = predicted
         left_out[name] = filled

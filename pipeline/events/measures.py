@@ -63,12 +63,13 @@ class MeasureSet:
     def fitted(
         self, joints_m: np.ndarray, times_s: Sequence[float], hand: Hand, key: int
     ) -> dict[str, float]:
-        """Return what the fitted body itself shows, by name; arguments as of ``measure_event``.
+        """Return what the fitted body itself shows, by name; arguments as for ``measure_event``.
 
         Raises:
             ValueError: The function returns other names than ``MEASURES`` has.
         """
         values = self.measure_event(joints_m, times_s, hand, key)
+        # measures.py may be the user's own code, so what it returns is checked.
         if values.keys() != self.definitions.keys():
             differ = ", ".join(sorted(values.keys() ^ self.definitions.keys()))
             raise ValueError(f"measure_event() and MEASURES differ in: {differ}")
@@ -99,6 +100,7 @@ class MeasureSet:
             found = {name: Estimate(nan, nan, nan, value) for name, value in fitted.items()}
             values = fitted
         if self.unmeasurable is not None:
+            # Judged by corrected values where there are any: fitted ones err by tens of degrees.
             for name in self.unmeasurable(values):
                 found[name] = Estimate(math.nan, math.nan, math.nan, math.nan)
         return found

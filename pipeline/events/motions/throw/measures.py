@@ -9,7 +9,7 @@ and a truth. Definitions, s the throwing side:
   level (ISB: thoracohumeral elevation, gamma_TH1's size).
 - ``shoulder_external_rotation``: about the upper arm, from where the forearm points straight ahead
   of the chest (0) over straight up (90) to straight back (180), in the plane across the upper arm
-  (Fleisig et al., J. Biomech. 32, 1999). Worth nothing where the forearm lies along the upper arm
+  (Fleisig et al., J. Biomech. 32, 1999). Meaningless where the forearm lies along the upper arm
   (flexion under ``LEAST_FLEXION``): its direction across it is noise.
 - ``trunk_tilt``: between the trunk's axis, from between the hips to between the shoulders, and the
   vertical.
@@ -164,6 +164,7 @@ def _external_rotation(
     """Degrees in (-90, 270], 0 where the forearm points ahead of the chest."""
     axis = _unit(upper)
     ahead = np.cross(across, trunk) if side == "left" else np.cross(trunk, across)
+    # Only the part across the upper arm, since the rotation is about that arm.
     ahead = _unit(ahead - axis * (ahead @ axis))
     # The way up of an arm that is held out: from ahead, about the arm.
     over = np.cross(axis, ahead) if side == "right" else np.cross(ahead, axis)
