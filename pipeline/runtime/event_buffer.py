@@ -1,4 +1,4 @@
-"""What is kept of a source so that an event's window can be fitted when the event is seen.
+"""Keeps a source's last frames, so that an event's window can be fitted once it is detected.
 
 A detector sees an event in the frame after it, so the frames about it have gone by: the buffer
 keeps the last detected windows (of one frame each) with their pictures, and the people alone of
@@ -25,7 +25,8 @@ than the second."""
 _CONTEXT_FRAMES = 96
 """Frames whose people are kept, without their masks."""
 EVENT_PERIOD_S = 1 / 30
-"""How far apart the frames of an event's window are: of a faster source, every second or so."""
+"""Spacing of the frames of an event's window, in seconds; a faster source has frames in between
+that are left out."""
 
 
 class Watch(Protocol):
@@ -37,7 +38,7 @@ class Watch(Protocol):
         Args:
             frame: The next frame of the source.
             people: The people in it, by track id.
-            reset: Nothing that was seen before belongs to these people.
+            reset: Whether the frames before show other people, as before a cut.
 
         Returns:
             Each event has the ``frame_id`` that it is about and its person's ``track``.
@@ -51,7 +52,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """What a `Watch` saw, and the fitted window about it.
+    """An event that a `Watch` detected, and the fitted window around it.
 
     Attributes:
         seen: What `Watch.see` returned.

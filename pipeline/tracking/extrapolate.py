@@ -178,6 +178,7 @@ class Predictor:
         span = np.array([max(b.pts_s - a.pts_s, 1e-3) for a, b in zip(before, last)])
         # A frame may be older than the last fit; its body stays where that fit was.
         ahead = np.array([max(pts_s - fit.pts_s, 0.0) for fit in last])
+        # The way ahead as a share of the change over the span.
         turned = TURN_S * (1 - np.exp(-ahead / TURN_S)) / span
         moved = PLACE_S * (1 - np.exp(-ahead / PLACE_S)) / span
 
@@ -214,6 +215,7 @@ class Predictor:
 def _fit_of(pts_s: float, bodies: Bodies, row: int) -> _Fit:
     pelvis = bodies.joints_m[row, 0]
     pose = np.concatenate([bodies.global_orient[row], bodies.body_pose[row]]).reshape(24, 3)
+    # The ray divides by the depth.
     depth = max(float(pelvis[2]), 1e-3)
     return _Fit(
         pts_s, float(bodies.score[row]), pose, bodies.betas[row], pelvis[:2] / depth, depth,

@@ -115,6 +115,7 @@ class Tracker:
     @staticmethod
     def _sighting(person: Person, before: Sighting | None, time_s: float) -> Sighting:
         velocity = np.zeros((LANDMARKS, 2), np.float32)
+        # Without time between two sightings there is no velocity.
         if before is not None and time_s > before.time_s:
             velocity = (person.landmarks_px - before.landmarks_px) / (time_s - before.time_s)
         return Sighting(person.landmarks_px, velocity, person_size_px(person), person.roi, time_s)
