@@ -123,6 +123,7 @@ def _matrix(values: Mapping[str, Any], key: str, shape: tuple[int, int]) -> np.n
     _check_range(rows, shape[0], f"{key}_row")
     _check_range(columns, shape[1], f"{key}_column")
     matrix = np.zeros(shape)
+    # Coordinates may repeat; their values add up.
     np.add.at(matrix, (rows, columns), value)
     return matrix
 

@@ -15,7 +15,7 @@ from pipeline.capture.errors import SourceNotVideo
 from pipeline.capture.timeline import FrameIndex
 
 _MOST_ERRORS = 100
-"""After so many errors in a row a stream counts as ended."""
+"""After this many errors in a row a stream counts as ended."""
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:

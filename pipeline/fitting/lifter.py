@@ -178,7 +178,7 @@ class Lifter:
         # One pass of twice the people launches half as many kernels as two passes.
         both = history.with_mirrored(self.order)
         lifted, spread = self._network(both, interval_30hz.repeat(2), frames)
-        # A mirrored person is as likely as the person, so both answers are worth the same and their
+        # A mirrored person is as likely as the person, so both answers count alike and their
         # mean errs less than either.
         direct, other = lifted.chunk(2)
         first, second = spread.chunk(2)

@@ -381,7 +381,7 @@ def linearise(
     """
     rotations, transl_m, betas = state
     people, frames = transl_m.shape[:2]
-    # Frames are independent up to here, so all frames of all people are one batch.
+    # Up to the shape prior and smoothness each frame stands alone: all are one batch.
     flat = Observations(*(getattr(observed, f.name).flatten(0, 1) for f in fields(observed)))
     shapes = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
     pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), shapes)

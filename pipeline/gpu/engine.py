@@ -286,6 +286,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
             batch = job.batch(size, channels_last)
             step, from_cache, note = _compiled(name, job, batch)
             ready, graph_note = _replayed(in_single(step), batch, pool)
+            # Every batch size may bring the same note.
             notes.extend(text for text in (note, graph_note) if text and text not in notes)
             captured = isinstance(ready, Graphed) and ready.captured
             built.append((from_cache, captured))
@@ -327,7 +328,6 @@ def _compiled(name: str, job: _Job, batch: Values) -> tuple[Callable[..., Any], 
         return load_or_build(job.module, batch, job.cache)
     if name == "inductor":
         # Each shape needs its own compilation, and several modules share code.
-        # `fullgraph`: a break would go back to Python, which no CUDA graph can hold.
         with compiling():
             step = torch.compile(job.module, fullgraph=True, dynamic=False)
             with torch.inference_mode():
