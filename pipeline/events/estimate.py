@@ -25,8 +25,14 @@ second; 20 a second still pass."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure at the event: its ``value``, the ends of its 95 % interval, ``low`` and ``high``,
-    and what the fitted body itself shows, ``fitted``; NaN where unknown."""
+    """A measure at the event; NaN where unknown.
+
+    Attributes:
+        value: The corrected value.
+        low: The lower end of its 95 % interval.
+        high: The upper end.
+        fitted: What the fitted body itself shows.
+    """
 
     value: float
     low: float
@@ -36,9 +42,16 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Estimator:
-    """Learned corrections of M measures, ``names``, from descriptions of F numbers: ``mean`` and
-    ``spread`` (F,) make a description unitless, ``weights`` (F, M) and ``offset`` (M,) are the
-    regression, ``half`` (M,) half the width of each 95 % interval."""
+    """Learned corrections of M measures from descriptions of F numbers.
+
+    Attributes:
+        names: The M measures' names.
+        mean: (F,) the mean description; with ``spread`` it makes descriptions unitless.
+        spread: (F,) the standard deviation of each number.
+        weights: (F, M) of the regression.
+        offset: (M,) of the regression.
+        half: (M,) half the width of each 95 % interval.
+    """
 
     names: tuple[str, ...]
     mean: np.ndarray

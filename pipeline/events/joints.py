@@ -1,4 +1,4 @@
-"""What most measures need of SMPL's joints: indices by name, a body's height, mirroring, angles."""
+"""SMPL's joints for measures: indices by name, a body's height, mirroring, angles, speeds."""
 
 from __future__ import annotations
 
