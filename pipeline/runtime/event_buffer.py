@@ -20,8 +20,8 @@ from pipeline.runtime.event_window import event_window, spaced
 
 _KEPT_FRAMES = 16
 _KEPT_S = 0.15
-"""A frame is dropped, with its picture, once there are more than `_KEPT_FRAMES` and it is older than
-`_KEPT_S`, in seconds."""
+"""A frame is dropped, with its picture, once there are more than `_KEPT_FRAMES` and it is older
+than `_KEPT_S`, in seconds."""
 _CONTEXT_FRAMES = 96
 """Frames whose people are kept, without their masks."""
 EVENT_PERIOD_S = 1 / 30
