@@ -35,6 +35,7 @@ def clip_near(
     start, end = values[crossings[:, 0]], values[crossings[:, 1]]
     share = (near_m - start[:, 2]) / (end[:, 2] - start[:, 2])
     cut = start + share[:, None] * (end - start)
+    # Exactly on the plane, which rounding could miss.
     cut[:, 2] = near_m
     index = len(values) + np.arange(len(crossings))
     one_ab, one_ca, two_ab, two_ca = np.split(index, np.cumsum([len(one), len(one), len(two)]))

@@ -69,6 +69,7 @@ def shade(vertices, faces, level):
         grazing = 1.0 - facing
         rim = grazing * grazing * grazing
         light = 0.10 + 0.25 * facing + 0.60 * wrapped - 0.13 * rim
+        # Half a level away from the ends, so that interpolated levels stay within 1 to 255.
         level[v] = 1.5 + 253.0 * min(max(light, 0.0), 1.0)
 
 
@@ -106,9 +107,11 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
     half = 0.5 * (samples - 1)
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        # Pixel centres are at whole numbers: two samples of a pixel lie about 2 y + 0.5.
         ay = (points[a, 1] - top) * samples + half
         by = (points[b, 1] - top) * samples + half
         cy = (points[c, 1] - top) * samples + half
+        # Rows first: of a band's triangles most lie above or below it.
         first_row = max(np.ceil(min(ay, by, cy)), 0.0)
         last_row = min(np.floor(max(ay, by, cy)), height - 1.0)
         if first_row > last_row:
@@ -130,6 +133,7 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
         da, db = (by - cy) * scale, (cy - ay) * scale
         dc = -da - db
         ea, eb = (cx - bx) * scale, (ax - cx) * scale
+        # 0 marks a horizontal edge, which bounds no row from the side.
         ra = 1.0 / da if abs(da) > 1e-14 else 0.0
         rb = 1.0 / db if abs(db) > 1e-14 else 0.0
         rc = 1.0 / dc if abs(dc) > 1e-14 else 0.0

@@ -39,6 +39,7 @@ def place(
         nx = tl.zeros((BLOCK,), tl.float32)
         ny = tl.zeros((BLOCK,), tl.float32)
         nz = tl.zeros((BLOCK,), tl.float32)
+        # Each vertex gathers its faces in a fixed order, so its light is the same every time.
         for k in range(0, VALENCE):
             face = tl.load(neighbours + vertex * VALENCE + k, mask=there, other=-1)
             known = face >= 0
@@ -74,6 +75,7 @@ def place(
         px = (fx * x + skew * y) * inverse + cx
         py = fy * y * inverse + cy
         out = points + (mesh * COUNT + vertex) * 4
+        # In samples: the two samples of a pixel lie about 2 x + 0.5.
         tl.store(out, px * 2.0 + 0.5, mask=there)
         tl.store(out + 1, py * 2.0 + 0.5, mask=there)
         tl.store(out + 2, tl.where(front, inverse, 0.0), mask=there)
@@ -81,6 +83,7 @@ def place(
 
         # A mesh that reaches behind the near plane may fill the picture.
         behind = tl.max(tl.where(there & (z < near), 1, 0)) > 0
+        # Bounded, so that the conversion to integers cannot overflow.
         px = tl.minimum(tl.maximum(px, -2.0), width + 1.0)
         py = tl.minimum(tl.maximum(py, -2.0), height + 1.0)
         x0 = tl.min(tl.where(there, tl.floor(px).to(tl.int32), width)) - 1
@@ -128,6 +131,7 @@ def fill_small(
         cl = tl.load(c + 3)
         nearest = tl.maximum(az, tl.maximum(bz, cz))
         whole = tl.minimum(az, tl.minimum(bz, cz)) > 0.0
+        # 1/z is 0 behind the near plane, so these triangles reach across it.
         cut = there & (nearest > 0.0) & (whole == 0)
 
         # Coordinates relative to a corner lose no digits to differences of large numbers.
@@ -155,6 +159,7 @@ def fill_small(
 
         small = shown & (large == 0)
         scale = 1.0 / tl.where(small, area, -1.0)
+        # All triangles of a program run as many rounds as the largest of them.
         most_rows = tl.max(tl.where(small, rows, 0))
         most_cols = tl.max(tl.where(small, cols, 0))
         step = tl.arange(0, COLUMNS)
@@ -179,6 +184,7 @@ def fill_small(
                 level = wa * al[:, None] + wb * bl[:, None] + wc * cl[:, None]
                 level = tl.minimum(tl.maximum(level, 1.0), 255.0).to(tl.int32)
                 code = (mesh * 256 + level).to(tl.int64)
+                # The bits of a positive float, read as an integer, have the order of the floats.
                 packed = (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | code
                 target = start + y.to(tl.int64)[:, None] * width_ + x
                 tl.atomic_max(target, packed, mask=inside)
@@ -275,6 +281,8 @@ def fill_large(
         zr = tl.load(base + r * 3 + 2)
         lr = tl.load(lit + r * 4)
         # Where the sides p-r, q-r and p-q cross the plane.
+        # A side that does not cross has a share that nothing reads; the 1 avoids a division by
+        # zero.
         s = (zp - near) / tl.where(zr < near, zp - zr, 1.0)
         xpr = xp + s * (xr - xp)
         ypr = yp + s * (yr - yp)
@@ -335,6 +343,7 @@ def _sample(samples, at, mask, colors):
     lit = 0.14 + 0.86 * tl.minimum(light / 0.84, 1.0)
     white = tl.maximum(light - 0.7, 0.0) / 0.3
     white = 0.6 * white * white
+    # 4080 is 255 in sixteenths, the steps of the CPU's palette.
     shade = lit * (1.0 - white) * 4080.0
     one = tl.where(covered, 1.0, 0.0)
     red = tl.floor(tl.load(paint, mask=covered, other=0.0) * shade + white * 4080.0 + 0.5) * one
@@ -382,6 +391,7 @@ def resolve(
         count += n
         drawn = inside & (count > 0)
         keep = 1.0 - alpha * count * 0.25
+        # Four samples of sixteen steps each.
         gain = alpha / 64.0
         pixel = images + (start + y.to(tl.int64) * width + x) * 3
         old = tl.load(pixel, mask=drawn, other=0).to(tl.float32)

@@ -54,6 +54,7 @@ def make_renderer(name: str = "auto") -> Renderer:
     if name in ("auto", "numba"):
         return NumbaRenderer()
     if name == "gpu":
+        # Imported here: Triton and pyrender are optional.
         from render.rasterize_gpu import GpuRenderer
 
         return GpuRenderer()

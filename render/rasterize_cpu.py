@@ -157,6 +157,7 @@ def clusters(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
     groups: list[tuple[Box, list[int]]] = []
     for index, box in enumerate(boxes):
         members = [index]
+        # A common box may touch groups that its parts did not touch.
         while touching := [group for group in groups if _touch(group[0], box)]:
             groups = [group for group in groups if not _touch(group[0], box)]
             for other, other_members in touching:
@@ -185,7 +186,9 @@ def _place(
         if vertices[:, 2].min(initial=np.inf) < NEAR_M:
             vertices, level, visible = clip_near(vertices, level, faces, NEAR_M)
         points, bounds = np.empty((len(vertices), 3)), np.empty(4)
+        # One type for whole and clipped meshes: numba compiles again for another one.
         kernels.project(vertices.astype(np.float64), intrinsics, points, bounds)
+        # Written with `not`, so that NaN is refused too.
         if len(vertices) and not np.abs(bounds).max() < _FARTHEST_PX:
             raise ValueError("a mesh lies too far outside the image to be drawn")
         x0, y0 = np.maximum(np.floor(bounds[:2]), 0)
@@ -221,5 +224,6 @@ def _palette(colors: np.ndarray) -> np.ndarray:
     rgb = np.rint(ramp * (255 * _PALETTE_UNITS)).astype(np.int64)
     packed = rgb[..., 0] | rgb[..., 1] << 16 | rgb[..., 2] << 32 | 1 << 48
     packed = packed.reshape(-1)
+    # Code 0 shows the image. The slice also fits a palette without people.
     packed[:1] = 0
     return packed

@@ -17,6 +17,7 @@ from torch import Tensor
 from render.arguments import check_colors, check_image, check_meshes
 from render.rasterize_cpu import NEAR_M
 
+# Sizes of the launches, which change the speed but not the picture.
 _VERTEX_BLOCK = 128
 _FACE_BLOCK = 32
 _FACE_COLUMNS = 4
@@ -56,6 +57,7 @@ class GpuRasterizer:
             pictures, 2 * height, 2 * width, dtype=torch.int64, device=self.device
         )
         self._counter = torch.zeros(1, dtype=torch.int32, device=self.device)
+        # An empty box, which any vertex makes larger.
         self._empty = torch.tensor([[width, height, -1, -1]], dtype=torch.int32, device=self.device)
         self._boxes = self._empty.repeat(pictures, 1)
         self._points = torch.empty(0, device=self.device)
@@ -86,6 +88,7 @@ class GpuRasterizer:
         if not count:
             return
         faces = len(self.faces)
+        # The buffers only grow, because people come and go.
         if len(self._points) < count:
             self._points = torch.empty(count, self.vertices, 4, device=self.device)
             self._items = torch.empty(count * faces, dtype=torch.int32, device=self.device)
@@ -105,6 +108,7 @@ class GpuRasterizer:
             VERTICES=self.vertices, COUNT=faces, LARGE=kernels.LARGE,
             BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS,
         )  # fmt: skip
+        # Triton's interpreter runs one program after another, so there more of them gain nothing.
         programs = _LARGE_PROGRAMS if self.device.type == "cuda" else (1, 1)
         kernels.fill_large[programs](
             vertices_m, self._points, self.faces, pictures, self.samples, self._items,
@@ -191,6 +195,7 @@ class GpuRenderer:
         size = (int(images[0].shape[0]), int(images[0].shape[1]))
         if any(tuple(image.shape[:2]) != size for image in images):
             raise ValueError("pictures that are drawn together are of one size")
+        # A new canvas: perception shares the frames on the device.
         canvas = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
         for target, image in zip(canvas, images):
             source = image if isinstance(image, Tensor) else torch.from_numpy(image)
@@ -250,6 +255,7 @@ class Drawn:
             self.images.shape, dtype=torch.uint8, pin_memory=self.images.is_cuda
         ).copy_(self.images, non_blocking=True)
         if self.images.is_cuda:
+            # The event marks this copy; work that is queued behind it is not waited for.
             event = torch.cuda.Event()
             event.record()
             event.synchronize()

@@ -111,6 +111,7 @@ class PyrenderRenderer(OneByOne):
             body = pyrender.Primitive(vertices, normals, indices=faces, material=material)
             scene.add(pyrender.Mesh([body]), name=str(person))
         far_m = 2 * max(float(vertices_m[..., 2].max(initial=0)), 5.0)
+        # OpenGL counts from a pixel's corner, hence the half.
         camera = pyrender.IntrinsicsCamera(
             intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2] + 0.5, intrinsics[1, 2] + 0.5,
             znear=NEAR_M, zfar=far_m,
@@ -160,6 +161,7 @@ def _looking_from(position: tuple[float, float, float]) -> np.ndarray:
 
 
 def _import_pyrender():
+    # PyOpenGL reads this when it is imported.
     os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
     try:
         import pyglet

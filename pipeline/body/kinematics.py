@@ -127,6 +127,7 @@ def reduce_points(body: BodyModel, regressor: Tensor, below: Tensor) -> Points:
 def spread_vertices(vertices: Tensor, count: int) -> Tensor:
     """Return the indices of ``count`` vertices by farthest-point sampling; deterministic."""
     count = min(count, len(vertices))
+    # The highest vertex, so that the choice is the same every time.
     chosen = [int(torch.argmax(vertices[:, 1]))]
     distance = torch.full((len(vertices),), torch.inf, device=vertices.device)
     for _ in range(count - 1):
@@ -166,6 +167,7 @@ def forward_kinematics(
 ) -> Pose:
     """Return the joints posed by local ``rotations`` (B, 24, 3, 3), ``transl`` (B, 3) in metres
     and ``betas`` (B, 10)."""
+    # Placeholders but for the pelvis: each level fills in its own joints.
     world = [rotations[:, 0]] * JOINTS
     for level in LEVELS:
         above = torch.stack([world[PARENTS[j]] for j in level], 1)

@@ -37,6 +37,7 @@ def load_body(path: str | Path | None = None) -> BodyModel:
     """
     path = FREE_BODY if path is None else Path(path)
     with open(path, "rb") as file:
+        # One byte too many shows that a file is too large.
         data = file.read(_MOST_BYTES + 1)
     try:
         if len(data) > _MOST_BYTES:
@@ -70,6 +71,7 @@ def _read_npy(data: bytes) -> Any:
         if version == (1, 0)
         else np.lib.format.read_array_header_2_0
     )
+    # The header tells whether there are objects, before anything of them is read.
     _, _, dtype = read_header(stream)
     if dtype.hasobject:
         return _unpickled(stream.read())
@@ -121,6 +123,7 @@ def _matrix(values: Mapping[str, Any], key: str, shape: tuple[int, int]) -> np.n
     _check_range(rows, shape[0], f"{key}_row")
     _check_range(columns, shape[1], f"{key}_column")
     matrix = np.zeros(shape)
+    # Coordinates may repeat; their values add up.
     np.add.at(matrix, (rows, columns), value)
     return matrix
 
@@ -141,6 +144,7 @@ def _check_tree(values: Mapping[str, Any]) -> None:
     if table.shape[1] != len(PARENTS):
         kind = {52: " (SMPL-H)", 55: " (SMPL-X)"}.get(table.shape[1], "")
         raise ValueError(f"it has {table.shape[1]} joints{kind}; SMPL has 24")
+    # The pelvis has no parent, so its entry is left out.
     if tuple(table[0, 1:].astype(np.int64)) != PARENTS[1:]:
         raise ValueError("its joints do not hang together as SMPL's do")
 
@@ -176,6 +180,7 @@ def _body(values: Mapping[str, Any], path: Path) -> BodyModel:
     _check_tree(values)
     template = _numbers(values, "v_template", (None, 3))
     count = len(template)
+    # Files may hold more shape components than the ten that are used.
     shapedirs = _numbers(values, "shapedirs", (count, 3, None))[..., :10]
     if shapedirs.shape[-1] < 10:
         raise ValueError(f"it has {shapedirs.shape[-1]} shape components; 10 are needed")

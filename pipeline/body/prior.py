@@ -49,6 +49,7 @@ def prior_table() -> Tensor:
         if mirrored:
             flip = torch.tensor([1.0, -1.0, -1.0])
             mean, low, high = mean * flip, low * flip, high * flip
+            # A change of sign exchanges the lowest and the highest.
             low, high = torch.minimum(low, high), torch.maximum(low, high)
         rows[joint] = torch.stack((mean, sigma, low, high))
     return rows.transpose(0, 1).contiguous()

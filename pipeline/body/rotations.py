@@ -22,6 +22,7 @@ def exp_so3(axis_angle: Tensor) -> Tensor:
     """
     squared = (axis_angle * axis_angle).sum(-1)[..., None, None]
     small = squared < 1e-8
+    # Both sides of a `where` are computed; at 1 the unused side has a finite value and gradient.
     angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
     # 2 sin^2(t/2) equals 1 - cos(t) without cancellation for small t.
     sine = torch.where(small, 1 - squared / 6, torch.sin(angle) / angle)
@@ -63,6 +64,8 @@ def log_so3(matrix: Tensor) -> Tensor:
     real, imaginary = quaternion[..., :1], quaternion[..., 1:]
     squared = (imaginary * imaginary).sum(-1, keepdim=True)
     small = squared < 1e-10
+    # As in `exp_so3`: the unused side must stay finite.
     sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    # Near the zero rotation w is about 1, so the bound only keeps the unused side finite.
     scale = torch.where(small, 2 / real.clamp(min=0.5), 2 * torch.atan2(sine, real) / sine)
     return scale * imaginary

@@ -24,6 +24,7 @@ from pipeline.capture.session import Session, start_session, start_session_at
 from pipeline.capture.timeline import Timeline
 from pipeline.core.frame import Frame
 
+# Times are sums of floats; a frame just at the edge of the part must not be lost to rounding.
 _EPSILON_S = 1e-6
 
 
@@ -139,8 +140,10 @@ class ClipSource(SourceDefaults):
         timeline = Timeline(float(stream.time_base or 0), self.info.fps, self._origin)
         pts_s, size, whole = 0.0, None, True
         for picture in self._pictures(session):
+            # The clock is read before the conversion to RGB, which is part of the frame's delay.
             captured_ns = self._clock_ns()
             number = index.number(picture.pts)
+            # The frame came too late: frames behind it have been delivered.
             if number is None:
                 continue
             pts_s, jump = timeline.place(picture.pts)
@@ -150,6 +153,7 @@ class ClipSource(SourceDefaults):
             if pts_s < self._start_s - _EPSILON_S:
                 continue
             image = self._convert(picture, stream.sample_aspect_ratio)
+            # Only the first frame after a change of size breaks off.
             broken = jump or size not in (None, image.shape)
             size = image.shape
             yield Frame(number, self.name, captured_ns, pts_s, image, broken)
@@ -193,6 +197,7 @@ class ClipSource(SourceDefaults):
             return sum(time_s < self._end_s - _EPSILON_S for time_s in start.times_s)
         stream = session.decoder.stream
         stated_s = stated_duration_s(session.container, stream)
+        # Many containers state no count; length and rate give one.
         count = stream.frames or (round(stated_s * fps) if stated_s and fps else None)
         if fps is None or (self._start_s == 0 and self._end_s == math.inf):
             return count

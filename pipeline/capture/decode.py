@@ -15,7 +15,7 @@ from pipeline.capture.errors import SourceNotVideo
 from pipeline.capture.timeline import FrameIndex
 
 _MOST_ERRORS = 100
-"""After so many errors in a row a stream counts as ended."""
+"""After this many errors in a row a stream counts as ended."""
 
 
 def video_stream(container: InputContainer, name: str) -> VideoStream:
@@ -69,6 +69,7 @@ class Decoder:
             flush = not packet.size
             if not flush:
                 self.packets += 1
+                # A packet to discard is decoded but never shown, so no frame is expected of it.
                 if not packet.is_discard:
                     self.index.packet(packet.pts)
             yield from self._decode(packet, flush)
@@ -97,6 +98,7 @@ class Decoder:
             except av.error.FFmpegError:
                 # Decoders report damage as different errors: invalid data, not permitted, memory.
                 self._damage()
+                # While the decoder is flushed, good pictures may still lie behind the damaged one.
                 if not flush:
                     return
 

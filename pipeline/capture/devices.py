@@ -174,6 +174,7 @@ def camera_input(spec: str, platform: str) -> tuple[str, str, dict[str, str]]:
 def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> SourceError:
     """The SourceError for FFmpeg's. Only SourceUnreachable may pass with time: try again then."""
     if isinstance(error, av.error.HTTPUnauthorizedError):
+        # The name shows a login as ***@, so it tells whether one was given.
         if "***@" in name:
             return SourceLogin(f"{name}: the login is refused: check user and password")
         return SourceLogin(f"{name}: wants a login: put user:password@ before the host")

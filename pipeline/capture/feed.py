@@ -127,6 +127,7 @@ class Feed:
     @property
     def counts(self) -> Counter[str]:
         """The counts so far, the open connection's included."""
+        # Read once: the reading thread may set it to None between two looks.
         reader = self._reader
         return self._counts + Counter(damaged=0 if reader is None else reader.damaged)
 
@@ -149,6 +150,7 @@ class Feed:
     def stop_dropping(self) -> None:
         """Deliver every picture from now on, beginning with the newest one."""
         if self._reader is not None and self.policy is Policy.DROP_OLDEST:
+            # The picture of the opening may be old by now; one that waits in the ring replaces it.
             with suppress(TimeoutError, Closed):
                 self._first = self._reader.pictures.get(0)
             self._reader.pictures.policy = Policy.WAIT
@@ -169,6 +171,7 @@ class Feed:
             elif error is not None:
                 raise error
             elif self._timed_out:
+                # The connection hung: its thread has reported no error.
                 why = self.status.reason
             elif self.download:
                 return
@@ -205,6 +208,7 @@ class Feed:
         assert first is not None, "connected without a picture"
         self._timed_out = False
         yield first
+        # The stated rate is only a first guess.
         period_s, pictures, since_s = 1.0 / (reader.facts.fps or 30.0), 1, monotonic()
         while not self._stop.is_set():
             try:
@@ -225,6 +229,7 @@ class Feed:
             pictures += 1
             if pictures >= _RATE_KNOWN_AFTER:
                 self._lost_after_s = LOST_S
+            # Measured, because a feed may state another rate than it has (3 fps declared as 30).
             period_s = 0.8 * period_s + 0.2 * (monotonic() - since_s)
             self._set_status(State.LIVE)
             yield picture
@@ -290,6 +295,7 @@ class Feed:
             )
         reader = Reader(self._input, self._clock_ns, self.policy)
         self._thread, waited_s = reader.thread, 0.0
+        # Short waits, so that a stop is noticed soon.
         while not reader.ready.wait(_POLL_S):
             waited_s += _POLL_S
             if self._stop.is_set() or waited_s > _OPEN_S:
@@ -316,6 +322,7 @@ class Feed:
             self._abandoned.append(reader)
 
     def _set_status(self, state: State, why: str = "") -> None:
+        # Listeners get changes only, and `since_ns` stays the beginning of the state.
         if (self.status.state, self.status.reason) == (state, why):
             return
         self.status = Status(state, why, self._clock_ns())

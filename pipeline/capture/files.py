@@ -90,11 +90,13 @@ def _is_cut_short(path: Path) -> bool:
     size, at = path.stat().st_size, 0
     kinds: list[bytes] = []
     with path.open("rb") as file:
+        # A bound, because a damaged file may be one long chain of tiny boxes.
         while at + 8 <= size and len(kinds) < 1000:
             file.seek(at)
             head = file.read(16)
             kinds.append(head[4:8])
             length = int.from_bytes(head[:4])
+            # A length of 1 says that the true one follows in 64 bits.
             if length == 1:
                 length = int.from_bytes(head[8:16])
             if length < 8:
@@ -112,6 +114,7 @@ def stated_duration_s(container: InputContainer, stream: VideoStream) -> float |
         # Matroska's tag is the time at which the stream ends, not its length.
         start_s = float((stream.start_time or 0) * (stream.time_base or 0))
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - start_s
+    # With several streams the container's length may be another stream's.
     if container.duration is not None and len(container.streams) == 1:
         return container.duration / 1e6
     return None

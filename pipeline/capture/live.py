@@ -71,6 +71,7 @@ class LiveSource(SourceDefaults):
 
     def close(self) -> None:
         self._stop.set()
+        # While frames() runs, its own thread closes the feed.
         if not self._reading:
             self._feed.close()
 

@@ -63,6 +63,7 @@ class PacedSource(SourceDefaults):
         for frame in self._source.frames():
             now = self._clock_ns()
             pts_ns = round(frame.pts_s * 1e9)
+            # After a jump the clock starts anew, or the length of the jump would be waited for.
             if zero_ns is None or frame.discontinuity:
                 zero_ns = now - pts_ns
             late_ns = now - (zero_ns + pts_ns)

@@ -84,6 +84,7 @@ class RgbConverter:
             src_colorspace=None if frame.format.is_rgb else colour_matrix(frame),
             threads=1,
         )
+        # FFmpeg pads its rows. A view skips the padding, so only the upright image is copied.
         plane = rgb.planes[0]
         shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)
         image = upright(

@@ -68,6 +68,7 @@ class Reader:
         self.ready = threading.Event()
         self.pictures: Ring[Picture] = Ring(1, policy)
         self.error: BaseException | None = None
+        # A daemon: a thread that hangs in a driver must not keep the process alive.
         self.thread = threading.Thread(
             target=self._run, name=f"read {stream_input.name}", daemon=True
         )
@@ -100,6 +101,7 @@ class Reader:
                     if self._facts is None:
                         self._decoder, self._facts = decoder, _facts(stream)
                     aspect = stream.sample_aspect_ratio
+                    # The picture before the signal: a thread that waits for `ready` finds it.
                     self.pictures.put(Picture(image, self._clock_ns(), aspect))
                     self.ready.set()
             if self._decoder is None:
@@ -113,6 +115,7 @@ class Reader:
         except BaseException as error:
             self.error = error
         finally:
+            # Closed before the signal, so that a thread that waits for `ready` finds the end.
             self.pictures.close()
             self.ready.set()
 

@@ -47,6 +47,7 @@ def find_start_frame(spec: str, name: str, origin: int, start_s: float) -> Start
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None or packet.is_corrupt:
+                    # Without a time stamp a packet does not tell its frame.
                     return None
                 dts = packet.pts if packet.dts is None else packet.dts
                 if last_dts is not None and dts < last_dts:
@@ -68,4 +69,5 @@ def find_start_frame(spec: str, name: str, origin: int, start_s: float) -> Start
     earlier_keys = [key for key in keys if key[0] <= shown[number]]
     if not earlier_keys:
         return None
+    # FFmpeg seeks by the decoding time of the key frame.
     return StartFrame(number, shown[number], max(earlier_keys)[1], tuple(times_s[number:]))

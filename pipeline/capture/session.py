@@ -66,6 +66,7 @@ def _open(spec: str, name: str, start: StartFrame | None, decode: str) -> Sessio
         for picture in pictures:
             if start is None or picture.pts == start.pts:
                 return Session(container, decoder, picture, pictures)
+            # It began behind the picture, so this file cannot be sought in exactly.
             if picture.pts is None or picture.pts > start.pts:
                 break
         container.close()

@@ -45,6 +45,7 @@ class Timeline:
         if self._origin is None:
             self._origin = pts
             if last is not None:
+                # Frames without a time stamp came before; time goes on behind them.
                 self._offset_s = last + period
         time_s = (pts - self._origin) * self._time_base_s + self._offset_s
         jump = False
@@ -83,6 +84,7 @@ class FrameIndex:
         """Note that a packet was read which should become a visible frame."""
         if pts is None or (self._floor is not None and pts < self._floor):
             return
+        # Stamps that no frame ever takes would pile up otherwise.
         if len(self._pending) >= _MOST_PENDING:
             self._pending.clear()
         heapq.heappush(self._pending, pts)

@@ -37,6 +37,7 @@ def default_intrinsics(
         focal = focal_px
     else:
         focal = math.hypot(height, width)
+    # Pixel centres are at whole numbers, so the middle is at half of size - 1.
     return np.array(
         [[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]]
     )

@@ -53,6 +53,7 @@ class Catalog:
             ImportError: The part, or something that it needs, cannot be imported.
         """
         self.check(name)
+        # A name of this tree cannot be taken over from outside.
         if name not in self.parts:
             return self._outside()[name].load()
         module, _, attribute = self.parts[name].partition(":")

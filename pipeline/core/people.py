@@ -64,6 +64,7 @@ def as_blazepose(person: Person) -> Person:
         ValueError: The set lacks a point that has no stand-in, or an array has another length.
     """
     keypoints = person.keypoints
+    # The usual case: nothing is copied.
     if keypoints is BLAZEPOSE_33:
         return person
     arrays = (person.landmarks_px, person.visibility, person.world_m)

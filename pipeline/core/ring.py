@@ -95,6 +95,8 @@ class Ring(Generic[T]):
                 self._wait(lambda: self._closed or len(self._items) < self.capacity, timeout_s)
             if self._closed:
                 raise Closed
+            # Added before the oldest is dropped, so that `inherit` finds a next item even in a ring
+            # of one.
             self._items.append(item)
             if len(self._items) > self.capacity:
                 dropped.append(self._items.popleft())
@@ -102,6 +104,7 @@ class Ring(Generic[T]):
                 if self._inherit is not None:
                     self._items[0] = self._inherit(dropped[0], self._items[0])
             self.put_count += 1
+            # Putting and taking threads wait on one condition, so all of them are woken.
             self._changed.notify_all()
         self._report(dropped, "ring full")
 
@@ -185,6 +188,7 @@ class Ring(Generic[T]):
     def _wait(self, ready: Callable[[], bool], timeout_s: float | None) -> None:
         """Wait under the lock until ``ready()``. Raises TimeoutError when it is not in time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        # A woken thread looks again, because another one may have been faster.
         while not ready():
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:

@@ -16,6 +16,7 @@ def _mirrored_name(name: str) -> str:
     for one, other in (("left_", "right_"), ("right_", "left_")):
         if name.startswith(one):
             return other + name.removeprefix(one)
+        # BlazePose writes the side of the mouth at the end: mouth_left.
         if name.endswith(one.strip("_")):
             return name.removesuffix(one.strip("_")) + other.strip("_")
     return name

@@ -126,6 +126,7 @@ class Stats:
             self._counts["drawn"] += 1
             self._latency.append((now - captured_ns) / 1e6)
             self._latency_bins.add(self._latency[-1])
+            # From the first capture, so that the rate counts the start too.
             self._first_ns = self._first_ns or captured_ns
             self._last_ns = now
             self._recent.append(now)
@@ -194,5 +195,6 @@ class _Bins:
         self._sum_ms += sample_ms
 
     def histogram(self) -> Histogram:
+        # The last bin has no upper edge, so its sum is that of all samples.
         *at_most, count = accumulate(self._counts)
         return Histogram(self._edges_ms, tuple(at_most), count, self._sum_ms)

@@ -1,8 +1,7 @@
-"""Which person does a motion, with which hand, and in which frame its event is: online, from
-landmarks.
+"""Detect a motion's events online, from landmarks: the person, the hand and the frame.
 
-Nothing here is about one motion: `Motion` describes it. Causal but for the frame after the event's,
-with which it is reported.
+Nothing here is about one motion; `Motion` describes it. Only the frame after the event's is needed
+from the future: the event is reported with it.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from pipeline.events.motion import Motion
 _HISTORY = 256
 """Samples of a person, times and refusals that are remembered."""
 _STEPS = 12
-"""Frames whose median interval is the source's."""
+"""Number of last frames whose median interval counts as the source's."""
 _OF_THE_PAST = ("lowest", "seconds_above", "torso_left", "turn_deg")
 """Features that say nothing about a person who has just appeared."""
 _AFTER_S = 0.029
-"""An event is reported with the first frame that is so much later: the window needs it."""
+"""An event is reported with the first frame at least this much later; its window needs that one."""
 _STRIDE_S = 0.65 / 30
 """A frame nearer to the last sampled one is passed over: faster cameras show the same motion in
 steps that say less, and the evidence was weighed at thirty a second."""
@@ -40,7 +39,7 @@ fallen at any time in between."""
 _SAME_S = 0.25
 """The first showing of a picture is looked for within this; a longer still is a freeze."""
 _AWAY_S = 0.5
-"""A person who was out of sight for so long starts anew."""
+"""A person who was out of sight for this long starts without a history."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class DetectedEvent:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What may have been an event and is not reported, and the reason, in a line."""
+    """A possible event that is not reported, and the reason in one line."""
 
     track: int
     hand: Hand
@@ -83,7 +82,7 @@ class Refusal:
 
 
 class _Time(NamedTuple):
-    """When a frame is; ``repeats``: its picture is the last one over again."""
+    """The time of a frame; ``repeats``: it shows the same picture as the frame before."""
 
     frame_id: int
     pts_s: float
@@ -97,7 +96,8 @@ class _RepeatedPictures:
         self._last: np.ndarray | None = None
 
     def repeats(self, image: np.ndarray) -> bool:
-        """Return whether an RGB picture is the last one over again, but for what encoding does."""
+        """Return whether an RGB picture is the last one again, apart from coding noise."""
+        # Signed, so that differences do not wrap around.
         few, last = image[::_STEP, ::_STEP].astype(np.int16), self._last
         self._last = few
         if last is None or last.shape != few.shape:
@@ -106,8 +106,10 @@ class _RepeatedPictures:
 
 
 class Detector:
-    """Looks for one motion's events in one source (a `runtime.video_stream.Watch`). ``refused``
-    are those that could not be judged."""
+    """Looks for one motion's events in one source (a `runtime.event_buffer.Watch`).
+
+    ``refused`` holds the events that could not be judged.
+    """
 
     def __init__(self, motion: Motion) -> None:
         self.motion = motion
@@ -135,12 +137,14 @@ class Detector:
             self._people.clear()
             self._rests_until.clear()
             self._times.clear()
+        # Every frame, sampled or not: the event may be nearest to any of them.
         self._times.append(_Time(frame.id, frame.pts_s, repeats))
         if reset or frame.pts_s - self._sampled_s >= _STRIDE_S:
             self._sampled_s = frame.pts_s
             self._waiting += self._events_in(frame, people)
         due = [event for event in self._waiting if frame.pts_s - event.pts_s >= _AFTER_S]
         self._waiting = [event for event in self._waiting if event not in due]
+        # An event is shown by the frame after it, not by the one that triggered it.
         return [replace(event, shown_id=frame.id, shown_ns=frame.captured_ns) for event in due]
 
     def _events_in(self, frame: Frame, people: Mapping[int, Person]) -> list[DetectedEvent]:
@@ -192,11 +196,13 @@ class Detector:
         trigger = motion.triggered(past, hand)
         if trigger is None:
             return None
+        # A peak is shown by the sample after it, so the features may end a sample earlier.
         found = motion.features(past[: trigger.samples], hand)
         short = now.pts_s - past[0].pts_s < motion.history_s
         if short:
             found |= dict.fromkeys(_OF_THE_PAST, math.nan)
         confidence = motion.confidence(found)
+        # Before the refusals below: only what would have been an event is reported as refused.
         if confidence < motion.least_confidence:
             return None
         gap_s = now.pts_s - before.pts_s
@@ -206,6 +212,7 @@ class Detector:
                 reason = f"not seen for {gap_s:.2f} s {motion.unseen}"
             self.refused.append(Refusal(track, hand, before.frame_id, reason))
             return None
+        # Of a picture shown twice the first showing counts: the hand has moved since then.
         shown_s = self._first_shown(before.pts_s).pts_s
         crossed_s = shown_s + trigger.share * (now.pts_s - shown_s)
         at = self._nearest(past, crossed_s - motion.lead(found))
@@ -223,6 +230,7 @@ class Detector:
 
     def _first_shown(self, pts_s: float) -> _Time:
         """Return the first showing of the picture that is shown at a time."""
+        # The history is bounded, so all of it may be later than the time.
         until = [time for time in self._times if time.pts_s <= pts_s] or [self._times[0]]
         first = until[-1]
         for time in until[::-1]:
@@ -233,4 +241,5 @@ class Detector:
     def _period_s(self) -> float:
         """Return how far apart the last frames are."""
         times = [time.pts_s for time in self._times][-_STEPS:]
+        # The median, which a dropped frame does not change.
         return float(np.median(np.diff(times))) if len(times) > 1 else 0.0

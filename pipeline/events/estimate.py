@@ -3,8 +3,9 @@
 A fit of a blurred arm errs by tens of degrees, and in the same way every time. The errors are
 learned from rendered events (`tools.train_events`): a ridge regression from a description of the
 four fitted frames to the truth at the event, whose leave-one-out errors give the intervals. They
-hold for motions and views as the renders have them; ``docs/results/events.md`` says how they fare
-on renders never seen, and how much of a value is observed and how much is the mean of the renders.
+hold for motions and views as the renders have them. ``docs/results/events.md`` says how good they
+are on renders that trained nothing, and how much of a value is observed and how much is the mean of
+the renders.
 """
 
 from __future__ import annotations
@@ -18,13 +19,20 @@ import numpy as np
 FRAMES = 4
 """Frames of an event that is measured."""
 LEARNED_STEP_S = 0.06
-"""Corrections were learned at 30 frames a second; those of 20 a second and more pass."""
+"""Longest step between frames for which corrections are used. They were learned at 30 frames a
+second; 20 a second still pass."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure at the event: its ``value``, the ends of its 95 % interval, ``low`` and ``high``,
-    and what the fitted body itself shows, ``fitted``; NaN where unknown."""
+    """A measure at the event; NaN where unknown.
+
+    Attributes:
+        value: The corrected value.
+        low: The lower end of its 95 % interval.
+        high: The upper end.
+        fitted: What the fitted body itself shows.
+    """
 
     value: float
     low: float
@@ -34,9 +42,16 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Estimator:
-    """Learned corrections of M measures, ``names``, from descriptions of F numbers: ``mean`` and
-    ``spread`` (F,) make a description unitless, ``weights`` (F, M) and ``offset`` (M,) are the
-    regression, ``half`` (M,) half the width of each 95 % interval."""
+    """Learned corrections of M measures from descriptions of F numbers.
+
+    Attributes:
+        names: The M measures' names.
+        mean: (F,) the mean description; with ``spread`` it makes descriptions unitless.
+        spread: (F,) the standard deviation of each number.
+        weights: (F, M) of the regression.
+        offset: (M,) of the regression.
+        half: (M,) half the width of each 95 % interval.
+    """
 
     names: tuple[str, ...]
     mean: np.ndarray
@@ -48,6 +63,7 @@ class Estimator:
     @classmethod
     def load(cls, path: Path) -> Estimator:
         """Return the corrections that `save` wrote to ``path``."""
+        # A pickle in the file would be a program.
         with np.load(path, allow_pickle=False) as file:
             names = tuple(str(name) for name in file["names"])
             return cls(names, *(file[part] for part in _PARTS))
@@ -65,6 +81,7 @@ class Estimator:
         unit = (description - self.mean) / self.spread
         values = unit @ self.weights + self.offset
         nan = float("nan")
+        # A measure without a learned correction has its fitted value only.
         out = {name: Estimate(nan, nan, nan, value) for name, value in fitted.items()}
         for name, value, half in zip(self.names, values, self.half):
             # Neither a value nor an end of an interval lies below what is possible.
@@ -91,6 +108,7 @@ def learn(
     Returns:
         The estimator, and its leave-one-out predictions (N,) by name.
     """
+    # A number that never changes has no spread to divide by.
     mean, spread = descriptions.mean(0), np.maximum(descriptions.std(0), 1e-6)
     unit = (descriptions - mean) / spread
     weights, offsets, halves = [], [], []
@@ -106,6 +124,7 @@ def learn(
         halves.append(errors[min(int(np.ceil(0.95 * (len(errors) + 1))), len(errors)) - 1])
         weights.append(w)
         offsets.append(b)
+        # Events without a known truth stay NaN, so that rows keep their places.
         filled = np.full(len(values), np.nan)
         filled[known] = predicted
         left_out[name] = filled
@@ -130,6 +149,7 @@ def _ridge(x: np.ndarray, y: np.ndarray, ridge: float) -> tuple[np.ndarray, floa
 def _left_out(x: np.ndarray, y: np.ndarray, ridge: float) -> np.ndarray:
     """Each row's prediction by a regression of the others, in closed form."""
     n = len(x)
+    # The regression has an offset; centring takes it out of the kernel.
     centred = np.eye(n) - 1.0 / n
     kernel = centred @ (x @ x.T) @ centred
     hat = kernel @ np.linalg.inv(kernel + ridge * np.eye(n)) + 1.0 / n

@@ -36,9 +36,10 @@ FEATURES = {
 }
 """Each feature and what it is."""
 _SHORTEST = 0.5
-"""The least length of a torso, over its greatest of late: one seen from its end looks shorter."""
+"""Least length of a torso in the image, as a share of its greatest in recent samples. A torso that
+is seen along its axis looks shorter than this."""
 _LATELY = 24
-"""Samples that are of late."""
+"""Number of samples that count as recent."""
 
 _L = {name: index for index, name in enumerate(LANDMARK_NAMES)}
 _SHOULDERS = [_L["left_shoulder"], _L["right_shoulder"]]
@@ -99,6 +100,7 @@ def _chest(world_m: np.ndarray) -> tuple[np.ndarray, dict[Hand, float]]:
     up = shoulders - world_m[_HIPS].mean(0)
     length = max(float(np.linalg.norm(up)), 1e-3)
     right = world_m[_L["right_shoulder"]] - world_m[_L["left_shoulder"]]
+    # In the camera's axes (y down) this product points out of the chest.
     front = np.cross(up, right)
     front = front / max(float(np.linalg.norm(front)), 1e-6)
     ahead = {
@@ -108,12 +110,16 @@ def _chest(world_m: np.ndarray) -> tuple[np.ndarray, dict[Hand, float]]:
 
 
 def _turned(yaws_deg: Sequence[float], towards: float) -> float:
-    """Return how far the last of ``yaws_deg`` is turned from those before, degrees in the direction
-    ``towards`` (1: as yaw grows). It is the upper quartile, for a person seen from the side looks
-    turned the wrong way round in some frames; NaN without others."""
+    """Return how far the last of ``yaws_deg`` is turned from those before, in degrees.
+
+    ``towards`` is the direction that counts as positive (1: as yaw grows). The result is the upper
+    quartile, because a person seen from the side looks turned the wrong way in some frames. NaN
+    with fewer than two yaws.
+    """
     if len(yaws_deg) < 2:
         return float("nan")
     turns = towards * (yaws_deg[-1] - np.array(yaws_deg[:-1]))
+    # Wrapped to the half turn on either side, so that -179 and 179 degrees are close.
     return float(np.percentile((turns + 180.0) % 360.0 - 180.0, 75))
 
 
@@ -135,6 +141,7 @@ def features(
     high = [earlier for earlier in recent if earlier.hand[hand] >= above]
     nan = float("nan")
     last_two = samples[-2:]
+    # Seconds instead of samples, because sources differ in their rates.
     spacing = (now.pts_s - recent[0].pts_s) / len(recent) if recent else nan
     fallen_s = max(now.pts_s - high[-1].pts_s, 1e-3) if high else nan
     return {

@@ -48,6 +48,7 @@ def find_motion(name: str | Path) -> MotionFiles:
     path = Path(name)
     if path.suffix == ".toml":
         return _at(path)
+    # A name has no folder in it; everything else is a path.
     if path.name == str(name):
         if (MOTIONS / path / "motion.toml").is_file():
             return _at(MOTIONS / path / "motion.toml")
@@ -75,6 +76,7 @@ def _from_entry(entry: EntryPoint) -> MotionFiles:
         if isinstance(value, ModuleType):
             return _of_module(value)
         return _at(Path(value()) / "motion.toml")
+    # The entry point is another package's code, which may fail in any way.
     except Exception as error:
         words = " ".join(str(error).split())
         raise ValueError(f"{label}: {type(error).__name__}: {words}") from error

@@ -1,4 +1,4 @@
-"""What most measures need of SMPL's joints: indices by name, a body's height, mirroring, angles."""
+"""SMPL's joints for measures: indices by name, a body's height, mirroring, angles, speeds."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def stature_m(joints_m: np.ndarray) -> float:
 
 def angle_deg(a: np.ndarray, b: np.ndarray) -> float:
     """Return the angle between two directions (3,), 0 to 180 degrees."""
+    # The arc tangent keeps its digits near 0 and 180 degrees, where the arc cosine loses them.
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 

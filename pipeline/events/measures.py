@@ -63,12 +63,13 @@ class MeasureSet:
     def fitted(
         self, joints_m: np.ndarray, times_s: Sequence[float], hand: Hand, key: int
     ) -> dict[str, float]:
-        """Return what the fitted body itself shows, by name; arguments as of ``measure_event``.
+        """Return what the fitted body itself shows, by name; arguments as for ``measure_event``.
 
         Raises:
             ValueError: The function returns other names than ``MEASURES`` has.
         """
         values = self.measure_event(joints_m, times_s, hand, key)
+        # measures.py may be the user's own code, so what it returns is checked.
         if values.keys() != self.definitions.keys():
             differ = ", ".join(sorted(values.keys() ^ self.definitions.keys()))
             raise ValueError(f"measure_event() and MEASURES differ in: {differ}")
@@ -99,6 +100,7 @@ class MeasureSet:
             found = {name: Estimate(nan, nan, nan, value) for name, value in fitted.items()}
             values = fitted
         if self.unmeasurable is not None:
+            # Judged by corrected values where there are any: fitted ones err by tens of degrees.
             for name in self.unmeasurable(values):
                 found[name] = Estimate(math.nan, math.nan, math.nan, math.nan)
         return found
@@ -119,6 +121,7 @@ def load_measures(folder: Path, package: str = "", corrected: bool = True) -> Me
     path = folder / "measures.py"
     try:
         module = import_module(f"{package}.measures") if package else _run(path)
+    # The file is a program of its own and may raise anything.
     except Exception as error:
         words = " ".join(str(error).split())
         raise ValueError(f"{path}: {type(error).__name__}: {words}") from error
@@ -156,6 +159,7 @@ def _corrections(path: Path, measures: Mapping[str, Measure]) -> Estimator:
 
 def _run(path: Path) -> ModuleType:
     """Run a file as a module of a name of its own, and return it."""
+    # A name of its own, so that the measures of two motions do not replace each other.
     name = "bodystream_motion_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     spec = spec_from_file_location(name, path)
     assert spec is not None, "a .py file has a loader"

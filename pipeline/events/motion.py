@@ -26,9 +26,12 @@ _ABOVE_0 = ("scale", "fall_s", "back_s")
 
 @dataclass(frozen=True)
 class Condition:
-    """One feature's part: outside ``least`` to ``most`` the motion is another one; inside, the
-    value, held within ``low`` to ``high``, adds for each ``scale`` above ``centre`` ``weight`` to
-    the log-odds and ``lead_s`` to how long before the trigger the event is."""
+    """One feature's part in the evidence.
+
+    A value outside ``least`` to ``most`` rules the motion out. A value inside is clamped to ``low``
+    to ``high``. For each ``scale`` that it then lies above ``centre``, it adds ``weight`` to the
+    log-odds, and ``lead_s`` to the time between the event and the trigger.
+    """
 
     feature: str
     least: float = -math.inf
@@ -53,9 +56,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Wording:
-    """What a report calls a motion's events: one is a ``noun``, several are the ``plural``, its
-    instant is the ``moment``; ``hand`` and ``person`` are the hand and the person it is about, and
-    ``title`` heads the page. Empty ones follow from the noun."""
+    """The words of a report on a motion's events.
+
+    ``noun`` is one event, ``plural`` several, ``moment`` its instant; ``hand`` and ``person`` are
+    the hand and the person of the event, and ``title`` heads the page. An empty ``plural`` or
+    ``title`` follows from the noun.
+    """
 
     noun: str = "event"
     plural: str = ""
@@ -66,6 +72,7 @@ class Wording:
 
     def __post_init__(self) -> None:
         plural = self.plural or f"{self.noun}s"
+        # The class is frozen, so its defaults are filled in past it.
         object.__setattr__(self, "plural", plural)
         object.__setattr__(self, "title", self.title or capitalised(plural))
 
@@ -76,8 +83,11 @@ def capitalised(words: str) -> str:
 
 
 class Trigger(NamedTuple):
-    """That samples show an event: it is ``share`` of the way from the last sample but one to the
-    last, and conditions are judged with the first ``samples`` samples."""
+    """The instant of an event that samples show.
+
+    It is ``share`` of the way from the last sample but one to the last. Conditions are judged on
+    the first ``samples`` samples.
+    """
 
     share: float
     samples: int
@@ -113,14 +123,14 @@ class Motion:
     measures: MeasureSet = field(compare=False, repr=False)
 
     unseen: ClassVar[str]
-    """Why an event is refused whose person was out of sight: when that was."""
+    """When the person was out of sight, for the reason of a refusal."""
 
     def triggered(self, past: Sequence[Sample], hand: Hand) -> Trigger | None:
-        """Return what the last of at least two samples triggers."""
+        """Return the trigger that the last of at least two samples shows, or None."""
         raise NotImplementedError
 
     def pending(self, past: Sequence[Sample], hand: Hand) -> str | None:
-        """Return why nothing was triggered yet where an event may be under way, in a line."""
+        """Return in one line why an event that may be under way has no trigger yet, or None."""
         raise NotImplementedError
 
     def features(self, past: Sequence[Sample], hand: Hand) -> dict[str, float]:
@@ -133,6 +143,7 @@ class Motion:
             return 0.0
         scores = [part.score(features[part.feature]) for part in self.conditions]
         odds = self.bias + sum(part.weight * score for part, score in zip(self.conditions, scores))
+        # Clipped, so that the exponential does not overflow.
         return 1.0 / (1.0 + math.exp(-min(max(odds, -30.0), 30.0)))
 
     def lead(self, features: Mapping[str, float]) -> float:
@@ -152,6 +163,7 @@ class FallMotion(Motion):
 
     def triggered(self, past: Sequence[Sample], hand: Hand) -> Trigger | None:
         before, now = past[-2].hand[hand], past[-1].hand[hand]
+        # Only the crossing triggers; a hand that stays low does not trigger again.
         if not before > self.level >= now:
             return None
         return Trigger((before - self.level) / max(before - now, 1e-6), len(past))
@@ -206,6 +218,7 @@ class PeakMotion(Motion):
         return self.features(past, hand)[self.peak_of] if past else math.nan
 
 
+# Stands in while the file is checked.
 _NOTHING = MeasureSet({}, lambda *_: {})
 _KINDS: Mapping[str, type[Motion]] = {"fall": FallMotion, "peak": PeakMotion}
 
@@ -237,6 +250,7 @@ def load_motion(name: str | Path = DEFAULT) -> Motion:
     trigger = table.pop("trigger", "fall")
     if not isinstance(trigger, str) or trigger not in _KINDS:
         raise ValueError(f"{path}: trigger: one of {', '.join(_KINDS)}, not {trigger!r}")
+    # Fields of a motion that are made here and that no file sets.
     for key in ("conditions", "measures"):
         if key in table:
             raise ValueError(f"{path}: {key}: there is no such setting")
@@ -270,6 +284,7 @@ def _made(kind: type, table: Any, label: str) -> Any:
     for key, value in table.items():
         if key not in known:
             raise ValueError(f"{label}: {key}: there is no such setting")
+        # Annotations are text in this module, so types are compared by their names.
         values[key] = _checked(value, str(known[key].type), f"{label}: {key}", key)
     required = [each.name for each in known.values()
                 if each.default is MISSING and each.default_factory is MISSING]  # fmt: skip
@@ -280,6 +295,7 @@ def _made(kind: type, table: Any, label: str) -> Any:
 
 def _checked(value: Any, kind: str, label: str, key: str) -> Any:
     if kind == "float":
+        # To Python a bool is an int.
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{label}: a number, not {value!r}")
         value = float(value)

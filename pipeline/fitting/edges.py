@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from pipeline.fitting.observations import BLUR
 
+# More than any squared distance in an edge map.
 _FAR = 1e6
 
 

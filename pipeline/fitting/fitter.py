@@ -119,6 +119,7 @@ class BodyFitter:
         self.graphs = graphs and self.device.type == "cuda"
         self._kernels: Kernels | None = None
         if kernels and self.device.type == "cuda":
+            # Imported here: a machine without a GPU need not have Triton.
             from pipeline.fitting.linearise_gpu import Linearizer
 
             self._kernels = Linearizer(self.skeleton, self.config)
@@ -167,6 +168,8 @@ class BodyFitter:
         for k, job in enumerate(jobs):
             self._forget_absent(job)
             if job.tracks:
+                # A CUDA graph holds one window length and step count, so only like windows share a
+                # batch.
                 groups.setdefault((len(job.people), self._steps_of(job)), []).append(k)
         out = [[self.no_bodies() for _ in job.people] for job in jobs]
         for kind, members in groups.items():
@@ -181,6 +184,8 @@ class BodyFitter:
         for size in BUCKETS:
             for steps in {self.config.iterations, self.config.cold_iterations}:
                 self._step(WINDOW_FRAMES, steps, size)
+            # A batch of these people is padded to this size; larger graphs would be captured for
+            # nothing.
             if size >= people:
                 return
 
@@ -213,6 +218,7 @@ class BodyFitter:
             A memory with the shape and these landmarks, but without a pose.
         """
         remembered = self._track_fit(memory, track)
+        # `without_pose` returns a copy, so the source's own memory stays as it is.
         row = without_pose(remembered.memory)
         people: list[Person | None] = [None] * max(CONTEXT - len(before), 0)
         # Only landmarks are remembered; without masks no edge map is made for nothing.
@@ -273,6 +279,7 @@ class BodyFitter:
         watched_s = [
             k.seconds + frames * job.interval_s for k, (job, _) in zip(remembered, people)
         ]  # fmt: skip
+        # People of several sources share the batch, so their memories are rows of one tensor here.
         memory = torch.stack([k.memory for k in remembered])
         if self.device.type == "cuda":
             size = next(size for size in BUCKETS if size >= len(people))
@@ -282,10 +289,12 @@ class BodyFitter:
         else:
             rows = self._observed_rows(fit, people, watched_s, len(people))
             result, vertices, memory = fit(rows, memory)
+        # A graph's outputs are overwritten by its next replay; what is remembered is copied out.
         memory = memory[: len(people)].clone()
         result, vertices = to_host(result[: len(people)], vertices[: len(people)])
         if not np.isfinite(fit.result.split(result)["cost"]).all():
             raise FloatingPointError("the body fit did not stay finite")
+        # Stored after the check, so that a failed fit does not become the next window's past.
         for (job, track), row, seconds in zip(people, memory, watched_s):
             job.memory.tracks[track] = TrackFit(row, True, seconds)
         return result, vertices
@@ -302,6 +311,7 @@ class BodyFitter:
         Written in page-locked memory for a GPU, which copies from it without waiting. Rows beyond
         the people repeat the first one: real numbers keep the unused fits finite.
         """
+        # Not zeroed: the observations and the two numbers of the window cover every column.
         rows = torch.empty(size, fit.inputs.size, pin_memory=self.device.type == "cuda")
         written = rows.numpy()
         inner = layout(fit.frames, fit.outlines).size
@@ -319,6 +329,8 @@ class BodyFitter:
         if kind not in self._fits:
             self._fits[kind] = WindowFit(
                 self.body, self.skeleton, self.lifter, self.config, frames, steps,
+                # A GPU makes the edge maps itself from outlines, which are a third of the numbers
+                # to copy.
                 outlines=self.device.type == "cuda",
                 kernels=self._kernels,
             )  # fmt: skip

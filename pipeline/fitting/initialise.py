@@ -107,6 +107,7 @@ def place_by_landmarks(points: Tensor, target: Tensor, weight: Tensor) -> Tensor
         weight: (B, K) weights of the residuals.
     """
     known = weight.square()[..., None]
+    # Without a visible landmark the small constants keep the divisions finite.
     total = known.sum(1, keepdim=True) + 1e-6
     value = target * points[..., 2:] - points[..., :2]
     # Relative to the weighted means, t_x and t_y drop out and t_z remains.

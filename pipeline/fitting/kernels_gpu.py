@@ -21,10 +21,13 @@ def pose(
     The 33 numbers of a joint are its place (3), then the derivative of coordinate c by shape
     coefficient b at 3 + 10 c + b.
     """
+    # 64 bits, because the offsets below multiply it by the size of whole rows.
     body = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
     is_joint = lanes < 24
+    # 216 numbers a body: 24 rotations of nine.
     at = rotations + body * 216 + lanes * 9
+    # Lanes beyond the joints hold identities, so that products with them stay harmless.
     r00 = tl.load(at, mask=is_joint, other=1.0)
     r01 = tl.load(at + 1, mask=is_joint, other=0.0)
     r02 = tl.load(at + 2, mask=is_joint, other=0.0)
@@ -71,6 +74,7 @@ def pose(
     tl.store(out + 7 * LANES, r21)
     tl.store(out + 8 * LANES, r22)
 
+    # A bone lies in its parent's axes, so it is turned by the parent's rotation.
     parent = tl.load(ancestors + lanes)
     root = parent < 0
     index = tl.maximum(parent, 0)
@@ -88,6 +92,7 @@ def pose(
     y = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3 + 1)
     z = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3 + 2)
     place = joints + body * 33 * LANES + lanes
+    # m = 0 is the bone at rest; 1 to 10 are its derivatives by the shape coefficients.
     for m in tl.static_range(11):
         u = tl.load(bones + m * LANES + lanes)
         v = tl.load(bones + (11 + m) * LANES + lanes)
@@ -95,6 +100,7 @@ def pose(
         bx = p00 * u + p01 * v + p02 * w
         by = p10 * u + p11 * v + p12 * w
         bz = p20 * u + p21 * v + p22 * w
+        # Sums along the chain by doubling, as the products above.
         for k in tl.static_range(ROUNDS):
             up = tl.load(ancestors + k * LANES + lanes)
             none = up < 0
@@ -154,6 +160,7 @@ def points(
     mass = tl.load(mass_of + point * LANES + lanes)
     moment = moments + point * 33 * LANES + lanes
     landmark = point < LANDMARKS
+    # Surface points have no rows in `changes`; the bound keeps the address inside the array.
     change = changes + (body * LANDMARKS + tl.minimum(point, LANDMARKS - 1)) * 3 * COLUMNS
 
     # Each joint's share of the point, and its derivative by the shape on the way.
@@ -163,6 +170,7 @@ def points(
     x = w00 * u + w01 * v + w02 * w + mass * jx
     y = w10 * u + w11 * v + w12 * w + mass * jy
     z = w20 * u + w21 * v + w22 * w + mass * jz
+    # Ten shape coefficients, padded to a power of 2.
     wide = tl.arange(0, 16)
     shape_x = tl.zeros((16,), tl.float32)
     shape_y = tl.zeros((16,), tl.float32)
@@ -178,6 +186,7 @@ def points(
         x += beta * tx
         y += beta * ty
         z += beta * tz
+        # Triton cannot assign one element, so it is added through a mask.
         selected = tl.where(wide == b, 1.0, 0.0)
         shape_x += selected * tl.sum(tx + mass * tl.load(at + (3 + b) * LANES), 0)
         shape_y += selected * tl.sum(ty + mass * tl.load(at + (13 + b) * LANES), 0)
@@ -193,6 +202,7 @@ def points(
     ly = tl.sum(tree * y[:, None], 0) - low * jy
     lz = tl.sum(tree * z[:, None], 0) - low * jz
 
+    # The whole program takes one branch, so no lane waits for the other.
     if landmark:
         tl.store(points + (body * LANDMARKS + point) * 3, px)
         tl.store(points + (body * LANDMARKS + point) * 3 + 1, py)
@@ -218,6 +228,7 @@ def points(
     else:
         number = point - LANDMARKS
         frame = observed + body * WIDTH
+        # The floor of `solver._project`: a point behind the camera stays finite.
         inverse = 1.0 / tl.maximum(pz, 0.1)
         u_ = px * inverse
         v_ = py * inverse
@@ -235,6 +246,7 @@ def points(
         gy = tl.load(to + 3) * u_ + tl.load(to + 4) * v_ + tl.load(to + 5)
         gx = tl.minimum(tl.maximum((gx + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
         gy = tl.minimum(tl.maximum((gy + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
+        # One short of the edge, so that the neighbour to the right or below is still inside.
         col = tl.minimum(tl.floor(gx), SIDE - 2.0)
         row = tl.minimum(tl.floor(gy), SIDE - 2.0)
         fx = gx - col
@@ -259,6 +271,7 @@ def points(
         weight = tl.maximum(rim, tl.where(distance > 0, 1.0, 0.0))
         weight = mask_weight * weight * tl.load(frame + MASKED) * tl.load(frame + PRESENT)
         squared = value * value
+        # Geman-McClure: the share's square is the weight, the share times the square is the cost.
         share = robust * robust / (robust * robust + squared)
         strength = tl.sqrt(weight * share * share)
         tl.store(costs + body * PLACES + MASK + number, weight * share * squared)
@@ -298,6 +311,7 @@ def residuals(
     point = tl.program_id(1)
     frame = observed + body * WIDTH
     present = tl.load(frame + PRESENT)
+    # 80 columns, padded to a power of 2. Column 79 is the residual's, which `points` leaves out.
     columns = tl.arange(0, 128)
     inside = columns < 79
     if point < LANDMARKS:
@@ -332,6 +346,7 @@ def residuals(
             out + COLUMNS, tl.where(last, rv * strength, scale * (cy - v * cz)), mask=columns < 80
         )
 
+        # Landmarks 23 and 24 are the hips; 69 and 72 are where their coordinates begin.
         left = changes + (body * LANDMARKS + 23) * 3 * COLUMNS + columns
         right = left + 3 * COLUMNS
         cx -= 0.5 * (tl.load(left, mask=inside, other=0.0) + tl.load(right, mask=inside, other=0.0))
@@ -360,6 +375,7 @@ def residuals(
         strength = tl.sqrt(weight) * share
         cost += weight * share * squared
         tl.store(at_cost, cost)
+        # A second pass, because the weight depends on the squares of all three axes.
         for c in tl.static_range(3):
             aimed = tl.load(world + 3 * point + c)
             aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
@@ -381,6 +397,7 @@ def residuals(
         tl.store(costs + body * PLACES + 33, known * share * value * value)
         scale = strength / sigma
         beta = (columns >= 69) & inside
+        # From 23 on a joint holds the derivatives of its z, and lane 0 is the pelvis.
         lift = joints + (body * 33 + 23 + tl.where(beta, columns - 69, 0)) * LANES
         moved = tl.load(lift, mask=beta, other=0.0) + tl.where(columns == 2, 1.0, 0.0)
         moved = tl.where(columns == 79, value * strength, moved * scale)
@@ -465,7 +482,9 @@ def priors(
     # J_r^-1, as `solver.inverse_right_jacobian`.
     squared = tl.maximum(x * x + y * y + z * z, 1e-8)
     angle = tl.sqrt(squared)
+    # Stops just short of 180 degrees, where the tangent has its pole.
     half = tl.minimum(0.5 * angle, 1.5)
+    # Cosine over sine, because Triton's language has no tangent.
     full = 1.0 / squared - tl.cos(half) / (2.0 * angle * tl.sin(half))
     k = tl.where(angle < 1e-2, 1.0 / 12 + squared / 720, full)
     t00 = 1.0 - k * (y * y + z * z)
@@ -515,6 +534,7 @@ def _limits(
     over = tl.maximum(phi - high, 0.0) - tl.maximum(low - phi, 0.0)
     limit = limit_weight * over / limit_sigma
     slope = prior_weight / sigma
+    # Inside its range a joint feels no limit, so the derivative is zero there.
     edge = tl.where(over != 0.0, limit_weight / limit_sigma, 0.0)
     return (
         gauss * gauss + limit * limit,
@@ -587,6 +607,7 @@ def smoothness(
     along = 1.0 / (grown * tl.where(root, root_depth_accel, turn_accel))
     zero = tl.zeros((LANES,), tl.float32)
     total = zero
+    # The sums below begin at zero, and the memory comes uninitialised.
     for s in tl.static_range(FRAMES):
         at = pull + (person * FRAMES + s) * 3 * LANES + lanes
         for c in tl.static_range(3):
@@ -623,6 +644,7 @@ def smoothness(
         weight = sure * share * share
         wx = weight * across * across
         wz = weight * along * along
+        # The weights 1, -2, 1 of a second difference; frames before the window are no unknowns.
         for s in tl.static_range(3):
             if a - s >= 0:
                 cs = -2.0 if s == 1 else 1.0
@@ -638,6 +660,7 @@ def smoothness(
                         tl.store(at, tl.load(at) + both * wx)
                         tl.store(at + LANES, tl.load(at + LANES) + both * wx)
                         tl.store(at + 2 * LANES, tl.load(at + 2 * LANES) + both * wz)
+    # Smoothness belongs to the window: its cost is stored with the first frame.
     tl.store(costs + person * FRAMES * PLACES + 35, tl.sum(total, 0))
 
 
@@ -662,6 +685,7 @@ def sums(
     low = tl.arange(0, 64)
     for t in tl.static_range(FRAMES):
         at = costs + (person * FRAMES + t) * PLACES
+        # Only the first frame's row holds a cost of smoothness; see `linearise_gpu._RESIDUAL`.
         last = 35 if t == 0 else 34
         counted = (places <= last) | ((places >= MASK) & (places < MASK + SURFACE))
         total += tl.sum(tl.load(at + places, mask=counted, other=0.0), 0)
@@ -734,6 +758,7 @@ def assemble(
 @triton.jit
 def _bounded(values):
     """Return a step downhill of at most 1.5 for each unknown; zero where there is no number."""
+    # Only NaN differs from itself.
     values = tl.where(values == values, values, 0.0)
     return -tl.minimum(tl.maximum(values, -1.5), 1.5)
 
@@ -757,6 +782,7 @@ def retract(
     squared = x * x + y * y + z * z
     small = squared < 1e-8
     angle = tl.sqrt(tl.where(small, 1.0, squared))
+    # 1 - cos by the half angle, which does not cancel for small angles.
     half = tl.sin(0.5 * angle) / angle
     s = tl.where(small, 1.0 - squared / 6, tl.sin(angle) / angle)
     c = tl.where(small, 0.5 - squared / 24, 2.0 * half * half)
@@ -783,6 +809,7 @@ def retract(
     moved = _bounded(tl.load(mine + few, mask=near, other=0.0))
     moved += tl.load(transl + body * 3 + few, mask=near, other=0.0)
     tl.store(transl_out + body * 3 + few, moved, mask=near)
+    # The shape belongs to the window, so the first frame's program alone moves it.
     if body % FRAMES == 0:
         wide = tl.arange(0, 16)
         ten = wide < 10

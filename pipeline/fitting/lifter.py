@@ -61,6 +61,7 @@ class LandmarkHistory:
     def of(cls, observed: Observations) -> LandmarkHistory:
         """Return the history of a window's own frames."""
         ahead = torch.ones_like(observed.image[..., :1])
+        # A row vector times the view is the transposed view times the vector: camera to ray frame.
         turned = torch.cat((observed.image, ahead), -1) @ observed.view
         rays = turned[..., :2] / turned[..., 2:].clamp_min(1e-3)
         return cls(rays, observed.visible, observed.world_m, observed.present)
@@ -113,7 +114,9 @@ def features(history: LandmarkHistory, interval_30hz: Tensor) -> Tensor:
     known = history.known[:, :, None]
     relative = (history.rays - hips[..., None, :]) * known[..., None]
     count = (LANDMARKS * known.sum((1, 2))).clamp_min(LANDMARKS)
+    # One spread for the whole context: a person who comes nearer still grows in the features.
     size = (relative.square().sum((1, 2, 3)) / count).sqrt().clamp_min(1e-4)
+    # The factors and offsets belong to the trained weights; they cannot change without training.
     landmarks = torch.cat(
         (
             relative / size[:, None, None, None],
@@ -143,6 +146,7 @@ class Lifter:
         self.weights = weights
         # Made once: nothing may be copied from the host while a CUDA graph is captured.
         self.order = torch.tensor(MIRRORED, device=weights["pos"].device)
+        # The archive says how deep the network is, so a deeper one needs no change here.
         self.layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("t.layers."))
 
     @classmethod
@@ -171,9 +175,10 @@ class Lifter:
             frame; and their standard deviations in metres across and along the view, (P, frames,
             33, 2).
         """
+        # One pass of twice the people launches half as many kernels as two passes.
         both = history.with_mirrored(self.order)
         lifted, spread = self._network(both, interval_30hz.repeat(2), frames)
-        # A mirrored person is as likely as the person, so both answers are worth the same and their
+        # A mirrored person is as likely as the person, so both answers count alike and their
         # mean errs less than either.
         direct, other = lifted.chunk(2)
         first, second = spread.chunk(2)
@@ -189,6 +194,7 @@ class Lifter:
         # Unknown frames are masked out of the attention; a new person attends to one frame alone.
         for layer in range(self.layers):
             x = self._layer(x, f"t.layers.{layer}", mask)
+        # All sixteen frames pass the layers, but only the window's own are corrected.
         x = layer_norm(x[:, -frames:], x.shape[-1:], *self._pair("n"))
         change, spread = linear(x, *self._pair("o")).unflatten(-1, (LANDMARKS, 5)).split((3, 2), -1)
         lifted = history.world_m[:, -frames:] + 0.2 * change

@@ -56,7 +56,9 @@ class Linearizer:
         self.config = config
         device = skeleton.bones.device
         self.surface = len(skeleton.surface.mass)
+        # Two rows in the image and three in space for each landmark, then surface and depth.
         self.rows = 5 * _LANDMARKS + self.surface + 1
+        # Triton's ranges are powers of 2.
         self.places = triton.next_power_of_2(_MASK + self.surface)
         point_sets = skeleton.landmarks, skeleton.surface
         moment = torch.cat([p.moment for p in point_sets])
@@ -87,6 +89,7 @@ class Linearizer:
             squared image residual (P, T), as `solver.linearise` returns them.
         """
         parts = [getattr(observed, name) for name in _ROW_WIDTHS]
+        # Arrays without a dimension behind P and T hold one number a frame.
         flat = [part.flatten(2) if part.dim() > 2 else part[..., None] for part in parts]
         row = torch.cat(flat, -1).flatten(0, 1).contiguous()
         edge = observed.edge.flatten(0, 1).contiguous()
@@ -110,6 +113,7 @@ class Linearizer:
         bodies = betas.shape[0] * frames
         turns = rotations.new_empty(bodies, 9, LANES)
         joints = rotations.new_empty(bodies, 33, LANES)
+        # A program has 32 lanes, which is one warp; hence the single warp of most kernels.
         kernels.pose[(bodies,)](
             rotations.contiguous(), transl.contiguous(), betas.contiguous(), self.bones,
             self.ancestors, turns, joints,
@@ -120,6 +124,7 @@ class Linearizer:
     @staticmethod
     def propose_step(state: State, step: Tensor) -> State:
         """Return what `solver.propose_step` returns."""
+        # The kernels compute addresses from shapes, so every array must be contiguous.
         rotations, transl_m, betas = (part.contiguous() for part in state)
         people, frames = transl_m.shape[:2]
         out = tuple(torch.empty_like(part) for part in (rotations, transl_m, betas))
@@ -136,10 +141,12 @@ class Linearizer:
         rotations, transl_m, betas = (part.contiguous() for part in state)
         people, frames = transl_m.shape[:2]
         bodies, config = people * frames, self.config
+        # Memory comes uninitialised: the kernels write every number that is read later.
         new = rotations.new_empty
         turns, joints = self._posed(rotations, transl_m, betas, frames)
         points, changes = new(bodies, _LANDMARKS, 3), new(bodies, _LANDMARKS, 3, _COLUMNS)
         rows, costs = new(bodies, self.rows, _COLUMNS), new(bodies, self.places)
+        # A switch is a factor of 0 or 1, so one compiled kernel serves every configuration.
         kernels.points[(bodies, _LANDMARKS + self.surface)](
             turns, joints, betas, self.moments, self.mass, self.mass_below, self.below,
             self.normals, observed, edge, points, changes, rows, costs,

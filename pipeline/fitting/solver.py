@@ -290,9 +290,12 @@ def solve_window(
     if kernels is not None:
         propose, model = kernels.propose_step, kernels.bind(observed, past)
     state: State = (rotations, transl_m, past.betas)
+    # Each state keeps its linearisation, so a rejected step costs no second one.
     system = model(state)
     damping = torch.full_like(past.interval_30hz, 1e-3)
     for _ in range(iterations):
+        # `cholesky_ex` raises nothing, so the host need not wait for the outcome. Triangular solves
+        # can be captured; torch's batched `cholesky_solve` (MAGMA) allocates memory and cannot.
         factor, _ = torch.linalg.cholesky_ex(_damped(system[1], damping))
         half = solve_triangular(factor, system[2][..., None], upper=False)
         step = solve_triangular(factor.mT, half, upper=True)[..., 0]
@@ -325,6 +328,7 @@ def _keep_better(
     state: State, system: State, candidate: State, new: State, damping: Tensor
 ) -> tuple[State, State, Tensor]:
     """Return each person's better state, its linearisation, and the damping of the next step."""
+    # Comparison with NaN is false, so a step to a state without a finite cost is rejected too.
     better = new[0] <= system[0]
     state = tuple(_choose(better, a, b) for a, b in zip(candidate, state))
     system = tuple(_choose(better, a, b) for a, b in zip(new, system))
@@ -377,6 +381,7 @@ def linearise(
     """
     rotations, transl_m, betas = state
     people, frames = transl_m.shape[:2]
+    # Up to the shape prior and smoothness each frame stands alone: all are one batch.
     flat = Observations(*(getattr(observed, f.name).flatten(0, 1) for f in fields(observed)))
     shapes = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
     pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), shapes)
@@ -387,10 +392,12 @@ def linearise(
         parts.append(_contour_rows(skeleton, pose, shapes, flat, config))
     if config.use_depth:
         parts.append(_depth_rows(skeleton, pose, flat, config))
+    # All terms' rows are stacked, so that one matrix product gives the Hessian of all of them.
     rows, jacobian = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
     cost = torch.stack([part[2] for part in parts]).sum(0)
     block = jacobian.transpose(1, 2) @ jacobian
     slope = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0]
+    # The prior acts on single joints: adding 3 x 3 blocks costs less than a row for each angle.
     if config.use_prior:
         cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), skeleton.prior, config)
 
@@ -398,6 +405,7 @@ def linearise(
     slope = slope.reshape(people, frames, FRAME_DIM + BETAS)
     total = cost.reshape(people, frames).sum(1)
     hessian, gradient = _assemble(block, slope)
+    # These terms act on the window as a whole, so they are added after the frames are assembled.
     total = total + _add_shape_prior(hessian, gradient, betas, past)
     if config.use_smoothness:
         total = total + _add_smoothness(hessian, gradient, rotations, transl_m, past, config)
@@ -415,8 +423,10 @@ def landmark_residuals(
     present = observed.present[:, None]
     sigma = (config.image_sigma * observed.size).clamp_min(1e-6)[:, None, None]
     image = (points[..., :2] / points[..., 2:].clamp_min(0.1) - observed.image) / sigma
+    # The rows take the root of this weight, so it must not be negative.
     out = [(image, (observed.visible * present).clamp_min(0.0))]
     if config.use_world:
+        # World landmarks have no origin of their own, so both sides are taken about the mid-hip.
         relative = points - 0.5 * (points[:, LEFT_HIP] + points[:, RIGHT_HIP])[:, None]
         hips = 0.5 * (observed.world_m[:, LEFT_HIP] + observed.world_m[:, RIGHT_HIP])
         to_ray = observed.view.transpose(-1, -2)[:, None]
@@ -454,7 +464,10 @@ def _landmark_rows(
     to_ray = observed.view.transpose(-1, -2)[:, None]
     cost, out, jacobians = torch.zeros_like(observed.present), [], []
     for k, (rows, weight) in enumerate(landmark_residuals(points, observed, config)):
+        # The coordinates of a landmark share one weight, since a misplaced one is wrong in all of
+        # them.
         squared = rows.square().sum(-1)
+        # The root of the weight, because the product of the rows squares it.
         strength = (weight * robust_weight(squared, config.robust)).sqrt()[..., None]
         cost = cost + (weight * robust_cost(squared, config.robust)).sum(1)
         out.append((rows * strength).flatten(1))
@@ -505,6 +518,7 @@ def _contour_rows(
     projected, to_image = _project(points)
     grid = (observed.edge_from[:, None, :, :2] @ projected[..., None])[..., 0]
     grid = grid + observed.edge_from[:, None, :, 2]
+    # Beyond the map its border is read. A zero there would mean "on the contour" and pull nothing.
     sampled = grid_sample(observed.edge, grid[:, None], align_corners=True, padding_mode="border")
     distance, slope = sampled[:, 0, 0], sampled[:, 1:, 0].transpose(1, 2)
 
@@ -527,10 +541,12 @@ def _depth_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One row for the root's distance against a depth map's, relative to it and robust."""
     known = observed.present * (observed.root_depth_m > 0)
+    # An unknown depth is 0 and has no weight; the floor only keeps its row finite.
     sigma = config.depth_sigma * observed.root_depth_m.clamp_min(0.1)
     row = (pose.joints[:, 0, 2] - observed.root_depth_m) / sigma
     strength = (known * robust_weight(row.square(), config.robust)).sqrt()
     jacobian = row.new_zeros(len(row), 1, FRAME_DIM + BETAS)
+    # The pelvis moves with the translation and the shape alone: no rotation moves it.
     jacobian[:, 0, 2] = strength / sigma
     jacobian[:, 0, FRAME_DIM:] = pose.joints_betas[:, 0, 2] * (strength / sigma)[:, None]
     cost = known * robust_cost(row.square(), config.robust)
@@ -565,7 +581,9 @@ def inverse_right_jacobian(phi: Tensor) -> Tensor:
     """
     squared = phi.square().sum(-1, keepdim=True).clamp_min(1e-8)
     angle = squared.sqrt()
+    # Half of 180 degrees is the tangent's pole, so the angle stops just short of it.
     half = (0.5 * angle).clamp_max(1.5)
+    # Near zero the two terms of the closed form cancel in float32, so their series is used.
     factor = torch.where(
         angle < 1e-2, 1.0 / 12 + squared / 720, 1.0 / squared - 1.0 / (2 * angle * torch.tan(half))
     )[..., None]
@@ -634,6 +652,7 @@ def _add_smoothness(
     sigma[0, :2], sigma[0, 2:] = config.root_accel_m, config.root_depth_accel_m
     sigma = sigma * past.interval_30hz.clamp(0.25, 4.0)[:, None, None] ** 1.5
 
+    # Frames of the window count even without the person: smoothness alone holds the body there.
     known = torch.cat((past.known, torch.ones_like(transl_m[..., 0])), 1)
     known = known[:, 2:] * known[:, 1:-1] * known[:, :-2]
     squared = (rows / sigma[:, None]).square().sum(-1)
@@ -642,6 +661,7 @@ def _add_smoothness(
     weight = (weight[..., None] / sigma[:, None].square()).flatten(2)
     value = rows.flatten(2)
     eye = torch.eye(frames + 2, device=path.device, dtype=path.dtype)
+    # The two past frames are fixed, so only the window's columns remain.
     difference = (eye[2:] - 2 * eye[1:-1] + eye[:-2])[:, 2:]
     normal = torch.einsum("pad,as,at->pdst", weight, difference, difference)
     pull = torch.einsum("pad,pad,at->ptd", weight, value, difference)
@@ -664,4 +684,5 @@ def _shape_information(hessian: Tensor, past: TemporalPrior) -> Tensor:
     factor, _ = torch.linalg.cholesky_ex(inner + torch.diag_embed(1e-4 * diagonal + 1e-2))
     half = solve_triangular(factor, border, upper=False)
     known = hessian[:, -BETAS:, -BETAS:] - half.mT @ half
+    # A factorisation that failed says nothing about the shape, so it adds no information.
     return torch.nan_to_num(known - past.shape_information)

@@ -63,6 +63,7 @@ def new_memory(config: FitConfig) -> Tensor:
     """Return the memory (1, MEMORY.size) float32 of a new person: no pose, a mean shape."""
     row = MEMORY.row(
         rotations=torch.eye(3).expand(2, JOINTS, 3, 3).numpy(),
+        # Unknown poses are identities, because smoothness takes their logarithm even at weight 0.
         shape_information=config.shape_weight * torch.eye(BETAS).numpy(),
     )
     return torch.from_numpy(row)[None]
@@ -73,6 +74,7 @@ def without_pose(memory: Tensor) -> Tensor:
     stored = memory.clone()
     for name in POSE_FIELDS:
         stored[MEMORY.places[name]] = 0.0
+    # Zeros are no rotation; see `new_memory`.
     eye = torch.eye(3, device=memory.device).expand(2, JOINTS, 3, 3)
     stored[MEMORY.places["rotations"]] = eye.flatten()
     return stored
@@ -160,9 +162,12 @@ class WindowFit:
         before = LandmarkHistory(
             stored["rays"], stored["visible"], stored["world_m"], stored["sighted"]
         )
+        # The history holds the landmarks as perceived: the lifter was trained on those, not on its
+        # own.
         history = before.then(LandmarkHistory.of(observed))
         if self.config.use_lifter:
             observed = lift(self.lifter, observed, history, past.interval_30hz)
+        # After the lifter, which replaces the world landmarks and with them their size.
         if self.config.use_depth:
             observed = sized_by_depth(observed)
         return observed, past, history, parts["shape_frozen"], self._first_guess(observed, past)
@@ -183,6 +188,7 @@ class WindowFit:
         betas = past.betas.repeat_interleave(frames, 0)
         turned = (observed.view[:, :, None] @ observed.world_m[..., None])[..., 0].flatten(0, 1)
         shown = pose_from_landmarks(self.skeleton, turned, betas)
+        # A frame without the person holds zeros, from which no pose can be read.
         absent = (observed.present == 0).flatten()
         nearest = nearest_present(shown, observed.present)
         shown = torch.where(absent[:, None, None, None], nearest, shown)
@@ -196,6 +202,7 @@ class WindowFit:
             place = torch.where(keep[:, None], places[1], places[0])
         else:
             best, place = shown, self._try_poses(shown[None], observed, past)[0][0]
+        # Image landmarks of an absent frame are zeros too, so its place is taken from a neighbour.
         place = nearest_present(place, observed.present)
         return best.unflatten(0, (people, frames)), place.unflatten(0, (people, frames))
 
@@ -236,6 +243,7 @@ class WindowFit:
         eye = torch.eye(BETAS, device=betas.device)
         if self.config.hold_shape:
             gained = solution.shape_information
+            # Symmetrised, because rounding errors would add up over the windows.
             more = information + _SHAPE_GAIN * 0.5 * (gained + gained.transpose(1, 2))
             information = torch.where(shape_frozen[:, None, None] > 0, _FROZEN * eye, more)
         else:
@@ -280,6 +288,7 @@ def nearest_present(values: Tensor, present: Tensor) -> Tensor:
     """Return values (P * T, ...) with those of absent frames taken from the nearest present one."""
     people, frames = present.shape
     steps = torch.arange(frames, device=present.device)
+    # An absent frame lies further away than any frame of a window, so it is never chosen.
     distance = (steps[:, None] - steps[None]).abs().float() + 1e3 * (1 - present[:, None])
     source = distance.argmin(-1) + frames * torch.arange(people, device=present.device)[:, None]
     return values.index_select(0, source.flatten())

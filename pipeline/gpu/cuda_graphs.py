@@ -87,8 +87,10 @@ class Graphed:
 
     def _capture(self, examples: Sequence[Tensor], warmups: int, pool: Pool) -> None:
         device, graph = examples[0].device, torch.cuda.CUDAGraph()
+        # A graph reads the same addresses at each replay; new values are copied there.
         self._inputs = [example.clone() for example in examples]
         before = torch.cuda.current_stream(device)
+        # The examples may still be in the making on the current stream.
         pool.stream.wait_stream(before)
         with torch.cuda.stream(pool.stream):
             # In these calls libraries choose kernels and create their handles and workspaces, which
@@ -105,6 +107,7 @@ class Graphed:
                 try:
                     self._outputs = self._function(*self._inputs)
                 except Exception as error:
+                    # Ending a failed capture raises an error of its own; this one names the cause.
                     causes.append(error)
                     raise
         except Exception as error:
@@ -126,6 +129,7 @@ class Graphed:
         for target, value in zip(self._inputs, tensors, strict=True):
             if target.shape != value.shape:
                 raise ValueError(f"captured for {tuple(target.shape)}, not {tuple(value.shape)}")
+            # Queued on the stream of the replay, so the host need not wait in between.
             target.copy_(value, non_blocking=True)
         self._graph.replay()
         return self._outputs
@@ -159,6 +163,7 @@ class Replayed:
         if step is None:
             if len(self._steps) >= self._most:
                 return self._function(*tensors)
+            # Made with the first graph, because only arguments tell the device.
             self._pool = self._pool or Pool(tensors[0].device)
             step = self._steps[kind] = Graphed(self._function, tensors, pool=self._pool)
         return step(*tensors)
@@ -210,6 +215,7 @@ def seconds_a_call(
         for _ in range(calls):
             step(*tensors)
         _wait(tensors[0].device)
+        # Disturbances only add time, so the best round counts.
         times.append((time.perf_counter() - begun) / calls)
     return min(times)
 
@@ -271,5 +277,6 @@ def filled(batch: Tensor, size: int) -> Tensor:
     """
     if not len(batch):
         raise ValueError("an empty batch")
+    # A real row: zeros may be no safe input.
     copies = batch[:1].expand(size - len(batch), *batch.shape[1:])
     return torch.cat((batch, copies))

@@ -209,6 +209,7 @@ def make_engine(
     with CAPTURING:
         module = module.eval().to(device)
         examples = tuple(t.to(device) for t in inputs)
+        # Before the module is halved, which happens in place.
         with torch.inference_mode(), without_tf32():
             expected = tuple(out.float().clone() for out in as_tuple(module(*examples)))
         job = _Job(
@@ -257,6 +258,7 @@ def _build_named(name: str, job: _Job) -> Engine:
 
 def _build_first_working(job: _Job) -> Engine:
     passed_over: list[str] = []
+    # The last one, eager, is what remains; its errors are not caught.
     for name in ENGINES[:-1]:
         try:
             why = missing(name, job.device, by_name=False)
@@ -273,8 +275,10 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     notes: list[str] = []
     built: list[tuple[bool, bool]] = []  # for each size: from the cache, captured
     with tuned_convolutions():
+        # TensorRT has convolutions of its own, about which the measurement says nothing.
         channels_last = name != "tensorrt" and _prefers_channels_last(job)
         job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
+        # All batch sizes share a pool, because only one of them runs at a time.
         pool = Pool(job.device) if job.graphs and job.device.type == "cuda" else None
 
         def make(size: int) -> Callable[..., Any]:
@@ -282,6 +286,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
             batch = job.batch(size, channels_last)
             step, from_cache, note = _compiled(name, job, batch)
             ready, graph_note = _replayed(in_single(step), batch, pool)
+            # Every batch size may bring the same note.
             notes.extend(text for text in (note, graph_note) if text and text not in notes)
             captured = isinstance(ready, Graphed) and ready.captured
             built.append((from_cache, captured))
@@ -291,6 +296,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
         step = Bucketed(make, job.buckets)
     job.on_progress(f"{job.label} {name}", len(job.buckets), len(job.buckets))
     largest, mean = _differences(step, job)
+    # Written with `not`, so that NaN is refused too.
     if not mean <= TOLERANCE[job.half]:
         limit = TOLERANCE[job.half]
         raise EngineError(f"its results are {mean:.1e} of scale off, more than {limit:g}")
@@ -352,6 +358,7 @@ def _prefers_channels_last(job: _Job) -> bool:
         return bool(job.channels_last) and images
     times_s = {}
     for last in (False, True):
+        # The middle batch size stands for all of them.
         batch = job.batch(job.buckets[len(job.buckets) // 2], last)
         job.module.to(memory_format=memory_format(last))  # type: ignore[call-overload]
         pool = Pool(job.device) if job.graphs else None
@@ -374,6 +381,7 @@ def _differences(step: Bucketed, job: _Job) -> tuple[float, float]:
             if out.shape != target.shape or not bool(torch.isfinite(out).all()):
                 return float("inf"), float("inf")
             difference = (out - target).abs()
+            # In parts of the output's scale, so that one limit fits outputs of any unit.
             scale = max(float(target.square().mean().sqrt()), 1e-9)
             largest = max(largest, float(difference.max()) / scale)
             mean = max(mean, float(difference.mean()) / scale)

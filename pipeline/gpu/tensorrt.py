@@ -58,6 +58,7 @@ def load_or_build(module: nn.Module, batch: Sequence[Tensor], cache: Path | None
         path = None if cache is None else cache / f"{digest(facts)}.pt2"
         note = None
         if path is not None and path.exists():
+            # The record is checked before the engine is loaded, because loading runs code in it.
             note = _why_unusable(path, facts)
             if note is None:
                 try:
@@ -120,12 +121,14 @@ def _store(
 ) -> None:
     """Write an engine, then its record, each complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the cache's own folder: a rename is atomic within one file system only.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as folder:
         built, record = Path(folder) / "engine.pt2", Path(folder) / "engine.json"
         torch_tensorrt.save(engine, str(built), arg_inputs=list(inputs))
         with built.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         record.write_text(json.dumps({**facts, "sha256": sha256}, indent=1) + "\n")
+        # The engine before its record: an engine without one is never trusted.
         os.replace(built, path)
         os.replace(record, path.with_suffix(".json"))
 

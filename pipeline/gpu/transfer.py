@@ -27,6 +27,7 @@ def own_stream() -> Iterator[None]:
     Does nothing if no GPU is in use. A thread must wait for its results before it hands them to
     another thread.
     """
+    # Making a stream would initialise CUDA, in a run on the CPU too.
     if not torch.cuda.is_initialized():
         yield
         return
@@ -77,6 +78,7 @@ class AsyncCopy:
         if values.is_cuda:
             host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._host = host.copy_(values, non_blocking=True)
+            # The event marks this copy, so `result` does not wait for work that is queued later.
             self._event = torch.cuda.Event()
             self._event.record()
 

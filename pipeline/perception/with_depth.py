@@ -97,6 +97,7 @@ class DepthPerceiver(Perceiver):
         rows = torch.from_numpy(looks([p for t in frames for p in people[t]], box, box))
         picture = torch.tensor([k for k, t in enumerate(frames) for _ in people[t]])
         values = self._meter(images, rows.to(self._device), picture.to(self._device))
+        # One copy, and so one wait, for all people of the window.
         depths = iter(AsyncCopy(values).result().tolist())
         out = list(people)
         for t in frames:

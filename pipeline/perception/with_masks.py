@@ -97,6 +97,7 @@ class MaskedPerceiver(Perceiver):
         """As `Perceiver.perceive_many`; the base answers all windows together if it can."""
         out = []
         for window, (people, memory) in zip(windows, self._base.perceive_many(windows, memories)):
+            # One window at a time, since the next embedding may overwrite this one.
             segmented = self._segment([window.key_frame]) if any(people) else None
             out.append((self._masked(window, people, segmented), memory))
         return out
@@ -123,6 +124,7 @@ class MaskedPerceiver(Perceiver):
         people_at = [(t, k) for t, here in enumerate(people) for k in range(len(here))]
         still = self._still(people, key) if self._reuse else set()
         values = self._masks(window, people, [w for w in people_at if w[0] == key], segmented)
+        # These segmenters have made all masks already: the key frame's is taken as it is.
         if self._segmenter.once:
             by_roi = {person.roi: values[key, k] for k, person in enumerate(people[key])}
             values |= {(t, k): by_roi[people[t][k].roi] for t, k in still}
@@ -135,6 +137,7 @@ class MaskedPerceiver(Perceiver):
             rest = [w for w in people_at if w not in values]
             values |= self._masks(window, people, rest, others, missing)
         order = sorted(values)
+        # One copy, and so one wait, for all masks of the window.
         host = AsyncCopy(torch.stack([values[place] for place in order])).result()
         masks = dict(zip(order, host))
         return [

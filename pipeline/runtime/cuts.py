@@ -39,6 +39,7 @@ class CutDetector:
         if last is None:
             return False
         difference, correlation = float(np.abs(now - last).mean()), 1.0
+        # Below this nothing is called a cut, so the alignment is spared.
         if difference >= 10.0:
             difference, correlation = self._compare(last, now)
         # These thresholds were measured on fast motion, shaken cameras and a thousand splices, as
@@ -52,8 +53,10 @@ class CutDetector:
             and difference >= max(12.0, 8.0 * self._usual_change)
         )
         if other_scene or other_take:
+            # What was usual before the cut says nothing about the pictures after it.
             self._usual_change, self._compared = 0.0, 0
             return True
+        # The first difference sets what is usual; later ones move it slowly.
         weight = 0.1 if self._compared else 1.0
         self._usual_change += weight * (difference - self._usual_change)
         self._compared += 1
@@ -68,6 +71,7 @@ class CutDetector:
             return plain
         shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         moved = cv2.warpAffine(last, shift, _SMALL)
+        # Only where both pictures have pixels: the shift leaves an empty border.
         rows = slice(max(0, math.ceil(dy)), _SMALL[1] + min(0, math.floor(dy)))
         columns = slice(max(0, math.ceil(dx)), _SMALL[0] + min(0, math.floor(dx)))
         shifted = _difference_and_correlation(moved[rows, columns], now[rows, columns])

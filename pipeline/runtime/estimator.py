@@ -1,4 +1,4 @@
-"""`BodyEstimator`: all that the scheduler and the app know of what turns frames into bodies.
+"""`BodyEstimator`: the interface of what turns frames into bodies, for the scheduler and the app.
 
 `KeypointEstimator` (keypoint_estimator.py) is the one that ships: a perceiver finds keypoints, the
 fit makes bodies of them. A network that regresses bodies directly is another one.

@@ -1,4 +1,4 @@
-"""What is kept of a source so that an event's window can be fitted when the event is seen.
+"""Keeps a source's last frames, so that an event's window can be fitted once it is detected.
 
 A detector sees an event in the frame after it, so the frames about it have gone by: the buffer
 keeps the last detected windows (of one frame each) with their pictures, and the people alone of
@@ -20,12 +20,13 @@ from pipeline.runtime.event_window import event_window, spaced
 
 _KEPT_FRAMES = 16
 _KEPT_S = 0.15
-"""Frames are kept, with their pictures, until there are more than the first and they are older
-than the second."""
+"""A frame is dropped, with its picture, once there are more than `_KEPT_FRAMES` and it is older
+than `_KEPT_S`, in seconds."""
 _CONTEXT_FRAMES = 96
 """Frames whose people are kept, without their masks."""
 EVENT_PERIOD_S = 1 / 30
-"""How far apart the frames of an event's window are: of a faster source, every second or so."""
+"""Spacing of the frames of an event's window, in seconds; a faster source has frames in between
+that are left out."""
 
 
 class Watch(Protocol):
@@ -37,7 +38,7 @@ class Watch(Protocol):
         Args:
             frame: The next frame of the source.
             people: The people in it, by track id.
-            reset: Nothing that was seen before belongs to these people.
+            reset: Whether the frames before show other people, as before a cut.
 
         Returns:
             Each event has the ``frame_id`` that it is about and its person's ``track``.
@@ -51,7 +52,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """What a `Watch` saw, and the fitted window about it.
+    """An event that a `Watch` detected, and the fitted window around it.
 
     Attributes:
         seen: What `Watch.see` returned.
@@ -102,6 +103,7 @@ class EventBuffer:
         if not events:
             return []
         kept = {each.window.frames[0].id for each in self._recent}
+        # An event about a frame that is no longer kept has no window.
         there = [event for event in events if event.frame_id in kept]
         self._stats.count("lost events", len(events) - len(there))
         return [self._job(event) for event in there]

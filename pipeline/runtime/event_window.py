@@ -28,10 +28,12 @@ def spaced(frames: Sequence[Frame], event_id: int, period_s: float) -> list[Fram
     if t is None:
         raise KeyError(f"frame {event_id} is no longer kept")
     times = np.array([frame.pts_s for frame in frames])
+    # In a source that is hardly faster, leaving frames out would space them too widely.
     if len(times) < 2 or float(np.median(np.diff(times))) > period_s / 1.5:
         return list(frames)
     first, last = (round((times[end] - times[t]) / period_s) for end in (0, -1))
     at = times[t] + period_s * np.arange(first, last + 1)
+    # The event's own frame stays, whichever frames are nearest to the periods.
     picked = {int(np.abs(times - time).argmin()) for time in at} | {t}
     return [frames[k] for k in sorted(picked)]
 

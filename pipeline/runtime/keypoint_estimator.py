@@ -98,6 +98,7 @@ class KeypointEstimator:
         jobs = [self._job(one, state) for one, state in zip(detected, states)]
         fitted = self.fitter.fit_many(jobs)
         for one, state, bodies in zip(detected, states, fitted):
+            # After the fit: the scale is learned from bodies that were fitted without it.
             state.depth.learn(one.people, bodies)
         return [list(zip(one.window.frames, bodies)) for one, bodies in zip(detected, fitted)]
 
@@ -124,6 +125,7 @@ class KeypointEstimator:
 
     def _prepared(self, window: Window, state: StreamState) -> Window:
         """Return the window where the perceiver computes, after forgetting what a reset ends."""
+        # The perceiving half alone; `_job` clears the fitting half, in that half's thread.
         if window.reset:
             state.memory = None
             state.tracker.clear()
@@ -133,6 +135,7 @@ class KeypointEstimator:
         window = detected.window
         if window.reset:
             state.fits.clear()
+            # Behind a cut there may be another camera, with another scale.
             state.depth = DepthScale(self._depth_scale)
             state.last_pts_s = None
         interval_s = _interval_s(window, state)
@@ -153,6 +156,7 @@ def _interval_s(window: Window, state: StreamState) -> float:
     """The frames' mean spacing; a live feed that drops frames has wider steps."""
     times = [frame.pts_s for frame in window.frames]
     if state.last_pts_s is not None:
+        # The step from the window before counts too; a window of one frame has no other.
         times.insert(0, state.last_pts_s)
     return _spacing_s(times)
 

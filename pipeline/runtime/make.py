@@ -94,6 +94,7 @@ def make_segmenter(
 
     (file,) = weights.find(name, folder).values()
     reports: list[Any] = []
+    # Every person in every frame of a window is a query of the decoder.
     model, queries = build(name, file), WINDOW_FRAMES * people
     make = _engine_maker(device, engine, reports)
     segmenter = segmenter_of(make, model, WINDOW_FRAMES, queries, engine.graphs)

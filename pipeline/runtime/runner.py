@@ -103,6 +103,7 @@ class Runner:
         """
         self._scheduler.close()
         self.source.close()
+        # A run that was read to its end has nothing left under way.
         if self._started is not None and not self._done:
             self._started.settle()
 

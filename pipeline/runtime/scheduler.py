@@ -36,6 +36,7 @@ from pipeline.runtime.estimator import BodyEstimator, DetectedWindow
 from pipeline.runtime.event_buffer import Event, EventJob, Watch
 from pipeline.runtime.video_stream import JOIN_S, VideoStream
 
+# Windows also become overdue by the clock alone, so the thread looks without news too.
 _IDLE_S = 0.05
 
 
@@ -157,6 +158,7 @@ class StreamScheduler:
             stream.abort()
             stream.finish()
         for thread in self._threads:
+            # A thread that was never started cannot be joined.
             if thread.ident is not None:
                 thread.join(JOIN_S)
         stuck = [stream.name for stream in streams if not stream.join()]
@@ -186,6 +188,7 @@ class StreamScheduler:
 
     def _perceive(self) -> None:
         while not self._stopped.is_set():
+            # Cleared before looking, so that news that comes meanwhile is not lost.
             self._news.clear()
             now_ns = self._clock_ns()
             taken = [(stream, stream.take(now_ns)) for stream in self.streams]
@@ -215,6 +218,7 @@ class StreamScheduler:
                 self._fit_event(*work)
             else:
                 self._fit_windows(work)
+                # A source has fewer windows under way now, so its next one may be taken.
                 self.wake()
 
     def _fit_event(self, stream: VideoStream, job: EventJob) -> None:

@@ -81,6 +81,7 @@ class VideoStream:
         self._opened = opened
         self._halted = threading.Event()
         self.state = estimator.begin()
+        # A clip waits for the model; a live source cannot.
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         # With low latency the newest frame alone waits: bodies are extrapolated from the last fit,
         # and the newer the fitted frame, the shorter the way.
@@ -104,6 +105,7 @@ class VideoStream:
                 inherit=inherit_break,
             )
         self._max_wait_ms = _LIVE_WAIT_MS if source.live else math.inf
+        # Neither may wait until four frames are there.
         one_by_one = low_latency or watch is not None
         self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
         self._event_buffer = None if watch is None else EventBuffer(watch, self.stats)
@@ -130,8 +132,10 @@ class VideoStream:
                 fitted = self.fitted.get()
             except Closed:
                 break
+            # There is room again, so the scheduler may take a clip's next window.
             self._wake()
             yield fitted
+        # The error is set before `ended`, so it can be read from here on.
         self.ended.wait()
         if self.error is not None:
             raise self.error
@@ -154,6 +158,7 @@ class VideoStream:
 
     def stop(self) -> None:
         """Capture no more; frames that were read come out, then the results end."""
+        # Set first: errors of a source that is being closed mean nothing.
         self._halted.set()
         self.source.close()
 
@@ -176,6 +181,7 @@ class VideoStream:
         """Return the next window, if there is one and room for its results."""
         room = self.source.live or len(self.fitted) + self._under_way < _RESULTS
         room = room and self._under_way < _UNDER_WAY
+        # With low latency frames are taken as late as possible, so that the newest one is fitted.
         if room or not self.low_latency:
             self._gather(now_ns)
         if self._pending and room:
@@ -201,12 +207,14 @@ class VideoStream:
         self._collected.append(detected)
         if len(self._collected) == WINDOW_FRAMES:
             done += self._collect()
+        # `take` counted this window of one frame; it counts on only as part of a window of four.
         with self._lock:
             self._under_way += len(done) - 1
         return done
 
     def overdue(self, now_ns: int) -> list[DetectedWindow]:
         """Return an unfinished window of four that should wait no longer for its last frames."""
+        # What is still under way may complete the window.
         if not self._collected or self._pending or self._under_way:
             return []
         waited_ms = (now_ns - self._collected[0].window.frames[0].captured_ns) / 1e6
@@ -271,6 +279,7 @@ class VideoStream:
 
     def _gather(self, now_ns: int) -> None:
         """Make windows of the frames that came."""
+        # While windows wait, frames stay in the ring, whose policy bounds them.
         if self._finished or self._pending:
             return
         try:
@@ -299,6 +308,7 @@ class VideoStream:
                 if self._halted.is_set():
                     break
                 self.stats.count("read")
+                # To the reader first, because the second ring may make this thread wait.
                 if self._newest is not None:
                     self._newest.put(frame)
                 self.frames.put(frame)

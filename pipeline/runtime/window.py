@@ -85,8 +85,10 @@ class Windower:
         ids, gap_s = frame.id - last.id, frame.pts_s - last.pts_s
         if ids <= 0 or gap_s < 0:
             return True
+        # Per id, so that frames dropped in between do not lengthen the period.
         period_s = gap_s / ids if self._period_s is None else self._period_s
         jumped = gap_s > max(JUMP_S, JUMP_PERIODS * period_s)
+        # A jump says nothing about the source's rate.
         self._period_s = period_s if jumped else 0.9 * period_s + 0.1 * gap_s / ids
         return jumped
 

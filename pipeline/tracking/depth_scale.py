@@ -57,6 +57,7 @@ class DepthScale:
         for frame, fitted in zip(people, bodies):
             for track, joints in zip(fitted.track.tolist(), fitted.joints_m):
                 depth = frame[track].map_depth
+                # A map measures the surface, a body has the joint behind it.
                 surface_m = float(joints[0, 2]) - BEHIND_SURFACE_M
                 if depth is not None and depth > 0 and surface_m > 0:
                     self._pairs.append(surface_m / depth)

@@ -112,6 +112,7 @@ class Predictor:
             if predicted is not None:
                 self._compare(*predicted, bodies, intrinsics)
             self._last_tracks = tuple(bodies.track.tolist())
+            # Only people of the last fit are predicted, so the fits of others are forgotten.
             self._fits = {
                 track: self._fits.get(track, deque(maxlen=_FITS)) for track in self._last_tracks
             }  # fmt: skip
@@ -131,6 +132,7 @@ class Predictor:
             if frame.discontinuity:
                 self._fits, self._last_tracks, self._first_id = {}, (), frame.id
                 self._predicted.clear()
+            # Copied under the lock; making the bodies takes long and runs without it.
             recent = [
                 (track, list(self._fits[track]))
                 for track in self._last_tracks
@@ -141,6 +143,7 @@ class Predictor:
             ahead_s = frame.pts_s - recent[0][1][-1].pts_s
             with self._lock:
                 self._predicted[frame.id] = bodies, ahead_s
+                # Frames that are never fitted would otherwise stay for ever.
                 if len(self._predicted) > _PREDICTIONS:
                     self._predicted.popitem(last=False)
         return bodies
@@ -171,8 +174,11 @@ class Predictor:
         """The bodies of ``people``, each with its fits, at a time."""
         last = [fits[-1] for _, fits in people]
         before = [_before(fits) for _, fits in people]
+        # The only fit of a person is its own predecessor: the span is zero, and so is the change.
         span = np.array([max(b.pts_s - a.pts_s, 1e-3) for a, b in zip(before, last)])
+        # A frame may be older than the last fit; its body stays where that fit was.
         ahead = np.array([max(pts_s - fit.pts_s, 0.0) for fit in last])
+        # The way ahead as a share of the change over the span.
         turned = TURN_S * (1 - np.exp(-ahead / TURN_S)) / span
         moved = PLACE_S * (1 - np.exp(-ahead / PLACE_S)) / span
 
@@ -209,6 +215,7 @@ class Predictor:
 def _fit_of(pts_s: float, bodies: Bodies, row: int) -> _Fit:
     pelvis = bodies.joints_m[row, 0]
     pose = np.concatenate([bodies.global_orient[row], bodies.body_pose[row]]).reshape(24, 3)
+    # The ray divides by the depth.
     depth = max(float(pelvis[2]), 1e-3)
     return _Fit(
         pts_s, float(bodies.score[row]), pose, bodies.betas[row], pelvis[:2] / depth, depth,

@@ -87,6 +87,7 @@ class Tracker:
                 cost[i, j] = self._distance(person, self.tracks[track], time_s)
         out: dict[int, Person] = {}
         for i, j in zip(*linear_sum_assignment(cost)):
+            # The assignment pairs all it can, impossible pairs too.
             if cost[i, j] < _IMPOSSIBLE:
                 out[ids[j]] = people[i]
         for person in people:
@@ -107,12 +108,14 @@ class Tracker:
         # A velocity measured between two frames says little about more than the next few.
         expected = track.landmarks_px + track.velocity * min(elapsed, 0.1)
         distance = float(np.linalg.norm(person.landmarks_px - expected, axis=1).mean()) / size
+        # In the same place, a body of less than half the size is another person's.
         ratio = min(person_size_px(person), track.size_px) / size
         return distance if distance < self.config.reach and ratio > 0.5 else _IMPOSSIBLE
 
     @staticmethod
     def _sighting(person: Person, before: Sighting | None, time_s: float) -> Sighting:
         velocity = np.zeros((LANDMARKS, 2), np.float32)
+        # Without time between two sightings there is no velocity.
         if before is not None and time_s > before.time_s:
             velocity = (person.landmarks_px - before.landmarks_px) / (time_s - before.time_s)
         return Sighting(person.landmarks_px, velocity, person_size_px(person), person.roi, time_s)

@@ -31,6 +31,7 @@ import torch
 from scipy import sparse
 
 _MOST_REASON = 120
+# A sparse matrix of a few bytes can state any size.
 _MOST_DENSE = 50_000_000
 _DEEPEST_ARRAY = 8
 _DEEPEST_KEY, _LONGEST_KEY = 4, 16
@@ -315,6 +316,7 @@ class _Machine(_PythonUnpickler):
         what, dtype, key, _, count = pid
         if what != "storage" or not isinstance(dtype, torch.dtype) or type(count) is not int:
             raise UnpickleError("it refers to something that is not stored in it")
+        # torch names storages by numbers; anything else could be a path.
         if not (isinstance(key, str) and key.isdecimal()):
             raise UnpickleError("it refers to values outside its own")
         return Storage(key, dtype, count)

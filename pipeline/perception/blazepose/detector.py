@@ -43,8 +43,10 @@ def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np
         scores: (2254,) logits.
         anchors: (2254, 2) as from `make_anchors`.
     """
+    # Clipped, so that no logit overflows the exponential.
     probability = 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -100, 100)))
     keep = np.flatnonzero(probability >= MIN_SCORE)
+    # Stable: detections of equal score keep their order, so runs repeat.
     keep = keep[np.argsort(-probability[keep], kind="stable")]
     # Centre, size and key points; all but the size are relative to the anchor.
     points = (raw[keep] / INPUT).reshape(-1, 6, 2)
@@ -77,6 +79,7 @@ def suppress(detections: np.ndarray) -> np.ndarray:
     remaining = detections
     while len(remaining):
         near = overlap(remaining[0], remaining) > MIN_OVERLAP
+        # A box without area does not even overlap itself, and the loop would not end.
         near[0] = True
         cluster = remaining[near]
         weight = cluster[:, -1:] / cluster[:, -1].sum()

@@ -50,6 +50,7 @@ def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     step = np.arange(-reach, reach + 1)
     rows, cols = row[:, None] + step, col[:, None] + step
     ok = ((rows >= 0) & (rows < height))[:, :, None] & ((cols >= 0) & (cols < width))[:, None]
+    # Clipped only to be valid indices: `ok` sets the heat beyond the map to zero.
     r, c = np.clip(rows, 0, height - 1), np.clip(cols, 0, width - 1)
     heat = sigmoid(heatmaps[r[:, :, None], c[:, None, :], np.arange(count)[:, None, None]]) * ok
     inside = (col >= 0) & (col < width) & (row >= 0) & (row < height)
@@ -81,6 +82,7 @@ class Reading:
 
 def presence_of(outputs: Sequence[np.ndarray]) -> float:
     """Return how sure the model is, in [0, 1], that a person is in the ROI."""
+    # The model returns a probability here, not a logit.
     return float(outputs[1][0, 0])
 
 
@@ -92,6 +94,7 @@ def reading_of(outputs: Sequence[np.ndarray]) -> Reading:
     """
     values = outputs[0].reshape(39, 5)
     points = refine(values[:, :2] / INPUT, outputs[3][0])
+    # Averaged before the sigmoid, which then runs on a quarter of the pixels.
     small = cv2.resize(outputs[2][0, :, :, 0], (MASK, MASK), interpolation=cv2.INTER_AREA)
     mask = sigmoid(small).astype(np.float32)
     return Reading(points, values[:, 3], presence_of(outputs), mask, outputs[4].reshape(39, 3))
@@ -112,6 +115,7 @@ def read_person(roi: Roi, reading: Reading, mirrored: bool = False) -> tuple[Per
     points, logits, mask = reading.points, reading.visibility, reading.mask
     world = reading.world[:LANDMARKS]
     if mirrored:
+        # The six extra points have no sides, so they keep their places.
         order = np.concatenate((OTHER_SIDE, np.arange(LANDMARKS, 39)))
         points = (points * (-1, 1) + (1, 0))[order]
         logits, world = logits[order], world[OTHER_SIDE] * (-1, 1, 1)
@@ -129,6 +133,7 @@ def read_person(roi: Roi, reading: Reading, mirrored: bool = False) -> tuple[Per
         roi=roi.id,
     )
     following = roi_between(pixels[33], pixels[34], roi.score, roi.id)
+    # The limbs' motion in the next frame is measured from these points.
     return person, replace(following, points=person.landmarks_px)
 
 

@@ -38,6 +38,7 @@ class LandmarkNet(nn.Module):
     def forward(self, crops: Tensor) -> Any:
         """Return rows (B, WIDTH) float32 of crops (B, 3, 256, 256) in [0, 1]."""
         values, presence, logits, heatmaps, world = self.net(crops)
+        # Landmarks are read in single precision whatever the network computes in.
         values = values.float().unflatten(1, (39, 5))
         points = refine(values[..., :2] / INPUT, heatmaps.float())
         small = avg_pool2d(logits.float().permute(0, 3, 1, 2), INPUT // MASK)
@@ -55,6 +56,7 @@ def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
     # Filled on the device: a tensor made of numbers would be a copy from the host, which no CUDA
     # graph can hold.
     size = torch.stack((points.new_full((), width), points.new_full((), height)))
+    # A wild number must not overflow the integer; anything this far outside is refused below.
     place = torch.floor(points * size).clamp(-width, 2 * width).long()
     step = torch.arange(-reach, reach + 1, device=points.device)
     cols, rows = place[..., 0, None] + step, place[..., 1, None] + step
@@ -66,6 +68,7 @@ def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
     maps = heatmaps.permute(0, 3, 1, 2).flatten(2)
     heat = torch.sigmoid(maps.gather(2, index.flatten(2))) * ok.flatten(2)
     total = heat.sum(2)
+    # The middle of the neighbourhood is the landmark's own pixel.
     inside = ok[..., reach, reach]
     sure = inside & (heat.amax(2) >= MIN_HEAT) & (total > 0)
     heat = heat.unflatten(2, (KERNEL, KERNEL))
@@ -78,6 +81,7 @@ def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
 def reading_of_row(row: np.ndarray) -> Reading:
     """Return the reading of one ROI from a row (WIDTH,) of `LandmarkNet`; copied."""
     points, visibility, presence, world, mask = _split(row)
+    # Copied, or one person's mask would keep the rows of the whole batch in memory.
     return Reading(
         points.reshape(39, 2).astype(np.float64),
         visibility.copy(),

@@ -40,6 +40,7 @@ def load_model(path: Path, shapes: Sequence[tuple[int, ...]], threads: int) -> M
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path.name} is not a model LiteRT can run: {error}") from error
+    # Outputs are read by position, so a model of other shapes would be misread without an error.
     outputs = interpreter.get_output_details()
     if [tuple(int(n) for n in out["shape"]) for out in outputs] != list(shapes):
         raise ValueError(f"{path.name} is another model than the one this version expects")
@@ -59,6 +60,7 @@ def _quiet() -> Iterator[None]:
     if sys.stderr is None:  # no standard error to keep clean
         yield
         return
+    # What was written before must not be discarded with LiteRT's lines.
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

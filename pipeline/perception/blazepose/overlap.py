@@ -11,6 +11,7 @@ from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import LANDMARKS
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 
+# Every fourth pixel along each side is enough for a share of a mask.
 _STEP = 4
 
 
@@ -35,6 +36,7 @@ def limb_drift(person: Person, points: np.ndarray) -> tuple[float, float]:
         person: The person now.
         points: (33, 2) the person's landmarks in the frame before, in pixels.
     """
+    # Landmarks 0 to 10 are the face.
     limbs = np.arange(11, LANDMARKS)
     points_now = person.landmarks_px - person.landmarks_px[limbs].mean(0)
     points_before = (points - points[limbs].mean(0))[limbs]
@@ -75,6 +77,7 @@ def _points(person: Person) -> np.ndarray:
     if person.mask is None:
         return person.landmarks_px
     rows, cols = np.nonzero(person.mask.values[::_STEP, ::_STEP] > 0.5)
+    # A mask of fewer points than there are landmarks says less than they do.
     if len(rows) < len(person.landmarks_px):
         return person.landmarks_px
     points = np.stack((cols, rows), 1) * float(_STEP)

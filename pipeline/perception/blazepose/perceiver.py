@@ -161,9 +161,12 @@ class BlazePose(Perceiver):
             if r.frames_missed > 1
         ]
         candidates = []
+        # The hint goes out with the detection, which refreshes the scores of these ROIs but moves
+        # none.
         hint = PrefetchHint(window, tuple(r for r in tracked if not r.frames_missed))
         detections, _ = yield [DetectionQuery(window.key_frame, tuple(views)), hint]
         for roi in detections:
+            # Lost people first: only their ROIs may be moved by a detection.
             match = same_place(roi, [r for r in tracked if r.frames_missed])
             if match is not None:
                 lost = [k for k, r in enumerate(tracked) if r.frames_missed][match]
@@ -184,6 +187,7 @@ class BlazePose(Perceiver):
         self, embedding: Embedding, window: Window
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
         count, key = len(window.frames), window.key
+        # Tracked people before candidates: a candidate that is a part of one of them is refused.
         present, tracked = yield from track_rois(window.key_frame, embedding.tracked)
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, present
@@ -200,6 +204,7 @@ class BlazePose(Perceiver):
             ]
         )
         people |= after | before
+        # Only the forward direction leads to the next window.
         memory = Memory(
             last_rois,
             embedding.next_id + len(new),
@@ -234,6 +239,7 @@ class BlazePose(Perceiver):
         if query.without is not None and query.without.mask is not None:
             view = painted_over(view, query.roi, query.without.mask)
         outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if query.mirrored else view)
+        # An empty ROI is answered before its heatmaps and its mask are read.
         if landmarks.presence_of(outputs) < query.min_presence:
             return None
         return landmarks.read_person(query.roi, landmarks.reading_of(outputs), query.mirrored)
@@ -257,6 +263,7 @@ class BlazePose(Perceiver):
         # Large tiles get two turns of three: nearer people matter more and move out of them sooner.
         small = memory.turn % 3 == 2
         level = levels[-1] if small else levels[0]
+        # Each level counts its own turns, so that no tile is left out.
         turn = memory.turn // 3 if small else memory.turn - memory.turn // 3
         tile = level[turn % len(level)]
         all_present = bool(memory.rois) and not any(roi.frames_missed for roi in memory.rois)
@@ -288,6 +295,7 @@ class BlazePose(Perceiver):
     def _distinct(rois: list[Roi]) -> list[Roi]:
         """Each place once, best score first, without ROIs too small to read."""
         distinct: list[Roi] = []
+        # Views overlap, so a person may be detected in several of them.
         for roi in sorted(rois, key=lambda roi: -roi.score):
             if same_place(roi, distinct) is None and roi.side > 16:
                 distinct.append(roi)

@@ -128,6 +128,7 @@ class BlazePoseTorch(BlazePose):
     ) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is tracked, not {max_people}")
+        # `BlazePose.__init__` is not called, because it loads LiteRT.
         self.max_people = max_people
         self.device = torch.device(device)
         self._anchors = detector.make_anchors()
@@ -140,6 +141,7 @@ class BlazePoseTorch(BlazePose):
             graph = read_graph(files[name])
             if [graph.tensors[k].shape for k in graph.outputs] != list(outputs):
                 raise ValueError(f"{name} is another model than the one this version expects")
+            # The detector takes levels from -1 to 1, the landmark model levels from 0 to 1.
             low = -1.0 if net is DetectorNet else 0.0
             engines.append(
                 make_engine(
@@ -167,8 +169,10 @@ class BlazePoseTorch(BlazePose):
         """
         plans = [self._window_plan(window, memory) for window, memory in zip(windows, memories)]
         try:
+            # In step, so that each round of all sources' queries is one batch.
             return run_plan(gather(plans), self._answer)
         finally:
+            # A prefetch holds these windows' frames, and its answers are good for them alone.
             self._prefetched = None
 
     def _window_plan(
@@ -192,6 +196,7 @@ class BlazePoseTorch(BlazePose):
         remaining = [query for query, row in zip(landmark_queries, prefetched) if row is None]
         # Both networks are launched before the host waits for either.
         detections, crops = self._start_detection(views), self._start_landmarks(remaining)
+        # Queued after the queries that were made, since those are waited for first.
         hints = [query for query in queries if isinstance(query, PrefetchHint)]
         if hints:
             self._prefetched = self._start_prefetch(hints)
@@ -276,11 +281,14 @@ class BlazePoseTorch(BlazePose):
         if self.device.type == "cpu":
             views = [sampled(frame.image, plan, side) for frame, plan, _ in wanted]
             flipped = [v[:, ::-1] if m else v for v, (_, _, m) in zip(views, wanted)]
+            # torch takes no array with the negative stride of a flip.
             stack = torch.from_numpy(np.ascontiguousarray(np.stack(flipped)))
             return stack.permute(0, 3, 1, 2) * scale + offset
+        # Imported here: Triton is only needed, and only sure to be there, with a GPU.
         from pipeline.perception.blazepose.resample_gpu import COLUMNS, describe, take_views
 
         rows = [describe(self._on_device(frame), plan, m) for frame, plan, m in wanted]
+        # Page-locked, so that the copy to the GPU is queued without waiting.
         table = torch.empty(len(rows), COLUMNS, dtype=torch.float64, pin_memory=True)
         table.numpy()[:] = rows
         out = torch.empty(len(rows), 3, side, side, device=self.device)

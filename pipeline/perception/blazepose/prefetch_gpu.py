@@ -65,6 +65,7 @@ class LandmarkPrefetch:
         count, device = len(self._frames), image.device
         views = torch.empty(count, 3, INPUT, INPUT, device=device)
         rows = torch.empty(count, WIDTH, device=device)
+        # Double precision, as the host computes ROIs, so that `find` can compare them closely.
         places = torch.empty(count, PLACE, dtype=torch.float64, device=device)
         # One copy takes the tables of all steps to the device; later ROIs are filled in there.
         tables = np.zeros((count, COLUMNS + PLACE + 1))
@@ -77,6 +78,7 @@ class LandmarkPrefetch:
                 roi.y,
                 roi.side,
                 *turn,
+                # -1: it follows no query.
                 -1,
             )
         at = len(first)
@@ -95,20 +97,24 @@ class LandmarkPrefetch:
         begin = 0
         for size in (len(first), *(len(step.frames) for step in steps)):
             now = slice(begin, begin + size)
+            # The first step's ROIs come from the host; all later ones exist on the GPU alone.
             if begin:
                 next_views(table, rows, places, begin, size)
             take_views(table[now], views[now], 1 / 255, 0.0)
             rows[now] = landmarker(views[now])[0]
             begin += size
+        # One copy back for all steps, queued behind the last one.
         self._copies = AsyncCopy(rows), AsyncCopy(places)
 
     def find(self, query: LandmarkQuery) -> np.ndarray | None:
         """Return the row (WIDTH,) of a query that was run ahead; None if it was not."""
+        # Only plain queries are run ahead.
         if query.mirrored or query.without is not None:
             return None
         for k, frame in enumerate(self._frames):
             if frame is not query.frame:
                 continue
+            # The first match waits for the copies; later ones find them here.
             if self._rows is None:
                 rows, places = self._copies
                 self._rows, self._places = rows.result(), places.result()
@@ -193,6 +199,7 @@ def _next_views(
     at = table + row * STRIDE
     before = tl.load(at + STRIDE - 1).to(tl.int32)
     place = places + before * PLACE
+    # Numbers 66 to 69 of a row are the points 33 and 34, MediaPipe's alignment points.
     points = rows + before * WIDTH + 66
     x = tl.load(place)
     y = tl.load(place + 1)
@@ -228,6 +235,7 @@ def _next_views(
     top = y - (s + c) * middle
     width = tl.load(at + 1)
     height = tl.load(at + 2)
+    # As `resample._sampling` and `_bounds`; whole numbers are exact in double precision.
     block = tl.minimum(tl.floor(step), tl.minimum(width, height))
     averaged = block >= 2
     block = tl.maximum(block, 1.0)
@@ -245,11 +253,13 @@ def _next_views(
     cols = tl.where(averaged, tl.floor((high_x - low_x) / block), width)
     rows_ = tl.where(averaged, tl.floor((high_y - low_y) / block), height)
     shift = (block - 1) / (2 * block)
+    # The order is that of `describe`: block, low, grid, flags, map.
     tl.store(at + 2, block)
     tl.store(at + 3, low_x)
     tl.store(at + 4, low_y)
     tl.store(at + 5, cols)
     tl.store(at + 6, rows_)
+    # The border is repeated, and nothing is mirrored: only plain queries are run ahead.
     tl.store(at + 7, 1.0)
     tl.store(at + 8, 0.0)
     tl.store(at + 9, c / block)

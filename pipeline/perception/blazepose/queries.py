@@ -90,10 +90,12 @@ def gather(plans: Sequence[Plan[T]]) -> Plan[list[T]]:
     results: dict[int, T] = {}
     waiting: dict[int, list[Query]] = {}
     for k, plan in enumerate(plans):
+        # A generator starts when it is sent None.
         _advance(k, plan, None, waiting, results)
     while waiting:
         answers = yield [query for queries in waiting.values() for query in queries]
         answered, waiting = waiting, {}
+        # Answers have the order of the queries, so each plan gets its own stretch of them.
         first = 0
         for k, queries in answered.items():
             _advance(k, plans[k], answers[first : first + len(queries)], waiting, results)

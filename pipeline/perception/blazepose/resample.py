@@ -52,6 +52,7 @@ def sample_letterbox(size: tuple[int, int], box: Box, side: int) -> tuple[Sampli
     """
     x, y, width, height = box
     longer = max(width, height)
+    # From a pixel's centre to its corner, hence the half.
     left, top = x + (width - longer) / 2 - 0.5, y + (height - longer) / 2 - 0.5
     step = longer / side
     to_image = np.array([[step, 0, left + step / 2], [0, step, top + step / 2]])
@@ -100,6 +101,7 @@ def painted_over(view: np.ndarray, roi: Roi, mask: Mask) -> np.ndarray:
     mask_to_crop = to_crop[:, :2] @ mask.to_image
     mask_to_crop[:, 2] += to_crop[:, 2]
     covered = cv2.warpAffine(mask.values, mask_to_crop, (size, size))
+    # Widened, so that no rim of the person remains.
     covered = cv2.dilate(covered, np.ones((5, 5), np.uint8))[..., None]
     rest = view * (1 - covered)
     mean = rest.sum((0, 1)) / max(float((1 - covered).sum()), 1.0)
@@ -110,6 +112,7 @@ def sampled(image: np.ndarray, sampling: Sampling, side: int) -> np.ndarray:
     """Return the (side, side, 3) uint8 view of an image."""
     block, (left, top), (cols, rows) = sampling.block, sampling.low, sampling.grid
     if block > 1:
+        # Whole blocks, so that INTER_AREA is a plain mean, as on the GPU.
         part = image[top : top + rows * block, left : left + cols * block]
         image = cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -123,11 +126,13 @@ def _sampling(
     """A sampling with blocks of ``times`` pixels, rounded down, only where the view shows them."""
     height, width = size
     block = min(int(times), height, width)
+    # Nothing is averaged, so no part has to be cut out.
     if block < 2:
         return Sampling(1, (0, 0), (width, height), to_image, replicate)
     low, high = _bounds(size, to_image, side, block)
     cols, rows = (int(n) // block for n in high - low)
     to_blocks = to_image / block
+    # A block's centre lies (block - 1) / 2 pixels behind its first pixel.
     to_blocks[:, 2] -= low / block + (block - 1) / (2 * block)
     return Sampling(block, (int(low[0]), int(low[1])), (cols, rows), to_blocks, replicate)
 
@@ -140,6 +145,7 @@ def _bounds(
     corners = np.array([(0, 0), (side, 0), (0, side), (side, side)]) - 0.5
     points = corners @ to_image[:, :2].T + to_image[:, 2]
     room = np.array([width, height]) - block
+    # A block more on every side, for the neighbours that bilinear sampling reads.
     low = np.clip(np.floor(points.min(0)).astype(int) - block, 0, room)
     high = np.maximum(np.ceil(points.max(0)).astype(int) + 2 * block, low + block)
     return low, np.minimum(high, [width, height])

@@ -55,11 +55,13 @@ def _views(
         row = low_v.to(tl.int32) + corner // 2
         share_u = 1.0 - tl.abs(u - col)
         share_v = 1.0 - tl.abs(v - row)
+        # With `replicate` the nearest pixel inside stands for one outside; else it counts as black.
         there = (col >= 0) & (col < cols) & (row >= 0) & (row < rows)
         share = share_u * share_v * tl.maximum(replicate, tl.where(there, 1.0, 0.0))
         share = share / (block * block)
         col = tl.minimum(tl.maximum(col, 0), cols - 1) * block + left
         row = tl.minimum(tl.maximum(row, 0), rows - 1) * block + top
+        # `block` is known at run time only, so one compiled kernel serves every reduction.
         for k in range(0, block * block):
             place = ((row + k // block) * width + col + k % block) * 3
             red += share * tl.load(pixels + place, mask=inside, other=0).to(tl.float32)

@@ -71,6 +71,7 @@ def roi_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int =
         person: The id of the tracked person.
     """
     dx, dy = (tip - centre).astype(float)
+    # Up is -y in an image.
     angle = float(np.arctan2(dx, -dy))
     side = 2 * float(np.hypot(dx, dy)) * SCALE
     return Roi(float(centre[0]), float(centre[1]), side, angle, score, person)

@@ -79,6 +79,7 @@ def track_rois(
     Returns:
         The people that are present, and the ROIs in which to find them next.
     """
+    # All people in one round, which a GPU answers in one batch.
     found = yield from gather([_relocate(frame, roi) for roi in rois])
     for j in range(len(found)):
         for i in range(j):
@@ -94,6 +95,7 @@ def track_rois(
         if result is not None:
             next_rois.append(result[1])
         elif roi.frames_missed + 1 < _MAX_MISSED:
+            # The ROI stays where it was; a detection may move it.
             next_rois.append(replace(roi, frames_missed=roi.frames_missed + 1))
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
 
@@ -113,6 +115,7 @@ def _relocate(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
     confirmed = roi.score > 0 and not roi.frames_missed
     min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
     result = yield from ask(LandmarkQuery(frame, roi, min_presence))
+    # There are no recent landmarks that the limbs could be compared with.
     if roi.points is None or roi.frames_missed:
         return result
     if result is None:
@@ -121,6 +124,7 @@ def _relocate(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
         if result is None or limb_drift(result[0], roi.points)[0] > _JUMP:
             return None
     drift, swapped = limb_drift(result[0], roi.points)
+    # The usual case ends here, without further queries.
     if drift < min(swapped, _JUMP):
         clear = swapped > drift + _CLEAR
         votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
@@ -137,6 +141,7 @@ def _continue_limbs(
     exchanged, they are exchanged, for as many frames as agreed on the sides before: a lasting
     exchange is then believed.
     """
+    # The plain answer comes first; the others are measured against it.
     results = [(*limb_drift(result[0], points), *result)]
     for rotation, scale in _MIRRORED_QUERIES:
         other = yield from ask(
@@ -180,6 +185,7 @@ def confirm_candidates(
     refused = []
     for roi, result in zip(candidates, refined):
         if result is not None:
+            # The people confirmed just now count too: no person may be confirmed twice.
             others = [*tracked, *(person for person, _ in confirmed)]
             result = yield from _verified(frame, *result, others, roi.score)
         if result is not None:
@@ -195,6 +201,7 @@ def _refine_roi(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
     """The person in a rough ROI, queried again in the ROI of each answer until that settles."""
     result = None
     for _ in range(_REFINEMENTS):
+        # The presence in a rough ROI means little; `_verified` decides.
         result = yield from ask(LandmarkQuery(frame, roi, 0.0))
         if result is None or roi_change(roi, result[1]) < _REFINED:
             return result
@@ -229,6 +236,7 @@ def _verified(
         return None
     limbs = np.stack([found.landmarks_px[11:] for found, _ in results])
     best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
+    # Queried once more, plain, so that the track begins with an answer like those to come.
     return results[0] if best == 0 else (yield from ask(LandmarkQuery(frame, results[best][1])))
 
 
@@ -242,6 +250,7 @@ def _innovation(roi: Roi, result: PersonRoi) -> tuple[bool, float]:
 
     Whether the track missed its person lately, then the distance in pixels from the last landmarks.
     """
+    # False sorts before True: a track that has just seen its person has the better claim.
     person, next_roi = result
     if roi.points is None:
         return True, float(np.hypot(next_roi.x - roi.x, next_roi.y - roi.y))

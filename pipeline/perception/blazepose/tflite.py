@@ -15,10 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+# Numbers of the schema's BuiltinOperator.
 ADD, CONCATENATION, CONV_2D, DEPTHWISE_CONV_2D, DEPTH_TO_SPACE, DEQUANTIZE = 0, 2, 3, 4, 5, 6
 LOGISTIC, MAX_POOL_2D, RESHAPE, RESIZE_BILINEAR, PAD, DENSIFY = 14, 17, 22, 23, 34, 124
 SAME = 0
+# Numbers of the schema's TensorType.
 _DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64, 9: np.int8}
+# A larger file is refused before it fills the memory.
 _MOST_BYTES = 2**28
 
 
@@ -79,9 +82,11 @@ class _Table:
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
         self.vtable = at - self._number("<i", at)
+        # A vtable begins with two sizes (4 bytes) and has 2 bytes for each field.
         self.fields = (self._number("<H", self.vtable) - 4) // 2
 
     def _number(self, kind: str, at: int) -> int:
+        # `struct` would count from the file's end.
         if at < 0:
             raise struct.error("before the file's beginning")
         return struct.unpack_from(kind, self.data, at)[0]
@@ -91,6 +96,7 @@ class _Table:
         if field >= self.fields:
             return 0
         offset = self._number("<H", self.vtable + 4 + 2 * field)
+        # An offset of 0 stands for a field that is absent.
         return self.at + offset if offset else 0
 
     def number(self, field: int, kind: str = "<i", default: int = 0) -> int:
@@ -132,6 +138,7 @@ def read_graph(path: str | Path) -> Graph:
             names the file.
     """
     with open(path, "rb") as file:
+        # One byte too many shows that a file is too large, without reading all of it.
         data = file.read(_MOST_BYTES + 1)
     try:
         if len(data) > _MOST_BYTES or data[4:8] != b"TFL3":
@@ -142,6 +149,7 @@ def read_graph(path: str | Path) -> Graph:
 
 
 def _graph(model: _Table) -> Graph:
+    # Older files have an operator's code in a byte (field 0), newer ones in field 3.
     codes = [max(c.number(0, "<b"), c.number(3)) for c in model.tables(1)]
     subgraphs = list(model.tables(2))
     buffers = [b.array(0, "<u1") for b in model.tables(4)]
@@ -163,6 +171,7 @@ def _graph(model: _Table) -> Graph:
     ends = (tuple(int(k) for k in main.array(field, "<i4")) for field in (1, 2))
     graph = Graph(tensors, tuple(operators), *ends)
     used = {k for o in operators for k in o.inputs + o.outputs} | {*graph.inputs, *graph.outputs}
+    # -1 stands for an input that is left out.
     if used and not -1 <= min(used) <= max(used) < len(tensors):
         raise ValueError("an operator names a tensor that is not there")
     return graph
@@ -205,6 +214,7 @@ def _dense(values: np.ndarray, shape: tuple[int, ...], sparsity: _Table) -> np.n
     """
     order, blocks = sparsity.array(0, "<i4"), sparsity.array(1, "<i4")
     levels = list(sparsity.tables(2))
+    # The tree of coordinates begins with its root alone.
     nodes = 1
     coordinates: list[np.ndarray] = []
     sizes: dict[int, int] = {}
@@ -216,6 +226,7 @@ def _dense(values: np.ndarray, shape: tuple[int, ...], sparsity: _Table) -> np.n
         else:
             segments, here = (_whole(level_table, field) for field in (3, 5))
             parent = np.repeat(np.arange(nodes), np.diff(segments))
+        # The second test bounds the memory that a hostile file can take.
         if len(parent) != len(here) or len(here) > len(values):
             raise ValueError("a sparse tensor's levels do not fit its values")
         coordinates = [c[parent] for c in coordinates] + [here]
@@ -223,6 +234,7 @@ def _dense(values: np.ndarray, shape: tuple[int, ...], sparsity: _Table) -> np.n
     at = {int(level): c for level, c in zip(order, coordinates)}
     for k, dimension in enumerate(blocks):
         inner = len(shape) + k
+        # The inner index counts within a block, the outer one counts blocks.
         at[int(dimension)] = at[int(dimension)] * sizes[inner] + at[inner]
     dense = np.zeros(shape, values.dtype)
     dense[tuple(at[k] for k in range(len(shape)))] = values[:nodes]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from pipeline.perception.blazepose import tflite
 from pipeline.perception.blazepose.tflite import Graph, Operator
 
+# Numbers of the schema's ActivationFunctionType.
 _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     0: lambda x: x,
     1: torch.relu,
@@ -58,6 +59,7 @@ class GraphModule(nn.Module):
     def keep(self, operator: Operator, name: str, values: np.ndarray) -> str:
         """Register an operator's constant as a buffer; return the buffer's name."""
         key = f"t{operator.outputs[0]}_{name}"
+        # A buffer follows the module to its device and precision.
         self.register_buffer(key, torch.from_numpy(np.ascontiguousarray(values, np.float32)))
         return key
 
@@ -106,6 +108,7 @@ def _needed(graph: Graph, ends: Sequence[int], constants: dict[int, np.ndarray])
         if operator.code in (tflite.DEQUANTIZE, tflite.DENSIFY) and operator.inputs[0] in constants:
             constants[operator.outputs[0]] = constants[operator.inputs[0]].astype(np.float32)
     wanted, chosen = set(ends), []
+    # Backwards, so that an operator comes after all that use its result.
     for operator in reversed(graph.operators):
         if operator.outputs[0] in wanted and operator.outputs[0] not in constants:
             chosen.append(operator)
@@ -143,10 +146,12 @@ def _conv(module: GraphModule, graph: Graph, operator: Operator, constants: dict
     w, b = module.keep(operator, "weight", weights), module.keep(operator, "bias", bias)
 
     def run(x: Tensor) -> Tensor:
+        # conv2d pads both sides alike, so uneven padding takes a step of its own.
         if not even:
             x = F.pad(x, (left, right, top, bottom))
         padding = (top, left) if even else (0, 0)
         w_, b_ = getattr(module, w), getattr(module, b)
+        # The layers before an output stay in single precision, so the type may change here.
         return act(F.conv2d(x.to(w_.dtype), w_, b_, strides, padding, groups=groups))
 
     return run, operator.inputs[:1]
@@ -174,6 +179,7 @@ def _pool(module: GraphModule, graph: Graph, operator: Operator, constants: dict
     kernel = (_option(operator, 4), _option(operator, 3))
     padding = _padding(operator, graph, kernel, strides)
     return (
+        # With any other number the padding could be the maximum.
         lambda x: F.max_pool2d(F.pad(x, padding, value=-torch.inf), kernel, strides),
         operator.inputs[:1],
     )
@@ -181,6 +187,7 @@ def _pool(module: GraphModule, graph: Graph, operator: Operator, constants: dict
 
 def _resize(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
     corners, half_pixels = bool(_option(operator, 2)), bool(_option(operator, 3))
+    # torch knows these two conventions only.
     if corners == half_pixels:
         raise ValueError("a resize with neither half pixels nor aligned corners")
     size = graph.tensors[operator.outputs[0]].shape[1:3]
@@ -205,6 +212,7 @@ def _reshape(module: GraphModule, graph: Graph, operator: Operator, constants: d
 
 def _concatenate(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
     axis, rank = _option(operator, 0), len(graph.tensors[operator.outputs[0]].shape)
+    # The file's axes are (B, H, W, C), torch's (B, C, H, W).
     axis = (0, 2, 3, 1)[axis % 4] if rank == 4 else axis
     act = _ACTIVATIONS[_option(operator, 1)]
     return lambda *parts: act(torch.cat(parts, axis)), operator.inputs

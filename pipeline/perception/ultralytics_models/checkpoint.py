@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from pipeline.weights.safe_unpickle import WEIGHTS, Record, Storage, TensorRecord, read_pickle
 
+# Far above any real network: they bound what a hostile file can cost.
 _MOST_MODULES, _DEEPEST = 20_000, 64
 _MOST_PICKLE = 64 << 20
+# What zipfile, the unpickler and torch raise for damaged files.
 _BROKEN = (
     ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
     pickle.UnpicklingError, RecursionError, RuntimeError, TypeError, ValueError,
@@ -131,6 +133,7 @@ def _tensors_of(root: Any) -> dict[str, Any]:
             raise CheckpointError("a module without its contents")
         if prefix.count(".") > _DEEPEST:
             break
+        # Buffers that are not persistent are no part of a state dict.
         transient = state.get("_non_persistent_buffers_set") or ()
         for part in ("_parameters", "_buffers"):
             for name, value in (state.get(part) or {}).items():
@@ -181,6 +184,7 @@ class _Archive:
         if not isinstance(storage, Storage):
             raise CheckpointError("a tensor without values")
         values = self._values(storage)
+        # `as_strided` reads wherever it is told to, so the numbers are checked first.
         numbers = (offset, *size, *stride)
         if not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers) or len(size) > 8:
             raise CheckpointError("a tensor of an impossible shape")
@@ -188,6 +192,7 @@ class _Archive:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if count and (last >= len(values) or count > len(values)):
             raise CheckpointError("a tensor that is larger than its values")
+        # Cloned, or a small tensor would keep all of its storage in memory.
         return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
 
     def _values(self, storage: Storage) -> Tensor:

@@ -72,6 +72,7 @@ def instances_in_boxes(
         picture = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     candidates, score = rows[..., :4][picture], rows[..., 4][picture]
     overlap = _overlap(boxes[:, None], candidates)
+    # -1 lies below every product, so `best > 0` tells pictures without an instance.
     fitness = torch.where(score >= LEAST_SCORE, overlap * score, -1.0)
     best, index = fitness.max(1)
     chosen = rows[picture, index]

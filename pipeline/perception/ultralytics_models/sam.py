@@ -153,11 +153,13 @@ class SamDecoder(nn.Module):
         source = embedding.to(self.tokens.dtype) + self.no_mask
         tokens, source = self.transformer(source, self.places.expand(batch, -1, -1, -1), tokens)
         source = source.transpose(1, 2).reshape(batch, channels, height, width)
+        # Token 0 judges the quality; token 1 makes the mask for unambiguous prompts.
         masks = torch.einsum("bc,bchw->bhw", self.weigher(tokens[:, 1]), self.upscaling(source))
         return masks, self.judge(tokens[:, 0])[:, 0]
 
     def _corners(self, boxes: Tensor) -> Tensor:
         """Random Fourier features (B, 2, 256) of the boxes' corners (Tancik et al., 2020)."""
+        # SAM counts from a pixel's corner, hence the half.
         places = 2 * (boxes.reshape(-1, 2, 2) + 0.5) / self.side - 1
         angles = 2 * math.pi * (places @ self.frequencies)
         return torch.cat((angles.sin(), angles.cos()), -1) + self.corner_kinds

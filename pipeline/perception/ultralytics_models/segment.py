@@ -37,6 +37,7 @@ example from `engine.make_engine`. ``label`` is "embed", "mask" or "depth"."""
 def region_of(person: Person) -> np.ndarray:
     """Return the region (4,), x0, y0, x1, y1 in image pixels, that a person's mask covers."""
     low, high = person.box_px[:2], person.box_px[2:]
+    # A box without extent gets a region too.
     margin = np.maximum(_MARGIN * (high - low), 1.0)
     return np.concatenate((low - margin, high + margin)).astype(np.float32)
 
@@ -65,6 +66,7 @@ def looks(people: Sequence[Person], segment: Letterbox, depth: Letterbox) -> np.
     boxes = torch.from_numpy(np.stack([p.box_px for p in people]).astype(np.float32))
     regions = torch.from_numpy(np.stack([region_of(p) for p in people]))
     hips = np.stack([p.landmarks_px[_HIPS].mean(0) for p in people]).astype(np.float32)
+    # These units run from edge to edge of the picture, hence the half pixel.
     covered = 2 * (segment.to_picture(regions) + 0.5) / segment.side - 1
     middle = 2 * (depth.to_picture(torch.from_numpy(hips)) + 0.5) / depth.side - 1
     return torch.cat((segment.to_picture(boxes), covered, middle), 1).numpy()
@@ -134,9 +136,11 @@ class SamSegmenter:
     ) -> None:
         self.real = model.weights == "real"
         side = self.side = model.decoder.side
+        # Pictures normalised by mean and deviation lie between about -2 and 2.
         images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 4 - 2
         self._encoder = make("embed", model.encoder, frames, images)
         device = next(model.encoder.parameters()).device
+        # The encoder's next call overwrites its output.
         embedding = self._encoder(images.to(device))[0].clone()
         boxes = torch.tensor([[0.2, 0.1, 0.6, 0.8]]) * side
         self._decoder = make("mask", model.decoder, people, embedding, boxes)

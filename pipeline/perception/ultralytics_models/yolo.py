@@ -35,6 +35,7 @@ class Trunk(nn.Module):
                 x = layer([x if k == -1 else saved[k] for k in source])
             else:
                 x = layer(x if source == -1 else saved[source])
+            # Only maps that a later layer reads are kept.
             saved.append(x if len(saved) in self._saved else None)
         return [saved[k] for k in self._outputs]
 

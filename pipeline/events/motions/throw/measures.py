@@ -9,7 +9,7 @@ and a truth. Definitions, s the throwing side:
   level (ISB: thoracohumeral elevation, gamma_TH1's size).
 - ``shoulder_external_rotation``: about the upper arm, from where the forearm points straight ahead
   of the chest (0) over straight up (90) to straight back (180), in the plane across the upper arm
-  (Fleisig et al., J. Biomech. 32, 1999). Worth nothing where the forearm lies along the upper arm
+  (Fleisig et al., J. Biomech. 32, 1999). Meaningless where the forearm lies along the upper arm
   (flexion under ``LEAST_FLEXION``): its direction across it is noise.
 - ``trunk_tilt``: between the trunk's axis, from between the hips to between the shoulders, and the
   vertical.
@@ -96,6 +96,7 @@ def measure(joints_m: np.ndarray, hand: str, up: np.ndarray | None = None) -> di
     across = shoulders if side == "right" else -shoulders
     stride = _level(j[JOINT[f"{lead}_ankle"]] - j[JOINT[f"{side}_ankle"]], up)
     hand_at = j[JOINT[f"{side}_hand"]]
+    # The lower foot stands on the ground.
     ground = (ankles @ up).min() - ANKLE_HEIGHT * height
     # A right-hander turns to the left: counter-clockwise from above.
     turns = 1.0 if side == "right" else -1.0
@@ -140,9 +141,11 @@ def describe(joints_m: np.ndarray, times_s: Sequence[float], hand: Hand) -> np.n
     joints = right_handed(np.asarray(joints_m, np.float64), hand)
     # One camera cannot tell how large a body is.
     joints = joints / max(float(np.mean([stature_m(frame) for frame in joints])), 1e-3)
+    # The order and the factors belong to the learned corrections in `estimator.npz`.
     parts: list[float] = []
     for frame in joints:
         for name, value in measure(frame, "right").items():
+            # An angle that comes round would jump by 360 degrees; its sine and cosine do not.
             if name in _WRAPPED:
                 parts += [60 * np.sin(np.radians(value)), 60 * np.cos(np.radians(value))]
             else:
@@ -161,6 +164,7 @@ def _external_rotation(
     """Degrees in (-90, 270], 0 where the forearm points ahead of the chest."""
     axis = _unit(upper)
     ahead = np.cross(across, trunk) if side == "left" else np.cross(trunk, across)
+    # Only the part across the upper arm, since the rotation is about that arm.
     ahead = _unit(ahead - axis * (ahead @ axis))
     # The way up of an arm that is held out: from ahead, about the arm.
     over = np.cross(axis, ahead) if side == "right" else np.cross(ahead, axis)
