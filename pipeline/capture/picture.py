@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from fractions import Fraction
 from typing import cast
 
 import cv2
 import numpy as np
 from av.buffer import Buffer
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
@@ -93,6 +95,18 @@ class RgbConverter:
         out = self._allocate(image.shape)
         np.copyto(out, image)
         return out
+
+
+def _unknown_side_data(kind: type[Enum], value: int) -> Enum:
+    """Return a stand-in for a kind of side data that PyAV's list lacks."""
+    stand_in = object.__new__(kind)
+    stand_in._name_, stand_in._value_ = f"UNKNOWN_{value}", value
+    return stand_in
+
+
+# FFmpeg knows more kinds of side data than PyAV (EXIF's is 31), and PyAV raises for every frame
+# that carries one of them. An enumeration asks `_missing_` for values that it does not know.
+SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[method-assign, assignment]
 
 
 def display_matrix(frame: VideoFrame) -> np.ndarray | None:
