@@ -53,6 +53,11 @@ def _size(text: str) -> tuple[int, int]:
     return size
 
 
+def _folder(path: Path) -> None:
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}")
+
+
 def _known_perceiver(name: str) -> None:
     # Late: a catalog looks for installed packages, which a command without a model need not do.
     from pipeline.perception.catalog import check
@@ -209,6 +214,7 @@ class PerceiveConfig:
             "DIR",
             example="models",
             file="read",
+            check=_folder,
         ),
     ] = None
 
@@ -481,6 +487,8 @@ def _read_profile(profile: str) -> tuple[Any, str]:
     # A bare word is a name; anything that looks like a path is one.
     if not (profile.endswith(".toml") or len(path.parts) > 1):
         if profile not in (known := profiles()):
+            if path.exists():
+                raise ConfigError(f"--config {profile}: is no TOML file; end its name in .toml")
             hint = did_you_mean(profile, known)
             names = ", ".join(known)
             raise ConfigError(

@@ -207,7 +207,9 @@ def _in_range(limits: Setting, value: Any) -> Any:
     low, high = limits.low, limits.high
     if value < low or value > high or (limits.above and value == low):
         least = f"above {low:g}" if limits.above else f"{low:g} or more"
-        raise ValueError(f"{least if math.isinf(high) else f'{low:g} to {high:g}'}, not {value:g}")
+        wanted_range = least if math.isinf(high) else f"{low:g} to {high:g}"
+        # In full: a large number in powers of ten is hard to recognise as what was typed.
+        raise ValueError(f"{wanted_range}, not {value:.10g}")
     return value
 
 

@@ -88,6 +88,7 @@ _OUTPUTS = (
         format="npz",
         target="app.outputs.poses:PosesOutput",
         suffixes=(".npz",),
+        strict=True,
         related=(".npy",),
         options=("vertices",),
     ),
@@ -153,7 +154,10 @@ def _problem(entry: Any, taken: dict[str, OutputEntry]) -> str:
 def suffix_problem(entry: OutputEntry, path: Path) -> str:
     """Return why a path's suffix does not fit an output, and the flag that fits; else nothing."""
     suffix = path.suffix.lower()
-    if str(path) == "-" or suffix in entry.suffixes:
+    if str(path) == "-":
+        return "" if entry.kind == "file or -" else "standard output takes --jsonl - alone"
+    # No suffix promises nothing, except to players of videos.
+    if suffix in entry.suffixes or (not suffix and entry.name != "video"):
         return ""
     other, name = _meant(suffix, path)
     # An unusual suffix is the user's choice, but one that belongs to another output is a slip.

@@ -46,6 +46,8 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
     """
     if config.output.timing == "low-latency":
         raise ConfigError("--low-latency: every frame is searched for events")
+    if str(options.jsonl) == "-":
+        raise ConfigError("--jsonl -: standard output gets the lines anyway; give a file's name")
     if options.webhook is None and (
         options.outbox is not None or options.webhook_secret is not None
     ):

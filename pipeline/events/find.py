@@ -59,8 +59,10 @@ def find_motion(name: str | Path) -> MotionFiles:
     known = motion_names()
     close = get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ValueError(f"there is no motion {str(name)!r}{hint} There are: {', '.join(known)}; or "
-                     "give a folder or a TOML file")  # fmt: skip
+    if path.exists():
+        raise ValueError(f"{name}: is no TOML file; give one, or a folder with a motion.toml")
+    raise ValueError(f"there is no motion {str(name)!r}; there are: {', '.join(known)}, or give a "
+                     f"folder or a TOML file{hint}")  # fmt: skip
 
 
 def _at(toml: Path) -> MotionFiles:

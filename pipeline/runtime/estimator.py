@@ -138,3 +138,9 @@ class EstimatorOptions:
     depth_scale: float | None = None
     engine: EngineOptions = EngineOptions()
     on_progress: Callable[[str, int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        # Programs give paths as text too.
+        for name in ("body", "model_folder"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))

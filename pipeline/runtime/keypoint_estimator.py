@@ -87,7 +87,13 @@ class KeypointEstimator:
         windows = [self._prepared(window, state) for window, state in zip(windows, states)]
         found = self.perceiver.perceive_many(windows, [state.memory for state in states])
         out = []
-        for window, state, (people, memory) in zip(windows, states, found):
+        for window, state, (people, memory) in zip(windows, states, found, strict=True):
+            if len(people) != len(window.frames):
+                # Frames would be lost without a word.
+                raise ValueError(
+                    f"perceiver {self.perceiver.name}: people of {len(people)} frames for a window "
+                    f"of {len(window.frames)}"
+                )
             state.memory = memory
             out.append(_tracked(window, people, state))
         return out

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,17 @@ def make_estimator(estimator: str = "keypoints", **settings: Any) -> BodyEstimat
         **settings: `EstimatorOptions`' fields.
 
     Raises:
+        TypeError: There is no such setting.
         ValueError: A setting is wrong, or no estimator has this name.
         WeightsError: A model file is missing or is not the right one.
         RuntimeError: A package or a device is missing. Each in a line or two.
     """
+    known = [each.name for each in fields(EstimatorOptions)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(known)}"
+            raise TypeError(f"there is no setting {name!r}{hint}")
     made: BodyEstimator = ESTIMATORS.load(estimator)(EstimatorOptions(**settings))
     return made
 
@@ -56,6 +65,11 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     perceiver: Perceiver = make(
         PerceiverOptions(options.people, device, options.model_folder, engine, progress)
     )
+    if not isinstance(perceiver, Perceiver):
+        raise RuntimeError(
+            f"perceiver {options.perceiver}: its entry point made a {type(perceiver).__name__}, "
+            "not a subclass of Perceiver"
+        )
     if device.type == "cuda":
         if progress is not None:
             progress("body fit", 0, 1)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.body.load import load_body
 from pipeline.core.camera import project
+from pipeline.core.frame import Frame, Window
+from pipeline.fitting.fitter import BodyFitter
+from pipeline.perception.base import Perceiver
 from pipeline.perception.catalog import PERCEIVERS
 from pipeline.runtime.catalog import ESTIMATORS
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.stream import stream
 from tests.support.outside.packages import install
@@ -57,3 +62,34 @@ def test_bodies_are_fitted_to_seventeen_keypoints_without_depth(coco):
     size_px = np.ptp(true_px, axis=1).max()
     assert np.median(errors) < 0.03 * size_px
     assert 1.2 < np.median(heights) < 2.4
+
+
+def test_a_setting_that_does_not_exist_is_named():
+    with pytest.raises(TypeError, match="there is no setting 'peple'; did you mean people"):
+        make_estimator(peple=2)
+    with pytest.raises(OSError, match="nowhere"):
+        make_estimator(body="nowhere", device="cpu")
+
+
+def test_what_a_perceiver_from_outside_gets_wrong_is_said_with_its_name(tmp_path, monkeypatch):
+    install(tmp_path, "bodystream.perceivers", "dict", "tests.support.outside.packages:Wrong")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError, match="perceiver dict: its entry point made a"):
+        make_estimator(perceiver="dict", device="cpu")
+
+
+@pytest.mark.parametrize("frames", [0, 1, 3, 5])
+def test_a_perceiver_that_loses_frames_is_refused(frames):
+    class Loses(Perceiver):
+        name = "loses"
+
+        def decode(self, embedding, window):
+            return [()] * frames, None
+
+    estimator = KeypointEstimator(Loses(), BodyFitter(load_body()))
+    window = Window(
+        tuple(Frame(k, "s", 0, k / 30, np.zeros((4, 4, 3), np.uint8)) for k in range(4))
+    )
+    says = f"perceiver loses: people of {frames} frames for a window of 4"
+    with pytest.raises(ValueError, match=says):
+        estimator.perceive([window], [estimator.begin()])

@@ -25,3 +25,10 @@ def install(folder: Path, group: str, name: str, target: str) -> dict[str, str]:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: outside-{name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+class Wrong:
+    """What a package might hand on by mistake: no perceiver."""
+
+    def __init__(self, options: object) -> None:
+        self.options = options
