@@ -5,10 +5,12 @@
 # make clean   what these made, the environment too
 #
 # PYTHON  the interpreter (3.11 or later) that makes the environment
+# WORKERS how many processes run the tests that may run beside others
 # TORCH   what pip is to install as torch, with any options of pip's; empty: leave it as it is
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+WORKERS ?= auto
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -27,7 +29,8 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev system-packages lint docs
 	$(BIN)/bodystream weights fetch blazepose
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

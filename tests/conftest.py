@@ -20,9 +20,27 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+ALONE = (
+    "app/outputs/test_recording.py", "app/outputs/test_window.py", "app/reports/test_command.py",
+    "app/serve/", "app/test_end_to_end.py", "app/test_soak.py", "app/webhook/", "benchmarks/",
+    "pipeline/capture/test_live.py", "pipeline/capture/test_rtsp.py", "pipeline/core/test_ring.py",
+    "pipeline/runtime/test_runner.py", "pipeline/runtime/test_scheduler.py",
+)  # fmt: skip
+"""Tests that measure time, or wait for real servers, windows and signals: beside other work their
+limits would have to be wider."""
+
+
+def _mark_alone(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(ALONE):
+            item.add_marker("alone")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a GPU or of TensorRT are skipped without, and fail where the environment promises
     them: ``BODYSTREAM_GPU=1``, ``BODYSTREAM_TENSORRT=1``."""
+    _mark_alone(items)
     here = {
         "gpu": torch.cuda.is_available(),
         "tensorrt": importlib.util.find_spec("torch_tensorrt") is not None,
