@@ -53,11 +53,6 @@ def _size(text: str) -> tuple[int, int]:
     return size
 
 
-def _folder(path: Path) -> None:
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}")
-
-
 def _known_perceiver(name: str) -> None:
     # Late: a catalog looks for installed packages, which a command without a model need not do.
     from pipeline.perception.catalog import check
@@ -214,7 +209,6 @@ class PerceiveConfig:
             "DIR",
             example="models",
             file="read",
-            check=_folder,
         ),
     ] = None
 

@@ -175,8 +175,8 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
         path = Path(value).expanduser()
         value = path if base is None or str(value) == "-" else base / path
     # `type`, not `isinstance`: True is an int in Python. TOML's 3 is a number too.
-    elif kind is float and type(value) in (int, float) and not math.isnan(value):
-        value = _in_range(setting.setting, float(value))
+    elif kind is float and type(value) in (int, float):
+        value = _in_range(setting.setting, _finite(value))
     # No rounding: 2.5 iterations are a mistake.
     elif kind is int and type(value) is int:
         value = _in_range(setting.setting, value)
@@ -203,14 +203,32 @@ def _choice(choices: tuple[str, ...], value: Any) -> str:
     raise ValueError(f"one of {', '.join(choices)}, not {value!r}{hint}")
 
 
+def _finite(value: int | float) -> float:
+    """A number as a float. An endless one, or one beyond a float's range, is a mistake everywhere:
+    what has no limit is left out instead."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"a number, not {_shown(value)}")
+    return number
+
+
 def _in_range(limits: Setting, value: Any) -> Any:
     low, high = limits.low, limits.high
     if value < low or value > high or (limits.above and value == low):
         least = f"above {low:g}" if limits.above else f"{low:g} or more"
         wanted_range = least if math.isinf(high) else f"{low:g} to {high:g}"
         # In full: a large number in powers of ten is hard to recognise as what was typed.
-        raise ValueError(f"{wanted_range}, not {value:.10g}")
+        raise ValueError(f"{wanted_range}, not {_shown(value)}")
     return value
+
+
+def _shown(value: float) -> str:
+    """A number as it was typed, cut where it is longer than any that makes sense."""
+    text = str(value) if isinstance(value, int) else f"{value:.10g}"
+    return text if len(text) <= 20 else f"{text[:20]}..."
 
 
 def no_file(path: Path) -> str | None:

@@ -158,8 +158,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except TruthError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # numpy's own words advise to load the file unsafely.
-        raise TruthError(f"{path}: not a readable npz") from error
+        raise TruthError(f"{path}: not a readable npz") from error  # numpy's words mislead
 
 
 def _take(arrays: Mapping[str, np.ndarray], name: str, *shape: int | None) -> np.ndarray:

@@ -96,9 +96,12 @@ def status(name: str, folder: Path | None = None) -> list[WeightsStatus]:
         folder: A folder to look into before the cache and the installed package.
 
     Raises:
-        WeightsError: There is no model of that name.
+        WeightsError: There is no model of that name, or no such folder.
     """
     weights = known(name)
+    if folder is not None and not folder.is_dir():
+        # A mistyped folder would silently mean the usual places.
+        raise WeightsError(f"{folder}: there is no such folder of model files")
     statuses = []
     for file in weights.files:
         places = [place / file.name for place in (folder, cache_folder()) if place is not None]

@@ -300,3 +300,15 @@ def test_a_new_field_is_a_setting_everywhere(monkeypatch, tmp_path, capsys):
         settings.cache_clear()
         for name in ("app.cli.run", "app.cli.serve", "app.cli.events"):
             sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("text", ["1e400", "inf", "-inf", "nan", "1" + 400 * "0", "-1" + 400 * "0"])
+@pytest.mark.parametrize("key", ["capture.fov_deg", "capture.retry_s", "perceive.people"])
+def test_numbers_without_end_are_refused_in_one_short_line(tmp_path, key, text):
+    section, _, name = key.partition(".")
+    profile = tmp_path / "p.toml"
+    profile.write_text(f"[{section}]\n{name} = {text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(profile))
+    assert f"{key}: " in str(caught.value)
+    assert len(str(caught.value)) < 200 + len(str(profile))

@@ -169,3 +169,10 @@ def test_the_registry_is_complete():
             assert len(file.sha256) == 64
             assert file.size > 0
             assert not file.member.startswith("/")
+
+
+def test_a_folder_that_is_not_there_is_no_folder_without_files(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(WeightsError, match="there is no such folder of model files"):
+            weights.find("blazepose", path)
