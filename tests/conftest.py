@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from tests.support.rtsp import RtspServer
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+
+# A worker of pytest-xdist is started by `python -c`, and the words of hints depend on the starter.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
 
 ALONE = (
     "app/outputs/test_recording.py", "app/outputs/test_window.py", "app/reports/test_command.py",
