@@ -6,6 +6,8 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from pipeline.capture.addresses import NETWORK, TEST_PREFIX, is_camera
 from pipeline.capture.base import Source, SourceOptions, StopSignal
@@ -15,6 +17,33 @@ from pipeline.capture.errors import SourceNotFound
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
 from pipeline.capture.paced import PacedSource
+
+_VIDEO_PAGES = re.compile(
+    r"https?://(www\.|m\.)?(youtube\.com|youtu\.be|vimeo\.com|twitch\.tv)/", re.I
+)
+
+
+def _path_of(address: str) -> str:
+    """The path of a file:// address of this machine (RFC 8089)."""
+    parts = urlsplit(address)
+    if parts.netloc not in ("", "localhost"):
+        raise SourceNotFound(f"file://{parts.netloc}/...: a file of another machine; mount it here")
+    return unquote(parts.path)
+
+
+def _hint(spec: str) -> str:
+    """What to do instead of giving a source that people try and that is not read; else nothing."""
+    if spec == "-":
+        return "standard input is not read; write it to a file, or send it with FFmpeg to udp://"
+    if _VIDEO_PAGES.match(spec):
+        return "is a page, not a video; download the video first (yt-dlp does) and give the file"
+    plain = "://" not in spec and not spec.startswith((TEST_PREFIX, "camera:"))
+    if plain and re.search("[%*]", Path(spec).name) and not Path(spec).exists():
+        return (
+            "is a pattern of pictures; make a clip of them first: ffmpeg -framerate 30 -i PATTERN "
+            "clip.mp4"
+        )
+    return ""
 
 
 def open_source(
@@ -45,6 +74,10 @@ def open_source(
     wait = wait or stop_signal.wait
     if not spec.strip():
         raise SourceNotFound("no source: give a clip, rtsp://..., a camera (0) or lavfi:testsrc2")
+    if spec.lower().startswith("file://"):
+        spec = _path_of(spec)
+    if hint := _hint(spec):
+        raise SourceNotFound(f"{spec}: {hint}")
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", spec)
     if scheme and scheme[1].lower() not in NETWORK:
         raise SourceNotFound(f"{scheme[1]}:// is not read; these are: {', '.join(NETWORK)}")

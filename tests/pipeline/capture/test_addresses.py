@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pipeline.capture.addresses import is_camera
-from pipeline.capture.errors import SourceError
+from pipeline.capture.errors import SourceError, SourceNotFound
 from pipeline.capture.open import open_source
+from tests.support.clips import number_of, numbered, write_clip
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,41 @@ def test_a_camera_that_is_not_there_is_one_line(tmp_path):
             source.open()
         assert len(str(caught.value).splitlines()) == 1
         source.close()
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("-", "standard input is not read"),
+        ("frames/img_%03d.jpg", "pattern of pictures.*ffmpeg"),
+        ("frames/*.png", "pattern of pictures.*ffmpeg"),
+        ("https://www.youtube.com/watch?v=x", "download the video first"),
+        ("https://youtu.be/x", "download the video first"),
+        ("file://elsewhere/a.mp4", "of another machine"),
+        ("ftp://a/b.mp4", "ftp:// is not read"),
+    ],
+)
+def test_what_people_try_gets_a_hint(spec, says):
+    with pytest.raises(SourceNotFound, match=says) as caught:
+        open_source(spec)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_files_address_is_its_path(tmp_path):
+    path = write_clip(tmp_path / "a clip, 50%.mp4", [numbered(k) for k in range(3)])
+    for spec in (path.as_uri(), f"file://localhost{path.as_uri().removeprefix('file://')}"):
+        source = open_source(spec)
+        source.open()
+        assert [number_of(frame.image) for frame in source.frames()] == [0, 1, 2]
+        source.close()
+    # A file whose own name looks like a pattern is that file.
+    source = open_source(str(path))
+    source.open()
+    source.close()
+
+
+@pytest.mark.parametrize(
+    "spec", ["http://127.0.0.1/a%20b.mp4", "rtsp://127.0.0.1/*", "lavfi:testsrc2,drawtext=%{pts}"]
+)
+def test_signs_in_an_address_are_no_pattern(spec):
+    open_source(spec).close()
