@@ -75,8 +75,10 @@ def test_a_serve_by_an_entry_point(tmp_path):
     check(json.loads(line))
     done = run("--motion", "cuort_serve", site=site)
     assert done.returncode == 2
-    assert "--motion: there is no motion 'cuort_serve'; did you mean court_serve?" in done.stderr
-    assert "There are: court_serve, throw" in done.stderr
+    assert (
+        "--motion: there is no motion 'cuort_serve'; there are: court_serve, throw" in done.stderr
+    )
+    assert "; did you mean court_serve?" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
 
 

@@ -102,7 +102,7 @@ def test_an_unknown_name_lists_the_known_ones(site):
         with pytest.raises(ValueError, match="^there is no motion [^\n]+$") as error:
             load_motion(name)
         assert hint in str(error.value)
-        assert "There are: court_serve, throw" in str(error.value)
+        assert "; there are: court_serve, throw, or give a" in str(error.value)
 
 
 # What a folder says.
