@@ -29,8 +29,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev system-packages lint docs
 	$(BIN)/bodystream weights fetch blazepose
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not alone'
-	$(BIN)/python -m pytest -m alone
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not alone' \
+		--durations=15
+	$(BIN)/python -m pytest -m alone --durations=15
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

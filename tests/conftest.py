@@ -40,6 +40,9 @@ def _mark_alone(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(here).as_posix().startswith(ALONE):
             item.add_marker("alone")
+    # First, in a process that has done nothing yet: it measures the memory of the whole process,
+    # which a hundred other tests leave in pieces.
+    items.sort(key=lambda item: item.path.name != "test_soak.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

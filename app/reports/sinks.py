@@ -89,7 +89,7 @@ def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
         outbox = options.outbox or Path("webhook.sqlite")
         hook = Webhook(options.webhook or "", outbox, secret=options.webhook_secret)
     except ValueError as error:
-        raise ConfigError(f"--webhook: {error}") from None
+        raise ConfigError(f"--webhook: {str(error).removeprefix('webhook: ')}") from None
 
     def end() -> None:
         hook.close()

@@ -54,7 +54,7 @@ class Receiver:
             # The error's words may hold a piece of a password.
             raise ValueError("webhook: not an address with a host and a port") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("give an address that starts with http:// or https://")
+            raise ValueError("webhook: give an address that starts with http:// or https://")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         name = f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
         query = f"?{parts.query}" if parts.query else ""
