@@ -308,8 +308,8 @@ class _OutputSettings:
     rotate_s: Annotated[
         float | None,
         Setting(
-            "Begin another video file after so many seconds: OUT_0001.mp4, OUT_0002.mp4, ...; one "
-            "file by default.",
+            "Begin another video file after this many seconds: OUT_0001.mp4, OUT_0002.mp4, ...; "
+            "one file by default.",
             "S",
             commands=("run", "serve"),
             low=0,
@@ -320,7 +320,7 @@ class _OutputSettings:
     rotate_mb: Annotated[
         float | None,
         Setting(
-            "Begin another video file after so many megabytes (10^6 bytes).",
+            "Begin another video file after this many megabytes (10^6 bytes).",
             "MB",
             commands=("run", "serve"),
             low=0,

@@ -239,7 +239,7 @@ def no_file(path: Path) -> str | None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        return None  # Whoever reads it says that it is missing.
+        return None  # The code that reads it says that it is missing.
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return None
     return f"is {'a pipe' if stat.S_ISFIFO(mode) else 'no regular file'}; give a file"

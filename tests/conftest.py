@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2  # noqa: F401  before av
 import pytest
@@ -90,3 +91,16 @@ def rtsp_server(rtsp_probe: None) -> Iterator[Callable[..., RtspServer]]:
     yield start
     for server in started:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """ultralytics' networks; its settings go to a folder of the test's."""
+    # Imported here: TRITON_INTERPRET must be set before a kernel is defined.
+    from pipeline.perception.ultralytics_models.package import UltralyticsError, ultralytics
+
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
+    try:
+        return ultralytics("nn.tasks")
+    except UltralyticsError as error:
+        pytest.skip(str(error))

@@ -41,7 +41,7 @@ def name_and_source(text: str) -> tuple[str | None, str]:
 
 def _check_there(address: str) -> None:
     """Raise SourceNotFound for a clip that does not exist: on the page its source would only say
-    that it has ended, and whoever started the server would not see it."""
+    that it has ended, and the person who started the server would not see it."""
     if "://" in address or address.startswith(TEST_PREFIX) or is_camera(address):
         return
     if not Path(address).expanduser().exists():

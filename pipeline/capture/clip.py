@@ -118,7 +118,7 @@ class ClipSource(SourceDefaults):
         """Yield the frames, once.
 
         Raises:
-            SourceEmpty: No frame lies in the part to read.
+            SourceEmpty: The part to read has no frame.
             SourceNotVideo: A picture cannot be converted to RGB.
         """
         with self._using:

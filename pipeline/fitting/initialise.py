@@ -74,7 +74,7 @@ def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Ten
     axis = torch.stack((-up, up, across, across)).expand(len(world), 4, 3)
     top, end = (_unit(part) for part in _limb_vectors(world))
     bend = torch.linalg.cross(top, end)
-    # A straight limb lies in no one plane, so its hinge's axis is taken from the torso; the two are
+    # A straight limb has no single plane, so its hinge's axis is taken from the torso; the two are
     # blended over a range of bends, for a hard choice would flip between frames.
     carried = axis @ root.transpose(-1, -2)
     trust = ((bend.norm(dim=-1, keepdim=True) - 0.1) / 0.3).clamp(0.0, 1.0)

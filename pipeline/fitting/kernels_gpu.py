@@ -74,7 +74,7 @@ def pose(
     tl.store(out + 7 * LANES, r21)
     tl.store(out + 8 * LANES, r22)
 
-    # A bone lies in its parent's axes, so it is turned by the parent's rotation.
+    # A bone is given in its parent's axes, so it is turned by the parent's rotation.
     parent = tl.load(ancestors + lanes)
     root = parent < 0
     index = tl.maximum(parent, 0)

@@ -52,8 +52,8 @@ class Sighting:
 class Tracker:
     """The tracks of one source.
 
-    A person whom the perceiver tracks itself (``Person.roi`` 0 or more) keeps its track as long as
-    the perceiver does. Others, and those whom the perceiver lost, are matched by the mean distance
+    A person that the perceiver tracks itself (``Person.roi`` 0 or more) keeps its track as long as
+    the perceiver does. Others, and those that the perceiver lost, are matched by the mean distance
     of their landmarks from where the track's are expected, in parts of the person's size (Hungarian
     assignment; Kuhn 1955).
 

@@ -105,7 +105,7 @@ def handles() -> set[str]:
 
 
 class Soak:
-    """Three faulty sources through a model until so many frames were drawn; memory is looked at
+    """Three faulty sources through a model until ``frames`` frames were drawn; memory is read
     every ``every`` frames."""
 
     def __init__(

@@ -25,7 +25,7 @@ SHARED = settings(deadline=None)
 """No deadline: the machine may be busy with other things."""
 
 
-def somebody(seed: int = 0) -> np.ndarray:
+def a_person(seed: int = 0) -> np.ndarray:
     """Return landmarks (33, 3) of a person-sized cloud four metres away, shoulders above hips."""
     points = np.random.default_rng(seed).normal(0, 0.15, (33, 3))
     points[[11, 12]] += [0, -0.4, 0]
@@ -72,8 +72,8 @@ def played(frame: int, people: dict[int, np.ndarray]) -> Played:
     return Played(frame, SIZE, LENS, seen, bodies)
 
 
-A, B = somebody(1) - [0.6, 0, 0], somebody(2) + [0.6, 0, 0]
-ELSEWHERE = somebody(3) + [0, 0, 30.0]
+A, B = a_person(1) - [0.6, 0, 0], a_person(2) + [0.6, 0, 0]
+ELSEWHERE = a_person(3) + [0, 0, 30.0]
 
 
 def outcome_of(truth: Truth, frames: list[dict[int, np.ndarray]]) -> Outcome:

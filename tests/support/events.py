@@ -18,7 +18,7 @@ THROW = load_motion("throw")
 K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
 
 
-def somebody(body) -> Bodies:
+def a_person(body) -> Bodies:
     rest = [torch.zeros(1, n) for n in (10, 3, 69)]
     out = body.forward(
         rest[0], torch.tensor([[math.pi, 0, 0]]), rest[2], torch.tensor([[0, 0, 4.0]])
@@ -37,7 +37,7 @@ def event_of(body, present=(True,) * 4, key: int = 2, live: bool = False):
         for k in range(len(present))
     )
     nobody = Bodies.none(len(body.v_template))
-    fitted = [(f, somebody(body) if here else nobody) for f, here in zip(frames, present)]
+    fitted = [(f, a_person(body) if here else nobody) for f, here in zip(frames, present)]
     seen = DetectedEvent(THROW, 3, "right", frames[key].id, frames[key].pts_s, 53, 0, 0.9, {}, 0.0)
     info = RunInfo("süd/tor", 30.0, 320, 240, K, "free", body.faces, "neutral", live=live)
     return Event(seen, Window(frames, key), fitted), info

@@ -19,7 +19,7 @@ L = {name: index for index, name in enumerate(LANDMARK_NAMES)}
 _IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
-def somebody(hand: float, side: float, yaw_deg: float, torso: float = 1.0, aside: float = 0.0):
+def a_person(hand: float, side: float, yaw_deg: float, torso: float = 1.0, aside: float = 0.0):
     """A person of 100 px of torso whose right hand is so high and so far aside (torso lengths)."""
     px = np.zeros((33, 2), np.float32)
     unit = 100.0
@@ -50,7 +50,7 @@ def throw(fps: float = 30.0, release_s: float = 1.0, seconds: float = 1.6, tempo
                                (-0.9, -0.9, 0.3, 0.5, 0.6, -0.5, -1.0, -1.0)))  # fmt: skip
         yaw = float(np.interp(t, (-0.15, 0.02), (100.0, 0.0)))
         torso = float(np.interp(t, (-0.1, 0.1), (1.0, 0.75)))
-        frames.append((k / fps, somebody(hand, 0.9, yaw, torso)))
+        frames.append((k / fps, a_person(hand, 0.9, yaw, torso)))
     return frames
 
 
@@ -62,8 +62,8 @@ def on_a_bat(person: Person) -> Person:
 
 
 def backwards():
-    """A throw of somebody whose chest is not where it should be: as from behind."""
-    away = somebody(0.0, 0.9, 180.0).world_m * np.array([-1, 1, 1], np.float32)
+    """A throw of a person whose chest is not where it should be: as from behind."""
+    away = a_person(0.0, 0.9, 180.0).world_m * np.array([-1, 1, 1], np.float32)
     return [(t, replace(p, world_m=away)) for t, p in throw()]
 
 
@@ -81,7 +81,7 @@ def watch(
 
 
 def mirrored(person: Person, width: float = 1000.0) -> Person:
-    """As a mirror shows somebody: sides change places."""
+    """As a mirror shows a person: sides change places."""
     order = [
         L[name.replace("left", "*").replace("right", "left").replace("*", "right")]
         for name in LANDMARK_NAMES

@@ -94,7 +94,7 @@ def _overlap(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Whether each pixel of the prototypes lies in each box (P, 4): (P, h, w)."""
+    """Whether each pixel of the prototypes is inside each box (P, 4): (P, h, w)."""
     x = (torch.arange(width, device=boxes.device) + 0.5) * STRIDE - 0.5
     y = (torch.arange(height, device=boxes.device) + 0.5) * STRIDE - 0.5
     x0, y0, x1, y1 = (boxes[:, k, None] for k in range(4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,7 @@ from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.gpu.transfer import upload
-from pipeline.perception.ultralytics_models.package import UltralyticsError, ultralytics
+from pipeline.perception.ultralytics_models.package import ultralytics
 from pipeline.perception.ultralytics_models.picture import Letterbox
 from pipeline.perception.ultralytics_models.segment import (
     MASK_SIDE,
@@ -48,7 +47,7 @@ def person(x0, y0, x1, y1):
 
 
 @pytest.fixture(scope="module")
-def somebody():
+def a_person():
     fitter = BodyFitter(load_body(None))
     return standing_person(fitter, default_intrinsics(SIZE[1], SIZE[0]), 0.0)
 
@@ -227,7 +226,7 @@ def test_every_frames_people_are_found_in_their_own_frame(monkeypatch, batch):
 def test_a_reused_key_frame_serves_its_window_and_no_other(monkeypatch, segment, key):
     chosen = Plan(segment, batch=4, reuse=True, reuse_depth=True, sources=2)
     pipeline, segmenter, meter = faked(monkeypatch, chosen)
-    there = {2: {8: person(1, 1, 30, 30)}}  # Somebody who is not in a key frame 0.
+    there = {2: {8: person(1, 1, 30, 30)}}  # A person who is not in key frame 0.
     pipeline.people_of = lambda frame: {1: person(5, 5, 40, 60), **there.get(frame.id, {})}
     windows = [window("a", key=key), window("b", (110, 130, 150, 170), key)]
     ticket = pipeline.submit(windows, [pipeline.begin(), pipeline.begin()], NoTimer())
@@ -323,15 +322,6 @@ def test_a_modules_work_is_its_products():
 # --- end to end, with small networks of ultralytics' own ----------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tasks(tmp_path_factory):
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
-    try:
-        return ultralytics("nn.tasks")
-    except UltralyticsError as error:
-        pytest.skip(str(error))
-
-
 def small(tasks, name, attention):
     from pipeline.perception.ultralytics_models.depth import MonoDepth
     from pipeline.perception.ultralytics_models.fastsam import FastSam
@@ -353,13 +343,13 @@ def small(tasks, name, attention):
 
 
 @pytest.fixture
-def bench(tasks, somebody, monkeypatch):
+def bench(tasks, a_person, monkeypatch):
     """Measures rows with small networks, one person standing in every frame."""
     monkeypatch.setattr(
         plan_nets, "network", lambda name, file, side, attention: small(tasks, name, attention)
     )
     monkeypatch.setattr(
-        plan_people, "find_people", lambda shown, most, folder: [{1: somebody}] * len(shown.frames)
+        plan_people, "find_people", lambda shown, most, folder: [{1: a_person}] * len(shown.frames)
     )
     monkeypatch.setattr(record, "stage_work", lambda *_: {"fit": Work(1e9)})
     monkeypatch.setattr(record.weights, "find", lambda *_: {})
@@ -393,7 +383,7 @@ def test_every_row_runs_and_says_what_it_is(bench):
 
 
 @pytest.mark.ultralytics
-def test_reuse_embeds_once_a_window(tasks, somebody, monkeypatch):
+def test_reuse_embeds_once_a_window(tasks, a_person, monkeypatch):
     monkeypatch.setattr(
         plan_nets, "network", lambda name, file, side, attention: small(tasks, name, attention)
     )
@@ -424,7 +414,7 @@ def test_reuse_embeds_once_a_window(tasks, somebody, monkeypatch):
             continue
         cheap = replace(row.settings, device="cpu", renderer="numba", graphs=False)
         pipeline = PlanPipeline(cheap)
-        pipeline.people_of = lambda frame: {1: somebody}
+        pipeline.people_of = lambda frame: {1: a_person}
         calls.clear()
         subject.run(pipeline, player(4).window(0, 0), pipeline.begin(), NoTimer())
         assert calls == expected[row.id], row.id
@@ -436,14 +426,14 @@ def test_reuse_embeds_once_a_window(tasks, somebody, monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.ultralytics
 @pytest.mark.parametrize("name", ["compiled", "full"])
-def test_a_row_runs_on_a_gpu_and_the_networks_do_not_wait(bench, somebody, name):
+def test_a_row_runs_on_a_gpu_and_the_networks_do_not_wait(bench, a_person, name):
     row = next(row for row in PLANNED if row.id == name)
     made = bench.measure(row, lambda text: None)
     assert made["people_drawn"] == 1
     assert made["gpu_memory_mb"] > 0
     assert "eager" in made["engine"]
     pipeline = PlanPipeline(row.settings)
-    pipeline.people_of = lambda frame: {1: somebody}
+    pipeline.people_of = lambda frame: {1: a_person}
     shown, state = player(), pipeline.begin()
     for index in range(2):
         subject.run(pipeline, shown.window(0, index), state, NoTimer())

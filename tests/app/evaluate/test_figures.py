@@ -24,10 +24,10 @@ from tests.support.evaluation import (
     SIZE,
     A,
     B,
+    a_person,
     outcome_of,
     person_of,
     played,
-    somebody,
     truth_of,
     values,
 )
@@ -109,7 +109,7 @@ def test_a_late_body_lags_and_a_slow_one_is_slow():
 
 def test_the_better_of_both_perceived_axes_is_the_baseline():
     """World landmarks are in the axes of the ray to the person; here they are turned so."""
-    aside = somebody(4) + [2.0, 0.5, 0]
+    aside = a_person(4) + [2.0, 0.5, 0]
     pixels = project(aside, LENS)
     frame = played(0, {1: aside})
     person = frame.people[1]

@@ -20,13 +20,13 @@ from app.evaluate.metrics import (
     procrustes_error,
     surface_distance,
 )
-from tests.support.evaluation import SHARED, seeds, somebody
+from tests.support.evaluation import SHARED, a_person, seeds
 
 
 @SHARED
 @given(seeds)
 def test_nothing_is_off_what_is_the_same_wherever_it_stands(seed):
-    points = somebody(seed)
+    points = a_person(seed)
     assert np.allclose(limb_errors(points, points), 0)
     assert np.allclose(limb_errors(points + [3.0, -1, 2], points), 0)
 
@@ -34,7 +34,7 @@ def test_nothing_is_off_what_is_the_same_wherever_it_stands(seed):
 @SHARED
 @given(seeds, st.floats(0.0, 2.0))
 def test_a_limb_moved_so_far_is_so_far_off(seed, far):
-    points = somebody(seed)
+    points = a_person(seed)
     moved = points.copy()
     moved[15] += [0, 0, far]
     errors = limb_errors(moved, points)
@@ -66,14 +66,14 @@ def test_procrustes_is_no_worse_than_any_other_similarity(seed):
 @SHARED
 @given(seeds)
 def test_procrustes_never_mirrors(seed):
-    points = somebody(seed)
+    points = a_person(seed)
     mirrored = points * [-1.0, 1, 1]
     assert procrustes_error(points, points) < 1e-9
     assert procrustes_error(mirrored, points) > 0.01
 
 
 def test_procrustes_leaves_out_what_is_not_known():
-    points = somebody()
+    points = a_person()
     holes = points.copy()
     holes[[11, 25, 27]] = np.nan
     assert procrustes_error(points, holes) < 1e-9

@@ -1,4 +1,4 @@
-"""The mp4 as a recording: beside whoever draws, over several files, and what is left of it."""
+"""The mp4 as a recording: beside the drawing thread, over several files, and what is left of it."""
 
 from __future__ import annotations
 

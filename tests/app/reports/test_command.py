@@ -25,7 +25,7 @@ from pipeline.capture.clip import ClipSource
 from pipeline.events.motion import load_motion
 from pipeline.events.motions.throw.measures import MEASURES
 from render.overlay import make_renderer
-from tests.support.events import event_of, somebody
+from tests.support.events import a_person, event_of
 from tests.support.paths import ROOT
 
 THROW = load_motion("throw")
@@ -175,7 +175,7 @@ def test_a_record_of_four_frames(body):
     assert record.joints_m.shape == (4, 24, 3)
     strip = strip_of(record)
     assert strip.shape == (480, 1920, 3)
-    # The event's own picture is framed, and somebody is drawn in the middle of each.
+    # The event's own picture is framed, and a person is drawn in the middle of each.
     assert (strip[1, 960 + 240] == strip[478, 960 + 240]).all()
     assert not np.allclose(strip[240, 240], 90, atol=20)
 
@@ -219,7 +219,7 @@ def test_frames_too_far_apart_are_told_as_fitted(body):
 
 def test_nobody_s_size_changes_an_angle(body):
     """One camera cannot tell it."""
-    one = somebody(body).joints_m[0] + np.random.default_rng(0).normal(0, 0.02, (4, 24, 3))
+    one = a_person(body).joints_m[0] + np.random.default_rng(0).normal(0, 0.02, (4, 24, 3))
     times = [k / 30 for k in range(4)]
     tall, small = (THROW.measures.estimates(s * one, times, "right", 2) for s in (1.2, 0.8))
     for name, each in tall.items():
@@ -264,7 +264,7 @@ def test_every_sink_gets_an_event_whatever_another_does(body):
 
 
 def test_a_timeline_has_every_measure_in_every_frame(body):
-    joints = somebody(body).joints_m[0]
+    joints = a_person(body).joints_m[0]
     moving = [(k / 30, joints + [0.01 * k, 0, 0]) for k in range(5)]
     told = timeline_of(moving, "left", THROW.measures)
     assert set(told) == set(MEASURES)

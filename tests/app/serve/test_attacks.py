@@ -260,7 +260,7 @@ def test_large_bodies_are_not_read(served, how):
     assert served.hub.sources() == []
 
 
-# Whoever is slow.
+# Slow clients.
 
 
 @pytest.mark.parametrize(

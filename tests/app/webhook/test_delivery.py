@@ -135,7 +135,7 @@ class Receiver:
 
 
 class Clock:
-    """Time that passes only when somebody waits."""
+    """Time that passes only when a thread waits."""
 
     def __init__(self) -> None:
         self.now_s = 1.8e9

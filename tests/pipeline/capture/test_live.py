@@ -587,7 +587,7 @@ def test_a_download_that_is_cut_off_says_so_and_does_not_begin_anew(tmp_path, li
         try:
             source = open_source(address, SourceOptions(live=live), **paced)
             source.open()
-            # Whoever is not ready for the first frame misses nothing of it.
+            # A reader that is not ready for the first frame misses nothing of it.
             time.sleep(0.3)
             seen: list[int] = []
             with pytest.raises(SourceLost, match="cut off after"):

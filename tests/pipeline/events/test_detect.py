@@ -22,7 +22,7 @@ from pipeline.events.features import FEATURES, HANDS, features, sample
 from pipeline.events.motion import Condition, load_motion
 from pipeline.runtime.make import make_estimator
 from tests.support.paths import SAMPLE
-from tests.support.throws import backwards, mirrored, on_a_bat, somebody, throw, watch
+from tests.support.throws import a_person, backwards, mirrored, on_a_bat, throw, watch
 from tools.train_events.learn import Throw, timing
 
 SAMPLE_RELEASE = 60
@@ -105,7 +105,7 @@ def test_left_handers_are_right_handers_in_a_mirror():
 
 def test_two_who_throw_are_both_told_and_others_change_nothing():
     one, other = throw(release_s=1.0), throw(release_s=1.1)
-    still = somebody(-0.8, 0.4, 20.0)
+    still = a_person(-0.8, 0.4, 20.0)
     frames = [
         (a[0], {3: a[1], 5: mirrored(b[1]), 8: still}) for a, b in zip(one, other)
     ]  # fmt: skip
@@ -128,15 +128,15 @@ def test_a_release_in_the_first_frames_and_one_after_the_end_are_refused():
 
 
 def test_what_throws_not_is_not_told():
-    down = [(k / 30, somebody(-0.9, 0.4, 0.0)) for k in range(60)]
-    up = [(k / 30, somebody(0.8, 0.4, 0.0)) for k in range(60)]
-    wave = [(k / 30, somebody(0.5 + 0.4 * math.sin(k / 3), 0.9, 0.0)) for k in range(90)]
+    down = [(k / 30, a_person(-0.9, 0.4, 0.0)) for k in range(60)]
+    up = [(k / 30, a_person(0.8, 0.4, 0.0)) for k in range(60)]
+    wave = [(k / 30, a_person(0.5 + 0.4 * math.sin(k / 3), 0.9, 0.0)) for k in range(90)]
     bat = [(t, on_a_bat(p)) for t, p in throw()]
     slow = throw(tempo=0.1, release_s=5.0, seconds=10.0)
     for frames in (down, up, wave, bat, slow, backwards()):
         assert watch(frames)[0] == []
     # Who does all of it but does not turn is doubted.
-    nod = [(t, replace(p, world_m=somebody(0.0, 0.9, 0.0).world_m)) for t, p in throw()]
+    nod = [(t, replace(p, world_m=a_person(0.0, 0.9, 0.0).world_m)) for t, p in throw()]
     assert max([each.confidence for each in watch(nod)[0]], default=0.0) < 0.5
     assert watch(throw())[0][0].confidence > 0.8
 
@@ -154,7 +154,7 @@ def test_nobody_is_who_they_were_after_a_reset_and_nobody_throws_twice_at_once()
 
 def test_features_that_cannot_be_told_are_nan_and_forbid_nothing():
     motion = load_motion()
-    past = [sample(0, 0.0, somebody(0.5, 0.9, 0.0))]
+    past = [sample(0, 0.0, a_person(0.5, 0.9, 0.0))]
     told = features(past, "right", above=motion.above, fall_s=0.25, back_s=0.7)
     assert math.isnan(told["peak"])
     assert math.isnan(told["lowest"])
@@ -207,7 +207,7 @@ def test_when_is_learned_from_what_is_seen():
     for turned in random.uniform(40, 140, 60):
         at_s = 1.0 + random.uniform(0, 1 / 30)
         frames = [
-            (t, replace(p, world_m=somebody(0.0, 0.9, turned * (t < at_s - 0.1)).world_m))
+            (t, replace(p, world_m=a_person(0.0, 0.9, turned * (t < at_s - 0.1)).world_m))
             for t, p in throw(release_s=at_s)
         ]
         throws.append(learned_from(frames, at_s - 4e-4 * (turned - 90)))

@@ -19,7 +19,7 @@ from pipeline.events.features import FEATURES
 from pipeline.events.find import MOTIONS, find_motion, motion_names
 from pipeline.events.motion import FallMotion, PeakMotion, Wording, load_motion
 from tests.support.motions.installed import SERVE, installed
-from tests.support.throws import mirrored, somebody, throw, watch
+from tests.support.throws import a_person, mirrored, throw, watch
 
 # Where motions are.
 
@@ -220,7 +220,7 @@ def serve(contact_s: float, fps: float = 30.0, seconds: float = 2.0, reach: floa
         along = 1.0 / (1.0 + math.exp(-t / 0.045))
         angle = math.radians(-150 + 240 * along)
         hand, side = reach * math.cos(angle), reach * math.sin(angle)
-        frames.append((k / fps, somebody(hand, side, 40.0)))
+        frames.append((k / fps, a_person(hand, side, 40.0)))
     return frames
 
 
@@ -257,7 +257,7 @@ def test_what_is_slow_or_low_or_still_rising_is_no_peak():
     motion = load_motion(SERVE)
     slow = [(3 * t, person) for t, person in serve(1.0)]
     low = serve(1.0, reach=0.3)
-    still = [(k / 30, somebody(0.9, 0.4, 0.0)) for k in range(40)]
+    still = [(k / 30, a_person(0.9, 0.4, 0.0)) for k in range(40)]
     for frames in (slow, low, still):
         assert watch(frames, motion) == ([], [])
     # A throw's hand is as fast, and passes the shoulders on its way down.

@@ -390,7 +390,7 @@ def test_the_box_is_around_what_is_visible():
     assert np.allclose(landmarks.box_around(points, 0 * seen), [*points.min(0), *points.max(0)])
 
 
-# Who is whom
+# Which person is which
 
 
 def person_at(points, mask=None):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 
 import numpy as np
 import pytest
@@ -26,16 +25,6 @@ from pipeline.perception.ultralytics_models.picture import Letterbox, for_sam, f
 from pipeline.perception.ultralytics_models.sam import ATTENTION, SamDecoder, SamEncoder
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def tasks(tmp_path_factory):
-    """ultralytics' networks; its settings go to a folder of the test's."""
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("ultralytics")))
-    try:
-        return ultralytics("nn.tasks")
-    except UltralyticsError as error:
-        pytest.skip(str(error))
 
 
 def scattered(net, seed=0):
