@@ -14,6 +14,11 @@ from pipeline.capture.picture import Allocate, empty_image
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
+MAX_PIXELS = 36_000_000
+"""The default of the largest picture that a live source may send: 8K (8192x4320) and a little."""
+MEMORY_MB = 1024
+"""The default of what a decoder process may allocate."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
@@ -163,6 +168,8 @@ class SourceOptions:
         size: (width, height) in pixels to request from a camera; None: its own choice.
         fps: Frames a second to request from a camera; None: its own choice.
         rtsp_transport: What carries RTSP's media.
+        max_pixels: The largest picture that a feed or a camera may send, in pixels.
+        memory_mb: What the process that decodes a feed or a camera may allocate, in MB.
         decode: "nvdec" decodes clips and network feeds on an NVIDIA GPU.
         allocate: Returns the memory for a frame's image, for example page-locked memory.
 
@@ -177,6 +184,8 @@ class SourceOptions:
     size: tuple[int, int] | None = None
     fps: float | None = None
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    max_pixels: int = MAX_PIXELS
+    memory_mb: int = MEMORY_MB
     decode: Literal["software", "nvdec"] = "software"
     allocate: Allocate = empty_image
 

@@ -21,6 +21,7 @@ from pipeline.capture.files import frame_rate, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
 from pipeline.capture.seek import StartFrame, find_start_frame
 from pipeline.capture.session import Session, start_session, start_session_at
+from pipeline.capture.side_data import display_matrix
 from pipeline.capture.timeline import Timeline
 from pipeline.core.frame import Frame
 
@@ -170,7 +171,7 @@ class ClipSource(SourceDefaults):
 
     def _convert(self, picture: VideoFrame, aspect: Fraction | None) -> np.ndarray:
         try:
-            return self._to_rgb(picture, aspect)
+            return self._to_rgb(picture, aspect, display_matrix(picture))
         except av.error.FFmpegError as error:
             raise SourceNotVideo(
                 f"{self.name}: its {picture.format.name} pictures cannot be shown: {reason(error)}"
@@ -178,7 +179,9 @@ class ClipSource(SourceDefaults):
 
     def _describe(self, session: Session, start: StartFrame | None) -> SourceInfo:
         stream = session.decoder.stream
-        width, height = upright_size(session.first, stream.sample_aspect_ratio)
+        width, height = upright_size(
+            session.first, stream.sample_aspect_ratio, display_matrix(session.first)
+        )
         fps = frame_rate(stream)
         return SourceInfo(
             name=self.name,

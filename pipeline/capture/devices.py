@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ ANY_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 
 _RAW_PIXELS = 640 * 480
 """Cameras send pictures up to this size uncompressed."""
+_MOST_STREAMS = 128
+"""The streams that a server may announce. A satellite's multiplex has some tens."""
 READ_TIMEOUT_S = 5.0
 """A feed that sends nothing for this long is lost."""
 
@@ -58,12 +60,21 @@ class StreamInput:
         open: Opens the input once. Raises FFmpeg's error or a SourceError.
         to_error: Converts FFmpeg's error to the SourceError that says what to do.
         download: Whether it is a clip: its end is no loss, and it waits for its consumer.
+        order: The arguments of `input_of` that make the same input in another process: "input" and
+            "arguments".
     """
 
     name: str
     open: Callable[[], InputContainer]
     to_error: Callable[[av.error.FFmpegError], SourceError]
     download: bool = False
+    order: Mapping[str, Any] | None = None
+
+
+def input_of(kind: str, arguments: Mapping[str, Any]) -> StreamInput:
+    """Return the input of an order: `network` or `camera` with these arguments."""
+    makers: dict[str, Callable[..., StreamInput]] = {"network": network, "camera": camera}
+    return makers[kind](**arguments)
 
 
 def acceleration(decode: str) -> HWAccel | None:
@@ -88,6 +99,7 @@ def network(
     timeout = "timeout" if scheme in ("rtsp", "rtsps", "udp") else "rw_timeout"
     options = {timeout: str(round(READ_TIMEOUT_S * 1e6)), "fpsprobesize": "2"}
     options |= {"protocol_whitelist": _PROTOCOLS, "format_whitelist": _FORMATS}
+    options["max_streams"] = str(_MOST_STREAMS)
     if scheme.startswith("rtsp"):
         options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
     name = without_credentials(address)
@@ -97,6 +109,10 @@ def network(
         open=lambda: opener(address, options=options, **hardware, **ANY_TAGS),
         to_error=lambda error: _network_error(error, name, decode),
         download=_DOWNLOAD.match(address) is not None,
+        order={
+            "input": "network",
+            "arguments": {"address": address, "rtsp_transport": rtsp_transport, "decode": decode},
+        },
     )
 
 
@@ -134,7 +150,10 @@ def camera(
         return _open_camera(opener, device, kind, options | requested, options)
 
     return StreamInput(
-        name=name, open=open_camera, to_error=lambda error: _camera_error(error, name)
+        name=name,
+        open=open_camera,
+        to_error=lambda error: _camera_error(error, name),
+        order={"input": "camera", "arguments": {"spec": spec, "size": size, "fps": fps}},
     )
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class SourceError(OSError):
-    """A source cannot be read."""
+    """A source cannot be read.
+
+    Attributes:
+        cause: A word for the counts of failures.
+    """
+
+    cause = "refused"
 
 
 class SourceNotFound(SourceError):
@@ -27,12 +33,32 @@ class SourceLogin(SourceRefused):
     """The source refuses the login in the address, or requires one."""
 
 
+class SourceTooLarge(SourceRefused):
+    """Its pictures are larger, or take more memory, than this program allows."""
+
+    cause = "too large"
+
+
 class SourceUnreachable(SourceError):
     """The source could not be reached in the time allowed."""
+
+    cause = "lost"
 
 
 class SourceNotThere(SourceUnreachable):
     """The server answers but has no such stream, or does not have it yet."""
+
+
+class SourceSilent(SourceUnreachable):
+    """The source was opened, or did not answer, and no picture came."""
+
+    cause = "silent"
+
+
+class SourceCrashed(SourceUnreachable):
+    """The process that decoded the source ended unexpectedly."""
+
+    cause = "crashed"
 
 
 class SourceLost(SourceUnreachable):

@@ -11,22 +11,20 @@ from contextlib import suppress
 from itertools import count
 from time import monotonic
 
-import av
-
 from pipeline.capture.base import SourceInfo, StopSignal
 from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import (
     SourceError,
     SourceLogin,
     SourceLost,
-    SourceNotFound,
     SourceNotThere,
+    SourceNotVideo,
     SourceRefused,
+    SourceSilent,
     SourceUnreachable,
-    reason,
 )
 from pipeline.capture.picture import Allocate, RgbConverter, empty_image, upright_size
-from pipeline.capture.reader import Picture, Reader
+from pipeline.capture.reader import Connect, Picture, Reader, ThreadReader
 from pipeline.capture.status import State, Status
 from pipeline.capture.timeline import Timeline
 from pipeline.core.frame import Frame
@@ -50,6 +48,8 @@ _PAUSES_S = (0.25, 0.5, 1.0, 2.0)
 _NOT_THERE_PAUSES_S = (2.0,)
 """For a server that may be waiting for its camera. Also for a missing login: without one, no tries
 count as guesses at a password."""
+_NOT_VIDEO_PAUSES_S = (1.0, 2.0, 5.0, 10.0)
+"""For a server that sends no video, or none that can be decoded. It may send another soon."""
 _REFUSED_PAUSES_S = (5.0, 10.0, 20.0, 30.0)
 _LOGIN_PAUSES_S = (2.0, 30.0, 300.0)
 """For a refused login. A camera that is starting may not know its users yet, but many cameras lock
@@ -67,11 +67,14 @@ class Feed:
     """A feed that reconnects when it is lost.
 
     ``Frame.pts_s`` is 0 at the first frame and continues by the clock over a loss. Frame ids rise
-    by one, and the first frame after a loss is a discontinuity. A source that refuses access or
-    does not exist is tried again only if the time for tries has no limit; a refusing one seldom.
+    by one, and the first frame after a loss is a discontinuity. Every failure is tried again while
+    the time for tries lasts. One that time alone does not cure (no such camera, no video, a refused
+    login) is final if that time has a limit, and is tried less and less often if it has none.
 
     ``status`` may be read from any thread; ``on_status`` is called with every new one. ``counts``
-    are "reconnected" and "damaged" (packets that were skipped).
+    are "reconnected", "damaged" (packets that were skipped), and connections that failed by cause:
+    "ended", "lost", "stalled" (no picture for too long), "silent" (no first picture), "crashed"
+    (the decoder process ended), "refused" and "too large".
 
     Args:
         stream_input: What to open.
@@ -83,6 +86,7 @@ class Feed:
         allocate: Returns the memory for a frame's image.
         on_status: Called with every new status, from the reading thread.
         jitter: Returns random numbers from 0 to 1, for the pauses between tries.
+        connect: Begins to read the input.
     """
 
     def __init__(
@@ -96,8 +100,10 @@ class Feed:
         allocate: Allocate = empty_image,
         on_status: Callable[[Status], None] | None = None,
         jitter: Callable[[], float] = random.random,
+        connect: Connect = ThreadReader,
     ) -> None:
         self._input = stream_input
+        self._connect_input = connect
         self._retry_s = retry_s
         self.name = stream_input.name
         self.download = stream_input.download
@@ -161,22 +167,20 @@ class Feed:
         ids = count()
         last: Frame | None = None
         while self._reader is not None and not self._stop.is_set():
-            why = "the stream ended"
             for frame in self._play(self._reader, ids, last):
                 last = frame
                 yield frame
             error = self._reader.error
-            if isinstance(error, av.error.FFmpegError):
-                why = reason(error)
+            if self._stop.is_set() or (self.download and error is None and not self._timed_out):
+                return
+            if self._timed_out:
+                # The connection hung: it has reported no error.
+                why, cause = self.status.reason, "stalled"
             elif error is not None:
-                raise error
-            elif self._timed_out:
-                # The connection hung: its thread has reported no error.
-                why = self.status.reason
-            elif self.download:
-                return
-            if self._stop.is_set():
-                return
+                why, cause = str(error), error.cause
+            else:
+                why, cause = "the stream ended", "ended"
+            self._counts[cause] += 1
             if self.download:
                 # A download starts at its beginning when it is opened again.
                 at_s = 0.0 if last is None else last.pts_s
@@ -195,7 +199,7 @@ class Feed:
         broken = last is not None
         for picture in self._pictures(reader):
             pts_s, jump = timeline.place(picture.image.pts)
-            image = self._to_rgb(picture.image, picture.aspect)
+            image = self._to_rgb(picture.image, picture.aspect, picture.matrix)
             if last is not None:
                 broken = broken or jump or image.shape != last.image.shape
             last = Frame(next(ids), self.name, picture.captured_ns, pts_s, image, broken)
@@ -263,10 +267,11 @@ class Feed:
             try:
                 self._try_once()
                 return
-            except (SourceNotFound, SourceRefused, SourceUnreachable) as error:
+            except SourceError as error:
+                self._counts[error.cause] += 1
                 left_s = retry_s - (self._clock_ns() - begun_ns) / 1e9
-                # A camera may be plugged in later, and a refusal may be lifted: such errors are
-                # final only if the time for tries has a limit.
+                # A camera may be plugged in later, a refusal may be lifted, and a server may show
+                # video later: such errors are final only if the time for tries has a limit.
                 final = not isinstance(error, SourceUnreachable) and math.isfinite(retry_s)
                 if left_s <= 0 or final or self._stop.is_set():
                     raise
@@ -275,9 +280,8 @@ class Feed:
                     pauses_s = _pauses_s(error, self.name)
                 # A server that was away in between may have changed, so its pauses start again.
                 tries = tries if pauses_s is before else 0
-                self._set_status(
-                    self._disconnected() if pauses_s is _PAUSES_S else State.REFUSED, str(error)
-                )
+                refused = pauses_s in (_NOT_THERE_PAUSES_S, _LOGIN_PAUSES_S, _REFUSED_PAUSES_S)
+                self._set_status(State.REFUSED if refused else self._disconnected(), str(error))
                 pause_s = min(pauses_s[min(tries, len(pauses_s) - 1)], left_s)
             tries += 1
             if self._wait(pause_s * (1 - _JITTER * self._jitter())):
@@ -293,16 +297,19 @@ class Feed:
             raise SourceUnreachable(
                 f"{self.name}: {_MOST_ABANDONED} connections hang in its driver"
             )
-        reader = Reader(self._input, self._clock_ns, self.policy)
+        reader = self._connect_input(self._input, self._clock_ns, self.policy)
         self._thread, waited_s = reader.thread, 0.0
         # Short waits, so that a stop is noticed soon.
         while not reader.ready.wait(_POLL_S):
             waited_s += _POLL_S
             if self._stop.is_set() or waited_s > _OPEN_S:
                 self._release(reader)
-                stopped = "stopped before its first frame came"
-                hangs = f"no picture within {_OPEN_S:.0f} s: check the address and that it is on"
-                raise SourceUnreachable(f"{self.name}: {stopped if self._stop.is_set() else hangs}")
+                if self._stop.is_set():
+                    raise SourceUnreachable(f"{self.name}: stopped before its first frame came")
+                raise SourceSilent(
+                    f"{self.name}: no picture within {_OPEN_S:.0f} s: check the address and that "
+                    "it is on"
+                )
         try:
             self._first = reader.pictures.get()
         except Closed:
@@ -331,7 +338,8 @@ class Feed:
 
     def _describe(self, reader: Reader) -> SourceInfo:
         assert self._first is not None
-        width, height = upright_size(self._first.image, self._first.aspect)
+        first = self._first
+        width, height = upright_size(first.image, first.aspect, first.matrix)
         return SourceInfo(
             name=self.name,
             live=True,
@@ -352,4 +360,6 @@ def _pauses_s(error: SourceError, name: str) -> tuple[float, ...]:
         return _LOGIN_PAUSES_S
     if isinstance(error, SourceNotThere | SourceLogin):
         return _NOT_THERE_PAUSES_S
+    if isinstance(error, SourceNotVideo):
+        return _NOT_VIDEO_PAUSES_S
     return _REFUSED_PAUSES_S if isinstance(error, SourceRefused) else _PAUSES_S

@@ -6,17 +6,20 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.capture.addresses import NETWORK, TEST_PREFIX, is_camera
 from pipeline.capture.base import Source, SourceOptions, StopSignal
 from pipeline.capture.clip import ClipSource
+from pipeline.capture.decoder_pool import SUPPORTED
 from pipeline.capture.devices import camera, network
 from pipeline.capture.errors import SourceNotFound
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
 from pipeline.capture.paced import PacedSource
+from pipeline.capture.reader import Connect, ThreadReader
 
 _VIDEO_PAGES = re.compile(
     r"https?://(www\.|m\.)?(youtube\.com|youtu\.be|vimeo\.com|twitch\.tv)/", re.I
@@ -44,6 +47,19 @@ def _hint(spec: str) -> str:
             "clip.mp4"
         )
     return ""
+
+
+def _connect(options: SourceOptions) -> Connect:
+    """How feeds and cameras are read: in a process of their own, where that can be done.
+
+    NVDEC stays in this process: each further one would take hundreds of MB on the GPU.
+    """
+    if not SUPPORTED or options.decode == "nvdec":
+        return partial(ThreadReader, max_pixels=options.max_pixels)
+    # The modules that it needs exist on Linux only.
+    from pipeline.capture.process_reader import ProcessReader
+
+    return partial(ProcessReader, max_pixels=options.max_pixels, memory_mb=options.memory_mb)
 
 
 def open_source(
@@ -89,7 +105,7 @@ def open_source(
             stream_input = camera(spec, options.size, options.fps)
         feed = Feed(
             stream_input, options.retry_s, stop_signal=stop_signal, clock_ns=clock_ns, wait=wait,
-            allocate=options.allocate,
+            allocate=options.allocate, connect=_connect(options),
         )  # fmt: skip
         source = LiveSource(feed, options, stop_signal)
         paced = feed.download and options.live is True

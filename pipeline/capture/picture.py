@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from fractions import Fraction
-from typing import cast
 
 import cv2
 import numpy as np
-from av.buffer import Buffer
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
+
+from pipeline.capture.side_data import Matrix
 
 # AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. Constant-luminance and missing
 # ones are read as the most similar matrix.
@@ -48,10 +46,11 @@ def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, 
     return width, round(height / aspect)
 
 
-def upright_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+def upright_size(
+    frame: VideoFrame, aspect: Fraction | None, matrix: Matrix | None
+) -> tuple[int, int]:
     """Return the (width, height) of the image that `RgbConverter` makes of ``frame``."""
     size = square_size(frame.width, frame.height, aspect)
-    matrix = display_matrix(frame)
     return size[::-1] if matrix is not None and _is_turned(matrix) else size
 
 
@@ -74,8 +73,16 @@ class RgbConverter:
         self._reformatter = VideoReformatter()
         self._allocate = allocate
 
-    def __call__(self, frame: VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
-        """Return the image of ``frame``, whose pixels have the ``aspect`` width / height."""
+    def __call__(
+        self, frame: VideoFrame, aspect: Fraction | None = None, matrix: Matrix | None = None
+    ) -> np.ndarray:
+        """Return the image of ``frame``.
+
+        Args:
+            frame: The decoded picture.
+            aspect: The width / height of its pixels; None if unknown.
+            matrix: Its display matrix, as `upright` takes it.
+        """
         width, height = square_size(frame.width, frame.height, aspect)
         # One thread: unscaled conversion takes about 1 ms at 1080p, less than waking a pool.
         rgb = self._reformatter.reformat(
@@ -89,40 +96,23 @@ class RgbConverter:
         # FFmpeg pads its rows. A view skips the padding, so only the upright image is copied.
         plane = rgb.planes[0]
         shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)
-        image = upright(
-            np.ndarray(shape, np.uint8, memoryview(plane), 0, strides), display_matrix(frame)
-        )
+        image = upright(np.ndarray(shape, np.uint8, memoryview(plane), 0, strides), matrix)
+        # FFmpeg's memory is as good as any other where it is the image's alone and has no padding.
+        if self._allocate is empty_image and rgb is not frame and image.flags.c_contiguous:
+            return image
         out = self._allocate(image.shape)
         np.copyto(out, image)
         return out
 
 
-def _unknown_side_data(kind: type[Enum], value: int) -> Enum:
-    """Return a stand-in for a kind of side data that PyAV's list lacks."""
-    stand_in = object.__new__(kind)
-    stand_in._name_, stand_in._value_ = f"UNKNOWN_{value}", value
-    return stand_in
-
-
-# FFmpeg knows more kinds of side data than PyAV (EXIF's is 31), and PyAV raises for every frame
-# that carries one of them. An enumeration asks `_missing_` for values that it does not know.
-SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[method-assign, assignment]
-
-
-def display_matrix(frame: VideoFrame) -> np.ndarray | None:
-    """Return the rotation part (a, b, c, d) of the frame's display matrix; None without one."""
-    data = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))
-    return None if data is None else np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]]
-
-
-def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+def upright(image: np.ndarray, matrix: Matrix | None) -> np.ndarray:
     """Return ``image`` rotated and mirrored by ``matrix`` (a, b, c, d), to the nearest 90 degrees.
 
     The matrix maps stored to displayed positions: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12,
     tkhd). None leaves the image as it is.
     """
-    if matrix is not None and matrix.any():
-        a, b, c, d = (int(value) for value in matrix)
+    if matrix is not None and any(matrix):
+        a, b, c, d = matrix
         turned = _is_turned(matrix)
         if turned:
             image = cv2.transpose(image)
@@ -132,6 +122,6 @@ def upright(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
     return image
 
 
-def _is_turned(matrix: np.ndarray) -> bool:
+def _is_turned(matrix: Matrix) -> bool:
     """Whether the matrix exchanges width and height."""
-    return abs(int(matrix[1])) > abs(int(matrix[0]))
+    return abs(matrix[1]) > abs(matrix[0])

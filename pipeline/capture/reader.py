@@ -1,27 +1,26 @@
-"""One connection to a live source, opened and read by its own thread.
+"""Read the pictures of one connection beside the thread that consumes them.
 
-FFmpeg may block for any time in a network or a driver. Therefore only this thread calls it. Its
-pictures wait in a ring of one; a thread that hangs is abandoned, and frees the container when
-FFmpeg returns.
+FFmpeg may block for any time in a network or a driver, and allocate what a server asks for.
+Therefore the thread of a feed never calls it. `ThreadReader` calls it in a thread of this process,
+`ProcessReader` in a process of its own, which can be ended and limited.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
-import av
-from av.codec.context import Flags
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from pipeline.capture.decode import Decoder, video_stream
+from pipeline.capture.base import MAX_PIXELS
+from pipeline.capture.connection import Connection, Facts
 from pipeline.capture.devices import StreamInput
-from pipeline.capture.errors import SourceUnreachable
-from pipeline.capture.files import frame_rate
-from pipeline.capture.timeline import FrameIndex
+from pipeline.capture.errors import SourceError
+from pipeline.capture.side_data import Matrix, display_matrix
 from pipeline.core.ring import Closed, Policy, Ring
 
 
@@ -29,45 +28,75 @@ from pipeline.core.ring import Closed, Policy, Ring
 class Picture:
     """A decoded picture.
 
-    ``captured_ns`` is when it was decoded, in nanoseconds of the monotonic clock; ``aspect`` a
-    pixel's width / height, None if unknown.
+    Attributes:
+        image: The picture as the decoder gave it.
+        captured_ns: When it was decoded, in nanoseconds of the monotonic clock.
+        aspect: A pixel's width / height; None if unknown.
+        matrix: The rotation part (a, b, c, d) of its display matrix; None without one.
     """
 
     image: VideoFrame
     captured_ns: int
     aspect: Fraction | None
+    matrix: Matrix | None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a stream states: the unit of its time stamps, its frame rate and its codec."""
+class Reader(Protocol):
+    """Reads a connection until it ends, is lost or is closed.
 
-    time_base_s: float
-    fps: float | None
-    codec: str
+    Attributes:
+        ready: Set once the first picture is available or none will come.
+        pictures: A ring of one with the next picture. After the last, its ``get`` raises Closed.
+        error: What ended the reading; None for the stream's own end.
+        thread: The thread that fills the ring.
+    """
+
+    ready: threading.Event
+    pictures: Ring[Picture]
+    error: SourceError | None
+    thread: threading.Thread
+
+    @property
+    def facts(self) -> Facts:
+        """What the stream states; available once ``ready`` is set with a picture."""
+
+    @property
+    def damaged(self) -> int:
+        """Number of packets that could not be read or decoded."""
+
+    def close(self) -> None:
+        """Stop reading, at once. From any thread."""
 
 
-class Reader:
-    """Opens an input and reads its pictures until it ends, is lost or is closed.
+Connect = Callable[[StreamInput, Callable[[], int], Policy], Reader]
+"""Begins to read an input: the input, the monotonic clock in nanoseconds, and what happens to a
+picture that is not yet taken when the next one comes."""
 
-    ``ready`` is set once the first picture is available or none will come. ``pictures`` holds the
-    next one; after the last, its ``get`` raises Closed, and ``error`` is what ended the reading
-    (None: the stream's own end). ``policy`` is the ring's: what happens to a picture not yet taken
-    when the next one comes.
+
+class ThreadReader:
+    """A `Reader` that decodes in a thread of this process.
+
+    A thread that hangs in FFmpeg is abandoned, and frees the connection when FFmpeg returns.
+
+    Args:
+        stream_input: What to open.
+        clock_ns: The monotonic clock, in nanoseconds.
+        policy: What happens to a picture not yet taken when the next one comes.
+        max_pixels: The largest picture that is accepted, in pixels.
     """
 
     def __init__(
-        self, stream_input: StreamInput, clock_ns: Callable[[], int], policy: Policy = Policy.WAIT
+        self,
+        stream_input: StreamInput,
+        clock_ns: Callable[[], int],
+        policy: Policy = Policy.WAIT,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._input = stream_input
+        self._connection = Connection(stream_input, max_pixels)
         self._clock_ns = clock_ns
-        self._closed = threading.Event()
-        self._decoder: Decoder | None = None
-        # Read by the thread alone: it may close the container at any time.
-        self._facts: Facts | None = None
         self.ready = threading.Event()
         self.pictures: Ring[Picture] = Ring(1, policy)
-        self.error: BaseException | None = None
+        self.error: SourceError | None = None
         # A daemon: a thread that hangs in a driver must not keep the process alive.
         self.thread = threading.Thread(
             target=self._run, name=f"read {stream_input.name}", daemon=True
@@ -76,50 +105,31 @@ class Reader:
 
     @property
     def facts(self) -> Facts:
-        """What the stream states; available once ``ready`` is set with a picture."""
-        assert self._facts is not None
-        return self._facts
+        assert self._connection.facts is not None
+        return self._connection.facts
 
     @property
     def damaged(self) -> int:
-        """Number of packets that could not be read or decoded."""
-        return 0 if self._decoder is None else self._decoder.damaged
+        return self._connection.damaged
 
     def close(self) -> None:
         """Stop reading. The thread ends by itself, at once or when FFmpeg returns."""
-        self._closed.set()
         self.pictures.abort()
 
     def _run(self) -> None:
+        connection = self._connection
         try:
-            with self._input.open() as container:
-                stream = video_stream(container, self._input.name)
-                # With FFmpeg's frame threading each thread would delay the stream by a frame.
-                decoder = Decoder(container, stream, "SLICE", FrameIndex())
-                stream.codec_context.flags |= Flags.low_delay
-                for image in decoder.pictures():
-                    if self._facts is None:
-                        self._decoder, self._facts = decoder, _facts(stream)
-                    aspect = stream.sample_aspect_ratio
+            with closing(connection.pictures()) as pictures:
+                for image in pictures:
+                    now_ns, matrix = self._clock_ns(), display_matrix(image)
                     # The picture before the signal: a thread that waits for `ready` finds it.
-                    self.pictures.put(Picture(image, self._clock_ns(), aspect))
+                    self.pictures.put(Picture(image, now_ns, connection.aspect, matrix))
                     self.ready.set()
-            if self._decoder is None:
-                name = self._input.name
-                raise SourceUnreachable(f"{name}: it ended before its first frame")
         except Closed:
             pass
-        except av.error.FFmpegError as error:
-            # The feed distinguishes a connection that broke from one that never opened.
-            self.error = error if self._decoder is not None else self._input.to_error(error)
-        except BaseException as error:
+        except SourceError as error:
             self.error = error
         finally:
             # Closed before the signal, so that a thread that waits for `ready` finds the end.
             self.pictures.close()
             self.ready.set()
-
-
-def _facts(stream: VideoStream) -> Facts:
-    codec = stream.codec_context.name
-    return Facts(float(stream.time_base or 0), frame_rate(stream), codec)

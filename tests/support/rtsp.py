@@ -40,7 +40,7 @@ class RtspServer:
         line = self._process.stdout.readline().split()
         if not line:
             raise RuntimeError("the RTSP server did not start")
-        self.port = int(line[0])
+        self.port, self.pid = int(line[0]), self._process.pid
 
     def url(self, path: str = "test", login: str = "") -> str:
         return f"rtsp://{login}127.0.0.1:{self.port}/{path}"
