@@ -114,6 +114,8 @@ def source_of(config: Config, stop: threading.Event) -> Source:
             rtsp_transport=capture.rtsp_transport,
             size=None if capture.size is None else size_of(capture.size),
             fps=capture.fps,
+            max_pixels=capture.max_pixels,
+            memory_mb=capture.feed_memory_mb,
             decode=capture.decode,
             allocate=allocator(config),
         ),

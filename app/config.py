@@ -21,6 +21,7 @@ from app.options import RunOptions
 from app.outputs.catalog import RESERVED, OutputEntry, entries
 from app.outputs.rotation import Rotation
 from app.setting import Declared, Section, Setting, checked, declared, did_you_mean, no_file
+from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 
 PROFILE_FOLDER = "configs"
 
@@ -130,6 +131,24 @@ class CaptureConfig:
         Literal["software", "nvdec"],
         Setting("What decodes; nvdec: an NVIDIA GPU, for clips and network feeds.", commands=_RUN),
     ] = "software"
+    max_pixels: Annotated[
+        int,
+        Setting(
+            "The largest picture that a feed or a camera may send, in pixels.",
+            "N",
+            commands=("run", "serve", "events"),
+            low=1024,
+        ),
+    ] = MAX_PIXELS
+    feed_memory_mb: Annotated[
+        int,
+        Setting(
+            "What the process that decodes a feed or a camera may allocate, in MB (Linux).",
+            "MB",
+            commands=("run", "serve", "events"),
+            low=128,
+        ),
+    ] = MEMORY_MB
     fov_deg: Annotated[
         float | None,
         Setting(

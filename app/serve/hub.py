@@ -23,7 +23,7 @@ from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
 from app.serve.event_log import EventLog
 from app.serve.recorder import SUFFIXES
-from pipeline.capture.errors import SourceError
+from pipeline.capture.errors import CAUSES, SourceError
 from pipeline.capture.status import State
 from pipeline.core.redact import without_credentials
 from pipeline.core.stats import Snapshot, Stats
@@ -53,7 +53,9 @@ class SourceView:
     ``since_s`` is the time in the current ``state``. ``latency_ms`` holds p50, p95 and p99 from
     capture to output, ``stages_ms`` the median of each stage for a frame, ``dropped`` the number of
     frames by cause. ``not_recorded`` counts frames that recordings dropped because the disk or the
-    encoder was too slow. With low latency, ``unfitted`` counts frames that were shown with
+    encoder was too slow. ``failures`` counts the connections that failed, by their causes
+    (`errors.CAUSES`); ``decoder_bytes`` is the memory of the process that decodes the source, 0 if
+    this process does. With low latency, ``unfitted`` counts frames that were shown with
     predicted bodies only; ``predicted_ms`` is how far ahead of the last fit they were predicted,
     and ``predicted_off_px`` the distance of a joint from where it was fitted later (each p50 and
     p95; None otherwise). ``events`` counts the events so far; None if none are detected.
@@ -73,6 +75,8 @@ class SourceView:
     stages_ms: dict[str, float]
     reconnects: int
     damaged: int
+    failures: dict[str, int]
+    decoder_bytes: int
     recording: str | None
     not_recorded: int
     unfitted: int
@@ -439,6 +443,8 @@ class Hub:
             stages_ms={stage: time_ms.p50_ms for stage, time_ms in figures.stages_ms.items()},
             reconnects=counts.get("reconnected", 0),
             damaged=counts.get("damaged", 0),
+            failures={cause: counts[cause] for cause in CAUSES if counts[cause]},
+            decoder_bytes=stream.source.decoder_bytes,
             recording=recordings.path.name if recordings.path else None,
             not_recorded=recordings.dropped,
             unfitted=figures.unfitted,

@@ -13,6 +13,7 @@ from prometheus_client.core import (
 )
 
 from app.serve.hub import SourceView
+from pipeline.capture.decoder_pool import DECODERS
 from pipeline.capture.status import State
 from pipeline.core.stats import Histogram, Snapshot
 
@@ -55,6 +56,15 @@ class _Collected:
         )
         back = CounterMetricFamily("bodystream_reconnects", "reconnections", labels=("source",))
         damaged = CounterMetricFamily("bodystream_packets_damaged", "skipped", labels=("source",))
+        failed = CounterMetricFamily(
+            "bodystream_connections_failed", "by cause", labels=("source", "cause")
+        )
+        decoders = GaugeMetricFamily(
+            "bodystream_decoders", "processes that decode, a spare one included", len(DECODERS)
+        )
+        memory = GaugeMetricFamily(
+            "bodystream_decoder_memory_bytes", "resident", labels=("source",)
+        )
         lost = CounterMetricFamily(
             "bodystream_recording_dropped", "left out of recordings", labels=("source",)
         )
@@ -87,8 +97,12 @@ class _Collected:
                 dropped.add_metric((name, cause), number)
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
-        counts = [read, drawn, dropped, back, damaged, lost, events, lost_events]
-        return [state, fps, people, latency, stage, *counts, off]
+            for cause, number in view.failures.items():
+                failed.add_metric((name, cause), number)
+            if view.decoder_bytes:
+                memory.add_metric((name,), view.decoder_bytes)
+        counts = [read, drawn, dropped, back, damaged, failed, lost, events, lost_events]
+        return [state, fps, people, latency, stage, *counts, off, decoders, memory]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

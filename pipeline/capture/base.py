@@ -13,11 +13,7 @@ from typing import Literal, Protocol
 from pipeline.capture.picture import Allocate, empty_image
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
-
-MAX_PIXELS = 36_000_000
-"""The default of the largest picture that a live source may send: 8K (8192x4320) and a little."""
-MEMORY_MB = 1024
-"""The default of what a decoder process may allocate."""
+from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ class Source(Protocol):
     """Frames from somewhere. Open it, iterate ``frames()`` once, close it.
 
     A class of your own becomes a source by having these members; with `SourceDefaults` as its base
-    it inherits ``status``, ``counts`` and ``mark``.
+    it inherits ``status``, ``counts``, ``decoder_bytes`` and ``mark``.
 
     Attributes:
         name: Its name in messages and in `Frame.source`, without credentials.
@@ -75,7 +71,12 @@ class Source(Protocol):
 
     @property
     def counts(self) -> Counter[str]:
-        """Events of the connection so far, by name: "reconnected", "damaged". From any thread."""
+        """Events of the connection so far, by name: "reconnected", "damaged", and failures by their
+        causes (`errors.CAUSES`). From any thread."""
+
+    @property
+    def decoder_bytes(self) -> int:
+        """Resident memory of the process that decodes it, in bytes; 0 if this process does."""
 
     @property
     def mark(self) -> str:
@@ -102,7 +103,8 @@ class Source(Protocol):
 class SourceDefaults:
     """Base class with the members that most sources leave alone.
 
-    A source has no status that could change, no counts and no mark, unless it overrides them.
+    A source has no status that could change, no counts, no process and no mark, unless it overrides
+    them.
     """
 
     @property
@@ -114,6 +116,11 @@ class SourceDefaults:
     def counts(self) -> Counter[str]:
         """An empty counter."""
         return Counter()
+
+    @property
+    def decoder_bytes(self) -> int:
+        """0: this process decodes it."""
+        return 0
 
     @property
     def mark(self) -> str:

@@ -31,12 +31,10 @@ class DecoderProcess:
 
     Attributes:
         socket: The messages to and from it.
-        name: The source that it reads; "" for none yet.
     """
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.name = ""
         with theirs:
             # The signals that end this program come to its whole group, also when a terminal or a
             # supervisor sends them. A new process inherits the mask of the thread that makes it.
@@ -116,8 +114,8 @@ class DecoderPool:
         self._used: set[DecoderProcess] = set()
         self._idle: threading.Timer | None = None
 
-    def take(self, name: str) -> DecoderProcess:
-        """Return a process for the source ``name``, the spare one if there is one.
+    def take(self) -> DecoderProcess:
+        """Return a process for a source, the spare one if there is one.
 
         Raises:
             OSError: No process can be started.
@@ -126,7 +124,6 @@ class DecoderPool:
             decoder, self.spare = self.spare, None
             if decoder is None or not decoder.alive:
                 decoder = DecoderProcess()
-            decoder.name = name
             self._used.add(decoder)
             return decoder
 
@@ -155,9 +152,10 @@ class DecoderPool:
         with self._lock:
             return list(self._used)
 
-    def memory_bytes(self) -> dict[str, int]:
-        """Return the resident memory of the processes in use, in bytes, by source."""
-        return {decoder.name: decoder.memory_bytes() for decoder in self.in_use}
+    def __len__(self) -> int:
+        """The number of processes, the spare one included."""
+        with self._lock:
+            return len(self._used) + (self.spare is not None)
 
     def _end_spare(self) -> None:
         with self._lock:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+CAUSES = {
+    "refused": "it refuses access, does not exist or sends no video",
+    "too large": "its pictures are too large",
+    "lost": "it could not be reached, or the connection broke",
+    "ended": "it ended by itself",
+    "stalled": "it was live and sent no picture for too long",
+    "silent": "it was reached and sent no first picture",
+    "crashed": "the process that decoded it ended unexpectedly",
+}
+"""What ends a connection, by the names that the counts use."""
+
 
 class SourceError(OSError):
     """A source cannot be read.
 
     Attributes:
-        cause: A word for the counts of failures.
+        cause: One of `CAUSES`.
     """
 
     cause = "refused"

@@ -72,9 +72,8 @@ class Feed:
     login) is final if that time has a limit, and is tried less and less often if it has none.
 
     ``status`` may be read from any thread; ``on_status`` is called with every new one. ``counts``
-    are "reconnected", "damaged" (packets that were skipped), and connections that failed by cause:
-    "ended", "lost", "stalled" (no picture for too long), "silent" (no first picture), "crashed"
-    (the decoder process ended), "refused" and "too large".
+    are "reconnected", "damaged" (packets that were skipped), and connections that failed, by cause
+    (`errors.CAUSES`).
 
     Args:
         stream_input: What to open.
@@ -136,6 +135,12 @@ class Feed:
         # Read once: the reading thread may set it to None between two looks.
         reader = self._reader
         return self._counts + Counter(damaged=0 if reader is None else reader.damaged)
+
+    @property
+    def decoder_bytes(self) -> int:
+        """Resident memory of the connection's process, in bytes; 0 for none."""
+        reader = self._reader
+        return 0 if reader is None else reader.memory_bytes()
 
     @property
     def info(self) -> SourceInfo:

@@ -53,8 +53,13 @@ class LiveSource(SourceDefaults):
 
     @property
     def counts(self) -> Counter[str]:
-        """The feed's counts: "reconnected" and "damaged" packets."""
+        """The feed's counts: "reconnected", "damaged" packets, and failures by cause."""
         return self._feed.counts
+
+    @property
+    def decoder_bytes(self) -> int:
+        """Resident memory of the feed's decoder process, in bytes."""
+        return self._feed.decoder_bytes
 
     def open(self) -> None:
         """Connect and decode the first frame, trying again as long as ``retry_s`` allows.

@@ -52,6 +52,11 @@ class PacedSource(SourceDefaults):
         """The counts of the source that is paced."""
         return self._source.counts
 
+    @property
+    def decoder_bytes(self) -> int:
+        """The memory of the process of the source that is paced."""
+        return self._source.decoder_bytes
+
     def open(self) -> None:
         self._source.open()
 

@@ -13,13 +13,13 @@ from fractions import Fraction
 from typing import Any
 
 from pipeline.capture import errors
-from pipeline.capture.base import MAX_PIXELS, MEMORY_MB
 from pipeline.capture.connection import Facts
 from pipeline.capture.decoder_pool import DECODERS, DecoderPool, DecoderProcess
 from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import SourceCrashed, SourceError, SourceUnreachable, reason
 from pipeline.capture.reader import Picture
 from pipeline.capture.shared_reader import SlotReader
+from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.ring import Closed, Policy, Ring
 
 _MOST_BYTES = 1 << 16
@@ -70,6 +70,11 @@ class ProcessReader:
         assert self._facts is not None
         return self._facts
 
+    def memory_bytes(self) -> int:
+        """Return the resident memory of its process, in bytes; 0 once it has ended."""
+        decoder = self._decoder
+        return 0 if decoder is None else decoder.memory_bytes()
+
     def close(self) -> None:
         """Stop reading. The process leaves, or is killed, within about a second."""
         with self._lock:
@@ -81,7 +86,7 @@ class ProcessReader:
     def _run(self) -> None:
         decoder: DecoderProcess | None = None
         try:
-            decoder = self._pool.take(self._name)
+            decoder = self._pool.take()
             with self._lock:
                 self._decoder = decoder
                 if self._closed:

@@ -16,11 +16,11 @@ from typing import Protocol
 
 from av.video.frame import VideoFrame
 
-from pipeline.capture.base import MAX_PIXELS
 from pipeline.capture.connection import Connection, Facts
 from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import SourceError
 from pipeline.capture.side_data import Matrix, display_matrix
+from pipeline.core.limits import MAX_PIXELS
 from pipeline.core.ring import Closed, Policy, Ring
 
 
@@ -63,6 +63,9 @@ class Reader(Protocol):
     @property
     def damaged(self) -> int:
         """Number of packets that could not be read or decoded."""
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of its process, in bytes; 0 if it has none."""
 
     def close(self) -> None:
         """Stop reading, at once. From any thread."""
@@ -111,6 +114,10 @@ class ThreadReader:
     @property
     def damaged(self) -> int:
         return self._connection.damaged
+
+    def memory_bytes(self) -> int:
+        """Return 0: it has no process."""
+        return 0
 
     def close(self) -> None:
         """Stop reading. The thread ends by itself, at once or when FFmpeg returns."""

@@ -278,7 +278,7 @@ def test_a_picture_that_takes_too_much_memory_does_not_take_it() -> None:
         )  # fmt: skip
         most = 0
         while not reader.ready.wait(0.01):
-            most = max(most, *DECODERS.memory_bytes().values(), 0)
+            most = max(most, reader.memory_bytes())
         reader.thread.join(5)
     assert isinstance(reader.error, SourceError)
     assert most < 250 << 20
@@ -288,14 +288,15 @@ def test_a_server_that_drips_is_left_at_once_and_nothing_stays() -> None:
     with serving({"/drip.ts": drip}) as address:
         pool = DecoderPool()
         reader = ProcessReader(network(f"{address}/drip.ts", "tcp"), time.monotonic_ns, pool=pool)
-        until(lambda: bool(pool.memory_bytes()))
+        until(lambda: reader.memory_bytes() > 0)
         time.sleep(1.0)  # FFmpeg is inside its opening now
         assert not reader.ready.is_set()
         begun = time.monotonic()
         reader.close()
         reader.thread.join(5)
         assert time.monotonic() - begun < 2.0
-        assert pool.memory_bytes() == {}
+        assert len(pool) == 0
+        assert reader.memory_bytes() == 0
 
 
 def test_a_killed_decoder_is_a_loss_that_is_repaired() -> None:
