@@ -131,7 +131,9 @@ class DecoderPool:
         """Start the spare process, if a process is in use and there is no spare one."""
         with self._lock:
             if self._used and self.spare is None:
-                self.spare = DecoderProcess()
+                # Without a spare one the next source starts its own, and reports the error.
+                with contextlib.suppress(OSError):
+                    self.spare = DecoderProcess()
 
     def end(self, decoder: DecoderProcess) -> int | None:
         """End a process as `DecoderProcess.end` does; the spare one follows the last."""
