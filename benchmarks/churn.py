@@ -1,6 +1,6 @@
 """Add and remove sources of `serve` at random, healthy and hostile ones, and see what grows.
 
-Up to twenty sources are there at a time; each is added, lives for some seconds and is removed. Every
+Up to twenty sources are there at a time; each is added, lives for some seconds, is removed. Every
 ten seconds all are removed for a moment, and the threads, handles, decoder processes and the memory
 of `serve` are read. The slopes are least-squares lines after the first quarter. Run it (Linux,
 GStreamer's RTSP server):
