@@ -14,6 +14,8 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from pipeline.capture.hdr import is_hdr, peak_nits, to_sdr
+
 # AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. Constant-luminance and missing
 # ones are read as the most similar matrix.
 _MATRIX = {
@@ -30,10 +32,12 @@ _MATRIX = {
 def colour_matrix(frame: VideoFrame) -> Colorspace:
     """Return the YUV-to-RGB matrix of ``frame``.
 
-    A frame that states none gets what video players use: BT.709 for HD sizes, BT.601 below.
+    A frame that states none gets what video players use: BT.2020 for HDR, BT.709 for HD sizes,
+    BT.601 below.
     """
     hd = frame.width >= 1280 or frame.height > 576
-    return _MATRIX.get(frame.colorspace, Colorspace.ITU709 if hd else Colorspace.ITU601)
+    usual = Colorspace.ITU709 if hd else Colorspace.ITU601
+    return _MATRIX.get(frame.colorspace, Colorspace.BT2020 if is_hdr(frame) else usual)
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -67,7 +71,8 @@ def empty_image(shape: tuple[int, ...]) -> np.ndarray:
 class RgbConverter:
     """Converts decoded frames to RGB uint8 (H, W, 3), contiguous, upright, with square pixels.
 
-    Each image is in memory of its own, from ``allocate``.
+    HDR pictures are tone-mapped (`pipeline.capture.hdr`). Each image is in memory of its own, from
+    ``allocate``.
     """
 
     def __init__(self, allocate: Allocate = empty_image) -> None:
@@ -77,21 +82,24 @@ class RgbConverter:
     def __call__(self, frame: VideoFrame, aspect: Fraction | None = None) -> np.ndarray:
         """Return the image of ``frame``, whose pixels have the ``aspect`` width / height."""
         width, height = square_size(frame.width, frame.height, aspect)
+        hdr = is_hdr(frame)
         # One thread: unscaled conversion takes about 1 ms at 1080p, less than waking a pool.
         rgb = self._reformatter.reformat(
             frame,
             width,
             height,
-            format="rgb24",
+            format="rgb48le" if hdr else "rgb24",
             src_colorspace=None if frame.format.is_rgb else colour_matrix(frame),
             threads=1,
         )
         # FFmpeg pads its rows. A view skips the padding, so only the upright image is copied.
         plane = rgb.planes[0]
-        shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)
-        image = upright(
-            np.ndarray(shape, np.uint8, memoryview(plane), 0, strides), display_matrix(frame)
-        )
+        shape, depth = (rgb.height, rgb.width, 3), 2 if hdr else 1
+        strides = (plane.line_size, 3 * depth, depth)
+        image = np.ndarray(shape, f"<u{depth}", memoryview(plane), 0, strides)
+        if hdr:
+            image = to_sdr(image, frame.color_trc, frame.color_primaries, peak_nits(frame))
+        image = upright(image, display_matrix(frame))
         out = self._allocate(image.shape)
         np.copyto(out, image)
         return out
