@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.devices import ANY_TAGS, acceleration
 from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
+from pipeline.capture.playlist import FROM_A_FILE
 
 _NOT_CLIPS = ("tty", "concat")
 """Formats that FFmpeg plays but that are no clips: text drawn as pictures, lists of files."""
@@ -32,7 +33,7 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
         # that looks like a clip from opening anything else.
         container = av.open(
             f"file:{path}",
-            options={"protocol_whitelist": "file"},
+            options={"protocol_whitelist": "file"} | FROM_A_FILE,
             hwaccel=acceleration(decode),
             **ANY_TAGS,
         )

@@ -17,6 +17,7 @@ from pipeline.capture.errors import SourceNotFound
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
 from pipeline.capture.paced import PacedSource
+from pipeline.capture.playlist import dash_hint
 
 _VIDEO_PAGES = re.compile(
     r"https?://(www\.|m\.)?(youtube\.com|youtu\.be|vimeo\.com|twitch\.tv)/", re.I
@@ -43,7 +44,7 @@ def _hint(spec: str) -> str:
             "is a pattern of pictures; make a clip of them first: ffmpeg -framerate 30 -i PATTERN "
             "clip.mp4"
         )
-    return ""
+    return dash_hint(spec)
 
 
 def open_source(
