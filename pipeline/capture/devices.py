@@ -18,10 +18,12 @@ from pipeline.capture.errors import (
     SourceLogin,
     SourceNotFound,
     SourceNotThere,
+    SourceNotVideo,
     SourceRefused,
     SourceUnreachable,
     reason,
 )
+from pipeline.capture.mp4 import MP4, cannot_be_streamed
 from pipeline.core.redact import without_credentials
 
 _PYAV = int(av.__version__.partition(".")[0])
@@ -92,12 +94,29 @@ def network(
         options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
     name = without_credentials(address)
     hardware = {} if decode == "software" else {"hwaccel": acceleration(decode)}
+
+    def open_address() -> InputContainer:
+        container = opener(address, options=options, **hardware, **ANY_TAGS)
+        if scheme.startswith("http") and container.format.name == MP4:
+            _check_index(address, name, container)
+        return container
+
     return StreamInput(
         name=name,
-        open=lambda: opener(address, options=options, **hardware, **ANY_TAGS),
+        open=open_address,
         to_error=lambda error: _network_error(error, name, decode),
         download=_DOWNLOAD.match(address) is not None,
     )
+
+
+def _check_index(address: str, name: str, container: InputContainer) -> None:
+    """Raise SourceNotVideo, and close the container, if the pictures cannot be reached."""
+    if cannot_be_streamed(address):
+        container.close()
+        raise SourceNotVideo(
+            f"{name}: its index (moov) is at its end, and its server sends no parts of files (HTTP "
+            "Range): download it first, or write it with -movflags +faststart"
+        )
 
 
 def camera(

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.devices import ANY_TAGS, acceleration
 from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
+from pipeline.capture.mp4 import lacks_index
 from pipeline.capture.playlist import FROM_A_FILE
 
 _NOT_CLIPS = ("tty", "concat")
@@ -42,7 +43,7 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
             raise SourceNotVideo(
                 f"{name}: NVDEC cannot decode it here: {reason(error)}; leave --decode out"
             ) from error
-        if _is_cut_short(path):
+        if lacks_index(path):
             raise SourceNotVideo(
                 f"{name}: is cut short: its index (moov) is missing; copy or record it again"
             ) from error
@@ -84,26 +85,6 @@ def _check_file(path: Path, name: str) -> None:
                 raise SourceNotVideo(f"{name}: is empty (0 bytes)")
     except PermissionError as error:
         raise SourceRefused(f"{path}: this user may not read it") from error
-
-
-def _is_cut_short(path: Path) -> bool:
-    """Whether a file begins as MP4 but has no moov box (ISO/IEC 14496-12, 4.2 and 8.2)."""
-    size, at = path.stat().st_size, 0
-    kinds: list[bytes] = []
-    with path.open("rb") as file:
-        # A bound, because a damaged file may be one long chain of tiny boxes.
-        while at + 8 <= size and len(kinds) < 1000:
-            file.seek(at)
-            head = file.read(16)
-            kinds.append(head[4:8])
-            length = int.from_bytes(head[:4])
-            # A length of 1 says that the true one follows in 64 bits.
-            if length == 1:
-                length = int.from_bytes(head[8:16])
-            if length < 8:
-                break
-            at += length
-    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
 
 
 def stated_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
