@@ -126,6 +126,16 @@ class CaptureConfig:
             "A camera's frames a second.", "FPS", commands=_RUN, low=0, above=True, example=30.0
         ),
     ] = None
+    track: Annotated[
+        int | None,
+        Setting(
+            "The video track of a clip that has several, from 1; the best one by default.",
+            "N",
+            commands=_CLIPS,
+            low=1,
+            example=2,
+        ),
+    ] = None
     decode: Annotated[
         Literal["software", "nvdec"],
         Setting("What decodes; nvdec: an NVIDIA GPU, for clips and network feeds.", commands=_RUN),

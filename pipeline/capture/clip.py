@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.base import SourceDefaults, SourceInfo, SourceOptions, StopSignal
+from pipeline.capture.decode import described, video_tracks
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
 from pipeline.capture.files import frame_rate, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
@@ -38,7 +39,7 @@ class ClipSource(SourceDefaults):
 
     Args:
         spec: Path of the file, or ``lavfi:...`` for FFmpeg's test pictures.
-        options: ``start_s``, ``seconds``, ``decode`` and ``allocate`` count here.
+        options: ``start_s``, ``seconds``, ``decode``, ``track`` and ``allocate`` count here.
         stop_signal: Ends ``frames()`` from outside.
         clock_ns: The clock of `Frame.captured_ns`.
     """
@@ -63,7 +64,7 @@ class ClipSource(SourceDefaults):
         self._origin: int | None = None
         self._info: SourceInfo | None = None
         self._to_rgb = RgbConverter(options.allocate)
-        self._decode = options.decode
+        self._decode, self._track = options.decode, options.track
         self.warnings: list[str] = []
 
     @property
@@ -93,13 +94,16 @@ class ClipSource(SourceDefaults):
             SourceError: It cannot be opened or decoded, or ends before the part.
         """
         with self._using:
-            self._session = session = start_session(self._spec, self.name, self._decode)
+            self._session = session = start_session(
+                self._spec, self.name, self._decode, self._track
+            )
             self._origin = session.first.pts
+            self._remark_tracks(session)
             # Each field of an interlaced frame may have a packet, so packets do not count frames.
             start = None if session.first.interlaced_frame else self._find_start()
             self._info = self._describe(session, start)
             if start is not None and start.number > 0:
-                at_start = start_session_at(self._spec, self.name, start, self._decode)
+                at_start = start_session_at(self._spec, self.name, start, self._decode, self._track)
                 # None: seeking does not work in this file. Then all frames before are decoded too.
                 if at_start is not None:
                     session.close()
@@ -130,10 +134,20 @@ class ClipSource(SourceDefaults):
             finally:
                 self._close_session()
 
+    def _remark_tracks(self, session: Session) -> None:
+        """Say which of several tracks is read, unless the user has chosen it."""
+        tracks = video_tracks(session.container)
+        if self._track is None and len(tracks) > 1:
+            number = tracks.index(session.decoder.stream) + 1
+            self.warnings.append(
+                f"{self.name}: has the video tracks {described(tracks)}; track {number} is read "
+                "(--track N reads another)"
+            )
+
     def _find_start(self) -> StartFrame | None:
         if self._start_s == 0 or self._origin is None or self._spec.startswith(TEST_PREFIX):
             return None
-        return find_start_frame(self._spec, self.name, self._origin, self._start_s)
+        return find_start_frame(self._spec, self.name, self._origin, self._start_s, self._track)
 
     def _read(self, session: Session) -> Iterator[Frame]:
         stream, index = session.decoder.stream, session.decoder.index

@@ -36,28 +36,32 @@ class Session:
         self.container.close()
 
 
-def start_session(spec: str, name: str, decode: str = "software") -> Session:
-    """Open a clip at its first picture, decoded as `SourceOptions.decode` says.
+def start_session(
+    spec: str, name: str, decode: str = "software", track: int | None = None
+) -> Session:
+    """Open a clip at its first picture; ``decode`` and ``track`` are those of `SourceOptions`.
 
     Raises SourceError when it has no picture.
     """
-    session = _open(spec, name, None, decode)
+    session = _open(spec, name, None, decode, track)
     if session is None:
         raise SourceNotVideo(f"{name}: its video is there, but no frame of it can be decoded")
     return session
 
 
 def start_session_at(
-    spec: str, name: str, start: StartFrame, decode: str = "software"
+    spec: str, name: str, start: StartFrame, decode: str = "software", track: int | None = None
 ) -> Session | None:
     """Open a clip at the picture ``start``; None if seeking does not lead to exactly that one."""
-    return _open(spec, name, start, decode)
+    return _open(spec, name, start, decode, track)
 
 
-def _open(spec: str, name: str, start: StartFrame | None, decode: str) -> Session | None:
+def _open(
+    spec: str, name: str, start: StartFrame | None, decode: str, track: int | None
+) -> Session | None:
     container = open_clip(spec, name, decode)
     try:
-        stream = video_stream(container, name)
+        stream = video_stream(container, name, track)
         index = FrameIndex() if start is None else FrameIndex(start.number, start.pts)
         decoder = Decoder(container, stream, "AUTO", index)
         if start is not None:
