@@ -21,9 +21,17 @@ _MOST_ERRORS = 100
 def video_stream(container: InputContainer, name: str, track: int | None = None) -> VideoStream:
     """Return the stream to play: the video track of that number, else FFmpeg's best.
 
-    Raises SourceNotVideo when there is none, or when FFmpeg has no decoder for it.
+    Raises SourceNotVideo when there is none, when FFmpeg has no decoder for it, or when the tracks
+    are the tiles of one picture.
     """
     tracks = video_tracks(container)
+    # FFmpeg hands out the tiles of a HEIC or AVIF grid (ISO/IEC 23008-12, 6.6.2.3) one by one.
+    tiles = sum(Disposition.dependent in stream.disposition for stream in tracks)
+    if tiles > 1:
+        raise SourceNotVideo(
+            f"{name}: is a picture in {tiles} tiles, which FFmpeg does not join; convert it to "
+            "JPEG or PNG first"
+        )
     if not tracks:
         kinds = sorted({stream.type for stream in container.streams})
         raise SourceNotVideo(f"{name}: has no video in it, only {', '.join(kinds) or 'nothing'}")

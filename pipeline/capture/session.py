@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.capture.decode import Decoder, video_stream
 from pipeline.capture.errors import SourceNotVideo, reason
-from pipeline.capture.files import open_clip
+from pipeline.capture.files import open_clip, why_no_frame
 from pipeline.capture.seek import StartFrame
 from pipeline.capture.timeline import FrameIndex
 
@@ -45,7 +45,7 @@ def start_session(
     """
     session = _open(spec, name, None, decode, track)
     if session is None:
-        raise SourceNotVideo(f"{name}: its video is there, but no frame of it can be decoded")
+        raise SourceNotVideo(f"{name}: {why_no_frame(spec)}")
     return session
 
 
