@@ -47,6 +47,11 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
             raise SourceNotVideo(
                 f"{name}: is cut short: its index (moov) is missing; copy or record it again"
             ) from error
+        if path.suffix.lower() == ".m3u8":
+            raise SourceNotVideo(
+                f"{name}: a playlist whose segments are not files beside it: give its address on "
+                "the network, or download it first"
+            ) from error
         raise SourceNotVideo(f"{name}: is not a video FFmpeg can read: {reason(error)}") from error
     if container.format.name in _NOT_CLIPS:
         container.close()

@@ -9,7 +9,7 @@ import av
 import pytest
 
 from pipeline.capture import playlist
-from pipeline.capture.errors import SourceNotFound
+from pipeline.capture.errors import SourceNotFound, SourceNotVideo
 from pipeline.capture.open import open_source
 from pipeline.capture.playlist import dash_hint, is_recording
 from tests.support.clips import number_of, numbered, write_clip
@@ -85,6 +85,14 @@ def test_a_playlist_on_the_disk_is_read_once_whole_with_or_without_its_end_mark(
     source.open()
     assert [number_of(frame.image) for frame in source.frames()] == list(range(COUNT))
     source.close()
+
+
+@pytest.mark.parametrize("segment", ["http://127.0.0.1:9/a.ts", "missing.ts"])
+def test_a_playlist_on_the_disk_whose_segments_are_elsewhere_says_what_to_do(tmp_path, segment):
+    path = tmp_path / "list.m3u8"
+    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{segment}\n{END}\n")
+    with pytest.raises(SourceNotVideo, match="segments are not files beside it.*address"):
+        open_source(str(path)).open()
 
 
 @pytest.mark.parametrize("spec", ["http://host/a/manifest.mpd", "clip.MPD", "https://h/x.mpd?a=b"])
