@@ -23,7 +23,7 @@ from pipeline.capture.errors import (
     SourceUnreachable,
     reason,
 )
-from pipeline.capture.mp4 import MP4, cannot_be_streamed
+from pipeline.capture.mp4 import MP4, index_is_out_of_order
 from pipeline.core.redact import without_credentials
 
 _PYAV = int(av.__version__.partition(".")[0])
@@ -111,12 +111,20 @@ def network(
 
 def _check_index(address: str, name: str, container: InputContainer) -> None:
     """Raise SourceNotVideo, and close the container, if the pictures cannot be reached."""
-    if cannot_be_streamed(address):
+    if not index_is_out_of_order(address):
+        return
+    try:
+        first = next(container.demux(video=0), None)
+    except av.error.FFmpegError:
+        first = None
+    if first is None or not first.size:
         container.close()
         raise SourceNotVideo(
             f"{name}: its index (moov) is at its end, and its server sends no parts of files (HTTP "
             "Range): download it first, or write it with -movflags +faststart"
         )
+    # FFmpeg's buffer holds a small file as a whole.
+    container.seek(0)
 
 
 def camera(

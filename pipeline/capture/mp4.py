@@ -21,12 +21,12 @@ def lacks_index(path: Path) -> bool:
     return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
 
 
-def cannot_be_streamed(address: str) -> bool:
+def index_is_out_of_order(address: str) -> bool:
     """Return whether an MP4 file at an HTTP address has its index behind its pictures, and its
     server sends no parts of files.
 
-    FFmpeg then finds the index at the end, and cannot go back to the pictures. Costs one request
-    for the first bytes; one that fails proves nothing.
+    FFmpeg then finds the index at the end, and cannot go back to the pictures of a large file.
+    Costs one request for the first bytes; one that fails proves nothing.
     """
     import httpx
 

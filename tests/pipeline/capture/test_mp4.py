@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.errors import SourceNotVideo
-from pipeline.capture.mp4 import cannot_be_streamed, lacks_index
+from pipeline.capture.mp4 import index_is_out_of_order, lacks_index
 from pipeline.capture.open import open_source
-from tests.support.clips import write_clip
+from tests.support.clips import number_of, numbered, write_clip
 
 COUNT = 25
 
@@ -31,6 +31,7 @@ def files(tmp_path_factory):
         for name, flag in flags.items()
     }
     assert paths["last"].stat().st_size > 500_000
+    paths["small"] = write_clip(folder / "small.mp4", [numbered(i) for i in range(COUNT)])
     return {name: path.read_bytes() for name, path in paths.items()}
 
 
@@ -88,17 +89,24 @@ def test_an_index_that_cannot_be_left_again_says_what_to_do(serve, way):
 
 
 @pytest.mark.parametrize(
-    ("way", "name"), [("range", "last"), ("plain", "first"), ("plain", "parts"), ("range", "first")]
-)
+    ("way", "name"),
+    [
+        ("range", "last"), ("plain", "first"), ("plain", "parts"), ("range", "first"),
+        ("plain", "small"), ("chunked", "small"),
+    ],
+)  # fmt: skip
 def test_other_files_and_other_servers_are_read(serve, way, name):
     source = open_source(f"{serve(way)}/{name}.mp4")
     source.open()
-    assert sum(1 for _ in source.frames()) == COUNT
+    images = [frame.image for frame in source.frames()]
+    assert len(images) == COUNT
+    if name == "small":
+        assert [number_of(image) for image in images] == list(range(COUNT))
 
 
 def test_a_server_that_does_not_answer_proves_nothing():
-    assert not cannot_be_streamed("http://127.0.0.1:9/last.mp4")
-    assert not cannot_be_streamed("http://[bad/last.mp4")
+    assert not index_is_out_of_order("http://127.0.0.1:9/last.mp4")
+    assert not index_is_out_of_order("http://[bad/last.mp4")
 
 
 @pytest.mark.parametrize("name", ["last", "first", "parts"])
