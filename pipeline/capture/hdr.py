@@ -9,21 +9,14 @@ ITU-R BT.2407, clipped, and coded for an SDR display (ITU-R BT.1886).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
 
 import cv2
 import numpy as np
-from av.buffer import Buffer
-from av.video.frame import VideoFrame
 
-PQ, HLG = 16, 18
-"""Transfer characteristics in ITU-T H.273: SMPTE ST 2084 and ARIB STD-B67."""
+from pipeline.capture.hdr_tags import MOST_NITS, PEAK_NITS, PQ
+
 WHITE_NITS = 203.0
 """Luminance of SDR white, in cd/m2."""
-PEAK_NITS = 1000.0
-"""Peak of a picture that states none, in cd/m2. Also the peak of HLG's nominal display."""
-_MOST_NITS = 10000.0
-"""The highest luminance that PQ can code."""
 _CODES = np.arange(65536) / 65535
 """The values of 16-bit samples, from 0 to 1."""
 _BT709, _P3_D65 = 1, 12
@@ -38,37 +31,12 @@ _GAIN_ONE = 16384
 """A gain of 1 as a 16-bit sample; HLG's gains stay below 4."""
 
 
-def is_hdr(frame: VideoFrame) -> bool:
-    """Return whether the colours of ``frame`` are coded by PQ or HLG."""
-    return frame.color_trc in (PQ, HLG)
-
-
-def peak_nits(frame: VideoFrame) -> float:
-    """Return the peak luminance in cd/m2 that a PQ frame states.
-
-    Its MaxCLL (CTA-861.3), else the peak of its mastering display (SMPTE ST 2086), else
-    `PEAK_NITS`. A value that PQ cannot code counts as missing.
-    """
-    light = cast(Buffer | None, frame.side_data.get("CONTENT_LIGHT_LEVEL"))
-    display = cast(Buffer | None, frame.side_data.get("MASTERING_DISPLAY_METADATA"))
-    stated = []
-    if light is not None:
-        # AVContentLightMetadata begins with MaxCLL.
-        stated.append(float(np.frombuffer(bytes(light), np.uint32)[0]))
-    if display is not None:
-        # AVMasteringDisplayMetadata: eight chromaticities and the luminance of black, each a
-        # numerator and a denominator, then the peak; the last number says whether these are known.
-        numbers = np.frombuffer(bytes(display), np.int32)
-        stated.append(float(numbers[18] / max(numbers[19], 1)) if numbers[21] else 0.0)
-    return next((nits for nits in stated if 0 < nits <= _MOST_NITS), PEAK_NITS)
-
-
 def to_sdr(codes: np.ndarray, transfer: int, primaries: int, peak: float = PEAK_NITS) -> np.ndarray:
     """Return the SDR picture (H, W, 3) uint8 of an HDR picture.
 
     Args:
         codes: (H, W, 3) uint16, coded RGB over the full range.
-        transfer: `PQ` or `HLG`.
+        transfer: `hdr_tags.PQ` or `hdr_tags.HLG`.
         primaries: The primaries in ITU-T H.273. Others than BT.709 and P3 count as BT.2020.
         peak: The picture's peak in cd/m2. HLG has none of its own and is shown as on its nominal
             display.
@@ -115,12 +83,12 @@ _C1, _C2, _C3 = 3424 / 4096, 2413 / 128, 2392 / 128
 def pq_nits(code: np.ndarray | float) -> np.ndarray:
     """Return the luminance in cd/m2 of a PQ code in [0, 1] (BT.2100, table 4)."""
     power = np.power(code, 1 / _M2)
-    return _MOST_NITS * np.power(np.maximum(power - _C1, 0) / (_C2 - _C3 * power), 1 / _M1)
+    return MOST_NITS * np.power(np.maximum(power - _C1, 0) / (_C2 - _C3 * power), 1 / _M1)
 
 
 def pq_code(nits: np.ndarray | float) -> np.ndarray:
     """Return the PQ code in [0, 1] of a luminance in cd/m2 (BT.2100, table 4)."""
-    power = np.power(np.asarray(nits) / _MOST_NITS, _M1)
+    power = np.power(np.asarray(nits) / MOST_NITS, _M1)
     return np.power((_C1 + _C2 * power) / (1 + _C3 * power), _M2)
 
 

@@ -14,7 +14,8 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from pipeline.capture.hdr import is_hdr, peak_nits, to_sdr
+from pipeline.capture.hdr import to_sdr
+from pipeline.capture.hdr_tags import is_hdr, peak_nits
 
 # AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. Constant-luminance and missing
 # ones are read as the most similar matrix.

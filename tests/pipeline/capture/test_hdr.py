@@ -12,17 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.capture.hdr import (
-    HLG,
-    PEAK_NITS,
-    PQ,
     WHITE_NITS,
     hlg_light,
-    peak_nits,
     pq_code,
     pq_nits,
     to_sdr,
     tone_curve,
 )
+from pipeline.capture.hdr_tags import HLG, PEAK_NITS, PQ, peak_nits
 from pipeline.capture.open import open_source
 from pipeline.capture.picture import RgbConverter
 
