@@ -28,6 +28,8 @@ def peak_nits(frame: VideoFrame) -> float:
     Its MaxCLL (CTA-861.3), else the peak of its mastering display (SMPTE ST 2086), else
     `PEAK_NITS`. A value that PQ cannot code counts as missing.
     """
+    if not is_hdr(frame):
+        return PEAK_NITS
     # Not `frame.side_data`: the frame would hold its container, which holds the frame, and such a
     # circle keeps megabytes until the garbage collector comes.
     container = SideDataContainer(frame)  # type: ignore[call-arg]
