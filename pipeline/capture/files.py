@@ -59,14 +59,12 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
     return container
 
 
-def why_no_frame(spec: str) -> str:
-    """Return why no frame came from a file that FFmpeg has opened, and what to do."""
-    if not spec.startswith(TEST_PREFIX):
-        with Path(spec).expanduser().open("rb") as file:
-            head = file.read(21)
-        # RIFF, size, WEBP, then the chunk VP8X, whose flag 2 is Animation (RFC 9649, 2.7).
-        if head[:4] + head[8:16] == b"RIFFWEBPVP8X" and head[20:21] and head[20] & 2:
-            return "is an animated WebP, which FFmpeg cannot decode; convert it to GIF or mp4 first"
+def why_no_frame(container: InputContainer) -> str:
+    """Return why no frame came from a container, and what to do."""
+    if container.format.name == "webp_pipe":
+        return (
+            "is an animated WebP, which FFmpeg cannot decode, or damaged; convert it to GIF first"
+        )
     return "its video is there, but no frame of it can be decoded"
 
 

@@ -43,9 +43,10 @@ def start_session(
 
     Raises SourceError when it has no picture.
     """
-    session = _open(spec, name, None, decode, track)
+    container = open_clip(spec, name, decode)
+    session = _at(container, name, None, track)
     if session is None:
-        raise SourceNotVideo(f"{name}: {why_no_frame(spec)}")
+        raise SourceNotVideo(f"{name}: {why_no_frame(container)}")
     return session
 
 
@@ -53,13 +54,13 @@ def start_session_at(
     spec: str, name: str, start: StartFrame, decode: str = "software", track: int | None = None
 ) -> Session | None:
     """Open a clip at the picture ``start``; None if seeking does not lead to exactly that one."""
-    return _open(spec, name, start, decode, track)
+    return _at(open_clip(spec, name, decode), name, start, track)
 
 
-def _open(
-    spec: str, name: str, start: StartFrame | None, decode: str, track: int | None
+def _at(
+    container: InputContainer, name: str, start: StartFrame | None, track: int | None
 ) -> Session | None:
-    container = open_clip(spec, name, decode)
+    """The session at a picture, or the first one; None, and closed, if it does not come."""
     try:
         stream = video_stream(container, name, track)
         index = FrameIndex() if start is None else FrameIndex(start.number, start.pts)
