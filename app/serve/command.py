@@ -14,8 +14,8 @@ from app.build import load
 from app.config import Config, ConfigError
 from app.options import ServeOptions
 from app.reports.sinks import read_motion, webhook_of
-from pipeline.capture.addresses import TEST_PREFIX, is_camera
-from pipeline.capture.errors import SourceNotFound
+from pipeline.capture.addresses import STANDARD_INPUT
+from pipeline.capture.open import check_there
 
 _START_S = 10.0
 
@@ -37,15 +37,6 @@ def name_and_source(text: str) -> tuple[str | None, str]:
     if source and re.fullmatch(r"[A-Za-z0-9._-]+", name) and not Path(text).exists():
         return name, source
     return None, text
-
-
-def _check_there(address: str) -> None:
-    """Raise SourceNotFound for a clip that does not exist: on the page its source would only say
-    that it has ended, and the person who started the server would not see it."""
-    if "://" in address or address.startswith(TEST_PREFIX) or is_camera(address):
-        return
-    if not Path(address).expanduser().exists():
-        raise SourceNotFound(f"{address}: no such file")
 
 
 def run_command(options: ServeOptions, config: Config, stop: threading.Event) -> int:
@@ -112,7 +103,11 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             )  # fmt: skip
             for source in options.source:
                 name, address = name_and_source(source)
-                _check_there(address)
+                if address == STANDARD_INPUT:
+                    raise ConfigError("-: `serve` reads no standard input; `run -` does")
+                # On the page its source would only say that it has ended, and the person who
+                # started the server would not see it.
+                check_there(address)
                 # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)
             server = server_of(create_app(hub, token))

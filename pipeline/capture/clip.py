@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
@@ -17,7 +16,7 @@ from av.video.frame import VideoFrame
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.base import SourceDefaults, SourceInfo, SourceOptions, StopSignal
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
-from pipeline.capture.files import frame_rate, stated_duration_s
+from pipeline.capture.files import frame_rate, mark_of, stated_duration_s
 from pipeline.capture.picture import RgbConverter, upright_size
 from pipeline.capture.seek import StartFrame, find_start_frame
 from pipeline.capture.session import Session, start_session, start_session_at
@@ -72,13 +71,7 @@ class ClipSource(SourceDefaults):
 
         They differ between files of one name, and are the same each time the same file is read.
         """
-        try:
-            path = Path(self._spec).resolve()
-            stat = path.stat()
-        except OSError:
-            return ""
-        identity = f"{path} {stat.st_size} {stat.st_mtime_ns}"
-        return hashlib.sha256(identity.encode()).hexdigest()[:8]
+        return mark_of(self._spec)
 
     @property
     def info(self) -> SourceInfo:
@@ -93,7 +86,7 @@ class ClipSource(SourceDefaults):
             SourceError: It cannot be opened or decoded, or ends before the part.
         """
         with self._using:
-            self._session = session = start_session(self._spec, self.name, self._decode)
+            self._session = session = self._start()
             self._origin = session.first.pts
             # Each field of an interlaced frame may have a packet, so packets do not count frames.
             start = None if session.first.interlaced_frame else self._find_start()
@@ -129,6 +122,10 @@ class ClipSource(SourceDefaults):
                 yield from self._read(session)
             finally:
                 self._close_session()
+
+    def _start(self) -> Session:
+        """Open the clip at its first picture. Raises SourceError."""
+        return start_session(self._spec, self.name, self._decode)
 
     def _find_start(self) -> StartFrame | None:
         if self._start_s == 0 or self._origin is None or self._spec.startswith(TEST_PREFIX):

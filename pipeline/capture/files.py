@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from av.video.stream import VideoStream
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.devices import ANY_TAGS, acceleration
 from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
+from pipeline.core.redact import without_credentials
 
 _NOT_CLIPS = ("tty", "concat")
 """Formats that FFmpeg plays but that are no clips: text drawn as pictures, lists of files."""
@@ -25,7 +28,7 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
     """
     if spec.startswith(TEST_PREFIX):
         return _open_test(spec.removeprefix(TEST_PREFIX), name)
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     _check_file(path, name)
     try:
         # With "file:" a colon in the name is not read as a protocol. The whitelist keeps a playlist
@@ -46,10 +49,15 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
                 f"{name}: is cut short: its index (moov) is missing; copy or record it again"
             ) from error
         raise SourceNotVideo(f"{name}: is not a video FFmpeg can read: {reason(error)}") from error
+    refuse_text(container, name)
+    return container
+
+
+def refuse_text(container: InputContainer, name: str) -> None:
+    """Close the container and raise SourceNotVideo where FFmpeg draws text, or reads a list."""
     if container.format.name in _NOT_CLIPS:
         container.close()
         raise SourceNotVideo(f"{name}: is text, not a video")
-    return container
 
 
 def opens_in_software(path: Path) -> bool:
@@ -72,17 +80,17 @@ def _open_test(graph: str, name: str) -> InputContainer:
 
 def _check_file(path: Path, name: str) -> None:
     try:
-        if path.is_dir():
-            raise SourceNotVideo(f"{name}: is a folder: give one of the clips in it")
         if not path.exists():
-            raise SourceNotFound(f"{path}: no such file")
+            raise SourceNotFound(f"{without_credentials(str(path))}: no such file")
         if not path.is_file():
-            raise SourceNotVideo(f"{name}: is not a regular file")
+            raise SourceNotVideo(f"{name}: is not a regular file; pipe it in: - < {path}")
         with path.open("rb") as file:
             if not file.read(1):
                 raise SourceNotVideo(f"{name}: is empty (0 bytes)")
     except PermissionError as error:
         raise SourceRefused(f"{path}: this user may not read it") from error
+    except OSError as error:
+        raise SourceNotFound(f"{name[:100]}: {reason(error)}") from error
 
 
 def _is_cut_short(path: Path) -> bool:
@@ -103,6 +111,20 @@ def _is_cut_short(path: Path) -> bool:
                 break
             at += length
     return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+
+
+def mark_of(spec: str) -> str:
+    """Return eight hex digits of a path, its size and time of change; "" if there is none.
+
+    They differ between files of one name, and are the same each time the same file is read.
+    """
+    try:
+        path = Path(os.path.expanduser(spec)).resolve()
+        stat = path.stat()
+    except (OSError, ValueError):
+        return ""
+    identity = f"{path} {stat.st_size} {stat.st_mtime_ns}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
 def stated_duration_s(container: InputContainer, stream: VideoStream) -> float | None:

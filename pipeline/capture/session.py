@@ -41,7 +41,15 @@ def start_session(spec: str, name: str, decode: str = "software") -> Session:
 
     Raises SourceError when it has no picture.
     """
-    session = _open(spec, name, None, decode)
+    return session_in(open_clip(spec, name, decode), name)
+
+
+def session_in(container: InputContainer, name: str) -> Session:
+    """Return the session of an open container, at its first picture.
+
+    Raises SourceError when it has no picture; then the container is closed.
+    """
+    session = _at(container, name, None)
     if session is None:
         raise SourceNotVideo(f"{name}: its video is there, but no frame of it can be decoded")
     return session
@@ -51,11 +59,10 @@ def start_session_at(
     spec: str, name: str, start: StartFrame, decode: str = "software"
 ) -> Session | None:
     """Open a clip at the picture ``start``; None if seeking does not lead to exactly that one."""
-    return _open(spec, name, start, decode)
+    return _at(open_clip(spec, name, decode), name, start)
 
 
-def _open(spec: str, name: str, start: StartFrame | None, decode: str) -> Session | None:
-    container = open_clip(spec, name, decode)
+def _at(container: InputContainer, name: str, start: StartFrame | None) -> Session | None:
     try:
         stream = video_stream(container, name)
         index = FrameIndex() if start is None else FrameIndex(start.number, start.pts)
