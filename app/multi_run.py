@@ -58,7 +58,7 @@ def _name(source: str) -> str:
     if is_address(source):
         # What is hidden leaves no trace: names become file names.
         text = re.sub(r"[^/]*@|\*\*\*", "", shown.partition(":")[2])
-    elif source == STANDARD_INPUT:
+    elif source in STANDARD_INPUT:
         text = "stdin"
     elif source.isdigit():
         text = f"camera{source}"

@@ -53,7 +53,7 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
         options.outbox is not None or options.webhook_secret is not None
     ):
         raise ConfigError("--outbox and --webhook-secret: need --webhook")
-    if options.source.count(STANDARD_INPUT) > 1:
+    if sum(source in STANDARD_INPUT for source in options.source) > 1:
         raise ConfigError("-: standard input is read once; give it once")
     # Before the models load: a live source would keep the ones after it waiting for ever.
     *early, _ = options.source

@@ -103,7 +103,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             )  # fmt: skip
             for source in options.source:
                 name, address = name_and_source(source)
-                if address == STANDARD_INPUT:
+                if address in STANDARD_INPUT:
                     raise ConfigError("-: `serve` reads no standard input; `run -` does")
                 # On the page its source would only say that it has ended, and the person who
                 # started the server would not see it.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TEST_PREFIX = "lavfi:"
-STANDARD_INPUT = "-"
+STANDARD_INPUT = ("-", "/dev/stdin")
 NETWORK = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
 """Schemes of addresses that are read as live feeds."""
 

@@ -13,7 +13,13 @@ from av.video.stream import VideoStream
 
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.devices import ANY_TAGS, acceleration
-from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
+from pipeline.capture.errors import (
+    SourceError,
+    SourceNotFound,
+    SourceNotVideo,
+    SourceRefused,
+    reason,
+)
 from pipeline.core.redact import without_credentials
 
 _NOT_CLIPS = ("tty", "concat")
@@ -89,7 +95,9 @@ def _check_file(path: Path, name: str) -> None:
                 raise SourceNotVideo(f"{name}: is empty (0 bytes)")
     except PermissionError as error:
         raise SourceRefused(f"{path}: this user may not read it") from error
-    except OSError as error:
+    except SourceError:
+        raise
+    except OSError as error:  # such as a name that is too long
         raise SourceNotFound(f"{name[:100]}: {reason(error)}") from error
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.capture.addresses import TEST_PREFIX, is_address, is_camera
+from pipeline.capture.addresses import STANDARD_INPUT, TEST_PREFIX, is_address, is_camera
 
 _PAGES = (
     "youtube.com", "youtube-nocookie.com", "youtu.be", "vimeo.com", "twitch.tv", "dailymotion.com",
@@ -31,7 +31,7 @@ def hint(spec: str) -> str:
         return "no source: give a clip, rtsp://..., a camera (0) or lavfi:testsrc2"
     if is_address(spec):
         return _address_hint(spec)
-    if spec.startswith(TEST_PREFIX) or is_camera(spec):
+    if spec.startswith(TEST_PREFIX) or spec in STANDARD_INPUT or is_camera(spec):
         return ""
     suffix = Path(spec).suffix.lower()
     if suffix in _ARCHIVES:

@@ -147,8 +147,8 @@ class PictureRequest:
             self._data = self._server.get(self._connection.trace)
         except httpx.HTTPError as error:
             self._error = SourceUnreachable(f"{name}: {_words(error)}")
-        except (httpx.InvalidURL, KeyError, ValueError) as error:
-            # httpx raises these for a host that is none, and for a challenge that it does not know.
+        except (httpx.InvalidURL, LookupError, ValueError) as error:
+            # httpx raises these for a host that is none, and for a challenge that it cannot read.
             self._error = SourceRefused(f"{name}: its address or its login is of an unknown kind")
             self._error.__cause__ = error
         except BaseException as error:

@@ -54,7 +54,9 @@ def check_there(spec: str) -> None:
     spec = local_path(spec)
     if is_address(spec) or spec.startswith(TEST_PREFIX) or is_camera(spec):
         return
-    if spec != STANDARD_INPUT and is_pictures(spec):
+    if spec in STANDARD_INPUT:
+        return
+    if is_pictures(spec):
         picture_files(spec)
     elif not os.path.exists(os.path.expanduser(spec)):
         raise SourceNotFound(f"{without_credentials(spec)}: no such file")
@@ -115,10 +117,10 @@ def open_source(
         source = ClipSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
         # FFmpeg's test pictures stand in for a camera.
         paced = options.live is not False
+    elif spec in STANDARD_INPUT:
+        source = StandardInputSource(options, stop_signal=stop_signal, clock_ns=clock_ns)
     elif is_camera(spec):
         source, paced = live(camera(spec, options.size, options.fps))
-    elif spec == STANDARD_INPUT:
-        source = StandardInputSource(options, stop_signal=stop_signal, clock_ns=clock_ns)
     elif is_pictures(spec):
         source = PicturesSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
     else:

@@ -42,7 +42,7 @@ class StandardInputSource(ClipSource):
     def __init__(
         self, options: SourceOptions, *, stop_signal: StopSignal, clock_ns: Callable[[], int]
     ) -> None:
-        super().__init__(STANDARD_INPUT, options, stop_signal=stop_signal, clock_ns=clock_ns)
+        super().__init__(STANDARD_INPUT[0], options, stop_signal=stop_signal, clock_ns=clock_ns)
         self.name = "stdin"
 
     @property

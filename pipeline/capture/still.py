@@ -50,7 +50,7 @@ def decode_still(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[VideoFram
     try:
         frames = [*context.decode(Packet(data)), *context.decode(None)]
     except (av.error.FFmpegError, MemoryError) as error:
-        raise NoPicture(f"it is damaged, or larger than {most_pixels >> 20} megapixels") from error
+        raise NoPicture(f"it is damaged, or has more than {most_pixels} pixels") from error
     if not frames:
         raise NoPicture("it is damaged")
     return frames[0], name

@@ -7,6 +7,7 @@ of the query that cameras and media servers use. Anything else may be a secret a
 from __future__ import annotations
 
 import re
+from itertools import groupby
 
 _HIDDEN = "***"
 _SCHEMES = (
@@ -15,7 +16,7 @@ _SCHEMES = (
     "nfs", "s3", "gs", "file",
 )  # fmt: skip
 # With one slash or none it is no address that anything reads, but what follows may be a login.
-_START = rf"(?:[a-z][a-z0-9+.-]*://|(?:{'|'.join(_SCHEMES)}):(?=\S))"
+_START = rf"(?:[a-z0-9][a-z0-9+.-]*://|(?:{'|'.join(_SCHEMES)}):(?=\S))"
 # A second address begins after a space or an opening sign: a password may hold the rest.
 _ADDRESS = re.compile(
     rf"(?<![a-z0-9+.-])({_START})((?:(?!(?<=[\s\"'(<\[{{]){_START}).)*)", re.I | re.S
@@ -29,10 +30,10 @@ _HOST_PORT = re.compile(
 _PUNCTUATION = ":,.;!?)]}'\">"
 
 # Free text: a login without a scheme, and a value that its key calls a secret.
-_BARE_LOGIN = re.compile(r"[^\s:@]*:[^\s@]*@(?=\S)")
+_BARE_LOGIN = re.compile(r"(?<!\S)[^\s:@]*:\S*@(?=\S)")
 _SECRET = re.compile(
-    r"(?i)((?:^|[?&;#/_\s])[^=&;/?\s]*(?:pas|pwd|pw|token|key|auth|secret|use?r|login|cred|sess|sig)"
-    r"[^=&;/?\s]*=)[^&\s]+"
+    r"(?i)((?:^|[?&;#/_\s])[^=&;/?\s]{0,40}(?:pas|pwd|pw|token|key|auth|secret|use?r|login|cred|sess"
+    r"|sig)[^=&;/?\s]{0,40}=)[^&\s]+"
 )
 
 _PATHS = """
@@ -111,7 +112,7 @@ def _shown(start: str, rest: str) -> str:
 
 def _place(address: str) -> str:
     """Host, port, path and query of an address without its scheme and login."""
-    parts = re.match(r"([^/?#;]*)([^?#]*)(.*)", address, re.S)
+    parts = re.match(r"([^/?#]*)([^?#]*)(.*)", address, re.S)
     assert parts is not None, "it matches any text"
     host, path, query = parts.groups()
     if not _HOST_PORT.fullmatch(host):
@@ -127,8 +128,9 @@ def _segment(text: str) -> str:
     """A part of the path between two slashes."""
     if re.search("[=;&,]", text):
         # Logins in the path: /user=admin_password=1234_channel=1.
-        pairs = "_".join(_pair(item) for item in re.split("[;&,_]", text))
-        return re.sub(r"\*\*\*(?:_\*\*\*)+", _HIDDEN, pairs)
+        items = [_pair(item) if "=" in item else _HIDDEN for item in re.split("[;&,_]", text)]
+        # Several that are hidden in a row become one.
+        return "_".join(item for item, _ in groupby(items))
     return text if _is_harmless(text) else _HIDDEN
 
 
