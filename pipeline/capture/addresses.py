@@ -85,10 +85,8 @@ class Address:
 
     @property
     def opens_port(self) -> bool:
-        """Whether reading it opens a port of this machine for senders of any address.
-
-        Without a multicast group, udp:// receives on every interface.
-        """
+        """Whether reading it opens a port of this machine, as udp:// does on the interface of its
+        host, or on every one. A multicast group is bound to alone."""
         if self.scheme != "udp":
             return False
         try:

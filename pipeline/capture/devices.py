@@ -187,7 +187,7 @@ def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> Sourc
     if isinstance(error, av.error.HTTPNotFoundError):
         return SourceNotThere(f"{name}: no such stream there: check the path")
     if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
-        return SourceUnreachable(f"{name}: no video stream comes from there")
+        return SourceUnreachable(f"{name}: no video stream comes from there; a web page is not one")
     return SourceUnreachable(f"{name}: {reason(error)}: check the address and that it is on")
 
 

@@ -40,18 +40,20 @@ _PATHS = """
 live stream streams streaming channel channels ch chn cam camera cameras video videos media mjpg
 mjpeg mpeg mpeg4 h264 h265 hevc av hls dash rtsp rtmp webrtc main sub preview h264preview
 h265preview high low hd sd hi lo full feed feeds onvif profile unicast multicast realmonitor axis
-cgi bin isapi psia play playlist index manifest master chunklist mediainput vod broadcast app view
+bin isapi psia play playlist index manifest master chunklist mediainput vod broadcast app view
 snapshot snap still picture image img frame latest videostream output input src source default
 primary secondary track test demo sample clip clips page 2160p 1080p 720p 480p 360p 4k
 """
 _SUFFIXES = """
-mp4 m4v mov mkv webm avi ts mts mpg flv m3u8 m3u mpd sdp jpg jpeg png webp bmp tif tiff smp amp html
+mp4 m4v mov mkv webm avi ts mts mpg flv m3u8 m3u mpd sdp jpg jpeg png webp bmp tif tiff smp amp
+html cgi fcgi php asp
 """
 _PLACES = """
 front back rear side left right up down top bottom north south east west inside outside indoor
 outdoor in out door doors gate gates garage garden yard drive driveway entrance entry exit hall
 hallway lobby stairs kitchen living room bedroom office desk shop store warehouse factory parking
-street road roof porch balcony terrace pool gym studio stage lab court pitch field barn stable
+street road roof porch patio deck balcony terrace pool gym studio stage lab court pitch field barn
+stable frontdoor backdoor doorbell frontyard backyard livingroom basement cellar attic baby kids
 """
 _WORDS = frozenset(f"{_PATHS}{_SUFFIXES}{_PLACES}".split())
 """Words of a path that are no secret: those of cameras and servers, suffixes, places."""
