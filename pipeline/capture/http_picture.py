@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 import threading
 from collections.abc import Callable
@@ -51,8 +52,7 @@ class PictureServer:
         # The headers that ask for a picture only if it is another than the last.
         self._validators: dict[str, str] = {}
         self._client = httpx.Client(
-            # The system's certificates and SSL_CERT_FILE, not those that httpx brings.
-            verify=ssl.create_default_context(),
+            verify=_certificates(),
             timeout=httpx.Timeout(_STEP_S, connect=_CONNECT_S),
             # A connection a request, so that cutting it is sure to hit the right one.
             limits=httpx.Limits(max_keepalive_connections=0),
@@ -143,19 +143,29 @@ class PictureRequest:
 
     def _run(self) -> None:
         name = self._server.name
+        # Errors are stored as new ones: the traceback of one that was raised holds this request and
+        # the bytes read so far, until the garbage collector finds the circle.
         try:
             self._data = self._server.get(self._connection.trace)
+        except SourceError as error:
+            self._error = type(error)(str(error))
         except httpx.HTTPError as error:
             self._error = SourceUnreachable(f"{name}: {_words(error)}")
-        except (httpx.InvalidURL, LookupError, ValueError) as error:
+        except (httpx.InvalidURL, LookupError, ValueError):
             # httpx raises these for a host that is none, and for a challenge that it cannot read.
             self._error = SourceRefused(f"{name}: its address or its login is of an unknown kind")
-            self._error.__cause__ = error
         except BaseException as error:
             self._error = error
         finally:
             self._connection.release()
             self.done.set()
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates and SSL_CERT_FILE, not those that httpx brings. They take a
+    megabyte, so all servers share them."""
+    return ssl.create_default_context()
 
 
 def _origin(address: Address) -> tuple[str, str, int | None]:

@@ -210,19 +210,23 @@ class SnapshotSource(SourceDefaults):
                 # The thread may go on for a moment; a new try must share nothing with it.
                 self._server = PictureServer(self._server.address)
                 raise SourceUnreachable(f"{self.name}: {what}")
-        data = request.result()
-        is_new = data is not None and data != self._data
-        if data is not None and is_new:
-            try:
-                self._picture, self._codec = decode_still(data, _MOST_PIXELS)
-            except NoPicture as error:
-                self._counts["damaged"] += 1
-                raise SourceUnreachable(
-                    f"{self.name}: no picture comes from there: {error}"
-                ) from None
-            self._data = data
+        is_new, problem = self._take(request.result())
+        if problem:
+            self._counts["damaged"] += 1
+            raise SourceUnreachable(f"{self.name}: no picture comes from there: {problem}")
         self._set_status(State.LIVE)
         return is_new
+
+    def _take(self, data: bytes | None) -> tuple[bool, str]:
+        """Decode an answer; return whether it is another picture, and why it is none."""
+        if data is None or data == self._data:
+            return False, ""
+        try:
+            self._picture, self._codec = decode_still(data, _MOST_PIXELS)
+        except NoPicture as error:
+            return False, str(error)
+        self._data = data
+        return True, ""
 
     def _reconnect(self, why: SourceError) -> None:
         """Try until it works again. Raises SourceLost; returns when stopped."""
@@ -267,7 +271,8 @@ class SnapshotSource(SourceDefaults):
                 self._ask()
                 return
             except SourceError as failed:
-                error = failed
+                # Without the frames that hold the answer.
+                error = failed.with_traceback(None)
 
     def _away(self, error: SourceError) -> State:
         if isinstance(error, SourceRefused):
