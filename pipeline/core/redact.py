@@ -15,11 +15,12 @@ _SCHEMES = (
     "rist", "whep", "webrtc", "ws", "wss", "ndi", "mms", "mmsh", "ftp", "ftps", "sftp", "smb",
     "nfs", "s3", "gs", "file",
 )  # fmt: skip
+_OPENING = " \t\n\r\f\v\"'(<[{"
 # With one slash or none it is no address that anything reads, but what follows may be a login.
 _START = rf"(?:[a-z0-9][a-z0-9+.-]*://|(?:{'|'.join(_SCHEMES)}):(?=\S))"
 # A second address begins after a space or an opening sign: a password may hold the rest.
 _ADDRESS = re.compile(
-    rf"(?<![a-z0-9+.-])({_START})((?:(?!(?<=[\s\"'(<\[{{]){_START}).)*)", re.I | re.S
+    rf"(?<![a-z0-9+.-])({_START})((?:(?!(?<=[{re.escape(_OPENING)}]){_START}).)*)", re.I | re.S
 )
 # At the last @ that has a host behind it, because passwords hold any sign, also spaces.
 _LOGIN = re.compile(r"(.*)@(?=\S)", re.S)
@@ -75,7 +76,8 @@ def without_credentials(text: str) -> str:
     """Return ``text`` with ``***`` for whatever may be a secret in the addresses that it holds.
 
     Of an address stay the scheme, the host, the port, and the words of path and query that are
-    known to be harmless. All up to the last ``@`` counts as a login. Words after an address stay.
+    known to be harmless. All up to the last ``@`` counts as a login. Words after an address stay,
+    except where the text begins with it and a space follows: then they may be a part of it.
     Applying it twice changes nothing more.
 
     Args:
@@ -83,7 +85,10 @@ def without_credentials(text: str) -> str:
     """
     shown, at = [], 0
     for found in _ADDRESS.finditer(text):
-        shown += [_without_pairs(text[at : found.start()]), _shown(found[1], found[2])]
+        before = text[at : found.start()]
+        # Our messages have a colon behind an address that they begin with.
+        alone = at == 0 and not before.strip()
+        shown += [_without_pairs(before), _shown(found[1], found[2], alone)]
         at = found.end()
     return "".join([*shown, _without_pairs(text[at:])])
 
@@ -93,8 +98,9 @@ def _without_pairs(text: str) -> str:
     return _SECRET.sub(rf"\1{_HIDDEN}", _BARE_LOGIN.sub(f"{_HIDDEN}@", text))
 
 
-def _shown(start: str, rest: str) -> str:
-    """An address whose scheme and colon are ``start``, and the words after it."""
+def _shown(start: str, rest: str, alone: bool) -> str:
+    """An address whose scheme and colon are ``start``, and the words after it, unless it is meant
+    to stand ``alone``."""
     scheme = start.partition(":")[0].lower()
     if scheme == "file" and "@" not in rest:
         return start + rest
@@ -105,11 +111,16 @@ def _shown(start: str, rest: str) -> str:
     # A sentence goes on behind an address.
     bare = address.rstrip(_PUNCTUATION)
     address, words = bare, address[len(bare) :] + words
+    if alone and words[:1].isspace():
+        # The last sign stays: another address may begin behind it.
+        words = f" {_HIDDEN}{words[-1] if words[-1] in _OPENING else ''}"
+    else:
+        words = _without_pairs(words)
     login_shown = "" if login is None else f"{_HIDDEN}@" if login[1] else "@"
     scheme_shown = scheme if scheme in _SCHEMES else _HIDDEN
     slashes = "//" if start.endswith("//") else ""
     place = _place(address) if slashes or login else _HIDDEN
-    return f"{scheme_shown}:{slashes}{login_shown}{place}{_without_pairs(words)}"
+    return f"{scheme_shown}:{slashes}{login_shown}{place}{words}"
 
 
 def _place(address: str) -> str:
