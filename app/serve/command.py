@@ -52,6 +52,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
 
     Raises:
         ConfigError: Options that do not go together, or a wrong address, token or motion.
+        SourceNotFound: There is no such clip.
         WeightsError: A model's files are missing.
         OSError: The address cannot be listened on.
     """
@@ -69,6 +70,13 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
         raise ConfigError("--events: searches every frame; --low-latency leaves some out")
     if motion is None and options.webhook is not None:
         raise ConfigError("--webhook: needs --events, which it sends")
+    sources = [name_and_source(source) for source in options.source]
+    for _, address in sources:
+        if address in STANDARD_INPUT:
+            raise ConfigError("-: `serve` reads no standard input; `run -` does")
+        # On the page its source would only say that it has ended, and the person who started the
+        # server would not see it.
+        check_there(address)
     host, port = host_and_port(options.address)
     token = options.token
     # Other machines can reach this address, so it is never served without a token.
@@ -101,13 +109,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             hub = stack.enter_context(
                 Hub(plain, estimator, Path(options.folder), ended, motion, hook)
             )  # fmt: skip
-            for source in options.source:
-                name, address = name_and_source(source)
-                if address in STANDARD_INPUT:
-                    raise ConfigError("-: `serve` reads no standard input; `run -` does")
-                # On the page its source would only say that it has ended, and the person who
-                # started the server would not see it.
-                check_there(address)
+            for name, address in sources:
                 # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)
             server = server_of(create_app(hub, token))
