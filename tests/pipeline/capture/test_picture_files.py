@@ -164,6 +164,7 @@ def test_every_kind_is_decoded(suffix):
         decode_still(data, most_pixels=160 * 96 - 1)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200),
     st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"II*\0", b"BM"]),
