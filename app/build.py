@@ -112,6 +112,7 @@ def source_of(config: Config, stop: threading.Event) -> Source:
             seconds=capture.seconds,
             retry_s=capture.retry_s,
             rtsp_transport=capture.rtsp_transport,
+            track=capture.track,
             size=None if capture.size is None else size_of(capture.size),
             fps=capture.fps,
             max_pixels=capture.max_pixels,

@@ -124,7 +124,23 @@ class CaptureConfig:
     fps: Annotated[
         float | None,
         Setting(
-            "A camera's frames a second.", "FPS", commands=_RUN, low=0, above=True, example=30.0
+            "A camera's frames a second, the requests a second for a camera's snapshots (5), or "
+            "the rate of a folder of pictures (30).",
+            "FPS",
+            commands=_RUN,
+            low=0,
+            above=True,
+            example=30.0,
+        ),
+    ] = None
+    track: Annotated[
+        int | None,
+        Setting(
+            "The video track of a clip that has several, from 1; the best one by default.",
+            "N",
+            commands=_CLIPS,
+            low=1,
+            example=2,
         ),
     ] = None
     decode: Annotated[
@@ -375,7 +391,9 @@ class _OutputSettings:
 class _GeneralSettings:
     """The settings outside of any table."""
 
-    source: Annotated[str, Setting("A clip, a URL, a camera or lavfi:...", flag=None)] = ""
+    source: Annotated[
+        str, Setting("A clip, pictures, a URL, a camera, - or lavfi:...", flag=None)
+    ] = ""
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         Setting("Where it computes; auto: a CUDA GPU where there is one."),
@@ -422,7 +440,7 @@ class OutputConfig(_OutputSettings, OutputPaths):
 
 @dataclass(frozen=True)
 class Config(_GeneralSettings):
-    """All settings of one run. ``source`` is a clip's path, a URL, a camera or ``lavfi:...``."""
+    """All settings of one run. ``source`` is what `open_source` takes."""
 
     capture: Annotated[CaptureConfig, Section("source", ("run", "events"))] = CaptureConfig()
     perceive: Annotated[PerceiveConfig, Section("models", _ALL)] = PerceiveConfig()

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from app.build import is_low_latency, load, make_outputs, source_of
 from app.config import Config, ConfigError, OutputConfig
@@ -17,7 +16,7 @@ from app.outputs.catalog import entries
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
-from pipeline.capture.addresses import NETWORK
+from pipeline.capture.addresses import STANDARD_INPUT, is_address
 from pipeline.capture.errors import SourceError, SourceNotFound
 from pipeline.core.redact import without_credentials
 from pipeline.runtime.scheduler import StreamScheduler
@@ -55,17 +54,18 @@ def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
 
 
 def _name(source: str) -> str:
-    scheme = source.partition("://")[0].lower()
-    if "://" in source and scheme in NETWORK:
-        parts = urlsplit(without_credentials(source))
-        # Without a login, even a masked one: names become file names.
-        text = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    shown = without_credentials(source)
+    if is_address(source):
+        # What is hidden leaves no trace: names become file names.
+        text = re.sub(r"[^/]*@|\*\*\*", "", shown.partition(":")[2])
+    elif source in STANDARD_INPUT:
+        text = "stdin"
     elif source.isdigit():
         text = f"camera{source}"
     elif Path(source).suffix and ":" not in source:
         text = Path(source).stem
     else:
-        text = source
+        text = shown
     # No leading dot or dash: a file must not be hidden, nor look like a flag.
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
     return plain[:_LONGEST_NAME] or "source"

@@ -63,7 +63,8 @@ class RunOptions(ProfileOption):
     source: Annotated[
         tuple[str, ...],
         Setting(
-            "A clip, rtsp://..., a camera (0, /dev/video0) or lavfi:...; several run together.",
+            "A clip, rtsp://..., a camera (0, /dev/video0), http://.../snapshot.jpg, a folder or "
+            "'*.jpg' of pictures, - for standard input, or lavfi:...; several run together.",
             "SOURCE",
             positional=True,
             file="read",
@@ -83,7 +84,7 @@ class ServeOptions(WebhookOptions, MotionOption, ProfileOption):
     source: Annotated[
         tuple[str, ...],
         Setting(
-            "The sources to begin with; more are added on the page.",
+            "The sources to begin with, as `run` takes them except -; more are added on the page.",
             "[NAME=]SOURCE",
             positional=True,
             file="read",
@@ -110,7 +111,8 @@ class EventsOptions(WebhookOptions, MotionOption, ProfileOption):
     source: Annotated[
         tuple[str, ...],
         Setting(
-            "A clip, rtsp://... or a camera (0); several are watched one after another.",
+            "A clip, rtsp://..., a camera (0), a folder or '*.jpg' of pictures, or - for standard "
+            "input; several are watched one after another.",
             "SOURCE",
             positional=True,
             file="read",

@@ -21,7 +21,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from app.cli.errors import describe, parse_message
-from app.cli.flags import GROUPS, Call
+from app.cli.flags import GROUPS, Call, switches
 from app.cli.help import HelpPage
 from app.cli.streams import prepare_streams
 from app.config import ConfigError
@@ -130,11 +130,18 @@ def make_app() -> App:
 
 
 def _with_dashes(words: list[str]) -> list[str]:
-    """Write ``--jsonl -`` as ``--jsonl=-``: cyclopts takes a lone dash for a flag."""
+    """Write ``--jsonl -`` as ``--jsonl=-``, and the source ``-`` as /dev/stdin: cyclopts takes a
+    lone dash for a flag."""
+    if "-" not in words:
+        return words
     out: list[str] = []
+    alone = switches()
     for word in words:
-        if word == "-" and out and out[-1].startswith("--") and "=" not in out[-1]:
+        before = out[-1] if out else ""
+        if word != "-":
+            out.append(word)
+        elif before.startswith("--") and "=" not in before and before not in alone:
             out[-1] += "=-"
         else:
-            out.append(word)
+            out.append("/dev/stdin")
     return out

@@ -17,6 +17,7 @@ from cyclopts.argument import ArgumentCollection
 
 from app.cli.files import check_files
 from app.config import Config, ConfigError, load_config, settings
+from app.options import EventsOptions, RunOptions
 from app.setting import Declared, checked, declared
 from pipeline.core.program import program
 
@@ -83,6 +84,14 @@ def command(
     )
     app.default(binder(name, options, run, profile))
     return app
+
+
+def switches() -> set[str]:
+    """Return the flags of sources' commands that take no value."""
+    every = [*settings().values(), *(s for o in (RunOptions, EventsOptions) for s in declared(o))]
+    flags = {s.flag for s in every if s.word is bool} | {"--debug", "--help"}
+    flags |= {f"--no-{s.name.replace('_', '-')}" for s in every if s.setting.negative}
+    return {flag for flag in flags if flag} | {f for s in every for f in s.setting.stands_for}
 
 
 def _usage(option: Declared) -> str:

@@ -47,7 +47,10 @@ def _run_many(options: RunOptions, config: Config) -> int:
     from app.outputs.overwrite import check_overwrites
     from app.outputs.paths import prepare_outputs
     from app.run_report import ProgressView, print_report
+    from pipeline.capture.addresses import STANDARD_INPUT
 
+    if set(STANDARD_INPUT) & set(options.source):
+        raise ConfigError("-: standard input is read by itself; give no other source beside it")
     configs, written = {}, []
     for name, source in zip(names_of(options.source), options.source):
         output = outputs_of(config.output, name)

@@ -122,7 +122,11 @@ def replay(
         TruthError: The truth belongs to pictures of another size.
         ConfigError: The source is a live feed.
     """
-    part = SourceOptions(start_s=config.capture.start_s, seconds=config.capture.seconds)
+    part = SourceOptions(
+        start_s=config.capture.start_s,
+        seconds=config.capture.seconds,
+        track=config.capture.track,
+    )
     # No wait ends a window early, so that a slow machine forms the same windows.
     source, windower = open_source(clip, part), Windower(max_wait_ms=float("inf"))
     source.open()

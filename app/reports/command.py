@@ -18,6 +18,7 @@ from app.outputs.jsonl import claim_stdout
 from app.render_loop import renderer_name
 from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.reports.sinks import Lines, Strips, lines_to, read_motion, webhook_of
+from pipeline.capture.addresses import STANDARD_INPUT
 from pipeline.capture.errors import SourceError
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
@@ -52,6 +53,8 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
         options.outbox is not None or options.webhook_secret is not None
     ):
         raise ConfigError("--outbox and --webhook-secret: need --webhook")
+    if sum(source in STANDARD_INPUT for source in options.source) > 1:
+        raise ConfigError("-: standard input is read once; give it once")
     # Before the models load: a live source would keep the ones after it waiting for ever.
     *early, _ = options.source
     if live := [source for source in early if _is_live(source, config, stop)]:

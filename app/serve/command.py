@@ -14,8 +14,8 @@ from app.build import load
 from app.config import Config, ConfigError
 from app.options import ServeOptions
 from app.reports.sinks import read_motion, webhook_of
-from pipeline.capture.addresses import TEST_PREFIX, is_camera
-from pipeline.capture.errors import SourceNotFound
+from pipeline.capture.addresses import STANDARD_INPUT
+from pipeline.capture.open import check_there
 
 _START_S = 10.0
 
@@ -39,15 +39,6 @@ def name_and_source(text: str) -> tuple[str | None, str]:
     return None, text
 
 
-def _check_there(address: str) -> None:
-    """Raise SourceNotFound for a clip that does not exist: on the page its source would only say
-    that it has ended, and the person who started the server would not see it."""
-    if "://" in address or address.startswith(TEST_PREFIX) or is_camera(address):
-        return
-    if not Path(address).expanduser().exists():
-        raise SourceNotFound(f"{address}: no such file")
-
-
 def run_command(options: ServeOptions, config: Config, stop: threading.Event) -> int:
     """Serve until ``stop`` is set.
 
@@ -61,6 +52,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
 
     Raises:
         ConfigError: Options that do not go together, or a wrong address, token or motion.
+        SourceNotFound: There is no such clip.
         WeightsError: A model's files are missing.
         OSError: The address cannot be listened on.
     """
@@ -78,6 +70,13 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
         raise ConfigError("--events: searches every frame; --low-latency leaves some out")
     if motion is None and options.webhook is not None:
         raise ConfigError("--webhook: needs --events, which it sends")
+    sources = [name_and_source(source) for source in options.source]
+    for _, address in sources:
+        if address in STANDARD_INPUT:
+            raise ConfigError("-: `serve` reads no standard input; `run -` does")
+        # On the page its source would only say that it has ended, and the person who started the
+        # server would not see it.
+        check_there(address)
     host, port = host_and_port(options.address)
     token = options.token
     # Other machines can reach this address, so it is never served without a token.
@@ -110,9 +109,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             hub = stack.enter_context(
                 Hub(plain, estimator, Path(options.folder), ended, motion, hook)
             )  # fmt: skip
-            for source in options.source:
-                name, address = name_and_source(source)
-                _check_there(address)
+            for name, address in sources:
                 # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)
             server = server_of(create_app(hub, token))

@@ -23,6 +23,7 @@ from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
 from app.serve.event_log import EventLog
 from app.serve.recorder import SUFFIXES
+from pipeline.capture.addresses import is_address, parse_address
 from pipeline.capture.errors import CAUSES, SourceError
 from pipeline.capture.status import State
 from pipeline.core.redact import without_credentials
@@ -36,11 +37,8 @@ from pipeline.runtime.video_stream import VideoStream
 MOST_SOURCES = 32
 _FIGURES_S = 0.25
 """How long a source's figures are reused, in seconds."""
-_ADDRESS = re.compile(
-    r"(?i)(rtsps?|rtmp|https?|udp|tcp)://[^\s]+|\d{1,2}|/dev/video\d{1,2}"
-    r"|/dev/v4l/by-(id|path)/[a-z0-9][\w.:@+-]*"
-)
-"""The addresses that may be added over the network: feeds and cameras, no files of this machine."""
+_CAMERA = re.compile(r"(?ia)\d{1,2}|/dev/video\d{1,2}|/dev/v4l/by-(id|path)/[a-z0-9][\w.:@+-]*")
+"""The cameras of this machine that may be added over the network."""
 _NUMBERS = count()
 """Numbers the sources of this process: a name may be used again, a number is not."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -83,6 +81,23 @@ class SourceView:
     predicted_ms: tuple[float, float] | None
     predicted_off_px: tuple[float, float] | None
     events: int | None
+
+
+def _check_remote(address: str) -> None:
+    """Raise ValueError unless an address may be added over the network: a camera of this machine or
+    a feed, no file, and nothing that opens a port to everyone. The message shows nothing of it."""
+    if _CAMERA.fullmatch(address):
+        return
+    if not is_address(address):
+        raise ValueError(
+            "an address is rtsp://, rtmp://, http://, udp:// or tcp://..., or a camera: its "
+            "number or /dev/video..."
+        )
+    if parse_address(address).opens_port:
+        raise ValueError(
+            "udp:// opens a port of this machine: here it takes a multicast group, such as "
+            "udp://@239.0.0.1:1234; give others on the command line"
+        )
 
 
 class _Figures:
@@ -211,7 +226,8 @@ class Hub:
         Args:
             address: An address of a feed or a camera; logins in it are never shown.
             name: Its name; None to derive one from the address.
-            trusted: Whether the address may also be a file. True for the command line's only.
+            trusted: Whether the address may also be a file, or open a port of this machine. True
+                for the command line's only.
 
         Returns:
             The name that the source got.
@@ -221,11 +237,8 @@ class Hub:
             RuntimeError: There are `MOST_SOURCES` already, or the hub is closed.
             SourceError: The source cannot be made.
         """
-        if not trusted and not _ADDRESS.fullmatch(address):
-            raise ValueError(
-                "an address is rtsp://, rtmp://, http://, udp:// or tcp://..., or a camera: its "
-                "number or /dev/video..."
-            )
+        if not trusted:
+            _check_remote(address)
         if name is not None and not _NAME.fullmatch(name):
             raise ValueError("a name is up to 60 letters, digits, dots, dashes and underscores")
         # A served source is tried for ever, and a file runs at its own pace, as a camera would.

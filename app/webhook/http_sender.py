@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-import socket
 import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from pipeline.core.connection_cut import ConnectionCut
 from pipeline.core.redact import without_credentials
 
 _MOST_READ = 64 * 1024
@@ -138,10 +137,8 @@ def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
 class Post:
     """A POST under way in a thread of its own; ``finished`` once it is over.
 
-    httpx's timeouts are of a single connect, read or write, and start anew with every byte: a
-    receiver that drips would hold a try for ever. A name server that hangs cannot be interrupted at
-    all. So there is a thread that can be left behind, and `cut`, which shuts the connection under
-    it when the time is up.
+    A name server that hangs cannot be interrupted. So there is a thread that can be left behind,
+    and `cut`, which shuts the connection under it when the time is up.
     """
 
     def __init__(
@@ -158,8 +155,8 @@ class Post:
         step_s = {"connect": timeout_s / 2, "read": timeout_s, "write": timeout_s}
         request.extensions |= {"timeout": {**step_s, "pool": timeout_s}, "trace": self._trace}
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._reached = self._cut = False
+        self._connection = ConnectionCut()
+        self._reached = False
         self._result: DeliveryResult | None = None
         # A daemon: a name server that hangs must not keep the process from ending.
         self.thread = threading.Thread(target=self._run, name="webhook post", daemon=True)
@@ -167,25 +164,14 @@ class Post:
 
     def cut(self) -> DeliveryResult:
         """End it at once, if it has not ended, and return its result."""
+        self._connection.cut()
         with self._lock:
-            self._cut = True
-            if self._socket is not None:
-                with suppress(OSError):
-                    # Ends a read that is blocked in the thread; `close` would not.
-                    self._socket.shutdown(socket.SHUT_RDWR)
             return self._result or DeliveryResult(None, self._late(), self._reached)
 
     def _trace(self, step: str, info: Mapping[str, Any]) -> None:
         """Note a connection as it is made; httpx calls this. Raises TimeoutError if that comes too
         late."""
-        if step == "connection.connect_tcp.complete":
-            line = info["return_value"].get_extra_info("socket")
-            with self._lock:
-                # The time was up while it connected: the request must not be sent any more.
-                if self._cut:
-                    raise TimeoutError
-                # A handle of our own: httpx may close its own at any time, in another thread.
-                self._socket = socket.fromfd(line.fileno(), line.family, line.type)
+        self._connection.trace(step, info)
         secure = self._request.url.scheme == "https"
         if step.endswith("start_tls.complete" if secure else "connect_tcp.complete"):
             self._reached = True
@@ -212,10 +198,7 @@ class Post:
             words = self._late() if isinstance(cause, TimeoutError) else _words(error, cause)
             self._keep(DeliveryResult(None, words, self._reached))
         finally:
-            with self._lock:
-                if self._socket is not None:
-                    self._socket.close()
-                    self._socket = None
+            self._connection.release()
             self.finished = True
             self._done()
 

@@ -175,13 +175,14 @@ class SourceOptions:
         size: (width, height) in pixels to request from a camera; None: its own choice.
         fps: Frames a second to request from a camera; None: its own choice.
         rtsp_transport: What carries RTSP's media.
+        track: The video track of a clip to read, from 1; None: the one that FFmpeg calls the best.
         max_pixels: The largest picture that a feed or a camera may send, in pixels.
         memory_mb: What the process that decodes a feed or a camera may allocate, in MB.
         decode: "nvdec" decodes clips and network feeds on an NVIDIA GPU.
         allocate: Returns the memory for a frame's image, for example page-locked memory.
 
     Raises:
-        ValueError: A time is out of range.
+        ValueError: A time or the track is out of range.
     """
 
     live: bool | None = None
@@ -191,6 +192,7 @@ class SourceOptions:
     size: tuple[int, int] | None = None
     fps: float | None = None
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    track: int | None = None
     max_pixels: int = MAX_PIXELS
     memory_mb: int = MEMORY_MB
     decode: Literal["software", "nvdec"] = "software"
@@ -200,6 +202,8 @@ class SourceOptions:
         least = min(self.start_s, self.retry_s or 0.0)
         if least < 0 or (self.seconds is not None and self.seconds <= 0):
             raise ValueError("start_s and retry_s are 0 or more, seconds above 0")
+        if self.track is not None and self.track < 1:
+            raise ValueError("tracks are numbered from 1")
 
     @property
     def end_s(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
@@ -16,8 +15,10 @@ from av.video.frame import VideoFrame
 
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.base import SourceDefaults, SourceInfo, SourceOptions, StopSignal
+from pipeline.capture.decode import described, video_tracks
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
-from pipeline.capture.files import frame_rate, stated_duration_s
+from pipeline.capture.files import frame_rate, mark_of, stated_duration_s
+from pipeline.capture.hdr_tags import peak_nits
 from pipeline.capture.picture import RgbConverter, upright_size
 from pipeline.capture.seek import StartFrame, find_start_frame
 from pipeline.capture.session import Session, start_session, start_session_at
@@ -39,7 +40,7 @@ class ClipSource(SourceDefaults):
 
     Args:
         spec: Path of the file, or ``lavfi:...`` for FFmpeg's test pictures.
-        options: ``start_s``, ``seconds``, ``decode`` and ``allocate`` count here.
+        options: ``start_s``, ``seconds``, ``decode``, ``track`` and ``allocate`` count here.
         stop_signal: Ends ``frames()`` from outside.
         clock_ns: The clock of `Frame.captured_ns`.
     """
@@ -64,7 +65,7 @@ class ClipSource(SourceDefaults):
         self._origin: int | None = None
         self._info: SourceInfo | None = None
         self._to_rgb = RgbConverter(options.allocate)
-        self._decode = options.decode
+        self._decode, self._track = options.decode, options.track
         self.warnings: list[str] = []
 
     @property
@@ -73,13 +74,7 @@ class ClipSource(SourceDefaults):
 
         They differ between files of one name, and are the same each time the same file is read.
         """
-        try:
-            path = Path(self._spec).resolve()
-            stat = path.stat()
-        except OSError:
-            return ""
-        identity = f"{path} {stat.st_size} {stat.st_mtime_ns}"
-        return hashlib.sha256(identity.encode()).hexdigest()[:8]
+        return mark_of(self._spec)
 
     @property
     def info(self) -> SourceInfo:
@@ -94,13 +89,14 @@ class ClipSource(SourceDefaults):
             SourceError: It cannot be opened or decoded, or ends before the part.
         """
         with self._using:
-            self._session = session = start_session(self._spec, self.name, self._decode)
+            self._session = session = self._start()
             self._origin = session.first.pts
+            self._remark_tracks(session)
             # Each field of an interlaced frame may have a packet, so packets do not count frames.
             start = None if session.first.interlaced_frame else self._find_start()
             self._info = self._describe(session, start)
             if start is not None and start.number > 0:
-                at_start = start_session_at(self._spec, self.name, start, self._decode)
+                at_start = start_session_at(self._spec, self.name, start, self._decode, self._track)
                 # None: seeking does not work in this file. Then all frames before are decoded too.
                 if at_start is not None:
                     session.close()
@@ -131,10 +127,24 @@ class ClipSource(SourceDefaults):
             finally:
                 self._close_session()
 
+    def _start(self) -> Session:
+        """Open the clip at its first picture. Raises SourceError."""
+        return start_session(self._spec, self.name, self._decode, self._track)
+
+    def _remark_tracks(self, session: Session) -> None:
+        """Say which of several tracks is read, unless the user has chosen it."""
+        tracks = video_tracks(session.container)
+        if self._track is None and len(tracks) > 1:
+            number = tracks.index(session.decoder.stream) + 1
+            self.warnings.append(
+                f"{self.name}: has the video tracks {described(tracks)}; track {number} is read "
+                "(--track N reads another)"
+            )
+
     def _find_start(self) -> StartFrame | None:
         if self._start_s == 0 or self._origin is None or self._spec.startswith(TEST_PREFIX):
             return None
-        return find_start_frame(self._spec, self.name, self._origin, self._start_s)
+        return find_start_frame(self._spec, self.name, self._origin, self._start_s, self._track)
 
     def _read(self, session: Session) -> Iterator[Frame]:
         stream, index = session.decoder.stream, session.decoder.index
@@ -171,7 +181,7 @@ class ClipSource(SourceDefaults):
 
     def _convert(self, picture: VideoFrame, aspect: Fraction | None) -> np.ndarray:
         try:
-            return self._to_rgb(picture, aspect, display_matrix(picture))
+            return self._to_rgb(picture, aspect, display_matrix(picture), peak_nits(picture))
         except av.error.FFmpegError as error:
             raise SourceNotVideo(
                 f"{self.name}: its {picture.format.name} pictures cannot be shown: {reason(error)}"

@@ -22,6 +22,7 @@ from pipeline.capture.errors import (
     reason,
 )
 from pipeline.capture.files import frame_rate
+from pipeline.capture.playlist import is_recording
 from pipeline.capture.timeline import FrameIndex
 
 
@@ -33,11 +34,14 @@ class Facts:
         time_base_s: The unit of its time stamps, in seconds.
         fps: Its frames a second; None if it states none.
         codec: FFmpeg's name of its codec.
+        recording: Whether it is a finished playlist: it waits for its consumer, and its end is no
+            loss.
     """
 
     time_base_s: float
     fps: float | None
     codec: str
+    recording: bool
 
 
 class Connection:
@@ -91,7 +95,7 @@ class Connection:
             raise SourceUnreachable(f"{self._input.name}: it ended before its first frame")
 
     def _decoded(self, container: InputContainer) -> Iterator[VideoFrame]:
-        stream = video_stream(container, self._input.name)
+        stream = video_stream(container, self._input.name, self._input.track)
         self._check_size(stream.width, stream.height)
         # With FFmpeg's frame threading each thread would delay the stream by a frame.
         self._decoder = decoder = Decoder(container, stream, "SLICE", FrameIndex())
@@ -99,7 +103,7 @@ class Connection:
         for image in decoder.pictures():
             self._check_size(image.width, image.height)
             if self.facts is None:
-                self.facts = _facts(stream)
+                self.facts = _facts(stream, is_recording(container))
             yield image
 
     def _check_size(self, width: int, height: int) -> None:
@@ -115,6 +119,6 @@ class Connection:
         return SourceLost(why) if self.facts is not None else kind(f"{self._input.name}: {why}")
 
 
-def _facts(stream: VideoStream) -> Facts:
+def _facts(stream: VideoStream, recording: bool) -> Facts:
     codec = stream.codec_context.name
-    return Facts(float(stream.time_base or 0), frame_rate(stream), codec)
+    return Facts(float(stream.time_base or 0), frame_rate(stream), codec, recording)

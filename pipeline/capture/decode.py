@@ -18,18 +18,47 @@ _MOST_ERRORS = 100
 """After this many errors in a row a stream counts as ended."""
 
 
-def video_stream(container: InputContainer, name: str) -> VideoStream:
-    """Return the stream to play: FFmpeg's best video stream, unless it is a cover picture.
+def video_stream(container: InputContainer, name: str, track: int | None = None) -> VideoStream:
+    """Return the stream to play: the video track of that number, else FFmpeg's best.
 
-    Raises SourceNotVideo when there is none, or when FFmpeg has no decoder for it.
+    Raises SourceNotVideo when there is none, when FFmpeg has no decoder for it, or when the tracks
+    are the tiles of one picture.
     """
-    best = container.streams.best("video")
-    if not isinstance(best, VideoStream) or Disposition.attached_pic in best.disposition:
+    tracks = video_tracks(container)
+    # FFmpeg hands out the tiles of a HEIC or AVIF grid (ISO/IEC 23008-12, 6.6.2.3) one by one.
+    tiles = sum(Disposition.dependent in stream.disposition for stream in tracks)
+    if tiles > 1:
+        raise SourceNotVideo(
+            f"{name}: is a picture in {tiles} tiles, which FFmpeg does not join; convert it to "
+            "JPEG or PNG first"
+        )
+    if not tracks:
         kinds = sorted({stream.type for stream in container.streams})
         raise SourceNotVideo(f"{name}: has no video in it, only {', '.join(kinds) or 'nothing'}")
-    if best.codec_context is None:
+    if track is not None and track > len(tracks):
+        raise SourceNotVideo(f"{name}: has no video track {track}; it has {described(tracks)}")
+    best = container.streams.best("video")
+    # A cover picture is a video stream too, for FFmpeg.
+    first = best if isinstance(best, VideoStream) and best in tracks else tracks[0]
+    chosen = first if track is None else tracks[track - 1]
+    if chosen.codec_context is None:
         raise SourceNotVideo(f"{name}: FFmpeg here has no decoder for its video")
-    return best
+    return chosen
+
+
+def video_tracks(container: InputContainer) -> list[VideoStream]:
+    """Return the video tracks in the order of their numbers, from 1; cover pictures are none."""
+    return [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+
+
+def described(tracks: list[VideoStream]) -> str:
+    """Return a list of tracks for a message: "1 (h264, 640x360), 2 (hevc, 1280x720)"."""
+    return ", ".join(f"{n} ({_kind(track)})" for n, track in enumerate(tracks, 1))
+
+
+def _kind(track: VideoStream) -> str:
+    context = track.codec_context
+    return "no decoder" if context is None else f"{context.name}, {context.width}x{context.height}"
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:

@@ -18,10 +18,12 @@ from pipeline.capture.errors import (
     SourceLogin,
     SourceNotFound,
     SourceNotThere,
+    SourceNotVideo,
     SourceRefused,
     SourceUnreachable,
     reason,
 )
+from pipeline.capture.mp4 import MP4, index_is_out_of_order
 from pipeline.core.redact import without_credentials
 
 _PYAV = int(av.__version__.partition(".")[0])
@@ -60,6 +62,7 @@ class StreamInput:
         open: Opens the input once. Raises FFmpeg's error or a SourceError.
         to_error: Converts FFmpeg's error to the SourceError that says what to do.
         download: Whether it is a clip: its end is no loss, and it waits for its consumer.
+        track: The video track to read, from 1; None: the one that FFmpeg calls the best.
         order: The arguments of `input_of` that make the same input in another process: "input" and
             "arguments".
     """
@@ -68,6 +71,7 @@ class StreamInput:
     open: Callable[[], InputContainer]
     to_error: Callable[[av.error.FFmpegError], SourceError]
     download: bool = False
+    track: int | None = None
     order: Mapping[str, Any] | None = None
 
 
@@ -83,7 +87,11 @@ def acceleration(decode: str) -> HWAccel | None:
 
 
 def network(
-    address: str, rtsp_transport: str, opener: Opener = av.open, decode: str = "software"
+    address: str,
+    rtsp_transport: str,
+    opener: Opener = av.open,
+    decode: str = "software",
+    track: int | None = None,
 ) -> StreamInput:
     """Return the input of a network feed.
 
@@ -92,6 +100,7 @@ def network(
         rtsp_transport: What carries RTSP's media: "tcp" or "udp".
         opener: Opens a container as ``av.open`` does.
         decode: As `SourceOptions.decode`.
+        track: As `SourceOptions.track`.
     """
     scheme = address.partition(":")[0].lower()
     # FFmpeg's own timeouts, in microseconds, because PyAV's takes the GIL at every poll. Estimating
@@ -104,16 +113,47 @@ def network(
         options |= {"rtsp_transport": rtsp_transport, "allowed_media_types": "video"}
     name = without_credentials(address)
     hardware = {} if decode == "software" else {"hwaccel": acceleration(decode)}
+
+    def open_address() -> InputContainer:
+        container = opener(address, options=options, **hardware, **ANY_TAGS)
+        if scheme.startswith("http") and container.format.name == MP4:
+            _check_index(address, name, container)
+        return container
+
     return StreamInput(
         name=name,
-        open=lambda: opener(address, options=options, **hardware, **ANY_TAGS),
+        open=open_address,
         to_error=lambda error: _network_error(error, name, decode),
         download=_DOWNLOAD.match(address) is not None,
+        track=track,
         order={
             "input": "network",
-            "arguments": {"address": address, "rtsp_transport": rtsp_transport, "decode": decode},
+            "arguments": {
+                "address": address,
+                "rtsp_transport": rtsp_transport,
+                "decode": decode,
+                "track": track,
+            },
         },
     )
+
+
+def _check_index(address: str, name: str, container: InputContainer) -> None:
+    """Raise SourceNotVideo, and close the container, if the pictures cannot be reached."""
+    if not index_is_out_of_order(address):
+        return
+    try:
+        first = next(container.demux(video=0), None)
+    except av.error.FFmpegError:
+        first = None
+    if first is None or not first.size:
+        container.close()
+        raise SourceNotVideo(
+            f"{name}: its index (moov) is at its end, and its server sends no parts of files (HTTP "
+            "Range): download it first, or write it with -movflags +faststart"
+        )
+    # FFmpeg's buffer holds a small file as a whole.
+    container.seek(0)
 
 
 def camera(
@@ -206,7 +246,7 @@ def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> Sourc
     if isinstance(error, av.error.HTTPNotFoundError):
         return SourceNotThere(f"{name}: no such stream there: check the path")
     if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
-        return SourceUnreachable(f"{name}: no video stream comes from there")
+        return SourceUnreachable(f"{name}: no video stream comes from there; a web page is not one")
     return SourceUnreachable(f"{name}: {reason(error)}: check the address and that it is on")
 
 

@@ -204,7 +204,7 @@ class Feed:
         broken = last is not None
         for picture in self._pictures(reader):
             pts_s, jump = timeline.place(picture.image.pts)
-            image = self._to_rgb(picture.image, picture.aspect, picture.matrix)
+            image = self._to_rgb(picture.image, picture.aspect, picture.matrix, picture.peak_nits)
             if last is not None:
                 broken = broken or jump or image.shape != last.image.shape
             last = Frame(next(ids), self.name, picture.captured_ns, pts_s, image, broken)
@@ -321,6 +321,8 @@ class Feed:
             assert reader.error is not None, "a reader ends before its first picture by an error"
             raise reader.error from None
         self._reader = reader
+        if reader.facts.recording:
+            self.download, self.policy = True, Policy.WAIT
         self._info = self._describe(reader)
         self._set_status(State.LIVE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -11,7 +13,16 @@ from av.video.stream import VideoStream
 
 from pipeline.capture.addresses import TEST_PREFIX
 from pipeline.capture.devices import ANY_TAGS, acceleration
-from pipeline.capture.errors import SourceNotFound, SourceNotVideo, SourceRefused, reason
+from pipeline.capture.errors import (
+    SourceError,
+    SourceNotFound,
+    SourceNotVideo,
+    SourceRefused,
+    reason,
+)
+from pipeline.capture.mp4 import lacks_index
+from pipeline.capture.playlist import FROM_A_FILE
+from pipeline.core.redact import without_credentials
 
 _NOT_CLIPS = ("tty", "concat")
 """Formats that FFmpeg plays but that are no clips: text drawn as pictures, lists of files."""
@@ -25,14 +36,14 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
     """
     if spec.startswith(TEST_PREFIX):
         return _open_test(spec.removeprefix(TEST_PREFIX), name)
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     _check_file(path, name)
     try:
         # With "file:" a colon in the name is not read as a protocol. The whitelist keeps a playlist
         # that looks like a clip from opening anything else.
         container = av.open(
             f"file:{path}",
-            options={"protocol_whitelist": "file"},
+            options={"protocol_whitelist": "file"} | FROM_A_FILE,
             hwaccel=acceleration(decode),
             **ANY_TAGS,
         )
@@ -41,15 +52,34 @@ def open_clip(spec: str, name: str, decode: str = "software") -> InputContainer:
             raise SourceNotVideo(
                 f"{name}: NVDEC cannot decode it here: {reason(error)}; leave --decode out"
             ) from error
-        if _is_cut_short(path):
+        if lacks_index(path):
             raise SourceNotVideo(
                 f"{name}: is cut short: its index (moov) is missing; copy or record it again"
             ) from error
+        if path.suffix.lower() == ".m3u8":
+            raise SourceNotVideo(
+                f"{name}: a playlist whose segments are not files beside it: give its address on "
+                "the network, or download it first"
+            ) from error
         raise SourceNotVideo(f"{name}: is not a video FFmpeg can read: {reason(error)}") from error
+    refuse_text(container, name)
+    return container
+
+
+def refuse_text(container: InputContainer, name: str) -> None:
+    """Close the container and raise SourceNotVideo where FFmpeg draws text, or reads a list."""
     if container.format.name in _NOT_CLIPS:
         container.close()
         raise SourceNotVideo(f"{name}: is text, not a video")
-    return container
+
+
+def why_no_frame(container: InputContainer) -> str:
+    """Return why no frame came from a container, and what to do."""
+    if container.format.name == "webp_pipe":
+        return (
+            "is an animated WebP, which FFmpeg cannot decode, or damaged; convert it to GIF first"
+        )
+    return "its video is there, but no frame of it can be decoded"
 
 
 def opens_in_software(path: Path) -> bool:
@@ -72,37 +102,33 @@ def _open_test(graph: str, name: str) -> InputContainer:
 
 def _check_file(path: Path, name: str) -> None:
     try:
-        if path.is_dir():
-            raise SourceNotVideo(f"{name}: is a folder: give one of the clips in it")
         if not path.exists():
-            raise SourceNotFound(f"{path}: no such file")
+            raise SourceNotFound(f"{without_credentials(str(path))}: no such file")
         if not path.is_file():
-            raise SourceNotVideo(f"{name}: is not a regular file")
+            raise SourceNotVideo(f"{name}: is not a regular file; pipe it in: - < {path}")
         with path.open("rb") as file:
             if not file.read(1):
                 raise SourceNotVideo(f"{name}: is empty (0 bytes)")
     except PermissionError as error:
         raise SourceRefused(f"{path}: this user may not read it") from error
+    except SourceError:
+        raise
+    except OSError as error:  # such as a name that is too long
+        raise SourceNotFound(f"{name[:100]}: {reason(error)}") from error
 
 
-def _is_cut_short(path: Path) -> bool:
-    """Whether a file begins as MP4 but has no moov box (ISO/IEC 14496-12, 4.2 and 8.2)."""
-    size, at = path.stat().st_size, 0
-    kinds: list[bytes] = []
-    with path.open("rb") as file:
-        # A bound, because a damaged file may be one long chain of tiny boxes.
-        while at + 8 <= size and len(kinds) < 1000:
-            file.seek(at)
-            head = file.read(16)
-            kinds.append(head[4:8])
-            length = int.from_bytes(head[:4])
-            # A length of 1 says that the true one follows in 64 bits.
-            if length == 1:
-                length = int.from_bytes(head[8:16])
-            if length < 8:
-                break
-            at += length
-    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+def mark_of(spec: str) -> str:
+    """Return eight hex digits of a path, its size and time of change; "" if there is none.
+
+    They differ between files of one name, and are the same each time the same file is read.
+    """
+    try:
+        path = Path(os.path.expanduser(spec)).resolve()
+        stat = path.stat()
+    except (OSError, ValueError):
+        return ""
+    identity = f"{path} {stat.st_size} {stat.st_mtime_ns}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
 def stated_duration_s(container: InputContainer, stream: VideoStream) -> float | None:

@@ -72,6 +72,9 @@ class LiveSource(SourceDefaults):
         except BaseException:
             self._feed.close()
             raise
+        if self._options.live is None:
+            # Whether a playlist is a recording shows only now.
+            self.live = not self._feed.download
         self._opened = True
 
     def close(self) -> None:

@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-import re
+import os
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.capture.addresses import NETWORK, TEST_PREFIX, is_camera
+from pipeline.capture.addresses import (
+    STANDARD_INPUT,
+    TEST_PREFIX,
+    is_address,
+    is_camera,
+    parse_address,
+)
 from pipeline.capture.base import Source, SourceOptions, StopSignal
 from pipeline.capture.clip import ClipSource
 from pipeline.capture.decoder_pool import SUPPORTED
-from pipeline.capture.devices import camera, network
+from pipeline.capture.devices import StreamInput, camera, network
 from pipeline.capture.errors import SourceNotFound
 from pipeline.capture.feed import Feed
+from pipeline.capture.hints import hint
 from pipeline.capture.live import LiveSource
 from pipeline.capture.paced import PacedSource
+from pipeline.capture.pictures import PicturesSource, is_pictures, picture_files
 from pipeline.capture.reader import Connect, ThreadReader
+from pipeline.capture.snapshot import SnapshotSource, is_snapshot
+from pipeline.capture.standard_input import StandardInputSource
+from pipeline.core.redact import without_credentials
 
-_VIDEO_PAGES = re.compile(
-    r"https?://(www\.|m\.)?(youtube\.com|youtu\.be|vimeo\.com|twitch\.tv)/", re.I
-)
 
+def local_path(spec: str) -> str:
+    """Return the path of a ``file://`` address of this machine (RFC 8089), and any other source as
+    it is.
 
-def _path_of(address: str) -> str:
-    """The path of a file:// address of this machine (RFC 8089)."""
-    parts = urlsplit(address)
+    Raises:
+        SourceNotFound: It is a file of another machine.
+    """
+    if not spec.lower().startswith("file://"):
+        return spec
+    parts = urlsplit(spec)
     if parts.netloc not in ("", "localhost"):
-        raise SourceNotFound(f"file://{parts.netloc}/...: a file of another machine; mount it here")
+        raise SourceNotFound("file://HOST/...: a file of another machine; mount it here")
     return unquote(parts.path)
-
-
-def _hint(spec: str) -> str:
-    """What to do instead of giving a source that people try and that is not read; else nothing."""
-    if spec == "-":
-        return "standard input is not read; write it to a file, or send it with FFmpeg to udp://"
-    if _VIDEO_PAGES.match(spec):
-        return "is a page, not a video; download the video first (yt-dlp does) and give the file"
-    plain = "://" not in spec and not spec.startswith((TEST_PREFIX, "camera:"))
-    if plain and re.search("[%*]", Path(spec).name) and not Path(spec).exists():
-        return (
-            "is a pattern of pictures; make a clip of them first: ffmpeg -framerate 30 -i PATTERN "
-            "clip.mp4"
-        )
-    return ""
 
 
 def _connect(options: SourceOptions) -> Connect:
@@ -62,6 +60,24 @@ def _connect(options: SourceOptions) -> Connect:
     return partial(ProcessReader, max_pixels=options.max_pixels, memory_mb=options.memory_mb)
 
 
+def check_there(spec: str) -> None:
+    """Do nothing where a clip, a folder or a pattern names something, or the source is of another
+    kind, which only opening it can tell.
+
+    Raises:
+        SourceNotFound: There is no such file, or no such picture.
+    """
+    spec = local_path(spec)
+    if is_address(spec) or spec.startswith(TEST_PREFIX) or is_camera(spec):
+        return
+    if spec in STANDARD_INPUT:
+        return
+    if is_pictures(spec):
+        picture_files(spec)
+    elif not os.path.exists(os.path.expanduser(spec)):
+        raise SourceNotFound(f"{without_credentials(spec)}: no such file")
+
+
 def open_source(
     spec: str,
     options: SourceOptions | None = None,
@@ -73,44 +89,58 @@ def open_source(
     """Return the source that ``spec`` names, not yet opened.
 
     Args:
-        spec: A clip's path, an address (``rtsp://...`` and the other schemes of
-            `addresses.NETWORK`), a camera (``0``, ``/dev/video0``, ``camera:NAME``) or FFmpeg's
-            test pictures (``lavfi:testsrc2=size=640x480:rate=30``).
+        spec: A clip's path or ``file://`` address, a folder or a pattern of pictures, an address
+            (``rtsp://...`` and the other schemes of `addresses.NETWORK`), a camera (``0``,
+            ``/dev/video0``, ``camera:NAME``), ``-`` for standard input, or FFmpeg's test pictures
+            (``lavfi:testsrc2=size=640x480:rate=30``).
         options: How to read it; the defaults if None.
         stop: Ends the source from outside when it is set, like ``close()``.
         clock_ns: The monotonic clock, in nanoseconds. For tests.
         wait: Waits some seconds and returns whether the source was stopped. For tests.
 
     Raises:
-        SourceNotFound: ``spec`` is none of these.
+        SourceNotFound: ``spec`` is none of these. The message says what to do and holds no secret.
     """
     options = options or SourceOptions()
     # One signal for all parts of the source, so that close() or `stop` ends every wait in them.
     stop_signal = StopSignal(stop)
     wait = wait or stop_signal.wait
-    if not spec.strip():
-        raise SourceNotFound("no source: give a clip, rtsp://..., a camera (0) or lavfi:testsrc2")
-    if spec.lower().startswith("file://"):
-        spec = _path_of(spec)
-    if hint := _hint(spec):
-        raise SourceNotFound(f"{spec}: {hint}")
-    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", spec)
-    if scheme and scheme[1].lower() not in NETWORK:
-        raise SourceNotFound(f"{scheme[1]}:// is not read; these are: {', '.join(NETWORK)}")
-    source: Source
-    if scheme or is_camera(spec):
-        if scheme:
-            stream_input = network(spec, options.rtsp_transport, decode=options.decode)
-        else:
-            stream_input = camera(spec, options.size, options.fps)
+    spec = local_path(spec)
+    if words := hint(spec):
+        raise SourceNotFound(f"{without_credentials(spec)}: {words}" if spec.strip() else words)
+
+    def live(stream_input: StreamInput) -> tuple[Source, bool]:
         feed = Feed(
             stream_input, options.retry_s, stop_signal=stop_signal, clock_ns=clock_ns, wait=wait,
             allocate=options.allocate, connect=_connect(options),
         )  # fmt: skip
-        source = LiveSource(feed, options, stop_signal)
-        paced = feed.download and options.live is True
-    else:
+        # A download is a clip, which can be paced.
+        return LiveSource(feed, options, stop_signal), feed.download and options.live is True
+
+    source: Source
+    paced = options.live is True
+    if is_address(spec):
+        try:
+            address = parse_address(spec)
+        except ValueError as error:
+            raise SourceNotFound(str(error)) from None
+        if is_snapshot(address):
+            return SnapshotSource(
+                address, options, stop_signal=stop_signal, clock_ns=clock_ns, wait=wait
+            )
+        source, paced = live(
+            network(address.url, options.rtsp_transport, decode=options.decode, track=options.track)
+        )
+    elif spec.startswith(TEST_PREFIX):
         source = ClipSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
         # FFmpeg's test pictures stand in for a camera.
-        paced = spec.startswith(TEST_PREFIX) if options.live is None else options.live
+        paced = options.live is not False
+    elif spec in STANDARD_INPUT:
+        source = StandardInputSource(options, stop_signal=stop_signal, clock_ns=clock_ns)
+    elif is_camera(spec):
+        source, paced = live(camera(spec, options.size, options.fps))
+    elif is_pictures(spec):
+        source = PicturesSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
+    else:
+        source = ClipSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
     return PacedSource(source, clock_ns=clock_ns, wait=wait) if paced else source

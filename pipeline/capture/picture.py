@@ -10,6 +10,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from pipeline.capture.hdr import to_sdr
+from pipeline.capture.hdr_tags import PEAK_NITS, is_hdr
 from pipeline.capture.side_data import Matrix
 
 # AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. Constant-luminance and missing
@@ -28,10 +30,12 @@ _MATRIX = {
 def colour_matrix(frame: VideoFrame) -> Colorspace:
     """Return the YUV-to-RGB matrix of ``frame``.
 
-    A frame that states none gets what video players use: BT.709 for HD sizes, BT.601 below.
+    A frame that states none gets what video players use: BT.2020 for HDR, BT.709 for HD sizes,
+    BT.601 below.
     """
     hd = frame.width >= 1280 or frame.height > 576
-    return _MATRIX.get(frame.colorspace, Colorspace.ITU709 if hd else Colorspace.ITU601)
+    usual = Colorspace.ITU709 if hd else Colorspace.ITU601
+    return _MATRIX.get(frame.colorspace, Colorspace.BT2020 if is_hdr(frame) else usual)
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
@@ -66,7 +70,8 @@ def empty_image(shape: tuple[int, ...]) -> np.ndarray:
 class RgbConverter:
     """Converts decoded frames to RGB uint8 (H, W, 3), contiguous, upright, with square pixels.
 
-    Each image is in memory of its own, from ``allocate``.
+    HDR pictures are tone-mapped (`pipeline.capture.hdr`). Each image is in memory of its own, from
+    ``allocate``.
     """
 
     def __init__(self, allocate: Allocate = empty_image) -> None:
@@ -74,7 +79,11 @@ class RgbConverter:
         self._allocate = allocate
 
     def __call__(
-        self, frame: VideoFrame, aspect: Fraction | None = None, matrix: Matrix | None = None
+        self,
+        frame: VideoFrame,
+        aspect: Fraction | None = None,
+        matrix: Matrix | None = None,
+        peak: float = PEAK_NITS,
     ) -> np.ndarray:
         """Return the image of ``frame``.
 
@@ -82,21 +91,27 @@ class RgbConverter:
             frame: The decoded picture.
             aspect: The width / height of its pixels; None if unknown.
             matrix: Its display matrix, as `upright` takes it.
+            peak: Its peak in cd/m2, as `hdr_tags.peak_nits` returns it. Counts for PQ only.
         """
         width, height = square_size(frame.width, frame.height, aspect)
+        hdr = is_hdr(frame)
         # One thread: unscaled conversion takes about 1 ms at 1080p, less than waking a pool.
         rgb = self._reformatter.reformat(
             frame,
             width,
             height,
-            format="rgb24",
+            format="rgb48le" if hdr else "rgb24",
             src_colorspace=None if frame.format.is_rgb else colour_matrix(frame),
             threads=1,
         )
         # FFmpeg pads its rows. A view skips the padding, so only the upright image is copied.
         plane = rgb.planes[0]
-        shape, strides = (rgb.height, rgb.width, 3), (plane.line_size, 3, 1)
-        image = upright(np.ndarray(shape, np.uint8, memoryview(plane), 0, strides), matrix)
+        shape, depth = (rgb.height, rgb.width, 3), 2 if hdr else 1
+        strides = (plane.line_size, 3 * depth, depth)
+        image = np.ndarray(shape, f"<u{depth}", memoryview(plane), 0, strides)
+        if hdr:
+            image = to_sdr(image, frame.color_trc, frame.color_primaries, peak)
+        image = upright(image, matrix)
         # FFmpeg's memory is as good as any other where it is the image's alone and has no padding.
         if self._allocate is empty_image and rgb is not frame and image.flags.c_contiguous:
             return image

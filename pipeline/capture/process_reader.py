@@ -131,6 +131,9 @@ class ProcessReader:
             )
         elif "facts" in message:
             self._facts = Facts(**message["facts"])
+            if self._facts.recording:
+                # It waits for its consumer, as any clip.
+                self.pictures.policy = Policy.WAIT
             # Not before: it would delay the first picture.
             self._pool.prepare()
         else:
@@ -140,7 +143,15 @@ class ProcessReader:
             age_ns = time.monotonic_ns() - message["captured_ns"]
             aspect = message["aspect"] and Fraction(*message["aspect"])
             image = self._slots.image(message)
-            self.pictures.put(Picture(image, self._clock_ns() - age_ns, aspect, message["matrix"]))
+            self.pictures.put(
+                Picture(
+                    image,
+                    self._clock_ns() - age_ns,
+                    aspect,
+                    message["matrix"],
+                    message["peak_nits"],
+                )
+            )
             self.ready.set()
 
     def _crashed(self, decoder: DecoderProcess) -> SourceError:

@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from pipeline.capture.connection import Connection, Facts
 from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import SourceError
+from pipeline.capture.hdr_tags import peak_nits
 from pipeline.capture.side_data import Matrix, display_matrix
 from pipeline.core.limits import MAX_PIXELS
 from pipeline.core.ring import Closed, Policy, Ring
@@ -33,12 +34,14 @@ class Picture:
         captured_ns: When it was decoded, in nanoseconds of the monotonic clock.
         aspect: A pixel's width / height; None if unknown.
         matrix: The rotation part (a, b, c, d) of its display matrix; None without one.
+        peak_nits: Its peak in cd/m2, if it is HDR.
     """
 
     image: VideoFrame
     captured_ns: int
     aspect: Fraction | None
     matrix: Matrix | None
+    peak_nits: float
 
 
 class Reader(Protocol):
@@ -129,8 +132,13 @@ class ThreadReader:
             with closing(connection.pictures()) as pictures:
                 for image in pictures:
                     now_ns, matrix = self._clock_ns(), display_matrix(image)
+                    if connection.facts is not None and connection.facts.recording:
+                        # It waits for its consumer, as any clip.
+                        self.pictures.policy = Policy.WAIT
                     # The picture before the signal: a thread that waits for `ready` finds it.
-                    self.pictures.put(Picture(image, now_ns, connection.aspect, matrix))
+                    self.pictures.put(
+                        Picture(image, now_ns, connection.aspect, matrix, peak_nits(image))
+                    )
                     self.ready.set()
         except Closed:
             pass

@@ -26,7 +26,9 @@ class StartFrame:
     times_s: tuple[float, ...]
 
 
-def find_start_frame(spec: str, name: str, origin: int, start_s: float) -> StartFrame | None:
+def find_start_frame(
+    spec: str, name: str, origin: int, start_s: float, track: int | None = None
+) -> StartFrame | None:
     """Return the first frame at or after ``start_s`` seconds from ``origin``, the first pts.
 
     Reads all packets and decodes none; frames must not be interlaced (each field may have a packet
@@ -35,7 +37,7 @@ def find_start_frame(spec: str, name: str, origin: int, start_s: float) -> Start
     Raises SourceEmpty when the clip ends before ``start_s``.
     """
     with open_clip(spec, name) as container:
-        stream = video_stream(container, name)
+        stream = video_stream(container, name, track)
         if stream.time_base is None:
             return None
         time_base_s = float(stream.time_base)

@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.capture.decode import Decoder, video_stream
 from pipeline.capture.errors import SourceNotVideo, reason
-from pipeline.capture.files import open_clip
+from pipeline.capture.files import open_clip, why_no_frame
 from pipeline.capture.seek import StartFrame
 from pipeline.capture.timeline import FrameIndex
 
@@ -36,28 +36,40 @@ class Session:
         self.container.close()
 
 
-def start_session(spec: str, name: str, decode: str = "software") -> Session:
-    """Open a clip at its first picture, decoded as `SourceOptions.decode` says.
+def start_session(
+    spec: str, name: str, decode: str = "software", track: int | None = None
+) -> Session:
+    """Open a clip at its first picture; ``decode`` and ``track`` are those of `SourceOptions`.
 
     Raises SourceError when it has no picture.
     """
-    session = _open(spec, name, None, decode)
+    return session_in(open_clip(spec, name, decode), name, track)
+
+
+def session_in(container: InputContainer, name: str, track: int | None = None) -> Session:
+    """Return the session of an open container, at its first picture.
+
+    Raises SourceError when it has no picture; then the container is closed.
+    """
+    session = _at(container, name, None, track)
     if session is None:
-        raise SourceNotVideo(f"{name}: its video is there, but no frame of it can be decoded")
+        raise SourceNotVideo(f"{name}: {why_no_frame(container)}")
     return session
 
 
 def start_session_at(
-    spec: str, name: str, start: StartFrame, decode: str = "software"
+    spec: str, name: str, start: StartFrame, decode: str = "software", track: int | None = None
 ) -> Session | None:
     """Open a clip at the picture ``start``; None if seeking does not lead to exactly that one."""
-    return _open(spec, name, start, decode)
+    return _at(open_clip(spec, name, decode), name, start, track)
 
 
-def _open(spec: str, name: str, start: StartFrame | None, decode: str) -> Session | None:
-    container = open_clip(spec, name, decode)
+def _at(
+    container: InputContainer, name: str, start: StartFrame | None, track: int | None
+) -> Session | None:
+    """The session at a picture, or the first one; None, and closed, if it does not come."""
     try:
-        stream = video_stream(container, name)
+        stream = video_stream(container, name, track)
         index = FrameIndex() if start is None else FrameIndex(start.number, start.pts)
         decoder = Decoder(container, stream, "AUTO", index)
         if start is not None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
+from pipeline.capture.hdr_tags import peak_nits
 from pipeline.capture.side_data import display_matrix
 
 SLOTS = 3
@@ -27,7 +28,7 @@ COLOUR = ("colorspace", "color_range", "color_trc", "color_primaries")
 
 Header = dict[str, Any]
 """A slot's picture: "slot", "format", "size" (width, height in pixels), "lines" (bytes of a line,
-by plane), "planes" (bytes of a plane), "pts", "colour" (as `COLOUR`) and "matrix"."""
+by plane), "planes" (bytes of a plane), "pts", "colour" (as `COLOUR`), "matrix" and "peak_nits"."""
 
 
 class SlotWriter:
@@ -72,6 +73,7 @@ class SlotWriter:
             "pts": image.pts,
             "colour": [int(getattr(image, tag)) for tag in COLOUR],
             "matrix": display_matrix(image),
+            "peak_nits": peak_nits(image),
         }
 
     def close(self) -> None:

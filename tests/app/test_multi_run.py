@@ -17,10 +17,13 @@ from app.outputs.catalog import entries
 
 def test_names_are_short_and_say_where_from():
     sources = ["clips/pitch.mp4", "other/pitch.mkv", "rtsp://ann:s3cret@cam.local:554/a/b?token=x",
-               "0", "/dev/video2", "camera:HD Webcam", "lavfi:testsrc2"]  # fmt: skip
+               "0", "/dev/video2", "camera:HD Webcam", "lavfi:testsrc2", "-", "frames/img_%04d.png",
+               "rtmp://h/live/kEy7Q", "rtmp://h/live/oTh3r", "rtsp:ann:s3cret@h",
+               "rtsp://h/cam/realmonitor?channel=2&subtype=0", "ann:s3cret@h/x"]  # fmt: skip
     assert names_of(sources) == [
         "pitch", "pitch-2", "cam.local-554-a-b", "camera0", "dev-video2", "camera-HD-Webcam",
-        "lavfi-testsrc2",
+        "lavfi-testsrc2", "stdin", "img_-04d", "h-live", "h-live-2", "h",
+        "h-cam-realmonitor-channel-2-subtype-0", "h-x",
     ]  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from pipeline.perception.blazepose.queries import (
     gather,
     run_plan,
 )
-from pipeline.perception.blazepose.resample import Box, crop, letterbox, painted_over, tiles
+from pipeline.perception.blazepose.resample import Box, crop, letterbox, painted_over, parts, tiles
 from pipeline.perception.blazepose.roi import Roi, same_place
 from pipeline.perception.blazepose.roi_tracking import confirm_candidates, track_rois
 
@@ -151,9 +151,9 @@ class BlazePose(Perceiver):
             )  # fmt: skip
         size = window.key_frame.size
         views = self._views(size, before, fresh)
-        # A pass over the whole picture scores every tracked person anew. A pass over a tile alone
-        # does not reach all of them, so they keep their scores.
-        over_all = views[0][2:] == size[::-1]
+        # A pass over the whole picture scores every tracked person anew. A pass over a part or a
+        # tile alone does not reach all of them, so they keep their scores.
+        over_all = set(views) >= set(parts(*size))
         tracked = [replace(r, score=0.0) if over_all else r for r in before.rois]
         refused = [
             replace(r, frames_missed=r.frames_missed - 1)
@@ -249,17 +249,21 @@ class BlazePose(Perceiver):
 
         All of them where nothing is known, and the picture with all large tiles soon after. Later
         the whole picture and, while there are free places, one tile in turn; every other window the
-        tile alone, where every tracked person is present.
+        tile alone, where every tracked person is present. An elongated picture has parts instead of
+        the whole, and later only one of them in turn.
         """
         height, width = size
-        whole = (0, 0, width, height)
+        wholes = parts(height, width)
         levels = tiles(height, width, detector.INPUT)
         if fresh:
-            return [whole, *(tile for level in levels for tile in level)]
+            return [*wholes, *(tile for level in levels for tile in level)]
+        if memory.turn >= _EAGER_PASSES:
+            # Two turns for each part: every other turn may belong to a tile alone.
+            wholes = [wholes[memory.turn // 2 % len(wholes)]]
         if len(memory.rois) >= self.max_people or not levels:
-            return [whole]
+            return wholes
         if memory.turn < _EAGER_PASSES:
-            return [whole, *levels[0]]
+            return [*wholes, *levels[0]]
         # Large tiles get two turns of three: nearer people matter more and move out of them sooner.
         small = memory.turn % 3 == 2
         level = levels[-1] if small else levels[0]
@@ -267,7 +271,7 @@ class BlazePose(Perceiver):
         turn = memory.turn // 3 if small else memory.turn - memory.turn // 3
         tile = level[turn % len(level)]
         all_present = bool(memory.rois) and not any(roi.frames_missed for roi in memory.rois)
-        return [tile] if all_present and memory.turn % 2 else [whole, tile]
+        return [tile] if all_present and memory.turn % 2 else [*wholes, tile]
 
     def _candidates_to_check(
         self, candidates: list[Roi], tracked: Sequence[Roi], fresh: bool

@@ -15,6 +15,11 @@ Box = tuple[int, int, int, int]
 """x, y, width and height in pixels."""
 _TILE_SIDES = (1 / 2, 2 / 7)
 """Sides of large and small tiles, in parts of the picture's longer side."""
+_ELONGATED = 3
+"""A picture is elongated when one side is longer than the other by more than this factor. In the
+whole of it, shrunk to the detector's input, people as high as the picture are too small."""
+_PART = 2
+"""Longer side of the parts of an elongated picture, in parts of its shorter one."""
 _COARSE = 8
 """The detector gets every n-th pixel up to this n; beyond it pixels are averaged."""
 
@@ -154,18 +159,37 @@ def _bounds(
 def tiles(height: int, width: int, size: int) -> list[list[Box]]:
     """Return overlapping squares that show people who are too small in the whole picture.
 
-    First the large ones, then the small ones: sides of a half and of two sevenths of the picture's
-    longer side. Only levels whose tiles are at least as large as the network's input ``size``:
-    smaller ones would be enlarged, which shows no more.
+    First the large ones, then the small ones: sides of a half and of two sevenths of the longer
+    side of the picture, or of its parts if it is elongated. Only levels whose tiles are at least as
+    large as the network's input ``size``: smaller ones would be enlarged, which shows no more.
     """
     levels = []
     for part in _TILE_SIDES:
-        side = round(max(height, width) * part)
+        side = round(_part_side(height, width) * part)
         if side < size:
             break
-        xs, ys = _starts(width, side), _starts(height, side)
-        levels.append([(x, y, min(side, width), min(side, height)) for y in ys for x in xs])
+        levels.append(_squares(height, width, side))
     return levels
+
+
+def parts(height: int, width: int) -> list[Box]:
+    """Return overlapping parts that show people as high as the picture, or as wide.
+
+    An ordinary picture is one part. An elongated one is cut into pieces whose sides are 2 to 1.
+    """
+    return _squares(height, width, _part_side(height, width))
+
+
+def _part_side(height: int, width: int) -> int:
+    """The longer side of the picture's parts."""
+    shorter, longer = sorted((height, width))
+    return longer if longer <= _ELONGATED * shorter else _PART * shorter
+
+
+def _squares(height: int, width: int, side: int) -> list[Box]:
+    """Overlapping squares that cover the picture, cut off at its borders."""
+    xs, ys = _starts(width, side), _starts(height, side)
+    return [(x, y, min(side, width), min(side, height)) for y in ys for x in xs]
 
 
 def _starts(length: int, side: int) -> list[int]:

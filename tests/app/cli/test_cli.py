@@ -681,3 +681,37 @@ def test_a_pipe_is_no_file_to_read_and_is_not_waited_for(tmp_path, capsys, flags
     os.mkfifo(pipe)
     assert cli.main(flags.format(p=pipe).split()) == 2
     assert f"{pipe}: is a pipe; give a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "source", "jsonl"),
+    [
+        ("run -", "/dev/stdin", None),
+        ("run --quiet - --jsonl o", "/dev/stdin", "o"),
+        ("run - --jsonl -", "/dev/stdin", "-"),
+        ("run --jsonl - a.mp4", "a.mp4", "-"),
+        ("run --no-window -", "/dev/stdin", None),
+        ("run --live -", "/dev/stdin", None),
+    ],
+)
+def test_a_dash_is_standard_input_or_output_by_its_place(words, source, jsonl):
+    call = cli.parse(words.split())
+    assert call.options.source == (source,)
+    assert (call.flags or {}).get("output.jsonl") == jsonl
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("run - a.mp4 --jsonl o", "standard input is read by itself"),
+        ("serve 0 -", "`serve` reads no standard input"),
+        ("serve 0 cam=-", "`serve` reads no standard input"),
+        ("events - -", "standard input is read once"),
+    ],
+)
+def test_standard_input_is_refused_where_it_cannot_be(capsys, monkeypatch, tmp_path, words, says):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1

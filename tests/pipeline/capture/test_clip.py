@@ -355,14 +355,14 @@ def test_what_is_no_clip_is_one_line(tmp_path: Path) -> None:
     playlist.write_text(f"ffconcat version 1.0\nfile {text}\n")
     cases = {
         tmp_path / "absent.mp4": (SourceNotFound, "no such file"),
-        tmp_path: (SourceNotVideo, "is a folder"),
+        tmp_path / ("x" * 300 + ".mp4"): (SourceNotFound, "file name too long"),
         text: (SourceNotVideo, "not a video"),
         readme: (SourceNotVideo, "is text, not a video|not a video"),
         empty: (SourceNotVideo, "is empty"),
         playlist: (SourceNotVideo, "not a video"),
         "": (SourceNotFound, "no source"),
         "with\0nul": (SourceNotFound, "no such file"),
-        "gopher://x/y": (SourceNotFound, "gopher:// is not read"),
+        "gopher://x/y": (SourceNotFound, "not read; these are: rtsp://"),
         "lavfi:nosuchfilter": (SourceNotVideo, "FFmpeg cannot make this"),
         "lavfi:sine": (SourceNotVideo, "no video"),
     }

@@ -131,14 +131,17 @@ def test_a_crop_averages_where_it_shrinks():
     assert small.mean() == pytest.approx(127.5, abs=3)
 
 
-SIZES = [(720, 1280), (1080, 1920), (1920, 1088), (576, 768), (240, 320), (16, 16), (100, 4000)]
+SIZES = [
+    (720, 1280), (1080, 1920), (1920, 1088), (576, 768), (240, 320), (16, 16), (100, 4000),
+    (600, 4000), (4000, 300),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_lie_in_the_picture_and_cover_its_middle(size):
     height, width = size
     levels = resample.tiles(height, width, 224)
-    assert bool(levels) == (max(size) >= 448)
+    assert bool(levels) == (max(resample.parts(height, width)[0][2:]) >= 448)
     for level in levels:
         mask_overlap = np.zeros(size, bool)
         for x, y, w, h in level:
@@ -148,6 +151,26 @@ def test_tiles_lie_in_the_picture_and_cover_its_middle(size):
             mask_overlap[y : y + h, x : x + w] = True
         # Thin strips at the sides are left to the whole picture.
         assert mask_overlap[height // 8 : -height // 8, width // 8 : -width // 8].all()
+
+
+@given(st.integers(1, 3000), st.floats(1, 3), st.booleans())
+def test_an_ordinary_picture_is_one_part(shorter, ratio, upright):
+    size = (shorter, int(shorter * ratio))[:: -1 if upright else 1]
+    assert resample.parts(*size) == [(0, 0, *size[::-1])]
+
+
+@given(st.integers(10, 600), st.floats(3.1, 60), st.booleans(), st.data())
+def test_a_person_as_high_as_an_elongated_picture_is_in_one_of_its_parts(
+    shorter, ratio, upright, data
+):
+    longer = int(shorter * ratio)
+    height, width = (longer, shorter) if upright else (shorter, longer)
+    spans = [(y, y + h) if upright else (x, x + w) for x, y, w, h in resample.parts(height, width)]
+    assert (spans[0][0], spans[-1][1]) == (0, longer)
+    assert {end - begin for begin, end in spans} == {2 * shorter}
+    room = int(0.85 * shorter)
+    begin = data.draw(st.integers(0, longer - room))
+    assert any(low <= begin and begin + room <= high for low, high in spans)
 
 
 @given(st.integers(1, 5000), st.integers(20, 3000))

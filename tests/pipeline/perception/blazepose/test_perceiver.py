@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
-from pipeline.perception.blazepose import detector
+from pipeline.perception.blazepose import detector, resample
 from pipeline.perception.blazepose import perceiver as blazepose
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
@@ -332,6 +332,30 @@ def test_the_detectors_work_is_bounded():
     assert perceiver._views(small.shape[:2], Memory(turn=9), fresh=False) == [(0, 0, 320, 240)]
 
 
+@pytest.mark.parametrize("size", [(180, 3200), (3200, 180), (600, 4000)])
+def test_every_part_of_an_elongated_picture_comes_again(size):
+    perceiver = StubPose(lambda t: [])
+    every = perceiver._views(size, Memory(), fresh=True)
+    here = Roi(90, 90, 80, 0.0, 0.9)
+    for rois in ((), (here,), (here,) * perceiver.max_people):
+        turns = range(blazepose._EAGER_PASSES, blazepose._EAGER_PASSES + 400)
+        views = [perceiver._views(size, Memory(rois, 1, t), fresh=False) for t in turns]
+        assert {view for now in views for view in now} >= set(resample.parts(*size))
+        assert max(len(now) for now in views) <= 2
+        if len(rois) < perceiver.max_people:
+            assert {view for now in views for view in now} == set(every)
+    eager = perceiver._views(size, Memory((here,), 1, 1), fresh=False)
+    assert set(resample.parts(*size)) <= set(eager)
+
+
+def test_a_pass_over_one_part_leaves_the_scores_of_the_others():
+    perceiver = StubPose(lambda t: [])
+    frames = tuple(replace(f, image=np.zeros((100, 2000, 3), np.uint8)) for f in stub_frames(4))
+    far = Memory((Roi(1900, 50, 80, 0.0, 0.9, id=0),), 1, turn=blazepose._EAGER_PASSES)
+    assert perceiver.embed(Window(frames), far).tracked[0].score == 0.9
+    assert perceiver.embed(Window(frames), replace(far, turn=0)).tracked[0].score == 0.0
+
+
 # With the real networks
 
 
@@ -435,6 +459,27 @@ def test_a_small_person_far_away_is_found(real, sample):
     off = [np.linalg.norm(seen[order] - expected, axis=1) for order in (range(33), OTHER_SIDE)]
     assert np.median(np.minimum(*off)) < 0.06 * size
     assert not [roi for roi in whole if roi.side < 2 * size]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("shorter", [90, 180, 400])
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("place", [0.0, 0.31, 0.5, 0.77, 1.0])
+def test_a_person_as_high_as_a_strip_is_found(real, sample, shorter, upright, place):
+    """Wide or tall, eighteen to one: far too small in the whole picture, and found at once."""
+    # The pitcher with a little room above and below.
+    person = cv2.resize(sample[0].image[130:590, 275:735], (shorter, shorter))
+    (large,) = track_rois(real, [Window((sample[0],))])
+    shape = (18 * shorter, shorter, 3) if upright else (shorter, 18 * shorter, 3)
+    strip = np.full(shape, person.mean((0, 1)).astype(np.uint8))
+    at = round(place * 17 * shorter)
+    x, y = (0, at) if upright else (at, 0)
+    strip[y : y + shorter, x : x + shorter] = person
+    (people,) = track_rois(real, [Window((Frame(0, "strip", 0, 0.0, strip),))])
+    assert len(people) == 1
+    expected = (large[0].landmarks_px - (275, 130)) * (shorter / 460) + (x, y)
+    off = np.linalg.norm(people[0].landmarks_px - expected, axis=1)
+    assert np.median(off) < 0.06 * shorter
 
 
 @pytest.mark.weights
