@@ -152,4 +152,5 @@ def test_with_low_latency_too(run, stage):
     assert "bad pixels" in results["bad"].error
     for name in ("first", "last"):
         assert results[name].error is None
-        assert results[name].report.frames_drawn > FRAMES // 2
+        assert results[name].report.ended == "end of the source"
+        assert results[name].report.frames_drawn > 0
