@@ -21,4 +21,9 @@ def one_line(error: BaseException) -> str:
         text = " ".join(str(error).split())
     if not (text and isinstance(error, _SENTENCES)):
         text = ": ".join(filter(None, (type(error).__name__, text)))
-    return without_credentials(text)[:_LONGEST]
+    return printable(without_credentials(text))[:_LONGEST]
+
+
+def printable(text: str) -> str:
+    """Return a text that may be shown anywhere: control characters become question marks."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -31,8 +31,11 @@ import torch
 from scipy import sparse
 
 _MOST_REASON = 120
-# A sparse matrix of a few bytes can state any size.
-_MOST_DENSE = 50_000_000
+# A sparse matrix of a few bytes can state any size; these are 24 joints by 100,000 vertices.
+_MOST_DENSE = 2_400_000
+# An object takes a hundred bytes of memory and one of the pickle. Files of bodies and networks have
+# some ten thousand objects.
+_MOST_READS = 2_000_000
 _DEEPEST_ARRAY = 8
 _DEEPEST_KEY, _LONGEST_KEY = 4, 16
 _NUMBERS = re.compile(r"[biuf][1248]")
@@ -275,7 +278,7 @@ def read_pickle(data: bytes, table: Table) -> Any:
 # those that call something, and of those that could reserve too much. All others are refused, those
 # of future protocols too: extension codes (EXT1, EXT2, EXT4) and buffers out of band.
 _PLAIN_OPCODES = (
-    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.DUP,
+    pickle.PROTO, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.DUP,
     pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.INT, pickle.BININT, pickle.BININT1,
     pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.LONG4, pickle.FLOAT, pickle.BINFLOAT,
     pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.UNICODE, pickle.BINUNICODE,
@@ -293,9 +296,21 @@ _PLAIN_OPCODES = (
 _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
+class _Counted(io.BytesIO):
+    """The bytes of a pickle, which are read at most `_MOST_READS` times, once for each opcode."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise UnpickleError("it holds too many objects")
+        return super().read(size)
+
+
 class _Machine(_PythonUnpickler):
     def __init__(self, data: bytes, table: Table) -> None:
-        super().__init__(io.BytesIO(data), encoding="latin1")
+        super().__init__(_Counted(data), encoding="latin1")
         self._table = table
         # Every item of an honest set or dict has a byte of its own in the pickle. A call, though,
         # can be given the same list again and again, for a copy of it each time.
@@ -386,12 +401,17 @@ class _Machine(_PythonUnpickler):
             raise EOFError
         self.append(data)
 
+    def _frame(self) -> None:
+        # A frame says how much to read ahead, which bytes in memory do not need.
+        self.read(8)
+
     def _refuse(self) -> None:
         raise UnpickleError("an opcode that plain data never needs")
 
     dispatch = {
         **dict.fromkeys(range(256), _refuse),
         **{code[0]: _PythonUnpickler.dispatch[code[0]] for code in _PLAIN_OPCODES},
+        pickle.FRAME[0]: _frame,
         pickle.REDUCE[0]: _reduce,
         pickle.NEWOBJ[0]: _reduce,
         pickle.NEWOBJ_EX[0]: _new_with_names,

@@ -13,32 +13,10 @@ from app.config import Config, OutputConfig
 from app.multi_run import run_many
 from app.outputs.base import OutputError
 from app.outputs.jsonl import JsonlOutput
-from pipeline.core.people import Bodies
-from tests.support.fakes import KINDS, FaultyEstimator, NoPeople, StubSource
+from tests.support.fakes import StubSource
+from tests.support.faults import KINDS, FaultyNobody, FaultyRenderer
 
 FRAMES = 24
-
-
-class Estimator(FaultyEstimator):
-    """Detects no people, and fails in one stage for one source."""
-
-    reports = ()
-
-    def __init__(self, stage="", error=None) -> None:
-        super().__init__(stage, error)
-        self._plain = NoPeople()
-        self.body, self.device = self._plain.body, self._plain.device
-
-    def intrinsics(self, frame):
-        if self.stage == "lens" and frame.source == self.source:
-            raise self.error
-        return self._plain.intrinsics(frame)
-
-    def _fit(self, frames):
-        return [(frame, Bodies.none(len(self.body.v_template))) for frame in frames]
-
-    def close(self):
-        pass
 
 
 class Output(JsonlOutput):
@@ -66,34 +44,14 @@ class Output(JsonlOutput):
             raise self._error_of
 
 
-class Renderer:
-    """Draws nothing, and fails for pictures of one source."""
-
-    together = False
-
-    def __init__(self, stage, error) -> None:
-        self.stage, self.error = stage, error
-
-    def draw_batch(self, pictures, *_):
-        self._fail("draw")
-        return [picture.copy() for picture in pictures]
-
-    def close(self):
-        self._fail("renderer's end")
-
-    def _fail(self, stage):
-        if stage == self.stage and threading.current_thread().name == "show bad":
-            raise self.error
-
-
 STAGES = ["source", "perceive", "fit", "lens", "draw", "renderer's end", "open", "write", "close"]
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     def run(stage, error, low_latency=False):
-        monkeypatch.setattr(multi_run, "load", lambda *_: Estimator(stage, error))
-        monkeypatch.setattr(render_loop, "make_renderer", lambda _: Renderer(stage, error))
+        monkeypatch.setattr(multi_run, "load", lambda *_: FaultyNobody(stage, error))
+        monkeypatch.setattr(render_loop, "make_renderer", lambda _: FaultyRenderer(stage, error))
 
         def source_of(config, stop):
             at = 9 if config.source == "bad" and stage == "source" else None

@@ -13,7 +13,6 @@ from pipeline.capture.base import SourceDefaults, SourceInfo
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
-from pipeline.core.ring import Closed
 from pipeline.runtime.estimator import DetectedWindow
 
 
@@ -95,60 +94,6 @@ class StubBatchEstimator(StubEstimator):
     def perceive(self, windows, states):
         self.batches.append([id(state) for state in states])
         return super().perceive(windows, states)
-
-
-KINDS = {
-    "value": ValueError("bad pixels"),
-    "key": KeyError("landmarks"),
-    "assertion": AssertionError(),
-    "recursion": RecursionError("maximum recursion depth exceeded"),
-    "memory": MemoryError(),
-    "GPU memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    "stop": StopIteration("no more"),
-    "generator": GeneratorExit("left"),
-    "ring": Closed("closed"),
-    "base": type("Odd", (BaseException,), {})("odd"),
-    "pages": OSError("one\n\ntwo\n" * 500),
-}
-"""An error of every kind that a stage may raise."""
-
-
-class FaultyEstimator(StubEstimator):
-    """Raises ``error`` in one stage for the windows of one source, from its frame ``at`` on.
-
-    ``batches`` counts the batches that had windows of other sources too.
-    """
-
-    def __init__(self, stage, error, source="bad", at=0, times=None, spoil=None) -> None:
-        super().__init__()
-        self.stage, self.error, self.source, self.at = stage, error, source, at
-        self.left, self.spoil, self.batches, self.resets = times, spoil, 0, []
-
-    def perceive(self, windows, states):
-        self.resets += [w.reset for w in windows if w.frames[0].source == self.source]
-        return self._worked("perceive", windows, super().perceive(windows, states))
-
-    def fit(self, detected, states):
-        return self._worked("fit", [d.window for d in detected], super().fit(detected, states))
-
-    def fit_event(self, detected, before, track, state):
-        fitted = super().fit_event(detected, before, track, state)
-        return self._worked("event fit", [detected.window], [fitted])[0]
-
-    def _worked(self, stage, windows, results):
-        bad = [n for n, w in enumerate(windows) if self._is_bad(stage, w.frames)]
-        if not bad:
-            return results
-        self.batches += len(windows) > 1
-        if self.spoil is not None:
-            return self.spoil(results, bad[0])
-        if self.left is not None and len(windows) == 1:
-            self.left -= 1
-        raise self.error
-
-    def _is_bad(self, stage, frames):
-        there = stage == self.stage and frames[0].source == self.source
-        return there and frames[-1].id >= self.at and self.left != 0
 
 
 class NoPeople:

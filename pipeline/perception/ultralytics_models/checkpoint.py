@@ -8,7 +8,6 @@ records (`pipeline.weights.safe_unpickle`), whose parameters and buffers are the
 from __future__ import annotations
 
 import math
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.user_file import reading
 from pipeline.weights.safe_unpickle import WEIGHTS, Record, Storage, TensorRecord, read_pickle
 
 # Far above any real network: they bound what a hostile file can cost.
 _MOST_MODULES, _DEEPEST = 20_000, 64
 _MOST_PICKLE = 64 << 20
-# What zipfile, the unpickler and torch raise for damaged files.
-_BROKEN = (
-    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
-    pickle.UnpicklingError, RecursionError, RuntimeError, TypeError, ValueError,
-    zipfile.BadZipFile, NotImplementedError,
-)  # fmt: skip
+# Weights that share their values are copied apart, and half precision becomes single.
+_MOST_COPIED = 4
 
 
 class CheckpointError(ValueError):
@@ -51,7 +47,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     path = Path(path)
     with path.open("rb") as file:
         head = file.read(4)
-    try:
+    with reading(path, " is no weights file, or a damaged one", CheckpointError):
         if path.suffix == ".safetensors":
             state = _read_safetensors(path)
         elif head == b"PK\x03\x04":
@@ -60,11 +56,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             # The format of torch before 1.6. This runs nothing either, but reads state dicts only.
             state = _tensors_of(torch.load(path, map_location="cpu", weights_only=True))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except _BROKEN as error:
-        reason = " ".join(str(error).split("\n")[0].split())[:160] or type(error).__name__
-        raise CheckpointError(f"{path} is no weights file, or a damaged one: {reason}") from error
     if not state:
         raise CheckpointError(f"{path} holds no weights")
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
@@ -164,6 +155,7 @@ class _Archive:
         if len(pickles) != 1:
             raise CheckpointError("a zip archive, but not of torch")
         self._archive, self._pickle = archive, pickles[0]
+        self._bytes_left = _MOST_COPIED * size
         self._folder = pickles[0].removesuffix("data.pkl")
         self._values_by_key: dict[str, Tensor] = {}
         order = f"{self._folder}byteorder"
@@ -192,6 +184,9 @@ class _Archive:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if count and (last >= len(values) or count > len(values)):
             raise CheckpointError("a tensor that is larger than its values")
+        self._bytes_left -= count * values.itemsize
+        if self._bytes_left < 0:
+            raise CheckpointError("its tensors are larger than the file")
         # Cloned, or a small tensor would keep all of its storage in memory.
         return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
 

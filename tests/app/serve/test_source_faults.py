@@ -14,8 +14,8 @@ from app.reports import dispatcher
 from app.serve import hub
 from app.serve.channel import Channel, Fits
 from pipeline.events.motion import load_motion
-from tests.app.test_source_faults import Estimator, Renderer
-from tests.support.fakes import KINDS, StubSource
+from tests.support.fakes import StubSource
+from tests.support.faults import KINDS, FaultyNobody, FaultyRenderer
 from tests.support.serving import serving
 from tests.support.waiting import until
 
@@ -48,8 +48,8 @@ def served(tmp_path, monkeypatch):
 
     def serve(stage, error, stack, address=BAD):
         fault = Fault(stage, error)
-        estimator = Estimator(stage, error)
-        renderer = Renderer(stage, error)
+        estimator = FaultyNobody(stage, error)
+        renderer = FaultyRenderer(stage, error)
 
         def end():
             for part in (fault, estimator, renderer):
@@ -135,7 +135,7 @@ def test_an_event_that_cannot_be_described_ends_its_source(tmp_path, monkeypatch
     def broken(*_):
         raise ValueError("a body of no shape")
 
-    class Seen(Estimator):
+    class Seen(FaultyNobody):
         def fit_event(self, detected, before, track, state):
             return self._fit(detected.window.frames)
 

@@ -13,7 +13,8 @@ from pipeline.core.people import Bodies
 from pipeline.runtime.estimator import DetectedWindow
 from pipeline.runtime.faults import MOST_FAULTS, Fault, one_by_one_if_it_fails
 from pipeline.runtime.scheduler import StreamScheduler
-from tests.support.fakes import KINDS, FaultyEstimator, StubEstimator, StubSource
+from tests.support.fakes import StubEstimator, StubSource
+from tests.support.faults import KINDS, FaultyEstimator
 
 GOOD, BAD = 60, 40
 kinds = pytest.mark.parametrize("error", KINDS.values(), ids=KINDS)
