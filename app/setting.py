@@ -24,6 +24,8 @@ _NUMBERS = {
 }
 """How numbers are typed on the command line."""
 _LONGEST_SHOWN = 40
+_LARGEST = 1e9
+"""The end of a number whose setting has none."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,8 @@ def _finite(value: int | float) -> float:
 
 def _in_range(limits: Setting, value: Any) -> Any:
     low, high = limits.low, limits.high
+    if abs(value) > _LARGEST and math.isinf(high):
+        raise ValueError(f"at most {_LARGEST:g}, not {_shown(value)}")
     if value < low or value > high or (limits.above and value == low):
         least = f"above {low:g}" if limits.above else f"{low:g} or more"
         wanted_range = least if math.isinf(high) else f"{low:g} to {high:g}"

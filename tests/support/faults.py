@@ -82,6 +82,9 @@ class FaultyNobody(FaultyEstimator):
     def _fit(self, frames):
         return [(frame, Bodies.none(len(self.body.v_template))) for frame in frames]
 
+    def warm_up(self, people, *, events=False):
+        pass
+
     def close(self):
         pass
 
