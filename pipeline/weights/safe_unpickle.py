@@ -266,8 +266,39 @@ def read_pickle(data: bytes, table: Table) -> Any:
     Raises:
         UnpickleError: The pickle is damaged, is none, or names what is not in ``table``.
     """
+    return read_pickles(data, table, 1).values[0]
+
+
+@dataclass(frozen=True)
+class Pickles:
+    """Several pickles, one after another.
+
+    Attributes:
+        values: What each holds, as `read_pickle` returns it.
+        storages: The tensors' values that they refer to, by key.
+        end: Where the last one ends, in bytes.
+    """
+
+    values: list[Any]
+    storages: dict[str, Storage]
+    end: int
+
+
+def read_pickles(data: bytes | bytearray, table: Table, count: int) -> Pickles:
+    """Return the first pickles of a file.
+
+    Args:
+        data: The pickles, and what follows them.
+        table: As in `read_pickle`.
+        count: How many to read.
+
+    Raises:
+        UnpickleError: As `read_pickle`.
+    """
+    stream, storages = _Counted(data), dict[str, Storage]()
     try:
-        return _Machine(data, table).load()
+        values = [_Machine(stream, len(data), table, storages).load() for _ in range(count)]
+        return Pickles(values, storages, stream.tell())
     # A damaged pickle may trip over anything: types, indices, numbers, memory, recursion. No code
     # of the pickle runs, so every error is the pickle's fault and means the same.
     except Exception as error:
@@ -309,12 +340,14 @@ class _Counted(io.BytesIO):
 
 
 class _Machine(_PythonUnpickler):
-    def __init__(self, data: bytes, table: Table) -> None:
-        super().__init__(_Counted(data), encoding="latin1")
-        self._table = table
+    def __init__(
+        self, stream: _Counted, size: int, table: Table, storages: dict[str, Storage]
+    ) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._table, self._storages = table, storages
         # Every item of an honest set or dict has a byte of its own in the pickle. A call, though,
         # can be given the same list again and again, for a copy of it each time.
-        self._items_left = len(data)
+        self._items_left = size
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
@@ -328,13 +361,14 @@ class _Machine(_PythonUnpickler):
     def persistent_load(self, pid: Any) -> Storage:
         if not self._table.storages:
             raise UnpickleError("it refers to something outside of it")
-        what, dtype, key, _, count = pid
+        # Files of torch before 1.6 add a view, which is None in all that are still around.
+        what, dtype, key, _, count = pid[:-1] if len(pid) == 6 and pid[5] is None else pid
         if what != "storage" or not isinstance(dtype, torch.dtype) or type(count) is not int:
             raise UnpickleError("it refers to something that is not stored in it")
         # torch names storages by numbers; anything else could be a path.
         if not (isinstance(key, str) and key.isdecimal()):
             raise UnpickleError("it refers to values outside its own")
-        return Storage(key, dtype, count)
+        return self._storages.setdefault(key, Storage(key, dtype, count))
 
     def _call(self, function: Any, arguments: Any) -> Any:
         """The one place where a pickle's call becomes one of ours."""

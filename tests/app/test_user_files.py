@@ -45,9 +45,10 @@ def small_truth() -> bytes:
     )  # fmt: skip
 
 
-def weights() -> bytes:
+def weights(zipped: bool) -> bytes:
     out = io.BytesIO()
-    torch.save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2).half()}, out)
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2).half()}
+    torch.save(state, out, _use_new_zipfile_serialization=zipped)
     return out.getvalue()
 
 
@@ -65,7 +66,8 @@ READERS: dict[str, tuple[bytes, str, Callable[[Path], Any], type[Exception]]] = 
     "body pickle": (small_body(), "b.pkl", load_body, ValueError),
     "truth": (small_truth(), "t.npz", load_truth, TruthError),
     "corrections": ((THROW / "estimator.npz").read_bytes(), "e.npz", Estimator.load, ValueError),
-    "weights": (weights(), "w.pt", read_state, CheckpointError),
+    "weights": (weights(True), "w.pt", read_state, CheckpointError),
+    "old weights": (weights(False), "w.pt", read_state, CheckpointError),
     "motion": ((THROW / "motion.toml").read_bytes(), "m.toml", load_motion, ValueError),
     "profile": (PROFILE, "p.toml", lambda path: load_config(str(path)), ConfigError),
 }  # fmt: skip
