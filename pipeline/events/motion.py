@@ -299,10 +299,12 @@ def _checked(value: Any, kind: str, label: str, key: str) -> Any:
         # To Python a bool is an int.
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{label}: a number, not {value!r}")
-        # A whole number may be too long for a float.
-        limit = math.inf if key in _LIMITS else _LARGEST
-        if not -limit <= value <= limit:
-            raise ValueError(f"{label}: {-limit:g} to {limit:g}, not {str(value)[:20]}")
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if endless and (math.isnan(value) or key not in _LIMITS):
+            raise ValueError(f"{label}: a number, not {value}")
+        # Before it becomes a float, for which a whole number may be too long.
+        if not endless and abs(value) > _LARGEST:
+            raise ValueError(f"{label}: {-_LARGEST:g} to {_LARGEST:g}, not {str(value)[:20]}")
         value = float(value)
         if value <= 0 and key in _ABOVE_0:
             raise ValueError(f"{label}: above 0, not {value:g}")
