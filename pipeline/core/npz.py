@@ -59,7 +59,9 @@ def read_npz(
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
-    if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+    known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    # The lowest bit: encrypted.
+    if any(member.compress_type not in known or member.flag_bits & 1 for member in members):
         raise ValueError("packed in a way that numpy does not use")
     unpacked = sum(member.file_size for member in members)
     if unpacked > MOST_BYTES:

@@ -76,6 +76,16 @@ def test_packings_that_numpy_does_not_use_are_refused(tmp_path):
             read_npz(path)
 
 
+def test_an_encrypted_array_is_refused(tmp_path):
+    data = bytearray(zipped({"a.npy": npy("(1,)", bytes(8))}))
+    data[6] |= 1
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    path = tmp_path / "secret.npz"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="packed"):
+        read_npz(path)
+
+
 def overlapping(count: int) -> bytes:
     """An archive that lists one member again and again."""
     one = zipped({"a.npy": npy("(1048576,)", bytes(8 << 20))}, zipfile.ZIP_DEFLATED)
