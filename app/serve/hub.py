@@ -23,7 +23,7 @@ from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
 from app.serve.event_log import EventLog
 from app.serve.recorder import SUFFIXES
-from pipeline.capture.addresses import TEST_PREFIX
+from pipeline.capture.addresses import NETWORK, TEST_PREFIX, is_camera
 from pipeline.capture.status import State
 from pipeline.core.problem import one_line
 from pipeline.core.redact import without_credentials
@@ -178,6 +178,12 @@ class _Served:
         self.thread.join(10)
 
 
+def _is_live(address: str) -> bool:
+    """Whether a source may begin again after a fault: a clip would fail at the same frame again."""
+    scheme = address.partition("://")[0].lower()
+    return is_camera(address) or scheme in NETWORK or address.startswith(TEST_PREFIX)
+
+
 class Hub:
     """Runs sources through one estimator, in a ``with`` block. Any thread may call its methods.
 
@@ -291,15 +297,13 @@ class Hub:
         )
         channel = Channel(lambda: self._reason(stream), output=config.output)
         show = make_render_loop(config, stream, [channel, channel.fits], None)
-        # A clip would fail at the same frame again.
-        live = _ADDRESS.fullmatch(config.source) or config.source.startswith(TEST_PREFIX)
         return _Served(
             without_credentials(config.source),
             stream,
             channel,
             show,
             self._dispatcher(name, stream, config, None if before is None else before.event_log),
-            partial(self._begin_again, name, config) if live else None,
+            partial(self._begin_again, name, config) if _is_live(config.source) else None,
             0 if before is None else before.faults,
         )
 
