@@ -9,6 +9,7 @@ file (or the flag) and the key in one line.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
@@ -22,6 +23,7 @@ from app.outputs.catalog import RESERVED, OutputEntry, entries
 from app.outputs.rotation import Rotation
 from app.setting import Declared, Section, Setting, checked, declared, did_you_mean, no_file
 from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
+from pipeline.core.user_file import read_text, reading
 
 PROFILE_FOLDER = "configs"
 
@@ -46,7 +48,7 @@ def size_of(text: str, label: str = "--size") -> tuple[int, int]:
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    if not re.fullmatch("[0-9]{1,9}x[0-9]{1,9}", text):
         raise ValueError(f"WIDTHxHEIGHT such as 1920x1080, not '{text}'")
     size = int(width), int(height)
     if not all(64 <= side <= 8192 for side in size):
@@ -471,11 +473,14 @@ def load_config(profile: str = "default", flags: Mapping[str, Any] | None = None
     Raises:
         ConfigError: The profile cannot be read, or a setting is unknown or wrong.
     """
-    path, text = _read_profile(profile)
+    path = _find_profile(profile)
     try:
+        with reading(path, error=ConfigError):
+            text = read_text(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    with reading(path, ": not valid TOML", ConfigError):
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
     # A shipped profile is a resource, which has no folder for relative paths.
     base = path.parent if isinstance(path, Path) else None
     # Retired keys are dropped and not refused, so that an old profile still works.
@@ -512,8 +517,8 @@ def profiles() -> list[str]:
     return sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def _read_profile(profile: str) -> tuple[Any, str]:
-    """Return the place of a profile (a Path, or a resource) and its text."""
+def _find_profile(profile: str) -> Any:
+    """Return where a profile is: a Path, or a resource of this package."""
     path: Any = Path(profile).expanduser()
     # A bare word is a name; anything that looks like a path is one.
     if not (profile.endswith(".toml") or len(path.parts) > 1):
@@ -528,11 +533,7 @@ def _read_profile(profile: str) -> tuple[Any, str]:
         path = resources.files(PROFILE_FOLDER) / f"{profile}.toml"
     if isinstance(path, Path) and (problem := no_file(path)):
         raise ConfigError(f"--config {path}: {problem}")
-    try:
-        return path, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    return path
 
 
 def _flatten(tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.build import is_low_latency, load, make_outputs, source_of
 from app.config import Config, ConfigError, OutputConfig
+from app.outputs.base import Output, OutputError
 from app.outputs.catalog import entries
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
 from pipeline.capture.addresses import STANDARD_INPUT, is_address
 from pipeline.capture.errors import SourceError, SourceNotFound
+from pipeline.core.problem import one_line
 from pipeline.core.redact import without_credentials
 from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
@@ -99,8 +101,8 @@ def run_many(
 ) -> list[Result]:
     """Run several sources to their ends, or until ``stop`` is set.
 
-    A source that fails ends alone, and its `Result` says why. What was written is complete,
-    whatever is raised.
+    A source that fails ends alone, whether it cannot be read, estimated, drawn or written, and its
+    `Result` says why. What was written is complete, whatever is raised.
 
     Args:
         configs: Each source's configuration, by name; the first one's describes the estimator.
@@ -109,26 +111,31 @@ def run_many(
         on_build: Called with (name, done, of) while engines are built.
 
     Raises:
-        WeightsError, OutputError, ValueError, RuntimeError: The run cannot be done.
+        WeightsError, ValueError, RuntimeError: The run cannot be done.
     """
     # One estimator for all: its networks fill the memory once, and batches hold several sources.
     first = next(iter(configs.values()))
+    shows: list[_SourceThread] = []
     with ExitStack() as stack:
         estimator = load(first, on_build)
         stack.callback(estimator.close)
+        # After the scheduler's end: the threads still finish what was written.
+        stack.callback(_join, shows)
         faults: list[BaseException] = []
         progress = _ProgressSum(on_progress)
         scheduler = stack.enter_context(StreamScheduler(estimator, on_error=faults.append))
-        shows = []
-        for name, config in configs.items():
-            outputs = make_outputs(config)
-            for output in outputs:
-                stack.callback(output.close)
-            stream = scheduler.add(
-                name, source_of(config, stop), low_latency=is_low_latency(config)
-            )  # fmt: skip
-            show = make_render_loop(config, stream, outputs, progress.of(name))
-            shows.append(_SourceThread(stream, show, faults))
+        with ExitStack() as unstarted:
+            for name, config in configs.items():
+                outputs = make_outputs(config)
+                for output in outputs:
+                    unstarted.callback(output.close)
+                stream = scheduler.add(
+                    name, source_of(config, stop), low_latency=is_low_latency(config)
+                )  # fmt: skip
+                show = make_render_loop(config, stream, outputs, progress.of(name))
+                shows.append(_SourceThread(stream, show, outputs, faults))
+            # From here on each thread closes its own.
+            unstarted.pop_all()
         for shown in shows:
             # Only once every source is set up: an error before this leaves no thread drawing.
             shown.thread.start()
@@ -141,25 +148,43 @@ def run_many(
 class _SourceThread:
     """Draws and writes one source's results in a thread of its own."""
 
-    def __init__(self, stream: VideoStream, show: RenderLoop, faults: list[BaseException]) -> None:
-        self.stream, self._show, self._faults = stream, show, faults
+    def __init__(
+        self,
+        stream: VideoStream,
+        show: RenderLoop,
+        outputs: Sequence[Output],
+        faults: Sequence[BaseException],
+    ) -> None:
+        self.stream, self._show, self._outputs, self._faults = stream, show, outputs, faults
         self._stop = threading.Event()
         self._error: str | None = None
         self.thread = threading.Thread(target=self._run, name=f"show {stream.name}")
 
     def _run(self) -> None:
-        try:
+        with self._one_fault():
             self._show.run(self._stop)
-        except SourceError as error:
-            self._error = str(error)
-            # The reason stands in the report's table; the message is printed as an error.
-            self._show.end_because("not found" if isinstance(error, SourceNotFound) else "lost")
+        self.stream.stop()
+        for output in self._outputs:
+            # Each by itself: the others' files are completed all the same.
+            with self._one_fault():
+                output.close()
+
+    @contextmanager
+    def _one_fault(self) -> Iterator[None]:
+        """Keep the first error of this source, which ends none of the others."""
+        try:
+            yield
         except BaseException as error:
             # An error of the estimator reaches every source; it is reported once.
-            if error not in self._faults:
-                self._faults.append(error)
-        finally:
-            self.stream.stop()
+            if self._error is None and error not in self._faults:
+                self._error = self._line_of(error)
+                # The reason stands in the report's table; the line is printed as an error.
+                self._show.end_because(_ending(error))
+
+    def _line_of(self, error: BaseException) -> str:
+        # The messages of a source and of an output name them.
+        named = isinstance(error, SourceError | OutputError)
+        return one_line(error) if named else f"{self.stream.name}: {one_line(error)}"
 
     def stop(self) -> None:
         self._stop.set()
@@ -169,6 +194,19 @@ class _SourceThread:
         # Frames that the scheduler still holds must be counted as dropped first.
         self.stream.settle()
         return Result(self.stream.name, self._show.report(), self._error)
+
+
+def _ending(error: BaseException) -> str:
+    if isinstance(error, SourceNotFound):
+        return "not found"
+    return "lost" if isinstance(error, SourceError) else "an error"
+
+
+def _join(shows: Sequence[_SourceThread]) -> None:
+    for shown in shows:
+        # A thread that was never started cannot be joined.
+        if shown.thread.ident is not None:
+            shown.thread.join()
 
 
 def _wait(shows: Sequence[_SourceThread], stop: threading.Event) -> None:

@@ -34,6 +34,9 @@ class Run(Protocol):
     stats: Stats
     low_latency: bool
 
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
     def windows(self) -> Iterator[FittedWindow]: ...
 
     def newest(self) -> Iterator[Frame]: ...
@@ -246,6 +249,7 @@ class RenderLoop:
             files=tuple(path for output in self._reported for path in output.files),
             warnings=(
                 *self._runner.source.warnings,
+                *self._runner.warnings,
                 *(line for output in self._reported for line in output.warnings),
             ),
             ended=self._ended,

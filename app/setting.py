@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import stat
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_NUMBERS = {
+    # Python reads no longer whole numbers.
+    int: re.compile(r"[+-]?[0-9]{1,4000}"),
+    float: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|nan|[+-]?inf"),
+}
+"""How numbers are typed on the command line."""
+_LONGEST_SHOWN = 40
+_LARGEST = 1e9
+"""The end of a number whose setting has none."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +130,11 @@ class Declared:
         """Return a typed word as a value of ``word``. Raises ValueError."""
         if get_origin(self.word) is Literal:
             return _choice(get_args(self.word), text)
-        try:
-            return self.word(text)
-        except ValueError:
-            raise ValueError(f"{wanted(self.word)}, not {text!r}") from None
+        # Python would take other alphabets' digits, underscores and spaces too.
+        typed = _NUMBERS.get(self.word)
+        if typed is not None and not typed.fullmatch(text):
+            raise ValueError(f"{wanted(self.word)}, not {_shown(text)}")
+        return self.word(text)
 
 
 def declared(part: type, section: Section = Section("options", ())) -> list[Declared]:
@@ -172,7 +184,7 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
         value = _choice(get_args(kind), value)
     elif kind is Path and isinstance(value, str | Path) and str(value):
         # "-" is standard output and not a file in the profile's folder.
-        path = Path(value).expanduser()
+        path = _path(value)
         value = path if base is None or str(value) == "-" else base / path
     # `type`, not `isinstance`: True is an int in Python. TOML's 3 is a number too.
     elif kind is float and type(value) in (int, float):
@@ -181,7 +193,7 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
     elif kind is int and type(value) is int:
         value = _in_range(setting.setting, value)
     elif kind not in (bool, str) or type(value) is not kind:
-        raise ValueError(f"{wanted(kind)}, not {value!r}")
+        raise ValueError(f"{wanted(kind)}, not {_shown(value)}")
     # The default needs no check, which may be slow: a catalog asks installed packages.
     if setting.setting.check is not None and value != setting.default:
         setting.setting.check(value)
@@ -200,7 +212,17 @@ def _choice(choices: tuple[str, ...], value: Any) -> str:
     if isinstance(value, str) and value in choices:
         return value
     hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-    raise ValueError(f"one of {', '.join(choices)}, not {value!r}{hint}")
+    raise ValueError(f"one of {', '.join(choices)}, not {_shown(value)}{hint}")
+
+
+def _path(value: str | Path) -> Path:
+    # A control character hides in a name, and no system has a file with a NUL in its name.
+    if any(ord(letter) < 32 for letter in str(value)):
+        raise ValueError(f"a path without control characters, not {_shown(str(value))}")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{value}: there is no such home") from None
 
 
 def _finite(value: int | float) -> float:
@@ -217,6 +239,8 @@ def _finite(value: int | float) -> float:
 
 def _in_range(limits: Setting, value: Any) -> Any:
     low, high = limits.low, limits.high
+    if abs(value) > _LARGEST and math.isinf(high):
+        raise ValueError(f"at most {_LARGEST:g}, not {_shown(value)}")
     if value < low or value > high or (limits.above and value == low):
         least = f"above {low:g}" if limits.above else f"{low:g} or more"
         wanted_range = least if math.isinf(high) else f"{low:g} to {high:g}"
@@ -225,10 +249,12 @@ def _in_range(limits: Setting, value: Any) -> Any:
     return value
 
 
-def _shown(value: float) -> str:
-    """A number as it was typed, cut where it is longer than any that makes sense."""
-    text = str(value) if isinstance(value, int) else f"{value:.10g}"
-    return text if len(text) <= 20 else f"{text[:20]}..."
+def _shown(value: Any) -> str:
+    """A value as it was typed, cut where it is longer than any that makes sense."""
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    text = str(value) if type(value) is int else repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def no_file(path: Path) -> str | None:

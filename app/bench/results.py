@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.user_file import reading
+
 _ROOT = Path(__file__).parents[2]
 _MEASURED_CODE = (
     "pipeline", "render", "app/bench/subject.py", "app/bench/measure.py", "app/bench/streams.py",
@@ -33,10 +35,8 @@ def read(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {"hardware": {}, "command": "", "rows": []}
-    try:
-        document = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a benchmark file: {error}") from error
+    with reading(path, " is not a benchmark file"):
+        document = json.loads(path.read_text(encoding="utf-8"))
     right = isinstance(document, dict) and set(document) == set(KEYS)
     right = right and isinstance(document["hardware"], dict) and isinstance(document["rows"], list)
     # Checked before anything is measured: another JSON file must not be written over.

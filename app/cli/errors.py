@@ -16,6 +16,7 @@ from cyclopts import (
 
 from app.cli.system import library_remedy
 from app.setting import did_you_mean, wanted
+from pipeline.core.problem import one_line, printable
 from pipeline.core.program import program
 
 
@@ -26,9 +27,9 @@ def describe(error: Exception) -> str:
     if remedy is not None:
         return remedy
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return one_line(error)
     # Libraries may raise messages of pages; two lines and 400 letters say enough.
-    lines = [line[:400] for line in str(error).strip().splitlines() if line.strip()][:2]
+    lines = [printable(line)[:400] for line in str(error).strip().splitlines() if line.strip()][:2]
     if lines and isinstance(error, OSError | ValueError | RuntimeError | ImportError):
         return "\n".join(lines)
     return f"{type(error).__name__}: {''.join(lines[:1])}\nThis is a bug; --debug shows where."

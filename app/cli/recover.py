@@ -45,11 +45,14 @@ def recover(given: Path) -> int:
     # Nothing is written over: the file may be of a later run.
     if there is not None:
         raise OutputError(f"{there} is there already; move it away first")
-    if columns.beside.name == TRACKS:
-        paths = list(save_tracks(columns, folder.parent))
-    else:
-        columns.save(columns.beside)
-        paths = [columns.beside]
+    try:
+        if columns.beside.name == TRACKS:
+            paths = list(save_tracks(columns, folder.parent))
+        else:
+            columns.save(columns.beside)
+            paths = [columns.beside]
+    except KeyError as error:
+        raise OutputError(f"{folder}: not rows of a run: {error} is missing") from None
     for path in paths:
         print(f"wrote {path}")
     # The rows are left to the user to delete, once the file is checked.

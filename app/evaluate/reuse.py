@@ -19,9 +19,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from app.evaluate.truth import Truth, load_truth
+from app.evaluate.truth import Truth, TruthError, load_truth
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
+from pipeline.core.npz import read_npz
+from pipeline.core.user_file import reading
 
 KEY, FRAMES = 2, 4
 """Windows are [t-2, t-1, t, t+1]; t is the key frame."""
@@ -112,8 +114,8 @@ def _truth_of(clip: Path) -> Path:
 
 def _release_of(path: Path) -> int:
     """Return the frame of the release; -1 if nothing is thrown."""
-    with np.load(path) as file:
-        return int(file["release_frame"]) if "release_frame" in file else -1
+    with reading(path, error=TruthError):
+        return int(read_npz(path).get("release_frame", -1))
 
 
 def _windows(clip: Path) -> Iterator[list[tuple[int, np.ndarray]]]:

@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +21,12 @@ import numpy as np
 
 from app.evaluate.metrics import torso_px
 from pipeline.core.camera import project
+from pipeline.core.npz import read_npz
+from pipeline.core.user_file import reading
 
 _COUNTED_VISIBLE = 11
 """A person with fewer visible landmarks does not have to be found."""
+_MOST_FRAMES = 10**9
 _UNUSED = ("ball_m", "joints_px")
 """Arrays that are not read."""
 
@@ -130,40 +131,34 @@ def load_truth(path: str | Path) -> Truth:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(2, "there is no such file", str(path))
-    arrays = _read(path)
-    try:
+    with reading(path, error=TruthError):
+        arrays = _read(path)
         # Told apart by their own arrays, because the files carry no name of a kind.
-        if "found" in arrays:
-            return _mediapipe(path.name, arrays)
-        if "landmarks_good" in arrays:
-            return _multi_view(path.name, arrays)
-        if "landmarks_visible" in arrays:
-            return _render(path.name, arrays)
-    except (KeyError, ValueError) as error:
-        lacks = f"has no {error}" if isinstance(error, KeyError) else str(error)
-        raise TruthError(f"{path}: {lacks}") from None
-    raise TruthError(
-        f"{path}: no truth: it has neither landmarks_visible, landmarks_good nor found"
-    )
+        for sign, kind in (
+            ("found", _mediapipe),
+            ("landmarks_good", _multi_view),
+            ("landmarks_visible", _render),
+        ):
+            if sign in arrays:
+                return kind(path.name, arrays)
+        raise TruthError("no truth: it has neither landmarks_visible, landmarks_good nor found")
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # Without pickles (numpy's default), so that a hostile file runs nothing.
-        file = np.load(path)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise TruthError(f"{path}: no truth: one array, not an npz of several")
-        with file:
-            return {name: file[name] for name in file.files if name not in _UNUSED}
-    except TruthError:
-        raise
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise TruthError(f"{path}: not a readable npz") from error  # numpy's words mislead
+    with path.open("rb") as file:
+        if file.read(6) == b"\x93NUMPY":
+            raise TruthError("no truth: one array, not an npz of several")
+    with reading(path, ": not a readable npz", TruthError):
+        return read_npz(path, skip=_UNUSED)
 
 
 def _take(arrays: Mapping[str, np.ndarray], name: str, *shape: int | None) -> np.ndarray:
-    """Return an array and check its shape; None is any length. Raises KeyError, ValueError."""
+    """Return an array and check its shape; None is any length. Raises ValueError."""
+    if name not in arrays:
+        raise ValueError(f"has no {name}")
     array = arrays[name]
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds no numbers")
     fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape))
     if not fits:
         wanted = tuple("any" if n is None else n for n in shape)
@@ -186,7 +181,7 @@ def _render(name: str, arrays: dict[str, np.ndarray]) -> Truth:
         landmarks_m=_take(arrays, "landmarks_m", rows, 33, 3),
         root_depth_m=joints[:, 0, 2],
         depth_m=_take(arrays, "depth_m", None, None, None) if "depth_m" in arrays else None,
-        depth_step=int(arrays.get("depth_step", 1)),
+        depth_step=_depth_step(arrays),
         surface=_surface(arrays),
         complete=True,
     )
@@ -235,20 +230,42 @@ def _truth(
     rows = len(pixels)
     person = _take(arrays, "person", rows) if "person" in arrays else np.zeros(rows, np.int64)
     pixels = pixels.astype(np.float64)
+    # Unknown points are NaN; nothing is infinitely far away.
+    if np.isinf(pixels).any():
+        raise ValueError("landmarks_px holds infinite values")
     torso = _usual_torso(pixels, person)
     if "image_size" in arrays:
-        height, width = _take(arrays, "image_size", 2).tolist()
+        height, width = _size(arrays, "image_size")
         parts["size"] = (height, width)
     if "intrinsics" in arrays:
         parts["intrinsics"] = _take(arrays, "intrinsics", 3, 3).astype(np.float64)
     if "mask" in arrays:
-        height, width = _take(arrays, "mask_shape", 2).tolist()
+        height, width = _size(arrays, "mask_shape")
         parts["mask_shape"] = (height, width)
         parts["masks"] = _take(arrays, "mask", rows, -(-height * width // 8))
     # Without a torso, distances have no unit, and the person could not be matched.
     parts["counted"] = parts["counted"] & np.isfinite(torso)
-    frame = arrays["frame"].astype(np.int64)
-    return Truth(name, kind, frame, person, pixels, visible, torso, **parts)
+    frame = _take(arrays, "frame", rows)
+    if not (np.isfinite(frame).all() and (frame >= 0).all() and (frame < _MOST_FRAMES).all()):
+        raise ValueError("frame holds no frame numbers")
+    truth = Truth(name, kind, frame.astype(np.int64), person, pixels, visible, torso, **parts)
+    if truth.surface is not None and rows:
+        truth.surface(rows - 1)  # What it lacks is found now, not after minutes of work.
+    return truth
+
+
+def _size(arrays: Mapping[str, np.ndarray], name: str) -> tuple[int, int]:
+    height, width = (int(side) for side in _take(arrays, name, 2))
+    if not (0 < height < 2**16 and 0 < width < 2**16):
+        raise ValueError(f"{name} is {width}x{height}")
+    return height, width
+
+
+def _depth_step(arrays: Mapping[str, np.ndarray]) -> int:
+    step = int(_take(arrays, "depth_step")) if "depth_step" in arrays else 1
+    if not 0 < step < 2**16:
+        raise ValueError(f"depth_step is {step}")
+    return step
 
 
 def _usual_torso(pixels: np.ndarray, person: np.ndarray) -> np.ndarray:

@@ -12,11 +12,14 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from app.outputs.base import OutputError
+from pipeline.core.npz import read_npz
+from pipeline.core.problem import printable
+from pipeline.core.user_file import read_text, reading
 
 try:
     import fcntl
@@ -26,6 +29,8 @@ except ImportError:  # not on Windows
 _CHUNK = 1 << 20
 _ABOUT = "columns.json"
 _EXTRA = "extra.npz"
+_SINGLE = {"fps", "model", "gender"}
+"""Extra arrays of one value."""
 
 
 def is_written(folder: Path) -> bool:
@@ -96,26 +101,38 @@ class ColumnSpool:
         OutputError.
         """
         columns = cls.__new__(cls)
-        columns._mark = None
+        columns._mark, columns._folder = None, folder
+        # Where files are missing, the reason of the system is enough.
         try:
-            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-            columns._shapes = {
-                name: (np.dtype(dtype), tuple(shape))
-                for name, (dtype, shape) in about["columns"].items()
-            }
-            with np.load(folder / _EXTRA) as extra:
-                columns.extra = dict(extra)
-            # A process killed in `append` has written a row to some of the columns only.
-            columns.rows = min(
-                (folder / name).stat().st_size // columns._row_bytes(name)
-                for name in columns._shapes
-            )
-        except (OSError, ValueError, KeyError) as error:
-            reason = getattr(error, "strerror", None) or "not rows of a run"
-            raise OutputError(f"{folder}: cannot be read: {reason}") from None
-        columns.beside, columns._folder = folder.parent / about["of"], folder
+            with reading(folder, ": cannot be read: not rows of a run", OutputError):
+                columns._read_about(json.loads(read_text(folder / _ABOUT)))
+                columns.extra = read_npz(folder / _EXTRA)
+                if any(columns.extra[name].shape for name in _SINGLE & columns.extra.keys()):
+                    raise ValueError("several values where one should be")
+                # A process killed in `append` has written a row to some of the columns only.
+                columns.rows = min(
+                    (folder / name).stat().st_size // columns._row_bytes(name)
+                    for name in columns._shapes
+                )
+        except FileNotFoundError as error:
+            raise OutputError(f"{folder}: cannot be read: {error.strerror}") from None
         columns._files = {}
         return columns
+
+    def _read_about(self, about: Any) -> None:
+        """Take the columns and the output's name from a description. Raises ValueError."""
+        self._shapes = {
+            name: (np.dtype(dtype), tuple(shape))
+            for name, (dtype, shape) in about["columns"].items()
+        }
+        self.beside = self._folder.parent / about["of"]
+        # The names are joined to a folder, in which they must stay.
+        names = [*self._shapes, about["of"]]
+        if any(Path(name).name != name or printable(name) != name for name in names):
+            raise ValueError("a name that is no file's")
+        for dtype, shape in self._shapes.values():
+            if dtype.kind not in "biuf" or not all(type(n) is int and n > 0 for n in shape):
+                raise ValueError("a column without numbers")
 
     @property
     def names(self) -> tuple[str, ...]:

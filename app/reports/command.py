@@ -13,13 +13,14 @@ from typing import Any
 from app.build import load, source_of
 from app.config import Config, ConfigError
 from app.options import EventsOptions
-from app.outputs.base import OutputClosed
+from app.outputs.base import OutputClosed, OutputError
 from app.outputs.jsonl import claim_stdout
 from app.render_loop import renderer_name
 from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.reports.sinks import Lines, Strips, lines_to, read_motion, webhook_of
 from pipeline.capture.addresses import STANDARD_INPUT
 from pipeline.capture.errors import SourceError
+from pipeline.core.problem import one_line
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
 from pipeline.runtime.estimator import BodyEstimator
@@ -29,7 +30,8 @@ from pipeline.runtime.runner import Runner
 def run_command(options: EventsOptions, config: Config, stop: threading.Event) -> int:
     """Watch sources one after another, to their ends or until ``stop`` is set.
 
-    A source that fails is reported on standard error, and the next one is watched.
+    A source that fails, whether it cannot be read or estimated, is reported on standard error, and
+    the next one is watched.
 
     Args:
         options: The command's own options.
@@ -90,9 +92,15 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
             try:
                 watched = _Watched(replace(config, source=source), motion, stop)
                 watched.run(estimator, own, timelines)
-            except SourceError as error:
+            except OutputError:
+                raise  # It is of all sources.
+            except Exception as error:
                 # The other sources are watched all the same.
-                print(f"error: {error}", file=sys.stderr)
+                if len(options.source) == 1 and not isinstance(error, SourceError):
+                    raise
+                named = isinstance(error, SourceError)
+                line = one_line(error) if named else f"{source}: {one_line(error)}"
+                print(f"error: {line}", file=sys.stderr)
                 failed = True
             if timelines is not None:
                 events += timelines.events()
@@ -153,7 +161,7 @@ class _Watched:
                 f"{refusal.hand} hand: not reported: {refusal.reason}",
                 file=sys.stderr,
             )
-        for warning in self._source.warnings:
+        for warning in (*self._source.warnings, *runner.warnings):
             print(f"warning: {warning}", file=sys.stderr)
         self._print_summary(runner, dispatcher.reported)
 

@@ -25,7 +25,7 @@ def host_and_port(text: str) -> tuple[str, int]:
     ConfigError."""
     # From the right, because an IPv6 address has colons of its own.
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or not 0 <= int(port) < 65536:
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) >= 65536:
         raise ConfigError(f"{text}: give [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
     return host.strip("[]") or "127.0.0.1", int(port)
 

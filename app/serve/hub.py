@@ -23,9 +23,10 @@ from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
 from app.serve.event_log import EventLog
 from app.serve.recorder import SUFFIXES
-from pipeline.capture.addresses import is_address, parse_address
-from pipeline.capture.errors import CAUSES, SourceError
+from pipeline.capture.addresses import NETWORK, TEST_PREFIX, is_address, is_camera, parse_address
+from pipeline.capture.errors import CAUSES
 from pipeline.capture.status import State
+from pipeline.core.problem import one_line
 from pipeline.core.redact import without_credentials
 from pipeline.core.stats import Snapshot, Stats
 from pipeline.events.detect import Detector
@@ -39,6 +40,10 @@ _FIGURES_S = 0.25
 """How long a source's figures are reused, in seconds."""
 _CAMERA = re.compile(r"(?ia)\d{1,2}|/dev/video\d{1,2}|/dev/v4l/by-(id|path)/[a-z0-9][\w.:@+-]*")
 """The cameras of this machine that may be added over the network."""
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""The pauses before a live source begins again after a fault; the last one is repeated."""
+_STEADY_S = 60.0
+"""A source that ran for this long before a fault has the first pause again."""
 _NUMBERS = count()
 """Numbers the sources of this process: a name may be used again, a number is not."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -117,7 +122,19 @@ class _Figures:
 
 
 class _Served:
-    """A source of the hub and the thread that draws it."""
+    """A source of the hub and the thread that draws it.
+
+    Args:
+        address: The address, without a login.
+        stream: The source's stream in the scheduler.
+        channel: The source's output.
+        show: Draws the stream.
+        dispatcher: Reports the events, and where they are stored; None for no events.
+        begin_again: Called after a fault, once the pause is over, to put another one in this one's
+            place. Returns why that failed, None where nothing is left to do. None: a fault is the
+            end.
+        faults: The number of times that the source has begun again after faults.
+    """
 
     def __init__(
         self,
@@ -126,6 +143,8 @@ class _Served:
         channel: Channel,
         show: RenderLoop,
         dispatcher: tuple[EventDispatcher, EventLog] | None,
+        begin_again: Callable[[_Served], str | None] | None,
+        faults: int = 0,
     ) -> None:
         self.address, self.stream, self.channel, self.show = address, stream, channel, show
         self.number = next(_NUMBERS)
@@ -135,33 +154,53 @@ class _Served:
             self._dispatcher, self.event_log = dispatcher
         self.figures = _Figures(stream.stats)
         self.error = ""
+        self.faults = faults
+        self.paused = False
         self.added_s = time.monotonic()
-        self._stop = threading.Event()
+        self._begin_again = begin_again
+        self._ending = threading.Event()
         # One thread a source: a slow renderer or recording of one source delays no other.
         self.thread = threading.Thread(target=self._run, name=f"show {stream.name}")
         self.thread.start()
 
     def _run(self) -> None:
-        try:
-            self.show.run(self._stop)
-        except SourceError as error:
-            self.error = str(error)
-        except Exception as error:
-            # Shown on the page. An error of the estimator also ends the hub, through on_error.
-            self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
-        finally:
-            # Also after an error: a recording must become a complete file.
-            self.channel.close()
+        # Each by itself, also after an error: a recording must become a complete file.
+        for step in (self._draw, self._end_stream, self.channel.close):
+            try:
+                step()
+            except BaseException as error:
+                # Shown on the page. An error of the estimator also ends the hub, through on_error.
+                self.error = self.error or one_line(error)
+        if time.monotonic() - self.added_s > _STEADY_S:
+            self.faults = 0
+        while self.error and self._begin_again is not None and not self._ending.is_set():
+            pause_s = _PAUSES_S[min(self.faults, len(_PAUSES_S) - 1)]
+            self.error += f"; begins again in {pause_s:g} s"
+            self.faults, self.paused = self.faults + 1, True
+            if not self._ending.wait(pause_s):
+                self.error = self._begin_again(self) or ""
+
+    def _draw(self) -> None:
+        self.show.run(self._ending)
+
+    def _end_stream(self) -> None:
+        """End the source whose results are drawn no more, and report its last events."""
+        self.stream.abort()
+        self.stream.finish()
+        if self._dispatcher is not None:
+            self._dispatcher.close()
 
     def end(self) -> None:
-        """Wait for its threads. Call it once its stream is removed from the scheduler."""
+        """Wait for its thread. Call it once its stream is removed from the scheduler."""
+        self._ending.set()
         # Bounded: a request that removes the source waits here.
         self.thread.join(10)
-        if self._dispatcher is not None:
-            try:
-                self._dispatcher.close()
-            except Exception as error:
-                self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
+
+
+def _is_live(address: str) -> bool:
+    """Whether a source may begin again after a fault: a clip would fail at the same frame again."""
+    scheme = address.partition("://")[0].lower()
+    return is_camera(address) or scheme in NETWORK or address.startswith(TEST_PREFIX)
 
 
 class Hub:
@@ -191,6 +230,7 @@ class Hub:
         self._scheduler = StreamScheduler(estimator, on_error=on_error)
         self._served: dict[str, _Served] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def __enter__(self) -> Hub:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -198,9 +238,12 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closed = True
         # The streams end first; each source's thread then finishes by itself.
         self._scheduler.close()
-        for served in self._served.values():
+        with self._lock:
+            remaining = list(self._served.values())
+        for served in remaining:
             served.end()
 
     def names(self) -> set[str]:
@@ -244,7 +287,7 @@ class Hub:
         # A served source is tried for ever, and a file runs at its own pace, as a camera would.
         config = replace(self._config, source=address)
         capture = replace(config.capture, retry_s=float("inf"), pace="live")
-        source = source_of(replace(config, capture=capture), threading.Event())
+        config = replace(config, capture=capture)
         with self._lock:
             # Checked and added under one lock, or two requests at once could take the last place.
             if len(self._served) >= MOST_SOURCES:
@@ -253,27 +296,55 @@ class Hub:
                 name = names_of([address], taken=self._served)[0]
             if name in self._served:
                 raise ValueError(f"there is a source named {name} already")
-            watch = None if self._motion is None else Detector(self._motion)
-            stream = self._scheduler.add(
-                name, source, low_latency=is_low_latency(config), watch=watch
-            )  # fmt: skip
-            channel = Channel(lambda: self._reason(stream), output=config.output)
-            show = make_render_loop(config, stream, [channel, channel.fits], None)
-            self._served[name] = _Served(
-                without_credentials(address),
-                stream,
-                channel,
-                show,
-                self._dispatcher(name, stream, config),
-            )
+            self._served[name] = self._begin(name, config)
         return name
 
+    def _begin(self, name: str, config: Config, before: _Served | None = None) -> _Served:
+        """Return a source that has begun, for the first time or after a fault of the one before.
+        The caller holds the lock."""
+        source = source_of(config, threading.Event())
+        watch = None if self._motion is None else Detector(self._motion)
+        stream = self._scheduler.add(
+            name,
+            source,
+            low_latency=is_low_latency(config),
+            watch=watch,
+            # Counters go on where the source begins again.
+            stats=None if before is None else before.stream.stats,
+        )
+        channel = Channel(lambda: self._reason(stream), output=config.output)
+        show = make_render_loop(config, stream, [channel, channel.fits], None)
+        return _Served(
+            without_credentials(config.source),
+            stream,
+            channel,
+            show,
+            self._dispatcher(name, stream, config, None if before is None else before.event_log),
+            partial(self._begin_again, name, config) if _is_live(config.source) else None,
+            0 if before is None else before.faults,
+        )
+
+    def _begin_again(self, name: str, config: Config, failed: _Served) -> str | None:
+        """Put a new source in the place of one that failed; return why it cannot begin."""
+        with suppress(KeyError):  # An earlier try has removed it.
+            self._scheduler.remove(name)
+        failed.stream.settle()
+        with self._lock:
+            # A request may have removed the source meanwhile, and the hub may be closed.
+            if self._closed or self._served.get(name) is not failed:
+                return None
+            try:
+                self._served[name] = self._begin(name, config, failed)
+            except Exception as error:
+                return one_line(error)
+        return None
+
     def _dispatcher(
-        self, name: str, stream: VideoStream, config: Config
+        self, name: str, stream: VideoStream, config: Config, event_log: EventLog | None
     ) -> tuple[EventDispatcher, EventLog] | None:
         if self._motion is None:
             return None
-        event_log = EventLog()
+        event_log = event_log or EventLog()
         sinks: list[Sink] = [event_log]
         if self._on_event is not None:
             # The log is first: the page shows an event even if its webhook fails.
@@ -292,7 +363,8 @@ class Hub:
         with self._lock:
             served = self._served.pop(name)
         # Outside the lock: ending a source waits for its threads.
-        self._scheduler.remove(name)
+        with suppress(KeyError):  # It was about to begin again after a fault.
+            self._scheduler.remove(name)
         served.end()
 
     def number(self, name: str) -> int:
@@ -436,14 +508,18 @@ class Hub:
             since_s = max(time.monotonic() - status.since_ns / 1e9, 0.0)
         # Last, because it overrides what the source still reports.
         if stream.ended.is_set() or served.error:
-            state, reason = State.ENDED, served.error
+            state = State.RECONNECTING if served.paused else State.ENDED
+            reason = served.error
         latency, recordings = figures.latency_ms, served.channel.recordings
         predicted = served.show.prediction_error()
         return SourceView(
             name=name,
             address=served.address,
             state=str(state),
-            reason=recordings.trouble or (event_log.trouble if event_log else "") or reason,
+            reason=recordings.trouble
+            or (event_log.trouble if event_log else "")
+            or reason
+            or stream.faults.trouble,
             since_s=round(since_s, 1),
             fps=round(stream.stats.live_fps(), 1) if state is State.LIVE else 0.0,
             people=served.channel.people if state is State.LIVE else 0,

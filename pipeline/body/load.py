@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,12 @@ import torch
 
 from pipeline.body.model import BodyModel
 from pipeline.body.smpl_landmarks import SMPL_VERTICES, smpl_landmark_regressor
+from pipeline.core.npz import MOST_BYTES, read_npz
 from pipeline.core.skeleton import LANDMARK_NAMES, PARENTS
+from pipeline.core.user_file import reading
 from pipeline.weights.safe_unpickle import ARRAYS, UnpickleError, as_array, read_pickle
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
-_MOST_BYTES = 2**30
 
 
 def load_body(path: str | Path | None = None) -> BodyModel:
@@ -36,47 +35,13 @@ def load_body(path: str | Path | None = None) -> BodyModel:
             names the file.
     """
     path = FREE_BODY if path is None else Path(path)
-    with open(path, "rb") as file:
-        # One byte too many shows that a file is too large.
-        data = file.read(_MOST_BYTES + 1)
-    try:
-        if len(data) > _MOST_BYTES:
-            raise ValueError("larger than 1 GiB")
-        values = _read_npz(data) if data[:2] == b"PK" else _read_pickle(data)
-        return _body(values, path)
-    except ValueError as error:
-        raise ValueError(f"{path} is no SMPL body model: {error}") from error
+    with reading(path, " is no SMPL body model"):
+        return _body(_read_npz(path) if _is_zip(path) else _read_pickle(path), path)
 
 
-def _read_npz(data: bytes) -> dict[str, Any]:
-    """All members of an npz. Arrays of objects are pickles and go through the safe unpickler."""
-    values: dict[str, Any] = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            # A small archive can unpack to any size, so the sizes are checked before.
-            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
-                raise ValueError("unpacks to more than 1 GiB")
-            for name in archive.namelist():
-                values[name.removesuffix(".npy")] = _read_npy(archive.read(name))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
-        raise ValueError(f"broken npz ({error})") from error
-    return values
-
-
-def _read_npy(data: bytes) -> Any:
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read_header: Callable[[io.BytesIO], tuple[tuple[int, ...], bool, np.dtype]] = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    # The header tells whether there are objects, before anything of them is read.
-    _, _, dtype = read_header(stream)
-    if dtype.hasobject:
-        return _unpickled(stream.read())
-    stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False)
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _unpickled(data: bytes) -> Any:
@@ -87,7 +52,17 @@ def _unpickled(data: bytes) -> Any:
         raise ValueError(f"refused to unpickle: {error}") from error
 
 
-def _read_pickle(data: bytes) -> dict[str, Any]:
+def _read_npz(path: Path) -> dict[str, Any]:
+    """All members of an npz. Arrays of objects are pickles and go through the safe unpickler."""
+    return read_npz(path, objects=_unpickled)
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        # One byte too many shows that a file is too large.
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError("larger than 1 GiB")
     values = _unpickled(data)
     if not isinstance(values, dict):
         raise ValueError("not a dictionary of arrays")

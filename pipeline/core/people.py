@@ -130,6 +130,17 @@ class Bodies:
     def __len__(self) -> int:
         return len(self.track)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are finite."""
+        return all(
+            bool(np.isfinite(array).all())
+            for array in (
+                self.score, self.global_orient, self.body_pose, self.betas, self.transl_m,
+                self.joints_m, self.landmarks_m, self.vertices_m,
+            )
+        )  # fmt: skip
+
     @classmethod
     def none(cls, vertices: int) -> Bodies:
         """Return the bodies of a frame without people, for a mesh of ``vertices`` vertices."""

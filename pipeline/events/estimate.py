@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.core.npz import read_npz
+from pipeline.core.user_file import reading
+
 FRAMES = 4
 """Frames of an event that is measured."""
 LEARNED_STEP_S = 0.06
@@ -62,11 +65,27 @@ class Estimator:
 
     @classmethod
     def load(cls, path: Path) -> Estimator:
-        """Return the corrections that `save` wrote to ``path``."""
-        # A pickle in the file would be a program.
-        with np.load(path, allow_pickle=False) as file:
-            names = tuple(str(name) for name in file["names"])
-            return cls(names, *(file[part] for part in _PARTS))
+        """Return the corrections that `save` wrote to ``path``.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It holds something else.
+        """
+        with reading(path, ": not learned corrections"):
+            arrays = read_npz(path)
+            names = tuple(str(name) for name in arrays["names"].ravel())
+            parts = {part: arrays[part] for part in _PARTS}
+            features = parts["mean"].size
+            shapes: dict[str, tuple[int, ...]] = {
+                "mean": (features,), "spread": (features,), "weights": (features, len(names)),
+            }  # fmt: skip
+            for part, array in parts.items():
+                shape = shapes.get(part, (len(names),))
+                if array.shape != shape or array.dtype.kind not in "iuf":
+                    raise ValueError(f"{part} has shape {array.shape}, not {shape}")
+                if not np.isfinite(array).all():
+                    raise ValueError(f"{part} holds values that are not finite numbers")
+            return cls(names, **parts)
 
     def correct(
         self, description: np.ndarray, fitted: Mapping[str, float], least: Mapping[str, float]

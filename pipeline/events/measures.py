@@ -147,11 +147,7 @@ def load_measures(folder: Path, package: str = "", corrected: bool = True) -> Me
 
 
 def _corrections(path: Path, measures: Mapping[str, Measure]) -> Estimator:
-    try:
-        estimator = Estimator.load(path)
-    except Exception as error:
-        words = " ".join(str(error).split())
-        raise ValueError(f"{path}: not learned corrections: {words}") from error
+    estimator = Estimator.load(path)
     if unknown := ", ".join(sorted(set(estimator.names) - set(measures))):
         raise ValueError(f"{path}: not in MEASURES: {unknown}")
     return estimator

@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from pipeline.core.user_file import read_text, reading
 from pipeline.events.features import FEATURES, Hand, Sample, features
 from pipeline.events.find import MotionFiles, find_motion
 from pipeline.events.measures import MeasureSet, load_measures
@@ -22,6 +23,8 @@ DEFAULT = "throw"
 """The motion that is looked for where none is named."""
 _LIMITS = ("least", "most", "low", "high")
 _ABOVE_0 = ("scale", "fall_s", "back_s")
+_NOT_BELOW_0 = ("history_s", "rest_s", "least_confidence")
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -238,10 +241,8 @@ def load_motion(name: str | Path = DEFAULT) -> Motion:
     """
     files = find_motion(name)
     path = files.toml
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from None
+    with reading(path, ": not valid TOML"):
+        table = tomllib.loads(read_text(path))
     conditions = table.pop("condition", [])
     if not isinstance(conditions, list):
         raise ValueError(f"{path}: condition: give [[condition]] tables")
@@ -298,11 +299,19 @@ def _checked(value: Any, kind: str, label: str, key: str) -> Any:
         # To Python a bool is an int.
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{label}: a number, not {value!r}")
-        value = float(value)
-        if math.isnan(value) or (math.isinf(value) and key not in _LIMITS):
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if endless and (math.isnan(value) or key not in _LIMITS):
             raise ValueError(f"{label}: a number, not {value}")
+        # Before it becomes a float, for which a whole number may be too long.
+        if not endless and abs(value) > _LARGEST:
+            raise ValueError(f"{label}: {-_LARGEST:g} to {_LARGEST:g}, not {str(value)[:20]}")
+        value = float(value)
         if value <= 0 and key in _ABOVE_0:
             raise ValueError(f"{label}: above 0, not {value:g}")
-    elif kind == "str" and not isinstance(value, str):
-        raise ValueError(f"{label}: a text, not {value!r}")
+        if value < 0 and key in _NOT_BELOW_0:
+            raise ValueError(f"{label}: 0 or more, not {value:g}")
+    elif kind == "str" and not (isinstance(value, str) and len(value) <= 200):
+        raise ValueError(f"{label}: a text, not {repr(value)[:40]}")
+    elif kind == "str" and not value.isprintable():
+        raise ValueError(f"{label}: a text in one line, not {value!r}")
     return value

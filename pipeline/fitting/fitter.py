@@ -172,9 +172,16 @@ class BodyFitter:
                 # batch.
                 groups.setdefault((len(job.people), self._steps_of(job)), []).append(k)
         out = [[self.no_bodies() for _ in job.people] for job in jobs]
-        for kind, members in groups.items():
-            for k, bodies in zip(members, self._solve(*kind, [jobs[k] for k in members])):
-                out[k] = bodies
+        before = [dict(job.memory.tracks) for job in jobs]
+        try:
+            for kind, members in groups.items():
+                for k, bodies in zip(members, self._solve(*kind, [jobs[k] for k in members])):
+                    out[k] = bodies
+        except BaseException:
+            # A batch that fails may be tried again in parts, which must not follow on themselves.
+            for job, tracks in zip(jobs, before):
+                job.memory.tracks = tracks
+            raise
         return out
 
     def warm_up(self, people: int) -> None:

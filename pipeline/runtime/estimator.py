@@ -42,6 +42,9 @@ class BodyEstimator(Protocol):
     states of its windows, which it updates. `perceive` and `fit` touch different parts of a state,
     so one thread may perceive a source's next window while another fits its last.
 
+    An error may be one source's fault: after one, the same windows and states are handed in again,
+    a source at a time. So a call changes a state only once nothing can fail any more.
+
     Attributes:
         body: The body model whose parameters come out; its faces, name and gender are shown and
             written.

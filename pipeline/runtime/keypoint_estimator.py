@@ -86,16 +86,18 @@ class KeypointEstimator:
     ) -> list[DetectedWindow]:
         windows = [self._prepared(window, state) for window, state in zip(windows, states)]
         found = self.perceiver.perceive_many(windows, [state.memory for state in states])
-        out = []
-        for window, state, (people, memory) in zip(windows, states, found, strict=True):
+        # Before any state changes: the scheduler tries a batch that failed again, one by one.
+        for window, (people, _) in zip(windows, found, strict=True):
             if len(people) != len(window.frames):
                 # Frames would be lost without a word.
                 raise ValueError(
                     f"perceiver {self.perceiver.name}: people of {len(people)} frames for a window "
                     f"of {len(window.frames)}"
                 )
-            state.memory = memory
+        out = []
+        for window, state, (people, memory) in zip(windows, states, found):
             out.append(_tracked(window, people, state))
+            state.memory = memory
         return out
 
     def fit(
@@ -104,8 +106,10 @@ class KeypointEstimator:
         jobs = [self._job(one, state) for one, state in zip(detected, states)]
         fitted = self.fitter.fit_many(jobs)
         for one, state, bodies in zip(detected, states, fitted):
-            # After the fit: the scale is learned from bodies that were fitted without it.
+            # After the fit: the scale is learned from bodies that were fitted without it, and a fit
+            # that failed may be tried again.
             state.depth.learn(one.people, bodies)
+            state.last_pts_s = one.window.frames[-1].pts_s
         return [list(zip(one.window.frames, bodies)) for one, bodies in zip(detected, fitted)]
 
     def fit_event(
@@ -145,7 +149,6 @@ class KeypointEstimator:
             state.depth = DepthScale(self._depth_scale)
             state.last_pts_s = None
         interval_s = _interval_s(window, state)
-        state.last_pts_s = window.frames[-1].pts_s
         lens = self.intrinsics(window.key_frame)
         return FitJob(state.depth.place(detected.people), lens, state.fits, interval_s)
 

@@ -3,7 +3,7 @@
     source --frames--> [ring] --windows--> perceive --[ring]--> fit --[ring]--> reader
 
 Frames come out in order, each with the bodies fitted to it. A clip waits, a live feed drops. An
-error in any thread ends all of them and is raised where the results are read.
+error that ends the source is raised where the results are read.
 """
 
 from __future__ import annotations
@@ -106,6 +106,11 @@ class Runner:
         # A run that was read to its end has nothing left under way.
         if self._started is not None and not self._done:
             self._started.settle()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The faults that did not end the run, as `VideoStream.warnings`."""
+        return self._stream.warnings
 
     def __iter__(self) -> Iterator[tuple[Frame, Bodies]]:
         for window in self.windows():

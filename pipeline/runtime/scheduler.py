@@ -6,8 +6,12 @@
 
 The windows that are ready at one time are perceived together and fitted together, at most one of
 each source. No source waits for another: not for one that is slow or away, nor for one whose
-results are not read. A clip then waits by itself, and a live feed's oldest results are dropped. A
-source's error ends that source; an error of the estimator ends all.
+results are not read. A clip then waits by itself, and a live feed's oldest results are dropped.
+
+A source's error ends that source. Where the estimator fails for a batch, each window is tried
+alone, the window at fault is left out and its source begins anew; a source for which a stage fails
+`MOST_FAULTS` times one after another ends. An estimator that fails for a black picture too is
+broken, which ends all.
 
 With a ``watch`` a source's frames are perceived one by one as they come, and collected to windows
 of four for the fit. An event that the watch sees (`pipeline.events`) is fitted at once, before all
@@ -32,8 +36,16 @@ from pipeline.core.frame import Window
 from pipeline.core.ring import Closed, Ring
 from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
-from pipeline.runtime.estimator import BodyEstimator, DetectedWindow
+from pipeline.runtime.estimator import BodyEstimator, DetectedWindow, FittedWindow
 from pipeline.runtime.event_buffer import Event, EventJob, Watch
+from pipeline.runtime.faults import (
+    Fault,
+    check_detected,
+    check_fitted,
+    fit_blank,
+    one_by_one_if_it_fails,
+    perceive_blank,
+)
 from pipeline.runtime.video_stream import JOIN_S, VideoStream
 
 # Windows also become overdue by the clock alone, so the thread looks without news too.
@@ -190,23 +202,50 @@ class StreamScheduler:
         while not self._stopped.is_set():
             # Cleared before looking, so that news that comes meanwhile is not lost.
             self._news.clear()
-            now_ns = self._clock_ns()
-            taken = [(stream, stream.take(now_ns)) for stream in self.streams]
-            ready = [(stream, window) for stream, window in taken if window is not None]
-            work = [(stream, one) for stream in self.streams for one in stream.overdue(now_ns)]
+            ready, work = self._take(self._clock_ns())
             if not ready and not work:
                 self._news.wait(_IDLE_S)
                 continue
-            streams, windows = [stream for stream, _ in ready], [window for _, window in ready]
             begun_ns = self._clock_ns()
-            perceived = self.estimator.perceive(windows, [stream.state for stream in streams])
-            self._timed("perceive", begun_ns, streams, windows)
-            for stream, one in zip(streams, perceived):
-                for job in stream.event_jobs(one):
-                    self._work.put_first((stream, job))
-                work += [(stream, part) for part in stream.to_fit(one)]
+            perceived = one_by_one_if_it_fails(self._perceived, ready)
+            self._timed("perceive", begun_ns, ready)
+            for (stream, window), result in zip(ready, perceived):
+                if isinstance(result, Fault):
+                    self._skip(stream, "perceive", window, result.error, perceive_blank)
+                else:
+                    stream.faults.succeeded("perceive")
+                    for job in self._event_jobs(stream, result):
+                        self._work.put_first((stream, job))
+                    work += [(stream, part) for part in stream.to_fit(result)]
             if work:
                 self._work.put(work)
+
+    def _take(
+        self, now_ns: int
+    ) -> tuple[list[tuple[VideoStream, Window]], list[tuple[VideoStream, DetectedWindow]]]:
+        """Return the windows that are ready to be perceived, and those that are overdue to be
+        fitted."""
+        ready, work = [], []
+        for stream in self.streams:
+            # Final, because what a source captured cannot be taken again.
+            with stream.guarded("capture", final=True):
+                window = stream.take(now_ns)
+                if window is not None:
+                    ready.append((stream, window))
+                work += [(stream, one) for one in stream.overdue(now_ns)]
+        return ready, work
+
+    def _perceived(self, ready: Sequence[tuple[VideoStream, Window]]) -> list[DetectedWindow]:
+        windows = [window for _, window in ready]
+        perceived = self.estimator.perceive(windows, [stream.state for stream, _ in ready])
+        for one, window in zip(perceived, windows):
+            check_detected(one, window)
+        return perceived
+
+    def _event_jobs(self, stream: VideoStream, detected: DetectedWindow) -> list[EventJob]:
+        with stream.guarded("event search"):
+            return stream.event_jobs(detected)
+        return []
 
     def _fit(self) -> None:
         # The fit's many small products gain nothing from more threads, and the threads would
@@ -223,23 +262,55 @@ class StreamScheduler:
 
     def _fit_event(self, stream: VideoStream, job: EventJob) -> None:
         begun_ns = self._clock_ns()
-        fitted = self.estimator.fit_event(job.detected, job.before, job.seen.track, stream.state)
-        stream.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
-        stream.tell(Event(job.seen, job.detected.window, fitted))
+        with stream.guarded("event fit"):
+            fitted = self.estimator.fit_event(
+                job.detected, job.before, job.seen.track, stream.state
+            )
+            check_fitted(fitted, job.detected.window)
+            stream.stats.timed("event fit", (self._clock_ns() - begun_ns) / 1e6)
+            stream.tell(Event(job.seen, job.detected.window, fitted))
+            return
+        stream.stats.count("lost events")
 
     def _fit_windows(self, work: list[tuple[VideoStream, DetectedWindow]]) -> None:
         begun_ns = self._clock_ns()
-        streams, detected = [stream for stream, _ in work], [one for _, one in work]
-        results = self.estimator.fit(detected, [stream.state for stream in streams])
-        self._timed("fit", begun_ns, streams, [one.window for one in detected])
-        for stream, result in zip(streams, results):
-            stream.deliver(result)
+        work = [(stream, stream.anew(detected)) for stream, detected in work]
+        results = one_by_one_if_it_fails(self._fitted, work)
+        self._timed("fit", begun_ns, [(stream, one.window) for stream, one in work])
+        for (stream, one), result in zip(work, results):
+            if isinstance(result, Fault):
+                self._skip(stream, "fit", one.window, result.error, fit_blank)
+            else:
+                stream.faults.succeeded("fit")
+                stream.deliver(result)
+
+    def _fitted(self, work: Sequence[tuple[VideoStream, DetectedWindow]]) -> list[FittedWindow]:
+        detected = [one for _, one in work]
+        results = self.estimator.fit(detected, [stream.state for stream, _ in work])
+        for result, one in zip(results, detected):
+            check_fitted(result, one.window)
+        return results
+
+    def _skip(
+        self,
+        stream: VideoStream,
+        stage: str,
+        window: Window,
+        error: BaseException,
+        try_blank: Callable[[BodyEstimator], None],
+    ) -> None:
+        """Leave a window out; end its source, or all of them, where the fault repeats."""
+        stream.skip(stage, window)
+        if stream.faults.failed(stage, error):
+            stream.fail(error)
+            # Raised where a picture of no source fails too: `_guard` then ends all.
+            try_blank(self.estimator)
 
     def _timed(
-        self, stage: str, begun_ns: int, streams: Sequence[VideoStream], windows: Sequence[Window]
+        self, stage: str, begun_ns: int, batch: Sequence[tuple[VideoStream, Window]]
     ) -> None:
         """Add a batch's time, as milliseconds a frame, to the counters of each of its streams."""
-        frames = sum(len(window.frames) for window in windows)
+        frames = sum(len(window.frames) for _, window in batch)
         each_ms = (self._clock_ns() - begun_ns) / 1e6 / max(frames, 1)
-        for stream in streams:
+        for stream, _ in batch:
             stream.stats.timed(stage, each_ms)

@@ -6,7 +6,8 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from pipeline.capture.base import Source
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
@@ -14,6 +15,7 @@ from pipeline.core.ring import Closed, Policy, Ring
 from pipeline.core.stats import Stats
 from pipeline.runtime.estimator import BodyEstimator, DetectedWindow, FittedWindow
 from pipeline.runtime.event_buffer import Event, EventBuffer, EventJob, Watch
+from pipeline.runtime.faults import ENDS_ALL, FaultLog, as_exception
 from pipeline.runtime.window import Windower, inherit_break
 
 JOIN_S = 10.0
@@ -48,6 +50,7 @@ class VideoStream:
         watch: Looks for events in every frame; they come from `events`.
 
     Attributes:
+        faults: The faults of its stages.
         error: What ended the stream, None for the source's own end.
         ended: Set once no more results will come.
 
@@ -116,6 +119,8 @@ class VideoStream:
         )
         self._pending: deque[Window] = deque()
         self._finished, self._under_way = False, 0
+        self.faults = FaultLog()
+        self._perceive_anew = self._fit_anew = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._capture, name=f"capture {name}".strip())
 
@@ -160,11 +165,18 @@ class VideoStream:
         """Capture no more; frames that were read come out, then the results end."""
         # Set first: errors of a source that is being closed mean nothing.
         self._halted.set()
-        self.source.close()
+        self._close_source()
 
     def settle(self) -> None:
         """Count what was read and will never come out as dropped; call it when reading is over."""
         self.stats.drop("stopped", self.stats.snapshot().in_flight)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The last fault of each stage that failed, a line each."""
+        # A stream alone has no name.
+        before = f"{self.name}: " if self.name else ""
+        return tuple(before + line for line in self.faults.reasons)
 
     # For the scheduler's perceiving thread.
 
@@ -179,6 +191,8 @@ class VideoStream:
 
     def take(self, now_ns: int) -> Window | None:
         """Return the next window, if there is one and room for its results."""
+        if self.ended.is_set():
+            return None
         room = self.source.live or len(self.fitted) + self._under_way < _RESULTS
         room = room and self._under_way < _UNDER_WAY
         # With low latency frames are taken as late as possible, so that the newest one is fitted.
@@ -187,7 +201,10 @@ class VideoStream:
         if self._pending and room:
             with self._lock:
                 self._under_way += 1
-            return self._pending.popleft()
+            window = self._pending.popleft()
+            if self._perceive_anew:
+                self._perceive_anew, window = False, replace(window, reset=True)
+            return window
         if self._finished and not (self._pending or self._under_way or self._collected):
             # The watch belongs to this thread, so it is finished here, and once.
             if self.watch is not None and not self.ended.is_set():
@@ -215,7 +232,7 @@ class VideoStream:
     def overdue(self, now_ns: int) -> list[DetectedWindow]:
         """Return an unfinished window of four that should wait no longer for its last frames."""
         # What is still under way may complete the window.
-        if not self._collected or self._pending or self._under_way:
+        if self.ended.is_set() or not self._collected or self._pending or self._under_way:
             return []
         waited_ms = (now_ns - self._collected[0].window.frames[0].captured_ns) / 1e6
         if not (self._finished or waited_ms >= self._max_wait_ms):
@@ -228,7 +245,49 @@ class VideoStream:
         """Return the events that a perceived frame shows, ready to be fitted."""
         return [] if self._event_buffer is None else self._event_buffer.add(detected)
 
+    # For both of the scheduler's threads.
+
+    @contextmanager
+    def guarded(self, stage: str, *, final: bool = False) -> Iterator[None]:
+        """Take an error in the block as a fault of this source alone.
+
+        Args:
+            stage: The stage that the block is of.
+            final: Whether the first fault ends the source.
+        """
+        try:
+            yield
+            self.faults.succeeded(stage)
+        except ENDS_ALL:
+            raise
+        except BaseException as error:
+            if self.faults.failed(stage, error) or final:
+                self.fail(error)
+
+    def skip(self, stage: str, window: Window) -> None:
+        """Leave out a window that was under way."""
+        # What is remembered of the source may be the cause, so that is forgotten.
+        self._perceive_anew = self._fit_anew = True
+        self._lost(len(window.frames), f"{stage} failed")
+        with self._lock:
+            self._under_way -= 1
+
+    def fail(self, error: BaseException) -> None:
+        """End because of a fault, without waiting; results that are there can still be read."""
+        self._halted.set()
+        self.frames.abort()
+        if self._newest is not None:
+            self._newest.close()
+        self.finish(as_exception(error))
+
     # For the scheduler's fitting thread.
+
+    def anew(self, detected: DetectedWindow) -> DetectedWindow:
+        """Return a window, as the first one of the source if a stage failed before it."""
+        if not self._fit_anew:
+            return detected
+        self._fit_anew = False
+        return replace(detected, window=replace(detected.window, reset=True))
 
     def tell(self, event: Event) -> None:
         """Hand a fitted event to the reader."""
@@ -266,7 +325,15 @@ class VideoStream:
         """End now; results that are there can still be read."""
         self._halted.set()
         self.frames.abort()
-        self.source.close()
+        self._close_source()
+
+    def _close_source(self) -> None:
+        # Several sources are ended one after another: one that cannot be closed must not keep the
+        # others open.
+        try:
+            self.source.close()
+        except Exception as error:
+            self.faults.failed("closing", error)
 
     def _collect(self) -> list[DetectedWindow]:
         """The collected windows of one frame as one window."""
@@ -318,10 +385,10 @@ class VideoStream:
         except BaseException as error:
             # After a halt the source is being torn down, and its complaints mean nothing.
             if not self._halted.is_set():
-                self.error = error
+                self.error = as_exception(error)
         finally:
             if self._newest is not None:
                 self._newest.close()
             self.frames.close()
-            self.source.close()
+            self._close_source()
             self._wake()

@@ -31,8 +31,11 @@ import torch
 from scipy import sparse
 
 _MOST_REASON = 120
-# A sparse matrix of a few bytes can state any size.
-_MOST_DENSE = 50_000_000
+# A sparse matrix of a few bytes can state any size; these are 24 joints by 100,000 vertices.
+_MOST_DENSE = 2_400_000
+# An object takes a hundred bytes of memory and one of the pickle. Files of bodies and networks have
+# some ten thousand objects.
+_MOST_READS = 2_000_000
 _DEEPEST_ARRAY = 8
 _DEEPEST_KEY, _LONGEST_KEY = 4, 16
 _NUMBERS = re.compile(r"[biuf][1248]")
@@ -263,8 +266,39 @@ def read_pickle(data: bytes, table: Table) -> Any:
     Raises:
         UnpickleError: The pickle is damaged, is none, or names what is not in ``table``.
     """
+    return read_pickles(data, table, 1).values[0]
+
+
+@dataclass(frozen=True)
+class Pickles:
+    """Several pickles, one after another.
+
+    Attributes:
+        values: What each holds, as `read_pickle` returns it.
+        storages: The tensors' values that they refer to, by key.
+        end: Where the last one ends, in bytes.
+    """
+
+    values: list[Any]
+    storages: dict[str, Storage]
+    end: int
+
+
+def read_pickles(data: bytes | bytearray, table: Table, count: int) -> Pickles:
+    """Return the first pickles of a file.
+
+    Args:
+        data: The pickles, and what follows them.
+        table: As in `read_pickle`.
+        count: How many to read.
+
+    Raises:
+        UnpickleError: As `read_pickle`.
+    """
+    stream, storages = _Counted(data), dict[str, Storage]()
     try:
-        return _Machine(data, table).load()
+        values = [_Machine(stream, len(data), table, storages).load() for _ in range(count)]
+        return Pickles(values, storages, stream.tell())
     # A damaged pickle may trip over anything: types, indices, numbers, memory, recursion. No code
     # of the pickle runs, so every error is the pickle's fault and means the same.
     except Exception as error:
@@ -275,7 +309,7 @@ def read_pickle(data: bytes, table: Table) -> Any:
 # those that call something, and of those that could reserve too much. All others are refused, those
 # of future protocols too: extension codes (EXT1, EXT2, EXT4) and buffers out of band.
 _PLAIN_OPCODES = (
-    pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.DUP,
+    pickle.PROTO, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.DUP,
     pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.INT, pickle.BININT, pickle.BININT1,
     pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.LONG4, pickle.FLOAT, pickle.BINFLOAT,
     pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.UNICODE, pickle.BINUNICODE,
@@ -293,13 +327,27 @@ _PLAIN_OPCODES = (
 _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 
 
+class _Counted(io.BytesIO):
+    """The bytes of a pickle, which are read at most `_MOST_READS` times, once for each opcode."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise UnpickleError("it holds too many objects")
+        return super().read(size)
+
+
 class _Machine(_PythonUnpickler):
-    def __init__(self, data: bytes, table: Table) -> None:
-        super().__init__(io.BytesIO(data), encoding="latin1")
-        self._table = table
+    def __init__(
+        self, stream: _Counted, size: int, table: Table, storages: dict[str, Storage]
+    ) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._table, self._storages = table, storages
         # Every item of an honest set or dict has a byte of its own in the pickle. A call, though,
         # can be given the same list again and again, for a copy of it each time.
-        self._items_left = len(data)
+        self._items_left = size
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
@@ -313,13 +361,14 @@ class _Machine(_PythonUnpickler):
     def persistent_load(self, pid: Any) -> Storage:
         if not self._table.storages:
             raise UnpickleError("it refers to something outside of it")
-        what, dtype, key, _, count = pid
+        # Files of torch before 1.6 add a view, which is None in all that are still around.
+        what, dtype, key, _, count = pid[:-1] if len(pid) == 6 and pid[5] is None else pid
         if what != "storage" or not isinstance(dtype, torch.dtype) or type(count) is not int:
             raise UnpickleError("it refers to something that is not stored in it")
         # torch names storages by numbers; anything else could be a path.
         if not (isinstance(key, str) and key.isdecimal()):
             raise UnpickleError("it refers to values outside its own")
-        return Storage(key, dtype, count)
+        return self._storages.setdefault(key, Storage(key, dtype, count))
 
     def _call(self, function: Any, arguments: Any) -> Any:
         """The one place where a pickle's call becomes one of ours."""
@@ -386,12 +435,17 @@ class _Machine(_PythonUnpickler):
             raise EOFError
         self.append(data)
 
+    def _frame(self) -> None:
+        # A frame says how much to read ahead, which bytes in memory do not need.
+        self.read(8)
+
     def _refuse(self) -> None:
         raise UnpickleError("an opcode that plain data never needs")
 
     dispatch = {
         **dict.fromkeys(range(256), _refuse),
         **{code[0]: _PythonUnpickler.dispatch[code[0]] for code in _PLAIN_OPCODES},
+        pickle.FRAME[0]: _frame,
         pickle.REDUCE[0]: _reduce,
         pickle.NEWOBJ[0]: _reduce,
         pickle.NEWOBJ_EX[0]: _new_with_names,

@@ -17,11 +17,12 @@ from pipeline.runtime.estimator import DetectedWindow
 
 
 class StubSource(SourceDefaults):
-    """``count`` small frames (None: endless); raises RuntimeError at frame ``fails_at``."""
+    """``count`` small frames (None: endless); raises ``error`` at frame ``fails_at``."""
 
-    name = "stub"
-
-    def __init__(self, count=20, live=False, fails_at=None, pause_s=0.0) -> None:
+    def __init__(
+        self, count=20, live=False, fails_at=None, pause_s=0.0, name="stub", error=None
+    ) -> None:
+        self.name, self.error = name, error or RuntimeError("the source broke")
         self.count, self.live, self.fails_at, self.pause_s = count, live, fails_at, pause_s
         self.warnings: list[str] = []
         self.closed = threading.Event()
@@ -34,9 +35,9 @@ class StubSource(SourceDefaults):
         index = 0
         while (self.count is None or index < self.count) and not self.closed.is_set():
             if index == self.fails_at:
-                raise RuntimeError("the source broke")
+                raise self.error
             image = np.full((24, 32, 3), index % 251, np.uint8)
-            yield Frame(index, "stub", time.monotonic_ns(), index / 30, image)
+            yield Frame(index, self.name, time.monotonic_ns(), index / 30, image)
             index += 1
             if self.pause_s:
                 self.closed.wait(self.pause_s)

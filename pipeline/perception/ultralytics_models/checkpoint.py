@@ -8,7 +8,6 @@ records (`pipeline.weights.safe_unpickle`), whose parameters and buffers are the
 from __future__ import annotations
 
 import math
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.weights.safe_unpickle import WEIGHTS, Record, Storage, TensorRecord, read_pickle
+from pipeline.core.user_file import reading
+from pipeline.weights.safe_unpickle import (
+    WEIGHTS,
+    Record,
+    Storage,
+    TensorRecord,
+    read_pickle,
+    read_pickles,
+)
 
 # Far above any real network: they bound what a hostile file can cost.
 _MOST_MODULES, _DEEPEST = 20_000, 64
 _MOST_PICKLE = 64 << 20
-# What zipfile, the unpickler and torch raise for damaged files.
-_BROKEN = (
-    ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
-    pickle.UnpicklingError, RecursionError, RuntimeError, TypeError, ValueError,
-    zipfile.BadZipFile, NotImplementedError,
-)  # fmt: skip
+# Weights that share their values are copied apart, and half precision becomes single.
+_MOST_COPIED = 4
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 class CheckpointError(ValueError):
@@ -51,20 +55,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     path = Path(path)
     with path.open("rb") as file:
         head = file.read(4)
-    try:
+    with reading(path, " is no weights file, or a damaged one", CheckpointError):
         if path.suffix == ".safetensors":
             state = _read_safetensors(path)
         elif head == b"PK\x03\x04":
             with zipfile.ZipFile(path) as archive:
                 state = _Archive(archive, path.stat().st_size).state()
         else:
-            # The format of torch before 1.6. This runs nothing either, but reads state dicts only.
-            state = _tensors_of(torch.load(path, map_location="cpu", weights_only=True))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except _BROKEN as error:
-        reason = " ".join(str(error).split("\n")[0].split())[:160] or type(error).__name__
-        raise CheckpointError(f"{path} is no weights file, or a damaged one: {reason}") from error
+            state = _Legacy(path).state()
     if not state:
         raise CheckpointError(f"{path} holds no weights")
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
@@ -147,10 +145,50 @@ def _tensors_of(root: Any) -> dict[str, Any]:
     raise CheckpointError("a module of more parts than any network has")
 
 
-class _Archive:
+class _Tensors:
+    """The weights of a file: a pickle that describes them, and values beside it."""
+
+    def __init__(self, size: int) -> None:
+        self._bytes_left = _MOST_COPIED * size
+
+    def _root(self) -> Any:
+        """What the pickle holds."""
+        raise NotImplementedError
+
+    def _values(self, storage: Storage) -> Tensor:
+        """All values of a storage, as one row."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights, by name."""
+        return {name: self._tensor(record) for name, record in _tensors_of(self._root()).items()}
+
+    def _tensor(self, record: TensorRecord) -> Tensor:
+        """The tensor that a record describes; it must lie within its storage's values."""
+        storage, offset, size, stride = record.arguments[:4]
+        if not isinstance(storage, Storage):
+            raise CheckpointError("a tensor without values")
+        values = self._values(storage)
+        # `as_strided` reads wherever it is told to, so the numbers are checked first.
+        numbers = (offset, *size, *stride)
+        if not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers) or len(size) > 8:
+            raise CheckpointError("a tensor of an impossible shape")
+        count = math.prod(size)
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if count and (last >= len(values) or count > len(values)):
+            raise CheckpointError("a tensor that is larger than its values")
+        self._bytes_left -= count * values.itemsize
+        if self._bytes_left < 0:
+            raise CheckpointError("its tensors are larger than the file")
+        # Cloned, or a small tensor would keep all of its storage in memory.
+        return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
+
+
+class _Archive(_Tensors):
     """A zip archive as torch writes it: ``NAME/data.pkl``, and a file for each storage."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        super().__init__(size)
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
         if any(name.endswith("/constants.pkl") for name in names):
@@ -170,33 +208,12 @@ class _Archive:
         if order in names and archive.read(order) != b"little":
             raise CheckpointError("written on a big-endian machine")
 
-    def state(self) -> dict[str, Tensor]:
-        """The weights, by name."""
+    def _root(self) -> Any:
         if self._archive.getinfo(self._pickle).file_size > _MOST_PICKLE:
             raise CheckpointError("its pickle is too large for one of weights")
-        data = self._archive.read(self._pickle)
-        root = read_pickle(data, WEIGHTS)
-        return {name: self._tensor(record) for name, record in _tensors_of(root).items()}
-
-    def _tensor(self, record: TensorRecord) -> Tensor:
-        """The tensor that a record describes; it must lie within its storage's values."""
-        storage, offset, size, stride = record.arguments[:4]
-        if not isinstance(storage, Storage):
-            raise CheckpointError("a tensor without values")
-        values = self._values(storage)
-        # `as_strided` reads wherever it is told to, so the numbers are checked first.
-        numbers = (offset, *size, *stride)
-        if not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers) or len(size) > 8:
-            raise CheckpointError("a tensor of an impossible shape")
-        count = math.prod(size)
-        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if count and (last >= len(values) or count > len(values)):
-            raise CheckpointError("a tensor that is larger than its values")
-        # Cloned, or a small tensor would keep all of its storage in memory.
-        return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
+        return read_pickle(self._archive.read(self._pickle), WEIGHTS)
 
     def _values(self, storage: Storage) -> Tensor:
-        """All values of a storage, as one row."""
         if storage.key not in self._values_by_key:
             entry = self._archive.getinfo(f"{self._folder}data/{storage.key}")
             data = bytearray(entry.file_size)
@@ -215,3 +232,40 @@ class _Archive:
             values = torch.frombuffer(data, dtype=storage.dtype) if data else empty
             self._values_by_key[storage.key] = values
         return self._values_by_key[storage.key]
+
+
+class _Legacy(_Tensors):
+    """A file as torch before 1.6 wrote it: five pickles, and the values of one storage after
+    another."""
+
+    def __init__(self, path: Path) -> None:
+        self._data = bytearray(path.read_bytes())
+        super().__init__(len(self._data))
+        pickles = read_pickles(self._data, WEIGHTS, 5)
+        magic, version, system, self._described, keys = pickles.values
+        if (magic, version) != (_LEGACY_MAGIC, 1001):
+            raise CheckpointError("neither a zip archive of torch nor an older file of it")
+        if system.get("little_endian") is not True:
+            raise CheckpointError("written on a big-endian machine")
+        self._places: dict[str, int] = {}
+        end = pickles.end
+        for key in keys:
+            storage = pickles.storages[key]
+            # Each begins with its number of values.
+            if int.from_bytes(self._data[end : end + 8], "little") != storage.count:
+                raise CheckpointError("values of another number than it says")
+            self._places[key] = end + 8
+            end += 8 + storage.count * storage.dtype.itemsize
+        if end > len(self._data):
+            raise CheckpointError("it ends before its values do")
+
+    def _root(self) -> Any:
+        return self._described
+
+    def _values(self, storage: Storage) -> Tensor:
+        begin = self._places[storage.key]
+        if not storage.count:
+            return torch.empty(0, dtype=storage.dtype)
+        return torch.frombuffer(
+            self._data[begin : begin + storage.count * storage.dtype.itemsize], dtype=storage.dtype
+        )

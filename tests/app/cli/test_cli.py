@@ -24,7 +24,7 @@ import app
 from app import cli
 from app.cli.run import check_outputs
 from app.cli.signals import StopSignal, stop_by_signal
-from app.config import Config, OutputConfig
+from app.config import Config, ConfigError, OutputConfig
 from app.options import BenchOptions
 from app.run_report import Progress, RunReport
 from app.setting import declared
@@ -127,6 +127,15 @@ def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
         ("run a.mp4 --start -1", "--start: 0 or more, not -1"),
         ("run a.mp4 --seconds 0", "--seconds: above 0, not 0"),
         ("run a.mp4 --seconds nan", "--seconds: a number, not nan"),
+        ("run a.mp4 --seconds 1e999", "--seconds: a number, not inf"),
+        ("run a.mp4 --seconds 1e300", "--seconds: at most 1e+09, not 1e+300"),
+        ("run a.mp4 --people 1_0", "--people: a whole number, not '1_0'"),
+        ("run a.mp4 --people １２", "--people: a whole number, not '１２'"),
+        ("run a.mp4 --fps ٣", "--fps: a number, not '٣'"),
+        (f"run a.mp4 --people {'9' * 400}", f"--people: 1 to 64, not {'9' * 20}"),
+        (f"run a.mp4 --people {'9' * 5000}", f"--people: a whole number, not '{'9' * 20}"),
+        (f"run a.mp4 --size {'9' * 5000}x3", "--size: WIDTHxHEIGHT"),
+        ("run a.mp4 --body a\0b", "--body: a path without control characters"),
         ("run a.mp4 --fov-deg 180", "--fov-deg: 1 to 170, not 180"),
         ("run a.mp4 --fov-deg 60 --focal-px 900", "--focal-px: not allowed with"),
         ("run a.mp4 --live --every-frame", "--every-frame: not allowed with"),
@@ -203,6 +212,23 @@ def test_a_word_that_is_nearly_right_gets_a_suggestion(build, capsys, words, nea
     err = capsys.readouterr().err
     assert err.splitlines()[0].endswith(f"did you mean {near}?")
     assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "99999999999", "８０", "1_0", "-1", "", "nan"])
+def test_numbers_inside_of_a_word_are_plain_digits_and_have_an_end(number):
+    from app.config import size_of
+    from app.evaluate import frames_of
+    from app.serve.command import host_and_port
+
+    for read, text in (
+        (size_of, f"{number}x480"),
+        (frames_of, f"0-{number}"),
+        (frames_of, f"{number}-5"),
+        (host_and_port, f"localhost:{number}"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read(text)
+        assert str(caught.value).isprintable()
 
 
 def test_an_error_says_where_its_help_is(capsys):

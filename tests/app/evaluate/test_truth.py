@@ -101,7 +101,7 @@ def test_a_person_who_bends_keeps_half_a_torso(tmp_path):
     [
         ({"landmarks_good": None}, "neither landmarks_visible"),
         ({"landmarks_m": np.zeros((2, 24, 3))}, "landmarks_m has the shape (2, 24, 3)"),
-        ({"landmarks_m": None}, "has no 'landmarks_m'"),
+        ({"landmarks_m": None}, "has no landmarks_m"),
         ({"intrinsics": None}, "neither intrinsics nor landmarks_px"),
         ({"person": np.zeros(3, int)}, "person has the shape"),
     ],

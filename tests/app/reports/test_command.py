@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.server
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
+from app.config import Config
+from app.options import EventsOptions
 from app.outputs.base import OutputClosed, OutputError
+from app.reports import command
 from app.reports.dispatcher import EventDispatcher
 from app.reports.record import measures_of, strip_of, timeline_of
 from app.reports.record import record_of as make_record
@@ -26,6 +30,8 @@ from pipeline.events.motion import load_motion
 from pipeline.events.motions.throw.measures import MEASURES
 from render.overlay import make_renderer
 from tests.support.events import a_person, event_of
+from tests.support.fakes import StubSource
+from tests.support.faults import FaultyNobody
 from tests.support.paths import ROOT
 
 THROW = load_motion("throw")
@@ -261,6 +267,33 @@ def test_every_sink_gets_an_event_whatever_another_does(body):
         assert dispatcher.reported == 1
     assert len(came) == 2
     assert stopped.is_set()
+
+
+@pytest.mark.parametrize("stage", ["perceive", "fit", "source", "open"])
+def test_a_fault_of_one_source_leaves_the_others_watched(monkeypatch, capsys, stage):
+    error = RuntimeError("bad pixels")
+
+    class Unopened(StubSource):
+        def open(self):
+            raise error
+
+    def source_of(config, _):
+        if config.source == "bad" and stage == "open":
+            return Unopened(name="bad")
+        at = 5 if config.source == "bad" and stage == "source" else None
+        return StubSource(24, name=config.source, fails_at=at, error=error)
+
+    monkeypatch.setattr(command, "load", lambda _: FaultyNobody(stage, error))
+    monkeypatch.setattr(command, "source_of", source_of)
+    monkeypatch.setattr(command, "claim_stdout", io.StringIO)
+    options = EventsOptions(source=("bad", "good", "last"))
+    code = command.run_command(options, Config(), threading.Event())
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 1
+    assert [line for line in lines if line.startswith("error")] == ["error: bad: bad pixels"]
+    assert [line.split(",")[0] for line in lines[-2:]] == [
+        "good: 0 events in 24 frames", "last: 0 events in 24 frames",
+    ]  # fmt: skip
 
 
 def test_a_timeline_has_every_measure_in_every_frame(body):

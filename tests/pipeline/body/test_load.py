@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from pipeline.body import load
 from pipeline.body.load import FREE_BODY, load_body
 from pipeline.core.skeleton import PARENTS
 
@@ -223,13 +222,3 @@ def test_hostile_pickles_are_refused_unrun(tmp_path: Path, name: str, where: str
         path.write_bytes(pickle.dumps(content))
     refused(path, "refused to unpickle")
     assert not mark.exists()
-
-
-def test_npz_that_unpacks_to_too_much_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "bomb.npz"
-    np.savez_compressed(path, v_template=np.zeros(2**20))
-    assert path.stat().st_size < 2**16
-    monkeypatch.setattr(load, "_MOST_BYTES", 2**16)
-    refused(path, "1 GiB")

@@ -21,7 +21,7 @@ from pipeline.body.prior import pose_prior, prior_table
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.core.camera import project
 from pipeline.core.people import Mask
-from pipeline.fitting.fitter import BodyFitter, FitMemory
+from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from pipeline.fitting.initialise import frame_of, place_by_landmarks, pose_from_landmarks
 from pipeline.fitting.observations import edge_map, observe, rotation_to_ray
 from pipeline.fitting.solver import (
@@ -32,7 +32,7 @@ from pipeline.fitting.solver import (
     linearise,
     retract,
 )
-from tests.support.fits import K, seen_as_people, some_pose
+from tests.support.fits import K, seen_as_people, some_pose, windows_of_people
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +341,28 @@ def test_rotation_to_ray_takes_the_axis_there():
 def test_observing_no_person_is_an_error():
     with pytest.raises(ValueError, match="no person"):
         observe([[None, None]], K, torch.device("cpu"))
+
+
+def test_a_batch_that_fails_leaves_every_memory_as_it_was(body, monkeypatch):
+    """It may be tried again, and a window must not follow on itself."""
+    fitter = BodyFitter(body, FitConfig(iterations=1, cold_iterations=1))
+    first, second = windows_of_people(body, 2)
+    memories = [FitMemory(), FitMemory()]
+    for memory in memories:
+        fitter.fit(first, K, memory)
+    before = [dict(memory.tracks) for memory in memories]
+    jobs = [FitJob(second, K, memories[0]), FitJob(second[:2], K, memories[1])]
+    solve, calls = fitter._solve, []
+
+    def fails_at_the_second_kind(*kind):
+        calls.append(kind)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return solve(*kind)
+
+    monkeypatch.setattr(fitter, "_solve", fails_at_the_second_kind)
+    with pytest.raises(RuntimeError):
+        fitter.fit_many(jobs)
+    assert [memory.tracks for memory in memories] == before
+    fitter.fit_many(jobs)
+    assert all(memory.tracks != old for memory, old in zip(memories, before))

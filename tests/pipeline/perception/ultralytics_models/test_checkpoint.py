@@ -66,6 +66,16 @@ def test_views_of_shared_values_are_read_as_they_are(tmp_path):
     assert all(torch.equal(read[name], state[name]) for name in state)
 
 
+def test_values_that_are_shared_a_hundred_times_are_refused(tmp_path):
+    """Each view would be a copy of its own: a megabyte of file, gigabytes of memory."""
+    values = torch.zeros(1000)
+    torch.save({str(n): values for n in range(3)}, tmp_path / "tied.pt")
+    assert len(read_state(tmp_path / "tied.pt")) == 3
+    torch.save({str(n): values for n in range(300)}, tmp_path / "many.pt")
+    with pytest.raises(CheckpointError, match="larger than the file"):
+        read_state(tmp_path / "many.pt")
+
+
 def test_safetensors_are_read(tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     net = little()
