@@ -49,6 +49,7 @@ class WebhookOptions:
             "The file of events not yet delivered; webhook.sqlite here by default.",
             "FILE",
             file="write",
+            suffixes=(".sqlite", ".sqlite3", ".db"),
         ),
     ] = None
     webhook_secret: Annotated[
@@ -124,7 +125,12 @@ class EventsOptions(WebhookOptions, MotionOption, ProfileOption):
     ] = None
     jsonl: Annotated[
         Path | None,
-        Setting("Write the lines to a file too, with pictures in them.", "OUT", file="write"),
+        Setting(
+            "Write the lines to a file too, with pictures in them.",
+            "OUT",
+            file="write",
+            suffixes=(".jsonl", ".json", ".ndjson"),
+        ),
     ] = None
 
 
@@ -138,14 +144,18 @@ class EvaluateOptions(ProfileOption):
     ] = None
     nobody: Annotated[bool, Setting("Instead of a truth: the clip has no people.")] = False
     suite: Annotated[
-        Path | None, Setting("Evaluate every NAME.mp4 with its NAME_truth.npz.", "DIR")
+        Path | None,
+        Setting("Evaluate every NAME.mp4 with its NAME_truth.npz.", "DIR"),
     ] = None
     reuse: Annotated[
         Path | None,
         Setting("Measure what reusing the key frames' masks costs in accuracy.", "DIR"),
     ] = None
     jobs: Annotated[int, Setting("Processes for --suite.", "N", low=1)] = 1
-    json: Annotated[Path | None, Setting("Write the figures as JSON.", "OUT", file="write")] = None
+    json: Annotated[
+        Path | None,
+        Setting("Write the figures as JSON.", "OUT", file="write", suffixes=(".json",)),
+    ] = None
     frames: Annotated[
         str | None, Setting("Count only these frames; all of them are run.", "A-B,C")
     ] = None
@@ -183,7 +193,9 @@ class BenchOptions:
     clip: Annotated[
         Path | None, Setting("The clip of the frames; the sample by default.", "FILE", file="read")
     ] = None
-    weights: Annotated[Path | None, Setting("A folder with the model's files.", "DIR")] = None
+    weights: Annotated[
+        Path | None, Setting("A folder with the model's files.", "DIR", file="read")
+    ] = None
     out: Annotated[Path, Setting("The folder of the results.", "DIR")] = Path("docs/bench")
     profile: Annotated[
         bool, Setting("Write a torch trace too, and list the ten slowest kernels.")
@@ -196,6 +208,7 @@ class BenchOptions:
             "measured.",
             "[FILE]",
             bare="docs/results/h100.md",
+            file="write",
         ),
     ] = None
     compare_masks: Annotated[

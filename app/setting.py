@@ -39,6 +39,8 @@ class Setting:
         example: A value for the profile that names every setting, where the default is None.
         file: What the command does with the file that the value names: "read" or "write". A file
             that is read is never written over.
+        suffixes: Endings of the name of a file that is written, the usual one first; one that
+            belongs to another format is refused.
     """
 
     help: str
@@ -56,6 +58,7 @@ class Setting:
     bare: str | None = None
     example: Any = None
     file: Literal["", "read", "write"] = ""
+    suffixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

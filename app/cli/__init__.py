@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return getattr(error, "exit_code", 1)
 
 
 def parse(words: list[str]) -> Call | None:
