@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from app.evaluate.outcome import NAN, Row
-from app.outputs.reservation import open_text
+from app.outputs.streams import open_text
 
 _WIDTH = 110
 _SUITE = {

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.evaluate.truth import Truth, load_truth
-from app.outputs.reservation import open_text
+from app.outputs.streams import open_text
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from app.outputs.base import OutputClosed, OutputError, RunInfo
 from app.outputs.poses import body_rows
-from app.outputs.reservation import Existing, open_text
+from app.outputs.reservation import Existing
+from app.outputs.streams import is_stream, open_text
 from app.outputs.unfinished import Unfinished, cut_broken_end
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
@@ -50,7 +51,7 @@ class JsonlOutput:
         self._info = info
         if self._file is not None:
             return
-        self._mark = Unfinished.read(self.path)
+        self._mark = None if is_stream(self.path) else Unfinished.read(self.path)
         try:
             if self._mark is not None and self.existing != "overwrite":
                 self._sequel = _sequel_of(self.path, self._mark, info)
@@ -142,6 +143,8 @@ class _Sequel:
 
 def _sequel_of(path: Path, mark: Unfinished, info: RunInfo) -> _Sequel | None:
     """Return how a file goes on, None where there is no whole line in it. Raises OSError."""
+    if not path.exists():
+        return None
     written_s = path.stat().st_mtime
     last = cut_broken_end(path)
     if last is None:

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from app.outputs.base import OutputError
 from app.outputs.catalog import OutputEntry, entries, suffix_problem
 from app.outputs.overwrite import Named, check_overwrites
-from app.outputs.reservation import Existing, Reservation, check_existing, is_stream
+from app.outputs.reservation import Existing, Reservation, check_existing
 from app.outputs.rotation import Rotation
+from app.outputs.streams import is_stream
 
 
 class OutputPaths(Protocol):

@@ -13,7 +13,8 @@ import cv2
 from app.config import ConfigError
 from app.options import WebhookOptions
 from app.outputs.base import OutputClosed, OutputError
-from app.outputs.reservation import Existing, Reservation, open_text
+from app.outputs.reservation import Existing, Reservation
+from app.outputs.streams import open_text
 from app.outputs.unfinished import cut_broken_end
 from app.reports.dispatcher import Sink
 from app.reports.record import Record, strip_of
