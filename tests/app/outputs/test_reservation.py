@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.outputs import reservation
@@ -22,6 +22,7 @@ from app.outputs.unfinished import Unfinished
 from tests.support.paths import ROOT
 
 FOLDERS = itertools.count()
+LAW = settings(deadline=None, max_examples=40)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -44,6 +45,7 @@ def path(request, tmp_path) -> Path:
     return tmp_path / request.param
 
 
+@LAW
 @given(st.lists(st.sampled_from(["", "text"]), max_size=8), st.booleans())
 def test_what_was_written_never_changes_and_the_next_number_is_used(tmp_path_factory, runs, there):
     folder = tmp_path_factory.mktemp(f"f{next(FOLDERS)}")

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.outputs.base import OutputError
@@ -15,9 +15,11 @@ from app.outputs.jsonl import JsonlOutput
 from app.outputs.unfinished import Unfinished, command_of, cut_broken_end
 from tests.support.bodies import bodies, frame, run_info
 
+LAW = settings(deadline=None, max_examples=40)
 OBJECTS = st.lists(st.dictionaries(st.text(max_size=5), st.integers()), max_size=5)
 
 
+@LAW
 @given(OBJECTS, st.binary(max_size=30).filter(lambda tail: b"\n" not in tail))
 def test_only_a_line_that_is_not_whole_is_cut(tmp_path_factory, objects, tail):
     path = tmp_path_factory.mktemp("lines") / "out.jsonl"
@@ -76,6 +78,7 @@ def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@LAW
 @given(
     st.lists(st.integers(0, 12), min_size=1, max_size=4),
     st.lists(st.integers(1, 300), min_size=4, max_size=4),
@@ -94,6 +97,7 @@ def test_a_clip_that_is_started_again_is_as_if_it_never_ended(tmp_path_factory, 
     assert path.read_bytes() == whole.read_bytes()
 
 
+@LAW
 @given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=6), min_size=2, max_size=4))
 def test_of_a_live_source_numbers_and_times_go_on(tmp_path_factory, parts):
     path = tmp_path_factory.mktemp("live") / "out.jsonl"
