@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from app.build import is_low_latency, load, make_outputs, source_of
 from app.config import Config, ConfigError, OutputConfig
 from app.outputs.catalog import entries
+from app.outputs.streams import is_stream
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
@@ -100,17 +102,18 @@ def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
     DIR/NAME.
 
     Raises:
-        ConfigError: The window or standard output, which serve one source, are among them.
+        ConfigError: The window, standard output or a pipe, which serve one source, are among them.
     """
     if output.window:
         raise ConfigError("--window: shows one source; `serve` shows several on a page")
     paths = {entry: getattr(output, entry.name) for entry in entries()}
+    own: dict[str, Any] = {}
     for entry, path in paths.items():
-        if entry.kind == "file or -" and str(path) == "-":
-            raise ConfigError(f"{entry.flag} -: takes one source; give a file's name")
-    own: dict[str, Any] = {
-        entry.name: entry.path_of(path, name) for entry, path in paths.items() if path
-    }
+        if path is None or str(path) == os.devnull:
+            continue
+        if is_stream(path):
+            raise ConfigError(f"{entry.flag} {path}: takes one source; give a file's name")
+        own[entry.name] = entry.path_of(path, name)
     return replace(output, **own)
 
 

@@ -2,8 +2,8 @@
 doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
-command line or a profile is wrong, 129, 130 and 143 ended by SIGHUP, Ctrl-C and SIGTERM, with
-everything that was written so far complete.
+command line or a profile is wrong, or an output exists and ``--no-clobber`` is given, 129, 130 and
+143 ended by SIGHUP, Ctrl-C and SIGTERM, with everything that was written so far complete.
 
 A command's flags come from declared settings (`app.config`, `app.options`, through
 `app.cli.flags`); a module of this package holds each command. Everything slow to import (torch,

@@ -91,7 +91,7 @@ _OUTPUTS = (
             *(".avi", ".mkv", ".webm", ".gif", ".ts", ".mpg", ".mpeg", ".flv", ".wmv", ".ogv"),
             *(".3gp", ".h264", ".hevc", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
         ),
-        options=("crf", "preset", "rotation"),
+        options=("crf", "preset", "rotation", "existing"),
     ),
     OutputEntry(
         name="poses",

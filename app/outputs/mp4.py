@@ -46,10 +46,18 @@ class Mp4:
         crf: x264's quality.
         preset: x264's speed.
         live: Whether the encoder holds back fewer frames, which costs a little quality.
+        replace: Whether a file that exists is replaced.
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], rate: Fraction, crf: int, preset: str, live: bool
+        self,
+        path: Path,
+        size: tuple[int, int],
+        rate: Fraction,
+        crf: int,
+        preset: str,
+        live: bool,
+        replace: bool = False,
     ) -> None:
         self.path = path
         self.frames = 0
@@ -60,7 +68,7 @@ class Mp4:
         self._first: list[av.packet.Packet] | None = []
         self._file: AtomicFile | None = None
         try:
-            self._file = AtomicFile(path)
+            self._file = AtomicFile(path, replace)
             # A buffer larger than a fragment makes each reach the file in one piece.
             self._container = av.open(
                 self._file,

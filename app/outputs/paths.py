@@ -42,12 +42,11 @@ def prepare_outputs(output: OutputPaths, inputs: Sequence[Named]) -> None:
     """
     wanted = _wanted(output)
     for entry, path in wanted.items():
-        if problem := suffix_problem(entry, path):
+        problem = suffix_problem(entry, path)
+        if entry.strict and is_stream(path) and str(path) != "-":
+            problem = f"{entry.format} needs a file, no pipe or device"
+        if problem:
             raise OutputError(f"{entry.flag} {path}: {problem}")
-        if entry.strict and is_stream(path):
-            raise OutputError(
-                f"{entry.flag} {path}: {entry.format} needs a file, no pipe or device"
-            )
     files = {
         entry.flag: _first_file(entry, path, output.rotation)
         for entry, path in wanted.items()

@@ -11,7 +11,7 @@ import numpy as np
 from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.mp4 import CLOCK, Mp4, Timeline
-from app.outputs.reservation import Held, take
+from app.outputs.reservation import Existing, Held, take
 from app.outputs.rotation import Rotation
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
@@ -41,6 +41,7 @@ class VideoOutput:
         crf: x264's quality, 0 to 51; lower is better.
         preset: x264's speed.
         rotation: The limits of one file.
+        existing: "overwrite" to replace a file that has something in it, which else is an error.
     """
 
     needs_picture = True
@@ -51,11 +52,13 @@ class VideoOutput:
         crf: int = 20,
         preset: str = "veryfast",
         rotation: Rotation = Rotation(),  # noqa: B008 (frozen)
+        existing: Existing = "keep",
     ) -> None:
         self.path = path
         self.crf = crf
         self.preset = preset
         self.rotation = rotation
+        self.existing = existing
         self.files: tuple[Path, ...] = ()
         self._thread: BackgroundWriter[Frame] | None = None
         # The attributes below belong to the thread once it runs.
@@ -129,7 +132,8 @@ class VideoOutput:
         assert self._info is not None
         path = self._next_path()
         size = self._info.height, self._info.width
-        self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, self._info.live)
+        live, replace_ = self._info.live, self.existing == "overwrite"
+        self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, live, replace_)
         self._begun_tick = tick
         self.files = (*self.files, path)
         # Only this run's files: an earlier run's are not this one's to delete.

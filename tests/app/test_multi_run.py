@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import av
 import pytest
@@ -88,10 +89,12 @@ def test_every_output_of_the_catalog_is_the_sources_own(tmp_path):
         assert all((own.parent == path) == (entry.kind == "folder") for own in paths)
 
 
-@pytest.mark.parametrize("changes", [{"window": True}, {"jsonl": "-"}])
-def test_what_there_is_only_one_of_is_refused(changes):
-    from pathlib import Path
+def test_the_null_device_takes_the_lines_of_all():
+    assert outputs_of(OutputConfig(jsonl=Path("/dev/null")), "cam").jsonl == Path("/dev/null")
 
+
+@pytest.mark.parametrize("changes", [{"window": True}, {"jsonl": "-"}, {"jsonl": "/dev/fd/1"}])
+def test_what_there_is_only_one_of_is_refused(changes):
     changes = {name: Path(v) if isinstance(v, str) else v for name, v in changes.items()}
     with pytest.raises(ConfigError, match="one source"):
         outputs_of(OutputConfig(**changes), "cam")

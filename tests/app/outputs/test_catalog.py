@@ -270,3 +270,13 @@ def test_an_entry_is_data_only():
     with pytest.raises(ModuleNotFoundError):
         entry.load()
     assert entry.flag == "--bvh"
+
+
+def test_what_needs_a_file_takes_no_pipe_or_device(tmp_path):
+    for entry, suffix in ((e, e.suffixes[0]) for e in entries() if e.strict):
+        pipe = tmp_path / f"pipe{suffix}"
+        os.mkfifo(pipe)
+        for path in (pipe, Path("/dev/null")):
+            with pytest.raises(OutputError, match="needs a file, no pipe or device$"):
+                prepare_outputs(OutputConfig(**{entry.name: path}), [])
+        assert pipe.is_fifo()
