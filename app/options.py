@@ -12,6 +12,9 @@ from typing import Annotated
 
 from app.setting import Setting
 
+OUTBOX = "webhook.sqlite"
+"""The webhook's file where none is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileOption:
@@ -46,9 +49,10 @@ class WebhookOptions:
     outbox: Annotated[
         Path | None,
         Setting(
-            "The file of events not yet delivered; webhook.sqlite here by default.",
+            f"The file of events not yet delivered; {OUTBOX} here by default.",
             "FILE",
             file="write",
+            unset=OUTBOX,
             suffixes=(".sqlite", ".sqlite3", ".db"),
         ),
     ] = None

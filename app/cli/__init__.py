@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
+        # An error of the command line itself has another one.
         return getattr(error, "exit_code", 1)
 
 

@@ -76,6 +76,7 @@ def _files(setting: Declared, part: Any, role: str) -> Iterator[Named]:
     value = part
     for name in setting.key.split("."):
         value = getattr(value, name)
+    value = setting.setting.unset if value is None else value
     values = value if isinstance(value, tuple) else () if value is None else (value,)
     for each in values:
         what = setting.flag or f"--{setting.name}"

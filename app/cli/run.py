@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from app.cli.files import input_files
 from app.cli.flags import command
@@ -16,9 +15,6 @@ from app.options import RunOptions
 from app.outputs.catalog import entries
 from pipeline.core.redact import without_credentials
 
-if TYPE_CHECKING:
-    from app.outputs.paths import Reservations
-
 
 def run(options: RunOptions, config: Config) -> int:
     """Run the sources to their ends or until a signal comes; return the exit code."""
@@ -28,7 +24,7 @@ def run(options: RunOptions, config: Config) -> int:
         return _run_many(options, config)
     config = replace(config, source=options.source[0])
 
-    from app.outputs.paths import prepare_outputs, reserve_outputs
+    from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
     from app.outputs.unfinished import command_of
     from app.run_report import ProgressView, print_report
 
@@ -38,7 +34,7 @@ def run(options: RunOptions, config: Config) -> int:
     keep_memory_together()
     command = command_of(options.source, config)
     with stop_by_signal() as stop, reserve_outputs(config.output, command) as reserved:
-        _print_notes(reserved)
+        print_notes(reserved.notes)
         # Imported with the handlers set: that takes seconds, and Ctrl-C must end it cleanly.
         from app import build
 
@@ -56,7 +52,7 @@ def run(options: RunOptions, config: Config) -> int:
 def _run_many(options: RunOptions, config: Config) -> int:
     from app.multi_run import names_of, outputs_of, run_many
     from app.outputs.overwrite import check_overwrites
-    from app.outputs.paths import prepare_outputs, reserve_outputs
+    from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
     from app.outputs.unfinished import command_of
     from app.run_report import ProgressView, print_report
 
@@ -77,7 +73,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
             own_config = replace(config, source=source, output=outputs[name])
             command = command_of([source], own_config)
             mine = stack.enter_context(reserve_outputs(outputs[name], command))
-            _print_notes(mine)
+            print_notes(mine.notes)
             reserved[name] = mine
             configs[name] = replace(own_config, output=replace(outputs[name], **mine.paths))
         view = stack.enter_context(ProgressView(options.quiet))
@@ -95,12 +91,6 @@ def _run_many(options: RunOptions, config: Config) -> int:
             print_report(result.report, sys.stdout, reserved[result.name].renamed)
     # The exit code covers all sources: one that failed must not go unnoticed in a script.
     return stop.exit_code(1 if any(result.error is not None for result in results) else 0)
-
-
-def _print_notes(reserved: Reservations) -> None:
-    # With --quiet too: a script would read the old file otherwise.
-    for note in reserved.notes:
-        print(f"note: {note}", file=sys.stderr)
 
 
 def check_outputs(output: OutputConfig) -> None:

@@ -31,7 +31,7 @@ class JsonlOutput:
     of `--poses` as lists (metres, radians, pixels). With ``path`` "-" the lines go to standard
     output, and everything else that this process prints goes to standard error from then on.
 
-    A file with an `Unfinished` mark is continued (see `_Sequel`), unless ``existing`` is
+    A file with an `Unfinished` mark is continued (see `_Continuation`), unless ``existing`` is
     "overwrite".
     """
 
@@ -43,7 +43,7 @@ class JsonlOutput:
         self.files: tuple[Path, ...] = ()
         self._info: RunInfo | None = None
         self._mark: Unfinished | None = None
-        self._sequel: _Sequel | None = None
+        self._continued: _Continuation | None = None
         # Before the models load, because libraries print while they do.
         self._file: IO[str] | None = claim_stdout() if path == STDOUT else None
 
@@ -54,8 +54,8 @@ class JsonlOutput:
         self._mark = None if is_stream(self.path) else Unfinished.read(self.path)
         try:
             if self._mark is not None and self.existing != "overwrite":
-                self._sequel = _sequel_of(self.path, self._mark, info)
-            self._file = open_text(self.path, append=self._sequel is not None)
+                self._continued = _continuation_of(self.path, self._mark, info)
+            self._file = open_text(self.path, append=self._continued is not None)
         except BrokenPipeError:
             raise OutputClosed(f"{self.path} was closed") from None
         except OutputError:
@@ -67,10 +67,10 @@ class JsonlOutput:
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
         assert self._file is not None, "write() after close()"
-        if self._sequel is not None:
-            if self._sequel.has(frame):
+        if self._continued is not None:
+            if self._continued.has(frame):
                 return
-            frame, bodies = self._sequel.place(frame, bodies)
+            frame, bodies = self._continued.place(frame, bodies)
         try:
             self._note_tracks(bodies)
             self._file.write(line_of(self._info, frame, bodies) + "\n")
@@ -104,7 +104,7 @@ class JsonlOutput:
         return "standard output" if self.path == STDOUT else str(self.path)
 
 
-class _Sequel:
+class _Continuation:
     """How a run goes on in a file of lines that another run of the same command left.
 
     A clip is read from its start again, so the frames that the file has are left out. A live source
@@ -141,7 +141,7 @@ class _Sequel:
         )
 
 
-def _sequel_of(path: Path, mark: Unfinished, info: RunInfo) -> _Sequel | None:
+def _continuation_of(path: Path, mark: Unfinished, info: RunInfo) -> _Continuation | None:
     """Return how a file goes on, None where there is no whole line in it. Raises OSError."""
     if not path.exists():
         return None
@@ -153,7 +153,7 @@ def _sequel_of(path: Path, mark: Unfinished, info: RunInfo) -> _Sequel | None:
         raise OutputError(f"{path}: its last line is no frame; move it away")
     # At least a frame, in case the clock was set back.
     gap_s = max(time.time() - written_s, 1 / (info.fps or 30.0))
-    return _Sequel(last, mark.track, info.live, gap_s)
+    return _Continuation(last, mark.track, info.live, gap_s)
 
 
 def line_of(info: RunInfo, frame: Frame, bodies: Bodies) -> str:

@@ -131,9 +131,14 @@ def reserve_file(
             raise OutputError(f"{flag} {path}: that is a folder; give a file's name")
     reservation = Reservation(flag, path, existing, command=command)
     stack.callback(reservation.close)
-    for note in reservation.notes:
-        print(f"note: {note}", file=sys.stderr)
+    print_notes(reservation.notes)
     return reservation
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print the notes of reservations; with ``--quiet`` too, or a script would read an old file."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 class Reservations:

@@ -11,7 +11,7 @@ from typing import IO
 import cv2
 
 from app.config import ConfigError
-from app.options import WebhookOptions
+from app.options import OUTBOX, WebhookOptions
 from app.outputs.base import OutputClosed, OutputError
 from app.outputs.reservation import Existing, Reservation
 from app.outputs.streams import open_text
@@ -131,7 +131,7 @@ def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
 
     try:
         # The default is here and not in the options, so that `--outbox` alone can be refused.
-        outbox = options.outbox or Path("webhook.sqlite")
+        outbox = options.outbox or Path(OUTBOX)
         hook = Webhook(options.webhook or "", outbox, secret=options.webhook_secret)
     except ValueError as error:
         raise ConfigError(f"--webhook: {str(error).removeprefix('webhook: ')}") from None

@@ -86,6 +86,7 @@ def test_paths_that_cannot_be_are_no_files():
         ("events in.mp4 --jsonl body.npz --body body.npz", "--body"),
         ("events in.mp4 --webhook http://127.0.0.1:9 --outbox in.mp4", "the source"),
         ("events in.mp4 --jsonl o --webhook http://127.0.0.1:9 --outbox o", "--outbox"),
+        ("events in.mp4 --jsonl webhook.sqlite --webhook http://127.0.0.1:9", "--outbox"),
         ("serve 0 a=in.mp4 --events --webhook http://127.0.0.1:9 --outbox in.mp4", "the source"),
         ("evaluate in.mp4 --truth body.npz --json body.npz", "--truth"),
         ("evaluate in.mp4 --truth body.npz --json in.mp4", "the clip"),
