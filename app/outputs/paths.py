@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from app.outputs.base import OutputError
 from app.outputs.catalog import OutputEntry, entries, suffix_problem
 from app.outputs.overwrite import Named, check_overwrites
-from app.outputs.reservation import Existing, Reservation, check_existing
+from app.outputs.reservation import Existing, Reservation, check_existing, is_empty
 from app.outputs.rotation import Rotation
 from app.outputs.streams import is_stream
 
@@ -203,10 +203,9 @@ def _check_file(flag: str, path: Path, existing: Existing) -> None:
     _make_folder(flag, path.parent, path)
     if path.is_dir():
         raise OutputError(f"{flag} {path}: that is a folder; give a file's name")
-    # An npz's rows are written into a folder beside it first, so its folder must be writable too;
-    # and a file that stays gets another one beside it.
-    replaced = existing == "overwrite" and path.exists()
-    if not os.access(path if replaced else path.parent, os.W_OK):
+    # A file that stays gets another one beside it.
+    used = path.exists() and (existing == "overwrite" or is_empty(path))
+    if not os.access(path if used else path.parent, os.W_OK):
         raise OutputError(f"{flag} {path}: no permission to write it")
 
 

@@ -207,11 +207,9 @@ class Reservation:
             held = found
         self._held = held
         if self._command is not None and not self.continues:
-            try:
+            # Where the folder is read-only the file is not continued, but it can be written.
+            with suppress(OSError):
                 Unfinished(self._command).save(held.path)
-            except OSError as error:
-                self.close()
-                raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def _first_free(self, folder: bool) -> Held:
         """Return the first free one of the names, and set ``path``."""

@@ -246,6 +246,17 @@ def test_lines_that_a_killed_run_left_are_for_the_same_command(tmp_path, command
         assert after.path == tmp_path / "out.2.jsonl"
 
 
+def test_an_empty_file_in_a_folder_that_is_read_only_is_written(tmp_path, monkeypatch):
+    def refuse(self, path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Unfinished, "save", refuse)
+    (tmp_path / "out.jsonl").touch()
+    with Reservation("--jsonl", tmp_path / "out.jsonl", "keep", command="c") as made:
+        assert made.path == tmp_path / "out.jsonl"
+        assert not made.continues
+
+
 def test_lines_of_a_run_that_still_goes_are_not_continued(tmp_path):
     path = tmp_path / "out.jsonl"
     first = Reservation("--jsonl", path, "keep", command="one")
