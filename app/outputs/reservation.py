@@ -29,7 +29,7 @@ class Held:
     """A file or a folder that belongs to this run until ``close``.
 
     It is there, empty and locked, as soon as it is taken: so the name is taken for other runs too.
-    The lock ends with the process, and an empty file that nobody holds is free for the next run.
+    The lock ends with the process, and an empty file that no run holds is free for the next run.
 
     Args:
         path: The file or folder.

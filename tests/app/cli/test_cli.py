@@ -613,7 +613,7 @@ def test_the_summary_names_the_files_that_were_written(build, tmp_path, capsys):
     assert f"wrote {tmp_path / 'v.2.mp4'} (3 B); {video} existed and was kept" in out
     assert f"wrote {tmp_path / 't.2' / 'track_0001.npz'} (3 B); {tracks} existed and was" in out
     assert [line.partition(" ")[0] for line in err.splitlines()] == ["note:", "note:"]
-    assert cli.main(["run", "0", "--video", str(video), "--overwrite", "--amass", "x"]) == 0
+    assert cli.main(["run", "0", "--video", str(video), "--overwrite", "--amass", str(tracks)]) == 0
 
 
 @given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=8))
