@@ -25,7 +25,7 @@ TEST_PACKAGES := xvfb xdotool imagemagick chromium libegl1 libgl1-mesa-dri libos
 demo: $(VENV)/installed
 	$(BIN)/bodystream weights fetch blazepose
 	$(BIN)/bodystream run samples/pitch.mp4 \
-		--video out/pitch_overlay.mp4 --poses out/pitch.npz
+		--video out/pitch_overlay.mp4 --poses out/pitch.npz --overwrite
 
 test: $(VENV)/installed-dev system-packages lint docs
 	$(BIN)/bodystream weights fetch blazepose

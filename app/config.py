@@ -37,6 +37,8 @@ _CLIPS = ("run", "events", "evaluate")
 class ConfigError(ValueError):
     """A setting is unknown, of the wrong type or out of range."""
 
+    exit_code = 2
+
 
 def size_of(text: str, label: str = "--size") -> tuple[int, int]:
     """Return (width, height) of WIDTHxHEIGHT. Raises ConfigError, which begins with the label."""
@@ -327,6 +329,22 @@ class _OutputSettings:
 
     vertices: Annotated[bool, Setting("Put the bodies' meshes into --poses too.")] = False
     window: Annotated[bool, Setting("Show the overlay on the screen.", negative=True)] = False
+    existing: Annotated[
+        Literal["keep", "overwrite", "refuse"],
+        Setting(
+            "What becomes of an output that exists. keep: it stays, and the new one is OUT.2.mp4, "
+            "the next free number; overwrite: it is replaced; refuse: the command does not begin.",
+            stands_for={
+                "--overwrite": (
+                    "overwrite",
+                    "Replace outputs that exist; by default they stay, and the new one is "
+                    "OUT.2.mp4, the next free number.",
+                ),
+                "--no-clobber": ("refuse", "Do not begin where an output exists."),
+            },
+            commands=_CLIPS,
+        ),
+    ] = "keep"
     timing: Annotated[
         Literal["sync", "low-latency"],
         Setting(

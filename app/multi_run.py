@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from app.build import is_low_latency, load, make_outputs, source_of
 from app.config import Config, ConfigError, OutputConfig
 from app.outputs.base import Output, OutputError
 from app.outputs.catalog import entries
+from app.outputs.streams import is_stream
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
@@ -24,7 +28,10 @@ from pipeline.core.redact import without_credentials
 from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
 
-_LONGEST_NAME = 60
+_LONGEST_NAME, _LONGEST_BYTES = 60, 120
+"""Of a source's name, in characters and as UTF-8: a file's name has 255 bytes at most."""
+_SCRIPTS = ("L", "M", "N", "So", "Sk")
+"""Unicode's categories of letters, marks, numbers and pictures."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +45,28 @@ class Result:
 
 
 def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
-    """Return a short name for each source, fit for file names.
+    """Return a short name for each source, fit for file names, in the source's own script.
 
     A clip's is its name without the suffix, an address's its host and path, without a login. No
-    name comes twice, and none is in ``taken``.
+    name comes twice, also where a file system ignores case, and none is in ``taken``.
     """
     names: list[str] = []
+    used = {_folded(name) for name in taken}
     for source in sources:
         name = _name(source)
         number = 2
-        while name in names or name in taken:
+        while _folded(name) in used:
             # Clips in two folders may have the same name.
             name = f"{_name(source)}-{number}"
             number += 1
+        used.add(_folded(name))
         names.append(name)
     return names
+
+
+def _folded(name: str) -> str:
+    """What two names share that some file system takes for one."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _name(source: str) -> str:
@@ -68,9 +82,22 @@ def _name(source: str) -> str:
         text = Path(source).stem
     else:
         text = shown
+    # Composed, as most systems write it: another form would be another name.
+    composed = unicodedata.normalize("NFC", text)
+    runs = groupby(composed, _is_plain)
+    text = "".join("".join(run) if plain else "-" for plain, run in runs)
     # No leading dot or dash: a file must not be hidden, nor look like a flag.
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
-    return plain[:_LONGEST_NAME] or "source"
+    text = text.strip("-._")[:_LONGEST_NAME]
+    text = text.encode()[:_LONGEST_BYTES].decode(errors="ignore")
+    # Some systems drop a dot at the end.
+    return text.rstrip("-._") or "source"
+
+
+def _is_plain(character: str) -> bool:
+    """Return whether every file system takes a character as it is."""
+    if character.isascii():
+        return character.isalnum() or character in "._-"
+    return unicodedata.category(character).startswith(_SCRIPTS)
 
 
 def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
@@ -78,17 +105,18 @@ def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
     DIR/NAME.
 
     Raises:
-        ConfigError: The window or standard output, which serve one source, are among them.
+        ConfigError: The window, standard output or a pipe, which serve one source, are among them.
     """
     if output.window:
         raise ConfigError("--window: shows one source; `serve` shows several on a page")
     paths = {entry: getattr(output, entry.name) for entry in entries()}
+    own: dict[str, Any] = {}
     for entry, path in paths.items():
-        if entry.kind == "file or -" and str(path) == "-":
-            raise ConfigError(f"{entry.flag} -: takes one source; give a file's name")
-    own: dict[str, Any] = {
-        entry.name: entry.path_of(path, name) for entry, path in paths.items() if path
-    }
+        if path is None or str(path) == os.devnull:
+            continue
+        if is_stream(path):
+            raise ConfigError(f"{entry.flag} {path}: takes one source; give a file's name")
+        own[entry.name] = entry.path_of(path, name)
     return replace(output, **own)
 
 

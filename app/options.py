@@ -12,6 +12,9 @@ from typing import Annotated
 
 from app.setting import Setting
 
+OUTBOX = "webhook.sqlite"
+"""The webhook's file where none is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileOption:
@@ -46,9 +49,11 @@ class WebhookOptions:
     outbox: Annotated[
         Path | None,
         Setting(
-            "The file of events not yet delivered; webhook.sqlite here by default.",
+            f"The file of events not yet delivered; {OUTBOX} here by default.",
             "FILE",
             file="write",
+            unset=OUTBOX,
+            suffixes=(".sqlite", ".sqlite3", ".db"),
         ),
     ] = None
     webhook_secret: Annotated[
@@ -126,7 +131,12 @@ class EventsOptions(WebhookOptions, MotionOption, ProfileOption):
     ] = None
     jsonl: Annotated[
         Path | None,
-        Setting("Write the lines to a file too, with pictures in them.", "OUT", file="write"),
+        Setting(
+            "Write the lines to a file too, with pictures in them.",
+            "OUT",
+            file="write",
+            suffixes=(".jsonl", ".json", ".ndjson"),
+        ),
     ] = None
 
 
@@ -140,14 +150,18 @@ class EvaluateOptions(ProfileOption):
     ] = None
     nobody: Annotated[bool, Setting("Instead of a truth: the clip has no people.")] = False
     suite: Annotated[
-        Path | None, Setting("Evaluate every NAME.mp4 with its NAME_truth.npz.", "DIR")
+        Path | None,
+        Setting("Evaluate every NAME.mp4 with its NAME_truth.npz.", "DIR"),
     ] = None
     reuse: Annotated[
         Path | None,
         Setting("Measure what reusing the key frames' masks costs in accuracy.", "DIR"),
     ] = None
     jobs: Annotated[int, Setting("Processes for --suite.", "N", low=1)] = 1
-    json: Annotated[Path | None, Setting("Write the figures as JSON.", "OUT", file="write")] = None
+    json: Annotated[
+        Path | None,
+        Setting("Write the figures as JSON.", "OUT", file="write", suffixes=(".json",)),
+    ] = None
     frames: Annotated[
         str | None, Setting("Count only these frames; all of them are run.", "A-B,C")
     ] = None
@@ -185,7 +199,9 @@ class BenchOptions:
     clip: Annotated[
         Path | None, Setting("The clip of the frames; the sample by default.", "FILE", file="read")
     ] = None
-    weights: Annotated[Path | None, Setting("A folder with the model's files.", "DIR")] = None
+    weights: Annotated[
+        Path | None, Setting("A folder with the model's files.", "DIR", file="read")
+    ] = None
     out: Annotated[Path, Setting("The folder of the results.", "DIR")] = Path("docs/bench")
     profile: Annotated[
         bool, Setting("Write a torch trace too, and list the ten slowest kernels.")
@@ -198,6 +214,7 @@ class BenchOptions:
             "measured.",
             "[FILE]",
             bare="docs/results/h100.md",
+            file="write",
         ),
     ] = None
     compare_masks: Annotated[

@@ -163,8 +163,16 @@ def _start_bar(stream: TextIO) -> tuple[rich.progress.Progress, rich.progress.Ta
     return bar, task
 
 
-def print_report(report: RunReport, stream: TextIO) -> None:
-    """Print the table at the end of a run; off a terminal no path is cut or wrapped."""
+def print_report(
+    report: RunReport, stream: TextIO, renamed: Mapping[Path, Path] | None = None
+) -> None:
+    """Print the table at the end of a run; off a terminal no path is cut or wrapped.
+
+    Args:
+        report: The result of the run.
+        stream: Where it is printed.
+        renamed: The path that was asked for, by the file or folder that was written instead.
+    """
     from rich.console import Console
 
     # No wrapping: a script may read the paths.
@@ -174,8 +182,11 @@ def print_report(report: RunReport, stream: TextIO) -> None:
     console.print(_table(report))
     for engine in report.engines:
         console.print(f"  {engine}", markup=False)
+    renamed = renamed or {}
     for path in report.files:
-        console.print(f"  wrote {path} ({size_text(_size(path))})", markup=False)
+        asked = renamed.get(path) or renamed.get(path.parent)
+        why = f"; {asked} existed and was kept" if asked is not None else ""
+        console.print(f"  wrote {path} ({size_text(_size(path))}){why}", markup=False)
 
 
 def _table(report: RunReport) -> rich.table.Table:

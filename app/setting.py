@@ -50,6 +50,9 @@ class Setting:
         example: A value for the profile that names every setting, where the default is None.
         file: What the command does with the file that the value names: "read" or "write". A file
             that is read is never written over.
+        unset: The file that is used where the value is None.
+        suffixes: Endings of the name of a file that is written, the usual one first; one that
+            belongs to another format is refused.
     """
 
     help: str
@@ -67,6 +70,8 @@ class Setting:
     bare: str | None = None
     example: Any = None
     file: Literal["", "read", "write"] = ""
+    unset: str | None = None
+    suffixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
-command line or a profile is wrong, 129, 130 and 143 ended by SIGHUP, Ctrl-C and SIGTERM, with
-everything that was written so far complete.
+command line or a profile is wrong, or an output exists and ``--no-clobber`` is given, 129, 130 and
+143 ended by SIGHUP, Ctrl-C and SIGTERM, with everything that was written so far complete.
 
 A command's flags come from declared settings (`app.config`, `app.options`, through
 `app.cli.flags`); a module of this package holds each command. Everything slow to import (torch,
@@ -73,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        # An error of the command line itself has another one.
+        return getattr(error, "exit_code", 1)
 
 
 def parse(words: list[str]) -> Call | None:

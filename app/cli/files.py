@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Config, ConfigError, settings
+from app.outputs.catalog import promises_other
 from app.setting import Declared, declared, no_file
 
 Named = tuple[str, Path]
@@ -16,7 +17,8 @@ def check_files(options: Any, config: Config | None) -> None:
     """Do nothing where no file that the command's own options write is one that it reads.
 
     Raises:
-        ConfigError: A pipe, a socket or a device is given as a file to read.
+        ConfigError: A pipe, a socket or a device is given as a file to read, or the name of an
+            output promises another format.
         OutputError: An output is an input, or another output.
     """
     _check_regular(options, config)
@@ -26,6 +28,7 @@ def check_files(options: Any, config: Config | None) -> None:
         from app.outputs.overwrite import check_overwrites
 
         check_overwrites(input_files(options, config), outputs)
+    _check_suffixes(options)
 
 
 def input_files(options: Any, config: Config | None) -> list[Named]:
@@ -56,12 +59,24 @@ def _check_regular(options: Any, config: Config | None) -> None:
                 raise ConfigError(f"{flag} {path}: {problem}")
 
 
+def _check_suffixes(options: Any) -> None:
+    for setting in declared(type(options)):
+        suffixes = setting.setting.suffixes
+        if not suffixes and setting.setting.metavar != "DIR":
+            continue
+        for flag, path in _files(setting, options, "write"):
+            if promises_other(path, suffixes):
+                fitting = f"end its name in {suffixes[0]}" if suffixes else "give a folder's name"
+                raise ConfigError(f"{flag} {path}: its suffix promises another format; {fitting}")
+
+
 def _files(setting: Declared, part: Any, role: str) -> Iterator[Named]:
     if setting.setting.file != role:
         return
     value = part
     for name in setting.key.split("."):
         value = getattr(value, name)
+    value = setting.setting.unset if value is None else value
     values = value if isinstance(value, tuple) else () if value is None else (value,)
     for each in values:
         what = setting.flag or f"--{setting.name}"

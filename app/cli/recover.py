@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def recover(given: Path) -> int:
     """
     from app.outputs.base import OutputError
     from app.outputs.poses import TRACKS, save_tracks
+    from app.outputs.reservation import is_empty
     from app.outputs.spool import ColumnSpool, is_written
 
     folder, older = _rows_of(given)
@@ -41,7 +43,8 @@ def recover(given: Path) -> int:
     if columns.beside.name == TRACKS:
         there = next(iter(sorted(folder.parent.glob("track_*.npz"))), None)
     else:
-        there = columns.beside if columns.beside.exists() else None
+        # An empty file holds the name, which the killed run had taken.
+        there = columns.beside if columns.beside.exists() and not is_empty(columns.beside) else None
     # Nothing is written over: the file may be of a later run.
     if there is not None:
         raise OutputError(f"{there} is there already; move it away first")
@@ -65,15 +68,23 @@ def recover(given: Path) -> int:
 def _rows_of(given: Path) -> tuple[Path, list[Path]]:
     """Return the newest folder of rows that a run left of an output, and those of earlier runs."""
     from app.outputs.base import OutputError
-    from app.outputs.poses import TRACKS
 
     if given.suffix == ".rows" and given.is_dir():
         return given, []
-    inside = given.is_dir()
-    name, parent = (TRACKS, given) if inside else (given.name, given.parent)
-    # Escaped, because a file's name may hold `[` or `*`.
-    left = parent.glob(f".{escape(name)}.*.rows")
-    found = sorted(left, key=lambda folder: folder.stat().st_mtime)
+    found = sorted(set(_left_of(given)), key=lambda folder: folder.stat().st_mtime)
     if not found:
         raise OutputError(f"{given}: there are no rows of a killed run beside it")
     return found[-1], found[:-1]
+
+
+def _left_of(given: Path) -> Iterator[Path]:
+    """Yield the folders of rows of an output, and of those with its name and a number."""
+    from app.outputs.poses import TRACKS
+
+    # Escaped, because a file's name may hold `[` or `*`.
+    name, stem, suffix = escape(given.name), escape(given.stem), escape(given.suffix)
+    parent = given.parent
+    yield from given.glob(f".{TRACKS}.*.rows")
+    yield from parent.glob(f"{name}.[0-9]*/.{TRACKS}.*.rows")
+    yield from parent.glob(f".{name}.*.rows")
+    yield from parent.glob(f".{stem}.[0-9]*{suffix}.*.rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 from app.cli.files import input_files
@@ -12,6 +13,7 @@ from app.cli.system import keep_memory_together
 from app.config import Config, ConfigError, OutputConfig
 from app.options import RunOptions
 from app.outputs.catalog import entries
+from pipeline.core.redact import without_credentials
 
 
 def run(options: RunOptions, config: Config) -> int:
@@ -22,55 +24,74 @@ def run(options: RunOptions, config: Config) -> int:
         return _run_many(options, config)
     config = replace(config, source=options.source[0])
 
-    from app.outputs.paths import prepare_outputs
+    from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
+    from app.outputs.unfinished import command_of
     from app.run_report import ProgressView, print_report
 
     prepare_outputs(config.output, input_files(options, config))
     # With JSON lines on standard output, everything for people goes to standard error.
     table_stream = sys.stderr if _writes_stdout(config.output) else sys.stdout
     keep_memory_together()
-    with stop_by_signal() as stop:
+    command = command_of(options.source, config)
+    with stop_by_signal() as stop, reserve_outputs(config.output, command) as reserved:
+        print_notes(reserved.notes)
         # Imported with the handlers set: that takes seconds, and Ctrl-C must end it cleanly.
         from app import build
 
+        config = replace(config, output=replace(config.output, **reserved.paths))
         with ProgressView(options.quiet) as view:
             report = build.run(config, on_progress=view, stop=stop.event, on_build=view.building)
+        reserved.finish()
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if not options.quiet:
-        print_report(report, table_stream)
+        print_report(report, table_stream, reserved.renamed)
     return stop.exit_code(0)
 
 
 def _run_many(options: RunOptions, config: Config) -> int:
     from app.multi_run import names_of, outputs_of, run_many
     from app.outputs.overwrite import check_overwrites
-    from app.outputs.paths import prepare_outputs
+    from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
+    from app.outputs.unfinished import command_of
     from app.run_report import ProgressView, print_report
     from pipeline.capture.addresses import STANDARD_INPUT
 
     if set(STANDARD_INPUT) & set(options.source):
         raise ConfigError("-: standard input is read by itself; give no other source beside it")
-    configs, written = {}, []
-    for name, source in zip(names_of(options.source), options.source):
-        output = outputs_of(config.output, name)
+    names = dict(zip(names_of(options.source), options.source))
+    outputs, written = {}, []
+    for name, source in names.items():
+        outputs[name] = output = outputs_of(config.output, name)
         # All sources are checked before the first one begins.
         prepare_outputs(output, input_files(options, config))
         own = {entry.flag: getattr(output, entry.name) for entry in entries()}
         written += [(f"{flag} of {source}", path) for flag, path in own.items() if path]
-        configs[name] = replace(config, source=source, output=output)
     check_overwrites((), written)
     keep_memory_together()
-    with stop_by_signal() as stop, ProgressView(options.quiet) as view:
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_by_signal())
+        configs, reserved = {}, {}
+        for name, source in names.items():
+            own_config = replace(config, source=source, output=outputs[name])
+            command = command_of([source], own_config)
+            mine = stack.enter_context(reserve_outputs(outputs[name], command))
+            print_notes(mine.notes)
+            reserved[name] = mine
+            configs[name] = replace(own_config, output=replace(outputs[name], **mine.paths))
+        view = stack.enter_context(ProgressView(options.quiet))
         results = run_many(configs, on_progress=view, stop=stop.event, on_build=view.building)
+        for result in results:
+            if result.error is None:
+                reserved[result.name].finish()
     for result in results:
         for warning in result.report.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         if result.error is not None:
             print(f"error: {result.error}", file=sys.stderr)
         if not options.quiet:
-            print(f"{result.name}:")
-            print_report(result.report, sys.stdout)
+            print(f"{result.name}: {without_credentials(names[result.name])}")
+            print_report(result.report, sys.stdout, reserved[result.name].renamed)
     # The exit code covers all sources: one that failed must not go unnoticed in a script.
     return stop.exit_code(1 if any(result.error is not None for result in results) else 0)
 

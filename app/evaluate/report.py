@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from app.evaluate.outcome import NAN, Row
+from app.outputs.streams import open_text
 
 _WIDTH = 110
 _SUITE = {
@@ -155,7 +156,8 @@ def write_json(reports: Sequence[Report], path: Path, pool: bool) -> None:
     if pool:
         data = {"clips": [r.as_json() for r in reports], "all": pooled(reports).as_json()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with open_text(path) as file:
+        file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 def print_report(report: Report, stream: TextIO) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.evaluate.truth import Truth, TruthError, load_truth
+from app.outputs.streams import open_text
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.core.npz import read_npz
@@ -288,5 +289,6 @@ def run(folder: Path, file: Path | None, out: TextIO) -> int:
     found = measure(folder)
     show(found, out)
     if file is not None:
-        file.write_text(json.dumps(found.as_json(), indent=1) + "\n")
+        with open_text(file) as text:
+            text.write(json.dumps(found.as_json(), indent=1) + "\n")
     return 0

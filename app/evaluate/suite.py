@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from app.config import Config, ConfigError, load_config
 from app.evaluate import Report, evaluate, frames_of, reuse
 from app.evaluate.report import print_report, print_suite, write_json
 from app.options import EvaluateOptions
+from app.outputs.overwrite import check_overwrites
+from app.outputs.paths import reserve_file
 
 _TRUTH = "_truth.npz"
 
@@ -74,6 +77,14 @@ def _evaluate_clip(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
     return report
 
 
+def _check_json(folder: Path | None, json: Path | None) -> None:
+    """Raise OutputError where the file of the figures is a clip or a truth of a folder."""
+    if folder is None or json is None or not folder.is_dir():
+        return
+    inputs = [path for path in folder.iterdir() if path.suffix in (".mp4", ".npz")]
+    check_overwrites([(f"a file of {folder}", path) for path in inputs], [("--json", json)])
+
+
 def run_command(chosen: EvaluateOptions, config: Config) -> int:
     """Evaluate one clip or a folder of them, print the figures and return the exit code.
 
@@ -82,10 +93,16 @@ def run_command(chosen: EvaluateOptions, config: Config) -> int:
         config: The profile with the flags over it.
 
     Raises:
-        ConfigError: Options that do not go together; else as `evaluate`.
+        ConfigError: Options that do not go together.
+        OutputExists, OutputError: The file of the figures cannot be written.
+        Exception: As `evaluate` raises.
     """
+    for folder in (chosen.suite, chosen.reuse):
+        _check_json(folder, chosen.json)
     if chosen.reuse is not None:
-        return reuse.run(chosen.reuse, chosen.json, sys.stdout)
+        with ExitStack() as stack:
+            json = reserve_file(stack, "--json", chosen.json, config.output.existing)
+            return reuse.run(chosen.reuse, None if json is None else json.path, sys.stdout)
     truths = [chosen.truth is not None, chosen.nobody, chosen.suite is not None]
     if sum(truths) != 1:
         raise ConfigError("give one of --truth FILE, --nobody, --suite FOLDER")
@@ -100,12 +117,14 @@ def run_command(chosen: EvaluateOptions, config: Config) -> int:
         "worst": chosen.worst,
     }
     reports: Sequence[Report]
-    if chosen.suite is not None:
-        reports = evaluate_suite(chosen.suite, config, jobs=chosen.jobs, **options)
-    else:
-        reports = [evaluate(str(chosen.clip), chosen.truth, config, **options)]
-    if chosen.json is not None:
-        write_json(reports, chosen.json, pool=chosen.suite is not None)
+    with ExitStack() as stack:
+        json = reserve_file(stack, "--json", chosen.json, config.output.existing)
+        if chosen.suite is not None:
+            reports = evaluate_suite(chosen.suite, config, jobs=chosen.jobs, **options)
+        else:
+            reports = [evaluate(str(chosen.clip), chosen.truth, config, **options)]
+        if json is not None:
+            write_json(reports, json.path, pool=chosen.suite is not None)
     if chosen.suite is not None:
         print_suite(reports, sys.stdout)
     else:

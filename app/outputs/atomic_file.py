@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 
 
@@ -11,11 +13,27 @@ class AtomicFile:
 
     After a piece that does not fit (a full disk) it takes no more, so that its content stays
     playable. ``end`` is its size in bytes.
+
+    Args:
+        path: The file; it is made if missing.
+        replace: Whether what is in it is deleted.
+
+    Raises:
+        FileExistsError: There is something in it, and it is not to be replaced.
+        OSError: It cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, replace: bool = False) -> None:
+        # Not "w", which would empty it before the check.
+        mode = "r+b" if path.exists() else "xb"
         # Unbuffered: what `write` took is out of this process, also if it is killed then.
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
+        self._file = open(path, mode, buffering=0)  # noqa: SIM115 (see `close`)
+        if self._file.seek(0, io.SEEK_END):
+            if not replace:
+                self._file.close()
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            self._file.truncate(0)
+            self._file.seek(0)
         self._failed: OSError | None = None
         self.end = 0
         self.seek = self._file.seek

@@ -22,6 +22,13 @@ RESERVED: list[type] = []
 """Dataclasses of declared settings, whose names and flags an output from outside cannot have."""
 
 
+_OTHER_SUFFIXES = (
+    *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"),
+    *(".htm", ".html", ".pdf", ".md", ".svg", ".xlsx", ".wav", ".mp3"),
+)
+"""Endings of formats that no output is of, or is near to."""
+
+
 @dataclass(frozen=True)
 class OutputEntry:
     """An output that is written to a file or a folder.
@@ -39,6 +46,7 @@ class OutputEntry:
         strict: Whether a file's name must end in one of them.
         related: Endings of files of the same sort that it cannot write.
         options: Settings of ``[output]`` that ``target`` takes beside the path, by keyword.
+        continues: Whether it continues a file that has a mark of `app.outputs.unfinished`.
     """
 
     name: str
@@ -51,6 +59,7 @@ class OutputEntry:
     strict: bool = False
     related: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    continues: bool = False
 
     @property
     def flag(self) -> str:
@@ -78,8 +87,11 @@ _OUTPUTS = (
         target="app.outputs.video:VideoOutput",
         suffixes=(".mp4", ".m4v", ".mov"),
         strict=True,
-        related=(".avi", ".mkv", ".webm"),
-        options=("crf", "preset", "rotation"),
+        related=(
+            *(".avi", ".mkv", ".webm", ".gif", ".ts", ".mpg", ".mpeg", ".flv", ".wmv", ".ogv"),
+            *(".3gp", ".h264", ".hevc", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+        ),
+        options=("crf", "preset", "rotation", "existing"),
     ),
     OutputEntry(
         name="poses",
@@ -89,7 +101,10 @@ _OUTPUTS = (
         target="app.outputs.poses:PosesOutput",
         suffixes=(".npz",),
         strict=True,
-        related=(".npy",),
+        related=(
+            *(".npy", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".bvh", ".fbx"),
+            ".c3d",
+        ),
         options=("vertices",),
     ),
     OutputEntry(
@@ -100,6 +115,9 @@ _OUTPUTS = (
         target="app.outputs.jsonl:JsonlOutput",
         kind="file or -",
         suffixes=(".jsonl", ".json", ".ndjson"),
+        related=(".csv", ".tsv", ".xml", ".yaml", ".yml", ".parquet"),
+        options=("existing",),
+        continues=True,
     ),
     OutputEntry(
         name="amass",
@@ -159,26 +177,30 @@ def suffix_problem(entry: OutputEntry, path: Path) -> str:
     # No suffix promises nothing, except to players of videos.
     if suffix in entry.suffixes or (not suffix and entry.name != "video"):
         return ""
-    other, name = _meant(suffix, path)
-    # An unusual suffix is the user's choice, but one that belongs to another output is a slip.
-    if not entry.strict and (other is None or other is entry):
+    # An unusual suffix is the user's choice, but one that promises another format is a slip.
+    if not entry.strict and not promises_other(path, entry.suffixes):
         return ""
     if entry.kind == "folder":
         words = f"writes {entry.format}, so give the name of a folder"
     else:
         words = f"writes {entry.format}"
         words += f", so end its name in {entry.suffixes[0]}" if entry.suffixes else ""
+    other = _output_of(suffix)
     if other is not None and other is not entry:
+        name = path if suffix in other.suffixes else path.with_suffix(other.suffixes[0])
         words += f"; for {other.format} use {other.flag} {name}"
     return words
 
 
-def _meant(suffix: str, path: Path) -> tuple[OutputEntry | None, Path]:
-    """Return the output that a suffix belongs to, and the path that it could have."""
-    if suffix:
-        for entry in entries():
-            if suffix in entry.suffixes:
-                return entry, path
-            if suffix in entry.related:
-                return entry, path.with_suffix(entry.suffixes[0])
-    return None, path
+def promises_other(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Return whether a path's suffix belongs to a format, and is none of the suffixes."""
+    suffix = path.suffix.lower()
+    known = suffix in _OTHER_SUFFIXES or _output_of(suffix) is not None
+    return known and suffix not in suffixes
+
+
+def _output_of(suffix: str) -> OutputEntry | None:
+    """Return the output that a suffix belongs to: one that writes it, else one of that sort."""
+    writes = [entry for entry in entries() if suffix in entry.suffixes]
+    writes += [entry for entry in entries() if suffix in entry.related]
+    return writes[0] if writes else None

@@ -13,6 +13,7 @@ import cv2  # noqa: F401
 import av
 import av.container
 import av.error
+import av.packet
 import av.video.frame
 import numpy as np
 
@@ -33,8 +34,9 @@ class Mp4:
     """A file of H.264 through libx264, written by one thread.
 
     A fragment begins with a key frame, is put on disk whole and ends after a second of the video
-    at the latest. ``close`` makes a plain mp4 of the fragments, or deletes a file without frames.
-    ``frames`` counts the frames written. Every method raises OutputError, in one line.
+    at the latest. Nothing is written before the first one, so a file that a killed process leaves
+    is empty or plays. ``close`` makes a plain mp4 of the fragments, or deletes a file without
+    frames. ``frames`` counts the frames written. Every method raises OutputError, in one line.
 
     Args:
         path: The file.
@@ -44,10 +46,18 @@ class Mp4:
         crf: x264's quality.
         preset: x264's speed.
         live: Whether the encoder holds back fewer frames, which costs a little quality.
+        replace: Whether a file that exists is replaced.
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], rate: Fraction, crf: int, preset: str, live: bool
+        self,
+        path: Path,
+        size: tuple[int, int],
+        rate: Fraction,
+        crf: int,
+        preset: str,
+        live: bool,
+        replace: bool = False,
     ) -> None:
         self.path = path
         self.frames = 0
@@ -55,9 +65,10 @@ class Mp4:
         self._group = max(1, round(rate))
         self._in_group, self._group_began = 0, 0
         self._waiting_bytes = 0
+        self._first: list[av.packet.Packet] | None = []
         self._file: AtomicFile | None = None
         try:
-            self._file = AtomicFile(path)
+            self._file = AtomicFile(path, replace)
             # A buffer larger than a fragment makes each reach the file in one piece.
             self._container = av.open(
                 self._file,
@@ -110,7 +121,7 @@ class Mp4:
     def _encode(self, frame: av.VideoFrame | None) -> None:
         assert self._file is not None, "write() after close()"
         try:
-            for packet in self._stream.encode(frame):
+            for packet in self._ready(self._stream.encode(frame), last=frame is None):
                 # A fragment reaches the file when it is complete; until then its packets only wait.
                 before = self._file.end
                 self._container.mux(packet)
@@ -118,6 +129,18 @@ class Mp4:
                 self._waiting_bytes = waits + packet.size
         except (OSError, av.error.FFmpegError) as error:
             raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
+
+    def _ready(self, packets: list[av.packet.Packet], last: bool) -> list[av.packet.Packet]:
+        """Return the packets to write now: FFmpeg writes the header with the first one, so the
+        first fragment's are kept until it is complete."""
+        if self._first is None:
+            return packets
+        self._first += packets
+        if not last and sum(packet.is_keyframe for packet in self._first) < 2:
+            self._waiting_bytes = sum(packet.size for packet in self._first)
+            return []
+        packets, self._first = self._first, None
+        return packets
 
     def close(self) -> None:
         """Finish the file. Safe to call twice."""

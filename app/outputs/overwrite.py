@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,4 +57,5 @@ def _to_be_made(path: Path) -> object:
         # The folder is not there yet either: its spelling has to do.
         return str(path)
     # Some file systems take two spellings of a name for one.
-    return folder.st_dev, folder.st_ino, target.name.casefold()
+    name = unicodedata.normalize("NFC", target.name.casefold())
+    return folder.st_dev, folder.st_ino, name

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.outputs.base import OutputError
 from app.outputs.catalog import OutputEntry, entries, suffix_problem
 from app.outputs.overwrite import Named, check_overwrites
+from app.outputs.reservation import Existing, Reservation, check_existing, is_empty
 from app.outputs.rotation import Rotation
+from app.outputs.streams import is_stream
 
 
 class OutputPaths(Protocol):
@@ -18,6 +22,9 @@ class OutputPaths(Protocol):
 
     @property
     def rotation(self) -> Rotation: ...
+
+    @property
+    def existing(self) -> Existing: ...
 
 
 def prepare_outputs(output: OutputPaths, inputs: Sequence[Named]) -> None:
@@ -29,29 +36,151 @@ def prepare_outputs(output: OutputPaths, inputs: Sequence[Named]) -> None:
             may be written over.
 
     Raises:
+        OutputExists: A path exists, and ``output.existing`` is "refuse".
         OutputError: A path's suffix promises another format, a path is a folder where a file is
             needed, lies below a file, may not be written, is an input or is used by two outputs.
     """
-    wanted = {entry: getattr(output, entry.name) for entry in entries()}
-    wanted = {entry: path for entry, path in wanted.items() if path is not None}
+    wanted = _wanted(output)
     for entry, path in wanted.items():
-        if problem := suffix_problem(entry, path):
+        problem = suffix_problem(entry, path)
+        if entry.strict and is_stream(path) and str(path) != "-":
+            problem = f"{entry.format} needs a file, no pipe or device"
+        if problem:
             raise OutputError(f"{entry.flag} {path}: {problem}")
     files = {
         entry.flag: _first_file(entry, path, output.rotation)
         for entry, path in wanted.items()
-        if entry.kind != "folder" and not (entry.kind == "file or -" and str(path) == "-")
+        if entry.kind != "folder" and not is_stream(path)
     }
     # First, because these checks make no folder.
     check_overwrites(inputs, files.items())
     for entry, path in wanted.items():
         if _rotates(entry):
             _check_later_files(output.rotation, entry.flag, path, [*inputs, *files.items()])
+    for entry, path in _reserved(output).items():
+        check_existing(entry.flag, path, output.existing, entry.kind == "folder")
     for flag, path in files.items():
-        _check_file(flag, path)
+        _check_file(flag, path, output.existing)
     for entry, path in wanted.items():
         if entry.kind == "folder":
-            _make_folder(entry.flag, path, path)
+            _check_folder(entry.flag, path)
+
+
+def _wanted(output: OutputPaths) -> dict[OutputEntry, Path]:
+    """Return the path of every output that is asked for."""
+    paths = {entry: getattr(output, entry.name) for entry in entries()}
+    return {entry: path for entry, path in paths.items() if path is not None}
+
+
+def _reserved(output: OutputPaths) -> dict[OutputEntry, Path]:
+    """Return the outputs whose names are reserved: rotation finds free names by itself."""
+    wanted = _wanted(output)
+    return {e: path for e, path in wanted.items() if not (_rotates(e) and output.rotation.on)}
+
+
+def reserve_outputs(output: OutputPaths, command: str) -> Reservations:
+    """Return the names of all outputs, reserved for this run alone.
+
+    Args:
+        output: The settings of ``[output]``, after `prepare_outputs`.
+        command: What `app.outputs.unfinished.command_of` returned for this command.
+
+    Raises:
+        OutputExists: A path exists, and ``output.existing`` is "refuse".
+        OutputError: Another run writes to it, or a file cannot be made.
+    """
+    reserved = Reservations()
+    try:
+        for entry, path in _reserved(output).items():
+            reserved.add(
+                entry.name,
+                Reservation(
+                    entry.flag,
+                    path,
+                    output.existing,
+                    folder=entry.kind == "folder",
+                    command=command if entry.continues else None,
+                ),
+            )
+    except BaseException:
+        reserved.close()
+        raise
+    return reserved
+
+
+def reserve_file(
+    stack: ExitStack, flag: str, path: Path | None, existing: Existing, command: str | None = None
+) -> Reservation | None:
+    """Return the reservation of a file, None without a path; print its notes.
+
+    Args:
+        stack: Gives it free when it closes.
+        flag: The flag of the file.
+        path: The path that was given; the folder above it is made.
+        existing: What becomes of a file that exists.
+        command: As for `Reservation`.
+
+    Raises:
+        OutputExists, OutputError: As `Reservation`.
+    """
+    if path is None:
+        return None
+    if not is_stream(path):
+        _make_folder(flag, path.parent, path)
+        if path.is_dir():
+            raise OutputError(f"{flag} {path}: that is a folder; give a file's name")
+    reservation = Reservation(flag, path, existing, command=command)
+    stack.callback(reservation.close)
+    print_notes(reservation.notes)
+    return reservation
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print the notes of reservations; with ``--quiet`` too, or a script would read an old file."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+class Reservations:
+    """The reserved outputs of a run, given free at the end of a ``with`` block."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Reservation] = {}
+
+    def add(self, name: str, reservation: Reservation) -> None:
+        """Add the reservation of an output, by its name in the catalog."""
+        self._all[name] = reservation
+
+    @property
+    def paths(self) -> dict[str, Any]:
+        """The path that each output writes to, by its name."""
+        return {name: each.path for name, each in self._all.items()}
+
+    @property
+    def renamed(self) -> dict[Path, Path]:
+        """The path that was asked for, by the one that is written instead."""
+        return {each.path: each.asked for each in self._all.values() if each.path != each.asked}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know before the run, a line each."""
+        return [note for each in self._all.values() for note in each.notes]
+
+    def finish(self) -> None:
+        """Note that the run has ended well."""
+        for each in self._all.values():
+            each.finish()
+
+    def close(self) -> None:
+        """Give all names free; files that nothing was written to are deleted."""
+        for each in self._all.values():
+            each.close()
+
+    def __enter__(self) -> Reservations:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _rotates(entry: OutputEntry) -> bool:
@@ -70,13 +199,22 @@ def _check_later_files(rotation: Rotation, flag: str, video: Path, others: Seque
             raise OutputError(f"{flag} {video}: would become {path}, which is {what} already")
 
 
-def _check_file(flag: str, path: Path) -> None:
+def _check_file(flag: str, path: Path, existing: Existing) -> None:
     _make_folder(flag, path.parent, path)
     if path.is_dir():
         raise OutputError(f"{flag} {path}: that is a folder; give a file's name")
-    # An npz's rows are written into a folder beside it first, so its folder must be writable too.
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    # A file that stays gets another one beside it.
+    used = path.exists() and (existing == "overwrite" or is_empty(path))
+    if not os.access(path if used else path.parent, os.W_OK):
         raise OutputError(f"{flag} {path}: no permission to write it")
+
+
+def _check_folder(flag: str, path: Path) -> None:
+    _make_folder(flag, path.parent, path)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{flag} {path}: {path} is a file, not a folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OutputError(f"{flag} {path}: no permission to write in it")
 
 
 def _make_folder(flag: str, folder: Path, path: Path) -> None:
@@ -88,5 +226,3 @@ def _make_folder(flag: str, folder: Path, path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{flag} {path}: cannot make {folder}: {error.strerror}") from None
-    if folder == path and not os.access(folder, os.W_OK):
-        raise OutputError(f"{flag} {path}: no permission to write in it")

@@ -73,6 +73,7 @@ class PosesOutput:
         self.vertices = vertices
         self.files: tuple[Path, ...] = ()
         self._info: RunInfo | None = None
+        self._mesh: tuple[int, ...] | None = None
         self._columns: ColumnSpool | None = None
 
     def open(self, info: RunInfo) -> None:
@@ -80,14 +81,15 @@ class PosesOutput:
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
-        # Here and not in `open`, so that a run without any frame leaves nothing.
-        if self._columns is None:
-            self._columns = self._begin(self._info, bodies)
+        self._mesh = bodies.vertices_m.shape[1:]
         if len(bodies):
+            # Here and not in `open`, so that a run that is killed before leaves nothing.
+            if self._columns is None:
+                self._columns = self._begin(self._info, self._mesh)
             rows = body_rows(self._info, frame, bodies)
             self._columns.append({**rows, "vertices_m": bodies.vertices_m})
 
-    def _begin(self, info: RunInfo, bodies: Bodies) -> ColumnSpool:
+    def _begin(self, info: RunInfo, mesh: tuple[int, ...]) -> ColumnSpool:
         shapes = dict(_ROWS)
         extra: dict[str, np.ndarray | np.generic] = {
             "intrinsics": np.asarray(info.intrinsics, np.float64),
@@ -96,12 +98,16 @@ class PosesOutput:
             "model": np.str_(info.model),
         }
         if self.vertices:
-            shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
+            shapes["vertices_m"] = (np.float32, mesh)
             extra["faces"] = np.asarray(info.faces, np.int32)
         return ColumnSpool(self.path, shapes, extra)
 
     def close(self) -> None:
         columns, self._columns = self._columns, None
+        mesh, self._mesh = self._mesh, None
+        # Frames without any body make a file without rows.
+        if columns is None and mesh is not None and self._info is not None:
+            columns = self._begin(self._info, mesh)
         if columns is None:
             return
         try:
@@ -138,6 +144,8 @@ class AmassOutput:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
+
+    def _begin(self, info: RunInfo) -> ColumnSpool:
         shapes = {**{name: _ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
         extra: dict[str, np.ndarray | np.generic] = {
             "fps": np.float64(np.nan if info.fps is None else info.fps),
@@ -145,12 +153,14 @@ class AmassOutput:
             "model": np.str_(info.model),
         }
         # One spool for all tracks, whose number is known at the end only.
-        self._columns = ColumnSpool(self.folder / TRACKS, shapes, extra)
+        return ColumnSpool(self.folder / TRACKS, shapes, extra)
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
-        assert self._columns is not None, "write() after close()"
         if len(bodies):
+            # Here and not in `open`, so that a run that is killed before leaves nothing.
+            if self._columns is None:
+                self._columns = self._begin(self._info)
             rows = body_rows(self._info, frame, bodies)
             self._columns.append({**rows, "pelvis_m": bodies.joints_m[:, 0]})
 

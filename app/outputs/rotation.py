@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,15 @@ class Rotation:
         return path.with_name(f"{path.stem}_{number:04d}{path.suffix}") if self.on else path
 
     def last(self, path: Path) -> int:
-        """Return the highest number of a file of an earlier run, 0 without any."""
+        """Return the highest number of a file of an earlier run, 0 without any; empty files, which
+        killed runs leave, do not count."""
         if not self.on or not path.parent.is_dir():
             return 0
-        there = [other for other in path.parent.iterdir() if self.would_write(path, other)]
+        there = [
+            Path(other.path)
+            for other in os.scandir(path.parent)
+            if self.would_write(path, Path(other.path)) and _holds_something(other)
+        ]
         # The highest and not the count: older files may have been deleted.
         return max((int(other.stem[len(path.stem) + 1 :]) for other in there), default=0)
 
@@ -50,3 +56,10 @@ class Rotation:
         name = rf"{re.escape(path.stem)}_\d{{4,}}{re.escape(path.suffix)}"
         same_folder = other.parent.resolve() == path.parent.resolve()
         return same_folder and re.fullmatch(name, other.name) is not None
+
+
+def _holds_something(file: os.DirEntry[str]) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False  # It was deleted meanwhile.

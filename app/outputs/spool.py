@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -17,14 +16,10 @@ from typing import IO, Any
 import numpy as np
 
 from app.outputs.base import OutputError
+from app.outputs.locks import lock
 from pipeline.core.npz import read_npz
 from pipeline.core.problem import printable
 from pipeline.core.user_file import read_text, reading
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 _CHUNK = 1 << 20
 _ABOUT = "columns.json"
@@ -37,21 +32,9 @@ def is_written(folder: Path) -> bool:
     """Return whether a process still writes rows into this folder."""
     try:
         with open(folder / _ABOUT, "rb") as mark:
-            return not _lock(mark)
+            return lock(mark.fileno()) is False
     except OSError:
         return False
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file; return whether that worked, always True where the system has no locks."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Any other error means that the file system has no locks, as some network ones do.
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
 
 
 class ColumnSpool:
@@ -87,7 +70,7 @@ class ColumnSpool:
             (self._folder / _ABOUT).write_text(text, encoding="utf-8")
             # Marks the folder as being written, for as long as the process lives.
             self._mark = open(self._folder / _ABOUT, "rb")  # noqa: SIM115 (see `close`)
-            _lock(self._mark)
+            lock(self._mark.fileno())
             for name in self._shapes:
                 self._files[name] = open(self._folder / name, "wb")  # noqa: SIM115 (see `close`)
         except OSError as error:
@@ -174,6 +157,8 @@ class ColumnSpool:
 
         Raises OutputError.
         """
+        # A link stays one: what it leads to is replaced.
+        path = Path(os.path.realpath(path))
         # Renamed when it is complete, so that a file of this name is never half written.
         part = path.with_name(f".{path.name}.part")
         try:

@@ -11,6 +11,7 @@ import numpy as np
 from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.mp4 import CLOCK, Mp4, Timeline
+from app.outputs.reservation import Existing, Held, take
 from app.outputs.rotation import Rotation
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
@@ -40,6 +41,7 @@ class VideoOutput:
         crf: x264's quality, 0 to 51; lower is better.
         preset: x264's speed.
         rotation: The limits of one file.
+        existing: "overwrite" to replace a file that has something in it, which else is an error.
     """
 
     needs_picture = True
@@ -50,16 +52,19 @@ class VideoOutput:
         crf: int = 20,
         preset: str = "veryfast",
         rotation: Rotation = Rotation(),  # noqa: B008 (frozen)
+        existing: Existing = "keep",
     ) -> None:
         self.path = path
         self.crf = crf
         self.preset = preset
         self.rotation = rotation
+        self.existing = existing
         self.files: tuple[Path, ...] = ()
         self._thread: BackgroundWriter[Frame] | None = None
         # The attributes below belong to the thread once it runs.
         self._info: RunInfo | None = None
         self._mp4: Mp4 | None = None
+        self._held: Held | None = None
         self._clock = Timeline(30.0)
         self._begun, self._begun_tick = 0, 0
 
@@ -125,10 +130,11 @@ class VideoOutput:
     def _begin(self, tick: int) -> None:
         """Begin the next file, whose time 0 is ``tick`` of the video."""
         assert self._info is not None
-        path = self.rotation.path(self.path, self._begun + 1)
+        path = self._next_path()
         size = self._info.height, self._info.width
-        self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, self._info.live)
-        self._begun, self._begun_tick = self._begun + 1, tick
+        live, replace_ = self._info.live, self.existing == "overwrite"
+        self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, live, replace_)
+        self._begun_tick = tick
         self.files = (*self.files, path)
         # Only this run's files: an earlier run's are not this one's to delete.
         if self.rotation.on and self.rotation.keep:
@@ -136,16 +142,29 @@ class VideoOutput:
                 _delete(old)
             self.files = self.files[-self.rotation.keep :]
 
+    def _next_path(self) -> Path:
+        """Return the path of the next file. Of several it is held, because another run may write
+        files of the same name; a single one is the caller's to reserve."""
+        self._begun += 1
+        if not self.rotation.on:
+            return self.path
+        while (held := take(path := self.rotation.path(self.path, self._begun))) is None:
+            self._begun += 1
+        self._held = held
+        return path
+
     def _end(self) -> None:
         """Finish the current file. Safe to call twice."""
         mp4, self._mp4 = self._mp4, None
-        if mp4 is None:
-            return
+        held, self._held = self._held, None
         try:
-            mp4.close()
+            if mp4 is not None:
+                mp4.close()
         finally:
-            # `Mp4.close` deleted it.
-            if not mp4.frames:
+            if held is not None:
+                held.close()
+            if mp4 is not None and not mp4.frames:
+                # `Mp4.close` deleted it.
                 self.files = tuple(path for path in self.files if path != mp4.path)
 
 

@@ -15,6 +15,9 @@ from app.config import Config, ConfigError
 from app.options import EventsOptions
 from app.outputs.base import OutputClosed, OutputError
 from app.outputs.jsonl import claim_stdout
+from app.outputs.paths import reserve_file
+from app.outputs.reservation import Reservation, check_existing
+from app.outputs.unfinished import command_of
 from app.render_loop import renderer_name
 from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.reports.sinks import Lines, Strips, lines_to, read_motion, webhook_of
@@ -66,19 +69,19 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
         )
     motion = read_motion("--motion", options.motion)
     with ExitStack() as stack:
+        jsonl, page = _reserve_files(stack, options, config)
         # Standard output first, because what libraries print must not end up among the lines.
         sinks: list[Sink] = [Lines(claim_stdout(), "standard output")]
-        if options.jsonl is not None:
-            sinks.append(lines_to(stack, options.jsonl))
+        if jsonl is not None:
+            sinks.append(lines_to(stack, jsonl))
         if options.strip is not None:
-            sinks.append(Strips(options.strip))
+            sinks.append(Strips(options.strip, config.output.existing == "overwrite"))
         if options.webhook is not None:
             sinks.append(webhook_of(stack, options))
         timelines = None
-        if options.report is not None:
+        if page is not None:
             from app.reports.timeline import Timelines
 
-            options.report.mkdir(parents=True, exist_ok=True)
             timelines = Timelines()
         estimator = load(config)
         # Before the first frame, so that the first event is not reported late.
@@ -106,11 +109,32 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
                 events += timelines.events()
                 # Times and track numbers begin anew with each source.
                 timelines = type(timelines)()
-        if options.report is not None:
+        if page is not None:
             from app.reports.page import write_page
 
-            print(f"wrote {write_page(options.report, events, motion)}", file=sys.stderr)
+            path = write_page(page.path.parent, events, motion, name=page.path.name)
+            print(f"wrote {path}", file=sys.stderr)
+        if jsonl is not None and not failed:
+            jsonl.finish()
     return 1 if failed else 0
+
+
+def _reserve_files(
+    stack: ExitStack, options: EventsOptions, config: Config
+) -> tuple[Reservation | None, Reservation | None]:
+    """Return the files of the lines and of the page, reserved until ``stack`` ends."""
+    existing = config.output.existing
+    # The folder may hold other files, so the page has a free name in it.
+    page = None if options.report is None else options.report / "index.html"
+    # All of them before the first file is made.
+    for flag, path in (("--jsonl", options.jsonl), ("--report", page), ("--strip", options.strip)):
+        if path is not None:
+            check_existing(flag, path, existing, folder=flag == "--strip")
+    command = command_of(options.source, options, config)
+    return (
+        reserve_file(stack, "--jsonl", options.jsonl, existing, command),
+        reserve_file(stack, "--report", page, existing),
+    )
 
 
 def _is_live(source: str, config: Config, stop: threading.Event) -> bool:

@@ -34,7 +34,11 @@ VIEWS: Mapping[str, str] = {
 
 
 def write_page(
-    folder: Path, events: Sequence[ReportedEvent], motion: Motion, title: str = ""
+    folder: Path,
+    events: Sequence[ReportedEvent],
+    motion: Motion,
+    title: str = "",
+    name: str = "index.html",
 ) -> Path:
     """Write ``folder``/index.html.
 
@@ -43,6 +47,7 @@ def write_page(
         events: The events that the page shows, in order.
         motion: The motion that they are events of.
         title: The page's; empty: the motion's own.
+        name: The file's, where it is another one.
 
     Returns:
         The file's path.
@@ -51,7 +56,7 @@ def write_page(
         OSError: The file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "index.html"
+    path = folder / name
     path.write_text(_Page(events, motion).html(title or motion.report.title), encoding="utf-8")
     return path
 

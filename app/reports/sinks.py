@@ -11,8 +11,11 @@ from typing import IO
 import cv2
 
 from app.config import ConfigError
-from app.options import WebhookOptions
+from app.options import OUTBOX, WebhookOptions
 from app.outputs.base import OutputClosed, OutputError
+from app.outputs.reservation import Existing, Reservation
+from app.outputs.streams import open_text
+from app.outputs.unfinished import cut_broken_end
 from app.reports.dispatcher import Sink
 from app.reports.record import Record, strip_of
 from pipeline.events.motion import Motion, load_motion
@@ -31,15 +34,29 @@ def read_motion(flag: str, name: str) -> Motion:
 class Lines:
     """Writes events as lines of JSON, with or without their pictures.
 
+    Args:
+        file: Where the lines go.
+        name: What errors call it.
+        pictures: Whether the pictures are in them.
+        known: The ids of events that are left out.
+
     Raises:
         OutputClosed: The reader of the lines has left.
         OutputError: They cannot be written.
     """
 
-    def __init__(self, file: IO[str], name: str, pictures: bool = False) -> None:
-        self._file, self._name, self._pictures = file, name, pictures
+    def __init__(
+        self,
+        file: IO[str],
+        name: str,
+        pictures: bool = False,
+        known: frozenset[str] = frozenset(),
+    ) -> None:
+        self._file, self._name, self._pictures, self._known = file, name, pictures, known
 
     def __call__(self, record: Record) -> None:
+        if record.key in self._known:
+            return
         data = record.with_pictures() if self._pictures else record.data
         try:
             self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
@@ -51,22 +68,37 @@ class Lines:
             raise OutputError(f"{self._name}: cannot write: {error.strerror}") from None
 
 
-def lines_to(stack: ExitStack, path: Path) -> Lines:
-    """Return a sink that writes lines with pictures to a file, closed with ``stack``. Raises
-    OutputError."""
+def lines_to(stack: ExitStack, reserved: Reservation) -> Lines:
+    """Return a sink that writes lines with pictures to a file, closed with ``stack``.
+
+    In a file that it continues, an event that is there already, as a clip's that is watched from
+    its start again, is left out. Raises OutputError.
+    """
+    path, known = reserved.path, frozenset[str]()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = stack.enter_context(path.open("w", encoding="utf-8"))
+        if reserved.continues:
+            cut_broken_end(path)
+            with path.open(encoding="utf-8") as lines:
+                known = frozenset(json.loads(line)["id"] for line in lines)
+        file = stack.enter_context(open_text(path, append=reserved.continues))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-    return Lines(file, str(path), pictures=True)
+    return Lines(file, str(path), pictures=True, known=known)
 
 
 class Strips:
-    """Writes every event's pictures side by side, a PNG each. Raises OutputError."""
+    """Writes every event's pictures side by side, a PNG each. Raises OutputError.
 
-    def __init__(self, folder: Path) -> None:
+    Another picture of the same name stays, and the new one gets the next free number.
+
+    Args:
+        folder: Made if missing.
+        replace: Whether the new one replaces it instead.
+    """
+
+    def __init__(self, folder: Path, replace: bool = False) -> None:
         self._folder = folder
+        self._existing: Existing = "overwrite" if replace else "keep"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -74,9 +106,22 @@ class Strips:
 
     def __call__(self, record: Record) -> None:
         path = self._folder / f"{record.key}.png"
-        # OpenCV returns False and raises nothing.
-        if not cv2.imwrite(str(path), strip_of(record)[..., ::-1]):
-            raise OutputError(f"{path}: cannot be written")
+        _, picture = cv2.imencode(".png", strip_of(record)[..., ::-1])
+        # An event of a clip that is watched again is there already.
+        if _is_there(path, picture.tobytes()):
+            return
+        with Reservation("--strip", path, self._existing) as reserved:
+            try:
+                reserved.path.write_bytes(picture.tobytes())
+            except OSError as error:
+                raise OutputError(f"{reserved.path}: cannot be written: {error.strerror}") from None
+
+
+def _is_there(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
@@ -86,7 +131,7 @@ def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:
 
     try:
         # The default is here and not in the options, so that `--outbox` alone can be refused.
-        outbox = options.outbox or Path("webhook.sqlite")
+        outbox = options.outbox or Path(OUTBOX)
         hook = Webhook(options.webhook or "", outbox, secret=options.webhook_secret)
     except ValueError as error:
         raise ConfigError(f"--webhook: {str(error).removeprefix('webhook: ')}") from None

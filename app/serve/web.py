@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -157,7 +158,8 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
             lines = hub.bodies(name, -1)
         # Streamed: thousands of lines would double in memory as one text.
         text = (f"{line}\n" for _, line in lines)
-        given = {"content-disposition": f'attachment; filename="{name}.jsonl"'}
+        # Quoted: a header is Latin-1, a name may be of any script.
+        given = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name)}.jsonl"}
         return StreamingResponse(text, media_type="application/jsonl", headers=given)
 
     @app.get("/api/sources/{name}/events")

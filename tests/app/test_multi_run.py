@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
+from pathlib import Path
 
 import av
 import pytest
@@ -27,14 +29,48 @@ def test_names_are_short_and_say_where_from():
     ]  # fmt: skip
 
 
+def test_names_tell_the_source_in_every_script():
+    sources = [
+        "日本.mp4",
+        "مباراة.mkv",
+        "हिन्दी.mp4",
+        "🎥 ⚾.mp4",
+        "Müller.mp4",
+        "http://h/%E6%97%A5/1",
+    ]
+    assert names_of(sources) == ["日本", "مباراة", "हिन्दी", "🎥-⚾", "Müller", "h-日-1"]
+    # What some file system strips, or takes for the same: case, other spaces, another form of é.
+    alike = [
+        "a b.mp4",
+        "a?b.mp4",
+        "a\u3000b.mp4",
+        "A b.mp4",
+        "\u202ea b.mp4",
+        "\xe9.mp4",
+        "e\u0301.mp4",
+    ]
+    assert names_of(alike) == ["a-b", "a-b-2", "a-b-3", "A-b-4", "a-b-5", "\xe9", "\xe9-2"]
+
+
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=6))
 def test_names_are_file_names_and_none_is_twice(sources):
     names = names_of(sources)
-    assert len(set(names)) == len(names) == len(sources)
+    assert len(names) == len(sources)
+    assert len({unicodedata.normalize("NFC", name.casefold()) for name in names}) == len(names)
     for name in names:
         assert 0 < len(name) < 80
+        assert len(name.encode()) < 130
         assert not set(name) & set('/\\:*?"<>| \0')
         assert name not in (".", "..")
+        assert name[0] not in "-."
+        assert name[-1] != "."
+        assert all(unicodedata.category(c)[0] not in "CZ" for c in name)
+
+
+@given(st.lists(st.text("日本語مباراةАбв🎥é", min_size=1, max_size=20), min_size=1, unique=True))
+def test_letters_and_pictures_are_kept(stems):
+    for stem, name in zip(stems, names_of([f"{stem}.mp4" for stem in stems])):
+        assert name.startswith(unicodedata.normalize("NFC", stem))
 
 
 def test_each_source_has_outputs_of_its_own(tmp_path):
@@ -56,10 +92,12 @@ def test_every_output_of_the_catalog_is_the_sources_own(tmp_path):
         assert all((own.parent == path) == (entry.kind == "folder") for own in paths)
 
 
-@pytest.mark.parametrize("changes", [{"window": True}, {"jsonl": "-"}])
-def test_what_there_is_only_one_of_is_refused(changes):
-    from pathlib import Path
+def test_the_null_device_takes_the_lines_of_all():
+    assert outputs_of(OutputConfig(jsonl=Path("/dev/null")), "cam").jsonl == Path("/dev/null")
 
+
+@pytest.mark.parametrize("changes", [{"window": True}, {"jsonl": "-"}, {"jsonl": "/dev/fd/1"}])
+def test_what_there_is_only_one_of_is_refused(changes):
     changes = {name: Path(v) if isinstance(v, str) else v for name, v in changes.items()}
     with pytest.raises(ConfigError, match="one source"):
         outputs_of(OutputConfig(**changes), "cam")

@@ -5,6 +5,7 @@ The pipeline is replaced by a function that does as it is told: this is about wh
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -377,7 +378,8 @@ def test_folders_of_outputs_are_made(build, tmp_path):
     flags = ["--video", str(out / "v.mp4"), "--amass", str(tmp_path / "c" / "d")]
     assert cli.main(["run", "0", *flags]) == 0
     assert out.is_dir()
-    assert (tmp_path / "c" / "d").is_dir()
+    # The folder of tracks is made with the first one.
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -514,7 +516,7 @@ def run(config, *, on_progress, stop, on_build):
         ended = str(error)
     finally:
         output.close()
-    return RunReport(drawn, drawn, ended=ended)
+    return RunReport(drawn, drawn, ended=ended, files=output.files)
 
 app.build = sys.modules["app.build"] = types.SimpleNamespace(run=run)
 from app.cli import main
@@ -567,6 +569,77 @@ def test_the_second_signal_ends_it_at_once():
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+def grown(path: Path, lines: int) -> None:
+    """Wait until a file has that many lines."""
+    deadline = time.monotonic() + 60
+    while not path.exists() or path.read_text().count("\n") < lines:
+        assert time.monotonic() < deadline, f"{path} has not grown"
+        time.sleep(0.02)
+
+
+def test_lines_of_a_killed_run_go_on_when_it_is_started_again(tmp_path):
+    path = tmp_path / "out.jsonl"
+    for count in (5, 10, 15):
+        with stand_in("run", "0", "--jsonl", str(path)) as process:
+            grown(path, count)
+            process.kill()
+    # Another command leaves it alone, and so does a run of the same one beside it.
+    with stand_in("run", "1", "--jsonl", str(path), "--quiet") as other:
+        grown(tmp_path / "out.2.jsonl", 3)
+        other.kill()
+    with stand_in("run", "0", "--jsonl", str(path)) as first:
+        grown(path, 20)
+        with stand_in("run", "0", "--jsonl", str(path)) as beside:
+            grown(tmp_path / "out.3.jsonl", 2)
+            beside.send_signal(signal.SIGTERM)
+            out, err = beside.communicate(timeout=20)
+        assert f"note: --jsonl {path}: is there already and stays; this run writes " in err
+        assert f"wrote {tmp_path / 'out.3.jsonl'} (" in out
+        first.send_signal(signal.SIGTERM)
+        out, err = first.communicate(timeout=20)
+    assert err == f"note: --jsonl {path}: continues what an unfinished run left\n"
+    frames = [json.loads(line)["frame"] for line in path.read_text().splitlines()]
+    assert frames == list(range(len(frames)))
+    # Both ended well, so they are finished; the killed one is not.
+    names = ["out.2.jsonl", "out.3.jsonl", "out.jsonl"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".out.2.jsonl.unfinished", *names]
+
+
+def test_a_run_that_fails_before_the_first_frame_leaves_nothing(build, tmp_path):
+    def fail(stop, on_progress) -> RunReport:
+        raise RuntimeError("the camera is not there")
+
+    build.then = fail
+    flags = [f"--{name}={tmp_path / name}{suffix}" for name, suffix in
+             (("video", ".mp4"), ("poses", ".npz"), ("jsonl", ""), ("amass", ""))]  # fmt: skip
+    for _ in range(3):
+        # As a supervisor starts it again and again.
+        assert cli.main(["run", "0", *flags]) == 1
+        assert list(tmp_path.iterdir()) == []
+    assert cli.main(["run", "0", "1", *flags, "--rotate-s", "5"]) == 1
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
+def test_the_summary_names_the_files_that_were_written(build, tmp_path, capsys):
+    def write(stop, on_progress) -> RunReport:
+        output = build.config.output
+        output.video.write_text("new")
+        (output.amass / "track_0001.npz").write_text("new")
+        return RunReport(1, 1, files=(output.video, output.amass / "track_0001.npz"))
+
+    build.then = write
+    video, tracks = tmp_path / "v.mp4", tmp_path / "t"
+    video.write_text("old")
+    tracks.mkdir()
+    (tracks / "track_0001.npz").write_text("old")
+    assert cli.main(["run", "0", "--video", str(video), "--amass", str(tracks)]) == 0
+    out, err = capsys.readouterr()
+    assert f"wrote {tmp_path / 'v.2.mp4'} (3 B); {video} existed and was kept" in out
+    assert f"wrote {tmp_path / 't.2' / 'track_0001.npz'} (3 B); {tracks} existed and was" in out
+    assert [line.partition(" ")[0] for line in err.splitlines()] == ["note:", "note:"]
+    assert cli.main(["run", "0", "--video", str(video), "--overwrite", "--amass", str(tracks)]) == 0
 
 
 @given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=8))

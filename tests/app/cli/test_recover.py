@@ -33,10 +33,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.fixture
 def killed(tmp_path) -> Path:
     """A folder with what a killed run left there."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "p.npz"), str(tmp_path / "tracks")]
+    killed_run(tmp_path / "p.npz", tmp_path / "tracks")
+    return tmp_path
+
+
+def killed_run(poses: Path, tracks: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(poses), str(tracks)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
-    return tmp_path
 
 
 def whole(folder: Path) -> Path:
@@ -106,11 +110,24 @@ def test_a_run_that_is_still_going_is_left_alone(tmp_path, capsys):
     assert not folder.exists()
 
 
+def test_rows_of_a_run_that_got_a_number_are_found(tmp_path, tmp_path_factory):
+    good = whole(tmp_path_factory.mktemp("good"))
+    killed_run(tmp_path / "p.2.npz", tmp_path / "tracks.2")
+    # The name that the killed run had taken.
+    (tmp_path / "p.2.npz").touch()
+    (tmp_path / "p.npz").write_text("an earlier run's")
+    (tmp_path / "tracks").mkdir()
+    assert main(["recover", str(tmp_path / "p.npz")]) == 0
+    assert main(["recover", str(tmp_path / "tracks")]) == 0
+    same(tmp_path / "p.2.npz", good / "p.npz")
+    same(tmp_path / "tracks.2" / "track_0007.npz", good / "tracks" / "track_0007.npz")
+    assert (tmp_path / "p.npz").read_text() == "an earlier run's"
+
+
 def test_what_earlier_runs_left_is_named(killed, capsys):
     (older,) = killed.glob(".p.npz.*.rows")
     os.utime(older, (1, 1))
-    command = [sys.executable, "-c", KILLED, str(killed / "p.npz"), str(killed / "others")]
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    killed_run(killed / "p.npz", killed / "others")
     assert main(["recover", str(killed / "p.npz")]) == 0
     assert f"an earlier run left {older}" in capsys.readouterr().out
     (killed / "p.npz").rename(killed / "newer.npz")

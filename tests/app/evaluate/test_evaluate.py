@@ -205,3 +205,17 @@ def test_a_live_feed_is_refused(capsys):
     source = "lavfi:testsrc2=size=320x240:rate=10"
     assert cli.main(["evaluate", source, "--nobody"]) == 2
     assert "live feed" in capsys.readouterr().err
+
+
+def test_figures_that_exist_stay(tmp_path, monkeypatch, capsys):
+    """Two clips' figures by one name: the second gets a number, and says so."""
+    monkeypatch.setattr("app.evaluate.suite.evaluate", lambda *_, **__: None)
+    monkeypatch.setattr("app.evaluate.suite.print_report", lambda *_: None)
+    written: list[Path] = []
+    monkeypatch.setattr("app.evaluate.suite.write_json", lambda _, path, pool: written.append(path))
+    (tmp_path / "r.json").write_text("{}")
+    words = ["evaluate", "a.mp4", "--nobody", "--json", str(tmp_path / "r.json")]
+    assert cli.main(words) == 0
+    assert cli.main([*words, "--overwrite"]) == 0
+    assert written == [tmp_path / "r.2.json", tmp_path / "r.json"]
+    assert "this run writes " in capsys.readouterr().err

@@ -214,6 +214,39 @@ def test_a_suffix_that_promises_nothing_is_free_unless_the_format_is_strict(entr
         assert (strict in problem) if strict else problem == ""
 
 
+OTHERS = {
+    "video": "gif webm avi mkv jpg png webp ts flv h264",
+    "poses": "npy pkl pickle pt h5 mat bvh fbx c3d",
+    "jsonl": "csv tsv xml yaml parquet",
+    "": "gz zip xz zst html pdf svg md",
+}
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("sort", OTHERS)
+def test_a_suffix_of_a_format_that_no_output_has_is_refused(entry, sort, tmp_path):
+    names = [f"x.{suffix}" for suffix in OTHERS[sort].split()]
+    for path in [tmp_path / name for name in (*names, names[0].upper())]:
+        problem = suffix_problem(entry, path)
+        assert f"writes {entry.format}" in problem
+        if sort and sort != entry.name:
+            assert f"use --{sort} {path.parent}/" in problem
+        else:
+            assert "use --" not in problem
+        with pytest.raises(OutputError, match=f"^{entry.flag} "):
+            prepare_outputs(OutputConfig(**{entry.name: path}), [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_suffix_of_an_output_from_outside_is_its_own(monkeypatch):
+    csv = OutputEntry("csv", "OUT.csv", "Write CSV.", "CSV", "nowhere:X", suffixes=(".csv",))
+    monkeypatch.setattr(catalog, "entries", lambda: (*entries(), csv))
+    poses, jsonl = (e for e in entries() if e.name in ("poses", "jsonl"))
+    for entry in (poses, jsonl):
+        assert suffix_problem(entry, Path("x.csv")).endswith("for CSV use --csv x.csv")
+    assert suffix_problem(csv, Path("x.csv")) == ""
+
+
 def test_files_of_the_same_sort_are_advised_by_the_right_name():
     poses = next(entry for entry in entries() if entry.name == "poses")
     assert suffix_problem(poses, Path("a/x.mkv")).endswith("for mp4 use --video a/x.mp4")
@@ -237,3 +270,13 @@ def test_an_entry_is_data_only():
     with pytest.raises(ModuleNotFoundError):
         entry.load()
     assert entry.flag == "--bvh"
+
+
+def test_what_needs_a_file_takes_no_pipe_or_device(tmp_path):
+    for entry, suffix in ((e, e.suffixes[0]) for e in entries() if e.strict):
+        pipe = tmp_path / f"pipe{suffix}"
+        os.mkfifo(pipe)
+        for path in (pipe, Path("/dev/null")):
+            with pytest.raises(OutputError, match="needs a file, no pipe or device$"):
+                prepare_outputs(OutputConfig(**{entry.name: path}), [])
+        assert pipe.is_fifo()

@@ -77,10 +77,16 @@ def test_paths_that_cannot_be_are_no_files():
         ("run in.mp4 out_in.mp4 --video out.mp4", "the source out_in.mp4"),
         ("run in.mp4 out_in_0001.mp4 --video out.mp4 --rotate-s 5", "the source out_in_0001.mp4"),
         ("events in.mp4 --jsonl in.mp4", "the source"),
+        ("events in.mp4 --overwrite --jsonl in.mp4", "the source"),
+        ("run in.mp4 --no-clobber --video hard.mp4", "the source"),
+        ("run in.mp4 --overwrite --video hard.mp4", "the source"),
+        ("evaluate --suite s --overwrite --json truth.json", "a file of s"),
+        ("evaluate --reuse s --overwrite --json truth.json", "a file of s"),
         ("events in.mp4 --jsonl m/motion.toml --motion m", "a file of --motion"),
         ("events in.mp4 --jsonl body.npz --body body.npz", "--body"),
         ("events in.mp4 --webhook http://127.0.0.1:9 --outbox in.mp4", "the source"),
         ("events in.mp4 --jsonl o --webhook http://127.0.0.1:9 --outbox o", "--outbox"),
+        ("events in.mp4 --jsonl webhook.sqlite --webhook http://127.0.0.1:9", "--outbox"),
         ("serve 0 a=in.mp4 --events --webhook http://127.0.0.1:9 --outbox in.mp4", "the source"),
         ("evaluate in.mp4 --truth body.npz --json body.npz", "--truth"),
         ("evaluate in.mp4 --truth body.npz --json in.mp4", "the clip"),
@@ -96,9 +102,72 @@ def test_every_command_leaves_what_it_reads(tmp_path, monkeypatch, capsys, words
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "motion.toml").write_text("")
     os.link(tmp_path / "in.mp4", tmp_path / "hard.mp4")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "a_truth.npz").write_text("truth")
+    os.link(tmp_path / "s" / "a_truth.npz", tmp_path / "truth.json")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     assert cli.main(words.split()) == 1
     err = capsys.readouterr().err
     assert f"is {other} already" in err, err
     assert len(err.splitlines()) == 1
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run in.mp4 --no-clobber --video new.mp4 --jsonl there",
+        "run in.mp4 in2.mp4 --no-clobber --jsonl th.jsonl",
+        "run in.mp4 --no-clobber --video folder/v.mp4 --amass full",
+        "events in.mp4 --no-clobber --strip new --jsonl there",
+        "events in.mp4 --no-clobber --report page",
+        "events in.mp4 --no-clobber --strip full",
+        "evaluate in.mp4 --nobody --no-clobber --json there",
+    ],
+)
+def test_no_clobber_ends_every_command_before_anything_is_made(
+    tmp_path, monkeypatch, capsys, words
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("full", "page"):
+        (tmp_path / name).mkdir()
+    names = ("in.mp4", "in2.mp4", "there", "th_in2.jsonl", "full/x", "page/index.html")
+    for name in names:
+        (tmp_path / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert "exists, and --no-clobber keeps it" in err, err
+    assert len(err.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_to_overwrite_and_to_refuse_exclude_each_other(capsys):
+    for command in ("run", "events", "evaluate"):
+        words = [command, "in.mp4", "--overwrite", "--no-clobber"]
+        assert cli.main(words) == 2
+        assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ("events in.mp4 --jsonl out.mp4", "--jsonl out.mp4"),
+        ("events in.mp4 --jsonl out.csv", "--jsonl out.csv"),
+        ("events in.mp4 --report page.html", "--report page.html"),
+        ("events in.mp4 --strip a.png", "--strip a.png"),
+        ("events in.mp4 --webhook http://127.0.0.1:9 --outbox o.jsonl", "--outbox o.jsonl"),
+        ("evaluate in.mp4 --nobody --json out.jsonl", "--json out.jsonl"),
+        ("evaluate in.mp4 --nobody --json out.csv", "--json out.csv"),
+        ("serve 0 --events --webhook http://127.0.0.1:9 --outbox o.mp4", "--outbox o.mp4"),
+    ],
+)
+def test_a_suffix_of_another_format_is_refused_in_every_command(
+    tmp_path, monkeypatch, capsys, words, flag
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.mp4").touch()
+    assert cli.main(words.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {flag}: its suffix promises another format; ")
+    assert [each.name for each in tmp_path.iterdir()] == ["in.mp4"]

@@ -327,3 +327,40 @@ def test_the_files_a_video_will_go_on_in_are_nobody_elses(tmp_path):
     (tmp_path / "v_0001.mp4").mkdir()
     with pytest.raises(OutputError, match=r"v_0001\.mp4: that is a folder"):
         prepare_outputs(output, [])
+
+
+def test_two_runs_with_one_name_share_no_file(tmp_path):
+    outputs = [VideoOutput(tmp_path / "v.mp4", rotation=Rotation(seconds=0.2)) for _ in range(2)]
+    # An empty file, as a run leaves that is killed before its first fragment, is used.
+    (tmp_path / "v_0001.mp4").touch()
+    for output in outputs:
+        output.open(run_info(HEIGHT, WIDTH))
+    for number in range(40):
+        for output in outputs:
+            put(output, number)
+    for output in outputs:
+        output.close()
+    first, second = (set(output.files) for output in outputs)
+    assert not first & second
+    assert sorted(first | second) == sorted(tmp_path.iterdir())
+    assert tmp_path / "v_0001.mp4" in first
+    for output in outputs:
+        assert [n for path in output.files for n in seen(path)[0]] == list(range(40))
+
+
+@pytest.mark.parametrize("count", [1, 5, 60])
+def test_a_killed_runs_file_is_empty_or_plays(tmp_path, count):
+    output = VideoOutput(tmp_path / "v.mp4")
+    output.open(run_info(HEIGHT, WIDTH, live=True))
+    for number in range(count):
+        put(output, number)
+        # Paced, so that a live source's ring drops nothing.
+        time.sleep(0.005)
+    left = tmp_path / "left.mp4"
+    left.write_bytes((tmp_path / "v.mp4").read_bytes())
+    output.close()
+    if left.stat().st_size:
+        shown, _ = seen(left)
+        assert shown == list(range(len(shown)))
+        assert shown
+    assert seen(tmp_path / "v.mp4")[0] == list(range(count))

@@ -275,3 +275,17 @@ def test_a_disk_of_two_megabytes_that_fills_up(tmp_path):
         if busy:
             subprocess.run(["umount", "-l", str(tmp_path)], check=True)
     assert not busy, "a file was left open"
+
+
+def test_a_file_that_exists_is_replaced_only_where_that_is_asked_for(tmp_path):
+    path = tmp_path / "v.mp4"
+    path.write_text("the user's")
+    with pytest.raises(OutputError, match="cannot be written: File exists"):
+        VideoOutput(path).open(run_info())
+    assert path.read_text() == "the user's"
+    output = VideoOutput(path, existing="overwrite")
+    output.open(run_info())
+    output.write(frame(0), bodies([]), np.zeros((48, 64, 3), np.uint8))
+    output.close()
+    with av.open(str(path)) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 1

@@ -151,7 +151,7 @@ def test_what_the_receiver_was_not_there_for_comes_with_the_next_run(tmp_path):
         (("rtsp://127.0.0.1:9/x", "samples/pitch.mp4"), 2, "put it last"),
         (("samples/pitch.mp4", "--webhook", "http://u:s3cret@[bad"), 2, "--webhook"),
         (("samples/pitch.mp4", "--strip", "samples/pitch.mp4/x"), 1, "cannot be made"),
-        (("samples/pitch.mp4", "--jsonl", "samples"), 1, "cannot be written"),
+        (("samples/pitch.mp4", "--jsonl", "samples"), 1, "that is a folder; give a file's name"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(arguments, code, words):
