@@ -91,7 +91,9 @@ class ProcessReader:
                 self._decoder = decoder
                 if self._closed:
                     return
-            decoder.socket.send(json.dumps(self._order).encode())
+            # One that has ended already is found out by reading from it.
+            with contextlib.suppress(ConnectionError):
+                decoder.socket.send(json.dumps(self._order).encode())
             self._receive(decoder)
         except Closed:
             pass
