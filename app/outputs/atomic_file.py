@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 
 
@@ -11,11 +13,20 @@ class AtomicFile:
 
     After a piece that does not fit (a full disk) it takes no more, so that its content stays
     playable. ``end`` is its size in bytes.
+
+    Args:
+        path: The file.
+        new: Whether a file that is there already is an error and is left as it is.
+
+    Raises:
+        OSError: It cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, new: bool = False) -> None:
         # Unbuffered: what `write` took is out of this process, also if it is killed then.
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (see `close`)
+        self._file = open(path, "xb" if new else "wb", buffering=0)  # noqa: SIM115 (see `close`)
+        # A file in memory has no name from its beginning.
+        self._named = self._links() > 0
         self._failed: OSError | None = None
         self.end = 0
         self.seek = self._file.seek
@@ -25,6 +36,10 @@ class AtomicFile:
     def write(self, data: bytes) -> int:
         """Write a piece and return its length. Raises OSError, the same one from then on."""
         if self._failed is not None:
+            raise self._failed
+        # The system would take every byte and keep none.
+        if self._named and not self._links():
+            self._failed = FileNotFoundError(errno.ENOENT, "the file was deleted")
             raise self._failed
         # FFmpeg may seek back, so a piece may lie inside the file.
         start, rest = self._file.tell(), memoryview(data)
@@ -41,3 +56,7 @@ class AtomicFile:
             raise
         self.end = max(end, start + len(data))
         return len(data)
+
+    def _links(self) -> int:
+        """Return how many names the file has; 0 once it is deleted."""
+        return os.fstat(self._file.fileno()).st_nlink

@@ -33,8 +33,9 @@ class Mp4:
     """A file of H.264 through libx264, written by one thread.
 
     A fragment begins with a key frame, is put on disk whole and ends after a second of the video
-    at the latest. ``close`` makes a plain mp4 of the fragments, or deletes a file without frames.
-    ``frames`` counts the frames written. Every method raises OutputError, in one line.
+    at the latest. ``close`` makes a plain mp4 of the fragments, or deletes a file that shows
+    nothing: ``kept`` says which. ``frames`` counts the frames written. Every method raises
+    OutputError, in one line.
 
     Args:
         path: The file.
@@ -44,20 +45,30 @@ class Mp4:
         crf: x264's quality.
         preset: x264's speed.
         live: Whether the encoder holds back fewer frames, which costs a little quality.
+        new: As for `AtomicFile`.
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], rate: Fraction, crf: int, preset: str, live: bool
+        self,
+        path: Path,
+        size: tuple[int, int],
+        rate: Fraction,
+        crf: int,
+        preset: str,
+        live: bool,
+        new: bool = False,
     ) -> None:
         self.path = path
         self.frames = 0
+        self.kept = True
+        self._failed = False
         self._size = size
         self._group = max(1, round(rate))
         self._in_group, self._group_began = 0, 0
         self._waiting_bytes = 0
         self._file: AtomicFile | None = None
         try:
-            self._file = AtomicFile(path)
+            self._file = AtomicFile(path, new)
             # A buffer larger than a fragment makes each reach the file in one piece.
             self._container = av.open(
                 self._file,
@@ -69,7 +80,7 @@ class Mp4:
             )
             self._stream = self._container.add_stream("libx264", rate=rate)
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         # No B-frames: with them a fragmented file's times start late, by FFmpeg's own account.
         options: dict[str, object] = {"crf": str(crf), "preset": preset, "bf": "0"}
         if live:
@@ -117,25 +128,48 @@ class Mp4:
                 waits = 0 if self._file.end > before else self._waiting_bytes
                 self._waiting_bytes = waits + packet.size
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
+            self._failed = True
+            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from error
 
     def close(self) -> None:
         """Finish the file. Safe to call twice."""
         if self._file is None:
             return
         try:
-            if self.frames:
-                self._encode(None)
-        finally:
-            # First, so that a second call does nothing, whatever the lines below raise.
-            file, self._file = self._file, None
             try:
-                with closing(file):
-                    self._container.close()
-            except (OSError, av.error.FFmpegError) as error:
-                raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
-            if not self.frames:
-                self.path.unlink(missing_ok=True)
+                # After a failure FFmpeg gets no more packets: without a header it would crash.
+                if self.frames and not self._failed:
+                    self._encode(None)
+            finally:
+                self._close_file(self._file)
+        except OutputError:
+            # The fragments that are on disk play; there may be none.
+            self._keep_if(_plays(self.path))
+            raise
+        self._keep_if(_plays(self.path) if self._failed else self.frames > 0)
+
+    def _close_file(self, file: AtomicFile) -> None:
+        # First, so that a second call does nothing, whatever the lines below raise.
+        self._file = None
+        try:
+            with closing(file):
+                self._container.close()
+        except (OSError, av.error.FFmpegError) as error:
+            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from error
+
+    def _keep_if(self, shows: bool) -> None:
+        self.kept = shows
+        if not shows:
+            self.path.unlink(missing_ok=True)
+
+
+def _plays(path: Path) -> bool:
+    """Return whether a picture can be read of a video file."""
+    try:
+        with av.open(str(path)) as container:
+            return next(container.decode(video=0), None) is not None
+    except (OSError, IndexError, av.error.FFmpegError):
+        return False
 
 
 class Timeline:

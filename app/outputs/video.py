@@ -30,16 +30,17 @@ class VideoOutput:
     follows the one before it after one nominal interval. If the process is killed or the disk is
     full, the file plays, but for about the last two seconds (`Mp4`).
 
-    A thread of its own encodes. A clip waits for it, so that nothing is lost; a live source never
-    does, and ``dropped`` counts its frames that are not in the video. With ``rotation`` the video
-    goes on in OUT_0002.mp4 and so on; each file plays by itself from 0, and no frame is lost or
-    written twice. ``files`` are those that exist.
+    A thread of its own opens the files, encodes and writes. A clip waits for it, so that nothing is
+    lost; a live source never does, and ``dropped`` counts its frames that are not in the video.
+    With ``rotation`` the video goes on in OUT_0002.mp4 and so on; each file plays by itself from 0,
+    and no frame is lost or written twice. ``files`` are those that exist.
 
     Args:
         path: OUT.mp4.
         crf: x264's quality, 0 to 51; lower is better.
         preset: x264's speed.
         rotation: The limits of one file.
+        new: Whether a file that is there already is an error and is left as it is.
     """
 
     needs_picture = True
@@ -50,18 +51,21 @@ class VideoOutput:
         crf: int = 20,
         preset: str = "veryfast",
         rotation: Rotation = Rotation(),  # noqa: B008 (frozen)
+        new: bool = False,
     ) -> None:
         self.path = path
         self.crf = crf
         self.preset = preset
         self.rotation = rotation
+        self.new = new
         self.files: tuple[Path, ...] = ()
         self._thread: BackgroundWriter[Frame] | None = None
         # The attributes below belong to the thread once it runs.
         self._info: RunInfo | None = None
         self._mp4: Mp4 | None = None
         self._clock = Timeline(30.0)
-        self._begun, self._begun_tick = 0, 0
+        self._begun: int | None = None
+        self._begun_tick = 0
 
     @property
     def dropped(self) -> int:
@@ -78,9 +82,6 @@ class VideoOutput:
     def open(self, info: RunInfo) -> None:
         self._info = info
         self._clock = Timeline(float(self._rate))
-        # A run that is started again continues the numbers: no file is written over.
-        self._begun = self.rotation.last(self.path)
-        self._begin(0)
         capacity = _CLIP_FRAMES
         if info.live:
             # Large pictures get fewer places, so that the memory stays bounded.
@@ -96,6 +97,16 @@ class VideoOutput:
         # Without the GPU's copy, which would stay allocated while the frame waits.
         self._thread.put(replace(frame, image=picture, on_device=None))
 
+    @property
+    def busy_s(self) -> float:
+        """How long the thread has been busy with its current frame, in seconds."""
+        return 0.0 if self._thread is None else self._thread.busy_s
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything is finished."""
+        return self._thread is None or self._thread.ended
+
     def stop(self) -> None:
         """Take no more frames; the thread finishes the waiting ones by itself."""
         if self._thread is not None:
@@ -104,6 +115,11 @@ class VideoOutput:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.close()
+
+    def wait(self) -> None:
+        """Wait for the thread, if ``close`` abandoned it, without a limit."""
+        if self._thread is not None:
+            self._thread.wait()
 
     @property
     def _rate(self) -> Fraction:
@@ -125,9 +141,12 @@ class VideoOutput:
     def _begin(self, tick: int) -> None:
         """Begin the next file, whose time 0 is ``tick`` of the video."""
         assert self._info is not None
+        if self._begun is None:
+            # A run that is started again continues the numbers: no file is written over.
+            self._begun = self.rotation.last(self.path)
         path = self.rotation.path(self.path, self._begun + 1)
-        size = self._info.height, self._info.width
-        self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, self._info.live)
+        size, live = (self._info.height, self._info.width), self._info.live
+        self._mp4 = Mp4(path, size, self._rate, self.crf, self.preset, live, self.new)
         self._begun, self._begun_tick = self._begun + 1, tick
         self.files = (*self.files, path)
         # Only this run's files: an earlier run's are not this one's to delete.
@@ -144,8 +163,7 @@ class VideoOutput:
         try:
             mp4.close()
         finally:
-            # `Mp4.close` deleted it.
-            if not mp4.frames:
+            if not mp4.kept:
                 self.files = tuple(path for path in self.files if path != mp4.path)
 
 
@@ -153,4 +171,4 @@ def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be deleted: {error.strerror}") from None
+        raise OutputError(f"{path}: cannot be deleted: {error.strerror}") from error

@@ -7,22 +7,21 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from stat import S_ISREG
 
 from app.build import is_low_latency, source_of
 from app.config import Config
 from app.multi_run import names_of
+from app.outputs.base import OutputError
 from app.render_loop import RenderLoop, renderer_name
 from app.render_loop_low_latency import make_render_loop
 from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
-from app.serve.event_log import EventLog
-from app.serve.recorder import SUFFIXES
+from app.serve.event_log import EventForwarder, EventLog
+from app.serve.folder import RecordingFolder
 from pipeline.capture.errors import SourceError
 from pipeline.capture.status import State
 from pipeline.core.redact import without_credentials
@@ -34,6 +33,8 @@ from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
 
 MOST_SOURCES = 32
+_JOIN_S = 20.0
+"""How long ending a source waits for its thread: longer than its recording needs to end."""
 _FIGURES_S = 0.25
 """How long a source's figures are reused, in seconds."""
 _ADDRESS = re.compile(
@@ -52,11 +53,15 @@ class SourceView:
 
     ``since_s`` is the time in the current ``state``. ``latency_ms`` holds p50, p95 and p99 from
     capture to output, ``stages_ms`` the median of each stage for a frame, ``dropped`` the number of
-    frames by cause. ``not_recorded`` counts frames that recordings dropped because the disk or the
-    encoder was too slow. With low latency, ``unfitted`` counts frames that were shown with
+    frames by cause. ``recording`` is the name of the video that is written now.
+    ``recording_wanted`` says whether the source is to be recorded, ``recording_missing`` whether it
+    is and does not succeed, ``recording_cause`` why in a word or two, ``recording_failures`` how
+    many recordings failed, by cause. ``not_recorded`` counts frames that are in no file though a
+    recording was wanted. With low latency, ``unfitted`` counts frames that were shown with
     predicted bodies only; ``predicted_ms`` is how far ahead of the last fit they were predicted,
     and ``predicted_off_px`` the distance of a joint from where it was fitted later (each p50 and
-    p95; None otherwise). ``events`` counts the events so far; None if none are detected.
+    p95; None otherwise). ``events`` counts the events so far, ``events_lost`` those that were
+    detected and not reported; None if none are detected.
     """
 
     name: str
@@ -79,6 +84,11 @@ class SourceView:
     predicted_ms: tuple[float, float] | None
     predicted_off_px: tuple[float, float] | None
     events: int | None
+    events_lost: int | None
+    recording_wanted: bool
+    recording_missing: bool
+    recording_cause: str
+    recording_failures: dict[str, int]
 
 
 class _Figures:
@@ -97,6 +107,31 @@ class _Figures:
             return self._snapshot
 
 
+@dataclass(frozen=True)
+class _Events:
+    """A source's events: what reports them, the log of the page, and the way to a webhook."""
+
+    dispatcher: EventDispatcher
+    log: EventLog
+    forwarder: EventForwarder | None
+
+    @property
+    def trouble(self) -> str:
+        return "" if self.forwarder is None else self.forwarder.trouble
+
+    @property
+    def lost(self) -> int:
+        return 0 if self.forwarder is None else self.forwarder.lost
+
+    def close(self) -> None:
+        """Wait for the last event, the forwarder's disk for a bounded time."""
+        try:
+            self.dispatcher.close()
+        finally:
+            if self.forwarder is not None:
+                self.forwarder.close()
+
+
 class _Served:
     """A source of the hub and the thread that draws it."""
 
@@ -106,14 +141,11 @@ class _Served:
         stream: VideoStream,
         channel: Channel,
         show: RenderLoop,
-        dispatcher: tuple[EventDispatcher, EventLog] | None,
+        events: _Events | None,
     ) -> None:
         self.address, self.stream, self.channel, self.show = address, stream, channel, show
         self.number = next(_NUMBERS)
-        self._dispatcher: EventDispatcher | None = None
-        self.event_log: EventLog | None = None
-        if dispatcher is not None:
-            self._dispatcher, self.event_log = dispatcher
+        self.events = events
         self.figures = _Figures(stream.stats)
         self.error = ""
         self.added_s = time.monotonic()
@@ -134,15 +166,23 @@ class _Served:
             # Also after an error: a recording must become a complete file.
             self.channel.close()
 
-    def end(self) -> None:
-        """Wait for its threads. Call it once its stream is removed from the scheduler."""
+    def end(self) -> list[str]:
+        """Wait for its threads. Call it once its stream is removed from the scheduler.
+
+        Returns:
+            A line for each thing that may be incomplete, because the disk does not answer.
+        """
         # Bounded: a request that removes the source waits here.
-        self.thread.join(10)
-        if self._dispatcher is not None:
+        self.thread.join(_JOIN_S)
+        unfinished = self.channel.recordings.unfinished()
+        if self.events is not None:
             try:
-                self._dispatcher.close()
+                self.events.close()
+            except OutputError as error:
+                unfinished.append(str(error))
             except Exception as error:
                 self.error = f"{type(error).__name__}: {without_credentials(str(error))}"
+        return unfinished
 
 
 class Hub:
@@ -154,7 +194,12 @@ class Hub:
         folder: The folder of the recordings; it is made if missing.
         on_error: Called with an error of the estimator, which ends all sources.
         motion: The motion whose events are detected in every source; None for no events.
-        on_event: Called with the `Record` of every event, besides storing it.
+        on_event: Called with the `Record` of every event, besides storing it; in threads that may
+            wait for a disk.
+        on_warning: Called with a line about what may be incomplete when a source ends.
+
+    Attributes:
+        folder: The folder of the recordings.
     """
 
     def __init__(
@@ -165,16 +210,17 @@ class Hub:
         on_error: Callable[[BaseException], None] | None = None,
         motion: Motion | None = None,
         on_event: Sink | None = None,
+        on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._motion, self._on_event = motion, on_event
+        self._motion, self._on_event, self._on_warning = motion, on_event, on_warning
         self._config = config
-        self._folder = folder
+        self.folder = RecordingFolder(folder)
         self._scheduler = StreamScheduler(estimator, on_error=on_error)
         self._served: dict[str, _Served] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Hub:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
         self._scheduler.__enter__()
         return self
 
@@ -182,7 +228,7 @@ class Hub:
         # The streams end first; each source's thread then finishes by itself.
         self._scheduler.close()
         for served in self._served.values():
-            served.end()
+            self._end(served)
 
     def names(self) -> set[str]:
         """Return the names of the sources."""
@@ -240,31 +286,28 @@ class Hub:
             stream = self._scheduler.add(
                 name, source, low_latency=is_low_latency(config), watch=watch
             )  # fmt: skip
-            channel = Channel(lambda: self._reason(stream), output=config.output)
+            new_path = partial(self.folder.new_path, name)
+            channel = Channel(lambda: self._reason(stream), new_path, output=config.output)
             show = make_render_loop(config, stream, [channel, channel.fits], None)
             self._served[name] = _Served(
                 without_credentials(address),
                 stream,
                 channel,
                 show,
-                self._dispatcher(name, stream, config),
+                self._events(name, stream, config),
             )
         return name
 
-    def _dispatcher(
-        self, name: str, stream: VideoStream, config: Config
-    ) -> tuple[EventDispatcher, EventLog] | None:
+    def _events(self, name: str, stream: VideoStream, config: Config) -> _Events | None:
         if self._motion is None:
             return None
-        event_log = EventLog()
-        sinks: list[Sink] = [event_log]
-        if self._on_event is not None:
-            # The log is first: the page shows an event even if its webhook fails.
-            sinks.append(event_log.guarded(self._on_event))
+        log = EventLog()
+        forwarder = None if self._on_event is None else EventForwarder(name, self._on_event)
+        sinks: list[Sink] = [log] if forwarder is None else [log, forwarder]
         info_of = partial(info_of_event, name, stream)
-        return EventDispatcher(
-            stream, info_of, sinks, renderer_name(config, stream.estimator), config.render.alpha
-        ).start(), event_log
+        renderer, alpha = renderer_name(config, stream.estimator), config.render.alpha
+        dispatcher = EventDispatcher(stream, info_of, sinks, renderer, alpha).start()
+        return _Events(dispatcher, log, forwarder)
 
     def remove(self, name: str) -> None:
         """End a source and forget it, with its stored bodies and events.
@@ -276,7 +319,11 @@ class Hub:
             served = self._served.pop(name)
         # Outside the lock: ending a source waits for its threads.
         self._scheduler.remove(name)
-        served.end()
+        self._end(served)
+
+    def _end(self, served: _Served) -> None:
+        for line in served.end():
+            self._on_warning(line)
 
     def number(self, name: str) -> int:
         """Return the number of the source that has the name now. Numbers are never used again.
@@ -315,8 +362,8 @@ class Hub:
             KeyError: There is no source of that name.
         """
         with self._lock:
-            event_log = self._served[name].event_log
-        return [] if event_log is None else event_log.after(after)
+            events = self._served[name].events
+        return [] if events is None else events.log.after(after)
 
     def strip(self, name: str, number: int) -> bytes:
         """Return the pictures of an event, as `EventLog.strip`.
@@ -325,17 +372,20 @@ class Hub:
             KeyError: There is no source of that name, or no such event of it.
         """
         with self._lock:
-            event_log = self._served[name].event_log
-        if event_log is None:
+            events = self._served[name].events
+        if events is None:
             raise KeyError(number)
-        return event_log.strip(number)
+        return events.log.strip(number)
 
     def record(self, name: str, on: bool) -> str | None:
         """Begin a source's recording, or end it and wait until its files are complete.
 
+        A disk that does not answer is waited for no longer than a few seconds.
+
         Args:
             name: The name of the source.
-            on: Whether it is to be recorded. Beginning a second recording does nothing.
+            on: Whether it is to be recorded. Beginning a second recording does nothing, but that
+                one that failed is tried at once.
 
         Returns:
             The name of the video file while it is recorded, or None.
@@ -344,55 +394,17 @@ class Hub:
             KeyError: There is no source of that name.
             RuntimeError: The source has ended.
         """
-        channel = self._channel(name)
-        if on and self._served[name].stream.ended.is_set():
-            raise RuntimeError(f"{name} has ended")
+        with self._lock:
+            served = self._served[name]
+        recordings = served.channel.recordings
         if not on:
-            channel.recordings.record(None)
+            recordings.end()
             return None
-        if channel.recordings.path is None:
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            channel.recordings.record(self._free(f"{name}_{stamp}"))
-        return channel.recordings.path.name if channel.recordings.path else None
-
-    def files(self) -> list[tuple[str, int]]:
-        """Return the names of all recordings' files, the newest first, with their sizes in bytes.
-
-        Videos and bodies are separate files.
-        """
-        found = []
-        for path in self._folder.iterdir():
-            # Other files in the folder are not offered for download.
-            if path.suffix in SUFFIXES:
-                with suppress(FileNotFoundError):  # Rotation may delete a file meanwhile.
-                    found.append((path.stat(), path))
-        found.sort(key=lambda item: item[0].st_mtime, reverse=True)
-        # A folder or a pipe may have such a name too.
-        return [(path.name, stat.st_size) for stat, path in found if S_ISREG(stat.st_mode)]
-
-    def file(self, name: str) -> Path:
-        """Return the path of a recording's file.
-
-        The name is looked up among the existing files and never joined to a path unchecked, so
-        ``../x`` is refused.
-
-        Raises:
-            KeyError: There is no such file.
-        """
-        if name not in {known for known, _ in self.files()}:
-            raise KeyError(name)
-        return self._folder / name
-
-    def _free(self, stem: str) -> Path:
-        """Return a path for a video of that name, with a number appended if a recording has it."""
-        # Two recordings may begin within a second. Names with an underscore count as taken, because
-        # rotation writes NAME_0001.mp4.
-        number, free = 2, stem
-        while any(
-            path.name.startswith((f"{free}.", f"{free}_")) for path in self._folder.iterdir()
-        ):
-            free, number = f"{stem}-{number}", number + 1
-        return self._folder / f"{free}.mp4"
+        if served.stream.ended.is_set():
+            raise RuntimeError(f"{name} has ended")
+        recordings.begin()
+        path = recordings.state().path
+        return None if path is None else path.name
 
     def _channel(self, name: str) -> Channel:
         with self._lock:
@@ -408,7 +420,7 @@ class Hub:
         return f"{status.state}: {status.reason}" if status and status.reason else "waiting"
 
     def _view(self, name: str, served: _Served, figures: Snapshot) -> SourceView:
-        stream, event_log = served.stream, served.event_log
+        stream, events = served.stream, served.events
         # Only live sources report a status; a clip's state follows from its counters.
         status = stream.source.status
         counts = stream.source.counts
@@ -420,13 +432,13 @@ class Hub:
         # Last, because it overrides what the source still reports.
         if stream.ended.is_set() or served.error:
             state, reason = State.ENDED, served.error
-        latency, recordings = figures.latency_ms, served.channel.recordings
+        latency, recording = figures.latency_ms, served.channel.recordings.state()
         predicted = served.show.prediction_error()
         return SourceView(
             name=name,
             address=served.address,
             state=str(state),
-            reason=recordings.trouble or (event_log.trouble if event_log else "") or reason,
+            reason=recording.trouble or (events.trouble if events else "") or reason,
             since_s=round(since_s, 1),
             fps=round(stream.stats.live_fps(), 1) if state is State.LIVE else 0.0,
             people=served.channel.people if state is State.LIVE else 0,
@@ -439,12 +451,17 @@ class Hub:
             stages_ms={stage: time_ms.p50_ms for stage, time_ms in figures.stages_ms.items()},
             reconnects=counts.get("reconnected", 0),
             damaged=counts.get("damaged", 0),
-            recording=recordings.path.name if recordings.path else None,
-            not_recorded=recordings.dropped,
+            recording=None if recording.path is None else recording.path.name,
+            not_recorded=recording.dropped,
             unfitted=figures.unfitted,
             predicted_ms=(
                 None if predicted is None else (predicted.ahead_p50_ms, predicted.ahead_p95_ms)
             ),
             predicted_off_px=None if predicted is None else (predicted.p50_px, predicted.p95_px),
-            events=None if event_log is None else event_log.count,
+            events=None if events is None else events.log.count,
+            events_lost=None if events is None else figures.lost_events + events.lost,
+            recording_wanted=recording.wanted,
+            recording_missing=recording.missing,
+            recording_cause=recording.cause,
+            recording_failures=recording.failures,
         )

@@ -58,6 +58,12 @@ class _Collected:
         lost = CounterMetricFamily(
             "bodystream_recording_dropped", "left out of recordings", labels=("source",)
         )
+        failed = CounterMetricFamily(
+            "bodystream_recording_failures", "recordings that failed", labels=("source", "cause")
+        )
+        missing = GaugeMetricFamily(
+            "bodystream_recording_missing", "1: wanted and not written", labels=("source",)
+        )
         events = CounterMetricFamily("bodystream_events", "reported", labels=("source",))
         lost_events = CounterMetricFamily(
             "bodystream_events_lost", "detected, but not reported", labels=("source",)
@@ -70,9 +76,13 @@ class _Collected:
             for quantile, px in zip(("0.5", "0.95"), view.predicted_off_px or ()):
                 off.add_metric((name, quantile), px)
             lost.add_metric((name,), view.not_recorded)
-            if view.events is not None:
+            # Every cause has a series, so that a rate also finds the first failure.
+            for cause, number in view.recording_failures.items():
+                failed.add_metric((name, cause), number)
+            missing.add_metric((name,), float(view.recording_missing))
+            if view.events is not None and view.events_lost is not None:
                 events.add_metric((name,), view.events)
-                lost_events.add_metric((name,), figures.lost_events)
+                lost_events.add_metric((name,), view.events_lost)
             # Every state has a series, 0 or 1, so that a query also finds the states that ended.
             for value in State:
                 state.add_metric((name, str(value)), float(view.state == value))
@@ -87,8 +97,8 @@ class _Collected:
                 dropped.add_metric((name, cause), number)
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
-        counts = [read, drawn, dropped, back, damaged, lost, events, lost_events]
-        return [state, fps, people, latency, stage, *counts, off]
+        counts = [read, drawn, dropped, back, damaged, lost, failed, events, lost_events]
+        return [state, fps, people, missing, latency, stage, *counts, off]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
