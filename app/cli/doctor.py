@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from app.cli.flags import command
+from app.cli.signals import unwind_by_signal
 from app.cli.system import library_remedy
 from app.options import DoctorOptions
 
@@ -186,9 +187,11 @@ def _reference() -> Iterator[Check]:
         return
     # In a process of its own: OpenGL drivers crash rather than raise.
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _EGL_PROBE], capture_output=True, timeout=_PROBE_S, check=False
-        )
+        with unwind_by_signal():
+            done = subprocess.run(
+                [sys.executable, "-c", _EGL_PROBE],
+                capture_output=True, timeout=_PROBE_S, check=False,
+            )  # fmt: skip
     except subprocess.TimeoutExpired:
         yield Check("pyrender", ABSENT, f"no picture within {_PROBE_S:g} s", "apt install libegl1")
         return

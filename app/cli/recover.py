@@ -6,6 +6,7 @@ from glob import escape
 from pathlib import Path
 
 from app.cli.flags import command
+from app.cli.signals import unwind_by_signal
 from app.options import RecoverOptions
 
 
@@ -45,11 +46,13 @@ def recover(given: Path) -> int:
     # Nothing is written over: the file may be of a later run.
     if there is not None:
         raise OutputError(f"{there} is there already; move it away first")
-    if columns.beside.name == TRACKS:
-        paths = list(save_tracks(columns, folder.parent))
-    else:
-        columns.save(columns.beside)
-        paths = [columns.beside]
+    # A file that is half written is removed.
+    with unwind_by_signal():
+        if columns.beside.name == TRACKS:
+            paths = list(save_tracks(columns, folder.parent))
+        else:
+            columns.save(columns.beside)
+            paths = [columns.beside]
     for path in paths:
         print(f"wrote {path}")
     # The rows are left to the user to delete, once the file is checked.

@@ -168,8 +168,10 @@ class ColumnSpool:
                         np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
             os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        finally:
+            # There is none where it became the file.
+            part.unlink(missing_ok=True)
 
     def _store(self, archive: zipfile.ZipFile, name: str) -> None:
         dtype, shape = self._shapes[name]

@@ -1,7 +1,7 @@
 /* Makes chosen calls of the C library hang while a file says so, for the tests of `serve`.
 
-   HANG_FILE holds the name of one call ("write"), or is absent; HANG_FOLDER is the folder whose files
-   are affected. A call hangs until the file names another one. Loaded by LD_PRELOAD. */
+   HANG_FILE holds the names of calls ("write seek"), or is absent; HANG_FOLDER is the folder whose
+   files are affected. A call hangs until the file does not name it. Loaded by LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -22,13 +22,15 @@ static int (*real_close)(int);
 
 static int chosen(const char *call) {
   const char *path = getenv("HANG_FILE");
-  char text[64] = "";
+  char text[256] = " ", word[32];
   if (!path) return 0;
   int file = real_open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) return 0;
-  ssize_t length = real_read(file, text, sizeof text - 1);
+  ssize_t length = real_read(file, text + 1, sizeof text - 3);
   real_close(file);
-  return length > 0 && strcmp(text, call) == 0;
+  text[1 + (length > 0 ? length : 0)] = ' ';
+  snprintf(word, sizeof word, " %s ", call);
+  return strstr(text, word) != NULL;
 }
 
 __attribute__((constructor)) static void find(void) {
