@@ -1,11 +1,28 @@
-"""A file that holds each written piece whole or not at all."""
+"""Files that are whole: piece by piece, or at once."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a hidden path beside a file to write to. It becomes the file at the end of the block,
+    and is removed after an error."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        # The first error is the one to report.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 class AtomicFile:

@@ -12,6 +12,7 @@ import cv2
 
 from app.config import ConfigError
 from app.options import WebhookOptions
+from app.outputs.atomic_file import written_whole
 from app.outputs.base import OutputClosed, OutputError
 from app.reports.dispatcher import Sink
 from app.reports.record import Record, strip_of
@@ -74,9 +75,14 @@ class Strips:
 
     def __call__(self, record: Record) -> None:
         path = self._folder / f"{record.key}.png"
-        # OpenCV returns False and raises nothing.
-        if not cv2.imwrite(str(path), strip_of(record)[..., ::-1]):
-            raise OutputError(f"{path}: cannot be written")
+        # Not `imwrite`: its libraries print errors of their own.
+        done, data = cv2.imencode(".png", strip_of(record)[..., ::-1])
+        assert done, "OpenCV writes PNG"
+        try:
+            with written_whole(path) as part:
+                part.write_bytes(data.tobytes())
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def webhook_of(stack: ExitStack, options: WebhookOptions) -> Sink:

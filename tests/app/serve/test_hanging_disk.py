@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -38,9 +39,9 @@ HOLDS_A_FILE = ("open", "write", "seek", "stat", "close")
 HOLDS_THE_LIST = ("stat", "list")
 HANGS_S = float(os.environ.get("BODYSTREAM_TEST_HANGS_S", "1"))
 """How long each call hangs."""
-SOON_S, LATE_S = 0.5, 3.0
-"""The fastest and the slowest answer while the disk hangs: a busy machine is slow now and then, a
-disk always."""
+SOON_S = 0.5
+"""The median answer while the disk hangs: a busy machine is slow now and then, a disk always."""
+LISTED_S = 6.0
 BOUNDED_S = 10.0
 SERVE = """
 import sys
@@ -113,19 +114,19 @@ def watched(disk: Disk, seconds: float) -> None:
     """Watch the status, the page and the pictures for a while, with somebody listing the files."""
     before, begun_s = disk.sources(), time.monotonic()
     times_s: dict[str, list[float]] = defaultdict(list)
-    while time.monotonic() - begun_s < seconds or len(times_s["/"]) < 2:
+    while time.monotonic() - begun_s < seconds or len(times_s["/"]) < 3:
         for path in ("/healthz", "/api/sources", "/metrics", "/", "/page/page.js"):
             answer, took_s = disk.ask(path)
             assert answer.status_code == 200, (path, answer.text)
             times_s[path].append(took_s)
         answer, took_s = disk.ask("/api/files")
         assert answer.status_code in (200, 503)
-        assert took_s < LATE_S
+        assert took_s < LISTED_S
         picture_s = time.monotonic()
         with httpx.stream("GET", f"{disk.url}/video/one") as pictures:
             assert next(pictures.iter_raw())
         times_s["picture"].append(time.monotonic() - picture_s)
-    assert all(min(times) < SOON_S and max(times) < LATE_S for times in times_s.values()), times_s
+    assert all(median(times) < SOON_S for times in times_s.values()), times_s
     took_s = time.monotonic() - begun_s
     for name, view in disk.sources().items():
         drawn = view["drawn"] - before[name]["drawn"]
