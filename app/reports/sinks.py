@@ -25,7 +25,9 @@ def read_motion(flag: str, name: str) -> Motion:
         return load_motion(name)
     except FileNotFoundError as error:
         raise ConfigError(f"{flag}: there is no {error.filename}") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise ConfigError(f"{flag}: {error.strerror or error}") from None
+    except ValueError as error:
         raise ConfigError(f"{flag}: {error}") from None
 
 
