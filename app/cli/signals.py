@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -48,11 +47,15 @@ class StopSignal:
             self.first()
         elif self._clock_s() - self._first_s >= _ONE_WISH_S:
             # Not `sys.exit`: that would wait for threads, and one of them may be stuck.
-            os._exit(128 + number)
+            end_at_once(number, frame)
 
     def first(self) -> None:
         """Do what the first signal asks for."""
         self.event.set()
+
+    def finished(self) -> None:
+        """Give what is left a second again: the summary and the process's end."""
+        self._first_s = self._clock_s()
 
     def exit_code(self, code: int) -> int:
         """Return the exit code: 128 and the signal's number after a signal, else ``code``."""
@@ -93,6 +96,7 @@ def _handled_by(stop: StopSignal) -> Iterator[StopSignal]:
     try:
         yield stop
     finally:
+        stop.finished()
         for number, handler in before.items():
             # Tests, and programs that call `main`, get their own handlers back. The command's own
             # process is ending after a signal: what follows within a second is the same wish.
