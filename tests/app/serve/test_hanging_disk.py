@@ -111,7 +111,7 @@ def disk(tmp_path) -> Iterator[Disk]:
 
 
 def watched(disk: Disk, seconds: float) -> None:
-    """Watch the status, the page and the pictures for a while, with somebody listing the files."""
+    """Watch the status, the page and the pictures for a while, and list the files meanwhile."""
     before, begun_s = disk.sources(), time.monotonic()
     times_s: dict[str, list[float]] = defaultdict(list)
     while time.monotonic() - begun_s < seconds or len(times_s["/"]) < 3:
