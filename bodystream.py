@@ -15,7 +15,6 @@ A name is imported when it is first used, so that ``import bodystream`` alone lo
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -102,6 +101,6 @@ def __dir__() -> list[str]:
 
 
 if __name__ == "__main__":
-    from app.cli import main
+    from app.__main__ import start
 
-    sys.exit(main())
+    start()

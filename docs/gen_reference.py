@@ -252,10 +252,11 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
 
 
 _PLAIN = {
-    "/healthz": "`ok` with 200, or 503 while sources are there and none is live.",
+    "/healthz": "`ok`, or `degraded: recordings fail: CAUSE`, with 200; 503 while sources are "
+    "there and none is live.",
     "/metrics": "Prometheus' text format.",
 }
-_OWN_PAGES = ("/", "/login", "/page", "/openapi.json")
+_OWN_PAGES = ("/", "/login", "/page/{name}", "/openapi.json")
 
 
 def _plain_routes(app: Any) -> Iterator[tuple[str, str, str]]:

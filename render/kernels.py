@@ -7,27 +7,51 @@ may be called from any.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.caching import FunctionCache
 
 # Without "nnan" and "ninf": comparisons with NaN and infinity keep their meaning.
 _FAST = {"contract", "arcp", "nsz"}
 
 
-def _compiled(**options: Any) -> Callable[[Callable], Callable]:
+class _DiskCache(FunctionCache):
+    """numba's cache on disk, whose errors cost time only: the loops are compiled again."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with suppress(OSError):
+            return super().load_overload(sig, target_context)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        # A full disk, for example.
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def _compiled(**options: Any) -> Callable[[Callable], Any]:
     """`numba.njit`, with its cache on disk where there is a place for it."""
 
-    def compile_lazily(function: Callable) -> Callable:
-        try:
-            return njit(cache=True, nogil=True, **options)(function)
-        except RuntimeError:
-            # numba found no folder to write to: a read-only installation without a home. The
-            # loops are compiled at every start then, which takes some seconds.
-            return njit(nogil=True, **options)(function)
+    def compile_lazily(function: Callable) -> Any:
+        compiled = njit(nogil=True, **options)(function)
+        # numba finds no folder to write to in a read-only installation without a home.
+        with suppress(RuntimeError):
+            # What `cache=True` does, with another cache.
+            compiled._cache = _DiskCache(function)
+        return compiled
 
     return compile_lazily
+
+
+def cache_folder() -> str | None:
+    """Return the folder where the compiled loops are stored; None where no folder can be written.
+
+    Without it they are compiled at every start, which takes some seconds.
+    """
+    return shade.stats.cache_path
 
 
 LEVELS = 256

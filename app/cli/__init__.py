@@ -65,9 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of standard output left; the interpreter's last flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         # The shell's convention for a process that a signal ended.
-        return 128 + signal.SIGINT
+        return 128 + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         # Not the parsed option: the error may have come from parsing.
         if "--debug" in words:

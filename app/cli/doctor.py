@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from app.cli.flags import command
+from app.cli.signals import unwind_by_signal
 from app.cli.system import library_remedy
 from app.options import DoctorOptions
 
@@ -29,6 +30,9 @@ renderer.close()
 assert depth.max() > 1.9
 """
 _PROBE_S = 60.0
+_CACHE_BYTES = 1 << 20
+"""More than the compiled loops take."""
+_WRITABLE = "a folder that can be written"
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,20 @@ def _models() -> Iterator[Check]:
         yield Check(f"{name}", OK if right else MISSING, detail, model.how)
 
 
+def _cache() -> Iterator[Check]:
+    from render.kernels import cache_folder
+
+    folder = cache_folder()
+    if folder is None:
+        why = "none on disk: neither installation nor home can be written; starts are slower"
+        yield Check("cache", ABSENT, why, f"set NUMBA_CACHE_DIR to {_WRITABLE}")
+    elif (free := shutil.disk_usage(folder).free) < _CACHE_BYTES:
+        why = f"none on disk: {folder} has {free >> 10} kB left; starts are slower"
+        yield Check("cache", ABSENT, why, f"make room, or set NUMBA_CACHE_DIR to {_WRITABLE}")
+    else:
+        yield Check("cache", OK, f"compiled loops are in {folder}")
+
+
 def _screen() -> Iterator[Check]:
     from app.outputs.window import display_problem
 
@@ -186,9 +204,11 @@ def _reference() -> Iterator[Check]:
         return
     # In a process of its own: OpenGL drivers crash rather than raise.
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _EGL_PROBE], capture_output=True, timeout=_PROBE_S, check=False
-        )
+        with unwind_by_signal():
+            done = subprocess.run(
+                [sys.executable, "-c", _EGL_PROBE],
+                capture_output=True, timeout=_PROBE_S, check=False,
+            )  # fmt: skip
     except subprocess.TimeoutExpired:
         yield Check("pyrender", ABSENT, f"no picture within {_PROBE_S:g} s", "apt install libegl1")
         return
@@ -214,6 +234,7 @@ _GROUPS: dict[str, Callable[[], Iterator[Check]]] = {
     "video": _video,
     "cameras": _cameras,
     "models": _models,
+    "cache": _cache,
     "display": _screen,
     "serve": _serve,
     "pyrender": _reference,

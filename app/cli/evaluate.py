@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.cli.flags import command
+from app.cli.signals import unwind_by_signal
 from app.config import Config
 from app.options import EvaluateOptions
 
@@ -11,7 +12,9 @@ def run(options: EvaluateOptions, config: Config) -> int:
     """Evaluate one clip or many; return the exit code."""
     from app.evaluate.suite import run_command
 
-    return run_command(options, config)
+    # Its processes end with it.
+    with unwind_by_signal():
+        return run_command(options, config)
 
 
 app = command("evaluate", EvaluateOptions, run, profile=True)

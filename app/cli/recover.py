@@ -7,6 +7,7 @@ from glob import escape
 from pathlib import Path
 
 from app.cli.flags import command
+from app.cli.signals import unwind_by_signal
 from app.options import RecoverOptions
 
 
@@ -48,12 +49,14 @@ def recover(given: Path) -> int:
     # Nothing is written over: the file may be of a later run.
     if there is not None:
         raise OutputError(f"{there} is there already; move it away first")
+    # A file that is half written is removed.
     try:
-        if columns.beside.name == TRACKS:
-            paths = list(save_tracks(columns, folder.parent))
-        else:
-            columns.save(columns.beside)
-            paths = [columns.beside]
+        with unwind_by_signal():
+            if columns.beside.name == TRACKS:
+                paths = list(save_tracks(columns, folder.parent))
+            else:
+                columns.save(columns.beside)
+                paths = [columns.beside]
     except KeyError as error:
         raise OutputError(f"{folder}: not rows of a run: {error} is missing") from None
     for path in paths:

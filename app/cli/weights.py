@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 
 from app.cli.flags import binder, command
+from app.cli.signals import unwind_by_signal
 from app.options import FetchOptions, ListOptions
 from pipeline.core.program import program
 
@@ -74,7 +75,7 @@ def fetch_weights(name: str) -> int:
     # Only if something has to be fetched, which may take minutes.
     if not all(state.right for state in weights.status(name)):
         print(f"{name}: {_source(model)} ...", file=sys.stderr)
-    with _bar() as bar:
+    with unwind_by_signal(), _bar() as bar:
         tasks: dict[str, Any] = {}
 
         def tell(file: str, done: int, of: int | None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,12 @@ def evaluate_suite(
         return [_evaluate_clip(item) for item in work]
     # Spawned, not forked: torch and OpenCV have started threads, and a forked process lacks them.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(work)), context) as pool:
+    with ProcessPoolExecutor(
+        min(jobs, len(work)),
+        context,
+        # Ctrl-C reaches them too: they end without a traceback each.
+        initializer=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as pool:
         futures = [pool.submit(_evaluate_clip, item) for item in work]
         try:
             return [future.result() for future in futures]

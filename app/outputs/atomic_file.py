@@ -1,11 +1,30 @@
-"""A file that holds each written piece whole or not at all."""
+"""Files that are whole: piece by piece, or at once."""
 
 from __future__ import annotations
 
 import errno
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a hidden path beside a file to write to. It becomes the file at the end of the block,
+    and is removed after an error."""
+    # A link stays one: what it leads to is replaced.
+    path = Path(os.path.realpath(path))
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        # The first error is the one to report.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 class AtomicFile:
@@ -34,6 +53,8 @@ class AtomicFile:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             self._file.truncate(0)
             self._file.seek(0)
+        # A file in memory has no name from its beginning.
+        self._named = self._links() > 0
         self._failed: OSError | None = None
         self.end = 0
         self.seek = self._file.seek
@@ -43,6 +64,10 @@ class AtomicFile:
     def write(self, data: bytes) -> int:
         """Write a piece and return its length. Raises OSError, the same one from then on."""
         if self._failed is not None:
+            raise self._failed
+        # The system would take every byte and keep none.
+        if self._named and not self._links():
+            self._failed = FileNotFoundError(errno.ENOENT, "the file was deleted")
             raise self._failed
         # FFmpeg may seek back, so a piece may lie inside the file.
         start, rest = self._file.tell(), memoryview(data)
@@ -59,3 +84,7 @@ class AtomicFile:
             raise
         self.end = max(end, start + len(data))
         return len(data)
+
+    def _links(self) -> int:
+        """Return how many names the file has; 0 once it is deleted."""
+        return os.fstat(self._file.fileno()).st_nlink

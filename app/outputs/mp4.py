@@ -35,8 +35,9 @@ class Mp4:
 
     A fragment begins with a key frame, is put on disk whole and ends after a second of the video
     at the latest. Nothing is written before the first one, so a file that a killed process leaves
-    is empty or plays. ``close`` makes a plain mp4 of the fragments, or deletes a file without
-    frames. ``frames`` counts the frames written. Every method raises OutputError, in one line.
+    is empty or plays. ``close`` makes a plain mp4 of the fragments, or deletes a file that shows
+    nothing: ``kept`` says which. ``frames`` counts the frames written. Every method raises
+    OutputError, in one line.
 
     Args:
         path: The file.
@@ -61,6 +62,8 @@ class Mp4:
     ) -> None:
         self.path = path
         self.frames = 0
+        self.kept = True
+        self._failed = False
         self._size = size
         self._group = max(1, round(rate))
         self._in_group, self._group_began = 0, 0
@@ -80,7 +83,7 @@ class Mp4:
             )
             self._stream = self._container.add_stream("libx264", rate=rate)
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         # No B-frames: with them a fragmented file's times start late, by FFmpeg's own account.
         options: dict[str, object] = {"crf": str(crf), "preset": preset, "bf": "0"}
         if live:
@@ -128,7 +131,8 @@ class Mp4:
                 waits = 0 if self._file.end > before else self._waiting_bytes
                 self._waiting_bytes = waits + packet.size
         except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
+            self._failed = True
+            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from error
 
     def _ready(self, packets: list[av.packet.Packet], last: bool) -> list[av.packet.Packet]:
         """Return the packets to write now: FFmpeg writes the header with the first one, so the
@@ -147,18 +151,40 @@ class Mp4:
         if self._file is None:
             return
         try:
-            if self.frames:
-                self._encode(None)
-        finally:
-            # First, so that a second call does nothing, whatever the lines below raise.
-            file, self._file = self._file, None
             try:
-                with closing(file):
-                    self._container.close()
-            except (OSError, av.error.FFmpegError) as error:
-                raise OutputError(f"{self.path}: cannot write: {error.strerror}") from None
-            if not self.frames:
-                self.path.unlink(missing_ok=True)
+                # After a failure FFmpeg gets no more packets: without a header it would crash.
+                if self.frames and not self._failed:
+                    self._encode(None)
+            finally:
+                self._close_file(self._file)
+        except OutputError:
+            # The fragments that are on disk play; there may be none.
+            self._keep_if(_plays(self.path))
+            raise
+        self._keep_if(_plays(self.path) if self._failed else self.frames > 0)
+
+    def _close_file(self, file: AtomicFile) -> None:
+        # First, so that a second call does nothing, whatever the lines below raise.
+        self._file = None
+        try:
+            with closing(file):
+                self._container.close()
+        except (OSError, av.error.FFmpegError) as error:
+            raise OutputError(f"{self.path}: cannot write: {error.strerror}") from error
+
+    def _keep_if(self, shows: bool) -> None:
+        self.kept = shows
+        if not shows:
+            self.path.unlink(missing_ok=True)
+
+
+def _plays(path: Path) -> bool:
+    """Return whether a picture can be read of a video file."""
+    try:
+        with av.open(str(path)) as container:
+            return next(container.decode(video=0), None) is not None
+    except (OSError, IndexError, av.error.FFmpegError):
+        return False
 
 
 class Timeline:

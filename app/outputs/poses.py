@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.outputs.atomic_file import written_whole
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.spool import ColumnSpool
 from pipeline.core.camera import project
@@ -110,10 +111,8 @@ class PosesOutput:
             columns = self._begin(self._info, mesh)
         if columns is None:
             return
-        try:
+        with columns.kept_after_errors(self.path):
             columns.save(self.path)
-        finally:
-            columns.close()
         self.files = (self.path,)
 
 
@@ -168,11 +167,9 @@ class AmassOutput:
         columns, self._columns = self._columns, None
         if columns is None:
             return
-        try:
+        with columns.kept_after_errors(self.folder):
             for path in save_tracks(columns, self.folder):
                 self.files = (*self.files, path)
-        finally:
-            columns.close()
 
 
 def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
@@ -192,18 +189,19 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
         )
         fps = columns.extra["fps"]
         try:
-            np.savez(
-                path,
-                poses=poses,
-                betas=values["betas"][-1],
-                trans=trans,
-                mocap_framerate=np.float64(_rate(values["pts_s"]) if np.isnan(fps) else fps),
-                gender=columns.extra["gender"],
-                model=columns.extra["model"],
-                camera_to_world=CAMERA_TO_AMASS,
-                frame=values["frame"],
-                pts_s=values["pts_s"],
-            )
+            with written_whole(path) as part, part.open("wb") as file:
+                np.savez(
+                    file,
+                    poses=poses,
+                    betas=values["betas"][-1],
+                    trans=trans,
+                    mocap_framerate=np.float64(_rate(values["pts_s"]) if np.isnan(fps) else fps),
+                    gender=columns.extra["gender"],
+                    model=columns.extra["model"],
+                    camera_to_world=CAMERA_TO_AMASS,
+                    frame=values["frame"],
+                    pts_s=values["pts_s"],
+                )
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
         yield path

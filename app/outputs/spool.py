@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from app.outputs.atomic_file import written_whole
 from app.outputs.base import OutputError
 from app.outputs.locks import lock
 from pipeline.core.npz import read_npz
 from pipeline.core.problem import printable
+from pipeline.core.program import program
 from pipeline.core.user_file import read_text, reading
 
 _CHUNK = 1 << 20
@@ -64,6 +65,9 @@ class ColumnSpool:
             # Hidden, and beside the output, where `recover` looks for it.
             name = f".{beside.name}."
             self._folder = Path(tempfile.mkdtemp(prefix=name, suffix=".rows", dir=beside.parent))
+        except OSError as error:
+            raise OutputError(f"{beside}: cannot be written: {error.strerror}") from None
+        try:
             np.savez(self._folder / _EXTRA, **self.extra)  # type: ignore[arg-type]
             about = {name: (dtype.str, shape) for name, (dtype, shape) in self._shapes.items()}
             text = json.dumps({"of": beside.name, "columns": about})
@@ -74,6 +78,8 @@ class ColumnSpool:
             for name in self._shapes:
                 self._files[name] = open(self._folder / name, "wb")  # noqa: SIM115 (see `close`)
         except OSError as error:
+            # There are no rows in it yet.
+            self.close()
             raise OutputError(f"{beside}: cannot be written: {error.strerror}") from None
 
     @classmethod
@@ -157,20 +163,17 @@ class ColumnSpool:
 
         Raises OutputError.
         """
-        # A link stays one: what it leads to is replaced.
-        path = Path(os.path.realpath(path))
-        # Renamed when it is complete, so that a file of this name is never half written.
-        part = path.with_name(f".{path.name}.part")
         try:
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            with (
+                written_whole(path) as part,
+                zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+            ):
                 for name in self._shapes:
                     self._store(archive, name)
                 for name, array in self.extra.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
-            os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
     def _store(self, archive: zipfile.ZipFile, name: str) -> None:
@@ -192,12 +195,34 @@ class ColumnSpool:
                 entry.write(chunk)
                 left -= len(chunk)
 
+    @contextmanager
+    def kept_after_errors(self, given: Path) -> Iterator[None]:
+        """Delete the rows at the end of the block; after an error in it keep them for `recover`.
+
+        Args:
+            given: What `recover` is called with.
+
+        Raises:
+            OutputError: As raised in the block, with how to get the file later.
+        """
+        try:
+            yield
+        except OutputError as error:
+            self._close_files()
+            raise OutputError(
+                f"{error}; its rows are kept: with more room, {program()} recover {given}"
+            ) from None
+        self.close()
+
     def close(self) -> None:
         """Delete the spooled rows. Safe to call twice."""
+        self._close_files()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _close_files(self) -> None:
         if self._mark is not None:
             self._mark.close()
         for file in self._files.values():
-            # The rows are thrown away: it is no loss if the last of them no longer fit the disk.
-            with contextlib.suppress(OSError):
+            # What no longer fits the disk is an incomplete row, which `recover` leaves out.
+            with suppress(OSError):
                 file.close()
-        shutil.rmtree(self._folder, ignore_errors=True)

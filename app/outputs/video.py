@@ -31,10 +31,10 @@ class VideoOutput:
     follows the one before it after one nominal interval. If the process is killed or the disk is
     full, the file plays, but for about the last two seconds (`Mp4`).
 
-    A thread of its own encodes. A clip waits for it, so that nothing is lost; a live source never
-    does, and ``dropped`` counts its frames that are not in the video. With ``rotation`` the video
-    goes on in OUT_0002.mp4 and so on; each file plays by itself from 0, and no frame is lost or
-    written twice. ``files`` are those that exist.
+    A thread of its own opens the files, encodes and writes. A clip waits for it, so that nothing is
+    lost; a live source never does, and ``dropped`` counts its frames that are not in the video.
+    With ``rotation`` the video goes on in OUT_0002.mp4 and so on; each file plays by itself from 0,
+    and no frame is lost or written twice. ``files`` are those that exist.
 
     Args:
         path: OUT.mp4.
@@ -66,7 +66,8 @@ class VideoOutput:
         self._mp4: Mp4 | None = None
         self._held: Held | None = None
         self._clock = Timeline(30.0)
-        self._begun, self._begun_tick = 0, 0
+        self._begun: int | None = None
+        self._begun_tick = 0
 
     @property
     def dropped(self) -> int:
@@ -83,9 +84,6 @@ class VideoOutput:
     def open(self, info: RunInfo) -> None:
         self._info = info
         self._clock = Timeline(float(self._rate))
-        # A run that is started again continues the numbers: no file is written over.
-        self._begun = self.rotation.last(self.path)
-        self._begin(0)
         capacity = _CLIP_FRAMES
         if info.live:
             # Large pictures get fewer places, so that the memory stays bounded.
@@ -101,6 +99,16 @@ class VideoOutput:
         # Without the GPU's copy, which would stay allocated while the frame waits.
         self._thread.put(replace(frame, image=picture, on_device=None))
 
+    @property
+    def busy_s(self) -> float:
+        """How long the thread has been busy with its current frame, in seconds."""
+        return 0.0 if self._thread is None else self._thread.busy_s
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything is finished."""
+        return self._thread is None or self._thread.ended
+
     def stop(self) -> None:
         """Take no more frames; the thread finishes the waiting ones by itself."""
         if self._thread is not None:
@@ -109,6 +117,11 @@ class VideoOutput:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.close()
+
+    def wait(self) -> None:
+        """Wait for the thread, if ``close`` abandoned it, without a limit."""
+        if self._thread is not None:
+            self._thread.wait()
 
     @property
     def _rate(self) -> Fraction:
@@ -145,6 +158,9 @@ class VideoOutput:
     def _next_path(self) -> Path:
         """Return the path of the next file. Of several it is held, because another run may write
         files of the same name; a single one is the caller's to reserve."""
+        if self._begun is None:
+            # A run that is started again continues the numbers: no file is written over.
+            self._begun = self.rotation.last(self.path)
         self._begun += 1
         if not self.rotation.on:
             return self.path
@@ -163,8 +179,7 @@ class VideoOutput:
         finally:
             if held is not None:
                 held.close()
-            if mp4 is not None and not mp4.frames:
-                # `Mp4.close` deleted it.
+            if mp4 is not None and not mp4.kept:
                 self.files = tuple(path for path in self.files if path != mp4.path)
 
 
@@ -172,4 +187,4 @@ def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be deleted: {error.strerror}") from None
+        raise OutputError(f"{path}: cannot be deleted: {error.strerror}") from error

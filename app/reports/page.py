@@ -19,6 +19,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from app.outputs.atomic_file import written_whole
+from app.outputs.base import OutputError
 from app.reports.draw_svg import Axis, Line, body, colour, curves, interval
 from app.reports.reported_event import ReportedEvent, Scales
 from pipeline.events.motion import Motion, capitalised
@@ -53,11 +55,16 @@ def write_page(
         The file's path.
 
     Raises:
-        OSError: The file cannot be written.
+        OutputError: The file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
-    path.write_text(_Page(events, motion).html(title or motion.report.title), encoding="utf-8")
+    html = _Page(events, motion).html(title or motion.report.title)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
+            part.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
     return path
 
 

@@ -12,6 +12,7 @@ import cv2
 
 from app.config import ConfigError
 from app.options import OUTBOX, WebhookOptions
+from app.outputs.atomic_file import written_whole
 from app.outputs.base import OutputClosed, OutputError
 from app.outputs.reservation import Existing, Reservation
 from app.outputs.streams import open_text
@@ -27,7 +28,9 @@ def read_motion(flag: str, name: str) -> Motion:
         return load_motion(name)
     except FileNotFoundError as error:
         raise ConfigError(f"{flag}: there is no {error.filename}") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise ConfigError(f"{flag}: {error.strerror or error}") from None
+    except ValueError as error:
         raise ConfigError(f"{flag}: {error}") from None
 
 
@@ -106,13 +109,17 @@ class Strips:
 
     def __call__(self, record: Record) -> None:
         path = self._folder / f"{record.key}.png"
-        _, picture = cv2.imencode(".png", strip_of(record)[..., ::-1])
+        # Not `imwrite`: its libraries print errors of their own.
+        done, data = cv2.imencode(".png", strip_of(record)[..., ::-1])
+        assert done, "OpenCV writes PNG"
+        picture = data.tobytes()
         # An event of a clip that is watched again is there already.
-        if _is_there(path, picture.tobytes()):
+        if _is_there(path, picture):
             return
         with Reservation("--strip", path, self._existing) as reserved:
             try:
-                reserved.path.write_bytes(picture.tobytes())
+                with written_whole(reserved.path) as part:
+                    part.write_bytes(picture)
             except OSError as error:
                 raise OutputError(f"{reserved.path}: cannot be written: {error.strerror}") from None
 

@@ -17,7 +17,7 @@ import numpy as np
 from app.config import OutputConfig
 from app.outputs.base import RunInfo
 from app.outputs.jsonl import line_of
-from app.serve.recorder import Recordings
+from app.serve.recordings import Recordings
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 
@@ -49,6 +49,7 @@ class Channel:
 
     Args:
         reason: Returns, in a line, why no frames come.
+        new_path: Returns the path of the next recording's video.
         clock_s: A monotonic clock in seconds.
         output: How recordings are written.
 
@@ -65,6 +66,7 @@ class Channel:
     def __init__(
         self,
         reason: Callable[[], str],
+        new_path: Callable[[], Path],
         clock_s: Callable[[], float] = time.monotonic,
         output: OutputConfig = OutputConfig(),  # noqa: B008 (frozen)
     ) -> None:
@@ -81,7 +83,7 @@ class Channel:
         self._info: RunInfo | None = None
         self._lines: deque[tuple[int, str]] = deque()
         self._line_bytes = 0
-        self.recordings = Recordings(output)
+        self.recordings = Recordings(output, new_path)
         self.fits = Fits(self)
         self.people = 0
 
@@ -105,11 +107,10 @@ class Channel:
             if jpeg is not None:
                 self._show(jpeg)
             self._changed.notify_all()
-        # After the viewers' copy: a recording may have to open its file first.
         self.recordings.write(self._info, frame, bodies, picture)
 
     def close(self) -> None:
-        self.recordings.record(None)
+        self.recordings.end()
 
     def add_line(self, frame_id: int, line: str) -> None:
         """Store a frame's bodies, as the line of JSON that `line_of` returns."""

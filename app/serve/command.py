@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from app.build import load
@@ -17,7 +18,8 @@ from app.reports.sinks import read_motion, webhook_of
 from pipeline.capture.addresses import STANDARD_INPUT
 from pipeline.capture.open import check_there
 
-_START_S = 10.0
+_END_S = 5.0
+"""How long the web server may take to end its requests."""
 
 
 def host_and_port(text: str) -> tuple[str, int]:
@@ -37,6 +39,10 @@ def name_and_source(text: str) -> tuple[str | None, str]:
     if source and re.fullmatch(r"[A-Za-z0-9._-]+", name) and not Path(text).exists():
         return name, source
     return None, text
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def run_command(options: ServeOptions, config: Config, stop: threading.Event) -> int:
@@ -107,7 +113,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
         with ExitStack() as stack:
             hook = None if options.webhook is None else webhook_of(stack, options)
             hub = stack.enter_context(
-                Hub(plain, estimator, Path(options.folder), ended, motion, hook)
+                Hub(plain, estimator, Path(options.folder), ended, motion, hook, _warn)
             )  # fmt: skip
             for name, address in sources:
                 # Only the operator may name files of this machine; the API may not.
@@ -115,7 +121,9 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             server = server_of(create_app(hub, token))
             listening.listen()
             # In a thread of its own, because the main thread receives the signals that set `stop`.
-            thread = threading.Thread(target=server.run, args=([listening],), name="web")
+            # A daemon, as its own threads then are: one may wait for a disk that never answers.
+            run = partial(server.run, [listening])
+            thread = threading.Thread(target=run, name="web", daemon=True)
             thread.start()
             shown = f"[{host}]" if ":" in host else host
             print(f"http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
@@ -124,7 +132,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
                 pass
             # Before the hub closes: its sources must outlive the requests that use them.
             server.should_exit = True
-            thread.join(_START_S)
+            thread.join(_END_S)
     finally:
         estimator.close()
         listening.close()

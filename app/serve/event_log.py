@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import cv2
 
+from app.outputs.background_writer import BackgroundWriter
 from app.reports.record import Record, strip_of
+from app.serve.recordings import HANGS_S
 from pipeline.core.redact import without_credentials
 
 MOST_EVENTS = 64
@@ -25,11 +27,9 @@ class EventLog:
 
     Attributes:
         count: The number of events so far, including the ones no longer stored.
-        trouble: Why the last event could not be handed on, in a line; empty if it was.
     """
 
     def __init__(self) -> None:
-        self.trouble = ""
         self._lock = threading.Lock()
         self._events: deque[tuple[int, str, Record]] = deque(maxlen=MOST_EVENTS)
         self.count = 0
@@ -40,22 +40,6 @@ class EventLog:
         with self._lock:
             self._events.append((self.count, line, record))
             self.count += 1
-
-    def guarded(self, sink: Callable[[Record], None]) -> Callable[[Record], None]:
-        """Return the sink, with its errors stored as ``trouble`` and not raised.
-
-        A webhook that fails must not end the source.
-        """
-
-        def deliver(record: Record) -> None:
-            try:
-                sink(record)
-                self.trouble = ""
-            except Exception as error:
-                # A webhook's error may name its URL, which may hold a login.
-                self.trouble = f"an event could not be handed on: {without_credentials(str(error))}"
-
-        return deliver
 
     def after(self, number: int) -> list[tuple[int, str]]:
         """Return the stored events after ``number`` (-1: all), each with its line of JSON."""
@@ -81,3 +65,57 @@ class EventLog:
         )  # fmt: skip
         assert done, "OpenCV writes JPEG"
         return bytes(data)
+
+
+class EventForwarder:
+    """A sink that hands events on to another one, in a thread of its own.
+
+    A webhook's outbox is on a disk: neither that it hangs nor that it fails may keep an event from
+    the page, or end the source. One thread hands events in; any may read.
+
+    Args:
+        name: The source's name.
+        sink: Gets every event.
+
+    Attributes:
+        lost: The number of events that the sink did not take.
+    """
+
+    def __init__(self, name: str, sink: Callable[[Record], None]) -> None:
+        self._name, self._sink = name, sink
+        self._refused, self._problem = 0, ""
+        self._writer: BackgroundWriter[Record] = BackgroundWriter(
+            f"events of {name}", self._deliver, lambda: None, MOST_EVENTS, live=True
+        )
+
+    def __call__(self, record: Record) -> None:
+        self._writer.put(record)
+
+    @property
+    def lost(self) -> int:
+        return self._refused + self._writer.dropped
+
+    @property
+    def trouble(self) -> str:
+        """Why events are not handed on, in a line; empty if they are."""
+        if self._writer.busy_s > HANGS_S:
+            return f"events wait: their disk has not answered for {self._writer.busy_s:.0f} s"
+        return self._problem
+
+    def close(self) -> None:
+        """Hand on what waits, for a bounded time.
+
+        Raises:
+            OutputError: The disk does not answer.
+        """
+        self._writer.close()
+
+    def _deliver(self, record: Record) -> None:
+        try:
+            self._sink(record)
+            self._problem = ""
+        except Exception as error:
+            self._refused += 1
+            # A webhook's error may name its URL, which may hold a login.
+            words = without_credentials(str(error))
+            self._problem = f"an event could not be handed on: {words}"

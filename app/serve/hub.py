@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from stat import S_ISREG
 
 from app.build import is_low_latency, source_of
 from app.config import Config
 from app.multi_run import names_of
+from app.outputs.base import OutputError
 from app.render_loop import RenderLoop, renderer_name
 from app.render_loop_low_latency import make_render_loop
 from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
-from app.serve.event_log import EventLog
-from app.serve.recorder import SUFFIXES
+from app.serve.event_log import EventForwarder, EventLog
+from app.serve.folder import RecordingFolder
 from pipeline.capture.addresses import NETWORK, TEST_PREFIX, is_address, is_camera, parse_address
 from pipeline.capture.errors import CAUSES
 from pipeline.capture.status import State
@@ -36,6 +36,8 @@ from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
 
 MOST_SOURCES = 32
+_JOIN_S = 20.0
+"""How long ending a source waits for its thread: longer than its recording needs to end."""
 _FIGURES_S = 0.25
 """How long a source's figures are reused, in seconds."""
 _CAMERA = re.compile(r"(?ia)\d{1,2}|/dev/video\d{1,2}|/dev/v4l/by-(id|path)/[a-z0-9][\w.:@+-]*")
@@ -55,13 +57,17 @@ class SourceView:
 
     ``since_s`` is the time in the current ``state``. ``latency_ms`` holds p50, p95 and p99 from
     capture to output, ``stages_ms`` the median of each stage for a frame, ``dropped`` the number of
-    frames by cause. ``not_recorded`` counts frames that recordings dropped because the disk or the
-    encoder was too slow. ``failures`` counts the connections that failed, by their causes
+    frames by cause. ``failures`` counts the connections that failed, by their causes
     (`errors.CAUSES`); ``decoder_bytes`` is the memory of the process that decodes the source, 0 if
-    this process does. With low latency, ``unfitted`` counts frames that were shown with
+    this process does. ``recording`` is the name of the video that is written now.
+    ``recording_wanted`` says whether the source is to be recorded, ``recording_missing`` whether it
+    is and does not succeed, ``recording_cause`` why in a word or two, ``recording_failures`` how
+    many recordings failed, by cause. ``not_recorded`` counts frames that are in no file though a
+    recording was wanted. With low latency, ``unfitted`` counts frames that were shown with
     predicted bodies only; ``predicted_ms`` is how far ahead of the last fit they were predicted,
     and ``predicted_off_px`` the distance of a joint from where it was fitted later (each p50 and
-    p95; None otherwise). ``events`` counts the events so far; None if none are detected.
+    p95; None otherwise). ``events`` counts the events so far, ``events_lost`` those that were
+    detected and not reported; None if none are detected.
     """
 
     name: str
@@ -86,6 +92,11 @@ class SourceView:
     predicted_ms: tuple[float, float] | None
     predicted_off_px: tuple[float, float] | None
     events: int | None
+    events_lost: int | None
+    recording_wanted: bool
+    recording_missing: bool
+    recording_cause: str
+    recording_failures: dict[str, int]
 
 
 def _check_remote(address: str) -> None:
@@ -121,6 +132,31 @@ class _Figures:
             return self._snapshot
 
 
+@dataclass(frozen=True)
+class _Events:
+    """A source's events: what reports them, the log of the page, and the way to a webhook."""
+
+    dispatcher: EventDispatcher
+    log: EventLog
+    forwarder: EventForwarder | None
+
+    @property
+    def trouble(self) -> str:
+        return "" if self.forwarder is None else self.forwarder.trouble
+
+    @property
+    def lost(self) -> int:
+        return 0 if self.forwarder is None else self.forwarder.lost
+
+    def close(self) -> None:
+        """Wait for the last event, the forwarder's disk for a bounded time."""
+        try:
+            self.dispatcher.close()
+        finally:
+            if self.forwarder is not None:
+                self.forwarder.close()
+
+
 class _Served:
     """A source of the hub and the thread that draws it.
 
@@ -129,7 +165,7 @@ class _Served:
         stream: The source's stream in the scheduler.
         channel: The source's output.
         show: Draws the stream.
-        dispatcher: Reports the events, and where they are stored; None for no events.
+        events: The parts of its events; None for no events.
         begin_again: Called after a fault, once the pause is over, to put another one in this one's
             place. Returns why that failed, None where nothing is left to do. None: a fault is the
             end.
@@ -142,19 +178,17 @@ class _Served:
         stream: VideoStream,
         channel: Channel,
         show: RenderLoop,
-        dispatcher: tuple[EventDispatcher, EventLog] | None,
+        events: _Events | None,
         begin_again: Callable[[_Served], str | None] | None,
         faults: int = 0,
     ) -> None:
         self.address, self.stream, self.channel, self.show = address, stream, channel, show
         self.number = next(_NUMBERS)
-        self._dispatcher: EventDispatcher | None = None
-        self.event_log: EventLog | None = None
-        if dispatcher is not None:
-            self._dispatcher, self.event_log = dispatcher
+        self.events = events
         self.figures = _Figures(stream.stats)
         self.error = ""
         self.faults = faults
+        self.recording_wanted = False
         self.paused = False
         self.added_s = time.monotonic()
         self._begin_again = begin_again
@@ -165,7 +199,7 @@ class _Served:
 
     def _run(self) -> None:
         # Each by itself, also after an error: a recording must become a complete file.
-        for step in (self._draw, self._end_stream, self.channel.close):
+        for step in (self._draw, self._end_stream, self._close_channel):
             try:
                 step()
             except BaseException as error:
@@ -180,6 +214,11 @@ class _Served:
             if not self._ending.wait(pause_s):
                 self.error = self._begin_again(self) or ""
 
+    def _close_channel(self) -> None:
+        # A recording goes on, in another file, where the source begins again.
+        self.recording_wanted = self.channel.recordings.state().wanted
+        self.channel.close()
+
     def _draw(self) -> None:
         self.show.run(self._ending)
 
@@ -187,14 +226,27 @@ class _Served:
         """End the source whose results are drawn no more, and report its last events."""
         self.stream.abort()
         self.stream.finish()
-        if self._dispatcher is not None:
-            self._dispatcher.close()
+        if self.events is not None:
+            self.events.dispatcher.close()
 
-    def end(self) -> None:
-        """Wait for its thread. Call it once its stream is removed from the scheduler."""
+    def end(self) -> list[str]:
+        """Wait for its threads. Call it once its stream is removed from the scheduler.
+
+        Returns:
+            A line for each thing that may be incomplete, because the disk does not answer.
+        """
         self._ending.set()
         # Bounded: a request that removes the source waits here.
-        self.thread.join(10)
+        self.thread.join(_JOIN_S)
+        unfinished = self.channel.recordings.unfinished()
+        if self.events is not None:
+            try:
+                self.events.close()
+            except OutputError as error:
+                unfinished.append(str(error))
+            except Exception as error:
+                self.error = one_line(error)
+        return unfinished
 
 
 def _is_live(address: str) -> bool:
@@ -212,7 +264,12 @@ class Hub:
         folder: The folder of the recordings; it is made if missing.
         on_error: Called with an error of the estimator, which ends all sources.
         motion: The motion whose events are detected in every source; None for no events.
-        on_event: Called with the `Record` of every event, besides storing it.
+        on_event: Called with the `Record` of every event, besides storing it; in threads that may
+            wait for a disk.
+        on_warning: Called with a line about what may be incomplete when a source ends.
+
+    Attributes:
+        folder: The folder of the recordings.
     """
 
     def __init__(
@@ -223,17 +280,18 @@ class Hub:
         on_error: Callable[[BaseException], None] | None = None,
         motion: Motion | None = None,
         on_event: Sink | None = None,
+        on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._motion, self._on_event = motion, on_event
+        self._motion, self._on_event, self._on_warning = motion, on_event, on_warning
         self._config = config
-        self._folder = folder
+        self.folder = RecordingFolder(folder)
         self._scheduler = StreamScheduler(estimator, on_error=on_error)
         self._served: dict[str, _Served] = {}
         self._lock = threading.Lock()
         self._closed = False
 
     def __enter__(self) -> Hub:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
         self._scheduler.__enter__()
         return self
 
@@ -244,7 +302,7 @@ class Hub:
         with self._lock:
             remaining = list(self._served.values())
         for served in remaining:
-            served.end()
+            self._end(served)
 
     def names(self) -> set[str]:
         """Return the names of the sources."""
@@ -312,14 +370,17 @@ class Hub:
             # Counters go on where the source begins again.
             stats=None if before is None else before.stream.stats,
         )
-        channel = Channel(lambda: self._reason(stream), output=config.output)
+        new_path = partial(self.folder.new_path, name)
+        channel = Channel(lambda: self._reason(stream), new_path, output=config.output)
+        if before is not None and before.recording_wanted:
+            channel.recordings.begin()
         show = make_render_loop(config, stream, [channel, channel.fits], None)
         return _Served(
             without_credentials(config.source),
             stream,
             channel,
             show,
-            self._dispatcher(name, stream, config, None if before is None else before.event_log),
+            self._events(name, stream, config, None if before is None else before.events),
             partial(self._begin_again, name, config) if _is_live(config.source) else None,
             0 if before is None else before.faults,
         )
@@ -339,20 +400,23 @@ class Hub:
                 return one_line(error)
         return None
 
-    def _dispatcher(
-        self, name: str, stream: VideoStream, config: Config, event_log: EventLog | None
-    ) -> tuple[EventDispatcher, EventLog] | None:
+    def _events(
+        self, name: str, stream: VideoStream, config: Config, before: _Events | None
+    ) -> _Events | None:
+        """The parts of a source's events. A source that begins again goes on with its log."""
         if self._motion is None:
             return None
-        event_log = event_log or EventLog()
-        sinks: list[Sink] = [event_log]
-        if self._on_event is not None:
-            # The log is first: the page shows an event even if its webhook fails.
-            sinks.append(event_log.guarded(self._on_event))
+        log, forwarder = EventLog(), None
+        if before is not None:
+            log, forwarder = before.log, before.forwarder
+        elif self._on_event is not None:
+            forwarder = EventForwarder(name, self._on_event)
+        # The log is first: the page shows an event even if its webhook fails.
+        sinks: list[Sink] = [log] if forwarder is None else [log, forwarder]
         info_of = partial(info_of_event, name, stream)
-        return EventDispatcher(
-            stream, info_of, sinks, renderer_name(config, stream.estimator), config.render.alpha
-        ).start(), event_log
+        renderer, alpha = renderer_name(config, stream.estimator), config.render.alpha
+        dispatcher = EventDispatcher(stream, info_of, sinks, renderer, alpha).start()
+        return _Events(dispatcher, log, forwarder)
 
     def remove(self, name: str) -> None:
         """End a source and forget it, with its stored bodies and events.
@@ -365,7 +429,11 @@ class Hub:
         # Outside the lock: ending a source waits for its threads.
         with suppress(KeyError):  # It was about to begin again after a fault.
             self._scheduler.remove(name)
-        served.end()
+        self._end(served)
+
+    def _end(self, served: _Served) -> None:
+        for line in served.end():
+            self._on_warning(line)
 
     def number(self, name: str) -> int:
         """Return the number of the source that has the name now. Numbers are never used again.
@@ -404,8 +472,8 @@ class Hub:
             KeyError: There is no source of that name.
         """
         with self._lock:
-            event_log = self._served[name].event_log
-        return [] if event_log is None else event_log.after(after)
+            events = self._served[name].events
+        return [] if events is None else events.log.after(after)
 
     def strip(self, name: str, number: int) -> bytes:
         """Return the pictures of an event, as `EventLog.strip`.
@@ -414,17 +482,20 @@ class Hub:
             KeyError: There is no source of that name, or no such event of it.
         """
         with self._lock:
-            event_log = self._served[name].event_log
-        if event_log is None:
+            events = self._served[name].events
+        if events is None:
             raise KeyError(number)
-        return event_log.strip(number)
+        return events.log.strip(number)
 
     def record(self, name: str, on: bool) -> str | None:
         """Begin a source's recording, or end it and wait until its files are complete.
 
+        A disk that does not answer is waited for no longer than a few seconds.
+
         Args:
             name: The name of the source.
-            on: Whether it is to be recorded. Beginning a second recording does nothing.
+            on: Whether it is to be recorded. Beginning a second recording does nothing, but that
+                one that failed is tried at once.
 
         Returns:
             The name of the video file while it is recorded, or None.
@@ -433,55 +504,19 @@ class Hub:
             KeyError: There is no source of that name.
             RuntimeError: The source has ended.
         """
-        channel = self._channel(name)
-        if on and self._served[name].stream.ended.is_set():
-            raise RuntimeError(f"{name} has ended")
-        if not on:
-            channel.recordings.record(None)
+        with self._lock:
+            served = self._served[name]
+        recordings = served.channel.recordings
+        if not on or served.paused:
+            # A source that waits to begin again has no file now.
+            served.recording_wanted = on
+            recordings.end()
             return None
-        if channel.recordings.path is None:
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            channel.recordings.record(self._free(f"{name}_{stamp}"))
-        return channel.recordings.path.name if channel.recordings.path else None
-
-    def files(self) -> list[tuple[str, int]]:
-        """Return the names of all recordings' files, the newest first, with their sizes in bytes.
-
-        Videos and bodies are separate files.
-        """
-        found = []
-        for path in self._folder.iterdir():
-            # Other files in the folder are not offered for download.
-            if path.suffix in SUFFIXES:
-                with suppress(FileNotFoundError):  # Rotation may delete a file meanwhile.
-                    found.append((path.stat(), path))
-        found.sort(key=lambda item: item[0].st_mtime, reverse=True)
-        # A folder or a pipe may have such a name too.
-        return [(path.name, stat.st_size) for stat, path in found if S_ISREG(stat.st_mode)]
-
-    def file(self, name: str) -> Path:
-        """Return the path of a recording's file.
-
-        The name is looked up among the existing files and never joined to a path unchecked, so
-        ``../x`` is refused.
-
-        Raises:
-            KeyError: There is no such file.
-        """
-        if name not in {known for known, _ in self.files()}:
-            raise KeyError(name)
-        return self._folder / name
-
-    def _free(self, stem: str) -> Path:
-        """Return a path for a video of that name, with a number appended if a recording has it."""
-        # Two recordings may begin within a second. Names with an underscore count as taken, because
-        # rotation writes NAME_0001.mp4.
-        number, free = 2, stem
-        while any(
-            path.name.startswith((f"{free}.", f"{free}_")) for path in self._folder.iterdir()
-        ):
-            free, number = f"{stem}-{number}", number + 1
-        return self._folder / f"{free}.mp4"
+        if served.stream.ended.is_set():
+            raise RuntimeError(f"{name} has ended")
+        recordings.begin()
+        path = recordings.state().path
+        return None if path is None else path.name
 
     def _channel(self, name: str) -> Channel:
         with self._lock:
@@ -497,7 +532,7 @@ class Hub:
         return f"{status.state}: {status.reason}" if status and status.reason else "waiting"
 
     def _view(self, name: str, served: _Served, figures: Snapshot) -> SourceView:
-        stream, event_log = served.stream, served.event_log
+        stream, events = served.stream, served.events
         # Only live sources report a status; a clip's state follows from its counters.
         status = stream.source.status
         counts = stream.source.counts
@@ -510,14 +545,14 @@ class Hub:
         if stream.ended.is_set() or served.error:
             state = State.RECONNECTING if served.paused else State.ENDED
             reason = served.error
-        latency, recordings = figures.latency_ms, served.channel.recordings
+        latency, recording = figures.latency_ms, served.channel.recordings.state()
         predicted = served.show.prediction_error()
         return SourceView(
             name=name,
             address=served.address,
             state=str(state),
-            reason=recordings.trouble
-            or (event_log.trouble if event_log else "")
+            reason=recording.trouble
+            or (events.trouble if events else "")
             or reason
             or stream.faults.trouble,
             since_s=round(since_s, 1),
@@ -534,12 +569,17 @@ class Hub:
             damaged=counts.get("damaged", 0),
             failures={cause: counts[cause] for cause in CAUSES if counts[cause]},
             decoder_bytes=stream.source.decoder_bytes,
-            recording=recordings.path.name if recordings.path else None,
-            not_recorded=recordings.dropped,
+            recording=None if recording.path is None else recording.path.name,
+            not_recorded=recording.dropped,
             unfitted=figures.unfitted,
             predicted_ms=(
                 None if predicted is None else (predicted.ahead_p50_ms, predicted.ahead_p95_ms)
             ),
             predicted_off_px=None if predicted is None else (predicted.p50_px, predicted.p95_px),
-            events=None if event_log is None else event_log.count,
+            events=None if events is None else events.log.count,
+            events_lost=None if events is None else figures.lost_events + events.lost,
+            recording_wanted=recording.wanted or (served.paused and served.recording_wanted),
+            recording_missing=recording.missing,
+            recording_cause=recording.cause,
+            recording_failures=recording.failures,
         )

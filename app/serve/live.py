@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import anyio.to_thread
-from anyio import CapacityLimiter
 from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from app.serve.connection import STUCK_S
 from app.serve.hub import Hub
+from app.serve.threads import Threads
 
 MOST_VIEWERS = 64
 """The most streams of pictures, each of one source."""
@@ -65,7 +64,8 @@ class _Waiting:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._limiter: CapacityLimiter | None = None
+        # A thread for every place, so that no viewer waits for another.
+        self._threads = Threads(MOST_VIEWERS + MOST_SOCKETS)
 
     def source(self, name: str) -> int:
         """Return the number of the source that has the name. Raises KeyError."""
@@ -76,29 +76,23 @@ class _Waiting:
         while True:
             self._check(name, source)
             # Short waits in a loop: a thread cannot be cancelled, so it would outlive its viewer.
-            found = await self._run(partial(self._hub.picture, name, after, 1.0))
+            found = await self._threads.run(partial(self._hub.picture, name, after, 1.0))
             if found is not None:
                 return found
 
     async def bodies(self, name: str, source: int, after: int) -> list[tuple[int, str]]:
         """Return the lines of new frames, waiting up to half a second. Raises KeyError."""
         self._check(name, source)
-        return await self._run(partial(self._hub.bodies, name, after, 0.5))
+        return await self._threads.run(partial(self._hub.bodies, name, after, 0.5))
 
     async def events(self, name: str, after: int) -> list[tuple[int, str]]:
         """Return the lines of the events after number ``after``. Raises KeyError."""
-        return await self._run(partial(self._hub.events, name, after))
+        return await self._threads.run(partial(self._hub.events, name, after))
 
     def _check(self, name: str, source: int) -> None:
         # The name may belong to a new source now; its frame numbers begin anew.
         if self._hub.number(name) != source:
             raise KeyError(name)
-
-    async def _run(self, call: Callable[[], Any]) -> Any:
-        if self._limiter is None:  # Made here: it needs a running event loop.
-            # A thread for every place, so that no viewer waits for another.
-            self._limiter = CapacityLimiter(MOST_VIEWERS + MOST_SOCKETS)
-        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
 
 def add_live(app: FastAPI, hub: Hub) -> None:

@@ -56,7 +56,7 @@ class _Collected:
         )
         back = CounterMetricFamily("bodystream_reconnects", "reconnections", labels=("source",))
         damaged = CounterMetricFamily("bodystream_packets_damaged", "skipped", labels=("source",))
-        failed = CounterMetricFamily(
+        unconnected = CounterMetricFamily(
             "bodystream_connections_failed", "by cause", labels=("source", "cause")
         )
         decoders = GaugeMetricFamily(
@@ -67,6 +67,12 @@ class _Collected:
         )
         lost = CounterMetricFamily(
             "bodystream_recording_dropped", "left out of recordings", labels=("source",)
+        )
+        failed = CounterMetricFamily(
+            "bodystream_recording_failures", "recordings that failed", labels=("source", "cause")
+        )
+        missing = GaugeMetricFamily(
+            "bodystream_recording_missing", "1: wanted and not written", labels=("source",)
         )
         events = CounterMetricFamily("bodystream_events", "reported", labels=("source",))
         lost_events = CounterMetricFamily(
@@ -80,9 +86,13 @@ class _Collected:
             for quantile, px in zip(("0.5", "0.95"), view.predicted_off_px or ()):
                 off.add_metric((name, quantile), px)
             lost.add_metric((name,), view.not_recorded)
-            if view.events is not None:
+            # Every cause has a series, so that a rate also finds the first failure.
+            for cause, number in view.recording_failures.items():
+                failed.add_metric((name, cause), number)
+            missing.add_metric((name,), float(view.recording_missing))
+            if view.events is not None and view.events_lost is not None:
                 events.add_metric((name,), view.events)
-                lost_events.add_metric((name,), figures.lost_events)
+                lost_events.add_metric((name,), view.events_lost)
             # Every state has a series, 0 or 1, so that a query also finds the states that ended.
             for value in State:
                 state.add_metric((name, str(value)), float(view.state == value))
@@ -98,11 +108,12 @@ class _Collected:
             back.add_metric((name,), view.reconnects)
             damaged.add_metric((name,), view.damaged)
             for cause, number in view.failures.items():
-                failed.add_metric((name, cause), number)
+                unconnected.add_metric((name, cause), number)
             if view.decoder_bytes:
                 memory.add_metric((name,), view.decoder_bytes)
-        counts = [read, drawn, dropped, back, damaged, failed, lost, events, lost_events]
-        return [state, fps, people, latency, stage, *counts, off, decoders, memory]
+        counts = [read, drawn, dropped, back, damaged, unconnected, lost, failed, events]
+        gauges = [state, fps, people, missing, decoders, memory, off]
+        return [*gauges, latency, stage, *counts, lost_events]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

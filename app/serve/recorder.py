@@ -1,11 +1,7 @@
-"""Recordings of a served source: a video, and its bodies in a file beside it."""
+"""A recording of a served source: a video, and its bodies in a file beside it."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,38 +22,44 @@ _LINES = 1024
 class Recorder:
     """Writes NAME.mp4, and NAME.jsonl with a line for each frame in the format of `JsonlOutput`.
 
-    Lines are written to disk at once. They stay in one file where the video rotates.
+    Lines are written to disk at once. They stay in one file where the video rotates. Files that are
+    there already are left as they are, which is an error.
 
-    ``write`` and ``add_line`` never wait for the disk or the encoder: frames and lines that come
-    too fast are dropped and counted in ``dropped``.
+    Only threads of its own touch the disk. ``write`` and ``add_line`` never wait: frames and lines
+    that come too fast for the disk or the encoder are dropped and counted in ``dropped``. They
+    raise OutputError once a file cannot be written.
 
     Args:
         path: The path of the video; the lines go beside it with the suffix .jsonl.
         output: The video's quality and rotation.
         info: The size and the rate of the frames.
-
-    Raises:
-        OutputError: One of the files cannot be written; ``write`` and ``add_line`` raise it too.
     """
 
     def __init__(self, path: Path, output: OutputConfig, info: RunInfo) -> None:
+        self.path = path
         self._video = VideoOutput(path, output.crf, output.preset, output.rotation)
         self._video.open(info)
         self._lines_path = path.with_suffix(".jsonl")
-        try:
-            self._file = AtomicFile(self._lines_path)
-        except OSError as error:
-            self._video.close()
-            reason = f"{self._lines_path}: cannot be written: {error.strerror}"
-            raise OutputError(reason) from None
+        # Belongs to the thread that writes the lines.
+        self._file: AtomicFile | None = None
         self._lines: BackgroundWriter[str] = BackgroundWriter(
-            str(self._lines_path), self._write_line, self._file.close, _LINES, live=True
+            str(self._lines_path), self._write_line, self._end_lines, _LINES, live=True
         )
 
     @property
     def dropped(self) -> int:
         """The number of frames and lines that were dropped."""
         return self._video.dropped + self._lines.dropped
+
+    @property
+    def ended(self) -> bool:
+        """Whether both files are finished."""
+        return self._video.ended and self._lines.ended
+
+    @property
+    def busy_s(self) -> float:
+        """How long the disk or the encoder has been busy with one picture or line, in seconds."""
+        return max(self._video.busy_s, self._lines.busy_s)
 
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
         self._video.write(frame, bodies, picture)
@@ -73,101 +75,30 @@ class Recorder:
 
     def close(self) -> None:
         """Finish both files, waiting for the disk. Safe to call twice."""
+        self.stop()
         try:
             self._video.close()
         finally:
             self._lines.close()
 
+    def wait(self) -> None:
+        """Wait until both files are finished, without a limit. Call it after ``close``."""
+        self._video.wait()
+        self._lines.wait()
+
+    def tidy(self) -> None:
+        """Delete the lines where there is no video. Call it once both files are finished."""
+        if not self._video.files:
+            self._lines_path.unlink(missing_ok=True)
+
     def _write_line(self, line: str) -> None:
         try:
+            if self._file is None:
+                self._file = AtomicFile(self._lines_path)
             self._file.write(f"{line}\n".encode())
         except OSError as error:
-            raise OutputError(f"{self._lines_path}: cannot write: {error.strerror}") from None
+            raise OutputError(f"{self._lines_path}: cannot write: {error.strerror}") from error
 
-
-class Recordings:
-    """The recordings of a source, one at a time.
-
-    Any thread may begin and end a recording. One thread writes frames; the same or another one
-    adds lines. A recording that fails stops; the source goes on.
-
-    Args:
-        output: How recordings are written.
-
-    Attributes:
-        path: The path of the current recording's video, or None.
-        trouble: Why the last recording failed, in a line; empty if it did not.
-    """
-
-    def __init__(self, output: OutputConfig) -> None:
-        self.path: Path | None = None
-        self.trouble = ""
-        self._output = output
-        self._lock = threading.Lock()
-        self._recorder: Recorder | None = None
-        self._ending: list[Recorder] = []
-        self._dropped = 0
-
-    @property
-    def dropped(self) -> int:
-        """The number of frames and lines that all recordings together dropped."""
-        with self._lock:
-            current = [self._recorder] if self._recorder is not None else []
-            return self._dropped + sum(each.dropped for each in [*current, *self._ending])
-
-    def record(self, path: Path | None) -> None:
-        """Begin a recording with the next frame; or with None, end it and wait until its files are
-        complete."""
-        with self._lock:
-            # Taken out under the lock, so that no frame is written to a recorder that is closing.
-            recorder, self._recorder, self.path = self._recorder, None, path
-            failed = bool(self.trouble)
-            if path is not None:
-                self.trouble = ""
-            if recorder is None:
-                return
-            # Still counted in `dropped` while it closes.
-            self._ending.append(recorder)
-        # Outside the lock: a slow disk must not hold up the picture.
-        try:
-            recorder.close()
-        except Exception as error:
-            # A recording that failed before keeps its first reason: the later one follows from it.
-            if not failed:
-                self.trouble = _reason_of(error)
-        with self._lock:
-            self._ending.remove(recorder)
-            self._dropped += recorder.dropped
-
-    def write(self, info: RunInfo, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
-        """Write a frame to the recording, if there is one. Never waits for the disk."""
-        with self._lock, self._errors_end_it():
-            if self.path is None:
-                return
-            if self._recorder is None:
-                # The source's size may have changed since it was opened.
-                height, width = frame.size
-                sized = replace(info, height=height, width=width)
-                self._recorder = Recorder(self.path, self._output, sized)
-            self._recorder.write(frame, bodies, picture)
-
-    def add_line(self, line: str) -> None:
-        """Write a frame's bodies to the recording, if it has begun. Never waits for the disk."""
-        with self._lock, self._errors_end_it():
-            if self.path is not None and self._recorder is not None:
-                self._recorder.add_line(line)
-
-    @contextmanager
-    def _errors_end_it(self) -> Iterator[None]:
-        """Turn an error into ``trouble`` and end the recording. The caller holds the lock."""
-        try:
-            yield
-        except Exception as error:
-            self.trouble, self.path = _reason_of(error), None
-            if self._recorder is not None:
-                # Not `close`: the caller draws, and must not wait for the disk.
-                self._recorder.stop()
-
-
-def _reason_of(error: Exception) -> str:
-    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    def _end_lines(self) -> None:
+        if self._file is not None:
+            self._file.close()

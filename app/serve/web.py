@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mimetypes
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,23 +12,24 @@ from urllib.parse import quote
 from fastapi import FastAPI, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import (
-    FileResponse,
     JSONResponse,
     PlainTextResponse,
     RedirectResponse,
     Response,
     StreamingResponse,
 )
-from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
+from app.serve.files import add_files
 from app.serve.hub import Hub, SourceView
 from app.serve.live import add_live
 from app.serve.metrics import metrics_text
 from app.serve.security import COOKIE, SecurityMiddleware
+from app.serve.threads import Threads
 from app.serve.token_auth import SESSION_S, TokenAuth
 
 PAGE = Path(__file__).with_name("page")
+_STATUS_THREADS = 4
 
 
 class NewSource(BaseModel):
@@ -59,9 +61,10 @@ def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
     app = FastAPI(title="bodystream", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestValidationError, _invalid)
     _add_pages(app, auth)
+    _add_status(app, hub)
     _add_api(app, hub)
+    add_files(app, hub)
     add_live(app, hub)
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
     return SecurityMiddleware(app, auth)
 
 
@@ -73,16 +76,29 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _add_pages(app: FastAPI, auth: TokenAuth | None) -> None:
+    # In memory, so that the page is there whatever the disk does.
+    parts = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file()}
+
+    def part(name: str) -> Response:
+        return Response(parts[name], media_type=mimetypes.guess_type(name)[0])
+
     @app.get("/", include_in_schema=False)
-    def index() -> Response:
-        return FileResponse(PAGE / "index.html")
+    async def index() -> Response:
+        return part("index.html")
 
     @app.get("/login", include_in_schema=False)
-    def login_page() -> Response:
-        return FileResponse(PAGE / "login.html")
+    async def login_page() -> Response:
+        return part("login.html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def page(name: str) -> Response:
+        with _known():
+            return part(name)
 
     @app.post("/login", include_in_schema=False)
-    def login(request: Request, given: Annotated[str, Form(alias="token", max_length=512)]) -> Any:
+    async def login(
+        request: Request, given: Annotated[str, Form(alias="token", max_length=512)]
+    ) -> Any:
         if auth is None or not auth.is_token(given):
             return PlainTextResponse("that is not the token", 401)
         response = RedirectResponse("/", 303)
@@ -94,37 +110,39 @@ def _add_pages(app: FastAPI, auth: TokenAuth | None) -> None:
         return response
 
 
-class _SoFar(FileResponse):
-    """A file of which no more is sent than the length that was announced.
+def _add_status(app: FastAPI, hub: Hub) -> None:
+    # Threads of their own: the status is answered whatever other requests wait for.
+    threads = Threads(_STATUS_THREADS)
 
-    A recording may grow while it is downloaded, and more bytes than Content-Length are an error.
-    """
+    @app.get("/api/sources")
+    async def sources() -> list[SourceView]:
+        """List all sources: state and its reason, rates, people, latency, dropped frames, and how
+        the recording stands."""
+        return await threads.run(hub.sources)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        left, more = 0, True
+    @app.get("/healthz", include_in_schema=False)
+    async def health() -> Response:
+        words, fine = _health(await threads.run(hub.sources))
+        return PlainTextResponse(words, 200 if fine else 503)
 
-        async def bounded(message: Any) -> None:
-            nonlocal left, more
-            if message["type"] == "http.response.start":
-                left = int(dict(message["headers"]).get(b"content-length", 0))
-            elif not more:
-                return
-            else:
-                body = message.get("body", b"")[:left]
-                left -= len(body)
-                more = message.get("more_body", False) and left > 0
-                message = {**message, "body": body, "more_body": more}
-            await send(message)
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        text = await threads.run(lambda: metrics_text(hub.figures()))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-        await super().__call__(scope, receive, bounded)
+
+def _health(views: list[SourceView]) -> tuple[str, bool]:
+    """Return what /healthz says, and whether that is fine. It is answered without a token, so it
+    names no source and no file."""
+    # A server without sources waits for its first one; that is no fault.
+    if views and not any(view.state == "live" for view in views):
+        return "no source is live", False
+    causes = sorted({view.recording_cause for view in views if view.recording_missing})
+    # Fine all the same: starting the server again would mend no disk.
+    return (f"degraded: recordings fail: {', '.join(causes)}" if causes else "ok"), True
 
 
 def _add_api(app: FastAPI, hub: Hub) -> None:
-    @app.get("/api/sources")
-    def sources() -> list[SourceView]:
-        """List all sources: state and its reason, rates, people, latency and dropped frames."""
-        return hub.sources()
-
     @app.post("/api/sources", status_code=201)
     def add(new: NewSource) -> dict[str, str]:
         """Add a source. Returns the name that it got."""
@@ -144,7 +162,7 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
     @app.put("/api/sources/{name}/recording")
     def record(name: str, wanted: Recording) -> dict[str, str | None]:
         """Begin or end a recording. Returns the name of its video file while it is recorded, else
-        null."""
+        null. One that fails is begun again in a new file until it is ended."""
         with _known():
             try:
                 return {"file": hub.record(name, wanted.on)}
@@ -176,34 +194,6 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
         """Return the pictures of an event side by side, as one JPEG. Events are numbered from 0."""
         with _known():
             return Response(hub.strip(name, number), media_type="image/jpeg")
-
-    @app.get("/api/files")
-    def files() -> list[dict[str, Any]]:
-        """List the recordings' files, the newest first, with their sizes in bytes."""
-        return [{"name": name, "bytes": size} for name, size in hub.files()]
-
-    @app.get("/api/files/{name}")
-    def file(name: str) -> Response:
-        """Download a recording's file."""
-        with _known():
-            path = hub.file(name)
-        if path.is_symlink():  # It could lead out of the folder.
-            raise HTTPException(404, "there is no such thing")
-        kind = "video/mp4" if name.endswith(".mp4") else "application/jsonl"
-        return _SoFar(path, filename=name, media_type=kind)
-
-    @app.get("/healthz", include_in_schema=False)
-    def health() -> Response:
-        states = [view.state for view in hub.sources()]
-        # A server without sources waits for its first one; that is no fault.
-        fine = not states or "live" in states
-        return PlainTextResponse("ok" if fine else "no source is live", 200 if fine else 503)
-
-    @app.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        return PlainTextResponse(
-            metrics_text(hub.figures()), media_type="text/plain; version=0.0.4"
-        )
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.outputs.base import OutputError
+from app.setting import no_file
 
 WAITING, DELIVERED, REJECTED = "waiting", "delivered", "rejected"
 # A receiver that is down for weeks must not fill the disk.
@@ -76,6 +77,9 @@ class Outbox:
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._settled = 0
+        # A pipe or a device would be waited for, or taken for a damaged database.
+        if problem := no_file(path):
+            raise OutputError(f"{path}: {problem}")
         with self._named():
             path.parent.mkdir(parents=True, exist_ok=True)
             # For its owner only: events say where people were. An existing file is not opened:

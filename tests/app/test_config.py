@@ -86,6 +86,8 @@ def test_paths_in_a_profile_are_relative_to_it_and_flags_to_the_working_folder(t
         ("[capture]\nseconds = 0", "capture.seconds", "above 0, not 0"),
         ("[capture]\nretry_s = -1", "capture.retry_s", "0 or more, not -1"),
         ("[fit]\nbody = 3", "fit.body", "a path, not 3"),
+        ('[fit]\nbody = "a\\u0000b"', "fit.body", "a path without the character NUL"),
+        ('[output]\nvideo = "a\\u0000b.mp4"', "output.video", "a path without the character NUL"),
         ("fit = 3", "fit", "a table, not 3"),
         ("[fit.body]\nfile = 3", "fit.body", "a path"),
         ("device = [1]", "device", "one of auto, cpu, cuda"),

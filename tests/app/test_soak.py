@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 
 from app.cli.system import keep_memory_together
-from app.config import OutputConfig
 from app.serve.channel import Channel
 from pipeline.capture.base import SourceOptions, StopSignal
 from pipeline.capture.devices import StreamInput, network
@@ -221,7 +220,7 @@ def test_nothing_is_left_of_two_thousand_frames_of_people(tmp_path):
 
 
 def test_a_channel_keeps_ten_minutes_and_no_more():
-    channel = Channel(lambda: "", output=OutputConfig())
+    channel = Channel(lambda: "", lambda: Path("a.mp4"))
     for number in range(40_000):
         channel.add_line(number, "{}")
     assert len(channel.bodies(-1)) == 18_000

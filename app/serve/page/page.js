@@ -77,7 +77,8 @@ document.addEventListener("visibilitychange", () => {
 function show(card, view) {
   const text = (place, words) => { card.querySelector(place).textContent = words; };
   card.dataset.state = view.state;
-  card.dataset.recording = view.recording || "";
+  card.dataset.recording = view.recording_wanted ? "on" : "";
+  card.dataset.missing = view.recording_missing ? "yes" : "";
   text(".state", view.state);
   text(".address", view.address);
   text(".reason", view.reason);
@@ -100,10 +101,11 @@ function show(card, view) {
   card.querySelector(".predicted").hidden = !off;
   if (off) { text(".predicted dd", `${off[0].toFixed(1)} px`); }
   card.querySelector(".dropped").title = Object.entries(view.dropped).map(([cause, n]) => `${cause}: ${n}`).join("\n");
-  card.querySelector(".red").hidden = !view.recording;
+  card.querySelector(".red").hidden = !view.recording_wanted;
+  text(".red", view.recording_missing ? `NOT RECORDED: ${view.recording_cause}` : "REC");
   const button = card.querySelector(".record");
-  button.textContent = view.recording ? "Stop" : "Record";
-  button.classList.toggle("on", Boolean(view.recording));
+  button.textContent = view.recording_wanted ? "Stop" : "Record";
+  button.classList.toggle("on", view.recording_wanted);
 }
 
 function sizeText(bytes) {
@@ -127,8 +129,24 @@ function showFiles(files) {
   }));
 }
 
+// Beside the sources, and one request at a time: the disk of the recordings may not answer.
+let listing = false;
+async function refreshFiles() {
+  if (listing) { return; }
+  listing = true;
+  try {
+    showFiles(await request("/api/files"));
+    byId("unlisted").textContent = "";
+  } catch (error) {
+    byId("unlisted").textContent = error.message;
+  } finally {
+    listing = false;
+  }
+}
+
 async function refresh() {
-  const [views, files] = await Promise.all([request("/api/sources"), request("/api/files")]);
+  refreshFiles();
+  const views = await request("/api/sources");
   const present = new Set(views.map((view) => view.name));
   for (const [name, card] of cards) {
     if (!present.has(name)) { card.close(); card.remove(); cards.delete(name); }
@@ -145,7 +163,6 @@ async function refresh() {
   const people = views.reduce((sum, view) => sum + view.people, 0);
   byId("summary").textContent = views.length ? `${live} of ${views.length} live, ${people} ${people === 1 ? "person" : "people"}` : "";
   byId("nothing").hidden = views.length > 0;
-  showFiles(files);
 }
 
 byId("add").addEventListener("submit", (event) => {

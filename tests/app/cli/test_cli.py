@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from app.run_report import Progress, RunReport
 from app.setting import declared
 from pipeline.tracking.extrapolate import PredictionError
 from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 Run = Callable[..., RunReport]
 
@@ -320,7 +322,7 @@ def test_both_modules_are_the_command_and_say_the_version(module):
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert run("--version") == f"{pyproject['version']}\n"
     assert run("weights").count("get it: python -m bodystream weights fetch ") > 1
-    assert pyproject["scripts"]["bodystream"] == "app.cli:main"
+    assert pyproject["scripts"]["bodystream"] == "app.__main__:start"
 
 
 def test_hints_name_a_command_that_works_here(monkeypatch):
@@ -666,6 +668,56 @@ def test_a_process_under_nohup_goes_on_when_its_terminal_closes(build):
             assert not stop.event.is_set()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def handles_signals(process: subprocess.Popen[str]) -> bool:
+    """Whether a process handles SIGTERM, which Python itself does not."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"SigCgt:\s+(\w+)", status)
+    return found is not None and bool(int(found[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_any_moment_prints_no_traceback(number, after_s):
+    """Also while the program is imported, and at the interpreter's exit."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "app", "weights", "list"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        until(lambda: handles_signals(process), every_s=0.001)
+        time.sleep(after_s)
+        for _ in range(20):
+            process.send_signal(number)
+            time.sleep(0.005)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) in [(0, ""), (128 + number, "")]
+
+
+def test_a_signal_removes_what_is_half_written(tmp_path):
+    """What must be removed is; what comes within a second of the first signal changes nothing."""
+    script = (
+        "import sys, time; from pathlib import Path; from app.interrupts import handle_signals;"
+        "handle_signals(); from app.cli import main; import app.cli as cli;"
+        "from app.cli.signals import unwind_by_signal\n"
+        "def call(part=Path(sys.argv[1])):\n"
+        "    with unwind_by_signal():\n"
+        "        try: part.touch(); time.sleep(30)\n"
+        "        finally: time.sleep(0.2); part.unlink()\n"
+        "cli.parse = lambda words: call\n"
+        "sys.exit(main([]))"
+    )
+    part = tmp_path / "half"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(part)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        until(part.exists)
+        for _ in range(10):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.02)
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, err, part.exists()) == (143, "", False)
 
 
 def test_a_reader_that_leaves_ends_the_run_and_that_is_fine():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,3 +71,16 @@ def test_cameras_without_permission_say_so(monkeypatch):
     assert check.state == doctor.ABSENT
     assert "/dev/video7" in check.detail
     assert "group video" in check.remedy
+
+
+@pytest.mark.parametrize(("folder", "free", "says"), [
+    ("/cache", 1 << 30, "ok      cache        compiled loops are in /cache"),
+    ("/cache", 9 << 10, "-       cache        none on disk: /cache has 9 kB left"),
+    (None, 0, "-       cache        none on disk: neither installation nor home can be written"),
+])  # fmt: skip
+def test_it_says_where_there_is_no_disk_cache_and_why(monkeypatch, capsys, folder, free, says):
+    monkeypatch.setattr("render.kernels.cache_folder", lambda: folder)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    run(monkeypatch, cache=doctor._cache)
+    assert doctor.doctor() == 0, "a plain run needs none"
+    assert capsys.readouterr().out.startswith(says)

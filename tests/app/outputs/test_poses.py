@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.cli import main
 from app.outputs.base import OutputError
 from app.outputs.poses import CAMERA_TO_AMASS, AmassOutput, PosesOutput
 from app.outputs.spool import ColumnSpool
@@ -105,19 +106,43 @@ def test_closed_twice_or_never_opened_is_no_harm(tmp_path):
         assert len(saved["frame"]) == 1
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
-    path = tmp_path / "a.npz"
-    write_all(PosesOutput(path), [[1]])
-    before = path.read_bytes()
+@pytest.mark.parametrize("kind", [PosesOutput, AmassOutput])
+def test_a_failed_save_leaves_the_old_file_and_keeps_the_rows(tmp_path, monkeypatch, kind):
+    """Nothing half written is left, and `recover` makes the files once there is room."""
+    path = tmp_path / ("a.npz" if kind is PosesOutput else "tracks")
+    old = path if kind is PosesOutput else path / "track_0001.npz"
+    write_all(kind(path), [[1]])
+    before = old.read_bytes()
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("numpy.lib.format.write_array_header_1_0", full)
-    with pytest.raises(OutputError, match=r"a\.npz: cannot be written: No space left"):
-        write_all(PosesOutput(path), [[1], [2]])
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    output = kind(path)
+    output.open(run_info())
+    for number, tracks in enumerate([[1], [1, 2]]):
+        output.write(frame(number), bodies(tracks), None)
+    with monkeypatch.context() as patch:
+        for name in ("write_array", "write_array_header_1_0"):
+            patch.setattr(f"numpy.lib.format.{name}", full)
+        with pytest.raises(OutputError, match=rf"No space left .* recover {path}$") as raised:
+            output.close()
+    assert "\n" not in str(raised.value)
+    assert old.read_bytes() == before
+    assert not list(tmp_path.rglob("*.part"))
+    old.unlink()
+    assert main(["recover", str(path)]) == 0
+    with np.load(old) as saved:
+        assert list(saved["frame"]) == ([0, 1, 1] if kind is PosesOutput else [0, 1])
+
+
+def test_a_spool_that_cannot_begin_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numpy.savez", full)
+    with pytest.raises(OutputError, match="No space left"):
+        ColumnSpool(tmp_path / "a.npz", {"a": (np.float32, (3,))})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_long_run_needs_little_memory(tmp_path):

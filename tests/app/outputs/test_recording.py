@@ -275,7 +275,7 @@ def test_a_disk_that_is_full_at_the_next_file_is_told_and_the_first_plays(tmp_pa
 
 @pytest.mark.parametrize("live", [False, True])
 def test_a_disk_that_never_answers_is_left_behind(monkeypatch, live):
-    monkeypatch.setattr(app.outputs.background_writer, "_LIVE_S", 0.1)
+    monkeypatch.setattr(app.outputs.background_writer, "_LIVE_STUCK_S", 0.1)
     monkeypatch.setattr(app.outputs.background_writer, "_STUCK_S", 0.1)
     answers = threading.Event()
     behind: BackgroundWriter[int] = BackgroundWriter(

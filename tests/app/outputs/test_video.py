@@ -157,8 +157,11 @@ def test_a_leap_in_the_sources_time_is_one_step_and_time_goes_on_from_there():
 
 def test_where_it_cannot_be_written_is_one_line(tmp_path):
     output = VideoOutput(tmp_path / "no" / "v.mp4")
+    output.open(run_info())
+    # The file is opened by the thread that writes it.
+    output.write(frame(0), bodies([1]), np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(OutputError, match=r"v\.mp4: cannot be written: No such file"):
-        output.open(run_info())
+        output.close()
     output.close()
 
 

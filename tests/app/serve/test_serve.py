@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import av
 import cv2
@@ -16,9 +17,10 @@ import httpx
 import numpy as np
 import pytest
 
+from app.outputs.base import OutputError
 from app.reports.record import record_of
 from app.serve.channel import Channel, filler, wrapped
-from app.serve.event_log import MOST_EVENTS, EventLog
+from app.serve.event_log import MOST_EVENTS, EventForwarder, EventLog
 from app.serve.security import Buckets, is_loopback
 from app.serve.token_auth import TokenAuth
 from pipeline.body.load import load_body
@@ -217,7 +219,7 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
     with websockets.connect(address, origin=served.url) as own, served.client() as client:
         assert client.get("/api/sources/test/events").json() == []
         own.recv(timeout=5)
-        served.hub._served["test"].event_log(record)
+        served.hub._served["test"].events.log(record)
         told = {}
         while "event" not in told:
             told = json.loads(own.recv(timeout=5))
@@ -388,18 +390,44 @@ def test_of_a_recording_that_grows_what_was_there_is_sent(serve):
         writer.join()
 
 
-def test_an_event_that_cannot_be_handed_on_is_told_and_ends_nothing(nobody):
-    def full(_):
-        raise OSError("outbox: the disk is full")
-
-    told = EventLog()
+def record_of_event(nobody):
     event, info = event_of(nobody.body)
-    record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
-    told.guarded(full)(record)
-    assert "the disk is full" in told.trouble
-    told.guarded(told)(record)
-    assert told.trouble == ""
-    assert told.count == 1
+    return record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+
+
+def test_an_event_that_cannot_be_handed_on_is_reported_and_ends_nothing(nobody):
+    full, taken = [True], []
+
+    def sink(record):
+        if full[0]:
+            raise OSError("outbox: the disk is full")
+        taken.append(record)
+
+    forwarder, record = EventForwarder("door", sink), record_of_event(nobody)
+    forwarder(record)
+    until(lambda: "the disk is full" in forwarder.trouble)
+    assert forwarder.lost == 1
+    full[0] = False
+    forwarder(record)
+    forwarder.close()
+    assert (forwarder.trouble, forwarder.lost, taken) == ("", 1, [record])
+
+
+def test_an_outbox_that_hangs_holds_up_no_event(nobody, monkeypatch):
+    monkeypatch.setattr("app.serve.event_log.HANGS_S", 0.1)
+    monkeypatch.setattr("app.outputs.background_writer._LIVE_STUCK_S", 0.2)
+    answers = threading.Event()
+    forwarder, record = EventForwarder("door", lambda _: answers.wait(20)), record_of_event(nobody)
+    begun_s = time.monotonic()
+    for _ in range(MOST_EVENTS + 10):
+        forwarder(record)
+    assert time.monotonic() - begun_s < 1.0
+    assert forwarder.lost >= 9
+    until(lambda: "has not answered" in forwarder.trouble)
+    with pytest.raises(OutputError, match="events of door: not finished"):
+        forwarder.close()
+    assert time.monotonic() - begun_s < 3.0
+    answers.set()
 
 
 class Clock:
@@ -411,7 +439,7 @@ class Clock:
 
 
 def channel_of(nobody, clock) -> tuple[Channel, Callable[[int], None]]:
-    channel = Channel(lambda: "waiting", clock)
+    channel = Channel(lambda: "waiting", lambda: Path("a.mp4"), clock)
     _, info = event_of(nobody.body)
     channel.open(info)
 

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -838,6 +839,14 @@ def test_one_process_at_a_time(receiver, hook, tmp_path):
     sending.send("b", {"n": 1})
     sending.close()
     assert receiver.keys == ["a", "b"]
+
+
+def test_a_pipe_or_a_device_is_no_outbox(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, says in ((pipe, "is a pipe"), (Path("/dev/null"), "is no regular file")):
+        with pytest.raises(OutputError, match=rf"^{path}: {says}; give a file$"):
+            Outbox(path, "someone")
 
 
 @pytest.fixture(scope="module")
