@@ -182,8 +182,8 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
             says what it should be.
     """
     kind = setting.base
-    # A profile can hold it, and no file's name.
-    if isinstance(value, str) and "\0" in value:
+    # A profile can hold it, and no file's name. A path refuses all control characters below.
+    if isinstance(value, str) and "\0" in value and kind is not Path:
         raise ValueError(f"{wanted(kind)} without the character NUL")
     # Only a setting whose type allows None.
     if value is None and kind is not setting.type:

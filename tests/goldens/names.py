@@ -53,7 +53,8 @@ def metrics() -> list[str]:
     stats.drew(0)
     view = SourceView(
         "a", "x", "live", "", 0.0, 1.0, 1, (1.0, 1.0, 1.0), 1, 1, {"ring full": 1}, {"fit": 1.0},
-        0, 0, None, 0, 0, (1.0, 1.0), (1.0, 1.0), 0, 0, True, True, "disk full", {"disk full": 1},
+        0, 0, {"lost": 1}, 1, None, 0, 0, (1.0, 1.0), (1.0, 1.0), 0, 0, True, True, "disk full",
+        {"disk full": 1},
     )  # fmt: skip
     text = metrics_text([(view, stats.snapshot())])
     return sorted(set(re.findall(r"(?m)^# TYPE (\S+ \S+)", text)))

@@ -283,8 +283,12 @@ def test_a_disk_of_two_megabytes_that_fills_up(tmp_path):
 def test_a_file_that_exists_is_replaced_only_where_that_is_asked_for(tmp_path):
     path = tmp_path / "v.mp4"
     path.write_text("the user's")
+    output = VideoOutput(path)
+    output.open(run_info())
+    output.write(frame(0), bodies([]), np.zeros((48, 64, 3), np.uint8))
+    # The thread of the output opens the file, so the error comes later than the frame.
     with pytest.raises(OutputError, match="cannot be written: File exists"):
-        VideoOutput(path).open(run_info())
+        output.close()
     assert path.read_text() == "the user's"
     output = VideoOutput(path, existing="overwrite")
     output.open(run_info())
