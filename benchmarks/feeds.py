@@ -30,8 +30,8 @@ from pipeline.capture.reader import Connect, ThreadReader
 from tests.support.rtsp import RtspServer, clock_ms
 
 WAYS: dict[str, tuple[Connect, Allocate]] = {
-    # Until 0.2 each RGB frame was copied once more.
-    "threads, copied": (ThreadReader, lambda shape: np.empty(shape, np.uint8)),
+    # As it was before there were processes: new memory for each frame.
+    "threads, new memory": (ThreadReader, lambda shape: np.empty(shape, np.uint8)),
     "threads": (ThreadReader, empty_image),
     "processes": (ProcessReader, empty_image),
 }

@@ -15,23 +15,20 @@ from pipeline.capture.base import SourceInfo, StopSignal
 from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import (
     SourceError,
-    SourceLogin,
     SourceLost,
     SourceNotThere,
-    SourceNotVideo,
     SourceRefused,
     SourceSilent,
     SourceUnreachable,
 )
 from pipeline.capture.picture import Allocate, RgbConverter, empty_image, upright_size
 from pipeline.capture.reader import Connect, Picture, Reader, ThreadReader
+from pipeline.capture.retry import FIRST_TRY_S, PAUSES_S, pause_s, pauses_s
 from pipeline.capture.status import State, Status
 from pipeline.capture.timeline import Timeline
 from pipeline.core.frame import Frame
 from pipeline.core.ring import Closed, Policy
 
-FIRST_TRY_S = 10.0
-"""Default time for the first connection; a source that has been live is tried without a limit."""
 STALLED_S = 2.0
 """Without a picture for this long, and for four of its frame periods, a source is stalled."""
 LOST_S = 5.0
@@ -43,19 +40,6 @@ _RATE_KNOWN_AFTER = 10
 """Pictures after which a connection's frame rate is known."""
 _OPEN_S = 10.0
 """A connection without a picture after this long is closed."""
-_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
-"""Pauses between tries, in order; the last one repeats. So for those below."""
-_NOT_THERE_PAUSES_S = (2.0,)
-"""For a server that may be waiting for its camera. Also for a missing login: without one, no tries
-count as guesses at a password."""
-_NOT_VIDEO_PAUSES_S = (1.0, 2.0, 5.0, 10.0)
-"""For a server that sends no video, or none that can be decoded. It may send another soon."""
-_REFUSED_PAUSES_S = (5.0, 10.0, 20.0, 30.0)
-_LOGIN_PAUSES_S = (2.0, 30.0, 300.0)
-"""For a refused login. A camera that is starting may not know its users yet, but many cameras lock
-an account after five failures in five minutes, its owner included."""
-_JITTER = 0.25
-"""Pauses are shortened by up to this share, so that many lost sources do not reconnect at once."""
 _POLL_S = 0.05
 _JOIN_S = 0.5
 _MOST_REMARKS = 20
@@ -267,7 +251,7 @@ class Feed:
     def _connect(self, retry_s: float) -> None:
         """Try until it works, ``retry_s`` has passed, or another try cannot help."""
         begun_ns, tries = self._clock_ns(), 0
-        pauses_s: tuple[float, ...] = _PAUSES_S
+        pauses = PAUSES_S
         while True:
             try:
                 self._try_once()
@@ -280,16 +264,17 @@ class Feed:
                 final = not isinstance(error, SourceUnreachable) and math.isfinite(retry_s)
                 if left_s <= 0 or final or self._stop.is_set():
                     raise
-                before, pauses_s = pauses_s, _PAUSES_S
+                before, pauses = pauses, PAUSES_S
+                refused = False
                 if left_s == math.inf:
-                    pauses_s = _pauses_s(error, self.name)
+                    pauses = pauses_s(error, self.name)
+                    refused = isinstance(error, SourceRefused | SourceNotThere)
                 # A server that was away in between may have changed, so its pauses start again.
-                tries = tries if pauses_s is before else 0
-                refused = pauses_s in (_NOT_THERE_PAUSES_S, _LOGIN_PAUSES_S, _REFUSED_PAUSES_S)
+                tries = tries if pauses is before else 0
                 self._set_status(State.REFUSED if refused else self._disconnected(), str(error))
-                pause_s = min(pauses_s[min(tries, len(pauses_s) - 1)], left_s)
+                wait_s = min(pause_s(pauses, tries, self._jitter()), left_s)
             tries += 1
-            if self._wait(pause_s * (1 - _JITTER * self._jitter())):
+            if self._wait(wait_s):
                 raise SourceUnreachable(f"{self.name}: stopped before its first frame came")
 
     def _disconnected(self) -> State:
@@ -356,17 +341,3 @@ class Feed:
             frame_count=None,
             codec=reader.facts.codec,
         )
-
-
-def _pauses_s(error: SourceError, name: str) -> tuple[float, ...]:
-    """The pauses after an ``error`` while tries have no limit.
-
-    ``name`` holds no credentials but shows ("***@") whether the address does.
-    """
-    if isinstance(error, SourceLogin) and "***@" in name:
-        return _LOGIN_PAUSES_S
-    if isinstance(error, SourceNotThere | SourceLogin):
-        return _NOT_THERE_PAUSES_S
-    if isinstance(error, SourceNotVideo):
-        return _NOT_VIDEO_PAUSES_S
-    return _REFUSED_PAUSES_S if isinstance(error, SourceRefused) else _PAUSES_S

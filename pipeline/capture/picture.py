@@ -12,6 +12,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from pipeline.capture.hdr import to_sdr
 from pipeline.capture.hdr_tags import PEAK_NITS, is_hdr
+from pipeline.capture.image_pool import ImagePool
 from pipeline.capture.side_data import Matrix
 
 # AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. Constant-luminance and missing
@@ -71,12 +72,12 @@ class RgbConverter:
     """Converts decoded frames to RGB uint8 (H, W, 3), contiguous, upright, with square pixels.
 
     HDR pictures are tone-mapped (`pipeline.capture.hdr`). Each image is in memory of its own, from
-    ``allocate``.
+    ``allocate``; ordinary memory is used again once an image and all views of it are deleted.
     """
 
     def __init__(self, allocate: Allocate = empty_image) -> None:
         self._reformatter = VideoReformatter()
-        self._allocate = allocate
+        self._allocate = ImagePool() if allocate is empty_image else allocate
 
     def __call__(
         self,
@@ -112,9 +113,6 @@ class RgbConverter:
         if hdr:
             image = to_sdr(image, frame.color_trc, frame.color_primaries, peak)
         image = upright(image, matrix)
-        # FFmpeg's memory is as good as any other where it is the image's alone and has no padding.
-        if self._allocate is empty_image and rgb is not frame and image.flags.c_contiguous:
-            return image
         out = self._allocate(image.shape)
         np.copyto(out, image)
         return out

@@ -15,15 +15,14 @@ from pipeline.capture.addresses import Address
 from pipeline.capture.base import SourceDefaults, SourceInfo, SourceOptions, StopSignal
 from pipeline.capture.errors import (
     SourceError,
-    SourceLogin,
     SourceLost,
-    SourceNotThere,
     SourceRefused,
     SourceUnreachable,
 )
 from pipeline.capture.hdr_tags import peak_nits
 from pipeline.capture.http_picture import PictureRequest, PictureServer
 from pipeline.capture.picture import RgbConverter, upright_size
+from pipeline.capture.retry import FIRST_TRY_S, pause_s, pauses_s
 from pipeline.capture.side_data import display_matrix
 from pipeline.capture.status import State, Status
 from pipeline.capture.still import SUFFIXES, NoPicture, decode_still
@@ -36,23 +35,9 @@ _SLOWEST_S = 1.0
 """The pause between requests doubles up to this while the picture stays the same."""
 _DEADLINE_S = 10.0
 """A request that is not over after this long is cut."""
-_FIRST_TRY_S = 10.0
-"""Default time for the first picture."""
 _STALLED_S = 2.0
 _POLL_S = 0.05
-_MOST_PIXELS = 1 << 24
-"""The most pixels of a picture, 4096 x 4096: the server decides how much memory it takes."""
 _MOST_REMARKS = 20
-_JITTER = 0.25
-"""Pauses are shortened by up to this share, so that many lost sources do not return at once."""
-_PAUSES_S: dict[type[SourceError], tuple[float, ...]] = {
-    # Many cameras lock an account after a few failures.
-    SourceLogin: (2.0, 30.0, 300.0),
-    SourceNotThere: (2.0,),
-    SourceRefused: (5.0, 10.0, 20.0, 30.0),
-    SourceError: (0.25, 0.5, 1.0, 2.0),
-}
-"""Pauses between tries by the error, the last one again and again."""
 
 _PATH = re.compile(
     r"(?i).*(?:\.(?:{})|/(?:snapshot|snap|still|picture|image|capture|latest)[^/.]*"
@@ -73,12 +58,13 @@ class SnapshotSource(SourceDefaults):
 
     Every answer is a frame, also one with the same picture; then requests come more seldom.
     ``Frame.pts_s`` is 0 at the first frame and goes by the clock. Ids rise by one. The first frame
-    after a loss and one of another size are discontinuities. ``counts`` are "reconnected", and
-    "damaged" for answers that are no picture.
+    after a loss and one of another size are discontinuities. ``counts`` are "reconnected",
+    "damaged" for answers that are no picture, and failures by cause (`errors.CAUSES`).
 
     Args:
         address: The address of the picture.
-        options: ``live``, ``start_s``, ``seconds``, ``retry_s``, ``fps`` and ``allocate`` count.
+        options: ``live``, ``start_s``, ``seconds``, ``retry_s``, ``fps``, ``max_pixels`` and
+            ``allocate`` count.
         stop_signal: Ends all waits.
         clock_ns: The monotonic clock, in nanoseconds.
         wait: Waits some seconds; returns True, early, when the source was stopped.
@@ -132,7 +118,7 @@ class SnapshotSource(SourceDefaults):
         Raises:
             SourceError: There is none, or it was stopped.
         """
-        limit_s = _FIRST_TRY_S if self._options.retry_s is None else self._options.retry_s
+        limit_s = FIRST_TRY_S if self._options.retry_s is None else self._options.retry_s
         try:
             self._connect(limit_s)
         except BaseException:
@@ -177,7 +163,7 @@ class SnapshotSource(SourceDefaults):
 
     def _pictures(self) -> Iterator[tuple[VideoFrame, bool]]:
         """Each picture, and whether the camera was lost before it, until the source is stopped."""
-        pause_s, broken = self._period_s, False
+        poll_s, broken = self._period_s, False
         while not self._stop.is_set():
             asked_s = monotonic()
             try:
@@ -192,9 +178,9 @@ class SnapshotSource(SourceDefaults):
             assert self._picture is not None, "each answer leaves a picture"
             yield self._picture, broken
             broken = False
-            pause_s = self._period_s if is_new else min(2 * pause_s, _SLOWEST_S)
+            poll_s = self._period_s if is_new else min(2 * poll_s, _SLOWEST_S)
             # A slow answer is part of the pause.
-            self._wait(max(0.0, pause_s - (monotonic() - asked_s)))
+            self._wait(max(0.0, poll_s - (monotonic() - asked_s)))
 
     def _ask(self) -> bool:
         """Get the picture once; return whether it is another than before. Raises SourceError."""
@@ -224,7 +210,7 @@ class SnapshotSource(SourceDefaults):
         if data is None or data == self._data:
             return False, ""
         try:
-            self._picture, self._codec = decode_still(data, _MOST_PIXELS)
+            self._picture, self._codec = decode_still(data, self._options.max_pixels)
         except NoPicture as error:
             return False, str(error)
         self._data = data
@@ -261,13 +247,11 @@ class SnapshotSource(SourceDefaults):
                 final = isinstance(error, SourceRefused) and math.isfinite(retry_s)
                 if left_s <= 0 or final or self._stop.is_set():
                     raise error
-                pauses_s = next(
-                    pauses for kind, pauses in _PAUSES_S.items() if isinstance(error, kind)
-                )
+                self._counts[error.cause] += 1
                 self._set_status(self._away(error), str(error))
-                pause_s = min(pauses_s[min(tries, len(pauses_s) - 1)], left_s)
+                wait_s = pause_s(pauses_s(error, self.name), tries, random.random())
                 tries += 1
-                if self._wait(pause_s * (1 - _JITTER * random.random())):
+                if self._wait(min(wait_s, left_s)):
                     raise SourceUnreachable(f"{self.name}: stopped before its first frame came")
             try:
                 self._ask()

@@ -531,6 +531,7 @@ def test_a_multicast_group_may_be_added(served):
 
     until(bound)
     assert bound() == "0900FFEF"
+    served.hub.remove(added.json()["name"])
 
 
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
