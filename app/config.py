@@ -93,7 +93,8 @@ class CaptureConfig:
     seconds: Annotated[
         float | None,
         Setting(
-            "How much of a clip to read; to its end by default.",
+            "How much of a source to read; by default a clip to its end, and a live source until "
+            "it is stopped.",
             "S",
             commands=_CLIPS,
             low=0,
@@ -105,7 +106,8 @@ class CaptureConfig:
         float | None,
         Setting(
             "How long to try a live source that is not there; 0: fail at once. By default ten "
-            "seconds at the start, and for ever once it has been live.",
+            "seconds at the start, and for ever once it has been live. While the time is limited, "
+            "a missing camera or a refused login is not tried again.",
             "S",
             low=0,
             example=10.0,

@@ -48,7 +48,7 @@ def recover(given: Path) -> int:
         there = columns.beside if columns.beside.exists() and not is_empty(columns.beside) else None
     # Nothing is written over: the file may be of a later run.
     if there is not None:
-        raise OutputError(f"{there} is there already; move it away first")
+        raise OutputError(f"{there} is from a later run; rename it, then recover again")
     # A file that is half written is removed.
     try:
         with unwind_by_signal():

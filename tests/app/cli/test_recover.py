@@ -73,7 +73,7 @@ def test_all_rows_of_a_killed_run_are_there(killed, tmp_path_factory, capsys):
     # Nothing is overwritten.
     for path in (killed / "p.npz", killed / "tracks"):
         assert main(["recover", str(path)]) == 1
-        assert "is there already; move it away first" in capsys.readouterr().err
+        assert "is from a later run; rename it, then recover again" in capsys.readouterr().err
 
 
 def test_a_row_that_is_not_whole_is_cut_in_every_column(killed):
