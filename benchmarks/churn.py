@@ -34,7 +34,7 @@ def addresses() -> tuple[list[str], RtspServer]:
     rtsp = RtspServer()
     jpegs = Jpegs().port
     hostile = [(KINDS[kind][0], Server(KINDS[kind][1], jpegs).port) for kind in _CALM]
-    healthy = [f"http://127.0.0.1:{jpegs}/test", rtsp.url(), "lavfi:testsrc2=size=160x120:rate=5"]
+    healthy = [f"http://127.0.0.1:{jpegs}/test", rtsp.url()] * 2
     return [*healthy, *(f"{scheme}://127.0.0.1:{port}/test" for scheme, port in hostile)], rtsp
 
 

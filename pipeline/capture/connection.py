@@ -12,6 +12,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pipeline.capture.aspect import square_size
 from pipeline.capture.decode import Decoder, video_stream
 from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import (
@@ -101,7 +102,8 @@ class Connection:
         self._decoder = decoder = Decoder(container, stream, "SLICE", FrameIndex())
         stream.codec_context.flags |= Flags.low_delay
         for image in decoder.pictures():
-            self._check_size(image.width, image.height)
+            # The size at which it is shown: a pixel's aspect may stretch it fourfold.
+            self._check_size(*square_size(image.width, image.height, self.aspect))
             if self.facts is None:
                 self.facts = _facts(stream, is_recording(container))
             yield image

@@ -35,6 +35,9 @@ class DecoderProcess:
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Whatever the program's default is: a read waits for the next picture.
+        self.socket.settimeout(None)
+        theirs.settimeout(None)
         with theirs:
             # The signals that end this program come to its whole group, also when a terminal or a
             # supervisor sends them. A new process inherits the mask of the thread that makes it.

@@ -7,8 +7,8 @@ messages (SOCK_SEQPACKET) to the parent:
    and "memory_mb", the limit of this process.
 2. The process sends JSON for each step: {"slots": bytes of a slot} with the file descriptor of new
    slots; {"facts": ...} once; a picture's header (`shared_writer.Header`) with "captured_ns",
-   "aspect" and "damaged"; at the end {"end": [kind, message]}, or {"end": null} for the stream's
-   own end.
+   "aspect" and "damaged"; at the end {"end": [kind, message], "damaged": packets}, or null for the
+   stream's own end.
 3. The parent sends two bytes for each slot that may be written again: the number of the memory,
    counted from 1 modulo 256, and the slot's number.
 
@@ -36,7 +36,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.capture.connection import Connection
 from pipeline.capture.devices import input_of
-from pipeline.capture.errors import SourceError
+from pipeline.capture.errors import SourceError, SourceTooLarge, SourceUnreachable, reason
 from pipeline.capture.shared_writer import SLOTS, SlotWriter, plain
 
 _LEAVE_S = 0.25
@@ -52,9 +52,10 @@ class Closed(Exception):
 class Sender:
     """Sends pictures to the parent. Belongs to the main thread, but for ``freed`` and ``close``."""
 
-    def __init__(self, parent: socket.socket) -> None:
+    def __init__(self, parent: socket.socket, most_bytes: int) -> None:
         self._parent = parent
-        self._writer = SlotWriter()
+        # Shared memory does not count as data of a process, so it has the same limit once more.
+        self._writer = SlotWriter(most_bytes)
         self._memory = 0
         self._free: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
 
@@ -80,11 +81,11 @@ class Sender:
     def facts(self, facts: Any) -> None:
         self._send({"facts": asdict(facts)})
 
-    def end(self, error: SourceError | None) -> None:
-        """Send what ended the connection."""
+    def end(self, error: SourceError | None, damaged: int) -> None:
+        """Send what ended the connection, and the number of damaged packets."""
         end = error and (type(error).__name__, str(error)[:_MOST_MESSAGE])
         with contextlib.suppress(Closed):
-            self._send({"end": end})
+            self._send({"end": end, "damaged": damaged})
 
     def freed(self, message: bytes) -> None:
         """Note what the parent says about slots."""
@@ -121,20 +122,27 @@ def main() -> None:
     order = parent.recv(1 << 16)
     if not order:
         return
-    sender = Sender(parent)
+    # The parent's program may have set a default timeout, which the socket's other end shares.
+    parent.setblocking(True)
+    wanted = json.loads(order)
+    sender = Sender(parent, wanted["memory_mb"] << 20)
     left = threading.Event()
     threading.Thread(target=_listen, args=(parent, sender, left), daemon=True).start()
-    sender.end(_serve(json.loads(order), sender, left))
+    _limit(wanted["memory_mb"])
+    stream_input = input_of(wanted["input"], wanted["arguments"])
+    connection = Connection(stream_input, wanted["max_pixels"])
+    error = _serve(connection, sender, left, stream_input.name)
+    sender.end(error, connection.damaged)
     # Wait for the parent to close: the slots are its pictures' until then.
     left.wait()
     # Not a normal exit: FFmpeg's and Python's ends of a process may hang as well.
     os._exit(0)
 
 
-def _serve(order: dict[str, Any], sender: Sender, left: threading.Event) -> SourceError | None:
+def _serve(
+    connection: Connection, sender: Sender, left: threading.Event, name: str
+) -> SourceError | None:
     """Send the pictures of the ordered source; return what ended it."""
-    _limit(order["memory_mb"])
-    connection = Connection(input_of(order["input"], order["arguments"]), order["max_pixels"])
     told = False
     try:
         with contextlib.closing(connection.pictures()) as pictures:
@@ -150,27 +158,33 @@ def _serve(order: dict[str, Any], sender: Sender, left: threading.Event) -> Sour
         return None
     except SourceError as error:
         return error
+    except MemoryError:
+        return SourceTooLarge(f"{name}: no memory for its pictures")
+    except Exception as error:
+        # A format that cannot be converted, or memory that cannot be shared.
+        return SourceUnreachable(f"{name}: its pictures cannot be passed on: {reason(error)}")
     return None
 
 
 def _listen(parent: socket.socket, sender: Sender, left: threading.Event) -> None:
     """Note the slots that the parent frees; end the process when the parent has closed."""
-    message = b"."
-    while message:
+    try:
+        while message := parent.recv(1 << 12):
+            sender.freed(message)
+    finally:
+        # Whatever ended it: without this thread nothing would notice the parent's end.
         try:
-            message = parent.recv(1 << 12)
-        except OSError:
-            message = b""
-        sender.freed(message)
-    left.set()
-    sender.close()
-    time.sleep(_LEAVE_S)
-    os._exit(0)
+            left.set()
+            sender.close()
+            time.sleep(_LEAVE_S)
+        finally:
+            os._exit(0)
 
 
 def _limit(memory_mb: int) -> None:
     """Limit what this process may allocate, in MB; let the kernel end it before its parent."""
-    limit = memory_mb << 20
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = memory_mb << 20 if hard == resource.RLIM_INFINITY else min(memory_mb << 20, hard)
     # Data, not address space: FFmpeg maps far more than it uses, and threads reserve their stacks.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

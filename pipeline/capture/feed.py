@@ -11,6 +11,8 @@ from contextlib import suppress
 from itertools import count
 from time import monotonic
 
+import av
+
 from pipeline.capture.base import SourceInfo, StopSignal
 from pipeline.capture.devices import StreamInput
 from pipeline.capture.errors import (
@@ -20,6 +22,7 @@ from pipeline.capture.errors import (
     SourceRefused,
     SourceSilent,
     SourceUnreachable,
+    reason,
 )
 from pipeline.capture.picture import Allocate, RgbConverter, empty_image, upright_size
 from pipeline.capture.reader import Connect, Picture, Reader, ThreadReader
@@ -103,6 +106,7 @@ class Feed:
         self._abandoned: list[Reader] = []
         self._lost_after_s = LOST_S
         self._timed_out = False
+        self._unusable = ""
         self._thread: threading.Thread | None = None
         self._info: SourceInfo | None = None
         self._to_rgb = RgbConverter(allocate)
@@ -160,9 +164,12 @@ class Feed:
                 last = frame
                 yield frame
             error = self._reader.error
-            if self._stop.is_set() or (self.download and error is None and not self._timed_out):
+            ended = error is None and not self._timed_out and not self._unusable
+            if self._stop.is_set() or (self.download and ended):
                 return
-            if self._timed_out:
+            if self._unusable:
+                why, cause = self._unusable, "lost"
+            elif self._timed_out:
                 # The connection hung: it has reported no error.
                 why, cause = self.status.reason, "stalled"
             elif error is not None:
@@ -188,7 +195,13 @@ class Feed:
         broken = last is not None
         for picture in self._pictures(reader):
             pts_s, jump = timeline.place(picture.image.pts)
-            image = self._to_rgb(picture.image, picture.aspect, picture.matrix, picture.peak_nits)
+            try:
+                image = self._to_rgb(
+                    picture.image, picture.aspect, picture.matrix, picture.peak_nits
+                )
+            except (av.error.FFmpegError, MemoryError) as error:
+                self._unusable = f"its pictures cannot be converted: {reason(error)}"
+                return
             if last is not None:
                 broken = broken or jump or image.shape != last.image.shape
             last = Frame(next(ids), self.name, picture.captured_ns, pts_s, image, broken)
@@ -199,7 +212,7 @@ class Feed:
         """The pictures of a connection, until it ends or stalls, or the feed is stopped."""
         first, self._first = self._first, None
         assert first is not None, "connected without a picture"
-        self._timed_out = False
+        self._timed_out, self._unusable = False, ""
         yield first
         # The stated rate is only a first guess.
         period_s, pictures, since_s = 1.0 / (reader.facts.fps or 30.0), 1, monotonic()
@@ -303,8 +316,7 @@ class Feed:
         try:
             self._first = reader.pictures.get()
         except Closed:
-            assert reader.error is not None, "a reader ends before its first picture by an error"
-            raise reader.error from None
+            raise reader.error or SourceUnreachable(f"{self.name}: no picture came") from None
         self._reader = reader
         if reader.facts.recording:
             self.download, self.policy = True, Policy.WAIT

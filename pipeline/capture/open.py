@@ -109,13 +109,16 @@ def open_source(
     if words := hint(spec):
         raise SourceNotFound(f"{without_credentials(spec)}: {words}" if spec.strip() else words)
 
-    def live(stream_input: StreamInput) -> tuple[Source, bool]:
+    def live(stream_input: StreamInput) -> Source:
         feed = Feed(
             stream_input, options.retry_s, stop_signal=stop_signal, clock_ns=clock_ns, wait=wait,
             allocate=options.allocate, connect=_connect(options),
         )  # fmt: skip
-        # A download is a clip, which can be paced.
-        return LiveSource(feed, options, stop_signal), feed.download and options.live is True
+        found = LiveSource(feed, options, stop_signal)
+        if options.live is not True:
+            return found
+        # A download is a clip, which can be paced. Of a playlist only its opening tells.
+        return PacedSource(found, clock_ns=clock_ns, wait=wait, is_clip=lambda: feed.download)
 
     source: Source
     paced = options.live is True
@@ -128,17 +131,17 @@ def open_source(
             return SnapshotSource(
                 address, options, stop_signal=stop_signal, clock_ns=clock_ns, wait=wait
             )
-        source, paced = live(
+        return live(
             network(address.url, options.rtsp_transport, decode=options.decode, track=options.track)
         )
-    elif spec.startswith(TEST_PREFIX):
+    if spec.startswith(TEST_PREFIX):
         source = ClipSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
         # FFmpeg's test pictures stand in for a camera.
         paced = options.live is not False
     elif spec in STANDARD_INPUT:
         source = StandardInputSource(options, stop_signal=stop_signal, clock_ns=clock_ns)
     elif is_camera(spec):
-        source, paced = live(camera(spec, options.size, options.fps))
+        return live(camera(spec, options.size, options.fps))
     elif is_pictures(spec):
         source = PicturesSource(spec, options, stop_signal=stop_signal, clock_ns=clock_ns)
     else:

@@ -21,6 +21,8 @@ class PacedSource(SourceDefaults):
         source: The source to pace; it must wait for its consumer.
         clock_ns: The monotonic clock, in nanoseconds.
         wait: Waits some seconds; returns True, early, when the source was stopped.
+        is_clip: Returns, once the source is open, whether there is anything to pace; frames of any
+            other source pass as they come.
     """
 
     live = True
@@ -31,12 +33,14 @@ class PacedSource(SourceDefaults):
         *,
         clock_ns: Callable[[], int],
         wait: Callable[[float], bool],
+        is_clip: Callable[[], bool] = lambda: True,
     ) -> None:
         self._source = source
         self.name = source.name
         self.warnings = source.warnings
         self._clock_ns = clock_ns
         self._wait = wait
+        self._is_clip = is_clip
 
     @property
     def info(self) -> SourceInfo:
@@ -64,6 +68,9 @@ class PacedSource(SourceDefaults):
         self._source.close()
 
     def frames(self) -> Iterator[Frame]:
+        if not self._is_clip():
+            yield from self._source.frames()
+            return
         zero_ns: int | None = None
         for frame in self._source.frames():
             now = self._clock_ns()

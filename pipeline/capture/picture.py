@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from pipeline.capture.aspect import square_size
 from pipeline.capture.hdr import to_sdr
 from pipeline.capture.hdr_tags import PEAK_NITS, is_hdr
 from pipeline.capture.image_pool import ImagePool
@@ -37,18 +39,6 @@ def colour_matrix(frame: VideoFrame) -> Colorspace:
     hd = frame.width >= 1280 or frame.height > 576
     usual = Colorspace.ITU709 if hd else Colorspace.ITU601
     return _MATRIX.get(frame.colorspace, Colorspace.BT2020 if is_hdr(frame) else usual)
-
-
-def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Return the (width, height) at which pixels of ``aspect`` (width / height) become square.
-
-    The shorter side is stretched, so no detail is lost. Unknown or implausible aspects count as 1.
-    """
-    if not aspect or not Fraction(1, 4) <= aspect <= 4:
-        return width, height
-    if aspect > 1:
-        return round(width * aspect), height
-    return width, round(height / aspect)
 
 
 def upright_size(
@@ -94,6 +84,9 @@ class RgbConverter:
             matrix: Its display matrix, as `upright` takes it.
             peak: Its peak in cd/m2, as `hdr_tags.peak_nits` returns it. Counts for PQ only.
         """
+        if frame.format.name.startswith("yaf"):
+            # swscale ends the whole process over these.
+            raise av.error.ArgumentError(22, f"no conversion of {frame.format.name} pictures")
         width, height = square_size(frame.width, frame.height, aspect)
         hdr = is_hdr(frame)
         # One thread: unscaled conversion takes about 1 ms at 1080p, less than waking a pool.

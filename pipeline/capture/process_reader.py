@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import threading
@@ -23,6 +24,8 @@ from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.ring import Closed, Policy, Ring
 
 _MOST_BYTES = 1 << 16
+_ERRORS = {kind: each for kind, each in vars(errors).items() if isinstance(each, type)}
+"""The kinds of errors that a decoder process may send."""
 
 
 class ProcessReader:
@@ -49,6 +52,7 @@ class ProcessReader:
     ) -> None:
         assert stream_input.order is not None, "this input can only be opened here"
         self._name = stream_input.name
+        self._max_pixels = max_pixels
         self._order = dict(stream_input.order, max_pixels=max_pixels, memory_mb=memory_mb)
         self._clock_ns = clock_ns
         self._pool = pool
@@ -98,15 +102,25 @@ class ProcessReader:
         except Closed:
             pass
         except SourceError as error:
-            self.error = error
+            # Without the frames, which would hold this reader and its memory in a circle.
+            self.error = error.with_traceback(None)
         except OSError as error:
             self.error = SourceUnreachable(
                 f"{self._name}: no process can be started for it: {reason(error)}"
             )
+        except Exception as error:
+            # It has read what a server sent; this process believes it nothing.
+            self.error = SourceCrashed(
+                f"{self._name}: its decoder process sent nonsense: {type(error).__name__}"
+            )
         finally:
+            # Pictures that are still there keep the memory.
+            self._slots = None
             # Closed before the signal, so that a thread that waits for `ready` finds the end.
             self.pictures.close()
             self.ready.set()
+            with self._lock:
+                self._decoder = None
             if decoder is not None:
                 self._pool.end(decoder)
 
@@ -115,22 +129,39 @@ class ProcessReader:
         while not self._closed:
             data, descriptors = b"", list[int]()
             with contextlib.suppress(ConnectionError):
-                data, descriptors, *_ = socket.recv_fds(decoder.socket, _MOST_BYTES, 1)
+                data, descriptors, *_ = socket.recv_fds(
+                    decoder.socket, _MOST_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+                )
             if not data:
                 raise self._crashed(decoder)
-            message = json.loads(data)
-            if "end" in message:
-                if message["end"] is not None:
-                    kind, text = message["end"]
-                    raise getattr(errors, kind)(text)
-                return
-            self._take(message, descriptors, decoder.socket)
+            try:
+                message = json.loads(data)
+                if "end" in message:
+                    self._ended(message)
+                    return
+                self._take(message, descriptors, decoder.socket)
+            finally:
+                # Those that nothing has taken.
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+    def _ended(self, message: dict[str, Any]) -> None:
+        """Return for the stream's own end. Raises SourceError for any other."""
+        self.damaged = message["damaged"]
+        if message["end"] is not None:
+            kind, text = message["end"]
+            raise _ERRORS[kind](text)
+        if self._facts is None:
+            raise SourceCrashed(f"{self._name}: its decoder process could not send a picture")
 
     def _take(self, message: dict[str, Any], descriptors: list[int], to: socket.socket) -> None:
         if "slots" in message:
-            self._slots = SlotReader(
-                descriptors[0], message["slots"], _freer(to, message["memory"])
-            )
+            if not descriptors:
+                # The kernel drops it where this process has reached its limit.
+                raise SourceUnreachable(f"{self._name}: no more files can be opened")
+            free = _freer(to, message["memory"])
+            memory = descriptors.pop()
+            self._slots = SlotReader(memory, message["slots"], self._max_pixels, free)
         elif "facts" in message:
             self._facts = Facts(**message["facts"])
             if self._facts.recording:
@@ -163,7 +194,9 @@ class ProcessReader:
         status = decoder.end()
         how = f"exit status {status}"
         if status is not None and status < 0:
-            how = signal.Signals(-status).name
+            # Real-time signals have no names.
+            known = {number.value: number.name for number in signal.Signals}
+            how = known.get(-status, f"signal {-status}")
         why = f"its decoder process ended unexpectedly ({how})"
         return SourceCrashed(why if self._facts is not None else f"{self._name}: {why}")
 

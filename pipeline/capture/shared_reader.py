@@ -12,7 +12,7 @@ from itertools import accumulate
 import numpy as np
 from av.video.frame import VideoFrame
 
-from pipeline.capture.shared_writer import COLOUR, SEALS, SLOTS, Header
+from pipeline.capture.shared_writer import COLOUR, PADDING, SEALS, SLOTS, Header
 
 _CHROMA_SHARE = {"yuv420p": 2, "yuvj420p": 2, "nv12": 1}
 """The formats of which PyAV makes a picture from memory of ours: by how much the lines of their
@@ -25,13 +25,16 @@ class SlotReader:
     Args:
         memory: The file descriptor, which is closed here.
         size: The bytes of a slot.
+        max_pixels: The largest picture that is made, in pixels.
         free: Called with the number of a slot that may be written again, from any thread.
 
     Raises:
         ValueError: The memory is not what a `SlotWriter` makes.
     """
 
-    def __init__(self, memory: int, size: int, free: Callable[[int], None]) -> None:
+    def __init__(
+        self, memory: int, size: int, max_pixels: int, free: Callable[[int], None]
+    ) -> None:
         try:
             sealed = fcntl.fcntl(memory, fcntl.F_GET_SEALS) & SEALS == SEALS
             if not sealed or size <= 0 or os.fstat(memory).st_size != SLOTS * size:
@@ -40,6 +43,7 @@ class SlotReader:
         finally:
             os.close(memory)
         self._size = size
+        self._max_pixels = max_pixels
         self._free = free
 
     def image(self, header: Header) -> VideoFrame:
@@ -50,8 +54,16 @@ class SlotReader:
         Raises:
             ValueError: The header does not fit the slots.
         """
-        slot, planes = int(header["slot"]), header["planes"]
-        if not 0 <= slot < SLOTS or min(planes) < 0 or sum(planes) > self._size:
+        slot, planes, lines = int(header["slot"]), header["planes"], header["lines"]
+        width, height = header["size"]
+        # The process that wrote it has read what a server sent, so nothing is taken on trust.
+        if (
+            not 0 <= slot < SLOTS
+            or sum(planes) + PADDING > self._size
+            or min(width, height, *planes, *lines) <= 0
+            or len(planes) != len(lines)
+            or width * height > self._max_pixels
+        ):
             raise ValueError(f"no such slot: {header}")
         data = np.frombuffer(self._map, np.uint8, sum(planes), slot * self._size)
         # The mapping stays as long as an array of it, so a picture outlives this reader.
@@ -66,7 +78,10 @@ class SlotReader:
 def _is_wrapped(header: Header) -> bool:
     """Whether the planes lie in memory as ``VideoFrame.from_numpy_buffer`` requires it."""
     share, lines, height = _CHROMA_SHARE.get(header["format"]), header["lines"], header["size"][1]
-    if share is None or height % 4 or lines[0] % 2:
+    planes = 2 if share == 1 else 3
+    if share is None or height % 4 or lines[0] % 2 or len(lines) != planes:
+        return False
+    if header["size"][0] > lines[0]:
         return False
     rows = [height] + [height // 2] * (len(lines) - 1)
     return all(
@@ -84,10 +99,14 @@ def _wrapped(header: Header, data: np.ndarray) -> VideoFrame:
 def _copied(header: Header, data: np.ndarray) -> VideoFrame:
     width, height = header["size"]
     image = VideoFrame(width, height, header["format"])
+    if len(image.planes) != len(header["planes"]):
+        raise ValueError(f"not the planes of {image.format.name}: {header}")
     starts = accumulate(header["planes"], initial=0)
     for plane, line, bytes_, start in zip(image.planes, header["lines"], header["planes"], starts):
         # Both sides pad their lines, each in its own way.
-        shape = min(bytes_ // line, plane.buffer_size // plane.line_size), plane.line_size
+        shape = plane.buffer_size // plane.line_size, plane.line_size
+        if bytes_ // line < shape[0] or bytes_ % line:
+            raise ValueError(f"too few lines: {header}")
         target = np.ndarray(shape, np.uint8, memoryview(plane), 0, (plane.line_size, 1))
         source = data[start : start + bytes_].reshape(-1, line)
         used = min(line, plane.line_size)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import re
 from typing import Any
 
 from av.video.frame import VideoFrame
@@ -22,6 +23,8 @@ from pipeline.capture.side_data import display_matrix
 
 SLOTS = 3
 """One for the picture that waits in the ring, one for the one that is consumed, one to write."""
+PADDING = 64
+"""Bytes of a slot behind a picture: swscale reads up to a vector's length behind the last line."""
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 COLOUR = ("colorspace", "color_range", "color_trc", "color_primaries")
 """The colour tags of a picture, by PyAV's names; their values are those of ITU-T H.273."""
@@ -34,22 +37,33 @@ by plane), "planes" (bytes of a plane), "pts", "colour" (as `COLOUR`), "matrix" 
 class SlotWriter:
     """Writes pictures into slots. Belongs to one thread.
 
+    Args:
+        most_bytes: The most that all slots may take.
+
     Attributes:
         memory: The file descriptor of the slots; -1 before the first picture.
         size: The bytes of a slot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = 1 << 40) -> None:
+        self._most_bytes = most_bytes
         self.memory, self.size = -1, 0
         self._map: mmap.mmap | None = None
 
     def fit(self, image: VideoFrame) -> bool:
-        """Make new slots if the picture is larger than a slot; return whether they are new."""
-        needed = sum(plane.buffer_size for plane in image.planes)
+        """Make new slots if the picture is larger than a slot; return whether they are new.
+
+        Raises:
+            MemoryError: They would take too much.
+        """
+        needed = sum(plane.buffer_size for plane in image.planes) + PADDING
         if needed <= self.size:
             return False
         self.close()
-        self.size = -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
+        if SLOTS * size > self._most_bytes:
+            raise MemoryError(f"{SLOTS} pictures of {size} bytes")
+        self.size = size
         self.memory = os.memfd_create("pictures", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.memory, SLOTS * self.size)
         # The reader relies on the size: reading behind the end of a file is a fatal signal.
@@ -84,10 +98,21 @@ class SlotWriter:
             self._map, self.memory, self.size = None, -1, 0
 
 
+_PLAIN = re.compile(
+    r"(yuvj?a?4\d\dp|nv\d\d|p[0-4]1\d|gray|rgba?\d\d|bgra?\d\d|rgba|bgra|argb|abgr|0rgb|0bgr|rgb0"
+    r"|bgr0|gbra?p|yuyv422|uyvy422|yvyu422)(?!.*f(16|32))"
+)
+"""The usual formats. Of rare ones some have other layouts, and some end the process that converts
+them by an assertion in swscale: that must not be the parent."""
+
+
 def plain(image: VideoFrame) -> VideoFrame:
-    """Return the picture, or a copy in RGB if its planes cannot be copied byte by byte: palettes,
-    formats of single bits, and pictures that are stored from the bottom up."""
-    packed = image.format.has_palette or image.format.is_bit_stream
-    if packed or any(plane.line_size <= 0 for plane in image.planes):
-        return image.reformat(format="rgb24")
-    return image
+    """Return the picture, or a copy in RGB if it is not of a usual format, or is stored from the
+    bottom up, so that its planes could not be copied byte by byte.
+
+    Raises av.error.FFmpegError.
+    """
+    usual = _PLAIN.match(image.format.name) and not image.format.has_palette
+    if usual and all(plane.line_size > 0 for plane in image.planes):
+        return image
+    return image.reformat(format="rgb24")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -23,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.capture.base import SourceOptions
-from pipeline.capture.decoder_pool import DECODERS, SUPPORTED, DecoderPool
+from pipeline.capture.decoder_pool import DECODERS, SUPPORTED, DecoderPool, DecoderProcess
 from pipeline.capture.devices import network
 from pipeline.capture.errors import (
     SourceCrashed,
@@ -145,7 +146,7 @@ def test_a_picture_comes_through_shared_memory_as_it_was(form, width, height, se
     image.pts, image.colorspace, image.color_range = 77, 1, 2
     writer, freed = SlotWriter(), []
     assert writer.fit(image)
-    reader = SlotReader(os.dup(writer.memory), writer.size, freed.append)
+    reader = SlotReader(os.dup(writer.memory), writer.size, 10**6, freed.append)
     got = reader.image(writer.write(image, 1))
     writer.close()
     assert (got.format.name, got.width, got.height) == (image.format.name, width, height)
@@ -163,6 +164,66 @@ def test_a_palette_is_passed_on_as_rgb() -> None:
     assert np.array_equal(plain(image).to_ndarray(), colours[numbers][..., 1:])
 
 
+@pytest.mark.parametrize("size", [(136, 1024), (64, 64), (854, 480), (1366, 768)])
+def test_behind_a_picture_is_room_to_read(size: tuple[int, int]) -> None:
+    """swscale reads behind the last line; 136x1024 fills whole pages."""
+    image, writer = av.VideoFrame(*size, "yuv420p"), SlotWriter()
+    writer.fit(image)
+    assert writer.size >= sum(plane.buffer_size for plane in image.planes) + 64
+    writer.close()
+
+
+def test_pictures_that_fill_whole_pages_are_read(tmp_path: Path) -> None:
+    frame = b"FRAME\n" + b"\x60" * (136 * 1024 * 3 // 2)
+    raw = b"YUV4MPEG2 W136 H1024 F25:1 Ip A1:1 C420\n" + frame * 12
+    with serving({"/raw": sending(raw, "application/octet-stream")}) as address:
+        reader, images = read(f"{address}/raw")
+    assert reader.error is None
+    assert [image.shape for image in images] == [(1024, 136, 3)] * 12
+
+
+def test_slots_take_no_more_than_the_process_may() -> None:
+    writer = SlotWriter(1 << 20)
+    assert writer.fit(av.VideoFrame(320, 240, "yuv420p"))
+    with pytest.raises(MemoryError):
+        writer.fit(av.VideoFrame(640, 480, "yuv420p"))
+    writer.close()
+
+
+def test_what_a_process_sends_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes instead of messages ends the connection by an error of the source."""
+    for nonsense in (b"{", b"[]", b'{"end": ["SystemExit", "x"], "damaged": 0}', b'{"slots": 1}',
+                     b'{"facts": {}}', b'{"slot": 0}', b'{"end": null, "damaged": 0}'):  # fmt: skip
+
+        class Lying(DecoderPool):
+            def take(self) -> DecoderProcess:
+                decoder = super().take()
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                theirs.send(nonsense)  # noqa: B023
+                decoder.socket.close()
+                decoder.socket = ours
+                self.theirs = theirs
+                return decoder
+
+        reader = ProcessReader(network("tcp://127.0.0.1:1", "tcp"), time.monotonic_ns, pool=Lying())
+        assert reader.ready.wait(5)
+        reader.thread.join(5)
+        assert isinstance(reader.error, SourceError), nonsense
+
+
+def test_a_default_timeout_of_the_program_does_not_count(tmp_path: Path) -> None:
+    camera = jpegs([jpeg_of(numbered(3))] * 6, pause_s=0.3)
+    before = socket.getdefaulttimeout()
+    with serving({"/camera": camera}) as address:
+        socket.setdefaulttimeout(0.1)
+        try:
+            reader = ProcessReader(network(f"{address}/camera", "tcp"), time.monotonic_ns)
+        finally:
+            socket.setdefaulttimeout(before)
+        assert len(list(rgb_of(reader))) >= 5
+        reader.thread.join(5)
+
+
 def test_slots_are_new_only_for_larger_pictures() -> None:
     writer = SlotWriter()
     sizes = [(64, 48), (32, 48), (64, 48), (640, 480), (64, 48)]
@@ -177,17 +238,22 @@ def test_memory_that_could_be_cut_under_the_reader_is_refused() -> None:
         memory = os.memfd_create("loose", os.MFD_ALLOW_SEALING)
         os.ftruncate(memory, SLOTS * size - cut)
         with pytest.raises(ValueError, match="no slots"):
-            SlotReader(memory, size, lambda _: None)
+            SlotReader(memory, size, 10**6, lambda _: None)
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(memory)
 
 
-@pytest.mark.parametrize("wrong", [{"slot": SLOTS}, {"slot": -1}, {"planes": [10**9, 1, 1]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"slot": SLOTS}, {"slot": -1}, {"planes": [10**9, 1, 1]}, {"lines": [0, 32, 32]},
+     {"size": (16_000, 62)}, {"size": (0, 48)}, {"size": (-64, 48)}, {"size": (64, 10**6)},
+     {"lines": [64]}, {"planes": [3072, 768]}, {"lines": [64, 32, 32], "size": (64, 96)}],
+)  # fmt: skip
 def test_headers_that_point_elsewhere_are_refused(wrong: dict[str, object]) -> None:
     image, writer = av.VideoFrame(64, 48, "yuv420p"), SlotWriter()
     writer.fit(image)
-    reader = SlotReader(os.dup(writer.memory), writer.size, lambda _: None)
-    with pytest.raises(ValueError, match="no such slot"):
+    reader = SlotReader(os.dup(writer.memory), writer.size, 10**6, lambda _: None)
+    with pytest.raises(ValueError, match="no such slot|too few lines|not the planes"):
         reader.image(writer.write(image, 0) | wrong)
     writer.close()
 
