@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -247,6 +248,11 @@ def _network_error(error: av.error.FFmpegError, name: str, decode: str) -> Sourc
         return SourceNotThere(f"{name}: no such stream there: check the path")
     if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
         return SourceUnreachable(f"{name}: no video stream comes from there; a web page is not one")
+    if getattr(error, "errno", None) == errno.EIO:
+        # FFmpeg's word for an unknown host, a silent sender, and data that is none.
+        return SourceUnreachable(
+            f"{name}: the host is not found, or sends nothing that is video: check the address"
+        )
     return SourceUnreachable(f"{name}: {reason(error)}: check the address and that it is on")
 
 
