@@ -19,8 +19,8 @@ MOST_BYTES = 2**30
 """The most that a file may hold, unpacked."""
 _MOST_PACKED = 200
 _ALWAYS_ALLOWED = 64 << 20
-"""A file may unpack to so many times its size, or to so many bytes: renders of an empty scene pack
-well, and archives that are made to fill the memory pack a thousand times."""
+"""A file may unpack to `_MOST_PACKED` times its size, or to this number of bytes: renders of an
+empty scene pack well, and archives that are made to fill the memory pack a thousand times."""
 _KINDS = "biufcSU"
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,

@@ -16,7 +16,7 @@ from pipeline.core.problem import one_line
 from pipeline.runtime.estimator import BodyEstimator, DetectedWindow, FittedWindow
 
 MOST_FAULTS = 3
-"""A stage that fails for so many windows of a source one after another ends the source."""
+"""A stage that fails for this number of windows in a row ends their source."""
 ENDS_ALL = (KeyboardInterrupt, SystemExit)
 """Errors that are no source's fault: they end the program."""
 
