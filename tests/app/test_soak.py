@@ -87,7 +87,9 @@ def memory_mb() -> float:
 
 
 def size_mb() -> float:
-    """The process's memory."""
+    """The process's memory, without what the allocator keeps free: that depends on which threads
+    freed what and when, and settles at another size each time."""
+    ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
@@ -203,9 +205,8 @@ def test_nothing_is_left_of_two_thousand_frames_of_people(tmp_path):
     estimator = make_estimator(device="cpu", people=1)
     keep_memory_together()
     marks, drawn = [], 0
-    for number in range(14):
-        # By then all that is made once is made, and the allocator's free memory has its size.
-        if number == 4:
+    for number in range(12):
+        if number == 2:  # by then all that is made once is made
             threads, files, size, drawn = set(threading.enumerate()), handles(), size_mb(), 0
         soak = Soak(estimator, clips, 200, 200)
         assert_accounts(soak)
@@ -216,7 +217,7 @@ def test_nothing_is_left_of_two_thousand_frames_of_people(tmp_path):
     estimator.close()
     assert drawn >= 2000
     assert_nothing_runs(threads, files)
-    assert slope(marks[4:]) < 1.0, marks
+    assert slope(marks[2:]) < 1.0, marks
     assert size_mb() < size + 64
 
 
