@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-import av
 import cv2
 import numpy as np
+from av.error import ArgumentError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 
@@ -86,7 +86,7 @@ class RgbConverter:
         """
         if frame.format.name.startswith("yaf"):
             # swscale ends the whole process over these.
-            raise av.error.ArgumentError(22, f"no conversion of {frame.format.name} pictures")
+            raise ArgumentError(22, f"no conversion of {frame.format.name} pictures")
         width, height = square_size(frame.width, frame.height, aspect)
         hdr = is_hdr(frame)
         # One thread: unscaled conversion takes about 1 ms at 1080p, less than waking a pool.
