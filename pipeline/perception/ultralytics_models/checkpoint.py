@@ -169,7 +169,7 @@ class _Tensors:
         if not isinstance(storage, Storage):
             raise CheckpointError("a tensor without values")
         values = self._values(storage)
-        # `as_strided` reads wherever it is told to, so the numbers are checked first.
+        # `as_strided` reads outside its memory if the numbers say so; they are checked first.
         numbers = (offset, *size, *stride)
         if not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers) or len(size) > 8:
             raise CheckpointError("a tensor of an impossible shape")

@@ -1,4 +1,4 @@
-"""Playlists on the disk and behind a server: recordings are told from live streams."""
+"""Playlists on the disk and behind a server: recordings and live streams are distinguished."""
 
 import functools
 import http.server
