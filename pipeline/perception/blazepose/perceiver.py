@@ -26,14 +26,19 @@ from pipeline.perception.blazepose.queries import (
     LandmarkQuery,
     PersonRoi,
     Plan,
-    PrefetchHint,
     Query,
+    ask,
     gather,
     run_plan,
 )
 from pipeline.perception.blazepose.resample import Box, crop, letterbox, painted_over, parts, tiles
 from pipeline.perception.blazepose.roi import Roi, same_place
-from pipeline.perception.blazepose.roi_tracking import confirm_candidates, track_rois
+from pipeline.perception.blazepose.roi_tracking import (
+    Looks,
+    confirm_candidates,
+    look_ahead,
+    track_rois,
+)
 
 _TRACKED_ADVANTAGE = 1.3
 """With all places taken, a new person replaces a tracked one only when larger by this factor."""
@@ -145,7 +150,6 @@ class BlazePose(Perceiver):
         fresh = memory is None or window.reset
         before = Memory() if memory is None or window.reset else memory
         if before.since_detection < WINDOW_FRAMES:
-            yield [PrefetchHint(window, tuple(r for r in before.rois if not r.frames_missed))]
             return Embedding(
                 before.rois, (), before.refused, before.next_id, before.turn, before.since_detection
             )  # fmt: skip
@@ -161,10 +165,7 @@ class BlazePose(Perceiver):
             if r.frames_missed > 1
         ]
         candidates = []
-        # The hint goes out with the detection, which refreshes the scores of these ROIs but moves
-        # none.
-        hint = PrefetchHint(window, tuple(r for r in tracked if not r.frames_missed))
-        detections, _ = yield [DetectionQuery(window.key_frame, tuple(views)), hint]
+        detections = yield from ask(DetectionQuery(window.key_frame, tuple(views)))
         for roi in detections:
             # Lost people first: only their ROIs may be moved by a detection.
             match = same_place(roi, [r for r in tracked if r.frames_missed])
@@ -184,11 +185,14 @@ class BlazePose(Perceiver):
         )
 
     def _decode(
-        self, embedding: Embedding, window: Window
+        self, embedding: Embedding, window: Window, looks: Looks | None = None
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
+        """The people of each frame; ``looks`` is what was looked for beside the detection."""
         count, key = len(window.frames), window.key
+        if looks is None:
+            looks = yield from look_ahead(window, embedding.tracked)
         # Tracked people before candidates: a candidate that is a part of one of them is refused.
-        present, tracked = yield from track_rois(window.key_frame, embedding.tracked)
+        present, tracked = yield from track_rois(window, key, embedding.tracked, looks)
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, present
         )
@@ -199,8 +203,8 @@ class BlazePose(Perceiver):
         # detections confirmed. Both directions run in step: a GPU answers them in one batch.
         (after, last_rois), (before, _) = yield from gather(
             [
-                self._track_frames(window, range(key + 1, count), rois),
-                self._track_frames(window, range(key - 1, -1, -1), rois),
+                self._track_frames(window, range(key + 1, count), rois, looks),
+                self._track_frames(window, range(key - 1, -1, -1), rois, looks),
             ]
         )
         people |= after | before
@@ -216,12 +220,12 @@ class BlazePose(Perceiver):
 
     @staticmethod
     def _track_frames(
-        window: Window, times: Iterable[int], rois: tuple[Roi, ...]
+        window: Window, times: Iterable[int], rois: tuple[Roi, ...], looks: Looks
     ) -> Plan[tuple[dict[int, tuple[Person, ...]], tuple[Roi, ...]]]:
         """Track frame by frame; the people in each, and the ROIs after the last."""
         people = {}
         for t in times:
-            people[t], rois = yield from track_rois(window.frames[t], rois)
+            people[t], rois = yield from track_rois(window, t, rois, looks)
         return people, rois
 
     def _answer(self, queries: list[Query]) -> list[Any]:

@@ -31,7 +31,6 @@ from pipeline.perception.blazepose.queries import (
     LandmarkQuery,
     PersonRoi,
     Plan,
-    PrefetchHint,
     Query,
     gather,
     run_plan,
@@ -45,6 +44,7 @@ from pipeline.perception.blazepose.resample import (
     sampled,
 )
 from pipeline.perception.blazepose.roi import Roi
+from pipeline.perception.blazepose.roi_tracking import look_ahead
 from pipeline.perception.blazepose.tflite import Graph, read_graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
@@ -104,8 +104,6 @@ class BlazePoseTorch(BlazePose):
         on_progress: As for `make_engine`.
 
     Attributes:
-        prefetch: Whether likely landmark queries are run before they are made; on by default on a
-            GPU.
         reports: For each network, which engine was chosen.
 
     Raises:
@@ -151,7 +149,6 @@ class BlazePoseTorch(BlazePose):
                 )
             )  # fmt: skip
         self._detector, self._landmarker = engines
-        self.prefetch, self._prefetched = self.device.type == "cuda", None
         self.reports = tuple(made.report for made in engines)
 
     def prepare(self, window: Window) -> Window:
@@ -168,18 +165,20 @@ class BlazePoseTorch(BlazePose):
             memories: What each source's last call returned; None for a new source.
         """
         plans = [self._window_plan(window, memory) for window, memory in zip(windows, memories)]
-        try:
-            # In step, so that each round of all sources' queries is one batch.
-            return run_plan(gather(plans), self._answer)
-        finally:
-            # A prefetch holds these windows' frames, and its answers are good for them alone.
-            self._prefetched = None
+        # In step, so that each round of all sources' queries is one batch.
+        return run_plan(gather(plans), self._answer)
 
     def _window_plan(
         self, window: Window, memory: Memory | None
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
-        embedding = yield from self._embed(window, memory)
-        return (yield from self._decode(embedding, window))
+        fresh = memory is None or window.reset
+        # Lost people are left out: the detection may move their ROIs.
+        rois = () if fresh else [roi for roi in memory.rois if not roi.frames_missed]
+        # Detection and looks do not depend on each other, so they go out in one batch.
+        embedding, looks = yield from gather(
+            [self._embed(window, memory), look_ahead(window, rois)]
+        )
+        return (yield from self._decode(embedding, window, looks))
 
     @torch.inference_mode()
     def _answer(self, queries: list[Query]) -> list[Any]:
@@ -190,37 +189,17 @@ class BlazePoseTorch(BlazePose):
             for view in query.views
         ]
         landmark_queries = [query for query in queries if isinstance(query, LandmarkQuery)]
-        prefetched = [
-            self._prefetched.find(query) if self._prefetched else None for query in landmark_queries
-        ]
-        remaining = [query for query, row in zip(landmark_queries, prefetched) if row is None]
         # Both networks are launched before the host waits for either.
-        detections, crops = self._start_detection(views), self._start_landmarks(remaining)
-        # Queued after the queries that were made, since those are waited for first.
-        hints = [query for query in queries if isinstance(query, PrefetchHint)]
-        if hints:
-            self._prefetched = self._start_prefetch(hints)
+        detections, crops = self._start_detection(views), self._start_landmarks(landmark_queries)
         rois = iter(self._read_detections(views, detections))
-        rows = iter(() if crops is None else crops.result())
-        people = (
-            self._read_person(query, next(rows) if row is None else row)
-            for query, row in zip(landmark_queries, prefetched)
-        )
+        rows = () if crops is None else crops.result()
+        people = map(self._read_person, landmark_queries, rows)
         return [
             next(people)
             if isinstance(query, LandmarkQuery)
             else self._merged(rois, len(query.views))
-            if isinstance(query, DetectionQuery)
-            else None
             for query in queries
         ]
-
-    def _start_prefetch(self, hints: list[PrefetchHint]) -> Any:
-        if not self.prefetch:
-            return None
-        from pipeline.perception.blazepose.prefetch_gpu import LandmarkPrefetch
-
-        return LandmarkPrefetch(hints, self._landmarker)
 
     def _start_landmarks(self, queries: list[LandmarkQuery]) -> AsyncCopy | None:
         if not queries:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipeline.core.frame import Frame, Window
+from pipeline.core.frame import Frame
 from pipeline.core.people import Person
 from pipeline.perception.blazepose.resample import Box
 from pipeline.perception.blazepose.roi import Roi
@@ -57,24 +57,7 @@ class DetectionQuery:
     views: tuple[Box, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class PrefetchHint:
-    """Which landmark queries are likely to follow; the answer is None.
-
-    The people in these ROIs of the window's key frame will be queried there, then frame by frame
-    outward, each time in the ROI that the previous answer gives. Hardware with a long way to the
-    host may begin with these queries before they are made.
-
-    Attributes:
-        window: The window.
-        rois: ROIs in its key frame.
-    """
-
-    window: Window
-    rois: tuple[Roi, ...]
-
-
-Query = LandmarkQuery | DetectionQuery | PrefetchHint
+Query = LandmarkQuery | DetectionQuery
 Plan = Generator[list[Query], list[Any], T]
 """A generator that yields lists of queries, is sent their answers, and returns a T."""
 

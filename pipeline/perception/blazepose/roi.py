@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +15,10 @@ _MAX_DISTANCE = 0.2
 side."""
 _MAX_SIDE_RATIO = 1.8
 """... and their sides differ by less than this factor."""
+_VELOCITY_GAIN = 0.5
+"""Weight of the last step in an ROI's velocity."""
+_VELOCITY_KEPT = 0.85
+"""Share of a velocity that is expected to remain after a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Roi:
         frames_missed: Frames in a row in which the person was not found.
         points: (33, 2) the person's last landmarks in pixels; None before the first.
         side_votes: How firmly left and right are known: about how many frames agreed on them.
+        velocity: (vx, vy) the centre's motion in pixels a frame, smoothed.
     """
 
     x: float
@@ -41,6 +47,7 @@ class Roi:
     frames_missed: int = 0
     points: np.ndarray | None = field(default=None, compare=False)
     side_votes: float = field(default=0.0, compare=False)
+    velocity: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """Return the map (2, 3) float64 from a crop's pixels to image pixels.
@@ -57,6 +64,37 @@ class Roi:
                 [s, c, self.y - (s + c) * middle],
             ]
         )
+
+
+def predicted(roi: Roi, frames: int) -> Roi:
+    """Return where an ROI is expected some frames later, with its side and angle as they are.
+
+    The motion fades: over four frames a person changes course more than keeps it.
+
+    Args:
+        roi: The ROI in the last frame that had its person.
+        frames: How many frames later.
+    """
+    steps = sum(_VELOCITY_KEPT**k for k in range(frames))
+    vx, vy = roi.velocity
+    return replace(roi, x=roi.x + steps * vx, y=roi.y + steps * vy)
+
+
+def with_velocity(before: Roi, after: Roi) -> Roi:
+    """Return ``after`` with the velocity of a track that was at ``before`` a frame earlier."""
+    vx, vy = before.velocity
+    # A step that spans missed frames is no velocity.
+    if not before.frames_missed:
+        vx += _VELOCITY_GAIN * (after.x - before.x - vx)
+        vy += _VELOCITY_GAIN * (after.y - before.y - vy)
+    return replace(after, velocity=(vx, vy))
+
+
+def without_person(roi: Roi) -> Roi:
+    """Return the ROI after one more frame in which the person was not found: it coasts."""
+    vx, vy = roi.velocity
+    coasted = replace(predicted(roi, 1), frames_missed=roi.frames_missed + 1)
+    return replace(coasted, velocity=(_VELOCITY_KEPT * vx, _VELOCITY_KEPT * vy))
 
 
 def roi_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int = -1) -> Roi:
@@ -91,3 +129,8 @@ def same_place(roi: Roi, others: Iterable[Roi]) -> int | None:
 def roi_change(a: Roi, b: Roi) -> float:
     """Return how much an ROI's centre or side changed from a to b, in parts of a's side."""
     return max(float(np.hypot(a.x - b.x, a.y - b.y)), abs(a.side - b.side)) / a.side
+
+
+def turn_between(a: Roi, b: Roi) -> float:
+    """Return the angle between two ROIs in radians, 0 to pi."""
+    return abs(math.remainder(b.angle - a.angle, 2 * math.pi))

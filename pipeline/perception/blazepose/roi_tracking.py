@@ -6,11 +6,11 @@ Every function here that queries the landmark model is a plan (`queries.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.core.frame import Frame
+from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.perception.blazepose import landmarks
 from pipeline.perception.blazepose.overlap import limb_drift, mask_overlap, median_distance, on_mask
@@ -22,7 +22,15 @@ from pipeline.perception.blazepose.queries import (
     ask,
     gather,
 )
-from pipeline.perception.blazepose.roi import Roi, roi_change, same_place
+from pipeline.perception.blazepose.roi import (
+    Roi,
+    predicted,
+    roi_change,
+    same_place,
+    turn_between,
+    with_velocity,
+    without_person,
+)
 
 _FAINT_PRESENCE = 0.02
 """Least presence in an ROI that the detector confirms: people who hide their face score low."""
@@ -45,6 +53,11 @@ _REACH = 0.25
 """How far a half hidden person may have moved, in parts of the ROI's side."""
 _MAX_MISSED = 4
 """A track ends with this many frames in a row without its person."""
+_STRAYED = 0.12
+"""A predicted ROI that is further off its person than this, in parts of its side, is queried again
+around that person."""
+_TURNED = 0.35
+"""... or one that is turned by more than this, in radians."""
 _REFINEMENTS = 3
 """Most queries until a detection's rough ROI fits its person."""
 _REFINED = 0.03
@@ -63,24 +76,62 @@ _REFUSED_DETECTIONS = 3
 """Detector passes for which a refused candidate's place is left alone."""
 
 
+@dataclass(frozen=True)
+class Look:
+    """The answer for one person in one frame, asked where the person was expected.
+
+    Attributes:
+        roi: The predicted ROI.
+        answer: The person and the next ROI, with the model's presence as the score; None where
+            the ROI is empty.
+    """
+
+    roi: Roi
+    answer: PersonRoi | None
+
+
+Looks = dict[tuple[int, int], Look]
+"""Looks by frame of the window and track id."""
+
+
+def look_ahead(window: Window, rois: Sequence[Roi]) -> Plan[Looks]:
+    """Query every tracked person in every frame of a window, all in one batch.
+
+    Args:
+        window: The window.
+        rois: The ROI of each tracked person in the frame before the window.
+    """
+    asked = [
+        # A score of 0, so that the answer's score is the model's presence alone.
+        (t, replace(predicted(roi, t + 1), score=0.0))
+        for t in range(len(window.frames))
+        for roi in rois
+    ]
+    answers = yield [LandmarkQuery(window.frames[t], roi, _FAINT_PRESENCE) for t, roi in asked]
+    return {(t, roi.id): Look(roi, answer) for (t, roi), answer in zip(asked, answers)}
+
+
 def track_rois(
-    frame: Frame, rois: Sequence[Roi]
+    window: Window, time: int, rois: Sequence[Roi], looks: Looks
 ) -> Plan[tuple[tuple[Person, ...], tuple[Roi, ...]]]:
-    """Find the tracked people in a frame.
+    """Find the tracked people in one frame of a window.
 
     A person found in two ROIs belongs to the one it continues better; the other ROI is queried
     again with that person painted over, since its own person may be behind. A track without its
     person for too many frames ends.
 
     Args:
-        frame: The frame.
+        window: The window.
+        time: Which of its frames.
         rois: The ROI of each tracked person.
+        looks: What `look_ahead` returned; people without a look are queried in their ROI.
 
     Returns:
         The people that are present, and the ROIs in which to find them next.
     """
+    frame = window.frames[time]
     # All people in one round, which a GPU answers in one batch.
-    found = yield from gather([_relocate(frame, roi) for roi in rois])
+    found = yield from gather([_relocate(frame, roi, looks.get((time, roi.id))) for roi in rois])
     for j in range(len(found)):
         for i in range(j):
             first, second = found[i], found[j]
@@ -93,10 +144,10 @@ def track_rois(
     next_rois = []
     for roi, result in zip(rois, found):
         if result is not None:
-            next_rois.append(result[1])
+            next_rois.append(with_velocity(roi, result[1]))
         elif roi.frames_missed + 1 < _MAX_MISSED:
-            # The ROI stays where it was; a detection may move it.
-            next_rois.append(replace(roi, frames_missed=roi.frames_missed + 1))
+            # A detection may move it.
+            next_rois.append(without_person(roi))
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
 
 
@@ -110,11 +161,14 @@ def _occluded(frame: Frame, roi: Roi, other: Person) -> Plan[PersonRoi | None]:
     return result[0], replace(result[1], side_votes=roi.side_votes)
 
 
-def _relocate(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
+def _relocate(frame: Frame, roi: Roi, look: Look | None) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None."""
     confirmed = roi.score > 0 and not roi.frames_missed
     min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
-    result = yield from ask(LandmarkQuery(frame, roi, min_presence))
+    if look is None:
+        result = yield from ask(LandmarkQuery(frame, roi, min_presence))
+    else:
+        result = yield from _looked_again(frame, roi, look, min_presence)
     # There are no recent landmarks that the limbs could be compared with.
     if roi.points is None or roi.frames_missed:
         return result
@@ -130,6 +184,30 @@ def _relocate(frame: Frame, roi: Roi) -> Plan[PersonRoi | None]:
         votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
         return result[0], replace(result[1], side_votes=votes)
     return (yield from _continue_limbs(frame, roi, roi.points, result, min_presence))
+
+
+def _looked_again(
+    frame: Frame, roi: Roi, look: Look, min_presence: float
+) -> Plan[PersonRoi | None]:
+    """The answer of a look, or that of a second one where the first was too far off its person."""
+    result = None
+    if look.answer is not None and look.answer[0].score >= min_presence:
+        person, next_roi = look.answer
+        score = max(person.score, roi.score)
+        result = replace(person, score=score), replace(next_roi, score=roi.score)
+        if not _strayed(look.roi, next_roi):
+            return result
+    # Where the first look found nothing, the person may have moved against the prediction.
+    around = roi if result is None else result[1]
+    if roi_change(look.roi, around) < _REFINED:
+        return result
+    again = yield from ask(LandmarkQuery(frame, around, min_presence))
+    return again or result
+
+
+def _strayed(asked: Roi, answered: Roi) -> bool:
+    """Whether a person lies too far off the ROI that was asked for a good answer."""
+    return roi_change(asked, answered) > _STRAYED or turn_between(asked, answered) > _TURNED
 
 
 def _continue_limbs(

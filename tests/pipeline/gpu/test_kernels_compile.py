@@ -15,14 +15,13 @@ KERNELS = {
     "pipeline.fitting.kernels_gpu": (
         "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "retract",
     ),
-    "pipeline.perception.blazepose.prefetch_gpu": ("_next_views",),
 }  # fmt: skip
 CONSTANTS = {
     "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "LANDMARKS": 33,
     "COLUMNS": 80, "SIZE": 331, "PRESENT": 330, "MASKED": 338, "EDGE_FROM": 332, "PLACES": 512,
     "MASK": 192, "IMAGE": 0, "VISIBLE": 66, "WORLD": 99, "SPREAD": 198, "WEIGHT": 297, "VIEW": 330,
     "DEPTH": 340, "RESIDUAL": 64, "TOTAL_WEIGHT": 128, "SURFACE": 96, "DIM": 69, "BLOCK": 512,
-    "STRIDE": 22, "PLACE": 5, "SCALE": 2.5,
+    "STRIDE": 22,
 }  # fmt: skip
 NUMBERS = {
     "mask_sigma", "mask_weight", "robust", "image_sigma", "depth_sigma", "use_world", "use_depth",

@@ -142,21 +142,3 @@ def test_half_precision_is_close(files, other, frames):
     (a, _), (b, _) = half._answer([query])[0], other._answer([query])[0]
     assert np.median(np.abs(a.landmarks_px - b.landmarks_px)) < 0.5
     assert np.abs(a.world_m - b.world_m).max() < 0.01
-
-
-@pytest.mark.gpu
-@pytest.mark.weights
-def test_prefetching_changes_no_result(other, frames):
-    """The same people with and without it."""
-    windows = [Window(tuple(frames[k : k + 4]), 2, k == 0) for k in range(0, len(frames) - 3, 4)]
-    found = {}
-    for prefetch in (False, True):
-        other.prefetch, memory, found[prefetch] = prefetch, None, []
-        for window in windows:
-            ((people, memory),) = other.perceive_many([other.prepare(window)], [memory])
-            found[prefetch] += people
-    assert sum(map(len, found[True])) > 0
-    for a, b in zip(found[False], found[True]):
-        assert [p.roi for p in a] == [p.roi for p in b]
-        for p, q in zip(a, b):
-            assert np.median(np.abs(p.landmarks_px - q.landmarks_px)) < 0.5
