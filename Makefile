@@ -23,12 +23,12 @@ TEST_PACKAGES := xvfb xdotool imagemagick chromium libegl1 libgl1-mesa-dri libos
 .PHONY: demo test lint docs clean system-packages
 
 demo: $(VENV)/installed
-	$(BIN)/bodystream weights fetch blazepose
+	$(BIN)/bodystream weights fetch default
 	$(BIN)/bodystream run samples/pitch.mp4 \
 		--video out/pitch_overlay.mp4 --poses out/pitch.npz --overwrite
 
 test: $(VENV)/installed-dev system-packages lint docs
-	$(BIN)/bodystream weights fetch blazepose
+	$(BIN)/bodystream weights fetch default
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not alone' \
 		--durations=15
 	$(BIN)/python -m pytest -m alone --durations=15

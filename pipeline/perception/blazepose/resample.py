@@ -66,6 +66,20 @@ def sample_letterbox(size: tuple[int, int], box: Box, side: int) -> tuple[Sampli
     return sampling, np.array([[longer, 0, left], [0, longer, top]])
 
 
+def sample_stretched(size: tuple[int, int], box: Box, side: int) -> Sampling:
+    """Return how to sample a part of an image of ``size`` (H, W), stretched to a square.
+
+    Args:
+        size: (H, W) of the image.
+        box: The part.
+        side: Side of the square.
+    """
+    x, y, width, height = box
+    step_x, step_y = width / side, height / side
+    to_image = np.array([[step_x, 0, x + (step_x - 1) / 2], [0, step_y, y + (step_y - 1) / 2]])
+    return _sampling(size, to_image, side, min(step_x, step_y), replicate=True)
+
+
 def sample_roi(size: tuple[int, int], roi: Roi, side: int) -> Sampling:
     """Return how to sample an ROI of an image of ``size`` (H, W) to an upright square."""
     return _sampling(size, roi.to_image(side), side, roi.side / side, replicate=True)
@@ -85,6 +99,18 @@ def letterbox(image: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.nd
     """
     sampling, to_image = sample_letterbox(image.shape[:2], box, size)
     return sampled(image, sampling, size) * np.float32(2 / 255) - 1, to_image
+
+
+def stretch(image: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Return a part of an image (H, W, 3) uint8, stretched, as (size, size, 3) float32 in [-1, 1].
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: The part.
+        size: Side of the square.
+    """
+    sampling = sample_stretched(image.shape[:2], box, size)
+    return sampled(image, sampling, size) * np.float32(2 / 255) - 1
 
 
 def crop(image: np.ndarray, roi: Roi, size: int) -> np.ndarray:

@@ -1,0 +1,169 @@
+"""A second person detector: SSD on MobileNetV2, which finds small people and crowds.
+
+BlazePose's own detector looks for one clear face or body; this one was trained on Open Images V4
+(24 classes, one of them Person) and sees people in groups, from behind and cut off by the picture's
+border. The numbers are the options of MediaPipe Objectron's graph, which uses the same model
+(Apache-2.0 configuration of `SsdAnchorsCalculator` and `TfLiteTensorsToDetectionsCalculator`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.perception.blazepose import detector
+from pipeline.perception.blazepose.litert import load_model
+from pipeline.perception.blazepose.resample import Box, stretch
+from pipeline.perception.blazepose.roi import Roi
+
+INPUT = 300
+OUTPUTS = ((1, 1917, 4), (1, 1917, 24))
+"""Shapes of the network's outputs: raw boxes and the logits of all classes."""
+PERSON = 4
+"""The class Person in the model's label map; class 0 is the background."""
+MIN_SCORE = 0.25
+"""Least raw score of a detection."""
+MAX_OVERLAP = 0.5
+"""Boxes that overlap more are one person."""
+_CELLS = (19, 10, 5, 3, 2, 1)
+"""Cells a side of the network's layers."""
+_SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
+"""Sides of the layers' square anchors, in parts of the input."""
+_CENTRE_SCALE, _SIZE_SCALE = 10.0, 5.0
+_EDGE = 0.01
+"""A box that ends closer to a view's edge than this, in parts of the view, is cut off by it."""
+
+
+def make_anchors() -> np.ndarray:
+    """Return the anchors (1917, 4) float32: centre x, y, width, height in [0, 1].
+
+    Liu et al., SSD, 2016: six for each cell, of five aspect ratios and a square between two layers'
+    scales; the first layer has three, of which one is a small square.
+    """
+    anchors = []
+    for cells, scale, following in zip(_CELLS, _SCALES, _SCALES[1:]):
+        shapes = [(scale, ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 1 / 3)]
+        shapes.append(((scale * following) ** 0.5, 1.0))
+        if cells == _CELLS[0]:
+            shapes = [(0.1, 1.0), *shapes[1:3]]
+        sizes = [(side * ratio**0.5, side / ratio**0.5) for side, ratio in shapes]
+        y, x = np.mgrid[:cells, :cells]
+        centres = (np.stack((x, y), -1).reshape(-1, 1, 2) + 0.5) / cells
+        anchors.append(np.concatenate(np.broadcast_arrays(centres, np.array([sizes])), 2))
+    return np.concatenate([layer.reshape(-1, 4) for layer in anchors]).astype(np.float32)
+
+
+def decode(raw_boxes: np.ndarray, raw_scores: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Return the network's detections (N, 5) float64, best first.
+
+    A row is x0, y0, x1, y1 in the view's [0, 1] and the raw score.
+
+    Args:
+        raw_boxes: (1917, 4) boxes as the network returns them: y, x, height, width.
+        raw_scores: (1917,) logits of the class Person.
+        anchors: (1917, 4) as from `make_anchors`.
+    """
+    # Clipped, so that no logit overflows the exponential.
+    scores = 1 / (1 + np.exp(-np.clip(raw_scores.astype(np.float64), -100, 100)))
+    keep = np.flatnonzero(scores >= MIN_SCORE)
+    # Stable: detections of equal score keep their order, so runs repeat.
+    keep = keep[np.argsort(-scores[keep], kind="stable")]
+    raw, sizes = raw_boxes[keep].astype(np.float64), anchors[keep, 2:]
+    centres = raw[:, 1::-1] / _CENTRE_SCALE * sizes + anchors[keep, :2]
+    half = np.exp(np.minimum(raw[:, :1:-1] / _SIZE_SCALE, 10)) * sizes / 2
+    return np.concatenate((centres - half, centres + half, scores[keep, None]), 1)
+
+
+def in_picture(boxes: np.ndarray, view: Box, size: tuple[int, int]) -> np.ndarray:
+    """Return a view's detections in picture pixels, (M, 5), without those that the view cuts off.
+
+    A person who is cut off by a tile's edge inside the picture is whole in another tile, which
+    overlaps it.
+
+    Args:
+        boxes: (N, 5) as `decode` returns them.
+        view: The part of the picture.
+        size: (H, W) of the picture.
+    """
+    x, y, width, height = view
+    inner = np.array([x > 0, y > 0, x + width < size[1], y + height < size[0]])
+    cut = np.concatenate((boxes[:, :2] < _EDGE, boxes[:, 2:4] > 1 - _EDGE), 1)
+    boxes = boxes[~(cut & inner).any(1)]
+    scale, offset = np.array([width, height] * 2), np.array([x, y] * 2)
+    return np.concatenate((boxes[:, :4] * scale + offset - 0.5, boxes[:, 4:]), 1)
+
+
+def suppress(boxes: np.ndarray) -> np.ndarray:
+    """Return one detection for each cluster of overlapping ones, (M, 5), best first.
+
+    Args:
+        boxes: (N, 5), best first.
+    """
+    return detector.suppress(boxes, MAX_OVERLAP)
+
+
+def rois_of(boxes: np.ndarray, size: tuple[int, int]) -> list[Roi]:
+    """Return an upright ROI for each detection, with its calibrated score.
+
+    Args:
+        boxes: (N, 5) in picture pixels.
+        size: (H, W) of the picture.
+    """
+    rois = []
+    for x0, y0, x1, y1, score in boxes:
+        rois.append(Roi((x0 + x1) / 2, (y0 + y1) / 2, 1.25 * (y1 - y0), 0.0, float(score)))
+    return rois
+
+
+def people_in(
+    outputs: Sequence[tuple[np.ndarray, np.ndarray]],
+    views: Sequence[Box],
+    size: tuple[int, int],
+    anchors: np.ndarray,
+) -> list[Roi]:
+    """Return the ROIs of the people in some views of a picture, each once, best score first.
+
+    Args:
+        outputs: Of each view, the network's boxes and logits, as `decode` takes them.
+        views: The parts of the picture.
+        size: (H, W) of the picture.
+        anchors: (1917, 4) as from `make_anchors`.
+    """
+    found = [
+        in_picture(decode(boxes, scores, anchors), view, size)
+        for (boxes, scores), view in zip(outputs, views)
+    ]
+    boxes = np.concatenate([np.zeros((0, 5)), *found])
+    return rois_of(suppress(boxes[np.argsort(-boxes[:, 4], kind="stable")]), size)
+
+
+class PersonDetector:
+    """The detector through LiteRT, for a CPU. It belongs to one thread at a time.
+
+    Args:
+        path: The model file.
+        threads: LiteRT's threads.
+
+    Raises:
+        ValueError: The file is not the expected model.
+        RuntimeError: LiteRT is not installed.
+    """
+
+    def __init__(self, path: Path, threads: int = 2) -> None:
+        self._model = load_model(path, OUTPUTS, threads)
+        self._anchors = make_anchors()
+
+    def detect(self, image: np.ndarray, views: Sequence[Box]) -> list[Roi]:
+        """Return the ROIs of the people in some views of a picture, each once, best score first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            views: The parts of the picture to look at.
+        """
+        outputs = []
+        for view in views:
+            boxes, logits = self._model(stretch(image, view, INPUT))
+            outputs.append((boxes[0], logits[0, :, PERSON]))
+        return people_in(outputs, views, image.shape[:2], self._anchors)
