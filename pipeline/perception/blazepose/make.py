@@ -20,14 +20,16 @@ def make(options: PerceiverOptions) -> Perceiver:
         RuntimeError: LiteRT, or the chosen engine, is not installed.
     """
     files, engine = weights.find("blazepose", options.model_folder), options.engine
+    found = weights.find_optional("person-detector", options.model_folder)
+    second = None if found is None else next(iter(found.values()))
     if options.device.type == "cpu":
-        return BlazePose(files, max_people=options.people)
+        return BlazePose(files, max_people=options.people, second=second)
     from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
 
     cache = engine.cache or weights.cache_folder() / "engines"
     # Inductor's default folder does not survive a restart, and compiling takes minutes.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
     return BlazePoseTorch(
-        files, options.people, options.device, engine=engine.engine, half=engine.half,
-        graphs=engine.graphs, cache=cache, on_progress=options.on_progress,
+        files, options.people, options.device, second=second, engine=engine.engine,
+        half=engine.half, graphs=engine.graphs, cache=cache, on_progress=options.on_progress,
     )  # fmt: skip

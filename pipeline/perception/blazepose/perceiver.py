@@ -21,6 +21,7 @@ from pipeline.core.people import Person
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
 from pipeline.perception.blazepose.litert import load_model
+from pipeline.perception.blazepose.person_detector import PersonDetector
 from pipeline.perception.blazepose.queries import (
     DetectionQuery,
     LandmarkQuery,
@@ -31,7 +32,7 @@ from pipeline.perception.blazepose.queries import (
     gather,
     run_plan,
 )
-from pipeline.perception.blazepose.resample import Box, crop, letterbox, painted_over, parts, tiles
+from pipeline.perception.blazepose.resample import Box, crop, letterbox, painted_over, parts
 from pipeline.perception.blazepose.roi import Roi, same_place
 from pipeline.perception.blazepose.roi_tracking import (
     Looks,
@@ -39,13 +40,17 @@ from pipeline.perception.blazepose.roi_tracking import (
     look_ahead,
     track_rois,
 )
+from pipeline.perception.blazepose.slots import fill_places, importance, worth_checking
+from pipeline.perception.blazepose.views import views_of
 
-_TRACKED_ADVANTAGE = 1.3
-"""With all places taken, a new person replaces a tracked one only when larger by this factor."""
 _SPARE_CANDIDATES = 2
 """Candidates that are checked beyond the free places, since some turn out not to be people."""
-_EAGER_PASSES = 4
-"""First detector passes, which search the picture and all large tiles: one frame may be blurred."""
+_LOST_PASSES = 15
+"""Detector passes for which the surroundings of a lost person are searched: two seconds."""
+_LEAST_SIDE = 16.0
+"""ROIs with a smaller side, in pixels, show too little of a person."""
+_KNOWN_FRAMES = 15
+"""A person who was followed for fewer frames is not searched for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class Memory:
         refused: Places where the detector was wrong lately; ``frames_missed`` counts the passes for
             which to leave such a place alone.
         since_detection: Frames since the last detector pass.
+        lost: The last places of people who were lost, the most important first; ``frames_missed``
+            counts the passes for which to search there.
+        unfollowed: How many people the last pass detected that no place is left for.
     """
 
     rois: tuple[Roi, ...] = ()
@@ -66,6 +74,8 @@ class Memory:
     turn: int = 0
     refused: tuple[Roi, ...] = ()
     since_detection: int = WINDOW_FRAMES
+    lost: tuple[Roi, ...] = ()
+    unfollowed: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ class Embedding:
         next_id: As in the next memory, but for new people of this window.
         turn: As in the next memory.
         since_detection: As in the next memory, but for this window's own frames.
+        lost: As in the next memory, but for people who are lost in this window.
+        unfollowed: As in the next memory.
     """
 
     tracked: tuple[Roi, ...]
@@ -87,6 +99,8 @@ class Embedding:
     next_id: int
     turn: int
     since_detection: int = 0
+    lost: tuple[Roi, ...] = ()
+    unfollowed: int = 0
 
 
 class BlazePose(Perceiver):
@@ -94,8 +108,9 @@ class BlazePose(Perceiver):
 
     Args:
         files: The two model files by name.
-        max_people: The most people to track, the largest ones.
+        max_people: The most people to track, those who matter most (`slots.py`).
         threads: LiteRT's threads.
+        second: The file of the second detector; None does without it.
 
     Raises:
         ValueError: ``max_people`` is below 1, or a file is not the expected model.
@@ -103,8 +118,16 @@ class BlazePose(Perceiver):
     """
 
     name = "blazepose"
+    has_second = False
+    """Whether there is a second detector."""
 
-    def __init__(self, files: Mapping[str, Path], max_people: int = 4, threads: int = 2) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        max_people: int = 4,
+        threads: int = 2,
+        second: Path | None = None,
+    ) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is tracked, not {max_people}")
         threads = max(1, min(threads, os.cpu_count() or 1))
@@ -112,10 +135,14 @@ class BlazePose(Perceiver):
         self._anchors = detector.make_anchors()
         self._detect = load_model(files["pose_detection.tflite"], detector.OUTPUTS, threads)
         self._landmark = load_model(files["pose_landmark_full.tflite"], landmarks.OUTPUTS, threads)
+        self.has_second = second is not None
+        if second is not None:
+            self._second = PersonDetector(second, threads)
 
     def close(self) -> None:
         """Release the models; the perceiver cannot be used afterwards."""
         self.__dict__.pop("_detect", None)
+        self.__dict__.pop("_second", None)
         self.__dict__.pop("_landmark", None)
 
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
@@ -147,42 +174,49 @@ class BlazePose(Perceiver):
         return run_plan(self._decode(embedding, window), self._answer)
 
     def _embed(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
-        fresh = memory is None or window.reset
         before = Memory() if memory is None or window.reset else memory
         if before.since_detection < WINDOW_FRAMES:
             return Embedding(
-                before.rois, (), before.refused, before.next_id, before.turn, before.since_detection
+                before.rois, (), before.refused, before.next_id, before.turn,
+                before.since_detection, before.lost, before.unfollowed,
             )  # fmt: skip
         size = window.key_frame.size
-        views = self._views(size, before, fresh)
+        views, second_views = views_of(
+            size,
+            before.turn,
+            places_left=len(before.rois) < self.max_people,
+            all_present=bool(before.rois) and not any(r.frames_missed for r in before.rois),
+            lost=before.lost,
+            second=self.has_second,
+        )
         # A pass over the whole picture scores every tracked person anew. A pass over a part or a
         # tile alone does not reach all of them, so they keep their scores.
-        over_all = set(views) >= set(parts(*size))
+        over_all = set(parts(*size)) <= {*views, *second_views}
         tracked = [replace(r, score=0.0) if over_all else r for r in before.rois]
-        refused = [
-            replace(r, frames_missed=r.frames_missed - 1)
-            for r in before.refused
-            if r.frames_missed > 1
-        ]
+        refused = _one_pass_less(before.refused)
         candidates = []
-        detections = yield from ask(DetectionQuery(window.key_frame, tuple(views)))
-        for roi in detections:
-            # Lost people first: only their ROIs may be moved by a detection.
+        query = DetectionQuery(window.key_frame, tuple(views), tuple(second_views))
+        for roi in (yield from ask(query)):
+            # Missed people first: only their ROIs may be moved by a detection.
             match = same_place(roi, [r for r in tracked if r.frames_missed])
             if match is not None:
-                lost = [k for k, r in enumerate(tracked) if r.frames_missed][match]
-                tracked[lost] = replace(
-                    tracked[lost], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
+                missed = [k for k, r in enumerate(tracked) if r.frames_missed][match]
+                tracked[missed] = replace(
+                    tracked[missed], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
                     score=roi.score,
                 )  # fmt: skip
             elif (match := same_place(roi, tracked)) is not None:
                 tracked[match] = replace(tracked[match], score=roi.score)
             elif same_place(roi, refused) is None:
                 candidates.append(roi)
-        chosen = self._candidates_to_check(candidates, tracked, fresh)
+        spare = _SPARE_CANDIDATES * (2 if before.turn == 0 else 1)
+        chosen = worth_checking(candidates, tracked, self.max_people, spare, size)
+        # A pass over a tile alone does not count the others.
+        unfollowed = len(candidates) - len(chosen) if over_all else before.unfollowed
         return Embedding(
-            tuple(tracked), tuple(chosen), tuple(refused), before.next_id, before.turn + 1
-        )
+            tuple(tracked), tuple(chosen), refused, before.next_id, before.turn + 1,
+            lost=_one_pass_less(before.lost), unfollowed=unfollowed,
+        )  # fmt: skip
 
     def _decode(
         self, embedding: Embedding, window: Window, looks: Looks | None = None
@@ -196,7 +230,8 @@ class BlazePose(Perceiver):
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, present
         )
-        rois = self._largest(tracked, [roi for _, roi in new])
+        size = window.key_frame.size
+        rois = fill_places(tracked, [roi for _, roi in new], self.max_people, size)
         ids = {roi.id for roi in rois}
         people = {key: tuple(p for p in (*present, *(p for p, _ in new)) if p.roi in ids)}
         # Outward from the key frame, so that every ROI is as few frames as possible from those that
@@ -208,6 +243,8 @@ class BlazePose(Perceiver):
             ]
         )
         people |= after | before
+        ended = {r.id for r in embedding.tracked} - {r.id for r in tracked}
+        ended |= ids - {r.id for r in last_rois}
         # Only the forward direction leads to the next window.
         memory = Memory(
             last_rois,
@@ -215,6 +252,8 @@ class BlazePose(Perceiver):
             embedding.turn,
             (*embedding.refused, *refused),
             embedding.since_detection + count,
+            _lost([*embedding.tracked, *rois], ended, embedding.lost, last_rois, size),
+            embedding.unfollowed + len(new) - sum(roi.id in ids for _, roi in new),
         )
         return [people[t] for t in range(count)], memory
 
@@ -232,9 +271,7 @@ class BlazePose(Perceiver):
         return [
             self._person_in(query)
             if isinstance(query, LandmarkQuery)
-            else self._detections(query.frame.image, query.views)
-            if isinstance(query, DetectionQuery)
-            else None
+            else self._detections(query.frame.image, query.views, query.second_views)
             for query in queries
         ]
 
@@ -248,69 +285,61 @@ class BlazePose(Perceiver):
             return None
         return landmarks.read_person(query.roi, landmarks.reading_of(outputs), query.mirrored)
 
-    def _views(self, size: tuple[int, int], memory: Memory, fresh: bool) -> list[Box]:
-        """The parts of a picture to run the detector on.
-
-        All of them where nothing is known, and the picture with all large tiles soon after. Later
-        the whole picture and, while there are free places, one tile in turn; every other window the
-        tile alone, where every tracked person is present. An elongated picture has parts instead of
-        the whole, and later only one of them in turn.
-        """
-        height, width = size
-        wholes = parts(height, width)
-        levels = tiles(height, width, detector.INPUT)
-        if fresh:
-            return [*wholes, *(tile for level in levels for tile in level)]
-        if memory.turn >= _EAGER_PASSES:
-            # Two turns for each part: every other turn may belong to a tile alone.
-            wholes = [wholes[memory.turn // 2 % len(wholes)]]
-        if len(memory.rois) >= self.max_people or not levels:
-            return wholes
-        if memory.turn < _EAGER_PASSES:
-            return [*wholes, *levels[0]]
-        # Large tiles get two turns of three: nearer people matter more and move out of them sooner.
-        small = memory.turn % 3 == 2
-        level = levels[-1] if small else levels[0]
-        # Each level counts its own turns, so that no tile is left out.
-        turn = memory.turn // 3 if small else memory.turn - memory.turn // 3
-        tile = level[turn % len(level)]
-        all_present = bool(memory.rois) and not any(roi.frames_missed for roi in memory.rois)
-        return [tile] if all_present and memory.turn % 2 else [*wholes, tile]
-
-    def _candidates_to_check(
-        self, candidates: list[Roi], tracked: Sequence[Roi], fresh: bool
+    def _detections(
+        self, image: np.ndarray, views: Iterable[Box], second_views: Sequence[Box] = ()
     ) -> list[Roi]:
-        """The largest candidates, enough to fill every free place.
-
-        With no place free, those that are large enough to replace a tracked person.
-        """
-        free = self.max_people - len(tracked)
-        min_side = 0.0 if free > 0 else _TRACKED_ADVANTAGE * min(roi.side for roi in tracked)
-        large = sorted((r for r in candidates if r.side > min_side), key=lambda r: -r.side)
-        return large[: max(free, 0) + _SPARE_CANDIDATES * (2 if fresh else 1)]
-
-    def _detections(self, image: np.ndarray, views: Iterable[Box]) -> list[Roi]:
-        """ROIs of the detections in parts of a picture, best score first, each place once."""
+        """ROIs of the detections in parts of a picture, each place once."""
         rois = []
         for view in views:
             tensor, to_image = letterbox(image, view, detector.INPUT)
             raw, scores = self._detect(tensor)
             boxes = detector.decode_boxes(raw[0], scores[0, :, 0], self._anchors)
             rois += detector.rois_of(detector.suppress(boxes), to_image)
-        return self._distinct(rois)
+        return distinct(rois, self._second.detect(image, second_views) if second_views else [])
 
-    @staticmethod
-    def _distinct(rois: list[Roi]) -> list[Roi]:
-        """Each place once, best score first, without ROIs too small to read."""
-        distinct: list[Roi] = []
-        # Views overlap, so a person may be detected in several of them.
-        for roi in sorted(rois, key=lambda roi: -roi.score):
-            if same_place(roi, distinct) is None and roi.side > 16:
-                distinct.append(roi)
-        return distinct
 
-    def _largest(self, tracked: Sequence[Roi], new: Sequence[Roi]) -> tuple[Roi, ...]:
-        """The largest people, tracked ones at an advantage and first."""
-        sides = [r.side * _TRACKED_ADVANTAGE for r in tracked] + [r.side for r in new]
-        chosen = sorted(np.argsort(sides)[::-1][: self.max_people])
-        return tuple([*tracked, *new][i] for i in chosen)
+def distinct(rois: Sequence[Roi], second: Sequence[Roi] = ()) -> list[Roi]:
+    """Return each place once, without ROIs too small to read.
+
+    Args:
+        rois: Of BlazePose's detector; these come first, since they know hips and rotation.
+        second: Of the second detector.
+    """
+    found: list[Roi] = []
+    # Views overlap, so a person may be detected in several of them.
+    for each in (rois, second):
+        for roi in sorted(each, key=lambda roi: -roi.score):
+            match = same_place(roi, found)
+            if match is not None:
+                found[match] = replace(found[match], score=max(found[match].score, roi.score))
+            elif roi.side > _LEAST_SIDE:
+                found.append(roi)
+    return found
+
+
+def _one_pass_less(rois: Sequence[Roi]) -> tuple[Roi, ...]:
+    """The ROIs whose ``frames_missed`` counts passes, after one more pass."""
+    return tuple(replace(r, frames_missed=r.frames_missed - 1) for r in rois if r.frames_missed > 1)
+
+
+def _lost(
+    before: Sequence[Roi],
+    ended: set[int],
+    lost: Sequence[Roi],
+    tracked: Sequence[Roi],
+    size: tuple[int, int],
+) -> tuple[Roi, ...]:
+    """The people to search for after a window.
+
+    Args:
+        before: All people who were followed in the window.
+        ended: The ids of those whose tracks ended in it.
+        lost: Those who were lost earlier.
+        tracked: Those who are followed now.
+        size: (H, W) of the picture.
+    """
+    known = {r.id: r for r in before if r.id in ended and r.age >= _KNOWN_FRAMES}
+    newly = [replace(r, frames_missed=_LOST_PASSES) for r in known.values()]
+    # A person found where one was lost is probably the same.
+    remaining = [r for r in (*newly, *lost) if same_place(r, tracked) is None]
+    return tuple(sorted(remaining, key=lambda roi: -importance(roi, size)))

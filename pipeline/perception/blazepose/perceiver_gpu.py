@@ -19,13 +19,14 @@ from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.gpu.engine import make_engine
 from pipeline.gpu.transfer import AsyncCopy, upload
-from pipeline.perception.blazepose import detector, landmarks
+from pipeline.perception.blazepose import detector, landmarks, person_detector
 from pipeline.perception.blazepose.landmarks_torch import (
     LandmarkNet,
     presence_of_row,
     reading_of_row,
 )
-from pipeline.perception.blazepose.perceiver import BlazePose, Memory
+from pipeline.perception.blazepose.perceiver import BlazePose, Memory, distinct
+from pipeline.perception.blazepose.person_detector_torch import PersonDetectorNet
 from pipeline.perception.blazepose.queries import (
     DetectionQuery,
     LandmarkQuery,
@@ -41,6 +42,7 @@ from pipeline.perception.blazepose.resample import (
     painted_over,
     sample_letterbox,
     sample_roi,
+    sample_stretched,
     sampled,
 )
 from pipeline.perception.blazepose.roi import Roi
@@ -99,6 +101,7 @@ class BlazePoseTorch(BlazePose):
         engine: As for `make_engine`.
         half: As for `make_engine`.
         graphs: As for `make_engine`.
+        second: The file of the second detector; None does without it.
         buckets: Batch sizes that the networks are compiled for.
         cache: As for `make_engine`.
         on_progress: As for `make_engine`.
@@ -117,6 +120,7 @@ class BlazePoseTorch(BlazePose):
         max_people: int = 4,
         device: str | torch.device = "cuda",
         *,
+        second: Path | None = None,
         engine: str = "auto",
         half: bool = True,
         graphs: bool = True,
@@ -130,17 +134,25 @@ class BlazePoseTorch(BlazePose):
         self.max_people = max_people
         self.device = torch.device(device)
         self._anchors = detector.make_anchors()
-        nets = (
-            (DetectorNet, "pose_detection.tflite", detector.INPUT, detector.OUTPUTS),
-            (LandmarkNet, "pose_landmark_full.tflite", landmarks.INPUT, landmarks.OUTPUTS),
-        )
+        self.has_second = second is not None
+        paths = [files["pose_detection.tflite"], files["pose_landmark_full.tflite"]]
+        # The detectors take levels from -1 to 1, the landmark model levels from 0 to 1.
+        nets: list[tuple[Any, Path, int, tuple, float]] = [
+            (DetectorNet, paths[0], detector.INPUT, detector.OUTPUTS, -1.0),
+            (LandmarkNet, paths[1], landmarks.INPUT, landmarks.OUTPUTS, 0.0),
+        ]
+        if second is not None:
+            self._person_anchors = person_detector.make_anchors()
+            nets.append(
+                (
+                    PersonDetectorNet, second, person_detector.INPUT, person_detector.OUTPUTS, -1.0,
+                )
+            )  # fmt: skip
         engines = []
-        for net, name, side, outputs in nets:
-            graph = read_graph(files[name])
+        for net, path, side, outputs, low in nets:
+            graph = read_graph(path)
             if [graph.tensors[k].shape for k in graph.outputs] != list(outputs):
-                raise ValueError(f"{name} is another model than the one this version expects")
-            # The detector takes levels from -1 to 1, the landmark model levels from 0 to 1.
-            low = -1.0 if net is DetectorNet else 0.0
+                raise ValueError(f"{path.name} is another model than the one this version expects")
             engines.append(
                 make_engine(
                     net(graph), example_view(side, low), engine=engine, half=half, graphs=graphs,
@@ -148,7 +160,8 @@ class BlazePoseTorch(BlazePose):
                     on_progress=on_progress,
                 )
             )  # fmt: skip
-        self._detector, self._landmarker = engines
+        self._detector, self._landmarker = engines[:2]
+        self._person_detector = engines[2] if second is not None else None
         self.reports = tuple(made.report for made in engines)
 
     def prepare(self, window: Window) -> Window:
@@ -171,33 +184,30 @@ class BlazePoseTorch(BlazePose):
     def _window_plan(
         self, window: Window, memory: Memory | None
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
-        fresh = memory is None or window.reset
-        # Lost people are left out: the detection may move their ROIs.
-        rois = () if fresh else [roi for roi in memory.rois if not roi.frames_missed]
+        before = () if memory is None or window.reset else memory.rois
+        # Missed people are left out: the detection may move their ROIs.
+        looks = look_ahead(window, [roi for roi in before if not roi.frames_missed])
         # Detection and looks do not depend on each other, so they go out in one batch.
-        embedding, looks = yield from gather(
-            [self._embed(window, memory), look_ahead(window, rois)]
-        )
-        return (yield from self._decode(embedding, window, looks))
+        plans: list[Plan[Any]] = [self._embed(window, memory), looks]
+        embedding, found = yield from gather(plans)
+        return (yield from self._decode(embedding, window, found))
 
     @torch.inference_mode()
     def _answer(self, queries: list[Query]) -> list[Any]:
-        views = [
-            (query.frame, view)
-            for query in queries
-            if isinstance(query, DetectionQuery)
-            for view in query.views
-        ]
+        detection_queries = [query for query in queries if isinstance(query, DetectionQuery)]
+        views = [(query.frame, view) for query in detection_queries for view in query.views]
         landmark_queries = [query for query in queries if isinstance(query, LandmarkQuery)]
-        # Both networks are launched before the host waits for either.
+        # All networks are launched before the host waits for one.
         detections, crops = self._start_detection(views), self._start_landmarks(landmark_queries)
+        second = self._start_second(detection_queries)
         rois = iter(self._read_detections(views, detections))
+        more = iter(self._read_second(detection_queries, second))
         rows = () if crops is None else crops.result()
         people = map(self._read_person, landmark_queries, rows)
         return [
             next(people)
             if isinstance(query, LandmarkQuery)
-            else self._merged(rois, len(query.views))
+            else distinct([roi for _ in query.views for roi in next(rois)], next(more))
             for query in queries
         ]
 
@@ -249,9 +259,33 @@ class BlazePoseTorch(BlazePose):
             out.append(detector.rois_of(detector.suppress(boxes), to_image))
         return out
 
-    def _merged(self, rois: Any, count: int) -> list[Roi]:
-        """The distinct ROIs of the next ``count`` views."""
-        return self._distinct([roi for _ in range(count) for roi in next(rois)])
+    def _start_second(self, queries: Sequence[DetectionQuery]) -> AsyncCopy | None:
+        size = person_detector.INPUT
+        wanted = [
+            (query.frame, sample_stretched(query.frame.size, view, size), False)
+            for query in queries
+            for view in query.second_views
+        ]
+        if not wanted or self._person_detector is None:
+            return None
+        return AsyncCopy(self._person_detector(self._views_of(wanted, size, 2 / 255, -1.0))[0])
+
+    def _read_second(
+        self, queries: Sequence[DetectionQuery], started: AsyncCopy | None
+    ) -> list[list[Roi]]:
+        """The ROIs of each query's detections."""
+        rows = iter(() if started is None else started.result())
+        return [
+            person_detector.people_in(
+                [(row[:, :4], row[:, 4]) for row in (next(rows) for _ in query.second_views)],
+                query.second_views,
+                query.frame.size,
+                self._person_anchors,
+            )
+            if query.second_views
+            else []
+            for query in queries
+        ]
 
     def _views_of(
         self, wanted: Sequence[tuple[Frame, Sampling, bool]], side: int, scale: float, offset: float

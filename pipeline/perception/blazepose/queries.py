@@ -50,11 +50,14 @@ class DetectionQuery:
 
     Attributes:
         frame: The frame.
-        views: The parts to run the detector on.
+        views: The parts to run BlazePose's detector on.
+        second_views: The parts to run the second detector on, which finds small and half hidden
+            people; empty where there is none.
     """
 
     frame: Frame
     views: tuple[Box, ...]
+    second_views: tuple[Box, ...] = ()
 
 
 Query = LandmarkQuery | DetectionQuery

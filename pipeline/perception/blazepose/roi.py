@@ -36,6 +36,7 @@ class Roi:
         points: (33, 2) the person's last landmarks in pixels; None before the first.
         side_votes: How firmly left and right are known: about how many frames agreed on them.
         velocity: (vx, vy) the centre's motion in pixels a frame, smoothed.
+        age: Frames in which the person was found.
     """
 
     x: float
@@ -48,6 +49,7 @@ class Roi:
     points: np.ndarray | None = field(default=None, compare=False)
     side_votes: float = field(default=0.0, compare=False)
     velocity: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
+    age: int = field(default=0, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """Return the map (2, 3) float64 from a crop's pixels to image pixels.
@@ -80,14 +82,14 @@ def predicted(roi: Roi, frames: int) -> Roi:
     return replace(roi, x=roi.x + steps * vx, y=roi.y + steps * vy)
 
 
-def with_velocity(before: Roi, after: Roi) -> Roi:
-    """Return ``after`` with the velocity of a track that was at ``before`` a frame earlier."""
+def continued(before: Roi, after: Roi) -> Roi:
+    """Return ``after`` with age and velocity of a track that was at ``before`` a frame earlier."""
     vx, vy = before.velocity
     # A step that spans missed frames is no velocity.
     if not before.frames_missed:
         vx += _VELOCITY_GAIN * (after.x - before.x - vx)
         vy += _VELOCITY_GAIN * (after.y - before.y - vy)
-    return replace(after, velocity=(vx, vy))
+    return replace(after, velocity=(vx, vy), age=before.age + 1)
 
 
 def without_person(roi: Roi) -> Roi:

@@ -24,11 +24,11 @@ from pipeline.perception.blazepose.queries import (
 )
 from pipeline.perception.blazepose.roi import (
     Roi,
+    continued,
     predicted,
     roi_change,
     same_place,
     turn_between,
-    with_velocity,
     without_person,
 )
 
@@ -144,7 +144,7 @@ def track_rois(
     next_rois = []
     for roi, result in zip(rois, found):
         if result is not None:
-            next_rois.append(with_velocity(roi, result[1]))
+            next_rois.append(continued(roi, result[1]))
         elif roi.frames_missed + 1 < _MAX_MISSED:
             # A detection may move it.
             next_rois.append(without_person(roi))

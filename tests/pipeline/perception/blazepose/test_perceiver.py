@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
-from pipeline.perception.blazepose import detector, resample
-from pipeline.perception.blazepose import perceiver as blazepose
+from pipeline.perception.blazepose import detector
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
 from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
 from pipeline.perception.blazepose.roi import Roi
+from pipeline.perception.blazepose.views import EAGER_PASSES
 from tests.support.paths import SAMPLES
 from tests.support.windows import frames_of, track_rois, windows_of
 
@@ -47,7 +47,7 @@ class StubPose(BlazePose):
         self.queries: list[tuple[int, float]] = []
         self.detected: list[int] = []
 
-    def _detections(self, image, views):
+    def _detections(self, image, views, second_views=()):
         now = int(image[0, 0, 0])
         self.detected.append(now)
         if self.blind(now):
@@ -243,19 +243,6 @@ def test_at_most_max_people_are_tracked_and_they_stay():
     assert len({tuple(now) for now in seen}) == 1
 
 
-def test_a_newcomer_takes_a_place_only_when_much_larger():
-    perceiver = StubPose(lambda t: [], max_people=2)
-    old = [Roi(0, 0, side, 0.0, 1.0, id=k) for k, side in enumerate((100, 80))]
-
-    def chosen(side):
-        new = Roi(0, 0, side, 0.0, 1.0, id=9)
-        return [roi.id for roi in perceiver._largest(old, [new])]
-
-    assert chosen(70) == [0, 1]
-    assert chosen(100) == [0, 1]
-    assert chosen(110) == [0, 9]
-
-
 walk = st.lists(st.integers(-12, 12), min_size=24, max_size=24)
 
 
@@ -309,49 +296,10 @@ def test_a_reset_forgets_all_people():
     assert perceiver.embed(window, lost) == perceiver.embed(window, None)
 
 
-def test_the_detectors_work_is_bounded():
-    """All views first, then fewer: every view comes again in time, never more than two at once."""
-    perceiver = StubPose(lambda t: [])
-    image = np.zeros((1080, 1920, 3), np.uint8)
-    whole = (0, 0, 1920, 1080)
-    every = perceiver._views(image.shape[:2], Memory(), fresh=True)
-    assert every[0] == whole
-    here = Roi(500, 500, 300, 0.0, 0.9)
-    full = Memory((here,) * perceiver.max_people, turn=9)
-    assert perceiver._views(image.shape[:2], full, fresh=False) == [whole]
-    for rois, expected in (((), 2.0), ((here,), 1.5), ((replace(here, frames_missed=1),), 2.0)):
-        turns = range(blazepose._EAGER_PASSES, blazepose._EAGER_PASSES + 120)
-        views = [perceiver._views(image.shape[:2], Memory(rois, 1, t), fresh=False) for t in turns]
-        assert {view for now in views for view in now} == set(every)
-        assert np.mean([len(now) for now in views]) == expected
-        assert all(whole in now for now in views[::2])
-        assert max(len(now) for now in views) == 2
-    eager = perceiver._views(image.shape[:2], Memory((here,), 1, 1), fresh=False)
-    assert set(eager) < set(every)
-    small = np.zeros((240, 320, 3), np.uint8)
-    assert perceiver._views(small.shape[:2], Memory(turn=9), fresh=False) == [(0, 0, 320, 240)]
-
-
-@pytest.mark.parametrize("size", [(180, 3200), (3200, 180), (600, 4000)])
-def test_every_part_of_an_elongated_picture_comes_again(size):
-    perceiver = StubPose(lambda t: [])
-    every = perceiver._views(size, Memory(), fresh=True)
-    here = Roi(90, 90, 80, 0.0, 0.9)
-    for rois in ((), (here,), (here,) * perceiver.max_people):
-        turns = range(blazepose._EAGER_PASSES, blazepose._EAGER_PASSES + 400)
-        views = [perceiver._views(size, Memory(rois, 1, t), fresh=False) for t in turns]
-        assert {view for now in views for view in now} >= set(resample.parts(*size))
-        assert max(len(now) for now in views) <= 2
-        if len(rois) < perceiver.max_people:
-            assert {view for now in views for view in now} == set(every)
-    eager = perceiver._views(size, Memory((here,), 1, 1), fresh=False)
-    assert set(resample.parts(*size)) <= set(eager)
-
-
 def test_a_pass_over_one_part_leaves_the_scores_of_the_others():
     perceiver = StubPose(lambda t: [])
     frames = tuple(replace(f, image=np.zeros((100, 2000, 3), np.uint8)) for f in stub_frames(4))
-    far = Memory((Roi(1900, 50, 80, 0.0, 0.9, id=0),), 1, turn=blazepose._EAGER_PASSES)
+    far = Memory((Roi(1900, 50, 80, 0.0, 0.9, id=0),), 1, turn=EAGER_PASSES)
     assert perceiver.embed(Window(frames), far).tracked[0].score == 0.9
     assert perceiver.embed(Window(frames), replace(far, turn=0)).tracked[0].score == 0.0
 
