@@ -8,6 +8,7 @@ border. The numbers are the options of MediaPipe Objectron's graph, which uses t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +33,14 @@ _CELLS = (19, 10, 5, 3, 2, 1)
 _SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
 """Sides of the layers' square anchors, in parts of the input."""
 _CENTRE_SCALE, _SIZE_SCALE = 10.0, 5.0
-_EDGE = 0.01
-"""A box that ends closer to a view's edge than this, in parts of the view, is cut off by it."""
+_EDGE = 0.015
+"""A box that ends closer to an edge than this, in parts of the view, is cut off by it."""
+_SIDE, _WIDTHS, _CUT_WIDTHS = 1.35, 1.8, 2.8
+"""Side of an ROI in heights of its box, and at least in widths; the last where the box is cut."""
+_HIPS, _CUT_HIPS = 0.52, 0.385
+"""How far the hips are below the box's top: in its heights; in the ROI's sides where it is cut."""
+_MIDDLE, _STEEPNESS = 0.41, 14.5
+"""The logistic from a raw score to the share of such detections that are confirmed."""
 
 
 def make_anchors() -> np.ndarray:
@@ -76,6 +83,11 @@ def decode(raw_boxes: np.ndarray, raw_scores: np.ndarray, anchors: np.ndarray) -
     return np.concatenate((centres - half, centres + half, scores[keep, None]), 1)
 
 
+def calibrated(score: float) -> float:
+    """Return how likely the landmark model confirms a person where the raw score is ``score``."""
+    return 1 / (1 + math.exp(-_STEEPNESS * (score - _MIDDLE)))
+
+
 def in_picture(boxes: np.ndarray, view: Box, size: tuple[int, int]) -> np.ndarray:
     """Return a view's detections in picture pixels, (M, 5), without those that the view cuts off.
 
@@ -107,13 +119,20 @@ def suppress(boxes: np.ndarray) -> np.ndarray:
 def rois_of(boxes: np.ndarray, size: tuple[int, int]) -> list[Roi]:
     """Return an upright ROI for each detection, with its calibrated score.
 
+    The landmark model wants the whole person around the hips. A box that the picture's lower edge
+    cuts off shows the upper part alone, whose width tells how large the person is.
+
     Args:
         boxes: (N, 5) in picture pixels.
         size: (H, W) of the picture.
     """
     rois = []
-    for x0, y0, x1, y1, score in boxes:
-        rois.append(Roi((x0 + x1) / 2, (y0 + y1) / 2, 1.25 * (y1 - y0), 0.0, float(score)))
+    for x0, y0, x1, y1, score in boxes.tolist():
+        width, height = x1 - x0, y1 - y0
+        cut = y1 > (1 - _EDGE) * size[0]
+        side = max(_SIDE * height, (_CUT_WIDTHS if cut else _WIDTHS) * width)
+        down = _CUT_HIPS * side if cut else _HIPS * height
+        rois.append(Roi((x0 + x1) / 2, y0 + down, side, 0.0, calibrated(score)))
     return rois
 
 

@@ -31,6 +31,7 @@ from app.options import BenchOptions
 from app.run_report import Progress, RunReport
 from app.setting import declared
 from pipeline.tracking.extrapolate import PredictionError
+from pipeline.weights import store as weights
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 
@@ -762,17 +763,64 @@ def test_weights_are_listed_with_all_there_is_to_know(capsys, tmp_path, monkeypa
     out = capsys.readouterr().out
     for text in ("blazepose", "Apache-2.0", "pose_detection.tflite", "weights fetch blazepose"):
         assert text in out
+    for text in ("person-detector", "weights fetch person-detector", "@mediapipe/objectron@"):
+        assert text in out
     assert "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c" in out
     (tmp_path / "pose_detection.tflite").write_bytes(b"something else")
     assert cli.main(["weights", "list"]) == 0
     assert f"WRONG FILE: {tmp_path / 'pose_detection.tflite'}" in capsys.readouterr().out
 
 
+class Fetched:
+    """What ``weights.fetch`` was asked for; it fails for the models in ``failing``."""
+
+    def __init__(self, path, failing=()):
+        self.path, self.failing, self.names = path, failing, []
+
+    def __call__(self, name, on_progress=None):
+        self.names.append(name)
+        if name in self.failing:
+            raise weights.WeightsError("no network")
+        return {self.path.name: self.path}
+
+
+@pytest.fixture
+def fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"net")
+    made = Fetched(path)
+    monkeypatch.setattr(weights, "fetch", made)
+    return made
+
+
+def test_default_fetches_all_that_the_default_profile_uses(fetched):
+    assert cli.main(["weights", "fetch", "default"]) == 0
+    assert fetched.names == list(weights.REGISTRY)
+
+
+def test_a_model_that_a_run_can_do_without_fails_in_a_warning_of_default_only(fetched, capsys):
+    fetched.failing = ("person-detector",)
+    assert cli.main(["weights", "fetch", "default"]) == 0
+    err = capsys.readouterr().err
+    assert "warning: no network" in err
+    assert err.splitlines()[-1] == weights.known("person-detector").missing
+    assert cli.main(["weights", "fetch", "person-detector"]) == 1
+    assert "error: no network" in capsys.readouterr().err
+
+
+def test_a_model_that_every_run_needs_fails_default_too(fetched, capsys):
+    fetched.failing = ("blazepose",)
+    assert cli.main(["weights", "fetch", "default"]) == 1
+    assert "error: no network" in capsys.readouterr().err
+
+
 def test_unknown_weights_are_one_line(capsys):
     assert cli.main(["weights", "fetch", "nope"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("error: there are no weights 'nope'; there are: blazepose, sam-h, ")
+    names = "default, blazepose, person-detector, sam-h, "
+    assert err.startswith(f"error: there are no weights 'nope'; there are: {names}")
     assert err.count("\n") == 1
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.perception.ultralytics_models.load import MODELS
+from pipeline.weights import download
 from pipeline.weights import store as weights
 from pipeline.weights.store import OPTIONAL, REGISTRY, Weights, WeightsError, WeightsFile
 
@@ -84,7 +85,7 @@ def test_a_file_of_unknown_sum_is_taken_whole_or_not_at_all(server, tmp_path, mo
         weights.fetch("net")
     server.data = DATA
     assert weights.fetch("net")["net.pt"].read_bytes() == DATA
-    monkeypatch.setattr(weights, "MOST_BYTES", 100)
+    monkeypatch.setattr(download, "MOST_BYTES", 100)
     server.headers = {}
     (tmp_path / "cache" / "net.pt").unlink()
     with pytest.raises(WeightsError, match="not the file it should be"):
