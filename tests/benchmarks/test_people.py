@@ -116,7 +116,8 @@ def test_the_labels_of_the_tree_are_whole(name):
         assert len(set(ids)) == len(ids)
         for one in people:
             x0, y0, x1, y1 = one.box_px
-            assert 0 <= x0 < x1 and 0 <= y0 < y1
+            assert 0 <= x0 < x1
+            assert 0 <= y0 < y1
             assert one.ignore or y1 - y0 >= 70
 
 
@@ -125,8 +126,10 @@ def test_a_bodys_box_is_around_its_mesh_and_within_the_picture():
     found = mesh_boxes(some, intrinsics, (720, 1280))
     assert found.shape == (2, 4)
     points = project(some.vertices_m, intrinsics)
-    assert (found >= 0).all() and (found <= [1280, 720, 1280, 720]).all()
+    assert (found >= 0).all()
+    assert (found <= [1280, 720, 1280, 720]).all()
     inside = ((points >= 0) & (points <= [1280, 720])).all(-1)
     for box, seen, rows in zip(found, points, inside):
-        assert (seen[rows] >= box[:2] - 1e-3).all() and (seen[rows] <= box[2:] + 1e-3).all()
+        assert (seen[rows] >= box[:2] - 1e-3).all()
+        assert (seen[rows] <= box[2:] + 1e-3).all()
     assert mesh_boxes(bodies([]), intrinsics, (720, 1280)).shape == (0, 4)

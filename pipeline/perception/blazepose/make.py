@@ -21,7 +21,7 @@ def make(options: PerceiverOptions) -> Perceiver:
     """
     files, engine = weights.find("blazepose", options.model_folder), options.engine
     if options.device.type == "cpu":
-        return BlazePose(files, max_people=options.people)
+        return BlazePose(files, max_people=options.people, areas=options.areas)
     from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
 
     cache = engine.cache or weights.cache_folder() / "engines"
@@ -29,5 +29,5 @@ def make(options: PerceiverOptions) -> Perceiver:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
     return BlazePoseTorch(
         files, options.people, options.device, engine=engine.engine, half=engine.half,
-        graphs=engine.graphs, cache=cache, on_progress=options.on_progress,
+        graphs=engine.graphs, cache=cache, on_progress=options.on_progress, areas=options.areas,
     )  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.core.frame import WINDOW_FRAMES, Window
 from pipeline.core.people import Person
+from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
 from pipeline.perception.blazepose.litert import load_model
@@ -54,6 +55,7 @@ class Memory:
         refused: Places where the detector was wrong lately; ``frames_missed`` counts the passes for
             which to leave such a place alone.
         since_detection: Frames since the last detector pass.
+        unfollowed: People who were seen and have no place.
     """
 
     rois: tuple[Roi, ...] = ()
@@ -61,6 +63,7 @@ class Memory:
     turn: int = 0
     refused: tuple[Roi, ...] = ()
     since_detection: int = WINDOW_FRAMES
+    unfollowed: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class BlazePose(Perceiver):
         files: The two model files by name.
         max_people: The most people to track, the largest ones.
         threads: LiteRT's threads.
+        areas: Where people are detected and followed.
 
     Raises:
         ValueError: ``max_people`` is below 1, or a file is not the expected model.
@@ -99,11 +103,17 @@ class BlazePose(Perceiver):
 
     name = "blazepose"
 
-    def __init__(self, files: Mapping[str, Path], max_people: int = 4, threads: int = 2) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        max_people: int = 8,
+        threads: int = 2,
+        areas: Areas = EVERYWHERE,
+    ) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is tracked, not {max_people}")
         threads = max(1, min(threads, os.cpu_count() or 1))
-        self.max_people = max_people
+        self.max_people, self.areas = max_people, areas
         self._anchors = detector.make_anchors()
         self._detect = load_model(files["pose_detection.tflite"], detector.OUTPUTS, threads)
         self._landmark = load_model(files["pose_landmark_full.tflite"], landmarks.OUTPUTS, threads)
@@ -141,6 +151,10 @@ class BlazePose(Perceiver):
         """
         return run_plan(self._decode(embedding, window), self._answer)
 
+    def unfollowed(self, memory: Memory) -> int:
+        """Return how many people of the last window have no place."""
+        return memory.unfollowed
+
     def _embed(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
         fresh = memory is None or window.reset
         before = Memory() if memory is None or window.reset else memory
@@ -165,7 +179,7 @@ class BlazePose(Perceiver):
         # none.
         hint = PrefetchHint(window, tuple(r for r in tracked if not r.frames_missed))
         detections, _ = yield [DetectionQuery(window.key_frame, tuple(views)), hint]
-        for roi in detections:
+        for roi in self._inside(detections, size):
             # Lost people first: only their ROIs may be moved by a detection.
             match = same_place(roi, [r for r in tracked if r.frames_missed])
             if match is not None:
@@ -192,7 +206,10 @@ class BlazePose(Perceiver):
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, present
         )
-        rois = self._largest(tracked, [roi for _, roi in new])
+        size = window.key_frame.size
+        rois = self._largest(
+            self._inside(tracked, size), self._inside([roi for _, roi in new], size)
+        )
         ids = {roi.id for roi in rois}
         people = {key: tuple(p for p in (*present, *(p for p, _ in new)) if p.roi in ids)}
         # Outward from the key frame, so that every ROI is as few frames as possible from those that
@@ -304,6 +321,9 @@ class BlazePose(Perceiver):
             if same_place(roi, distinct) is None and roi.side > 16:
                 distinct.append(roi)
         return distinct
+
+    def _inside(self, rois: Iterable[Roi], size: tuple[int, int]) -> list[Roi]:
+        return [roi for roi in rois if self.areas.keeps(roi.x, roi.y, size)]
 
     def _largest(self, tracked: Sequence[Roi], new: Sequence[Roi]) -> tuple[Roi, ...]:
         """The largest people, tracked ones at an advantage and first."""
