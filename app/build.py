@@ -141,6 +141,7 @@ def estimator_settings(config: Config) -> dict[str, Any]:
     engine = config.engine
     return {
         "people": config.perceive.people,
+        "areas": config.perceive.areas,
         "perceiver": config.perceive.perceiver,
         "masks": config.perceive.masks,
         "depth": config.perceive.depth,

@@ -24,6 +24,7 @@ from app.outputs.rotation import Rotation
 from app.setting import Declared, Section, Setting, checked, declared, did_you_mean, no_file
 from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.user_file import read_text, reading
+from pipeline.perception.areas import Areas, parse_area
 
 PROFILE_FOLDER = "configs"
 
@@ -242,7 +243,27 @@ class PerceiveConfig:
     ] = False
     people: Annotated[
         int, Setting("The most people to track in a source at once.", "N", low=1, high=64)
-    ] = 4
+    ] = 8
+    region: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Follow only people whose hips are inside: a rectangle of every source's picture, in "
+            "pixels (0,0,640,720) or in parts of it (0,0,0.5,1); repeatable.",
+            "X,Y,W,H",
+            check=parse_area,
+            example=("0,0,0.5,1",),
+        ),
+    ] = ()
+    ignore: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Leave out people whose hips are inside, such as on posters, in mirrors and on "
+            "screens; written like --region; repeatable.",
+            "X,Y,W,H",
+            check=parse_area,
+            example=("0,0,0.5,1",),
+        ),
+    ] = ()
     weights: Annotated[
         Path | None,
         Setting(
@@ -252,6 +273,11 @@ class PerceiveConfig:
             file="read",
         ),
     ] = None
+
+    @property
+    def areas(self) -> Areas:
+        """Where people are looked for."""
+        return Areas(tuple(map(parse_area, self.region)), tuple(map(parse_area, self.ignore)))
 
 
 @dataclass(frozen=True)

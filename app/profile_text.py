@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 from app.config import settings
 from app.setting import Declared
@@ -45,8 +45,8 @@ def default_profile() -> str:
 def describe(setting: Declared) -> str:
     """Return a setting's help with its choices or its range, in plain sentences."""
     limits = setting.setting
-    if choices := get_args(setting.base):
-        return f"{limits.help} One of: {', '.join(choices)}."
+    if get_origin(setting.base) is Literal:
+        return f"{limits.help} One of: {', '.join(get_args(setting.base))}."
     if math.isinf(limits.low):
         return limits.help
     if math.isinf(limits.high):

@@ -12,7 +12,8 @@ import numpy as np
 
 from app.config import Config
 from app.outputs.base import Output, OutputClosed, RunInfo
-from app.run_report import Progress, RunReport
+from app.run_report import LONGEST_TRACKS, Progress, RunReport
+from app.track_log import TrackLog
 from pipeline.capture.base import Source
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
@@ -79,7 +80,7 @@ class RenderLoop:
         self._begun_s = time.monotonic()
         self._next_progress_s = 0.0
         self._people: Counter[int] = Counter()
-        self._tracks: set[int] = set()
+        self._tracks = TrackLog()
         self._ended = "end of the source"
         self._seconds = 0.0
 
@@ -136,7 +137,7 @@ class RenderLoop:
         # After the outputs: latency is from capture to the last of them.
         stats.drew(frame.captured_ns)
         self._people[len(bodies)] += 1
-        self._tracks.update(bodies.track.tolist())
+        self._tracks.add(frame.pts_s, bodies.track.tolist())
         self._progress(len(bodies))
 
     def _draw(self, window: FittedWindow) -> Iterator[np.ndarray]:
@@ -227,7 +228,6 @@ class RenderLoop:
         counted = self._runner.stats.snapshot()
         # A counter and not a list: a live source may run for weeks.
         counts = sorted(self._people.elements())
-        with_body = sum(count for people, count in self._people.items() if people)
         stages = ("perceive", "fit", "predict", "draw", "write")
         # The pipeline's order, so that the table reads from capture to output.
         order = [name for name in stages if name in counted.stages_ms]
@@ -245,7 +245,9 @@ class RenderLoop:
             latency_ms=(latency.p50_ms, latency.p95_ms, latency.p99_ms) if latency else None,
             tracks=len(self._tracks),
             people_median=counts[len(counts) // 2] if counts else 0,
-            coverage=with_body / len(counts) if counts else 0.0,
+            longest_tracks=self._tracks.longest(LONGEST_TRACKS),
+            most_unfollowed=counted.most_unfollowed,
+            frames_unfollowed=counted.frames_unfollowed,
             files=tuple(path for output in self._reported for path in output.files),
             warnings=(
                 *self._runner.source.warnings,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from app.track_log import TrackSummary
+
 if TYPE_CHECKING:
     import rich.progress
     import rich.table
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY_S = 10.0
 _WIDTH = 100
+LONGEST_TRACKS = 8
+"""Tracks that the table lists; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,12 @@ class RunReport:
         seconds: How long the run took.
         stages: Each stage's time a frame as (p50, p95) milliseconds, in the pipeline's order.
         latency_ms: (p50, p95, p99) from capture to output.
-        tracks: The number of different people that were tracked.
+        tracks: The number of tracks.
         people_median: The median number of people in a frame.
-        coverage: The share of the drawn frames with a body in it, 0 to 1.
+        longest_tracks: The tracks with the most frames, the longest first.
+        most_unfollowed: The most people at once that were seen and not followed, since all places
+            were taken.
+        frames_unfollowed: The frames with such people.
         files: The files that were written.
         warnings: The errors that did not end the run, a line each.
         ended: Why the run ended.
@@ -74,7 +81,9 @@ class RunReport:
     latency_ms: tuple[float, float, float] | None = None
     tracks: int = 0
     people_median: float = 0.0
-    coverage: float = 0.0
+    longest_tracks: tuple[TrackSummary, ...] = ()
+    most_unfollowed: int = 0
+    frames_unfollowed: int = 0
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
     ended: str = "end of the source"
@@ -180,6 +189,8 @@ def print_report(
         file=stream, width=None if stream.isatty() else _WIDTH, highlight=False, soft_wrap=True
     )
     console.print(_table(report))
+    if report.longest_tracks:
+        console.print(_tracks_table(report))
     for engine in report.engines:
         console.print(f"  {engine}", markup=False)
     renamed = renamed or {}
@@ -221,12 +232,49 @@ def _table(report: RunReport) -> rich.table.Table:
 
 
 def _summary(report: RunReport) -> str:
-    tracks = "1 person" if report.tracks == 1 else f"{report.tracks} people"
-    return (
-        f"{report.fps:.1f} fps over {report.seconds:.1f} s; {tracks} followed, "
-        f"{report.people_median:g} in a frame at the median,\n"
-        f"a body in {100 * report.coverage:.1f}% of the frames; ended: {report.ended}"
-    )
+    people = "1 person" if report.people_median == 1 else f"{report.people_median:g} people"
+    lines = [
+        f"{report.fps:.1f} fps over {report.seconds:.1f} s; {people} in a frame at the median; "
+        f"ended: {report.ended}"
+    ]
+    if report.most_unfollowed:
+        lines.append(
+            f"seen but not followed: up to {report.most_unfollowed} more people, in "
+            f"{report.frames_unfollowed} frames; --people N follows more"
+        )
+    return "\n".join(lines)
+
+
+def _tracks_table(report: RunReport) -> rich.table.Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("track", "from", "to", "frames with a body", "of these", box=SIMPLE_HEAD)
+    for column in table.columns:
+        column.justify = "right"
+    for track in report.longest_tracks:
+        # Rounded down: 100% is a track without a gap.
+        percent = 100 * track.frames // track.span_frames
+        table.add_row(
+            str(track.track), clock(track.first_s), clock(track.last_s), str(track.frames),
+            f"{percent}%",
+        )  # fmt: skip
+    others = report.tracks - len(report.longest_tracks)
+    if others:
+        table.caption = f"and {others} shorter {'one' if others == 1 else 'ones'}"
+        table.caption_justify = "left"
+    return table
+
+
+def clock(seconds: float) -> str:
+    """Return a time as a player shows it, with tenths: 0:07.5, 12:00.0, 1:02:03.4."""
+    # Whole tenths first: 59.96 s are 1:00.0, not 0:60.0.
+    tenths = round(10 * abs(seconds))
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    sign = "-" if seconds < 0 and tenths else ""
+    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{sign}{head}:{rest // 10:02}.{rest % 10}"
 
 
 def _size(path: Path) -> int:

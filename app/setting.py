@@ -13,7 +13,7 @@ import re
 import stat
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -182,6 +182,11 @@ def checked(setting: Declared, value: Any, base: Path | None = None) -> Any:
             says what it should be.
     """
     kind = setting.base
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f'a list, such as ["{setting.setting.metavar}"], not {_shown(value)}')
+        item = replace(setting, type=get_args(kind)[0])
+        return tuple(checked(item, each, base) for each in value)
     # A profile can hold it, and no file's name. A path refuses all control characters below.
     if isinstance(value, str) and "\0" in value and kind is not Path:
         raise ValueError(f"{wanted(kind)} without the character NUL")

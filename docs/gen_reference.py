@@ -160,6 +160,8 @@ def _kind(hint: Any, low: float, high: float, above: bool) -> str:
     """A type and range in words."""
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     kind = next(each for each in kinds if each is not type(None))
+    if get_origin(kind) is tuple:
+        return f"list of {_kind(get_args(kind)[0], low, high, above)}s"
     if get_origin(kind) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))
     words = {bool: "`true` or `false`", int: "whole number", float: "number", Path: "path"}
@@ -171,7 +173,7 @@ def _kind(hint: Any, low: float, high: float, above: bool) -> str:
 
 
 def _default(value: Any) -> str:
-    if value is None:
+    if value in (None, ()):
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

@@ -67,7 +67,8 @@ class SourceView:
     predicted bodies only; ``predicted_ms`` is how far ahead of the last fit they were predicted,
     and ``predicted_off_px`` the distance of a joint from where it was fitted later (each p50 and
     p95; None otherwise). ``events`` counts the events so far, ``events_lost`` those that were
-    detected and not reported; None if none are detected.
+    detected and not reported; None if none are detected. ``not_followed`` is the number of people
+    who are seen now and not followed, since all places are taken.
     """
 
     name: str
@@ -77,6 +78,7 @@ class SourceView:
     since_s: float
     fps: float
     people: int
+    not_followed: int
     latency_ms: tuple[float, float, float] | None
     read: int
     drawn: int
@@ -558,6 +560,7 @@ class Hub:
             since_s=round(since_s, 1),
             fps=round(stream.stats.live_fps(), 1) if state is State.LIVE else 0.0,
             people=served.channel.people if state is State.LIVE else 0,
+            not_followed=figures.unfollowed if state is State.LIVE else 0,
             latency_ms=(
                 None if latency is None else (latency.p50_ms, latency.p95_ms, latency.p99_ms)
             ),

@@ -43,6 +43,9 @@ class _Collected:
         state = GaugeMetricFamily("bodystream_state", "1 for its state", labels=("source", "state"))
         fps = GaugeMetricFamily("bodystream_fps", "frames drawn a second", labels=("source",))
         people = GaugeMetricFamily("bodystream_people", "in the last frame", labels=("source",))
+        unfollowed = GaugeMetricFamily(
+            "bodystream_people_not_followed", "seen in the last window", labels=("source",)
+        )
         latency = HistogramMetricFamily(
             "bodystream_latency_seconds", "capture to output", labels=("source",)
         )
@@ -98,6 +101,7 @@ class _Collected:
                 state.add_metric((name, str(value)), float(view.state == value))
             fps.add_metric((name,), view.fps)
             people.add_metric((name,), view.people)
+            unfollowed.add_metric((name,), view.not_followed)
             latency.add_metric((name,), *_buckets(figures.latency))
             for label, histogram in figures.stages.items():
                 stage.add_metric((name, label), *_buckets(histogram))
@@ -112,7 +116,7 @@ class _Collected:
             if view.decoder_bytes:
                 memory.add_metric((name,), view.decoder_bytes)
         counts = [read, drawn, dropped, back, damaged, unconnected, lost, failed, events]
-        gauges = [state, fps, people, missing, decoders, memory, off]
+        gauges = [state, fps, people, unfollowed, missing, decoders, memory, off]
         return [*gauges, latency, stage, *counts, lost_events]
 
 

@@ -68,6 +68,9 @@ class Snapshot:
         stages: Histograms of the stages' times per frame, by the stage's name.
         unfitted: Frames that were shown without a fit of their own (low latency only).
         lost_events: Events that were detected but could not be reported.
+        unfollowed: People in the last window who are not followed, since all places are taken.
+        most_unfollowed: The most of them in any window.
+        frames_unfollowed: Frames of windows with such people.
     """
 
     read: int
@@ -80,6 +83,9 @@ class Snapshot:
     stages: dict[str, Histogram]
     unfitted: int = 0
     lost_events: int = 0
+    unfollowed: int = 0
+    most_unfollowed: int = 0
+    frames_unfollowed: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -105,6 +111,7 @@ class Stats:
         self._latency: deque[float] = deque(maxlen=KEPT)
         self._latency_bins = _Bins(LATENCY_EDGES_MS)
         self._stage_bins: dict[str, _Bins] = defaultdict(lambda: _Bins(STAGE_EDGES_MS))
+        self._unfollowed = self._most_unfollowed = 0
         self._first_ns = self._last_ns = 0
         self._recent: deque[int] = deque(maxlen=60)
 
@@ -112,6 +119,13 @@ class Stats:
         """Add ``number`` to the count ``name``: "read", "unfitted" or "lost events"."""
         with self._lock:
             self._counts[name] += number
+
+    def perceived(self, frames: int, unfollowed: int) -> None:
+        """Take note of how many people in a window of ``frames`` frames are not followed."""
+        with self._lock:
+            self._unfollowed = unfollowed
+            self._most_unfollowed = max(self._most_unfollowed, unfollowed)
+            self._counts["unfollowed"] += frames if unfollowed else 0
 
     def drop(self, cause: str, number: int = 1) -> None:
         """Count frames that were read and will never be drawn, by cause."""
@@ -174,6 +188,9 @@ class Stats:
                 stages={name: bins.histogram() for name, bins in self._stage_bins.items()},
                 unfitted=self._counts["unfitted"],
                 lost_events=self._counts["lost events"],
+                unfollowed=self._unfollowed,
+                most_unfollowed=self._most_unfollowed,
+                frames_unfollowed=self._counts["unfollowed"],
             )
 
 

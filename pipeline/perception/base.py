@@ -12,6 +12,7 @@ import torch
 from pipeline.core.frame import Window
 from pipeline.core.people import Person
 from pipeline.gpu.device import EngineOptions
+from pipeline.perception.areas import EVERYWHERE, Areas
 
 People = list[tuple[Person, ...]]
 """The people of each frame of a window, in the window's order."""
@@ -27,13 +28,16 @@ class PerceiverOptions:
         model_folder: A folder that is searched first for model files.
         engine: How a GPU computes.
         on_progress: Called with (name, done, of) while something long is built.
+        areas: Where people are looked for. People outside are left out by the estimator in any
+            case; a perceiver that knows it earlier spends nothing on them.
     """
 
-    people: int = 4
+    people: int = 8
     device: torch.device = torch.device("cpu")
     model_folder: Path | None = None
     engine: EngineOptions = EngineOptions()
     on_progress: Callable[[str, int, int], None] | None = None
+    areas: Areas = EVERYWHERE
 
 
 class Perceiver:
@@ -95,6 +99,17 @@ class Perceiver:
             memories: Each source's memory, in the same order.
         """
         return [self.decode(self.embed(w, memory), w) for w, memory in zip(windows, memories)]
+
+    def unfollowed(self, memory: Any) -> int:
+        """Return how many people the last window showed that are not followed, since all places
+        are taken.
+
+        The default is 0, for perceivers that do not count them.
+
+        Args:
+            memory: What `decode` returned with the window's people.
+        """
+        return 0
 
     def close(self) -> None:
         """Release what the models hold; the perceiver cannot be used afterwards."""

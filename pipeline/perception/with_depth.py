@@ -81,6 +81,10 @@ class DepthPerceiver(Perceiver):
             (self._measured(w, people), memory) for w, (people, memory) in zip(windows, results)
         ]
 
+    def unfollowed(self, memory: Any) -> int:
+        """Return what the perceiver below says."""
+        return self._base.unfollowed(memory)
+
     def close(self) -> None:
         """Close the base."""
         self._base.close()

@@ -102,6 +102,10 @@ class MaskedPerceiver(Perceiver):
             out.append((self._masked(window, people, segmented), memory))
         return out
 
+    def unfollowed(self, memory: Any) -> int:
+        """Return what the perceiver below says."""
+        return self._base.unfollowed(memory)
+
     def close(self) -> None:
         """Close the base."""
         self._base.close()

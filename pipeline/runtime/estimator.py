@@ -19,6 +19,7 @@ from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Bodies, Person
 from pipeline.fitting.solver import FitConfig
 from pipeline.gpu.device import EngineOptions
+from pipeline.perception.areas import EVERYWHERE, Areas
 
 FittedWindow = list[tuple[Frame, Bodies]]
 """The frames of a window, each with its bodies."""
@@ -28,11 +29,17 @@ FittedWindow = list[tuple[Frame, Bodies]]
 class DetectedWindow:
     """A window and, for each of its frames, the people by track id.
 
-    The people are in BlazePose's 33 landmarks, whatever set the estimator's networks report.
+    Attributes:
+        window: The window.
+        people: The people of each frame, in BlazePose's 33 landmarks, whatever set the estimator's
+            networks report.
+        unfollowed: The number of people who were seen and are not followed, since all places are
+            taken.
     """
 
     window: Window
     people: tuple[dict[int, Person], ...]
+    unfollowed: int = 0
 
 
 class BodyEstimator(Protocol):
@@ -125,9 +132,10 @@ class EstimatorOptions:
         depth_scale: Metres a unit of its maps (None: found for each source). Needs a known lens.
         engine: How a GPU computes.
         on_progress: Called with (name, done, of) while something long is built.
+        areas: Where people are looked for, in every source.
     """
 
-    people: int = 4
+    people: int = 8
     perceiver: str = "blazepose"
     body: Path | None = None
     device: str = "auto"
@@ -141,6 +149,7 @@ class EstimatorOptions:
     depth_scale: float | None = None
     engine: EngineOptions = EngineOptions()
     on_progress: Callable[[str, int, int], None] | None = None
+    areas: Areas = EVERYWHERE
 
     def __post_init__(self) -> None:
         # Programs give paths as text too.

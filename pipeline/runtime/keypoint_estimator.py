@@ -11,7 +11,9 @@ import numpy as np
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person, as_blazepose
+from pipeline.core.skeleton import BLAZEPOSE_33
 from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
+from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.base import People, Perceiver
 from pipeline.runtime.estimator import DetectedWindow, FittedWindow
 from pipeline.tracking.depth_scale import DepthScale
@@ -43,6 +45,7 @@ class KeypointEstimator:
         focal_px: The focal length in pixels, if known.
         tracking: How people are matched from frame to frame.
         depth_scale: Metres a unit of the perceiver's depth maps; None has it found for each source.
+        areas: People whose hips are outside are left out.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class KeypointEstimator:
         focal_px: float | None = None,
         tracking: TrackConfig | None = None,
         depth_scale: float | None = None,
+        areas: Areas = EVERYWHERE,
     ) -> None:
         self.perceiver = perceiver
         self.fitter = fitter
@@ -61,6 +65,7 @@ class KeypointEstimator:
         self.tracking = tracking or TrackConfig()
         self._lens = (fov_deg, focal_px)
         self._depth_scale = depth_scale
+        self._areas = areas
 
     @property
     def reports(self) -> tuple[str, ...]:
@@ -96,7 +101,8 @@ class KeypointEstimator:
                 )
         out = []
         for window, state, (people, memory) in zip(windows, states, found):
-            out.append(_tracked(window, people, state))
+            tracked = self._tracked(window, people, state)
+            out.append(DetectedWindow(window, tracked, self.perceiver.unfollowed(memory)))
             state.memory = memory
         return out
 
@@ -133,6 +139,21 @@ class KeypointEstimator:
         job = FitJob(alone, lens, memory, _spacing_s(times), event=True)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))
 
+    def _tracked(
+        self, window: Window, people: People, state: StreamState
+    ) -> tuple[dict[int, Person], ...]:
+        """The people of each frame by track, without those outside of the areas."""
+        out = []
+        for frame, seen in zip(window.frames, people):
+            landmarks = [as_blazepose(person) for person in seen]
+            inside = [person for person in landmarks if self._is_inside(person, frame)]
+            out.append(state.tracker.assign(inside, frame.pts_s))
+        return tuple(out)
+
+    def _is_inside(self, person: Person, frame: Frame) -> bool:
+        x, y = person.landmarks_px[list(BLAZEPOSE_33.hips)].mean(axis=0)
+        return self._areas.keeps(float(x), float(y), frame.size)
+
     def _prepared(self, window: Window, state: StreamState) -> Window:
         """Return the window where the perceiver computes, after forgetting what a reset ends."""
         # The perceiving half alone; `_job` clears the fitting half, in that half's thread.
@@ -151,14 +172,6 @@ class KeypointEstimator:
         interval_s = _interval_s(window, state)
         lens = self.intrinsics(window.key_frame)
         return FitJob(state.depth.place(detected.people), lens, state.fits, interval_s)
-
-
-def _tracked(window: Window, people: People, state: StreamState) -> DetectedWindow:
-    tracked = tuple(
-        state.tracker.assign([as_blazepose(person) for person in seen], frame.pts_s)
-        for frame, seen in zip(window.frames, people)
-    )
-    return DetectedWindow(window, tracked)
 
 
 def _interval_s(window: Window, state: StreamState) -> float:

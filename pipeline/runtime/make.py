@@ -63,7 +63,9 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         load_body(options.body), options.fit, device, engine.graphs, kernels=own_kernels
     )  # fmt: skip
     perceiver: Perceiver = make(
-        PerceiverOptions(options.people, device, options.model_folder, engine, progress)
+        PerceiverOptions(
+            options.people, device, options.model_folder, engine, progress, options.areas
+        )
     )
     if not isinstance(perceiver, Perceiver):
         raise RuntimeError(
@@ -84,7 +86,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         perceiver = make_depth_reader(options.depth, device, engine, folder, reuse)(perceiver)
     return KeypointEstimator(
         perceiver, fitter, fov_deg=options.fov_deg, focal_px=options.focal_px,
-        depth_scale=options.depth_scale,
+        depth_scale=options.depth_scale, areas=options.areas,
     )  # fmt: skip
 
 

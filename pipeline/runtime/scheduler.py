@@ -214,6 +214,7 @@ class StreamScheduler:
                     self._skip(stream, "perceive", window, result.error, perceive_blank)
                 else:
                     stream.faults.succeeded("perceive")
+                    stream.stats.perceived(len(window.frames), result.unfollowed)
                     for job in self._event_jobs(stream, result):
                         self._work.put_first((stream, job))
                     work += [(stream, part) for part in stream.to_fit(result)]

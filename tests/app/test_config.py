@@ -257,7 +257,10 @@ def test_every_setting_of_a_command_is_in_its_help_and_on_its_command_line(comma
             assert call.flags == {setting.key: value}
         if setting.flag is not None:
             for value in values_of(setting):
-                typed = [setting.flag] if value is True else [setting.flag, str(value)]
+                # A list is the flag again and again.
+                typed = []
+                for each in value if isinstance(value, tuple) else (value,):
+                    typed += [setting.flag] if each is True else [setting.flag, str(each)]
                 call = cli.parse([command, words, *typed])
                 assert call is not None
                 assert call.flags == {setting.key: value}

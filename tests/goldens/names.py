@@ -52,7 +52,7 @@ def metrics() -> list[str]:
     stats.timed("fit", 1.0)
     stats.drew(0)
     view = SourceView(
-        "a", "x", "live", "", 0.0, 1.0, 1, (1.0, 1.0, 1.0), 1, 1, {"ring full": 1}, {"fit": 1.0},
+        "a", "x", "live", "", 0.0, 1.0, 1, 0, (1.0, 1.0, 1.0), 1, 1, {"ring full": 1}, {"fit": 1.0},
         0, 0, {"lost": 1}, 1, None, 0, 0, (1.0, 1.0), (1.0, 1.0), 0, 0, True, True, "disk full",
         {"disk full": 1},
     )  # fmt: skip

@@ -84,7 +84,9 @@ function show(card, view) {
   text(".reason", view.reason);
   card.querySelector(".reason").title = view.reason;
   text(".fps", view.fps.toFixed(1));
-  text(".people", view.people);
+  const seen = view.people + view.not_followed;
+  text(".people", view.not_followed ? `${view.people} of ${seen}` : view.people);
+  card.querySelector(".people").title = view.not_followed ? `${view.not_followed} more are seen and not followed: --people` : "";
   text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
   text(".dropped", Object.values(view.dropped).reduce((sum, count) => sum + count, 0));
   text(".reconnects", view.reconnects);

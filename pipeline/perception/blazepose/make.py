@@ -23,13 +23,14 @@ def make(options: PerceiverOptions) -> Perceiver:
     found = weights.find_optional("person-detector", options.model_folder)
     second = None if found is None else next(iter(found.values()))
     if options.device.type == "cpu":
-        return BlazePose(files, max_people=options.people, second=second)
+        return BlazePose(files, max_people=options.people, second=second, areas=options.areas)
     from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
 
     cache = engine.cache or weights.cache_folder() / "engines"
     # Inductor's default folder does not survive a restart, and compiling takes minutes.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
     return BlazePoseTorch(
-        files, options.people, options.device, second=second, engine=engine.engine,
-        half=engine.half, graphs=engine.graphs, cache=cache, on_progress=options.on_progress,
+        files, options.people, options.device, second=second, areas=options.areas,
+        engine=engine.engine, half=engine.half, graphs=engine.graphs, cache=cache,
+        on_progress=options.on_progress,
     )  # fmt: skip

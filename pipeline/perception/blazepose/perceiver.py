@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.core.frame import WINDOW_FRAMES, Window
 from pipeline.core.people import Person
+from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
 from pipeline.perception.blazepose.litert import load_model
@@ -111,6 +112,7 @@ class BlazePose(Perceiver):
         max_people: The most people to track, those who matter most (`slots.py`).
         threads: LiteRT's threads.
         second: The file of the second detector; None does without it.
+        areas: Where people are detected and followed.
 
     Raises:
         ValueError: ``max_people`` is below 1, or a file is not the expected model.
@@ -124,14 +126,15 @@ class BlazePose(Perceiver):
     def __init__(
         self,
         files: Mapping[str, Path],
-        max_people: int = 4,
+        max_people: int = 8,
         threads: int = 2,
         second: Path | None = None,
+        areas: Areas = EVERYWHERE,
     ) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is tracked, not {max_people}")
         threads = max(1, min(threads, os.cpu_count() or 1))
-        self.max_people = max_people
+        self.max_people, self.areas = max_people, areas
         self._anchors = detector.make_anchors()
         self._detect = load_model(files["pose_detection.tflite"], detector.OUTPUTS, threads)
         self._landmark = load_model(files["pose_landmark_full.tflite"], landmarks.OUTPUTS, threads)
@@ -173,6 +176,10 @@ class BlazePose(Perceiver):
         """
         return run_plan(self._decode(embedding, window), self._answer)
 
+    def unfollowed(self, memory: Memory) -> int:
+        """Return how many people of the last window have no place."""
+        return memory.unfollowed
+
     def _embed(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
         before = Memory() if memory is None or window.reset else memory
         if before.since_detection < WINDOW_FRAMES:
@@ -196,7 +203,8 @@ class BlazePose(Perceiver):
         refused = _one_pass_less(before.refused)
         candidates = []
         query = DetectionQuery(window.key_frame, tuple(views), tuple(second_views))
-        for roi in (yield from ask(query)):
+        detections = yield from ask(query)
+        for roi in self._inside(detections, size):
             # Missed people first: only their ROIs may be moved by a detection.
             match = same_place(roi, [r for r in tracked if r.frames_missed])
             if match is not None:
@@ -231,7 +239,12 @@ class BlazePose(Perceiver):
             window.key_frame, embedding.candidates, embedding.next_id, present
         )
         size = window.key_frame.size
-        rois = fill_places(tracked, [roi for _, roi in new], self.max_people, size)
+        rois = fill_places(
+            self._inside(tracked, size),
+            self._inside([roi for _, roi in new], size),
+            self.max_people,
+            size,
+        )
         ids = {roi.id for roi in rois}
         people = {key: tuple(p for p in (*present, *(p for p, _ in new)) if p.roi in ids)}
         # Outward from the key frame, so that every ROI is as few frames as possible from those that
@@ -296,6 +309,9 @@ class BlazePose(Perceiver):
             boxes = detector.decode_boxes(raw[0], scores[0, :, 0], self._anchors)
             rois += detector.rois_of(detector.suppress(boxes), to_image)
         return distinct(rois, self._second.detect(image, second_views) if second_views else [])
+
+    def _inside(self, rois: Iterable[Roi], size: tuple[int, int]) -> list[Roi]:
+        return [roi for roi in rois if self.areas.keeps(roi.x, roi.y, size)]
 
 
 def distinct(rois: Sequence[Roi], second: Sequence[Roi] = ()) -> list[Roi]:

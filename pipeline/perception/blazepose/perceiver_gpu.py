@@ -19,6 +19,7 @@ from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.gpu.engine import make_engine
 from pipeline.gpu.transfer import AsyncCopy, upload
+from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.blazepose import detector, landmarks, person_detector
 from pipeline.perception.blazepose.landmarks_torch import (
     LandmarkNet,
@@ -105,6 +106,7 @@ class BlazePoseTorch(BlazePose):
         buckets: Batch sizes that the networks are compiled for.
         cache: As for `make_engine`.
         on_progress: As for `make_engine`.
+        areas: Where people are detected and followed.
 
     Attributes:
         reports: For each network, which engine was chosen.
@@ -117,7 +119,7 @@ class BlazePoseTorch(BlazePose):
     def __init__(
         self,
         files: Mapping[str, Path],
-        max_people: int = 4,
+        max_people: int = 8,
         device: str | torch.device = "cuda",
         *,
         second: Path | None = None,
@@ -127,11 +129,12 @@ class BlazePoseTorch(BlazePose):
         buckets: Sequence[int] = BUCKETS,
         cache: Path | None = None,
         on_progress: Callable[[str, int, int], None] | None = None,
+        areas: Areas = EVERYWHERE,
     ) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is tracked, not {max_people}")
         # `BlazePose.__init__` is not called, because it loads LiteRT.
-        self.max_people = max_people
+        self.max_people, self.areas = max_people, areas
         self.device = torch.device(device)
         self._anchors = detector.make_anchors()
         self.has_second = second is not None

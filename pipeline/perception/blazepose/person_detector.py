@@ -132,7 +132,7 @@ def rois_of(boxes: np.ndarray, size: tuple[int, int]) -> list[Roi]:
         cut = y1 > (1 - _EDGE) * size[0]
         side = max(_SIDE * height, (_CUT_WIDTHS if cut else _WIDTHS) * width)
         down = _CUT_HIPS * side if cut else _HIPS * height
-        rois.append(Roi((x0 + x1) / 2, y0 + down, side, 0.0, calibrated(score)))
+        rois.append(Roi((x0 + x1) / 2, y0 + down, side, 0.0, calibrated(score), by_box=True))
     return rois
 
 

@@ -37,6 +37,7 @@ class Roi:
         side_votes: How firmly left and right are known: about how many frames agreed on them.
         velocity: (vx, vy) the centre's motion in pixels a frame, smoothed.
         age: Frames in which the person was found.
+        by_box: Whether the place comes from a box alone, by a detector that sees no hips.
     """
 
     x: float
@@ -50,6 +51,7 @@ class Roi:
     side_votes: float = field(default=0.0, compare=False)
     velocity: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
     age: int = field(default=0, compare=False)
+    by_box: bool = False
 
     def to_image(self, size: int) -> np.ndarray:
         """Return the map (2, 3) float64 from a crop's pixels to image pixels.

@@ -30,6 +30,7 @@ from app.config import Config, ConfigError, OutputConfig
 from app.options import BenchOptions
 from app.run_report import Progress, RunReport
 from app.setting import declared
+from app.track_log import TrackSummary
 from pipeline.tracking.extrapolate import PredictionError
 from pipeline.weights import store as weights
 from tests.support.paths import ROOT
@@ -424,9 +425,11 @@ REPORT = RunReport(
     latency_ms=(140.0, 190.0, 240.0),
     unfitted=7,
     prediction=PredictionError(90, 4.04, 12.3, 66.0, 101.0),
-    tracks=2,
+    tracks=14,
     people_median=1.0,
-    coverage=0.975,
+    longest_tracks=(TrackSummary(3, 0.0, 3.95, 80, 80), TrackSummary(1, 61.0, 3723.4, 199, 200)),
+    most_unfollowed=5,
+    frames_unfollowed=40,
     files=(
         Path("/nowhere/a_rather_long_folder_name_that_must_not_be_cut_or_wrapped" * 2) / "v.mp4",
     ),
@@ -448,8 +451,12 @@ def test_the_table_says_what_happened(build, capsys):
     assert ["shown,", "not", "fitted", "7"] in rows.values()
     assert ["predicted", "ahead", "66", "101"] in rows.values()
     assert ["predicted", "off,", "px", "4.0", "12.3"] in rows.values()
-    assert "24.5 fps over 4.5 s; 2 people followed, 1 in a frame" in out
-    assert "a body in 97.5% of the frames; ended: end of the source" in out
+    assert "24.5 fps over 4.5 s; 1 person in a frame at the median; ended: end of the" in out
+    assert "not followed: up to 5 more people, in 40 frames; --people N follows more" in out
+    # Rounded down: only a track without a gap has 100%.
+    assert ["3", "0:00.0", "0:04.0", "80", "100%"] in rows.values()
+    assert ["1", "1:01.0", "1:02:03.4", "199", "99%"] in rows.values()
+    assert "and 12 shorter ones" in out
     assert f"wrote {REPORT.files[0]} " in out
 
 

@@ -158,3 +158,11 @@ def test_counts_from_many_threads_add_up() -> None:
     assert (seen.read, seen.drawn, seen.dropped) == (4000, 3200, {"late": 800})
     assert seen.in_flight == 0
     assert seen.stages_ms["stage"].count == 4000
+
+
+def test_people_who_are_not_followed_are_counted():
+    stats = Stats()
+    for frames, unfollowed in ((4, 0), (4, 3), (1, 2), (4, 0), (4, 1)):
+        stats.perceived(frames, unfollowed)
+    seen = stats.snapshot()
+    assert (seen.unfollowed, seen.most_unfollowed, seen.frames_unfollowed) == (1, 3, 9)

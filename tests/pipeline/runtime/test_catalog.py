@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.body.load import load_body
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame, Window
+from pipeline.core.people import Person
 from pipeline.fitting.fitter import BodyFitter
+from pipeline.perception.areas import Area, Areas
 from pipeline.perception.base import Perceiver
 from pipeline.perception.catalog import PERCEIVERS
+from pipeline.perception.with_depth import DepthPerceiver
+from pipeline.perception.with_masks import MaskedPerceiver
 from pipeline.runtime.catalog import ESTIMATORS
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_estimator
@@ -93,3 +98,49 @@ def test_a_perceiver_that_loses_frames_is_refused(frames):
     says = f"perceiver loses: people of {frames} frames for a window of 4"
     with pytest.raises(ValueError, match=says):
         estimator.perceive([window], [estimator.begin()])
+
+
+class _Crowd(Perceiver):
+    """A perceiver that knows nothing of areas: people side by side, and some that it leaves out."""
+
+    def decode(self, embedding, window):
+        people = tuple(self._person(x) for x in (50.0, 150.0, 250.0))
+        return [people for _ in window.frames], {"out": 3}
+
+    def unfollowed(self, memory):
+        return memory["out"]
+
+    @staticmethod
+    def _person(x):
+        points = np.stack([np.full(33, x), np.linspace(20, 80, 33)], 1).astype(np.float32)
+        box = np.array([x - 10, 20, x + 10, 80], np.float32)
+        return Person(box, 0.9, points, np.ones(33, np.float32), np.zeros((33, 3), np.float32))
+
+
+def _crowd_window():
+    return Window(
+        tuple(Frame(k, "s", 0, k / 30, np.zeros((100, 300, 3), np.uint8)) for k in range(4))
+    )
+
+
+def test_areas_hold_for_every_perceiver():
+    areas = Areas((Area(100, 0, 200, 100),), (Area(0.8, 0, 0.2, 1),))
+    estimator = KeypointEstimator(_Crowd(), BodyFitter(load_body()), areas=areas)
+    (detected,) = estimator.perceive([_crowd_window()], [estimator.begin()])
+    for people in detected.people:
+        assert [person.landmarks_px[0, 0] for person in people.values()] == [150.0]
+    # One track, since no other was begun.
+    assert {track for people in detected.people for track in people} == {1}
+
+
+def test_the_number_of_people_not_followed_comes_with_the_window():
+    estimator = KeypointEstimator(_Crowd(), BodyFitter(load_body()))
+    (detected,) = estimator.perceive([_crowd_window()], [estimator.begin()])
+    assert detected.unfollowed == 3
+    assert Perceiver().unfollowed(None) == 0
+
+
+def test_a_network_over_a_perceiver_passes_the_number_on():
+    cpu = torch.device("cpu")
+    for over in (MaskedPerceiver(_Crowd(), None, cpu), DepthPerceiver(_Crowd(), None, cpu)):
+        assert over.unfollowed({"out": 2}) == 2

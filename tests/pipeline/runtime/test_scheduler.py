@@ -388,3 +388,22 @@ def test_two_clips_at_once_are_as_each_alone():
         assert len(out) == len(alone)
         for a, b in zip(out, alone):
             np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_people_who_are_not_followed_are_counted_for_their_source():
+    class Crowded(StubBatchEstimator):
+        def perceive(self, windows, states):
+            found = super().perceive(windows, states)
+            return [
+                replace(one, unfollowed=2 if one.window.frames[0].source == "full" else 0)
+                for one in found
+            ]
+
+    with StreamScheduler(Crowded()) as scheduler:
+        full = scheduler.add("full", StubSource(8, name="full"))
+        empty = scheduler.add("empty", StubSource(8, name="empty"))
+        readers = [draining(full, []), draining(empty, [])]
+        for reader in readers:
+            reader.join(10)
+    counts = [stream.stats.snapshot() for stream in (full, empty)]
+    assert [(c.most_unfollowed, c.frames_unfollowed) for c in counts] == [(2, 8), (0, 0)]

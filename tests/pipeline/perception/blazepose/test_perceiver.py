@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
+from pipeline.perception.areas import EVERYWHERE, Area, Areas
 from pipeline.perception.blazepose import detector
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
@@ -37,10 +38,11 @@ class StubPose(BlazePose):
     """
 
     def __init__(
-        self, places, max_people=4, benches=(), faint=None, blind=None, size=60.0, exchanged=None
-    ):
+        self, places, max_people=4, benches=(), faint=None, blind=None, size=60.0, exchanged=None,
+        areas=EVERYWHERE,
+    ):  # fmt: skip
         self.exchanged = exchanged or (lambda t, mirrored: False)
-        self.max_people = max_people
+        self.max_people, self.areas = max_people, areas
         self.places, self.benches = places, benches
         self.faint, self.blind = faint or (lambda t: False), blind or (lambda t: False)
         self.size = size
@@ -540,3 +542,36 @@ def test_the_embedding_is_plain_values():
     assert isinstance(embedding.candidates[0], Roi)
     assert embedding.tracked == ()
     assert detector.MIN_SCORE <= embedding.candidates[0].score <= 1
+
+
+def test_people_outside_of_the_areas_are_neither_detected_nor_followed():
+    still = lambda t: [(100, 100), (500, 100)]  # noqa: E731
+    for areas, x in (
+        (Areas((Area(0, 0, 0.5, 1),)), 100),
+        (Areas((), (Area(0, 0, 320, 240),)), 500),
+        (Areas((Area(0, 0, 1, 1),), (Area(320, 0, 320, 240),)), 100),
+    ):
+        perceiver = StubPose(still, areas=areas)
+        people = track_rois(perceiver, stub_windows(12))
+        assert [[round(p.landmarks_px.mean(0)[0]) for p in now] for now in people] == [
+            [round(SHAPE.mean(0)[0] + x)]
+        ] * 12
+        # Nothing is spent on the others.
+        assert {round(query[1]) for query in perceiver.queries} == {x}
+
+
+def test_people_outside_of_the_areas_take_no_place():
+    perceiver = StubPose(
+        lambda t: [(100, 100), (300, 100), (500, 100)], max_people=1,
+        areas=Areas((Area(400, 0, 240, 240),)),
+    )  # fmt: skip
+    people = track_rois(perceiver, stub_windows(8))
+    assert all(now[0].landmarks_px[:, 0].mean() > 400 for now in people)
+
+
+def test_a_person_who_walks_into_an_ignored_area_is_followed_no_more():
+    perceiver = StubPose(lambda t: [(60 + 10 * t, 100)], areas=Areas((), (Area(200, 0, 440, 240),)))
+    people = track_rois(perceiver, stub_windows(32))
+    assert all(len(now) == 1 for now in people[:12])
+    # At most the window in which the edge is passed.
+    assert not any(people[20:])
