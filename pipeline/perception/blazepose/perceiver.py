@@ -196,10 +196,10 @@ class BlazePose(Perceiver):
             lost=before.lost,
             second=self.has_second,
         )
-        # A pass over the whole picture scores every tracked person anew. A pass over a part or a
-        # tile alone does not reach all of them, so they keep their scores.
-        over_all = set(parts(*size)) <= {*views, *second_views}
-        tracked = [replace(r, score=0.0) if over_all else r for r in before.rois]
+        # A pass over the whole picture scores every tracked person anew, as far as the score is
+        # this detector's own. A pass over a part or a tile alone does not reach all of them.
+        over_all = [set(parts(*size)) <= set(each) for each in (views, second_views)]
+        tracked = [replace(r, score=0.0) if over_all[r.by_box] else r for r in before.rois]
         refused = _one_pass_less(before.refused)
         candidates = []
         query = DetectionQuery(window.key_frame, tuple(views), tuple(second_views))
@@ -211,16 +211,17 @@ class BlazePose(Perceiver):
                 missed = [k for k, r in enumerate(tracked) if r.frames_missed][match]
                 tracked[missed] = replace(
                     tracked[missed], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
-                    score=roi.score,
+                    score=roi.score, by_box=roi.by_box,
                 )  # fmt: skip
             elif (match := same_place(roi, tracked)) is not None:
-                tracked[match] = replace(tracked[match], score=roi.score)
+                if roi.score >= tracked[match].score:
+                    tracked[match] = replace(tracked[match], score=roi.score, by_box=roi.by_box)
             elif same_place(roi, refused) is None:
                 candidates.append(roi)
         spare = _SPARE_CANDIDATES * (2 if before.turn == 0 else 1)
         chosen = worth_checking(candidates, tracked, self.max_people, spare, size)
         # A pass over a tile alone does not count the others.
-        unfollowed = len(candidates) - len(chosen) if over_all else before.unfollowed
+        unfollowed = len(candidates) - len(chosen) if any(over_all) else before.unfollowed
         return Embedding(
             tuple(tracked), tuple(chosen), refused, before.next_id, before.turn + 1,
             lost=_one_pass_less(before.lost), unfollowed=unfollowed,

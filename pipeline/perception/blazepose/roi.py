@@ -37,7 +37,7 @@ class Roi:
         side_votes: How firmly left and right are known: about how many frames agreed on them.
         velocity: (vx, vy) the centre's motion in pixels a frame, smoothed.
         age: Frames in which the person was found.
-        by_box: Whether the place comes from a box alone, by a detector that sees no hips.
+        by_box: Whether the score is that of the second detector, which sees a box and no hips.
     """
 
     x: float
@@ -85,13 +85,13 @@ def predicted(roi: Roi, frames: int) -> Roi:
 
 
 def continued(before: Roi, after: Roi) -> Roi:
-    """Return ``after`` with age and velocity of a track that was at ``before`` a frame earlier."""
+    """Return ``after`` as the next place of a track that was at ``before`` a frame earlier."""
     vx, vy = before.velocity
     # A step that spans missed frames is no velocity.
     if not before.frames_missed:
         vx += _VELOCITY_GAIN * (after.x - before.x - vx)
         vy += _VELOCITY_GAIN * (after.y - before.y - vy)
-    return replace(after, velocity=(vx, vy), age=before.age + 1)
+    return replace(after, velocity=(vx, vy), age=before.age + 1, by_box=before.by_box)
 
 
 def without_person(roi: Roi) -> Roi:
