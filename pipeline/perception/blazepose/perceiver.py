@@ -50,6 +50,9 @@ _LOST_PASSES = 15
 """Detector passes for which the surroundings of a lost person are searched: two seconds."""
 _LEAST_SIDE = 16.0
 """ROIs with a smaller side, in pixels, show too little of a person."""
+_SCORE_PASSES = 2
+"""Detector passes after which a score that was not renewed is dropped. The whole picture is looked
+at in every other pass at least."""
 _KNOWN_FRAMES = 15
 """A person who was followed for fewer frames is not searched for."""
 
@@ -196,10 +199,10 @@ class BlazePose(Perceiver):
             lost=before.lost,
             second=self.has_second,
         )
-        # A pass over the whole picture scores every tracked person anew, as far as the score is
-        # this detector's own. A pass over a part or a tile alone does not reach all of them.
-        over_all = [set(parts(*size)) <= set(each) for each in (views, second_views)]
-        tracked = [replace(r, score=0.0) if over_all[r.by_box] else r for r in before.rois]
+        over_all = any(set(parts(*size)) <= set(each) for each in (views, second_views))
+        # What one detector overlooks, a second one may still see in the next pass.
+        valid = 1 if over_all and not self.has_second else _SCORE_PASSES
+        tracked = [_one_pass_older(roi, valid) for roi in before.rois]
         refused = _one_pass_less(before.refused)
         candidates = []
         query = DetectionQuery(window.key_frame, tuple(views), tuple(second_views))
@@ -211,17 +214,16 @@ class BlazePose(Perceiver):
                 missed = [k for k, r in enumerate(tracked) if r.frames_missed][match]
                 tracked[missed] = replace(
                     tracked[missed], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
-                    score=roi.score, by_box=roi.by_box,
+                    score=roi.score, unconfirmed=0,
                 )  # fmt: skip
             elif (match := same_place(roi, tracked)) is not None:
-                if roi.score >= tracked[match].score:
-                    tracked[match] = replace(tracked[match], score=roi.score, by_box=roi.by_box)
+                tracked[match] = replace(tracked[match], score=roi.score, unconfirmed=0)
             elif same_place(roi, refused) is None:
                 candidates.append(roi)
         spare = _SPARE_CANDIDATES * (2 if before.turn == 0 else 1)
         chosen = worth_checking(candidates, tracked, self.max_people, spare, size)
         # A pass over a tile alone does not count the others.
-        unfollowed = len(candidates) - len(chosen) if any(over_all) else before.unfollowed
+        unfollowed = len(candidates) - len(chosen) if over_all else before.unfollowed
         return Embedding(
             tuple(tracked), tuple(chosen), refused, before.next_id, before.turn + 1,
             lost=_one_pass_less(before.lost), unfollowed=unfollowed,
@@ -332,6 +334,12 @@ def distinct(rois: Sequence[Roi], second: Sequence[Roi] = ()) -> list[Roi]:
             elif roi.side > _LEAST_SIDE:
                 found.append(roi)
     return found
+
+
+def _one_pass_older(roi: Roi, valid: int) -> Roi:
+    """A tracked ROI at the next detector pass, without its score after ``valid`` passes."""
+    passes = roi.unconfirmed + 1
+    return replace(roi, unconfirmed=passes, score=roi.score if passes < valid else 0.0)
 
 
 def _one_pass_less(rois: Sequence[Roi]) -> tuple[Roi, ...]:

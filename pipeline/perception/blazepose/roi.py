@@ -37,7 +37,8 @@ class Roi:
         side_votes: How firmly left and right are known: about how many frames agreed on them.
         velocity: (vx, vy) the centre's motion in pixels a frame, smoothed.
         age: Frames in which the person was found.
-        by_box: Whether the score is that of the second detector, which sees a box and no hips.
+        unconfirmed: Detector passes since one last saw the person.
+        by_box: Whether the second detector found the place, which sees a box and no hips.
     """
 
     x: float
@@ -51,7 +52,8 @@ class Roi:
     side_votes: float = field(default=0.0, compare=False)
     velocity: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
     age: int = field(default=0, compare=False)
-    by_box: bool = False
+    unconfirmed: int = field(default=0, compare=False)
+    by_box: bool = field(default=False, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """Return the map (2, 3) float64 from a crop's pixels to image pixels.
@@ -91,7 +93,7 @@ def continued(before: Roi, after: Roi) -> Roi:
     if not before.frames_missed:
         vx += _VELOCITY_GAIN * (after.x - before.x - vx)
         vy += _VELOCITY_GAIN * (after.y - before.y - vy)
-    return replace(after, velocity=(vx, vy), age=before.age + 1, by_box=before.by_box)
+    return replace(after, velocity=(vx, vy), age=before.age + 1, unconfirmed=before.unconfirmed)
 
 
 def without_person(roi: Roi) -> Roi:

@@ -65,9 +65,9 @@ def views_of(
         first, other = (tile, whole) if turn % 2 else (whole, tile)
         return [*first, *around], [*other, *around]
     # In four turns each detector sees the whole picture once, and the same tile once.
-    step, cycle = (turn % 4, turn // 4) if with_tiles else (turn % 2, turn // 2)
-    view = [wholes[cycle % len(wholes)]] if step < 2 else [_tile_in_turn(levels, cycle)]
-    return ([], view) if step % 2 else (view, [])
+    step, cycle = (turn % 4, turn // 4) if with_tiles else (turn % 2 * 2, turn // 2)
+    view = [_tile_in_turn(levels, cycle) if step % 2 else wholes[cycle % len(wholes)]]
+    return (view, []) if step in (0, 3) else ([], view)
 
 
 def _tile_in_turn(levels: list[list[Box]], turn: int) -> Box:

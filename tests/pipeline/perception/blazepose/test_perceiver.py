@@ -298,12 +298,16 @@ def test_a_reset_forgets_all_people():
     assert perceiver.embed(window, lost) == perceiver.embed(window, None)
 
 
-def test_a_pass_over_one_part_leaves_the_scores_of_the_others():
+def test_a_score_that_is_not_renewed_is_dropped():
     perceiver = StubPose(lambda t: [])
     frames = tuple(replace(f, image=np.zeros((100, 2000, 3), np.uint8)) for f in stub_frames(4))
-    far = Memory((Roi(1900, 50, 80, 0.0, 0.9, id=0),), 1, turn=EAGER_PASSES)
-    assert perceiver.embed(Window(frames), far).tracked[0].score == 0.9
-    assert perceiver.embed(Window(frames), replace(far, turn=0)).tracked[0].score == 0.0
+    memory = Memory((Roi(1900, 50, 80, 0.0, 0.9, id=0),), 1, turn=EAGER_PASSES)
+    scores = []
+    for _ in range(3):
+        embedding = perceiver.embed(Window(frames), memory)
+        scores.append(embedding.tracked[0].score)
+        memory = Memory(embedding.tracked, 1, embedding.turn)
+    assert scores == [0.9, 0.0, 0.0]
 
 
 # With the real networks
