@@ -26,7 +26,7 @@ PERSON = 4
 """The class Person in the model's label map; class 0 is the background."""
 MIN_SCORE = 0.25
 """Least raw score of a detection."""
-MAX_OVERLAP = 0.5
+MAX_OVERLAP = 0.4
 """Boxes that overlap more are one person."""
 _CELLS = (19, 10, 5, 3, 2, 1)
 """Cells a side of the network's layers."""
@@ -136,13 +136,13 @@ def rois_of(boxes: np.ndarray, size: tuple[int, int]) -> list[Roi]:
     return rois
 
 
-def people_in(
+def merged(
     outputs: Sequence[tuple[np.ndarray, np.ndarray]],
     views: Sequence[Box],
     size: tuple[int, int],
     anchors: np.ndarray,
-) -> list[Roi]:
-    """Return the ROIs of the people in some views of a picture, each once, best score first.
+) -> np.ndarray:
+    """Return the detections in some views of a picture, (N, 5) in its pixels, each person once.
 
     Args:
         outputs: Of each view, the network's boxes and logits, as `decode` takes them.
@@ -155,7 +155,7 @@ def people_in(
         for (boxes, scores), view in zip(outputs, views)
     ]
     boxes = np.concatenate([np.zeros((0, 5)), *found])
-    return rois_of(suppress(boxes[np.argsort(-boxes[:, 4], kind="stable")]), size)
+    return suppress(boxes[np.argsort(-boxes[:, 4], kind="stable")])
 
 
 class PersonDetector:
@@ -181,8 +181,12 @@ class PersonDetector:
             image: (H, W, 3) uint8 RGB.
             views: The parts of the picture to look at.
         """
+        return rois_of(self.boxes(image, views), image.shape[:2])
+
+    def boxes(self, image: np.ndarray, views: Sequence[Box]) -> np.ndarray:
+        """Return the same people as boxes (N, 5) in pixels: x0, y0, x1, y1 and the raw score."""
         outputs = []
         for view in views:
             boxes, logits = self._model(stretch(image, view, INPUT))
             outputs.append((boxes[0], logits[0, :, PERSON]))
-        return people_in(outputs, views, image.shape[:2], self._anchors)
+        return merged(outputs, views, image.shape[:2], self._anchors)
