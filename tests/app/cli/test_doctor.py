@@ -77,9 +77,9 @@ def test_cameras_without_permission_say_so(monkeypatch):
 
 
 @pytest.mark.parametrize(("folder", "free", "says"), [
-    ("/cache", 1 << 30, "ok      cache        compiled loops are in /cache"),
-    ("/cache", 9 << 10, "-       cache        none on disk: /cache has 9 kB left"),
-    (None, 0, "-       cache        none on disk: neither installation nor home can be written"),
+    ("/cache", 1 << 30, "ok      cache           compiled loops are in /cache"),
+    ("/cache", 9 << 10, "-       cache           none on disk: /cache has 9 kB left"),
+    (None, 0, "-       cache           none on disk: neither installation nor home can be written"),
 ])  # fmt: skip
 def test_it_says_where_there_is_no_disk_cache_and_why(monkeypatch, capsys, folder, free, says):
     monkeypatch.setattr("render.kernels.cache_folder", lambda: folder)

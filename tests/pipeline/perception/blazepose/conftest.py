@@ -16,3 +16,13 @@ def files() -> dict[str, Path]:
         return weights.find("blazepose")
     except weights.WeightsError as error:
         pytest.skip(str(error).splitlines()[0])
+
+
+@pytest.fixture(scope="module")
+def person_detector_file() -> Path:
+    """The second detector's file; skips the test where it is not installed."""
+    try:
+        (path,) = weights.find("person-detector").values()
+    except weights.WeightsError as error:
+        pytest.skip(str(error).splitlines()[0])
+    return path

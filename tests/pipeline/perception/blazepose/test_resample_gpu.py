@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.perception.blazepose.resample import sample_letterbox, sample_roi, sampled
+from pipeline.perception.blazepose.resample import (
+    sample_letterbox,
+    sample_roi,
+    sample_stretched,
+    sampled,
+)
 from pipeline.perception.blazepose.roi import Roi
 
 CUDA = torch.cuda.is_available()
@@ -42,10 +47,12 @@ def triton():
 def test_views_are_the_cpus_within_a_level():
     random = np.random.default_rng(1)
     images, samplings, mirrored, side = [], [], [], 40
-    for k in range(6):
+    for k in range(8):
         images.append(noise(90 + 13 * k, 150 - 11 * k, k))
         size = images[-1].shape[:2]
-        if k % 3 == 2:
+        if k % 4 == 3:
+            samplings.append(sample_stretched(size, (3, 2, size[1] - 5, size[0] - 2), side))
+        elif k % 4 == 2:
             samplings.append(sample_letterbox(size, (5, 0, size[1] - 9, size[0]), side)[0])
         else:
             x, y = random.uniform(-20, 140, 2)
