@@ -249,16 +249,14 @@ def _tracks_table(report: RunReport) -> rich.table.Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("track", "from", "to", "frames with a body", "of these", box=SIMPLE_HEAD)
+    table = Table("track", "from", "to", "frames", "with a body", box=SIMPLE_HEAD)
     for column in table.columns:
         column.justify = "right"
     for track in report.longest_tracks:
         # Rounded down: 100% is a track without a gap.
         percent = 100 * track.frames // track.span_frames
-        table.add_row(
-            str(track.track), clock(track.first_s), clock(track.last_s), str(track.frames),
-            f"{percent}%",
-        )  # fmt: skip
+        times = clock(track.first_s), clock(track.last_s)
+        table.add_row(str(track.track), *times, str(track.span_frames), f"{percent}%")
     others = report.tracks - len(report.longest_tracks)
     if others:
         table.caption = f"and {others} shorter {'one' if others == 1 else 'ones'}"

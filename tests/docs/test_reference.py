@@ -53,7 +53,7 @@ def test_the_page_of_the_configuration_has_every_setting():
         )
         assert row is not None, key
         assert setting.setting.help.split(";")[0].split("|")[0] in row[1]
-        assert ("none" if setting.default is None else str(setting.default).lower()) in row[
+        assert ("none" if setting.default in (None, ()) else str(setting.default).lower()) in row[
             1
         ].lower()
 

@@ -455,7 +455,7 @@ def test_the_table_says_what_happened(build, capsys):
     assert "not followed: up to 5 more people, in 40 frames; --people N follows more" in out
     # Rounded down: only a track without a gap has 100%.
     assert ["3", "0:00.0", "0:04.0", "80", "100%"] in rows.values()
-    assert ["1", "1:01.0", "1:02:03.4", "199", "99%"] in rows.values()
+    assert ["1", "1:01.0", "1:02:03.4", "200", "99%"] in rows.values()
     assert "and 12 shorter ones" in out
     assert f"wrote {REPORT.files[0]} " in out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,3 +31,14 @@ def serve(nobody, tmp_path) -> Iterator[Callable[..., Served]]:
         yield lambda token=None, motion=None: stack.enter_context(
             serving(nobody, tmp_path, token, motion)
         )
+
+
+@pytest.fixture
+def three_unfollowed(nobody, monkeypatch) -> None:
+    """Every window shows three people who are not followed."""
+    plain = nobody.perceive
+
+    def perceive(windows, states):
+        return [replace(detected, unfollowed=3) for detected in plain(windows, states)]
+
+    monkeypatch.setattr(nobody, "perceive", perceive)

@@ -100,6 +100,14 @@ def test_seven_sources_are_live_at_once_and_text_stays_text(serve, page):
     assert page.run("window.hacked ?? 0") == 0
 
 
+def test_people_who_are_not_followed_are_shown(serve, page, three_unfollowed):
+    served = serve()
+    page.go(served.url)
+    served.hub.add("lavfi:testsrc2=size=160x90:rate=5", "street", trusted=True)
+    people = "document.querySelector('article .people')?.textContent"
+    until(lambda: page.run(people) == "0 of 3", 20)
+
+
 def test_the_page_is_opened_by_its_token(serve, page):
     served = serve(TOKEN)
     page.go(served.url)

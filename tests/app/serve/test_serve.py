@@ -314,6 +314,14 @@ def test_metrics_are_prometheus(serve):
     assert second["bodystream_recording_dropped_total", test] == 0
 
 
+def test_people_who_are_not_followed_are_counted(serve, three_unfollowed):
+    served = serve()
+    served.hub.add(PICTURES, "test", trusted=True)
+    with served.client() as client:
+        until(lambda: client.get("/api/sources").json()[0]["not_followed"] == 3)
+        assert scraped(client)["bodystream_people_not_followed", TEST] == 3
+
+
 def test_tokens_are_not_short_and_hosts_are_known():
     with pytest.raises(ValueError, match="at least 16"):
         TokenAuth("short")
