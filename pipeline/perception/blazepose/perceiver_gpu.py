@@ -144,8 +144,8 @@ class BlazePoseTorch(BlazePose):
             (DetectorNet, paths[0], detector.INPUT, detector.OUTPUTS, -1.0),
             (LandmarkNet, paths[1], landmarks.INPUT, landmarks.OUTPUTS, 0.0),
         ]
+        self._person_anchors = person_detector.make_anchors()
         if second is not None:
-            self._person_anchors = person_detector.make_anchors()
             nets.append(
                 (
                     PersonDetectorNet, second, person_detector.INPUT, person_detector.OUTPUTS, -1.0,
@@ -278,17 +278,13 @@ class BlazePoseTorch(BlazePose):
     ) -> list[list[Roi]]:
         """The ROIs of each query's detections."""
         rows = iter(() if started is None else started.result())
-        return [
-            person_detector.people_in(
-                [(row[:, :4], row[:, 4]) for row in (next(rows) for _ in query.second_views)],
-                query.second_views,
-                query.frame.size,
-                self._person_anchors,
-            )
-            if query.second_views
-            else []
-            for query in queries
-        ]
+        found = []
+        for query in queries:
+            outputs = [(row[:, :4], row[:, 4]) for row in (next(rows) for _ in query.second_views)]
+            size = query.frame.size
+            boxes = person_detector.merged(outputs, query.second_views, size, self._person_anchors)
+            found.append(person_detector.rois_of(boxes, size))
+        return found
 
     def _views_of(
         self, wanted: Sequence[tuple[Frame, Sampling, bool]], side: int, scale: float, offset: float

@@ -72,6 +72,8 @@ _SURE_PRESENCE = (0.5, 0.3)
 """Least presence in every one of these answers that makes a person without any detector's score,
 where nothing changed, and how much more it must be where the change is at the limit. Of 39 such
 places in ten labelled frames of a crowd 36 were people; below 0.5 there were 37 of 134."""
+_SURE_ANGLE = 0.5
+"""... if it stands upright within this, in radians."""
 _BOX_SCORE, _BOX_CHANGE, _BOX_PRESENCE = 0.5, 1.5, 0.3
 """Where the second detector's score is above the first, a change up to the second and a mean
 presence from the third are enough: that adds a third to the people of these frames."""
@@ -314,7 +316,8 @@ def _verified(
         if change > _BOX_CHANGE * limit:
             return None
         results.append(result)
-    if not _convincing([found.score for found, _ in results], change, limit, candidate):
+    presences = [found.score for found, _ in results]
+    if not _convincing(presences, roi.angle, change, limit, candidate):
         return None
     limbs = np.stack([found.landmarks_px[11:] for found, _ in results])
     best = int(np.linalg.norm(limbs[:, None] - limbs, axis=-1).sum((1, 2)).argmin())
@@ -322,10 +325,13 @@ def _verified(
     return results[0] if best == 0 else (yield from ask(LandmarkQuery(frame, results[best][1])))
 
 
-def _convincing(presences: Sequence[float], change: float, limit: float, candidate: Roi) -> bool:
+def _convincing(
+    presences: Sequence[float], angle: float, change: float, limit: float, candidate: Roi
+) -> bool:
     """Whether answers that change this much, where ``limit`` is much, show a person."""
     least, more = _SURE_PRESENCE
-    if change <= limit and min(presences) >= least + more * change / limit:
+    upright = abs(angle) < _SURE_ANGLE
+    if upright and change <= limit and min(presences) >= least + more * change / limit:
         return True
     mean = float(np.mean(presences))
     if candidate.by_box:
