@@ -59,12 +59,25 @@ def on_mask(person: Person, height: int, width: int) -> float:
     return float(_inside(points, person.mask).mean())
 
 
-def mask_overlap(person: Person, others: Sequence[Person]) -> float:
-    """Return the share of a person that lies on the masks of others, in [0, 1].
+def share_inside(points: np.ndarray, height: int, width: int) -> float:
+    """Return the share of image points (N, 2) that lie in the picture."""
+    return float(((points >= 0) & (points < (width, height))).all(1).mean())
+
+
+def mask_overlap(person: Person, others: Sequence[Person], size: tuple[int, int]) -> float:
+    """Return the share of what is seen of a person that lies on the masks of others, in [0, 1].
 
     It is near 1 for a leg that was taken for a person, or for a mixture of two tracked people.
+
+    Args:
+        person: The person.
+        others: The other people.
+        size: (H, W) of the picture; what lies beyond it is not seen.
     """
     points = _points(person)
+    points = points[((points >= 0) & (points < size[::-1])).all(1)]
+    if not len(points):
+        return 0.0
     on = np.zeros(len(points), bool)
     for other in others:
         if other.mask is not None:

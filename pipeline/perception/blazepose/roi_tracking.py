@@ -13,7 +13,13 @@ import numpy as np
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.perception.blazepose import landmarks
-from pipeline.perception.blazepose.overlap import limb_drift, mask_overlap, median_distance, on_mask
+from pipeline.perception.blazepose.overlap import (
+    limb_drift,
+    mask_overlap,
+    median_distance,
+    on_mask,
+    share_inside,
+)
 from pipeline.perception.blazepose.queries import (
     MIN_PRESENCE,
     LandmarkQuery,
@@ -53,6 +59,8 @@ _REACH = 0.25
 """How far a half hidden person may have moved, in parts of the ROI's side."""
 _MAX_MISSED = 4
 """A track ends with this many frames in a row without its person."""
+_LEAVING = 0.5
+"""A person with fewer of its landmarks than this in the picture is leaving it."""
 _STRAYED = 0.12
 """A predicted ROI that is further off its person than this, in parts of its side, is queried again
 around that person."""
@@ -74,7 +82,7 @@ where nothing changed, and how much more it must be where the change is at the l
 places in ten labelled frames of a crowd 36 were people; below 0.5 there were 37 of 134."""
 _SURE_ANGLE = 0.5
 """... if it stands upright within this, in radians."""
-_BOX_SCORE, _BOX_CHANGE, _BOX_PRESENCE = 0.5, 1.5, 0.3
+_BOX_SCORE, _BOX_CHANGE, _BOX_PRESENCE = 0.3, 1.25, 0.3
 """Where the second detector's score is above the first, a change up to the second and a mean
 presence from the third are enough: that adds a third to the people of these frames."""
 _MIRRORED_QUERIES = ((0.0, 1.1), (-0.1, 1.0))
@@ -164,14 +172,16 @@ def _occluded(frame: Frame, roi: Roi, other: Person) -> Plan[PersonRoi | None]:
     result = yield from ask(LandmarkQuery(frame, roi, without=other))
     if result is None or roi_change(roi, result[1]) > _REACH:
         return None
-    if mask_overlap(result[0], [other]) >= _PART:
+    if mask_overlap(result[0], [other], frame.size) >= _PART:
         return None
     return result[0], replace(result[1], side_votes=roi.side_votes)
 
 
 def _relocate(frame: Frame, roi: Roi, look: Look | None) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None."""
-    confirmed = roi.score > 0 and not roi.frames_missed
+    # A detection of a person who has half left the picture says little about the next frames.
+    leaving = roi.points is not None and share_inside(roi.points, *frame.size) < _LEAVING
+    confirmed = roi.score > 0 and not roi.frames_missed and not leaving
     min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
     if look is None:
         result = yield from ask(LandmarkQuery(frame, roi, min_presence))
@@ -303,7 +313,7 @@ def _verified(
     It must not be a part of the others, must be mostly visible, and must stay the same mirrored
     and in a rotated and scaled ROI. Of the answers, the one that agrees best with the rest counts.
     """
-    if mask_overlap(person, others) >= _PART or on_mask(person, *frame.size) < _PART:
+    if mask_overlap(person, others, frame.size) >= _PART or on_mask(person, *frame.size) < _PART:
         return None
     limit = 1.0 if abs(roi.angle) < _UPRIGHT else 0.5
     results, change = [(person, roi)], 0.0

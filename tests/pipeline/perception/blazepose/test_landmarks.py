@@ -431,6 +431,7 @@ def square_mask(x, y, side):
     return Mask(values, to_image)
 
 
+SIZE = (2000, 2000)
 shape = np.random.default_rng(3).uniform(0, 1, (33, 2))
 
 
@@ -452,15 +453,21 @@ def test_what_lies_on_others_is_covered():
     leg = person_at(shape * 40 + 80, square_mask(80, 80, 40))
     beside = person_at(shape * 200 + 300, square_mask(300, 300, 200))
     half = person_at(shape * 200 + (100, 0), square_mask(100, 0, 200))
-    assert likeness.mask_overlap(leg, [body]) == 1
-    assert likeness.mask_overlap(beside, [body]) == 0
-    assert likeness.mask_overlap(half, [body]) == pytest.approx(0.5, abs=0.05)
+    assert likeness.mask_overlap(leg, [body], SIZE) == 1
+    assert likeness.mask_overlap(beside, [body], SIZE) == 0
+    assert likeness.mask_overlap(half, [body], SIZE) == pytest.approx(0.5, abs=0.05)
     # A mixture of two who are there already.
-    assert likeness.mask_overlap(half, [body, person_at(shape, square_mask(200, 0, 200))]) > 0.95
-    assert likeness.mask_overlap(leg, []) == 0
+    assert (
+        likeness.mask_overlap(half, [body, person_at(shape, square_mask(200, 0, 200))], SIZE) > 0.95
+    )
+    assert likeness.mask_overlap(leg, [], SIZE) == 0
     # Without a mask of their own, by landmarks.
-    assert likeness.mask_overlap(person_at(shape * 40 + 80), [beside, body]) == 1
-    assert likeness.mask_overlap(leg, [person_at(shape * 200)]) == 0
+    assert likeness.mask_overlap(person_at(shape * 40 + 80), [beside, body], SIZE) == 1
+    assert likeness.mask_overlap(leg, [person_at(shape * 200)], SIZE) == 0
+    # A giant of whom the picture shows only what lies on another person.
+    giant = person_at(shape * 900, square_mask(-500, -700, 900))
+    assert likeness.mask_overlap(giant, [body], SIZE) < 0.6
+    assert likeness.mask_overlap(giant, [body], (200, 200)) == 1
 
 
 def test_a_turned_mask_covers_what_it_shows():
@@ -473,7 +480,7 @@ def test_a_turned_mask_covers_what_it_shows():
     for x, y in [(60, 100), (150, 150), (250, 300)]:
         find = person_at(shape, square_mask(x, y, 120))
         share = drawn[y : y + 120, x : x + 120].mean()
-        assert likeness.mask_overlap(find, [other]) == pytest.approx(share, abs=0.06)
+        assert likeness.mask_overlap(find, [other], SIZE) == pytest.approx(share, abs=0.06)
 
 
 @given(st.floats(10, 500), st.floats(-300, 300), st.floats(-300, 300))
