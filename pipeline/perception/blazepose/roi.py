@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from pipeline.core.people import Person
 
 SCALE = 1.25
 """Side of an ROI over twice the distance from its centre to its tip (MediaPipe's margin)."""
@@ -14,6 +16,26 @@ _MAX_DISTANCE = 0.2
 side."""
 _MAX_SIDE_RATIO = 1.8
 """... and their sides differ by less than this factor."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlap:
+    """What is known of a tracked person while it overlaps others.
+
+    Attributes:
+        person: The person in the last frame.
+        time_s: Time of that frame in seconds.
+        shown_s: Time of the last frame in which the person was not hidden.
+        velocity_px: (2,) pixels a second.
+        in_front: The evidence that the person is in front of another one, by the other's id;
+            negative for behind.
+    """
+
+    person: Person
+    time_s: float
+    shown_s: float
+    velocity_px: np.ndarray
+    in_front: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +52,7 @@ class Roi:
         frames_missed: Frames in a row in which the person was not found.
         points: (33, 2) the person's last landmarks in pixels; None before the first.
         side_votes: How firmly left and right are known: about how many frames agreed on them.
+        overlap: What is known of the person while it overlaps others (`occlusion`).
     """
 
     x: float
@@ -41,6 +64,7 @@ class Roi:
     frames_missed: int = 0
     points: np.ndarray | None = field(default=None, compare=False)
     side_votes: float = field(default=0.0, compare=False)
+    overlap: Overlap | None = field(default=None, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """Return the map (2, 3) float64 from a crop's pixels to image pixels.
