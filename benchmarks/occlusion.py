@@ -11,8 +11,9 @@ each clip alone; for a clip of `samples/make_pitch.py` it is the CLIP_truth.npz 
 Printed for the frames in which the people's boxes overlap: PCK (the share of the limbs' landmarks
 within 0.2 torso lengths; Andriluka et al. 2014) of the person in front and of the hidden one; the
 share of frames in which the hidden one, and in which each of the two, has a body of its own with at
-least 0.5 of its limbs close; identity switches; bodies that are neither's; landmark queries and
-milliseconds a frame, in brackets those of the other frames.
+least 0.5 of its limbs close; identity switches from one frame without overlap to the next; bodies
+that are neither's; landmark queries and milliseconds a frame, in brackets those of the other
+frames.
 """
 
 from __future__ import annotations
@@ -260,7 +261,11 @@ def measure(scene: Scene, first: int, last: int) -> list[float]:
         cost.append((perceiver.queries.get(k, 0), 1000 * each_s))
     table, costs = np.array(rows, float)[counted], np.array(cost)
     front, hidden, hidden_own, both_own, _ = table.mean(0)
-    switches = sum(_changes([pair[person] for pair in tracks]) for person in (0, 1))
+    # While the poses coincide, it is a matter of chance which body is matched with which person.
+    apart = [
+        pair for pair, together in zip(tracks, overlapping(scene.landmarks_px)) if not together
+    ]
+    switches = sum(_changes([pair[person] for pair in apart]) for person in (0, 1))
     here, elsewhere = costs[counted].mean(0), costs[~counted].mean(0)
     return [len(table), front, hidden, 100 * hidden_own, 100 * both_own, switches,
             table[:, 4].sum(), *here, *elsewhere]  # fmt: skip
