@@ -244,6 +244,8 @@ def measure(scene: Scene, first: int, last: int) -> list[float]:
     torso = np.nanmedian(torso_px(scene.landmarks_px), axis=0)
     counted = overlapping(scene.landmarks_px)
     counted[:first], counted[last + 1 :] = False, False
+    if not counted.any():
+        raise ValueError(f"{scene.name}: the people do not overlap in these frames")
     rows, tracks, cost = [], [], []
     for k, (people, each_s) in enumerate(perceive(scene.images, perceiver)):
         close = closeness(list(people.values()), scene.landmarks_px[k], torso)

@@ -116,26 +116,28 @@ def _separated(
     """The people of two ROIs, and the evidence that the first one is in front."""
     first, second = rois
     evidence = first.overlap.in_front.get(second.id, 0.0) if first.overlap is not None else 0.0
-    plans = [_order(frame, first, found[0], second), _order(frame, second, found[1], first)]
-    if abs(evidence) > _SURE and found[evidence < 0] is not None:
-        first_in_front = evidence > 0
-        # The evidence decays meanwhile, so that both orders are compared again later.
+    by_first = _order(frame, first, found[0], second)
+    by_second = _order(frame, second, found[1], first)
+    # Once sure, only the likely order is asked for; its evidence decays until both are again.
+    if evidence > _SURE and found[0] is not None:
         evidence *= _DECAY
-        order = yield from plans[not first_in_front]
+        chosen, first_in_front = (yield from by_first), True
+    elif evidence < -_SURE and found[1] is not None:
+        evidence *= _DECAY
+        chosen, first_in_front = (yield from by_second), False
     else:
-        orders = yield from gather(plans)
-        if orders[0] is not None and orders[1] is not None:
-            gain = float(np.clip(orders[1].cost - orders[0].cost, -_GAIN, _GAIN))
+        one, two = yield from gather([by_first, by_second])
+        first_in_front = two is None
+        if one is not None and two is not None:
+            gain = float(np.clip(two.cost - one.cost, -_GAIN, _GAIN))
             evidence = float(np.clip(_DECAY * evidence + gain, -_MOST, _MOST))
             first_in_front = evidence > 0
-        else:
-            first_in_front = orders[0] is not None
-        order = orders[not first_in_front]
-    if order is None:
+        chosen = one if first_in_front else two
+    if chosen is None:
         return (*found, evidence)
     if first_in_front:
-        return order.front, order.behind, evidence
-    return order.behind, order.front, evidence
+        return chosen.front, chosen.behind, evidence
+    return chosen.behind, chosen.front, evidence
 
 
 def _order(frame: Frame, front: Roi, found: PersonRoi | None, back: Roi) -> Plan[_Order | None]:
@@ -199,8 +201,9 @@ def _held(frame: Frame, roi: Roi, front: Person) -> PersonRoi | None:
         memory, person=person, time_s=frame.pts_s, velocity_px=_SLOWING * memory.velocity_px
     )
     return person, replace(
-        roi, x=roi.x + float(step[0]), y=roi.y + float(step[1]), points=points, overlap=memory
-    )
+        roi, x=roi.x + float(step[0]), y=roi.y + float(step[1]), points=points, frames_missed=0,
+        overlap=memory,
+    )  # fmt: skip
 
 
 def _remembered(frame: Frame, roi: Roi, result: PersonRoi, in_front: dict[int, float]) -> PersonRoi:
