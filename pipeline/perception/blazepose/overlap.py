@@ -56,7 +56,7 @@ def on_mask(person: Person, height: int, width: int) -> float:
     points = points[((points >= 0) & (points < (width, height))).all(1)]
     if person.mask is None or not len(points):
         return 1.0
-    return float(_inside(points, person.mask).mean())
+    return float(inside(points, person.mask).mean())
 
 
 def share_inside(points: np.ndarray, height: int, width: int) -> float:
@@ -81,7 +81,7 @@ def mask_overlap(person: Person, others: Sequence[Person], size: tuple[int, int]
     on = np.zeros(len(points), bool)
     for other in others:
         if other.mask is not None:
-            on |= _inside(points, other.mask)
+            on |= inside(points, other.mask)
     return float(on.mean())
 
 
@@ -97,7 +97,7 @@ def _points(person: Person) -> np.ndarray:
     return points @ person.mask.to_image[:, :2].T + person.mask.to_image[:, 2]
 
 
-def _inside(points: np.ndarray, mask: Mask) -> np.ndarray:
+def inside(points: np.ndarray, mask: Mask) -> np.ndarray:
     """For image points (N, 2), whether each lies on a mask, (N,) bool."""
     back = cv2.invertAffineTransform(mask.to_image.astype(np.float64))
     places = np.rint(points @ back[:, :2].T + back[:, 2]).astype(int)

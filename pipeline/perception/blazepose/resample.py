@@ -20,6 +20,8 @@ _ELONGATED = 3
 whole of it, shrunk to the detector's input, people as high as the picture are too small."""
 _PART = 2
 """Longer side of the parts of an elongated picture, in parts of its shorter one."""
+_AROUND = 0.24
+"""Side of the square around a painted pixel whose mean colour it gets, in parts of the crop's."""
 _COARSE = 8
 """The detector gets every n-th pixel up to this n; beyond it pixels are averaged."""
 
@@ -125,18 +127,20 @@ def crop(image: np.ndarray, roi: Roi, size: int) -> np.ndarray:
 def painted_over(view: np.ndarray, roi: Roi, mask: Mask) -> np.ndarray:
     """Return a crop (size, size, 3) with the person of a mask painted over.
 
-    The paint is the mean colour of the rest, so that a person behind is the only one to be seen.
+    The paint is the mean colour of what is around, so that it makes few edges of its own. It covers
+    the mask and no more: what is visible of a person behind often begins at its rim.
     """
     size = view.shape[0]
     to_crop = cv2.invertAffineTransform(roi.to_image(size))
     mask_to_crop = to_crop[:, :2] @ mask.to_image
     mask_to_crop[:, 2] += to_crop[:, 2]
-    covered = cv2.warpAffine(mask.values, mask_to_crop, (size, size))
-    # Widened, so that no rim of the person remains.
-    covered = cv2.dilate(covered, np.ones((5, 5), np.uint8))[..., None]
+    covered = cv2.warpAffine(mask.values, mask_to_crop, (size, size))[..., None]
     rest = view * (1 - covered)
-    mean = rest.sum((0, 1)) / max(float((1 - covered).sum()), 1.0)
-    return (rest + covered * mean).astype(np.float32)
+    side = round(_AROUND * size)
+    # A little of the mean of the whole crop, for where all around is covered.
+    colour = cv2.blur(rest, (side, side)) + 1e-3 * rest.mean((0, 1))
+    share = cv2.blur(1 - covered, (side, side))[..., None] + 1e-3 * (1 - covered).mean()
+    return (rest + covered * colour / np.maximum(share, 1e-6)).astype(np.float32)
 
 
 def sampled(image: np.ndarray, sampling: Sampling, side: int) -> np.ndarray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from pipeline.core.people import Person
 
 SCALE = 1.25
 """Side of an ROI over twice the distance from its centre to its tip (MediaPipe's margin)."""
@@ -19,6 +21,26 @@ _VELOCITY_GAIN = 0.5
 """Weight of the last step in an ROI's velocity."""
 _VELOCITY_KEPT = 0.85
 """Share of a velocity that is expected to remain after a frame."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlap:
+    """What is known of a tracked person while it overlaps others.
+
+    Attributes:
+        person: The person in the last frame.
+        time_s: Time of that frame in seconds.
+        shown_s: Time of the last frame in which the person was not hidden.
+        velocity_px: (2,) pixels a second.
+        in_front: The evidence that the person is in front of another one, by the other's id;
+            negative for behind.
+    """
+
+    person: Person
+    time_s: float
+    shown_s: float
+    velocity_px: np.ndarray
+    in_front: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +61,7 @@ class Roi:
         age: Frames in which the person was found.
         unconfirmed: Detector passes since one last saw the person.
         by_box: Whether the second detector found the place, which sees a box and no hips.
+        overlap: What is known of the person while it overlaps others (`occlusion`).
     """
 
     x: float
@@ -54,6 +77,7 @@ class Roi:
     age: int = field(default=0, compare=False)
     unconfirmed: int = field(default=0, compare=False)
     by_box: bool = field(default=False, compare=False)
+    overlap: Overlap | None = field(default=None, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """Return the map (2, 3) float64 from a crop's pixels to image pixels.

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.perception.blazepose import landmarks
+from pipeline.perception.blazepose.occlusion import separate
 from pipeline.perception.blazepose.overlap import (
     limb_drift,
     mask_overlap,
@@ -33,15 +34,12 @@ from pipeline.perception.blazepose.roi import (
     continued,
     predicted,
     roi_change,
-    same_place,
     turn_between,
     without_person,
 )
 
 _FAINT_PRESENCE = 0.02
 """Least presence in an ROI that the detector confirms: people who hide their face score low."""
-_SAME_PERSON = 0.12
-"""Results whose median landmarks are closer than this, in parts of their size, are one person."""
 _PART = 0.5
 """A result that lies on other people by this share is a part of them. One with fewer of its
 landmarks than this on its own mask is empty background, or a hidden person."""
@@ -55,8 +53,6 @@ _CLEAR = 0.05
 _VOTE_DECAY = 0.7
 """Share of the side votes that remains after a frame in which left and right are not clear."""
 _MAX_VOTES = 30.0
-_REACH = 0.25
-"""How far a half hidden person may have moved, in parts of the ROI's side."""
 _MAX_MISSED = 4
 """A track ends with this many frames in a row without its person."""
 _LEAVING = 0.5
@@ -132,9 +128,8 @@ def track_rois(
 ) -> Plan[tuple[tuple[Person, ...], tuple[Roi, ...]]]:
     """Find the tracked people in one frame of a window.
 
-    A person found in two ROIs belongs to the one it continues better; the other ROI is queried
-    again with that person painted over, since its own person may be behind. A track without its
-    person for too many frames ends.
+    People that overlap are told apart (`occlusion`). A track without its person for too many frames
+    ends.
 
     Args:
         window: The window.
@@ -148,15 +143,7 @@ def track_rois(
     frame = window.frames[time]
     # All people in one round, which a GPU answers in one batch.
     found = yield from gather([_relocate(frame, roi, looks.get((time, roi.id))) for roi in rois])
-    for j in range(len(found)):
-        for i in range(j):
-            first, second = found[i], found[j]
-            if first is None or second is None or not _same(first, second):
-                continue
-            if _innovation(rois[i], first) > _innovation(rois[j], second):
-                found[i] = yield from _occluded(frame, rois[i], second[0])
-            else:
-                found[j] = yield from _occluded(frame, rois[j], first[0])
+    found = yield from separate(frame, rois, found)
     next_rois = []
     for roi, result in zip(rois, found):
         if result is not None:
@@ -165,16 +152,6 @@ def track_rois(
             # A detection may move it.
             next_rois.append(without_person(roi))
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
-
-
-def _occluded(frame: Frame, roi: Roi, other: Person) -> Plan[PersonRoi | None]:
-    """The person in an ROI besides ``other``, who covers it."""
-    result = yield from ask(LandmarkQuery(frame, roi, without=other))
-    if result is None or roi_change(roi, result[1]) > _REACH:
-        return None
-    if mask_overlap(result[0], [other], frame.size) >= _PART:
-        return None
-    return result[0], replace(result[1], side_votes=roi.side_votes)
 
 
 def _relocate(frame: Frame, roi: Roi, look: Look | None) -> Plan[PersonRoi | None]:
@@ -350,24 +327,6 @@ def _convincing(
     # candidate changed, the lower a presence is enough.
     tolerance = limit * candidate.score
     return change <= tolerance and mean >= MIN_PRESENCE * (1 + change / tolerance) / 2
-
-
-def _same(a: PersonRoi, b: PersonRoi) -> bool:
-    """Whether two results are one person: both landmarks and ROIs coincide."""
-    return median_distance(a[0], b[0]) < _SAME_PERSON and same_place(a[1], [b[1]]) is not None
-
-
-def _innovation(roi: Roi, result: PersonRoi) -> tuple[bool, float]:
-    """How unexpected a result is in a track, for comparison.
-
-    Whether the track missed its person lately, then the distance in pixels from the last landmarks.
-    """
-    # False sorts before True: a track that has just seen its person has the better claim.
-    person, next_roi = result
-    if roi.points is None:
-        return True, float(np.hypot(next_roi.x - roi.x, next_roi.y - roi.y))
-    distances = np.linalg.norm(person.landmarks_px - roi.points, axis=1)
-    return roi.frames_missed > 0, float(np.mean(distances))
 
 
 def _varied(roi: Roi, rotation: float, scale: float) -> Roi:

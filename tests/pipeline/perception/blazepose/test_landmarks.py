@@ -507,7 +507,7 @@ def test_painting_over_takes_the_person_out_of_a_turned_crop():
     image[150:250, 150:250] = 250
     roi = Roi(200.0, 200.0, 300.0, 0.5, 1.0)
     view = resample.crop(image, roi, 64)
-    painted = resample.painted_over(view, roi, square_mask(150, 150, 100))
+    painted = resample.painted_over(view, roi, square_mask(144, 144, 112))
     assert painted.dtype == np.float32
     assert view.max() > 0.9
     assert np.abs(painted - 50 / 255).max() < 0.08
