@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame, Window
-from pipeline.core.people import Person, as_blazepose
+from pipeline.core.people import Bodies, Person, as_blazepose
 from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from pipeline.perception.base import People, Perceiver
 from pipeline.runtime.estimator import DetectedWindow, FittedWindow
@@ -31,6 +31,8 @@ class StreamState:
     depth: DepthScale = field(default_factory=DepthScale)
     memory: Any = None
     last_pts_s: float | None = None
+    fitted_s: dict[int, float] = field(default_factory=dict)
+    """When each track of ``fits`` was fitted last."""
 
 
 class KeypointEstimator:
@@ -110,6 +112,7 @@ class KeypointEstimator:
             # that failed may be tried again.
             state.depth.learn(one.people, bodies)
             state.last_pts_s = one.window.frames[-1].pts_s
+            self._forget(state, bodies)
         return [list(zip(one.window.frames, bodies)) for one, bodies in zip(detected, fitted)]
 
     def fit_event(
@@ -133,6 +136,15 @@ class KeypointEstimator:
         job = FitJob(alone, lens, memory, _spacing_s(times), event=True)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))
 
+    def _forget(self, state: StreamState, bodies: Sequence[Bodies]) -> None:
+        """Forget the shapes of tracks that the tracker has forgotten too."""
+        now_s = state.last_pts_s or 0.0
+        state.fitted_s |= {track: now_s for frame in bodies for track in frame.track.tolist()}
+        for track, seen_s in list(state.fitted_s.items()):
+            if abs(now_s - seen_s) > self.tracking.remember_s + 1.0:
+                del state.fitted_s[track]
+                state.fits.tracks.pop(track, None)
+
     def _prepared(self, window: Window, state: StreamState) -> Window:
         """Return the window where the perceiver computes, after forgetting what a reset ends."""
         # The perceiving half alone; `_job` clears the fitting half, in that half's thread.
@@ -145,6 +157,7 @@ class KeypointEstimator:
         window = detected.window
         if window.reset:
             state.fits.clear()
+            state.fitted_s.clear()
             # Behind a cut there may be another camera, with another scale.
             state.depth = DepthScale(self._depth_scale)
             state.last_pts_s = None
@@ -155,7 +168,7 @@ class KeypointEstimator:
 
 def _tracked(window: Window, people: People, state: StreamState) -> DetectedWindow:
     tracked = tuple(
-        state.tracker.assign([as_blazepose(person) for person in seen], frame.pts_s)
+        state.tracker.assign([as_blazepose(person) for person in seen], frame.pts_s, frame.image)
         for frame, seen in zip(window.frames, people)
     )
     return DetectedWindow(window, tracked)
