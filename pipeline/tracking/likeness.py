@@ -21,6 +21,8 @@ _STAND_SPEED, _WALK_SPEED = 0.05, 0.7
 _SIZE, _SIZE_SPEED, _SIZES = 0.15, 0.08, 0.6
 """Standard deviation of the logarithm of one person's size in the image, what a second adds to it,
 and that of several people's."""
+_CUT_SHORT = 0.2
+"""Share of sightings whose size says nothing, since the picture's edge cuts the person."""
 _LOOK = (6.0, np.array([-5.0, -9.0, -6.0]))
 """Logistic regression of one person against two on the distances of brightness, red and blue."""
 _MOST_LOOK, _LEAST_LOOK = 4.5, -8.0
@@ -48,9 +50,10 @@ def of_place(distance: float, elapsed_s: float, area: float) -> float:
 
 def of_size(ratio: float, elapsed_s: float) -> float:
     """Return what the ratio of two sizes in the image says."""
-    one, two = _SIZE + _SIZE_SPEED * elapsed_s, _SIZES
+    one = min(_SIZE + _SIZE_SPEED * elapsed_s, _SIZES)
     square = math.log(ratio) ** 2
-    return math.log(two / one) - 0.5 * square * (1 / one**2 - 1 / two**2) if one < two else 0.0
+    usual = _SIZES / one * math.exp(-0.5 * square * (1 / one**2 - 1 / _SIZES**2))
+    return math.log((1 - _CUT_SHORT) * usual + _CUT_SHORT)
 
 
 def of_appearance(one: Appearance | None, other: Appearance | None) -> float:

@@ -232,13 +232,14 @@ class Tracker:
         # Without time between two sightings there is no velocity.
         if before is not None and time_s > before.time_s:
             velocity = (person.landmarks_px - before.landmarks_px) / (time_s - before.time_s)
-        appearance = None if before is None else before.appearance
-        described_s = -np.inf if before is None else before.described_s
+        appearance, described_s = None, -np.inf
+        if before is not None:
+            appearance, described_s = before.appearance, before.described_s
         if abs(time_s - described_s) >= _DESCRIBE_S and frame.is_clear(index):
-            newest = frame.appearance(index)
-            mixed = appearance is None or newest is None
-            appearance = newest if mixed else appearance.mixed(newest, _NEW_SHARE)
-            described_s = time_s
+            newest, described_s = frame.appearance(index), time_s
+            if appearance is not None and newest is not None:
+                newest = appearance.mixed(newest, _NEW_SHARE)
+            appearance = newest
         return Sighting(
             person.landmarks_px, velocity, person_size_px(person), person.roi, time_s,
             appearance, described_s,
