@@ -1,8 +1,8 @@
 """Count how often people change their identity, and cuts found, under conditions that make it hard.
 
 Rendered people walk before a made-up background: the lights flicker, go out or flash, a wall passes
-before them, they leave and come back on either side, cross, or somebody else comes. With clips, the
-same is done to the clips' pictures, and people are who they are in the plain clip. Run it:
+before them, they leave and come back on either side, cross, or another person comes. With clips, the same
+is done to the clips' pictures, and the plain clip says who is who. Run it:
 
     python -m benchmarks.identity [CLIP ...] [--seed 1] [--rounds 1]
 

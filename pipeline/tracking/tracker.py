@@ -163,7 +163,7 @@ class Tracker:
         self.tracks = {track: self.tracks[track] for track in kept}
 
     def _followed(self, frame: _Frame) -> dict[int, int]:
-        """The indices of people whom the perceiver tracks as before, by track."""
+        """The indices of people that the perceiver tracks as before, by track."""
         rois = {seen.roi: track for track, seen in self.tracks.items() if seen.roi >= 0}
         return {rois[p.roi]: index for index, p in enumerate(frame.people) if p.roi in rois}
 

@@ -38,8 +38,8 @@ def test_a_person_who_comes_back_keeps_the_shape_and_one_who_does_not_is_forgott
         tuple(replace(person, roi=-1) for person in frame.values())
         for frame in windows_of_people(body, 1)[0]
     ]
-    nobody = [()] * 4
-    estimator = KeypointEstimator(Told([*[there] * 8, nobody, there, nobody]), BodyFitter(body))
+    empty = [()] * 4
+    estimator = KeypointEstimator(Told([*[there] * 8, empty, there, empty]), BodyFitter(body))
     state = estimator.begin()
     for window in range(8):
         before = fitted(estimator, state, 4 * window)[-1]
