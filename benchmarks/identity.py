@@ -1,8 +1,8 @@
 """Count how often people change their identity, and cuts found, under conditions that make it hard.
 
 Rendered people walk before a made-up background: the lights flicker, go out or flash, a wall passes
-before them, they leave and come back on either side, cross, or another person comes. With clips, the same
-is done to the clips' pictures, and the plain clip says who is who. Run it:
+before them, they leave and come back on either side, cross, or another person comes. With clips,
+the same is done to the clips' pictures, and the plain clip says who is who. Run it:
 
     python -m benchmarks.identity [CLIP ...] [--seed 1] [--rounds 1]
 
@@ -251,7 +251,8 @@ def _joined(one: Scene, two: Scene, mixed: int) -> Scene:
     """Two scenes after each other; the people of the second are others."""
     height, width = one.images[0].shape[:2]
     images = [cv2.resize(image, (width, height)) for image in two.images]
-    after = [{person + 100: points for person, points in people.items()} for people in two.truth]
+    scale = np.array([width, height]) / two.images[0].shape[1::-1]
+    after = [{person + 100: p * scale for person, p in people.items()} for people in two.truth]
     last = len(one.images) - mixed
     shares = (np.arange(mixed) + 0.5) / mixed
     blend = [

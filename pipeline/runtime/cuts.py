@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +25,13 @@ _LAGS = (4, 8, 16, 24, 32)
 """Frames from the middle of a dissolve to each of the two pictures of which it is a mixture."""
 
 
+class _Picture(NamedTuple):
+    """A small copy of a picture: grey levels (36, 64) less their mean, and that mean."""
+
+    grey: np.ndarray
+    mean: float
+
+
 class CutDetector:
     """Detects cuts in one source's pictures, and tells them from motion and from lighting.
 
@@ -40,9 +48,8 @@ class CutDetector:
     """
 
     def __init__(self) -> None:
-        self._recent: deque[np.ndarray] = deque(maxlen=2 * _LAGS[-1])
+        self._recent: deque[_Picture] = deque(maxlen=2 * _LAGS[-1])
         self._hann = cv2.createHanningWindow(_SMALL, cv2.CV_32F)
-        self._mean = 0.0
         self._usual_change = 0.0
         self._compared = 0
         self._passed_over = False
@@ -53,26 +60,23 @@ class CutDetector:
         Args:
             image: (H, W, 3) RGB uint8, the next picture of the source.
         """
-        now, mean = _small_grey(image)
-        if float(np.sqrt(_variance(now).mean())) < _LEAST_STRUCTURE:
+        now = _small_grey(image)
+        if float(np.sqrt(_variance(now.grey).mean())) < _LEAST_STRUCTURE:
             self._passed_over = True
             return False
-        brighter = mean - self._mean
-        cut = bool(self._recent) and (self._is_other_scene(now, brighter) or self._is_mixed(now))
+        cut = bool(self._recent) and (self._is_other_scene(now) or self._is_mixed(now))
         if cut:
             # What was usual before the cut says nothing about the pictures after it.
             self._usual_change, self._compared = 0.0, 0
             self._recent.clear()
         self._recent.append(now)
-        self._mean, self._passed_over = mean, False
+        self._passed_over = False
         return cut
 
-    def _is_other_scene(self, now: np.ndarray, brighter: float) -> bool:
-        """Whether a picture shows another scene than the last one; updates what is usual.
-
-        ``brighter`` is by how many grey levels its mean is higher.
-        """
-        last = self._recent[-1]
+    def _is_other_scene(self, picture: _Picture) -> bool:
+        """Whether a picture shows another scene than the last one; updates what is usual."""
+        last, now = self._recent[-1].grey, picture.grey
+        brighter = picture.mean - self._recent[-1].mean
         relit = self._passed_over or abs(brighter) > _OTHER_LIGHT
         difference = float(np.abs(now - last).mean())
         # A small change is no cut, so the alignment is spared. But where the light has changed,
@@ -113,16 +117,16 @@ class CutDetector:
         self._usual_change += weight * (difference - self._usual_change)
         self._compared += 1
 
-    def _is_mixed(self, now: np.ndarray) -> bool:
+    def _is_mixed(self, now: _Picture) -> bool:
         """Whether pictures back to one that does not resemble this one are mixtures of the two."""
         for lag in _LAGS:
             if 2 * lag > len(self._recent):
                 return False
             first, middle = self._recent[-2 * lag], self._recent[-lag]
             if (
-                float(np.abs(now - first).mean()) >= 10.0
+                float(np.abs(now.grey - first.grey).mean()) >= 10.0
                 and _is_mixture(middle, first, now)
-                and _structure_in_common(*self._aligned(first, now)) < 0.5
+                and _structure_in_common(*self._aligned(first.grey, now.grey)) < 0.5
             ):
                 return True
         return False
@@ -143,15 +147,15 @@ class CutDetector:
         return max(pairs, key=lambda pair: _difference_and_correlation(*pair)[1])
 
 
-def _small_grey(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Grey levels of a small copy of an RGB image, less their mean, float32; and that mean."""
+def _small_grey(image: np.ndarray) -> _Picture:
+    """A small grey copy of an RGB image."""
     # Some pixels of each area are enough, and far cheaper than averaging all of them. They are
     # more than one, because the noise of a dark picture is no structure.
     step = max(1, min(image.shape[0] // (4 * _SMALL[1]), image.shape[1] // (4 * _SMALL[0])))
     small = cv2.resize(image[::step, ::step], _SMALL, interpolation=cv2.INTER_AREA)
     grey = small.mean(axis=2, dtype=np.float32)
     mean = float(grey.mean())
-    return grey - mean, mean
+    return _Picture(grey - mean, mean)
 
 
 def _difference_and_correlation(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -178,14 +182,17 @@ def _structure_in_common(first: np.ndarray, second: np.ndarray) -> float:
     return float(_covariance(first, second).sum()) / max(float(weights.sum()), 1e-6)
 
 
-def _is_mixture(middle: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether a picture is a weighted sum of two others, much better than it is one of them."""
+def _is_mixture(middle: _Picture, first: _Picture, second: _Picture) -> bool:
+    """Whether a picture is a weighted mean of two others, much better than it is one of them."""
     # Smoothed, so that small motions within both scenes matter less.
-    parts = np.stack([cv2.blur(p, (5, 5)).ravel() for p in (first, second)])
-    whole = cv2.blur(middle, (5, 5)).ravel()
+    parts = np.stack([cv2.blur(p.grey, (5, 5)).ravel() for p in (first, second)])
+    whole = cv2.blur(middle.grey, (5, 5)).ravel()
     # A little on the diagonal, so that equal pictures have a solution.
     shares = np.linalg.solve(parts @ parts.T + np.eye(2, dtype=np.float32), parts @ whole)
-    if shares.min() < 0.2 or shares.max() > 0.9:
+    if shares.min() < 0.2 or shares.max() > 0.9 or shares.sum() < 0.7:
         return False
+    # In a moment of other light everything is brighter or darker than in a mixture.
+    brighter = middle.mean - float(shares @ (first.mean, second.mean)) / float(shares.sum())
     unexplained = np.linalg.norm(whole - shares @ parts)
-    return bool(unexplained < 0.42 * np.linalg.norm(whole - parts, axis=1).min())
+    nearest = np.linalg.norm(whole - parts, axis=1).min()
+    return abs(brighter) < _OTHER_LIGHT and bool(unexplained < 0.42 * nearest)
