@@ -101,9 +101,10 @@ class CutDetector:
             and structure < 0.6
             and difference >= max(10.0, (2.0 if correlation < 0.3 else 4.0) * self._usual_change)
         )
+        # Another take has the same light.
         other_take = (
             correlation < 0.82
-            and structure < 0.8
+            and (structure < 0.8 or abs(brighter) < 8.0)
             and self._compared >= 3
             and difference >= max(12.0, 8.0 * self._usual_change)
         )
