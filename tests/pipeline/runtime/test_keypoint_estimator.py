@@ -14,7 +14,7 @@ from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from tests.support.fits import windows_of_people
 
 
-class Told(Perceiver):
+class Scripted(Perceiver):
     """Finds the people that it is given, window by window."""
 
     def __init__(self, windows):
@@ -39,7 +39,7 @@ def test_a_person_who_comes_back_keeps_the_shape_and_one_who_does_not_is_forgott
         for frame in windows_of_people(body, 1)[0]
     ]
     empty = [()] * 4
-    estimator = KeypointEstimator(Told([*[there] * 8, empty, there, empty]), BodyFitter(body))
+    estimator = KeypointEstimator(Scripted([*[there] * 8, empty, there, empty]), BodyFitter(body))
     state = estimator.begin()
     for window in range(8):
         before = fitted(estimator, state, 4 * window)[-1]
