@@ -1,8 +1,10 @@
-"""Detecting cuts: frames at which the whole picture changes at once."""
+"""Detecting cuts: frames at which another scene begins, not only other light."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,80 +13,150 @@ _SMALL = (64, 36)
 """Width and height at which pictures are compared."""
 _SHIFT = (8, 5)
 """The largest shift between two pictures that is compensated, at that size."""
+_NEIGHBOURHOOD = (7, 7)
+"""Width and height of the neighbourhoods whose structure is compared, at that size."""
+_LEAST_STRUCTURE = 3.0
+"""A picture with less structure than this, in grey levels, shows nothing that can be compared."""
+_OTHER_LIGHT = 25.0
+"""Pictures whose mean differs by more grey levels are taken in other light."""
+_UNCHANGED = 5.0
+"""Pixels that differ by fewer grey levels are unchanged."""
+_LAGS = (4, 8, 16, 24, 32)
+"""Frames from the middle of a dissolve to each of the two pictures of which it is a mixture."""
+
+
+class _Picture(NamedTuple):
+    """A small copy of a picture: grey levels (36, 64) less their mean, and that mean."""
+
+    grey: np.ndarray
+    mean: float
 
 
 class CutDetector:
-    """Detects cuts in one source's pictures, and tells them from motion.
+    """Detects cuts in one source's pictures, and tells them from motion and from lighting.
 
     Small grey pictures are compared after the shift that aligns them (phase correlation; Kuglin and
     Hines, 1975), so that a shaken camera is not a cut. A cut changes the picture much more than the
-    clip has changed lately (mean absolute difference) and leaves little resemblance (correlation,
-    which a change of brightness does not affect). A dissolve is not detected.
+    clip has changed lately (mean absolute difference) and leaves little resemblance (correlation).
+
+    Another lighting leaves the structure of each neighbourhood: the correlation within it, which
+    no smooth change of brightness affects. A black or white picture has no structure. It is passed
+    over, and the next one is compared with the last before it.
+
+    A picture within a dissolve is a mixture of an earlier and a later one that do not resemble each
+    other, which motion never makes. A dissolve is a cut a little after its middle.
     """
 
     def __init__(self) -> None:
-        self._last: np.ndarray | None = None
+        self._recent: deque[_Picture] = deque(maxlen=2 * _LAGS[-1])
         self._hann = cv2.createHanningWindow(_SMALL, cv2.CV_32F)
         self._usual_change = 0.0
         self._compared = 0
+        self._passed_over = False
 
     def is_cut(self, image: np.ndarray) -> bool:
-        """Return whether a picture does not continue the one before it.
+        """Return whether another scene begins with a picture.
 
         Args:
             image: (H, W, 3) RGB uint8, the next picture of the source.
         """
         now = _small_grey(image)
-        last, self._last = self._last, now
-        if last is None:
+        if float(np.sqrt(_variance(now.grey).mean())) < _LEAST_STRUCTURE:
+            self._passed_over = True
             return False
-        difference, correlation = float(np.abs(now - last).mean()), 1.0
-        # Below this nothing is called a cut, so the alignment is spared.
-        if difference >= 10.0:
-            difference, correlation = self._compare(last, now)
-        # These thresholds were measured on fast motion, shaken cameras and a thousand splices, as
-        # the tests do. The less two pictures correlate, the smaller a change is enough.
-        other_scene = correlation < 0.6 and difference >= max(
-            10.0, (2.0 if correlation < 0.3 else 4.0) * self._usual_change
+        cut = bool(self._recent) and (self._is_other_scene(now) or self._is_mixed(now))
+        if cut:
+            # What was usual before the cut says nothing about the pictures after it.
+            self._usual_change, self._compared = 0.0, 0
+            self._recent.clear()
+        self._recent.append(now)
+        self._passed_over = False
+        return cut
+
+    def _is_other_scene(self, picture: _Picture) -> bool:
+        """Whether a picture shows another scene than the last one; updates what is usual."""
+        last, now = self._recent[-1].grey, picture.grey
+        brighter = picture.mean - self._recent[-1].mean
+        relit = self._passed_over or abs(brighter) > _OTHER_LIGHT
+        difference = float(np.abs(now - last).mean())
+        # A small change is no cut, so the alignment is spared. But where the light has changed,
+        # the first dim picture of another scene is a small change too.
+        if difference < 10.0 and not relit:
+            self._learn(difference)
+            return False
+        # Where most of the picture is as it was, something large and near has moved before it.
+        if not relit and float(np.median(np.abs(now - last + brighter))) < _UNCHANGED:
+            self._learn(difference)
+            return False
+        last, now = self._aligned(last, now)
+        difference, correlation = _difference_and_correlation(last, now)
+        structure = _structure_in_common(last, now)
+        if relit:
+            return correlation < 0.6 and structure < 0.4
+        # These thresholds were measured on fast motion, shaken cameras, changes of light and a
+        # thousand splices, as the tests do. The less two pictures correlate, the smaller a change
+        # is enough.
+        other_scene = (
+            correlation < 0.6
+            and structure < 0.6
+            and difference >= max(10.0, (2.0 if correlation < 0.3 else 4.0) * self._usual_change)
         )
+        # Another take has the same light.
         other_take = (
             correlation < 0.82
+            and (structure < 0.8 or abs(brighter) < 8.0)
             and self._compared >= 3
             and difference >= max(12.0, 8.0 * self._usual_change)
         )
-        if other_scene or other_take:
-            # What was usual before the cut says nothing about the pictures after it.
-            self._usual_change, self._compared = 0.0, 0
-            return True
-        # The first difference sets what is usual; later ones move it slowly.
+        if not (other_scene or other_take):
+            self._learn(difference)
+        return other_scene or other_take
+
+    def _learn(self, difference: float) -> None:
+        """The first difference sets what is usual; later ones move it slowly."""
         weight = 0.1 if self._compared else 1.0
         self._usual_change += weight * (difference - self._usual_change)
         self._compared += 1
+
+    def _is_mixed(self, now: _Picture) -> bool:
+        """Whether pictures back to one that does not resemble this one are mixtures of the two."""
+        for lag in _LAGS:
+            if 2 * lag > len(self._recent):
+                return False
+            first, middle = self._recent[-2 * lag], self._recent[-lag]
+            if (
+                float(np.abs(now.grey - first.grey).mean()) >= 10.0
+                and _is_mixture(middle, first, now)
+                and _structure_in_common(*self._aligned(first.grey, now.grey)) < 0.5
+            ):
+                return True
         return False
 
-    def _compare(self, last: np.ndarray, now: np.ndarray) -> tuple[float, float]:
-        """(difference in grey levels, correlation), as they are or shifted, the better match."""
-        plain = _difference_and_correlation(last, now)
+    def _aligned(self, last: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Two pictures as they are, or their common part after the shift between them, whichever
+        correlates better."""
         # The window is applied here, because OpenCV's own windowing writes into its inputs.
         (dx, dy), _ = cv2.phaseCorrelate(last * self._hann, now * self._hann)
         if abs(dx) > _SHIFT[0] or abs(dy) > _SHIFT[1]:
-            return plain
+            return last, now
         shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         moved = cv2.warpAffine(last, shift, _SMALL)
         # Only where both pictures have pixels: the shift leaves an empty border.
         rows = slice(max(0, math.ceil(dy)), _SMALL[1] + min(0, math.floor(dy)))
         columns = slice(max(0, math.ceil(dx)), _SMALL[0] + min(0, math.floor(dx)))
-        shifted = _difference_and_correlation(moved[rows, columns], now[rows, columns])
-        return max(plain, shifted, key=lambda pair: pair[1])
+        pairs = (last, now), (moved[rows, columns], now[rows, columns])
+        return max(pairs, key=lambda pair: _difference_and_correlation(*pair)[1])
 
 
-def _small_grey(image: np.ndarray) -> np.ndarray:
-    """Grey levels of a small copy of an RGB image, less their mean, float32."""
-    # Every n-th pixel is enough, and far cheaper than averaging all of them.
-    step = max(1, min(image.shape[0] // _SMALL[1], image.shape[1] // _SMALL[0]))
+def _small_grey(image: np.ndarray) -> _Picture:
+    """A small grey copy of an RGB image."""
+    # Some pixels of each area are enough, and far cheaper than averaging all of them. They are
+    # more than one, because the noise of a dark picture is no structure.
+    step = max(1, min(image.shape[0] // (4 * _SMALL[1]), image.shape[1] // (4 * _SMALL[0])))
     small = cv2.resize(image[::step, ::step], _SMALL, interpolation=cv2.INTER_AREA)
     grey = small.mean(axis=2, dtype=np.float32)
-    return grey - grey.mean()
+    mean = float(grey.mean())
+    return _Picture(grey - mean, mean)
 
 
 def _difference_and_correlation(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -92,3 +164,36 @@ def _difference_and_correlation(first: np.ndarray, second: np.ndarray) -> tuple[
     first, second = first - first.mean(), second - second.mean()
     spread = max(float(first.std() * second.std()), 1e-6)
     return float(np.abs(first - second).mean()), float((first * second).mean()) / spread
+
+
+def _covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Covariance of two pictures (H, W) in the neighbourhood of each pixel."""
+    products = cv2.blur(first * second, _NEIGHBOURHOOD)
+    return products - cv2.blur(first, _NEIGHBOURHOOD) * cv2.blur(second, _NEIGHBOURHOOD)
+
+
+def _variance(picture: np.ndarray) -> np.ndarray:
+    """Variance of a picture (H, W) in the neighbourhood of each pixel."""
+    return np.maximum(_covariance(picture, picture), 0.0)
+
+
+def _structure_in_common(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean correlation within neighbourhoods, each weighted by its structure in both pictures."""
+    weights = np.sqrt(_variance(first) * _variance(second))
+    return float(_covariance(first, second).sum()) / max(float(weights.sum()), 1e-6)
+
+
+def _is_mixture(middle: _Picture, first: _Picture, second: _Picture) -> bool:
+    """Whether a picture is a weighted mean of two others, much better than it is one of them."""
+    # Smoothed, so that small motions within both scenes matter less.
+    parts = np.stack([cv2.blur(p.grey, (5, 5)).ravel() for p in (first, second)])
+    whole = cv2.blur(middle.grey, (5, 5)).ravel()
+    # A little on the diagonal, so that equal pictures have a solution.
+    shares = np.linalg.solve(parts @ parts.T + np.eye(2, dtype=np.float32), parts @ whole)
+    if shares.min() < 0.2 or shares.max() > 0.9 or shares.sum() < 0.7:
+        return False
+    # In a moment of other light everything is brighter or darker than in a mixture.
+    brighter = middle.mean - float(shares @ (first.mean, second.mean)) / float(shares.sum())
+    unexplained = np.linalg.norm(whole - shares @ parts)
+    nearest = np.linalg.norm(whole - parts, axis=1).min()
+    return abs(brighter) < _OTHER_LIGHT and bool(unexplained < 0.42 * nearest)

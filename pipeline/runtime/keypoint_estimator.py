@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame, Window
-from pipeline.core.people import Person, as_blazepose
+from pipeline.core.people import Bodies, Person, as_blazepose
 from pipeline.core.skeleton import BLAZEPOSE_33
 from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from pipeline.perception.areas import EVERYWHERE, Areas
@@ -33,6 +33,8 @@ class StreamState:
     depth: DepthScale = field(default_factory=DepthScale)
     memory: Any = None
     last_pts_s: float | None = None
+    fitted_s: dict[int, float] = field(default_factory=dict)
+    """When each track of ``fits`` was fitted last."""
 
 
 class KeypointEstimator:
@@ -116,6 +118,7 @@ class KeypointEstimator:
             # that failed may be tried again.
             state.depth.learn(one.people, bodies)
             state.last_pts_s = one.window.frames[-1].pts_s
+            self._forget(state, bodies)
         return [list(zip(one.window.frames, bodies)) for one, bodies in zip(detected, fitted)]
 
     def fit_event(
@@ -147,12 +150,21 @@ class KeypointEstimator:
         for frame, seen in zip(window.frames, people):
             landmarks = [as_blazepose(person) for person in seen]
             inside = [person for person in landmarks if self._is_inside(person, frame)]
-            out.append(state.tracker.assign(inside, frame.pts_s))
+            out.append(state.tracker.assign(inside, frame.pts_s, frame.image))
         return tuple(out)
 
     def _is_inside(self, person: Person, frame: Frame) -> bool:
         x, y = person.landmarks_px[list(BLAZEPOSE_33.hips)].mean(axis=0)
         return self._areas.keeps(float(x), float(y), frame.size)
+
+    def _forget(self, state: StreamState, bodies: Sequence[Bodies]) -> None:
+        """Forget the shapes of tracks that the tracker has forgotten too."""
+        now_s = state.last_pts_s or 0.0
+        state.fitted_s |= {track: now_s for frame in bodies for track in frame.track.tolist()}
+        for track, seen_s in list(state.fitted_s.items()):
+            if abs(now_s - seen_s) > self.tracking.remember_s + 1.0:
+                del state.fitted_s[track]
+                state.fits.tracks.pop(track, None)
 
     def _prepared(self, window: Window, state: StreamState) -> Window:
         """Return the window where the perceiver computes, after forgetting what a reset ends."""
@@ -166,6 +178,7 @@ class KeypointEstimator:
         window = detected.window
         if window.reset:
             state.fits.clear()
+            state.fitted_s.clear()
             # Behind a cut there may be another camera, with another scale.
             state.depth = DepthScale(self._depth_scale)
             state.last_pts_s = None

@@ -154,8 +154,8 @@ class BlazePose(Perceiver):
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
         """Detect people on the key frame.
 
-        A detection that overlaps a tracked ROI only refreshes its score. One that overlaps an ROI
-        whose person was lost moves it there. Any other becomes a candidate, which `decode` checks.
+        A detection at the place of a tracked ROI only refreshes its score, or moves an ROI whose
+        person was missed. Any other becomes a candidate, which `decode` checks.
         Windows of fewer than four frames share one detector pass.
 
         Args:
@@ -204,22 +204,10 @@ class BlazePose(Perceiver):
         valid = 1 if over_all and not self.has_second else _SCORE_PASSES
         tracked = [_one_pass_older(roi, valid) for roi in before.rois]
         refused = _one_pass_less(before.refused)
-        candidates = []
         query = DetectionQuery(window.key_frame, tuple(views), tuple(second_views))
-        detections = yield from ask(query)
-        for roi in self._inside(detections, size):
-            # Missed people first: only their ROIs may be moved by a detection.
-            match = same_place(roi, [r for r in tracked if r.frames_missed])
-            if match is not None:
-                missed = [k for k, r in enumerate(tracked) if r.frames_missed][match]
-                tracked[missed] = replace(
-                    tracked[missed], x=roi.x, y=roi.y, side=roi.side, angle=roi.angle,
-                    score=roi.score, unconfirmed=0,
-                )  # fmt: skip
-            elif (match := same_place(roi, tracked)) is not None:
-                tracked[match] = replace(tracked[match], score=roi.score, unconfirmed=0)
-            elif same_place(roi, refused) is None:
-                candidates.append(roi)
+        detections = self._inside((yield from ask(query)), size)
+        tracked, others = _matched(tracked, detections)
+        candidates = [roi for roi in others if same_place(roi, refused) is None]
         spare = _SPARE_CANDIDATES * (2 if before.turn == 0 else 1)
         chosen = worth_checking(candidates, tracked, self.max_people, spare, size)
         # A pass over a tile alone does not count the others.
@@ -334,6 +322,21 @@ def distinct(rois: Sequence[Roi], second: Sequence[Roi] = ()) -> list[Roi]:
             elif roi.side > _LEAST_SIDE:
                 found.append(roi)
     return found
+
+
+def _matched(tracked: Sequence[Roi], detections: Sequence[Roi]) -> tuple[list[Roi], list[Roi]]:
+    """The tracked ROIs with what a detector pass says of them, and the detections of others."""
+    rois, others = list(tracked), list(detections)
+    # People who are present first, each with one detection: what is left near a missed person is
+    # not theirs. Only the ROI of a missed person is moved.
+    for missed in (False, True):
+        for k, roi in enumerate(tracked):
+            if bool(roi.frames_missed) == missed and (near := same_place(roi, others)) is not None:
+                found = others.pop(near)
+                if missed:
+                    roi = replace(roi, x=found.x, y=found.y, side=found.side, angle=found.angle)
+                rois[k] = replace(roi, score=found.score, unconfirmed=0)
+    return rois, [roi for roi in others if same_place(roi, rois) is None]
 
 
 def _one_pass_older(roi: Roi, valid: int) -> Roi:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.capture.open import open_source
@@ -218,6 +218,9 @@ def test_frames_about_an_event_are_a_thirtieth_apart_or_the_source_s_own(fps, se
 
 # Cuts.
 
+FEW = settings(deadline=None, max_examples=8)
+"""Pictures take a while."""
+
 
 def noise_scene(seed: int, blur: int = 25) -> np.ndarray:
     """A picture with large and small structure, RGB (360, 640, 3)."""
@@ -271,6 +274,54 @@ def test_another_take_of_the_same_scene_is_a_cut() -> None:
     one = crop(noise_scene(7), 0, 0)
     later = cv2.addWeighted(one, 0.55, crop(noise_scene(8), 0, 0), 0.45, 0.0)
     assert cuts([one] * 6 + [later] * 6) == [6]
+
+
+def relit(image: np.ndarray, seed: int) -> np.ndarray:
+    """The scene by another lamp: from one side, of another strength and colour, with noise."""
+    rng = np.random.default_rng(seed)
+    across = np.linspace(*rng.uniform(0.15, 1.6, 2), image.shape[1])[:, None]
+    light = (image / 255.0) ** 2.2 * across * rng.uniform(0.4, 1.6, 3) + rng.uniform(0, 0.05)
+    noise = rng.normal(0, 3, image.shape)
+    return np.clip(255 * np.clip(light, 0, 1) ** (1 / 2.2) + noise, 0, 255).astype(np.uint8)
+
+
+def dimmed(image: np.ndarray, gain: float) -> np.ndarray:
+    return np.clip(image * gain, 0, 255).astype(np.uint8)
+
+
+@FEW
+@given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 6))
+def test_other_light_is_no_cut(seed: int, dark: int, lit: int) -> None:
+    """A strobe, lamps, a flash, the lights out for a while, a fade to black and back."""
+    scene = crop(noise_scene(seed), 10, 10)
+    black = np.zeros_like(scene)
+    assert cuts([*[scene] * lit, *[black] * dark] * 3 + [scene]) == []
+    assert cuts([scene] * 5 + [relit(scene, seed)] * 5 + [scene] * 5 + [relit(scene, -~seed)]) == []
+    assert cuts([scene] * 5 + [dimmed(scene, 1 + lit / 2)] + [scene] * 2) == []
+    gains = np.abs(np.linspace(-1, 1, 4 * lit + 1))
+    assert cuts([dimmed(scene, gain) for gain in gains]) == []
+
+
+@FEW
+@given(st.integers(0, 1000), st.integers(0, 12))
+def test_another_scene_after_the_dark_is_a_cut(seed: int, dark: int) -> None:
+    one, two = crop(noise_scene(seed), 10, 10), crop(noise_scene(seed + 1), 10, 10)
+    out, into = np.linspace(1, 0, 8), np.linspace(0, 1, 8)
+    found = cuts([one] * 3 + [np.zeros_like(one)] * dark + [two] * 3)
+    assert found == [3 + dark]
+    faded = [dimmed(one, gain) for gain in out] + [np.zeros_like(one)] * dark
+    (found_at,) = cuts([one] * 3 + faded + [dimmed(two, gain) for gain in into] + [two] * 3)
+    assert 3 + len(faded) <= found_at <= 3 + len(faded) + 5
+
+
+@FEW
+@given(st.integers(0, 1000), st.integers(8, 60))
+def test_a_dissolve_is_a_cut_near_its_middle(seed: int, frames: int) -> None:
+    one, two = crop(noise_scene(seed), 10, 10), crop(noise_scene(seed + 1), 10, 10)
+    shares = np.linspace(0, 1, frames + 2)[1:-1]
+    mixed = [cv2.addWeighted(one, 1 - share, two, share, 0) for share in shares]
+    (found_at,) = cuts([one] * 20 + mixed + [two] * 20)
+    assert 0.4 <= (found_at - 20) / frames <= 0.9
 
 
 def test_a_flat_picture_and_small_ones_are_fine() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.people import Person
@@ -72,3 +72,94 @@ def test_ids_never_come_back_after_clear():
 
 def test_size_is_the_longer_side():
     assert person_size_px(person(100)) == np.ptp(person(100).landmarks_px, axis=0).max()
+
+
+# Coming back, by place, size and appearance.
+
+FEW = settings(deadline=None, max_examples=15)
+"""Pictures take a while."""
+
+
+def dressed(seed, x, y=300.0, scale=1.0, roi=-1):
+    """A standing person, and the colours of hair, shirt and trousers, which follow from the
+    seed."""
+    mark = {
+        0: (0, -95), 7: (9, -92), 8: (-9, -92), 11: (25, -70), 12: (-25, -70), 13: (33, -40),
+        14: (-33, -40), 15: (36, -10), 16: (-36, -10), 23: (14, -5), 24: (-14, -5), 25: (15, 45),
+        26: (-15, 45), 27: (15, 92), 28: (-15, 92),
+    }  # fmt: skip
+    points = np.array([mark.get(k, mark[0]) for k in range(33)], np.float32) * scale + [x, y]
+    points = points.astype(np.float32)
+    box = np.concatenate((points.min(0), points.max(0)))
+    visible, world = np.ones(33, np.float32), np.zeros((33, 3), np.float32)
+    colours = np.random.default_rng(seed).uniform(15, 240, (3, 3))
+    return Person(box, 1.0, points, visible, world, roi=roi), colours
+
+
+def picture(people, gain=1.0, size=(480, 1280)):
+    """A grey picture of dressed people."""
+    image = np.full((*size, 3), 110.0, np.float32)
+    for person, (hair, shirt, trousers) in people:
+        x0, y0, x1, y1 = person.box_px.astype(int)
+        high = y1 - y0
+        for top, bottom, colour in ((-8, 20, hair), (12, 50, shirt), (48, 108, trousers)):
+            rows = slice(max(y0 + high * top // 100, 0), max(y0 + high * bottom // 100, 0))
+            image[rows, max(x0 - 8, 0) : max(x1 + 8, 0)] = colour
+    return np.clip(image * gain, 0, 255).astype(np.uint8)
+
+
+def seen(tracker, people, time_s, gain=1.0):
+    """The track ids in the order of the people."""
+    found = tracker.assign([person for person, _ in people], time_s, picture(people, gain))
+    return [next(t for t, p in found.items() if p is person) for person, _ in people]
+
+
+@FEW
+@given(st.integers(0, 30), st.floats(150, 1100), st.floats(2, 9.5), st.floats(0.5, 1.4))
+def test_a_person_comes_back_by_appearance_anywhere_in_any_light(seed, x, away_s, gain):
+    tracker = Tracker()
+    for frame in range(15):
+        (track,) = seen(tracker, [dressed(seed, 300 + 4 * frame)], frame / 15)
+    seen(tracker, [], 1.1)
+    assert seen(tracker, [dressed(seed, x)], 1 + away_s, gain) == [track]
+
+
+@FEW
+@given(st.integers(0, 30), st.floats(150, 1100), st.floats(1, 9.5))
+def test_another_person_is_new_even_in_the_same_place(seed, x, away_s):
+    tracker = Tracker()
+    (track,) = seen(tracker, [dressed(seed, 300)], 0.0)
+    person, colours = dressed(seed, x)
+    # In colours that are far from the other's.
+    other = person, np.where(colours > 128, colours - 110, colours + 110)
+    assert seen(tracker, [other], away_s) == [track + 1]
+
+
+@FEW
+@given(st.integers(0, 30), st.floats(2, 9))
+def test_in_doubt_between_two_alike_a_person_is_new(seed, away_s):
+    tracker = Tracker()
+    first = seen(tracker, [dressed(seed, 400), dressed(seed, 800)], 0.0)
+    (track,) = seen(tracker, [dressed(seed, 600)], away_s)
+    assert track not in first
+
+
+@FEW
+@given(st.integers(0, 30), st.integers(1, 12))
+def test_people_under_a_strobe_keep_their_ids(seed, dark):
+    tracker = Tracker()
+    people = [dressed(seed, 300), dressed(seed + 1, 700, scale=0.8)]
+    first = seen(tracker, people, 0.0)
+    for flash in range(1, 8):
+        time_s = flash * (dark + 3) / 30
+        seen(tracker, [], time_s - 1 / 30, gain=0.0)
+        assert seen(tracker, people, time_s) == first
+
+
+def test_memory_is_bounded_by_time_and_count():
+    tracker = Tracker(TrackConfig(remember_s=5.0, remember=10))
+    for frame in range(200):
+        tracker.assign([person(100 + 500 * (frame % 3), roi=frame)], frame / 10)
+        assert len(tracker.tracks) <= 11
+    tracker.assign([], 100.0)
+    assert not tracker.tracks

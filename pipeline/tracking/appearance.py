@@ -1,0 +1,160 @@
+"""What a person looks like, in about a hundred numbers: the colours of head, torso, arms and legs.
+
+It tells people apart for some seconds, by clothes and hair. It is no face recognition: the head is
+one patch of colours, nothing in it is found or compared, and the numbers of a person who is gone
+are forgotten after seconds (`TrackConfig`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.core.people import Person
+from pipeline.core.skeleton import LANDMARKS
+
+_SAMPLES = 48
+"""Pixels that are read in each region."""
+_QUANTILES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+_LIMITS = np.array([[-3.0, 2.0], [-1.0, 1.0], [-1.0, 1.0]], np.float32)
+"""Least and largest brightness and chroma; more would be noise of dark or overexposed pixels."""
+_DARK = 0.02
+"""Added to linear light as parts of white: below it a pixel is mostly noise."""
+_LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
+"""Linear light of each grey level."""
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """The colours of a person's regions.
+
+    Attributes:
+        colours: (5, 3, 5) float32: of head, torso, arms, thighs and shins; brightness, red and blue
+            against green, as natural logarithms relative to the picture's mean; quantiles 0.1 to
+            0.9 of the region's pixels.
+        seen: (5,) float32, the share of each region that was seen.
+    """
+
+    colours: np.ndarray
+    seen: np.ndarray
+
+    def mixed(self, newer: Appearance, share: float) -> Appearance:
+        """Return this appearance moved towards a newer one, by a share of what that one saw.
+
+        Args:
+            newer: Another sighting of the same person.
+            share: The share of the newer one where both saw everything.
+        """
+        weight = share * newer.seen
+        # A region that was not seen yet is taken over.
+        weight = np.where(self.seen > weight, weight / np.maximum(self.seen, 1e-6), 1.0)
+        weight = np.where(newer.seen > 0, weight, 0.0).astype(np.float32)
+        colours = self.colours + weight[:, None, None] * (newer.colours - self.colours)
+        return Appearance(colours, np.maximum(self.seen, newer.seen))
+
+
+def describe(person: Person, image: np.ndarray, light: np.ndarray) -> Appearance:
+    """Return what a person looks like in a picture.
+
+    Pixels are read at fixed places between the landmarks, where the mask says that they are the
+    person's. Relative to the picture's mean (grey world; Buchsbaum 1980), so that the exposure and
+    the colour of the light matter little.
+
+    Args:
+        person: The person, in BlazePose's landmarks.
+        image: (H, W, 3) RGB uint8, the frame.
+        light: Its `mean_light`.
+    """
+    height, width = image.shape[:2]
+    # Not by BLAS, whose threads would take longer to meet than this takes.
+    points = np.einsum("nk,kd->nd", _PLACES, person.landmarks_px)
+    column, row = np.rint(points).astype(np.int64).T
+    valid = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    if person.mask is not None:
+        valid &= _on_mask(person, points)
+    pixels = image[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    colours = _logarithmic(_LINEAR[pixels]) - _logarithmic(light)
+    colours = np.clip(colours, _LIMITS[:, 0], _LIMITS[:, 1])
+    # What was not seen is sorted behind the rest.
+    colours[~valid] = np.inf
+    ranked = np.sort(colours.reshape(len(_REGIONS), _SAMPLES, 3), axis=1)
+    count = valid.reshape(len(_REGIONS), _SAMPLES).sum(1)
+    at = (_QUANTILES * np.maximum(count - 1, 0)[:, None] + 0.5).astype(np.int64)
+    quantiles = np.take_along_axis(ranked, at[:, :, None], 1).transpose(0, 2, 1)
+    quantiles[count == 0] = 0.0
+    return Appearance(quantiles, (count / _SAMPLES).astype(np.float32))
+
+
+def mean_light(image: np.ndarray) -> np.ndarray:
+    """Return the mean linear light (3,) of a picture, parts of white, from some of its pixels."""
+    step = max(1, min(image.shape[:2]) // 24)
+    return np.asarray(_LINEAR[image[::step, ::step]].mean((0, 1)))
+
+
+def difference(one: Appearance, other: Appearance) -> tuple[np.ndarray, float]:
+    """Return how far two appearances are apart, and how much of the person both saw.
+
+    Returns:
+        (3,) the mean distance between the distributions of brightness, red and blue (Wasserstein's
+        of order one) over the regions; and the regions' common weight, in [0, 5].
+    """
+    weight = np.minimum(one.seen, other.seen)
+    # Few pixels say nothing about a region.
+    weight = np.where(weight > 0.15, weight, 0.0)
+    total = float(weight.sum())
+    distance = np.abs(one.colours - other.colours).mean(-1)
+    return (weight @ distance) / max(total, 1e-6), total
+
+
+def _logarithmic(light: np.ndarray) -> np.ndarray:
+    """Brightness, red and blue against green, as logarithms (..., 3), of linear RGB (..., 3)."""
+    red, green, blue = np.moveaxis(np.log(light + _DARK), -1, 0)
+    return np.stack((green + (red - green) / 3, red - green, blue - green), -1)
+
+
+def _on_mask(person: Person, points: np.ndarray) -> np.ndarray:
+    """Which points (N, 2) lie on the person's mask."""
+    assert person.mask is not None
+    values = person.mask.values
+    inverse = cv2.invertAffineTransform(person.mask.to_image)
+    column, row = np.rint(points @ inverse[:, :2].T + inverse[:, 2]).astype(np.int64).T
+    height, width = values.shape
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return inside & (values[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)] > 0.5)
+
+
+def _patch(corners: Sequence[np.ndarray], across: int, down: int) -> np.ndarray:
+    """Places (across * down, 33) in a quadrilateral, whose corners are sums of landmarks."""
+    x, y = np.meshgrid((np.arange(across) + 0.5) / across, (np.arange(down) + 0.5) / down)
+    x, y = x.reshape(-1, 1), y.reshape(-1, 1)
+    first, second, third, fourth = corners
+    return (1 - y) * ((1 - x) * first + x * second) + y * ((1 - x) * third + x * fourth)
+
+
+def _regions() -> list[np.ndarray]:
+    """Places (48, 33) of each region as sums of landmarks."""
+    mark = np.eye(LANDMARKS)
+    shoulders, ears = 0.5 * (mark[11] + mark[12]), 0.5 * (mark[7] + mark[8])
+    # From the mouth to the crown, as wide as the ears are apart.
+    up, aside = 0.9 * (ears - shoulders), 0.5 * (mark[7] - mark[8])
+    low, high = ears - 0.2 * (ears - shoulders), ears + 0.6 * up
+    head = [high + aside, high - aside, low + aside, low - aside]
+
+    def limb(*ends: tuple[int, int]) -> np.ndarray:
+        lines = [[mark[a], mark[a], mark[b], mark[b]] for a, b in ends]
+        return np.concatenate([_patch(line, 1, _SAMPLES // len(ends)) for line in lines])
+
+    return [
+        _patch(head, 6, 8),
+        _patch([mark[11], mark[12], mark[23], mark[24]], 6, 8),
+        limb((11, 13), (13, 15), (12, 14), (14, 16)),
+        limb((23, 25), (24, 26)),
+        limb((25, 27), (26, 28)),
+    ]
+
+
+_REGIONS = _regions()
+_PLACES = np.concatenate(_REGIONS).astype(np.float32)
