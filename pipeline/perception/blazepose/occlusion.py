@@ -128,6 +128,16 @@ def _separated(
 ) -> Plan[tuple[PersonRoi | None, PersonRoi | None, float]]:
     """The people of two ROIs, and the evidence that the first one is in front."""
     first, second = rois
+    # A person that was just missed has no claim on one that is followed.
+    if (
+        found[0] is not None
+        and found[1] is not None
+        and _coincidence(found[0][0], found[1][0]) > _TAKEN
+    ):
+        if first.frames_missed and not second.frames_missed:
+            found = None, found[1]
+        elif second.frames_missed and not first.frames_missed:
+            found = found[0], None
     evidence = first.overlap.in_front.get(second.id, 0.0) if first.overlap is not None else 0.0
     by_first = _order(frame, first, found[0], second)
     by_second = _order(frame, second, found[1], first)
