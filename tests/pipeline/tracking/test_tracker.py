@@ -115,7 +115,7 @@ def seen(tracker, people, time_s, gain=1.0):
 
 
 @FEW
-@given(st.integers(0, 30), st.floats(150, 1100), st.floats(2, 9.5), st.floats(0.5, 1.4))
+@given(st.integers(0, 30), st.floats(150, 1100), st.floats(2, 9.5), st.floats(0.7, 1.25))
 def test_a_person_comes_back_by_appearance_anywhere_in_any_light(seed, x, away_s, gain):
     tracker = Tracker()
     for frame in range(15):
