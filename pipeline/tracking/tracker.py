@@ -212,13 +212,15 @@ class Tracker:
                 out[ids[j]] = people[i]
         return out
 
-    @staticmethod
-    def _likeness(frame: _Frame, index: int, track: Sighting) -> float:
+    def _likeness(self, frame: _Frame, index: int, track: Sighting) -> float:
         """How much likelier a person is the track's than another."""
         person, elapsed_s = frame.people[index], abs(frame.time_s - track.time_s)
         now, before = max(person_size_px(person), 1.0), max(track.size_px, 1.0)
         moved = np.linalg.norm(person.landmarks_px.mean(0) - track.landmarks_px.mean(0))
         larger = max(now, before)
+        # In a moment a body does not shrink to half.
+        if elapsed_s <= self.config.near_s and min(now, before) <= 0.5 * larger:
+            return -_IMPOSSIBLE
         return (
             likeness.of_place(float(moved) / larger, elapsed_s, frame.area(larger))
             + likeness.of_size(now / before, elapsed_s)
