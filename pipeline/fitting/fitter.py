@@ -214,6 +214,7 @@ class BodyFitter:
         intrinsics: np.ndarray,
         memory: FitMemory,
         track: int,
+        size: tuple[int, int] | None = None,
     ) -> TrackFit:
         """Return what to remember of a person for a window that is fitted out of turn.
 
@@ -223,6 +224,7 @@ class BodyFitter:
             intrinsics: (3, 3) the camera's K in pixels.
             memory: What is remembered of the source; only the shape is taken from it.
             track: The person's track id.
+            size: The picture's height and width in pixels; None takes everything as inside it.
 
         Returns:
             A memory with the shape and these landmarks, but without a pose.
@@ -234,7 +236,8 @@ class BodyFitter:
         # Only landmarks are remembered; without masks no edge map is made for nothing.
         people += [person and replace(person, mask=None) for person in before[-CONTEXT:]]
         if any(person is not None for person in people):
-            history = LandmarkHistory.of(observe([people], intrinsics, self.device, self.config))
+            seen = observe([people], intrinsics, self.device, self.config, size)
+            history = LandmarkHistory.of(seen)
             parts = zip(
                 ("rays", "visible", "world_m", "sighted"),
                 (history.rays, history.visible, history.world_m, history.known),
@@ -327,7 +330,7 @@ class BodyFitter:
         inner = layout(fit.frames, fit.outlines).size
         for row, (job, track), seconds in zip(written, people, watched_s):
             frames = [[frame.get(track) for frame in job.people]]
-            write_rows(frames, job.intrinsics, row[None, :inner], fit.outlines)
+            write_rows(frames, job.intrinsics, row[None, :inner], fit.outlines, job.size)
             row[fit.inputs.places["interval_30hz"]] = 30.0 * job.interval_s
             row[fit.inputs.places["shape_frozen"]] = seconds >= self.config.shape_seconds
         written[len(people) :] = written[0]

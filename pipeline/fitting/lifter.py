@@ -27,6 +27,8 @@ CONTEXT = 16
 PERCEIVED_SHARE = 0.3
 """Share of the perceiver's own world landmarks in the result. The errors of the two differ, so
 their mean errs least."""
+BARELY_VISIBLE = 0.2
+"""Visibility below which a corrected landmark loses weight."""
 _HEAD = 32
 """Width of an attention head."""
 
@@ -224,13 +226,19 @@ class Lifter:
         return x + linear(inner, *self._pair(f"{name}.linear2"))
 
 
+def _trust(visible: Tensor) -> Tensor:
+    """The weights of corrected landmarks by their visibility: 1 unless next to nothing is seen."""
+    return (visible / BARELY_VISIBLE).clamp(0.0, 1.0)
+
+
 def lift(
     lifter: Lifter, observed: Observations, history: LandmarkHistory, interval_30hz: Tensor
 ) -> Observations:
     """Return a window's observations with world landmarks corrected by the lifter.
 
-    A share of the perceiver's own stays in them. Their standard deviations are the lifter's, and
-    all 33 of a present person get the weight 1: the network accounts for visibility itself. A
+    A share of the perceiver's own stays in them. Their standard deviations are the lifter's. The
+    weight of a landmark is 1, because the network accounts for visibility itself, and falls to 0
+    where nothing of it is seen: there it would invent a limb, which the pose prior does better. A
     person whose world landmarks were only made from 2D ones keeps them, with the weight 0.
 
     Args:
@@ -251,5 +259,5 @@ def lift(
         observed,
         world_m=torch.where(known[..., None] > 0, lifted, observed.world_m),
         world_spread_m=torch.stack((across, across, along), -1),
-        world_weight=(observed.present[..., None] * known).expand_as(observed.visible),
+        world_weight=observed.present[..., None] * known * _trust(observed.visible),
     )

@@ -128,9 +128,10 @@ class KeypointEstimator:
         window = detected.window
         lens = self.intrinsics(window.key_frame)
         earlier = [frame.get(track) for frame in before]
-        memory = FitMemory({track: self.fitter.memory_before(earlier, lens, state.fits, track)})
+        size = window.key_frame.size
+        before_it = self.fitter.memory_before(earlier, lens, state.fits, track, size)
         times = [frame.pts_s for frame in window.frames]
-        job = FitJob(alone, lens, memory, _spacing_s(times), True, window.key_frame.size)
+        job = FitJob(alone, lens, FitMemory({track: before_it}), _spacing_s(times), True, size)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))
 
     def _prepared(self, window: Window, state: StreamState) -> Window:

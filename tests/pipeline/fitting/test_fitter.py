@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.body.kinematics import (
     Points,
@@ -258,6 +260,31 @@ def test_the_shape_is_frozen_after_shape_seconds(body):
     shapes = [fitter.fit([{1: p} for p in people], K, memory)[0].betas[0] for _ in range(7)]
     assert np.abs(shapes[1] - shapes[0]).max() > 1e-5
     assert np.abs(shapes[6] - shapes[5]).max() < 1e-3
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.integers(0, 10_000))
+def test_landmarks_outside_the_picture_do_not_pull(body, seed):
+    """A picture that ends at the hips: whatever is invented below it, the upper body stays."""
+    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    fitter = BodyFitter(body, FitConfig(use_mask=False))
+    pose = some_pose(generator, 1, 0.1).expand(4, -1, -1, -1)
+    place = torch.tensor([[0.0, 0.0, 3.0]]).expand(4, 3)
+    people, truth = seen_as_people(body, pose, place, torch.zeros(4, 10))
+    size = (int(people[0].landmarks_px[23:25, 1].max()) + 30, 1280)
+    for person in people:
+        below = person.landmarks_px[:, 1] > size[0] + 0.02 * 1280
+        person.landmarks_px[below, 0] += rng.uniform(-200, 200, below.sum())
+        person.world_m[below] += rng.uniform(-0.3, 0.3, (below.sum(), 3))
+    job = FitJob([{1: person} for person in people], K, FitMemory(), size=size)
+    last = fitter.fit_many([job])[0][-1]
+    off_m = np.linalg.norm(last.landmarks_m[0] - truth.landmarks_m[-1].numpy(), axis=-1)
+    across_px = project(last.landmarks_m[0], K) - project(truth.landmarks_m[-1].numpy(), K)
+    assert np.linalg.norm(across_px[:13], axis=-1).max() < 25
+    assert off_m[11:13].mean() < 0.25
+    assert not last.joint_visibility[0, [4, 5, 7, 8, 10, 11]].any()
+    assert last.joint_visibility[0, [12, 16, 17]].min() > 0.9
 
 
 def test_people_of_a_batch_are_independent(body):
