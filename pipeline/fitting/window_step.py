@@ -6,7 +6,7 @@ the meshes, is one CUDA graph.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ from pipeline.fitting.solver import (
 
 _FROZEN = 1e6
 """Information about each shape coefficient that freezes a shape."""
+SHAPE_LIMIT = 4.0
+"""No shape coefficient goes beyond this many standard deviations: that is a defect, not a body."""
 _SHAPE_GAIN = 0.25
 """Share of a window's information about the shape that is kept. Landmark errors of neighbouring
 frames are alike, so four frames tell less than four independent ones; without the factor the errors
@@ -179,6 +181,8 @@ class WindowFit:
         history: LandmarkHistory,
         shape_frozen: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        betas = solution.betas.clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
+        solution = replace(solution, betas=betas)
         memory = self._remember(past, solution, history, shape_frozen)
         return *self._bodies(solution), memory
 

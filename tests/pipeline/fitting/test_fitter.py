@@ -34,6 +34,7 @@ from pipeline.fitting.solver import (
     linearise,
     retract,
 )
+from pipeline.fitting.window_step import SHAPE_LIMIT
 from tests.support.fits import K, seen_as_people, some_pose, windows_of_people
 
 
@@ -285,6 +286,20 @@ def test_landmarks_outside_the_picture_do_not_pull(body, seed):
     assert off_m[11:13].mean() < 0.25
     assert not last.joint_visibility[0, [4, 5, 7, 8, 10, 11]].any()
     assert last.joint_visibility[0, [12, 16, 17]].min() > 0.9
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.integers(0, 10_000))
+def test_no_observation_makes_a_shape_beyond_the_limit(body, seed):
+    rng = np.random.default_rng(seed)
+    fitter = BodyFitter(body, FitConfig(shape_weight=0.01))
+    (window,) = windows_of_people(body, 1, seed)
+    for frame in window:
+        frame[1].landmarks_px[:] = frame[1].landmarks_px * rng.uniform(0.4, 2.0, 2)
+        frame[1].world_m[:] *= rng.uniform(0.2, 4.0, (33, 3)).astype(np.float32)
+    memory = FitMemory()
+    for _ in range(3):
+        assert np.abs(fitter.fit(window, K, memory)[-1].betas).max() <= SHAPE_LIMIT
 
 
 def test_people_of_a_batch_are_independent(body):
