@@ -393,15 +393,15 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
     tracks, out = job.tracks, []
     for t, people in enumerate(job.people):
         here = [p for p, track in enumerate(tracks) if track in people]
-        # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37
-        # of the perceiver's score.
-        score = [
-            people[tracks[p]].score * float(np.exp(-result["residual_mean"][p, t] / 50.0))
-            for p in here
-        ]
         seen = [
             joint_visibility(people[tracks[p]], result["joints_m"][p, t], job.intrinsics, job.size)
             for p in here
+        ]
+        # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37
+        # of what its joints and the perceiver's score promise.
+        score = [
+            people[tracks[p]].score * right * float(np.exp(-result["residual_mean"][p, t] / 50.0))
+            for p, (_, right) in zip(here, seen)
         ]
         turns = result["turns"][here, t]
         out.append(
@@ -415,7 +415,7 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
                 result["joints_m"][here, t],
                 result["landmarks_m"][here, t],
                 vertices[here, t],
-                np.stack(seen) if here else np.zeros((0, JOINTS), np.float32),
+                np.array([visible for visible, _ in seen], np.float32).reshape(-1, JOINTS),
             )
         )
     return out
