@@ -29,6 +29,8 @@ PERCEIVED_SHARE = 0.3
 their mean errs least."""
 BARELY_VISIBLE = 0.2
 """Visibility below which a corrected landmark loses weight."""
+_STILL_M = 0.002
+"""Perceived landmarks that move by less than about this from frame to frame stand still."""
 _HEAD = 32
 """Width of an attention head."""
 
@@ -226,6 +228,17 @@ class Lifter:
         return x + linear(inner, *self._pair(f"{name}.linear2"))
 
 
+def _evened(change: Tensor, perceived_m: Tensor) -> Tensor:
+    """The corrections (P, T, 33, 3) of a window, all alike where the person stands still.
+
+    The network's error depends a little on where in its context a frame stands. Of a still picture
+    that would be the only motion.
+    """
+    step_m = (perceived_m[:, 1:] - perceived_m[:, :-1]).square().mean((1, 2, 3)).sqrt()
+    still = torch.exp(-((step_m / _STILL_M) ** 2))[:, None, None, None]
+    return change + still * (change.mean(1, keepdim=True) - change)
+
+
 def _trust(visible: Tensor) -> Tensor:
     """The weights of corrected landmarks by their visibility: 1 unless next to nothing is seen."""
     return (visible / BARELY_VISIBLE).clamp(0.0, 1.0)
@@ -252,6 +265,8 @@ def lift(
     hips = 0.5 * (observed.world_m[..., LEFT_HIP, :] + observed.world_m[..., RIGHT_HIP, :])
     perceived = observed.world_m - hips[..., None, :]
     lifted = lifted + PERCEIVED_SHARE * (perceived - lifted)
+    if frames > 1:
+        lifted = perceived + _evened(lifted - perceived, perceived)
     across, along = spread.unbind(-1)
     # The network was trained on BlazePose's world landmarks; flat ones are unlike any of them.
     known = observed.world_known[..., None]

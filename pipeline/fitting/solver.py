@@ -140,7 +140,7 @@ class FitConfig:
     use_warm_start: bool = True
     hold_shape: bool = True
     use_depth: bool = True
-    shape_seconds: float = 1.0
+    shape_seconds: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)

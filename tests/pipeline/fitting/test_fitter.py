@@ -302,6 +302,19 @@ def test_no_observation_makes_a_shape_beyond_the_limit(body, seed):
         assert np.abs(fitter.fit(window, K, memory)[-1].betas).max() <= SHAPE_LIMIT
 
 
+def test_a_still_picture_converges(body):
+    (window,) = windows_of_people(body, 1)
+    still = [window[0]] * 4
+    fitter, memory = BodyFitter(body), FitMemory()
+    frames = [bodies for _ in range(9) for bodies in fitter.fit(still, K, memory)]
+    joints_m = np.stack([bodies.joints_m[0] for bodies in frames])
+    steps_m = np.linalg.norm(np.diff(joints_m, axis=0), axis=-1).max(1)
+    assert steps_m[20:].max() < 0.001
+    # The shape is settled, and limbs keep their length.
+    shapes = np.stack([bodies.betas[0] for bodies in frames[20:]])
+    assert np.ptp(shapes, axis=0).max() < 1e-3
+
+
 def test_people_of_a_batch_are_independent(body):
     """Fitting two people at once gives what fitting each alone gives."""
     generator = torch.Generator().manual_seed(11)
