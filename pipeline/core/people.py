@@ -107,7 +107,7 @@ class Bodies:
 
     Attributes:
         track: (P,) int64, rising.
-        score: (P,) float32 in [0, 1].
+        score: (P,) float32 in [0, 1]: the share of the joints in the picture expected to be right.
         global_orient: (P, 3) float32 axis-angle, radians.
         body_pose: (P, 69) float32 axis-angle, radians.
         betas: (P, 10) float32.
@@ -115,8 +115,8 @@ class Bodies:
         joints_m: (P, 24, 3) float32 metres.
         landmarks_m: (P, 33, 3) float32 metres.
         vertices_m: (P, V, 3) float32 metres.
-        joint_visibility: (P, 24) float32 in [0, 1]: whether a joint can be seen; 0 where it is out
-            of the picture or hidden, so that its place is a guess.
+        joint_visibility: (P, 24) float32 in [0, 1]: the probability that a joint is seen and right
+            (`pipeline.fitting.visibility`); 0 outside the picture.
     """
 
     track: np.ndarray
