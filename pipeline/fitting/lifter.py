@@ -27,7 +27,7 @@ CONTEXT = 16
 PERCEIVED_SHARE = 0.3
 """Share of the perceiver's own world landmarks in the result. The errors of the two differ, so
 their mean errs least."""
-BARELY_VISIBLE = 0.2
+BARELY_VISIBLE = 0.08
 """Visibility below which a corrected landmark loses weight."""
 _STILL_M = 0.002
 """Perceived landmarks that move by less than about this from frame to frame stand still."""
