@@ -21,17 +21,20 @@ def edge_maps(inside: Tensor, inverse: Tensor, scale: Tensor) -> Tensor:
     contour; its map means nothing.
 
     Args:
-        inside: (N, n, n) 1 on the person, else 0.
+        inside: (N, n, n) 1 on the person, 0 off it, -1 where the mask says nothing; the map is 0
+            there.
         inverse: (N, 2, 2) the linear map from normalised coordinates to the map's pixels.
         scale: (N,) a pixel's size in normalised coordinates.
     """
-    outward, inward = distance_to(torch.cat((inside, 1 - inside))).chunk(2)
+    person, off = (inside > 0.5).to(inside.dtype), (inside.abs() < 0.5).to(inside.dtype)
+    outward, inward = distance_to(torch.cat((person, off))).chunk(2)
     signed = torch.where(inside > 0.5, 0.5 - inward, outward - 0.5)
     signed = _blurred(signed)
     down, across = torch.gradient(signed, dim=(1, 2))
     gradient = torch.stack((across, down), 1)
     turned = (inverse.transpose(1, 2) @ gradient.flatten(2)).unflatten(2, signed.shape[1:])
-    return torch.cat((signed[:, None], turned), 1) * scale[:, None, None, None]
+    known = (inside > -0.5).to(inside.dtype)[:, None]
+    return torch.cat((signed[:, None], turned), 1) * known * scale[:, None, None, None]
 
 
 def distance_to(inside: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.body.kinematics import Skeleton
+from pipeline.body.kinematics import JOINTS, Skeleton
 from pipeline.body.model import BodyModel
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.people import Bodies, Person
@@ -17,6 +17,7 @@ from pipeline.core.skeleton import LANDMARKS
 from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter
 from pipeline.fitting.observations import layout, observe, write_rows
 from pipeline.fitting.solver import FitConfig, Kernels
+from pipeline.fitting.visibility import joint_visibility
 from pipeline.fitting.window_step import MEMORY, WindowFit, new_memory, without_pose
 from pipeline.gpu.cuda_graphs import Graphed, filled
 from pipeline.gpu.transfer import AsyncCopy
@@ -66,6 +67,7 @@ class FitJob:
         memory: What is remembered of the source's people; `BodyFitter.fit_many` updates it.
         interval_s: Time between frames, in seconds.
         event: Whether the window surrounds an event; such a window has a step count of its own.
+        size: The picture's height and width in pixels; None takes every joint as inside it.
     """
 
     people: Sequence[dict[int, Person]]
@@ -73,6 +75,7 @@ class FitJob:
     memory: FitMemory
     interval_s: float = 1 / 30
     event: bool = False
+    size: tuple[int, int] | None = None
 
     @property
     def tracks(self) -> list[int]:
@@ -211,6 +214,7 @@ class BodyFitter:
         intrinsics: np.ndarray,
         memory: FitMemory,
         track: int,
+        size: tuple[int, int] | None = None,
     ) -> TrackFit:
         """Return what to remember of a person for a window that is fitted out of turn.
 
@@ -220,6 +224,7 @@ class BodyFitter:
             intrinsics: (3, 3) the camera's K in pixels.
             memory: What is remembered of the source; only the shape is taken from it.
             track: The person's track id.
+            size: The picture's height and width in pixels; None takes everything as inside it.
 
         Returns:
             A memory with the shape and these landmarks, but without a pose.
@@ -231,7 +236,8 @@ class BodyFitter:
         # Only landmarks are remembered; without masks no edge map is made for nothing.
         people += [person and replace(person, mask=None) for person in before[-CONTEXT:]]
         if any(person is not None for person in people):
-            history = LandmarkHistory.of(observe([people], intrinsics, self.device, self.config))
+            seen = observe([people], intrinsics, self.device, self.config, size)
+            history = LandmarkHistory.of(seen)
             parts = zip(
                 ("rays", "visible", "world_m", "sighted"),
                 (history.rays, history.visible, history.world_m, history.known),
@@ -324,7 +330,7 @@ class BodyFitter:
         inner = layout(fit.frames, fit.outlines).size
         for row, (job, track), seconds in zip(written, people, watched_s):
             frames = [[frame.get(track) for frame in job.people]]
-            write_rows(frames, job.intrinsics, row[None, :inner], fit.outlines)
+            write_rows(frames, job.intrinsics, row[None, :inner], fit.outlines, job.size)
             row[fit.inputs.places["interval_30hz"]] = 30.0 * job.interval_s
             row[fit.inputs.places["shape_frozen"]] = seconds >= self.config.shape_seconds
         written[len(people) :] = written[0]
@@ -387,11 +393,15 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
     tracks, out = job.tracks, []
     for t, people in enumerate(job.people):
         here = [p for p, track in enumerate(tracks) if track in people]
-        # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37
-        # of the perceiver's score.
-        score = [
-            people[tracks[p]].score * float(np.exp(-result["residual_mean"][p, t] / 50.0))
+        seen = [
+            joint_visibility(people[tracks[p]], result["joints_m"][p, t], job.intrinsics, job.size)
             for p in here
+        ]
+        # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37
+        # of what its joints and the perceiver's score promise.
+        score = [
+            people[tracks[p]].score * right * float(np.exp(-result["residual_mean"][p, t] / 50.0))
+            for p, (_, right) in zip(here, seen)
         ]
         turns = result["turns"][here, t]
         out.append(
@@ -405,6 +415,7 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
                 result["joints_m"][here, t],
                 result["landmarks_m"][here, t],
                 vertices[here, t],
+                np.array([visible for visible, _ in seen], np.float32).reshape(-1, JOINTS),
             )
         )
     return out

@@ -27,6 +27,10 @@ CONTEXT = 16
 PERCEIVED_SHARE = 0.3
 """Share of the perceiver's own world landmarks in the result. The errors of the two differ, so
 their mean errs least."""
+BARELY_VISIBLE = 0.08
+"""Visibility below which a corrected landmark loses weight."""
+_STILL_M = 0.002
+"""Perceived landmarks that move by less than about this from frame to frame stand still."""
 _HEAD = 32
 """Width of an attention head."""
 
@@ -224,13 +228,30 @@ class Lifter:
         return x + linear(inner, *self._pair(f"{name}.linear2"))
 
 
+def _evened(change: Tensor, perceived_m: Tensor) -> Tensor:
+    """The corrections (P, T, 33, 3) of a window, all alike where the person stands still.
+
+    The network's error depends a little on where in its context a frame stands. Of a still picture
+    that would be the only motion.
+    """
+    step_m = (perceived_m[:, 1:] - perceived_m[:, :-1]).square().mean((1, 2, 3)).sqrt()
+    still = torch.exp(-((step_m / _STILL_M) ** 2))[:, None, None, None]
+    return change + still * (change.mean(1, keepdim=True) - change)
+
+
+def _trust(visible: Tensor) -> Tensor:
+    """The weights of corrected landmarks by their visibility: 1 unless next to nothing is seen."""
+    return (visible / BARELY_VISIBLE).clamp(0.0, 1.0)
+
+
 def lift(
     lifter: Lifter, observed: Observations, history: LandmarkHistory, interval_30hz: Tensor
 ) -> Observations:
     """Return a window's observations with world landmarks corrected by the lifter.
 
-    A share of the perceiver's own stays in them. Their standard deviations are the lifter's, and
-    all 33 of a present person get the weight 1: the network accounts for visibility itself. A
+    A share of the perceiver's own stays in them. Their standard deviations are the lifter's. The
+    weight of a landmark is 1, because the network accounts for visibility itself, and falls to 0
+    where nothing of it is seen: there it would invent a limb, which the pose prior does better. A
     person whose world landmarks were only made from 2D ones keeps them, with the weight 0.
 
     Args:
@@ -244,6 +265,8 @@ def lift(
     hips = 0.5 * (observed.world_m[..., LEFT_HIP, :] + observed.world_m[..., RIGHT_HIP, :])
     perceived = observed.world_m - hips[..., None, :]
     lifted = lifted + PERCEIVED_SHARE * (perceived - lifted)
+    if frames > 1:
+        lifted = perceived + _evened(lifted - perceived, perceived)
     across, along = spread.unbind(-1)
     # The network was trained on BlazePose's world landmarks; flat ones are unlike any of them.
     known = observed.world_known[..., None]
@@ -251,5 +274,5 @@ def lift(
         observed,
         world_m=torch.where(known[..., None] > 0, lifted, observed.world_m),
         world_spread_m=torch.stack((across, across, along), -1),
-        world_weight=(observed.present[..., None] * known).expand_as(observed.visible),
+        world_weight=observed.present[..., None] * known * _trust(observed.visible),
     )

@@ -15,9 +15,12 @@ from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.core.skeleton import LANDMARKS
 from pipeline.fitting.layout import Layout, Shape
 from pipeline.fitting.solver import FitConfig, Observations
+from pipeline.fitting.visibility import hidden_parts, invented_landmarks
 
 EDGE_SIZE = 64
 """Side of an edge map in pixels; the edge of a person of 400 image pixels is good to about 3 px."""
+UNKNOWN = -1
+"""Marks the pixels of an outline (0 and 1 elsewhere) that a mask says nothing about."""
 BLUR = 0.8
 """Standard deviation of the edge maps' blur, in their pixels. Unblurred, corners have no slope."""
 
@@ -59,14 +62,18 @@ def write_rows(
     intrinsics: np.ndarray,
     rows: np.ndarray,
     outlines: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> None:
     """Write the observations of P people in T frames into ``rows``.
+
+    Landmarks that the perceiver invents (`visibility.invented_landmarks`) count as not visible.
 
     Args:
         people: P sequences of T people; None where a person was not found in a frame.
         intrinsics: (3, 3) the camera's K in pixels, without skew.
         rows: (P, size of `layout`) float32, overwritten.
         outlines: As for `layout`.
+        size: The picture's height and width in pixels; None takes everything as inside it.
 
     Raises:
         ValueError: No person is found in any frame.
@@ -89,7 +96,8 @@ def write_rows(
             # here.
             low, high = rays.min(0), rays.max(0)
             out["image"][p, t] = rays
-            out["visible"][p, t] = person.visibility
+            invented = invented_landmarks(person, size)
+            out["visible"][p, t] = person.visibility * (1.0 - invented)
             out["world_m"][p, t] = world_or_flat_m(person)
             out["world_known"][p, t] = person.world_m is not None
             out["view"][p, t] = rotation_to_ray(0.5 * (low + high))
@@ -99,8 +107,9 @@ def write_rows(
             if person.mask is None:
                 continue
             inside = inside_mask(person.mask)
-            # An empty or a full map has no contour to fit.
-            if not 0 < int(inside.sum()) < EDGE_SIZE**2:
+            inside[hidden_parts(person, EDGE_SIZE, size)] = UNKNOWN
+            # A map without both has no contour to fit.
+            if not (inside == 1).any() or not (inside == 0).any():
                 continue
             inverse, scale, out["edge_from"][p, t] = _grid_of(person.mask, focal, centre)
             out["masked"][p, t] = 1.0
@@ -130,11 +139,12 @@ def observe(
     intrinsics: np.ndarray,
     device: torch.device,
     config: FitConfig | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Observations:
     """Return the observations of P people in T frames; arguments and errors as for `write_rows`."""
     shape = layout(len(people[0]))
     rows = np.empty((len(people), shape.size), np.float32)
-    write_rows(people, intrinsics, rows)
+    write_rows(people, intrinsics, rows, size=size)
     parts = shape.split(torch.from_numpy(rows).to(device))
     return observations(parts, config or FitConfig())
 
@@ -183,11 +193,11 @@ def edge_map(
 
 
 def inside_mask(mask: Mask) -> np.ndarray:
-    """Return the pixels that are the person's, (64, 64) uint8, 0 or 1."""
+    """Return the pixels that are the person's, (64, 64) int8, 0 or 1."""
     side = (EDGE_SIZE, EDGE_SIZE)
     # Averages, so a pixel is the person's where more than half of it is.
     small = cv2.resize(mask.values, side, interpolation=cv2.INTER_AREA)
-    return np.asarray(small > 0.5, np.uint8)
+    return np.asarray(small > 0.5, np.int8)
 
 
 def _grid_of(
@@ -218,9 +228,9 @@ def _grid_of(
 
 
 def _edge(inside: np.ndarray, inverse: np.ndarray, scale: float) -> np.ndarray:
-    """The edge map (3, n, n) of an outline (n, n)."""
-    outward = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
-    inward = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
+    """The edge map (3, n, n) of an outline (n, n), which is 0 where it is `UNKNOWN`."""
+    outward = cv2.distanceTransform(np.asarray(inside != 1, np.uint8), cv2.DIST_L2, 5)
+    inward = cv2.distanceTransform(np.asarray(inside != 0, np.uint8), cv2.DIST_L2, 5)
     # OpenCV measures between pixel centres; the contour lies half a pixel before the nearest one.
     signed = np.where(inside > 0, 0.5 - inward, outward - 0.5).astype(np.float32)
     signed = np.asarray(cv2.GaussianBlur(signed, (0, 0), BLUR), np.float32)
@@ -228,6 +238,8 @@ def _edge(inside: np.ndarray, inverse: np.ndarray, scale: float) -> np.ndarray:
     edge = np.empty((3, EDGE_SIZE, EDGE_SIZE), np.float32)
     edge[0] = signed * scale
     edge[1:] = np.einsum("ij,ihw->jhw", inverse, np.stack((across, down))) * scale
+    # Neither outside nor with a slope: nothing there pulls on a surface point.
+    edge[:, inside == UNKNOWN] = 0.0
     return edge
 
 

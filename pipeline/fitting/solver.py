@@ -85,7 +85,9 @@ class FitConfig:
         limit_weight: Factor on the residuals of the joint limits, one for each five degrees beyond
             a limit; the cost grows with its square.
         shape_weight: Information (inverse variance) of each shape coefficient about 0 before
-            anything has been observed; SMPL's coefficients have a variance of 1.
+            anything has been observed. SMPL's coefficients have a variance of 1; it is larger
+            because clothes and masks bias all of a window's residuals in the same way, while the
+            information that they add counts them as independent.
         turn_accel_rad: Standard deviation of the second difference of a joint's rotation, for each
             axis, in radians at 30 frames a second. It grows with the interval between frames to
             the power of 3/2; intervals count as 1/120 s at least and 4/30 s at most.
@@ -123,7 +125,7 @@ class FitConfig:
     depth_sigma: float = 0.05
     prior_weight: float = 0.7
     limit_weight: float = 1.0
-    shape_weight: float = 1.0
+    shape_weight: float = 30.0
     turn_accel_rad: float = 0.06
     root_accel_m: float = 0.01
     root_depth_accel_m: float = 0.02
@@ -138,7 +140,7 @@ class FitConfig:
     use_warm_start: bool = True
     hold_shape: bool = True
     use_depth: bool = True
-    shape_seconds: float = 3.0
+    shape_seconds: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ the meshes, is one CUDA graph.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -30,9 +30,14 @@ from pipeline.fitting.solver import (
     pose_cost,
     solve_window,
 )
+from pipeline.fitting.steady_depth import steady_depth
 
 _FROZEN = 1e6
 """Information about each shape coefficient that freezes a shape."""
+_NEAREST_M = 0.1
+"""A pelvis nearer than this, or behind the camera, has no distance to filter."""
+SHAPE_LIMIT = 4.0
+"""No shape coefficient goes beyond this many standard deviations: that is a defect, not a body."""
 _SHAPE_GAIN = 0.25
 """Share of a window's information about the shape that is kept. Landmark errors of neighbouring
 frames are alike, so four frames tell less than four independent ones; without the factor the errors
@@ -48,11 +53,15 @@ MEMORY = Layout(
     visible=(CONTEXT, LANDMARKS),
     world_m=(CONTEXT, LANDMARKS, 3),
     sighted=(CONTEXT,),
+    steady_depth=(2,),
 )
 """What is remembered of one person between windows, as a row: the poses and places of the last two
 frames and whether they are known, the shape's mean and information, and the landmarks of the last
-sixteen frames, which the lifter reads. ``sighted`` is 1 where the person was present."""
-POSE_FIELDS = ("rotations", "transl_m", "known", "rays", "visible", "world_m", "sighted")
+sixteen frames, which the lifter reads. ``sighted`` is 1 where the person was present.
+``steady_depth`` is what the filter of the distance holds."""
+POSE_FIELDS = (
+    "rotations", "transl_m", "known", "rays", "visible", "world_m", "sighted", "steady_depth",
+)  # fmt: skip
 """The arrays of `MEMORY` that are forgotten when a person is out of sight; the shape stays."""
 
 
@@ -145,7 +154,8 @@ class WindowFit:
             self.skeleton, observed, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
-        return self._finish(past, solution, history, shape_frozen)
+        held = MEMORY.split(memory)["steady_depth"]
+        return self._finish(past, solution, history, shape_frozen, held)
 
     def _prepare(
         self, rows: Tensor, memory: Tensor
@@ -178,9 +188,12 @@ class WindowFit:
         solution: Solution,
         history: LandmarkHistory,
         shape_frozen: Tensor,
+        held: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        memory = self._remember(past, solution, history, shape_frozen)
-        return *self._bodies(solution), memory
+        betas = solution.betas.clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
+        solution = replace(solution, betas=betas)
+        result, vertices, held = self._bodies(solution, past, held)
+        return result, vertices, self._remember(past, solution, history, shape_frozen, held)
 
     def _first_guess(self, observed: Observations, past: TemporalPrior) -> tuple[Tensor, Tensor]:
         """For each frame, the last pose or the one that world landmarks show: the cheaper one."""
@@ -237,6 +250,7 @@ class WindowFit:
         solution: Solution,
         history: LandmarkHistory,
         shape_frozen: Tensor,
+        held: Tensor,
     ) -> Tensor:
         """The memory (P, MEMORY.size) after a window."""
         betas, information = solution.betas, past.shape_information
@@ -259,10 +273,16 @@ class WindowFit:
             visible=history.visible,
             world_m=history.world_m,
             sighted=history.known,
+            steady_depth=held,
         )
 
-    def _bodies(self, solution: Solution) -> tuple[Tensor, Tensor]:
-        """The results (P, result.size) and meshes (P, frames, V, 3) of a solution."""
+    def _bodies(
+        self, solution: Solution, past: TemporalPrior, held: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The results (P, result.size), meshes (P, frames, V, 3) and held distance of a solution.
+
+        The solver goes on from its own places: only what is returned is at the steady distance.
+        """
         people, frames = solution.transl_m.shape[:2]
         turns = log_so3(solution.rotations)
         betas = solution.betas.repeat_interleave(frames, 0)
@@ -272,16 +292,23 @@ class WindowFit:
             turns[:, :, 1:].flatten(0, 1).flatten(1),
             solution.transl_m.flatten(0, 1),
         )
+        joints_m = out.joints_m.unflatten(0, (people, frames))
+        pelvis_m = joints_m[:, :, 0]
+        depth_m = pelvis_m[..., 2].clamp_min(_NEAREST_M)
+        steady_m, held = steady_depth(depth_m, held, past.known[:, 1], past.interval_30hz)
+        # Along the ray through the pelvis, so that the body stays where it is in the picture.
+        moved_m = (steady_m / depth_m - 1)[..., None] * pelvis_m
         result = self.result.join(
             turns=turns,
             betas=solution.betas,
-            transl_m=solution.transl_m,
-            joints_m=out.joints_m.unflatten(0, (people, frames)),
-            landmarks_m=out.landmarks_m.unflatten(0, (people, frames)),
+            transl_m=solution.transl_m + moved_m,
+            joints_m=joints_m + moved_m[:, :, None],
+            landmarks_m=out.landmarks_m.unflatten(0, (people, frames)) + moved_m[:, :, None],
             residual_mean=solution.residual_mean,
             cost=solution.cost,
         )
-        return result, out.vertices_m.unflatten(0, (people, frames))
+        vertices_m = out.vertices_m.unflatten(0, (people, frames)) + moved_m[:, :, None]
+        return result, vertices_m, held
 
 
 def nearest_present(values: Tensor, present: Tensor) -> Tensor:

@@ -137,9 +137,10 @@ class KeypointEstimator:
         window = detected.window
         lens = self.intrinsics(window.key_frame)
         earlier = [frame.get(track) for frame in before]
-        memory = FitMemory({track: self.fitter.memory_before(earlier, lens, state.fits, track)})
+        size = window.key_frame.size
+        before_it = self.fitter.memory_before(earlier, lens, state.fits, track, size)
         times = [frame.pts_s for frame in window.frames]
-        job = FitJob(alone, lens, memory, _spacing_s(times), event=True)
+        job = FitJob(alone, lens, FitMemory({track: before_it}), _spacing_s(times), True, size)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))
 
     def _tracked(
@@ -184,7 +185,8 @@ class KeypointEstimator:
             state.last_pts_s = None
         interval_s = _interval_s(window, state)
         lens = self.intrinsics(window.key_frame)
-        return FitJob(state.depth.place(detected.people), lens, state.fits, interval_s)
+        people = state.depth.place(detected.people)
+        return FitJob(people, lens, state.fits, interval_s, size=window.key_frame.size)
 
 
 def _interval_s(window: Window, state: StreamState) -> float:

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.body.kinematics import (
     Points,
@@ -32,6 +34,7 @@ from pipeline.fitting.solver import (
     linearise,
     retract,
 )
+from pipeline.fitting.window_step import SHAPE_LIMIT
 from tests.support.fits import K, seen_as_people, some_pose, windows_of_people
 
 
@@ -258,6 +261,58 @@ def test_the_shape_is_frozen_after_shape_seconds(body):
     shapes = [fitter.fit([{1: p} for p in people], K, memory)[0].betas[0] for _ in range(7)]
     assert np.abs(shapes[1] - shapes[0]).max() > 1e-5
     assert np.abs(shapes[6] - shapes[5]).max() < 1e-3
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.integers(0, 10_000))
+def test_landmarks_outside_the_picture_do_not_pull(body, seed):
+    """A picture that ends at the hips: whatever is invented below it, the upper body stays."""
+    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    fitter = BodyFitter(body, FitConfig(use_mask=False))
+    pose = some_pose(generator, 1, 0.1).expand(4, -1, -1, -1)
+    place = torch.tensor([[0.0, 0.0, 3.0]]).expand(4, 3)
+    people, truth = seen_as_people(body, pose, place, torch.zeros(4, 10))
+    size = (int(people[0].landmarks_px[23:25, 1].max()) + 30, 1280)
+    for person in people:
+        below = person.landmarks_px[:, 1] > size[0] + 0.02 * 1280
+        person.landmarks_px[below, 0] += rng.uniform(-200, 200, below.sum())
+        person.world_m[below] += rng.uniform(-0.3, 0.3, (below.sum(), 3))
+    job = FitJob([{1: person} for person in people], K, FitMemory(), size=size)
+    last = fitter.fit_many([job])[0][-1]
+    off_m = np.linalg.norm(last.landmarks_m[0] - truth.landmarks_m[-1].numpy(), axis=-1)
+    across_px = project(last.landmarks_m[0], K) - project(truth.landmarks_m[-1].numpy(), K)
+    assert np.linalg.norm(across_px[:13], axis=-1).max() < 25
+    assert off_m[11:13].mean() < 0.25
+    assert not last.joint_visibility[0, [4, 5, 7, 8, 10, 11]].any()
+    assert last.joint_visibility[0, [12, 16, 17]].min() > 0.9
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.integers(0, 10_000))
+def test_no_observation_makes_a_shape_beyond_the_limit(body, seed):
+    rng = np.random.default_rng(seed)
+    fitter = BodyFitter(body, FitConfig(shape_weight=0.01))
+    (window,) = windows_of_people(body, 1, seed)
+    for frame in window:
+        frame[1].landmarks_px[:] = frame[1].landmarks_px * rng.uniform(0.4, 2.0, 2)
+        frame[1].world_m[:] *= rng.uniform(0.2, 4.0, (33, 3)).astype(np.float32)
+    memory = FitMemory()
+    for _ in range(3):
+        assert np.abs(fitter.fit(window, K, memory)[-1].betas).max() <= SHAPE_LIMIT
+
+
+def test_a_still_picture_converges(body):
+    (window,) = windows_of_people(body, 1)
+    still = [window[0]] * 4
+    fitter, memory = BodyFitter(body), FitMemory()
+    frames = [bodies for _ in range(9) for bodies in fitter.fit(still, K, memory)]
+    joints_m = np.stack([bodies.joints_m[0] for bodies in frames])
+    steps_m = np.linalg.norm(np.diff(joints_m, axis=0), axis=-1).max(1)
+    assert steps_m[20:].max() < 0.001
+    # The shape is settled, and limbs keep their length.
+    shapes = np.stack([bodies.betas[0] for bodies in frames[20:]])
+    assert np.ptp(shapes, axis=0).max() < 1e-3
 
 
 def test_people_of_a_batch_are_independent(body):

@@ -5,8 +5,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipeline.fitting.lifter import CONTEXT, MIRRORED, LandmarkHistory, Lifter
+from pipeline.fitting.lifter import CONTEXT, MIRRORED, LandmarkHistory, Lifter, _evened
 from tests.support.paths import SAMPLES
 
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
@@ -106,3 +108,15 @@ def test_it_errs_less_than_the_perceiver_on_the_sample():
     assert report.row("mpjpe_mm").ratio < 0.92
     assert report.row("mpjpe_mm").mesh < alone.row("mpjpe_mm").mesh
     assert np.isfinite(report.row("pa_mpjpe_mm").ratio)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000))
+def test_corrections_of_a_still_window_are_alike_and_of_a_moving_one_stay(seed):
+    random = torch.Generator().manual_seed(seed)
+    change = torch.randn(2, 4, 33, 3, generator=random)
+    perceived = torch.randn(2, 1, 33, 3, generator=random).expand(2, 4, 33, 3).clone()
+    perceived[1] += 0.05 * torch.arange(4.0)[:, None, None]
+    still, moving = _evened(change, perceived)
+    assert torch.allclose(still, change[0].mean(0, keepdim=True).expand_as(still), atol=1e-5)
+    assert torch.allclose(moving, change[1])

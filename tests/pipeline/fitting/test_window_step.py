@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from pipeline.fitting.edges import distance_to, edge_maps
 from pipeline.fitting.fitter import BUCKETS, BodyFitter, FitJob, FitMemory, example_row
 from pipeline.fitting.layout import Layout
-from pipeline.fitting.observations import EDGE_SIZE, _edge
+from pipeline.fitting.observations import EDGE_SIZE, UNKNOWN, _edge
 from pipeline.fitting.window_step import MEMORY, WindowFit, without_pose
 from tests.support.fits import K, farthest_mm, windows_of_people
 
@@ -136,7 +136,8 @@ def test_distances_are_exact(inside):
 def test_edges_are_opencvs_to_its_precision():
     random = np.random.default_rng(0)
     noise = random.normal(size=(EDGE_SIZE, EDGE_SIZE, 6)).astype(np.float32)
-    inside = (cv2.GaussianBlur(noise, (0, 0), 6).transpose(2, 0, 1) > 0).astype(np.uint8)
+    inside = (cv2.GaussianBlur(noise, (0, 0), 6).transpose(2, 0, 1) > 0).astype(np.int8)
+    inside[:, 40:, :30] = UNKNOWN
     inverse, scale = random.normal(size=(6, 2, 2)), random.uniform(0.5, 2, 6)
     expected = np.stack([_edge(a, b, c) for a, b, c in zip(inside, inverse, scale)])
     got = edge_maps(
@@ -146,6 +147,7 @@ def test_edges_are_opencvs_to_its_precision():
     # OpenCV's distance is within 2 % of the exact one (Borgefors, 1986).
     assert (error[:, 0] <= 0.03 * np.abs(expected[:, 0]) + 0.12 * scale[:, None, None]).all()
     assert error[:, 1:].mean() < 0.05
+    assert not got[:, :, 40:, :30].any()
 
 
 def test_outlines_fit_as_edges_do(body, fitter, monkeypatch):

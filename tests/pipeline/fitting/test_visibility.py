@@ -1,0 +1,119 @@
+"""`joint_visibility`: what is out of the picture or hidden is marked as such."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.camera import project
+from pipeline.core.people import Mask, Person
+from pipeline.core.skeleton import BLAZEPOSE_33, JOINT_NAMES, LANDMARKS
+from pipeline.fitting.visibility import (
+    CALIBRATION,
+    LANDMARK_SHARES,
+    depth_inside,
+    hidden_parts,
+    invented_landmarks,
+    joint_visibility,
+)
+
+SIZE = (480, 640)
+LENS = np.array([[800.0, 0, 319.5], [0, 800.0, 239.5], [0, 0, 1]])
+
+
+def person(visibility: np.ndarray) -> Person:
+    points = np.zeros((LANDMARKS, 2), np.float32)
+    return Person(np.zeros(4, np.float32), 1.0, points, visibility.astype(np.float32), None)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, LANDMARKS - 1))
+def test_a_landmark_that_is_seen_better_lowers_no_joint(seed, which):
+    rng = np.random.default_rng(seed)
+    visibility = rng.uniform(0, 0.8, LANDMARKS)
+    joints_m = rng.uniform(-0.1, 0.1, (24, 3)) + [0, 0, 4]
+    before, mean_before = joint_visibility(person(visibility), joints_m, LENS, SIZE)
+    visibility[which] += 0.2
+    after, mean_after = joint_visibility(person(visibility), joints_m, LENS, SIZE)
+    assert after.shape == (24,)
+    assert after.dtype == np.float32
+    assert np.all((after >= 0) & (after <= 1))
+    assert np.all(after >= before - 1e-6)
+    assert mean_after >= mean_before - 1e-6
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_mean_is_that_of_the_joints_in_the_picture(seed):
+    rng = np.random.default_rng(seed)
+    joints_m = rng.uniform(-4, 4, (24, 3)) + [0, 0, 5]
+    every = person(np.ones(LANDMARKS))
+    got, mean = joint_visibility(every, joints_m, LENS, SIZE)
+    best = CALIBRATION[1][-1]
+    assert mean == pytest.approx(best if got.any() else 0.0, abs=1e-5)
+
+
+def test_a_hand_invented_beside_an_elbow_out_of_the_picture_is_no_landmark():
+    visibility = np.full(LANDMARKS, 0.9)
+    points = np.full((LANDMARKS, 2), 200.0, np.float32)
+    wrist, elbow = BLAZEPOSE_33.indices("left_wrist", "left_elbow")
+    visibility[wrist] = 0.1
+    shown = replace(person(visibility), landmarks_px=points)
+    assert not invented_landmarks(shown, SIZE).any()
+    points[elbow] = [320, 900]
+    got = invented_landmarks(shown, SIZE)
+    assert got[[wrist, elbow]] == pytest.approx(1.0)
+    assert got.sum() == pytest.approx(2.0)
+
+
+@settings(deadline=None)
+@given(st.floats(20, 300), st.floats(20, 300))
+def test_a_mask_says_nothing_outside_the_picture(left, top):
+    to_image = np.array([[5, 0, 640 - left], [0, 5, 480 - top]], np.float32)
+    mask = Mask(np.ones((128, 128), np.float32), to_image)
+    unknown = hidden_parts(replace(person(np.ones(LANDMARKS)), mask=mask), 64, SIZE)
+    y, x = np.mgrid[:64, :64]
+    outside = (640 - left + 10 * x + 2.5 > 639) | (480 - top + 10 * y + 2.5 > 479)
+    assert (unknown == outside).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_joint_outside_the_picture_is_unseen_however_sure_the_perceiver_is(seed):
+    rng = np.random.default_rng(seed)
+    joints_m = rng.uniform(-4, 4, (24, 3)) + [0, 0, 5]
+    got, _ = joint_visibility(person(np.ones(LANDMARKS)), joints_m, LENS, SIZE)
+    x, y = project(joints_m, LENS).T
+    outside = (x < 0) | (y < 0) | (x > 639) | (y > 479)
+    assert not got[outside].any()
+    assert np.all(got[~outside] > 0)
+
+
+def test_an_arm_that_the_perceiver_does_not_see_is_unseen():
+    visibility = np.ones(LANDMARKS)
+    visibility[[13, 15, 17, 19, 21]] = 0.0
+    got, _ = joint_visibility(person(visibility), np.full((24, 3), [0, 0, 4.0]), LENS, SIZE)
+    unseen = {name for name, value in zip(JOINT_NAMES, got) if value < 0.5}
+    assert unseen == {"left_elbow", "left_wrist", "left_hand"}
+
+
+def test_each_joint_is_a_mean_of_landmarks():
+    assert LANDMARK_SHARES.shape == (24, 33)
+    assert LANDMARK_SHARES.sum(1) == pytest.approx(1.0)
+
+
+def test_without_a_size_every_joint_is_inside():
+    joints_m = np.full((24, 3), [100.0, 0, 4])
+    got, _ = joint_visibility(person(np.ones(LANDMARKS)), joints_m, LENS, None)
+    assert got == pytest.approx(CALIBRATION[1][-1])
+
+
+@settings(deadline=None)
+@given(st.floats(-400, 1000), st.floats(-400, 900))
+def test_the_depth_inside_is_positive_in_the_picture_alone(x, y):
+    inside = 0 < x < 639 and 0 < y < 479
+    assert (depth_inside(np.array([x, y]), SIZE) > 0) == inside
