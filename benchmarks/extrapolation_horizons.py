@@ -32,14 +32,18 @@ _PARTS = ("track", "score", "global_orient", "body_pose", "betas", "transl_m", "
 def errors(file: Path, predictor_of) -> list[tuple[float, float]]:
     """Return the errors (held, predicted) for each of `HORIZONS`."""
     with np.load(file) as poses:
-        rows = {name: poses[name] for name in (*_PARTS, "frame", "pts_s")}
+        rows = {name: poses[name] for name in (*_PARTS, "joint_visibility", "frame", "pts_s")}
         intrinsics = poses["intrinsics"]
     tracks, counts = np.unique(rows["track"], return_counts=True)
     chosen = rows["track"] == tracks[counts.argmax()]
     rows = {name: values[chosen] for name, values in rows.items()}
     count = int(chosen.sum())
     bodies = [
-        Bodies(*(rows[name][k : k + 1] for name in _PARTS), np.zeros((1, 0, 3), np.float32))
+        Bodies(
+            *(rows[name][k : k + 1] for name in _PARTS),
+            np.zeros((1, 0, 3), np.float32),
+            rows["joint_visibility"][k : k + 1],
+        )
         for k in range(count)
     ]
     frames = [

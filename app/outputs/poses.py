@@ -27,8 +27,12 @@ _ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
     "joints_px": (np.float32, (24, 2)),
     "landmarks_m": (np.float32, (33, 3)),
     "landmarks_px": (np.float32, (33, 2)),
+    "joint_visibility": (np.float32, (24,)),
 }
-_AMASS_ROWS = ("frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m")
+_AMASS_ROWS = (
+    "frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m",
+    "joint_visibility",
+)  # fmt: skip
 TRACKS = "tracks"
 """The name of `AmassOutput`'s rows in its folder until the track files are written."""
 _AMASS_JOINTS = 52
@@ -54,6 +58,7 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
         "joints_px": project(bodies.joints_m, camera).astype(np.float32),
         "landmarks_m": bodies.landmarks_m,
         "landmarks_px": project(bodies.landmarks_m, camera).astype(np.float32),
+        "joint_visibility": bodies.joint_visibility,
     }
 
 
@@ -125,7 +130,7 @@ class AmassOutput:
     come from the most frames; ``trans`` (N, 3) is in metres; ``mocap_framerate``, ``gender`` and
     ``model`` name the rate and the body model. The axes are AMASS's, z up, and the camera is taken
     as level; ``camera_to_world`` (3, 3) turned them. ``frame`` and ``pts_s`` (N,) show the gaps of
-    a track.
+    a track, ``joint_visibility`` (N, 24) which of SMPL's joints could be seen.
     """
 
     needs_picture = False
@@ -201,6 +206,7 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
                     camera_to_world=CAMERA_TO_AMASS,
                     frame=values["frame"],
                     pts_s=values["pts_s"],
+                    joint_visibility=values["joint_visibility"],
                 )
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None

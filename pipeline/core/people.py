@@ -115,6 +115,8 @@ class Bodies:
         joints_m: (P, 24, 3) float32 metres.
         landmarks_m: (P, 33, 3) float32 metres.
         vertices_m: (P, V, 3) float32 metres.
+        joint_visibility: (P, 24) float32 in [0, 1]: whether a joint can be seen; 0 where it is out
+            of the picture or hidden, so that its place is a guess.
     """
 
     track: np.ndarray
@@ -126,6 +128,7 @@ class Bodies:
     joints_m: np.ndarray
     landmarks_m: np.ndarray
     vertices_m: np.ndarray
+    joint_visibility: np.ndarray
 
     def __len__(self) -> int:
         return len(self.track)
@@ -137,14 +140,14 @@ class Bodies:
             bool(np.isfinite(array).all())
             for array in (
                 self.score, self.global_orient, self.body_pose, self.betas, self.transl_m,
-                self.joints_m, self.landmarks_m, self.vertices_m,
+                self.joints_m, self.landmarks_m, self.vertices_m, self.joint_visibility,
             )
         )  # fmt: skip
 
     @classmethod
     def none(cls, vertices: int) -> Bodies:
         """Return the bodies of a frame without people, for a mesh of ``vertices`` vertices."""
-        shapes = ((3,), (69,), (10,), (3,), (24, 3), (LANDMARKS, 3), (vertices, 3))
+        shapes = ((3,), (69,), (10,), (3,), (24, 3), (LANDMARKS, 3), (vertices, 3), (24,))
         return cls(
             np.zeros(0, np.int64),
             np.zeros(0, np.float32),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.body.kinematics import Skeleton
+from pipeline.body.kinematics import JOINTS, Skeleton
 from pipeline.body.model import BodyModel
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.people import Bodies, Person
@@ -17,6 +17,7 @@ from pipeline.core.skeleton import LANDMARKS
 from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter
 from pipeline.fitting.observations import layout, observe, write_rows
 from pipeline.fitting.solver import FitConfig, Kernels
+from pipeline.fitting.visibility import joint_visibility
 from pipeline.fitting.window_step import MEMORY, WindowFit, new_memory, without_pose
 from pipeline.gpu.cuda_graphs import Graphed, filled
 from pipeline.gpu.transfer import AsyncCopy
@@ -66,6 +67,7 @@ class FitJob:
         memory: What is remembered of the source's people; `BodyFitter.fit_many` updates it.
         interval_s: Time between frames, in seconds.
         event: Whether the window surrounds an event; such a window has a step count of its own.
+        size: The picture's height and width in pixels; None takes every joint as inside it.
     """
 
     people: Sequence[dict[int, Person]]
@@ -73,6 +75,7 @@ class FitJob:
     memory: FitMemory
     interval_s: float = 1 / 30
     event: bool = False
+    size: tuple[int, int] | None = None
 
     @property
     def tracks(self) -> list[int]:
@@ -393,6 +396,10 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
             people[tracks[p]].score * float(np.exp(-result["residual_mean"][p, t] / 50.0))
             for p in here
         ]
+        seen = [
+            joint_visibility(people[tracks[p]], result["joints_m"][p, t], job.intrinsics, job.size)
+            for p in here
+        ]
         turns = result["turns"][here, t]
         out.append(
             Bodies(
@@ -405,6 +412,7 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
                 result["joints_m"][here, t],
                 result["landmarks_m"][here, t],
                 vertices[here, t],
+                np.stack(seen) if here else np.zeros((0, JOINTS), np.float32),
             )
         )
     return out

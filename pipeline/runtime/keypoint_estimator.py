@@ -130,7 +130,7 @@ class KeypointEstimator:
         earlier = [frame.get(track) for frame in before]
         memory = FitMemory({track: self.fitter.memory_before(earlier, lens, state.fits, track)})
         times = [frame.pts_s for frame in window.frames]
-        job = FitJob(alone, lens, memory, _spacing_s(times), event=True)
+        job = FitJob(alone, lens, memory, _spacing_s(times), True, window.key_frame.size)
         return list(zip(window.frames, self.fitter.fit_many([job])[0]))
 
     def _prepared(self, window: Window, state: StreamState) -> Window:
@@ -150,7 +150,8 @@ class KeypointEstimator:
             state.last_pts_s = None
         interval_s = _interval_s(window, state)
         lens = self.intrinsics(window.key_frame)
-        return FitJob(state.depth.place(detected.people), lens, state.fits, interval_s)
+        people = state.depth.place(detected.people)
+        return FitJob(people, lens, state.fits, interval_s, size=window.key_frame.size)
 
 
 def _tracked(window: Window, people: People, state: StreamState) -> DetectedWindow:

@@ -62,7 +62,7 @@ class _Fit:
     """One person's fit.
 
     ``pose`` (24, 3) axis-angle, ``ray`` (2,) and ``depth_m`` of the pelvis, and ``from_pelvis_m``
-    (3,) from there to ``transl_m``.
+    (3,) from there to ``transl_m``; ``visibility`` (24,) of the joints.
     """
 
     pts_s: float
@@ -72,6 +72,7 @@ class _Fit:
     ray: np.ndarray
     depth_m: float
     from_pelvis_m: np.ndarray
+    visibility: np.ndarray
 
 
 class Predictor:
@@ -209,6 +210,7 @@ class Predictor:
             out.joints_m.cpu().numpy(),
             out.landmarks_m.cpu().numpy(),
             out.vertices_m.cpu().numpy(),
+            np.stack([fit.visibility for fit in last]),
         )
 
 
@@ -219,7 +221,7 @@ def _fit_of(pts_s: float, bodies: Bodies, row: int) -> _Fit:
     depth = max(float(pelvis[2]), 1e-3)
     return _Fit(
         pts_s, float(bodies.score[row]), pose, bodies.betas[row], pelvis[:2] / depth, depth,
-        bodies.transl_m[row] - pelvis,
+        bodies.transl_m[row] - pelvis, bodies.joint_visibility[row],
     )  # fmt: skip
 
 

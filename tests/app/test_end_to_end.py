@@ -62,7 +62,7 @@ def test_a_clip_gives_an_overlay_and_poses(tmp_path):
         shapes = {
             "track": (), "score": (), "pts_s": (), "global_orient": (3,), "body_pose": (69,),
             "betas": (10,), "transl_m": (3,), "joints_m": (24, 3), "joints_px": (24, 2),
-            "landmarks_m": (33, 3), "landmarks_px": (33, 2),
+            "landmarks_m": (33, 3), "landmarks_px": (33, 2), "joint_visibility": (24,),
             "vertices_m": rows["vertices_m"].shape[1:],
         }  # fmt: skip
         for name, shape in shapes.items():

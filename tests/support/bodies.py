@@ -41,4 +41,5 @@ def bodies(tracks: list[int], seed: int = 0) -> Bodies:
         random(24, 3) / 10 + ahead,
         random(33, 3) / 10 + ahead,
         random(VERTICES, 3) / 10 + ahead,
+        rng.uniform(size=(len(tracks), 24)).astype(np.float32),
     )

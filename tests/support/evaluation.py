@@ -67,6 +67,7 @@ def played(frame: int, people: dict[int, np.ndarray]) -> Played:
         *(np.zeros((count, *shape), np.float32) for shape in shapes),
         landmarks,
         middle + square,
+        np.ones((count, 24), np.float32),
     )
     seen = {track: person_of(points) for track, points in people.items()}
     return Played(frame, SIZE, LENS, seen, bodies)

@@ -28,6 +28,7 @@ def a_person(body) -> Bodies:
         np.array([3]), np.array([0.9], np.float32), np.array([[math.pi, 0, 0]], np.float32),
         np.zeros((1, 69), np.float32), np.zeros((1, 10), np.float32),
         np.array([[0, 0, 4.0]], np.float32), *(part.numpy() for part in parts),
+        np.ones((1, 24), np.float32),
     )  # fmt: skip
 
 

@@ -33,7 +33,8 @@ def test_a_line_a_frame_with_all_there_is_to_say(tmp_path):
     assert lines[1] == {"frame": 1, "pts_s": 0.04, "captured_ns": 1_000_000, "bodies": []}
     body = lines[0]["bodies"][1]
     assert body["track"] == 5
-    for name in ("score", "global_orient", "body_pose", "betas", "transl_m", "joints_m"):
+    names = ("score", "global_orient", "body_pose", "betas", "transl_m", "joints_m")
+    for name in (*names, "joint_visibility"):
         np.testing.assert_allclose(body[name], getattr(value, name)[1], atol=1e-6)
     assert np.shape(body["joints_px"]) == (24, 2)
     assert np.shape(body["landmarks_px"]) == (33, 2)

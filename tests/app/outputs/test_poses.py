@@ -25,6 +25,7 @@ SHAPES = {
     "frame": (), "pts_s": (), "track": (), "score": (), "global_orient": (3,),
     "body_pose": (69,), "betas": (10,), "transl_m": (3,), "joints_m": (24, 3),
     "joints_px": (24, 2), "landmarks_m": (33, 3), "landmarks_px": (33, 2),
+    "joint_visibility": (24,),
 }  # fmt: skip
 
 

@@ -108,6 +108,7 @@ def nan_bodies(results, n):
     one = Bodies(
         np.array([1]), np.ones(1, np.float32), *(np.zeros((1, p.shape[1])) for p in parts.values()),
         np.full((1, 3), np.nan), np.zeros((1, 24, 3)), np.zeros((1, 33, 3)), np.zeros((1, 3, 3)),
+        np.zeros((1, 24)),
     )  # fmt: skip
     return [*results[:n], [(frame, one) for frame, _ in results[n]], *results[n + 1 :]]
 

@@ -42,7 +42,7 @@ def posed(body, pose: np.ndarray, transl: np.ndarray, tracks=(1,)) -> Bodies:
     return Bodies(
         np.array(tracks), np.full(len(pose), 0.9, np.float32), orient.numpy(), rest.numpy(),
         betas.numpy(), place.numpy(), out.joints_m.numpy(), out.landmarks_m.numpy(),
-        out.vertices_m.numpy(),
+        out.vertices_m.numpy(), np.full((len(pose), 24), 0.7, np.float32),
     )  # fmt: skip
 
 
