@@ -283,7 +283,7 @@ class BodyFitter:
     def _fit_batch(
         self, frames: int, steps: int, people: Sequence[tuple[FitJob, int]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Results (P, ...) and meshes (P, T, V, 3) of these people; their memories are updated."""
+        """Results (P, ...) and meshes (P, T, M, V, 3) of these people; their memories are updated."""
         fit = self._fit(frames, steps)
         remembered = [self._track_fit(job.memory, track) for job, track in people]
         watched_s = [
@@ -411,8 +411,10 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
                 result["transl_m"][here, t],
                 result["joints_m"][here, t],
                 result["landmarks_m"][here, t],
-                vertices[here, t],
+                vertices[here, t, 0],
                 np.stack(seen) if here else np.zeros((0, JOINTS), np.float32),
+                # The last mesh is the one to draw; without a mannequin it is the only one.
+                vertices[here, t, -1],
             )
         )
     return out

@@ -137,8 +137,9 @@ class WindowFit:
             memory: (P, MEMORY.size) float32 what is remembered of them.
 
         Returns:
-            The results (P, result.size), the meshes (P, frames, V, 3) in metres, and the memory
-            after the window.
+            The results (P, result.size), the meshes (P, frames, M, V, 3) in metres (M = 2: the
+            body's, then the one to draw; M = 1 where they are the same), and the memory after the
+            window.
         """
         observed, past, history, shape_frozen, (rotations, transl_m) = self._prepare(rows, memory)
         solution = solve_window(
@@ -262,7 +263,7 @@ class WindowFit:
         )
 
     def _bodies(self, solution: Solution) -> tuple[Tensor, Tensor]:
-        """The results (P, result.size) and meshes (P, frames, V, 3) of a solution."""
+        """The results (P, result.size) and meshes (P, frames, M, V, 3) of a solution."""
         people, frames = solution.transl_m.shape[:2]
         turns = log_so3(solution.rotations)
         betas = solution.betas.repeat_interleave(frames, 0)
@@ -281,7 +282,9 @@ class WindowFit:
             residual_mean=solution.residual_mean,
             cost=solution.cost,
         )
-        return result, out.vertices_m.unflatten(0, (people, frames))
+        both = self.body.mannequin is not None
+        meshes = torch.stack((out.vertices_m, out.shown_m)[: 1 + both], 1)
+        return result, meshes.unflatten(0, (people, frames))
 
 
 def nearest_present(values: Tensor, present: Tensor) -> Tensor:
