@@ -31,10 +31,11 @@ class NumbaRenderer(OneByOne):
         colors: np.ndarray,
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: np.ndarray | None = None,
     ) -> np.ndarray:
         """As ``rasterize_cpu.draw_meshes``."""
         return rasterize_cpu.draw_meshes(
-            image, vertices_m, faces, colors, intrinsics, alpha, self._scratch
+            image, vertices_m, faces, colors, intrinsics, alpha, opacity, self._scratch
         )
 
     def close(self) -> None:
