@@ -65,11 +65,11 @@ pixels, so that a surface has thirty-two."""
 
 @_compiled(fastmath=_FAST)
 def shade(vertices, faces, values):
-    """Write the light on every vertex into the first column of ``values`` (V, 2), from 1.5 to 254.5.
+    """Write the light on every vertex, from 1.5 to 254.5, into the first column of ``values``.
 
     It follows the vertex's area-weighted normal: a weak lamp at the camera, a strong lamp above its
     left shoulder that wraps around the shape, and dark grazing angles, which draw an outline.
-    ``vertices`` (V, 3) float32, metres in the camera's axes; ``faces`` (F, 3).
+    ``vertices`` (V, 3) float32, metres in the camera's axes; ``faces`` (F, 3); ``values`` (V, 2).
     """
     count = vertices.shape[0]
     normals = np.zeros((count, 3), np.float32)

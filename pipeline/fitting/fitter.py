@@ -283,7 +283,8 @@ class BodyFitter:
     def _fit_batch(
         self, frames: int, steps: int, people: Sequence[tuple[FitJob, int]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Results (P, ...) and meshes (P, T, M, V, 3) of these people; their memories are updated."""
+        """Results (P, ...) and meshes (P, T, M, V, 3) of these people, whose memories are
+        updated."""
         fit = self._fit(frames, steps)
         remembered = [self._track_fit(job.memory, track) for job, track in people]
         watched_s = [
