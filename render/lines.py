@@ -49,7 +49,7 @@ class SkeletonRenderer(OneByOne):
                 continue
             width = max(round(_WIDTH * float(np.ptp(bones, axis=(0, 1)).max())), 2)
             ends = bones.reshape(-1, 2)
-            for thick, paint in ((width + 2, (0, 0, 0)), (width, _rgb(colors[person]))):
+            for thick, paint in ((width + 4, (0, 0, 0)), (width, _rgb(colors[person]))):
                 _draw_lines(drawn, bones, paint, thick)
                 for x, y in np.unique(ends, axis=0):
                     cv2.circle(drawn, (round(x), round(y)), thick, paint, -1, cv2.LINE_AA)

@@ -23,6 +23,7 @@ where 0.02 is just seen.
 def track_color(track: int) -> tuple[float, float, float]:
     """Return the colour of a track, RGB from 0 to 1: always the same one.
 
-    Eight tracks in a row have eight colours; the ninth has the first one's again.
+    Tracks are counted from 1. Eight in a row have eight colours; the ninth has the first one's
+    again.
     """
-    return COLORS[track % len(COLORS)]
+    return COLORS[(track - 1) % len(COLORS)]
