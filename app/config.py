@@ -326,7 +326,7 @@ class RenderConfig:
     ] = "mannequin"
     alpha: Annotated[
         float,
-        Setting("The opacity of the bodies, 0 to 1.", "A", commands=_DRAWN, low=0, high=1),
+        Setting("The opacity of the bodies.", "A", commands=_DRAWN, low=0, high=1),
     ] = 0.85
     labels: Annotated[
         bool, Setting("Write each track's number over the head.", commands=("run", "serve"))
@@ -339,15 +339,16 @@ class RenderConfig:
         ),
     ] = False
     hud: Annotated[
-        Literal["auto", "on", "off"],
+        bool | None,
         Setting(
-            "Whether frames a second and latency stand in a corner; auto: for live sources.",
+            "Whether frames a second and latency stand in a corner; by default for live sources.",
             stands_for={
-                "--hud": ("on", "Write frames a second and latency into a corner."),
-                "--no-hud": ("off", "Leave them out; by default they are for live sources only."),
+                "--hud": (True, "Write frames a second and latency into a corner."),
+                "--no-hud": (False, "Leave them out; by default they are for live sources only."),
             },
+            example=True,
         ),
-    ] = "auto"
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class RenderLoop:
 
     def _has_hud(self) -> bool:
         hud = self._config.render.hud
-        return hud == "on" or (hud == "auto" and self._runner.source.live)
+        return self._runner.source.live if hud is None else hud
 
     def _hud_lines(self, count: int) -> list[str]:
         stats = self._runner.stats

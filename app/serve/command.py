@@ -109,7 +109,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
         estimator.warm_up(config.perceive.people, events=True)
     try:
         # The page shows what the numbers in the corner would.
-        plain = replace(config, source="", render=replace(config.render, hud="off"))
+        plain = replace(config, source="", render=replace(config.render, hud=False))
         with ExitStack() as stack:
             hook = None if options.webhook is None else webhook_of(stack, options)
             hub = stack.enter_context(

@@ -58,7 +58,7 @@ def test_every_profile_that_is_shipped_loads():
 def test_flags_win_over_the_profile_and_the_profile_over_defaults(tmp_path):
     path = profile(tmp_path, "[perceive]\npeople = 2\n[render]\nalpha = 0.5\n")
     config = load_config(path, {"perceive.people": 7})
-    assert (config.perceive.people, config.render.alpha, config.render.hud) == (7, 0.5, "auto")
+    assert (config.perceive.people, config.render.alpha, config.render.hud) == (7, 0.5, None)
 
 
 def test_paths_in_a_profile_are_relative_to_it_and_flags_to_the_working_folder(tmp_path):
@@ -81,7 +81,7 @@ def test_paths_in_a_profile_are_relative_to_it_and_flags_to_the_working_folder(t
         ('[perceive]\npeople = "four"', "perceive.people", "a whole number, not 'four'"),
         ("[render]\nalpha = 1.5", "render.alpha", "0 to 1, not 1.5"),
         ("[render]\nalpha = nan", "render.alpha", "a number, not nan"),
-        ("[render]\nhud = 1", "render.hud", "one of auto, on, off, not 1"),
+        ("[render]\nhud = 1", "render.hud", "true or false, not 1"),
         ('[render]\nrenderer = "magic"', "render.renderer", "one of auto, numba, gpu, pyrender"),
         ("[capture]\nseconds = 0", "capture.seconds", "above 0, not 0"),
         ("[capture]\nretry_s = -1", "capture.retry_s", "0 or more, not -1"),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import renderers as bench
@@ -89,6 +89,7 @@ def test_the_benchmarks_figure_is_closed_and_as_tall_as_said():
     assert mesh.volume == pytest.approx(0.09, abs=0.03)  # positive: faces look outwards
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-500, 1500), st.floats(-500, 1000)), min_size=1, max_size=40),
     st.sampled_from([0, 90, 255]),

@@ -513,6 +513,7 @@ def wall(height: int = 40, width: int = 60):
     return corners, np.array([[0, 2, 1], [0, 3, 2]]), camera(40, (height, width))
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_opacity_and_alpha_multiply(opacity, alpha):
     vertices, faces, lens = wall()

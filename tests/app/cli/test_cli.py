@@ -67,7 +67,7 @@ def test_every_flag_reaches_its_setting(build, tmp_path, monkeypatch):
     output = config.output
     names = [str(p) for p in (output.video, output.poses, output.jsonl, output.amass)]
     assert names == ["o/v.mp4", "o/p.npz", "o/b.jsonl", "o/t"]
-    assert (output.vertices, output.window, config.render.hud) == (True, True, "off")
+    assert (output.vertices, output.window, config.render.hud) == (True, True, False)
     assert (output.rotate_s, output.rotate_mb, output.rotate_keep) == (600.0, 50.5, 3)
     capture = config.capture
     assert (capture.pace, capture.start_s, capture.seconds) == ("live", 2.0, 1.5)
@@ -105,7 +105,7 @@ def test_flags_that_are_not_given_leave_the_profile_alone(build, tmp_path):
     profile.write_text('[output]\nwindow = true\n[render]\nhud = false\n[capture]\npace = "live"\n')
     assert cli.main(["run", "0", "--config", str(profile)]) == 0
     config = build.config
-    assert (config.output.window, config.render.hud, config.capture.pace) == (True, "off", "live")
+    assert (config.output.window, config.render.hud, config.capture.pace) == (True, False, "live")
 
 
 @pytest.mark.parametrize(
