@@ -7,6 +7,8 @@ from scipy.spatial import ConvexHull
 
 _CAP_M = (0.0, 0.010, -0.004)
 """A shoe's tip is higher than toes are, metres."""
+_INSIDE_M = (0.0, -0.007, -0.030)
+"""A point inside the forefoot, from the joint between foot and toes, metres."""
 
 
 def close_toes(
@@ -15,6 +17,7 @@ def close_toes(
     share: np.ndarray,
     foot: np.ndarray,
     toes: np.ndarray,
+    joint: np.ndarray,
 ) -> np.ndarray:
     """Return the vertices (V, 3) with the forefoot moved onto the foot's convex hull.
 
@@ -27,13 +30,12 @@ def close_toes(
         share: The share of the move that each vertex takes (V,).
         foot: The vertices of the foot (V,) bool.
         toes: The vertices of the toes (V,) bool.
+        joint: The joint between foot and toes (3,).
     """
     hull = ConvexHull(np.concatenate([vertices[foot], vertices[toes] + _CAP_M]))
-    ball = vertices[toes & (share < 1)] if (toes & (share < 1)).any() else vertices[toes]
-    inside = np.append(ball.mean(axis=0)[:2], vertices[toes, 2].min() - 0.02)
     moved = share > 0
+    target = _onto_hull(unfolded[moved], joint + _INSIDE_M, hull.equations)
     out = vertices.copy()
-    target = _onto_hull(unfolded[moved], inside, hull.equations)
     out[moved] += share[moved, None] * (target - vertices[moved])
     return out
 
@@ -43,6 +45,5 @@ def _onto_hull(points: np.ndarray, inside: np.ndarray, planes: np.ndarray) -> np
     ray = points - inside
     approach = ray @ planes[:, :3].T
     left = -(planes[:, :3] @ inside + planes[:, 3])
-    with np.errstate(divide="ignore"):
-        times = np.where(approach > 1e-9, left / np.maximum(approach, 1e-9), np.inf)
+    times = np.where(approach > 1e-9, left / np.maximum(approach, 1e-9), np.inf)
     return inside + ray * times.min(axis=1, keepdims=True)

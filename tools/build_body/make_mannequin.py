@@ -77,15 +77,16 @@ class Sculptor:
 
     def _close(self, vertices: np.ndarray) -> np.ndarray:
         """The body with relaxed hands and closed feet; the left side is made and mirrored."""
-        wrist = self._regressor[JOINT_NAMES.index("left_wrist")] @ vertices
+        wrist, ball = (self._joint(f"left_{name}", vertices) for name in ("wrist", "foot"))
         out = relax(vertices, wrist, self._fingers)
-        out = close_toes(out, self._unfold(out), self._forefoot, self._foot, self._toes)
+        spread = self._unfold(out)
+        out = close_toes(out, spread, self._forefoot, self._foot, self._toes, ball)
         return np.where(self._left[:, None], out, out[self.mirror] * [-1, 1, 1])
 
     def _feet(self) -> tuple[np.ndarray, np.ndarray]:
         """The left foot's vertices (V,) bool, and the share (V,) of its forefoot."""
         low = self._weights["left_foot"] + self._weights["left_ankle"]
-        ankle, ball = (self._joint(f"left_{name}") for name in ("ankle", "foot"))
+        ankle, ball = (self._joint(f"left_{name}", self._mean) for name in ("ankle", "foot"))
         foot = (low > 0.5) & (self._mean[:, 1] < ankle[1])
         start, end = (ankle[2] + share * (ball[2] - ankle[2]) for share in (0.5, 0.85))
         return foot, foot * smooth_step(self._mean[:, 2], start, end)
@@ -94,12 +95,12 @@ class Sculptor:
         """The weights (V,) of these joints, left and right."""
         return sum(self._weights[f"{side}_{part}"] for side in ("left", "right") for part in parts)
 
-    def _joint(self, name: str) -> np.ndarray:
-        return self._regressor[JOINT_NAMES.index(name)] @ self._mean
+    def _joint(self, name: str, vertices: np.ndarray) -> np.ndarray:
+        return self._regressor[JOINT_NAMES.index(name)] @ vertices
 
     def _detail(self) -> np.ndarray:
         """How much of each vertex's detail is removed (V,), 1 for all."""
-        x, y, z = (self._mean * [1, 1, 1]).T
+        x, y, z = self._mean.T
         head = self._weights["head"]
         ears = head * smooth_step(np.abs(x), 0.055, 0.068) * _around(y, 0.63, 0.085)
         ears *= _around(z, 0.03, 0.06)

@@ -8,7 +8,6 @@ stretch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import scipy.sparse as sp
@@ -35,10 +34,9 @@ _WIDER = 1.6
 
 @dataclass(frozen=True, eq=False)
 class Finger:
-    """A finger: its vertices' ``along`` (V,), from 0 at the web to 1 at the tip (negative below the
-    web, minus infinity for vertices of
-    other parts), the rings of vertices at the ``web`` and near
-    the ``tip``."""
+    """A finger: its vertices' places ``along`` it (V,), 0 at the web and 1 at the tip, negative
+    below the web and minus infinity for other parts; its vertices about the ``web`` and near the
+    ``tip``."""
 
     along: np.ndarray
     web: np.ndarray
@@ -53,50 +51,35 @@ def find_fingers(vertices: np.ndarray, faces: np.ndarray, hand: np.ndarray) -> l
         faces: Triangles (F, 3).
         hand: The hand's vertices (V,) bool.
     """
-    numbers = np.flatnonzero(hand)
     a, b = edges_of(faces).T
     inside = hand[a] & hand[b]
     a, b = a[inside], b[inside]
     length = np.linalg.norm(vertices[a] - vertices[b], axis=1)
     graph = sp.csr_matrix((length, (a, b)), (len(vertices),) * 2)
-    near = sp.csr_matrix((np.ones(len(a)), (a, b)), (len(vertices),) * 2)
-    neighbours = (near + near.T).tolil().rows
-    wrist = numbers[np.argmin(vertices[numbers, 0])]
-    from_wrist = dijkstra(graph, directed=False, indices=wrist)
-    # A tip is farther from the wrist than all vertices within 15 mm of it.
-    tips = [n for n in numbers if from_wrist[n] >= _most_around(n, neighbours, from_wrist)]
-    tips = _farthest_apart(tips, dijkstra(graph, directed=False, indices=tips)[:, tips], from_wrist)
-    tips.sort(key=lambda n: -vertices[n, 2])
+    tips = sorted(_tips(graph, vertices, hand), key=lambda tip: -vertices[tip, 2])
     distance = dijkstra(graph, directed=False, indices=tips)
-    owner = distance.argmin(axis=0)
-    owner[~hand] = -1
-    border = [n for n in numbers if any(owner[m] != owner[n] for m in neighbours[n])]
+    owner = np.where(hand, distance.argmin(axis=0), -1)
     fingers = []
     for finger in range(5):
-        own = [n for n in border if owner[n] == finger]
-        reach = min(distance[finger, n] for n in own)
-        along = np.where(owner == finger, 1 - distance[finger] / reach, -np.inf)
-        ring = (np.abs(along) < 0.12) & (owner == finger)
-        top = (along > 0.75) & (owner == finger)
-        fingers.append(Finger(along, np.flatnonzero(ring), np.flatnonzero(top)))
+        own = owner == finger
+        # A finger ends at its web, the place nearest to the tip where another part begins.
+        border = np.concatenate([a[own[a] & ~own[b]], b[own[b] & ~own[a]]])
+        along = np.where(own, 1 - distance[finger] / distance[finger, border].min(), -np.inf)
+        fingers.append(
+            Finger(along, np.flatnonzero(np.abs(along) < 0.12), np.flatnonzero(along > 0.75))
+        )
     return fingers
 
 
-def _most_around(start: int, neighbours: list[list[int]], value: np.ndarray) -> float:
-    """The largest value within four edges of a vertex."""
-    seen = {start}
-    for _ in range(4):
-        seen |= {m for n in seen for m in neighbours[n]}
-    return max(value[n] for n in seen)
-
-
-def _farthest_apart(tips: list[int], apart: np.ndarray, far: np.ndarray) -> list[int]:
-    """The five tips that are farthest from each other; flat maxima can give a fingertip two."""
-    best = max(
-        combinations(range(len(tips)), 5),
-        key=lambda chosen: min(apart[i, j] for i, j in combinations(chosen, 2)),
-    )
-    return [tips[k] for k in best]
+def _tips(graph: sp.csr_matrix, vertices: np.ndarray, hand: np.ndarray) -> list[int]:
+    """The five fingertips: each is the vertex of the hand that lies farthest along the surface from
+    the wrist and from the tips before it."""
+    numbers = np.flatnonzero(hand)
+    chosen = [int(numbers[vertices[numbers, 0].argmin()])]
+    for _ in range(5):
+        nearest = dijkstra(graph, directed=False, indices=chosen).min(axis=0)
+        chosen.append(int(numbers[nearest[numbers].argmax()]))
+    return chosen[1:]
 
 
 def relax(vertices: np.ndarray, wrist: np.ndarray, fingers: list[Finger]) -> np.ndarray:
