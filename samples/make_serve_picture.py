@@ -73,6 +73,7 @@ def view(page: Page, address: str, size: tuple[int, int]) -> np.ndarray:
         "Emulation.setDeviceMetricsOverride",
         width=size[0], height=size[1], deviceScaleFactor=1, mobile=False,
     )  # fmt: skip
+    page.call("Emulation.setScrollbarsHidden", hidden=True)
     page.go(address)
     time.sleep(SETTLED_S)
     shot = base64.b64decode(page.call("Page.captureScreenshot")["data"])
