@@ -104,7 +104,7 @@ def test_numbers_stand_over_heads():
     assert np.array_equal(colors_of(bodies), [track_color(7), track_color(12)])
 
 
-def test_nobody_is_drawn_for_an_empty_frame():
+def test_a_frame_without_people_stays_as_it_is():
     none = Bodies.none(len(BODY.v_template))
     for style in ("mannequin", "skeleton", "wireframe", "silhouette"):
         assert (picture(none, style=style, labels=True) == 60).all()

@@ -1,4 +1,4 @@
-"""The colours of tracks: told apart by everybody, and never those of skin."""
+"""The colours of tracks: different with any colour vision, and never those of skin."""
 
 from __future__ import annotations
 
