@@ -18,7 +18,7 @@ from render.overlay import NumbaRenderer, draw_labels, make_renderer
 from render.palette import track_color
 
 _BONES = np.array([(PARENTS[joint], joint) for joint in range(1, 24)])
-_HIDDEN, _SEEN = 0.1, 0.4
+_HIDDEN, _SEEN = 0.25, 0.6
 """A joint is not drawn up to the first visibility, and drawn fully from the second on."""
 _HEAD, _NECK = JOINT_NAMES.index("head"), JOINT_NAMES.index("neck")
 _CROWN = 3.2
