@@ -33,6 +33,7 @@ PROFILE_FOLDER = "configs"
 _RUN = ("run",)
 _ALL = ("run", "serve", "events", "evaluate")
 _CLIPS = ("run", "events", "evaluate")
+_DRAWN = ("run", "serve", "events")
 
 
 class ConfigError(ValueError):
@@ -341,14 +342,39 @@ class RenderConfig:
         Literal["auto", "numba", "gpu", "pyrender"],
         Setting("What draws; auto: gpu beside device cuda, else numba. pyrender is slow."),
     ] = "auto"
-    alpha: Annotated[float, Setting("The opacity of the bodies.", flag=None, low=0, high=1)] = 0.85
-    hud: Annotated[
+    style: Annotated[
+        Literal["mannequin", "anatomical", "skeleton", "wireframe", "silhouette"],
+        Setting(
+            "How bodies are drawn. mannequin: smooth and sexless; anatomical: the body as it was "
+            "fitted. A body of your own has no mannequin. The last three draw on the CPU.",
+            commands=_DRAWN,
+        ),
+    ] = "mannequin"
+    alpha: Annotated[
+        float,
+        Setting("The opacity of the bodies.", "A", commands=_DRAWN, low=0, high=1),
+    ] = 0.85
+    labels: Annotated[
+        bool, Setting("Write each track's number over the head.", commands=("run", "serve"))
+    ] = False
+    draw_unseen: Annotated[
         bool,
         Setting(
-            "Whether frames a second and latency stand in a corner.",
-            stands_for={"--no-hud": (False, "Leave the numbers in the corner out.")},
+            "Draw limbs that are hidden or out of the picture too; they fade out by default.",
+            commands=_DRAWN,
         ),
-    ] = True
+    ] = False
+    hud: Annotated[
+        bool | None,
+        Setting(
+            "Whether frames a second and latency stand in a corner; by default for live sources.",
+            stands_for={
+                "--hud": (True, "Write frames a second and latency into a corner."),
+                "--no-hud": (False, "Leave them out; by default they are for live sources only."),
+            },
+            example=True,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from app.body_renderer import BodyRenderer
 from app.config import Config
 from app.outputs.base import Output, OutputClosed, RunInfo
 from app.run_report import LONGEST_TRACKS, Progress, RunReport
@@ -21,8 +22,7 @@ from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
 from pipeline.runtime.estimator import BodyEstimator, FittedWindow
 from pipeline.tracking.extrapolate import PredictionError
-from render.base import Renderer
-from render.overlay import draw_hud, make_renderer, track_color
+from render.overlay import draw_hud
 
 _PROGRESS_S = 0.1
 
@@ -76,7 +76,7 @@ class RenderLoop:
         self._runner = runner
         self._outputs = self._reported = outputs
         self._on_progress = on_progress
-        self._renderer: Renderer | None = None
+        self._renderer: BodyRenderer | None = None
         self._begun_s = time.monotonic()
         self._next_progress_s = 0.0
         self._people: Counter[int] = Counter()
@@ -119,7 +119,9 @@ class RenderLoop:
         """Draw and write the frames of one window."""
         if self._renderer is None:
             # Made here: an OpenGL context belongs to the thread that draws.
-            self._renderer = make_renderer(renderer_name(self._config, self._runner.estimator))
+            estimator = self._runner.estimator
+            name = renderer_name(self._config, estimator)
+            self._renderer = BodyRenderer(name, self._config.render, estimator.body)
             for output in self._outputs:
                 output.open(self.info(window[0][0]))
         # A run with `--poses` alone, for example, draws nothing.
@@ -151,15 +153,12 @@ class RenderLoop:
         together = window if self._renderer.together else None
         for part in [together] if together else [[one] for one in window]:
             with stats.time("draw", frames=len(part)):
-                pictures = self._renderer.draw_batch(
+                pictures = self._renderer.draw(
                     [self._image(frame) for frame, _ in part],
-                    [bodies.vertices_m for _, bodies in part],
-                    estimator.body.faces,
-                    [self._colors(bodies) for _, bodies in part],
+                    [bodies for _, bodies in part],
                     estimator.intrinsics(part[0][0]),
-                    self._config.render.alpha,
                 )
-                if self._config.render.hud:
+                if self._has_hud():
                     for picture, (_, bodies) in zip(pictures, part):
                         draw_hud(picture, self._hud_lines(len(bodies)))
             yield from pictures
@@ -170,9 +169,9 @@ class RenderLoop:
         there = self._renderer.together and frame.on_device is not None
         return frame.on_device if there else frame.image
 
-    @staticmethod
-    def _colors(bodies: Bodies) -> np.ndarray:
-        return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
+    def _has_hud(self) -> bool:
+        hud = self._config.render.hud
+        return self._runner.source.live if hud is None else hud
 
     def _hud_lines(self, count: int) -> list[str]:
         stats = self._runner.stats

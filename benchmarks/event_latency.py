@@ -13,11 +13,13 @@ import argparse
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from app.body_renderer import BodyRenderer
 from app.build import load
 from app.config import Config, load_config
 from app.outputs.base import RunInfo
@@ -103,7 +105,9 @@ def measure(
         if watched:
             dispatcher = EventDispatcher(
                 runner, lambda event: info_of_event("again", runner, event), [records.append],
-                renderer_name(config, estimator), config.render.alpha,
+                partial(
+                    BodyRenderer, renderer_name(config, estimator), config.render, estimator.body
+                ),
             ).start()  # fmt: skip
         output = CountingOutput(_FIRST * len(images))
         show = RenderLoop(config, runner, [output], lambda _: None)

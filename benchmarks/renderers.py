@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from render.base import Renderer
-from render.overlay import make_renderer, track_color
+from render.overlay import make_renderer
+from render.palette import track_color
 
 _Point = tuple[float, float, float]
 # A mannequin of capsules, metres, y down: from, to, radius.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-MOST_PEOPLE = 256
-"""Most meshes in one picture: a sample's 16 bits hold 256 codes for each (`kernels.LEVELS`)."""
+MOST_PEOPLE = 64
+"""Most meshes in one picture: a sample's 16 bits hold 256 levels of light (`kernels.LEVELS`) and
+four of opacity for each."""
 
 
 def check_image(image: np.ndarray, alpha: float) -> None:
@@ -34,6 +35,22 @@ def check_colors(colors: np.ndarray, people: int) -> np.ndarray:
     if not ((colors >= 0) & (colors <= 1)).all():
         raise ValueError("colours are from 0 to 1")
     return colors
+
+
+def check_opacity(opacity: np.ndarray | None, vertices_m: np.ndarray) -> np.ndarray | None:
+    """Return the opacity of each vertex as float32 (P, V); None where all are opaque.
+
+    Raises:
+        ValueError: It has another shape than the meshes (P, V, 3), or a value is not from 0 to 1.
+    """
+    if opacity is None:
+        return None
+    opacity = np.require(opacity, np.float32, ["C", "W"])
+    if opacity.shape != vertices_m.shape[:2]:
+        raise ValueError(f"opacity is (P, V) = {vertices_m.shape[:2]}, not {opacity.shape}")
+    if not ((opacity >= 0) & (opacity <= 1)).all():
+        raise ValueError("opacity is from 0 to 1")
+    return None if (opacity == 1).all() else opacity
 
 
 def check_meshes(

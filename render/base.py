@@ -27,6 +27,7 @@ class Renderer(Protocol):
         colors: np.ndarray,
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: np.ndarray | None = None,
     ) -> np.ndarray:
         """Draw P meshes over an image and return the new picture.
 
@@ -38,6 +39,8 @@ class Renderer(Protocol):
             colors: RGB of each mesh (P, 3), from 0 to 1.
             intrinsics: K (3, 3) in pixels; pixel centres at whole numbers.
             alpha: Opacity of the meshes, from 0 to 1.
+            opacity: Opacity of each vertex (P, V), from 0 to 1, times ``alpha``; None for 1. What
+                shines through is the image, not another mesh.
 
         Returns:
             RGB uint8 (H, W, 3).
@@ -55,6 +58,7 @@ class Renderer(Protocol):
         colors: Sequence[np.ndarray],
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: Sequence[np.ndarray | None] = (),
     ) -> list[np.ndarray]:
         """Draw over several images of one size and return the new pictures.
 
@@ -66,6 +70,7 @@ class Renderer(Protocol):
             colors: The colours of each image, as for `draw`.
             intrinsics: As for `draw`.
             alpha: As for `draw`.
+            opacity: As for `draw`, for each image; empty for None.
         """
         ...
 
@@ -87,9 +92,11 @@ class OneByOne:
         colors: Sequence[np.ndarray],
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: Sequence[np.ndarray | None] = (),
     ) -> list[np.ndarray]:
         """As `Renderer.draw_batch`."""
+        fades = opacity or [None] * len(images)
         return [
-            self.draw(image, meshes, faces, mesh_colors, intrinsics, alpha)
-            for image, meshes, mesh_colors in zip(images, vertices_m, colors)
+            self.draw(image, meshes, faces, mesh_colors, intrinsics, alpha, fade)
+            for image, meshes, mesh_colors, fade in zip(images, vertices_m, colors, fades)
         ]

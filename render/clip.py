@@ -6,38 +6,38 @@ import numpy as np
 
 
 def clip_near(
-    vertices_m: np.ndarray, level: np.ndarray, faces: np.ndarray, near_m: float
+    vertices_m: np.ndarray, values: np.ndarray, faces: np.ndarray, near_m: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Remove the part of a mesh nearer than ``near_m`` along z (Sutherland and Hodgman, 1974).
 
     Args:
         vertices_m: (V, 3) float32, metres in the camera's axes.
-        level: A value of each vertex (V,) float32, which is interpolated.
+        values: Values of each vertex (V, C) float32, which are interpolated.
         faces: (F, 3) int32.
         near_m: Distance of the near plane, metres.
 
     Returns:
-        Vertices, level and faces of the rest. A triangle across the plane becomes one or two of
+        Vertices, values and faces of the rest. A triangle across the plane becomes one or two of
         the same orientation. Unused vertices are removed. The vertices are float64, because a cut
         so near to the camera is strongly enlarged in the image.
     """
-    values = np.concatenate([vertices_m, level[:, None]], axis=1).astype(np.float64)
-    behind = values[:, 2] < near_m
+    rows = np.concatenate([vertices_m, values], axis=1).astype(np.float64)
+    behind = rows[:, 2] < near_m
     corners = behind[faces]
     count = corners.sum(axis=1)
     # Rotate the corners of each cut triangle so that the corner that stands alone comes first.
     one, two = (
-        np.take_along_axis(faces[rows], (first[rows, None] + np.arange(3)) % 3, axis=1)
-        for rows, first in ((count == 1, corners.argmax(axis=1)), (count == 2, corners.argmin(1)))
+        np.take_along_axis(faces[cut], (first[cut, None] + np.arange(3)) % 3, axis=1)
+        for cut, first in ((count == 1, corners.argmax(axis=1)), (count == 2, corners.argmin(1)))
     )
     # One corner behind (a): the quadrilateral ab, b, c, ca. Two behind: the corner a, ab, ca.
     crossings = np.concatenate([one[:, :2], one[:, ::2], two[:, :2], two[:, ::2]])
-    start, end = values[crossings[:, 0]], values[crossings[:, 1]]
+    start, end = rows[crossings[:, 0]], rows[crossings[:, 1]]
     share = (near_m - start[:, 2]) / (end[:, 2] - start[:, 2])
     cut = start + share[:, None] * (end - start)
     # Exactly on the plane, which rounding could miss.
     cut[:, 2] = near_m
-    index = len(values) + np.arange(len(crossings))
+    index = len(rows) + np.arange(len(crossings))
     one_ab, one_ca, two_ab, two_ca = np.split(index, np.cumsum([len(one), len(one), len(two)]))
     remaining = np.concatenate(
         [
@@ -48,9 +48,9 @@ def clip_near(
         ]
     )
     used, remaining = np.unique(remaining, return_inverse=True)
-    values = np.concatenate([values, cut])[used]
+    rows = np.concatenate([rows, cut])[used]
     return (
-        np.ascontiguousarray(values[:, :3]),
-        values[:, 3].astype(np.float32),
+        np.ascontiguousarray(rows[:, :3]),
+        rows[:, 3:].astype(np.float32),
         remaining.reshape(-1, 3).astype(np.int32),
     )

@@ -56,16 +56,20 @@ def cache_folder() -> str | None:
 
 LEVELS = 256
 """Number of codes for each person. A sample holds ``LEVELS * person + level`` with a level from 1
-(dark) to 255 (light), or 0 where it shows the image."""
+(dark) to 255 (light), or 0 where it shows the image. Samples that are not opaque have higher codes
+(see `fill`)."""
+OPACITIES = 4
+"""Steps of a sample's opacity. The samples of a pixel round it differently, and so do neighbouring
+pixels, so that a surface has thirty-two."""
 
 
 @_compiled(fastmath=_FAST)
-def shade(vertices, faces, level):
-    """Write the light on every vertex into ``level`` (V,), from 1.5 to 254.5.
+def shade(vertices, faces, values):
+    """Write the light on every vertex, from 1.5 to 254.5, into the first column of ``values``.
 
     It follows the vertex's area-weighted normal: a weak lamp at the camera, a strong lamp above its
-    left shoulder that wraps around the shape, and darker grazing angles, which show outlines.
-    ``vertices`` (V, 3) float32, metres in the camera's axes; ``faces`` (F, 3).
+    left shoulder that wraps around the shape, and dark grazing angles, which draw an outline.
+    ``vertices`` (V, 3) float32, metres in the camera's axes; ``faces`` (F, 3); ``values`` (V, 2).
     """
     count = vertices.shape[0]
     normals = np.zeros((count, 3), np.float32)
@@ -89,12 +93,12 @@ def shade(vertices, faces, level):
         ray = 1.0 / max(np.sqrt(x * x + y * y + z * z), 1e-20)
         facing = min(max(-(nx * x + ny * y + nz * z) * scale * ray, 0.0), 1.0)
         lamp = -(0.61 * nx + 0.71 * ny + 0.35 * nz) * scale
-        wrapped = max((lamp + 0.4) / 1.4, 0.0)
+        wrapped = max((lamp + 0.6) / 1.6, 0.0)
         grazing = 1.0 - facing
         rim = grazing * grazing * grazing
-        light = 0.10 + 0.25 * facing + 0.60 * wrapped - 0.13 * rim
+        light = (0.20 + 0.27 * facing + 0.50 * wrapped) * (1.0 - 0.75 * rim)
         # Half a level away from the ends, so that interpolated levels stay within 1 to 255.
-        level[v] = 1.5 + 253.0 * min(max(light, 0.0), 1.0)
+        values[v, 0] = 1.5 + 253.0 * min(max(light, 0.0), 1.0)
 
 
 @_compiled()
@@ -116,7 +120,7 @@ def project(vertices, intrinsics, points, bounds):
 
 
 @_compiled(fastmath=_FAST)
-def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
+def fill(points, faces, values, base, codes, left, top, samples, stagger, depth, coded):
     """Draw one body into buffers with ``samples`` by ``samples`` samples for each pixel.
 
     The buffers begin at the image pixel (``left``, ``top``). Back faces are omitted, and the
@@ -126,6 +130,10 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
     far, at first 0; ``coded`` (h, w) uint16 the level there plus ``base``. ``stagger`` shifts the
     samples of even rows left and of odd rows right by this share of their distance: vertical edges
     then have four steps in a pixel instead of two (rotated-grid supersampling).
+
+    ``values`` (V, 2) float32 are the level of each vertex and its opacity, from 0 to 1. A sample
+    with the opacity n / `OPACITIES` has its code raised by ``codes * (OPACITIES - n)``, where
+    ``codes`` is the number of codes of all people; with the opacity 0 it is left out.
     """
     height, width = depth.shape
     half = 0.5 * (samples - 1)
@@ -162,7 +170,11 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
         rb = 1.0 / db if abs(db) > 1e-14 else 0.0
         rc = 1.0 / dc if abs(dc) > 1e-14 else 0.0
         az, bz, cz = points[a, 2], points[b, 2], points[c, 2]
-        al, bl, cl = level[a] + base, level[b] + base, level[c] + base
+        al, bl, cl = values[a, 0] + base, values[b, 0] + base, values[c, 0] + base
+        ao, bo, co = values[a, 1], values[b, 1], values[c, 1]
+        opaque = min(ao, bo, co) >= 1.0
+        # In quarters, beside the level.
+        do = OPACITIES * (da * ao + db * bo + dc * co)
         low, high = base + 1.0, base + 255.0
         dz = da * az + db * bz + dc * cz
         dl = da * al + db * bl + dc * cl
@@ -200,23 +212,38 @@ def fill(points, faces, level, base, left, top, samples, stagger, depth, coded):
             z = wa * az + wb * bz + wc * cz + dz * (first + shift)
             light = wa * al + wb * bl + wc * cl + dl * (first + shift)
             depth_row, coded_row = depth[y], coded[y]
+            if opaque:
+                for x in range(first, last + 1):
+                    inverse = np.float32(z)
+                    if inverse > depth_row[x]:
+                        depth_row[x] = inverse
+                        coded_row[x] = np.uint16(min(max(light, low), high))
+                    z += dz
+                    light += dl
+                continue
+            opacity = OPACITIES * (wa * ao + wb * bo + wc * co) + do * (first + shift)
             for x in range(first, last + 1):
                 inverse = np.float32(z)
-                if inverse > depth_row[x]:
+                # 1/16 to 15/16: for the four samples of a pixel, and in a checkerboard of pixels.
+                turn = 2 * ((x & 1) + 2 * (y & 1)) + (((x >> 1) + (y >> 1) + left + top) & 1)
+                part = int(min(opacity + 0.0625 + 0.125 * turn, OPACITIES))
+                if inverse > depth_row[x] and part > 0:
                     depth_row[x] = inverse
-                    coded_row[x] = np.uint16(min(max(light, low), high))
+                    code = int(min(max(light, low), high)) + codes * (OPACITIES - part)
+                    coded_row[x] = np.uint16(code)
                 z += dz
                 light += dl
+                opacity += do
 
 
 @_compiled(fastmath=_FAST)
 def blend(image, left, top, samples, coded, palette, keeps, gain):
     """Average the samples of each pixel and blend them over ``image`` (H, W, 3) uint8, in place.
 
-    ``palette`` (codes,) int64 holds red, green, blue and 1 in 16 bits each, and 0 for code 0, so
-    that one sum adds the colours of a pixel's samples and counts the covered ones. ``keeps``
-    (samples² + 1,) is the image's share by the number of covered samples; ``gain`` converts sums of
-    colours to the picture's scale.
+    ``palette`` (codes,) int64 holds red, green, blue and 1 in 16 bits each, times the opacity in
+    steps, and 0 for code 0, so that one sum adds the colours of a pixel's samples and how much they
+    cover. ``keeps`` (`OPACITIES` * samples² + 1,) is the image's share by how much is covered;
+    ``gain`` converts sums of colours to the picture's scale.
     """
     half = np.float32(0.5)
     height, width = coded.shape[0] // samples, coded.shape[1] // samples

@@ -2,7 +2,8 @@
 
 A sample has 64 bits: above, 1/z as a float's bits; below, ``256 * mesh + level``. An atomic maximum
 keeps the largest, so the result does not depend on the order of the triangles. Samples lie as on
-the CPU: two by two in a pixel, even rows a quarter left, odd rows a quarter right.
+the CPU: two by two in a pixel, even rows a quarter left, odd rows a quarter right. A sample of less
+opacity has the quarters that it lacks above bit 24.
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ def place(
         ray = 1.0 / tl.maximum(tl.sqrt(x * x + y * y + z * z), 1e-20)
         facing = tl.minimum(tl.maximum(-(nx * x + ny * y + nz * z) * scale * ray, 0.0), 1.0)
         lamp = -(0.61 * nx + 0.71 * ny + 0.35 * nz) * scale
-        wrapped = tl.maximum((lamp + 0.4) / 1.4, 0.0)
+        wrapped = tl.maximum((lamp + 0.6) / 1.6, 0.0)
         grazing = 1.0 - facing
-        light = 0.10 + 0.25 * facing + 0.60 * wrapped - 0.13 * grazing * grazing * grazing
+        rim = grazing * grazing * grazing
+        light = (0.20 + 0.27 * facing + 0.50 * wrapped) * (1.0 - 0.75 * rim)
         level = 1.5 + 253.0 * tl.minimum(tl.maximum(light, 0.0), 1.0)
 
         front = z >= near
@@ -98,12 +100,22 @@ def place(
 
 
 @triton.jit
+def _quarters(x, y, opacity):
+    """Return the opacity of samples in whole quarters; see `render.kernels.fill`."""
+    turn = 2 * ((x & 1) + 2 * (y & 1)) + (((x >> 1) ^ (y >> 1)) & 1)
+    part = 4.0 * opacity + 0.0625 + 0.125 * turn.to(tl.float32)
+    return tl.minimum(part, 4.0).to(tl.int32)
+
+
+@triton.jit
 def fill_small(
-    points, faces, pictures, samples, items, counter, height, width,
+    points, opacity, faces, pictures, samples, items, counter, height, width,
     VERTICES: tl.constexpr, COUNT: tl.constexpr, LARGE: tl.constexpr,
-    BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
+    BLOCK: tl.constexpr, COLUMNS: tl.constexpr, FADES: tl.constexpr,
 ):  # fmt: skip
     """Draw the triangles with small boxes, several per program, into ``samples`` (T, 2 H, 2 W).
+
+    ``opacity`` (B, V) is read with FADES only.
 
     The others, and those that reach behind the near plane, are appended to the list ``items`` of
     length ``counter``, for `fill_large`.
@@ -114,9 +126,12 @@ def fill_small(
         face = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         there = face < COUNT
         base = points + mesh * VERTICES * 4
-        a = base + tl.load(faces + face * 3, mask=there, other=0) * 4
-        b = base + tl.load(faces + face * 3 + 1, mask=there, other=0) * 4
-        c = base + tl.load(faces + face * 3 + 2, mask=there, other=0) * 4
+        i = tl.load(faces + face * 3, mask=there, other=0)
+        j = tl.load(faces + face * 3 + 1, mask=there, other=0)
+        h = tl.load(faces + face * 3 + 2, mask=there, other=0)
+        a = base + i * 4
+        b = base + j * 4
+        c = base + h * 4
         ax = tl.load(a)
         ay = tl.load(a + 1)
         az = tl.load(a + 2)
@@ -129,6 +144,11 @@ def fill_small(
         cy = tl.load(c + 1)
         cz = tl.load(c + 2)
         cl = tl.load(c + 3)
+        if FADES:
+            shown_at = opacity + mesh * VERTICES
+            ao = tl.load(shown_at + i)
+            bo = tl.load(shown_at + j)
+            co = tl.load(shown_at + h)
         nearest = tl.maximum(az, tl.maximum(bz, cz))
         whole = tl.minimum(az, tl.minimum(bz, cz)) > 0.0
         # 1/z is 0 behind the near plane, so these triangles reach across it.
@@ -184,6 +204,11 @@ def fill_small(
                 level = wa * al[:, None] + wb * bl[:, None] + wc * cl[:, None]
                 level = tl.minimum(tl.maximum(level, 1.0), 255.0).to(tl.int32)
                 code = (mesh * 256 + level).to(tl.int64)
+                if FADES:
+                    shares = wa * ao[:, None] + wb * bo[:, None] + wc * co[:, None]
+                    quarters = _quarters(x, y[:, None], shares)
+                    inside = inside & (quarters > 0)
+                    code = code | ((4 - quarters).to(tl.int64) << 24)
                 # The bits of a positive float, read as an integer, have the order of the floats.
                 packed = (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | code
                 target = start + y.to(tl.int64)[:, None] * width_ + x
@@ -192,8 +217,8 @@ def fill_small(
 
 @triton.jit
 def _fill_triangle(
-    ax, ay, az, al, bx, by, bz, bl, cx, cy, cz, cl, mesh, start, height, width,
-    part, parts, TILE: tl.constexpr,
+    ax, ay, az, al, ao, bx, by, bz, bl, bo, cx, cy, cz, cl, co, mesh, start, height, width,
+    part, parts, TILE: tl.constexpr, FADES: tl.constexpr,
 ):  # fmt: skip
     """Draw one triangle (in sample coordinates) tile by tile: every ``parts``-th tile from ``part``
     on."""
@@ -230,6 +255,10 @@ def _fill_triangle(
         depth = wa * az + wb * bz + wc * cz
         level = tl.minimum(tl.maximum(wa * al + wb * bl + wc * cl, 1.0), 255.0).to(tl.int32)
         code = (mesh * 256 + level).to(tl.int64)
+        if FADES:
+            quarters = _quarters(x, y[:, None], wa * ao + wb * bo + wc * co)
+            inside = inside & (quarters > 0)
+            code = code | ((4 - quarters).to(tl.int64) << 24)
         packed = (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | code
         target = start + y.to(tl.int64)[:, None] * width_ + x
         tl.atomic_max(target, packed, mask=inside)
@@ -237,9 +266,9 @@ def _fill_triangle(
 
 @triton.jit
 def fill_large(
-    vertices, points, faces, pictures, samples, items, counter,
+    vertices, points, opacity, faces, pictures, samples, items, counter,
     fx, skew, cx, fy, cy, near, height, width,
-    VERTICES: tl.constexpr, COUNT: tl.constexpr, TILE: tl.constexpr,
+    VERTICES: tl.constexpr, COUNT: tl.constexpr, TILE: tl.constexpr, FADES: tl.constexpr,
 ):  # fmt: skip
     """Draw the triangles on the list, clipped at the near plane.
 
@@ -280,6 +309,14 @@ def fill_large(
         yr = tl.load(base + r * 3 + 1)
         zr = tl.load(base + r * 3 + 2)
         lr = tl.load(lit + r * 4)
+        op = 1.0
+        oq = 1.0
+        orr = 1.0
+        if FADES:
+            shown_at = opacity + mesh * VERTICES
+            op = tl.load(shown_at + p)
+            oq = tl.load(shown_at + q)
+            orr = tl.load(shown_at + r)
         # Where the sides p-r, q-r and p-q cross the plane.
         # A side that does not cross has a share that nothing reads; the 1 avoids a division by
         # zero.
@@ -287,10 +324,12 @@ def fill_large(
         xpr = xp + s * (xr - xp)
         ypr = yp + s * (yr - yp)
         lpr = lp + s * (lr - lp)
+        opr = op + s * (orr - op)
         t = tl.where(zq >= near, (zq - near) / tl.where(zr < near, zq - zr, 1.0), 0.0)
         xqr = xq + t * (xr - xq)
         yqr = yq + t * (yr - yq)
         lqr = lq + t * (lr - lq)
+        oqr = oq + t * (orr - oq)
         u = (zp - near) / tl.where(zq < near, zp - zq, 1.0)
         alone = zq < near
         # First triangle: p, q (or where p-q crosses), r (or where p-r crosses).
@@ -298,11 +337,13 @@ def fill_large(
         y1 = tl.where(alone, yp + u * (yq - yp), yq)
         z1 = tl.where(alone, near, zq)
         l1 = tl.where(alone, lp + u * (lq - lp), lq)
+        o1 = tl.where(alone, op + u * (oq - op), oq)
         cut = zr < near
         x2 = tl.where(cut, xpr, xr)
         y2 = tl.where(cut, ypr, yr)
         z2 = tl.where(cut, near, zr)
         l2 = tl.where(cut, lpr, lr)
+        o2 = tl.where(cut, opr, orr)
         ip = 1.0 / zp
         i1 = 1.0 / z1
         i2 = 1.0 / z2
@@ -320,32 +361,33 @@ def fill_large(
         part = tl.program_id(1)
         parts = tl.num_programs(1)
         _fill_triangle(
-            ax, ay, ip, lp, bx, by, i1, l1, dx, dy, i2, l2, mesh, start, height, width,
-            part, parts, TILE,
+            ax, ay, ip, lp, op, bx, by, i1, l1, o1, dx, dy, i2, l2, o2, mesh, start, height, width,
+            part, parts, TILE, FADES,
         )  # fmt: skip
         if cut & (alone == 0):
             # Two corners are before the plane: draw the other half of the quadrilateral.
             _fill_triangle(
-                dx, dy, inear, l2, bx, by, i1, l1, ex, ey, inear, lqr, mesh, start, height, width,
-                part, parts, TILE,
+                dx, dy, inear, l2, o2, bx, by, i1, l1, o1, ex, ey, inear, lqr, oqr, mesh, start,
+                height, width, part, parts, TILE, FADES,
             )  # fmt: skip
 
 
 @triton.jit
 def _sample(samples, at, mask, colors):
-    """Return a sample's colour in sixteenths of a level and whether a mesh covers it; clear it."""
+    """Return a sample's colour in sixteenths of a level times its opacity, and the opacity, 0 where
+    no mesh covers it; clear it."""
     packed = tl.load(samples + at, mask=mask, other=0)
     covered = mask & (packed != 0)
     tl.store(samples + at, tl.zeros_like(packed), mask=covered)
     code = (packed & 0xFFFFFFFF).to(tl.int32)
     light = (code % 256).to(tl.float32) / 255.0
-    paint = colors + (code // 256) * 3
+    paint = colors + ((code & 0xFFFFFF) // 256) * 3
     lit = 0.14 + 0.86 * tl.minimum(light / 0.84, 1.0)
     white = tl.maximum(light - 0.7, 0.0) / 0.3
     white = 0.6 * white * white
     # 4080 is 255 in sixteenths, the steps of the CPU's palette.
     shade = lit * (1.0 - white) * 4080.0
-    one = tl.where(covered, 1.0, 0.0)
+    one = tl.where(covered, 1.0 - 0.25 * (code >> 24).to(tl.float32), 0.0)
     red = tl.floor(tl.load(paint, mask=covered, other=0.0) * shade + white * 4080.0 + 0.5) * one
     green = tl.floor(tl.load(paint + 1, mask=covered, other=0.0) * shade + white * 4080.0 + 0.5)
     blue = tl.floor(tl.load(paint + 2, mask=covered, other=0.0) * shade + white * 4080.0 + 0.5)

@@ -1,8 +1,7 @@
-"""Draw over frames: the choice of a renderer for meshes, and lines of text in a corner."""
+"""Draw over frames: the choice of a renderer, the numbers of people, lines of text in a corner."""
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -15,13 +14,17 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class NumbaRenderer(OneByOne):
-    """The CPU renderer, fast enough for live video."""
+    """The CPU renderer, fast enough for live video.
+
+    Args:
+        flat: Whether meshes have one colour all over, without light and shade.
+    """
 
     name = "numba"
 
-    def __init__(self) -> None:
+    def __init__(self, flat: bool = False) -> None:
         rasterize_cpu.warm_up()
-        self._scratch = rasterize_cpu.Scratch()
+        self._scratch, self._flat = rasterize_cpu.Scratch(), flat
 
     def draw(
         self,
@@ -31,10 +34,11 @@ class NumbaRenderer(OneByOne):
         colors: np.ndarray,
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: np.ndarray | None = None,
     ) -> np.ndarray:
         """As ``rasterize_cpu.draw_meshes``."""
         return rasterize_cpu.draw_meshes(
-            image, vertices_m, faces, colors, intrinsics, alpha, self._scratch
+            image, vertices_m, faces, colors, intrinsics, alpha, opacity, self._scratch, self._flat
         )
 
     def close(self) -> None:
@@ -82,14 +86,44 @@ def silhouette(
     return rasterize_cpu.visibility(vertices_m, faces, intrinsics, size)[0]
 
 
-def track_color(track: int) -> tuple[float, float, float]:
-    """Return the colour of a track, RGB from 0 to 1.
+def draw_labels(
+    image: np.ndarray, places_px: np.ndarray, words: Sequence[str], colors: np.ndarray
+) -> None:
+    """Write a word at each place, white on a plate with an edge of the colour.
 
-    It is the same every time, and tracks with neighbouring numbers have very different hues.
+    A word that would cover an earlier one moves up, at most by three times its height; where there
+    is no room it is left out. So the most important come first.
+
+    Args:
+        image: RGB uint8 (H, W, 3), contiguous; it is changed in place.
+        places_px: The middle of the lower edge of each word (N, 2).
+        words: The N words, ASCII.
+        colors: RGB of each (N, 3), from 0 to 1.
     """
-    # Steps of the golden ratio take a long time to come near an earlier hue.
-    hue = (0.56 + track * 0.61803398875) % 1.0
-    return colorsys.hsv_to_rgb(hue, 0.45, 0.98)
+    scale = max(0.4, min(image.shape[:2]) / 1300)
+    width, pad = max(1, round(1.5 * scale)), round(8 * scale)
+    taken: list[tuple[int, int, int, int]] = []
+    for (x, y), word, color in zip(places_px, words, colors):
+        wide, high = cv2.getTextSize(word, _FONT, scale, width)[0]
+        wide, high = wide + 2 * pad, high + 2 * pad
+        left = int(np.clip(x - wide / 2, 0, max(image.shape[1] - wide, 0)))
+        for step in range(4):
+            top = int(np.clip(y - high * (1 + step), 0, max(image.shape[0] - high, 0)))
+            box = (left, top, left + wide, top + high)
+            if not any(_overlap(box, other) for other in taken):
+                break
+        else:
+            continue
+        taken.append(box)
+        paint = tuple(round(255 * float(part)) for part in color)
+        cv2.rectangle(image, box[:2], box[2:], (16, 16, 16), -1)
+        cv2.rectangle(image, box[:2], box[2:], paint, max(1, round(2 * scale)), cv2.LINE_AA)
+        origin = (left + pad, top + high - pad)
+        cv2.putText(image, word, origin, _FONT, scale, (255, 255, 255), width, cv2.LINE_AA)
+
+
+def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def draw_hud(image: np.ndarray, lines: Sequence[str]) -> None:

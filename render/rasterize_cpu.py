@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from render import kernels
-from render.arguments import check_colors, check_image, check_meshes
+from render.arguments import check_colors, check_image, check_meshes, check_opacity
 from render.clip import clip_near
 
 NEAR_M = 0.05
@@ -26,6 +26,8 @@ _BAND_SAMPLES = 400_000
 _FARTHEST_PX = 1e12
 _PALETTE_UNITS = 16
 """Steps of the palette's colours for one step of the picture's."""
+_FLAT = 1.5 + 253.0 * 0.84
+"""The level that shows a person's colour itself."""
 
 Box = tuple[int, int, int, int]
 """Image pixels x0, y0, x1, y1, both ends included."""
@@ -33,11 +35,12 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Body:
-    """A projected mesh: ``points`` (V, 3) x, y, 1/z; ``level`` (V,) light; ``faces`` (F, 3)."""
+    """A projected mesh: ``points`` (V, 3) x, y, 1/z; ``values`` (V, 2) light and opacity;
+    ``faces`` (F, 3)."""
 
     person: int
     points: np.ndarray
-    level: np.ndarray
+    values: np.ndarray
     faces: np.ndarray
     box: Box
 
@@ -70,7 +73,9 @@ def draw_meshes(
     colors: np.ndarray,
     intrinsics: np.ndarray,
     alpha: float = 0.85,
+    opacity: np.ndarray | None = None,
     scratch: Scratch | None = None,
+    flat: bool = False,
 ) -> np.ndarray:
     """Draw P meshes over an image and return the new picture.
 
@@ -85,7 +90,10 @@ def draw_meshes(
         colors: RGB of each mesh (P, 3), from 0 to 1.
         intrinsics: K (3, 3) in pixels; pixel centres at whole numbers.
         alpha: Opacity of the meshes, from 0 to 1.
+        opacity: Opacity of each vertex (P, V), from 0 to 1, times ``alpha``; None for 1. What
+            shines through is the image, not another mesh.
         scratch: Buffers to reuse from picture to picture; two threads must not share them.
+        flat: Whether meshes have one colour all over, without light and shade.
 
     Returns:
         RGB uint8 (H, W, 3).
@@ -96,12 +104,15 @@ def draw_meshes(
     """
     check_image(image, alpha)
     vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
-    palette = _palette(check_colors(colors, len(vertices_m)))
+    opacity = check_opacity(opacity, vertices_m)
+    palette = _palette(check_colors(colors, len(vertices_m)), opacity is not None)
     scratch = scratch or Scratch()
-    keeps = np.linspace(1, 1 - alpha, _SAMPLES**2 + 1).astype(np.float32)
-    gain = np.float32(alpha / (_SAMPLES**2 * _PALETTE_UNITS))
+    steps = kernels.OPACITIES * _SAMPLES**2
+    keeps = np.linspace(1, 1 - alpha, steps + 1).astype(np.float32)
+    gain = np.float32(alpha / (steps * _PALETTE_UNITS))
     picture = np.array(image, order="C")
-    bodies = list(_place(vertices_m, faces, intrinsics, image.shape[:2]))
+    codes = kernels.LEVELS * len(vertices_m)
+    bodies = list(_place(vertices_m, faces, intrinsics, image.shape[:2], opacity, flat))
     for (x0, y0, x1, y1), members in clusters([body.box for body in bodies]):
         width = x1 - x0 + 1
         step = max(_BAND_SAMPLES // (width * _SAMPLES**2), 1)
@@ -109,7 +120,7 @@ def draw_meshes(
             height = min(step, y1 + 1 - top)
             depth, coded = scratch.buffers(height * _SAMPLES, width * _SAMPLES)
             for member in members:
-                _fill(bodies[member], x0, top, _SAMPLES, _STAGGER, depth, coded)
+                _fill(bodies[member], codes, x0, top, _SAMPLES, _STAGGER, depth, coded)
             kernels.blend(picture, x0, top, _SAMPLES, coded, palette, keeps, gain)
     return picture
 
@@ -138,7 +149,7 @@ def visibility(
     vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
     depth, coded = Scratch().buffers(height, width)
     for body in _place(vertices_m, faces, intrinsics, size):
-        _fill(body, 0, 0, 1, 0.0, depth, coded)
+        _fill(body, 0, 0, 0, 1, 0.0, depth, coded)
     covered = depth > 0
     person = np.where(covered, coded.astype(np.int32) // kernels.LEVELS, -1)
     return person.astype(np.int32), np.divide(1, depth, out=np.zeros_like(depth), where=covered)
@@ -174,17 +185,26 @@ def _touch(a: Box, b: Box) -> bool:
 
 
 def _place(
-    vertices_m: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, ...]
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    intrinsics: np.ndarray,
+    size: tuple[int, ...],
+    opacity: np.ndarray | None = None,
+    flat: bool = False,
 ) -> Iterator[_Body]:
     """The bodies whose boxes reach into the image, projected and lit."""
     height, width = size[:2]
     for person, vertices in enumerate(vertices_m):
-        level = np.empty(len(vertices), np.float32)
-        kernels.shade(vertices, faces, level)
+        values = np.empty((len(vertices), 2), np.float32)
+        values[:, 1] = 1 if opacity is None else opacity[person]
+        if flat:
+            values[:, 0] = _FLAT
+        else:
+            kernels.shade(vertices, faces, values)
         # Lit before it is clipped: a cut changes the areas, and with them the normals.
         visible = faces
         if vertices[:, 2].min(initial=np.inf) < NEAR_M:
-            vertices, level, visible = clip_near(vertices, level, faces, NEAR_M)
+            vertices, values, visible = clip_near(vertices, values, faces, NEAR_M)
         points, bounds = np.empty((len(vertices), 3)), np.empty(4)
         # One type for whole and clipped meshes: numba compiles again for another one.
         kernels.project(vertices.astype(np.float64), intrinsics, points, bounds)
@@ -194,11 +214,12 @@ def _place(
         x0, y0 = np.maximum(np.floor(bounds[:2]), 0)
         x1, y1 = np.minimum(np.ceil(bounds[2:]), (width - 1, height - 1))
         if x0 <= x1 and y0 <= y1:
-            yield _Body(person, points, level, visible, (int(x0), int(y0), int(x1), int(y1)))
+            yield _Body(person, points, values, visible, (int(x0), int(y0), int(x1), int(y1)))
 
 
 def _fill(
     body: _Body,
+    codes: int,
     left: int,
     top: int,
     samples: int,
@@ -208,12 +229,22 @@ def _fill(
 ) -> None:
     base = float(kernels.LEVELS * body.person)
     kernels.fill(
-        body.points, body.faces, body.level, base, left, top, samples, stagger, depth, coded
+        body.points,
+        body.faces,
+        body.values,
+        base,
+        codes,
+        left,
+        top,
+        samples,
+        stagger,
+        depth,
+        coded,
     )
 
 
-def _palette(colors: np.ndarray) -> np.ndarray:
-    """The colour of every code (see `render.kernels.blend`).
+def _palette(colors: np.ndarray, fades: bool) -> np.ndarray:
+    """The colour of every code (see `render.kernels.blend`), opaque ones only or all.
 
     A person's levels run from a dark shade of the colour, through the colour, to a light tint.
     """
@@ -223,7 +254,9 @@ def _palette(colors: np.ndarray) -> np.ndarray:
     ramp = colors[:, None] * lit * (1 - white) + white
     rgb = np.rint(ramp * (255 * _PALETTE_UNITS)).astype(np.int64)
     packed = rgb[..., 0] | rgb[..., 1] << 16 | rgb[..., 2] << 32 | 1 << 48
-    packed = packed.reshape(-1)
+    # A sum of a pixel's samples stays within its 16 bits: 4 * 4 * 255 * 16 = 65280.
+    parts = np.arange(kernels.OPACITIES, 0 if fades else kernels.OPACITIES - 1, -1)
+    packed = np.multiply.outer(parts, packed).reshape(-1)
     # Code 0 shows the image. The slice also fits a palette without people.
     packed[:1] = 0
     return packed

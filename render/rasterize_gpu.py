@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from render.arguments import check_colors, check_image, check_meshes
+from render.arguments import check_colors, check_image, check_meshes, check_opacity
 from render.rasterize_cpu import NEAR_M
 
 # Sizes of the launches, which change the speed but not the picture.
@@ -71,6 +71,7 @@ class GpuRasterizer:
         colors: Tensor,
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: Tensor | None = None,
     ) -> None:
         """Draw B meshes into T images, in place.
 
@@ -81,6 +82,7 @@ class GpuRasterizer:
             colors: (B, 3) float32, from 0 to 1.
             intrinsics: K (3, 3) in pixels, on the host.
             alpha: Opacity of the meshes, from 0 to 1.
+            opacity: (B, V) float32, from 0 to 1, times ``alpha``; None for 1.
         """
         from render import kernels_gpu as kernels
 
@@ -102,18 +104,21 @@ class GpuRasterizer:
             *lens, NEAR_M, height, width,
             COUNT=self.vertices, VALENCE=self.neighbours.shape[1], BLOCK=_VERTEX_BLOCK,
         )  # fmt: skip
+        fades = opacity is not None
+        # Never read without FADES; a kernel needs a pointer all the same.
+        opacity = self._points if opacity is None else opacity
         kernels.fill_small[(_blocks(faces, _FACE_BLOCK), count)](
-            self._points, self.faces, pictures, self.samples, self._items, self._counter,
+            self._points, opacity, self.faces, pictures, self.samples, self._items, self._counter,
             2 * height, 2 * width,
             VERTICES=self.vertices, COUNT=faces, LARGE=kernels.LARGE,
-            BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS,
+            BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS, FADES=fades,
         )  # fmt: skip
         # Triton's interpreter runs one program after another, so there more of them gain nothing.
         programs = _LARGE_PROGRAMS if self.device.type == "cuda" else (1, 1)
         kernels.fill_large[programs](
-            vertices_m, self._points, self.faces, pictures, self.samples, self._items,
+            vertices_m, self._points, opacity, self.faces, pictures, self.samples, self._items,
             self._counter, *lens, NEAR_M, 2 * height, 2 * width,
-            VERTICES=self.vertices, COUNT=faces, TILE=kernels.TILE,
+            VERTICES=self.vertices, COUNT=faces, TILE=kernels.TILE, FADES=fades,
         )  # fmt: skip
         rows, columns = _RESOLVE
         kernels.resolve[(_blocks(width, columns), _blocks(height, rows), len(images))](
@@ -157,9 +162,12 @@ class GpuRenderer:
         colors: np.ndarray,
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: np.ndarray | None = None,
     ) -> np.ndarray:
         """As `Renderer.draw`; the image may also be a tensor on this GPU."""
-        return self.draw_batch([image], [vertices_m], faces, [colors], intrinsics, alpha)[0]
+        return self.draw_batch(
+            [image], [vertices_m], faces, [colors], intrinsics, alpha, [opacity]
+        )[0]
 
     def draw_batch(
         self,
@@ -169,6 +177,7 @@ class GpuRenderer:
         colors: Sequence[np.ndarray],
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: Sequence[np.ndarray | None] = (),
     ) -> list[np.ndarray]:
         """As `Renderer.draw_batch`; images may be arrays, or tensors (H, W, 3) uint8 on this GPU.
 
@@ -176,7 +185,7 @@ class GpuRenderer:
         """
         if not images:
             return []
-        return self.queue(images, vertices_m, faces, colors, intrinsics, alpha).pictures()
+        return self.queue(images, vertices_m, faces, colors, intrinsics, alpha, opacity).pictures()
 
     def queue(
         self,
@@ -186,12 +195,14 @@ class GpuRenderer:
         colors: Sequence[np.ndarray],
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: Sequence[np.ndarray | None] = (),
     ) -> Drawn:
         """Start `draw_batch` without waiting, and return the pending pictures."""
         for image in images:
             check_image(_stand_in(image), alpha)
         checked = [check_meshes(v, faces, intrinsics) for v in vertices_m]
         paints = [check_colors(c, len(v)) for c, v in zip(colors, vertices_m, strict=True)]
+        fades = [check_opacity(o, v) for o, (v, _, _) in zip(opacity, checked)]
         size = (int(images[0].shape[0]), int(images[0].shape[1]))
         if any(tuple(image.shape[:2]) != size for image in images):
             raise ValueError("pictures that are drawn together are of one size")
@@ -215,6 +226,7 @@ class GpuRenderer:
                 paint.to(self._device, non_blocking=True),
                 intrinsics,
                 alpha,
+                self._opacity(fades, counts, meshes.shape[1]),
             )
         return Drawn(canvas)
 
@@ -233,6 +245,17 @@ class GpuRenderer:
             self._rasterizer = GpuRasterizer(faces, vertices, size, pictures, self._device)
             self._key = key
         return self._rasterizer
+
+    def _opacity(
+        self, fades: Sequence[np.ndarray | None], counts: Sequence[int], vertices: int
+    ) -> Tensor | None:
+        """The opacity of all meshes (B, V) on the device; None where all are opaque."""
+        if all(each is None for each in fades):
+            return None
+        rows = self._host((sum(counts), vertices), torch.float32)
+        parts = [np.ones((n, vertices)) if o is None else o for o, n in zip(fades, counts)]
+        np.concatenate(parts, out=rows.numpy())
+        return rows.to(self._device, non_blocking=True)
 
     def _host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, pin_memory=self._pinned)

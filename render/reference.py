@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from render.arguments import check_colors, check_image, check_meshes
+from render.arguments import check_colors, check_image, check_meshes, check_opacity
 from render.base import OneByOne
 
 NEAR_M = 0.05
@@ -51,13 +51,18 @@ class PyrenderRenderer(OneByOne):
         colors: np.ndarray,
         intrinsics: np.ndarray,
         alpha: float = 0.85,
+        opacity: np.ndarray | None = None,
     ) -> np.ndarray:
         """As `Renderer.draw`, with similar but not the same light as the other renderers."""
         check_image(image, alpha)
         vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
         colors = check_colors(colors, len(vertices_m))
+        opacity = check_opacity(opacity, vertices_m)
         scene = self._scene(vertices_m, faces, colors, intrinsics)
-        rgba, _ = self._context(image.shape[:2]).render(scene, self._pyrender.RenderFlags.RGBA)
+        flags = self._pyrender.RenderFlags
+        rgba, _ = self._context(image.shape[:2]).render(scene, flags.RGBA)
+        if opacity is not None:
+            rgba = rgba * self._shares(vertices_m, faces, intrinsics, opacity, image.shape[:2])
         picture = np.array(image, order="C")
         rows, columns = rgba[..., 3].any(axis=1).nonzero()[0], rgba[..., 3].any(axis=0).nonzero()[0]
         if len(rows):
@@ -67,6 +72,16 @@ class PyrenderRenderer(OneByOne):
             blended = picture[box] * (1 - covered) + rgba[box][..., :3] * np.float32(alpha)
             picture[box] = np.rint(blended)
         return picture
+
+    def _shares(self, vertices_m, faces, intrinsics, opacity, size):
+        """The opacity (H, W, 1) of the surface that each pixel shows."""
+        flags = self._pyrender.RenderFlags
+        white = np.ones((len(vertices_m), 3))
+        scene = self._scene(vertices_m, faces, white, intrinsics, opacity)
+        rgba, _ = self._context(size).render(scene, flags.RGBA | flags.FLAT)
+        # Both are averages over a pixel's samples, of which some may show the background.
+        covered = np.maximum(rgba[..., 3:], 1)
+        return np.minimum(rgba[..., :1] / covered, 1)
 
     def visibility(
         self,
@@ -96,8 +111,9 @@ class PyrenderRenderer(OneByOne):
         """Return the depth of `visibility`."""
         return self.visibility(vertices_m, faces, intrinsics, size)[1]
 
-    def _scene(self, vertices_m, faces, colors, intrinsics):
-        """The meshes (nodes named by their row), the camera and the lights."""
+    def _scene(self, vertices_m, faces, colors, intrinsics, gray=None):
+        """The meshes (nodes named by their row), the camera and the lights; ``gray`` (P, V) gives
+        each vertex a brightness of its own."""
         if intrinsics[0, 1]:
             raise ValueError("pyrender knows no skew; choose the renderer numba")
         pyrender = self._pyrender
@@ -108,7 +124,10 @@ class PyrenderRenderer(OneByOne):
                 baseColorFactor=(*color**2.2, 1.0), metallicFactor=0.0, roughnessFactor=0.7
             )
             normals = vertex_normals(vertices, faces)
-            body = pyrender.Primitive(vertices, normals, indices=faces, material=material)
+            shade = None if gray is None else np.repeat(gray[person, :, None], 3, axis=1)
+            body = pyrender.Primitive(
+                vertices, normals, color_0=shade, indices=faces, material=material
+            )
             scene.add(pyrender.Mesh([body]), name=str(person))
         far_m = 2 * max(float(vertices_m[..., 2].max(initial=0)), 5.0)
         # OpenGL counts from a pixel's corner, hence the half.

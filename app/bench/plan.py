@@ -20,8 +20,9 @@ from torch import Tensor
 from app.bench.plan_nets import Maker, Sizes, make_depth, make_segmenter
 from app.bench.roofline import Work
 from app.bench.rows import Settings
-from app.bench.subject import ALPHA, Finished, colors_of, rounding
+from app.bench.subject import ALPHA, Finished, rounding
 from app.bench.timers import Timer
+from app.body_renderer import colors_of, drawn_mesh
 from pipeline.body.load import load_body
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
@@ -304,12 +305,12 @@ class PlanPipeline:
         if queue is not None:
             return queue(
                 [frame.on_device for frame, _ in fitted],
-                [bodies.vertices_m for _, bodies in fitted],
+                [drawn_mesh(bodies) for _, bodies in fitted],
                 faces, [colors_of(bodies) for _, bodies in fitted], lens, ALPHA,
             )  # fmt: skip
         return [
             self._renderer.draw(
-                frame.image, bodies.vertices_m, faces, colors_of(bodies), lens, ALPHA
+                frame.image, drawn_mesh(bodies), faces, colors_of(bodies), lens, ALPHA
             )
             for frame, bodies in fitted
         ]

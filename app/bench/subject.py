@@ -14,6 +14,7 @@ import torch
 
 from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
+from app.body_renderer import colors_of, drawn_mesh
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies
 from pipeline.gpu.device import EngineOptions
@@ -21,7 +22,7 @@ from pipeline.perception.base import Perceiver
 from pipeline.runtime.estimator import EstimatorOptions
 from pipeline.runtime.make import make_keypoint_estimator
 from pipeline.weights import store as weights
-from render.overlay import make_renderer, track_color
+from render.overlay import make_renderer
 
 ALPHA = 0.85
 
@@ -192,18 +193,13 @@ class GpuPipeline:
     def _queue(self, fitted: Sequence[tuple[Any, Bodies]]) -> tuple[Any, int]:
         drawn = self._renderer.queue(  # type: ignore[attr-defined]
             [frame.on_device for frame, _ in fitted],
-            [bodies.vertices_m for _, bodies in fitted],
+            [drawn_mesh(bodies) for _, bodies in fitted],
             self._estimator.body.faces,
             [colors_of(bodies) for _, bodies in fitted],
             self._estimator.intrinsics(fitted[0][0]),
             ALPHA,
         )
         return drawn, max(len(bodies) for _, bodies in fitted)
-
-
-def colors_of(bodies: Bodies) -> np.ndarray:
-    """Return the colour of each body (P, 3), in [0, 1]."""
-    return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
 
 
 class HostPipeline:
@@ -256,7 +252,7 @@ class HostPipeline:
     def _draw(self, frame: Any, bodies: Bodies) -> np.ndarray:
         return self._renderer.draw(
             frame.image,
-            bodies.vertices_m,
+            drawn_mesh(bodies),
             self._estimator.body.faces,
             colors_of(bodies),
             self._estimator.intrinsics(frame),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from app.body_renderer import BodyRenderer
 from app.build import load, source_of
 from app.config import Config, ConfigError
 from app.options import EventsOptions
@@ -160,10 +161,10 @@ class _Watched:
             runner = stack.enter_context(
                 Runner(self._source, estimator, opened=True, watch=self._detector)
             )
-            renderer = renderer_name(self._config, estimator)
-            alpha = self._config.render.alpha
+            name = renderer_name(self._config, estimator)
+            renderer = partial(BodyRenderer, name, self._config.render, estimator.body)
             info_of = partial(info_of_event, self._source.name, runner)
-            dispatcher = EventDispatcher(runner, info_of, sinks, renderer, alpha).start()
+            dispatcher = EventDispatcher(runner, info_of, sinks, renderer).start()
             try:
                 for window in _stoppable(runner, self._stop):
                     if timelines is not None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from app.body_renderer import BodyRenderer
 from app.outputs.base import OutputClosed, RunInfo
 from app.reports.record import Record, record_of
 from pipeline.capture.base import Source
@@ -13,7 +14,6 @@ from pipeline.core.stats import Stats
 from pipeline.gpu.transfer import own_stream
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.event_buffer import Event
-from render.overlay import make_renderer
 
 
 class EventRun(Protocol):
@@ -65,8 +65,7 @@ class EventDispatcher:
         run: The run.
         info_of: Returns the facts of the run, by an event.
         sinks: Each is called with every event's record.
-        renderer: The name of the renderer that draws the pictures.
-        alpha: The opacity of the bodies, 0 to 1.
+        make_renderer: Returns what draws the pictures; called in the dispatcher's thread.
     """
 
     def __init__(
@@ -74,11 +73,10 @@ class EventDispatcher:
         run: EventRun,
         info_of: Callable[[Event], RunInfo],
         sinks: Sequence[Sink],
-        renderer: str,
-        alpha: float,
+        make_renderer: Callable[[], BodyRenderer],
     ) -> None:
         self._run, self._info_of, self._sinks = run, info_of, sinks
-        self._renderer, self._alpha = renderer, alpha
+        self._make_renderer = make_renderer
         self.reported = 0
         self._error: BaseException | None = None
         # Beside the run: a slow sink delays later reports, but no frame.
@@ -107,13 +105,12 @@ class EventDispatcher:
 
     def _report_all(self) -> None:
         # Made in this thread and before it is needed: compiling takes longer than an event may.
-        renderer = make_renderer(self._renderer)
+        renderer = self._make_renderer()
         try:
             for event in self._run.events():
                 record = record_of(
-                    event.seen, event.window, event.fitted, self._info_of(event), renderer,
-                    self._alpha,
-                )  # fmt: skip
+                    event.seen, event.window, event.fitted, self._info_of(event), renderer
+                )
                 self._run.stats.timed("event report", record.data["latency_ms"])
                 self.reported += 1
                 _hand_out(self._sinks, record)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
+from app.body_renderer import BodyRenderer
 from app.outputs.base import RunInfo
 from app.outputs.jsonl import bodies_of
 from pipeline.core.camera import project
@@ -24,8 +25,6 @@ from pipeline.events.estimate import FRAMES, Estimate
 from pipeline.events.features import Hand
 from pipeline.events.measures import Measure, MeasureSet
 from pipeline.events.motion import Motion
-from render.base import Renderer
-from render.overlay import track_color
 
 Fitted = Sequence[tuple[Frame, Bodies]]
 
@@ -71,8 +70,7 @@ def record_of(
     window: Window,
     fitted: Fitted,
     info: RunInfo,
-    renderer: Renderer,
-    alpha: float,
+    renderer: BodyRenderer,
 ) -> Record:
     """Return a detected event measured and drawn.
 
@@ -82,7 +80,6 @@ def record_of(
         fitted: The window's frames, each with the person's body, or none.
         info: The facts of the run.
         renderer: Draws the bodies.
-        alpha: Their opacity, 0 to 1.
     """
     # `fitted` holds the event's own person only, so the first body of a frame is that person.
     present = [(frame, bodies) for frame, bodies in fitted if len(bodies)]
@@ -95,7 +92,7 @@ def record_of(
     parts = [info.source, *([which] if which else []), str(event.frame_id), str(event.track)]
     # Fit for an HTTP header and a file's name.
     key = quote("-".join(parts), safe="")[-200:]
-    pictures = tuple(_pictures(fitted, info, renderer, alpha))
+    pictures = tuple(_pictures(fitted, info, renderer))
     after = window.frames[window.key + 1 :]
     # Latency counts from the frame after the event: only that one shows that it happened.
     since_ns = after[0].captured_ns if after else event.shown_ns
@@ -202,7 +199,7 @@ def _wall_time(frame: Frame) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _pictures(fitted: Fitted, info: RunInfo, renderer: Renderer, alpha: float) -> list[bytes]:
+def _pictures(fitted: Fitted, info: RunInfo, renderer: BodyRenderer) -> list[bytes]:
     """Return the overlay around the person in every frame, cut alike, as JPEG. It is drawn into the
     cuts: a whole picture would take several times as long."""
     x, y, half = _box(fitted, info)
@@ -214,14 +211,9 @@ def _pictures(fitted: Fitted, info: RunInfo, renderer: Renderer, alpha: float) -
         cv2.warpAffine(frame.image, place[:2], size, borderValue=(14, 16, 19))
         for frame, _ in fitted
     ]
-    colors = [
-        np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
-        for _, bodies in fitted
-    ]
     # The cut is part of the camera, so that the bodies are drawn at its size right away.
     camera = place @ info.camera(fitted[0][0])
-    meshes = [bodies.vertices_m for _, bodies in fitted]
-    pictures = renderer.draw_batch(cuts, meshes, info.faces, colors, camera, alpha)
+    pictures = renderer.draw(cuts, [bodies for _, bodies in fitted], camera)
     return [_jpeg(picture) for picture in pictures]
 
 

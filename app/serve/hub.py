@@ -13,6 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from app.body_renderer import BodyRenderer
 from app.build import is_low_latency, source_of
 from app.config import Config
 from app.multi_run import names_of
@@ -416,8 +417,10 @@ class Hub:
         # The log is first: the page shows an event even if its webhook fails.
         sinks: list[Sink] = [log] if forwarder is None else [log, forwarder]
         info_of = partial(info_of_event, name, stream)
-        renderer, alpha = renderer_name(config, stream.estimator), config.render.alpha
-        dispatcher = EventDispatcher(stream, info_of, sinks, renderer, alpha).start()
+        estimator = stream.estimator
+        name = renderer_name(config, estimator)
+        renderer = partial(BodyRenderer, name, config.render, estimator.body)
+        dispatcher = EventDispatcher(stream, info_of, sinks, renderer).start()
         return _Events(dispatcher, log, forwarder)
 
     def remove(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from pipeline.core.user_file import reading
 from pipeline.weights.safe_unpickle import ARRAYS, UnpickleError, as_array, read_pickle
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
+MANNEQUIN = Path(__file__).with_name("free_mannequin.npz")
+MANNEQUIN_UNIT_M = 2e-5
+"""The unit of the offsets in `MANNEQUIN`, metres."""
 
 
 def load_body(path: str | Path | None = None) -> BodyModel:
@@ -24,7 +28,8 @@ def load_body(path: str | Path | None = None) -> BodyModel:
 
     Args:
         path: An ``.npz`` or the old official pickle, of which only the arrays are read (see
-            `pipeline.weights.safe_unpickle`). None: the free body that comes with this package.
+            `pipeline.weights.safe_unpickle`). None: the free body that comes with this package,
+            which is drawn as a mannequin.
 
     Returns:
         The model, with float32 tensors on the CPU.
@@ -34,9 +39,18 @@ def load_body(path: str | Path | None = None) -> BodyModel:
         ValueError: It is broken, hostile, or no 24-joint SMPL model. The message is one line that
             names the file.
     """
-    path = FREE_BODY if path is None else Path(path)
+    if path is None:
+        # A body file of the user's is drawn as it is.
+        return replace(load_body(FREE_BODY), mannequin=_mannequin())
+    path = Path(path)
     with reading(path, " is no SMPL body model"):
         return _body(_read_npz(path) if _is_zip(path) else _read_pickle(path), path)
+
+
+def _mannequin() -> torch.Tensor:
+    """The free body's `BodyModel.mannequin`."""
+    units = _read_npz(MANNEQUIN)["offsets"]
+    return torch.from_numpy(units.astype(np.float32) * np.float32(MANNEQUIN_UNIT_M))
 
 
 def _is_zip(path: Path) -> bool:

@@ -27,11 +27,14 @@ class BodyOutput:
         vertices_m: The mesh (B, V, 3).
         joints_m: SMPL's joints (B, 24, 3).
         landmarks_m: BlazePose's landmarks, regressed from the mesh (B, 33, 3).
+        shown_m: The mesh that is drawn (B, V, 3): the mannequin, or ``vertices_m`` itself for a
+            model without one.
     """
 
     vertices_m: Tensor
     joints_m: Tensor
     landmarks_m: Tensor
+    shown_m: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,8 @@ class BodyModel:
         landmark_regressor: BlazePose's landmarks from vertices (33, V).
         joint_template: The joints of ``v_template`` (24, 3).
         joint_shapedirs: The joints of ``shapedirs`` (24, 3, 10).
+        mannequin: What moves each vertex at rest to the mesh that is drawn (V, 3, 11), metres: at
+            beta 0, then its change with each beta; None draws the body itself.
     """
 
     name: str
@@ -67,6 +72,7 @@ class BodyModel:
     landmark_regressor: Tensor
     joint_template: Tensor
     joint_shapedirs: Tensor
+    mannequin: Tensor | None = None
 
     def to(self, device: torch.device | str) -> BodyModel:
         """Return the same model with its tensors on ``device``."""
@@ -104,22 +110,31 @@ class BodyModel:
             shaped = shaped + torch.einsum("vcp,bp->bvc", self.posedirs, feature)
         world, joints = place_joints(rotations, rest)
         joints = joints + transl_m[:, None]
-        vertices = self._skin(shaped, world, joints, rest)
-        return BodyOutput(vertices, joints, self.landmark_regressor @ vertices)
+        blended = self._blend(world, joints, rest)
+        vertices = shown = _skin(shaped, blended)
+        if self.mannequin is not None:
+            change = torch.einsum("vci,bi->bvc", self.mannequin[..., 1:], betas)
+            shown = _skin(shaped + self.mannequin[..., 0] + change, blended)
+        return BodyOutput(vertices, joints, self.landmark_regressor @ vertices, shown)
 
     __call__ = forward
 
-    def _skin(self, shaped: Tensor, world: Tensor, joints: Tensor, rest: Tensor) -> Tensor:
-        """Linear blend skinning of (B, V, 3) by joint rotations (B, 24, 3, 3) about ``rest``."""
+    def _blend(self, world: Tensor, joints: Tensor, rest: Tensor) -> Tensor:
+        """The transforms (B, 3, 4, V) of the vertices, blended of those of the joints: rotations
+        (B, 24, 3, 3) about ``rest`` (B, 24, 3) to ``joints``."""
         shift = joints - (world @ rest[..., None]).squeeze(-1)
         transforms = torch.cat([world, shift[..., None]], dim=-1)
         # One product blends the (24, 12) tables of transforms. Its result (B, 3, 4, V) keeps the
         # long axis contiguous: on a CPU several times faster than a 4x4 matrix for each vertex.
         tables = transforms.permute(0, 2, 3, 1).reshape(-1, 24)
-        blended = (tables @ self.weights.T).view(len(shaped), 3, 4, -1)
-        points = shaped.transpose(1, 2)[:, None]
-        posed = (blended[:, :, :3] * points).sum(dim=2) + blended[:, :, 3]
-        return posed.transpose(1, 2).contiguous()
+        return (tables @ self.weights.T).view(len(world), 3, 4, -1)
+
+
+def _skin(shaped: Tensor, blended: Tensor) -> Tensor:
+    """Vertices (B, V, 3) moved by their blended transforms (B, 3, 4, V)."""
+    points = shaped.transpose(1, 2)[:, None]
+    posed = (blended[:, :, :3] * points).sum(dim=2) + blended[:, :, 3]
+    return posed.transpose(1, 2).contiguous()
 
 
 def place_joints(rotations: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:

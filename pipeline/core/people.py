@@ -117,6 +117,8 @@ class Bodies:
         vertices_m: (P, V, 3) float32 metres.
         joint_visibility: (P, 24) float32 in [0, 1]: the probability that a joint is seen and right
             (`pipeline.fitting.visibility`); 0 outside the picture.
+        shown_m: (P, V, 3) float32 metres: the mesh to draw in place of ``vertices_m``, with
+            the same triangles; None draws ``vertices_m`` itself.
     """
 
     track: np.ndarray
@@ -129,6 +131,7 @@ class Bodies:
     landmarks_m: np.ndarray
     vertices_m: np.ndarray
     joint_visibility: np.ndarray
+    shown_m: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.track)

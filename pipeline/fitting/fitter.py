@@ -286,7 +286,8 @@ class BodyFitter:
     def _fit_batch(
         self, frames: int, steps: int, people: Sequence[tuple[FitJob, int]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Results (P, ...) and meshes (P, T, V, 3) of these people; their memories are updated."""
+        """Results (P, ...) and meshes (P, T, M, V, 3) of these people, whose memories are
+        updated."""
         fit = self._fit(frames, steps)
         remembered = [self._track_fit(job.memory, track) for job, track in people]
         watched_s = [
@@ -414,8 +415,10 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
                 result["transl_m"][here, t],
                 result["joints_m"][here, t],
                 result["landmarks_m"][here, t],
-                vertices[here, t],
+                vertices[here, t, 0],
                 np.array([visible for visible, _ in seen], np.float32).reshape(-1, JOINTS),
+                # The last mesh is the one to draw; without a mannequin it is the only one.
+                vertices[here, t, -1],
             )
         )
     return out

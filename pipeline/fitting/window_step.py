@@ -146,8 +146,9 @@ class WindowFit:
             memory: (P, MEMORY.size) float32 what is remembered of them.
 
         Returns:
-            The results (P, result.size), the meshes (P, frames, V, 3) in metres, and the memory
-            after the window.
+            The results (P, result.size), the meshes (P, frames, M, V, 3) in metres (M = 2: the
+            body's, then the one to draw; M = 1 where they are the same), and the memory after the
+            window.
         """
         observed, past, history, shape_frozen, (rotations, transl_m) = self._prepare(rows, memory)
         solution = solve_window(
@@ -279,7 +280,7 @@ class WindowFit:
     def _bodies(
         self, solution: Solution, past: TemporalPrior, held: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The results (P, result.size), meshes (P, frames, V, 3) and held distance of a solution.
+        """Results (P, result.size), meshes (P, frames, M, V, 3) and held distance of a solution.
 
         The solver goes on from its own places: only what is returned is at the steady distance.
         """
@@ -307,8 +308,10 @@ class WindowFit:
             residual_mean=solution.residual_mean,
             cost=solution.cost,
         )
-        vertices_m = out.vertices_m.unflatten(0, (people, frames)) + moved_m[:, :, None]
-        return result, vertices_m, held
+        both = self.body.mannequin is not None
+        meshes = torch.stack((out.vertices_m, out.shown_m)[: 1 + both], 1)
+        meshes = meshes.unflatten(0, (people, frames)) + moved_m[:, :, None, None]
+        return result, meshes, held
 
 
 def nearest_present(values: Tensor, present: Tensor) -> Tensor:

@@ -211,6 +211,7 @@ class Predictor:
             out.landmarks_m.cpu().numpy(),
             out.vertices_m.cpu().numpy(),
             np.stack([fit.visibility for fit in last]),
+            out.shown_m.cpu().numpy(),
         )
 
 

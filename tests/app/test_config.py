@@ -58,7 +58,7 @@ def test_every_profile_that_is_shipped_loads():
 def test_flags_win_over_the_profile_and_the_profile_over_defaults(tmp_path):
     path = profile(tmp_path, "[perceive]\npeople = 2\n[render]\nalpha = 0.5\n")
     config = load_config(path, {"perceive.people": 7})
-    assert (config.perceive.people, config.render.alpha, config.render.hud) == (7, 0.5, True)
+    assert (config.perceive.people, config.render.alpha, config.render.hud) == (7, 0.5, None)
 
 
 def test_paths_in_a_profile_are_relative_to_it_and_flags_to_the_working_folder(tmp_path):

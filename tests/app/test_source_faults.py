@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from app import multi_run, render_loop
+from app import body_renderer, multi_run
 from app.config import Config, OutputConfig
 from app.multi_run import run_many
 from app.outputs.base import OutputError
@@ -51,7 +51,7 @@ STAGES = ["source", "perceive", "fit", "lens", "draw", "renderer's end", "open",
 def run(tmp_path, monkeypatch):
     def run(stage, error, low_latency=False):
         monkeypatch.setattr(multi_run, "load", lambda *_: FaultyNobody(stage, error))
-        monkeypatch.setattr(render_loop, "make_renderer", lambda _: FaultyRenderer(stage, error))
+        monkeypatch.setattr(body_renderer, "make_renderer", lambda _: FaultyRenderer(stage, error))
 
         def source_of(config, stop):
             at = 9 if config.source == "bad" and stage == "source" else None

@@ -15,8 +15,8 @@ from app.reports.record import record_of
 from pipeline.core.frame import Window
 from pipeline.events.detect import DetectedEvent
 from pipeline.events.motion import Motion, load_motion
-from render.overlay import make_renderer
-from tests.support.bodies import VERTICES, bodies, frame, run_info
+from tests.support.bodies import VERTICES, bodies, frame, made_up_body, run_info
+from tests.support.events import renderer_of
 from tests.support.motions.installed import SERVE
 from tests.support.paths import ROOT
 
@@ -134,7 +134,7 @@ def event(live: bool = False, frames: int = 4, motion: Motion | None = None) -> 
         motion, 3, "right", 50 + key, (50 + key) / 30, 51 + key, 0, 0.9, {}, 0.0
     )  # fmt: skip
     made = record_of(
-        seen, Window(images, key), fitted, run_info(live=live), make_renderer("numba"), 0.85
+        seen, Window(images, key), fitted, run_info(live=live), renderer_of(made_up_body())
     )
     return json.loads(json.dumps(made.with_pictures(), allow_nan=False))
 

@@ -236,13 +236,14 @@ def test_no_cracks_between_triangles():
 
 def test_shade_is_the_formula():
     vertices, faces = ball((0.7, -0.4, 2.0), detail=2)
-    level = np.empty(len(vertices), np.float32)
-    kernels.shade(vertices, faces, level)
+    values = np.empty((len(vertices), 2), np.float32)
+    kernels.shade(vertices, faces, values)
+    level = values[:, 0]
     normals = vertex_normals(vertices, faces)
     rays = vertices / np.linalg.norm(vertices, axis=1, keepdims=True)
     facing = np.clip(-(normals * rays).sum(axis=1), 0, 1)
-    wrapped = np.maximum((normals @ [-0.61, -0.71, -0.35] + 0.4) / 1.4, 0)
-    light = 0.10 + 0.25 * facing + 0.60 * wrapped - 0.13 * (1 - facing) ** 3
+    wrapped = np.maximum((normals @ [-0.61, -0.71, -0.35] + 0.6) / 1.6, 0)
+    light = (0.20 + 0.27 * facing + 0.50 * wrapped) * (1 - 0.75 * (1 - facing) ** 3)
     np.testing.assert_allclose(level, 1.5 + 253 * np.clip(light, 0, 1), atol=0.01)
     assert level.min() >= 1.5
     assert level.max() <= 254.5
@@ -252,7 +253,8 @@ def test_light_runs_evenly_from_corner_to_corner():
     points = np.array([[2.0, 1.0, 1.0], [6.3, 38.0, 1.0], [37.5, 9.2, 1.0]])
     level, base = np.array([40.5, 250.5, 130.5], np.float32), 512
     depth, coded = Scratch().buffers(40, 41)
-    kernels.fill(points, np.array([[0, 1, 2]], np.int32), level, 512.0, 0, 0, 1, 0.0, depth, coded)
+    faces, values = np.array([[0, 1, 2]], np.int32), np.c_[level, np.ones(3, np.float32)]
+    kernels.fill(points, faces, values, 512.0, 0, 0, 0, 1, 0.0, depth, coded)
     y, x = (depth > 0).nonzero()
     assert len(x) > 500
     corners = np.vstack([points[:, :2].T, np.ones(3)])
@@ -272,7 +274,8 @@ def test_slivers_cannot_leave_the_palette(side):
         if side < 0:
             points[:2] = points[1::-1]
         depth, coded = Scratch().buffers(30, 30)
-        kernels.fill(points, faces, level, 256.0, 0, 0, 1, 0.0, depth, coded)
+        values = np.c_[level, np.ones(3, np.float32)]
+        kernels.fill(points, faces, values, 256.0, 0, 0, 0, 1, 0.0, depth, coded)
         assert coded.any()
         assert ((coded == 0) | ((coded > 256) & (coded < 512))).all()
 
@@ -418,7 +421,7 @@ TOP = np.arange(len(VERTICES[0]))[:, None] == 3
         ({"vertices_m": VERTICES[0]}, r"\(P, V, 3\)"),
         ({"vertices_m": np.where(TOP, np.nan, VERTICES)}, "not finite"),
         ({"vertices_m": np.where(TOP, np.inf, VERTICES)}, "not finite"),
-        ({"vertices_m": np.zeros((257, 1, 3)), "faces": FACES[:0]}, "at most 256"),
+        ({"vertices_m": np.zeros((65, 1, 3)), "faces": FACES[:0]}, "at most 64"),
         ({"faces": FACES + 1}, "beyond"),
         ({"faces": FACES - 1}, "beyond"),
         ({"faces": FACES.astype(float)}, "integers"),
@@ -430,6 +433,9 @@ TOP = np.arange(len(VERTICES[0]))[:, None] == 3
         ({"intrinsics": np.diag([np.nan, 1, 1])}, "finite"),
         ({"intrinsics": np.diag([-5.0, 5, 1])}, "above 0"),
         ({"intrinsics": camera(20, (20, 30)).T}, "above 0"),
+        ({"opacity": np.ones((1, 3))}, "opacity"),
+        ({"opacity": 2 * np.ones(VERTICES.shape[:2])}, "opacity"),
+        ({"opacity": np.nan * np.ones(VERTICES.shape[:2])}, "opacity"),
         ({"alpha": 1.5}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
     ],
@@ -499,3 +505,60 @@ def test_a_cache_whose_disk_fails_costs_time_only(tmp_path, monkeypatch, fails):
 
     assert isinstance(twice._cache, kernels._DiskCache)
     assert twice(21) == 42
+
+
+def wall(height: int = 40, width: int = 60):
+    """A white wall (1, 4, 3) that fills the picture, its faces and the camera."""
+    corners = np.array([[[-3, -2, 2], [3, -2, 2], [3, 2, 2], [-3, 2, 2]]], np.float32)
+    return corners, np.array([[0, 2, 1], [0, 3, 2]]), camera(40, (height, width))
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_opacity_and_alpha_multiply(opacity, alpha):
+    vertices, faces, lens = wall()
+    image = gray(40, 60, 20)
+    opaque = draw_meshes(image, vertices, faces, RED_BLUE[:1], lens, 1.0).astype(float)
+    fade = np.full((1, 4), opacity, np.float32)
+    picture = draw_meshes(image, vertices, faces, RED_BLUE[:1], lens, alpha, fade).astype(float)
+    share = (picture - 20)[..., 0].mean() / (opaque - 20)[..., 0].mean()
+    # Thirty-two steps, and one level of the picture.
+    assert share == pytest.approx(alpha * opacity, abs=1 / 64 + 1 / 100)
+
+
+def test_opaque_vertices_are_drawn_as_without_opacity_and_clear_ones_not_at_all():
+    vertices, faces = balls((-0.4, 0, 2), (0.4, 0, 2))
+    lens = camera(40, (40, 60))
+    image = gray(40, 60)
+    whole = draw_meshes(image, vertices, faces, RED_BLUE, lens)
+    fade = np.ones(vertices.shape[:2], np.float32)
+    np.testing.assert_array_equal(draw_meshes(image, vertices, faces, RED_BLUE, lens, 0.85, fade),
+                                  whole)  # fmt: skip
+    fade[1] = 0
+    alone = draw_meshes(image, vertices[:1], faces, RED_BLUE[:1], lens)
+    np.testing.assert_array_equal(draw_meshes(image, vertices, faces, RED_BLUE, lens, 0.85, fade),
+                                  alone)  # fmt: skip
+
+
+def test_fading_does_not_depend_on_the_box():
+    """The checkerboard belongs to the picture: another person beside changes nothing here."""
+    vertices, faces = balls((-0.5, 0.0, 2), (0.45, 0.9, 2))
+    lens = camera(40, (41, 63))
+    fade = np.full(vertices.shape[:2], 0.4, np.float32)
+    image = gray(41, 63)
+    both = draw_meshes(image, vertices, faces, RED_BLUE, lens, 0.85, fade)
+    alone = draw_meshes(image, vertices[:1], faces, RED_BLUE[:1], lens, 0.85, fade[:1])
+    other = draw_meshes(image, vertices[1:], faces, RED_BLUE[1:], lens, 0.85, fade[1:])
+    there = (alone != image).any(-1) & (other == image).all(-1)
+    assert there.sum() > 200
+    np.testing.assert_array_equal(both[there], alone[there])
+
+
+def test_flat_meshes_have_one_colour():
+    vertices, faces = balls((0, 0, 2))
+    lens = camera(40, (40, 60))
+    picture = draw_meshes(gray(40, 60), vertices, faces, RED_BLUE[:1], lens, 1.0, flat=True)
+    inside = visibility(vertices, faces, lens, (40, 60))[0] == 0
+    colors, counts = np.unique(picture[inside], axis=0, return_counts=True)
+    assert counts.max() > 0.8 * inside.sum()
+    assert np.abs(colors[counts.argmax()] - 255 * RED_BLUE[0]).max() < 40

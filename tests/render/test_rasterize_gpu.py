@@ -25,16 +25,25 @@ def noise(height=48, width=64, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def agree(renderer, image, vertices, faces, colors, lens=LENS, alpha=0.85, most=0.001):
+def agree(
+    renderer, image, vertices, faces, colors, lens=LENS, alpha=0.85, most=0.001, opacity=None
+):
     """At most a thousandth (``most``) of the pixels drawn on differ by more than two levels:
     samples that lie on an edge to single precision. Returns the picture."""
-    expected = draw_meshes(image, vertices, faces, colors, lens, alpha)
-    got = renderer.draw(image, vertices, faces, colors, lens, alpha)
+    expected = draw_meshes(image, vertices, faces, colors, lens, alpha, opacity)
+    got = renderer.draw(image, vertices, faces, colors, lens, alpha, opacity)
     assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
     apart = np.abs(got.astype(int) - expected).max(-1)
     drawn = int((expected != image).any(-1).sum())
     assert (apart > 2).sum() <= max(1, most * drawn)
     return got
+
+
+def fading(vertices):
+    """Opacity that runs from 0 to 1 across each mesh."""
+    low, high = vertices[..., 1].min(axis=1), vertices[..., 1].max(axis=1)
+    share = (vertices[..., 1] - low[:, None]) / (high - low)[:, None]
+    return np.clip(1.4 * share - 0.2, 0, 1).astype(np.float32)
 
 
 def triangles(*corners):
@@ -50,6 +59,12 @@ def test_a_figure_is_drawn_as_on_the_cpu(renderer):
     bodies[1, :, 0] -= 0.9
     picture = agree(renderer, image, bodies, faces, colors, lens)
     assert (picture != image).any(-1).sum() > 300
+    faded = agree(renderer, image, bodies, faces, colors, lens, opacity=fading(bodies))
+    assert (faded != picture).any(-1).sum() > 100
+    one = [fading(bodies), None]
+    pair = renderer.draw_batch([image] * 2, [bodies] * 2, faces, [colors] * 2, lens, 0.85, one)
+    assert np.array_equal(pair[0], faded)
+    assert np.array_equal(pair[1], picture)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -71,6 +86,7 @@ def test_triangles_are_cut_at_the_near_plane(renderer, behind):
         # So near, a metre's last digit is a hundredth of a pixel.
         paint = np.array([[0.2, 0.9, 0.4]])
         picture = agree(renderer, noise(), vertices, faces, paint, most=0.005)
+        agree(renderer, noise(), vertices, faces, paint, most=0.01, opacity=fading(vertices))
     assert len(behind) < 3 or (picture == noise()).all()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import torch
 
 from app.outputs.base import RunInfo
 from pipeline.core.camera import default_intrinsics
@@ -10,12 +14,22 @@ from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 
 VERTICES = 12
+FACES = np.array([[0, 1, 2], [2, 3, 4]], np.int32)
+
+
+def made_up_body() -> Any:
+    """What a renderer reads of the body model of `bodies`."""
+    return SimpleNamespace(
+        faces=FACES,
+        weights=torch.eye(VERTICES, 24),
+        v_template=torch.zeros(VERTICES, 3),
+        joint_template=torch.arange(72.0).view(24, 3),
+    )
 
 
 def run_info(height: int = 48, width: int = 64, fps: float | None = 25.0, **more) -> RunInfo:
-    faces = np.array([[0, 1, 2], [2, 3, 4]], np.int32)
     camera = default_intrinsics(height, width)
-    return RunInfo("clip.mp4", fps, width, height, camera, "free", faces, "neutral", **more)
+    return RunInfo("clip.mp4", fps, width, height, camera, "free", FACES, "neutral", **more)
 
 
 def frame(index: int, pts_s: float | None = None, height: int = 48, width: int = 64, **more):

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import torch
 
+from app.body_renderer import BodyRenderer
+from app.config import RenderConfig
 from app.outputs.base import RunInfo
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Bodies
@@ -16,6 +18,10 @@ from pipeline.runtime.event_buffer import Event
 
 THROW = load_motion("throw")
 K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
+
+
+def renderer_of(body) -> BodyRenderer:
+    return BodyRenderer("numba", RenderConfig(), body)
 
 
 def a_person(body) -> Bodies:

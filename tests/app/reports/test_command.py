@@ -28,8 +28,7 @@ from pipeline.capture.base import SourceOptions
 from pipeline.capture.clip import ClipSource
 from pipeline.events.motion import load_motion
 from pipeline.events.motions.throw.measures import MEASURES
-from render.overlay import make_renderer
-from tests.support.events import a_person, event_of
+from tests.support.events import a_person, event_of, renderer_of
 from tests.support.fakes import StubSource
 from tests.support.faults import FaultyNobody
 from tests.support.paths import ROOT
@@ -173,7 +172,7 @@ def body():
 
 def test_a_record_of_four_frames(body):
     event, info = event_of(body, live=True)
-    record = make_record(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+    record = make_record(event.seen, event.window, event.fitted, info, renderer_of(body))
     json.dumps(record.with_pictures(), allow_nan=False)
     assert record.key.isascii()
     assert "/" not in record.key
@@ -189,7 +188,7 @@ def test_a_record_of_four_frames(body):
 @pytest.mark.parametrize("present", [(True, True, True), (True, False, True, True), (False,) * 4])
 def test_what_cannot_be_measured_is_null(body, present):
     event, info = event_of(body, present)
-    record = make_record(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+    record = make_record(event.seen, event.window, event.fitted, info, renderer_of(body))
     assert record.data["measures"] is None
     assert measures_of(event.fitted, event.seen) is None
     assert len(record.pictures) == len(present)
@@ -261,7 +260,7 @@ def test_every_sink_gets_an_event_whatever_another_does(body):
             stats=SimpleNamespace(timed=lambda *_: None),
         )  # fmt: skip
         sinks = [closed, failing, came.append]
-        dispatcher = EventDispatcher(run_, lambda _: info, sinks, "numba", 0.85).start()
+        dispatcher = EventDispatcher(run_, lambda _: info, sinks, lambda: renderer_of(body)).start()
         with pytest.raises(raises):
             dispatcher.close()
         assert dispatcher.reported == 1

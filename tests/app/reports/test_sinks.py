@@ -16,8 +16,8 @@ from app.reports.sinks import Strips, lines_to
 from pipeline.core.frame import Window
 from pipeline.events.detect import DetectedEvent
 from pipeline.events.motion import load_motion
-from render.overlay import make_renderer
-from tests.support.bodies import bodies, frame, run_info
+from tests.support.bodies import bodies, frame, made_up_body, run_info
+from tests.support.events import renderer_of
 
 
 @cache
@@ -27,7 +27,7 @@ def event(number: int) -> Record:
     fitted = [(each, bodies([3], k)) for k, each in enumerate(images)]
     at = number + 2
     seen = DetectedEvent(load_motion(), 3, "right", at, at / 30, at + 1, 0, 0.9, {}, 0.0)
-    return record_of(seen, Window(images, 2), fitted, run_info(), make_renderer("numba"), 0.85)
+    return record_of(seen, Window(images, 2), fitted, run_info(), renderer_of(made_up_body()))
 
 
 def watch(path, numbers, killed: bool = False) -> None:

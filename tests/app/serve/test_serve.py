@@ -27,8 +27,7 @@ from pipeline.body.load import load_body
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.events.motion import load_motion
-from render.overlay import make_renderer
-from tests.support.events import event_of
+from tests.support.events import event_of, renderer_of
 
 pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets.sync.client")
@@ -214,7 +213,8 @@ def test_events_come_with_the_bodies_and_stay_for_who_asks(serve):
     until(lambda: served.hub.sources()[0].state == "live")
     assert [each.hub.sources()[0].events for each in (served, plain)] == [0, None]
     event, info = event_of(served.hub._scheduler.estimator.body)
-    record = record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+    renderer = renderer_of(served.hub._scheduler.estimator.body)
+    record = record_of(event.seen, event.window, event.fitted, info, renderer)
     address = f"ws://127.0.0.1:{served.port}/ws/test"
     with websockets.connect(address, origin=served.url) as own, served.client() as client:
         assert client.get("/api/sources/test/events").json() == []
@@ -244,7 +244,7 @@ def test_a_source_keeps_so_many_events(serve):
     body = load_body()
     event, info = event_of(body)
     record, told = (
-        record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85),
+        record_of(event.seen, event.window, event.fitted, info, renderer_of(body)),
         EventLog(),
     )
     for _ in range(MOST_EVENTS + 5):
@@ -400,7 +400,7 @@ def test_of_a_recording_that_grows_what_was_there_is_sent(serve):
 
 def record_of_event(nobody):
     event, info = event_of(nobody.body)
-    return record_of(event.seen, event.window, event.fitted, info, make_renderer("numba"), 0.85)
+    return record_of(event.seen, event.window, event.fitted, info, renderer_of(nobody.body))
 
 
 def test_an_event_that_cannot_be_handed_on_is_reported_and_ends_nothing(nobody):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app import render_loop
+from app import body_renderer
 from app.reports import dispatcher
 from app.serve import hub
 from app.serve.channel import Channel, Fits
@@ -68,7 +68,7 @@ def served(tmp_path, monkeypatch):
                 method(self, *rest)
 
             monkeypatch.setattr(kind, "write", write)
-        monkeypatch.setattr(render_loop, "make_renderer", lambda _: renderer)
+        monkeypatch.setattr(body_renderer, "make_renderer", lambda _: renderer)
         monkeypatch.setattr(hub, "source_of", source_of)
         monkeypatch.setattr(hub, "_PAUSES_S", (0.3,))
         running = stack.enter_context(serving(estimator, tmp_path))

@@ -47,7 +47,7 @@ def test_no_value_is_read_on_the_host(fitter, steps, outlines):
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         result, vertices, after = fit(mode.from_tensor(rows), mode.from_tensor(memory))
     assert result.shape == (2, fit.result.size)
-    assert vertices.shape == (2, 4, len(fitter.body.v_template), 3)
+    assert vertices.shape == (2, 4, 2, len(fitter.body.v_template), 3)
     assert after.shape == (2, MEMORY.size)
 
 

@@ -1,0 +1,145 @@
+"""Draws bodies over frames as ``[render]`` says: the mesh of the style, colours, fading, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from app.config import RenderConfig
+from pipeline.body.model import BodyModel
+from pipeline.core.camera import project
+from pipeline.core.people import Bodies
+from pipeline.core.skeleton import JOINT_NAMES, PARENTS
+from render.base import Renderer
+from render.lines import SkeletonRenderer, WireframeRenderer
+from render.overlay import NumbaRenderer, draw_labels, make_renderer
+from render.palette import track_color
+
+_BONES = np.array([(PARENTS[joint], joint) for joint in range(1, 24)])
+_HIDDEN, _SEEN = 0.25, 0.6
+"""A joint is not drawn up to the first visibility, and drawn fully from the second on."""
+_HEAD, _NECK = JOINT_NAMES.index("head"), JOINT_NAMES.index("neck")
+_CROWN = 3.2
+"""From the neck joint to a little above the crown, in units of neck to head joint."""
+
+
+class BodyRenderer:
+    """Draws bodies over frames. Belongs to one thread, which also makes and closes it.
+
+    Args:
+        name: The renderer that draws meshes (`render.overlay.make_renderer`).
+        settings: The style and its details.
+        body: The body model of the bodies.
+
+    Raises:
+        RuntimeError: The renderer is not available.
+    """
+
+    def __init__(self, name: str, settings: RenderConfig, body: BodyModel) -> None:
+        self._settings, self._faces = settings, body.faces
+        self._renderer = _renderer(name, settings.style)
+        # (24, V), so that the product for a person runs along memory.
+        self._influence = np.ascontiguousarray(joint_influence(body).T)
+
+    @property
+    def together(self) -> bool:
+        """As `Renderer.together`."""
+        return self._renderer.together
+
+    def draw(
+        self, images: Sequence[Any], bodies: Sequence[Bodies], intrinsics: np.ndarray
+    ) -> list[np.ndarray]:
+        """Return new pictures with bodies over images of one size.
+
+        Args:
+            images: As for `Renderer.draw_batch`.
+            bodies: The bodies of each image.
+            intrinsics: K (3, 3) in pixels.
+        """
+        settings = self._settings
+        skeleton = settings.style == "skeleton"
+        colors = [colors_of(each) for each in bodies]
+        pictures = self._renderer.draw_batch(
+            images,
+            [each.joints_m if skeleton else _mesh(each, settings.style) for each in bodies],
+            _BONES if skeleton else self._faces,
+            colors,
+            intrinsics,
+            settings.alpha,
+            [self._opacity(each) for each in bodies],
+        )
+        if settings.labels:
+            for picture, each, paint in zip(pictures, bodies, colors):
+                _label(picture, each, paint, intrinsics)
+        return pictures
+
+    def close(self) -> None:
+        """Free the renderer's resources."""
+        self._renderer.close()
+
+    def _opacity(self, bodies: Bodies) -> np.ndarray | None:
+        """The opacity of each vertex (P, V), or joint (P, 24) of a skeleton; None for 1."""
+        if self._settings.draw_unseen or (bodies.joint_visibility >= _SEEN).all():
+            return None
+        seen = np.clip((bodies.joint_visibility - _HIDDEN) / (_SEEN - _HIDDEN), 0, 1)
+        if self._settings.style == "skeleton":
+            return seen
+        return np.minimum(seen @ self._influence, 1)
+
+
+def _renderer(name: str, style: str) -> Renderer:
+    """The renderer of a style; those of lines and flat shapes draw on the CPU."""
+    if style == "skeleton":
+        return SkeletonRenderer()
+    if style == "wireframe":
+        return WireframeRenderer()
+    return NumbaRenderer(flat=True) if style == "silhouette" else make_renderer(name)
+
+
+def colors_of(bodies: Bodies) -> np.ndarray:
+    """Return the colour of each body (P, 3), RGB from 0 to 1."""
+    return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
+
+
+def drawn_mesh(bodies: Bodies) -> np.ndarray:
+    """Return the meshes (P, V, 3) that are drawn by default: mannequins, if the body has one."""
+    return bodies.vertices_m if bodies.shown_m is None else bodies.shown_m
+
+
+def _mesh(bodies: Bodies, style: str) -> np.ndarray:
+    return bodies.vertices_m if style == "anatomical" else drawn_mesh(bodies)
+
+
+def joint_influence(body: BodyModel) -> np.ndarray:
+    """Return how much each joint's visibility counts for each vertex (V, 24); rows sum to one.
+
+    A joint of the skinning moves the whole limb that begins there. So its weight passes to the
+    next joint along the limb, in proportion to the vertex's place between the two.
+    """
+    weights = body.weights.cpu().numpy().copy()
+    vertices, joints = body.v_template.cpu().numpy(), body.joint_template.cpu().numpy()
+    influence = weights.copy()
+    for joint in range(24):
+        children = [child for child in range(24) if PARENTS[child] == joint]
+        # Where the tree branches, in the trunk, there is no limb to follow.
+        if len(children) != 1:
+            continue
+        bone = joints[children[0]] - joints[joint]
+        along = np.clip((vertices - joints[joint]) @ bone / (bone @ bone), 0, 1)
+        passed = weights[:, joint] * along
+        influence[:, joint] -= passed
+        influence[:, children[0]] += passed
+    return influence.astype(np.float32)
+
+
+def _label(picture: np.ndarray, bodies: Bodies, colors: np.ndarray, lens: np.ndarray) -> None:
+    """Write each track's number over the head, the nearest person's first."""
+    nearest = np.argsort(bodies.joints_m[:, 0, 2])
+    neck, head = bodies.joints_m[nearest, _NECK], bodies.joints_m[nearest, _HEAD]
+    above = neck + _CROWN * (head - neck)
+    ahead = above[:, 2] > 0
+    places = project(above[ahead], lens)
+    words = [str(int(track)) for track in bodies.track[nearest][ahead]]
+    draw_labels(picture, places, words, colors[nearest][ahead])

@@ -1,0 +1,120 @@
+"""What of bodies is drawn: the style, limbs that are not seen, numbers, colours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from app.body_renderer import BodyRenderer, colors_of, drawn_mesh, joint_influence
+from app.config import RenderConfig
+from app.render_loop import RenderLoop
+from pipeline.body.load import load_body
+from pipeline.core.people import Bodies
+from pipeline.core.skeleton import JOINT_NAMES
+from render.palette import track_color
+
+BODY = load_body()
+LENS = np.array([[300.0, 0, 120], [0, 300.0, 160], [0, 0, 1]])
+STYLES = ["mannequin", "anatomical", "skeleton", "wireframe", "silhouette"]
+LEGS = [i for i, name in enumerate(JOINT_NAMES) if name.split("_")[-1] in ("knee", "ankle", "foot")]
+
+
+def standing(tracks=(1,), beside_m: float = 0.0) -> Bodies:
+    """People who face the camera, side by side."""
+    count = len(tracks)
+    turn = torch.tensor([[np.pi, 0, 0]], dtype=torch.float32).repeat(count, 1)
+    place = np.array([[beside_m * k, 0, 2.5] for k in range(count)], np.float32)
+    zero = torch.zeros(count, 10), torch.zeros(count, 69)
+    out = BODY(zero[0], turn, zero[1], torch.from_numpy(place))
+    return Bodies(
+        np.array(tracks), np.ones(count, np.float32), turn.numpy(), zero[1].numpy(),
+        zero[0].numpy(), place, out.joints_m.numpy(), out.landmarks_m.numpy(),
+        out.vertices_m.numpy(), np.ones((count, 24), np.float32), out.shown_m.numpy(),
+    )  # fmt: skip
+
+
+def picture(bodies: Bodies, **settings) -> np.ndarray:
+    renderer = BodyRenderer("numba", RenderConfig(**settings), BODY)
+    image = np.full((320, 240, 3), 60, np.uint8)
+    drawn = renderer.draw([image], [bodies], LENS)[0]
+    renderer.close()
+    assert (image == 60).all()
+    return drawn
+
+
+def test_the_mannequin_is_drawn_and_the_body_where_it_is_asked_for():
+    bodies = standing()
+    bare = replace(bodies, shown_m=None)
+    assert np.array_equal(picture(bodies, style="anatomical"), picture(bare))
+    assert np.array_equal(picture(bare, style="anatomical"), picture(bare))
+    assert not np.array_equal(picture(bodies), picture(bare))
+    assert drawn_mesh(bare) is bodies.vertices_m
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_draws_people_and_leaves_hidden_legs_out(style):
+    bodies = standing()
+    whole = picture(bodies, style=style)
+    assert (whole != 60).any(axis=-1).mean() > 0.01
+    visibility = bodies.joint_visibility.copy()
+    visibility[:, LEGS] = 0
+    half = replace(bodies, joint_visibility=visibility)
+    knee_px = round(float(bodies.joints_m[0, 4, 1] / bodies.joints_m[0, 4, 2] * 300 + 160))
+    cut = picture(half, style=style)
+    assert (cut[knee_px + 10 :] == 60).all()
+    assert (whole[knee_px + 10 :] != 60).any()
+    assert np.array_equal(cut[:120], whole[:120])
+    assert np.array_equal(picture(half, style=style, draw_unseen=True), whole)
+
+
+def test_a_limb_fades_from_the_last_seen_joint_to_the_first_hidden_one():
+    bodies = standing()
+    visibility = bodies.joint_visibility.copy()
+    visibility[:, LEGS] = 0
+    opacity = BodyRenderer("numba", RenderConfig(), BODY)._opacity(
+        replace(bodies, joint_visibility=visibility)
+    )
+    vertices, hip, knee = BODY.v_template.numpy(), *BODY.joint_template.numpy()[[1, 4]]
+    thigh = BODY.weights.numpy()[:, 1] > 0.95
+    along = (vertices[thigh] - hip) @ (knee - hip) / ((knee - hip) @ (knee - hip))
+    np.testing.assert_allclose(opacity[0, thigh], 1 - np.clip(along, 0, 1), atol=0.06)
+    assert opacity[0, BODY.weights.numpy()[:, LEGS].sum(axis=1) > 0.99].max() < 1e-3
+    assert opacity[0, BODY.weights.numpy()[:, 15] > 0.9].min() == pytest.approx(1)
+
+
+def test_the_influence_of_joints_sums_to_one():
+    influence = joint_influence(BODY)
+    assert influence.shape == (len(BODY.v_template), 24)
+    assert influence.min() >= -1e-6
+    np.testing.assert_allclose(influence.sum(axis=1), 1, atol=2e-3)
+
+
+def test_numbers_stand_over_heads():
+    bodies = standing((7, 12), beside_m=0.9)
+    plain, labelled = picture(bodies), picture(bodies, labels=True)
+    changed = (plain != labelled).any(axis=-1)
+    head = bodies.joints_m[0, 15]
+    y = round(float(head[1] / head[2] * 300 + 160))
+    assert changed[: y - 5].any()
+    assert not changed[y + 5 :].any()
+    assert np.array_equal(colors_of(bodies), [track_color(7), track_color(12)])
+
+
+def test_a_frame_without_people_stays_as_it_is():
+    none = Bodies.none(len(BODY.v_template))
+    for style in ("mannequin", "skeleton", "wireframe", "silhouette"):
+        assert (picture(none, style=style, labels=True) == 60).all()
+
+
+@pytest.mark.parametrize(
+    ("hud", "live", "shown"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_the_numbers_in_the_corner_are_for_live_sources(hud, live, shown):
+    config = SimpleNamespace(render=RenderConfig(hud=hud))
+    loop = RenderLoop(config, SimpleNamespace(source=SimpleNamespace(live=live)), [], None)
+    assert loop._has_hud() == shown
