@@ -104,7 +104,7 @@ class CutDetector:
         # Another take has the same light.
         other_take = (
             correlation < 0.82
-            and (structure < 0.8 or abs(brighter) < 8.0)
+            and (structure < 0.8 or (structure < 0.95 and abs(brighter) < 8.0))
             and self._compared >= 3
             and difference >= max(12.0, 8.0 * self._usual_change)
         )

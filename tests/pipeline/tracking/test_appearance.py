@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.core.people import Mask
 from pipeline.tracking import likeness
 from pipeline.tracking.appearance import Appearance, describe, difference, mean_light
-from tests.pipeline.tracking.test_tracker import dressed, picture
+from tests.support.dressed import dressed, picture
 
 FEW = settings(deadline=None, max_examples=20)
 
