@@ -46,6 +46,8 @@ from pipeline.perception.blazepose.views import views_of
 
 _SPARE_CANDIDATES = 2
 """Candidates that are checked beyond the free places, since some turn out not to be people."""
+_MOST_CANDIDATES = 3
+"""Candidates that are checked in a later pass."""
 _LOST_PASSES = 15
 """Detector passes for which the surroundings of a lost person are searched: two seconds."""
 _LEAST_SIDE = 16.0
@@ -210,6 +212,8 @@ class BlazePose(Perceiver):
         candidates = [roi for roi in others if same_place(roi, refused) is None]
         spare = _SPARE_CANDIDATES * (2 if before.turn == 0 else 1)
         chosen = worth_checking(candidates, tracked, self.max_people, spare, size)
+        # A crowd is checked little by little, so that no window takes much longer than the others.
+        chosen = chosen[: None if before.turn == 0 else _MOST_CANDIDATES]
         # A pass over a tile alone does not count the others.
         unfollowed = len(candidates) - len(chosen) if over_all else before.unfollowed
         return Embedding(

@@ -84,6 +84,9 @@ presence from the third are enough: that adds a third to the people of these fra
 _MIRRORED_QUERIES = ((0.0, 1.1), (-0.1, 1.0))
 """Rotations and scales of the mirrored queries after limbs have jumped, until one answer continues
 the motion."""
+_MOST_DOUBTED = 2
+"""So many people a frame, the largest, are queried mirrored: the landmarks of small people in a
+crowd jump all the time."""
 _REFUSED_DETECTIONS = 3
 """Detector passes for which a refused candidate's place is left alone."""
 
@@ -142,7 +145,11 @@ def track_rois(
     """
     frame = window.frames[time]
     # All people in one round, which a GPU answers in one batch.
-    found = yield from gather([_relocate(frame, roi, looks.get((time, roi.id))) for roi in rois])
+    largest = sorted(rois, key=lambda roi: -roi.side)[:_MOST_DOUBTED]
+    doubted = {roi.id for roi in largest}
+    found = yield from gather(
+        [_relocate(frame, roi, looks.get((time, roi.id)), roi.id in doubted) for roi in rois]
+    )
     found = yield from separate(frame, rois, found)
     next_rois = []
     for roi, result in zip(rois, found):
@@ -154,8 +161,8 @@ def track_rois(
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
 
 
-def _relocate(frame: Frame, roi: Roi, look: Look | None) -> Plan[PersonRoi | None]:
-    """The tracked person in an ROI, or None."""
+def _relocate(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
+    """The tracked person in an ROI, or None; ``doubted`` people are queried mirrored too."""
     # A detection of a person who has half left the picture says little about the next frames.
     leaving = roi.points is not None and share_inside(roi.points, *frame.size) < _LEAVING
     confirmed = roi.score > 0 and not roi.frames_missed and not leaving
@@ -167,6 +174,8 @@ def _relocate(frame: Frame, roi: Roi, look: Look | None) -> Plan[PersonRoi | Non
     # There are no recent landmarks that the limbs could be compared with.
     if roi.points is None or roi.frames_missed:
         return result
+    if result is None and not doubted:
+        return None
     if result is None:
         # The network's errors on a mirrored crop are others, so it may succeed where it failed.
         result = yield from ask(LandmarkQuery(frame, roi, min_presence, mirrored=True))
@@ -178,7 +187,7 @@ def _relocate(frame: Frame, roi: Roi, look: Look | None) -> Plan[PersonRoi | Non
         clear = swapped > drift + _CLEAR
         votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
         return result[0], replace(result[1], side_votes=votes)
-    return (yield from _continue_limbs(frame, roi, roi.points, result, min_presence))
+    return (yield from _continue_limbs(frame, roi, roi.points, result, min_presence, doubted))
 
 
 def _looked_again(
@@ -206,7 +215,12 @@ def _strayed(asked: Roi, answered: Roi) -> bool:
 
 
 def _continue_limbs(
-    frame: Frame, roi: Roi, points: np.ndarray, result: PersonRoi, min_presence: float
+    frame: Frame,
+    roi: Roi,
+    points: np.ndarray,
+    result: PersonRoi,
+    min_presence: float,
+    doubted: bool,
 ) -> Plan[PersonRoi]:
     """The result that continues from ``points`` after limbs seem to have jumped or swapped sides.
 
@@ -216,7 +230,7 @@ def _continue_limbs(
     """
     # The plain answer comes first; the others are measured against it.
     results = [(*limb_drift(result[0], points), *result)]
-    for rotation, scale in _MIRRORED_QUERIES:
+    for rotation, scale in _MIRRORED_QUERIES if doubted else ():
         other = yield from ask(
             LandmarkQuery(frame, _varied(roi, rotation, scale), min_presence, mirrored=True)
         )
