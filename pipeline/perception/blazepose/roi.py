@@ -17,10 +17,6 @@ _MAX_DISTANCE = 0.2
 side."""
 _MAX_SIDE_RATIO = 1.8
 """... and their sides differ by less than this factor."""
-_VELOCITY_GAIN = 0.5
-"""Weight of the last step in an ROI's velocity."""
-_VELOCITY_KEPT = 0.85
-"""Share of a velocity that is expected to remain after a frame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +53,6 @@ class Roi:
         frames_missed: Frames in a row in which the person was not found.
         points: (33, 2) the person's last landmarks in pixels; None before the first.
         side_votes: How firmly left and right are known: about how many frames agreed on them.
-        velocity: (vx, vy) the centre's motion in pixels a frame, smoothed.
         age: Frames in which the person was found.
         unconfirmed: Detector passes since one last saw the person.
         by_box: Whether the second detector found the place, which sees a box and no hips.
@@ -73,7 +68,6 @@ class Roi:
     frames_missed: int = 0
     points: np.ndarray | None = field(default=None, compare=False)
     side_votes: float = field(default=0.0, compare=False)
-    velocity: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
     age: int = field(default=0, compare=False)
     unconfirmed: int = field(default=0, compare=False)
     by_box: bool = field(default=False, compare=False)
@@ -96,35 +90,9 @@ class Roi:
         )
 
 
-def predicted(roi: Roi, frames: int) -> Roi:
-    """Return where an ROI is expected some frames later, with its side and angle as they are.
-
-    The motion fades: over four frames a person changes course more than keeps it.
-
-    Args:
-        roi: The ROI in the last frame that had its person.
-        frames: How many frames later.
-    """
-    steps = sum(_VELOCITY_KEPT**k for k in range(frames))
-    vx, vy = roi.velocity
-    return replace(roi, x=roi.x + steps * vx, y=roi.y + steps * vy)
-
-
 def continued(before: Roi, after: Roi) -> Roi:
     """Return ``after`` as the next place of a track that was at ``before`` a frame earlier."""
-    vx, vy = before.velocity
-    # A step that spans missed frames is no velocity.
-    if not before.frames_missed:
-        vx += _VELOCITY_GAIN * (after.x - before.x - vx)
-        vy += _VELOCITY_GAIN * (after.y - before.y - vy)
-    return replace(after, velocity=(vx, vy), age=before.age + 1, unconfirmed=before.unconfirmed)
-
-
-def without_person(roi: Roi) -> Roi:
-    """Return the ROI after one more frame in which the person was not found: it coasts."""
-    vx, vy = roi.velocity
-    coasted = replace(predicted(roi, 1), frames_missed=roi.frames_missed + 1)
-    return replace(coasted, velocity=(_VELOCITY_KEPT * vx, _VELOCITY_KEPT * vy))
+    return replace(after, age=before.age + 1, unconfirmed=before.unconfirmed)
 
 
 def roi_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int = -1) -> Roi:

@@ -32,10 +32,8 @@ from pipeline.perception.blazepose.queries import (
 from pipeline.perception.blazepose.roi import (
     Roi,
     continued,
-    predicted,
     roi_change,
     turn_between,
-    without_person,
 )
 
 _FAINT_PRESENCE = 0.02
@@ -58,10 +56,10 @@ _MAX_MISSED = 4
 _LEAVING = 0.5
 """A person with fewer of its landmarks than this in the picture is leaving it."""
 _STRAYED = 0.12
-"""A predicted ROI that is further off its person than this, in parts of its side, is queried again
+"""A look whose ROI is further off its person than this, in parts of its side, is queried again
 around that person."""
 _TURNED = 0.35
-"""... or one that is turned by more than this, in radians."""
+"""... or is turned by more than this, in radians."""
 _REFINEMENTS = 3
 """Most queries until a detection's rough ROI fits its person."""
 _REFINED = 0.03
@@ -93,10 +91,10 @@ _REFUSED_DETECTIONS = 3
 
 @dataclass(frozen=True)
 class Look:
-    """The answer for one person in one frame, asked where the person was expected.
+    """The answer for one person in one frame, asked before the frames between were known.
 
     Attributes:
-        roi: The predicted ROI.
+        roi: The ROI that was asked.
         answer: The person and the next ROI, with the model's presence as the score; None where
             the ROI is empty.
     """
@@ -112,16 +110,16 @@ Looks = dict[tuple[int, int], Look]
 def look_ahead(window: Window, rois: Sequence[Roi]) -> Plan[Looks]:
     """Query every tracked person in every frame of a window, all in one batch.
 
+    All are asked in the ROI of the last frame before the window. In four frames of 14 clips people
+    moved by 0.07 of an ROI's side at the 95th percentile, by 0.10 at the 99th; predicting the
+    motion from the frames before made that no less.
+
     Args:
         window: The window.
         rois: The ROI of each tracked person in the frame before the window.
     """
-    asked = [
-        # A score of 0, so that the answer's score is the model's presence alone.
-        (t, replace(predicted(roi, t + 1), score=0.0))
-        for t in range(len(window.frames))
-        for roi in rois
-    ]
+    # A score of 0, so that the answer's score is the model's presence alone.
+    asked = [(t, replace(roi, score=0.0)) for t in range(len(window.frames)) for roi in rois]
     answers = yield [LandmarkQuery(window.frames[t], roi, _FAINT_PRESENCE) for t, roi in asked]
     return {(t, roi.id): Look(roi, answer) for (t, roi), answer in zip(asked, answers)}
 
@@ -156,8 +154,8 @@ def track_rois(
         if result is not None:
             next_rois.append(continued(roi, result[1]))
         elif roi.frames_missed + 1 < _MAX_MISSED:
-            # A detection may move it.
-            next_rois.append(without_person(roi))
+            # The ROI stays where it was; a detection may move it.
+            next_rois.append(replace(roi, frames_missed=roi.frames_missed + 1))
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
 
 
@@ -201,7 +199,7 @@ def _looked_again(
         result = replace(person, score=score), replace(next_roi, score=roi.score)
         if not _strayed(look.roi, next_roi):
             return result
-    # Where the first look found nothing, the person may have moved against the prediction.
+    # Where the first look found nothing, the frames between may have moved the ROI.
     around = roi if result is None else result[1]
     if roi_change(look.roi, around) < _REFINED:
         return result
