@@ -1,9 +1,9 @@
 """BlazePose for several people: detect on key frames, track ROIs on every frame.
 
-`BlazePose.embed` runs the detector on the key frame and compares its detections with the people
-that are tracked. `BlazePose.decode` runs the landmark model in each ROI of each frame. It begins
-with the key frame, where detections are fresh, and goes outward, because each frame's ROIs come
-from the landmarks of its neighbour: people move little from one frame to the next.
+`BlazePose.embed` runs the detectors on the key frame and compares their detections with the people
+that are tracked. `BlazePose.decode` queries the landmark model for each person in all frames at
+once, where the window before left the person: people move little in four frames. Then it goes from
+the key frame outward and asks again only where an answer is far off its ROI or in doubt.
 """
 
 from __future__ import annotations
