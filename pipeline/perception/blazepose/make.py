@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from pipeline.perception.base import Perceiver, PerceiverOptions
 from pipeline.perception.blazepose.perceiver import BlazePose
@@ -12,6 +13,8 @@ from pipeline.weights import store as weights
 def make(options: PerceiverOptions) -> Perceiver:
     """Return BlazePose through LiteRT on a CPU, through torch on a GPU.
 
+    Without the second detector's file it does without, and a line in its ``reports`` says so.
+
     Args:
         options: What to build it with.
 
@@ -19,9 +22,17 @@ def make(options: PerceiverOptions) -> Perceiver:
         WeightsError: A model file is missing or is not the right one.
         RuntimeError: LiteRT, or the chosen engine, is not installed.
     """
-    files, engine = weights.find("blazepose", options.model_folder), options.engine
+    files = weights.find("blazepose", options.model_folder)
     found = weights.find_optional("person-detector", options.model_folder)
-    second = None if found is None else next(iter(found.values()))
+    made = _made(options, files, None if found is None else next(iter(found.values())))
+    if found is None:
+        made.reports = (*made.reports, weights.known("person-detector").missing)
+    return made
+
+
+def _made(options: PerceiverOptions, files: dict[str, Path], second: Path | None) -> Perceiver:
+    """The perceiver of these model files; ``second`` is the second detector's, if it is there."""
+    engine = options.engine
     if options.device.type == "cpu":
         return BlazePose(files, max_people=options.people, second=second, areas=options.areas)
     from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
 from pipeline.perception.areas import EVERYWHERE, Area, Areas
-from pipeline.perception.blazepose import detector
+from pipeline.perception.base import PerceiverOptions
+from pipeline.perception.blazepose import detector, make
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
 from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
@@ -580,3 +581,15 @@ def test_a_person_who_walks_into_an_ignored_area_is_followed_no_more():
     assert all(len(now) == 1 for now in people[:12])
     # At most the window in which the edge is passed.
     assert not any(people[20:])
+
+
+@pytest.mark.weights
+def test_without_the_second_detector_a_line_says_so(monkeypatch):
+    monkeypatch.setattr(make.weights, "find_optional", lambda name, folder: None)
+    made = make.make(PerceiverOptions(people=1))
+    (line,) = made.reports
+    assert "person-detector model is not here" in line
+    assert "weights fetch person-detector" in line
+    assert "\n" not in line
+    assert not made.has_second
+    made.close()
