@@ -109,6 +109,12 @@ def separate(
     ]
 
 
+def overlapping(rois: Sequence[Roi]) -> set[int]:
+    """Return the ids of the people whose last landmarks overlap those of another one."""
+    pairs = [(a, b) for k, a in enumerate(rois) for b in rois[:k] if _overlap(a, b) > _BOXES]
+    return {roi.id for pair in pairs for roi in pair}
+
+
 def _closest_pairs(rois: Sequence[Roi], found: Sequence[PersonRoi | None]) -> list[tuple[int, int]]:
     """The pairs of overlapping people that are told apart: those with most joints in common."""
     pairs = []
