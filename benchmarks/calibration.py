@@ -203,7 +203,7 @@ def best_curve(seen: np.ndarray, right: np.ndarray) -> np.ndarray:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("renders", type=Path, help="folder of NAME.mp4 with NAME_truth.npz")
-    parser.add_argument("--every", type=int, default=1, help="one of so many views of each clip")
+    parser.add_argument("--every", type=int, default=1, help="use every N-th view of each clip")
     parser.add_argument("--fit", action="store_true", help="also print the best curve")
     args = parser.parse_args(argv)
     found: list[Joints] = []

@@ -31,7 +31,7 @@ _STRIDE_S = 0.65 / 30
 """A frame nearer to the last sampled one is passed over: faster cameras show the same motion in
 steps that say less, and the evidence was weighed at thirty a second."""
 _DOUBTED, _LEAST_SCORE = 4, 0.83
-"""An event needs this mean score of the person in so many last frames. In eight pitches it was 0.88
+"""An event needs this mean score of the person in its last frames. In eight pitches it was 0.88
 or more, in a person of a crowd whose limbs jumped to a neighbour's 0.78."""
 _STEP, _SAME = 8, 12.0
 """Every n-th pixel is compared, and two pictures are the same where all but one pixel in a thousand

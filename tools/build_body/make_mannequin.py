@@ -34,7 +34,7 @@ _ENDS_M = 0.007
 """The same for feet, after they are closed."""
 _LIFT_M = 0.02
 _FINGERS = 60.0
-"""Hands keep their place so much more firmly; they are finer."""
+"""Factor by which hands keep their place more firmly; they are finer."""
 _FREE = 1e-4
 _HELD = 1e7
 

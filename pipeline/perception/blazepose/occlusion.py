@@ -29,12 +29,12 @@ _JOINTS = np.array([11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28])
 _BOXES = 0.1
 """People overlap where their boxes share this part of the smaller one."""
 _MOST_PAIRS = 3
-"""So many pairs are told apart in a frame, at two queries each: in a crowd everybody overlaps."""
+"""The most pairs that are separated in a frame, at two queries each: in a crowd all overlap."""
 _FAR = 0.4
 """A joint is at most this far from where it is expected, in parts of the person's size; beyond it,
 it is simply wrong."""
 _PRIOR = (2, 0.1)
-"""So many joints at such a distance are added, so that a few visible ones do not count as sure."""
+"""Joints that are added, and their distance, so that a few visible ones do not count as sure."""
 _SAME_JOINT = 0.06
 """Joints of two people coincide within this part of the smaller one's size."""
 _ALIKE = 0.5
@@ -116,7 +116,7 @@ def overlapping(rois: Sequence[Roi]) -> set[int]:
 
 
 def _closest_pairs(rois: Sequence[Roi], found: Sequence[PersonRoi | None]) -> list[tuple[int, int]]:
-    """The pairs of overlapping people that are told apart: those with most joints in common."""
+    """The pairs of overlapping people that are separated: those with most joints in common."""
     pairs = []
     for j in range(len(rois)):
         for i in range(j):

@@ -72,7 +72,7 @@ class Memory:
         since_detection: Frames since the last detector pass.
         lost: The last places of people who were lost, the most important first; ``frames_missed``
             counts the passes for which to search there.
-        unfollowed: How many people the last pass detected that no place is left for.
+        unfollowed: How many people the last pass over the whole picture detected beyond the places.
     """
 
     rois: tuple[Roi, ...] = ()
@@ -215,7 +215,8 @@ class BlazePose(Perceiver):
         # A crowd is checked little by little, so that no window takes much longer than the others.
         chosen = chosen[: None if before.turn == 0 else _MOST_CANDIDATES]
         # A pass over a tile alone does not count the others.
-        unfollowed = len(candidates) - len(chosen) if over_all else before.unfollowed
+        free = max(self.max_people - len(tracked), 0)
+        unfollowed = max(len(candidates) - free, 0) if over_all else before.unfollowed
         return Embedding(
             tuple(tracked), tuple(chosen), refused, before.next_id, before.turn + 1,
             lost=_one_pass_less(before.lost), unfollowed=unfollowed,
@@ -261,7 +262,7 @@ class BlazePose(Perceiver):
             (*embedding.refused, *refused),
             embedding.since_detection + count,
             _lost([*embedding.tracked, *rois], ended, embedding.lost, last_rois, size),
-            embedding.unfollowed + len(new) - sum(roi.id in ids for _, roi in new),
+            embedding.unfollowed,
         )
         return [people[t] for t in range(count)], memory
 

@@ -83,7 +83,7 @@ _MIRRORED_QUERIES = ((0.0, 1.1), (-0.1, 1.0))
 """Rotations and scales of the mirrored queries after limbs have jumped, until one answer continues
 the motion."""
 _MOST_DOUBTED = 2
-"""So many people a frame, the largest, are queried mirrored: the landmarks of small people in a
+"""People a frame, the largest, that are queried mirrored: the landmarks of small people in a
 crowd jump all the time."""
 _REFUSED_DETECTIONS = 3
 """Detector passes for which a refused candidate's place is left alone."""
@@ -133,7 +133,7 @@ def track_rois(
 ) -> Plan[tuple[tuple[Person, ...], tuple[Roi, ...]]]:
     """Find the tracked people in one frame of a window.
 
-    People that overlap are told apart (`occlusion`). A track without its person for too many frames
+    People that overlap are separated (`occlusion`). A track without its person for too many frames
     ends.
 
     Args:

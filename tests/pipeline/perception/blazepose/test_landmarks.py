@@ -464,7 +464,7 @@ def test_what_lies_on_others_is_covered():
     # Without a mask of their own, by landmarks.
     assert likeness.mask_overlap(person_at(shape * 40 + 80), [beside, body], SIZE) == 1
     assert likeness.mask_overlap(leg, [person_at(shape * 200)], SIZE) == 0
-    # A giant of whom the picture shows only what lies on another person.
+    # The picture shows only the part of a giant that lies on another person.
     giant = person_at(shape * 900, square_mask(-500, -700, 900))
     assert likeness.mask_overlap(giant, [body], SIZE) < 0.6
     assert likeness.mask_overlap(giant, [body], (200, 200)) == 1
