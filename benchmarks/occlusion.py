@@ -82,7 +82,7 @@ class Cutout:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Two people, of whom one hides the other at times.
+    """Two people, one of them at times behind the other.
 
     Attributes:
         name: What it is.
