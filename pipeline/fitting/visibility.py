@@ -157,23 +157,15 @@ def _behind_something(person: Person, doubt: np.ndarray) -> np.ndarray:
     if person.mask is None or not len(limbs):
         return out
     first, last = person.landmarks_px[limbs].swapaxes(0, 1)[..., None, :]
-    shown = _values_at(person.mask, first + _ALONG[:, None] * (last - first)).mean(1)
+    shown = person.mask.at(first + _ALONG[:, None] * (last - first)).mean(1)
     out[limbs[:, 1]] = np.clip((_COVERED - shown) / (_COVERED - _UNCOVERED), 0.0, 1.0)
     # Hands and feet hang on the limb before them.
     return np.maximum(out, out[_BASE])
 
 
-def _values_at(mask: Mask, points_px: np.ndarray) -> np.ndarray:
-    """A mask's values (...) at places (..., 2) in the image; 0 outside of the mask."""
-    columns, rows = np.moveaxis(
-        np.rint((points_px - mask.to_image[:, 2]) @ np.linalg.inv(mask.to_image[:, :2]).T), -1, 0
-    ).astype(int)
-    height, width = mask.values.shape
-    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    return np.where(inside, mask.values[rows.clip(0, height - 1), columns.clip(0, width - 1)], 0.0)
-
-
-def hidden_parts(person: Person, side: int, size: tuple[int, int] | None) -> np.ndarray:
+def hidden_parts(
+    person: Person, side: int, size: tuple[int, int] | None, visible: np.ndarray | None = None
+) -> np.ndarray:
     """Return where a person's mask says nothing about the body, (side, side) bool.
 
     It says nothing outside the picture, where it has to end, nor around a hidden limb: there it
@@ -184,13 +176,15 @@ def hidden_parts(person: Person, side: int, size: tuple[int, int] | None) -> np.
         person: The person, with a mask.
         side: Pixels along each side of the result, which covers the whole mask.
         size: The picture's height and width in pixels; None takes everything as inside it.
+        visible: (33,) the landmarks' visibility without what is invented, if it is at hand.
     """
     assert person.mask is not None
     unknown = np.zeros((side, side), bool)
     corners_px = _places_px(person.mask, 2, whole=True)
     if size is not None and (depth_inside(corners_px, size) < 0).any():
         unknown |= depth_inside(_places_px(person.mask, side), size) < 0
-    visible = person.visibility * (1.0 - invented_landmarks(person, size))
+    if visible is None:
+        visible = person.visibility * (1.0 - invented_landmarks(person, size))
     unseen = np.append(visible, visible[_LIMBS].min(1)) < _HIDDEN
     if unseen.any():
         marks = np.concatenate((person.landmarks_px, person.landmarks_px[_LIMBS].mean(1)))

@@ -240,7 +240,7 @@ class BlazePose(Perceiver):
         """The people of each frame; ``looks`` is what was looked for beside the detection."""
         count, key = len(window.frames), window.key
         if looks is None:
-            looks = yield from look_ahead(window, embedding.tracked)
+            looks = yield from look_ahead(window, embedding.tracked, sparing=True)
         # Tracked people before candidates: a candidate that is a part of one of them is refused.
         present, tracked = yield from track_rois(window, key, embedding.tracked, looks)
         new, refused = yield from confirm_candidates(
