@@ -19,6 +19,7 @@ import numpy as np
 from app.config import Config, ConfigError, load_config
 from app.evaluate import figures
 from app.evaluate.compare import Pair, Tally, compare
+from app.evaluate.datasets.run import evaluate_dataset
 from app.evaluate.given import check_given
 from app.evaluate.metrics import mean
 from app.evaluate.motion import motion_rows
@@ -28,7 +29,15 @@ from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
 from pipeline.runtime.estimator import BodyEstimator
 
-__all__ = ["Report", "Row", "Truth", "TruthError", "evaluate", "load_truth"]
+__all__ = [
+    "Report",
+    "Row",
+    "Truth",
+    "TruthError",
+    "evaluate",
+    "evaluate_dataset",
+    "load_truth",
+]
 
 
 def evaluate(

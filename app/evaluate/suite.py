@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Config, ConfigError, load_config
-from app.evaluate import Report, evaluate, frames_of, reuse
-from app.evaluate.datasets.run import evaluate_dataset
+from app.evaluate import Report, evaluate, evaluate_dataset, frames_of, reuse
 from app.evaluate.jobs import run_jobs
 from app.evaluate.report import print_report, print_suite, write_json
 from app.options import EvaluateOptions

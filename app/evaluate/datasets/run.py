@@ -218,7 +218,7 @@ def _check_decoded(sequence: Sequence, pictures: set[int], config: Config) -> No
 def _notes(
     dataset: str, sequence: Sequence, smpl: SmplFiles | None, ruler: Ruler, body: str
 ) -> tuple[str, ...]:
-    notes = [f"our 24 joints are those of the body {body}"]
+    notes = [f"our joints are those of the fitted body: {body}"]
     if ruler.smpl is None:
         what = "PVE" if dataset == "emdb" else "PVE and the 14 joints"
         notes.append(f"{what}: give --smpl DIR with {WANTED}, and no other --body")

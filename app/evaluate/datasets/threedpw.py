@@ -22,6 +22,7 @@ from app.evaluate.datasets.sequence import (
 from app.evaluate.truth import TruthError
 from pipeline.core.user_file import reading
 from pipeline.weights.array_file import as_numbers, numbers, read_dictionary
+from pipeline.weights.safe_unpickle import Record, as_array
 
 SPLITS = ("test", "validation", "train")
 _GENDERS = {"m": "male", "f": "female"}
@@ -85,6 +86,9 @@ def _actor(values: Mapping[str, Any], number: int, to_camera: np.ndarray) -> Act
 
 def _list(values: Mapping[str, Any], key: str) -> list[Any]:
     items = values.get(key)
+    if isinstance(items, Record):
+        # Actors of the same number of frames may be stacked to one array.
+        items = list(as_array(items))
     if not isinstance(items, list | tuple) or not 0 < len(items) <= _MOST_ACTORS:
         raise TruthError(f"{key} is no list with an item for each actor")
     return list(items)

@@ -172,6 +172,18 @@ def test_frames_that_the_dataset_calls_invalid_count_for_nothing(tmp_path, scrip
     assert mesh_of(total, "mpjpe_smpl24_mm") == pytest.approx(0, abs=1e-9)
 
 
+def test_actors_may_be_stacked_to_one_array(tmp_path):
+    values = two_actors()[1]
+    stacked = {key: np.array(values[key]) for key in ("poses", "campose_valid", "jointPositions")}
+    files = [tmp_path / name / "test" / "s.pkl" for name in ("lists", "arrays")]
+    for path, contents in zip(files, (values, values | stacked)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(python2_pickle(contents))
+    for one, two in zip(*(threedpw_format.read(path).actors for path in files)):
+        np.testing.assert_array_equal(one.joints_m, two.joints_m)
+        np.testing.assert_array_equal(one.valid, two.valid)
+
+
 def test_a_bystander_is_matched_with_nobody(tmp_path, scripted):
     joints, values = two_actors()
     one = threedpw(joints[:1])
