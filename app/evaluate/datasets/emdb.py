@@ -38,7 +38,8 @@ def find(folder: Path, split: str) -> list[Path]:
         OSError: One cannot be read.
         TruthError: One is no such file, or hostile.
     """
-    files = sorted(folder.glob("P*/*/P*_data.pkl"))
+    # A pipe would be waited for.
+    files = sorted(path for path in folder.glob("P*/*/P*_data.pkl") if path.is_file())
     chosen = [path for path in files if split == "all" or _is_part(path, split)]
     if not chosen:
         wanted = "P*/*/P*_data.pkl" + (f" of {split}" if files else "")

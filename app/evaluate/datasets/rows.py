@@ -28,7 +28,8 @@ def rows_of(scores: Many[Scores], sets: Many[JointSet], timings: Many[Timing]) -
         sets: The joint sets.
         timings: The times of the sequences.
     """
-    rows = _presence_rows(scores)
+    frames = sum(sum(timing.frames) for timing in timings)
+    rows = [Row("frames", "frames", "", frames), *_presence_rows(scores)]
     for each in sets:
         rows += _joint_rows(each, scores)
     surface = [one.surface_mm for one in scores]

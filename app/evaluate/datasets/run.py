@@ -24,6 +24,7 @@ from app.evaluate.jobs import run_jobs
 from app.evaluate.replay import Timing, load_estimator, mean_focal_px, one_thread, replay
 from app.evaluate.report import Report
 from app.evaluate.truth import TruthError
+from app.setting import did_you_mean
 from pipeline.body.smpl_landmarks import SMPL_VERTICES
 
 _FAR_MM = 10.0
@@ -125,17 +126,20 @@ def evaluate_dataset(
         # All of them first: a missing picture is reported now, and not after hours of work.
         _read(job).check_pictures()
     results = run_jobs(_run, work, jobs)
-    kind = f"{dataset} {split}"
+    # EMDB's splits have its name already.
+    kind = split if split.startswith(dataset) else f"{dataset} {split}"
     settings = tuple(f"without {name}" for name in without) + _part(config)
     reports = [_report([one], one.name, one.truth, kind, settings) for one in results]
-    return reports, _report(results, "all", f"{len(results)} sequences", kind, settings)
+    count = f"{len(results)} sequence" + "s" * (len(results) > 1)
+    return reports, _report(results, "all", count, kind, settings)
 
 
 def _chosen(paths: list[Path], only: Collection[str]) -> list[Path]:
     names = {path.stem.removesuffix("_data"): path for path in paths}
     for name in only:
         if name not in names:
-            raise ConfigError(f"--sequence {name}: not among the {len(names)} of this split")
+            hint = did_you_mean(name, names)
+            raise ConfigError(f"--sequence {name}: not among the {len(names)} of this split{hint}")
     return [path for name, path in names.items() if not only or name in only]
 
 

@@ -63,15 +63,15 @@ def load_smpl_files(folder: Path) -> SmplFiles:
             count = len(body.v_template)
             raise TruthError(f"{paths[gender]}: {count} vertices; SMPL has {SMPL_VERTICES}")
     regressor = folder / REGRESSOR
-    lsp = _lsp_regressor(regressor) if regressor.exists() else None
+    lsp = _lsp_regressor(regressor) if regressor.is_file() else None
     return SmplFiles(paths, bodies, lsp)
 
 
 def smpl_paths(folder: Path) -> dict[str, Path]:
     """Return a folder's SMPL files by gender. Errors as of `load_smpl_files`."""
     found: dict[str, Path] = {}
-    names = sorted(folder.iterdir()) if folder.is_dir() else []
-    for path in names:
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    for path in files:
         words = path.stem.lower().split("_")
         # SMPL-H's and SMPL-X's files often lie in the same folder.
         if path.suffix not in (".pkl", ".npz") or words[0] not in _FIRST_WORDS:

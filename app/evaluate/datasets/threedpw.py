@@ -35,7 +35,9 @@ def find(folder: Path, split: str) -> list[Path]:
     Raises:
         FileNotFoundError: There are none.
     """
-    files = sorted((folder / "sequenceFiles" / split).glob("*.pkl"))
+    found = (folder / "sequenceFiles" / split).glob("*.pkl")
+    # A pipe would be waited for.
+    files = sorted(path for path in found if path.is_file())
     if not files or not (folder / "imageFiles").is_dir():
         reason = f"no 3DPW: it needs sequenceFiles/{split}/*.pkl and imageFiles in there"
         raise FileNotFoundError(2, reason, str(folder))

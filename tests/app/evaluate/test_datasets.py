@@ -99,6 +99,7 @@ def test_the_figures_of_3dpw_are_those_computed_by_hand(tmp_path, scripted):
             script[frame].insert(0, (second, MESH))
     lenses = scripted(script)
     reports, total = evaluate_dataset("3dpw", write_threedpw(tmp_path, values))
+    assert mesh_of(total, "frames") == FRAMES
     assert mesh_of(total, "person_frames") == 2 * FRAMES
     assert mesh_of(total, "matched") == 2 * FRAMES - 2
     assert mesh_of(total, "recall_pct") == pytest.approx(100 * 14 / 16)
@@ -385,14 +386,16 @@ def test_the_command_prints_and_writes_every_sequence_and_all(tmp_path, scripted
         ("--dataset 3dpw d --given mask", "--given"),
         ("--dataset 3dpw d --truth-lens", "--truth-lens"),
         ("--dataset 3dpw d --split emdb1", "test, validation, train"),
+        ("--dataset 3dpw {root} --sequence downtown_tset_00", "did you mean downtown_test_00"),
         ("--dataset 3dpw d --fov-deg 50", "its own lens"),
         ("--dataset emdb d", "SMPL_FEMALE.pkl"),
         ("c.mp4 --nobody --smpl d", "--smpl goes with --dataset"),
         ("c.mp4 --nobody --split test", "--split goes with --dataset"),
     ],
 )
-def test_options_that_do_not_go_together_end_with_a_line(line, why, capsys):
-    assert cli.main(["evaluate", *line.split()]) == 2
+def test_options_that_do_not_go_together_end_with_a_line(line, why, capsys, tmp_path):
+    root = write_threedpw(tmp_path, two_actors()[1])
+    assert cli.main(["evaluate", *line.format(root=root).split()]) == 2
     error = capsys.readouterr().err
     assert why in error
     assert len(error.strip().splitlines()) <= 2
@@ -527,6 +530,14 @@ def test_a_hostile_pickle_runs_nothing(tmp_path, capsys, dataset, where, smpl):
     path.write_bytes(pickle.dumps(hostile, 2))
     assert "mkdir" in refused(words, capsys)
     assert not mark.exists()
+
+
+def test_a_pipe_is_no_file_of_a_dataset(tmp_path, capsys):
+    root = write_threedpw(tmp_path, two_actors()[1])
+    path = root / "sequenceFiles" / "test" / "downtown_test_00.pkl"
+    path.unlink()
+    os.mkfifo(path)
+    assert "no 3DPW" in refused(["--dataset", "3dpw", str(root)], capsys)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
