@@ -63,7 +63,7 @@ def load_smpl_files(folder: Path) -> SmplFiles:
             count = len(body.v_template)
             raise TruthError(f"{paths[gender]}: {count} vertices; SMPL has {SMPL_VERTICES}")
     regressor = folder / REGRESSOR
-    lsp = _lsp_regressor(regressor) if regressor.is_file() else None
+    lsp = read_lsp_regressor(regressor) if regressor.is_file() else None
     return SmplFiles(paths, bodies, lsp)
 
 
@@ -86,7 +86,13 @@ def smpl_paths(folder: Path) -> dict[str, Path]:
     return {gender: found[gender] for gender in _GENDERS if gender in found}
 
 
-def _lsp_regressor(path: Path) -> np.ndarray:
+def read_lsp_regressor(path: Path) -> np.ndarray:
+    """Return the regressor (14, 6890) of the 14 LSP joints from Human3.6M's in an npy file.
+
+    Raises:
+        OSError: It cannot be read.
+        TruthError: It is no such regressor.
+    """
     with reading(path, error=TruthError):
         array = read_npy(path)
         if array.shape != (H36M_JOINTS, SMPL_VERTICES) or array.dtype.kind != "f":

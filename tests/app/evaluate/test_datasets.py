@@ -26,7 +26,6 @@ from app.evaluate.metrics import procrustes
 from app.evaluate.replay import Played
 from app.evaluate.truth import TruthError
 from pipeline.body.load import load_body
-from pipeline.weights.array_file import numbers, read_dictionary
 from tests.support.datasets import (
     LENS,
     SIZE,
@@ -547,17 +546,6 @@ def test_a_truncated_file_gets_a_line(tmp_path, capsys, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     assert "downtown_test_00.pkl" in refused(["--dataset", "3dpw", str(root)], capsys)
-
-
-def test_python_2_files_are_read_as_they_are(tmp_path):
-    values = {"text": "caf\xe9", "array": np.arange(6.0).reshape(2, 3), "one": np.float32(1.5)}
-    path = tmp_path / "a.pkl"
-    path.write_bytes(python2_pickle(values))
-    assert b"_codecs" not in path.read_bytes()
-    read = read_dictionary(path)
-    assert read["text"] == "caf\xe9"
-    np.testing.assert_array_equal(numbers(read, "array", (2, None)), values["array"])
-    assert numbers(read, "one", ()) == 1.5
 
 
 # --- the user's SMPL files --------------------------------------------------------------------
