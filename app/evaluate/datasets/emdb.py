@@ -15,7 +15,7 @@ import numpy as np
 
 from app.evaluate.datasets.sequence import (
     Actor,
-    Sequence,
+    DatasetSequence,
     check_camera,
     check_valid,
     in_camera,
@@ -53,7 +53,7 @@ def _is_part(path: Path, split: str) -> bool:
         return bool(value if isinstance(value, bool) else as_numbers(value, split, ()))
 
 
-def read(path: Path, smpl: SmplFiles) -> Sequence:
+def read(path: Path, smpl: SmplFiles) -> DatasetSequence:
     """Read a sequence's file; the pictures are not looked for.
 
     Raises:
@@ -70,7 +70,7 @@ def read(path: Path, smpl: SmplFiles) -> Sequence:
         actor = _actor(values, to_camera, smpl)
     pictures = path.parent / "images" / "%05d.jpg"
     name = path.name.removesuffix("_data.pkl")
-    return Sequence(name, path, pictures, len(to_camera), intrinsics, (actor,), size)
+    return DatasetSequence(name, path, pictures, len(to_camera), intrinsics, (actor,), size)
 
 
 def _actor(values: Mapping[str, Any], to_camera: np.ndarray, smpl: SmplFiles) -> Actor:

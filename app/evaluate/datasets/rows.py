@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +19,9 @@ _TO_M_S2 = FPS**2 / 1e3
 """From millimetres a frame squared to metres a second squared."""
 
 
-def rows_of(scores: Many[Scores], sets: Many[JointSet], timings: Many[Timing]) -> list[Row]:
+def rows_of(
+    scores: Sequence[Scores], sets: Sequence[JointSet], timings: Sequence[Timing]
+) -> list[Row]:
     """Return the figures of actors: means over all their person-frames, as the field's papers take
     them, and not over sequences.
 
@@ -41,7 +43,7 @@ def rows_of(scores: Many[Scores], sets: Many[JointSet], timings: Many[Timing]) -
     return [*rows, *time_rows(total.perceive_ms, total.fit_ms), speed]
 
 
-def _presence_rows(scores: Many[Scores]) -> list[Row]:
+def _presence_rows(scores: Sequence[Scores]) -> list[Row]:
     counted = sum(int((one.played & one.valid).sum()) for one in scores)
     found = sum(int(one.found.sum()) for one in scores)
     left_out = sum(int((one.played & ~one.valid).sum()) for one in scores)
@@ -53,7 +55,7 @@ def _presence_rows(scores: Many[Scores]) -> list[Row]:
     ]
 
 
-def _joint_rows(joints: JointSet, scores: Many[Scores]) -> list[Row]:
+def _joint_rows(joints: JointSet, scores: Sequence[Scores]) -> list[Row]:
     errors = [one.errors[joints.key] for one in scores]
     distance_mm = np.concatenate([_distance_mm(each) for each in errors])
     aligned_mm = np.concatenate([each.aligned_mm for each in errors])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Collection
-from collections.abc import Sequence as Many
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from app.evaluate.datasets.joint_sets import LSP_14, SMPL_24_HIPS, SMPL_24_PELVI
 from app.evaluate.datasets.rows import rows_of
 from app.evaluate.datasets.ruler import Ruler
 from app.evaluate.datasets.scores import Scores, compare_frame
-from app.evaluate.datasets.sequence import Sequence, in_camera, smpl_joints
+from app.evaluate.datasets.sequence import DatasetSequence, in_camera, smpl_joints
 from app.evaluate.datasets.smpl_files import WANTED, SmplFiles, load_smpl_files, smpl_paths
 from app.evaluate.jobs import run_jobs
-from app.evaluate.replay import Timing, load_estimator, mean_focal_px, one_thread, replay
+from app.evaluate.replay import Played, Timing, load_estimator, mean_focal_px, one_thread, replay
 from app.evaluate.report import Report
 from app.evaluate.truth import TruthError
 from app.setting import did_you_mean
@@ -84,7 +83,7 @@ def evaluate_dataset(
     split: str | None = None,
     only: Collection[str] = (),
     jobs: int = 1,
-    without: Many[str] = (),
+    without: Sequence[str] = (),
 ) -> tuple[list[Report], Report]:
     """Run every sequence of a dataset through the pipeline, with its own lens, and measure it.
 
@@ -157,7 +156,7 @@ def _smpl(folder: Path) -> SmplFiles:
     return load_smpl_files(folder)
 
 
-def _read(job: Job) -> Sequence:
+def _read(job: Job) -> DatasetSequence:
     smpl = None if job.smpl is None else _smpl(job.smpl)
     if job.dataset == "emdb":
         assert smpl is not None
@@ -177,20 +176,16 @@ def _run(job: Job) -> Result:
     smpl_mesh = len(estimator.body.v_template) == SMPL_VERTICES
     ruler = _ruler(job.dataset, smpl if smpl_mesh else None)
     scores = [Scores.none(actor.valid, ruler.sets) for actor in sequence.actors]
-    timing, pictures = Timing(), set()
+    timing = Timing()
     try:
         with one_thread():
-            for played in replay(estimator, str(sequence.pictures), config, timing):
-                if sequence.size not in (None, played.size):
-                    raise TruthError(f"{sequence.truth}: of pictures of {_size(sequence.size)}; "
-                                     f"they are {_size(played.size)}")  # fmt: skip
-                pictures.add(played.id)
+            frames = replay(estimator, str(sequence.pictures), config, timing)
+            for played in _checked(frames, sequence, config):
                 # There may be more pictures than truth.
                 if played.id < sequence.frames:
                     compare_frame(played, sequence, scores, ruler)
     finally:
         estimator.close()
-    _check_decoded(sequence, pictures, config)
     # To standard error: standard output is for the tables.
     print(f"{sequence.name}: done", file=sys.stderr, flush=True)
     notes = _notes(job.dataset, sequence, smpl, ruler, estimator.body.name)
@@ -205,22 +200,30 @@ def _ruler(dataset: str, smpl: SmplFiles | None) -> Ruler:
     return Ruler(sets, smpl)
 
 
-def _size(size: tuple[int, int] | None) -> str:
-    return "" if size is None else f"{size[1]}x{size[0]}"
+def _checked(
+    frames: Iterable[Played], sequence: DatasetSequence, config: Config
+) -> Iterator[Played]:
+    """Yield a sequence's frames.
 
-
-def _check_decoded(sequence: Sequence, pictures: set[int], config: Config) -> None:
-    """Raise TruthError for a picture that the source had to skip."""
-    capture = config.capture
-    first = 0 if capture.start_s == 0 else min(pictures)
-    end = sequence.frames if capture.seconds is None else max(pictures) + 1
-    for number in range(first, min(end, sequence.frames)):
-        if number not in pictures:
-            raise TruthError(f"{sequence.picture(number)}: this picture cannot be decoded")
+    Raises:
+        TruthError: The source had to skip a picture, or the pictures have another size than the
+            truth says.
+    """
+    following = 0 if config.capture.start_s == 0 else None
+    for played in frames:
+        if following is not None and played.id != following:
+            raise TruthError(f"{sequence.picture(following)}: this picture cannot be decoded")
+        if sequence.size not in (None, played.size):
+            raise TruthError(f"{sequence.truth}: of pictures of (height, width) {sequence.size}; "
+                             f"they are {played.size}")  # fmt: skip
+        following = played.id + 1
+        yield played
+    if config.capture.seconds is None and following is not None and following < sequence.frames:
+        raise TruthError(f"{sequence.picture(following)}: this picture cannot be decoded")
 
 
 def _notes(
-    dataset: str, sequence: Sequence, smpl: SmplFiles | None, ruler: Ruler, body: str
+    dataset: str, sequence: DatasetSequence, smpl: SmplFiles | None, ruler: Ruler, body: str
 ) -> tuple[str, ...]:
     notes = [f"our joints are those of the fitted body: {body}"]
     if ruler.smpl is None:
@@ -236,7 +239,7 @@ def _notes(
     return tuple(notes)
 
 
-def _drift_mm(sequence: Sequence, smpl: SmplFiles) -> float:
+def _drift_mm(sequence: DatasetSequence, smpl: SmplFiles) -> float:
     """Return the median distance of the SMPL files' joints from the dataset's own ones."""
     found = [np.zeros(0)]
     for actor in sequence.actors:
@@ -250,7 +253,7 @@ def _drift_mm(sequence: Sequence, smpl: SmplFiles) -> float:
 
 
 def _report(
-    results: Many[Result], name: str, truth: str, kind: str, settings: tuple[str, ...]
+    results: Sequence[Result], name: str, truth: str, kind: str, settings: tuple[str, ...]
 ) -> Report:
     scores = [one for result in results for one in result.scores]
     rows = rows_of(scores, results[0].sets, [result.timing for result in results])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from app.evaluate.datasets.joint_sets import JointSet
 from app.evaluate.datasets.ruler import Points, Ruler
-from app.evaluate.datasets.sequence import Sequence
+from app.evaluate.datasets.sequence import DatasetSequence
 from app.evaluate.metrics import distances, match, procrustes
 from app.evaluate.replay import Played, mean_focal_px
 from pipeline.core.camera import project
@@ -60,7 +60,7 @@ class Scores:
     errors: dict[str, Errors]
 
     @classmethod
-    def none(cls, valid: np.ndarray, sets: Many[JointSet]) -> Scores:
+    def none(cls, valid: np.ndarray, sets: Sequence[JointSet]) -> Scores:
         """Return the scores of frames that are not compared yet."""
         frames = len(valid)
         errors = {each.key: Errors.none(frames, each.joints) for each in sets}
@@ -68,7 +68,9 @@ class Scores:
         return cls(played, valid, found, np.full(frames, np.nan), errors)
 
 
-def compare_frame(played: Played, sequence: Sequence, scores: Many[Scores], ruler: Ruler) -> None:
+def compare_frame(
+    played: Played, sequence: DatasetSequence, scores: Sequence[Scores], ruler: Ruler
+) -> None:
     """Match one frame's bodies with the sequence's actors in the image, and note their errors.
 
     An actor and a body belong together where the median distance of their projected joints is
@@ -108,7 +110,7 @@ def _torso_px(joints_m: np.ndarray, joints_px: np.ndarray, focal_px: float) -> n
 
 
 def _note(
-    scores: Scores, frame: int, ours: Points | None, theirs: Points, sets: Many[JointSet]
+    scores: Scores, frame: int, ours: Points | None, theirs: Points, sets: Sequence[JointSet]
 ) -> None:
     for each in sets:
         errors, true_m = scores.errors[each.key], theirs.joints[each.key]

@@ -45,7 +45,7 @@ class Actor:
 
 
 @dataclass(frozen=True, eq=False)
-class Sequence:
+class DatasetSequence:
     """A sequence of a dataset.
 
     Attributes:

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.evaluate.datasets.sequence import (
     Actor,
-    Sequence,
+    DatasetSequence,
     check_camera,
     check_valid,
     in_camera,
@@ -44,7 +44,7 @@ def find(folder: Path, split: str) -> list[Path]:
     return files
 
 
-def read(path: Path) -> Sequence:
+def read(path: Path) -> DatasetSequence:
     """Read a sequence's file; the pictures are not looked for.
 
     Raises:
@@ -59,7 +59,7 @@ def read(path: Path) -> Sequence:
         genders = _list(values, "genders")
         actors = tuple(_actor(values, number, to_camera) for number in range(len(genders)))
     pictures = path.parents[2] / "imageFiles" / path.stem / "image_%05d.jpg"
-    return Sequence(path.stem, path, pictures, len(to_camera), intrinsics, actors)
+    return DatasetSequence(path.stem, path, pictures, len(to_camera), intrinsics, actors)
 
 
 def _actor(values: Mapping[str, Any], number: int, to_camera: np.ndarray) -> Actor:

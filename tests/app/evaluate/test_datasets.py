@@ -21,7 +21,7 @@ from app.evaluate.datasets.joint_sets import LSP_14, LSP_OF_H36M, SMPL_24_PELVIS
 from app.evaluate.datasets.ruler import Ruler
 from app.evaluate.datasets.run import evaluate_dataset
 from app.evaluate.datasets.scores import Scores, compare_frame
-from app.evaluate.datasets.sequence import Actor, Sequence
+from app.evaluate.datasets.sequence import Actor, DatasetSequence
 from app.evaluate.metrics import procrustes
 from app.evaluate.replay import Played
 from app.evaluate.truth import TruthError
@@ -238,7 +238,7 @@ def one_frame(ours: np.ndarray, theirs: np.ndarray) -> Scores:
     still = np.eye(4)[None]
     actor = Actor("male", np.ones(1, bool), np.zeros((1, 72)), np.zeros(10), np.zeros((1, 3)),
                   still, theirs[None])  # fmt: skip
-    sequence = Sequence("s", Path("s.pkl"), Path("%05d.jpg"), 1, LENS, (actor,))
+    sequence = DatasetSequence("s", Path("s.pkl"), Path("%05d.jpg"), 1, LENS, (actor,))
     estimator = ScriptedEstimator({0: [(ours, MESH)]}, len(MESH))
     scores = Scores.none(actor.valid, [SMPL_24_PELVIS])
     played = Played(0, SIZE, LENS, {}, estimator._bodies(0))
@@ -449,8 +449,8 @@ def test_pictures_of_another_size_than_emdb_says_are_refused(tmp_path, capsys, s
     values["camera"]["width"] = 640
     root = write_emdb(tmp_path, values)
     error = refused(["--dataset", "emdb", str(root), "--smpl", str(smpl)], capsys)
-    assert "640x96" in error
-    assert "128x96" in error
+    assert "(96, 640)" in error
+    assert "(96, 128)" in error
 
 
 @pytest.mark.parametrize(
