@@ -5,12 +5,13 @@ module interprets the same opcodes, but a name in the pickle only looks up an en
 No module is imported for it and no function of another library is called; the entry makes a
 record of the arguments. A name that is not in the table ends the reading with `UnpickleError`.
 
-There are two tables, one for each kind of file that is read here:
+There is a table for each kind of file that is read here:
 
 * `ARRAYS`: the official SMPL files, which hold numpy, scipy.sparse and chumpy arrays. `as_array`
   turns a record into a numpy array afterwards, and only if it holds plain numbers.
 * `WEIGHTS`: the pickle inside a PyTorch checkpoint, a state dict or a whole module. The tensors'
-  values lie beside the pickle; a `TensorRecord` says where.
+  values lie beside the pickle; a `TensorRecord` says where. `SCRIPTS` has more names, for modules
+  in a TorchScript program.
 
 Memory stays in proportion to the pickle's size. Python's own C unpickler does not promise that: it
 reserves as much memory as an opcode asks for before it looks at what the pickle holds.
@@ -23,7 +24,7 @@ import pickle
 import re
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -256,6 +257,11 @@ WEIGHTS = Table(
 )
 """State dicts and modules of PyTorch and ultralytics, as ``torch.save`` writes them."""
 
+SCRIPTS = replace(
+    WEIGHTS, makers=(*WEIGHTS.makers, *_makers({r"__torch__\..+|torch\.jit\._pickle\..+": Record}))
+)
+"""The same for modules of a TorchScript program, whose classes have names of their own."""
+
 
 # --- the machine ------------------------------------------------------------------------------
 
@@ -268,7 +274,7 @@ def read_pickle(data: bytes, table: Table) -> Any:
 
     Args:
         data: The whole pickle, of any protocol.
-        table: The globals that it may name: `ARRAYS` or `WEIGHTS`.
+        table: The globals that it may name: `ARRAYS`, `WEIGHTS` or `SCRIPTS`.
 
     Raises:
         UnpickleError: The pickle is damaged, is none, or names what is not in ``table``.

@@ -28,7 +28,7 @@ from pipeline.body.load import load_body
 from pipeline.events.estimate import Estimator
 from pipeline.events.find import MOTIONS
 from pipeline.events.motion import load_motion
-from pipeline.perception.ultralytics_models.checkpoint import CheckpointError, read_state
+from pipeline.weights.torch_file import CheckpointError, read_state
 from tests.support.datasets import emdb, python2_pickle, threedpw
 
 THROW = MOTIONS / "throw"

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from pipeline.perception.ultralytics_models.checkpoint import load_exactly, read_state
 from pipeline.perception.ultralytics_models.depth import MonoDepth
 from pipeline.perception.ultralytics_models.fastsam import FastSam
 from pipeline.perception.ultralytics_models.package import ultralytics
 from pipeline.perception.ultralytics_models.sam import Sam, split
 from pipeline.perception.ultralytics_models.yolo_pose import YoloPose
+from pipeline.weights.torch_file import load_exactly, read_state
 
 Model = Sam | FastSam | YoloPose | MonoDepth
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from pipeline.gpu.engine import make_engine
 from pipeline.perception.ultralytics_models import fastsam, yolo_pose
-from pipeline.perception.ultralytics_models.checkpoint import CheckpointError
 from pipeline.perception.ultralytics_models.depth import MonoDepth
 from pipeline.perception.ultralytics_models.load import MODELS, build
 from pipeline.perception.ultralytics_models.package import UltralyticsError, ultralytics
 from pipeline.perception.ultralytics_models.picture import Letterbox, for_sam, for_yolo
 from pipeline.perception.ultralytics_models.sam import ATTENTION, SamDecoder, SamEncoder
+from pipeline.weights.torch_file import CheckpointError
 
 torch.set_num_threads(1)
 

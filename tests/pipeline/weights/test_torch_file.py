@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pipeline.perception.ultralytics_models.checkpoint import (
+from pipeline.weights.torch_file import (
     CheckpointError,
     load_exactly,
+    read_script,
     read_state,
 )
 
@@ -261,3 +262,41 @@ def test_only_exactly_the_right_weights_are_taken():
         with pytest.raises(CheckpointError, match=match):
             load_exactly(net, wrong, "a net")
     assert same(right, net)
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.arange(6, dtype=torch.int32).reshape(2, 3))
+        self.layers = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        self.sizes = [1, 2]
+        self.name = "scripted"
+
+    def forward(self, x):
+        return self.layers(x + self.table) * self.sizes[0]
+
+
+def test_tensors_of_a_program_are_read_without_running_it(tmp_path):
+    module = Scripted()
+    path = tmp_path / "program.pt"
+    torch.jit.save(torch.jit.script(module), path)
+    tensors, own = read_script(path), module.state_dict()
+    assert tensors.keys() == own.keys()
+    for name, value in own.items():
+        assert tensors[name].dtype == value.dtype
+        assert torch.equal(tensors[name], value)
+
+
+def test_only_programs_are_read_as_programs(tmp_path):
+    torch.save(little().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match="weights alone"):
+        read_script(tmp_path / "weights.pt")
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match="no TorchScript program"):
+        read_script(tmp_path / "junk.pt")
+    for data in (b"\x80\x02cos\nsystem\nX\x01\x00\x00\x00x\x85R.", b"\x80\x02K\x01."):
+        path = archive(tmp_path, data)
+        with zipfile.ZipFile(path, "a") as out:
+            out.writestr("made/constants.pkl", b"\x80\x02).")
+        with pytest.raises(CheckpointError, match="it asks for os.system|not a module"):
+            read_script(path)

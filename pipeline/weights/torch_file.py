@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.core.user_file import reading
 from pipeline.weights.safe_unpickle import (
+    SCRIPTS,
     WEIGHTS,
     Record,
     Storage,
@@ -68,13 +71,42 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 
-def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
+def read_script(path: Path) -> dict[str, Tensor]:
+    """Return the parameters, buffers and other tensors of a TorchScript program, by name.
+
+    Nothing of the program is executed, and its code is not read.
+
+    Args:
+        path: A file as ``torch.jit.save`` writes it.
+
+    Returns:
+        Tensors on the CPU, each in its own type.
+
+    Raises:
+        CheckpointError: It is no such file, is damaged, or asks for anything but modules.
+        OSError: It cannot be opened.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        with (
+            reading(path, " is no TorchScript program, or a damaged one", CheckpointError),
+            zipfile.ZipFile(file) as archive,
+        ):
+            return _Archive(archive, size, script=True).state()
+
+
+def load_exactly(
+    module: nn.Module, state: dict[str, Tensor], what: str, assign: bool = False
+) -> None:
     """Load weights into a module that has exactly these names and shapes.
 
     Args:
         module: The module.
         state: The weights, by name.
         what: What the weights should be of, for the error.
+        assign: Whether the module gets these tensors themselves, as a module on the meta device
+            needs, instead of their values.
 
     Raises:
         CheckpointError: A name is missing or superfluous, a shape differs, or a value is not
@@ -91,7 +123,7 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
             raise CheckpointError(f"these are not the weights of {what}: {name} is {shapes}")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"the weights of {what} are damaged: {name} is not finite")
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=assign)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -99,9 +131,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise CheckpointError(
-            "safetensors is not installed; pip install 'bodystream[ultralytics]'"
-        ) from error
+        raise CheckpointError("safetensors is not installed; pip install safetensors") from error
     try:
         return dict(load_file(path))
     except SafetensorError as error:
@@ -119,7 +149,38 @@ def _tensors_of(root: Any) -> dict[str, Any]:
         return {str(name): value for name, value in root.items()}
     if not (isinstance(root, Record) and isinstance(root.state, dict)):
         raise CheckpointError("neither a state dict nor a module")
-    tensors: dict[str, Any] = {}
+    return _tensors_of_modules(root, _parts_of_module)
+
+
+_Parts = tuple[dict[str, TensorRecord], dict[str, Any]]
+"""The tensors of a module and the modules in it, by name."""
+
+
+def _parts_of_module(state: dict[Any, Any]) -> _Parts:
+    """The parts of a Python module."""
+    # Buffers that are not persistent are no part of a state dict.
+    transient = state.get("_non_persistent_buffers_set") or ()
+    own = {**(state.get("_parameters") or {}), **(state.get("_buffers") or {})}
+    tensors = {n: t for n, t in own.items() if isinstance(t, TensorRecord) and n not in transient}
+    modules = state.get("_modules") or {}
+    return tensors, {name: module for name, module in modules.items() if module is not None}
+
+
+def _parts_of_script(state: dict[Any, Any]) -> _Parts:
+    """The parts of a module of TorchScript, whose attributes are all in one."""
+    tensors = {name: t for name, t in state.items() if isinstance(t, TensorRecord)}
+    return tensors, {
+        name: module
+        for name, module in state.items()
+        if isinstance(module, Record) and name not in tensors and isinstance(module.state, dict)
+    }
+
+
+def _tensors_of_modules(
+    root: Record, parts: Callable[[dict[Any, Any]], _Parts]
+) -> dict[str, TensorRecord]:
+    """Names and tensors of a module and of all modules in it."""
+    tensors: dict[str, TensorRecord] = {}
     # With a limit: a module that contains itself would otherwise never end.
     waiting: list[tuple[str, Any]] = [("", root)]
     for _ in range(_MOST_MODULES):
@@ -131,17 +192,9 @@ def _tensors_of(root: Any) -> dict[str, Any]:
             raise CheckpointError("a module without its contents")
         if prefix.count(".") > _DEEPEST:
             break
-        # Buffers that are not persistent are no part of a state dict.
-        transient = state.get("_non_persistent_buffers_set") or ()
-        for part in ("_parameters", "_buffers"):
-            for name, value in (state.get(part) or {}).items():
-                if isinstance(value, TensorRecord) and name not in transient:
-                    tensors[f"{prefix}{name}"] = value
-        waiting += [
-            (f"{prefix}{name}.", child)
-            for name, child in (state.get("_modules") or {}).items()
-            if child is not None
-        ]
+        own, modules = parts(state)
+        tensors.update((f"{prefix}{name}", value) for name, value in own.items())
+        waiting += [(f"{prefix}{name}.", module) for name, module in modules.items()]
     raise CheckpointError("a module of more parts than any network has")
 
 
@@ -151,24 +204,36 @@ class _Tensors:
     def __init__(self, size: int) -> None:
         self._bytes_left = _MOST_COPIED * size
 
-    def _root(self) -> Any:
-        """What the pickle holds."""
+    def _records(self) -> dict[str, Any]:
+        """What the pickle says of each tensor, by name."""
         raise NotImplementedError
 
     def _values(self, storage: Storage) -> Tensor:
         """All values of a storage, as one row."""
         raise NotImplementedError
 
+    def _forget(self, key: str) -> None:
+        """Called when a storage is not needed any more."""
+        raise NotImplementedError
+
     def state(self) -> dict[str, Tensor]:
         """The weights, by name."""
-        return {name: self._tensor(record) for name, record in _tensors_of(self._root()).items()}
+        records = self._records()
+        uses = Counter(_storage_of(record).key for record in records.values())
+        tensors = {}
+        for name, record in records.items():
+            tensors[name] = self._tensor(record)
+            key = _storage_of(record).key
+            uses[key] -= 1
+            if not uses[key]:
+                # Files are gigabytes; values that are copied are not kept beside the copy.
+                self._forget(key)
+        return tensors
 
     def _tensor(self, record: TensorRecord) -> Tensor:
         """The tensor that a record describes; it must lie within its storage's values."""
-        storage, offset, size, stride = record.arguments[:4]
-        if not isinstance(storage, Storage):
-            raise CheckpointError("a tensor without values")
-        values = self._values(storage)
+        _, offset, size, stride = record.arguments[:4]
+        values = self._values(_storage_of(record))
         # `as_strided` reads outside its memory if the numbers say so; they are checked first.
         numbers = (offset, *size, *stride)
         if not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers) or len(size) > 8:
@@ -184,15 +249,25 @@ class _Tensors:
         return values.as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
 
 
+def _storage_of(record: TensorRecord) -> Storage:
+    storage = record.arguments[0]
+    if not isinstance(storage, Storage):
+        raise CheckpointError("a tensor without values")
+    return storage
+
+
 class _Archive(_Tensors):
     """A zip archive as torch writes it: ``NAME/data.pkl``, and a file for each storage."""
 
-    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+    def __init__(self, archive: zipfile.ZipFile, size: int, script: bool = False) -> None:
         super().__init__(size)
-        entries = archive.infolist()
+        entries = [entry for entry in archive.infolist() if not _is_code(entry.filename, script)]
         names = [entry.filename for entry in entries]
-        if any(name.endswith("/constants.pkl") for name in names):
-            raise CheckpointError("a TorchScript program, not weights")
+        if script != any(name.endswith("/constants.pkl") for name in names):
+            raise CheckpointError(
+                "weights alone" if script else "a TorchScript program, not weights"
+            )
+        self._script = script
         # torch stores entries uncompressed. Compressed or overlapping ones could have any size.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise CheckpointError("its contents are packed, which torch never does")
@@ -208,10 +283,19 @@ class _Archive(_Tensors):
         if order in names and archive.read(order) != b"little":
             raise CheckpointError("written on a big-endian machine")
 
-    def _root(self) -> Any:
+    def _records(self) -> dict[str, Any]:
         if self._archive.getinfo(self._pickle).file_size > _MOST_PICKLE:
             raise CheckpointError("its pickle is too large for one of weights")
-        return read_pickle(self._archive.read(self._pickle), WEIGHTS)
+        data = self._archive.read(self._pickle)
+        if not self._script:
+            return _tensors_of(read_pickle(data, WEIGHTS))
+        root = read_pickle(data, SCRIPTS)
+        if not isinstance(root, Record):
+            raise CheckpointError("not a module")
+        return _tensors_of_modules(root, _parts_of_script)
+
+    def _forget(self, key: str) -> None:
+        del self._values_by_key[key]
 
     def _values(self, storage: Storage) -> Tensor:
         if storage.key not in self._values_by_key:
@@ -232,6 +316,11 @@ class _Archive(_Tensors):
             values = torch.frombuffer(data, dtype=storage.dtype) if data else empty
             self._values_by_key[storage.key] = values
         return self._values_by_key[storage.key]
+
+
+def _is_code(name: str, script: bool) -> bool:
+    """Whether it is a file of a program's code, which is packed and never read."""
+    return script and name.count("/") > 1 and name.split("/")[1] == "code"
 
 
 class _Legacy(_Tensors):
@@ -259,8 +348,11 @@ class _Legacy(_Tensors):
         if end > len(self._data):
             raise CheckpointError("it ends before its values do")
 
-    def _root(self) -> Any:
-        return self._described
+    def _records(self) -> dict[str, Any]:
+        return _tensors_of(self._described)
+
+    def _forget(self, key: str) -> None:
+        """Do nothing: the file is in memory as a whole."""
 
     def _values(self, storage: Storage) -> Tensor:
         begin = self._places[storage.key]
