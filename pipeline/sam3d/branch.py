@@ -21,7 +21,7 @@ from pipeline.sam3d.layers import BoxMlp, ChannelNorm, Mlp
 from pipeline.sam3d.rig import Rig
 
 _HANDS = 2
-_HIPS = (9, 10)
+_HIPS = slice(9, 11)
 _NEAREST_M = 1e-5
 _IN_IMAGE, _IN_SPACE = slice(-2 * KEYPOINTS, -KEYPOINTS), slice(-KEYPOINTS, None)
 _HAND_BOXES = slice(-2 * KEYPOINTS - _HANDS, -2 * KEYPOINTS)
@@ -201,6 +201,6 @@ class Branch:
     def _sample(self, cells: Tensor, places: Tensor) -> Tensor:
         """Features (B, 70, C) at places (B, 70, 2) of the square crop, x and y from 0 to 1."""
         # The features may cover only the middle columns of the square.
-        stretch = places.new_tensor([self.config.rows / self.config.columns, 1.0])
-        grid = ((2 * places - 1) * stretch)[:, :, None]
+        x, y = (2 * places - 1).unbind(-1)
+        grid = torch.stack([x * (self.config.rows / self.config.columns), y], dim=-1)[:, :, None]
         return F.grid_sample(cells, grid, align_corners=False)[..., 0].transpose(1, 2)

@@ -122,18 +122,25 @@ def crop_images(images: Tensor, numbers: Tensor, crops: Crops) -> Tensor:
 
 def normalise(pixels: Tensor, config: ModelConfig) -> Tensor:
     """Return the backbone's input (B, 3, side, columns' width) of crops with values 0 to 255."""
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
     first = config.first_column * config.patch
     pixels = pixels[..., first : first + config.columns * config.patch]
-    return (pixels / 255 - mean) / std
+    colours = [
+        (colour / 255 - mean) / std for colour, mean, std in zip(pixels.unbind(1), _MEAN, _STD)
+    ]
+    return torch.stack(colours, dim=1)
 
 
-def ray_features(crops: Crops, config: ModelConfig) -> Tensor:
+def ray_features(crops: Crops, cells: Tensor, config: ModelConfig) -> Tensor:
     """Return the rays through the image features' cells and their codes, (B, 99, rows, columns).
 
-    A ray is x / z and y / z of the camera; the code is sines and cosines of it.
+    Args:
+        crops: The crops.
+        cells: Of `cell_centres`.
+        config: The model's sizes.
+
+    Returns:
+        x / z and y / z of the camera, 1, and the sines and cosines of these three.
     """
-    cells = cell_centres(config).to(crops.sides)
     first = config.first_column
     columns, rows = cells[first : first + config.columns], cells
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -148,7 +155,7 @@ def ray_features(crops: Crops, config: ModelConfig) -> Tensor:
 
 
 def cell_centres(config: ModelConfig) -> Tensor:
-    """Return the places of the cells along the square's side, (rows,) float64, crop pixels.
+    """Return the places of the cells along the square's side, (rows,) float32, crop pixels.
 
     The release shrinks a map of all pixels' rays with a triangle filter of two cells. The mean of
     places under it is the cell's middle; at the rim the filter is cut off, so the mean lies inside.
@@ -156,4 +163,4 @@ def cell_centres(config: ModelConfig) -> Tensor:
     pixels = torch.arange(config.side, dtype=torch.float64)
     middles = (torch.arange(config.rows, dtype=torch.float64) + 0.5) * config.patch - 0.5
     weights = (1 - (pixels - middles[:, None]).abs() / config.patch).clamp(min=0)
-    return (weights @ pixels) / weights.sum(1)
+    return ((weights @ pixels) / weights.sum(1)).float()

@@ -45,7 +45,7 @@ _ANGLE_PLACES = (
     *range(116, 124),
 )  # fmt: skip
 _TRANSLATION_PLACES = tuple(range(124, 130))
-_RIGHT_HAND = slice(21, 42)
+_RIGHT_HAND = (21, 42)
 _HAND_JOINTS = (3, 1, 1, 3, 1, 1, 3, 1, 1, 3, 1, 1, 2, 3, 1, 1)
 """Angles of a hand's joints. Three are a rotation as 6D, one or two are (sine, cosine) each."""
 
@@ -95,6 +95,7 @@ class PoseHead(nn.Module):
     root_coords: Tensor
     local_to_world_wrist: Tensor
     nonhand_param_idxs: Tensor
+    _body_places: Tensor
     _vertex_weights: Tensor
     _joint_weights: Tensor
 
@@ -123,7 +124,7 @@ class PoseHead(nn.Module):
             self.register_buffer(name, value)
 
     def prepare(self, rig: Rig) -> None:
-        """Find the vertices that the keypoints need; call it once the weights are loaded.
+        """Compute what follows from the weights; call it once they are loaded.
 
         Args:
             rig: The rig.
@@ -132,9 +133,13 @@ class PoseHead(nn.Module):
         of_vertices, of_joints = mapping[:, :VERTICES], mapping[:, VERTICES:]
         used = (of_vertices != 0).any(dim=0).nonzero()[:, 0]
         self.keypoint_surface: Surface = rig.surface.rows(used)
-        # Not persistent: they follow from the weights.
-        self.register_buffer("_vertex_weights", of_vertices[:, used], persistent=False)
-        self.register_buffer("_joint_weights", of_joints, persistent=False)
+        places = [*chain.from_iterable(_ROTATION_PLACES), *_ANGLE_PLACES, *_TRANSLATION_PLACES]
+        for name, value in {
+            "_vertex_weights": of_vertices[:, used],
+            "_joint_weights": of_joints,
+            "_body_places": torch.tensor(places, device=mapping.device),
+        }.items():
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, token: Tensor) -> Tensor:
         """Return the 519 numbers that are added to the first guess."""
@@ -159,7 +164,10 @@ class PoseHead(nn.Module):
             arm = self.right_wrist_coords - self.root_coords
             translation = -(rotation @ arm + self.root_coords)
         scales = self.scale_mean + scale @ self.scale_comps
-        rig = torch.cat([_RIG_TRANSLATION * translation, turned, _body_angles(body), scales], 1)
+        rig = torch.cat(
+            [_RIG_TRANSLATION * translation, turned, _body_angles(body, self._body_places), scales],
+            1,
+        )
         for indices, numbers in zip(
             (self.hand_joint_idxs_left, self.hand_joint_idxs_right), hands.chunk(2, dim=1)
         ):
@@ -181,9 +189,8 @@ class PoseHead(nn.Module):
         vertices = self.keypoint_surface(maps, turned, shape)
         points = self._vertex_weights @ vertices + self._joint_weights @ maps[..., :3, 3]
         if hand:
-            kept = torch.zeros(KEYPOINTS, 1, device=points.device)
-            kept[_RIGHT_HAND] = 1
-            points = points * kept
+            first, end = _RIGHT_HAND
+            points = F.pad(points[:, first:end], (0, 0, first, KEYPOINTS - end))
         return to_camera_axes(points)
 
 
@@ -194,7 +201,8 @@ def without_face(pose: Tensor) -> Tensor:
 
 def to_camera_axes(points_cm: Tensor) -> Tensor:
     """Return points (..., 3) of the rig in metres, x right, y down, z away from the camera."""
-    return points_cm * (points_cm.new_tensor([1.0, -1.0, -1.0]) / _CM_PER_M)
+    x, y, z = points_cm.unbind(-1)
+    return torch.stack([x, -y, -z], dim=-1) / _CM_PER_M
 
 
 def rotation_of_6d(numbers: Tensor) -> Tensor:
@@ -236,13 +244,11 @@ def _angles(numbers: Tensor) -> Tensor:
     return torch.atan2(numbers[:, 0::2], numbers[:, 1::2])
 
 
-def _body_angles(body: Tensor) -> Tensor:
+def _body_angles(body: Tensor, places: Tensor) -> Tensor:
     """The rig's body parameters (B, 130) of the body's 260 numbers; hands are zero."""
     rotations = rotation_of_6d(body[:, _ROTATION_NUMBERS].unflatten(1, (_ROTATIONS, 6)))
     angles = _angles(torch.cat([body[:, part] for part in _ANGLE_NUMBERS], dim=1))
     values = torch.cat(
         [euler_of_rotation(rotations).flatten(1), angles, body[:, _TRANSLATION_NUMBERS]], dim=1
     )
-    columns = [*chain.from_iterable(_ROTATION_PLACES), *_ANGLE_PLACES, *_TRANSLATION_PLACES]
-    places = torch.tensor(columns, device=body.device)
     return body.new_zeros(len(body), _BODY_PARAMETERS).index_copy(1, places, values)

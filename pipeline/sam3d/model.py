@@ -14,11 +14,11 @@ from pipeline.sam3d.backbone_dinov3 import DinoV3
 from pipeline.sam3d.backbone_vith import VitH
 from pipeline.sam3d.branch import Branch, Estimate, ImageFeatures, RayConditioning
 from pipeline.sam3d.config import CAMERA, CONDITION, KEYPOINTS, POSE, ModelConfig
-from pipeline.sam3d.crops import Crops, normalise, ray_features
+from pipeline.sam3d.crops import Crops, cell_centres, normalise, ray_features
 from pipeline.sam3d.decoder import Decoder
 from pipeline.sam3d.heads import CameraHead, PoseHead, to_camera_axes
 from pipeline.sam3d.layers import BoxMlp, Mlp
-from pipeline.sam3d.prompt_encoder import NO_PROMPT, FourierCode, PromptEncoder
+from pipeline.sam3d.prompt_encoder import FourierCode, PromptEncoder
 from pipeline.sam3d.rig import Rig
 
 _HANDS = 2
@@ -32,6 +32,7 @@ class Sam3dBody(nn.Module):
     body: Branch
     hand: Branch
     rig: Rig
+    cells: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -60,6 +61,9 @@ class Sam3dBody(nn.Module):
             This module.
         """
         self.rig = rig
+        # Not persistent: it follows from the sizes.
+        cells = cell_centres(self.config).to(self.hand_cls_embed.weight.device)
+        self.register_buffer("cells", cells, persistent=False)
         self.body, self.hand = self._branch(""), self._branch(_OF_HAND)
         codes = (self.prompt_encoder.pe_layer, self.hand_pe_layer)
         for branch, code in zip((self.body, self.hand), codes):
@@ -101,7 +105,7 @@ class Sam3dBody(nn.Module):
             first = self.config.first_column
             added = added[..., first : first + self.config.columns]
         branch = self.hand if hand else self.body
-        return branch.look(features + added, ray_features(crops, self.config), crops)
+        return branch.look(features + added, ray_features(crops, self.cells, self.config), crops)
 
     def decode(
         self,
@@ -118,9 +122,9 @@ class Sam3dBody(nn.Module):
             previous: An estimate of the same crops that the prompts are to correct.
             hand: Whether it is the hands' decoder.
         """
-        if prompts is None:
-            prompts = image.cells.new_tensor([[[0, 0, NO_PROMPT]]]).expand(len(image.cells), -1, -1)
-        tokens = self.prompt_to_token(self.prompt_encoder(prompts))
+        encoder = self.prompt_encoder
+        codes = encoder.no_prompt(len(image.cells)) if prompts is None else encoder(prompts)
+        tokens = self.prompt_to_token(codes)
         branch = self.hand if hand else self.body
         return branch.decode(image, tokens, self.rig, previous)
 

@@ -73,6 +73,10 @@ class PromptEncoder(nn.Module):
         code = self.pe_layer(prompts[..., :2])
         return table[labels - NO_PROMPT] + torch.where(at_a_point, code, torch.zeros_like(code))
 
+    def no_prompt(self, count: int) -> Tensor:
+        """Return the codes (B, 1, C) of as many people without prompts."""
+        return self.invalid_point_embed.weight.expand(count, 1, -1)
+
     def of_masks(self, masks: Tensor, scores: Tensor) -> Tensor:
         """Return what masks add to the square's image features.
 

@@ -225,9 +225,8 @@ def _rotation_of_quaternion(quaternions: Tensor) -> Tensor:
 def _maps(linear: Tensor, translation: Tensor) -> Tensor:
     """Maps (..., 4, 4) of their linear parts (..., 3, 3) and translations (..., 3)."""
     upper = torch.cat([linear, translation[..., None]], dim=-1)
-    last = torch.zeros_like(upper[..., :1, :])
-    last[..., 3] = 1
-    return torch.cat([upper, last], dim=-2)
+    last = torch.eye(4, dtype=upper.dtype, device=upper.device)[3:]
+    return torch.cat([upper, last.expand(*upper.shape[:-2], 1, 4)], dim=-2)
 
 
 def _ancestors(parents: list[int]) -> Tensor:

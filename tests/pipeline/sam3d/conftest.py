@@ -1,3 +1,5 @@
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,12 @@ from tests.pipeline.sam3d.golden_rule import TINY, SyntheticRig, fill, rig_tenso
 FILE = Path(__file__).with_name("golden_tiny.npz")
 FOCAL = 160.0  # the picture's diagonal
 PASSES = ("body", "hand", "masked")
+
+
+def read_manifest(name):
+    """Every tensor of the original's module: its name, shape and type."""
+    file = Path(__file__).with_name(f"manifest_{name}.json.gz")
+    return json.loads(gzip.decompress(file.read_bytes()))
 
 
 @pytest.fixture(scope="session")

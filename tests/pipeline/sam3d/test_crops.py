@@ -82,7 +82,7 @@ def test_rays_are_those_of_every_pixel_shrunk(config):
     )
     first = config.first_column
     expected = small[..., first : first + config.columns]
-    actual = ray_features(crops, config)
+    actual = ray_features(crops, cell_centres(config), config)
     assert actual.shape == (1, 99, config.rows, config.columns)
     torch.testing.assert_close(actual[:, :2], expected, atol=1e-5, rtol=0)
 
@@ -106,7 +106,10 @@ def test_moving_crop_and_centre_together_changes_nothing():
     one = crops_of_boxes(boxes, camera(), 512, BODY_PADDING)
     other = crops_of_boxes(boxes + torch.tensor([7.0, -5, 7, -5]), moved, 512, BODY_PADDING)
     guess = torch.tensor([[-1.1, 0.02, -0.03]])
-    torch.testing.assert_close(ray_features(one, DINOV3), ray_features(other, DINOV3))
+    torch.testing.assert_close(
+        ray_features(one, cell_centres(DINOV3), DINOV3),
+        ray_features(other, cell_centres(DINOV3), DINOV3),
+    )
     torch.testing.assert_close(one.condition(), other.condition())
     torch.testing.assert_close(
         one.camera_translation(guess, 1.0), other.camera_translation(guess, 1.0)

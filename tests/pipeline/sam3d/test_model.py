@@ -1,20 +1,18 @@
 """Parity with the original implementation, stage by stage and from end to end."""
 
 import dataclasses
-import gzip
-import json
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.sam3d.branch import Estimate
 from pipeline.sam3d.config import CONFIGS
 from pipeline.sam3d.crops import Crops, crop_images, normalise
 from pipeline.sam3d.heads import to_camera_axes
 from pipeline.sam3d.model import Sam3dBody
-from tests.pipeline.sam3d.conftest import PASSES
+from tests.pipeline.sam3d.conftest import PASSES, read_manifest
 
 PROMPTS = torch.tensor([[0.3, 0.4, 41], [0, 0, -2], [0.6, 0.2, 8], [0.9, 0.5, -1]])
 LAYERS = 6
@@ -49,8 +47,7 @@ OUTPUTS = ("pred_pose_raw", "shape", "scale", "hand")
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_full_size_state_dict_is_that_of_the_release(name):
-    file = Path(__file__).with_name(f"manifest_{name}.json.gz")
-    manifest = json.loads(gzip.decompress(file.read_bytes()))
+    manifest = read_manifest(name)
     released = {
         key: tuple(shape)
         for key, (shape, _) in manifest["entries"].items()
@@ -154,3 +151,28 @@ def test_folded_backbone_gives_the_same_features(network, golden):
     features = folded(normalise(pixels, network.config))
     assert relative(features, network.features(pixels)) < 1e-5
     assert len(folded.state_dict()) < len(network.backbone.state_dict())
+
+
+class NoHostLook(TorchDispatchMode):
+    """Fails where a value comes from the host or goes to it: a CUDA graph could not have it."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        forbidden = ("lift_fresh", "_local_scalar_dense", "nonzero", "masked_select", "item")
+        assert not any(word in name for word in forbidden), name
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("hand", [False, True])
+def test_nothing_between_crop_and_mesh_looks_at_a_value(network, image, crops, hand):
+    view = crops["hand" if hand else "body"]
+    numbers = torch.zeros(2, dtype=torch.long)
+    prompts = PROMPTS.expand(2, -1, -1)
+    masks, scores = torch.ones(2, 1, 64, 64), torch.ones(2)
+    with NoHostLook():
+        features = network.features(crop_images(image, numbers, view))
+        looked = network.look(features, view, masks, scores, hand=hand)
+        first = network.decode(looked, hand=hand)
+        network.vertices(network.decode(looked, prompts, first, hand=hand))
+    with pytest.raises(AssertionError, match="lift_fresh"), NoHostLook():
+        torch.tensor([1.0])

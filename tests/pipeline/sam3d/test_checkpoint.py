@@ -1,0 +1,215 @@
+"""Files are read strictly, and what is wrong with one is one line."""
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from pipeline.sam3d import checkpoint
+from pipeline.sam3d.checkpoint import find_files, load_sam3d, read_backbone, read_rig
+from pipeline.sam3d.config import CONFIGS
+from pipeline.weights.torch_file import CheckpointError
+from tests.pipeline.sam3d.conftest import read_manifest
+from tests.pipeline.sam3d.golden_rule import TINY, rig_tensors
+
+CPU = torch.device("cpu")
+
+
+class Part(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def program_of(tensors):
+    """A module with tensors of these names, for TorchScript."""
+    root = Part()
+    for name, value in tensors.items():
+        *path, leaf = name.split(".")
+        module = root
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, Part())
+            module = module._modules[part]
+        module.register_buffer(leaf, value)
+    return root
+
+
+def settings(backbone="dinov3_vith16plus", **decoder):
+    values = {}
+    for name, value in checkpoint._SETTINGS.items():
+        *path, leaf = name.split(".")
+        at = values
+        for part in path:
+            at = at.setdefault(part, {})
+        at[leaf] = value
+    values["MODEL"]["DECODER"].update(decoder)
+    values["MODEL"]["BACKBONE"] = {"TYPE": backbone, "DROP_PATH_RATE": 0.1}
+    return yaml.safe_dump(values)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory, network, synthetic):
+    """A folder as a release is downloaded, at tiny widths."""
+    folder = tmp_path_factory.mktemp("release")
+    torch.save({"state_dict": network.state_dict(), "epoch": 3}, folder / "model.ckpt")
+    (folder / "model_config.yaml").write_text(settings())
+    (folder / "assets").mkdir()
+    torch.jit.save(
+        torch.jit.script(program_of(rig_tensors(synthetic))), folder / "assets/mhr_model.pt"
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(CONFIGS, "dinov3", TINY)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def test_a_release_is_loaded_and_converted_once(release, cache, network, looked, monkeypatch):
+    loaded = load_sam3d(find_files(release), CPU, cache)
+    for name, value in network.state_dict().items():
+        expected = value.to(torch.bfloat16) if name.startswith("backbone.") else value
+        assert torch.equal(loaded.state_dict()[name], expected), name
+    assert not any(p.requires_grad for p in loaded.parameters())
+    torch.testing.assert_close(
+        loaded.decode(looked["body"]).keypoints_m, network.decode(looked["body"]).keypoints_m
+    )
+    assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
+
+    def refuse(path):
+        raise AssertionError("the checkpoint is read again")
+
+    monkeypatch.setattr(checkpoint, "read_state", refuse)
+    again = load_sam3d(find_files(release), CPU, cache)
+    assert all(torch.equal(v, again.state_dict()[n]) for n, v in loaded.state_dict().items())
+
+
+def test_half_precision_changes_bodies_by_little(release, cache, network, golden, crops):
+    loaded = load_sam3d(find_files(release), CPU, cache)
+    pixels = golden["body/crop"].float()
+    whole, half = network.features(pixels), loaded.features(pixels)
+    assert half.dtype == torch.float32
+    assert (half - whole).norm() / whole.norm() < 2e-2
+
+
+def test_a_damaged_file_in_the_cache_is_made_again(release, cache):
+    load_sam3d(find_files(release), CPU, cache)
+    (converted,) = cache.iterdir()
+    size = converted.stat().st_size
+    converted.write_bytes(converted.read_bytes()[: size // 2])
+    load_sam3d(find_files(release), CPU, cache)
+    assert converted.stat().st_size == size
+
+
+def changed(release, folder, change):
+    """The release with another state dict."""
+    state = torch.load(release / "model.ckpt")["state_dict"]
+    change(state)
+    torch.save(state, folder / "model.ckpt")
+    (folder / "assets").mkdir()
+    (folder / "assets/mhr_model.pt").symlink_to(release / "assets/mhr_model.pt")
+    return find_files(folder)
+
+
+def fails(files, cache, *words):
+    with pytest.raises(CheckpointError) as caught:
+        load_sam3d(files, CPU, cache)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_weights_that_inference_does_not_need_may_be_there(release, tmp_path, cache, network):
+    def change(state):
+        state["backbone.encoder.mask_token"] = torch.zeros(1, 64)
+        state["head_pose.hand_pose_comps_ori"] = torch.eye(54)
+        state["head_pose_hand.mhr.character_torch.mesh.faces"] = torch.zeros(3, 3)
+
+    files = changed(release, tmp_path, change)
+    assert files.config is None
+    loaded = load_sam3d(files, CPU, cache)
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda state: state.pop("init_pose.weight"), "1 missing (init_pose.weight)"),
+        (lambda state: state.update(other=torch.ones(1)), "1 extra (other)"),
+        (lambda state: state.update({"init_camera.weight": torch.ones(1, 4)}), "(1, 4), not"),
+        (lambda state: state["bbox_embed.layers.0.bias"].fill_(torch.nan), "not finite"),
+        (lambda state: state.clear() or state.update(x=torch.ones(1)), "not the weights of SAM 3D"),
+    ],
+)
+def test_other_weights_are_refused(release, tmp_path, cache, change, word):
+    files = changed(release, tmp_path, change)
+    fails(files, cache, str(files.checkpoint), word)
+
+
+def test_files_of_two_releases_are_not_mixed(release, tmp_path, cache):
+    files = changed(release, tmp_path, lambda state: None)
+    (tmp_path / "model_config.yaml").write_text(settings("vit_hmr_512_384"))
+    with pytest.raises(CheckpointError, match="take both from one release"):
+        load_sam3d(find_files(tmp_path), CPU, cache)
+    assert files.checkpoint == tmp_path / "model.ckpt"
+
+
+@pytest.mark.parametrize("part", ["model.ckpt", "assets/mhr_model.pt"])
+def test_truncated_and_missing_files_are_named(release, tmp_path, cache, part):
+    for name in ("model.ckpt", "assets/mhr_model.pt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        data = (release / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2] if name == part else data)
+    files = find_files(tmp_path)
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        load_sam3d(files, CPU, cache)
+    assert str(tmp_path / part) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    (tmp_path / part).unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        find_files(tmp_path)
+
+
+def test_another_rig_is_refused(tmp_path, synthetic):
+    tensors = rig_tensors(synthetic)
+    tensors.pop("character_torch.skeleton.joint_parents")
+    torch.jit.save(torch.jit.script(program_of(tensors)), tmp_path / "rig.pt")
+    with pytest.raises(CheckpointError, match=r"rig\.pt.*joint_parents is missing"):
+        read_rig(tmp_path / "rig.pt")
+
+
+def test_settings_are_checked(tmp_path):
+    path = tmp_path / "model_config.yaml"
+    path.write_text(settings("vit_hmr_512_384"))
+    assert read_backbone(path) == "vith"
+    laughs = "a: &a [x, x]\n" + "".join(
+        f"b{n}: &b{n} [*{'a' if not n else f'b{n - 1}'}, *{'a' if not n else f'b{n - 1}'}]\n"
+        for n in range(40)
+    )
+    for text, word in (
+        (settings(ENABLE_TWOWAY=True), "MODEL.DECODER.ENABLE_TWOWAY is True; only False"),
+        (settings("resnet"), "MODEL.BACKBONE.TYPE is 'resnet'"),
+        ("MODEL: 3", "MODEL.IMAGE_SIZE is not there"),
+        ("!!python/object/apply:os.system [true]", "no file of settings"),
+        ("[" * 5000, "no file of settings"),
+        (laughs + "MODEL: {IMAGE_SIZE: *b39}", "MODEL.IMAGE_SIZE is"),
+    ):
+        path.write_text(text)
+        with pytest.raises(CheckpointError) as caught:
+            read_backbone(path)
+        assert word in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["dinov3", "vith"])
+def test_weights_get_the_precision_that_the_release_computes_with(name):
+    for key, (_, dtype) in read_manifest(name)["entries"].items():
+        value = torch.zeros(1, dtype=getattr(torch, "int64" if dtype == "int64" else "float32"))
+        assert str(checkpoint._in_precision(key, value, name).dtype) == f"torch.{dtype}", key
