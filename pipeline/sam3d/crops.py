@@ -141,10 +141,7 @@ def ray_features(crops: Crops, cells: Tensor, config: ModelConfig) -> Tensor:
     Returns:
         x / z and y / z of the camera, 1, and the sines and cosines of these three.
     """
-    first = config.first_column
-    columns, rows = cells[first : first + config.columns], cells
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    pixels = crops.to_image(torch.stack([x, y], dim=-1).flatten(0, 1)[None])
+    pixels = crops.to_image(cells[None])
     focal = crops.intrinsics.diagonal(dim1=1, dim2=2)[:, None, :2]
     plane = (pixels - crops.intrinsics[:, None, :2, 2]) / focal
     rays = torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
@@ -155,12 +152,20 @@ def ray_features(crops: Crops, cells: Tensor, config: ModelConfig) -> Tensor:
 
 
 def cell_centres(config: ModelConfig) -> Tensor:
-    """Return the places of the cells along the square's side, (rows,) float32, crop pixels.
+    """Return the places of the image features' cells, (rows * columns, 2), crop pixels."""
+    first = config.first_column * config.patch
+    x = first + _centres(config.columns, config.patch)
+    y, x = torch.meshgrid(_centres(config.rows, config.patch), x, indexing="ij")
+    return torch.stack([x, y], dim=-1).flatten(0, 1).float()
+
+
+def _centres(cells: int, patch: int) -> Tensor:
+    """Places of cells along one side, (cells,) float64, pixels.
 
     The release shrinks a map of all pixels' rays with a triangle filter of two cells. The mean of
     places under it is the cell's middle; at the rim the filter is cut off, so the mean lies inside.
     """
-    pixels = torch.arange(config.side, dtype=torch.float64)
-    middles = (torch.arange(config.rows, dtype=torch.float64) + 0.5) * config.patch - 0.5
-    weights = (1 - (pixels - middles[:, None]).abs() / config.patch).clamp(min=0)
-    return ((weights @ pixels) / weights.sum(1)).float()
+    pixels = torch.arange(cells * patch, dtype=torch.float64)
+    middles = (torch.arange(cells, dtype=torch.float64) + 0.5) * patch - 0.5
+    weights = (1 - (pixels - middles[:, None]).abs() / patch).clamp(min=0)
+    return (weights @ pixels) / weights.sum(1)

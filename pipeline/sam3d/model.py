@@ -52,7 +52,9 @@ class Sam3dBody(nn.Module):
 
     @torch.no_grad()
     def prepare(self, rig: Rig) -> Sam3dBody:
-        """Compute what follows from the weights; call it once they are loaded, before all else.
+        """Compute what follows from the weights; call it once, when they are loaded.
+
+        Weights of the backbone are fused, so the state dict is that of the release no longer.
 
         Args:
             rig: The rig, which moves with this module from now on.
@@ -61,6 +63,7 @@ class Sam3dBody(nn.Module):
             This module.
         """
         self.rig = rig
+        self.backbone.fold()
         # Not persistent: it follows from the sizes.
         cells = cell_centres(self.config).to(self.hand_cls_embed.weight.device)
         self.register_buffer("cells", cells, persistent=False)

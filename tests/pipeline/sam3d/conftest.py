@@ -40,9 +40,17 @@ def rig(synthetic):
 
 
 @pytest.fixture(scope="session")
-def network(rig):
+def weights():
+    """A state dict as a release has it."""
     network = Sam3dBody(TINY)
     fill(network)
+    return network.state_dict()
+
+
+@pytest.fixture(scope="session")
+def network(weights, rig):
+    network = Sam3dBody(TINY)
+    network.load_state_dict(weights)
     return network.prepare(rig)
 
 
@@ -52,14 +60,23 @@ def image():
     return torch.from_numpy(pixels)[None]
 
 
+def crops_like_the_originals(boxes, side, hand):
+    intrinsics = torch.tensor([[FOCAL, 0, 64], [0, FOCAL, 48], [0, 0, 1]]).expand(2, 3, 3)
+    return crops_of_boxes(boxes, intrinsics, side, HAND_PADDING if hand else BODY_PADDING)
+
+
+def mask_of_person_0(crops):
+    """Masks and scores of the masked passes, in crops of both people."""
+    masks = torch.zeros(2, 96, 128, 1, dtype=torch.uint8)
+    masks[0, 15:85, 25:55] = 1
+    return crop_images(masks, torch.arange(2), crops), torch.tensor([0.9, 0.0])
+
+
 @pytest.fixture(scope="session")
 def crops(golden):
     """The crops of each pass."""
-    intrinsics = torch.tensor([[FOCAL, 0, 64], [0, FOCAL, 48], [0, 0, 1]]).expand(2, 3, 3)
     return {
-        name: crops_of_boxes(
-            golden["boxes"], intrinsics, TINY.side, HAND_PADDING if name == "hand" else BODY_PADDING
-        )
+        name: crops_like_the_originals(golden["boxes"], TINY.side, hand=name == "hand")
         for name in PASSES
     }
 
@@ -67,16 +84,10 @@ def crops(golden):
 @pytest.fixture(scope="session")
 def looked(network, golden, crops):
     """The decoders' image features of each pass, from the original's backbone features."""
-    masks = torch.zeros(2, 96, 128, 1, dtype=torch.uint8)
-    masks[0, 15:85, 25:55] = 1
-    masked = crop_images(masks, torch.arange(2), crops["masked"])
-    given = {"masked": {"masks": masked, "scores": torch.tensor([0.9, 0.0])}}
+    given = {"masked": mask_of_person_0(crops["masked"])}
     return {
         name: network.look(
-            golden[f"{name}/features0"],
-            crops[name],
-            hand=name == "hand",
-            **given.get(name, {}),
+            golden[f"{name}/features0"], crops[name], *given.get(name, ()), hand=name == "hand"
         )
         for name in PASSES
     }

@@ -9,18 +9,23 @@ pass "masked", person 0 has a mask (``mask[15:85, 25:55] = 1``, score 0.9) and p
 (.6, .2, 8), (.9, .5, -1) for both. ``layerI_0``: the tokens after a layer of the decoder;
 ``pose_stepI`` and ``camera_stepI``: what the heads put out after layer I, without the first guess;
 ``vertices``: every 97th.
+
+golden_vith.npz is made in the same way with the ViT-H backbone, `TINY_VITH`: what comes out for
+bodies and hands, each with and without the mask.
 """
 
 import math
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.body.rotations import exp_so3
-from pipeline.sam3d.config import ModelConfig
+from pipeline.sam3d.config import VITH, ModelConfig
 
+WIDTHS = ("width", "depth", "heads", "hidden", "token_width", "token_heads", "token_inner")
 TINY = ModelConfig(
     side=64,
     columns=4,
@@ -32,6 +37,10 @@ TINY = ModelConfig(
     token_heads=4,
     token_inner=64,
 )
+
+"""The widths of golden_tiny.npz."""
+TINY_VITH = replace(VITH, **{name: getattr(TINY, name) for name in WIDTHS})
+"""Those of golden_vith.npz, which has crops of 512 x 512: the original's columns are fixed."""
 
 
 def weight_of(name, shape):

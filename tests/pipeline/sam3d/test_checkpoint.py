@@ -3,6 +3,7 @@
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.sam3d import checkpoint
@@ -48,10 +49,10 @@ def settings(backbone="dinov3_vith16plus", **decoder):
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory, network, synthetic):
+def release(tmp_path_factory, weights, synthetic):
     """A folder as a release is downloaded, at tiny widths."""
     folder = tmp_path_factory.mktemp("release")
-    torch.save({"state_dict": network.state_dict(), "epoch": 3}, folder / "model.ckpt")
+    torch.save({"state_dict": weights, "epoch": 3}, folder / "model.ckpt")
     (folder / "model_config.yaml").write_text(settings())
     (folder / "assets").mkdir()
     torch.jit.save(
@@ -70,26 +71,29 @@ def cache(tmp_path):
     return tmp_path / "cache"
 
 
-def test_a_release_is_loaded_and_converted_once(release, cache, network, looked, monkeypatch):
+def test_a_release_is_loaded_and_converted_once(
+    release, cache, weights, network, looked, monkeypatch
+):
     loaded = load_sam3d(find_files(release), CPU, cache)
-    for name, value in network.state_dict().items():
-        expected = value.to(torch.bfloat16) if name.startswith("backbone.") else value
-        assert torch.equal(loaded.state_dict()[name], expected), name
     assert not any(p.requires_grad for p in loaded.parameters())
-    torch.testing.assert_close(
-        loaded.decode(looked["body"]).keypoints_m, network.decode(looked["body"]).keypoints_m
-    )
-    assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
+    (converted,) = cache.iterdir()
+    kept = load_file(converted)
+    assert kept.keys() == weights.keys()
+    for name, value in weights.items():
+        expected = value.to(torch.bfloat16) if name.startswith("backbone.") else value
+        assert torch.equal(kept[name], expected), name
+    expected = network.decode(looked["body"]).keypoints_m
+    torch.testing.assert_close(loaded.decode(looked["body"]).keypoints_m, expected)
 
     def refuse(path):
         raise AssertionError("the checkpoint is read again")
 
     monkeypatch.setattr(checkpoint, "read_state", refuse)
-    again = load_sam3d(find_files(release), CPU, cache)
-    assert all(torch.equal(v, again.state_dict()[n]) for n, v in loaded.state_dict().items())
+    again = load_sam3d(find_files(release), CPU, cache).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in loaded.state_dict().items())
 
 
-def test_half_precision_changes_bodies_by_little(release, cache, network, golden, crops):
+def test_half_precision_changes_features_by_little(release, cache, network, golden):
     loaded = load_sam3d(find_files(release), CPU, cache)
     pixels = golden["body/crop"].float()
     whole, half = network.features(pixels), loaded.features(pixels)
@@ -125,7 +129,7 @@ def fails(files, cache, *words):
     assert not cache.exists() or not list(cache.iterdir())
 
 
-def test_weights_that_inference_does_not_need_may_be_there(release, tmp_path, cache, network):
+def test_weights_that_inference_does_not_need_may_be_there(release, tmp_path, cache, weights):
     def change(state):
         state["backbone.encoder.mask_token"] = torch.zeros(1, 64)
         state["head_pose.hand_pose_comps_ori"] = torch.eye(54)
@@ -133,8 +137,9 @@ def test_weights_that_inference_does_not_need_may_be_there(release, tmp_path, ca
 
     files = changed(release, tmp_path, change)
     assert files.config is None
-    loaded = load_sam3d(files, CPU, cache)
-    assert loaded.state_dict().keys() == network.state_dict().keys()
+    load_sam3d(files, CPU, cache)
+    (converted,) = cache.iterdir()
+    assert load_file(converted).keys() == weights.keys()
 
 
 @pytest.mark.parametrize(

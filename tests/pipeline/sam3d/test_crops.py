@@ -73,23 +73,30 @@ def test_rays_are_those_of_every_pixel_shrunk(config):
     y, x = torch.meshgrid(grid, grid, indexing="ij")
     image = crops.to_image(torch.stack([x, y], dim=-1).flatten(0, 1)[None])[0]
     plane = (image - camera()[0, :2, 2]) / camera()[0, 0, 0]
-    small = F.interpolate(
-        plane.T.unflatten(1, (config.side, config.side))[None],
-        size=(config.rows, config.rows),
+    first, end = config.first_column, config.first_column + config.columns
+    square = plane.T.unflatten(1, (config.side, config.side))[None]
+    # Cut to the backbone's columns first: the filter ends at their rim.
+    expected = F.interpolate(
+        square[..., first * config.patch : end * config.patch],
+        size=(config.rows, config.columns),
         mode="bilinear",
         antialias=True,
         align_corners=False,
     )
-    first = config.first_column
-    expected = small[..., first : first + config.columns]
     actual = ray_features(crops, cell_centres(config), config)
     assert actual.shape == (1, 99, config.rows, config.columns)
     torch.testing.assert_close(actual[:, :2], expected, atol=1e-5, rtol=0)
 
 
-def test_cells_at_the_rim_are_moved_inwards():
-    centres = cell_centres(DINOV3)
-    assert centres[[0, 1, 31]].tolist() == pytest.approx([9.0268, 23.5, 501.9732], abs=1e-4)
+@pytest.mark.parametrize(
+    ("config", "columns"),
+    [(DINOV3, [9.0268, 23.5, 501.9732]), (VITH, [73.0268, 87.5, 437.9732])],
+    ids=["dinov3", "vith"],
+)
+def test_cells_at_the_rim_are_moved_inwards(config, columns):
+    centres = cell_centres(config).unflatten(0, (config.rows, config.columns))
+    assert centres[0, [0, 1, -1], 0].tolist() == pytest.approx(columns, abs=1e-4)
+    assert centres[[0, 1, -1], 0, 1].tolist() == pytest.approx([9.0268, 23.5, 501.9732], abs=1e-4)
 
 
 def test_input_of_the_narrow_backbone_is_the_middle_of_the_square():
