@@ -174,6 +174,13 @@ class Branch:
     def estimate_of(self, pose: Tensor, camera: Tensor, crops: Crops, rig: Rig) -> Estimate:
         """Return the estimate of its numbers, (B, 519) and (B, 3)."""
         parameters = self.head_pose.mhr_parameters(pose, self.hand)
+        return self.place(pose, camera, parameters, crops, rig)
+
+    def place(
+        self, pose: Tensor, camera: Tensor, parameters: MhrParameters, crops: Crops, rig: Rig
+    ) -> Estimate:
+        """Return the estimate whose body has these parameters and stands where the camera's three
+        numbers say."""
         joints, turned = rig.skeleton(parameters.rig)
         keypoints = self.head_pose.keypoints(joints, turned, parameters.shape, self.hand)
         translation = crops.camera_translation(camera, self.scale_factor)

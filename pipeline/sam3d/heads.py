@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -163,18 +163,32 @@ class PoseHead(nn.Module):
             turned = euler_of_rotation(rotation)
             arm = self.right_wrist_coords - self.root_coords
             translation = -(rotation @ arm + self.root_coords)
-        scales = self.scale_mean + scale @ self.scale_comps
-        rig = torch.cat(
-            [_RIG_TRANSLATION * translation, turned, _body_angles(body, self._body_places), scales],
-            1,
-        )
+        root = torch.cat([_RIG_TRANSLATION * translation, turned], dim=1)
+        angles = _body_angles(body, self._body_places)
+        parameters = self.assemble(root, angles, scale, shape, hands)
+        if hand:
+            rig = parameters.rig.index_fill(1, self.nonhand_param_idxs, 0.0)
+            parameters = replace(parameters, rig=rig)
+        return parameters
+
+    def assemble(
+        self, root: Tensor, body: Tensor, scale: Tensor, shape: Tensor, hands: Tensor
+    ) -> MhrParameters:
+        """Return the rig's parameters out of their parts.
+
+        Args:
+            root: (B, 6), translation in decimetres and global rotation.
+            body: (B, 130) angles and translations; those of the hands are not used.
+            scale: (B, 28).
+            shape: (B, 45).
+            hands: (B, 108), left then right.
+        """
+        rig = torch.cat([root, body, self.scale_mean + scale @ self.scale_comps], dim=1)
         for indices, numbers in zip(
             (self.hand_joint_idxs_left, self.hand_joint_idxs_right), hands.chunk(2, dim=1)
         ):
             angles = hand_angles(self.hand_pose_mean + numbers @ self.hand_pose_comps)
             rig = rig.index_copy(1, indices, angles)
-        if hand:
-            rig = rig.index_fill(1, self.nonhand_param_idxs, 0.0)
         return MhrParameters(rig, shape, scale, hands)
 
     def keypoints(self, maps: Tensor, turned: Tensor, shape: Tensor, hand: bool = False) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from pipeline.sam3d.crops import BODY_PADDING, HAND_PADDING, crop_images, crops_of_boxes
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.rig import Rig
-from tests.pipeline.sam3d.golden_rule import TINY, SyntheticRig, fill, rig_tensors
+from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, SyntheticRig, fill, rig_tensors
 
 FILE = Path(__file__).with_name("golden_tiny.npz")
 FOCAL = 160.0  # the picture's diagonal
@@ -26,6 +26,13 @@ def read_manifest(name):
 def golden():
     """What the original implementation puts out, by name."""
     with np.load(FILE) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+@pytest.fixture(scope="session")
+def golden_vith():
+    """The same of the network with the ViT-H backbone."""
+    with np.load(FILE.with_name("golden_vith.npz")) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
@@ -51,6 +58,13 @@ def weights():
 def network(weights, rig):
     network = Sam3dBody(TINY)
     network.load_state_dict(weights)
+    return network.prepare(rig)
+
+
+@pytest.fixture(scope="session")
+def vith(rig):
+    network = Sam3dBody(TINY_VITH)
+    fill(network)
     return network.prepare(rig)
 
 

@@ -1,9 +1,7 @@
 """Parity with the original implementation, stage by stage and from end to end."""
 
 import dataclasses
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +17,7 @@ from tests.pipeline.sam3d.conftest import (
     mask_of_person_0,
     read_manifest,
 )
-from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, fill
+from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH
 
 PROMPTS = torch.tensor([[0.3, 0.4, 41], [0, 0, -2], [0.6, 0.2, 8], [0.9, 0.5, -1]])
 LAYERS = 6
@@ -122,18 +120,10 @@ def test_from_pixels_to_mesh(network, golden, image, crops, name):
     close(estimate.keypoints_px, golden[f"{name}/pred_keypoints_2d"], 0.02)
 
 
-@pytest.fixture(scope="module")
-def vith(rig):
-    network = Sam3dBody(TINY_VITH)
-    fill(network)
-    return network.prepare(rig)
-
-
 @pytest.mark.parametrize("hand", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_narrow_backbone_from_pixels_to_mesh(vith, golden, image, hand, masked):
-    with np.load(Path(__file__).with_name("golden_vith.npz")) as arrays:
-        expected = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+def test_narrow_backbone_from_pixels_to_mesh(vith, golden, golden_vith, image, hand, masked):
+    expected = golden_vith
     name = ("masked_" if masked else "") + ("hand" if hand else "body")
     crops = crops_like_the_originals(golden["boxes"], TINY_VITH.side, hand)
     pixels = crop_images(image, torch.zeros(2, dtype=torch.long), crops)

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from pipeline.sam3d import hands
+from pipeline.sam3d.crops import BODY_PADDING, crop_images, crops_of_boxes
+from pipeline.sam3d.hands import HandLimits, with_hands
+from pipeline.sam3d.rig import rotation_of_euler
+from tests.pipeline.sam3d.test_model import NoHostLook, close
+
+NUMBERS = torch.zeros(2, dtype=torch.long)
+
+
+@pytest.fixture(scope="module")
+def large(image):
+    return image.repeat_interleave(10, 1).repeat_interleave(10, 2)
+
+
+@pytest.fixture(scope="module")
+def body(vith, golden, large):
+    """The body's features and its first pass."""
+    intrinsics = torch.tensor([[1600.0, 0, 640], [0, 1600, 480], [0, 0, 1]]).expand(2, 3, 3)
+    crops = crops_of_boxes(golden["boxes"] * 10, intrinsics, vith.config.side, BODY_PADDING)
+    looked = vith.look(vith.features(crop_images(large, NUMBERS, crops)), crops)
+    return looked, vith.decode(looked)
+
+
+@pytest.mark.parametrize(("name", "bent_rad"), [("two_hands", 4.0), ("some_hands", 2.1)])
+def test_bodies_get_the_hands_of_the_original(vith, large, body, golden_vith, name, bent_rad):
+    limits = HandLimits(bent_rad=bent_rad, spread=1e4, apart=1e4)
+    joined = with_hands(vith, large, NUMBERS, *body, limits)
+    # A few pixels of the three crops are rounded the other way than the original's.
+    close(vith.vertices(joined)[:, ::97], golden_vith[f"{name}/vertices"], 1e-4)
+    close(joined.keypoints_m, golden_vith[f"{name}/pred_keypoints_3d"], 1e-4)
+    close(joined.translation_m, golden_vith[f"{name}/pred_cam_t"], 1e-4)
+    close(joined.parameters.rig, golden_vith[f"{name}/mhr_model_params"], 2e-3)
+
+
+def test_hands_that_do_not_agree_leave_the_bodys(vith, large, body):
+    joined = with_hands(vith, large, NUMBERS, *body, HandLimits(side_px=1e6))
+    none = torch.tensor([0.0, 0, -2]).expand(2, 4, 3)
+    second = vith.decode(body[0], none, body[1])
+    close(joined.parameters.rig, second.parameters.rig, 1e-6)
+    close(joined.keypoints_m, second.keypoints_m, 1e-6)
+
+
+def test_nothing_looks_at_a_value(vith, large, body):
+    with NoHostLook():
+        with_hands(vith, large, NUMBERS, *body)
+
+
+def rotation_of_xzy(angles):
+    x, z, y = angles.unbind(-1)
+    zero = torch.zeros_like(x)
+    return (
+        rotation_of_euler(torch.stack([x, zero, zero], -1))
+        @ rotation_of_euler(torch.stack([zero, zero, z], -1))
+        @ rotation_of_euler(torch.stack([zero, y, zero], -1))
+    )
+
+
+def test_angles_of_a_wrist_mean_the_rotation_that_they_come_from():
+    angles = 6 * torch.rand(200, 3, generator=torch.Generator().manual_seed(2)) - 3
+    rotations = rotation_of_xzy(angles)
+    found = hands._xzy_of_rotation(rotations)
+    close(rotation_of_xzy(found), rotations, 1e-5)
+    bounded = hands._within_limits(found)
+    close(rotation_of_xzy(bounded), rotations, 1e-5)
+    assert (bounded != found).any()
+    inside = torch.tensor([[0.9, -2.1, 1.4], [-2.1, 1.4, -1.1]])
+    close(hands._within_limits(inside), inside, 0)
+
+
+def test_angle_between_rotations():
+    turned = rotation_of_euler(torch.tensor([[0.0, 0, 0.7], [0.3, 0, 0]]))
+    identity = torch.eye(3).expand(2, 3, 3)
+    close(hands._angle_between(turned, identity), torch.tensor([0.7, 0.3]), 1e-4)
