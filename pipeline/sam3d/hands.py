@@ -16,7 +16,12 @@ from pipeline.sam3d.branch import Estimate, ImageFeatures
 from pipeline.sam3d.crops import HAND_PADDING, Crops, crop_images, crops_of_boxes
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.prompt_encoder import NO_PROMPT
-from pipeline.sam3d.rig import rotation_of_euler
+from pipeline.sam3d.wrists import (
+    angle_between,
+    rotation_of_xzy,
+    within_limits,
+    xzy_of_rotation,
+)
 
 # Left, then right. Joints of the rig:
 _LOWER_ARMS, _WRIST_TWISTS = (76, 40), (77, 41)
@@ -30,9 +35,6 @@ _WRIST_ANGLES = ((47, 49, 48), (37, 39, 38))
 _HAND_SCALES = (9, 8)
 _SHARED_SCALE, _SHARED_SHAPE = 18, 40
 _BODY = slice(6, 136)
-
-_LIMITS = ((-2.2, 1.0), (-2.2, 1.5), (-1.2, 1.5))
-"""Of a wrist's angles about x, z and y."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ def with_hands(
         limits: Which hands are taken.
     """
     hands = look_at_hands(network, images, numbers, looked.crops, body)
-    bent = _wrist_angles(body)
+    bent = rotation_of_xzy(_xzy(body.parameters.rig))
     local = _local_rotations(network, body, hands)
-    valid = _agree(body, hands, limits) & (_angle_between(bent, local) < limits.bent_rad)
+    valid = _agree(body, hands, limits) & (angle_between(bent, local) < limits.bent_rad)
     second = network.decode(looked, _prompts(looked.crops, body, hands, valid), body)
     return _join(network, looked.crops, second, hands, valid, bent, limits)
 
@@ -214,8 +216,8 @@ def _join(
     local = _local_rotations(
         network, network.body.place(body.pose, body.camera, placed, crops, network.rig), hands
     )
-    valid = valid & (_angle_between(bent, local) < limits.bent_rad)
-    wrists = torch.where(valid[..., None], _within_limits(_xzy_of_rotation(local)), _xzy(had.rig))
+    valid = valid & (angle_between(bent, local) < limits.bent_rad)
+    wrists = torch.where(valid[..., None], within_limits(xzy_of_rotation(local)), _xzy(had.rig))
     columns = list(had.rig.unbind(1))
     for side, places in enumerate(_WRIST_ANGLES):
         for axis, place in enumerate(places):
@@ -274,44 +276,3 @@ def _picked(values: Tensor, places: tuple[int, int]) -> Tensor:
 def _xzy(rig: Tensor) -> Tensor:
     """The wrists' angles (B, 2, 3) about x, z and y, of the rig's parameters (B, 204)."""
     return torch.stack([torch.stack([rig[:, i] for i in p], dim=1) for p in _WRIST_ANGLES], dim=1)
-
-
-def _wrist_angles(body: Estimate) -> Tensor:
-    """The rotations (B, 2, 3, 3) of the body's wrists: about x, then z, then y, each after turned
-    axes."""
-    x, z, y = _xzy(body.parameters.rig).unbind(-1)
-    zero = torch.zeros_like(x)
-    about_x = rotation_of_euler(torch.stack([x, zero, zero], dim=-1))
-    about_z = rotation_of_euler(torch.stack([zero, zero, z], dim=-1))
-    return about_x @ about_z @ rotation_of_euler(torch.stack([zero, y, zero], dim=-1))
-
-
-def _xzy_of_rotation(rotations: Tensor) -> Tensor:
-    """Angles (..., 3) about x, z and y of rotations (..., 3, 3): Rx Rz Ry."""
-    cos_z = torch.hypot(rotations[..., 0, 0], rotations[..., 0, 2])
-    x = torch.atan2(rotations[..., 2, 1], rotations[..., 1, 1])
-    z = torch.atan2(-rotations[..., 0, 1], cos_z)
-    return torch.stack([x, z, torch.atan2(rotations[..., 0, 2], rotations[..., 0, 0])], dim=-1)
-
-
-def _within_limits(angles: Tensor) -> Tensor:
-    """The angles (..., 3), or the other three that mean the same rotation, whichever break a
-    wrist's limits less."""
-    x, z, y = angles.unbind(-1)
-    other = torch.stack([x + torch.pi, torch.pi - z, y + torch.pi], dim=-1)
-    other = torch.atan2(other.sin(), other.cos())
-
-    def broken(values: Tensor) -> Tensor:
-        outside = [
-            ((low - value).clamp(min=0) + (value - high).clamp(min=0)).square()
-            for value, (low, high) in zip(values.unbind(-1), _LIMITS)
-        ]
-        return torch.stack(outside).sum(0)[..., None]
-
-    return torch.where(broken(other) < broken(angles), other, angles)
-
-
-def _angle_between(first: Tensor, second: Tensor) -> Tensor:
-    """Angles (...) in radians between rotations (..., 3, 3)."""
-    trace = (first * second).sum((-2, -1))
-    return ((trace - 1) / 2).clamp(-1, 1).acos()

@@ -11,9 +11,9 @@ pass "masked", person 0 has a mask (``mask[15:85, 25:55] = 1``, score 0.9) and p
 ``vertices``: every 97th.
 
 golden_vith.npz is made in the same way with the ViT-H backbone, `TINY_VITH`: what comes out for
-bodies and hands, each with and without the mask. "two_hands" and "some_hands" are bodies joined with
-their hands, on the picture and boxes enlarged ten times: all hands are taken whose wrist is bent
-by less than 4 and 2.1 radians.
+bodies and hands, each with and without the mask. "two_hands" and "some_hands" are bodies joined
+with their hands, on the picture and boxes enlarged ten times: all hands are taken whose wrist is
+bent by less than 4 and 2.1 radians.
 """
 
 import math

@@ -1,10 +1,8 @@
 import pytest
 import torch
 
-from pipeline.sam3d import hands
 from pipeline.sam3d.crops import BODY_PADDING, crop_images, crops_of_boxes
 from pipeline.sam3d.hands import HandLimits, with_hands
-from pipeline.sam3d.rig import rotation_of_euler
 from tests.pipeline.sam3d.test_model import NoHostLook, close
 
 NUMBERS = torch.zeros(2, dtype=torch.long)
@@ -46,31 +44,3 @@ def test_hands_that_do_not_agree_leave_the_bodys(vith, large, body):
 def test_nothing_looks_at_a_value(vith, large, body):
     with NoHostLook():
         with_hands(vith, large, NUMBERS, *body)
-
-
-def rotation_of_xzy(angles):
-    x, z, y = angles.unbind(-1)
-    zero = torch.zeros_like(x)
-    return (
-        rotation_of_euler(torch.stack([x, zero, zero], -1))
-        @ rotation_of_euler(torch.stack([zero, zero, z], -1))
-        @ rotation_of_euler(torch.stack([zero, y, zero], -1))
-    )
-
-
-def test_angles_of_a_wrist_mean_the_rotation_that_they_come_from():
-    angles = 6 * torch.rand(200, 3, generator=torch.Generator().manual_seed(2)) - 3
-    rotations = rotation_of_xzy(angles)
-    found = hands._xzy_of_rotation(rotations)
-    close(rotation_of_xzy(found), rotations, 1e-5)
-    bounded = hands._within_limits(found)
-    close(rotation_of_xzy(bounded), rotations, 1e-5)
-    assert (bounded != found).any()
-    inside = torch.tensor([[0.9, -2.1, 1.4], [-2.1, 1.4, -1.1]])
-    close(hands._within_limits(inside), inside, 0)
-
-
-def test_angle_between_rotations():
-    turned = rotation_of_euler(torch.tensor([[0.0, 0, 0.7], [0.3, 0, 0]]))
-    identity = torch.eye(3).expand(2, 3, 3)
-    close(hands._angle_between(turned, identity), torch.tensor([0.7, 0.3]), 1e-4)
