@@ -3,7 +3,7 @@ import torch
 
 from pipeline.sam3d.crops import BODY_PADDING, crop_images, crops_of_boxes
 from pipeline.sam3d.hands import HandLimits, with_hands
-from tests.pipeline.sam3d.test_model import NoHostLook, close
+from tests.support.tensors import NoHostLook, close
 
 NUMBERS = torch.zeros(2, dtype=torch.long)
 

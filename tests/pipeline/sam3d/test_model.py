@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.sam3d.branch import Estimate
 from pipeline.sam3d.config import CONFIGS
@@ -18,13 +17,10 @@ from tests.pipeline.sam3d.conftest import (
     read_manifest,
 )
 from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH
+from tests.support.tensors import NoHostLook, close
 
 PROMPTS = torch.tensor([[0.3, 0.4, 41], [0, 0, -2], [0.6, 0.2, 8], [0.9, 0.5, -1]])
 LAYERS = 6
-
-
-def close(actual, expected, atol):
-    torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
 
 
 def relative(actual, expected):
@@ -174,16 +170,6 @@ def test_folded_backbone_gives_the_same_features(network, weights, golden):
     features = plain.features(pixels)
     assert relative(network.features(pixels), features) < 1e-5
     assert len(network.backbone.state_dict()) < len(plain.backbone.state_dict())
-
-
-class NoHostLook(TorchDispatchMode):
-    """Fails where a value comes from the host or goes to it: a CUDA graph could not have it."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = str(function)
-        forbidden = ("lift_fresh", "_local_scalar_dense", "nonzero", "masked_select", "item")
-        assert not any(word in name for word in forbidden), name
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("hand", [False, True])

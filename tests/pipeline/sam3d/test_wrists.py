@@ -1,16 +1,17 @@
 import math
 
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.sam3d.rig import rotation_of_euler
 from pipeline.sam3d.wrists import angle_between, rotation_of_xzy, within_limits, xzy_of_rotation
-from tests.pipeline.sam3d.test_model import close
+from tests.support.tensors import close
 
 ANGLES = st.lists(st.floats(-3.1, 3.1), min_size=3, max_size=3)
 
 
+@settings(deadline=None)
 @given(ANGLES)
 def test_angles_mean_the_rotation_that_they_come_from(angles):
     # Where z is 90 degrees, x and y turn about one axis and cannot be told apart.
