@@ -92,7 +92,8 @@ class CutDetector:
             self._learn(difference)
             return False
         # A cut, and another light, change the whole picture, a wall behind a waving arm included.
-        if _share_unchanged(self._recent[-1], picture) > _STANDING:
+        # Two dim pictures around a dark one are alike whatever they show.
+        if not self._passed_over and _share_unchanged(self._recent[-1], picture) > _STANDING:
             self._learn(difference)
             return False
         last, now = self._aligned(last, now)

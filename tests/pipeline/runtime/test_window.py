@@ -283,7 +283,7 @@ def test_arms_that_sweep_before_a_wall_are_no_cut(seed: int) -> None:
 
 
 @FEW
-@given(st.integers(0, 1000), st.integers(0, 60))
+@given(st.integers(0, 1000), st.integers(0, 30))
 def test_bars_around_the_picture_hide_no_cut(seed: int, bar: int) -> None:
     images = [crop(noise_scene(k), 0, 0).copy() for k in (seed, seed + 1)]
     for image in images:
