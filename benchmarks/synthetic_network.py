@@ -10,7 +10,7 @@ truth (fingertips, points around the elbow) are not visible. Every coordinate of
 Gaussian noise of its own in each frame, and in the picture, too, noise of the same length at the
 person's distance. The estimator that ships does the rest, with the truth's lens.
 
-Printed for each sigma are means over the person-frames of all clips and seeds, "before" of the
+Printed for each sigma are means over all people of all clips and seeds, "before" of the
 network's joints and "after" of the fitted body:
 
 - limbs mm: the error of twelve landmarks about the middle of the hips (MPJPE);
@@ -58,6 +58,8 @@ from pipeline.runtime.window import Windower
 
 _OUTLIER = 10.0
 """How many times as far off an outlier is."""
+_LEAST_FRAMES = 12
+"""Tracks that are shorter have no motion to measure."""
 _SETTLED_S = 1.0
 """The time after which a track's shape should not change any more."""
 _SURFACE_STEP = 4
@@ -182,7 +184,7 @@ class PersonFrame:
 
 @dataclass
 class Figures:
-    """The measured numbers of many people, one entry a person and run."""
+    """The measured numbers of many people, one entry a track and run."""
 
     limbs: list[tuple[float, float]] = field(default_factory=list)
     smpl: list[tuple[float, float]] = field(default_factory=list)
@@ -256,7 +258,7 @@ def measure(clip: Path, noise: Noise, seed: int, body: BodyModel, figures: Figur
     source, windower = open_source(str(clip)), Windower(max_wait_ms=float("inf"))
     source.open()
     windows = [window for frame in source.frames() for window in windower.add(frame)]
-    state, people = estimator.begin(), dict[int, list[PersonFrame]]()
+    state, people = estimator.begin(), dict[tuple[int, int], list[PersonFrame]]()
     for window in windows + windower.finish():
         detected = estimator.perceive([window], [state])
         (fitted,) = estimator.fit(detected, [state])
@@ -268,10 +270,12 @@ def measure(clip: Path, noise: Noise, seed: int, body: BodyModel, figures: Figur
                 one = _compared(
                     frame.id, row, seen[track], place, bodies, truth, arrays["joints_m"]
                 )
-                people.setdefault(int(truth.person[row]), []).append(one)
+                # A person who gets another track has another shape to find.
+                people.setdefault((int(truth.person[row]), track), []).append(one)
     source.close()
     for frames in people.values():
-        figures.add(frames, float(arrays["fps"]))
+        if len(frames) >= _LEAST_FRAMES:
+            figures.add(frames, float(arrays["fps"]))
 
 
 def _compared(

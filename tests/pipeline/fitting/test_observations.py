@@ -183,13 +183,14 @@ def replace_rows(bodies, row):
 def test_a_small_error_pulls_harder(body, fitter, seed):
     """A wrist that is six centimetres off in space and not in the picture."""
     left = []
-    for sigma_m in (0.005, 0.03, 0.3):
+    for sigma_m in (0.005, 0.3):
         people, _ = still_people(body, seed, sigma_m)
         moved = people[0].world_m.copy()
         moved[[15, 17, 19, 21], 2] += 0.06
         bodies = fitted(fitter, [replace(people[0], world_m=moved)] * 4)
         left.append(float(np.linalg.norm(about_hips(bodies.landmarks_m[0])[19] - moved[19])))
-    assert left[0] < left[1] < left[2]
+    assert left[0] < 0.02
+    assert left[0] < left[1]
 
 
 @pytest.mark.parametrize("first", [0.02, None])
