@@ -30,7 +30,7 @@ class Pair:
         mesh_m: The body's landmarks in camera axes (33, 3), metres.
         perceived_px: The perceived landmarks of the same track (33, 2), pixels; NaN without.
         perceived_m: The perceived world landmarks (33, 3), metres, as the network gives them: in
-            the axes of the person's ray; NaN without.
+            the axes of the person's ray, or the camera's (`Person.world_sigma_m`); NaN without.
         turned_m: ``perceived_m`` turned to the camera's axes.
         iou: Intersection over union of the mesh's silhouette; NaN if the truth has no masks.
         perceived_iou: The same of the perceived mask.
@@ -105,7 +105,10 @@ def _pair(
         surface_m = surface_distance(own, truth.surface(row) - _hips(truth.landmarks_m[row]))
     turned_m = unknown
     if person is not None and person.world_m is not None:
-        turned_m = person.world_m @ ray_rotation(person.landmarks_px, played.intrinsics).T
+        turned_m = person.world_m
+        # Landmarks whose error is stated are in the camera's axes already.
+        if person.world_sigma_m is None:
+            turned_m = turned_m @ ray_rotation(person.landmarks_px, played.intrinsics).T
     return Pair(
         row=row,
         track=track,

@@ -75,6 +75,10 @@ class FitConfig:
         world_sigma_m: Standard deviation of a world landmark across the view, in metres. Where
             ``use_lifter`` is on, the lifter's own standard deviations replace it.
         world_depth_sigma_m: The same along the view, where one camera tells less.
+        model_sigma_m: How far the body model's landmarks lie from what a network means by the same
+            names, as a standard deviation in metres. It adds, in squares, to the one that a
+            perceiver states (`pipeline.core.people.Person.world_sigma_m`), in space and in the
+            image; the three above are not used then.
         mask_sigma: Standard deviation of a surface point's distance to the mask's edge, as a
             fraction of the person's size.
         mask_weight: Factor on the squared residual of every surface point, besides its weight in
@@ -87,7 +91,8 @@ class FitConfig:
         shape_weight: Information (inverse variance) of each shape coefficient about 0 before
             anything has been observed. SMPL's coefficients have a variance of 1; it is larger
             because clothes and masks bias all of a window's residuals in the same way, while the
-            information that they add counts them as independent.
+            information that they add counts them as independent. Where the perceiver states the
+            error of its landmarks, it is SMPL's 1.
         turn_accel_rad: Standard deviation of the second difference of a joint's rotation, for each
             axis, in radians at 30 frames a second. It grows with the interval between frames to
             the power of 3/2; intervals count as 1/120 s at least and 4/30 s at most.
@@ -120,6 +125,7 @@ class FitConfig:
     image_sigma: float = 0.012
     world_sigma_m: float = 0.06
     world_depth_sigma_m: float = 0.10
+    model_sigma_m: float = 0.02
     mask_sigma: float = 0.016
     mask_weight: float = 1.0
     depth_sigma: float = 0.05
@@ -170,6 +176,9 @@ class Observations:
         root_depth_m: (P, T) distance of the pelvis along z in metres; 0 where unknown.
         world_known: (P, T) 0 where the world landmarks were only made from 2D ones, as a first
             guess; else 1.
+        world_sigma_m: (P, T) the standard deviation that the perceiver states for its world
+            landmarks, which are then metric; 0 where it states none.
+        image_spread: (P, T) the standard deviation of an image landmark, in normalised coordinates.
     """
 
     image: Tensor
@@ -185,6 +194,8 @@ class Observations:
     masked: Tensor
     root_depth_m: Tensor
     world_known: Tensor
+    world_sigma_m: Tensor
+    image_spread: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -430,7 +441,7 @@ def landmark_residuals(
     the world landmarks, (B, 33, 3) with weights (B, 33). All are in standard deviations.
     """
     present = observed.present[:, None]
-    sigma = (config.image_sigma * observed.size).clamp_min(1e-6)[:, None, None]
+    sigma = observed.image_spread.clamp_min(1e-6)[:, None, None]
     image = (points[..., :2] / points[..., 2:].clamp_min(0.1) - observed.image) / sigma
     # The rows take the root of this weight, so it must not be negative.
     out = [(image, (observed.visible * present).clamp_min(0.0))]
@@ -468,7 +479,7 @@ def _landmark_rows(
     """Rows (B, R), Jacobian (B, R, 79), cost (B,) and mean squared residual (B,) of landmarks."""
     points, share = place_points(skeleton.landmarks, pose, betas)
     jacobian = _full_jacobian(skeleton, skeleton.landmarks, pose, share)
-    sigma = (config.image_sigma * observed.size).clamp_min(1e-6)[:, None, None, None]
+    sigma = observed.image_spread.clamp_min(1e-6)[:, None, None, None]
     hip_jacobian = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
     to_ray = observed.view.transpose(-1, -2)[:, None]
     cost, out, jacobians = torch.zeros_like(observed.present), [], []

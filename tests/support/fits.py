@@ -110,6 +110,8 @@ def random_problem(seed, people=1, frames=2):
         masked=torch.tensor([1.0, 1.0, 1.0, 0.0])[:frames].expand(each),
         root_depth_m=torch.tensor([4.2, 0.0, 5.0, 3.9])[:frames].expand(each),
         world_known=torch.ones(each),
+        world_sigma_m=torch.zeros(each),
+        image_spread=random(*each, low=0.004, high=0.01),
     )
     root = random(people, 10, 10)
     past = TemporalPrior(
