@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 HOUSE = ("app", "pipeline", "render")
-OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
+OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe", "onnx", "onnxruntime"}
 
 
 def modules() -> dict[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,10 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     )  # fmt: skip
     perceiver: Perceiver = make(
         PerceiverOptions(
-            options.people, device, options.model_folder, engine, progress, options.areas
+            options.people, device, options.model_folder, engine, progress, options.areas,
+            options.model, options.keypoints, options.fov_deg, options.focal_px,
         )
-    )
+    )  # fmt: skip
     if not isinstance(perceiver, Perceiver):
         raise RuntimeError(
             f"perceiver {options.perceiver}: its entry point made a {type(perceiver).__name__}, "
@@ -88,6 +89,17 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         perceiver, fitter, fov_deg=options.fov_deg, focal_px=options.focal_px,
         depth_scale=options.depth_scale, areas=options.areas,
     )  # fmt: skip
+
+
+def make_instanthmr_estimator(options: EstimatorOptions) -> KeypointEstimator:
+    """Return the estimator that fits bodies to InstantHMR's joints. Raises as above."""
+    return make_keypoint_estimator(replace(options, perceiver="instanthmr"))
+
+
+def make_onnx_estimator(options: EstimatorOptions) -> KeypointEstimator:
+    """Return the estimator that fits bodies to the keypoints of a network of the user's. Raises as
+    above."""
+    return make_keypoint_estimator(replace(options, perceiver="onnx"))
 
 
 def make_segmenter(
