@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 HOUSE = ("app", "pipeline", "render")
-OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe", "onnx", "onnxruntime"}
+OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
+OPTIONAL |= {"onnx", "onnxruntime"}
 
 
 def modules() -> dict[str, Path]:

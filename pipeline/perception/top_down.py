@@ -32,7 +32,7 @@ from pipeline.perception.blazepose.queries import (
     gather,
     run_plan,
 )
-from pipeline.perception.blazepose.roi import SCALE, Roi, continued, roi_between
+from pipeline.perception.blazepose.roi import Roi, continued, roi_between
 from pipeline.perception.blazepose.roi_tracking import confirm_candidates
 from pipeline.perception.blazepose.slots import fill_places
 
@@ -45,7 +45,7 @@ _STRAYED = 0.2
 """A crop whose person's box is this far off it, in parts of its side, is taken again there."""
 _LEAST_SCORE = 0.3
 """A person that the network is less sure of is missed in this frame."""
-_MAX_MISSED = 6
+_MAX_MISSED = 12
 """A track ends with this many frames in a row without its person."""
 _SAME = 0.12
 """Two people whose keypoints are nearer, in parts of their size, are one; the older track stays."""
@@ -103,27 +103,43 @@ class Motion:
     """Where a followed person was last, and how it moves.
 
     Attributes:
-        box: (4,) pixels around its keypoints.
+        points: (33, 2) its keypoints as BlazePose's landmarks, pixels.
+        box: (4,) pixels around them.
         velocity: (4,) pixels a second of the box's sides.
         time_s: The time of that frame, seconds.
     """
 
+    points: np.ndarray
     box: np.ndarray
     velocity: np.ndarray
     time_s: float
 
+    @classmethod
+    def of(cls, person: Person, time_s: float) -> Motion:
+        """Return the motion of a person of whom there is only one frame."""
+        return cls(
+            as_blazepose(person).landmarks_px, person.box_px.astype(float), np.zeros(4), time_s
+        )
+
     def at(self, time_s: float) -> np.ndarray:
         """Return the box (4,) to expect at a time; the velocity fades."""
-        ahead_s = time_s - self.time_s
-        return self.box + self.velocity * float(np.clip(ahead_s, -_FADE_S, _FADE_S))
+        ahead_s = float(np.clip(time_s - self.time_s, -_FADE_S, _FADE_S))
+        return self.box + self.velocity * ahead_s
 
-    def then(self, box: np.ndarray, time_s: float) -> Motion:
-        """Return the motion after the person was seen in a box at a later time."""
-        step_s = time_s - self.time_s
+    def drift(self, person: Person, time_s: float) -> float:
+        """Return how far a person's keypoints are from where they are expected, in pixels."""
+        moved = (self.at(time_s) - self.box).reshape(2, 2).mean(0)
+        off = as_blazepose(person).landmarks_px - (self.points + moved)
+        return float(np.median(np.linalg.norm(off, axis=1)))
+
+    def then(self, person: Person, time_s: float) -> Motion:
+        """Return the motion after the person was seen at a later time."""
+        following, step_s = Motion.of(person, time_s), time_s - self.time_s
         if step_s <= 0:
-            return Motion(box, self.velocity, time_s)
+            return following
         # The mean of old and new: a single box is too unsteady to tell a velocity.
-        return Motion(box, 0.5 * (self.velocity + (box - self.box) / step_s), time_s)
+        velocity = 0.5 * (self.velocity + (following.box - self.box) / step_s)
+        return replace(following, velocity=velocity)
 
 
 @dataclass(frozen=True)
@@ -197,10 +213,11 @@ class TopDown(Perceiver):
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, _with_masks(present)
         )
-        starts = {roi.id: _first_motion(person, window) for person, roi in new}
-        tracks |= yield from self._measured(window, starts)
-        tracks = yield from self._checked(window, embedding, tracks)
-        return self._remembered(window, embedding, {**motions, **starts}, tracks, new, refused)
+        first = {roi.id: Motion.of(person, window.key_frame.pts_s) for person, roi in new}
+        tracks |= yield from self._measured(window, first)
+        motions |= first
+        tracks = yield from self._checked(window, embedding, motions, tracks)
+        return self._remembered(window, embedding, motions, tracks, new, refused)
 
     def _measured(
         self, window: Window, motions: Mapping[int, Motion]
@@ -236,19 +253,23 @@ class TopDown(Perceiver):
         return dict(zip(shown, answers))
 
     def _checked(
-        self, window: Window, embedding: Embedding, tracks: dict[int, dict[int, Person]]
+        self,
+        window: Window,
+        embedding: Embedding,
+        starts: Mapping[int, Motion],
+        tracks: dict[int, dict[int, Person]],
     ) -> Plan[dict[int, dict[int, Person]]]:
         """The people without those that are doubted: gone, not there, or another one's double."""
         if not self._network.has_confidence:
             tracks = yield from self._present(window, embedding, tracks)
         kept: dict[int, dict[int, Person]] = {key: {} for key in tracks}
         for t, frame in enumerate(window.frames):
+            seen = [(key, track[t]) for key, track in tracks.items() if t in track]
+            seen = [(key, person) for key, person in seen if _convinces(person, frame.size)]
+            # Where two crops show one person, it is the one who is where that track should be.
+            seen.sort(key=lambda each: starts[each[0]].drift(each[1], frame.pts_s))
             accepted: list[Person] = []
-            # In the order of the tracks: the longest followed first.
-            for key, track in tracks.items():
-                person = track.get(t)
-                if person is None or not _convinces(person, frame.size):
-                    continue
+            for key, person in seen:
                 points = as_blazepose(person)
                 if all(median_distance(points, other) > _SAME for other in accepted):
                     accepted.append(points)
@@ -378,17 +399,12 @@ def _convinces(person: Person, size: tuple[int, int]) -> bool:
     return person.score >= _LEAST_SCORE and share_inside(person.landmarks_px, *size) >= _LEAVING
 
 
-def _first_motion(person: Person, window: Window) -> Motion:
-    box = np.concatenate((person.landmarks_px.min(0), person.landmarks_px.max(0))).astype(float)
-    return Motion(box, np.zeros(4), window.key_frame.pts_s)
-
-
 def _moved(motion: Motion, track: Mapping[int, Person], window: Window) -> Motion:
     """The motion after a window."""
     if not track:
         return motion
     last = max(track)
-    return motion.then(track[last].box_px.astype(float), window.frames[last].pts_s)
+    return motion.then(track[last], window.frames[last].pts_s)
 
 
 def _after(roi: Roi, track: Mapping[int, Person], window: Window) -> Roi:
@@ -404,18 +420,24 @@ def _after(roi: Roi, track: Mapping[int, Person], window: Window) -> Roi:
 
 def _sent_to(embedding: Embedding, before: Memory, window: Window) -> dict[int, Motion]:
     """The motions of missed people that a detector has found somewhere else."""
-    places = {roi.id: (roi.x, roi.y, roi.side) for roi in before.found.rois}
+    places = {roi.id: roi for roi in before.found.rois}
+    time_s = window.key_frame.pts_s
     return {
-        roi.id: Motion(_box_of(roi), np.zeros(4), window.key_frame.pts_s)
+        roi.id: _placed(before.motions[roi.id], places[roi.id], roi, time_s)
         for roi in embedding.tracked
-        if (roi.x, roi.y, roi.side) != places[roi.id]
+        if roi.frames_missed and (roi.x, roi.y) != (places[roi.id].x, places[roi.id].y)
     }
 
 
-def _box_of(roi: Roi) -> np.ndarray:
-    """The box (4,) around the circle of a detection, which holds the whole person."""
-    reach = roi.side / (2 * SCALE)
-    return np.array([roi.x - reach, roi.y - reach, roi.x + reach, roi.y + reach])
+def _placed(motion: Motion, old: Roi, new: Roi, time_s: float) -> Motion:
+    """The motion of a person whose ROI was moved: the same figure, there and as large."""
+    grown = new.side / old.side
+
+    def there(points: np.ndarray) -> np.ndarray:
+        return (points - (old.x, old.y)) * grown + (new.x, new.y)
+
+    box = there(motion.box.reshape(2, 2)).ravel()
+    return Motion(there(motion.points), box, np.zeros(4), time_s)
 
 
 def _with_masks(people: Sequence[Person]) -> list[Person]:
