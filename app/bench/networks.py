@@ -194,7 +194,7 @@ def write_instanthmr(path: Path, seed: int = 0) -> None:
     limbs, wide = net.rows(x, 4, _LIMBS, _MODEL), _LIMBS * _MODEL
     # The crop is 1.32 times as large as the box around the keypoints, so the person stays.
     flat = standing(MHR_70)
-    deep = np.concatenate((0.85 * flat, np.zeros((70, 1))), 1)
+    deep = np.concatenate((0.8 * flat, np.zeros((70, 1))), 1)
     net.named(net.linear(limbs, wide, 140, flat.ravel() / 1.32, 1e-3), "joints_2d", 70, 2)
     net.named(net.linear(limbs, wide, 210, deep.ravel(), 1e-3), "joints_3d", 70, 3)
     net.write(
@@ -240,4 +240,10 @@ def standing(keypoints: KeypointSet) -> np.ndarray:
         x, y = _STANDING.get(left, _STANDING[side])
         # A person who faces the camera has the left on the picture's right.
         out.append((-x if left != name else x, y))
-    return np.array(out)
+    points = np.array(out)
+    low, high = points.min(0), points.max(0)
+    return (points - (low + high) / 2) * (2 / (high - low).max())
+
+
+WRITERS = {"instanthmr": write_instanthmr, "onnx": write_landmarks}
+"""The function that writes the network of an estimator, by the estimator's name."""

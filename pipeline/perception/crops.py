@@ -1,11 +1,16 @@
-"""Crops of people for networks that read one person at a time."""
+"""Crops of people, and the networks that read one at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+
+from pipeline.core.frame import Frame
+from pipeline.core.people import Person
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -71,3 +76,41 @@ def normalised(crops: list[np.ndarray]) -> np.ndarray:
     scale = 1 / (255 * IMAGENET_STD)
     batch = np.stack(crops).astype(np.float32) * scale - IMAGENET_MEAN / IMAGENET_STD
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class CropQuery:
+    """Where are the keypoints of the person in a box of a frame? The answer is a `Person`.
+
+    Attributes:
+        frame: The frame.
+        box: (4,) float64 x0, y0, x1, y1 in pixels around what is seen of the person.
+    """
+
+    frame: Frame
+    box: np.ndarray
+
+
+class CropNetwork(Protocol):
+    """A network that measures one person in a crop; subclass it and write `measure`.
+
+    It belongs to one thread at a time and remembers nothing.
+
+    Attributes:
+        name: Its name in reports.
+        has_confidence: Whether ``Person.score`` and ``visibility`` say how sure it is. Where not,
+            BlazePose's landmark model says whether there is a person.
+        reports: One line on what computes it.
+    """
+
+    name: str
+    has_confidence: bool
+    reports: tuple[Any, ...]
+
+    def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
+        """Return the person of each query, in any keypoint set, all from one batch.
+
+        Args:
+            queries: One or more.
+        """
+        ...

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
-import cv2
 import numpy as np
 
-from pipeline.core.frame import Frame, Window
-from pipeline.core.people import Mask, Person, as_blazepose
-from pipeline.core.skeleton import BLAZEPOSE_33
+from pipeline.core.frame import Window
+from pipeline.core.people import Person, as_blazepose
 from pipeline.perception.base import People, Perceiver, PerceiverOptions
 from pipeline.perception.blazepose import make as blazepose
 from pipeline.perception.blazepose.overlap import median_distance, share_inside
@@ -32,114 +30,30 @@ from pipeline.perception.blazepose.queries import (
     gather,
     run_plan,
 )
-from pipeline.perception.blazepose.roi import Roi, continued, roi_between
+from pipeline.perception.blazepose.roi import Roi, continued
 from pipeline.perception.blazepose.roi_tracking import confirm_candidates
 from pipeline.perception.blazepose.slots import fill_places
+from pipeline.perception.crop_tracking import (
+    Motion,
+    in_picture,
+    limbs_mask,
+    longer_side,
+    roi_of,
+    seen_box,
+    strayed,
+)
+from pipeline.perception.crops import CropNetwork, CropQuery
 
-_MARGIN = 0.05
-"""How far a detector's box is beyond the keypoints' on every side, in parts of its longer side:
-hair, soles and clothes."""
 _LEAST_SIDE_PX = 8.0
 """A box with a shorter longer side shows nothing."""
-_STRAYED = 0.2
-"""A crop whose person's box is this far off it, in parts of its side, is taken again there."""
 _LEAST_SCORE = 0.3
 """A person that the network is less sure of is missed in this frame."""
 _MAX_MISSED = 12
 """A track ends with this many frames in a row without its person."""
 _SAME = 0.12
-"""Two people whose keypoints are nearer, in parts of their size, are one; the older track stays."""
-_FADE_S = 0.25
-"""For how long a person is expected to move on as before, in seconds."""
-_MASK, _LIMB_WIDTH = 96, 9
-"""Side of a rough mask, and width of a limb in it, in its pixels."""
-_TRUNK = BLAZEPOSE_33.indices("left_shoulder", "right_shoulder", "right_hip", "left_hip")
-_LIMBS = [(11, 13), (13, 15), (12, 14), (14, 16), (23, 25), (25, 27), (24, 26), (26, 28)]
-"""Upper arms, forearms, thighs and shanks."""
+"""Two people whose keypoints are nearer, in parts of their size, are one."""
 _LEAVING = 0.2
 """A person with fewer of its keypoints than this in the picture has left it."""
-
-
-@dataclass(frozen=True, eq=False)
-class CropQuery:
-    """Where are the keypoints of the person in a box of a frame? The answer is a `Person`.
-
-    Attributes:
-        frame: The frame.
-        box: (4,) float64 x0, y0, x1, y1 in pixels around what is seen of the person.
-    """
-
-    frame: Frame
-    box: np.ndarray
-
-
-class CropNetwork(Protocol):
-    """A network that measures one person in a crop; subclass it and write `measure`.
-
-    It belongs to one thread at a time and remembers nothing.
-
-    Attributes:
-        name: Its name in reports.
-        has_confidence: Whether ``Person.score`` and ``visibility`` say how sure it is. Where not,
-            BlazePose's landmark model says whether there is a person.
-        reports: One line on what computes it.
-    """
-
-    name: str
-    has_confidence: bool
-    reports: tuple[Any, ...]
-
-    def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
-        """Return the person of each query, in any keypoint set, all from one batch.
-
-        Args:
-            queries: One or more.
-        """
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Motion:
-    """Where a followed person was last, and how it moves.
-
-    Attributes:
-        points: (33, 2) its keypoints as BlazePose's landmarks, pixels.
-        box: (4,) pixels around them.
-        velocity: (4,) pixels a second of the box's sides.
-        time_s: The time of that frame, seconds.
-    """
-
-    points: np.ndarray
-    box: np.ndarray
-    velocity: np.ndarray
-    time_s: float
-
-    @classmethod
-    def of(cls, person: Person, time_s: float) -> Motion:
-        """Return the motion of a person of whom there is only one frame."""
-        return cls(
-            as_blazepose(person).landmarks_px, person.box_px.astype(float), np.zeros(4), time_s
-        )
-
-    def at(self, time_s: float) -> np.ndarray:
-        """Return the box (4,) to expect at a time; the velocity fades."""
-        ahead_s = float(np.clip(time_s - self.time_s, -_FADE_S, _FADE_S))
-        return self.box + self.velocity * ahead_s
-
-    def drift(self, person: Person, time_s: float) -> float:
-        """Return how far a person's keypoints are from where they are expected, in pixels."""
-        moved = (self.at(time_s) - self.box).reshape(2, 2).mean(0)
-        off = as_blazepose(person).landmarks_px - (self.points + moved)
-        return float(np.median(np.linalg.norm(off, axis=1)))
-
-    def then(self, person: Person, time_s: float) -> Motion:
-        """Return the motion after the person was seen at a later time."""
-        following, step_s = Motion.of(person, time_s), time_s - self.time_s
-        if step_s <= 0:
-            return following
-        # The mean of old and new: a single box is too unsteady to tell a velocity.
-        velocity = 0.5 * (self.velocity + (following.box - self.box) / step_s)
-        return replace(following, velocity=velocity)
 
 
 @dataclass(frozen=True)
@@ -172,20 +86,30 @@ class TopDown(Perceiver):
         """Return what the finder's `prepare` returns."""
         return self._finder.prepare(window)
 
-    def decode(self, embedding: Any, window: Window) -> tuple[People, Any]:
+    def embed(self, window: Window, memory: Memory | None) -> tuple[Memory, Embedding]:
+        """Detect people on the key frame.
+
+        Args:
+            window: One to four frames of a source.
+            memory: What `decode` returned for the window before; None for the first one.
+        """
+        before = _before(window, memory)
+        return before, run_plan(self._finder.detection_plan(window, before.found), self._answer)
+
+    def decode(self, embedding: tuple[Memory, Embedding], window: Window) -> tuple[People, Memory]:
         """Return the people of every frame, and the memory for the next window.
 
         Args:
-            embedding: The source's memory: nothing of a key frame is shared here.
-            window: The window.
+            embedding: What `embed` returned for this window.
+            window: The same window.
         """
-        return self.perceive_many([window], [embedding])[0]
+        return run_plan(self._decode_plan(window, *embedding), self._answer)
 
     def perceive_many(
         self, windows: Sequence[Window], memories: Sequence[Memory | None]
     ) -> list[tuple[People, Memory]]:
-        """Return what `decode` returns for each window, all of them run in step."""
-        plans = [self._window_plan(w, memory) for w, memory in zip(windows, memories)]
+        """Return what ``decode(embed(...))`` returns for each window, all of them run in step."""
+        plans = [self._window_plan(w, _before(w, memory)) for w, memory in zip(windows, memories)]
         return run_plan(gather(plans), self._answer)
 
     def unfollowed(self, memory: Memory) -> int:
@@ -204,9 +128,13 @@ class TopDown(Perceiver):
         found = iter(self._finder.answer(others) if others else ())
         return [next(measured if isinstance(query, CropQuery) else found) for query in queries]
 
-    def _window_plan(self, window: Window, memory: Memory | None) -> Plan[tuple[People, Memory]]:
-        before = Memory() if memory is None or window.reset else memory
+    def _window_plan(self, window: Window, before: Memory) -> Plan[tuple[People, Memory]]:
         embedding = yield from self._finder.detection_plan(window, before.found)
+        return (yield from self._decode_plan(window, before, embedding))
+
+    def _decode_plan(
+        self, window: Window, before: Memory, embedding: Embedding
+    ) -> Plan[tuple[People, Memory]]:
         motions = {**before.motions, **_sent_to(embedding, before, window)}
         tracks = yield from self._measured(window, motions)
         present = [track[window.key] for track in tracks.values() if window.key in track]
@@ -246,7 +174,7 @@ class TopDown(Perceiver):
         window: Window, boxes: Mapping[tuple[int, int], np.ndarray]
     ) -> Plan[dict[tuple[int, int], Person]]:
         """The person of each box that shows something."""
-        shown = {key: box for key, box in boxes.items() if _longer(box) > _LEAST_SIDE_PX}
+        shown = {key: box for key, box in boxes.items() if longer_side(box) > _LEAST_SIDE_PX}
         if not shown:
             return {}
         answers = yield [CropQuery(window.frames[t], box) for (_, t), box in shown.items()]  # type: ignore[misc]
@@ -281,9 +209,9 @@ class TopDown(Perceiver):
         window: Window, embedding: Embedding, tracks: dict[int, dict[int, Person]]
     ) -> Plan[dict[int, dict[int, Person]]]:
         """The tracks with scores from outside, since the network has none: a detector's or, where
-        none saw the person lately, the landmark model's."""
+        none saw the person clearly, the landmark model's."""
         key = window.key
-        scores = {roi.id: roi.score for roi in embedding.tracked if roi.score > 0}
+        scores = {r.id: r.score for r in embedding.tracked if r.score >= _LEAST_SCORE}
         asked = {
             each: roi_of(track[key])
             for each, track in tracks.items()
@@ -352,46 +280,9 @@ def make_top_down(network: CropNetwork, options: PerceiverOptions) -> TopDown:
     return TopDown(finder, network)
 
 
-def in_picture(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a box (4,) of keypoints as a detector's: with a margin, cut off by the picture.
-
-    Args:
-        box: x0, y0, x1, y1 in pixels.
-        size: (H, W) of the picture.
-    """
-    margin = _MARGIN * _longer(box)
-    grown = box + np.array([-margin, -margin, margin, margin])
-    height, width = size
-    return np.clip(grown, -0.5, np.tile([width - 0.5, height - 0.5], 2))
-
-
-def seen_box(person: Person, size: tuple[int, int]) -> np.ndarray:
-    """Return the box (4,) around a person as a detector would see it (`in_picture`)."""
-    return in_picture(person.box_px.astype(float), size)
-
-
-def strayed(asked: np.ndarray, found: np.ndarray) -> bool:
-    """Return whether a person's box (4,) lies too far off the one that was asked for."""
-    return bool(np.abs(asked - found).max() > _STRAYED * _longer(asked))
-
-
-def roi_of(person: Person) -> Roi:
-    """Return the ROI in which BlazePose's landmark model looks for a measured person.
-
-    As from its own alignment points: about the hips, as large as the farthest keypoint demands, up
-    along the spine.
-    """
-    points = as_blazepose(person).landmarks_px.astype(float)
-    hips = points[list(BLAZEPOSE_33.hips)].mean(0)
-    spine = points[BLAZEPOSE_33.indices("left_shoulder", "right_shoulder")].mean(0) - hips
-    reach = float(np.linalg.norm(points - hips, axis=1).max())
-    up = spine / max(float(np.linalg.norm(spine)), 1e-6)
-    roi = roi_between(hips, hips + max(reach, 1.0) * up, 0.0, person.roi)
-    return replace(roi, points=points.astype(np.float32))
-
-
-def _longer(box: np.ndarray) -> float:
-    return float(max(box[2] - box[0], box[3] - box[1]))
+def _before(window: Window, memory: Memory | None) -> Memory:
+    """What is remembered at the beginning of a window."""
+    return Memory() if memory is None or window.reset else memory
 
 
 def _convinces(person: Person, size: tuple[int, int]) -> bool:
@@ -423,39 +314,12 @@ def _sent_to(embedding: Embedding, before: Memory, window: Window) -> dict[int, 
     places = {roi.id: roi for roi in before.found.rois}
     time_s = window.key_frame.pts_s
     return {
-        roi.id: _placed(before.motions[roi.id], places[roi.id], roi, time_s)
+        roi.id: before.motions[roi.id].placed(places[roi.id], roi, time_s)
         for roi in embedding.tracked
         if roi.frames_missed and (roi.x, roi.y) != (places[roi.id].x, places[roi.id].y)
     }
 
 
-def _placed(motion: Motion, old: Roi, new: Roi, time_s: float) -> Motion:
-    """The motion of a person whose ROI was moved: the same figure, there and as large."""
-    grown = new.side / old.side
-
-    def there(points: np.ndarray) -> np.ndarray:
-        return (points - (old.x, old.y)) * grown + (new.x, new.y)
-
-    box = there(motion.box.reshape(2, 2)).ravel()
-    return Motion(there(motion.points), box, np.zeros(4), time_s)
-
-
 def _with_masks(people: Sequence[Person]) -> list[Person]:
     """The people as BlazePose's, with the masks by which parts of them are refused as people."""
     return [replace(points, mask=limbs_mask(points)) for points in map(as_blazepose, people)]
-
-
-def limbs_mask(person: Person) -> Mask:
-    """Return a rough mask of a person of BlazePose's landmarks: trunk, head and limbs."""
-    points = person.landmarks_px.astype(float)
-    low, side = points.min(0), max(float(np.ptp(points, axis=0).max()), 1.0)
-    low, side = low - 0.1 * side, 1.2 * side
-    places = np.rint((points - low) * ((_MASK - 1) / side)).astype(np.int32)
-    mask = np.zeros((_MASK, _MASK), np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(places[_TRUNK]), 1)
-    neck = places[_TRUNK[:2]].mean(0).astype(np.int32)
-    for start, end in [(places[a], places[b]) for a, b in _LIMBS] + [(places[0], neck)]:
-        cv2.line(mask, start.tolist(), end.tolist(), 1, _LIMB_WIDTH)
-    scale = side / (_MASK - 1)
-    to_image = np.array([[scale, 0, low[0]], [0, scale, low[1]]], np.float32)
-    return Mask(mask.astype(np.float32), to_image)

@@ -67,8 +67,6 @@ class Weights:
     @property
     def source(self) -> str:
         """Where the files come from, in words."""
-        if self.page:
-            return "its terms are on that page"
         if self.wheel:
             return f"out of {self.wheel}, through pip"
         if self.npm:

@@ -35,9 +35,9 @@ from pipeline.core.camera import default_intrinsics
 from pipeline.core.people import Person
 from pipeline.core.skeleton import MHR_70
 from pipeline.perception.base import PerceiverOptions
-from pipeline.perception.crops import Crop, normalised
+from pipeline.perception.crops import Crop, CropNetwork, CropQuery, normalised
 from pipeline.perception.onnx_models.session import OnnxError, OnnxModel
-from pipeline.perception.top_down import CropNetwork, CropQuery, TopDown, make_top_down
+from pipeline.perception.top_down import TopDown, make_top_down
 from pipeline.weights import store as weights
 
 GROWTH = 1.2

@@ -26,10 +26,10 @@ from pipeline.core.skeleton import (
     KeypointSet,
 )
 from pipeline.perception.base import PerceiverOptions
-from pipeline.perception.crops import Crop, normalised
+from pipeline.perception.crops import Crop, CropNetwork, CropQuery, normalised
 from pipeline.perception.onnx_models.heads import read_heatmaps, read_simcc
 from pipeline.perception.onnx_models.session import OnnxError, OnnxModel
-from pipeline.perception.top_down import CropNetwork, CropQuery, TopDown, make_top_down
+from pipeline.perception.top_down import TopDown, make_top_down
 
 GROWTH = 1.25
 """The crop's side over the box's."""

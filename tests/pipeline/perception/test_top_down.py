@@ -14,7 +14,9 @@ from pipeline.perception.areas import EVERYWHERE, Area, Areas
 from pipeline.perception.blazepose.overlap import inside
 from pipeline.perception.blazepose.perceiver import BlazePose
 from pipeline.perception.blazepose.queries import DetectionQuery
-from pipeline.perception.top_down import CropNetwork, TopDown, in_picture, limbs_mask, roi_of
+from pipeline.perception.crop_tracking import in_picture, limbs_mask, roi_of
+from pipeline.perception.crops import CropNetwork
+from pipeline.perception.top_down import TopDown
 
 SIZE = (360, 640)
 STANDING = {

@@ -13,11 +13,11 @@ from pipeline.core.frame import Frame
 from pipeline.core.skeleton import COCO_17, HALPE_26, MHR_70
 from pipeline.gpu.device import EngineOptions
 from pipeline.perception.base import PerceiverOptions
+from pipeline.perception.crops import CropQuery
 from pipeline.perception.onnx_models import instanthmr, landmarks, session
 from pipeline.perception.onnx_models.instanthmr import InstantHmr
 from pipeline.perception.onnx_models.landmarks import LandmarkModel
 from pipeline.perception.onnx_models.session import CPU, CUDA, TENSORRT, OnnxError, OnnxModel
-from pipeline.perception.top_down import CropQuery
 from tests.support.onnx_files import colours, dotted, write_network
 
 ON_CPU = torch.device("cpu")
