@@ -73,6 +73,10 @@ def write_network(
     def result(value, name):
         op("Cast", value, out=name, to=kind)
 
+    def sure(value, half):
+        """From evidence of any size to [0, 1): a half where it is ``half``."""
+        return op("Div", value, op("Add", value, const(half)))
+
     wanted = (palette / 255 - IMAGENET_MEAN) / IMAGENET_STD
     pixels = op("Unsqueeze", op("Cast", "image", to=TensorProto.FLOAT), const([1], np.int64))
     off = op("Sub", pixels, const(wanted[None, :, :, None, None]))
@@ -86,12 +90,13 @@ def write_network(
         # Cells on the outermost pixels, as in unbiased coding.
         cells = [height // 4, width // 4]
         how = {"coordinate_transformation_mode": "align_corners", "mode": "linear"}
-        result(op("Resize", blurred, "", "", const(cells, np.int64), axes=[2, 3], **how), "maps")
+        maps = op("Resize", blurred, "", "", const(cells, np.int64), axes=[2, 3], **how)
+        result(sure(maps, 0.01), "maps")
         outputs = {"maps": [count, *cells]}
     elif head == "simcc":
         for name, axis, cells in (("simcc_x", 2, width), ("simcc_y", 3, height)):
             line = op("ReduceSum", blurred, const([axis], np.int64), keepdims=0)
-            result(op("Mul", line, const(0.1)), name)
+            result(sure(line, 0.1), name)
             outputs[name] = [count, cells]
     else:
         y, x = np.mgrid[:height, :width] + 0.5
