@@ -275,11 +275,12 @@ class PerceiveConfig:
         ),
     ] = None
 
-    model: Annotated[
+    model_file: Annotated[
         Path | None,
         Setting(
             "The ONNX file of `--estimator instanthmr` or `onnx`.",
             "FILE",
+            "--model",
             example="model.onnx",
             file="read",
         ),
