@@ -86,7 +86,13 @@ class BodyRenderer:
         seen = np.clip((bodies.joint_visibility - _HIDDEN) / (_SEEN - _HIDDEN), 0, 1)
         if self._settings.style == "skeleton":
             return seen
-        return np.minimum(seen @ self._influence, 1)
+        opacity = np.ones((len(seen), self._influence.shape[1]), np.float32)
+        # Most people are seen whole; a product over all vertices is for the others only.
+        for person in np.flatnonzero((seen < 1).any(axis=1)):
+            faded = seen[person] < 1
+            hidden = (1 - seen[person, faded]) @ self._influence[faded]
+            opacity[person] = np.clip(1 - hidden, 0, 1)
+        return opacity
 
 
 def _renderer(name: str, style: str) -> Renderer:

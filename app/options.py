@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from app.setting import Setting
 
@@ -144,7 +144,10 @@ class EventsOptions(WebhookOptions, MotionOption, ProfileOption):
 class EvaluateOptions(ProfileOption):
     """``evaluate``: a clip's bodies compared with a truth."""
 
-    clip: Annotated[str | None, Setting("The clip.", "CLIP", positional=True, file="read")] = None
+    clip: Annotated[
+        str | None,
+        Setting("The clip; with --dataset its folder.", "CLIP", positional=True, file="read"),
+    ] = None
     truth: Annotated[
         Path | None, Setting("The truth: a render's npz, MediaPipe's, ...", "FILE", file="read")
     ] = None
@@ -153,11 +156,36 @@ class EvaluateOptions(ProfileOption):
         Path | None,
         Setting("Evaluate every NAME.mp4 with its NAME_truth.npz.", "DIR"),
     ] = None
+    dataset: Annotated[
+        Literal["3dpw", "emdb"] | None,
+        Setting("Evaluate the sequences of a dataset by its own rules.", "NAME"),
+    ] = None
+    split: Annotated[
+        str | None,
+        Setting(
+            "A part of the dataset: test, validation or train of 3DPW (test); emdb1, emdb2 or all "
+            "of EMDB (emdb1).",
+            "NAME",
+        ),
+    ] = None
+    sequence: Annotated[
+        tuple[str, ...],
+        Setting("Only this sequence of the dataset; repeatable.", "NAME"),
+    ] = ()
+    smpl: Annotated[
+        Path | None,
+        Setting(
+            "The folder of your official SMPL files (female, male, neutral) and "
+            "J_regressor_h36m.npy; EMDB, and the vertices of both datasets, need them. The neutral "
+            "one is fitted.",
+            "DIR",
+        ),
+    ] = None
     reuse: Annotated[
         Path | None,
         Setting("Measure what reusing the key frames' masks costs in accuracy.", "DIR"),
     ] = None
-    jobs: Annotated[int, Setting("Processes for --suite.", "N", low=1)] = 1
+    jobs: Annotated[int, Setting("Processes for --suite and --dataset.", "N", low=1)] = 1
     json: Annotated[
         Path | None,
         Setting("Write the figures as JSON.", "OUT", file="write", suffixes=(".json",)),

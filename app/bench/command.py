@@ -8,7 +8,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from app.bench import hardware, masks, readme, results, view
+from app import hardware
+from app.bench import masks, readme, results, view
 from app.bench.record import Bench, Options
 from app.bench.rows import ROWS, Row, choose
 from app.bench.subject import missing

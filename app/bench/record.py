@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from app import hardware
 from app.bench import (
     ceilings,
     footage,
-    hardware,
     measure,
     plan_notes,
     plan_people,

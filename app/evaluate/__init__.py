@@ -19,16 +19,25 @@ import numpy as np
 from app.config import Config, ConfigError, load_config
 from app.evaluate import figures
 from app.evaluate.compare import Pair, Tally, compare
+from app.evaluate.datasets.run import evaluate_dataset
 from app.evaluate.given import check_given
 from app.evaluate.metrics import mean
 from app.evaluate.motion import motion_rows
 from app.evaluate.outcome import Outcome, Row
-from app.evaluate.replay import Timing, load_estimator, one_thread, replay
+from app.evaluate.replay import Timing, load_estimator, mean_focal_px, one_thread, replay
 from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
 from pipeline.runtime.estimator import BodyEstimator
 
-__all__ = ["Report", "Row", "Truth", "TruthError", "evaluate", "load_truth"]
+__all__ = [
+    "Report",
+    "Row",
+    "Truth",
+    "TruthError",
+    "evaluate",
+    "evaluate_dataset",
+    "load_truth",
+]
 
 
 def evaluate(
@@ -90,8 +99,7 @@ def evaluate(
 def _focal_of(truth: Truth | None) -> float:
     if truth is None or truth.intrinsics is None:
         raise ConfigError("--truth-lens: this truth has no intrinsics")
-    # The fit has one focal length: the geometric mean of both axes keeps areas.
-    return float(np.sqrt(truth.intrinsics[0, 0] * truth.intrinsics[1, 1]))
+    return mean_focal_px(truth.intrinsics)
 
 
 def _measure(

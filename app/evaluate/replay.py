@@ -46,10 +46,18 @@ class Played:
 
 @dataclass
 class Timing:
-    """Milliseconds: of perception for each frame, and of the fit for each window."""
+    """Milliseconds: of perception for each frame, and of the fit for each window; and the number of
+    frames of each window."""
 
     perceive_ms: list[float] = field(default_factory=list)
     fit_ms: list[float] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of perception and fit, one after the other; NaN before any window."""
+        total_ms = sum(self.fit_ms) + sum(a * b for a, b in zip(self.perceive_ms, self.frames))
+        return 1e3 * sum(self.frames) / total_ms if total_ms else float("nan")
 
 
 def switches() -> dict[str, str]:
@@ -61,7 +69,10 @@ def switches() -> dict[str, str]:
 
 
 def load_estimator(
-    config: Config, without: Sequence[str] = (), focal_px: float | None = None
+    config: Config,
+    without: Sequence[str] = (),
+    focal_px: float | None = None,
+    intrinsics: np.ndarray | None = None,
 ) -> BodyEstimator:
     """Load the estimator that a configuration describes.
 
@@ -69,6 +80,8 @@ def load_estimator(
         config: The app's configuration.
         without: Parts of the fit to switch off, of `switches`.
         focal_px: The focal length in pixels; None for the configured one.
+        intrinsics: K (3, 3) in pixels; None for a camera with square pixels and its centre in the
+            image's middle.
 
     Raises:
         ConfigError: A part of the fit is unknown.
@@ -82,7 +95,14 @@ def load_estimator(
     fit = replace(settings["fit"], **{known[name]: False for name in without})
     if focal_px is not None:
         settings |= {"fov_deg": None, "focal_px": focal_px}
+    settings["intrinsics"] = intrinsics
     return make_estimator(config.estimator, **{**settings, "fit": fit})
+
+
+def mean_focal_px(intrinsics: np.ndarray) -> float:
+    """Return the one focal length of K (3, 3), pixels: the geometric mean of both axes, which keeps
+    areas."""
+    return float(np.sqrt(intrinsics[0, 0] * intrinsics[1, 1]))
 
 
 @contextmanager
@@ -160,6 +180,7 @@ def _run_window(
     perceived = estimator.perceive([window], [state])[0]
     # Kept as perceived: they are compared too, also if the fit gets the truth's.
     all_people = perceived.people
+    timing.frames.append(len(window.frames))
     timing.perceive_ms.append(1e3 * (time.perf_counter() - begun) / len(window.frames))
     if truth is not None and given:
         lens = estimator.intrinsics(window.key_frame)

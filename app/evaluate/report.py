@@ -19,6 +19,10 @@ _SUITE = {
     "coverage_pct": ("covered", "%"), "ghosts_pct": ("ghosts", "%"),
     "tracks_each": ("tracks", ""), "mpjpe_mm": ("mesh", "mm"), "pa_mpjpe_mm": ("PA", "mm"),
     "surface_mm": ("surface", "mm"), "root_mm": ("root", "mm"),
+    "recall_pct": ("recall", "%"),
+    "mpjpe_lsp14_mm": ("14 joints", "mm"), "pa_mpjpe_lsp14_mm": ("PA", "mm"),
+    "mpjpe_smpl24_mm": ("24 joints", "mm"), "pa_mpjpe_smpl24_mm": ("PA", "mm"),
+    "pve_mm": ("PVE", "mm"), "fps": ("fps", "frames/s"),
     "close_pct": ("close", "%"), "iou": ("IoU", ""),
     "accel": ("accel", "ratio"), "lag_frames": ("lag", "frames"),
     "wrist_speed_p95": ("wrists", "ratio"), "fit_ms_p50": ("fit", "ms"),
@@ -141,20 +145,24 @@ def _number(value: Any) -> Any:
     )  # fmt: skip
 
 
-def write_json(reports: Sequence[Report], path: Path, pool: bool) -> None:
+def write_json(
+    reports: Sequence[Report], path: Path, pool: bool, total: Report | None = None
+) -> None:
     """Write reports as JSON.
 
     Args:
         reports: The reports; only the first one is written without ``pool``.
         path: The file; its folder is made if missing.
         pool: Whether to write all of them: ``{"clips": [...], "all": {...}}``.
+        total: The report of all of them; None pools them.
 
     Raises:
         OSError: The file cannot be written.
     """
     data: dict[str, Any] = reports[0].as_json()
     if pool:
-        data = {"clips": [r.as_json() for r in reports], "all": pooled(reports).as_json()}
+        every = total or pooled(reports)
+        data = {"clips": [report.as_json() for report in reports], "all": every.as_json()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_text(path) as file:
         file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
@@ -187,8 +195,9 @@ def print_report(report: Report, stream: TextIO) -> None:
         console.print(Text(note))
 
 
-def print_suite(reports: Sequence[Report], stream: TextIO) -> None:
-    """Print a table with a row for each clip and one for all of them."""
+def print_suite(reports: Sequence[Report], stream: TextIO, total: Report | None = None) -> None:
+    """Print a table with a row for each clip and one for all of them: ``total``, or else the pooled
+    ones."""
     from rich.console import Console
     from rich.table import Table
 
@@ -201,7 +210,7 @@ def print_suite(reports: Sequence[Report], stream: TextIO) -> None:
         if key.endswith("mpjpe_mm"):
             table.add_column("seen\nmm", justify="right")
             table.add_column("\nratio", justify="right")
-    total = pooled(reports)
+    total = total or pooled(reports)
     for report in [*reports, total]:
         cells = [Path(report.clip).stem]
         for key, (_, unit) in shown.items():

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app.config import Config, ConfigError, load_config
-from app.evaluate import Report, evaluate, frames_of, reuse
+from app.evaluate import Report, evaluate, evaluate_dataset, frames_of, reuse
+from app.evaluate.jobs import run_jobs
 from app.evaluate.report import print_report, print_suite, write_json
 from app.options import EvaluateOptions
 from app.outputs.overwrite import check_overwrites
@@ -56,24 +53,7 @@ def evaluate_suite(
     """
     pairs = pairs_of(Path(folder))
     work = [(clip, truth, config or load_config(), options) for clip, truth in pairs]
-    # In this process: no second start-up, and a debugger works.
-    if jobs <= 1:
-        return [_evaluate_clip(item) for item in work]
-    # Spawned, not forked: torch and OpenCV have started threads, and a forked process lacks them.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(jobs, len(work)),
-        context,
-        # Ctrl-C reaches them too: they end without a traceback each.
-        initializer=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as pool:
-        futures = [pool.submit(_evaluate_clip, item) for item in work]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            # Clips that have not begun need not run: the first error ends the suite.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return run_jobs(_evaluate_clip, work, jobs)
 
 
 def _evaluate_clip(item: tuple[Path, Path, Config, dict[str, Any]]) -> Report:
@@ -110,9 +90,16 @@ def run_command(chosen: EvaluateOptions, config: Config) -> int:
         with ExitStack() as stack:
             json = reserve_file(stack, "--json", chosen.json, config.output.existing)
             return reuse.run(chosen.reuse, None if json is None else json.path, sys.stdout)
+    if chosen.dataset is not None:
+        return _run_dataset(chosen, config)
+    for flag, given in (
+        ("--split", chosen.split), ("--sequence", chosen.sequence), ("--smpl", chosen.smpl)
+    ):  # fmt: skip
+        if given:
+            raise ConfigError(f"{flag} goes with --dataset")
     truths = [chosen.truth is not None, chosen.nobody, chosen.suite is not None]
     if sum(truths) != 1:
-        raise ConfigError("give one of --truth FILE, --nobody, --suite FOLDER")
+        raise ConfigError("give one of --truth FILE, --nobody, --suite FOLDER, --dataset NAME")
     if (chosen.clip is None) != (chosen.suite is not None):
         raise ConfigError("give a CLIP with --truth or --nobody, and none with --suite")
     options: dict[str, Any] = {
@@ -136,4 +123,30 @@ def run_command(chosen: EvaluateOptions, config: Config) -> int:
         print_suite(reports, sys.stdout)
     else:
         print_report(reports[0], sys.stdout)
+    return 0
+
+
+def _run_dataset(chosen: EvaluateOptions, config: Config) -> int:
+    """Evaluate a dataset, print the figures and return the exit code. Errors as `run_command`."""
+    if chosen.clip is None:
+        raise ConfigError(f"--dataset {chosen.dataset}: give the dataset's folder")
+    for name in ("truth", "nobody", "suite", "frames", "worst", "truth_lens", "given"):
+        if getattr(chosen, name):
+            raise ConfigError(f"--{name.replace('_', '-')} does not go with --dataset")
+    with ExitStack() as stack:
+        json = reserve_file(stack, "--json", chosen.json, config.output.existing)
+        reports, total = evaluate_dataset(
+            str(chosen.dataset),
+            Path(chosen.clip),
+            config,
+            smpl=chosen.smpl,
+            split=chosen.split,
+            only=chosen.sequence,
+            jobs=chosen.jobs,
+            without=tuple(dict.fromkeys(chosen.without)),
+        )
+        if json is not None:
+            write_json(reports, json.path, pool=True, total=total)
+    print_suite(reports, sys.stdout, total)
+    print_report(total, sys.stdout)
     return 0

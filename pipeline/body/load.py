@@ -12,10 +12,10 @@ import torch
 
 from pipeline.body.model import BodyModel
 from pipeline.body.smpl_landmarks import SMPL_VERTICES, smpl_landmark_regressor
-from pipeline.core.npz import MOST_BYTES, read_npz
+from pipeline.core.npz import read_npz
 from pipeline.core.skeleton import LANDMARK_NAMES, PARENTS
 from pipeline.core.user_file import reading
-from pipeline.weights.safe_unpickle import ARRAYS, UnpickleError, as_array, read_pickle
+from pipeline.weights.array_file import numbers, read_dictionary, unpickled
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
 MANNEQUIN = Path(__file__).with_name("free_mannequin.npz")
@@ -44,7 +44,7 @@ def load_body(path: str | Path | None = None) -> BodyModel:
         return replace(load_body(FREE_BODY), mannequin=_mannequin())
     path = Path(path)
     with reading(path, " is no SMPL body model"):
-        return _body(_read_npz(path) if _is_zip(path) else _read_pickle(path), path)
+        return _body(_read_npz(path) if _is_zip(path) else read_dictionary(path), path)
 
 
 def _mannequin() -> torch.Tensor:
@@ -58,56 +58,17 @@ def _is_zip(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def _unpickled(data: bytes) -> Any:
-    """The values and records of a pickle. Raises ValueError."""
-    try:
-        return read_pickle(data, ARRAYS)
-    except UnpickleError as error:
-        raise ValueError(f"refused to unpickle: {error}") from error
-
-
 def _read_npz(path: Path) -> dict[str, Any]:
     """All members of an npz. Arrays of objects are pickles and go through the safe unpickler."""
-    return read_npz(path, objects=_unpickled)
-
-
-def _read_pickle(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        # One byte too many shows that a file is too large.
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise ValueError("larger than 1 GiB")
-    values = _unpickled(data)
-    if not isinstance(values, dict):
-        raise ValueError("not a dictionary of arrays")
-    return values
-
-
-def _numbers(values: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The finite array ``key`` as float64. Its shape must match, where None matches any length."""
-    if key not in values:
-        raise ValueError(f"{key} is missing")
-    try:
-        array = as_array(values[key])
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
-    matches = array.ndim == len(shape) and all(
-        expected in (None, actual) for expected, actual in zip(shape, array.shape)
-    )
-    if not matches:
-        expected_shape = ", ".join("any" if n is None else str(n) for n in shape)
-        raise ValueError(f"{key} has shape {array.shape}, not ({expected_shape})")
-    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-        raise ValueError(f"{key} holds values that are not finite numbers")
-    return array.astype(np.float64)
+    return read_npz(path, objects=unpickled)
 
 
 def _matrix(values: Mapping[str, Any], key: str, shape: tuple[int, int]) -> np.ndarray:
     """A regressor, stored dense or as coordinates (``key_row``, ``key_column``, ``key_value``)."""
     if f"{key}_value" not in values:
-        return _numbers(values, key, shape)
-    value = _numbers(values, f"{key}_value", (None,))
-    axes = [_numbers(values, f"{key}_{axis}", value.shape) for axis in ("row", "column")]
+        return numbers(values, key, shape)
+    value = numbers(values, f"{key}_value", (None,))
+    axes = [numbers(values, f"{key}_{axis}", value.shape) for axis in ("row", "column")]
     rows, columns = (indices.astype(np.int64) for indices in axes)
     _check_range(rows, shape[0], f"{key}_row")
     _check_range(columns, shape[1], f"{key}_column")
@@ -129,7 +90,7 @@ def _check_rows_sum_to_one(matrix: np.ndarray, key: str) -> None:
 
 def _check_tree(values: Mapping[str, Any]) -> None:
     """Check that the joints are SMPL's 24, with SMPL's parents."""
-    table = _numbers(values, "kintree_table", (2, None))
+    table = numbers(values, "kintree_table", (2, None))
     if table.shape[1] != len(PARENTS):
         kind = {52: " (SMPL-H)", 55: " (SMPL-X)"}.get(table.shape[1], "")
         raise ValueError(f"it has {table.shape[1]} joints{kind}; SMPL has 24")
@@ -157,8 +118,8 @@ def _text(values: Mapping[str, Any], key: str, otherwise: str) -> str:
     return value if isinstance(value, str) else otherwise
 
 
-def _gender(path: Path) -> str:
-    """The gender in an official file's name (``basicModel_f_lbs…``, ``SMPL_FEMALE``)."""
+def gender_of(path: Path) -> str:
+    """Return the gender in an official file's name (``basicModel_f_lbs…``, ``SMPL_FEMALE``)."""
     words = path.stem.lower().split("_")
     genders = {"f": "female", "female": "female", "m": "male", "male": "male"}
     return next((genders[word] for word in words if word in genders), "neutral")
@@ -167,26 +128,26 @@ def _gender(path: Path) -> str:
 def _body(values: Mapping[str, Any], path: Path) -> BodyModel:
     """The checked model. Raises ValueError for the first thing that is wrong."""
     _check_tree(values)
-    template = _numbers(values, "v_template", (None, 3))
+    template = numbers(values, "v_template", (None, 3))
     count = len(template)
     # Files may hold more shape components than the ten that are used.
-    shapedirs = _numbers(values, "shapedirs", (count, 3, None))[..., :10]
+    shapedirs = numbers(values, "shapedirs", (count, 3, None))[..., :10]
     if shapedirs.shape[-1] < 10:
         raise ValueError(f"it has {shapedirs.shape[-1]} shape components; 10 are needed")
     joint_regressor = _matrix(values, "J_regressor", (24, count))
-    weights = _numbers(values, "weights", (count, 24))
-    faces = _numbers(values, "f", (None, 3)).astype(np.int64)
+    weights = numbers(values, "weights", (count, 24))
+    faces = numbers(values, "f", (None, 3)).astype(np.int64)
     _check_range(faces, count, "f")
     _check_rows_sum_to_one(joint_regressor, "J_regressor")
     _check_rows_sum_to_one(weights, "weights")
-    posedirs = _numbers(values, "posedirs", (count, 3, 207)) if "posedirs" in values else None
+    posedirs = numbers(values, "posedirs", (count, 3, 207)) if "posedirs" in values else None
 
     def tensor(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
     return BodyModel(
         name=_text(values, "name", "SMPL"),
-        gender=_text(values, "gender", _gender(path)),
+        gender=_text(values, "gender", gender_of(path)),
         v_template=tensor(template),
         shapedirs=tensor(shapedirs),
         posedirs=None if posedirs is None else tensor(posedirs),

@@ -58,6 +58,17 @@ def read_npz(
         return arrays
 
 
+def read_npy(path: Path) -> np.ndarray:
+    """Return the array of an npy file; it is read-only. Raises as `read_npz`."""
+    with path.open("rb") as file:
+        # One byte too many shows that a file is too large.
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError("larger than 1 GiB")
+    array: np.ndarray = _read_npy(data, None)
+    return array
+
+
 def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
     known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     # The lowest bit: encrypted.

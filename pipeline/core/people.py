@@ -23,6 +23,15 @@ class Mask:
     values: np.ndarray
     to_image: np.ndarray
 
+    def at(self, points_px: np.ndarray) -> np.ndarray:
+        """Return the mask's nearest values (...) at image points (..., 2); 0 outside of it."""
+        back = np.linalg.inv(self.to_image[:, :2].astype(np.float64))
+        places = np.rint((points_px - self.to_image[:, 2]) @ back.T).astype(int)
+        height, width = self.values.shape
+        inside = ((places >= 0) & (places < (width, height))).all(-1)
+        column, row = np.moveaxis(places.clip(0, (width - 1, height - 1)), -1, 0)
+        return np.where(inside, self.values[row, column], 0.0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:

@@ -96,8 +96,8 @@ def write_rows(
             # here.
             low, high = rays.min(0), rays.max(0)
             out["image"][p, t] = rays
-            invented = invented_landmarks(person, size)
-            out["visible"][p, t] = person.visibility * (1.0 - invented)
+            visible = person.visibility * (1.0 - invented_landmarks(person, size))
+            out["visible"][p, t] = visible
             out["world_m"][p, t] = world_or_flat_m(person)
             out["world_known"][p, t] = person.world_m is not None
             out["view"][p, t] = rotation_to_ray(0.5 * (low + high))
@@ -107,7 +107,7 @@ def write_rows(
             if person.mask is None:
                 continue
             inside = inside_mask(person.mask)
-            inside[hidden_parts(person, EDGE_SIZE, size)] = UNKNOWN
+            inside[hidden_parts(person, EDGE_SIZE, size, visible)] = UNKNOWN
             # A map without both has no contour to fit.
             if not (inside == 1).any() or not (inside == 0).any():
                 continue

@@ -120,12 +120,12 @@ class FitConfig:
     image_sigma: float = 0.012
     world_sigma_m: float = 0.06
     world_depth_sigma_m: float = 0.10
-    mask_sigma: float = 0.02
+    mask_sigma: float = 0.016
     mask_weight: float = 1.0
     depth_sigma: float = 0.05
     prior_weight: float = 0.7
     limit_weight: float = 1.0
-    shape_weight: float = 30.0
+    shape_weight: float = 20.0
     turn_accel_rad: float = 0.06
     root_accel_m: float = 0.01
     root_depth_accel_m: float = 0.02

@@ -3,7 +3,7 @@
 One camera reads the distance off the size in the image. An error of one per cent in the size, which
 BlazePose's landmarks have from frame to frame, is four centimetres at four metres, and errors of
 the landmarks of a frame are alike, so the fit takes them for motion. The filter moves the whole
-body along the ray through its pelvis, which changes the picture by less than that one per cent.
+body along the ray through its pelvis, by a distance that changes its size in the picture little.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ _SPEED = 0.02
 """The change of the logarithm of the distance in a thirtieth of a second that halves that: two and
 a half metres a second at four metres. So who moves fast is followed at once (as in the 1 euro
 filter, Casiez et al., CHI 2012)."""
+_MOST = 0.015
+"""Beyond this share of the distance, half of what the filter adds is taken back: a body that jumps
+or falls keeps its size in the picture, and one wrong frame still moves it by half at most."""
 
 
 def steady_depth(
@@ -45,6 +48,8 @@ def steady_depth(
         ahead = place + speed * interval_30hz
         off = log_m - ahead
         place = ahead + (1 - fade**2) * off
+        added = place - log_m
+        place = log_m + 0.5 * (added + added.clamp(-_MOST, _MOST))
         speed = speed + (1 - fade) ** 2 * off / interval_30hz
         out.append(place)
     return torch.stack(out, 1).exp(), torch.stack((place, speed), 1)

@@ -26,6 +26,8 @@ _EDGE = 0.02
 """A point is fully in the picture this far from the edge, as a fraction of the longer side."""
 _INVENTED, _SHOWN = 0.15, 0.4
 """Visibility up to which the place of a landmark is doubted, and from which on it is not."""
+_UNCOVERED, _COVERED = 0.1, 0.5
+"""Share of a limb in the mask up to which something hides it, and from which on nothing does."""
 _HIDDEN = 0.3
 """A landmark that is less visible than this is taken as hidden."""
 CALIBRATION = (
@@ -48,17 +50,26 @@ _LIMBS = np.array(
 """The landmarks at both ends of each part of a limb, (8, 2)."""
 
 
-def _landmarks_above() -> np.ndarray:
-    """The landmark at which each landmark's limb begins, itself for trunk and head, (33,)."""
+_BASE_NAMES = {
+    "pinky": "wrist", "index": "wrist", "thumb": "wrist", "heel": "ankle", "foot_index": "ankle",
+}  # fmt: skip
+
+
+def _landmarks_by(names: dict[str, str]) -> np.ndarray:
+    """The landmark of the same side that is named for each landmark, else itself, (33,)."""
     out = []
     for name in BLAZEPOSE_33.names:
         side, _, part = name.partition("_")
-        above = _ABOVE_NAMES.get(part)
-        out.append(BLAZEPOSE_33.index(f"{side}_{above}" if above else name))
+        out.append(BLAZEPOSE_33.index(f"{side}_{names[part]}" if part in names else name))
     return np.array(out)
 
 
-_ABOVE = _landmarks_above()
+_ABOVE = _landmarks_by(_ABOVE_NAMES)
+"""The landmark at which each landmark's limb begins, itself for trunk and head."""
+_BASE = _landmarks_by(_BASE_NAMES)
+"""The landmark on which each point of a hand or foot hangs, itself for all others."""
+_ALONG = np.linspace(0.2, 0.8, 4)
+"""Where a limb is looked up in the mask, as shares of its length."""
 _COARSE = 4
 """Pixels of an outline along a pixel of the map of what is hidden."""
 
@@ -115,17 +126,20 @@ def invented_landmarks(person: Person, size: tuple[int, int] | None) -> np.ndarr
     """Return how surely the perceiver invented the place of each landmark, (33,) in [0, 1].
 
     It did where the landmark is outside the picture, and where it is hardly visible at the end of a
-    limb that begins outside. The place of a limb that the body itself hides is a fair guess.
+    limb that begins outside or that the mask does not show: something hides it. The place of a limb
+    that the body itself hides is a fair guess, and the mask shows the body there.
 
     Args:
         person: The person as perceived.
         size: The picture's height and width in pixels; None takes everything as inside it.
     """
+    doubt = _doubt(person)
+    invented = doubt * _behind_something(person, doubt)
     if size is None:
-        return np.zeros(LANDMARKS, np.float32)
+        return np.asarray(invented, np.float32)
     # A landmark just outside may be one just inside, so that changes gradually.
     outside = np.clip(-depth_inside(person.landmarks_px, size), 0.0, 1.0)
-    return np.asarray(np.maximum(outside, _doubt(person) * outside[_ABOVE]), np.float32)
+    return np.maximum(np.maximum(outside, doubt * outside[_ABOVE]), invented).astype(np.float32)
 
 
 def _doubt(person: Person) -> np.ndarray:
@@ -133,7 +147,25 @@ def _doubt(person: Person) -> np.ndarray:
     return np.clip((_SHOWN - person.visibility) / (_SHOWN - _INVENTED), 0.0, 1.0)
 
 
-def hidden_parts(person: Person, side: int, size: tuple[int, int] | None) -> np.ndarray:
+def _behind_something(person: Person, doubt: np.ndarray) -> np.ndarray:
+    """How surely the limb that ends at each landmark is outside the mask, (33,) in [0, 1].
+
+    Only limbs whose end is in doubt are looked up.
+    """
+    out = np.zeros(LANDMARKS)
+    limbs = _LIMBS[doubt[_LIMBS[:, 1]] > 0]
+    if person.mask is None or not len(limbs):
+        return out
+    first, last = person.landmarks_px[limbs].swapaxes(0, 1)[..., None, :]
+    shown = person.mask.at(first + _ALONG[:, None] * (last - first)).mean(1)
+    out[limbs[:, 1]] = np.clip((_COVERED - shown) / (_COVERED - _UNCOVERED), 0.0, 1.0)
+    # Hands and feet hang on the limb before them.
+    return np.maximum(out, out[_BASE])
+
+
+def hidden_parts(
+    person: Person, side: int, size: tuple[int, int] | None, visible: np.ndarray | None = None
+) -> np.ndarray:
     """Return where a person's mask says nothing about the body, (side, side) bool.
 
     It says nothing outside the picture, where it has to end, nor around a hidden limb: there it
@@ -144,13 +176,15 @@ def hidden_parts(person: Person, side: int, size: tuple[int, int] | None) -> np.
         person: The person, with a mask.
         side: Pixels along each side of the result, which covers the whole mask.
         size: The picture's height and width in pixels; None takes everything as inside it.
+        visible: (33,) the landmarks' visibility without what is invented, if it is at hand.
     """
     assert person.mask is not None
     unknown = np.zeros((side, side), bool)
     corners_px = _places_px(person.mask, 2, whole=True)
     if size is not None and (depth_inside(corners_px, size) < 0).any():
         unknown |= depth_inside(_places_px(person.mask, side), size) < 0
-    visible = person.visibility * (1.0 - invented_landmarks(person, size))
+    if visible is None:
+        visible = person.visibility * (1.0 - invented_landmarks(person, size))
     unseen = np.append(visible, visible[_LIMBS].min(1)) < _HIDDEN
     if unseen.any():
         marks = np.concatenate((person.landmarks_px, person.landmarks_px[_LIMBS].mean(1)))

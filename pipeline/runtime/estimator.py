@@ -7,7 +7,7 @@ fit makes bodies of them. A network that regresses bodies directly is another on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,6 +124,7 @@ class EstimatorOptions:
         model_folder: A folder that is searched first for model files.
         fov_deg: The field of view across the image's longer side, if known.
         focal_px: The focal length in pixels, if known; not both.
+        intrinsics: K (3, 3) in pixels, where the camera is calibrated; it wins over both.
         fit: Weights and switches of the fit.
         masks: Another network for people's masks ("own": the perceiver's; else a name of
             `ultralytics_models.load.MODELS` that segments).
@@ -144,6 +145,8 @@ class EstimatorOptions:
     model_folder: Path | None = None
     fov_deg: float | None = None
     focal_px: float | None = None
+    # Arrays have no single truth value, so options are compared without it.
+    intrinsics: np.ndarray | None = field(default=None, compare=False)
     fit: FitConfig | None = None
     masks: str = "own"
     reuse: bool = False

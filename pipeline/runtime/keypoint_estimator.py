@@ -45,6 +45,7 @@ class KeypointEstimator:
         fitter: Fits bodies to them.
         fov_deg: The field of view across the image's longer side, if known.
         focal_px: The focal length in pixels, if known.
+        intrinsics: K (3, 3) in pixels of every frame, if known; it wins over both.
         tracking: How people are matched from frame to frame.
         depth_scale: Metres a unit of the perceiver's depth maps; None has it found for each source.
         areas: People whose hips are outside are left out.
@@ -57,6 +58,7 @@ class KeypointEstimator:
         *,
         fov_deg: float | None = None,
         focal_px: float | None = None,
+        intrinsics: np.ndarray | None = None,
         tracking: TrackConfig | None = None,
         depth_scale: float | None = None,
         areas: Areas = EVERYWHERE,
@@ -66,6 +68,7 @@ class KeypointEstimator:
         self.body, self.device = fitter.body, fitter.device
         self.tracking = tracking or TrackConfig()
         self._lens = (fov_deg, focal_px)
+        self._intrinsics = intrinsics
         self._depth_scale = depth_scale
         self._areas = areas
 
@@ -77,6 +80,8 @@ class KeypointEstimator:
         return StreamState(Tracker(self.tracking), depth=DepthScale(self._depth_scale))
 
     def intrinsics(self, frame: Frame) -> np.ndarray:
+        if self._intrinsics is not None:
+            return self._intrinsics
         height, width = frame.size
         return default_intrinsics(height, width, *self._lens)
 

@@ -51,7 +51,8 @@ def make_estimator(estimator: str = "keypoints", **settings: Any) -> BodyEstimat
 
 def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     """Return the estimator that fits bodies to a perceiver's keypoints. Raises as above."""
-    if options.depth_scale is not None and options.fov_deg is None and options.focal_px is None:
+    lens = (options.fov_deg, options.focal_px, options.intrinsics)
+    if options.depth_scale is not None and all(part is None for part in lens):
         raise ValueError(
             "a known scale of depth maps needs a known lens, or people get a wrong size: give"
             " fov_deg or focal_px too"
@@ -62,10 +63,13 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     fitter = BodyFitter(
         load_body(options.body), options.fit, device, engine.graphs, kernels=own_kernels
     )  # fmt: skip
+    fov_deg, focal_px = options.fov_deg, options.focal_px
+    if options.intrinsics is not None:
+        fov_deg, focal_px = None, float(options.intrinsics[0, 0])
     perceiver: Perceiver = make(
         PerceiverOptions(
             options.people, device, options.model_folder, engine, progress, options.areas,
-            options.model, options.keypoints, options.fov_deg, options.focal_px,
+            options.model, options.keypoints, fov_deg, focal_px,
         )
     )  # fmt: skip
     if not isinstance(perceiver, Perceiver):
@@ -87,7 +91,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         perceiver = make_depth_reader(options.depth, device, engine, folder, reuse)(perceiver)
     return KeypointEstimator(
         perceiver, fitter, fov_deg=options.fov_deg, focal_px=options.focal_px,
-        depth_scale=options.depth_scale, areas=options.areas,
+        intrinsics=options.intrinsics, depth_scale=options.depth_scale, areas=options.areas,
     )  # fmt: skip
 
 

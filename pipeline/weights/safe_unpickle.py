@@ -89,6 +89,12 @@ class Buffer(Record):
     __slots__ = ()
 
 
+class Scalar(Record):
+    """``numpy.core.multiarray.scalar(dtype, data)``: one number."""
+
+    __slots__ = ()
+
+
 class Encoded(Record):
     """``_codecs.encode(text, "latin1")``: the way Python 3 writes bytes for older readers."""
 
@@ -199,6 +205,7 @@ ARRAYS = Table(
         {
             r"numpy(\._?core\.multiarray)?\.(ndarray|_reconstruct)": Array,
             r"numpy\.dtype": Dtype,
+            r"numpy\._?core\.multiarray\.scalar": Scalar,
             r"numpy\._?core\.numeric\._frombuffer": Buffer,
             r"chumpy\..+": Chumpy,
             r"scipy\.sparse(\.\w+)*\.csc_(matrix|array)": Columns,
@@ -503,6 +510,9 @@ def _convert(value: Any, depth: int) -> np.ndarray:
     if isinstance(value, Buffer):
         data, dtype, shape, order = value.arguments
         return _shaped(data, dtype, shape, order == "F")
+    if isinstance(value, Scalar):
+        dtype, data = value.arguments
+        return _shaped(data, dtype, (), False)
     if isinstance(value, Chumpy):
         return _chumpy(_attributes(value), depth)
     if isinstance(value, Columns | Rows | Coordinates):

@@ -18,6 +18,9 @@ from hypothesis import strategies as st
 
 from app.cli import recover
 from app.config import ConfigError, load_config
+from app.evaluate.datasets import emdb as emdb_format
+from app.evaluate.datasets import threedpw as threedpw_format
+from app.evaluate.datasets.smpl_files import SmplFiles, read_lsp_regressor
 from app.evaluate.truth import TruthError, load_truth
 from app.outputs.base import OutputError
 from app.outputs.spool import ColumnSpool
@@ -26,6 +29,7 @@ from pipeline.events.estimate import Estimator
 from pipeline.events.find import MOTIONS
 from pipeline.events.motion import load_motion
 from pipeline.perception.ultralytics_models.checkpoint import CheckpointError, read_state
+from tests.support.datasets import emdb, python2_pickle, threedpw
 
 THROW = MOTIONS / "throw"
 
@@ -56,6 +60,16 @@ def small_body() -> bytes:
     return pickle.dumps({"v_template": np.zeros((4, 3)), "kintree_table": np.zeros((2, 24))}, 2)
 
 
+def small_regressor() -> bytes:
+    out = io.BytesIO()
+    np.save(out, np.zeros((17, 40)))
+    return out.getvalue()
+
+
+THREEDPW = threedpw([np.zeros((2, 24, 3))])
+EMDB = emdb(2)
+SMPL = SmplFiles({}, {"female": load_body()}, None)
+
 PROFILE = b'device = "cpu"\n[perceive]\npeople = 3\n[capture]\nfps = 12.5\nretry_s = 3\n'
 
 READERS: dict[str, tuple[bytes, str, Callable[[Path], Any], type[Exception]]] = {
@@ -65,6 +79,11 @@ READERS: dict[str, tuple[bytes, str, Callable[[Path], Any], type[Exception]]] = 
     ),
     "body pickle": (small_body(), "b.pkl", load_body, ValueError),
     "truth": (small_truth(), "t.npz", load_truth, TruthError),
+    "3dpw": (python2_pickle(THREEDPW), "a_00.pkl", threedpw_format.read, TruthError),
+    "emdb": (
+        pickle.dumps(EMDB), "P0_a_data.pkl", lambda path: emdb_format.read(path, SMPL), TruthError
+    ),
+    "joint regressor": (small_regressor(), "j.npy", read_lsp_regressor, TruthError),
     "corrections": ((THROW / "estimator.npz").read_bytes(), "e.npz", Estimator.load, ValueError),
     "weights": (weights(True), "w.pt", read_state, CheckpointError),
     "old weights": (weights(False), "w.pt", read_state, CheckpointError),
@@ -148,6 +167,29 @@ def test_a_folder_and_what_is_not_there_are_named(tmp_path, kind):
 def test_an_array_of_a_truth_may_be_anything(tmp_path_factory, array, value):
     parts = dict(np.load(io.BytesIO(small_truth())))
     check("truth", tmp_path_factory.mktemp("truth"), npz(**{**parts, array: value}))
+
+
+ANYTHING = [
+    None, True, -1, 10**400, float("nan"), "", "m", [], [None], [[]], {}, {"a": 1}, b"x", np.nan,
+    np.zeros(0), np.zeros((2, 24, 3)), np.full((2, 72), np.nan), np.full((3, 3), np.inf),
+    np.array("m"), np.array([None]), [np.zeros((2, 72), complex)], [np.zeros((2, 72))] * 99,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", THREEDPW)
+def test_a_part_of_3dpw_s_file_may_be_anything(tmp_path, key):
+    for value in ANYTHING:
+        check("3dpw", tmp_path, python2_pickle(THREEDPW | {key: value}))
+
+
+@pytest.mark.parametrize("key", [*EMDB, *(("smpl", k) for k in EMDB["smpl"]),
+                                 *(("camera", k) for k in EMDB["camera"])])  # fmt: skip
+def test_a_part_of_emdb_s_file_may_be_anything(tmp_path, key):
+    for value in ANYTHING:
+        changed = EMDB | {key: value}
+        if isinstance(key, tuple):
+            changed = EMDB | {key[0]: EMDB[key[0]] | {key[1]: value}}
+        check("emdb", tmp_path, pickle.dumps(changed))
 
 
 ABOUT = {"of": "o.npz", "columns": {"frame": ["<i8", []], "betas": ["<f4", [10]]}}

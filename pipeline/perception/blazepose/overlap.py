@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from pipeline.core.people import Mask, Person
@@ -99,9 +98,4 @@ def _points(person: Person) -> np.ndarray:
 
 def inside(points: np.ndarray, mask: Mask) -> np.ndarray:
     """For image points (N, 2), whether each lies on a mask, (N,) bool."""
-    back = cv2.invertAffineTransform(mask.to_image.astype(np.float64))
-    places = np.rint(points @ back[:, :2].T + back[:, 2]).astype(int)
-    height, width = mask.values.shape
-    ok = ((places >= 0) & (places < (width, height))).all(1)
-    col, row = np.clip(places, 0, (width - 1, height - 1)).T
-    return ok & (mask.values[row, col] > 0.5)
+    return mask.at(points) > 0.5

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from pipeline.core.people import Person
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
-from pipeline.perception.blazepose.litert import load_model
+from pipeline.perception.blazepose.litert import Model, load_model
 from pipeline.perception.blazepose.person_detector import PersonDetector
 from pipeline.perception.blazepose.queries import (
     DetectionQuery,
@@ -44,6 +46,8 @@ from pipeline.perception.blazepose.roi_tracking import (
 from pipeline.perception.blazepose.slots import fill_places, importance, worth_checking
 from pipeline.perception.blazepose.views import views_of
 
+_MOST_THREADS = 4
+"""As many as a window of one person has frames."""
 _SPARE_CANDIDATES = 2
 """Candidates that are checked beyond the free places, since some turn out not to be people."""
 _MOST_CANDIDATES = 3
@@ -115,7 +119,7 @@ class BlazePose(Perceiver):
     Args:
         files: The two model files by name.
         max_people: The most people to track, those who matter most (`slots.py`).
-        threads: LiteRT's threads.
+        threads: How many threads answer landmark queries; None for one a core, up to four.
         second: The file of the second detector; None does without it.
         areas: Where people are detected and followed.
 
@@ -132,26 +136,34 @@ class BlazePose(Perceiver):
         self,
         files: Mapping[str, Path],
         max_people: int = 8,
-        threads: int = 2,
+        threads: int | None = None,
         second: Path | None = None,
         areas: Areas = EVERYWHERE,
     ) -> None:
         if max_people < 1:
             raise ValueError(f"at least one person is tracked, not {max_people}")
-        threads = max(1, min(threads, os.cpu_count() or 1))
+        cores = os.cpu_count() or 1
+        threads = max(1, min(threads or _MOST_THREADS, cores))
         self.max_people, self.areas = max_people, areas
         self._anchors = detector.make_anchors()
         self._detect = load_model(files["pose_detection.tflite"], detector.OUTPUTS, threads)
-        self._landmark = load_model(files["pose_landmark_full.tflite"], landmarks.OUTPUTS, threads)
+        landmark = files["pose_landmark_full.tflite"]
+        self._landmark = load_model(landmark, landmarks.OUTPUTS, threads)
+        # Two queries on a thread each take less time than one after another on both threads: no
+        # thread waits for another at the end of each layer, least of all beside other work.
+        self._idle: SimpleQueue[Model] = SimpleQueue()
+        for _ in range(threads):
+            self._idle.put(load_model(landmark, landmarks.OUTPUTS, 1))
+        self._threads, self._pool = threads, ThreadPoolExecutor(threads, "landmarks")
         self.has_second = second is not None
         if second is not None:
             self._second = PersonDetector(second, threads)
 
     def close(self) -> None:
         """Release the models; the perceiver cannot be used afterwards."""
-        self.__dict__.pop("_detect", None)
-        self.__dict__.pop("_second", None)
-        self.__dict__.pop("_landmark", None)
+        self._pool.shutdown()
+        for name in ("_detect", "_second", "_landmark", "_idle"):
+            self.__dict__.pop(name, None)
 
     def embed(self, window: Window, memory: Memory | None) -> Embedding:
         """Detect people on the key frame.
@@ -228,7 +240,7 @@ class BlazePose(Perceiver):
         """The people of each frame; ``looks`` is what was looked for beside the detection."""
         count, key = len(window.frames), window.key
         if looks is None:
-            looks = yield from look_ahead(window, embedding.tracked)
+            looks = yield from look_ahead(window, embedding.tracked, sparing=True)
         # Tracked people before candidates: a candidate that is a part of one of them is refused.
         present, tracked = yield from track_rois(window, key, embedding.tracked, looks)
         new, refused = yield from confirm_candidates(
@@ -277,18 +289,33 @@ class BlazePose(Perceiver):
         return people, rois
 
     def answer(self, queries: list[Query]) -> list[Any]:
+        people = iter(self._people_in([q for q in queries if isinstance(q, LandmarkQuery)]))
         return [
-            self._person_in(query)
+            next(people)
             if isinstance(query, LandmarkQuery)
             else self._detections(query.frame.image, query.views, query.second_views)
             for query in queries
         ]
 
-    def _person_in(self, query: LandmarkQuery) -> PersonRoi | None:
+    def _people_in(self, queries: list[LandmarkQuery]) -> list[PersonRoi | None]:
+        # As many as keep every thread busy; the rest one by one, each on all threads.
+        split = len(queries) - len(queries) % self._threads
+        together = self._pool.map(self._on_one_thread, queries[:split])
+        return [*together, *(self._person_in(query, self._landmark) for query in queries[split:])]
+
+    def _on_one_thread(self, query: LandmarkQuery) -> PersonRoi | None:
+        model = self._idle.get()
+        try:
+            return self._person_in(query, model)
+        finally:
+            self._idle.put(model)
+
+    @staticmethod
+    def _person_in(query: LandmarkQuery, model: Model) -> PersonRoi | None:
         view = crop(query.frame.image, query.roi, landmarks.INPUT)
         if query.without is not None and query.without.mask is not None:
             view = painted_over(view, query.roi, query.without.mask)
-        outputs = self._landmark(np.ascontiguousarray(view[:, ::-1]) if query.mirrored else view)
+        outputs = model(np.ascontiguousarray(view[:, ::-1]) if query.mirrored else view)
         # An empty ROI is answered before its heatmaps and its mask are read.
         if landmarks.presence_of(outputs) < query.min_presence:
             return None

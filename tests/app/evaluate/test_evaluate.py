@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import cli
+from app.config import load_config
 from app.evaluate import frames_of, ranges, report
 from app.evaluate.outcome import Row
-from app.evaluate.replay import switches
+from app.evaluate.replay import Timing, load_estimator, mean_focal_px, switches
 from pipeline.fitting.solver import FitConfig
 from tests.support.clips import numbered, write_clip
 from tests.support.evaluation import SHARED
@@ -70,6 +71,26 @@ def test_frames_are_told_as_ranges():
 @given(st.sets(st.integers(0, 40), min_size=1))
 def test_ranges_are_read_back(numbers):
     assert frames_of(ranges(sorted(numbers))) == numbers
+
+
+def test_a_given_lens_wins_over_the_profile_s(monkeypatch):
+    made = []
+    # By its name: the package has a function that is called like the module.
+    module = sys.modules["app.evaluate.replay"]
+    monkeypatch.setattr(module, "make_estimator", lambda name, **settings: made.append(settings))
+    lens = np.array([[900.0, 0, 310], [0, 900, 250], [0, 0, 1]])
+    config = load_config(flags={"capture.fov_deg": 50.0})
+    load_estimator(config, (), mean_focal_px(lens), lens)
+    load_estimator(config)
+    assert made[0]["intrinsics"] is lens
+    assert (made[0]["focal_px"], made[0]["fov_deg"]) == (900.0, None)
+    assert (made[1]["intrinsics"], made[1]["fov_deg"]) == (None, 50.0)
+
+
+def test_the_speed_is_that_of_all_frames():
+    timing = Timing([10.0, 40.0], [60.0, 20.0], [4, 1])
+    assert timing.fps == pytest.approx(1000 * 5 / (4 * 10 + 40 + 80))
+    assert np.isnan(Timing().fps)
 
 
 @pytest.fixture
@@ -165,7 +186,6 @@ def test_the_samples_beginning_is_evaluated(tmp_path, capsys):
 @pytest.mark.weights
 def test_the_truth_put_in_comes_out():
     """With true landmarks, depths and lens the body is where the truth is."""
-    from app.config import load_config
     from app.evaluate import evaluate
 
     config = load_config(flags={"capture.seconds": 0.4})

@@ -13,32 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 
 from pipeline.body.load import FREE_BODY, load_body
-from pipeline.core.skeleton import PARENTS
+from tests.support.smpl import official
 
 # --- official files ---------------------------------------------------------------------------
-
-
-def official(vertices: int = 6890) -> dict[str, Any]:
-    """Arrays of an official file's names, kinds and shapes, with random contents."""
-    random = np.random.default_rng(0)
-    regressor = np.zeros((24, vertices))
-    for row in regressor:
-        row[random.choice(vertices, 12, replace=False)] = 1 / 12
-    weights = random.random((vertices, 24)) ** 8
-    parents = np.array([PARENTS, range(24)]).astype(np.uint32)
-    return {
-        "v_template": random.normal(size=(vertices, 3)),
-        "shapedirs": random.normal(size=(vertices, 3, 10)) * 0.01,
-        "posedirs": random.normal(size=(vertices, 3, 207)).astype(np.float32) * 0.001,
-        "J_regressor": sparse.csc_matrix(regressor),
-        "weights": weights / weights.sum(1, keepdims=True),
-        "f": random.integers(0, vertices, (13776, 3)).astype(np.uint32),
-        "kintree_table": parents,
-        "bs_type": "lrotmin",
-    }
 
 
 class Ch:

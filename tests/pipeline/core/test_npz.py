@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.core.npz import read_npz
+from pipeline.core.npz import read_npy, read_npz
 from pipeline.core.user_file import reading
 from tests.support.archives import cost, npy, zeros, zipped
 
@@ -36,6 +36,16 @@ def test_every_array_of_numbers_comes_as_it_was_saved(tmp_path_factory, array, p
     np.testing.assert_array_equal(read["one"], array)
     assert set(read) == {"one", "two"}
     assert set(read_npz(path, skip=("one",))) == {"two"}
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays.arrays(KINDS, arrays.array_shapes(min_dims=0, min_side=0, max_dims=4)))
+def test_a_single_array_comes_as_it_was_saved(tmp_path_factory, array):
+    path = tmp_path_factory.mktemp("npy") / "one.npy"
+    np.save(path, array)
+    read = read_npy(path)
+    assert read.dtype == array.dtype
+    np.testing.assert_array_equal(read, array)
 
 
 LIES = {
@@ -65,6 +75,15 @@ def test_a_header_that_lies_is_refused_in_a_line(tmp_path, lie):
     path.write_bytes(zipped({"a.npy": lie}))
     with pytest.raises(ValueError, match=r"lie\.npz") as caught, reading(path):
         read_npz(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_single_array_s_header_that_lies_is_refused_in_a_line(tmp_path, lie):
+    path = tmp_path / "lie.npy"
+    path.write_bytes(lie)
+    with pytest.raises(ValueError, match=r"lie\.npy") as caught, reading(path):
+        read_npy(path)
     assert "\n" not in str(caught.value)
 
 

@@ -70,6 +70,30 @@ def test_a_hand_invented_beside_an_elbow_out_of_the_picture_is_no_landmark():
     assert got.sum() == pytest.approx(2.0)
 
 
+LEG = BLAZEPOSE_33.indices("left_knee", "left_ankle", "left_heel", "left_foot_index")
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0.0, 0.15), st.sampled_from([SIZE, None]))
+def test_a_doubted_limb_is_invented_as_far_as_the_mask_does_not_show_it(shown, visible, size):
+    visibility = np.ones(LANDMARKS, np.float32)
+    visibility[LEG] = visible
+    points = np.full((LANDMARKS, 2), (320.0, 120.0), np.float32)
+    points[LEG] = [(320, 200), (320, 280), (320, 300), (325, 305)]
+    # Down to the hip the mask shows the body; below, as much as is drawn.
+    values = np.ones((64, 64), np.float32)
+    values[32:] = shown
+    mask = Mask(values, np.array([[5, 0, 160], [0, 5, -40]], np.float32))
+    behind = replace(person(visibility), landmarks_px=points, mask=mask)
+    got = invented_landmarks(behind, size)
+    assert got[LEG] == pytest.approx(np.clip((0.5 - shown) / 0.4, 0, 1), abs=1e-5)
+    assert not np.delete(got, LEG).any()
+    # A limb that the perceiver sees is where it says, and without a mask nothing is known.
+    sure = replace(behind, visibility=np.ones(LANDMARKS, np.float32))
+    assert not invented_landmarks(sure, size).any()
+    assert not invented_landmarks(replace(behind, mask=None), size).any()
+
+
 @settings(deadline=None)
 @given(st.floats(20, 300), st.floats(20, 300))
 def test_a_mask_says_nothing_outside_the_picture(left, top):

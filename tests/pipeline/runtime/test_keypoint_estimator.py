@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.body.load import load_body
+from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame, Window
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.perception.base import Perceiver
@@ -51,3 +52,31 @@ def test_a_person_who_comes_back_keeps_the_shape_and_one_who_does_not_is_forgott
     fitted(estimator, state, 600)
     assert not state.fits.tracks
     assert not state.tracker.tracks
+
+
+def test_a_calibrated_camera_s_centre_moves_the_picture_and_not_the_bodies():
+    body, shift = load_body(), np.array([37.0, -21.0], np.float32)
+    lens = default_intrinsics(720, 1280)
+    moved_lens = lens.copy()
+    moved_lens[:2, 2] += shift
+    people = windows_of_people(body, 1)[0]
+    found = []
+    for by, camera in ((np.float32([0, 0]), None), (shift, moved_lens)):
+        window = tuple(
+            [
+                replace(
+                    person,
+                    roi=-1,
+                    mask=None,
+                    landmarks_px=person.landmarks_px + by,
+                    box_px=person.box_px + np.tile(by, 2),
+                )
+                for person in frame.values()
+            ]
+            for frame in people
+        )
+        estimator = KeypointEstimator(Scripted([window]), BodyFitter(body), intrinsics=camera)
+        found.append(fitted(estimator, estimator.begin(), 0)[-1])
+    frame = Frame(0, "s", 0, 0.0, np.zeros((720, 1280, 3), np.uint8))
+    assert estimator.intrinsics(frame) is moved_lens
+    np.testing.assert_allclose(found[1].joints_m, found[0].joints_m, atol=2e-3)

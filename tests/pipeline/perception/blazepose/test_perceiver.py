@@ -19,6 +19,7 @@ from pipeline.perception.blazepose import detector, make
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
 from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
+from pipeline.perception.blazepose.queries import LandmarkQuery
 from pipeline.perception.blazepose.roi import Roi
 from pipeline.perception.blazepose.views import EAGER_PASSES
 from tests.support.paths import SAMPLES
@@ -58,7 +59,10 @@ class StubPose(BlazePose):
         side = self.size * 4 / 3
         return [Roi(x, y, side, 0.0, 0.9) for x, y in [*self.places(now), *self.benches]]
 
-    def _person_in(self, query):
+    def _people_in(self, queries):
+        return [self._shown_in(query) for query in queries]
+
+    def _shown_in(self, query):
         frame, roi, mirrored, without = query.frame, query.roi, query.mirrored, query.without
         now = int(frame.image[0, 0, 0])
         self.queries.append((now, roi.x))
@@ -444,6 +448,32 @@ def test_no_person_is_found_in_noise_of_any_size(real, size):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     frames = [Frame(k, "noise", 0, 0.0, image) for k in range(5)]
     assert ids(track_rois(real, windows_of(frames))) == [[]] * 5
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_queries_answered_together_are_answered_as_alone(files, sample, count):
+    perceiver = BlazePose(files, threads=2)
+    rois = [Roi(320.0 + 7 * k, 360.0, 500.0, 0.05 * k, 0.9, id=k) for k in range(count)]
+    queries = [LandmarkQuery(sample[k], roi, 0.0) for k, roi in enumerate(rois)]
+    alone = [perceiver.answer([query])[0][0] for query in queries]
+    together = [person for person, _ in perceiver.answer(queries)]
+    perceiver.close()
+    assert [person.roi for person in together] == list(range(count))
+    for one, other in zip(alone, together):
+        assert np.array_equal(one.landmarks_px, other.landmarks_px)
+
+
+@pytest.mark.weights
+def test_a_query_that_fails_is_raised_and_the_next_ones_are_answered(files, sample):
+    perceiver = BlazePose(files, threads=2)
+    good = LandmarkQuery(sample[0], Roi(320.0, 360.0, 500.0, 0.0, 0.9), 0.0)
+    bad = replace(good, without="no person")
+    for _ in range(3):
+        with pytest.raises(AttributeError):
+            perceiver.answer([bad, bad])
+    assert all(perceiver.answer([good, good, good]))
+    perceiver.close()
 
 
 @pytest.mark.weights

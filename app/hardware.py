@@ -1,4 +1,4 @@
-"""Describe the machine that the benchmark ran on, for its file's ``hardware`` and name."""
+"""Describe the machine that figures are measured on."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def describe() -> dict[str, Any]:
         "cores": cores,
         "memory_gb": _gb(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
     }
+
+
+def summary() -> str:
+    """Return the machine in one line, such as "NVIDIA H100; Intel Xeon, 8 cores; torch 2.9"."""
+    machine = describe()
+    parts = [machine["gpu"], f"{machine['cpu']}, {machine['cores']} cores"]
+    return "; ".join([part for part in parts if part] + [f"torch {machine['torch']}"])
 
 
 def cpu_name() -> str:
