@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from pathlib import Path
 
 import cv2
@@ -11,17 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.perception.crops import IMAGENET_MEAN, IMAGENET_STD
 
-SHARPNESS = 60.0
+SHARPNESS = 9.0
 """How fast a pixel's evidence falls with the difference of its colour, squared."""
 
 
 def colours(count: int) -> np.ndarray:
-    """Return RGB colours (count, 3) uint8 that are easily told apart, also in compressed video."""
-    levels = (20, 130, 240)
-    every = [
-        (r, g, b) for r in levels for g in levels for b in levels if max(r, g, b) - min(r, g, b)
-    ]
-    return np.array(every * (count // len(every) + 1), np.uint8)[:count]
+    """Return RGB colours (count, 3) uint8, 24 different ones: brighter than anything in nature."""
+    hues = [colorsys.hsv_to_rgb(k / 24, 1.0, 1.0) for k in range(24)]
+    return np.rint(255 * np.array([hues[k % 24] for k in range(count)])).astype(np.uint8)
 
 
 def dotted(
@@ -81,7 +79,7 @@ def write_network(
     pixels = op("Unsqueeze", op("Cast", "image", to=TensorProto.FLOAT), const([1], np.int64))
     off = op("Sub", pixels, const(wanted[None, :, :, None, None]))
     far = op("ReduceSum", op("Mul", off, off), const([2], np.int64), keepdims=0)
-    evidence = op("Exp", op("Mul", far, const(-SHARPNESS / 10)))
+    evidence = op("Exp", op("Mul", far, const(-SHARPNESS)))
     outputs: dict[str, list] = {}
     blurred = evidence
     for _ in range(3):

@@ -1,7 +1,7 @@
 """InstantHMR: 70 joints in 2D and 3D, and the rig's parameters, from a crop of one person.
 
 Everything here is read from the authors' repository (github.com/mohamdev/InstantHMR: README,
-``models/README.md``, ``docs/architecture.md``, ``docs/annotation.md``, ``instanthmr/inference.py``
+``models/README.md``, the pages on architecture and annotation, ``instanthmr/inference.py``
 at 6f841fc; ``instanthmr_distill_train/README.md`` at 4f626fd; ``tools/pth_to_onnx.py`` and
 ``benchmark/README.md`` at 0edf74d):
 
@@ -35,6 +35,7 @@ from pipeline.core.camera import default_intrinsics
 from pipeline.core.people import Person
 from pipeline.core.skeleton import MHR_70
 from pipeline.perception.base import PerceiverOptions
+from pipeline.perception.blazepose.landmarks import box_around
 from pipeline.perception.crops import Crop, CropNetwork, CropQuery, normalised
 from pipeline.perception.onnx_models.session import OnnxError, OnnxModel
 from pipeline.perception.top_down import TopDown, make_top_down
@@ -151,7 +152,7 @@ def person_of(query: CropQuery, crop: Crop, found: dict[str, np.ndarray]) -> Per
     seen = np.all((points > -0.5) & (points < (width - 0.5, height - 0.5)), axis=1)
     joints_m = found["joints_3d"]
     return Person(
-        box_px=np.concatenate((points.min(0), points.max(0))),
+        box_px=box_around(points, seen.astype(float)),
         score=1.0,
         landmarks_px=points,
         visibility=seen.astype(np.float32),

@@ -26,6 +26,7 @@ from pipeline.core.skeleton import (
     KeypointSet,
 )
 from pipeline.perception.base import PerceiverOptions
+from pipeline.perception.blazepose.landmarks import box_around
 from pipeline.perception.crops import Crop, CropNetwork, CropQuery, normalised
 from pipeline.perception.onnx_models.heads import read_heatmaps, read_simcc
 from pipeline.perception.onnx_models.session import OnnxError, OnnxModel
@@ -114,7 +115,7 @@ class LandmarkModel(CropNetwork):
 def _person(points: np.ndarray, confidence: np.ndarray, keypoints: KeypointSet) -> Person:
     points = points.astype(np.float32)
     return Person(
-        box_px=np.concatenate((points.min(0), points.max(0))),
+        box_px=box_around(points, confidence),
         score=float(confidence[: len(COCO_17)].mean()),
         landmarks_px=points,
         visibility=confidence.astype(np.float32),

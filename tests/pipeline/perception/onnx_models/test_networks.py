@@ -78,7 +78,7 @@ def test_a_point_that_is_not_there_is_not_seen(tmp_path):
 
 
 def test_instanthmrs_joints_are_in_the_picture_and_about_the_hips(tmp_path):
-    palette = np.tile(colours(24), (3, 1))[:70]
+    palette = colours(70)
     file = write_network(tmp_path / "i.onnx", "instanthmr", palette, (224, 224))
     network = InstantHmr(model_of(file))
     queries, points = zip(*(scene(24, box, k) for k, box in enumerate(BOXES)))
@@ -95,7 +95,7 @@ def test_instanthmrs_joints_are_in_the_picture_and_about_the_hips(tmp_path):
 
 
 def test_joints_out_of_the_picture_are_not_seen(tmp_path):
-    palette = np.tile(colours(24), (3, 1))[:70]
+    palette = colours(70)
     network = InstantHmr(
         model_of(write_network(tmp_path / "i.onnx", "instanthmr", palette, (224, 224)))
     )
@@ -110,7 +110,7 @@ def test_joints_out_of_the_picture_are_not_seen(tmp_path):
 
 @pytest.mark.parametrize("form", ["", "false", "true"])
 def test_the_condition_has_the_form_that_the_file_asks_for(tmp_path, form):
-    palette = np.tile(colours(24), (3, 1))[:70]
+    palette = colours(70)
     file = write_network(
         tmp_path / "i.onnx", "instanthmr", palette, (224, 224),
         metadata={"cliff_focal": form} if form else None,
@@ -129,7 +129,7 @@ def test_the_condition_has_the_form_that_the_file_asks_for(tmp_path, form):
 
 
 def test_without_a_lens_the_angles_are_those_of_the_fits_own_camera(tmp_path):
-    palette = np.tile(colours(24), (3, 1))[:70]
+    palette = colours(70)
     meta = {"cliff_focal": "true"}
     file = write_network(tmp_path / "i.onnx", "instanthmr", palette, (224, 224), metadata=meta)
     condition = InstantHmr(model_of(file)).condition(BOXES[0], (240, 320))
@@ -159,7 +159,7 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, module):
 
 def test_another_interface_is_one_line(tmp_path):
     simcc = write_network(tmp_path / "s.onnx", "simcc", colours(17))
-    palette = np.tile(colours(24), (3, 1))[:70]
+    palette = colours(70)
     whole = write_network(tmp_path / "i.onnx", "instanthmr", palette, (224, 224))
     newer = write_network(
         tmp_path / "r.onnx", "instanthmr", palette, (224, 224), leave_out="joints_3d"
