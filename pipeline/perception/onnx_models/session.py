@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pipeline.gpu.device import EngineOptions
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 MOST_THREADS = 4
 """More threads gain little on networks for one crop, and are missing elsewhere."""
+MOST_NUMBERS = 1 << 26
+"""More of them in an input are refused before memory is reserved for them."""
 _DTYPES: dict[str, type[np.floating]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _ERROR = 3
 """ONNX Runtime's level of messages; warnings would reach the terminal from C++."""
@@ -76,6 +79,10 @@ class OnnxModel:
             self.inputs = [_port(each) for each in self._session.get_inputs()]
             self.outputs = [_port(each) for each in self._session.get_outputs()]
             meta = self._session.get_modelmeta().custom_metadata_map
+        for port in self.inputs:
+            numbers = math.prod(n or 1 for n in port.shape)
+            if numbers > MOST_NUMBERS:
+                raise OnnxError(f"{path}: an input of {numbers} numbers, far more than crops have")
         self.path, self.metadata = path, dict(meta)
         self.report = _report(path, runtime.__version__, device, self._session.get_providers()[0])
 
@@ -105,7 +112,8 @@ class OnnxModel:
             if missing:
                 array = np.concatenate((array, np.zeros((missing, *array.shape[1:]), array.dtype)))
             feed[port.name] = np.ascontiguousarray(array, port.dtype)
-        return self._session.run(None, feed)
+        with reading(self.path, " cannot be run", OnnxError):
+            return self._session.run(None, feed)
 
 
 def onnxruntime() -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import cv2
 import numpy as np
 import pytest
 
 from app import cli
-from pipeline.core.skeleton import BLAZEPOSE_33, COCO_17, MHR_70
+from pipeline.capture.open import open_source
+from pipeline.core.skeleton import BLAZEPOSE_33, COCO_17, MHR_70, blazepose_order
+from pipeline.runtime.make import make_estimator
+from pipeline.runtime.window import Windower
 from tests.support.onnx_files import colours, dotted, write_network
 from tests.support.paths import SAMPLE, TRUTH
 
@@ -62,6 +66,49 @@ def test_bodies_follow_a_landmark_network(marked, tmp_path, capsys, head):
     assert len(rows) == FRAMES
     assert sum(len(row["bodies"]) == 1 for row in rows) >= FRAMES - 4
     assert {body["track"] for row in rows for body in row["bodies"]} == {1}
+
+
+@pytest.mark.parametrize("head", ["simcc", "heatmap"])
+def test_points_in_a_clip_are_found_to_parts_of_a_pixel(marked, tmp_path, head):
+    file = write_network(tmp_path / "points.onnx", head, colours(17))
+    estimator = make_estimator("onnx", model=file, people=1, device="cpu")
+    with np.load(marked / "truth.npz") as truth:
+        points = truth["landmarks_px"]
+    own, known = blazepose_order(COCO_17)
+    errors = []
+    with closing(estimator):
+        source, windower = open_source(str(marked / "clip.mkv")), Windower(float("inf"))
+        source.open()
+        state = estimator.begin()
+        windows = [w for frame in source.frames() for w in windower.add(frame)]
+        for window in (*windows, *windower.finish()):
+            (detected,) = estimator.perceive([window], [state])
+            for frame, people in zip(window.frames, detected.people, strict=True):
+                (person,) = people.values()
+                off = np.linalg.norm(person.landmarks_px - points[frame.id], axis=1)
+                # Discs that another one covers are not seen.
+                errors.append(off[known & (person.visibility > 0.6)])
+    assert len(errors) == FRAMES
+    found = np.concatenate(errors)
+    assert len(found) > 0.8 * FRAMES * len(np.unique(own[known]))
+    assert np.median(found) < 0.8
+    assert np.percentile(found, 95) < 3
+
+
+def test_what_is_wrong_with_a_model_is_one_line(tmp_path, capsys):
+    few = write_network(tmp_path / "few.onnx", "simcc", colours(5))
+    (tmp_path / "cut.onnx").write_bytes(few.read_bytes()[:200])
+    for words, says in (
+        (["--estimator", "onnx"], "needs --model FILE.onnx"),
+        (["--estimator", "onnx", "--model", few], "5 points and coco17 has 17"),
+        (["--estimator", "instanthmr", "--model", few], "another network than InstantHMR"),
+        (["--estimator", "onnx", "--model", tmp_path / "cut.onnx"], "no network that"),
+        (["--estimator", "onnx", "--model", few, "--keypoints", "coco18"], "--keypoints"),
+    ):
+        code, _, err = run(capsys, "run", SAMPLE, *words, "--jsonl", tmp_path / "o.jsonl")
+        assert code in (1, 2)
+        assert says in err
+        assert len(err.strip().splitlines()) <= 2
 
 
 @pytest.mark.parametrize("head", ["simcc", "instanthmr"])

@@ -6,8 +6,10 @@ import math
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.core.frame import Frame
 from pipeline.core.skeleton import COCO_17, HALPE_26, MHR_70
@@ -183,6 +185,34 @@ def test_another_interface_is_one_line(tmp_path):
 def test_an_output_that_is_no_head_is_one_line(tmp_path):
     file = write_network(tmp_path / "n.onnx", "simcc", colours(17), leave_out="simcc_y")
     says(landmarks.make, file, "neither SimCC's")
+
+
+def test_a_network_that_fails_when_it_runs_is_one_line(tmp_path):
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 64, 48])
+    maps = helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["N", 17, 16, 12])
+    shape = numpy_helper.from_array(np.array([-1, 17, 16, 13]), "shape")
+    node = helper.make_node("Reshape", ["image", "shape"], ["maps"])
+    graph = helper.make_graph([node], "wrong", [image], [maps], [shape])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "w.onnx")
+    says(landmarks.make, tmp_path / "w.onnx", "cannot be run|can run")
+
+
+@pytest.mark.parametrize("size", [(200_000, 200_000), (64, 48)])
+def test_an_input_larger_than_any_crop_reserves_nothing(tmp_path, size):
+    batch = None if size[0] > 64 else 10**6
+    file = write_network(tmp_path / "h.onnx", "simcc", colours(17), size, batch)
+    says(landmarks.make, file, "far more than crops have")
+
+
+def test_whole_numbers_are_no_input(tmp_path):
+    image = helper.make_tensor_value_info("image", TensorProto.INT64, ["N", 3, 64, 48])
+    maps = helper.make_tensor_value_info("maps", TensorProto.INT64, ["N", 3, 64, 48])
+    node = helper.make_node("Identity", ["image"], ["maps"])
+    graph = helper.make_graph([node], "whole", [image], [maps])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "w.onnx")
+    says(landmarks.make, tmp_path / "w.onnx", "not floating-point numbers")
 
 
 def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch):
