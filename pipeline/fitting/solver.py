@@ -230,8 +230,12 @@ class Solution:
     shape_information: Tensor
 
 
+ContourRows = Callable[[Pose, Tensor, Observations], tuple[Tensor, Tensor, Tensor]]
+"""`contour_rows` of one body model."""
+
+
 class Kernels(Protocol):
-    """Faster versions of the solver's functions for a GPU, such as `linearise_gpu.Linearizer`."""
+    """Faster versions of the solver's functions: `linearise_gpu` and `contour_cpu` have them."""
 
     def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
         """Return `linearise` for one window, as a function of the state alone."""
@@ -363,6 +367,7 @@ def linearise(
     past: TemporalPrior,
     state: State,
     config: FitConfig,
+    contour: ContourRows | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Linearise every residual at a state; D = 69 T + 10 unknowns.
 
@@ -375,6 +380,7 @@ def linearise(
         past: What is known before the window.
         state: Rotations (P, T, 24, 3, 3), translations (P, T, 3) and shapes (P, 10).
         config: Weights and switches.
+        contour: Used in place of `contour_rows` where given.
 
     Returns:
         The cost (P,); the Hessian (P, D, D); the gradient (P, D), half the cost's slope as is usual
@@ -391,7 +397,8 @@ def linearise(
     *landmark_part, residual_mean = _landmark_rows(skeleton, pose, shapes, flat, config)
     parts: list[Sequence[Tensor]] = [landmark_part]
     if config.use_mask:
-        parts.append(_contour_rows(skeleton, pose, shapes, flat, config))
+        contour = contour or partial(contour_rows, skeleton, config=config)
+        parts.append(contour(pose, shapes, flat))
     if config.use_depth:
         parts.append(_depth_rows(skeleton, pose, flat, config))
     # All terms' rows are stacked, so that one matrix product gives the Hessian of all of them.
@@ -504,13 +511,14 @@ def _project(points: Tensor) -> tuple[Tensor, Tensor]:
     return projected, torch.stack((x, y), -2)
 
 
-def _contour_rows(
+def contour_rows(
     skeleton: Skeleton, pose: Pose, betas: Tensor, observed: Observations, config: FitConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One row for each surface point: its distance to the mask's edge.
+    """Return a row for each surface point, its distance to the mask's edge: (B, K).
 
-    A point counts where it is on the model's rim or outside the mask: rim points inside the mask
-    pull outward, points outside it pull inward. The rest may lie anywhere inside the mask.
+    Then the rows' Jacobian (B, K, 79) and their cost (B,). A point counts where it is on the
+    model's rim or outside the mask: rim points inside the mask pull outward, points outside it pull
+    inward. The rest may lie anywhere inside the mask.
     """
     points, share = place_points(skeleton.surface, pose, betas)
     turned = torch.einsum("kj,njrc->nkrc", skeleton.surface.mass, pose.rotations)

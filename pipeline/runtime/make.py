@@ -59,7 +59,8 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         )
     device, engine, progress = choose_device(options.device), options.engine, options.on_progress
     make = PERCEIVERS.load(options.perceiver)
-    own_kernels = engine.engine != "eager" and importlib.util.find_spec("triton") is not None
+    has_triton = importlib.util.find_spec("triton") is not None
+    own_kernels = device.type == "cpu" or (engine.engine != "eager" and has_triton)
     fitter = BodyFitter(
         load_body(options.body), options.fit, device, engine.graphs, kernels=own_kernels
     )  # fmt: skip
