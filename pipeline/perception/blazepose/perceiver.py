@@ -218,7 +218,12 @@ class BlazePose(Perceiver):
         valid = 1 if over_all and not self.has_second else _SCORE_PASSES
         tracked = [_one_pass_older(roi, valid) for roi in before.rois]
         refused = _one_pass_less(before.refused)
-        query = DetectionQuery(window.key_frame, tuple(views), tuple(second_views))
+        # Tiles outside of all regions show no person that would be kept.
+        searched = [
+            tuple(view for view in each if self.areas.reaches(view, size))
+            for each in (views, second_views)
+        ]
+        query = DetectionQuery(window.key_frame, searched[0], searched[1])
         detections = self._inside((yield from ask(query)), size)
         tracked, others = _matched(tracked, detections)
         candidates = [roi for roi in others if same_place(roi, refused) is None]

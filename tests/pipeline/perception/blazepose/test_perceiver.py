@@ -623,3 +623,14 @@ def test_without_the_second_detector_a_line_says_so(monkeypatch):
     assert "\n" not in line
     assert not made.has_second
     made.close()
+
+
+def test_tiles_outside_of_all_regions_are_not_searched():
+    frame = Frame(0, "clip", 0, 0.0, np.zeros((720, 1280, 3), np.uint8))
+    corner = Areas(regions=(Area(0, 0, 0.2, 0.2),))
+    asked = []
+    for areas in (EVERYWHERE, corner):
+        (query,) = next(StubPose(lambda t: [], areas=areas)._embed(Window((frame,), 0, True), None))
+        asked.append(query.views)
+    assert set(asked[1]) < set(asked[0])
+    assert all(corner.reaches(view, (720, 1280)) for view in asked[1])
