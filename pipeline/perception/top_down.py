@@ -306,7 +306,8 @@ def _after(roi: Roi, track: Mapping[int, Person], window: Window) -> Roi:
     last = max(track)
     place = replace(roi_of(track[last]), score=roi.score, id=roi.id)
     age = roi.age + len(track) - 1
-    return replace(continued(replace(roi, age=age), place), frames_missed=count - 1 - last)
+    after = continued(replace(roi, age=age), place, window.frames[last].pts_s)
+    return replace(after, frames_missed=count - 1 - last)
 
 
 def _sent_to(embedding: Embedding, before: Memory, window: Window) -> dict[int, Motion]:

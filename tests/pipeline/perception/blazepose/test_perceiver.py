@@ -630,7 +630,9 @@ def test_tiles_outside_of_all_regions_are_not_searched():
     corner = Areas(regions=(Area(0, 0, 0.2, 0.2),))
     asked = []
     for areas in (EVERYWHERE, corner):
-        (query,) = next(StubPose(lambda t: [], areas=areas)._embed(Window((frame,), 0, True), None))
+        (query,) = next(
+            StubPose(lambda t: [], areas=areas).detection_plan(Window((frame,), 0, True), None)
+        )
         asked.append(query.views)
     assert set(asked[1]) < set(asked[0])
     assert all(corner.reaches(view, (720, 1280)) for view in asked[1])
