@@ -47,7 +47,7 @@ class Count:
 
     def watch(self, perceiver: BlazePose) -> None:
         """Count the queries of a perceiver from now on."""
-        answer = perceiver._answer
+        answer = perceiver.answer
 
         def counted(queries: list[Query]) -> list[Any]:
             self.landmark += sum(isinstance(query, LandmarkQuery) for query in queries)
@@ -56,7 +56,7 @@ class Count:
                     self.views += len(query.views) + len(query.second_views)
             return answer(queries)
 
-        perceiver._answer = counted  # type: ignore[method-assign]
+        perceiver.answer = counted  # type: ignore[method-assign]
 
 
 @dataclass
