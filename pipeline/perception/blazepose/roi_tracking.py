@@ -96,9 +96,10 @@ where nothing changed, and how much more it must be where the change is at the l
 places in ten labelled frames of a crowd 36 were people; below 0.5 there were 37 of 134."""
 _SURE_ANGLE = 0.5
 """... if it stands upright within this, in radians."""
-_BOX_SCORE, _BOX_CHANGE, _BOX_PRESENCE = 0.3, 1.25, 0.3
-"""Where the second detector's score is above the first, a change up to the second and a mean
-presence from the third are enough: that adds a third to the people of these frames."""
+_BOX_SCORE, _BOX_CHANGE, _BOX_PRESENCE, _BOX_LEAST = 0.3, 1.25, 0.3, 0.15
+"""Where the second detector's score is above the first, a change up to the second, a mean presence
+from the third and a least one from the fourth are enough: that adds a third to the people of these
+frames. Painted spectators of renders look like people in some of these answers only."""
 _MIRRORED_QUERIES = ((0.0, 1.1), (-0.1, 1.0))
 """Rotations and scales of the mirrored queries after limbs have jumped, until one answer continues
 the motion."""
@@ -142,8 +143,8 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
             only where the person moves (`between`); else all frames are one batch.
     """
     # Where people overlap, an ROI of some frames ago may show the other one.
-    close = overlapping(rois)
-    apart = [roi for roi in rois if roi.id not in close and abs(roi.turn) < _SPINNING]
+    not_ahead = overlapping(rois) | _spinning(rois)
+    apart = [roi for roi in rois if roi.id not in not_ahead]
     last = len(window.frames) - 1
     inner = range(1, last)
     if not sparing or not inner:
@@ -188,10 +189,10 @@ def track_rois(
         The people that are present, and the ROIs in which to find them next.
     """
     frame = window.frames[time]
-    rois = [turned(roi, frame.pts_s) if abs(roi.turn) >= _SPINNING else roi for roi in rois]
+    spinning = _spinning(rois)
+    rois = [turned(roi, frame.pts_s) if roi.id in spinning else roi for roi in rois]
     # All people in one round, which a GPU answers in one batch.
-    largest = sorted(rois, key=lambda roi: -roi.side)[:_MOST_DOUBTED]
-    doubted = {roi.id for roi in largest}
+    doubted = {roi.id for roi in _largest(rois)}
     close = overlapping(rois)
     plans = []
     for roi in rois:
@@ -207,6 +208,16 @@ def track_rois(
             # The ROI stays where it was; a detection may move it.
             next_rois.append(replace(roi, frames_missed=roi.frames_missed + 1))
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
+
+
+def _largest(rois: Sequence[Roi]) -> list[Roi]:
+    return sorted(rois, key=lambda roi: -roi.side)[:_MOST_DOUBTED]
+
+
+def _spinning(rois: Sequence[Roi]) -> set[int]:
+    """The ids of people who spin. The rotation of small people in a crowd jumps all the time."""
+    known = (roi for roi in _largest(rois) if roi.age >= _KNOWN_FRAMES)
+    return {roi.id for roi in known if abs(roi.turn) >= _SPINNING}
 
 
 def _followed(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
@@ -416,7 +427,8 @@ def _convincing(
         return True
     mean = float(np.mean(presences))
     if candidate.by_box:
-        return candidate.score > _BOX_SCORE and mean >= _BOX_PRESENCE
+        likely = mean >= _BOX_PRESENCE and min(presences) >= _BOX_LEAST
+        return candidate.score > _BOX_SCORE and likely
     # The score of a detector that saw hips and rotation makes up for a low presence: the less the
     # candidate changed, the lower a presence is enough.
     tolerance = limit * candidate.score
