@@ -150,6 +150,8 @@ def estimator_settings(config: Config) -> dict[str, Any]:
         "body": config.fit.body,
         "device": config.device,
         "model_folder": config.perceive.weights,
+        "model": config.perceive.model_file,
+        "keypoints": config.perceive.keypoints,
         "fov_deg": config.capture.fov_deg,
         "focal_px": config.capture.focal_px,
         "fit": FitConfig(

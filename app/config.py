@@ -275,6 +275,21 @@ class PerceiveConfig:
         ),
     ] = None
 
+    model_file: Annotated[
+        Path | None,
+        Setting(
+            "The ONNX file of `--estimator instanthmr` or `onnx`.",
+            "FILE",
+            "--model",
+            example="model.onnx",
+            file="read",
+        ),
+    ] = None
+    keypoints: Annotated[
+        Literal["coco17", "coco133", "halpe26", "mhr70"],
+        Setting("The points that the network of `--estimator onnx` reports.", "SET"),
+    ] = "coco17"
+
     @property
     def areas(self) -> Areas:
         """Where people are looked for."""
@@ -475,7 +490,12 @@ class _GeneralSettings:
     ] = "auto"
     estimator: Annotated[
         str,
-        Setting("The way from frames to bodies.", "NAME", check=_known_estimator),
+        Setting(
+            "The way from frames to bodies: keypoints (BlazePose); instanthmr or onnx, from the "
+            "file that --model names.",
+            "NAME",
+            check=_known_estimator,
+        ),
         Section("models", _ALL),
     ] = "keypoints"
 

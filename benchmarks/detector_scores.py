@@ -79,7 +79,7 @@ def sampled_frames(clip: Path, count: int, draw: np.random.Generator) -> list[np
 def outcome(perceiver: BlazePose, frame: Frame, roi: Roi, score: float) -> Outcome:
     """Return what the landmark model makes of a detection."""
     plan = confirm_candidates(frame, [replace(roi, score=LENIENCY)], 0, ())
-    found, _ = run_plan(plan, perceiver._answer)
+    found, _ = run_plan(plan, perceiver.answer)
     if not found:
         return Outcome(score, False, False)
     return Outcome(score, True, same_place(found[0][1], [roi]) is not None)

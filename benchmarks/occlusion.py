@@ -104,11 +104,11 @@ class CountingBlazePose(BlazePose):
         super().__init__(weights.find("blazepose", None), people)
         self.queries: dict[int, int] = {}
 
-    def _answer(self, queries: list[Query]) -> list[Any]:
+    def answer(self, queries: list[Query]) -> list[Any]:
         for query in queries:
             if isinstance(query, LandmarkQuery):
                 self.queries[query.frame.id] = self.queries.get(query.frame.id, 0) + 1
-        return super()._answer(queries)
+        return super().answer(queries)
 
 
 def read_images(path: Path) -> list[np.ndarray]:

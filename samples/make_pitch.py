@@ -12,6 +12,10 @@ renders a suite of short clips, OUT/SEED_KIND.mp4 and OUT/SEED_KIND_truth.npz: a
 the rest all other motions, seen from all sides; three of twenty have two or three people. Seeds
 from 1000 are for tuning, seeds from 2000 for reporting. It takes about 0.3 s for each frame and
 person on one CPU core at 960x540, and needs no GPU and no display.
+
+    python samples/make_pitch.py --floor OUT --count 8 --first-seed 2000 --jobs 2
+
+renders floor acts: a breakdancer upside down, folded and spinning among seated onlookers.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from synth import truth  # noqa: E402
 from synth.clip import Clip  # noqa: E402
 from synth.kinds import MOTIONS  # noqa: E402
 from synth.setup import SAMPLE_SEED  # noqa: E402
-from synth.suite import THROW_MANNER, Plan, suite, throws  # noqa: E402
+from synth.suite import THROW_MANNER, Plan, floor_acts, suite, throws  # noqa: E402
 from synth.truth import faces_of, mask_of, vertices_of  # noqa: E402
 
 __all__ = ["Clip", "faces_of", "main", "mask_of", "render", "vertices_of"]
@@ -97,22 +101,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, help="how many; of a throw, those around its release")
     parser.add_argument("--suite", type=Path, metavar="OUT", help="render a suite into a folder")
     parser.add_argument("--throws", type=Path, metavar="OUT", help="render throws into a folder")
-    parser.add_argument("--count", type=int, default=20, help="clips of a suite, or throws")
+    parser.add_argument("--floor", type=Path, metavar="OUT", help="render floor acts into a folder")
+    parser.add_argument("--count", type=int, default=20, help="clips of a suite, throws or acts")
     parser.add_argument("--first-seed", type=int, default=1000, help="a suite's first seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes that render a suite")
     args = parser.parse_args(argv)
     try:
-        many = args.suite or args.throws
-        usual = "960x540" if args.suite else "768x432" if args.throws else "1280x720"
+        many = args.suite or args.throws or args.floor
+        usual = "1280x720" if not many else "768x432" if args.throws else "960x540"
         size = _size(args.size or usual)
         folder = many or args.out
         folder.mkdir(parents=True, exist_ok=True)
         if many:
-            manner = None if args.suite else THROW_MANNER
+            manner = THROW_MANNER if args.throws else None
             one = partial(_render_plan, folder, size, args.fps, manner)
-            plans = (suite if args.suite else throws)(args.first_seed, args.count)
+            plans = suite if args.suite else throws if args.throws else floor_acts
             with multiprocessing.get_context("spawn").Pool(max(1, args.jobs)) as pool:
-                for name in pool.imap_unordered(one, plans):
+                for name in pool.imap_unordered(one, plans(args.first_seed, args.count)):
                     print(name, flush=True)
         else:
             seconds = args.frames / args.fps if args.frames else None

@@ -12,6 +12,7 @@ from tests.support.paths import ROOT
 
 HOUSE = ("app", "pipeline", "render")
 OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
+OPTIONAL |= {"onnx", "onnxruntime"}
 
 
 def modules() -> dict[str, Path]:

@@ -354,6 +354,9 @@ class Bench:
         )
         if isinstance(pipeline, PlanPipeline):
             work |= pipeline.work
+        if settings.network:
+            # The work of a network in ONNX Runtime is not counted.
+            work = {stage: known for stage, known in work.items() if stage in ("fit", "draw")}
         work = {
             stage: replace(work.get(stage, Work()), kernels=kernels.get(stage, 0))
             for stage in stages
@@ -372,7 +375,7 @@ class Bench:
             "kernels": kernels,
             "notes": notes,
         }
-        if settings.device == "cuda":
+        if settings.device == "cuda" and not settings.network:
             predicted = predict_window(total_ms, stages, work, ceiling, RTX_4090, settings.graphs)
             record["predicted_rtx4090_ms"] = _short(predicted.pop("total"))
             record["predicted_rtx4090_stages_ms"] = _shorts(predicted)

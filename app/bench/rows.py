@@ -57,6 +57,8 @@ class Settings:
         people: The most people to track.
         weights_folder: A folder that is searched for model files first.
         plan: The settings of a row of the plan; None for the app's own pipeline.
+        network: The estimator whose network is timed with random weights (`app.bench.networks`);
+            "" for the default one, with its own.
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
@@ -69,10 +71,15 @@ class Settings:
     # Not compared: where the files lie changes no figure.
     weights_folder: Path | None = field(default=None, compare=False)
     plan: Plan | None = None
+    network: Literal["", "instanthmr", "onnx"] = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return all settings that change what is measured."""
-        out = {k: v for k, v in vars(self).items() if k not in ("weights_folder", "plan")}
+        apart = ("weights_folder", "plan", "network")
+        out = {k: v for k, v in vars(self).items() if k not in apart}
+        # Named where it is used, so that the other rows' settings stay what they were.
+        if self.network:
+            out["network"] = self.network
         return out if self.plan is None else {**out, "plan": asdict(self.plan)}
 
 
@@ -156,6 +163,18 @@ _PLAN = (
 
 _TENSORRT = (("torch_tensorrt", "tensorrt"),)
 
+_ONNX = (("onnxruntime", "onnx"), ("onnx", "dev"))
+
+
+def _network(name: Literal["instanthmr", "onnx"], of: str) -> tuple[Row, Row]:
+    """The rows of a network in ONNX Runtime, on the GPU and on the CPU."""
+    cpu = Settings("cpu", renderer="numba", half=False, network=name)
+    return (
+        Row(name, f"{of} in ONNX Runtime", Settings(network=name), packages=_ONNX),
+        Row(f"{name}-cpu", f"{of} in ONNX Runtime, on the CPU", cpu, packages=_ONNX),
+    )
+
+
 ROWS: tuple[Row, ...] = (
     *_PLAN,
     Row("default", "everything on the GPU", Settings()),
@@ -163,6 +182,8 @@ ROWS: tuple[Row, ...] = (
     Row("default-fp32", "networks in FP32, TF32 off", Settings(half=False, tf32=False)),
     Row("default-tensorrt", "TensorRT engines", Settings(engine="tensorrt"), packages=_TENSORRT),
     Row("default-cpu", "everything on the CPU", Settings("cpu", renderer="numba", half=False)),
+    *_network("instanthmr", "a network of InstantHMR's size"),
+    *_network("onnx", "a network of RTMPose-m's size"),
     Row("streams-p1", "30 Hz streams, one person each", Settings(), "streams", people=1),
     Row("streams-p4", "30 Hz streams, four people each", Settings(), "streams", people=4),
     Row("streams-p8", "30 Hz streams, eight people each", Settings(), "streams", people=8),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
+from app.bench.networks import WRITERS
 from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
 from app.body_renderer import colors_of, drawn_mesh
@@ -20,6 +22,7 @@ from pipeline.core.people import Bodies
 from pipeline.gpu.device import EngineOptions
 from pipeline.perception.base import Perceiver
 from pipeline.runtime.estimator import EstimatorOptions
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_keypoint_estimator
 from pipeline.weights import store as weights
 from render.overlay import make_renderer
@@ -145,22 +148,41 @@ class _TimedPerceiver(Perceiver):
         self._perceiver.close()
 
 
+def weights_of(settings: Settings) -> Literal["real", "random"]:
+    """Return which weights a row's networks have."""
+    return "random" if settings.network else "real"
+
+
+def make_estimator(settings: Settings) -> KeypointEstimator:
+    """Return the estimator of a row: the app's own, or one whose network has random weights.
+
+    Raises:
+        WeightsError: A network's weights are missing.
+        RuntimeError: The engine is not available.
+    """
+    options = EstimatorOptions(
+        people=settings.people,
+        device=settings.device,
+        model_folder=settings.weights_folder,
+        engine=EngineOptions(settings.engine, settings.half, settings.graphs),
+    )
+    if not settings.network:
+        return make_keypoint_estimator(options)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"random-{settings.network}.onnx"
+        WRITERS[settings.network](file)
+        return make_keypoint_estimator(replace(options, perceiver=settings.network, model=file))
+
+
 class GpuPipeline:
     """The app's own parts on the GPU, one after another in one thread and on one CUDA stream."""
 
-    weights: Literal["real", "random"] = "real"
     at_once = 16
     depth = 1
 
     def __init__(self, settings: Settings) -> None:
-        self._estimator = make_keypoint_estimator(
-            EstimatorOptions(
-                people=settings.people,
-                device="cuda",
-                model_folder=settings.weights_folder,
-                engine=EngineOptions(settings.engine, settings.half, settings.graphs),
-            )
-        )
+        self.weights = weights_of(settings)
+        self._estimator = make_estimator(settings)
         self._renderer = make_renderer(settings.renderer)
         self.engine = "; ".join((*self._estimator.reports, f"drawn by {self._renderer.name}"))
 
@@ -206,23 +228,20 @@ class HostPipeline:
     """The app's own parts on the CPU, one after another in one thread. Torch uses one thread, as in
     the live pipeline's fit; LiteRT uses two of its own."""
 
-    weights: Literal["real", "random"] = "real"
     at_once = 1
     depth = 1
 
     def __init__(self, settings: Settings) -> None:
-        self._estimator = make_keypoint_estimator(
-            EstimatorOptions(
-                people=settings.people, device="cpu", model_folder=settings.weights_folder
-            )
-        )
+        self.weights = weights_of(settings)
+        self._estimator = make_estimator(settings)
+        reports = self._estimator.reports if settings.network else ()
         self._perceiver = _TimedPerceiver(self._estimator.perceiver)
         # The wrapper times both networks, which the estimator runs in one call.
         self._estimator.perceiver = self._perceiver
         self._renderer = make_renderer(settings.renderer)
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        self.engine = f"LiteRT, torch on the CPU, {self._renderer.name}"
+        self.engine = ", ".join((*reports, "LiteRT", "torch on the CPU", self._renderer.name))
 
     def begin(self) -> Any:
         return self._estimator.begin()

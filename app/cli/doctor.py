@@ -164,6 +164,8 @@ def _models() -> Iterator[Check]:
     body = load_body()
     yield Check("body", OK, f"{body.name}, {len(body.v_template)} vertices")
 
+    yield _onnx()
+
     from pipeline.weights import store as weights
 
     for name, model in weights.REGISTRY.items():
@@ -177,6 +179,19 @@ def _models() -> Iterator[Check]:
         # A file that is there but wrong stops every run.
         lacking = ABSENT if model.without and not wrong else MISSING
         yield Check(f"{name}", OK if right else lacking, detail, model.how)
+
+
+def _onnx() -> Check:
+    from pipeline.perception.onnx_models.session import onnxruntime
+
+    try:
+        runtime = onnxruntime()
+    except RuntimeError:
+        return _optional("onnxruntime", "pip install 'bodystream[onnx]'")
+    # AzureExecutionProvider calls a service; it computes nothing here.
+    names = [name.removesuffix("ExecutionProvider") for name in runtime.get_available_providers()]
+    names = [name for name in names if name != "Azure"]
+    return Check("onnxruntime", OK, f"{runtime.__version__}, computes by {', '.join(names)}")
 
 
 def _cache() -> Iterator[Check]:

@@ -61,7 +61,7 @@ def list_weights(folder: Path | None = None) -> int:
             size = size_text(state.file.size) if state.file.size else "size unknown"
             print(f"  {state.file.name}  {size}  {_where(state)}")
             print(f"    sha256 {state.file.sha256 or 'unknown'}")
-        print(f"  get it: {model.how}  ({_source(model)})")
+        print(f"  get it: {model.how}" + ("" if model.page else f"  ({_source(model)})"))
     print(f"kept in {weights.cache_folder()}")
     return 0
 
@@ -92,7 +92,7 @@ def _fetch_model(model: weights.Weights) -> None:
     from pipeline.weights import store as weights
 
     # Only if something has to be fetched, which may take minutes.
-    if not all(state.right for state in weights.status(model.name)):
+    if not model.page and not all(state.right for state in weights.status(model.name)):
         print(f"{model.name}: {_source(model)} ...", file=sys.stderr)
     with unwind_by_signal(), _bar() as bar:
         tasks: dict[str, Any] = {}

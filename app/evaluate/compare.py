@@ -30,7 +30,7 @@ class Pair:
         mesh_m: The body's landmarks in camera axes (33, 3), metres.
         perceived_px: The perceived landmarks of the same track (33, 2), pixels; NaN without.
         perceived_m: The perceived world landmarks (33, 3), metres, as the network gives them: in
-            the axes of the person's ray; NaN without.
+            the axes of the person's ray, or the camera's (`Person.world_sigma_m`); NaN without.
         turned_m: ``perceived_m`` turned to the camera's axes.
         iou: Intersection over union of the mesh's silhouette; NaN if the truth has no masks.
         perceived_iou: The same of the perceived mask.
@@ -103,16 +103,18 @@ def _pair(
         # From the hips, so that an error of distance does not hide the shape.
         own = played.bodies.vertices_m[p] - _hips(mesh_m)
         surface_m = surface_distance(own, truth.surface(row) - _hips(truth.landmarks_m[row]))
-    turned_m = unknown
-    if person is not None and person.world_m is not None:
-        turned_m = person.world_m @ ray_rotation(person.landmarks_px, played.intrinsics).T
+    perceived_m = unknown if person is None or person.world_m is None else person.world_m
+    turned_m = perceived_m
+    # Metric joints are in the camera's axes already.
+    if person is not None and person.world_sigma_m is None:
+        turned_m = perceived_m @ ray_rotation(person.landmarks_px, played.intrinsics).T
     return Pair(
         row=row,
         track=track,
         mesh_px=mesh_px,
         mesh_m=mesh_m,
         perceived_px=unknown[:, :2] if person is None else person.landmarks_px,
-        perceived_m=unknown if person is None or person.world_m is None else person.world_m,
+        perceived_m=perceived_m,
         turned_m=turned_m,
         iou=overlap,
         perceived_iou=perceived_overlap,

@@ -93,7 +93,9 @@ def space_rows(outcome: Outcome) -> tuple[list[Row], list[str]]:
     name = "turned_m" if baseline == "turned" else "perceived_m"
     perceived_m = outcome.stack(name).reshape(-1, 33, 3)
     # Both are measured on the same person-frames, or their ratio would compare different people.
-    both = np.isfinite(mesh).any(1) & np.isfinite(perceived).any(1)
+    both, known = np.isfinite(mesh).any(1), np.isfinite(perceived).any(1)
+    if known.any():
+        both &= known
     left_out = int(len(both) - both.sum())
     mesh, perceived, true_m = mesh[both], perceived[both], true_m[both]
     ours_m, perceived_m = ours_m[both], perceived_m[both]
@@ -115,7 +117,8 @@ def space_rows(outcome: Outcome) -> tuple[list[Row], list[str]]:
         rows.append(Row("surface_mm", "surface, to the nearest vertex", "mm",
                         1e3 * mean(outcome.stack("surface_m"))))  # fmt: skip
     rows += _root_rows(outcome)
-    notes = [f"perceived limbs in space: BlazePose's world landmarks {baseline}"]
+    what = f"world landmarks {baseline}" if known.any() else "none, the network is 2D"
+    notes = [f"perceived limbs in space: {what}"]
     if left_out:
         notes.append(f"{left_out} person-frames are not in the errors in space: not known in both")
     return rows, notes

@@ -114,6 +114,8 @@ def _with_truth(
     if "world" in given:
         pixels = changes.get("landmarks_px", person.landmarks_px)
         world = _world(truth, row, pixels, intrinsics)
+        # In the axes of the person's ray, as of a network that states no error.
+        changes["world_sigma_m"] = None
         changes["world_m"] = np.where(np.isfinite(world), world, world_or_flat_m(person)).astype(
             np.float32
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,14 +42,21 @@ class Person:
         score: How sure the perceiver is of the person, in [0, 1].
         landmarks_px: (K, 2) float32 image pixels.
         visibility: (K,) float32 in [0, 1].
-        world_m: (K, 3) float32 metres, origin between the hips, axes as the camera's (x right, y
-            down, z forward); None where the perceiver reports 2D points only.
+        world_m: (K, 3) float32 metres, origin between the hips, x right, y down, z forward; None
+            where the perceiver reports 2D points only. ``world_sigma_m`` says in which axes.
         mask: Which pixels are the person's, where the perceiver knows.
         roi: The id by which the perceiver tracks this person from frame to frame, -1 where it does
             not.
         map_depth: The depth map at the hips, along z and in the map's own units.
         root_depth_m: The pelvis's distance that follows from it (`pipeline.tracking.depth_scale`).
         keypoints: Which points the arrays hold, in which order.
+        world_sigma_m: None where ``world_m`` is of BlazePose's kind: of a normalised size, and in
+            axes whose z points at the person, because the network saw a crop. The fit corrects it
+            (`pipeline.fitting.lifter`). A number: ``world_m`` is metric and in the camera's own
+            axes, and each coordinate has this standard deviation in metres; the fit takes it as it
+            is.
+        extra: What the network reports beyond this, by name, such as a rig's parameters; kept for
+            the caller, read by nothing else.
     """
 
     box_px: np.ndarray
@@ -61,13 +69,15 @@ class Person:
     map_depth: float | None = None
     root_depth_m: float | None = None
     keypoints: KeypointSet = BLAZEPOSE_33
+    world_sigma_m: float | None = None
+    extra: Mapping[str, np.ndarray] | None = None
 
 
 def as_blazepose(person: Person) -> Person:
     """Return the person in BlazePose's 33 landmarks, which the fit and the events read.
 
     A landmark that the person's own set lacks lies at the nearest point that it has, with a
-    visibility of 0, so that no residual pulls on it.
+    visibility of 0, so that no residual pulls on it. What is not a point stays as it is.
 
     Raises:
         ValueError: The set lacks a point that has no stand-in, or an array has another length.

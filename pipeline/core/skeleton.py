@@ -132,10 +132,56 @@ MHR_70 = KeypointSet(
 )  # fmt: skip
 """The 70 keypoints of Momentum Human Rig bodies, as SAM 3D Body reports them."""
 
+_LEFT_FOOT = ("left_big_toe_tip", "left_small_toe_tip", "left_heel")
+_FEET = [(name, _mirrored_name(name)) for name in _LEFT_FOOT]
+
+HALPE_26 = KeypointSet(
+    "halpe26",
+    (
+        *COCO_17.names, "head_top", "neck", "mid_hip",
+        *(name for pair in _FEET for name in pair),
+    ),
+    (*_FACE, "head_top"),
+)  # fmt: skip
+"""Halpe's 26 points of body and feet (Fang et al., AlphaPose, TPAMI 2022)."""
+
+_FACE_PAIRS = (
+    *((k, 16 - k) for k in range(8)), *((17 + k, 26 - k) for k in range(5)), (31, 35), (32, 34),
+    (36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46),
+    (48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67),
+)  # fmt: skip
+"""The points of a face, right and left, that a mirror exchanges (Sagonas et al., 300-W, 2013)."""
+
+
+def _face_68() -> tuple[str, ...]:
+    names = [f"face_{k}" for k in range(68)]
+    for right, left in _FACE_PAIRS:
+        names[right], names[left] = f"right_face_{right}", f"left_face_{right}"
+    return tuple(names)
+
+
+def _hand_from_root(side: str) -> tuple[str, ...]:
+    points = (f"{side}_{finger}_{part}" for finger in _FINGERS for part in reversed(_PHALANGES))
+    return (f"{side}_hand_root", *points)
+
+
+COCO_WHOLEBODY_133 = KeypointSet(
+    "coco133",
+    (
+        *COCO_17.names, *_LEFT_FOOT, *(right for _, right in _FEET), *_face_68(),
+        *_hand_from_root("left"), *_hand_from_root("right"),
+    ),
+    (*_FACE, *_face_68()),
+)  # fmt: skip
+"""COCO-WholeBody: body, feet, 68 points of the face, hands (Jin et al., ECCV 2020)."""
+
 SMPL_24 = KeypointSet("smpl24", JOINT_NAMES, ("head",))
 """SMPL's joints. Its hips lie deeper than a detector's, so it converts to no landmark set."""
 
-KEYPOINT_SETS = {each.name: each for each in (BLAZEPOSE_33, COCO_17, MHR_70, SMPL_24)}
+KEYPOINT_SETS = {
+    each.name: each
+    for each in (BLAZEPOSE_33, COCO_17, HALPE_26, COCO_WHOLEBODY_133, MHR_70, SMPL_24)
+}
 
 LANDMARKS = len(BLAZEPOSE_33)
 """How many landmarks the fit's tensors and the files hold for a person."""

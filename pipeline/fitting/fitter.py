@@ -95,7 +95,8 @@ class BodyFitter:
         config: Weights and switches; None takes the defaults.
         device: Where to compute.
         graphs: Whether to capture CUDA graphs; without them every kernel is launched by itself.
-        kernels: Whether a GPU uses the Triton kernels of `linearise_gpu` in place of torch's.
+        kernels: Whether to use the Triton kernels of `linearise_gpu` on a GPU and the loop of
+            `contour_cpu` on a CPU in place of torch's.
 
     Attributes:
         config: Weights and switches.
@@ -126,6 +127,11 @@ class BodyFitter:
             from pipeline.fitting.linearise_gpu import Linearizer
 
             self._kernels = Linearizer(self.skeleton, self.config)
+        elif kernels:
+            # Imported here: numba takes a third of a second, and a GPU does without.
+            from pipeline.fitting.contour_cpu import ContourLoop
+
+            self._kernels = ContourLoop(self.skeleton, self.config)
         self._new_memory = new_memory(self.config).to(self.device)[0]
         self._fits: dict[tuple[int, int], WindowFit] = {}
         self._steps: dict[tuple[int, int, int], Graphed] = {}

@@ -132,7 +132,9 @@ def sized_by_depth(observed: Observations) -> Observations:
     weight = observed.visible * observed.present[..., None]
     parts = (part.flatten(0, 1) for part in (turned, observed.image, weight))
     depth_by_size_m = place_by_landmarks(*parts)[:, 2].unflatten(0, observed.present.shape)
-    known = observed.present * (observed.root_depth_m > 0)
+    # Landmarks whose error is stated are metric: their size is as good as the map's.
+    sizeless = observed.world_sigma_m == 0
+    known = observed.present * (observed.root_depth_m > 0) * sizeless
     ratio = observed.root_depth_m.clamp_min(0.1) / depth_by_size_m.clamp_min(0.1)
     # No person is smaller or larger than that: the map was read on something else.
     log_size = ratio.log().clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE) * known

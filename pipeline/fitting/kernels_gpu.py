@@ -299,11 +299,11 @@ def points(
 
 @triton.jit
 def residuals(
-    points, changes, joints, observed, rows, costs, image_sigma, robust, depth_sigma, use_world,
+    points, changes, joints, observed, rows, costs, robust, depth_sigma, use_world,
     use_depth, LANES: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
     LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, IMAGE: tl.constexpr, VISIBLE: tl.constexpr,
     WORLD: tl.constexpr, SPREAD: tl.constexpr, WEIGHT: tl.constexpr, VIEW: tl.constexpr,
-    PRESENT: tl.constexpr, SIZE: tl.constexpr, DEPTH: tl.constexpr, PLACES: tl.constexpr,
+    PRESENT: tl.constexpr, IMAGE_SPREAD: tl.constexpr, DEPTH: tl.constexpr, PLACES: tl.constexpr,
     RESIDUAL: tl.constexpr, TOTAL_WEIGHT: tl.constexpr,
 ):  # fmt: skip
     """Write a landmark's rows, two in the image and three in space, or the row of root depth."""
@@ -322,7 +322,7 @@ def residuals(
         near = 1.0 / tl.maximum(z, 0.1)
         u = x * near
         v = y * near
-        sigma = tl.maximum(image_sigma * tl.load(frame + SIZE), 1e-6)
+        sigma = tl.maximum(tl.load(frame + IMAGE_SPREAD), 1e-6)
         ru = (u - tl.load(frame + IMAGE + 2 * point)) / sigma
         rv = (v - tl.load(frame + IMAGE + 2 * point + 1)) / sigma
         weight = tl.maximum(tl.load(frame + VISIBLE + point) * present, 0.0)

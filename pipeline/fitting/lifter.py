@@ -252,7 +252,8 @@ def lift(
     A share of the perceiver's own stays in them. Their standard deviations are the lifter's. The
     weight of a landmark is 1, because the network accounts for visibility itself, and falls to 0
     where nothing of it is seen: there it would invent a limb, which the pose prior does better. A
-    person whose world landmarks were only made from 2D ones keeps them, with the weight 0.
+    person whose world landmarks were only made from 2D ones keeps them, with the weight 0; one
+    whose perceiver states their error keeps them with that error.
 
     Args:
         lifter: The network.
@@ -270,9 +271,14 @@ def lift(
     across, along = spread.unbind(-1)
     # The network was trained on BlazePose's world landmarks; flat ones are unlike any of them.
     known = observed.world_known[..., None]
+    # Nor was it trained on metric ones.
+    stated = observed.world_sigma_m[..., None] > 0
+    corrected = (known > 0) & ~stated
+    spread = torch.stack((across, across, along), -1)
+    weight = observed.present[..., None] * known * _trust(observed.visible)
     return replace(
         observed,
-        world_m=torch.where(known[..., None] > 0, lifted, observed.world_m),
-        world_spread_m=torch.stack((across, across, along), -1),
-        world_weight=observed.present[..., None] * known * _trust(observed.visible),
+        world_m=torch.where(corrected[..., None], lifted, observed.world_m),
+        world_spread_m=torch.where(stated[..., None], observed.world_spread_m, spread),
+        world_weight=torch.where(stated, observed.world_weight, weight),
     )

@@ -35,6 +35,7 @@ smoothness (35)."""
 _ROW_WIDTHS = {
     "image": 66, "visible": 33, "world_m": 99, "world_spread_m": 99, "world_weight": 33,
     "view": 9, "present": 1, "size": 1, "edge_from": 6, "masked": 1, "root_depth_m": 1,
+    "image_spread": 1,
 }  # fmt: skip
 """How many numbers of each kind of observation a frame's row holds, in order."""
 _START = {name: sum(list(_ROW_WIDTHS.values())[:k]) for k, name in enumerate(_ROW_WIDTHS)}
@@ -158,14 +159,14 @@ class Linearizer:
         )  # fmt: skip
         kernels.residuals[(bodies, _LANDMARKS + 1)](
             points, changes, joints, observed, rows, costs,
-            config.image_sigma, config.robust, config.depth_sigma,
-            1.0 * config.use_world, 1.0 * config.use_depth,
+            config.robust, config.depth_sigma, 1.0 * config.use_world, 1.0 * config.use_depth,
             LANES=LANES, WIDTH=observed.shape[1], ROWS=self.rows, LANDMARKS=_LANDMARKS,
             COLUMNS=_COLUMNS, IMAGE=_START["image"], VISIBLE=_START["visible"],
             WORLD=_START["world_m"],
             SPREAD=_START["world_spread_m"], WEIGHT=_START["world_weight"], VIEW=_START["view"],
-            PRESENT=_START["present"], SIZE=_START["size"], DEPTH=_START["root_depth_m"],
-            PLACES=self.places, RESIDUAL=_RESIDUAL, TOTAL_WEIGHT=_WEIGHT, num_warps=1,
+            PRESENT=_START["present"], IMAGE_SPREAD=_START["image_spread"],
+            DEPTH=_START["root_depth_m"], PLACES=self.places, RESIDUAL=_RESIDUAL,
+            TOTAL_WEIGHT=_WEIGHT, num_warps=1,
         )  # fmt: skip
         block = torch.bmm(rows.transpose(1, 2), rows)
         normal, pull = new(bodies, 9, LANES), new(bodies, 3, LANES)

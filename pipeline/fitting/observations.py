@@ -23,6 +23,8 @@ UNKNOWN = -1
 """Marks the pixels of an outline (0 and 1 elsewhere) that a mask says nothing about."""
 BLUR = 0.8
 """Standard deviation of the edge maps' blur, in their pixels. Unblurred, corners have no slope."""
+_EXACT_M = 1e-4
+"""The least standard deviation of world landmarks in a row, where 0 means that none is stated."""
 
 
 _FIELDS = tuple(f.name for f in fields(Observations))
@@ -31,9 +33,10 @@ _FIELDS = tuple(f.name for f in fields(Observations))
 def layout(frames: int, outlines: bool = False) -> Layout:
     """Return how the observations of one person in ``frames`` frames lie in a row.
 
-    A row holds `Observations`' fields but ``world_spread_m`` and ``world_weight``, which depend on
-    the configuration. With ``outlines`` it holds each mask's outline, from which `edges.edge_maps`
-    makes the edge maps on the GPU: a third of the numbers to copy, and no OpenCV on the host.
+    A row holds `Observations`' fields but ``image_spread``, ``world_spread_m`` and
+    ``world_weight``, which depend on the configuration. With ``outlines`` it holds each mask's
+    outline, from which `edges.edge_maps` makes the edge maps on the GPU: a third of the numbers to
+    copy, and no OpenCV on the host.
     """
     edge: dict[str, Shape] = {"edge": (frames, 3, EDGE_SIZE, EDGE_SIZE)}
     if outlines:
@@ -52,6 +55,7 @@ def layout(frames: int, outlines: bool = False) -> Layout:
         masked=(frames,),
         root_depth_m=(frames,),
         world_known=(frames,),
+        world_sigma_m=(frames,),
         edge_from=(frames, 2, 3),
         **edge,
     )
@@ -98,9 +102,15 @@ def write_rows(
             out["image"][p, t] = rays
             visible = person.visibility * (1.0 - invented_landmarks(person, size))
             out["visible"][p, t] = visible
-            out["world_m"][p, t] = world_or_flat_m(person)
+            view = rotation_to_ray(0.5 * (low + high))
+            out["view"][p, t] = view
             out["world_known"][p, t] = person.world_m is not None
-            out["view"][p, t] = rotation_to_ray(0.5 * (low + high))
+            out["world_m"][p, t] = world_or_flat_m(person)
+            if person.world_m is not None and person.world_sigma_m is not None:
+                # A row vector times the view: from the camera's axes to the ray frame's, in which
+                # the fit compares all world landmarks and the lifter remembers them.
+                out["world_m"][p, t] = person.world_m @ view
+                out["world_sigma_m"][p, t] = max(person.world_sigma_m, _EXACT_M)
             out["present"][p, t] = 1.0
             out["size"][p, t] = max(float((high - low).max()) * 1.1, 1e-3)
             out["root_depth_m"][p, t] = person.root_depth_m or 0.0
@@ -123,15 +133,26 @@ def write_rows(
 def observations(parts: dict[str, Tensor], config: FitConfig) -> Observations:
     """Return the observations in a `layout`'s arrays, which include edge maps.
 
-    World landmarks are the perceiver's own, with the standard deviations of ``config``; those that
-    were only made from 2D landmarks get no weight.
+    World landmarks are the perceiver's own. Their standard deviations, and those of the landmarks
+    in the image, are ``config``'s; or, where the perceiver states its own, that one and
+    ``config.model_sigma_m`` together. World landmarks that were only made from 2D landmarks get no
+    weight.
     """
-    world, visible = parts["world_m"], parts["visible"]
+    world, visible, sigma_m = parts["world_m"], parts["visible"], parts["world_sigma_m"]
+    stated = sigma_m > 0
+    total_m = (sigma_m.square() + config.model_sigma_m**2).sqrt()
     spread = torch.full_like(world, config.world_sigma_m)
     spread[..., 2] = config.world_depth_sigma_m
+    spread = torch.where(stated[..., None, None], total_m[..., None, None], spread)
+    # How long a metre is in the image: the person's size there over the size in metres.
+    size_m = 1.1 * (world.amax(2) - world.amin(2))[..., :2].amax(-1)
+    per_metre = parts["size"] / size_m.clamp_min(0.1)
+    image_spread = torch.where(stated, total_m * per_metre, config.image_sigma * parts["size"])
     chosen = {name: part for name, part in parts.items() if name in _FIELDS}
     weight = visible * parts["world_known"][..., None]
-    return Observations(**chosen, world_spread_m=spread, world_weight=weight)
+    return Observations(
+        **chosen, image_spread=image_spread, world_spread_m=spread, world_weight=weight
+    )
 
 
 def observe(

@@ -75,6 +75,10 @@ class FitConfig:
         world_sigma_m: Standard deviation of a world landmark across the view, in metres. Where
             ``use_lifter`` is on, the lifter's own standard deviations replace it.
         world_depth_sigma_m: The same along the view, where one camera tells less.
+        model_sigma_m: How far the body model's landmarks lie from what a network means by the same
+            names, as a standard deviation in metres. It adds, in squares, to the one that a
+            perceiver states (`pipeline.core.people.Person.world_sigma_m`), in space and in the
+            image; the three above are not used then.
         mask_sigma: Standard deviation of a surface point's distance to the mask's edge, as a
             fraction of the person's size.
         mask_weight: Factor on the squared residual of every surface point, besides its weight in
@@ -87,7 +91,8 @@ class FitConfig:
         shape_weight: Information (inverse variance) of each shape coefficient about 0 before
             anything has been observed. SMPL's coefficients have a variance of 1; it is larger
             because clothes and masks bias all of a window's residuals in the same way, while the
-            information that they add counts them as independent.
+            information that they add counts them as independent. Where the perceiver states the
+            error of its landmarks, it is SMPL's 1.
         turn_accel_rad: Standard deviation of the second difference of a joint's rotation, for each
             axis, in radians at 30 frames a second. It grows with the interval between frames to
             the power of 3/2; intervals count as 1/120 s at least and 4/30 s at most.
@@ -120,6 +125,7 @@ class FitConfig:
     image_sigma: float = 0.012
     world_sigma_m: float = 0.06
     world_depth_sigma_m: float = 0.10
+    model_sigma_m: float = 0.02
     mask_sigma: float = 0.016
     mask_weight: float = 1.0
     depth_sigma: float = 0.05
@@ -170,6 +176,9 @@ class Observations:
         root_depth_m: (P, T) distance of the pelvis along z in metres; 0 where unknown.
         world_known: (P, T) 0 where the world landmarks were only made from 2D ones, as a first
             guess; else 1.
+        world_sigma_m: (P, T) the standard deviation that the perceiver states for its world
+            landmarks, which are then metric; 0 where it states none.
+        image_spread: (P, T) the standard deviation of an image landmark, in normalised coordinates.
     """
 
     image: Tensor
@@ -185,6 +194,8 @@ class Observations:
     masked: Tensor
     root_depth_m: Tensor
     world_known: Tensor
+    world_sigma_m: Tensor
+    image_spread: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,8 +241,12 @@ class Solution:
     shape_information: Tensor
 
 
+ContourRows = Callable[[Pose, Tensor, Observations], tuple[Tensor, Tensor, Tensor]]
+"""`contour_rows` of one body model."""
+
+
 class Kernels(Protocol):
-    """Faster versions of the solver's functions for a GPU, such as `linearise_gpu.Linearizer`."""
+    """Faster versions of the solver's functions: `linearise_gpu` and `contour_cpu` have them."""
 
     def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
         """Return `linearise` for one window, as a function of the state alone."""
@@ -363,6 +378,7 @@ def linearise(
     past: TemporalPrior,
     state: State,
     config: FitConfig,
+    contour: ContourRows | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Linearise every residual at a state; D = 69 T + 10 unknowns.
 
@@ -375,6 +391,7 @@ def linearise(
         past: What is known before the window.
         state: Rotations (P, T, 24, 3, 3), translations (P, T, 3) and shapes (P, 10).
         config: Weights and switches.
+        contour: Used in place of `contour_rows` where given.
 
     Returns:
         The cost (P,); the Hessian (P, D, D); the gradient (P, D), half the cost's slope as is usual
@@ -391,7 +408,8 @@ def linearise(
     *landmark_part, residual_mean = _landmark_rows(skeleton, pose, shapes, flat, config)
     parts: list[Sequence[Tensor]] = [landmark_part]
     if config.use_mask:
-        parts.append(_contour_rows(skeleton, pose, shapes, flat, config))
+        contour = contour or partial(contour_rows, skeleton, config=config)
+        parts.append(contour(pose, shapes, flat))
     if config.use_depth:
         parts.append(_depth_rows(skeleton, pose, flat, config))
     # All terms' rows are stacked, so that one matrix product gives the Hessian of all of them.
@@ -423,7 +441,7 @@ def landmark_residuals(
     the world landmarks, (B, 33, 3) with weights (B, 33). All are in standard deviations.
     """
     present = observed.present[:, None]
-    sigma = (config.image_sigma * observed.size).clamp_min(1e-6)[:, None, None]
+    sigma = observed.image_spread.clamp_min(1e-6)[:, None, None]
     image = (points[..., :2] / points[..., 2:].clamp_min(0.1) - observed.image) / sigma
     # The rows take the root of this weight, so it must not be negative.
     out = [(image, (observed.visible * present).clamp_min(0.0))]
@@ -461,7 +479,7 @@ def _landmark_rows(
     """Rows (B, R), Jacobian (B, R, 79), cost (B,) and mean squared residual (B,) of landmarks."""
     points, share = place_points(skeleton.landmarks, pose, betas)
     jacobian = _full_jacobian(skeleton, skeleton.landmarks, pose, share)
-    sigma = (config.image_sigma * observed.size).clamp_min(1e-6)[:, None, None, None]
+    sigma = observed.image_spread.clamp_min(1e-6)[:, None, None, None]
     hip_jacobian = 0.5 * (jacobian[:, LEFT_HIP] + jacobian[:, RIGHT_HIP])
     to_ray = observed.view.transpose(-1, -2)[:, None]
     cost, out, jacobians = torch.zeros_like(observed.present), [], []
@@ -504,13 +522,14 @@ def _project(points: Tensor) -> tuple[Tensor, Tensor]:
     return projected, torch.stack((x, y), -2)
 
 
-def _contour_rows(
+def contour_rows(
     skeleton: Skeleton, pose: Pose, betas: Tensor, observed: Observations, config: FitConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One row for each surface point: its distance to the mask's edge.
+    """Return a row for each surface point, its distance to the mask's edge: (B, K).
 
-    A point counts where it is on the model's rim or outside the mask: rim points inside the mask
-    pull outward, points outside it pull inward. The rest may lie anywhere inside the mask.
+    Then the rows' Jacobian (B, K, 79) and their cost (B,). A point counts where it is on the
+    model's rim or outside the mask: rim points inside the mask pull outward, points outside it pull
+    inward. The rest may lie anywhere inside the mask.
     """
     points, share = place_points(skeleton.surface, pose, betas)
     turned = torch.einsum("kj,njrc->nkrc", skeleton.surface.mass, pose.rotations)

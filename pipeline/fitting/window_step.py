@@ -155,8 +155,7 @@ class WindowFit:
             self.skeleton, observed, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
-        held = MEMORY.split(memory)["steady_depth"]
-        return self._finish(past, solution, history, shape_frozen, held)
+        return self._finish(past, solution, history, shape_frozen, MEMORY.split(memory))
 
     def _prepare(
         self, rows: Tensor, memory: Tensor
@@ -170,6 +169,7 @@ class WindowFit:
         past = TemporalPrior(
             **{name: stored[name] for name in _PRIOR_FIELDS}, interval_30hz=parts["interval_30hz"]
         )
+        past = replace(past, shape_information=self._shape_prior(past, observed))
         before = LandmarkHistory(
             stored["rays"], stored["visible"], stored["world_m"], stored["sighted"]
         )
@@ -183,17 +183,29 @@ class WindowFit:
             observed = sized_by_depth(observed)
         return observed, past, history, parts["shape_frozen"], self._first_guess(observed, past)
 
+    def _shape_prior(self, past: TemporalPrior, observed: Observations) -> Tensor:
+        """The information (P, 10, 10) about the shape before a window.
+
+        What is remembered holds ``config.shape_weight``, which allows for biased landmarks. Where
+        the perceiver states their error, SMPL's own variance of 1 takes its place.
+        """
+        stated = (observed.world_sigma_m.amax(1) > 0)[:, None, None]
+        less = (self.config.shape_weight - 1.0) * torch.eye(BETAS, device=stated.device)
+        return torch.where(stated, past.shape_information - less, past.shape_information)
+
     def _finish(
         self,
         past: TemporalPrior,
         solution: Solution,
         history: LandmarkHistory,
         shape_frozen: Tensor,
-        held: Tensor,
+        stored: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         betas = solution.betas.clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
         solution = replace(solution, betas=betas)
-        result, vertices, held = self._bodies(solution, past, held)
+        result, vertices, held = self._bodies(solution, past, stored["steady_depth"])
+        # As it was remembered, not as `_shape_prior` made it for this window.
+        past = replace(past, shape_information=stored["shape_information"])
         return result, vertices, self._remember(past, solution, history, shape_frozen, held)
 
     def _first_guess(self, observed: Observations, past: TemporalPrior) -> tuple[Tensor, Tensor]:

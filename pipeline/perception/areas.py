@@ -104,6 +104,22 @@ class Areas:
             return False
         return not self.regions or any(area.contains(x, y, size) for area in self.regions)
 
+    def reaches(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
+        """Return whether a part of a picture shares some pixels with a region.
+
+        Args:
+            box: The part's x, y, width and height in pixels.
+            size: The picture's (height, width) in pixels.
+        """
+        x, y, width, height = box
+        for area in self.regions:
+            scale_x, scale_y = (size[1], size[0]) if area.in_parts else (1, 1)
+            left, top = area.x * scale_x, area.y * scale_y
+            right, bottom = left + area.width * scale_x, top + area.height * scale_y
+            if left < x + width and x < right and top < y + height and y < bottom:
+                return True
+        return not self.regions
+
 
 EVERYWHERE = Areas()
 """The whole picture."""

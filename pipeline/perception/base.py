@@ -30,6 +30,10 @@ class PerceiverOptions:
         on_progress: Called with (name, done, of) while something long is built.
         areas: Where people are looked for. People outside are left out by the estimator in any
             case; a perceiver that knows it earlier spends nothing on them.
+        model: The user's own model file.
+        keypoints: The name of the keypoints that it reports, where the file does not say.
+        fov_deg: The field of view across the picture's longer side, if known.
+        focal_px: The focal length in pixels, if known; not both.
     """
 
     people: int = 8
@@ -38,6 +42,10 @@ class PerceiverOptions:
     engine: EngineOptions = EngineOptions()
     on_progress: Callable[[str, int, int], None] | None = None
     areas: Areas = EVERYWHERE
+    model: Path | None = None
+    keypoints: str = "coco17"
+    fov_deg: float | None = None
+    focal_px: float | None = None
 
 
 class Perceiver:

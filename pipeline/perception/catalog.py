@@ -11,7 +11,11 @@ from pipeline.core.catalog import Catalog
 PERCEIVERS = Catalog(
     kind="perceiver",
     group="bodystream.perceivers",
-    parts={"blazepose": "pipeline.perception.blazepose.make:make"},
+    parts={
+        "blazepose": "pipeline.perception.blazepose.make:make",
+        "instanthmr": "pipeline.perception.onnx_models.instanthmr:make",
+        "onnx": "pipeline.perception.onnx_models.landmarks:make",
+    },
 )
 
 names, check, load = PERCEIVERS.names, PERCEIVERS.check, PERCEIVERS.load

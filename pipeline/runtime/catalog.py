@@ -12,7 +12,11 @@ from pipeline.core.catalog import Catalog
 ESTIMATORS = Catalog(
     kind="estimator",
     group="bodystream.estimators",
-    parts={"keypoints": "pipeline.runtime.make:make_keypoint_estimator"},
+    parts={
+        "keypoints": "pipeline.runtime.make:make_keypoint_estimator",
+        "instanthmr": "pipeline.runtime.make:make_instanthmr_estimator",
+        "onnx": "pipeline.runtime.make:make_onnx_estimator",
+    },
 )
 
 names, check, load = ESTIMATORS.names, ESTIMATORS.check, ESTIMATORS.load

@@ -20,7 +20,13 @@ _LEAST_STRUCTURE = 3.0
 _OTHER_LIGHT = 25.0
 """Pictures whose mean differs by more grey levels are taken in other light."""
 _UNCHANGED = 5.0
-"""Pixels that differ by fewer grey levels are unchanged."""
+"""Neighbourhoods whose pixels differ by fewer grey levels on average are unchanged."""
+_STANDING = 0.15
+"""Where this share of a picture is unchanged, something large and near has moved before it. It is
+more in 1 % of the cuts between 22 clips and enlarged parts of them, and in 85 % of the moments in
+which hands and bodies that fill such parts would be cuts without this."""
+_BLACK = 20.0
+"""Bars around a picture are darker than this grey level, and stay through cuts."""
 _LAGS = (4, 8, 16, 24, 32)
 """Frames from the middle of a dissolve to each of the two pictures of which it is a mixture."""
 
@@ -37,7 +43,8 @@ class CutDetector:
 
     Small grey pictures are compared after the shift that aligns them (phase correlation; Kuglin and
     Hines, 1975), so that a shaken camera is not a cut. A cut changes the picture much more than the
-    clip has changed lately (mean absolute difference) and leaves little resemblance (correlation).
+    clip has changed lately (mean absolute difference), leaves little resemblance (correlation), and
+    leaves hardly any area as it was.
 
     Another lighting leaves the structure of each neighbourhood: the correlation within it, which
     no smooth change of brightness affects. A black or white picture has no structure. It is passed
@@ -84,8 +91,9 @@ class CutDetector:
         if difference < 10.0 and not relit:
             self._learn(difference)
             return False
-        # Where most of the picture is as it was, something large and near has moved before it.
-        if not relit and float(np.median(np.abs(now - last + brighter))) < _UNCHANGED:
+        # A cut, and another light, change the whole picture, a wall behind a waving arm included.
+        # Two dim pictures around a dark one are alike whatever they show.
+        if not self._passed_over and _share_unchanged(self._recent[-1], picture) > _STANDING:
             self._learn(difference)
             return False
         last, now = self._aligned(last, now)
@@ -164,6 +172,14 @@ def _difference_and_correlation(first: np.ndarray, second: np.ndarray) -> tuple[
     first, second = first - first.mean(), second - second.mean()
     spread = max(float(first.std() * second.std()), 1e-6)
     return float(np.abs(first - second).mean()), float((first * second).mean()) / spread
+
+
+def _share_unchanged(first: _Picture, second: _Picture) -> float:
+    """Share of the pixels that are not black whose neighbourhood is the same in two pictures."""
+    one, two = first.grey + first.mean, second.grey + second.mean
+    shown = np.maximum(one, two) > _BLACK
+    same = cv2.blur(np.abs(two - one), _NEIGHBOURHOOD) < _UNCHANGED
+    return float((same & shown).sum()) / max(int(shown.sum()), 1)
 
 
 def _covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:

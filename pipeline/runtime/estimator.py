@@ -134,6 +134,8 @@ class EstimatorOptions:
         engine: How a GPU computes.
         on_progress: Called with (name, done, of) while something long is built.
         areas: Where people are looked for, in every source.
+        model: The user's own model file, for perceivers that take one.
+        keypoints: The name of the keypoints that it reports.
     """
 
     people: int = 8
@@ -153,9 +155,11 @@ class EstimatorOptions:
     engine: EngineOptions = EngineOptions()
     on_progress: Callable[[str, int, int], None] | None = None
     areas: Areas = EVERYWHERE
+    model: Path | None = None
+    keypoints: str = "coco17"
 
     def __post_init__(self) -> None:
         # Programs give paths as text too.
-        for name in ("body", "model_folder"):
+        for name in ("body", "model_folder", "model"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))

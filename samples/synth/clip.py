@@ -10,7 +10,7 @@ import numpy as np
 
 from synth.backdrop import paint
 from synth.camera import Camera, make_camera
-from synth.kinds import MOTIONS
+from synth.kinds import CALM, MOTIONS
 from synth.motion import Motion, make_motion
 from synth.person import Person, make_person
 from synth.pose import Skeleton
@@ -58,9 +58,8 @@ class Clip:
         self.setup = SAMPLE if sample else random_setup(seed, throws)
         if manner is not None:
             self.setup = replace(self.setup, manner=manner)
-        calm = [name for name, entry in MOTIONS.items() if not entry.throws]
-        others = np.random.default_rng([seed, 2]).integers(len(calm), size=people - 1)
-        self.kinds = [kind, *(calm[k] for k in others)]
+        others = np.random.default_rng([seed, 2]).integers(len(CALM), size=people - 1)
+        self.kinds = [kind, *(MOTIONS[kind].others or CALM[k] for k in others)]
         self.cast: list[Person] = []
         self.motions: list[Motion] = []
         for number, name in enumerate(self.kinds):
@@ -90,6 +89,9 @@ class Clip:
 
     def _arrange(self) -> None:
         """Place the others beside the first person, across the camera's view, facing any way."""
+        if MOTIONS[self.kind].others:
+            self._arrange_onlookers()
+            return
         random = np.random.default_rng([self.seed, 5])
         yaw = np.radians(self.setup.yaw_deg)
         across, along = np.array([np.cos(yaw), -np.sin(yaw)]), np.array([np.sin(yaw), np.cos(yaw)])
@@ -99,6 +101,21 @@ class Clip:
             self.motions[number] = replace(
                 self.motions[number], place_m=(float(place[0]), float(place[1])),
                 heading_deg=float(random.uniform(-180, 180)),
+            )  # fmt: skip
+
+    def _arrange_onlookers(self) -> None:
+        """Place the others around the first person, at its sides and behind it, facing it."""
+        random = np.random.default_rng([self.seed, 5])
+        count = len(self.motions) - 1
+        for number in range(1, count + 1):
+            # From the camera's left around the back to its right.
+            share = (number - 0.5 + random.uniform(-0.3, 0.3)) / count
+            angle = self.setup.yaw_deg + 75 + 210 * share
+            away = random.uniform(1.5, 2.4)
+            place = away * np.array([np.sin(np.radians(angle)), np.cos(np.radians(angle))])
+            self.motions[number] = replace(
+                self.motions[number], place_m=(float(place[0]), float(place[1])),
+                heading_deg=float(angle + 180 + random.uniform(-25, 25)),
             )  # fmt: skip
 
     def _joints(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synth.floor import floor_act, seated
 from synth.key_poses import (
     BEND,
     BOX,
@@ -24,12 +25,14 @@ from synth.key_poses import (
 @dataclass(frozen=True)
 class Entry:
     """A kind of motion: the function that makes its ``table`` from a random generator and seconds,
-    whether it may be mirrored, and whether a ball leaves the hand at time 0."""
+    whether it may be mirrored, whether a ball leaves the hand at time 0, and the kind of motion of
+    everybody else; "" for any of the upright ones."""
 
     table: Callable[[np.random.Generator, float], Table]
     seconds: float
     mirror: bool = False
     throws: bool = False
+    others: str = ""
 
 
 def _once(table: Table) -> Callable[[np.random.Generator, float], Table]:
@@ -105,4 +108,8 @@ MOTIONS = {
     "stretch": Entry(_cycle(STRETCH), 4.2),
     "bend": Entry(_cycle(BEND), 2.4),
     "box": Entry(_cycle(BOX), 2.8),
+    "floor": Entry(floor_act, 5.0, others="seated"),
+    "seated": Entry(seated, 3.0, others="seated"),
 }
+CALM = tuple(name for name, entry in MOTIONS.items() if not entry.throws and not entry.others)
+"""The upright motions without a ball, which people beside the first one have."""

@@ -11,6 +11,9 @@ of the standing pelvis's height, so that one motion fits every body. The channel
   forward (0: sideways, 90: straight ahead), ``rot`` outward rotation (forearm up from level for a
   raised arm), ``out`` swung sideways after all that, ``elbow`` flexion, ``pron`` the palm turned,
   ``wrist`` flexion, ``grip`` 0 to 1;
+- ``spin``, ``flip``, ``wheel``, ``roll``: the whole body, feet included, turned about the pelvis:
+  left about the world's vertical after forward, sideways to the left, and left about the spine;
+  ``air`` how far it is raised then;
 - ``l_``/``r_`` feet: ``fx``, ``fz`` where the ball of the foot stands, ``lift`` of the sole over
   the ground, ``fyaw``, ``heel`` raised (negative: toes raised), ``knee`` turned out.
 
@@ -27,9 +30,10 @@ from scipy.spatial.transform import Rotation
 from synth.person import Person
 
 CENTRE = ("x", "z", "height", "yaw", "tilt", "list", "turn", "bend", "side", "gaze", "nod", "cock")
+WHOLE = ("spin", "flip", "wheel", "roll", "air")
 SIDED = ("abd", "fwd", "rot", "out", "elbow", "pron", "wrist", "grip",
          "fx", "fz", "lift", "fyaw", "heel", "knee")  # fmt: skip
-CHANNELS = CENTRE + tuple(f"{side}_{name}" for side in "lr" for name in SIDED)
+CHANNELS = CENTRE + tuple(f"{side}_{name}" for side in "lr" for name in SIDED) + WHOLE
 REST = dict.fromkeys(CHANNELS, 0.0) | {
     "height": 0.985, "l_abd": 12.0, "r_abd": 12.0, "l_elbow": 15.0, "r_elbow": 15.0,
     "l_grip": 0.25, "r_grip": 0.25, "l_fz": 0.13, "r_fz": 0.13,
@@ -189,12 +193,18 @@ def solve(pose: dict[str, float], body: Skeleton) -> tuple[np.ndarray, np.ndarra
         out[22 + side] = arm[-1]
     origin = _settle(pose, body, hips)
     _legs(pose, body, hips, origin, out)
+    if any(pose[name] for name in WHOLE):
+        whole = _euler("YXZ", pose["spin"], pose["flip"], -pose["wheel"]) @ _euler(
+            "Y", pose["roll"]
+        )
+        out, origin = whole @ out, origin + [0.0, pose["air"] * body.unit_m, 0.0]
     return out, origin
 
 
 def mirrored(pose: dict[str, float]) -> dict[str, float]:
     """Return the pose mirrored across x = 0."""
-    flipped = ("x", "yaw", "list", "turn", "side", "gaze", "cock", "fx", "fyaw")
+    flipped = ("x", "yaw", "list", "turn", "side", "gaze", "cock", "fx", "fyaw",
+               "spin", "wheel", "roll")  # fmt: skip
     out = {}
     for name, value in pose.items():
         side, _, part = name.partition("_")

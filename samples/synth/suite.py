@@ -1,4 +1,4 @@
-"""The suite of clips that `samples/make_pitch.py --suite` renders; they differ in everything."""
+"""The suites of clips that `samples/make_pitch.py` renders; they differ in everything."""
 
 from __future__ import annotations
 
@@ -53,5 +53,16 @@ def throws(first_seed: int, count: int) -> list[Plan]:
     left hand."""
     return [
         Plan("throw_left" if seed % 3 == 1 else "pitch", seed, 1, THROW_FRAMES)
+        for seed in range(first_seed, first_seed + count)
+    ]
+
+
+FLOOR_FRAMES = 120
+
+
+def floor_acts(first_seed: int, count: int) -> list[Plan]:
+    """Return ``count`` floor acts with consecutive seeds, each with three or four onlookers."""
+    return [
+        Plan("floor", seed, 4 + seed % 2, FLOOR_FRAMES)
         for seed in range(first_seed, first_seed + count)
     ]

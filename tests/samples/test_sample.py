@@ -235,3 +235,14 @@ def test_a_suite_has_all_motions_and_three_groups(maker):
 def test_a_bad_size_is_one_line(size, maker, tmp_path, capsys):
     assert maker.main(["--out", str(tmp_path), "--size", size]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_floor_act_is_upside_down_and_its_onlookers_sit(maker):
+    clip = maker.Clip("floor", 3, people=3, size=SMALL, seconds=4.0)
+    assert clip.kinds == ["floor", "seated", "seated"]
+    upright = []
+    for time in np.arange(0.0, 4.0, 0.1):
+        mover, *onlookers = (body.joints() for body in clip.posed(time))
+        upright.append(mover[15, 1] > mover[0, 1])
+        assert all(0.0 < joints[0, 1] < 0.4 < joints[15, 1] for joints in onlookers)
+    assert 0.1 < np.mean(upright) < 0.9

@@ -10,6 +10,7 @@ from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.core.camera import project
 from pipeline.core.people import Mask, Person
 from pipeline.fitting.observations import rotation_to_ray
+from pipeline.fitting.solver import Observations, TemporalPrior
 
 K = np.array([[1100.0, 0, 639.5], [0, 1100.0, 359.5], [0, 0, 1]])
 FACING = torch.tensor([np.pi, 0.0, 0.0])
@@ -81,3 +82,49 @@ def farthest_mm(some, others):
         for x, y in zip(some, others)
         for a, b in zip(x, y)
     )
+
+
+def rotations_of(generator, *shape, most=1.0):
+    return exp_so3(most * torch.randn(*shape, 3, generator=generator))
+
+
+def random_problem(seed, people=1, frames=2):
+    """Return observations, a past and a state with every kind of residual in play."""
+    g = torch.Generator().manual_seed(seed)
+
+    def random(*shape, low=0.0, high=1.0):
+        return low + (high - low) * torch.rand(*shape, generator=g)
+
+    each = (people, frames)
+    observed = Observations(
+        image=random(*each, 33, 2, low=-0.3, high=0.3),
+        visible=random(*each, 33),
+        world_m=random(*each, 33, 3, low=-0.8, high=0.8),
+        world_spread_m=random(*each, 33, 3, low=0.03, high=0.2),
+        world_weight=random(*each, 33),
+        view=rotations_of(g, *each, most=0.2),
+        present=torch.tensor([1.0, 1.0, 0.0, 1.0])[:frames].expand(each),
+        size=random(*each, low=0.3, high=0.7),
+        edge=random(*each, 3, 64, 64, low=-0.1, high=0.1),
+        edge_from=random(*each, 2, 3, low=-1.5, high=1.5),
+        masked=torch.tensor([1.0, 1.0, 1.0, 0.0])[:frames].expand(each),
+        root_depth_m=torch.tensor([4.2, 0.0, 5.0, 3.9])[:frames].expand(each),
+        world_known=torch.ones(each),
+        world_sigma_m=torch.zeros(each),
+        image_spread=random(*each, low=0.004, high=0.01),
+    )
+    root = random(people, 10, 10)
+    past = TemporalPrior(
+        rotations=rotations_of(g, people, 2, 24, most=0.4),
+        transl_m=random(people, 2, 3) + torch.tensor([0.0, 0.0, 4.0]),
+        known=torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])[torch.arange(people) % 3],
+        betas=random(people, 10, low=-1, high=1),
+        shape_information=root @ root.transpose(1, 2),
+        interval_30hz=random(people, low=0.2, high=5.0),
+    )
+    state = (
+        rotations_of(g, *each, 24, most=0.7),
+        random(*each, 3) + torch.tensor([0.0, 0.0, 4.0]),
+        random(people, 10, low=-2, high=2),
+    )
+    return observed, past, state

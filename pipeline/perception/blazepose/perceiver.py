@@ -176,7 +176,7 @@ class BlazePose(Perceiver):
             window: One to four frames of a source.
             memory: What `decode` returned for the window before; None for the first one.
         """
-        return run_plan(self._embed(window, memory), self._answer)
+        return run_plan(self.detection_plan(window, memory), self.answer)
 
     def decode(
         self, embedding: Embedding, window: Window
@@ -191,13 +191,13 @@ class BlazePose(Perceiver):
             The people of each frame, in order; ``Person.roi`` is the id of the track. And the
             memory, to pass to the next `embed`.
         """
-        return run_plan(self._decode(embedding, window), self._answer)
+        return run_plan(self._decode(embedding, window), self.answer)
 
     def unfollowed(self, memory: Memory) -> int:
         """Return how many people of the last window have no place."""
         return memory.unfollowed
 
-    def _embed(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
+    def detection_plan(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
         before = Memory() if memory is None or window.reset else memory
         if before.since_detection < WINDOW_FRAMES:
             return Embedding(
@@ -218,7 +218,12 @@ class BlazePose(Perceiver):
         valid = 1 if over_all and not self.has_second else _SCORE_PASSES
         tracked = [_one_pass_older(roi, valid) for roi in before.rois]
         refused = _one_pass_less(before.refused)
-        query = DetectionQuery(window.key_frame, tuple(views), tuple(second_views))
+        # Tiles outside of all regions show no person that would be kept.
+        searched = [
+            tuple(view for view in each if self.areas.reaches(view, size))
+            for each in (views, second_views)
+        ]
+        query = DetectionQuery(window.key_frame, searched[0], searched[1])
         detections = self._inside((yield from ask(query)), size)
         tracked, others = _matched(tracked, detections)
         candidates = [roi for roi in others if same_place(roi, refused) is None]
@@ -273,7 +278,7 @@ class BlazePose(Perceiver):
             embedding.turn,
             (*embedding.refused, *refused),
             embedding.since_detection + count,
-            _lost([*embedding.tracked, *rois], ended, embedding.lost, last_rois, size),
+            people_lost([*embedding.tracked, *rois], ended, embedding.lost, last_rois, size),
             embedding.unfollowed,
         )
         return [people[t] for t in range(count)], memory
@@ -288,7 +293,7 @@ class BlazePose(Perceiver):
             people[t], rois = yield from track_rois(window, t, rois, looks)
         return people, rois
 
-    def _answer(self, queries: list[Query]) -> list[Any]:
+    def answer(self, queries: list[Query]) -> list[Any]:
         people = iter(self._people_in([q for q in queries if isinstance(q, LandmarkQuery)]))
         return [
             next(people)
@@ -382,7 +387,7 @@ def _one_pass_less(rois: Sequence[Roi]) -> tuple[Roi, ...]:
     return tuple(replace(r, frames_missed=r.frames_missed - 1) for r in rois if r.frames_missed > 1)
 
 
-def _lost(
+def people_lost(
     before: Sequence[Roi],
     ended: set[int],
     lost: Sequence[Roi],

@@ -182,7 +182,7 @@ class BlazePoseTorch(BlazePose):
         """
         plans = [self._window_plan(window, memory) for window, memory in zip(windows, memories)]
         # In step, so that each round of all sources' queries is one batch.
-        return run_plan(gather(plans), self._answer)
+        return run_plan(gather(plans), self.answer)
 
     def _window_plan(
         self, window: Window, memory: Memory | None
@@ -191,12 +191,12 @@ class BlazePoseTorch(BlazePose):
         # Missed people are left out: the detection may move their ROIs.
         looks = look_ahead(window, [roi for roi in before if not roi.frames_missed])
         # Detection and looks do not depend on each other, so they go out in one batch.
-        plans: list[Plan[Any]] = [self._embed(window, memory), looks]
+        plans: list[Plan[Any]] = [self.detection_plan(window, memory), looks]
         embedding, found = yield from gather(plans)
         return (yield from self._decode(embedding, window, found))
 
     @torch.inference_mode()
-    def _answer(self, queries: list[Query]) -> list[Any]:
+    def answer(self, queries: list[Query]) -> list[Any]:
         detection_queries = [query for query in queries if isinstance(query, DetectionQuery)]
         views = [(query.frame, view) for query in detection_queries for view in query.views]
         landmark_queries = [query for query in queries if isinstance(query, LandmarkQuery)]

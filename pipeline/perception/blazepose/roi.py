@@ -17,6 +17,16 @@ _MAX_DISTANCE = 0.2
 side."""
 _MAX_SIDE_RATIO = 1.8
 """... and their sides differ by less than this factor."""
+_OFF_TORSO = 0.35
+"""Radians between an ROI and the torso from which the ROI follows the torso, ..."""
+_LEAST_TORSO = 0.12
+"""... where that is at least as long in the picture, in parts of the ROI's side."""
+_TURN_WEIGHT = 0.6
+"""Weight of the latest frame in how fast a person turns."""
+_FORESEEN_S = 0.2
+"""A turn is foreseen for this long."""
+_FASTEST_TURN = 20.0
+"""Radians a second; a somersault turns at half of this."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +67,9 @@ class Roi:
         unconfirmed: Detector passes since one last saw the person.
         by_box: Whether the second detector found the place, which sees a box and no hips.
         overlap: What is known of the person while it overlaps others (`occlusion`).
+        time_s: Time of the frame of ``points`` in seconds.
+        turn: How fast the person turns in the picture, radians a second, clockwise.
+        rest: Frames for which the person's rotation is not doubted again.
     """
 
     x: float
@@ -72,6 +85,9 @@ class Roi:
     unconfirmed: int = field(default=0, compare=False)
     by_box: bool = field(default=False, compare=False)
     overlap: Overlap | None = field(default=None, compare=False)
+    time_s: float = field(default=math.nan, compare=False)
+    turn: float = field(default=0.0, compare=False)
+    rest: int = field(default=0, compare=False)
 
     def to_image(self, size: int) -> np.ndarray:
         """Return the map (2, 3) float64 from a crop's pixels to image pixels.
@@ -90,9 +106,48 @@ class Roi:
         )
 
 
-def continued(before: Roi, after: Roi) -> Roi:
-    """Return ``after`` as the next place of a track that was at ``before`` a frame earlier."""
-    return replace(after, age=before.age + 1, unconfirmed=before.unconfirmed)
+def continued(before: Roi, after: Roi, time_s: float) -> Roi:
+    """Return ``after`` as the next place of a track that was at ``before`` in the frame before.
+
+    Args:
+        before: Where the track was.
+        after: Where it was found.
+        time_s: When it was found; earlier than before where tracking goes back in time.
+    """
+    turn, elapsed_s = 0.0, time_s - before.time_s
+    if abs(elapsed_s) > 1e-3:
+        now = math.remainder(after.angle - before.angle, 2 * math.pi) / elapsed_s
+        # No person turns faster: a mistaken rotation was corrected.
+        if abs(now) < _FASTEST_TURN:
+            turn = before.turn + _TURN_WEIGHT * (now - before.turn)
+    return replace(
+        after, age=before.age + 1, unconfirmed=before.unconfirmed, time_s=time_s, turn=turn,
+        rest=max(after.rest, before.rest - 1),
+    )  # fmt: skip
+
+
+def along_torso(roi: Roi) -> Roi:
+    """Return the next ROI of a person, turned along the torso where it lies far off it.
+
+    The model's own next ROI stays near the rotation that was asked for, while its landmarks still
+    follow the person. A torso that points at the camera says nothing.
+    """
+    if roi.points is None:
+        return roi
+    hips, shoulders = roi.points[23:25].mean(0), roi.points[11:13].mean(0)
+    dx, dy = (shoulders - hips).tolist()
+    if math.hypot(dx, dy) < _LEAST_TORSO * roi.side:
+        return roi
+    off = math.remainder(math.atan2(dx, -dy) - roi.angle, 2 * math.pi)
+    return replace(roi, angle=roi.angle + off) if abs(off) > _OFF_TORSO else roi
+
+
+def turned(roi: Roi, time_s: float) -> Roi:
+    """Return the ROI of a track, turned as far as it turns until a time soon after or before."""
+    elapsed_s = time_s - roi.time_s
+    if not abs(elapsed_s) <= _FORESEEN_S:
+        return roi
+    return replace(roi, angle=roi.angle + roi.turn * elapsed_s)
 
 
 def roi_between(centre: np.ndarray, tip: np.ndarray, score: float, person: int = -1) -> Roi:

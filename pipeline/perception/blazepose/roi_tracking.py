@@ -5,6 +5,7 @@ Every function here that queries the landmark model is a plan (`queries.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from pipeline.perception.blazepose import landmarks
 from pipeline.perception.blazepose.between import between, hardly_moved
 from pipeline.perception.blazepose.occlusion import overlapping, separate
 from pipeline.perception.blazepose.overlap import (
+    agreement,
     limb_drift,
     mask_overlap,
     median_distance,
@@ -32,9 +34,11 @@ from pipeline.perception.blazepose.queries import (
 )
 from pipeline.perception.blazepose.roi import (
     Roi,
+    along_torso,
     continued,
     roi_change,
     turn_between,
+    turned,
 )
 
 _FAINT_PRESENCE = 0.02
@@ -56,11 +60,26 @@ _MAX_MISSED = 4
 """A track ends with this many frames in a row without its person."""
 _LEAVING = 0.5
 """A person with fewer of its landmarks than this in the picture is leaving it."""
+_WHOLE = 0.8
+"""The rotation of a person with fewer of its landmarks in the picture is not doubted."""
 _STRAYED = 0.12
 """A look whose ROI is further off its person than this, in parts of its side, is queried again
 around that person."""
 _TURNED = 0.35
 """... or is turned by more than this, in radians."""
+_SPINNING = 2.5
+"""People who turn faster than this in the picture, in radians a second, are asked for frame by
+frame in an ROI that turns with them. In one at another rotation the model answers, and is sure,
+with a person at that rotation."""
+_AGREES = 0.4
+"""Limbs and mask of most right answers agree better than this; where they do not, other rotations
+are asked for ..."""
+_CLEARLY = 1.3
+"""... and the best is taken if presence and agreement together are better by this factor."""
+_REST_FRAMES = 5
+"""Frames for which a rotation is not doubted again, after none was better."""
+_KNOWN_FRAMES = 15
+"""People who were followed for fewer frames are not asked for at other rotations."""
 _REFINEMENTS = 3
 """Most queries until a detection's rough ROI fits its person."""
 _REFINED = 0.03
@@ -77,9 +96,10 @@ where nothing changed, and how much more it must be where the change is at the l
 places in ten labelled frames of a crowd 36 were people; below 0.5 there were 37 of 134."""
 _SURE_ANGLE = 0.5
 """... if it stands upright within this, in radians."""
-_BOX_SCORE, _BOX_CHANGE, _BOX_PRESENCE = 0.3, 1.25, 0.3
-"""Where the second detector's score is above the first, a change up to the second and a mean
-presence from the third are enough: that adds a third to the people of these frames."""
+_BOX_SCORE, _BOX_CHANGE, _BOX_PRESENCE, _BOX_LEAST = 0.3, 1.25, 0.3, 0.15
+"""Where the second detector's score is above the first, a change up to the second, a mean presence
+from the third and a least one from the fourth are enough: that adds a third to the people of these
+frames. Painted spectators of renders look like people in some of these answers only."""
 _MIRRORED_QUERIES = ((0.0, 1.1), (-0.1, 1.0))
 """Rotations and scales of the mirrored queries after limbs have jumped, until one answer continues
 the motion."""
@@ -113,8 +133,8 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
 
     All are asked in the ROI of the last frame before the window. In four frames of 14 clips people
     moved by 0.07 of an ROI's side at the 95th percentile, by 0.10 at the 99th; predicting the
-    motion from the frames before made that no less. People that overlap others are left out:
-    `track_rois` asks for them frame by frame.
+    motion from the frames before made that no less. People that overlap others or spin are left
+    out: `track_rois` asks for them frame by frame.
 
     Args:
         window: The window.
@@ -123,8 +143,8 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
             only where the person moves (`between`); else all frames are one batch.
     """
     # Where people overlap, an ROI of some frames ago may show the other one.
-    close = overlapping(rois)
-    apart = [roi for roi in rois if roi.id not in close]
+    not_ahead = overlapping(rois) | _spinning(rois)
+    apart = [roi for roi in rois if roi.id not in not_ahead]
     last = len(window.frames) - 1
     inner = range(1, last)
     if not sparing or not inner:
@@ -169,24 +189,67 @@ def track_rois(
         The people that are present, and the ROIs in which to find them next.
     """
     frame = window.frames[time]
+    spinning = _spinning(rois)
+    rois = [turned(roi, frame.pts_s) if roi.id in spinning else roi for roi in rois]
     # All people in one round, which a GPU answers in one batch.
-    largest = sorted(rois, key=lambda roi: -roi.side)[:_MOST_DOUBTED]
-    doubted = {roi.id for roi in largest}
+    doubted = {roi.id for roi in _largest(rois)}
     close = overlapping(rois)
     plans = []
     for roi in rois:
         look = None if roi.id in close else looks.get((time, roi.id))
-        plans.append(_relocate(frame, roi, look, roi.id in doubted))
+        plans.append(_followed(frame, roi, look, roi.id in doubted))
     found = yield from gather(plans)
     found = yield from separate(frame, rois, found)
     next_rois = []
     for roi, result in zip(rois, found):
         if result is not None:
-            next_rois.append(continued(roi, result[1]))
+            next_rois.append(continued(roi, along_torso(result[1]), frame.pts_s))
         elif roi.frames_missed + 1 < _MAX_MISSED:
             # The ROI stays where it was; a detection may move it.
             next_rois.append(replace(roi, frames_missed=roi.frames_missed + 1))
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
+
+
+def _largest(rois: Sequence[Roi]) -> list[Roi]:
+    return sorted(rois, key=lambda roi: -roi.side)[:_MOST_DOUBTED]
+
+
+def _spinning(rois: Sequence[Roi]) -> set[int]:
+    """The ids of people who spin. The rotation of small people in a crowd jumps all the time."""
+    known = (roi for roi in _largest(rois) if roi.age >= _KNOWN_FRAMES)
+    return {roi.id for roi in known if abs(roi.turn) >= _SPINNING}
+
+
+def _followed(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
+    """The tracked person in an ROI, or None; the rotation of ``doubted`` people is checked."""
+    result = yield from _relocate(frame, roi, look, doubted)
+    if not doubted or roi.points is None or roi.age < _KNOWN_FRAMES or roi.rest:
+        return result
+    if share_inside(roi.points, *frame.size) < _WHOLE:
+        return result
+    if result is not None and agreement(result[0]) > _AGREES:
+        return result
+    return (yield from _at_other_rotations(frame, roi, result))
+
+
+def _at_other_rotations(frame: Frame, roi: Roi, result: PersonRoi | None) -> Plan[PersonRoi | None]:
+    """The result, or that of the ROI turned by a right angle or two where it is clearly better."""
+    turns = (0.5 * math.pi, math.pi, -0.5 * math.pi)
+    asked = [replace(roi, angle=roi.angle + turn, score=0.0) for turn in turns]
+    answers = yield [LandmarkQuery(frame, each) for each in asked]
+    best, fits = None, max(_AGREES, 0.0 if result is None else _CLEARLY * _fit(result[0]))
+    for answer in answers:
+        if answer is not None and _fit(answer[0]) > fits:
+            best, fits = answer, _fit(answer[0])
+    if best is not None:
+        return best[0], replace(best[1], score=roi.score)
+    if result is None:
+        return None
+    return result[0], replace(result[1], rest=_REST_FRAMES)
+
+
+def _fit(person: Person) -> float:
+    return person.score * agreement(person)
 
 
 def _relocate(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
@@ -224,7 +287,7 @@ def _looked_again(
     """The answer of a look, or that of a second one where the first was too far off its person."""
     result = None
     if look.answer is not None and look.answer[0].score >= min_presence:
-        person, next_roi = look.answer
+        person, next_roi = look.answer[0], along_torso(look.answer[1])
         score = max(person.score, roi.score)
         result = replace(person, score=score), replace(next_roi, score=roi.score)
         if not _strayed(look.roi, next_roi):
@@ -364,7 +427,8 @@ def _convincing(
         return True
     mean = float(np.mean(presences))
     if candidate.by_box:
-        return candidate.score > _BOX_SCORE and mean >= _BOX_PRESENCE
+        likely = mean >= _BOX_PRESENCE and min(presences) >= _BOX_LEAST
+        return candidate.score > _BOX_SCORE and likely
     # The score of a detector that saw hips and rotation makes up for a low presence: the less the
     # candidate changed, the lower a presence is enough.
     tolerance = limit * candidate.score

@@ -27,7 +27,6 @@ MASK_SIDE = 128
 """Side of a person's mask, in pixels. It covers their box and a margin around it."""
 _MARGIN = 0.125
 """The margin on each side, as a share of the box's size."""
-_HIPS = [23, 24]
 
 Make = Callable[..., Callable[..., tuple[Tensor, ...]]]
 """``make(label, module, size, *example)`` returns a module ready for batches of ``size``, for
@@ -65,10 +64,11 @@ def looks(people: Sequence[Person], segment: Letterbox, depth: Letterbox) -> np.
     """
     boxes = torch.from_numpy(np.stack([p.box_px for p in people]).astype(np.float32))
     regions = torch.from_numpy(np.stack([region_of(p) for p in people]))
-    hips = np.stack([p.landmarks_px[_HIPS].mean(0) for p in people]).astype(np.float32)
+    hips = [p.landmarks_px[list(p.keypoints.hips)].mean(0) for p in people]
+    places = torch.from_numpy(np.stack(hips).astype(np.float32))
     # These units run from edge to edge of the picture, hence the half pixel.
     covered = 2 * (segment.to_picture(regions) + 0.5) / segment.side - 1
-    middle = 2 * (depth.to_picture(torch.from_numpy(hips)) + 0.5) / depth.side - 1
+    middle = 2 * (depth.to_picture(places) + 0.5) / depth.side - 1
     return torch.cat((segment.to_picture(boxes), covered, middle), 1).numpy()
 
 

@@ -65,6 +65,18 @@ def test_here_and_now(monkeypatch, capsys, tmp_path):
         assert "weights fetch blazepose" in lines["blazepose"]
 
 
+def test_onnx_runtime_and_what_it_computes_by(monkeypatch):
+    check = doctor._onnx()
+    assert check.state == doctor.OK
+    assert check.detail.endswith("CPU")
+    assert "Azure" not in check.detail
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check = doctor._onnx()
+    assert check.state == doctor.ABSENT
+    assert check.remedy == "pip install 'bodystream[onnx]'"
+
+
 def test_cameras_without_permission_say_so(monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("cameras are listed on Linux only")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,6 +90,15 @@ def test_points_of_one_name_keep_their_place_and_others_are_unseen(points, seed,
 def test_blazeposes_own_people_stay_as_they_are():
     one = person(BLAZEPOSE_33, 0, True)
     assert as_blazepose(one) is one
+
+
+def test_what_is_not_a_point_is_carried_along():
+    extra = {"shape_params": np.arange(45, dtype=np.float32)}
+    before = replace(person(MHR_70, 1, True), world_sigma_m=0.02, extra=extra, roi=4, score=0.5)
+    after = as_blazepose(before)
+    assert after.world_sigma_m == 0.02
+    assert after.extra is extra
+    assert (after.roi, after.score, after.box_px) == (4, 0.5, before.box_px)
 
 
 def test_an_array_of_another_length_is_refused():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pipeline.body.kinematics import Skeleton, forward_kinematics
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.fitting.fitter import BodyFitter, FitMemory
-from pipeline.fitting.solver import FitConfig, Observations, TemporalPrior, linearise, propose_step
-from tests.support.fits import K, farthest_mm, windows_of_people
+from pipeline.fitting.solver import FitConfig, linearise, propose_step
+from tests.support.fits import K, farthest_mm, random_problem, rotations_of, windows_of_people
 
 kernels = pytest.importorskip("pipeline.fitting.linearise_gpu", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -26,47 +26,9 @@ def skeleton(body):
     return Skeleton.of(body.to(torch.device(DEVICE)), FEW.surface_points)
 
 
-def rotations_of(generator, *shape, most=1.0):
-    return exp_so3(most * torch.randn(*shape, 3, generator=generator))
-
-
 def problem(seed, people=1, frames=2):
-    """Observations, a past and a state with every kind of residual in play; on the device."""
-    g = torch.Generator().manual_seed(seed)
-
-    def random(*shape, low=0.0, high=1.0):
-        return low + (high - low) * torch.rand(*shape, generator=g)
-
-    each = (people, frames)
-    observed = Observations(
-        image=random(*each, 33, 2, low=-0.3, high=0.3),
-        visible=random(*each, 33),
-        world_m=random(*each, 33, 3, low=-0.8, high=0.8),
-        world_spread_m=random(*each, 33, 3, low=0.03, high=0.2),
-        world_weight=random(*each, 33),
-        view=rotations_of(g, *each, most=0.2),
-        present=torch.tensor([1.0, 1.0, 0.0, 1.0])[:frames].expand(each),
-        size=random(*each, low=0.3, high=0.7),
-        edge=random(*each, 3, 64, 64, low=-0.1, high=0.1),
-        edge_from=random(*each, 2, 3, low=-1.5, high=1.5),
-        masked=torch.tensor([1.0, 1.0, 1.0, 0.0])[:frames].expand(each),
-        root_depth_m=torch.tensor([4.2, 0.0, 5.0, 3.9])[:frames].expand(each),
-        world_known=torch.ones(each),
-    )
-    root = random(people, 10, 10)
-    past = TemporalPrior(
-        rotations=rotations_of(g, people, 2, 24, most=0.4),
-        transl_m=random(people, 2, 3) + torch.tensor([0.0, 0.0, 4.0]),
-        known=torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])[torch.arange(people) % 3],
-        betas=random(people, 10, low=-1, high=1),
-        shape_information=root @ root.transpose(1, 2),
-        interval_30hz=random(people, low=0.2, high=5.0),
-    )
-    state = (
-        rotations_of(g, *each, 24, most=0.7),
-        random(*each, 3) + torch.tensor([0.0, 0.0, 4.0]),
-        random(people, 10, low=-2, high=2),
-    )
+    """A random problem on the device."""
+    observed, past, state = random_problem(seed, people, frames)
 
     def on_device(values):
         parts = {n: getattr(values, n).to(DEVICE) for n in values.__dataclass_fields__}

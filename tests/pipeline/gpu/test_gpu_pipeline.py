@@ -65,7 +65,7 @@ def seen_by(perceiver, people, looks):
             there = {}
             for track, person in frame.items():
                 look, own = looks[id(person.mask.values)]
-                other = perceiver._answer([replace(look, min_presence=0.0)])[0][0]
+                other = perceiver.answer([replace(look, min_presence=0.0)])[0][0]
                 if not np.array_equal(own.landmarks_px, person.landmarks_px):
                     other = landmarks.exchanged(other)
                 there[track] = replace(other, roi=person.roi)

@@ -21,10 +21,10 @@ CONSTANTS = {
     "COLUMNS": 80, "SIZE": 331, "PRESENT": 330, "MASKED": 338, "EDGE_FROM": 332, "PLACES": 512,
     "MASK": 192, "IMAGE": 0, "VISIBLE": 66, "WORLD": 99, "SPREAD": 198, "WEIGHT": 297, "VIEW": 330,
     "DEPTH": 340, "RESIDUAL": 64, "TOTAL_WEIGHT": 128, "SURFACE": 96, "DIM": 69, "BLOCK": 512,
-    "STRIDE": 22,
+    "STRIDE": 22, "IMAGE_SPREAD": 341,
 }  # fmt: skip
 NUMBERS = {
-    "mask_sigma", "mask_weight", "robust", "image_sigma", "depth_sigma", "use_world", "use_depth",
+    "mask_sigma", "mask_weight", "robust", "depth_sigma", "use_world", "use_depth",
     "prior_weight", "limit_weight", "limit_sigma", "use", "turn_accel", "root_accel",
     "root_depth_accel", "across", "down",
 }  # fmt: skip

@@ -106,3 +106,17 @@ def test_what_is_no_area_is_refused_in_one_line(text, wanted):
 def test_programs_cannot_make_an_area_of_no_numbers(bad):
     with pytest.raises(ValueError, match="numbers from 0 on"):
         Area(bad, 0, 1, 1)
+
+
+@given(st.integers(0, 600), st.integers(0, 300), st.integers(1, 640), st.integers(1, 360))
+def test_a_part_reaches_a_region_where_it_has_a_pixel_of_it(x, y, width, height):
+    size, region = (360, 640), Area(100, 50, 200, 100)
+    parts = Area(100 / 640, 50 / 360, 200 / 640, 100 / 360)
+    shared = any(
+        region.contains(a, b, size)
+        for a in {x, x + width - 1, *(c for c in (100, 299) if x <= c < x + width)}
+        for b in {y, y + height - 1, *(c for c in (50, 149) if y <= c < y + height)}
+    )
+    for each in (region, parts):
+        assert Areas(regions=(each,)).reaches((x, y, width, height), size) == shared
+    assert Areas(ignored=(region,)).reaches((x, y, width, height), size)

@@ -12,9 +12,10 @@ import torch
 from app.config import load_config
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Mask, Person
+from pipeline.core.skeleton import BLAZEPOSE_33, COCO_17, MHR_70
 from pipeline.perception.base import Perceiver
 from pipeline.perception.ultralytics_models.picture import Letterbox
-from pipeline.perception.ultralytics_models.segment import MASK_SIDE, region_of
+from pipeline.perception.ultralytics_models.segment import MASK_SIDE, looks, region_of
 from pipeline.perception.with_masks import MaskedPerceiver, motion
 from pipeline.runtime.make import make_estimator
 from pipeline.weights import store as weights
@@ -197,3 +198,14 @@ def test_missing_weights_are_named(tmp_path):
         pytest.skip("FastSAM's weights are here")
     with pytest.raises(weights.WeightsError, match="weights fetch fastsam-s"):
         make_estimator(device="cpu", masks="fastsam-s")
+
+
+@pytest.mark.parametrize("keypoints", [COCO_17, MHR_70, BLAZEPOSE_33], ids=lambda k: k.name)
+def test_the_place_of_the_hips_is_that_of_the_persons_own_set(keypoints):
+    points = np.zeros((len(keypoints), 2), np.float32)
+    points[list(keypoints.hips)] = [(30, 40), (50, 44)]
+    box = np.array([20, 10, 60, 90], np.float32)
+    person = Person(box, 1.0, points, np.ones(len(points)), None, keypoints=keypoints)
+    square = Letterbox.of(100, 100, 100, centred=True)
+    middle = 2 * (np.array([40, 42]) + 0.5) / 100 - 1
+    assert np.allclose(looks([person], square, square)[0, 8:], middle)

@@ -260,6 +260,37 @@ def test_pans_shakes_flashes_and_a_large_moving_thing_are_none() -> None:
     assert cuts(moving) == []
 
 
+def wall_with_arms(seed: int) -> list[np.ndarray]:
+    """A still picture, then arms that sweep before a plain wall, elsewhere in each frame."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for frame in range(12):
+        image = np.full((360, 640, 3), (236, 228, 238), np.uint8)
+        arms = (
+            rng.integers((0, 0), (640, 220), (2, 2, 2)) if frame > 5 else [[[300, 200], [320, 360]]]
+        )
+        for one, other in np.asarray(arms).tolist():
+            cv2.line(image, one, other, (90, 60, 50), int(rng.integers(80, 170)))
+        images.append(image)
+    return images
+
+
+@FEW
+@given(st.integers(0, 1000))
+def test_arms_that_sweep_before_a_wall_are_no_cut(seed: int) -> None:
+    """However much of the picture changes at once, and its mean with it."""
+    assert cuts(wall_with_arms(seed)) == []
+
+
+@FEW
+@given(st.integers(0, 1000), st.integers(0, 30))
+def test_bars_around_the_picture_hide_no_cut(seed: int, bar: int) -> None:
+    images = [crop(noise_scene(k), 0, 0).copy() for k in (seed, seed + 1)]
+    for image in images:
+        image[:bar] = image[360 - bar :] = 0
+    assert cuts([images[0]] * 6 + [images[1]] * 6) == [6]
+
+
 def test_a_shaken_fine_pattern_is_no_cut() -> None:
     """Everything has moved, and everything is still there."""
     scene = noise_scene(5, blur=10)

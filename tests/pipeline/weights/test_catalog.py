@@ -94,10 +94,12 @@ def test_a_file_of_unknown_sum_is_taken_whole_or_not_at_all(server, tmp_path, mo
 
 
 def test_every_model_has_its_file_and_a_licence():
-    assert set(OPTIONAL) == set(MODELS)
+    assert {name for name, model in OPTIONAL.items() if not model.page} == set(MODELS)
     assert not set(OPTIONAL) & set(REGISTRY)
     for name, model in OPTIONAL.items():
         assert model.name == name
+        if model.page:
+            continue
         assert "AGPL-3.0" in model.licence
         for file in model.files:
             assert file.url.startswith("https://")
@@ -107,3 +109,21 @@ def test_every_model_has_its_file_and_a_licence():
     assert "mediapipe" in weights.known("blazepose").source
     with pytest.raises(WeightsError, match="there are no weights 'sam-z'"):
         weights.known("sam-z")
+
+
+def test_a_model_with_terms_of_its_own_is_taken_by_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
+    taken = [model for model in OPTIONAL.values() if model.page]
+    assert {model.name for model in taken} == {"instanthmr", "instanthmr-apache"}
+    for model in taken:
+        assert model.page.startswith("https://")
+        assert model.page in model.how
+        assert "--model FILE" in model.how
+        with pytest.raises(WeightsError, match="is not fetched") as caught:
+            weights.fetch(model.name)
+        assert "\n" not in str(caught.value)
+        # A file that lies where models are kept is found, whatever it is: its size is not known.
+        assert weights.find_optional(model.name) is None
+        (tmp_path / model.files[0].name).write_bytes(b"a network")
+        assert list(weights.find_optional(model.name)) == [model.files[0].name]
+        weights.fetch(model.name)

@@ -456,8 +456,8 @@ def test_queries_answered_together_are_answered_as_alone(files, sample, count):
     perceiver = BlazePose(files, threads=2)
     rois = [Roi(320.0 + 7 * k, 360.0, 500.0, 0.05 * k, 0.9, id=k) for k in range(count)]
     queries = [LandmarkQuery(sample[k], roi, 0.0) for k, roi in enumerate(rois)]
-    alone = [perceiver._answer([query])[0][0] for query in queries]
-    together = [person for person, _ in perceiver._answer(queries)]
+    alone = [perceiver.answer([query])[0][0] for query in queries]
+    together = [person for person, _ in perceiver.answer(queries)]
     perceiver.close()
     assert [person.roi for person in together] == list(range(count))
     for one, other in zip(alone, together):
@@ -471,8 +471,8 @@ def test_a_query_that_fails_is_raised_and_the_next_ones_are_answered(files, samp
     bad = replace(good, without="no person")
     for _ in range(3):
         with pytest.raises(AttributeError):
-            perceiver._answer([bad, bad])
-    assert all(perceiver._answer([good, good, good]))
+            perceiver.answer([bad, bad])
+    assert all(perceiver.answer([good, good, good]))
     perceiver.close()
 
 
@@ -623,3 +623,16 @@ def test_without_the_second_detector_a_line_says_so(monkeypatch):
     assert "\n" not in line
     assert not made.has_second
     made.close()
+
+
+def test_tiles_outside_of_all_regions_are_not_searched():
+    frame = Frame(0, "clip", 0, 0.0, np.zeros((720, 1280, 3), np.uint8))
+    corner = Areas(regions=(Area(0, 0, 0.2, 0.2),))
+    asked = []
+    for areas in (EVERYWHERE, corner):
+        (query,) = next(
+            StubPose(lambda t: [], areas=areas).detection_plan(Window((frame,), 0, True), None)
+        )
+        asked.append(query.views)
+    assert set(asked[1]) < set(asked[0])
+    assert all(corner.reaches(view, (720, 1280)) for view in asked[1])

@@ -54,15 +54,15 @@ def test_the_same_query_has_the_same_answer(lite, other, frames):
     window = other.prepare(Window(tuple(frames[:4])))
     frame, size = window.frames[2], frames[0].size[::-1]
     query = DetectionQuery(frame, ((0, 0, *size), (300, 60, 600, 600)))
-    expected, got = lite._answer([query])[0], other._answer([query])[0]
+    expected, got = lite.answer([query])[0], other.answer([query])[0]
     assert len(got) == len(expected) >= 1
     for a, b in zip(got, expected):
         assert (a.x, a.y, a.side) == pytest.approx((b.x, b.y, b.side), abs=0.5)
     roi = expected[0]
     queries = [LandmarkQuery(frame, roi, 0.0, mirrored) for mirrored in (False, True, False)]
-    person = lite._answer(queries[:1])[0][0]
+    person = lite.answer(queries[:1])[0][0]
     queries.append(LandmarkQuery(frame, roi, 0.0, True, without=person))
-    for (a, next_a), (b, next_b) in zip(other._answer(queries), lite._answer(queries)):
+    for (a, next_a), (b, next_b) in zip(other.answer(queries), lite.answer(queries)):
         # A GPU's crops are not rounded to whole levels.
         limit = 2.0 if CUDA else 0.01
         assert np.abs(a.landmarks_px - b.landmarks_px).max() < limit
@@ -137,8 +137,8 @@ def test_half_precision_is_close(files, other, frames):
     half = BlazePoseTorch(files, engine="eager", half=True, buckets=(1,))
     window = other.prepare(Window(tuple(frames[:4])))
     query = DetectionQuery(window.key_frame, ((0, 0, *frames[0].size[::-1]),))
-    roi = other._answer([query])[0][0]
+    roi = other.answer([query])[0][0]
     query = LandmarkQuery(window.key_frame, roi, 0.0)
-    (a, _), (b, _) = half._answer([query])[0], other._answer([query])[0]
+    (a, _), (b, _) = half.answer([query])[0], other.answer([query])[0]
     assert np.median(np.abs(a.landmarks_px - b.landmarks_px)) < 0.5
     assert np.abs(a.world_m - b.world_m).max() < 0.01

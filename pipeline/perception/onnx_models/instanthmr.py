@@ -1,0 +1,186 @@
+"""InstantHMR: 70 joints in 2D and 3D, and the rig's parameters, from a crop of one person.
+
+Everything here is read from the authors' repository (github.com/mohamdev/InstantHMR: README,
+``models/README.md``, the pages on architecture and annotation, ``instanthmr/inference.py``
+at 6f841fc; ``instanthmr_distill_train/README.md`` at 4f626fd; ``tools/pth_to_onnx.py`` and
+``benchmark/README.md`` at 0edf74d):
+
+- ``image`` (N, 3, S, S): RGB, normalised as ImageNet; S is 224. A square of 1.2 times the longer
+  side of the detector's box, bilinear, black beyond the picture.
+- ``cliff_cond`` (N, 3), one of two forms. Files whose metadata has ``cliff_focal`` "true" take
+  angles: atan of the box's middle over the focal length, across and down, and the box's longer
+  side over the focal length. All others take the middle in [-1, 1] of the whole picture and the
+  longer side over the picture's longer side, without a camera.
+- ``mhr_params`` (N, 204) and ``shape_params`` (N, 45): Momentum Human Rig's pose, scales, identity.
+- ``cam_trans`` (N, 3): metres from the camera to the origin of the joints, for a focal length of
+  the picture's diagonal (in the first form; in the second for the one that was given).
+- ``joints_2d`` (N, 70, 2): in [-1, 1] of the crop, from edge to edge.
+- ``joints_3d`` (N, 70, 3): metres, x right, y down, z away, about the body's middle, in the
+  camera's axes. Their order is `MHR_70`.
+
+Newer exports leave ``joints_3d`` out and derive it from the rig; they are refused. The repository
+does not say how sure the network is of a joint or a person, and the network does not either: its
+people are checked by the landmark model (`pipeline.perception.top_down`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.core.camera import default_intrinsics
+from pipeline.core.people import Person
+from pipeline.core.skeleton import MHR_70
+from pipeline.perception.base import PerceiverOptions
+from pipeline.perception.blazepose.landmarks import box_around
+from pipeline.perception.crops import Crop, CropNetwork, CropQuery, normalised
+from pipeline.perception.onnx_models.session import OnnxError, OnnxModel
+from pipeline.perception.top_down import TopDown, make_top_down
+from pipeline.weights import store as weights
+
+GROWTH = 1.2
+"""The crop's side over the box's."""
+SIGMA_M = 0.043
+"""Standard deviation of a joint's coordinate. The authors report 69.0 mm a joint on 3DPW's test
+set, with the hips aligned (``benchmark/README.md`` at 0edf74d, checkpoint b3_s1); a mean distance
+of d belongs to a deviation of d / 1.6 in each of three coordinates."""
+INPUTS = {"image": 4, "cliff_cond": 2}
+"""The dimensions of each input."""
+OUTPUTS = {
+    "mhr_params": (204,),
+    "shape_params": (45,),
+    "cam_trans": (3,),
+    "joints_2d": (70, 2),
+    "joints_3d": (70, 3),
+}
+VARIANTS = ("instanthmr", "instanthmr-apache")
+"""Names in the catalog of weights."""
+
+
+class InstantHmr(CropNetwork):
+    """InstantHMR from its ONNX file.
+
+    Args:
+        model: The file.
+        fov_deg: The field of view across the picture's longer side, if known.
+        focal_px: The focal length in pixels, if known.
+
+    Raises:
+        OnnxError: The file has another interface.
+    """
+
+    name = "InstantHMR"
+    has_confidence = False
+
+    def __init__(
+        self, model: OnnxModel, fov_deg: float | None = None, focal_px: float | None = None
+    ) -> None:
+        names = [port.name for port in model.outputs]
+        if names == list(OUTPUTS)[:-1]:
+            raise OnnxError(
+                f"{model.path}: it has no joints_3d (newer exports derive them from the rig, which "
+                "is not here); take a file with five outputs"
+            )
+        inputs = {port.name: len(port.shape) for port in model.inputs}
+        if inputs != INPUTS or sorted(names) != sorted(OUTPUTS):
+            raise OnnxError(
+                f"{model.path} is another network than InstantHMR; see --estimator onnx"
+            )
+        side = model.inputs[0].shape[-1]
+        if side is None or model.inputs[0].shape[-2:] != (side, side):
+            raise OnnxError(f"{model.path}: its input is no square of a fixed size")
+        self.side, self._model, self._lens = side, model, (fov_deg, focal_px)
+        self._names, self._angles = names, model.metadata.get("cliff_focal", "").lower() == "true"
+        self.reports = (model.report,)
+        # Also the first run, which takes longer than others.
+        shapes = {name: each.shape[1:] for name, each in self._run(*self._blank()).items()}
+        if shapes != OUTPUTS:
+            raise OnnxError(f"{model.path}: InstantHMR's outputs are {OUTPUTS}, not {shapes}")
+
+    def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
+        crops = [Crop.around(query.box, GROWTH, self.side, self.side) for query in queries]
+        images = normalised([crop.cut(q.frame.image) for q, crop in zip(queries, crops)])
+        conditions = np.stack([self.condition(query.box, query.frame.size) for query in queries])
+        found = self._run(images, conditions)
+        return [
+            person_of(query, crop, {name: each[k] for name, each in found.items()})
+            for k, (query, crop) in enumerate(zip(queries, crops))
+        ]
+
+    def condition(self, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return what the network is told of a box, (3,) float32.
+
+        Args:
+            box: (4,) x0, y0, x1, y1 in pixels with centres at whole numbers.
+            size: (H, W) of the picture.
+        """
+        height, width = size
+        # The authors count from the picture's corner.
+        x, y = float(box[0] + box[2] + 1) / 2, float(box[1] + box[3] + 1) / 2
+        side = float(max(box[2] - box[0], box[3] - box[1]))
+        if not self._angles:
+            return np.array([2 * x / width - 1, 2 * y / height - 1, side / max(size)], np.float32)
+        focal = float(default_intrinsics(height, width, *self._lens)[0, 0])
+        across, down = math.atan((x - width / 2) / focal), math.atan((y - height / 2) / focal)
+        return np.array([across, down, side / focal], np.float32)
+
+    def _run(self, images: np.ndarray, conditions: np.ndarray) -> dict[str, np.ndarray]:
+        given = {"image": images, "cliff_cond": conditions}
+        outputs = self._model(*(given[port.name] for port in self._model.inputs))
+        return dict(zip(self._names, outputs, strict=True))
+
+    def _blank(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((1, 3, self.side, self.side), np.float32), np.zeros((1, 3), np.float32)
+
+
+def person_of(query: CropQuery, crop: Crop, found: dict[str, np.ndarray]) -> Person:
+    """Return the person of one crop.
+
+    A joint counts as seen where it is in the picture: the network says nothing of it.
+
+    Args:
+        query: What was asked.
+        crop: The crop that the network read.
+        found: The network's outputs of this crop, by name.
+    """
+    height, width = query.frame.size
+    # From [-1, 1], edge to edge, to pixels whose centres are at whole numbers.
+    points = crop.in_image((found["joints_2d"] + 1) * crop.width / 2 - 0.5).astype(np.float32)
+    seen = np.all((points > -0.5) & (points < (width - 0.5, height - 0.5)), axis=1)
+    joints_m = found["joints_3d"]
+    return Person(
+        box_px=box_around(points, seen.astype(float)),
+        score=1.0,
+        landmarks_px=points,
+        visibility=seen.astype(np.float32),
+        world_m=joints_m - joints_m[list(MHR_70.hips)].mean(0),
+        keypoints=MHR_70,
+        world_sigma_m=SIGMA_M,
+        extra={name: found[name] for name in ("mhr_params", "shape_params", "cam_trans")},
+    )
+
+
+def make(options: PerceiverOptions) -> TopDown:
+    """Return the perceiver that measures people with InstantHMR.
+
+    Raises:
+        OnnxError: The file is not there or is not InstantHMR's.
+        WeightsError: BlazePose's files, which find the people, are missing.
+        RuntimeError: ONNX Runtime or LiteRT is not installed.
+    """
+    model = OnnxModel(_file(options), options.device, options.engine)
+    return make_top_down(InstantHmr(model, options.fov_deg, options.focal_px), options)
+
+
+def _file(options: PerceiverOptions) -> Path:
+    """The file that the user names, or one that lies where models are searched."""
+    if options.model is not None:
+        return options.model
+    for name in VARIANTS:
+        found = weights.find_optional(name, options.model_folder)
+        if found is not None:
+            return next(iter(found.values()))
+    raise OnnxError(f"InstantHMR's file is not here; {weights.known(VARIANTS[0]).how}")
