@@ -137,7 +137,7 @@ def test_without_a_size_every_joint_is_inside():
 
 
 @settings(deadline=None)
-@given(st.floats(-400, 1000), st.floats(-400, 900))
+@given(st.floats(-400, 1000, width=32), st.floats(-400, 900, width=32))
 def test_the_depth_inside_is_positive_in_the_picture_alone(x, y):
     inside = 0 < x < 639 and 0 < y < 479
     assert (depth_inside(np.array([x, y]), SIZE) > 0) == inside
