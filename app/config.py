@@ -577,7 +577,8 @@ def load_config(profile: str = "default", flags: Mapping[str, Any] | None = None
     base = path.parent if isinstance(path, Path) else None
     # Retired keys are dropped and not refused, so that an old profile still works.
     values = {key: v for key, v in _flatten(tables).items() if key not in _RETIRED}
-    config = _apply(Config(), values, lambda key: f"{path}: {key}", base)
+    # A damaged file may hold a key of any length.
+    config = _apply(Config(), values, lambda key: f"{path}: {key[:80]}", base)
     return _apply_flags(config, flags or {})
 
 
