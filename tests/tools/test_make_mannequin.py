@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
@@ -51,15 +51,16 @@ def test_the_mean_shape_moves_less_than_five_centimetres():
 
 @settings(deadline=None, max_examples=15)
 @given(BETAS)
+# Here the furrow along the spine closes to a fold, if it is left.
+@example([-2.0, 2.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 def test_any_shape_is_smooth_whole_and_of_its_own_build(betas):
     body, mannequin = shapes(betas)
     assert np.linalg.norm(mannequin - body, axis=1).max() < 0.08
     before, after = bends_deg(body), bends_deg(mannequin)
     assert after.mean() < 0.75 * before.mean()
     assert np.percentile(after, 99) < 0.75 * np.percentile(before, 99)
-    # The body's own mesh has folded faces in the mouth and under the arms, and between the legs
-    # where several coefficients are at their limit: of those one in ten may remain.
-    assert (after > 150).sum() <= 0.1 * (before > 150).sum()
+    # The body's own mesh has some folded faces in the mouth and under the arms.
+    assert (after > 150).sum() == 0
     assert 0.95 < volume_m3(mannequin) / volume_m3(body) < 1.0
 
 

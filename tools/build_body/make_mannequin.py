@@ -30,7 +30,7 @@ LICENCE = (
 _BETA_STEP = 1.5
 _SKIN_M = 0.016
 """Detail of the skin below this size is smoothed everywhere but on hands and feet."""
-_ENDS_M = 0.007
+_ENDS_M = 0.009
 """The same for feet, after they are closed."""
 _LIFT_M = 0.02
 _FINGERS = 60.0
@@ -112,6 +112,7 @@ class Sculptor:
                 self._ball((0.0, -0.10, 0.0), (0.075, 0.14, 0.20)),  # between the legs
                 self._ball((0.0, -0.03, -0.10), (0.10, 0.16, 0.12)),  # between the buttocks
                 0.9 * self._ball((0.0, 0.09, 0.10), (0.12, 0.12, 0.06)),  # the navel
+                0.9 * self._ball((0.0, 0.18, -0.055), (0.07, 0.16, 0.08)),  # the spine's furrow
                 0.97 * ears,
                 0.72 * face,
                 0.3 * skull,
