@@ -43,7 +43,7 @@ class Motion:
 
     @classmethod
     def of(cls, person: Person, time_s: float) -> Motion:
-        """Return the motion of a person of whom there is only one frame."""
+        """Return the motion of a person that was seen in one frame only."""
         return cls(
             as_blazepose(person).landmarks_px, person.box_px.astype(float), np.zeros(4), time_s
         )

@@ -12,8 +12,8 @@ from pipeline.perception.blazepose.overlap import size_px
 from pipeline.perception.blazepose.queries import PersonRoi
 
 _STILL = 0.04
-"""A person of whom no landmark is further away in the last frame than this, in parts of the
-person's size, hardly moved: a hand that turns round between moved by an eighth of its acceleration
+"""A person hardly moved if no landmark is further away in the last frame than this, in parts of the
+person's size: a hand that turns round between moved by an eighth of its acceleration
 times the square of the time."""
 
 

@@ -69,7 +69,7 @@ def agreement(person: Person) -> float:
 
     It is the intersection over union of the mask and limbs of a usual breadth. In an ROI at a wrong
     rotation the model is as sure as in the right one, but its landmarks lie across its mask: on
-    renders of people upside down, right and wrong answers are told apart with an area of 0.94 under
+    renders of people upside down, it separates right from wrong answers with an area of 0.94 under
     the ROC curve, and of 0.86 by the presence. 1 without a mask.
     """
     if person.mask is None:

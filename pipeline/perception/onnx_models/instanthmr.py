@@ -111,7 +111,7 @@ class InstantHmr(CropNetwork):
         ]
 
     def condition(self, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Return what the network is told of a box, (3,) float32.
+        """Return the network's second input for a box, (3,) float32.
 
         Args:
             box: (4,) x0, y0, x1, y1 in pixels with centres at whole numbers.

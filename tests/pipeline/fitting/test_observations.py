@@ -78,7 +78,7 @@ def test_true_joints_come_back(body, fitter, seed):
 @settings(deadline=None, max_examples=3)
 @given(SEEDS, st.sampled_from([-2.5, 2.5]))
 def test_metric_joints_tell_a_persons_size(body, fitter, seed, build):
-    """Of BlazePose's landmarks nobody could read it: they have one size for all."""
+    """BlazePose's landmarks do not show it: they have one size for all people."""
     betas = torch.tensor([[build] + [0.0] * 9])
     people, landmarks_m = still_people(body, seed, 0.001, betas)
 

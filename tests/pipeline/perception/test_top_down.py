@@ -38,7 +38,7 @@ def figure(keypoints, x, y, half):
 
 @dataclass
 class Walker:
-    """Somebody in the scene: where, how fast (pixels a frame), how tall, and in which frames."""
+    """A person in the scene: where, how fast (pixels a frame), how tall, and in which frames."""
 
     x: float
     y: float
@@ -125,7 +125,7 @@ class Network(CropNetwork):
     def _one(self, query):
         share, points = self.scene.nearest(query.frame, self.keypoints, query.box)
         if points is None:
-            # Networks always answer: here somebody who fills the crop.
+            # Networks always answer: here a person who fills the crop.
             x0, y0, x1, y1 = query.box
             points = figure(self.keypoints, (x0 + x1) / 2, (y0 + y1) / 2, (y1 - y0) / 2)
         score = min(1.0, 0.2 + share) if self.has_confidence else 1.0
