@@ -57,6 +57,13 @@ class Person:
             is.
         extra: What the network reports beyond this, by name, such as a rig's parameters; kept for
             the caller, read by nothing else.
+        surface_m: (S, 3) float32 metres in the camera's axes, about the middle of the hips: points
+            of an MHR body's skin, those of `pipeline.body.mhr_surface.SurfaceTable` for the body
+            model that is fitted; None where the perceiver knows no skin.
+        surface_sigma_m: The standard deviation of each of their coordinates in metres.
+        start_rotations: (24, 3, 3) float32, the rotations of SMPL's joints from its rest pose in
+            the camera's axes (`pipeline.body.mhr_surface.smpl_rotations`), from which the fit may
+            start; None where the perceiver knows none.
     """
 
     box_px: np.ndarray
@@ -71,6 +78,9 @@ class Person:
     keypoints: KeypointSet = BLAZEPOSE_33
     world_sigma_m: float | None = None
     extra: Mapping[str, np.ndarray] | None = None
+    surface_m: np.ndarray | None = None
+    surface_sigma_m: float = 0.01
+    start_rotations: np.ndarray | None = None
 
 
 def as_blazepose(person: Person) -> Person:
@@ -138,6 +148,9 @@ class Bodies:
             (`pipeline.fitting.visibility`); 0 outside the picture.
         shown_m: (P, V, 3) float32 metres: the mesh to draw in place of ``vertices_m``, with
             the same triangles; None draws ``vertices_m`` itself.
+        surface_error_m: (P,) float32 metres: the mean distance of the body's skin from
+            `Person.surface_m`, both about their middles, NaN for a person without one; None where
+            no person of the window has one.
     """
 
     track: np.ndarray
@@ -151,6 +164,7 @@ class Bodies:
     vertices_m: np.ndarray
     joint_visibility: np.ndarray
     shown_m: np.ndarray | None = None
+    surface_error_m: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.track)
