@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from pipeline.gpu.cuda_graphs import Bucketed, Graphed, Pool
 from pipeline.sam3d.backbone_gpu import FastBackbone
+from pipeline.sam3d.backbone_vith import PATCH_PADDING, VitH
 from pipeline.sam3d.crops import Crops
+from pipeline.sam3d.decoder_gpu import FastDecoders
 from pipeline.sam3d.hands import with_hands
-from pipeline.sam3d.kernels_gpu import crop_normalised
+from pipeline.sam3d.kernels_gpu import crop_patches
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.people import Packer
 
@@ -42,6 +43,7 @@ class GpuPasses:
     ) -> None:
         self._network, self._pack, self._hands = network, pack, hands
         self._backbone = FastBackbone(network.backbone, fp8)
+        self._decoders = FastDecoders(network)
         self._like = next(network.backbone.parameters())
         self._graphs = graphs and self._like.is_cuda
         self._pool = Pool(self._like.device) if self._graphs else None
@@ -87,36 +89,23 @@ class GpuPasses:
         return Graphed(self._answer, examples, enabled=self._graphs, pool=self._pool)
 
     def _answer(self, pictures: Tensor, views: Tensor) -> Tensor:
-        network = self._network
-        with _tf32():
-            crops = Crops(
-                views[:, :2], views[:, 2], views[:, 3:].unflatten(1, (3, 3)), network.config.side
-            )
-            looked = network.look(self._features(pictures, crops), crops)
-            body = network.decode(looked)
-            if self._hands:
-                body = with_hands(
-                    network, looked, body, pictures[:, 2], self._looker_at_hands(pictures)
-                )
-            return self._pack(body)
+        crops = Crops(
+            views[:, :2], views[:, 2], views[:, 3:].unflatten(1, (3, 3)), self._network.config.side
+        )
+        decoders = self._decoders
+        looked = decoders.look(self._features(pictures, crops), crops)
+        body = decoders.decode(looked)
+        if self._hands:
+            look = self._looker_at_hands(pictures)
+            body = with_hands(decoders, looked, body, pictures[:, 2], look)
+        return self._pack(body)
 
     def _looker_at_hands(self, pictures: Tensor) -> Callable[[Crops], Tensor]:
         mirrored = torch.cat([pictures[:, :3], torch.ones_like(pictures[:, :1])], dim=1)
         return lambda crops: self._features(torch.cat([mirrored, pictures]), crops)
 
     def _features(self, pictures: Tensor, crops: Crops) -> Tensor:
-        """The backbone's features (B, C, rows, columns) float32."""
-        config = self._network.config
-        tokens = self._backbone(crop_normalised(pictures, crops, config, self._like))
-        return tokens.float().transpose(1, 2).unflatten(2, (config.rows, config.columns))
-
-
-@contextmanager
-def _tf32() -> Iterator[None]:
-    """Round the factors of float32 products to TF32: the backbone's features have fewer bits."""
-    products = torch.backends.cuda.matmul
-    before, products.allow_tf32 = products.allow_tf32, True
-    try:
-        yield
-    finally:
-        products.allow_tf32 = before
+        """The backbone's features (B, cells, C)."""
+        padding = PATCH_PADDING if isinstance(self._network.backbone, VitH) else 0
+        patches = crop_patches(pictures, crops, self._network.config, padding, self._like.dtype)
+        return self._backbone(patches, self._decoders.half)
