@@ -1,8 +1,8 @@
 """Triton kernels of the crops, and between the backbones' products.
 
 Between products a program is one row of tokens. Each kernel that feeds a product can write its row
-in 8-bit floating point (E4M3), scaled so that
-the row's largest number is the type's largest; the scales go to ``scales``.
+in 8-bit floating point (E4M3), scaled so that the row's largest number is the type's largest; the
+scales go to ``scales``.
 """
 
 from __future__ import annotations

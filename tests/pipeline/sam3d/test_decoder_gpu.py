@@ -14,13 +14,12 @@ from pipeline.sam3d.decoder_gpu import FastDecoders
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.rig import Rig
 from pipeline.sam3d.rig_kernels_gpu import _atan2
+from tests.pipeline.sam3d.conftest import BOXES, K
 from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, fill, rig_tensors
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # On a GPU products are in half precision.
 TOLERANCE = 5e-3 if DEVICE.type == "cuda" else 2e-5
-BOXES = [[10, 8, 60, 90], [40, 20, 100, 95]]
-K = [[160.0, 0, 64], [0, 160, 48], [0, 0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +35,7 @@ def test_estimates_are_those_of_the_modules(config, synthetic, hand, prompted):
     network = network.to(DEVICE).prepare(Rig(rig_tensors(synthetic)).to(DEVICE))
     padding = HAND_PADDING if hand else BODY_PADDING
     crops = crops_of_boxes(
-        torch.tensor(BOXES), torch.tensor(K).expand(2, 3, 3), config.side, padding
+        torch.from_numpy(BOXES[:2]), torch.from_numpy(K).expand(2, 3, 3), config.side, padding
     ).to(DEVICE)
     shape = (2, config.width, config.rows, config.columns)
     features = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(DEVICE)

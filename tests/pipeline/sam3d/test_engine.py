@@ -4,11 +4,7 @@ import torch
 
 from pipeline.sam3d.crops import BODY_PADDING, crop_images, crops_of_boxes
 from pipeline.sam3d.engine import Sam3dEngine
-from tests.pipeline.sam3d.conftest import FOCAL
-
-K = np.array([[FOCAL, 0, 64], [0, FOCAL, 48], [0, 0, 1]], np.float32)
-BOXES = np.array([[10, 8, 60, 90], [40.5, 20, 100, 95], [5, 5, 50, 60]], np.float32)
-
+from tests.pipeline.sam3d.conftest import BOXES, K
 
 @pytest.fixture(scope="module")
 def frames():

@@ -13,8 +13,8 @@ from pipeline.sam3d.engine_gpu import GpuPasses
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.people import Packer, unpack
 from pipeline.sam3d.rig import Rig
+from tests.pipeline.sam3d.conftest import BOXES, K
 from tests.pipeline.sam3d.golden_rule import TINY, fill, rig_tensors
-from tests.pipeline.sam3d.test_engine import BOXES, K
 from tests.support.tensors import NoHostLook
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
