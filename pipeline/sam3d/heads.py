@@ -18,6 +18,7 @@ MAPPED_KEYPOINTS = 308
 SCALE = 28
 _SCALES = 68
 _HAND = 54
+HANDS = 2 * _HAND
 _FACE = 72
 _ROTATION_6D = 6
 _HAND_ANGLES = 27
@@ -153,7 +154,7 @@ class PoseHead(nn.Module):
             hand: Whether it is a right hand's: everything but the hand is at rest, and the body
                 stands where its wrist has the global rotation.
         """
-        sizes = (_ROTATION_6D, _BODY, SHAPE, SCALE, 2 * _HAND, _FACE)
+        sizes = (_ROTATION_6D, _BODY, SHAPE, SCALE, HANDS, _FACE)
         turn, body, shape, scale, hands, _ = pose.split(sizes, dim=1)
         # The network was trained with the angles about z, y and x where the rig has x, y and z.
         turned = euler_of_rotation(rotation_of_6d(turn)).flip(-1)
