@@ -15,8 +15,8 @@ from pipeline.core.skeleton import MHR_70
 from pipeline.sam3d.config import CONFIGS
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.people import MhrPeople
-from tests.pipeline.sam3d.golden_rule import TINY, SyntheticRig, fill
-from tests.pipeline.sam3d.release_files import write_release
+from tests.pipeline.sam3d.golden_rule import TINY, SyntheticRig, fill, rig_tensors
+from tests.support.sam3d_release import write_release
 
 SIDE, VERTICES = 512, 50
 LIMBS = MHR_70.indices(*POINTS)
@@ -127,8 +127,10 @@ def release(tmp_path, monkeypatch):
     monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
     network = Sam3dBody(TINY)
     fill(network)
-    rig = SyntheticRig(seed=0, hidden=8)
-    return write_release(tmp_path / "sam3d-dinov3", network.state_dict(), rig)
+    rig = rig_tensors(SyntheticRig(seed=0, hidden=8))
+    folder = tmp_path / "sam3d-dinov3"
+    folder.mkdir()
+    return write_release(folder, network.state_dict(), rig)
 
 
 def test_random_weights_are_not_plausible(release, capsys):

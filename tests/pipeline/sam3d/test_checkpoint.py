@@ -11,7 +11,7 @@ from pipeline.sam3d.release import find_files
 from pipeline.weights.torch_file import CheckpointError
 from tests.pipeline.sam3d.conftest import read_manifest
 from tests.pipeline.sam3d.golden_rule import TINY, rig_tensors
-from tests.pipeline.sam3d.release_files import program_of, settings, write_release
+from tests.support.sam3d_release import program_of, settings, write_release
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def release(tmp_path_factory, weights, synthetic):
     """A folder as a release is downloaded, at tiny widths."""
-    return write_release(tmp_path_factory.mktemp("release"), weights, synthetic)
+    return write_release(tmp_path_factory.mktemp("release"), weights, rig_tensors(synthetic))
 
 
 @pytest.fixture(autouse=True)

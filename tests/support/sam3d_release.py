@@ -7,7 +7,6 @@ import yaml
 from torch import nn
 
 from pipeline.sam3d import checkpoint
-from tests.pipeline.sam3d.golden_rule import rig_tensors
 
 
 class Part(nn.Module):
@@ -42,11 +41,10 @@ def settings(backbone="dinov3_vith16plus", **decoder):
     return yaml.safe_dump(values)
 
 
-def write_release(folder, weights, rig):
-    """Write a checkpoint, settings and a rig into a folder, and return it."""
+def write_release(folder, weights, tensors):
+    """Write a release with a network's weights and a rig's tensors; return its folder."""
     (folder / "assets").mkdir(parents=True)
     torch.save({"state_dict": weights, "epoch": 3}, folder / "model.ckpt")
     (folder / "model_config.yaml").write_text(settings())
-    program = torch.jit.script(program_of(rig_tensors(rig)))
-    torch.jit.save(program, folder / "assets/mhr_model.pt")
+    torch.jit.save(torch.jit.script(program_of(tensors)), folder / "assets/mhr_model.pt")
     return folder
