@@ -124,13 +124,13 @@ def judge(
     yield Finding(
         "keypoints",
         bool((inside >= LEAST_INSIDE).all()),
-        f"{inside.min():.0%} or more of a person's in the crop (at least {LEAST_INSIDE:.0%})",
+        f"at worst {inside.min():.0%} in a person's crop (at least {LEAST_INSIDE:.0%})",
     )
     off = _off(drawn, half.people)
     yield Finding(
         "joints",
         bool((off <= MOST_OFF).all()),
-        f"up to {off.max():.1%} of the height away from the drawn ones (at most {MOST_OFF:.0%})",
+        f"at worst {off.max():.1%} of the height away from the drawn ones (at most {MOST_OFF:.0%})",
     )
     heights, (least, most) = np.ptp(half.vertices_m[..., 1], axis=1), HEIGHTS_M
     yield Finding(
@@ -144,7 +144,7 @@ def judge(
     yield Finding(
         "depth",
         bool((depth_off <= MOST_DEPTH_OFF).all()),
-        f"up to {depth_off.max():.0%} away from the drawn one (at most {MOST_DEPTH_OFF:.0%})",
+        f"at worst {depth_off.max():.0%} away from the drawn one (at most {MOST_DEPTH_OFF:.0%})",
     )
     apart_mm = 1000 * np.linalg.norm(half.vertices_m - whole.vertices_m, axis=-1).mean(axis=1)
     pixels = half.people.keypoints_px - whole.people.keypoints_px
@@ -152,7 +152,7 @@ def judge(
     yield Finding(
         "half precision",
         bool((apart_mm <= MOST_HALF_MM).all() and (apart_px <= MOST_HALF_PX).all()),
-        f"up to {apart_mm.max():.2f} mm a vertex and {apart_px.max():.2f} px a keypoint "
+        f"at worst {apart_mm.max():.2f} mm a vertex and {apart_px.max():.2f} px a keypoint "
         f"from float32 (at most {MOST_HALF_MM:g} and {MOST_HALF_PX:g})",
     )
 

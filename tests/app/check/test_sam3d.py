@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app import cli
-from app.check import sam3d as check
+from app.check import pictures
 from app.check.pictures import POINTS, draw_people
 from app.check.sam3d import Answers, judge
 from pipeline.core.skeleton import MHR_70
@@ -16,7 +16,7 @@ from pipeline.sam3d.config import CONFIGS
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.people import MhrPeople
 from tests.pipeline.sam3d.golden_rule import TINY, SyntheticRig, fill, rig_tensors
-from tests.support.sam3d_release import write_release
+from tests.support.sam3d_release import upright_network, write_release
 
 SIDE, VERTICES = 512, 50
 LIMBS = MHR_70.indices(*POINTS)
@@ -121,39 +121,56 @@ def test_half_precision_that_moves_a_body(drawn, right):
 
 
 @pytest.fixture
-def release(tmp_path, monkeypatch):
-    """A release of random weights, in the cache of model files."""
+def folder(tmp_path, monkeypatch):
+    """The folder of a release in an empty cache of model files."""
     monkeypatch.setitem(CONFIGS, "dinov3", TINY)
     monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
+    (tmp_path / "sam3d-dinov3").mkdir()
+    return tmp_path / "sam3d-dinov3"
+
+
+@pytest.fixture
+def release(folder):
+    """A release of random weights."""
     network = Sam3dBody(TINY)
     fill(network)
     rig = rig_tensors(SyntheticRig(seed=0, hidden=8))
-    folder = tmp_path / "sam3d-dinov3"
-    folder.mkdir()
     return write_release(folder, network.state_dict(), rig)
 
 
-def test_random_weights_are_not_plausible(release, capsys):
-    assert cli.main(["weights", "check", "sam3d-dinov3", "--device", "cpu"]) == 1
+def checked(capsys):
+    """The exit code, the lines by name, and all that was printed."""
+    code = cli.main(["weights", "check", "sam3d-dinov3", "--device", "cpu"])
     out, err = capsys.readouterr()
-    lines = {
-        line[8:].split("  ")[0]: line for line in out.splitlines() if line[:5] in ("ok   ", "WRONG")
-    }
-    assert lines["files"].startswith("ok ")
-    assert lines["finite"].startswith("ok ")
-    assert lines["joints"].startswith("WRONG ")
-    assert "4 people on the CPU" in lines["time"]
+    return code, {line[8:].split("  ")[0]: line[:8].strip() for line in out.splitlines()}, out, err
+
+
+def test_random_weights_are_not_plausible(release, capsys):
+    code, states, out, err = checked(capsys)
+    assert code == 1
+    assert states["files"] == states["finite"] == states["half precision"] == "ok"
+    assert states["joints"] == "WRONG"
+    assert "4 people on the CPU" in out
     assert out.splitlines()[0] == str(release / "model.ckpt")
     assert out.splitlines()[-1].endswith(" not plausible")
     assert "minutes" in err
 
 
-def test_plausible_answers_end_with_exit_code_0(release, right, monkeypatch, capsys):
-    monkeypatch.setattr(check, "ask", lambda network, drawn: right)
-    assert cli.main(["weights", "check", str(release), "--device", "cpu"]) == 0
-    out = capsys.readouterr().out
-    assert "WRONG" not in out
-    assert out.splitlines()[-1] == "its bodies are plausible"
+def test_a_network_that_sees_the_drawn_people_is_plausible(folder, monkeypatch, capsys):
+    """It answers an upright body with its arms out to any picture."""
+    write_release(folder, *upright_network())
+    arms_out = pictures._Scene(0, 0, 4.6, {})
+    monkeypatch.setattr(pictures, "_SCENES", (arms_out,) * 4)
+    code, states, out, _ = checked(capsys)
+    assert (code, out.splitlines()[-1]) == (0, "its bodies are plausible")
+    assert "WRONG" not in states.values()
+
+
+def test_a_network_that_answers_one_body_to_every_picture_is_not(folder, capsys):
+    write_release(folder, *upright_network())
+    code, states, _, _ = checked(capsys)
+    assert code == 1
+    assert [name for name, state in states.items() if state == "WRONG"] == ["joints"]
 
 
 def test_what_is_not_a_release_is_one_line(release, capsys, tmp_path):
