@@ -216,7 +216,7 @@ def _sam3d() -> Iterator[Check]:
     detail = f"not installed: {', '.join(lacks)}" if lacks else "here"
     yield Check("sam3d packages", ABSENT if lacks else OK, detail, _SAM3D_EXTRA)
     if not reason and not torch.cuda.is_available():
-        reason = "there is no GPU (--device cpu takes many seconds a frame)"
+        reason = "there is no GPU (--device cpu takes seconds for each person and frame)"
     would = "--estimator sam3d would"
     if reason:
         detail = f"{would} fit bodies to BlazePose's keypoints: {reason}"
