@@ -108,7 +108,8 @@ def _rotate(qkv, sine, cosine, tokens, first, HEADS: tl.constexpr, HALF: tl.cons
 @triton.jit
 def _crop(
     pictures, views, out, side, first, columns,
-    HALF: tl.constexpr, PATCH: tl.constexpr, PADDING: tl.constexpr, BLOCK: tl.constexpr, M0: tl.constexpr, M1: tl.constexpr, M2: tl.constexpr,
+    HALF: tl.constexpr, PATCH: tl.constexpr, PADDING: tl.constexpr, BLOCK: tl.constexpr,
+    M0: tl.constexpr, M1: tl.constexpr, M2: tl.constexpr,
     S0: tl.constexpr, S1: tl.constexpr, S2: tl.constexpr,
 ):  # fmt: skip
     # Program (b, v) writes row v of all patches of crop b. Patches begin PADDING pixels before it.

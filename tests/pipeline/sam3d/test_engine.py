@@ -6,6 +6,7 @@ from pipeline.sam3d.crops import BODY_PADDING, crop_images, crops_of_boxes
 from pipeline.sam3d.engine import Sam3dEngine
 from tests.pipeline.sam3d.conftest import BOXES, K
 
+
 @pytest.fixture(scope="module")
 def frames():
     random = np.random.default_rng(3)
