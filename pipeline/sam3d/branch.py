@@ -45,6 +45,15 @@ class ImageFeatures:
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
+    def repeated(self, times: int) -> ImageFeatures:
+        """Return those of each crop so many times, one after another."""
+        return ImageFeatures(
+            self.crops.repeated(times),
+            self.cells.repeat_interleave(times, 0),
+            tuple(each.repeat_interleave(times, 0) for each in self.keys),
+            tuple(each.repeat_interleave(times, 0) for each in self.values),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -72,6 +81,12 @@ class Estimate:
     joints: Tensor
     turned: Tensor
     hand_boxes: Tensor | None = None
+
+    def repeated(self, times: int) -> Estimate:
+        """Return an earlier pass's estimate for each crop so many times: what a later pass reads
+        of it, the numbers of pose and camera, is repeated."""
+        pose, camera = (each.repeat_interleave(times, 0) for each in (self.pose, self.camera))
+        return replace(self, pose=pose, camera=camera)
 
 
 class RayConditioning(nn.Module):

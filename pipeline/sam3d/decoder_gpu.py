@@ -44,6 +44,15 @@ class Looked:
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
+    def repeated(self, times: int) -> Looked:
+        """Return those of each crop so many times, one after another."""
+        return Looked(
+            self.crops.repeated(times),
+            self.cells.repeat_interleave(times, 0),
+            tuple(each.repeat_interleave(times, 0) for each in self.keys),
+            tuple(each.repeat_interleave(times, 0) for each in self.values),
+        )
+
 
 class FastDecoders:
     """Both decoders of a network, with its own names for what they do.

@@ -58,6 +58,19 @@ def test_it_answers_as_the_modules_do(network, pictures, hands):
     np.testing.assert_allclose(fast.translation_m, plain.translation_m, rtol=atol, atol=atol)
 
 
+def test_neighbours_are_those_of_the_modules(network, pictures):
+    passes = GpuPasses(network, Packer(network.rig.surface, None))
+    plain = Sam3dEngine(network, options=EngineOptions(engine="eager"))
+    prompts = np.array([[[[30, 40], [50, 20]], [[20, 60], [44, 33]]]], np.float32)
+    labels = np.array([[[41, 62], [8, -2]]])
+    asked = ([pictures[1]], [0], BOXES[1:2], LENSES[:1], prompts, labels)
+    expected = plain.with_neighbours(*asked)
+    plain._passes = passes
+    found = plain.with_neighbours(*asked)
+    atol = 3e-3 if DEVICE.type == "cuda" else 2e-5
+    np.testing.assert_allclose(found.keypoints_m, expected.keypoints_m, atol=atol)
+
+
 @pytest.mark.gpu
 def test_graphs_and_single_calls_agree_to_the_bit(network, pictures):
     pack = Packer(network.rig.surface, None)
