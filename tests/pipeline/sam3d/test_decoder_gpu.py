@@ -19,7 +19,7 @@ from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, fill, rig_tensors
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # On a GPU products are in half precision.
-TOLERANCE = 5e-3 if DEVICE.type == "cuda" else 2e-5
+TOLERANCE = 2e-2 if DEVICE.type == "cuda" else 2e-5
 
 
 @pytest.mark.parametrize(
