@@ -11,7 +11,6 @@ import re
 import reprlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from torch import Tensor
 from pipeline.core.user_file import read_text, reading
 from pipeline.sam3d.config import CONFIGS
 from pipeline.sam3d.model import Sam3dBody
+from pipeline.sam3d.release import ReleaseFiles
 from pipeline.sam3d.rig import Rig
 from pipeline.weights.store import cache_folder
 from pipeline.weights.torch_file import CheckpointError, load_exactly, read_script, read_state
 
-CHECKPOINT, CONFIG, RIG = "model.ckpt", "model_config.yaml", "assets/mhr_model.pt"
-"""The files of a release, in its folder."""
 _FORMAT = "1"
 """Changes when converted files have to be made again."""
 
@@ -76,35 +74,6 @@ _SETTINGS: Mapping[str, Any] = {
 }
 """Settings of the release that change what is computed: their names and the only values that this
 implementation has. Most do not show in the shapes of weights."""
-
-
-@dataclass(frozen=True)
-class ReleaseFiles:
-    """The files of one release.
-
-    Attributes:
-        checkpoint: The weights.
-        config: The settings; None where there is no such file.
-        rig: MHR as a TorchScript program.
-    """
-
-    checkpoint: Path
-    config: Path | None
-    rig: Path
-
-
-def find_files(folder: Path) -> ReleaseFiles:
-    """Return the files of a release in a folder, as it is downloaded.
-
-    Raises:
-        CheckpointError: One is missing.
-    """
-    checkpoint, rig = folder / CHECKPOINT, folder / RIG
-    for path in (checkpoint, rig):
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing; download the whole release into {folder}")
-    configs = (folder / CONFIG, folder.resolve().parent / CONFIG)
-    return ReleaseFiles(checkpoint, next((path for path in configs if path.is_file()), None), rig)
 
 
 def load_sam3d(files: ReleaseFiles, device: torch.device, cache: Path | None = None) -> Sam3dBody:

@@ -86,7 +86,8 @@ def status(name: str, folder: Path | None = None) -> list[WeightsStatus]:
         raise WeightsError(f"{folder}: there is no such folder of model files")
     statuses = []
     for file in weights.files:
-        places = [place / file.name for place in (folder, cache_folder()) if place is not None]
+        roots = [root / weights.folder for root in (folder, cache_folder()) if root is not None]
+        places = [root / file.name for root in roots]
         # find_spec does not import the package, which may be slow or broken.
         package = importlib.util.find_spec(weights.package) if weights.package else None
         if package is not None and package.submodule_search_locations:
