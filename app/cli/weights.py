@@ -61,7 +61,8 @@ def list_weights(folder: Path | None = None) -> int:
             size = size_text(state.file.size) if state.file.size else "size unknown"
             print(f"  {state.file.name}  {size}  {_where(state)}")
             print(f"    sha256 {state.file.sha256 or 'unknown'}")
-        print(f"  get it: {model.how}" + ("" if model.page else f"  ({_source(model)})"))
+        said = model.page or model.hub
+        print(f"  get it: {model.how}" + ("" if said else f"  ({_source(model)})"))
     print(f"kept in {weights.cache_folder()}")
     return 0
 
@@ -94,7 +95,8 @@ def _fetch_model(model: weights.Weights) -> None:
     # Only if something has to be fetched, which may take minutes.
     if not model.page and not all(state.right for state in weights.status(model.name)):
         print(f"{model.name}: {_source(model)} ...", file=sys.stderr)
-    with unwind_by_signal(), _bar() as bar:
+    # The hub's client shows bars of its own.
+    with unwind_by_signal(), _bar(sys.stderr.isatty() and not model.hub) as bar:
         tasks: dict[str, Any] = {}
 
         def tell(file: str, done: int, of: int | None) -> None:
@@ -107,8 +109,8 @@ def _fetch_model(model: weights.Weights) -> None:
         print(f"{path}  {size_text(path.stat().st_size)}")
 
 
-def _bar() -> rich.progress.Progress:
-    """Return a progress bar on standard error, which shows only on a terminal."""
+def _bar(shown: bool) -> rich.progress.Progress:
+    """Return a progress bar on standard error."""
     import rich.console
     import rich.progress
 
@@ -119,13 +121,13 @@ def _bar() -> rich.progress.Progress:
         rich.progress.TransferSpeedColumn(),
         console=rich.console.Console(stderr=True),
         # In a log file a bar would be hundreds of lines.
-        disable=not sys.stderr.isatty(),
+        disable=not shown,
         transient=True,
     )
 
 
 def _source(model: weights.Weights) -> str:
-    if model.wheel or model.npm:
+    if model.wheel or model.npm or model.hub:
         return model.source
     return "from " + ", ".join(file.url for file in model.files)
 

@@ -75,7 +75,9 @@ class Weights:
         if self.page:
             return f"take it from {self.page}, and give it with --model FILE"
         command = f"{program()} weights fetch {self.name}"
-        return f"{command}, after access is granted on {self.hub_page}" if self.hub else command
+        if self.hub:
+            return f"{command}, with your token, after access is granted on {self.hub_page}"
+        return command
 
     @property
     def source(self) -> str:
@@ -85,7 +87,7 @@ class Weights:
         if self.npm:
             return f"out of {self.npm}, through npm"
         if self.hub:
-            return f"from {self.hub_page}, with your own token"
+            return f"from {self.hub_page}"
         return f"from {self.files[0].url.split('/')[2]}"
 
     @property

