@@ -22,7 +22,7 @@ def flags(command: str) -> list[str]:
         [sys.executable, "-m", "app", *command.split(), "--help"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout)))
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", done.stdout)))
 
 
 def routes() -> dict[str, list[str]]:

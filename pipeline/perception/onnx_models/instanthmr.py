@@ -36,7 +36,7 @@ from pipeline.core.people import Person
 from pipeline.core.skeleton import MHR_70
 from pipeline.perception.base import PerceiverOptions
 from pipeline.perception.blazepose.landmarks import box_around
-from pipeline.perception.crops import Crop, CropNetwork, CropQuery, normalised
+from pipeline.perception.crops import Crop, CropNetwork, CropQuery, in_frame, normalised
 from pipeline.perception.onnx_models.session import OnnxError, OnnxModel
 from pipeline.perception.top_down import TopDown, make_top_down
 from pipeline.weights import store as weights
@@ -146,10 +146,9 @@ def person_of(query: CropQuery, crop: Crop, found: dict[str, np.ndarray]) -> Per
         crop: The crop that the network read.
         found: The network's outputs of this crop, by name.
     """
-    height, width = query.frame.size
     # From [-1, 1], edge to edge, to pixels whose centres are at whole numbers.
     points = crop.in_image((found["joints_2d"] + 1) * crop.width / 2 - 0.5).astype(np.float32)
-    seen = np.all((points > -0.5) & (points < (width - 0.5, height - 0.5)), axis=1)
+    seen = in_frame(points, query.frame.size)
     joints_m = found["joints_3d"]
     return Person(
         box_px=box_around(points, seen.astype(float)),
