@@ -15,7 +15,7 @@ _ROWS: Shapes = {
     "frame": (np.int64, ()),
     "pts_s": (np.float64, ()),
     "track": (np.int64, ()),
-    "intrinsics": (np.float64, (3, 3)),
+    "frame_intrinsics": (np.float64, (3, 3)),
 }
 _BODY: Shapes = {
     "parameters": (np.float32, (204,)),
@@ -33,8 +33,9 @@ class MhrOutput(RowsOutput):
     """One npz with a row for each MHR body in each frame, ordered by frame, then track.
 
     The columns are those of ``_ROWS`` and ``_BODY`` and, with ``mhr_vertices``, ``vertices_m``
-    (N, 18439, 3). The file also has ``image_size`` (height, width), ``fps`` (NaN where the source
-    has none) and, with ``mhr_vertices``, ``faces`` (F, 3). A run without any frame leaves no file.
+    (N, 18439, 3). The file also has ``intrinsics`` (3, 3) of the first frame, ``image_size``
+    (height, width), ``fps`` (NaN where the source has none) and, with ``mhr_vertices``, ``faces``
+    (F, 3). A run without any frame leaves no file.
     """
 
     def __init__(self, path: Path, mhr_vertices: bool = False) -> None:
@@ -66,7 +67,7 @@ class MhrOutput(RowsOutput):
             "frame": [frame.id] * len(found),
             "pts_s": [frame.pts_s] * len(found),
             "track": [track for track, _ in found],
-            "intrinsics": [info.camera(frame)] * len(found),
+            "frame_intrinsics": [info.camera(frame)] * len(found),
             "scale": [_unknown(body.scale, _BODY["scale"][1]) for _, body in found],
         }
         names = [name for name in _BODY if name != "scale"] + ["vertices_m"] * self._has_mesh

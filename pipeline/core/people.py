@@ -88,11 +88,13 @@ class Person:
         mhr: The body of the Momentum Human Rig, where the network reports one.
         extra: What the network reports beyond this, by name; kept for the caller, read by nothing
             else.
-        surface_m: (S, 3) float32 metres, points of the skin in the camera's axes, from the middle
-            of the hips like a metric ``world_m``; None where the network reports none.
-        surface_sigma_m: The standard deviation of each coordinate of ``surface_m``.
-        start_rotations: (24, 3, 3) float32 global rotations of SMPL's joints in the camera's axes,
-            from which the fit may start; None where the network reports none.
+        surface_m: (S, 3) float32 metres in the camera's axes, about the middle of the hips: points
+            of an MHR body's skin, those of `pipeline.body.mhr_surface.SurfaceTable` for the body
+            model that is fitted; None where the perceiver knows no skin.
+        surface_sigma_m: The standard deviation of each of their coordinates in metres.
+        start_rotations: (24, 3, 3) float32, the rotations of SMPL's joints from its rest pose in
+            the camera's axes (`pipeline.body.mhr_surface.smpl_rotations`), from which the fit may
+            start; None where the perceiver knows none.
     """
 
     box_px: np.ndarray

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.body.load import load_body
 from pipeline.core.frame import WINDOW_FRAMES
+from pipeline.core.problem import Notice
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.gpu.device import EngineOptions, choose_device
 from pipeline.perception.base import Perceiver, PerceiverOptions
@@ -125,7 +126,8 @@ def make_sam3d_estimator(options: EstimatorOptions) -> KeypointEstimator:
     lacking = _lacking_for_sam3d(options)
     if lacking is None:
         return make_keypoint_estimator(replace(options, perceiver="sam3d"))
-    warnings.warn(f"{lacking}; bodies come from BlazePose's keypoints instead", stacklevel=3)
+    line = f"{lacking}; bodies come from BlazePose's keypoints instead"
+    warnings.warn(line, Notice, stacklevel=3)
     return make_keypoint_estimator(replace(options, perceiver="blazepose", mhr_mesh=False))
 
 

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
-from torch import nn
 
 from pipeline.sam3d import checkpoint
 from pipeline.sam3d.checkpoint import load_sam3d, read_backbone, read_rig
@@ -13,53 +11,15 @@ from pipeline.sam3d.release import find_files
 from pipeline.weights.torch_file import CheckpointError
 from tests.pipeline.sam3d.conftest import read_manifest
 from tests.pipeline.sam3d.golden_rule import TINY, rig_tensors
+from tests.support.sam3d_release import program_of, settings, write_release
 
 CPU = torch.device("cpu")
-
-
-class Part(nn.Module):
-    def forward(self, x):
-        return x
-
-
-def program_of(tensors):
-    """A module with tensors of these names, for TorchScript."""
-    root = Part()
-    for name, value in tensors.items():
-        *path, leaf = name.split(".")
-        module = root
-        for part in path:
-            if part not in module._modules:
-                module.add_module(part, Part())
-            module = module._modules[part]
-        module.register_buffer(leaf, value)
-    return root
-
-
-def settings(backbone="dinov3_vith16plus", **decoder):
-    values = {}
-    for name, value in checkpoint._SETTINGS.items():
-        *path, leaf = name.split(".")
-        at = values
-        for part in path:
-            at = at.setdefault(part, {})
-        at[leaf] = value
-    values["MODEL"]["DECODER"].update(decoder)
-    values["MODEL"]["BACKBONE"] = {"TYPE": backbone, "DROP_PATH_RATE": 0.1}
-    return yaml.safe_dump(values)
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory, weights, synthetic):
     """A folder as a release is downloaded, at tiny widths."""
-    folder = tmp_path_factory.mktemp("release")
-    torch.save({"state_dict": weights, "epoch": 3}, folder / "model.ckpt")
-    (folder / "model_config.yaml").write_text(settings())
-    (folder / "assets").mkdir()
-    torch.jit.save(
-        torch.jit.script(program_of(rig_tensors(synthetic))), folder / "assets/mhr_model.pt"
-    )
-    return folder
+    return write_release(tmp_path_factory.mktemp("release"), weights, rig_tensors(synthetic))
 
 
 @pytest.fixture(autouse=True)
