@@ -123,10 +123,10 @@ def test_sources_that_are_served_have_bodies(release, tmp_path):
     pytest.importorskip("fastapi")
     from tests.support.serving import serving
 
-    with closing(make_estimator("sam3d", model=release, device="cpu", people=1)) as estimator:
-        with serving(estimator, tmp_path) as served:
-            assert served.hub.add(str(SAMPLE), "a", trusted=True) is not None
-            lines, until_s = [], time.monotonic() + 60
-            while not any(json.loads(line)["bodies"] for _, line in lines):
-                assert time.monotonic() < until_s
-                lines = served.hub.bodies("a", lines[-1][0] if lines else 0, 1.0)
+    estimator = make_estimator("sam3d", model=release, device="cpu", people=1)
+    with closing(estimator), serving(estimator, tmp_path) as served:
+        assert served.hub.add(str(SAMPLE), "a", trusted=True) == "a"
+        lines, until_s = [], time.monotonic() + 60
+        while not any(json.loads(line)["bodies"] for _, line in lines):
+            assert time.monotonic() < until_s
+            lines = served.hub.bodies("a", lines[-1][0] if lines else 0, 1.0)
