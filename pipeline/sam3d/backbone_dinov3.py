@@ -56,10 +56,13 @@ class _Encoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
 
-    def forward(self, images: Tensor) -> Tensor:
-        patches = self.patch_embed(images)
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return the first block's input (B, N, C); its last tokens are the patches."""
         first = torch.cat([self.cls_token, self.storage_tokens], dim=1)
-        x = torch.cat([first.expand(len(images), -1, -1), patches], dim=1)
+        return torch.cat([first.expand(len(images), -1, -1), self.patch_embed(images)], dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.tokens(images)
         sine, cosine = self.rope_embed(*self.grid)
         for block in self.blocks:
             x = block(x, sine, cosine)

@@ -36,10 +36,14 @@ class VitH(nn.Module):
         Returns:
             (B, C, rows, columns), the last block's tokens after the final norm.
         """
-        x = self.patch_embed(images) + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
+        x = self.tokens(images)
         for block in self.blocks:
             x = block(x)
         return self.last_norm(x).transpose(1, 2).unflatten(2, self.grid)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return the first block's input (B, rows * columns, C)."""
+        return self.patch_embed(images) + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
 
     def fold(self) -> None:
         """Do nothing: this backbone has nothing to fuse."""

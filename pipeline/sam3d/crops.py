@@ -13,8 +13,9 @@ from pipeline.sam3d.config import RAY_FREQUENCIES, ModelConfig
 BODY_PADDING, HAND_PADDING = 1.25, 0.9
 """Side of a crop in parts of its box's height, once the box has the aspect of a person."""
 _ASPECT = 4 / 3
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,17 @@ class Crops:
     def scales(self) -> Tensor:
         """Crop pixels an image pixel, (B,)."""
         return self.side / self.sides
+
+    def to(self, device: torch.device) -> Crops:
+        """Return the crops on a device."""
+        return Crops(
+            self.centres.to(device), self.sides.to(device), self.intrinsics.to(device), self.side
+        )
+
+    def singles(self) -> list[Crops]:
+        """Return each crop by itself."""
+        parts = (self.centres.split(1), self.sides.split(1), self.intrinsics.split(1))
+        return [Crops(centre, side, lens, self.side) for centre, side, lens in zip(*parts)]
 
     def to_image(self, points: Tensor) -> Tensor:
         """Return image pixels (B, N, 2) of crop pixels (B or 1, N, 2)."""
@@ -125,7 +137,7 @@ def normalise(pixels: Tensor, config: ModelConfig) -> Tensor:
     first = config.first_column * config.patch
     pixels = pixels[..., first : first + config.columns * config.patch]
     colours = [
-        (colour / 255 - mean) / std for colour, mean, std in zip(pixels.unbind(1), _MEAN, _STD)
+        (colour / 255 - mean) / std for colour, mean, std in zip(pixels.unbind(1), MEAN, STD)
     ]
     return torch.stack(colours, dim=1)
 

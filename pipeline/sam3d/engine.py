@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.gpu.device import EngineOptions
+from pipeline.gpu.transfer import AsyncCopy
 from pipeline.sam3d.crops import BODY_PADDING, Crops, crop_images, crops_of_boxes
 from pipeline.sam3d.hands import with_hands
 from pipeline.sam3d.heads import to_camera_axes
 from pipeline.sam3d.model import Sam3dBody
-from pipeline.sam3d.people import MhrPeople, SkinPoints, pack, unpack
+from pipeline.sam3d.people import MhrPeople, Packer, unpack
+
+if TYPE_CHECKING:
+    from pipeline.sam3d.engine_gpu import GpuPasses
 
 Image = np.ndarray | Tensor
 """RGB uint8 (H, W, 3), in host memory or on the device."""
@@ -27,7 +32,9 @@ class Sam3dEngine:
         skin: The vertices (S, 3) and shares (S, 3) of the points of the skin that are wanted; None
             for none.
         hands: Whether hands are read from crops of their own, at three times the cost.
-        options: How a GPU computes; None for the defaults.
+        options: How a GPU computes; None for the defaults. With the engine "eager" the modules run
+            as they are; else our kernels do.
+        fp8: Whether the backbone's products compute in 8 bits, where our kernels run.
 
     Attributes:
         network: The network.
@@ -41,14 +48,22 @@ class Sam3dEngine:
         skin: tuple[np.ndarray, np.ndarray] | None = None,
         hands: bool = False,
         options: EngineOptions | None = None,
+        fp8: bool = False,
     ) -> None:
+        options = options or EngineOptions()
         self.network = network
-        self._options = options or EngineOptions()
         self._hands = hands
         self._device = network.cells.device
-        self._skin = None if skin is None else SkinPoints(network.rig.surface, *skin)
-        backbone = {"dinov3": "DINOv3", "vith": "ViT-H"}[network.config.backbone]
-        self.reports = (f"SAM 3D Body ({backbone}): on {self._device}",)
+        self._pack = Packer(network.rig.surface, skin)
+        self._passes: GpuPasses | None = None
+        if self._device.type == "cuda" and options.engine != "eager":
+            # Imported here: a machine without a GPU need not have Triton.
+            from pipeline.sam3d.engine_gpu import GpuPasses
+
+            self._passes = GpuPasses(
+                network, self._pack, hands=hands, graphs=options.graphs, fp8=fp8
+            )
+        self.reports = (self._report(options, fp8),)
 
     @torch.inference_mode()
     def __call__(
@@ -67,44 +82,62 @@ class Sam3dEngine:
             intrinsics: (B, 3, 3) K of each person's frame, pixels.
         """
         crops = crops_of_boxes(
-            self._on_device(boxes), self._on_device(intrinsics), self.network.config.side,
+            torch.as_tensor(np.asarray(boxes, np.float32)),
+            torch.as_tensor(np.asarray(intrinsics, np.float32)),
+            self.network.config.side,
             BODY_PADDING,
-        )  # fmt: skip
-        # Pictures of one size are read together.
-        sizes = [tuple(frame.shape) for frame in frames]
-        parts = []
-        for size in dict.fromkeys(sizes[k] for k in numbers):
-            rows = [k for k, number in enumerate(numbers) if sizes[number] == size]
-            chosen = sorted({numbers[k] for k in rows})
-            images = torch.stack([torch.as_tensor(frames[k]).to(self._device) for k in chosen])
-            of_rows = torch.tensor([chosen.index(numbers[k]) for k in rows], device=self._device)
-            parts.append((rows, self._people(images, of_rows, _rows(crops, rows))))
-        answers = np.empty((len(numbers), parts[0][1].shape[1]), np.float32)
-        for rows, part in parts:
-            answers[rows] = part.cpu().numpy()
-        return unpack(answers)
+        )
+        used = {number: self._picture(frames[number]) for number in dict.fromkeys(numbers)}
+        pictures = [used[number] for number in numbers]
+        if self._passes is None:
+            answers = self._plain(pictures, crops)
+        else:
+            answers = self._passes(pictures, crops)
+        return unpack(AsyncCopy(answers).result())
 
     @torch.inference_mode()
     def vertices(self, people: MhrPeople) -> np.ndarray:
         """Return people's meshes (B, 18439, 3) float32 in metres, without their translations."""
-        body = (self._on_device(people.parameters), self._on_device(people.shape))
+        body = (
+            torch.from_numpy(each).to(self._device) for each in (people.parameters, people.shape)
+        )
         return to_camera_axes(self.network.rig(*body)[0]).cpu().numpy()
 
     def warm_up(self, people: int) -> None:
         """Make ready for up to so many people in a call."""
+        if self._passes is not None:
+            self._passes.warm_up(people)
 
-    def _people(self, images: Tensor, numbers: Tensor, crops: Crops) -> Tensor:
+    def _picture(self, frame: Image) -> Tensor:
+        return torch.as_tensor(frame).to(self._device, non_blocking=True).contiguous()
+
+    def _report(self, options: EngineOptions, fp8: bool) -> str:
+        backbone = {"dinov3": "DINOv3", "vith": "ViT-H"}[self.network.config.backbone]
+        precision = str(next(self.network.backbone.parameters()).dtype).removeprefix("torch.")
+        how = f"{precision}{', products in 8 bits' if fp8 else ''}"
+        if self._passes is None:
+            how = f"eager, {how}"
+        elif options.graphs:
+            how = f"own kernels, CUDA graphs, {how}"
+        return f"SAM 3D Body ({backbone}): {how}, on {self._device}"
+
+    def _plain(self, pictures: Sequence[Tensor], crops: Crops) -> Tensor:
+        """The packed answers, computed by torch's modules as they are."""
         network = self.network
-        looked = network.look(network.features(crop_images(images, numbers, crops)), crops)
+        crops = crops.to(self._device)
+        looked = network.look(self._features(pictures, crops), crops)
         body = network.decode(looked)
         if self._hands:
-            body = with_hands(network, images, numbers, looked, body)
-        return pack(body, self._skin)
+            widths = torch.tensor([picture.shape[1] for picture in pictures], device=self._device)
+            both = [picture.flip(1) for picture in pictures] + list(pictures)
+            body = with_hands(
+                network, looked, body, widths, lambda hands: self._features(both, hands)
+            )
+        return self._pack(body)
 
-    def _on_device(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.asarray(values, np.float32)).to(self._device)
-
-
-def _rows(crops: Crops, rows: Sequence[int]) -> Crops:
-    chosen = list(rows)
-    return Crops(crops.centres[chosen], crops.sides[chosen], crops.intrinsics[chosen], crops.side)
+    def _features(self, pictures: Sequence[Tensor], crops: Crops) -> Tensor:
+        pixels = [
+            crop_images(picture[None], torch.zeros(1, dtype=torch.long, device=self._device), crop)
+            for picture, crop in zip(pictures, crops.singles())
+        ]
+        return self.network.features(torch.cat(pixels))

@@ -7,13 +7,14 @@ hand. Its wrist is bent so that the hand has the rotation that its own crop show
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pipeline.sam3d.branch import Estimate, ImageFeatures
-from pipeline.sam3d.crops import HAND_PADDING, Crops, crop_images, crops_of_boxes
+from pipeline.sam3d.crops import HAND_PADDING, Crops, crops_of_boxes
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.prompt_encoder import NO_PROMPT
 from pipeline.sam3d.wrists import (
@@ -81,25 +82,30 @@ class Hands:
     shape: Tensor
 
 
+Look = Callable[[Crops], Tensor]
+"""Returns the backbone's features of 2 B crops, the first half of them of the B bodies' pictures
+mirrored from left to right, the others of the same pictures as they are."""
+
+
 def with_hands(
     network: Sam3dBody,
-    images: Tensor,
-    numbers: Tensor,
     looked: ImageFeatures,
     body: Estimate,
+    widths: Tensor,
+    look: Look,
     limits: HandLimits = _DEFAULT_LIMITS,
 ) -> Estimate:
     """Return the estimate of bodies, with hands from crops of their own where these agree with it.
 
     Args:
         network: The network.
-        images: (T, H, W, 3) uint8.
-        numbers: (B,) which image each body is in.
         looked: The body's image features.
         body: The estimate from them.
+        widths: (B,) of each body's picture, pixels.
+        look: Looks at the crops of hands.
         limits: Which hands are taken.
     """
-    hands = look_at_hands(network, images, numbers, looked.crops, body)
+    hands = look_at_hands(network, looked.crops, body, widths, look)
     bent = rotation_of_xzy(_xzy(body.parameters.rig))
     local = _local_rotations(network, body, hands)
     valid = _agree(body, hands, limits) & (angle_between(bent, local) < limits.bent_rad)
@@ -108,10 +114,10 @@ def with_hands(
 
 
 def look_at_hands(
-    network: Sam3dBody, images: Tensor, numbers: Tensor, crops: Crops, body: Estimate
+    network: Sam3dBody, crops: Crops, body: Estimate, widths: Tensor, look: Look
 ) -> Hands:
     """Return both hands, each from a crop of its own. Arguments as of `with_hands`."""
-    last = images.shape[2] - 1
+    last = widths - 1
     left, right = _hand_boxes(crops, body).unbind(1)
     x0, y0, x1, y1 = left.unbind(1)
     mirrored = torch.stack([last - x1, y0, last - x0, y1], dim=1)
@@ -119,17 +125,13 @@ def look_at_hands(
         crops_of_boxes(boxes, crops.intrinsics, crops.side, HAND_PADDING)
         for boxes in (mirrored, right)
     ]
-    pixels = [
-        crop_images(pictures, numbers, view)
-        for pictures, view in zip((images.flip(2), images), views)
-    ]
     both = replace(
         views[0],
         centres=torch.cat([view.centres for view in views]),
         sides=torch.cat([view.sides for view in views]),
         intrinsics=torch.cat([view.intrinsics for view in views]),
     )
-    features = network.features(torch.cat(pixels))
+    features = look(both)
     return _unmirrored(
         network, both, network.decode(network.look(features, both, hand=True), hand=True), last
     )
@@ -144,7 +146,7 @@ def _hand_boxes(crops: Crops, body: Estimate) -> Tensor:
     return torch.cat([centres - half, centres + half], dim=-1)
 
 
-def _unmirrored(network: Sam3dBody, crops: Crops, both: Estimate, last: int) -> Hands:
+def _unmirrored(network: Sam3dBody, crops: Crops, both: Estimate, last: Tensor) -> Hands:
     """The hands as the body has them, of right hands (2 B) whose first half is mirrored."""
 
     def pair(left: Tensor, right: Tensor) -> Tensor:

@@ -73,61 +73,60 @@ _SHAPES: dict[str, tuple[int, ...]] = {
 }
 
 
-class SkinPoints(torch.nn.Module):
-    """Points of the rig's skin, each between three vertices."""
+class Packer(torch.nn.Module):
+    """Packs what is wanted of estimates into one tensor, so that one copy brings it to the host.
 
-    weights: Tensor
+    Args:
+        surface: The rig's whole surface.
+        skin: Vertices (S, 3) and their shares (S, 3), which sum to 1, of points of the skin; None
+            for no points.
+    """
 
-    def __init__(self, surface: Surface, vertices: np.ndarray, weights: np.ndarray) -> None:
-        """Choose the points.
-
-        Args:
-            surface: The rig's whole surface.
-            vertices: (S, 3) indices.
-            weights: (S, 3) the vertices' shares, which sum to 1.
-        """
+    def __init__(self, surface: Surface, skin: tuple[np.ndarray, np.ndarray] | None) -> None:
         super().__init__()
-        used, places = np.unique(vertices, return_inverse=True)
-        shares = np.zeros((len(vertices), len(used)), np.float32)
-        np.put_along_axis(shares, places.reshape(vertices.shape), weights, axis=1)
         device = surface.base.device
-        self.register_buffer("weights", torch.from_numpy(shares).to(device), persistent=False)
-        self.surface = surface.rows(torch.from_numpy(used).to(device))
+        # On the device already: nothing may be copied there while a CUDA graph is captured.
+        self._joints = torch.tensor(SMPL_JOINTS, device=device)
+        self._rows: Surface | None = None
+        if skin is not None:
+            vertices, shares = skin
+            used, places = np.unique(vertices, return_inverse=True)
+            matrix = np.zeros((len(vertices), len(used)), np.float32)
+            np.put_along_axis(matrix, places.reshape(vertices.shape), shares, axis=1)
+            self._shares = torch.from_numpy(matrix).to(device)
+            self._rows = surface.rows(torch.from_numpy(used).to(device))
 
     def forward(self, estimate: Estimate) -> Tensor:
-        """Return the points (B, S, 3) in metres, in the camera's axes, without the translation."""
-        shape = estimate.parameters.shape
-        return to_camera_axes(self.weights @ self.surface(estimate.joints, estimate.turned, shape))
+        """Return all numbers of `MhrPeople` (B, N)."""
+        body = estimate.parameters
+        values = {
+            "pose": estimate.pose,
+            "camera": estimate.camera,
+            "parameters": body.rig,
+            "shape": body.shape,
+            "scale": body.scale,
+            "hands": body.hands,
+            "translation_m": estimate.translation_m,
+            "keypoints_m": estimate.keypoints_m,
+            "keypoints_px": estimate.keypoints_px,
+            "joint_rotations": self._rotations(estimate),
+        }
+        parts = [values[name].flatten(1) for name in _SHAPES]
+        if self._rows is not None:
+            vertices = self._rows(estimate.joints, estimate.turned, body.shape)
+            parts.append(to_camera_axes(self._shares @ vertices).flatten(1))
+        return torch.cat(parts, dim=1)
 
-
-def pack(estimate: Estimate, skin: SkinPoints | None) -> Tensor:
-    """Return all numbers of `MhrPeople` as one tensor (B, N), so that one copy brings them to the
-    host."""
-    body = estimate.parameters
-    turns = estimate.joints[:, SMPL_JOINTS, :3, :3]
-    # The rig's joints scale too, and its y and z point the other way than the camera's.
-    turns = turns / turns.norm(dim=-2, keepdim=True)
-    x, y, z = turns.unbind(-2)
-    values = {
-        "pose": estimate.pose,
-        "camera": estimate.camera,
-        "parameters": body.rig,
-        "shape": body.shape,
-        "scale": body.scale,
-        "hands": body.hands,
-        "translation_m": estimate.translation_m,
-        "keypoints_m": estimate.keypoints_m,
-        "keypoints_px": estimate.keypoints_px,
-        "joint_rotations": torch.stack([x, -y, -z], dim=-2),
-    }
-    parts = [values[name].flatten(1) for name in _SHAPES]
-    if skin is not None:
-        parts.append(skin(estimate).flatten(1))
-    return torch.cat(parts, dim=1)
+    def _rotations(self, estimate: Estimate) -> Tensor:
+        """The joints' rotations (B, 24, 3, 3) in the camera's axes."""
+        turns = estimate.joints.index_select(1, self._joints)[..., :3, :3]
+        # The rig's joints scale too, and its y and z point the other way than the camera's.
+        x, y, z = (turns / turns.norm(dim=-2, keepdim=True)).unbind(-2)
+        return torch.stack([x, -y, -z], dim=-2)
 
 
 def unpack(numbers: np.ndarray) -> MhrPeople:
-    """Return the people of rows (B, N) that `pack` made."""
+    """Return the people of rows (B, N) that a `Packer` made."""
     sizes = [prod(shape) for shape in _SHAPES.values()]
     *parts, surface = np.split(numbers, np.cumsum(sizes), axis=1)
     named = {name: part.reshape(-1, *shape) for part, (name, shape) in zip(parts, _SHAPES.items())}

@@ -18,6 +18,7 @@ from pipeline.sam3d.crops import (
 )
 from tests.pipeline.sam3d.conftest import PASSES
 from tests.pipeline.sam3d.golden_rule import TINY
+from tests.support.tensors import close
 
 
 def camera(focal: float = 900.0) -> torch.Tensor:
@@ -128,3 +129,26 @@ def test_image_pixels_and_back():
     points = torch.tensor([[[0.0, 0], [511, 3], [256, 256]]])
     torch.testing.assert_close(crops.from_image(crops.to_image(points)), points)
     torch.testing.assert_close(crops.to_image(points[:, 2:])[:, 0], crops.centres)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_kernel_cuts_as_torch_does(mirrored):
+    from pipeline.sam3d.kernels_gpu import crop_normalised
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    random = np.random.default_rng(4)
+    pictures = [
+        torch.from_numpy(random.integers(0, 255, (*size, 3), np.uint8)).to(device)
+        for size in ((50, 70), (90, 40))
+    ]
+    boxes = torch.tensor([[3.3, 4, 40, 45], [-9, 20.5, 30, 99]], device=device)
+    crops = crops_of_boxes(boxes, torch.eye(3, device=device).expand(2, 3, 3), TINY.side, 1.25)
+    table = torch.tensor(
+        [[each.data_ptr(), *each.shape[:2], mirrored] for each in pictures], device=device
+    )
+    expected = [
+        crop_images((each.flip(1) if mirrored else each)[None], torch.tensor([0]), crop)
+        for each, crop in zip(pictures, crops.singles())
+    ]
+    cut = crop_normalised(table, crops, TINY, torch.empty(0, device=device))
+    close(cut, normalise(torch.cat(expected), TINY), 1e-6)

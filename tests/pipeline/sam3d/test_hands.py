@@ -13,6 +13,18 @@ def large(image):
     return image.repeat_interleave(10, 1).repeat_interleave(10, 2)
 
 
+NUMBERS_OF_HANDS = torch.tensor([0, 0, 1, 1])
+WIDTHS = torch.tensor([1280, 1280])
+
+
+def joined_with_hands(network, picture, looked, body, *limits):
+    def look(crops):
+        pictures = torch.cat([picture.flip(2), picture])
+        return network.features(crop_images(pictures, NUMBERS_OF_HANDS, crops))
+
+    return with_hands(network, looked, body, WIDTHS, look, *limits)
+
+
 @pytest.fixture(scope="module")
 def body(vith, golden, large):
     """The body's features and its first pass."""
@@ -25,7 +37,7 @@ def body(vith, golden, large):
 @pytest.mark.parametrize(("name", "bent_rad"), [("two_hands", 4.0), ("some_hands", 2.1)])
 def test_bodies_get_the_hands_of_the_original(vith, large, body, golden_vith, name, bent_rad):
     limits = HandLimits(bent_rad=bent_rad, spread=1e4, apart=1e4)
-    joined = with_hands(vith, large, NUMBERS, *body, limits)
+    joined = joined_with_hands(vith, large, *body, limits)
     # A few pixels of the three crops are rounded the other way than the original's.
     close(vith.vertices(joined)[:, ::97], golden_vith[f"{name}/vertices"], 1e-4)
     close(joined.keypoints_m, golden_vith[f"{name}/pred_keypoints_3d"], 1e-4)
@@ -34,7 +46,7 @@ def test_bodies_get_the_hands_of_the_original(vith, large, body, golden_vith, na
 
 
 def test_hands_that_do_not_agree_leave_the_bodys(vith, large, body):
-    joined = with_hands(vith, large, NUMBERS, *body, HandLimits(side_px=1e6))
+    joined = joined_with_hands(vith, large, *body, HandLimits(side_px=1e6))
     none = torch.tensor([0.0, 0, -2]).expand(2, 4, 3)
     second = vith.decode(body[0], none, body[1])
     close(joined.parameters.rig, second.parameters.rig, 1e-6)
@@ -43,4 +55,4 @@ def test_hands_that_do_not_agree_leave_the_bodys(vith, large, body):
 
 def test_nothing_looks_at_a_value(vith, large, body):
     with NoHostLook():
-        with_hands(vith, large, NUMBERS, *body)
+        joined_with_hands(vith, large, *body)

@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from pipeline.sam3d.backbone_gpu import FastBackbone
+from pipeline.sam3d.model import Sam3dBody
+from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, fill
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+HALF = pytest.param(False, 2e-2, id="half")
+# Torch has no 8-bit products by rows on a CPU.
+EIGHT = pytest.param(True, 1e-1, id="fp8", marks=pytest.mark.gpu)
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_VITH], ids=("dinov3", "vith"))
+@pytest.mark.parametrize(("fp8", "limit"), [HALF, EIGHT])
+def test_kernels_compute_what_the_modules_do(config, fp8, limit):
+    network = Sam3dBody(config)
+    fill(network)
+    backbone = network.backbone
+    backbone.fold()
+    exact = backbone.to(DEVICE)
+    images = torch.randn(
+        2, 3, config.side, config.columns * config.patch,
+        generator=torch.Generator().manual_seed(0),
+    ).to(DEVICE)  # fmt: skip
+    with torch.inference_mode():
+        expected = exact(images).flatten(2).transpose(1, 2)
+        fast = FastBackbone(exact.to(torch.bfloat16), fp8)(images.to(torch.bfloat16)).float()
+    assert fast.shape == expected.shape
+    assert float((fast - expected).norm() / expected.norm()) < limit
