@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pipeline.body.mhr_surface import smpl_rotations, surface_table
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.people import MhrBody, Person
 from pipeline.core.skeleton import MHR_70
@@ -102,6 +103,7 @@ def person_of(
             None if vertices_m is None else vertices_m + translation_m, faces,
         ),
         surface_m=surface_m - hips_m if len(surface_m) else None,
+        start_rotations=smpl_rotations(found.joint_rotations[row]),
     )  # fmt: skip
 
 
@@ -118,7 +120,13 @@ def make(options: PerceiverOptions) -> TopDown:
     progress(Sam3dPeople.name, 0, 2)
     network = load_sam3d(files, options.device)
     progress(Sam3dPeople.name, 1, 2)
-    engine = Sam3dEngine(network, hands=options.sam3d_hands, options=options.engine)
+    table = None if options.body is None else surface_table(options.body)
+    engine = Sam3dEngine(
+        network,
+        skin=None if table is None else (table.vertices, table.weights),
+        hands=options.sam3d_hands,
+        options=options.engine,
+    )
     engine.warm_up(WINDOW_FRAMES * options.people)
     progress(Sam3dPeople.name, 2, 2)
     people = Sam3dPeople(engine, options.intrinsics_of, options.mhr_mesh)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.body.load import load_body
+from pipeline.body.mhr_surface import surface_table
 from pipeline.core.camera import default_intrinsics, project
 from pipeline.core.frame import Frame
 from pipeline.core.skeleton import MHR_70
@@ -19,7 +21,7 @@ from pipeline.sam3d.engine import Sam3dEngine
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.rig import Rig
 from tests.pipeline.sam3d.golden_rule import TINY, SyntheticRig, fill, rig_tensors
-from tests.support.sam3d_release import upright_network
+from tests.support.sam3d_release import keypoint_vertices, upright_network
 
 BOXES = np.array([[40.0, 20, 180, 200], [150, 30, 300, 190], [-60, 10, 90, 220]])
 
@@ -42,6 +44,22 @@ def frames():
 def measured(network, queries, mesh=False, **lens):
     people = Sam3dPeople(Sam3dEngine(network), PerceiverOptions(**lens).intrinsics_of, mesh)
     return people.measure(queries)
+
+
+def test_skin_and_joints_are_those_of_the_body_that_is_fitted(network, frames):
+    """The network of these tests sees the free body at rest, so its own points come out."""
+    body = load_body()
+    table = surface_table(body)
+    skin = (table.vertices, table.weights)
+    people = Sam3dPeople(Sam3dEngine(network, skin=skin), PerceiverOptions().intrinsics_of)
+    rest, turn = body.v_template.numpy(), np.diag([1, -1, -1])
+    for person in people.measure(queries_of(frames)):
+        assert person.surface_m.shape == (len(table.body_vertices), 3)
+        nose_m = (body.landmark_regressor.numpy() @ rest)[0]
+        expected = (rest[table.body_vertices] - nose_m) @ turn
+        np.testing.assert_allclose(person.surface_m - person.world_m[0], expected, atol=1e-5)
+        upright = np.broadcast_to(turn, (24, 3, 3))
+        np.testing.assert_allclose(person.start_rotations, upright, atol=1e-5)
 
 
 def queries_of(frames):
@@ -104,8 +122,8 @@ def test_meshes_come_where_they_are_asked_for_and_lie_on_their_keypoints(network
         body = person.mhr
         assert body.vertices_m.shape == (18439, 3)
         assert body.faces.shape == (36874, 3)
-        # In this network the last vertices are the keypoints.
-        np.testing.assert_allclose(body.vertices_m[-70:], body.keypoints_m, atol=1e-5)
+        own = body.vertices_m[keypoint_vertices()]
+        np.testing.assert_allclose(own, body.keypoints_m, atol=1e-5)
 
 
 def test_frames_are_read_where_they_are(frames):
