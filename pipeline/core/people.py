@@ -180,6 +180,9 @@ class Bodies:
             (`pipeline.fitting.visibility`); 0 outside the picture.
         shown_m: (P, V, 3) float32 metres: the mesh to draw in place of ``vertices_m``, with
             the same triangles; None draws ``vertices_m`` itself.
+        surface_error_m: (P,) float32 metres: the mean distance of the body's skin from
+            `Person.surface_m`, both about their middles, NaN for a person without one; None where
+            no person of the window has one.
         mhr: The MHR bodies that a network reported for these tracks, as they came, by track.
     """
 
@@ -194,6 +197,7 @@ class Bodies:
     vertices_m: np.ndarray
     joint_visibility: np.ndarray
     shown_m: np.ndarray | None = None
+    surface_error_m: np.ndarray | None = None
     mhr: Mapping[int, MhrBody] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
