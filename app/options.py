@@ -287,3 +287,21 @@ class FetchOptions:
             positional=True,
         ),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(ListOptions):
+    """``weights check``."""
+
+    name: Annotated[
+        str,
+        Setting(
+            "sam3d-dinov3 or sam3d-vith, or the folder of a release.",
+            "NAME|FOLDER",
+            positional=True,
+        ),
+    ]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Setting("Where it computes; auto: a CUDA GPU where there is one."),
+    ] = "auto"

@@ -62,6 +62,14 @@ def test_half_precision_changes_features_by_little(release, cache, network, gold
     assert (half - whole).norm() / whole.norm() < 2e-2
 
 
+def test_in_float32_the_checkpoint_itself_is_read_and_nothing_is_kept(release, cache, weights):
+    loaded = load_sam3d(find_files(release), CPU, cache, half=False)
+    assert not cache.exists()
+    assert next(loaded.backbone.parameters()).dtype == torch.float32
+    norm = "decoder.norm_final.weight"
+    assert torch.equal(loaded.state_dict()[norm], weights[norm])
+
+
 def test_a_damaged_file_in_the_cache_is_made_again(release, cache):
     load_sam3d(find_files(release), CPU, cache)
     (converted,) = cache.iterdir()
