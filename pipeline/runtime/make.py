@@ -140,8 +140,8 @@ def _lacking_for_sam3d(options: EstimatorOptions) -> str | None:
             return str(error)
     if options.device == "auto" and choose_device().type == "cpu":
         return (
-            "there is no GPU, and SAM 3D Body takes about 20 s a frame on a CPU (--device cpu "
-            "runs it there)"
+            "there is no GPU, and SAM 3D Body takes seconds for each person and frame on a CPU "
+            "(--device cpu runs it there)"
         )
     return None
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from app import cli
+from pipeline.body.load import load_body
 from pipeline.runtime.make import make_estimator
 from pipeline.sam3d import checkpoint
 from pipeline.sam3d.config import CONFIGS
@@ -62,13 +63,17 @@ def test_bodies_are_fitted_drawn_and_written(release, tmp_path, capsys):
         np.testing.assert_array_equal(mhr["frame"], bodies["frame"])
         np.testing.assert_array_equal(mhr["track"], bodies["track"])
         assert np.isfinite(mhr["parameters"]).all()
-        # The network always sees one body, upright; the fit makes SMPL's of it, at its place.
-        standing = mhr["keypoints_m"][:, 0] - mhr["keypoints_m"][:, 13]
-        assert (standing[:, 1] < -1).all()
-        hips_m = mhr["keypoints_m"][:, 9:11].mean(1)
-        off_m = np.linalg.norm(bodies["joints_m"][:, 0] - hips_m, axis=1)
-        assert np.median(off_m) < 0.15 * np.median(hips_m[:, 2])
         assert mhr["vertices_m"].shape[1:] == (18439, 3)
+        # The network always sees the free body at rest, upright, so that is what is fitted: from
+        # keypoints, skin and start, through all conventions of axes and units.
+        joints_m = load_body().joint_template.numpy() @ np.diag([1, -1, -1])
+        fitted_m = bodies["joints_m"] - bodies["joints_m"][:, :1]
+        off_m = np.linalg.norm(fitted_m - (joints_m - joints_m[0]), axis=-1)
+        assert off_m.max() < 0.002
+        # And it is where the network saw it in the picture, but for the smoothing: the crops of a
+        # network that sees nothing keep every motion.
+        nose_px = bodies["landmarks_px"][:, 0]
+        assert np.median(np.linalg.norm(nose_px - mhr["keypoints_px"][:, 0], axis=-1)) < 6
 
 
 def test_evaluate_and_events_take_it(release, tmp_path, capsys):
