@@ -258,7 +258,8 @@ class RecoverOptions:
     """``recover``: the npz of a run that was killed."""
 
     path: Annotated[
-        Path, Setting("The path that --poses or --amass had.", "OUT.npz|DIR", positional=True)
+        Path,
+        Setting("The path that --poses, --mhr or --amass had.", "OUT.npz|DIR", positional=True),
     ]
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.body.mhr_surface import surface_table
 from pipeline.body.model import LEVELS, BodyModel
 from pipeline.body.prior import prior_table
 from pipeline.core.skeleton import PARENTS
@@ -59,6 +60,8 @@ class Skeleton:
         landmarks: The 33 landmarks as points.
         surface: Vertices spread over the surface, as points.
         normals: Unit normals of those vertices at rest (K, 3).
+        skin: The body's points of a `mhr_surface.SurfaceTable` about their middle, as points; None
+            for a body without a table.
     """
 
     bones: Tensor
@@ -68,6 +71,7 @@ class Skeleton:
     landmarks: Points
     surface: Points
     normals: Tensor
+    skin: Points | None
 
     @classmethod
     def of(cls, body: BodyModel, surface_points: int = 256) -> Skeleton:
@@ -77,8 +81,13 @@ class Skeleton:
         regressor = body.landmark_regressor
         regressor = regressor.to_dense() if regressor.is_sparse else regressor
         chosen = spread_vertices(body.v_template, surface_points)
-        pick = torch.zeros(len(chosen), body.v_template.shape[0], device=device)
-        pick[torch.arange(len(chosen)), chosen] = 1.0
+        pick = _picking(chosen, len(body.v_template))
+        table = surface_table(body)
+        skin = None
+        if table is not None:
+            picked = _picking(torch.from_numpy(table.body_vertices).to(device), pick.shape[1])
+            # The middle is a sum of points too, so its moments can be taken off theirs.
+            skin = reduce_points(body, picked - picked.mean(0), below)
         return cls(
             bones=bones_of(body),
             rest=torch.cat(
@@ -93,7 +102,15 @@ class Skeleton:
             landmarks=reduce_points(body, regressor, below),
             surface=reduce_points(body, pick, below),
             normals=vertex_normals(body.v_template, body.faces)[chosen],
+            skin=skin,
         )
+
+
+def _picking(chosen: Tensor, vertices: int) -> Tensor:
+    """The matrix (K, vertices) that picks vertices (K,)."""
+    pick = torch.zeros(len(chosen), vertices, device=chosen.device)
+    pick[torch.arange(len(chosen)), chosen] = 1.0
+    return pick
 
 
 def bones_of(body: BodyModel) -> Tensor:

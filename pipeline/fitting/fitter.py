@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,20 @@ from pipeline.gpu.transfer import AsyncCopy
 BUCKETS = (1, 3, 12, 48)
 """Batch sizes on a GPU; smaller batches are padded to the next of them. A CUDA graph holds one
 batch size, and capturing one takes seconds and memory, so there are few of them."""
+
+
+class Kind(NamedTuple):
+    """What windows that are fitted in one batch have in common.
+
+    Attributes:
+        frames: Frames in a window.
+        steps: Solver steps.
+        surface: How many points of an MHR body's skin their people bring; 0 for none.
+    """
+
+    frames: int
+    steps: int
+    surface: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +148,8 @@ class BodyFitter:
 
             self._kernels = ContourLoop(self.skeleton, self.config)
         self._new_memory = new_memory(self.config).to(self.device)[0]
-        self._fits: dict[tuple[int, int], WindowFit] = {}
-        self._steps: dict[tuple[int, int, int], Graphed] = {}
+        self._fits: dict[Kind, WindowFit] = {}
+        self._steps: dict[tuple[Kind, int], Graphed] = {}
 
     def fit(
         self,
@@ -173,18 +188,17 @@ class BodyFitter:
         Raises:
             FloatingPointError: A fit is not finite.
         """
-        groups: dict[tuple[int, int], list[int]] = {}
+        groups: dict[Kind, list[int]] = {}
         for k, job in enumerate(jobs):
             self._forget_absent(job)
             if job.tracks:
-                # A CUDA graph holds one window length and step count, so only like windows share a
-                # batch.
-                groups.setdefault((len(job.people), self._steps_of(job)), []).append(k)
+                # A CUDA graph holds one kind of window, so only like windows share a batch.
+                groups.setdefault(self._kind_of(job), []).append(k)
         out = [[self.no_bodies() for _ in job.people] for job in jobs]
         before = [dict(job.memory.tracks) for job in jobs]
         try:
             for kind, members in groups.items():
-                for k, bodies in zip(members, self._solve(*kind, [jobs[k] for k in members])):
+                for k, bodies in zip(members, self._solve(kind, [jobs[k] for k in members])):
                     out[k] = bodies
         except BaseException:
             # A batch that fails may be tried again in parts, which must not follow on themselves.
@@ -193,22 +207,29 @@ class BodyFitter:
             raise
         return out
 
-    def warm_up(self, people: int) -> None:
-        """Capture the CUDA graphs of full windows for up to ``people`` people; nothing on a CPU."""
+    def warm_up(self, people: int, *, surface: bool = False) -> None:
+        """Capture the CUDA graphs of full windows for up to ``people`` people; nothing on a CPU.
+
+        Args:
+            people: The most people in a batch.
+            surface: Whether they will bring an MHR body's skin (`Person.surface_m`).
+        """
         if not self.graphs:
             return
+        points = self._surface if surface else 0
         for size in BUCKETS:
             for steps in {self.config.iterations, self.config.cold_iterations}:
-                self._step(WINDOW_FRAMES, steps, size)
+                self._step(Kind(WINDOW_FRAMES, steps, points), size)
             # A batch of these people is padded to this size; larger graphs would be captured for
             # nothing.
             if size >= people:
                 return
 
-    def warm_up_events(self) -> None:
+    def warm_up_events(self, *, surface: bool = False) -> None:
         """Capture the CUDA graph of one person's window around an event; nothing on a CPU."""
         if self.graphs:
-            self._step(WINDOW_FRAMES, self.config.event_iterations, BUCKETS[0])
+            points = self._surface if surface else 0
+            self._step(Kind(WINDOW_FRAMES, self.config.event_iterations, points), BUCKETS[0])
 
     def no_bodies(self) -> Bodies:
         """Return the bodies of a frame without people."""
@@ -252,12 +273,34 @@ class BodyFitter:
                 row[MEMORY.places[name]] = values.flatten()
         return TrackFit(row, False, remembered.seconds)
 
+    @property
+    def _surface(self) -> int:
+        """How many points of the skin are compared where people bring them."""
+        skin = self.skeleton.skin
+        return 0 if skin is None or not self.config.use_surface else len(skin.mass)
+
+    def _kind_of(self, job: FitJob) -> Kind:
+        people = (person for frame in job.people for person in frame.values())
+        known = any(person.surface_m is not None for person in people)
+        return Kind(len(job.people), self._steps_of(job), self._surface if known else 0)
+
     def _steps_of(self, job: FitJob) -> int:
-        """The solver steps for a job: few where the last pose of everyone is known."""
+        """The solver steps for a job: few where the pose of everyone is known beforehand."""
         if job.event:
             return self.config.event_iterations
-        known = all(self._track_fit(job.memory, track).known for track in job.tracks)
+        known = all(
+            self._track_fit(job.memory, track).known or self._brings_pose(job, track)
+            for track in job.tracks
+        )
         return self.config.iterations if known else self.config.cold_iterations
+
+    def _brings_pose(self, job: FitJob, track: int) -> bool:
+        """Whether the perceiver knows a person's joints in all frames of a job. Two steps from such
+        a start reach what twelve reach (docs/design/fit.md)."""
+        people = [frame[track] for frame in job.people if track in frame]
+        return self._surface > 0 and all(
+            person.surface_m is not None and person.start_rotations is not None for person in people
+        )
 
     def _track_fit(self, memory: FitMemory, track: int) -> TrackFit:
         """What is remembered of a track, or a new memory."""
@@ -273,16 +316,16 @@ class BodyFitter:
                 shape_only = replace(fit, memory=without_pose(fit.memory), known=False)
                 job.memory.tracks[track] = shape_only
 
-    def _solve(self, frames: int, steps: int, jobs: Sequence[FitJob]) -> Iterable[list[Bodies]]:
+    def _solve(self, kind: Kind, jobs: Sequence[FitJob]) -> Iterable[list[Bodies]]:
         """Yield the bodies of each job in turn; the jobs are of one kind and solved in batches."""
         people = [(job, track) for job in jobs for track in job.tracks]
         parts = [
-            self._fit_batch(frames, steps, people[k : k + BUCKETS[-1]])
+            self._fit_batch(kind, people[k : k + BUCKETS[-1]])
             for k in range(0, len(people), BUCKETS[-1])
         ]
         result = np.concatenate([part[0] for part in parts])
         vertices = np.concatenate([part[1] for part in parts])
-        fit = self._fit(frames, steps)
+        fit = self._fit(kind)
         first = 0
         for job in jobs:
             rows = slice(first, first + len(job.tracks))
@@ -290,21 +333,21 @@ class BodyFitter:
             first = rows.stop
 
     def _fit_batch(
-        self, frames: int, steps: int, people: Sequence[tuple[FitJob, int]]
+        self, kind: Kind, people: Sequence[tuple[FitJob, int]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Results (P, ...) and meshes (P, T, M, V, 3) of these people, whose memories are
         updated."""
-        fit = self._fit(frames, steps)
+        fit = self._fit(kind)
         remembered = [self._track_fit(job.memory, track) for job, track in people]
         watched_s = [
-            k.seconds + frames * job.interval_s for k, (job, _) in zip(remembered, people)
+            k.seconds + kind.frames * job.interval_s for k, (job, _) in zip(remembered, people)
         ]  # fmt: skip
         # People of several sources share the batch, so their memories are rows of one tensor here.
         memory = torch.stack([k.memory for k in remembered])
         if self.device.type == "cuda":
             size = next(size for size in BUCKETS if size >= len(people))
             rows = self._observed_rows(fit, people, watched_s, size)
-            step = self._step(frames, steps, size)
+            step = self._step(kind, size)
             result, vertices, memory = step(rows, filled(memory, size))
         else:
             rows = self._observed_rows(fit, people, watched_s, len(people))
@@ -334,40 +377,41 @@ class BodyFitter:
         # Not zeroed: the observations and the two numbers of the window cover every column.
         rows = torch.empty(size, fit.inputs.size, pin_memory=self.device.type == "cuda")
         written = rows.numpy()
-        inner = layout(fit.frames, fit.outlines).size
+        inner = layout(fit.frames, fit.outlines, fit.surface).size
         for row, (job, track), seconds in zip(written, people, watched_s):
             frames = [[frame.get(track) for frame in job.people]]
-            write_rows(frames, job.intrinsics, row[None, :inner], fit.outlines, job.size)
+            write_rows(
+                frames, job.intrinsics, row[None, :inner], fit.outlines, job.size, fit.surface
+            )
             row[fit.inputs.places["interval_30hz"]] = 30.0 * job.interval_s
             row[fit.inputs.places["shape_frozen"]] = seconds >= self.config.shape_seconds
         written[len(people) :] = written[0]
         return rows
 
-    def _fit(self, frames: int, steps: int) -> WindowFit:
+    def _fit(self, kind: Kind) -> WindowFit:
         """The `WindowFit` of one kind of window, made once."""
-        kind = (frames, steps)
         if kind not in self._fits:
             self._fits[kind] = WindowFit(
-                self.body, self.skeleton, self.lifter, self.config, frames, steps,
+                self.body, self.skeleton, self.lifter, self.config, kind.frames, kind.steps,
                 # A GPU makes the edge maps itself from outlines, which are a third of the numbers
                 # to copy.
                 outlines=self.device.type == "cuda",
                 kernels=self._kernels,
+                surface=kind.surface,
             )  # fmt: skip
         return self._fits[kind]
 
-    def _step(self, frames: int, steps: int, size: int) -> Graphed:
+    def _step(self, kind: Kind, size: int) -> Graphed:
         """The CUDA graph of one kind of window and batch size, captured once."""
-        kind = (frames, steps, size)
-        if kind not in self._steps:
-            fit = self._fit(frames, steps)
+        if (kind, size) not in self._steps:
+            fit = self._fit(kind)
             rows = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
             memory = self._new_memory.expand(size, -1)
             # Windows of two or three frames end a clip or precede a cut; they are too rare to be
             # worth a capture. Windows of one frame are those of low latency.
-            frequent = frames in (1, WINDOW_FRAMES)
-            self._steps[kind] = Graphed(fit, [rows, memory], enabled=self.graphs and frequent)
-        return self._steps[kind]
+            frequent = kind.frames in (1, WINDOW_FRAMES)
+            self._steps[kind, size] = Graphed(fit, [rows, memory], enabled=self.graphs and frequent)
+        return self._steps[kind, size]
 
 
 def example_row(fit: WindowFit) -> np.ndarray:
@@ -386,6 +430,8 @@ def example_row(fit: WindowFit) -> np.ndarray:
         "interval_30hz": np.ones(1),
         "world_known": np.ones(frames),
     }
+    if fit.surface:
+        parts["start_rotations"] = np.tile(np.eye(3), (frames, JOINTS, 1, 1))
     return fit.inputs.row(**parts)
 
 
@@ -425,6 +471,7 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
                 np.array([visible for visible, _ in seen], np.float32).reshape(-1, JOINTS),
                 # The last mesh is the one to draw; without a mannequin it is the only one.
                 vertices[here, t, -1],
+                result["surface_error_m"][here, t] if "surface_error_m" in result else None,
             )
         )
     return out

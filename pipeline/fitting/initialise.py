@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.body.kinematics import JOINTS, Skeleton
-from pipeline.core.skeleton import LANDMARK_NAMES
+from pipeline.body.kinematics import JOINTS, POSED, Skeleton
+from pipeline.core.skeleton import LANDMARK_NAMES, PARENTS
 from pipeline.fitting.solver import Observations
 
 _AT = {name: i for i, name in enumerate(LANDMARK_NAMES)}
@@ -87,6 +87,18 @@ def pose_from_landmarks(skeleton: Skeleton, world: Tensor, betas: Tensor) -> Ten
     rotations[:, 16:18], rotations[:, 18:20] = upper[:, :2], lower[:, :2]
     rotations[:, 1:3], rotations[:, 4:6] = upper[:, 2:], lower[:, 2:]
     return rotations
+
+
+def local_rotations(world: Tensor) -> Tensor:
+    """Return rotations (B, 24, 3, 3) against the joints' parents, with the hands at rest.
+
+    Args:
+        world: (B, 24, 3, 3) rotations from the rest pose in the camera's axes.
+    """
+    above = torch.stack([world[:, parent] for parent in PARENTS[1:POSED]], 1)
+    # The fit does not turn hands, so theirs would stay as they once were.
+    hands = torch.eye(3, device=world.device).expand(len(world), JOINTS - POSED, 3, 3)
+    return torch.cat((world[:, :1], above.mT @ world[:, 1:POSED], hands), 1)
 
 
 def _limb_vectors(points: Tensor) -> tuple[Tensor, Tensor]:

@@ -126,22 +126,15 @@ def pose(
 
 
 @triton.jit
-def points(
-    turns, joints, betas, moments, mass_of, mass_below_of, below, normals, observed, edge,
-    points, changes, rows, costs, mask_sigma, mask_weight, robust,
-    FRAMES: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
-    ROWS: tl.constexpr, LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, SIZE: tl.constexpr,
-    PRESENT: tl.constexpr, MASKED: tl.constexpr, EDGE_FROM: tl.constexpr, PLACES: tl.constexpr,
-    MASK: tl.constexpr,
+def _placed(
+    turns, joints, betas, moments, mass_of, mass_below_of, below, body, person, point,
+    LANES: tl.constexpr,
 ):  # fmt: skip
-    """Write what one point of a body needs.
+    """Place a point of a body.
 
-    For a landmark, its place and its derivative by every unknown. For a point of the surface, its
-    row of residuals against the mask's edge.
+    Returns the joints' rotations (nine numbers a lane), the point's place, the part of it that each
+    joint rotates, relative to the joint (the lever), and its derivative by the shape.
     """
-    body = tl.program_id(0).to(tl.int64)
-    point = tl.program_id(1)
-    person = body // FRAMES
     lanes = tl.arange(0, LANES)
     at = turns + body * 9 * LANES + lanes
     w00 = tl.load(at)
@@ -159,9 +152,6 @@ def points(
     jz = tl.load(at + 2 * LANES)
     mass = tl.load(mass_of + point * LANES + lanes)
     moment = moments + point * 33 * LANES + lanes
-    landmark = point < LANDMARKS
-    # Surface points have no rows in `changes`; the bound keeps the address inside the array.
-    change = changes + (body * LANDMARKS + tl.minimum(point, LANDMARKS - 1)) * 3 * COLUMNS
 
     # Each joint's share of the point, and its derivative by the shape on the way.
     u = tl.load(moment)
@@ -201,6 +191,42 @@ def points(
     lx = tl.sum(tree * x[:, None], 0) - low * jx
     ly = tl.sum(tree * y[:, None], 0) - low * jy
     lz = tl.sum(tree * z[:, None], 0) - low * jz
+    return (
+        w00, w01, w02, w10, w11, w12, w20, w21, w22, px, py, pz, lx, ly, lz,
+        shape_x, shape_y, shape_z,
+    )  # fmt: skip
+
+
+@triton.jit
+def points(
+    turns, joints, betas, moments, mass_of, mass_below_of, below, normals, observed, edge,
+    points, changes, rows, costs, mask_sigma, mask_weight, robust,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
+    ROWS: tl.constexpr, LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, SIZE: tl.constexpr,
+    PRESENT: tl.constexpr, MASKED: tl.constexpr, EDGE_FROM: tl.constexpr, PLACES: tl.constexpr,
+    MASK: tl.constexpr,
+):  # fmt: skip
+    """Write what one point of a body needs.
+
+    For a landmark, its place and its derivative by every unknown. For a point of the surface, its
+    row of residuals against the mask's edge.
+    """
+    body = tl.program_id(0).to(tl.int64)
+    point = tl.program_id(1)
+    person = body // FRAMES
+    lanes = tl.arange(0, LANES)
+    # Ten shape coefficients, padded to a power of 2.
+    wide = tl.arange(0, 16)
+    mass = tl.load(mass_of + point * LANES + lanes)
+    landmark = point < LANDMARKS
+    # Surface points have no rows in `changes`; the bound keeps the address inside the array.
+    change = changes + (body * LANDMARKS + tl.minimum(point, LANDMARKS - 1)) * 3 * COLUMNS
+    (
+        w00, w01, w02, w10, w11, w12, w20, w21, w22, px, py, pz, lx, ly, lz,
+        shape_x, shape_y, shape_z,
+    ) = _placed(
+        turns, joints, betas, moments, mass_of, mass_below_of, below, body, person, point, LANES
+    )  # fmt: skip
 
     # The whole program takes one branch, so no lane waits for the other.
     if landmark:
@@ -295,6 +321,61 @@ def points(
         shape = dx * shape_x + dy * shape_y + dz * shape_z
         tl.store(out + 69 + wide, shape, mask=wide < 10)
         tl.store(out + 79, value * strength)
+
+
+@triton.jit
+def skin(
+    turns, joints, betas, moments, mass_of, mass_below_of, below, surface, weights, rows, costs,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr, FIRST: tl.constexpr,
+    COLUMNS: tl.constexpr, PLACES: tl.constexpr, COST: tl.constexpr,
+):  # fmt: skip
+    """Write the three rows of one point of an MHR body's skin, from row ``FIRST`` on.
+
+    The moments are those of points about their middle, whose masses sum to zero: the translation
+    does not move them.
+    """
+    body = tl.program_id(0).to(tl.int64)
+    point = tl.program_id(1)
+    person = body // FRAMES
+    lanes = tl.arange(0, LANES)
+    wide = tl.arange(0, 16)
+    few = tl.arange(0, 4)
+    (
+        w00, w01, w02, w10, w11, w12, w20, w21, w22, px, py, pz, lx, ly, lz,
+        shape_x, shape_y, shape_z,
+    ) = _placed(
+        turns, joints, betas, moments, mass_of, mass_below_of, below, body, person, point, LANES
+    )  # fmt: skip
+    # The weight is that of the frame, and 0 where the person is absent.
+    strength = tl.sqrt(tl.load(weights + body))
+    at = surface + (body * tl.num_programs(1) + point) * 3
+    dx = strength * (px - tl.load(at))
+    dy = strength * (py - tl.load(at + 1))
+    dz = strength * (pz - tl.load(at + 2))
+    tl.store(costs + body * PLACES + COST + point, dx * dx + dy * dy + dz * dz)
+    posed = lanes < 22
+    out = rows + (body * ROWS + FIRST + 3 * point) * COLUMNS
+    turn = out + 3 + 3 * lanes
+    # axis x lever, for the joint's three axes.
+    tl.store(turn, strength * (w10 * lz - w20 * ly), mask=posed)
+    tl.store(turn + 1, strength * (w11 * lz - w21 * ly), mask=posed)
+    tl.store(turn + 2, strength * (w12 * lz - w22 * ly), mask=posed)
+    turn += COLUMNS
+    tl.store(turn, strength * (w20 * lx - w00 * lz), mask=posed)
+    tl.store(turn + 1, strength * (w21 * lx - w01 * lz), mask=posed)
+    tl.store(turn + 2, strength * (w22 * lx - w02 * lz), mask=posed)
+    turn += COLUMNS
+    tl.store(turn, strength * (w00 * ly - w10 * lx), mask=posed)
+    tl.store(turn + 1, strength * (w01 * ly - w11 * lx), mask=posed)
+    tl.store(turn + 2, strength * (w02 * ly - w12 * lx), mask=posed)
+    for c in tl.static_range(3):
+        tl.store(out + c * COLUMNS + few, tl.zeros((4,), tl.float32), mask=few < 3)
+    tl.store(out + 69 + wide, strength * shape_x, mask=wide < 10)
+    tl.store(out + COLUMNS + 69 + wide, strength * shape_y, mask=wide < 10)
+    tl.store(out + 2 * COLUMNS + 69 + wide, strength * shape_z, mask=wide < 10)
+    tl.store(out + 79, dx)
+    tl.store(out + COLUMNS + 79, dy)
+    tl.store(out + 2 * COLUMNS + 79, dz)
 
 
 @triton.jit

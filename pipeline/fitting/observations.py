@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.people import Mask, Person, world_or_flat_m
-from pipeline.core.skeleton import LANDMARKS
+from pipeline.core.skeleton import LANDMARKS, SMPL_24
 from pipeline.fitting.layout import Layout, Shape
 from pipeline.fitting.solver import FitConfig, Observations
 from pipeline.fitting.visibility import hidden_parts, invented_landmarks
@@ -30,13 +30,15 @@ _EXACT_M = 1e-4
 _FIELDS = tuple(f.name for f in fields(Observations))
 
 
-def layout(frames: int, outlines: bool = False) -> Layout:
+def layout(frames: int, outlines: bool = False, surface: int = 0) -> Layout:
     """Return how the observations of one person in ``frames`` frames lie in a row.
 
-    A row holds `Observations`' fields but ``image_spread``, ``world_spread_m`` and
-    ``world_weight``, which depend on the configuration. With ``outlines`` it holds each mask's
-    outline, from which `edges.edge_maps` makes the edge maps on the GPU: a third of the numbers to
-    copy, and no OpenCV on the host.
+    A row holds `Observations`' fields but ``image_spread``, ``world_spread_m``, ``world_weight``
+    and ``surface_weight``, which depend on the configuration. With ``outlines`` it holds each
+    mask's outline, from which `edges.edge_maps` makes the edge maps on the GPU: a third of the
+    numbers to copy, and no OpenCV on the host. With ``surface``, a number of points, it holds what
+    a network of MHR bodies knows beyond landmarks: `Person.surface_m` and
+    `Person.start_rotations`; ``surface_sigma_m`` and ``start_known`` are 0 where there are none.
     """
     edge: dict[str, Shape] = {"edge": (frames, 3, EDGE_SIZE, EDGE_SIZE)}
     if outlines:
@@ -44,6 +46,14 @@ def layout(frames: int, outlines: bool = False) -> Layout:
             "inside": (frames, EDGE_SIZE, EDGE_SIZE),
             "inverse": (frames, 2, 2),
             "scale": (frames,),
+        }
+    skin: dict[str, Shape] = {}
+    if surface:
+        skin = {
+            "surface_m": (frames, surface, 3),
+            "surface_sigma_m": (frames,),
+            "start_rotations": (frames, len(SMPL_24), 3, 3),
+            "start_known": (frames,),
         }
     return Layout(
         image=(frames, LANDMARKS, 2),
@@ -58,6 +68,7 @@ def layout(frames: int, outlines: bool = False) -> Layout:
         world_sigma_m=(frames,),
         edge_from=(frames, 2, 3),
         **edge,
+        **skin,
     )
 
 
@@ -67,6 +78,7 @@ def write_rows(
     rows: np.ndarray,
     outlines: bool = False,
     size: tuple[int, int] | None = None,
+    surface: int = 0,
 ) -> None:
     """Write the observations of P people in T frames into ``rows``.
 
@@ -78,15 +90,18 @@ def write_rows(
         rows: (P, size of `layout`) float32, overwritten.
         outlines: As for `layout`.
         size: The picture's height and width in pixels; None takes everything as inside it.
+        surface: As for `layout`.
 
     Raises:
-        ValueError: No person is found in any frame.
+        ValueError: No person is found in any frame, or a surface has another number of points.
     """
     if not any(person is not None for row in people for person in row):
         raise ValueError("no person to fit: none is found in any frame of the window")
     rows[:] = 0.0
-    out = layout(len(people[0]), outlines).split(rows)
+    out = layout(len(people[0]), outlines, surface).split(rows)
     out["view"][:] = np.eye(3)
+    if surface:
+        out["start_rotations"][:] = np.eye(3)
     # Absent frames keep a size of 1 and an identity view, so that nothing is divided by zero.
     out["size"][:] = 1.0
     focal = intrinsics[[0, 1], [0, 1]].astype(np.float64)
@@ -114,6 +129,8 @@ def write_rows(
             out["present"][p, t] = 1.0
             out["size"][p, t] = max(float((high - low).max()) * 1.1, 1e-3)
             out["root_depth_m"][p, t] = person.root_depth_m or 0.0
+            if surface:
+                _write_surface(out, (p, t), person)
             if person.mask is None:
                 continue
             inside = inside_mask(person.mask)
@@ -130,13 +147,23 @@ def write_rows(
                 out["edge"][p, t] = _edge(inside, inverse, scale)
 
 
+def _write_surface(out: dict[str, np.ndarray], at: tuple[int, int], person: Person) -> None:
+    """Write what a network of MHR bodies knows of a person beyond landmarks."""
+    if person.surface_m is not None:
+        out["surface_m"][at] = person.surface_m
+        out["surface_sigma_m"][at] = max(person.surface_sigma_m, _EXACT_M)
+    if person.start_rotations is not None:
+        out["start_rotations"][at] = person.start_rotations
+        out["start_known"][at] = 1.0
+
+
 def observations(parts: dict[str, Tensor], config: FitConfig) -> Observations:
     """Return the observations in a `layout`'s arrays, which include edge maps.
 
     World landmarks are the perceiver's own. Their standard deviations, and those of the landmarks
     in the image, are ``config``'s; or, where the perceiver states its own, that one and
     ``config.model_sigma_m`` together. World landmarks that were only made from 2D landmarks get no
-    weight.
+    weight. The surface, where there is one, is taken about its middle.
     """
     world, visible, sigma_m = parts["world_m"], parts["visible"], parts["world_sigma_m"]
     stated = sigma_m > 0
@@ -150,9 +177,24 @@ def observations(parts: dict[str, Tensor], config: FitConfig) -> Observations:
     image_spread = torch.where(stated, total_m * per_metre, config.image_sigma * parts["size"])
     chosen = {name: part for name, part in parts.items() if name in _FIELDS}
     weight = visible * parts["world_known"][..., None]
+    surface_m, surface_weight = _surface(parts, config)
     return Observations(
-        **chosen, image_spread=image_spread, world_spread_m=spread, world_weight=weight
+        **chosen | {"surface_m": surface_m},
+        image_spread=image_spread,
+        world_spread_m=spread,
+        world_weight=weight,
+        surface_weight=surface_weight,
     )
+
+
+def _surface(parts: dict[str, Tensor], config: FitConfig) -> tuple[Tensor, Tensor]:
+    """`Observations.surface_m` and `Observations.surface_weight`."""
+    if "surface_m" not in parts:
+        none = torch.zeros_like(parts["present"])
+        return none[..., None, None].expand(*none.shape, 0, 3), none
+    surface_m, sigma_m = parts["surface_m"], parts["surface_sigma_m"]
+    variance = sigma_m.square() + config.surface_model_m**2
+    return surface_m - surface_m.mean(2, keepdim=True), (sigma_m > 0) / variance
 
 
 def observe(

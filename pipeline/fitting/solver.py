@@ -8,6 +8,7 @@ and one shape (10) for the window. Residuals, each in standard deviations:
 - the mask's contour: surface points on the model's rim lie on the mask's edge, and no surface
   point lies outside it;
 - root depth, where a depth map gave one;
+- points of an MHR body's skin about their middle, where the network knows that body;
 - the pose prior and joint limits; the shape prior;
 - acceleration of every joint's rotation and of the root, across the window and from the two
   frames before it; robust, so that a throwing arm is not held back.
@@ -68,7 +69,8 @@ class FitConfig:
         iterations: Solver steps for a window in which the last pose of every person is known.
             Few are enough, since the fit begins where the last window ended.
         cold_iterations: Solver steps for a window with at least one person whose last pose is not
-            known: a new person, or one who was out of sight.
+            known: a new person, or one who was out of sight. Where the perceiver knows the joints'
+            rotations (`pipeline.core.people.Person.start_rotations`), ``iterations`` are enough.
         event_iterations: Solver steps for the window of an event, which always begins without a
             known pose.
         image_sigma: Standard deviation of an image landmark, as a fraction of the person's size.
@@ -93,6 +95,9 @@ class FitConfig:
             because clothes and masks bias all of a window's residuals in the same way, while the
             information that they add counts them as independent. Where the perceiver states the
             error of its landmarks, it is SMPL's 1.
+        surface_model_m: How far an SMPL body's skin lies from an MHR body's, as a standard
+            deviation of each coordinate in metres. It adds, in squares, to the one that a perceiver
+            states (`pipeline.core.people.Person.surface_sigma_m`).
         turn_accel_rad: Standard deviation of the second difference of a joint's rotation, for each
             axis, in radians at 30 frames a second. It grows with the interval between frames to
             the power of 3/2; intervals count as 1/120 s at least and 4/30 s at most.
@@ -115,6 +120,7 @@ class FitConfig:
             window. Without it every window fits its own shape from the prior.
         use_depth: Whether a root depth acts: as a residual, and on the size of world landmarks
             (`pipeline.fitting.initialise.sized_by_depth`).
+        use_surface: Whether an MHR body's skin acts, and the pose that comes with it.
         shape_seconds: Time for which a person is observed until the shape is frozen. Only acts
             with ``hold_shape``.
     """
@@ -132,6 +138,7 @@ class FitConfig:
     prior_weight: float = 0.7
     limit_weight: float = 1.0
     shape_weight: float = 20.0
+    surface_model_m: float = 0.01
     turn_accel_rad: float = 0.06
     root_accel_m: float = 0.01
     root_depth_accel_m: float = 0.02
@@ -146,6 +153,7 @@ class FitConfig:
     use_warm_start: bool = True
     hold_shape: bool = True
     use_depth: bool = True
+    use_surface: bool = True
     shape_seconds: float = 0.5
 
 
@@ -179,6 +187,10 @@ class Observations:
         world_sigma_m: (P, T) the standard deviation that the perceiver states for its world
             landmarks, which are then metric; 0 where it states none.
         image_spread: (P, T) the standard deviation of an image landmark, in normalised coordinates.
+        surface_m: (P, T, S, 3) points of an MHR body's skin about their middle, in metres in the
+            camera's axes. S is 0 where the window has none.
+        surface_weight: (P, T) the weight of each of their coordinates, 1/m^2; 0 where there are
+            none.
     """
 
     image: Tensor
@@ -196,6 +208,8 @@ class Observations:
     world_known: Tensor
     world_sigma_m: Tensor
     image_spread: Tensor
+    surface_m: Tensor
+    surface_weight: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,6 +426,9 @@ def linearise(
         parts.append(contour(pose, shapes, flat))
     if config.use_depth:
         parts.append(_depth_rows(skeleton, pose, flat, config))
+    # How many points there are is the window's kind, not a value.
+    if skeleton.skin is not None and observed.surface_m.shape[2]:
+        parts.append(surface_rows(skeleton.skin, pose, shapes, flat, skeleton.below))
     # All terms' rows are stacked, so that one matrix product gives the Hessian of all of them.
     rows, jacobian = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
     cost = torch.stack([part[2] for part in parts]).sum(0)
@@ -572,6 +589,23 @@ def _depth_rows(
     jacobian[:, 0, FRAME_DIM:] = pose.joints_betas[:, 0, 2] * (strength / sigma)[:, None]
     cost = known * robust_cost(row.square(), config.robust)
     return (row * strength)[:, None], jacobian, cost
+
+
+def surface_rows(
+    skin: Points, pose: Pose, betas: Tensor, observed: Observations, below: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows (B, 3 S) of an MHR body's skin, their Jacobian (B, 3 S, 79) and cost (B,).
+
+    Both skins are about their middles, so the translation does not matter. The rows are not robust:
+    the points are one body's, of which none goes astray alone.
+    """
+    points, share = place_points(skin, pose, betas)
+    turn = point_jacobian(skin, pose, share, below)
+    still = turn.new_zeros(*turn.shape[:3], 3)
+    strength = (observed.surface_weight * observed.present).sqrt()[:, None, None]
+    rows = (points - observed.surface_m) * strength
+    jacobian = torch.cat((still, turn, shape_jacobian(skin, pose)), -1) * strength[..., None]
+    return rows.flatten(1), jacobian.flatten(1, 2), rows.square().flatten(1).sum(1)
 
 
 def _add_prior(

@@ -12,11 +12,17 @@ import torch
 from torch import Tensor
 
 from pipeline.body.kinematics import JOINTS, Skeleton, forward_kinematics, place_points
+from pipeline.body.mhr_surface import surface_table
 from pipeline.body.model import BodyModel
 from pipeline.body.rotations import log_so3
 from pipeline.core.skeleton import LANDMARKS
 from pipeline.fitting.edges import edge_maps
-from pipeline.fitting.initialise import place_by_landmarks, pose_from_landmarks, sized_by_depth
+from pipeline.fitting.initialise import (
+    local_rotations,
+    place_by_landmarks,
+    pose_from_landmarks,
+    sized_by_depth,
+)
 from pipeline.fitting.layout import Layout
 from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter, lift
 from pipeline.fitting.observations import known_rays, layout, observations
@@ -102,6 +108,7 @@ class WindowFit:
         outlines: Whether the observations bring outlines in place of edge maps
             (`observations.layout`).
         kernels: Used in place of the solver's own functions.
+        surface: How many points of an MHR body's skin the observations bring; 0 for none.
 
     Attributes:
         inputs: The layout of the observations of one person.
@@ -118,12 +125,17 @@ class WindowFit:
         steps: int,
         outlines: bool,
         kernels: Kernels | None = None,
+        surface: int = 0,
     ) -> None:
         self.body, self.skeleton, self.lifter, self.config = body, skeleton, lifter, config
-        self.frames, self.outlines = frames, outlines
+        self.frames, self.outlines, self.surface = frames, outlines, surface
         self._kernels = kernels
         self.steps = steps
-        per_frame = layout(frames, outlines)
+        table = surface_table(body) if surface else None
+        self._skin = None
+        if table is not None:
+            self._skin = torch.from_numpy(table.body_vertices).to(skeleton.bones.device)
+        per_frame = layout(frames, outlines, surface)
         # These two are about the whole window, not about a frame.
         self.inputs = Layout(**per_frame.shapes, interval_30hz=(), shape_frozen=())
         self.result = Layout(
@@ -134,6 +146,7 @@ class WindowFit:
             landmarks_m=(frames, LANDMARKS, 3),
             residual_mean=(frames,),
             cost=(),
+            **({"surface_error_m": (frames,)} if surface else {}),
         )
 
     def __call__(self, rows: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,7 +168,7 @@ class WindowFit:
             self.skeleton, observed, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
-        return self._finish(past, solution, history, shape_frozen, MEMORY.split(memory))
+        return self._finish(observed, past, solution, history, shape_frozen, MEMORY.split(memory))
 
     def _prepare(
         self, rows: Tensor, memory: Tensor
@@ -181,20 +194,24 @@ class WindowFit:
         # After the lifter, which replaces the world landmarks and with them their size.
         if self.config.use_depth:
             observed = sized_by_depth(observed)
-        return observed, past, history, parts["shape_frozen"], self._first_guess(observed, past)
+        guess = self._first_guess(observed, past, self._shown(observed, past, parts))
+        return observed, past, history, parts["shape_frozen"], guess
 
     def _shape_prior(self, past: TemporalPrior, observed: Observations) -> Tensor:
         """The information (P, 10, 10) about the shape before a window.
 
         What is remembered holds ``config.shape_weight``, which allows for biased landmarks. Where
-        the perceiver states their error, SMPL's own variance of 1 takes its place.
+        the perceiver states their error, or knows the skin, SMPL's own variance of 1 takes its
+        place.
         """
-        stated = (observed.world_sigma_m.amax(1) > 0)[:, None, None]
+        stated = torch.maximum(observed.world_sigma_m, observed.surface_weight).amax(1) > 0
         less = (self.config.shape_weight - 1.0) * torch.eye(BETAS, device=stated.device)
-        return torch.where(stated, past.shape_information - less, past.shape_information)
+        less = past.shape_information - less
+        return torch.where(stated[:, None, None], less, past.shape_information)
 
     def _finish(
         self,
+        observed: Observations,
         past: TemporalPrior,
         solution: Solution,
         history: LandmarkHistory,
@@ -203,17 +220,29 @@ class WindowFit:
     ) -> tuple[Tensor, Tensor, Tensor]:
         betas = solution.betas.clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
         solution = replace(solution, betas=betas)
-        result, vertices, held = self._bodies(solution, past, stored["steady_depth"])
+        result, vertices, held = self._bodies(observed, solution, past, stored["steady_depth"])
         # As it was remembered, not as `_shape_prior` made it for this window.
         past = replace(past, shape_information=stored["shape_information"])
         return result, vertices, self._remember(past, solution, history, shape_frozen, held)
 
-    def _first_guess(self, observed: Observations, past: TemporalPrior) -> tuple[Tensor, Tensor]:
-        """For each frame, the last pose or the one that world landmarks show: the cheaper one."""
-        people, frames = observed.present.shape
-        betas = past.betas.repeat_interleave(frames, 0)
+    def _shown(
+        self, observed: Observations, past: TemporalPrior, parts: dict[str, Tensor]
+    ) -> Tensor:
+        """The pose (P * T, 24, 3, 3) that a frame shows: the network's own, or its landmarks'."""
+        betas = past.betas.repeat_interleave(self.frames, 0)
         turned = (observed.view[:, :, None] @ observed.world_m[..., None])[..., 0].flatten(0, 1)
         shown = pose_from_landmarks(self.skeleton, turned, betas)
+        if self.surface:
+            start = local_rotations(parts["start_rotations"].flatten(0, 1))
+            known = parts["start_known"].flatten() > 0
+            shown = torch.where(known[:, None, None, None], start, shown)
+        return shown
+
+    def _first_guess(
+        self, observed: Observations, past: TemporalPrior, shown: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """For each frame, the last pose or the one that the frame shows: the cheaper one."""
+        people, frames = observed.present.shape
         # A frame without the person holds zeros, from which no pose can be read.
         absent = (observed.present == 0).flatten()
         nearest = nearest_present(shown, observed.present)
@@ -241,10 +270,11 @@ class WindowFit:
         """
         count = len(rotations)
         frames = observed.present.shape[1]
-        # `pose_cost` reads no edge map, and they are too large to repeat for nothing.
-        small = [f.name for f in fields(observed) if f.name != "edge"]
+        # `pose_cost` reads neither, and they are too large to repeat for nothing.
+        large = {"edge": observed.edge, "surface_m": observed.surface_m}
+        small = [f.name for f in fields(observed) if f.name not in large]
         flat = {name: torch.cat([getattr(observed, name).flatten(0, 1)] * count) for name in small}
-        stacked = Observations(**flat, edge=observed.edge)
+        stacked = Observations(**flat, **large)
         betas = torch.cat([past.betas.repeat_interleave(frames, 0)] * count)
         turns = rotations.flatten(0, 1)
         zero = torch.zeros_like(turns[:, 0, 0])
@@ -290,7 +320,7 @@ class WindowFit:
         )
 
     def _bodies(
-        self, solution: Solution, past: TemporalPrior, held: Tensor
+        self, observed: Observations, solution: Solution, past: TemporalPrior, held: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Results (P, result.size), meshes (P, frames, M, V, 3) and held distance of a solution.
 
@@ -311,6 +341,10 @@ class WindowFit:
         steady_m, held = steady_depth(depth_m, held, past.known[:, 1], past.interval_30hz)
         # Along the ray through the pelvis, so that the body stays where it is in the picture.
         moved_m = (steady_m / depth_m - 1)[..., None] * pelvis_m
+        error = {}
+        if self._skin is not None:
+            skin_m = out.vertices_m.index_select(1, self._skin).unflatten(0, (people, frames))
+            error["surface_error_m"] = _surface_error_m(skin_m, observed)
         result = self.result.join(
             turns=turns,
             betas=solution.betas,
@@ -319,11 +353,19 @@ class WindowFit:
             landmarks_m=out.landmarks_m.unflatten(0, (people, frames)) + moved_m[:, :, None],
             residual_mean=solution.residual_mean,
             cost=solution.cost,
+            **error,
         )
         both = self.body.mannequin is not None
         meshes = torch.stack((out.vertices_m, out.shown_m)[: 1 + both], 1)
         meshes = meshes.unflatten(0, (people, frames)) + moved_m[:, :, None, None]
         return result, meshes, held
+
+
+def _surface_error_m(skin_m: Tensor, observed: Observations) -> Tensor:
+    """The mean distance (P, T) of points (P, T, S, 3) from the observed ones, NaN without them."""
+    apart_m = skin_m - skin_m.mean(2, keepdim=True) - observed.surface_m
+    error_m = apart_m.norm(dim=-1).mean(-1)
+    return error_m.masked_fill(observed.surface_weight * observed.present == 0, torch.nan)
 
 
 def nearest_present(values: Tensor, present: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ _ROTATION_6D = 6
 _SHAPES = "character_torch.blend_shape."
 _SKELETON = "character_torch.skeleton."
 _SKIN = "character_torch.linear_blend_skinning."
+_FACES = "character_torch.mesh.faces"
 _TRANSFORM = "character_torch.parameter_transform.parameter_transform"
 _CORRECTIVES = "pose_correctives_model.pose_dirs_predictor."
 
@@ -52,7 +53,11 @@ class RigError(ValueError):
 
 
 class Rig(nn.Module):
-    """The joints and the surface over them."""
+    """The joints and the surface over them.
+
+    Attributes:
+        faces: The surface's triangles (36874, 3), where the file has them.
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         """Build the rig.
@@ -67,6 +72,9 @@ class Rig(nn.Module):
         _check(tensors)
         self.skeleton = Skeleton(tensors)
         self.surface = Surface.of_file(tensors)
+        faces = tensors.get(_FACES)
+        # SAM 3D Body's checkpoints have them too, so a rig without them serves.
+        self.faces = None if faces is None else faces.cpu().numpy()
 
     def forward(self, parameters: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
         """Return all vertices (B, 18439, 3) in centimetres, and the joints' maps (B, 127, 4, 4).

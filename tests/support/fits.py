@@ -88,8 +88,11 @@ def rotations_of(generator, *shape, most=1.0):
     return exp_so3(most * torch.randn(*shape, 3, generator=generator))
 
 
-def random_problem(seed, people=1, frames=2):
-    """Return observations, a past and a state with every kind of residual in play."""
+def random_problem(seed, people=1, frames=2, surface=0):
+    """Return observations, a past and a state with every kind of residual in play.
+
+    ``surface`` is the number of points of an MHR body's skin.
+    """
     g = torch.Generator().manual_seed(seed)
 
     def random(*shape, low=0.0, high=1.0):
@@ -112,6 +115,8 @@ def random_problem(seed, people=1, frames=2):
         world_known=torch.ones(each),
         world_sigma_m=torch.zeros(each),
         image_spread=random(*each, low=0.004, high=0.01),
+        surface_m=random(*each, surface, 3, low=-0.8, high=0.8),
+        surface_weight=torch.tensor([5e3, 5e3, 1e4, 0.0])[:frames].expand(each),
     )
     root = random(people, 10, 10)
     past = TemporalPrior(

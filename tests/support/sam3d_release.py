@@ -8,14 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from pipeline.body.load import load_body
+from pipeline.body.mhr_surface import smpl_rotations, surface_table
 from pipeline.core.skeleton import LANDMARK_NAMES, MHR_70, blazepose_order
 from pipeline.sam3d import checkpoint
+from pipeline.sam3d.heads import _HAND_JOINTS
 from pipeline.sam3d.model import Sam3dBody
+from pipeline.sam3d.people import SMPL_JOINTS
 from pipeline.sam3d.release import CHECKPOINT, CONFIG, RIG
 from tests.pipeline.sam3d.golden_rule import (
+    PARENTS,
     REST_POSE,
     TINY,
     VERTICES,
@@ -28,6 +33,9 @@ _SKIN = "character_torch.linear_blend_skinning."
 _PREROTATIONS = "character_torch.skeleton.joint_prerotations"
 _BASE = "character_torch.blend_shape.base_shape"
 _ZEROS = ("character_torch.blend_shape.shape_vectors", "pose_correctives_model.pose_dirs_predictor")
+_REST_HAND = torch.cat(
+    [REST_POSE[:6] if n == 3 else torch.tensor([0.0, 1.0]).repeat(n) for n in _HAND_JOINTS]
+)
 _ROOT = 1
 _MIDDLE_CM = 92.0
 """How high the root joint of the rig is."""
@@ -94,6 +102,7 @@ def upright_network() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         weights[f"{name}.proj.layers.1.bias"].zero_()
     weights["init_pose.weight"].copy_(REST_POSE)
     weights["head_pose.scale_mean"].zero_()
+    weights["head_pose.hand_pose_mean"].copy_(_REST_HAND)
     mapping = weights["head_pose.keypoint_mapping"].zero_()
     mapping[torch.arange(len(MHR_70)), torch.from_numpy(keypoints)] = 1.0
     # The keypoints with `in_picture`'s margin fill the crop as the person's box did.
@@ -105,14 +114,28 @@ def upright_network() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return weights, _rigid_rig(points_m * _CM_PER_M)
 
 
+def keypoint_vertices() -> np.ndarray:
+    """Return which vertices (70,) of that rig are MHR's keypoints, none of them the skin's."""
+    table = surface_table(load_body())
+    assert table is not None, "the free body has one"
+    return np.setdiff1d(np.arange(VERTICES), table.vertices)[-len(MHR_70) :]
+
+
 def _free_body() -> tuple[np.ndarray, np.ndarray]:
     """Vertices (18439, 3) in metres, y up, on points of the free body at rest; and which of them
     are MHR's 70 keypoints."""
     body = load_body()
     rest = body.v_template.numpy()
     landmarks = body.landmark_regressor.numpy() @ rest
+    table = surface_table(body)
+    assert table is not None, "the free body has one"
     points = np.zeros((VERTICES, 3), np.float32)
-    keypoints = np.arange(VERTICES - len(MHR_70), VERTICES)
+    # Points of the skin share corners, so all corners are found together.
+    used, places = np.unique(table.vertices, return_inverse=True)
+    shares = np.zeros((len(table.vertices), len(used)))
+    np.put_along_axis(shares, places.reshape(table.vertices.shape), table.weights, axis=1)
+    points[used] = np.linalg.lstsq(shares, rest[table.body_vertices], rcond=None)[0]
+    keypoints = keypoint_vertices()
     own, known = blazepose_order(MHR_70)
     points[keypoints[own[known]]] = landmarks[known]
     for row in set(range(len(MHR_70))) - set(own[known]):
@@ -133,15 +156,31 @@ def _stand_in(name: str) -> list[int]:
     return [LANDMARK_NAMES.index(f"{each}_{part}") for each in sides]
 
 
+def _rest_turns() -> list[Rotation]:
+    """How the rig's joints are turned at rest, so that SMPL's are not."""
+    own = Rotation.from_matrix(smpl_rotations(np.tile(np.eye(3), (len(SMPL_JOINTS), 1, 1)))).inv()
+    of_joint = dict(zip(SMPL_JOINTS, own))
+    turns: list[Rotation] = []
+    for joint, parent in enumerate(PARENTS):
+        inherited = turns[parent] if parent >= 0 else Rotation.identity()
+        turns.append(of_joint.get(joint, inherited))
+    return turns
+
+
 def _rigid_rig(points_cm: np.ndarray) -> dict[str, Tensor]:
     """A rig's tensors whose whole surface is fixed to the root."""
     tensors = rig_tensors(SyntheticRig(seed=0, hidden=8))
     for name, value in tensors.items():
         if name.startswith(_ZEROS) and value.is_floating_point():
             value.zero_()
-    tensors[_PREROTATIONS].copy_(torch.tensor([0.0, 0, 0, 1]))
+    turns = _rest_turns()
+    local = [
+        turns[parent].inv() * turn if parent >= 0 else turn for turn, parent in zip(turns, PARENTS)
+    ]
+    tensors[_PREROTATIONS].copy_(torch.from_numpy(np.array([each.as_quat() for each in local])))
     tensors[_BASE].copy_(torch.from_numpy(points_cm))
-    bind = tensors[f"{_SKIN}inverse_bind_pose"]
-    bind[_ROOT] = torch.tensor([0, -_MIDDLE_CM, 0, 0, 0, 0, 1, 1])
+    back = turns[_ROOT].inv()
+    bind = [*back.apply([0, -_MIDDLE_CM, 0]), *back.as_quat(), 1]
+    tensors[f"{_SKIN}inverse_bind_pose"][_ROOT] = torch.tensor(bind)
     tensors[f"{_SKIN}skin_indices_flattened"].fill_(_ROOT)
     return tensors

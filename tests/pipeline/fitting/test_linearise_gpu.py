@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.body.kinematics import Skeleton, forward_kinematics
+from pipeline.body.kinematics import Points, Skeleton, forward_kinematics
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.fitting.solver import FitConfig, linearise, propose_step
@@ -26,9 +26,9 @@ def skeleton(body):
     return Skeleton.of(body.to(torch.device(DEVICE)), FEW.surface_points)
 
 
-def problem(seed, people=1, frames=2):
+def problem(seed, people=1, frames=2, surface=0):
     """A random problem on the device."""
-    observed, past, state = random_problem(seed, people, frames)
+    observed, past, state = random_problem(seed, people, frames, surface)
 
     def on_device(values):
         parts = {n: getattr(values, n).to(DEVICE) for n in values.__dataclass_fields__}
@@ -49,6 +49,22 @@ def test_it_is_the_references(skeleton, seed, people, frames):
     observed, past, state = problem(seed, people, frames)
     got = kernels.Linearizer(skeleton, FEW).bind(observed, past)(state)
     agree(linearise(skeleton, observed, past, state, FEW), got)
+
+
+def with_few_of_the_skin(skeleton, count=7):
+    """The skeleton with a few points of the skin: the interpreter is slow."""
+    few = Points(*(getattr(skeleton.skin, f.name)[:count] for f in fields(Points)))
+    return replace(skeleton, skin=few)
+
+
+@pytest.mark.parametrize(("seed", "people", "frames"), [(5, 1, 4), (6, 2, 1)])
+def test_the_skin_of_an_mhr_body_is_the_references(skeleton, seed, people, frames):
+    skeleton = with_few_of_the_skin(skeleton)
+    observed, past, state = problem(seed, people, frames, surface=7)
+    expected = linearise(skeleton, observed, past, state, FEW)
+    agree(expected, kernels.Linearizer(skeleton, FEW).bind(observed, past)(state))
+    without = replace(observed, surface_weight=torch.zeros_like(observed.surface_weight))
+    assert float((linearise(skeleton, without, past, state, FEW)[0] - expected[0]).abs().min()) > 1
 
 
 @pytest.mark.parametrize(
