@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ _HIDDEN, _SEEN = 0.25, 0.6
 _HEAD, _NECK = JOINT_NAMES.index("head"), JOINT_NAMES.index("neck")
 _CROWN = 3.2
 """From the neck joint to a little above the crown, in units of neck to head joint."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Shapes:
+    """What is drawn over pictures, as `Renderer.draw_batch` takes it."""
+
+    points_m: list[np.ndarray]
+    faces: np.ndarray
+    colors: list[np.ndarray]
+    opacity: list[np.ndarray | None]
 
 
 class BodyRenderer:
@@ -59,25 +70,33 @@ class BodyRenderer:
             intrinsics: K (3, 3) in pixels.
         """
         settings = self._settings
-        skeleton = settings.style == "skeleton"
-        colors = [colors_of(each) for each in bodies]
+        shapes = self._shapes(bodies)
         pictures = self._renderer.draw_batch(
-            images,
-            [each.joints_m if skeleton else _mesh(each, settings.style) for each in bodies],
-            _BONES if skeleton else self._faces,
-            colors,
-            intrinsics,
-            settings.alpha,
-            [self._opacity(each) for each in bodies],
-        )
+            images, shapes.points_m, shapes.faces, shapes.colors, intrinsics, settings.alpha,
+            shapes.opacity,
+        )  # fmt: skip
         if settings.labels:
-            for picture, each, paint in zip(pictures, bodies, colors):
-                _label(picture, each, paint, intrinsics)
+            for picture, each in zip(pictures, bodies):
+                _label(picture, each, colors_of(each), intrinsics)
         return pictures
 
     def close(self) -> None:
         """Free the renderer's resources."""
         self._renderer.close()
+
+    def _shapes(self, bodies: Sequence[Bodies]) -> _Shapes:
+        style = self._settings.style
+        has_mhr = any(each.mhr for each in bodies)
+        # Without any, as where SAM 3D Body could not be run, the fitted bodies are drawn.
+        if self._settings.draw == "mhr" and has_mhr and style != "skeleton":
+            return _mhr_shapes(bodies)
+        points = [each.joints_m if style == "skeleton" else _mesh(each, style) for each in bodies]
+        return _Shapes(
+            points,
+            _BONES if style == "skeleton" else self._faces,
+            [colors_of(each) for each in bodies],
+            [self._opacity(each) for each in bodies],
+        )
 
     def _opacity(self, bodies: Bodies) -> np.ndarray | None:
         """The opacity of each vertex (P, V), or joint (P, 24) of a skeleton; None for 1."""
@@ -106,7 +125,26 @@ def _renderer(name: str, style: str) -> Renderer:
 
 def colors_of(bodies: Bodies) -> np.ndarray:
     """Return the colour of each body (P, 3), RGB from 0 to 1."""
-    return np.array([track_color(int(track)) for track in bodies.track]).reshape(-1, 3)
+    return _colors(bodies.track.tolist())
+
+
+def _colors(tracks: Sequence[int]) -> np.ndarray:
+    return np.array([track_color(track) for track in tracks]).reshape(-1, 3)
+
+
+def _mhr_shapes(bodies: Sequence[Bodies]) -> _Shapes:
+    """The meshes of MHR bodies, of which there is one or more. They do not fade: which joint a
+    vertex of theirs belongs to is not known here."""
+    meshes = [[body.vertices_m for body in each.mhr.values()] for each in bodies]
+    faces = next(body.faces for each in bodies for body in each.mhr.values())
+    (size,) = {mesh.shape for row in meshes for mesh in row if mesh is not None}
+    assert faces is not None, "meshes are asked for where the estimator is made"
+    return _Shapes(
+        [np.array(row, np.float32).reshape(-1, *size) for row in meshes],
+        faces,
+        [_colors(list(each.mhr)) for each in bodies],
+        [None] * len(bodies),
+    )
 
 
 def drawn_mesh(bodies: Bodies) -> np.ndarray:

@@ -152,6 +152,8 @@ def estimator_settings(config: Config) -> dict[str, Any]:
         "model_folder": config.perceive.weights,
         "model": config.perceive.model_file,
         "keypoints": config.perceive.keypoints,
+        "sam3d_hands": config.perceive.sam3d_hands,
+        "mhr_mesh": config.render.draw == "mhr" or config.output.mhr_vertices,
         "fov_deg": config.capture.fov_deg,
         "focal_px": config.capture.focal_px,
         "fit": FitConfig(

@@ -278,13 +278,20 @@ class PerceiveConfig:
     model_file: Annotated[
         Path | None,
         Setting(
-            "The ONNX file of `--estimator instanthmr` or `onnx`.",
-            "FILE",
+            "The ONNX file of `--estimator instanthmr` or `onnx`; the folder of a release of SAM "
+            "3D Body, or its name (sam3d-vith), of `sam3d`.",
+            "FILE|DIR",
             "--model",
             example="model.onnx",
             file="read",
         ),
     ] = None
+    sam3d_hands: Annotated[
+        bool,
+        Setting(
+            "Read hands from crops of their own with `--estimator sam3d`, at three times the cost."
+        ),
+    ] = False
     keypoints: Annotated[
         Literal["coco17", "coco133", "halpe26", "mhr70"],
         Setting("The points that the network of `--estimator onnx` reports.", "SET"),
@@ -365,6 +372,14 @@ class RenderConfig:
             commands=_DRAWN,
         ),
     ] = "mannequin"
+    draw: Annotated[
+        Literal["smpl", "mhr"],
+        Setting(
+            "Which bodies are drawn. smpl: the fitted ones; mhr: the MHR meshes of `--estimator "
+            "sam3d`, as the network reports them frame by frame.",
+            commands=_DRAWN,
+        ),
+    ] = "smpl"
     alpha: Annotated[
         float,
         Setting("The opacity of the bodies.", "A", commands=_DRAWN, low=0, high=1),
@@ -397,6 +412,7 @@ class _OutputSettings:
     """The settings of ``[output]`` beside the paths."""
 
     vertices: Annotated[bool, Setting("Put the bodies' meshes into --poses too.")] = False
+    mhr_vertices: Annotated[bool, Setting("Put MHR's meshes into --mhr too.")] = False
     window: Annotated[bool, Setting("Show the overlay on the screen.", negative=True)] = False
     existing: Annotated[
         Literal["keep", "overwrite", "refuse"],
@@ -491,8 +507,8 @@ class _GeneralSettings:
     estimator: Annotated[
         str,
         Setting(
-            "The way from frames to bodies: keypoints (BlazePose); instanthmr or onnx, from the "
-            "file that --model names.",
+            "The way from frames to bodies: keypoints (BlazePose); sam3d (SAM 3D Body, on a GPU); "
+            "instanthmr or onnx, from the file that --model names.",
             "NAME",
             check=_known_estimator,
         ),
@@ -660,6 +676,8 @@ def _apply(
     # Checked after every layer, so that the message names the layer that caused it.
     if config.output.timing == "low-latency" and config.capture.pace == "every-frame":
         raise ConfigError(f"{label('output.timing')}: low-latency never waits; every-frame does")
+    if config.output.timing == "low-latency" and config.render.draw == "mhr":
+        raise ConfigError(f"{label('render.draw')}: mhr cannot be predicted for low-latency")
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:
         raise ConfigError(f"{label('capture.fov_deg')}: give this or focal_px, not both")
     return config

@@ -258,7 +258,8 @@ class RecoverOptions:
     """``recover``: the npz of a run that was killed."""
 
     path: Annotated[
-        Path, Setting("The path that --poses or --amass had.", "OUT.npz|DIR", positional=True)
+        Path,
+        Setting("The path that --poses, --mhr or --amass had.", "OUT.npz|DIR", positional=True),
     ]
 
 
@@ -286,3 +287,21 @@ class FetchOptions:
             positional=True,
         ),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(ListOptions):
+    """``weights check``."""
+
+    name: Annotated[
+        str,
+        Setting(
+            "sam3d-dinov3 or sam3d-vith, or the folder of a release.",
+            "NAME|FOLDER",
+            positional=True,
+        ),
+    ]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Setting("Where it computes; auto: a CUDA GPU where there is one."),
+    ] = "auto"

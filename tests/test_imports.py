@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 
 HOUSE = ("app", "pipeline", "render")
 OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
-OPTIONAL |= {"onnx", "onnxruntime"}
+OPTIONAL |= {"onnx", "onnxruntime", "safetensors", "yaml", "huggingface_hub"}
 
 
 def modules() -> dict[str, Path]:

@@ -16,7 +16,8 @@ import os
 import signal
 import sys
 import traceback
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -25,6 +26,7 @@ from app.cli.flags import GROUPS, Call, switches
 from app.cli.help import HelpPage
 from app.cli.streams import prepare_streams
 from app.config import ConfigError
+from pipeline.core.problem import Notice
 from pipeline.core.program import program, version
 
 # The order of the help. Each is a module of this package, imported when it is called.
@@ -52,6 +54,22 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     prepare_streams()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_line(message: Warning | str, *place: Any, **more: Any) -> None:
+            if isinstance(message, Notice):
+                # A line for the user, without the place in the code.
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                show(message, *place, **more)
+
+        warnings.showwarning = show_line
+        return _answer(words)
+
+
+def _answer(words: list[str]) -> int:
+    """Run the command and say what went wrong; return the exit code."""
     try:
         call = parse(words)
         code = 0 if call is None else call()

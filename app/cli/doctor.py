@@ -29,6 +29,10 @@ depth = renderer.depth(corners, np.array([[0, 1, 2], [0, 2, 1]]), np.diag([50.0,
 renderer.close()
 assert depth.max() > 1.9
 """
+_FOR_FETCHING = "huggingface_hub"
+_SAM3D_PACKAGES = {"safetensors": "safetensors", "yaml": "PyYAML", _FOR_FETCHING: _FOR_FETCHING}
+"""What the extra sam3d installs: modules and their packages."""
+_SAM3D_EXTRA = "pip install 'bodystream[sam3d]'"
 _PROBE_S = 60.0
 _CACHE_BYTES = 1 << 20
 """More than the compiled loops take."""
@@ -194,6 +198,35 @@ def _onnx() -> Check:
     return Check("onnxruntime", OK, f"{runtime.__version__}, computes by {', '.join(names)}")
 
 
+def _sam3d() -> Iterator[Check]:
+    import torch
+
+    from pipeline.sam3d.release import find_release
+    from pipeline.weights.store import WeightsError
+
+    reason = ""
+    try:
+        files = find_release()
+        yield Check("sam3d files", OK, f"{files.checkpoint.parent}, rig {files.rig}")
+    except WeightsError as error:
+        detail, _, remedy = str(error).partition("; ")
+        yield Check("sam3d files", ABSENT, detail, remedy)
+        reason = "its files are not here"
+    lacks = [name for module, name in _SAM3D_PACKAGES.items() if not _installed(module)]
+    detail = f"not installed: {', '.join(lacks)}" if lacks else "here"
+    yield Check("sam3d packages", ABSENT if lacks else OK, detail, _SAM3D_EXTRA)
+    if not reason and not torch.cuda.is_available():
+        reason = "there is no GPU (--device cpu takes seconds for each person and frame)"
+    would = "--estimator sam3d would"
+    if reason:
+        detail = f"{would} fit bodies to BlazePose's keypoints: {reason}"
+        yield Check("sam3d", ABSENT, detail)
+    elif set(lacks) - {_FOR_FETCHING}:
+        yield Check("sam3d", ABSENT, f"{would} stop: a package is not installed", _SAM3D_EXTRA)
+    else:
+        yield Check("sam3d", OK, f"{would} compute on {torch.cuda.get_device_name()}")
+
+
 def _cache() -> Iterator[Check]:
     from render.kernels import cache_folder
 
@@ -218,7 +251,7 @@ def _screen() -> Iterator[Check]:
 
 
 def _reference() -> Iterator[Check]:
-    if importlib.util.find_spec("pyrender") is None:
+    if not _installed("pyrender"):
         yield _optional("pyrender", "pip install 'bodystream[pyrender]'")
         return
     # In a process of its own: OpenGL drivers crash rather than raise.
@@ -242,8 +275,12 @@ def _serve() -> Iterator[Check]:
         yield _optional(package, "pip install 'bodystream[serve]'")
 
 
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def _optional(package: str, remedy: str) -> Check:
-    here = importlib.util.find_spec(package) is not None
+    here = _installed(package)
     return Check(package, OK if here else ABSENT, "here" if here else "not installed", remedy)
 
 
@@ -253,6 +290,7 @@ _GROUPS: dict[str, Callable[[], Iterator[Check]]] = {
     "video": _video,
     "cameras": _cameras,
     "models": _models,
+    "sam3d": _sam3d,
     "cache": _cache,
     "display": _screen,
     "serve": _serve,

@@ -101,6 +101,8 @@ def check_outputs(output: OutputConfig) -> None:
     paths = {entry.name: getattr(output, entry.name) for entry in entries()}
     if output.vertices and paths["poses"] is None:
         raise ConfigError("--vertices: needs --poses, the file they go into")
+    if output.mhr_vertices and paths["mhr"] is None:
+        raise ConfigError("--mhr-vertices: needs --mhr, the file they go into")
     if paths["video"] is None:
         for name in ("rotate_s", "rotate_mb", "rotate_keep"):
             if getattr(output, name):

@@ -108,6 +108,16 @@ _OUTPUTS = (
         options=("vertices",),
     ),
     OutputEntry(
+        name="mhr",
+        metavar="OUT.npz",
+        help="Write the MHR bodies of all frames, as the network reports them, as one npz file.",
+        format="npz",
+        target="app.outputs.mhr:MhrOutput",
+        suffixes=(".npz",),
+        strict=True,
+        options=("mhr_vertices",),
+    ),
+    OutputEntry(
         name="jsonl",
         metavar="OUT|-",
         help="Write one JSON object a frame; - is standard output.",

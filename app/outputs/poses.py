@@ -9,12 +9,13 @@ import numpy as np
 
 from app.outputs.atomic_file import written_whole
 from app.outputs.base import OutputError, RunInfo
+from app.outputs.rows import RowsOutput, Shapes
 from app.outputs.spool import ColumnSpool
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 
-_ROWS: dict[str, tuple[type, tuple[int, ...]]] = {
+_ROWS: Shapes = {
     "frame": (np.int64, ()),
     "pts_s": (np.float64, ()),
     "track": (np.int64, ()),
@@ -62,7 +63,7 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
     }
 
 
-class PosesOutput:
+class PosesOutput(RowsOutput):
     """One npz with a row for each body in each frame, ordered by frame, then track.
 
     The columns are those of ``_ROWS`` (metres in the camera frame, axis-angle radians, pixels)
@@ -71,54 +72,19 @@ class PosesOutput:
     ``vertices``, ``faces`` (F, 3). A run without any frame leaves no file.
     """
 
-    needs_picture = False
-    warnings: tuple[str, ...] = ()
-
     def __init__(self, path: Path, vertices: bool = False) -> None:
-        self.path = path
+        super().__init__(path)
         self.vertices = vertices
-        self.files: tuple[Path, ...] = ()
-        self._info: RunInfo | None = None
-        self._mesh: tuple[int, ...] | None = None
-        self._columns: ColumnSpool | None = None
 
-    def open(self, info: RunInfo) -> None:
-        self._info = info
-
-    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
-        assert self._info is not None, "write() before open()"
-        self._mesh = bodies.vertices_m.shape[1:]
-        if len(bodies):
-            # Here and not in `open`, so that a run that is killed before leaves nothing.
-            if self._columns is None:
-                self._columns = self._begin(self._info, self._mesh)
-            rows = body_rows(self._info, frame, bodies)
-            self._columns.append({**rows, "vertices_m": bodies.vertices_m})
-
-    def _begin(self, info: RunInfo, mesh: tuple[int, ...]) -> ColumnSpool:
-        shapes = dict(_ROWS)
-        extra: dict[str, np.ndarray | np.generic] = {
-            "intrinsics": np.asarray(info.intrinsics, np.float64),
-            "image_size": np.array([info.height, info.width], np.int64),
-            "fps": np.float64(np.nan if info.fps is None else info.fps),
-            "model": np.str_(info.model),
-        }
+    def layout(self, info: RunInfo, bodies: Bodies) -> tuple[Shapes, dict[str, np.ndarray]]:
+        shapes, arrays = dict(_ROWS), {"model": np.array(info.model)}
         if self.vertices:
-            shapes["vertices_m"] = (np.float32, mesh)
-            extra["faces"] = np.asarray(info.faces, np.int32)
-        return ColumnSpool(self.path, shapes, extra)
+            shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
+            arrays["faces"] = np.asarray(info.faces, np.int32)
+        return shapes, arrays
 
-    def close(self) -> None:
-        columns, self._columns = self._columns, None
-        mesh, self._mesh = self._mesh, None
-        # Frames without any body make a file without rows.
-        if columns is None and mesh is not None and self._info is not None:
-            columns = self._begin(self._info, mesh)
-        if columns is None:
-            return
-        with columns.kept_after_errors(self.path):
-            columns.save(self.path)
-        self.files = (self.path,)
+    def rows(self, info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
+        return {**body_rows(info, frame, bodies), "vertices_m": bodies.vertices_m}
 
 
 class AmassOutput:

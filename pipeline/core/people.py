@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,36 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MhrBody:
+    """A body of the Momentum Human Rig (MHR) in one frame, as a network reports it, before any fit.
+
+    Points are metres in the camera's axes (x right, y down, z forward). The mesh is the rig's,
+    from centimetres to metres, with y and z negated, plus ``translation_m``.
+
+    Attributes:
+        parameters: (204,) float32 the rig's: translation (decimetres), global rotation, 130 of the
+            body (radians), 68 scales.
+        shape: (45,) float32 the rig's.
+        translation_m: (3,) float32 from the camera to the rig's origin.
+        keypoints_m: (70, 3) float32, in the order of `MHR_70`.
+        keypoints_px: (70, 2) float32 image pixels.
+        scale: (28,) float32 of which the 68 scales are a linear map; None where the network
+            reports none.
+        vertices_m: (18439, 3) float32; None where no mesh was asked for.
+        faces: (36874, 3) the mesh's triangles; None without a mesh.
+    """
+
+    parameters: np.ndarray
+    shape: np.ndarray
+    translation_m: np.ndarray
+    keypoints_m: np.ndarray
+    keypoints_px: np.ndarray
+    scale: np.ndarray | None = None
+    vertices_m: np.ndarray | None = None
+    faces: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Person:
     """One person in one frame, as perceived; K keypoints of the set ``keypoints``.
 
@@ -55,8 +85,9 @@ class Person:
             (`pipeline.fitting.lifter`). A number: ``world_m`` is metric and in the camera's own
             axes, and each coordinate has this standard deviation in metres; the fit takes it as it
             is.
-        extra: What the network reports beyond this, by name, such as a rig's parameters; kept for
-            the caller, read by nothing else.
+        mhr: The body of the Momentum Human Rig, where the network reports one.
+        extra: What the network reports beyond this, by name; kept for the caller, read by nothing
+            else.
         surface_m: (S, 3) float32 metres in the camera's axes, about the middle of the hips: points
             of an MHR body's skin, those of `pipeline.body.mhr_surface.SurfaceTable` for the body
             model that is fitted; None where the perceiver knows no skin.
@@ -77,6 +108,7 @@ class Person:
     root_depth_m: float | None = None
     keypoints: KeypointSet = BLAZEPOSE_33
     world_sigma_m: float | None = None
+    mhr: MhrBody | None = None
     extra: Mapping[str, np.ndarray] | None = None
     surface_m: np.ndarray | None = None
     surface_sigma_m: float = 0.01
@@ -151,6 +183,7 @@ class Bodies:
         surface_error_m: (P,) float32 metres: the mean distance of the body's skin from
             `Person.surface_m`, both about their middles, NaN for a person without one; None where
             no person of the window has one.
+        mhr: The MHR bodies that a network reported for these tracks, as they came, by track.
     """
 
     track: np.ndarray
@@ -165,6 +198,7 @@ class Bodies:
     joint_visibility: np.ndarray
     shown_m: np.ndarray | None = None
     surface_error_m: np.ndarray | None = None
+    mhr: Mapping[int, MhrBody] = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.track)

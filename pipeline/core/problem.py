@@ -9,6 +9,10 @@ _LONGEST = 300
 _SENTENCES = (OSError, ValueError, RuntimeError, ImportError)
 
 
+class Notice(UserWarning):
+    """A run goes on, but not as it was asked for; the message is one line for the user."""
+
+
 def one_line(error: BaseException) -> str:
     """Return an error in one line of at most 300 letters, without logins.
 

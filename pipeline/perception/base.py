@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from pipeline.body.model import BodyModel
+from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Window
 from pipeline.core.people import Person
 from pipeline.gpu.device import EngineOptions
@@ -30,10 +33,14 @@ class PerceiverOptions:
         on_progress: Called with (name, done, of) while something long is built.
         areas: Where people are looked for. People outside are left out by the estimator in any
             case; a perceiver that knows it earlier spends nothing on them.
-        model: The user's own model file.
+        model: The user's own model file, or folder of them.
         keypoints: The name of the keypoints that it reports, where the file does not say.
         fov_deg: The field of view across the picture's longer side, if known.
         focal_px: The focal length in pixels, if known; not both.
+        intrinsics: K (3, 3) in pixels of every frame, if known; it wins over both.
+        body: The body that will be fitted, for perceivers that report points of its skin.
+        sam3d_hands: Whether SAM 3D Body reads hands from crops of their own.
+        mhr_mesh: Whether MHR bodies are wanted with their meshes.
     """
 
     people: int = 8
@@ -46,6 +53,21 @@ class PerceiverOptions:
     keypoints: str = "coco17"
     fov_deg: float | None = None
     focal_px: float | None = None
+    # Arrays have no single truth value, so options are compared without it.
+    intrinsics: np.ndarray | None = field(default=None, compare=False)
+    body: BodyModel | None = None
+    sam3d_hands: bool = False
+    mhr_mesh: bool = False
+
+    def intrinsics_of(self, size: tuple[int, int]) -> np.ndarray:
+        """Return K (3, 3) float64 pixels of a picture.
+
+        Args:
+            size: Its height and width.
+        """
+        if self.intrinsics is not None:
+            return self.intrinsics
+        return default_intrinsics(*size, self.fov_deg, self.focal_px)
 
 
 class Perceiver:
@@ -58,9 +80,11 @@ class Perceiver:
     Attributes:
         name: Its name in reports.
         reports: One line for each engine that was chosen for it; empty where there was no choice.
+        has_mhr: Whether its people have MHR bodies, with meshes where those are asked for.
     """
 
     name = "perceiver"
+    has_mhr = False
     reports: tuple[Any, ...] = ()
 
     def prepare(self, window: Window) -> Window:

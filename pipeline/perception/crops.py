@@ -78,6 +78,15 @@ def normalised(crops: list[np.ndarray]) -> np.ndarray:
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
 
 
+def in_frame(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return which points (K, 2) are in a picture of a height and width, (K,) bool.
+
+    A joint counts as seen where it is in the picture, if its network does not say more.
+    """
+    height, width = size
+    return np.all((points > -0.5) & (points < (width - 0.5, height - 0.5)), axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class CropQuery:
     """Where are the keypoints of the person in a box of a frame? The answer is a `Person`.
@@ -100,11 +109,13 @@ class CropNetwork(Protocol):
         name: Its name in reports.
         has_confidence: Whether ``Person.score`` and ``visibility`` say how sure it is. Where not,
             BlazePose's landmark model says whether there is a person.
+        has_mhr: As `Perceiver.has_mhr`.
         reports: One line on what computes it.
     """
 
     name: str
     has_confidence: bool
+    has_mhr: bool = False
     reports: tuple[Any, ...]
 
     def measure(self, queries: Sequence[CropQuery]) -> list[Person]:

@@ -79,7 +79,7 @@ class TopDown(Perceiver):
 
     def __init__(self, finder: BlazePose, network: CropNetwork) -> None:
         self._finder, self._network = finder, network
-        self.name = network.name
+        self.name, self.has_mhr = network.name, network.has_mhr
         self.reports = (*network.reports, *finder.reports)
 
     def prepare(self, window: Window) -> Window:

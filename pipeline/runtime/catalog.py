@@ -16,6 +16,7 @@ ESTIMATORS = Catalog(
         "keypoints": "pipeline.runtime.make:make_keypoint_estimator",
         "instanthmr": "pipeline.runtime.make:make_instanthmr_estimator",
         "onnx": "pipeline.runtime.make:make_onnx_estimator",
+        "sam3d": "pipeline.runtime.make:make_sam3d_estimator",
     },
 )
 

@@ -134,8 +134,11 @@ class EstimatorOptions:
         engine: How a GPU computes.
         on_progress: Called with (name, done, of) while something long is built.
         areas: Where people are looked for, in every source.
-        model: The user's own model file, for perceivers that take one.
+        model: The user's own model file, or folder of them, for perceivers that take one.
         keypoints: The name of the keypoints that it reports.
+        sam3d_hands: Whether SAM 3D Body reads hands from crops of their own, at three times the
+            cost.
+        mhr_mesh: Whether MHR bodies are wanted with their meshes (`MhrBody.vertices_m`).
     """
 
     people: int = 8
@@ -157,6 +160,8 @@ class EstimatorOptions:
     areas: Areas = EVERYWHERE
     model: Path | None = None
     keypoints: str = "coco17"
+    sam3d_hands: bool = False
+    mhr_mesh: bool = False
 
     def __post_init__(self) -> None:
         # Programs give paths as text too.

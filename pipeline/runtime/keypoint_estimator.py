@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ class KeypointEstimator:
             state.depth.learn(one.people, bodies)
             state.last_pts_s = one.window.frames[-1].pts_s
             self._forget(state, bodies)
-        return [list(zip(one.window.frames, bodies)) for one, bodies in zip(detected, fitted)]
+        return [_window_of(one, bodies) for one, bodies in zip(detected, fitted)]
 
     def fit_event(
         self,
@@ -146,7 +146,7 @@ class KeypointEstimator:
         before_it = self.fitter.memory_before(earlier, lens, state.fits, track, size)
         times = [frame.pts_s for frame in window.frames]
         job = FitJob(alone, lens, FitMemory({track: before_it}), _spacing_s(times), True, size)
-        return list(zip(window.frames, self.fitter.fit_many([job])[0]))
+        return _window_of(detected, self.fitter.fit_many([job])[0])
 
     def _tracked(
         self, window: Window, people: People, state: StreamState
@@ -192,6 +192,16 @@ class KeypointEstimator:
         lens = self.intrinsics(window.key_frame)
         people = state.depth.place(detected.people)
         return FitJob(people, lens, state.fits, interval_s, size=window.key_frame.size)
+
+
+def _window_of(detected: DetectedWindow, fitted: Sequence[Bodies]) -> FittedWindow:
+    """The frames of a window with their bodies, and beside those the MHR bodies of their tracks."""
+    out = []
+    for frame, people, bodies in zip(detected.window.frames, detected.people, fitted):
+        reported = {track: people[track].mhr for track in bodies.track.tolist() if track in people}
+        mhr = {track: body for track, body in reported.items() if body is not None}
+        out.append((frame, replace(bodies, mhr=mhr) if mhr else bodies))
+    return out
 
 
 def _interval_s(window: Window, state: StreamState) -> float:

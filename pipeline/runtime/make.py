@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from pipeline.body.load import load_body
 from pipeline.core.frame import WINDOW_FRAMES
+from pipeline.core.problem import Notice
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.gpu.device import EngineOptions, choose_device
 from pipeline.perception.base import Perceiver, PerceiverOptions
@@ -20,7 +22,9 @@ from pipeline.perception.catalog import PERCEIVERS
 from pipeline.runtime.catalog import ESTIMATORS
 from pipeline.runtime.estimator import BodyEstimator, EstimatorOptions
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.sam3d.release import find_release
 from pipeline.weights import store as weights
+from pipeline.weights.download import WeightsError
 
 Wrap = Callable[[Perceiver], Perceiver]
 """Puts another network over a perceiver."""
@@ -70,13 +74,19 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     perceiver: Perceiver = make(
         PerceiverOptions(
             options.people, device, options.model_folder, engine, progress, options.areas,
-            options.model, options.keypoints, fov_deg, focal_px,
+            options.model, options.keypoints, fov_deg, focal_px, options.intrinsics, fitter.body,
+            options.sam3d_hands, options.mhr_mesh,
         )
     )  # fmt: skip
     if not isinstance(perceiver, Perceiver):
         raise RuntimeError(
             f"perceiver {options.perceiver}: its entry point made a {type(perceiver).__name__}, "
             "not a subclass of Perceiver"
+        )
+    if options.mhr_mesh and not perceiver.has_mhr:
+        raise ValueError(
+            f"{perceiver.name} reports no MHR meshes, which --draw mhr and --mhr-vertices need; "
+            "use --estimator sam3d"
         )
     if device.type == "cuda":
         if progress is not None:
@@ -105,6 +115,35 @@ def make_onnx_estimator(options: EstimatorOptions) -> KeypointEstimator:
     """Return the estimator that fits bodies to the keypoints of a network of the user's. Raises as
     above."""
     return make_keypoint_estimator(replace(options, perceiver="onnx"))
+
+
+def make_sam3d_estimator(options: EstimatorOptions) -> KeypointEstimator:
+    """Return the estimator that fits bodies to SAM 3D Body's. Raises as above.
+
+    Where there is no GPU or no release, it fits them to BlazePose's keypoints, with a warning. A
+    device or a release that was named is not replaced.
+    """
+    lacking = _lacking_for_sam3d(options)
+    if lacking is None:
+        return make_keypoint_estimator(replace(options, perceiver="sam3d"))
+    line = f"{lacking}; bodies come from BlazePose's keypoints instead"
+    warnings.warn(line, Notice, stacklevel=3)
+    return make_keypoint_estimator(replace(options, perceiver="blazepose", mhr_mesh=False))
+
+
+def _lacking_for_sam3d(options: EstimatorOptions) -> str | None:
+    """Why SAM 3D Body is not run unless it is insisted on; None where nothing lacks."""
+    if options.model is None:
+        try:
+            find_release(None, options.model_folder)
+        except WeightsError as error:
+            return str(error)
+    if options.device == "auto" and choose_device().type == "cpu":
+        return (
+            "there is no GPU, and SAM 3D Body takes seconds for each person and frame on a CPU "
+            "(--device cpu runs it there)"
+        )
+    return None
 
 
 def make_segmenter(

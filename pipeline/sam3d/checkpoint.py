@@ -11,7 +11,6 @@ import re
 import reprlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from torch import Tensor
 from pipeline.core.user_file import read_text, reading
 from pipeline.sam3d.config import CONFIGS
 from pipeline.sam3d.model import Sam3dBody
+from pipeline.sam3d.release import ReleaseFiles
 from pipeline.sam3d.rig import Rig
 from pipeline.weights.store import cache_folder
 from pipeline.weights.torch_file import CheckpointError, load_exactly, read_script, read_state
 
-CHECKPOINT, CONFIG, RIG = "model.ckpt", "model_config.yaml", "assets/mhr_model.pt"
-"""The files of a release, in its folder."""
 _FORMAT = "1"
 """Changes when converted files have to be made again."""
 
@@ -78,42 +76,17 @@ _SETTINGS: Mapping[str, Any] = {
 implementation has. Most do not show in the shapes of weights."""
 
 
-@dataclass(frozen=True)
-class ReleaseFiles:
-    """The files of one release.
-
-    Attributes:
-        checkpoint: The weights.
-        config: The settings; None where there is no such file.
-        rig: MHR as a TorchScript program.
-    """
-
-    checkpoint: Path
-    config: Path | None
-    rig: Path
-
-
-def find_files(folder: Path) -> ReleaseFiles:
-    """Return the files of a release in a folder, as it is downloaded.
-
-    Raises:
-        CheckpointError: One is missing.
-    """
-    checkpoint, rig = folder / CHECKPOINT, folder / RIG
-    for path in (checkpoint, rig):
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing; download the whole release into {folder}")
-    configs = (folder / CONFIG, folder.resolve().parent / CONFIG)
-    return ReleaseFiles(checkpoint, next((path for path in configs if path.is_file()), None), rig)
-
-
-def load_sam3d(files: ReleaseFiles, device: torch.device, cache: Path | None = None) -> Sam3dBody:
+def load_sam3d(
+    files: ReleaseFiles, device: torch.device, cache: Path | None = None, half: bool = True
+) -> Sam3dBody:
     """Return the network with its rig, ready for inference.
 
     Args:
         files: The files of one release.
         device: Where it shall compute.
         cache: The folder for converted weights; None: ``sam3d`` in the cache of model files.
+        half: Whether the backbone computes in bfloat16, as the release does. In float32 nothing is
+            converted or kept; that is for comparisons.
 
     Raises:
         CheckpointError: A file is wrong or damaged, belongs to another release than the others, or
@@ -121,7 +94,10 @@ def load_sam3d(files: ReleaseFiles, device: torch.device, cache: Path | None = N
         OSError: A file cannot be read, or the cache cannot be written.
     """
     said = None if files.config is None else read_backbone(files.config)
-    network = _load_network(files.checkpoint, cache or cache_folder() / "sam3d")
+    if half:
+        network = _load_network(files.checkpoint, cache or cache_folder() / "sam3d")
+    else:
+        network = _read_network(files.checkpoint, half)
     name = network.config.backbone
     if said not in (None, name):
         raise CheckpointError(
@@ -196,16 +172,21 @@ def _load_network(path: Path, cache: Path) -> Sam3dBody:
     converted = cache / f"{_key(path)}.safetensors"
     kept = _read_converted(converted)
     if kept is not None:
-        return _network_of(kept, converted)
-    with reading(path, "", CheckpointError):
-        state = {n: t for n, t in read_state(path).items() if not _NOT_USED.fullmatch(n)}
-        network = _network_of(state, path)
+        return _network_of(kept, converted, half=True)
+    network = _read_network(path, half=True)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".part-") as folder:
         part = Path(folder) / converted.name
         save_file(network.state_dict(), part)
         part.replace(converted)
     return network
+
+
+def _read_network(path: Path, half: bool) -> Sam3dBody:
+    """The network with the weights of a checkpoint."""
+    with reading(path, "", CheckpointError):
+        state = {n: t for n, t in read_state(path).items() if not _NOT_USED.fullmatch(n)}
+        return _network_of(state, path, half)
 
 
 def _read_converted(path: Path) -> dict[str, Tensor] | None:
@@ -222,14 +203,17 @@ def _read_converted(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def _network_of(state: Mapping[str, Tensor], path: Path) -> Sam3dBody:
+def _network_of(state: Mapping[str, Tensor], path: Path, half: bool) -> Sam3dBody:
     """The network with these weights, each in its precision."""
     backbone = next((name for name, first in _FIRST_WEIGHT.items() if first in state), None)
     if backbone is None:
         raise CheckpointError(f"{path} has not the weights of SAM 3D Body")
     with torch.device("meta"):
         network = Sam3dBody(CONFIGS[backbone])
-    weights = {name: _in_precision(name, value, backbone) for name, value in state.items()}
+    weights = {
+        name: _in_precision(name, value, backbone) if half else _in_float32(value)
+        for name, value in state.items()
+    }
     load_exactly(network, weights, f"SAM 3D Body ({backbone})", assign=True)
     return network
 
@@ -244,3 +228,7 @@ def _key(path: Path) -> str:
 def _in_precision(name: str, value: Tensor, backbone: str) -> Tensor:
     in_half = name.startswith("backbone.") and not _FLOAT32_IN_BACKBONE[backbone].fullmatch(name)
     return value.to(torch.bfloat16) if in_half else value
+
+
+def _in_float32(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value

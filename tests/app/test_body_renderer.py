@@ -16,6 +16,7 @@ from pipeline.body.load import load_body
 from pipeline.core.people import Bodies
 from pipeline.core.skeleton import JOINT_NAMES
 from render.palette import track_color
+from tests.support.bodies import mhr_body
 
 BODY = load_body()
 LENS = np.array([[300.0, 0, 120], [0, 300.0, 160], [0, 0, 1]])
@@ -53,6 +54,47 @@ def test_the_mannequin_is_drawn_and_the_body_where_it_is_asked_for():
     assert np.array_equal(picture(bare, style="anatomical"), picture(bare))
     assert not np.array_equal(picture(bodies), picture(bare))
     assert drawn_mesh(bare) is bodies.vertices_m
+
+
+def with_mhr(bodies: Bodies, tracks=(1,)) -> Bodies:
+    """Bodies with a mesh of three corners of their own beside each."""
+    corners = np.array([[-0.6, -0.4, 2], [-0.6, 0.4, 2], [-0.2, 0, 2]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 1]])
+    mhr = {t: replace(mhr_body(), vertices_m=corners + [t - 1, 0, 0], faces=faces) for t in tracks}
+    return replace(bodies, mhr=mhr)
+
+
+@pytest.mark.parametrize("style", [style for style in STYLES if style != "skeleton"])
+def test_mhrs_own_meshes_are_drawn_in_place_of_the_bodies(style):
+    bodies = with_mhr(standing())
+    drawn = picture(bodies, draw="mhr", style=style) != 60
+    assert drawn.any()
+    # The triangle is on the left, and the body in the middle is not there.
+    assert not drawn[:, 100:].any()
+    assert np.array_equal(picture(bodies, style=style), picture(standing(), style=style))
+    # Without any the fitted bodies are drawn, and a skeleton is SMPL's in any case.
+    assert np.array_equal(
+        picture(standing(), draw="mhr", style=style), picture(bodies, style=style)
+    )
+    skeleton = picture(bodies, draw="mhr", style="skeleton")
+    assert np.array_equal(skeleton, picture(bodies, style="skeleton"))
+
+
+@pytest.mark.parametrize("tracks", [[(1,), ()], [(), (1, 2)]])
+def test_mhr_meshes_of_some_frames_of_a_window(tracks):
+    """A frame without a body, between others, stays as it is; colours are the tracks'."""
+    renderer = BodyRenderer("numba", RenderConfig(draw="mhr"), BODY)
+    window = [with_mhr(standing(each or (1,)), each) for each in tracks]
+    images = [np.full((320, 240, 3), 60, np.uint8)] * len(window)
+    for each, drawn in zip(tracks, renderer.draw(images, window, LENS), strict=True):
+        assert (drawn != 60).any() == bool(each)
+        alone = (
+            renderer.draw(images[:1], [with_mhr(standing(each), each)], LENS) if each else images
+        )
+        assert np.array_equal(drawn, alone[0])
+    shapes = renderer._shapes(window)
+    assert [len(points) for points in shapes.points_m] == [len(each) for each in tracks]
+    assert {points.shape[1:] for points in shapes.points_m} == {(3, 3)}
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -239,7 +239,7 @@ def test_every_setting_of_a_command_is_in_its_help_and_on_its_command_line(comma
     assert cli.main([command, "--help"]) == 0
     page = capsys.readouterr().out
     words = {"run": "a", "serve": "0", "events": "a", "evaluate": "a"}[command]
-    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page))
+    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page))
     for setting in settings().values():
         if command not in setting.commands:
             # Of `events`, --jsonl is an option of its own.

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
 import pytest
 
 from app.outputs.jsonl import line_of
+from app.outputs.mhr import MhrOutput
 from app.outputs.poses import AmassOutput, PosesOutput
 from app.reports.record import record_of
 from pipeline.core.frame import Window
 from pipeline.events.detect import DetectedEvent
 from pipeline.events.motion import Motion, load_motion
-from tests.support.bodies import VERTICES, bodies, frame, made_up_body, run_info
+from tests.support.bodies import VERTICES, bodies, frame, made_up_body, mhr_body, run_info
 from tests.support.events import renderer_of
 from tests.support.motions.installed import SERVE
 from tests.support.paths import ROOT
@@ -61,6 +63,17 @@ def test_the_columns_of_poses(tmp_path):
     output.close()
     with np.load(tmp_path / "out.npz") as written:
         check_columns("poses.md", dict(written), rows=6)
+
+
+def test_the_columns_of_mhr(tmp_path):
+    output = MhrOutput(tmp_path / "out.npz", mhr_vertices=True)
+    output.open(run_info())
+    for index in range(3):
+        mhr = {track: mhr_body(track) for track in (1, 2)}
+        output.write(frame(index), replace(bodies([1, 2], index), mhr=mhr), None)
+    output.close()
+    with np.load(tmp_path / "out.npz") as written:
+        check_columns("mhr.md", dict(written), rows=6)
 
 
 def test_the_columns_of_amass(tmp_path):

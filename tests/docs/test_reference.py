@@ -15,7 +15,7 @@ def test_the_page_of_the_command_line_has_every_command():
     headings = re.findall(r"(?m)^##+ bodystream (.+)$", page)
     wanted = ["run", "serve", "events", "evaluate", "bench", "weights", "recover", "doctor"]
     assert [each for each in headings if " " not in each] == wanted
-    assert {"weights list", "weights fetch"} <= set(headings)
+    assert {"weights list", "weights fetch", "weights check"} <= set(headings)
     assert "python -m bodystream COMMAND" not in page, "it names the installed command"
     for setting in settings().values():
         for flag in setting.setting.stands_for if setting.commands else ():

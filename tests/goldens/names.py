@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
-from tests.support.bodies import bodies, frame, run_info
+from tests.support.bodies import bodies, frame, mhr_body, run_info
 from tests.support.paths import ROOT
 
 COMMANDS = (
     "", "run", "serve", "events", "evaluate", "bench", "weights", "weights list", "weights fetch",
-    "recover", "doctor",
+    "weights check", "recover", "doctor",
 )  # fmt: skip
 
 
@@ -22,7 +23,7 @@ def flags(command: str) -> list[str]:
         [sys.executable, "-m", "app", *command.split(), "--help"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout)))
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", done.stdout)))
 
 
 def routes() -> dict[str, list[str]]:
@@ -69,18 +70,22 @@ def columns() -> dict[str, list[str]]:
     import numpy as np
 
     from app.outputs.jsonl import line_of
+    from app.outputs.mhr import MhrOutput
     from app.outputs.poses import AmassOutput, PosesOutput
 
     line = json.loads(line_of(run_info(), frame(0), bodies([1])))
     out = {"jsonl": sorted(line), "jsonl body": sorted(line["bodies"][0])}
+    found = replace(bodies([1]), mhr={1: mhr_body()})
     with tempfile.TemporaryDirectory() as folder:
-        poses, amass = Path(folder) / "p.npz", Path(folder) / "amass"
-        for output in (PosesOutput(poses, vertices=True), AmassOutput(amass)):
+        poses, mhr, amass = (Path(folder) / name for name in ("p.npz", "m.npz", "amass"))
+        outputs = (PosesOutput(poses, vertices=True), MhrOutput(mhr, True), AmassOutput(amass))
+        for output in outputs:
             output.open(run_info())
-            output.write(frame(0), bodies([1]), None)
+            output.write(frame(0), found, None)
             output.close()
-        with np.load(poses) as file:
-            out["npz"] = sorted(file.files)
+        for name, path in (("npz", poses), ("mhr", mhr)):
+            with np.load(path) as file:
+                out[name] = sorted(file.files)
         with np.load(next(amass.glob("*.npz"))) as file:
             out["amass"] = sorted(file.files)
     return out

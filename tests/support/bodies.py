@@ -11,7 +11,7 @@ import torch
 from app.outputs.base import RunInfo
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame
-from pipeline.core.people import Bodies
+from pipeline.core.people import Bodies, MhrBody
 
 VERTICES = 12
 FACES = np.array([[0, 1, 2], [2, 3, 4]], np.int32)
@@ -36,6 +36,20 @@ def frame(index: int, pts_s: float | None = None, height: int = 48, width: int =
     image = np.zeros((height, width, 3), np.uint8)
     pts_s = index / 25 if pts_s is None else pts_s
     return Frame(index, "clip.mp4", 1_000_000 * index, pts_s, image, **more)
+
+
+def mhr_body(seed: int = 0, *, mesh: bool = True, scale: bool = True) -> MhrBody:
+    rng = np.random.default_rng(seed)
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    ahead = np.array([0, 0, 4], np.float32)
+    return MhrBody(
+        random(204), random(45), ahead, random(70, 3) / 10 + ahead, random(70, 2),
+        random(28) if scale else None, random(VERTICES, 3) / 10 + ahead if mesh else None,
+        FACES if mesh else None,
+    )  # fmt: skip
 
 
 def bodies(tracks: list[int], seed: int = 0) -> Bodies:

@@ -77,6 +77,65 @@ def test_onnx_runtime_and_what_it_computes_by(monkeypatch):
     assert check.remedy == "pip install 'bodystream[onnx]'"
 
 
+@pytest.fixture
+def sam3d(monkeypatch, tmp_path):
+    """A machine with a GPU, all packages and a release of SAM 3D Body; returns its folder."""
+    monkeypatch.setenv("BODYSTREAM_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(doctor, "_installed", lambda package: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    for name in ("model.ckpt", "model_config.yaml", "assets/mhr_model.pt"):
+        path = tmp_path / "sam3d-vith" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a file")
+    return tmp_path / "sam3d-vith"
+
+
+def test_sam3d_with_all_it_needs_computes_on_the_gpu(sam3d):
+    files, packages, would = doctor._sam3d()
+    assert {files.state, packages.state, would.state} == {doctor.OK}
+    assert files.detail == f"{sam3d}, rig {sam3d / 'assets/mhr_model.pt'}"
+    assert would.detail == "--estimator sam3d would compute on a GPU"
+
+
+def test_sam3d_without_its_files_or_a_gpu_is_blazepose(sam3d, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    files, _, would = doctor._sam3d()
+    assert files.state == doctor.OK
+    assert would.state == doctor.ABSENT
+    assert "BlazePose's keypoints: there is no GPU" in would.detail
+    (sam3d / "model.ckpt").unlink()
+    files, _, would = doctor._sam3d()
+    assert files.state == doctor.ABSENT
+    assert "weights fetch sam3d-dinov3" in files.remedy
+    assert "BlazePose's keypoints: its files are not here" in would.detail
+
+
+def test_sam3d_without_the_rig_says_how_to_get_it(sam3d):
+    (sam3d / "assets/mhr_model.pt").unlink()
+    files, _, _ = doctor._sam3d()
+    assert "assets/mhr_model.pt is missing" in files.detail
+    assert "weights fetch mhr-rig" in files.remedy
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "state"),
+    [
+        ("yaml", "PyYAML", doctor.ABSENT),
+        ("safetensors", "safetensors", doctor.ABSENT),
+        # It fetches files, which are here.
+        ("huggingface_hub", "huggingface_hub", doctor.OK),
+    ],
+)
+def test_sam3d_without_a_package(sam3d, monkeypatch, module, name, state):
+    monkeypatch.setattr(doctor, "_installed", lambda package: package != module)
+    _, packages, would = doctor._sam3d()
+    assert packages.state == doctor.ABSENT
+    assert packages.detail == f"not installed: {name}"
+    assert packages.remedy == "pip install 'bodystream[sam3d]'"
+    assert would.state == state
+
+
 def test_cameras_without_permission_say_so(monkeypatch):
     if not sys.platform.startswith("linux"):
         pytest.skip("cameras are listed on Linux only")

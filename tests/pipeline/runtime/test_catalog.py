@@ -42,7 +42,7 @@ def test_an_unknown_name_lists_the_known_ones_and_suggests_one():
     with pytest.raises(ValueError, match="no perceiver 'blasepose'.*did you mean blazepose"):
         make_estimator(perceiver="blasepose")
     with pytest.raises(
-        ValueError, match=r"no estimator 'x'; there are: keypoints, instanthmr, onnx$"
+        ValueError, match=r"no estimator 'x'; there are: keypoints, instanthmr, onnx, sam3d$"
     ):
         make_estimator("x")
 

@@ -6,10 +6,12 @@ import hashlib
 import io
 import urllib.error
 import urllib.request
+import zipfile
 from types import SimpleNamespace
 
 import pytest
 
+from pipeline.core.program import program
 from pipeline.perception.ultralytics_models.load import MODELS
 from pipeline.weights import download
 from pipeline.weights import store as weights
@@ -93,12 +95,69 @@ def test_a_file_of_unknown_sum_is_taken_whole_or_not_at_all(server, tmp_path, mo
     assert kept(tmp_path) == []
 
 
+def zipped(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def archive(server, monkeypatch):
+    """The server's file is an archive, of which a model is one member."""
+    file = WeightsFile("assets/net.pt", 0, "", member="assets/net.pt", url=URL)
+    monkeypatch.setitem(OPTIONAL, "net", Weights("net", (file,), "MIT", "a net", folder="nets"))
+
+    def serve(data):
+        server.data, server.headers = data, {"Content-Length": str(len(data))}
+
+    serve(zipped({"assets/net.pt": DATA, "../evil": b"x", "assets/other": b"y"}))
+    server.serve = serve
+    return server
+
+
+def test_a_member_of_an_archive_comes_alone_into_the_models_folder(archive, tmp_path):
+    found = weights.fetch("net")
+    assert found == {"assets/net.pt": tmp_path / "cache/nets/assets/net.pt"}
+    assert found["assets/net.pt"].read_bytes() == DATA
+    assert [p.name for p in (tmp_path / "cache").rglob("*") if p.is_file()] == ["net.pt"]
+    assert weights.fetch("net") == found
+    assert archive.asked == 1
+
+
+def test_an_archive_that_is_cut_off_damaged_or_another_leaves_nothing(archive, tmp_path):
+    whole = archive.data
+    spoiled = bytearray(whole)
+    spoiled[200] ^= 255
+    for data, stated, match in (
+        (whole[:-9], len(whole), "only"),
+        (whole[:-9], len(whole) - 9, "could not be unpacked"),
+        (bytes(spoiled), len(whole), "could not be unpacked"),
+        (zipped({"other": DATA}), None, "could not be unpacked: .*assets/net.pt"),
+        (b"an error page", None, "could not be unpacked"),
+    ):
+        archive.serve(data)
+        archive.headers["Content-Length"] = str(stated or len(data))
+        with pytest.raises(WeightsError, match=match) as caught:
+            weights.fetch("net")
+        assert "\n" not in str(caught.value)
+        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_member_larger_than_any_model_is_refused(archive, monkeypatch):
+    monkeypatch.setattr(download, "MOST_BYTES", len(DATA) - 1)
+    with pytest.raises(WeightsError, match="not the file it should be"):
+        weights.fetch("net")
+
+
 def test_every_model_has_its_file_and_a_licence():
-    assert {name for name, model in OPTIONAL.items() if not model.page} == set(MODELS)
+    single = {name for name, model in OPTIONAL.items() if not (model.page or model.folder)}
+    assert single == set(MODELS)
     assert not set(OPTIONAL) & set(REGISTRY)
     for name, model in OPTIONAL.items():
         assert model.name == name
-        if model.page:
+        if name not in single:
             continue
         assert "AGPL-3.0" in model.licence
         for file in model.files:
@@ -106,9 +165,21 @@ def test_every_model_has_its_file_and_a_licence():
             assert file.url.endswith(f"/{file.name}")
             assert len(file.sha256) in (0, 64)
     assert weights.known("sam-h").source == "from dl.fbaipublicfiles.com"
+    assert weights.known("mhr-rig").source == "from github.com"
     assert "mediapipe" in weights.known("blazepose").source
     with pytest.raises(WeightsError, match="there are no weights 'sam-z'"):
         weights.known("sam-z")
+
+
+def test_gated_models_say_what_their_terms_are_and_where_access_is_asked_for():
+    gated = [model for model in OPTIONAL.values() if model.hub]
+    assert [model.name for model in gated] == ["sam3d-dinov3", "sam3d-vith"]
+    for model in gated:
+        assert model.licence.startswith("SAM License")
+        assert model.hub_page in model.how
+        assert model.hub_page in model.source
+        assert model.how.startswith(f"{program()} weights fetch {model.name}, ")
+        assert model not in weights.chosen("default")
 
 
 def test_a_model_with_terms_of_its_own_is_taken_by_the_user(tmp_path, monkeypatch):

@@ -90,9 +90,9 @@ def test_instanthmrs_joints_are_in_the_picture_and_about_the_hips(tmp_path):
         assert np.allclose(person.landmarks_px[24:48], person.landmarks_px[:24], atol=1e-3)
         assert np.abs(person.world_m[list(MHR_70.hips)].mean(0)).max() < 1e-6
         assert person.world_sigma_m == instanthmr.SIGMA_M
-        assert {k: v.shape for k, v in person.extra.items()} == {
-            "mhr_params": (204,), "shape_params": (45,), "cam_trans": (3,),
-        }  # fmt: skip
+        assert {k: v.shape for k, v in person.extra.items()} == {"cam_trans": (3,)}
+        assert (person.mhr.parameters.shape, person.mhr.shape.shape) == ((204,), (45,))
+        assert person.mhr.scale is person.mhr.vertices_m is person.surface_m is None
         assert person.visibility.min() == 1
 
 
@@ -118,7 +118,7 @@ def test_the_condition_has_the_form_that_the_file_asks_for(tmp_path, form):
         metadata={"cliff_focal": form} if form else None,
     )  # fmt: skip
     focal = 500.0
-    network = InstantHmr(model_of(file), focal_px=focal)
+    network = InstantHmr(model_of(file), PerceiverOptions(focal_px=focal).intrinsics_of)
     query, _ = scene(24, BOXES[1], 0)
     (person,) = network.measure([query])
     # The test's network gives the condition back.

@@ -1,0 +1,1 @@
+"""Checks of networks whose files only the user has."""
