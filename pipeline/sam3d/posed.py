@@ -43,6 +43,7 @@ class PosedRig:
 
     Attributes:
         faces: The mesh's triangles; None without a mesh, or where the rig's file has none.
+        has_skin: Whether it makes points of the skin.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class PosedRig:
         self._skin = None if skin is None else SkinPoints(rig.surface, *skin)
         self._surface = rig.surface if mesh else None
         self.faces = rig.faces if mesh else None
+        self.has_skin = skin is not None
 
     @torch.inference_mode()
     def __call__(self, parameters: np.ndarray, shape: np.ndarray) -> PosedPeople:
