@@ -75,7 +75,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         PerceiverOptions(
             options.people, device, options.model_folder, engine, progress, options.areas,
             options.model, options.keypoints, fov_deg, focal_px, options.intrinsics, fitter.body,
-            options.sam3d_hands, options.mhr_mesh,
+            options.sam3d, options.mhr_mesh,
         )
     )  # fmt: skip
     if not isinstance(perceiver, Perceiver):
