@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.sam3d.config import ModelConfig
-from pipeline.sam3d.layers import Patches
+from pipeline.sam3d.layers import Patches, linear_of
 
 _STORAGE_TOKENS = 4
 _NORM_EPS = 1e-5
@@ -56,13 +56,13 @@ class _Encoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """Return the first block's input (B, N, C); its last tokens are the patches."""
+    def tokens(self, patches: Tensor) -> Tensor:
+        """Return the first block's input (B, N, C), which ends with the embedded patches."""
         first = torch.cat([self.cls_token, self.storage_tokens], dim=1)
-        return torch.cat([first.expand(len(images), -1, -1), self.patch_embed(images)], dim=1)
+        return torch.cat([first.expand(len(patches), -1, -1), patches], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.tokens(images)
+        x = self.tokens(self.patch_embed(images))
         sine, cosine = self.rope_embed(*self.grid)
         for block in self.blocks:
             x = block(x, sine, cosine)
@@ -122,7 +122,7 @@ class _KeyMaskedLinear(nn.Linear):
         return F.linear(x, self.weight, self.bias * self.bias_mask)
 
     def fold(self) -> nn.Linear:
-        return _linear(self.weight, self.bias * self.bias_mask)
+        return linear_of(self.weight, self.bias * self.bias_mask)
 
 
 class _Attention(nn.Module):
@@ -148,7 +148,7 @@ class _LayerScale(nn.Module):
 
     def fold_into(self, layer: nn.Linear) -> nn.Linear:
         """The layer with each output multiplied by its gain."""
-        return _linear(layer.weight * self.gamma[:, None], layer.bias * self.gamma)
+        return linear_of(layer.weight * self.gamma[:, None], layer.bias * self.gamma)
 
 
 class _SwiGlu(nn.Module):
@@ -170,7 +170,7 @@ class _FoldedSwiGlu(nn.Module):
     def __init__(self, plain: _SwiGlu, scale: _LayerScale) -> None:
         super().__init__()
         weight = torch.cat([plain.w1.weight, plain.w2.weight])
-        self.w12 = _linear(weight, torch.cat([plain.w1.bias, plain.w2.bias]))
+        self.w12 = linear_of(weight, torch.cat([plain.w1.bias, plain.w2.bias]))
         self.w3 = scale.fold_into(plain.w3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -198,9 +198,3 @@ class _Block(nn.Module):
         self.attn.proj = cast(_LayerScale, self.ls1).fold_into(self.attn.proj)
         self.mlp = _FoldedSwiGlu(cast(_SwiGlu, self.mlp), cast(_LayerScale, self.ls2))
         self.ls1, self.ls2 = nn.Identity(), nn.Identity()
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return layer

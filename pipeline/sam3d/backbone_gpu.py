@@ -38,29 +38,31 @@ class FastBackbone:
 
     def __init__(self, backbone: DinoV3 | VitH, fp8: bool = False) -> None:
         self._fp8 = fp8
-        self._embed: Callable[[Tensor], Tensor]
+        module: Any = backbone.encoder if isinstance(backbone, DinoV3) else backbone
+        self._patches, self._tokens = module.patch_embed.proj, module.tokens
+        self._blocks = module.blocks
+        self._turn: tuple[Tensor, Tensor] | None
         if isinstance(backbone, DinoV3):
-            encoder = backbone.encoder
-            self._embed, self._blocks, self._norm = encoder.tokens, encoder.blocks, encoder.norm
-            self._turn: tuple[Tensor, Tensor] | None = encoder.rope_embed(*encoder.grid)
+            self._norm, self._turn = module.norm, module.rope_embed(*module.grid)
         else:
-            self._embed, self._blocks = backbone.tokens, backbone.blocks
-            self._norm, self._turn = backbone.last_norm, None
+            self._norm, self._turn = module.last_norm, None
         self._activate = swiglu if isinstance(backbone, DinoV3) else gelu
         self._layers = [
             tuple(_product(layer, fp8) for layer in _linears(block)) for block in self._blocks
         ]
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, patches: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return image features.
 
         Args:
-            images: (B, 3, H, W), normalised, in half precision.
+            patches: (B, N, 3 * patch * patch) of `crop_patches`, in half precision.
+            dtype: The features' type; None: that of the patches.
 
         Returns:
             (B, N, C), the last block's patch tokens after the final norm.
         """
-        tokens = self._embed(images)
+        embed = self._patches
+        tokens = self._tokens(F.linear(patches, embed.weight.flatten(1), embed.bias))
         count, length, width = tokens.shape
         x = tokens.reshape(count * length, width).contiguous()
         added: Tensor | None = None
@@ -74,10 +76,9 @@ class FastBackbone:
             added = proj(as_rows(attended.reshape(count * length, width), self._fp8))
             inner = into(self._normed(x, added, block.norm2))
             added = out(self._activate(inner, self._fp8))
-        last = add_norm(x, added, self._norm.weight, self._norm.bias, self._norm.eps, False)
+        last = add_norm(x, added, self._norm.weight, self._norm.bias, self._norm.eps, False, dtype)
         # Tokens before the patches are dropped.
-        patches = length if self._turn is None else len(self._turn[0])
-        return last.values.view(count, length, width)[:, length - patches :]
+        return last.values.view(count, length, width)[:, length - patches.shape[1] :]
 
     def _normed(self, x: Tensor, added: Tensor | None, norm: nn.LayerNorm) -> Rows:
         return add_norm(x, added, norm.weight, norm.bias, norm.eps, self._fp8)

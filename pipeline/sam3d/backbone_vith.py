@@ -10,7 +10,7 @@ from pipeline.sam3d.config import ModelConfig
 from pipeline.sam3d.layers import Patches
 
 _NORM_EPS = 1e-6
-_PATCH_PADDING = 2
+PATCH_PADDING = 2
 
 
 class VitH(nn.Module):
@@ -23,7 +23,7 @@ class VitH(nn.Module):
         self.pos_embed = nn.Parameter(
             torch.zeros(1, 1 + config.rows * config.columns, config.width)
         )
-        self.patch_embed = Patches(config.width, config.patch, _PATCH_PADDING)
+        self.patch_embed = Patches(config.width, config.patch, PATCH_PADDING)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.last_norm = _Norm(config.width, eps=_NORM_EPS)
 
@@ -36,14 +36,14 @@ class VitH(nn.Module):
         Returns:
             (B, C, rows, columns), the last block's tokens after the final norm.
         """
-        x = self.tokens(images)
+        x = self.tokens(self.patch_embed(images))
         for block in self.blocks:
             x = block(x)
         return self.last_norm(x).transpose(1, 2).unflatten(2, self.grid)
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """Return the first block's input (B, rows * columns, C)."""
-        return self.patch_embed(images) + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
+    def tokens(self, patches: Tensor) -> Tensor:
+        """Return the first block's input (B, rows * columns, C) of the embedded patches."""
+        return patches + self.pos_embed[:, 1:] + self.pos_embed[:, :1]
 
     def fold(self) -> None:
         """Do nothing: this backbone has nothing to fuse."""

@@ -21,10 +21,12 @@ from pipeline.sam3d.layers import BoxMlp, ChannelNorm, Mlp
 from pipeline.sam3d.rig import Rig
 
 _HANDS = 2
-_HIPS = slice(9, 11)
-_NEAREST_M = 1e-5
+HIPS = slice(9, 11)
+NEAREST_M = 1e-5
+"""A keypoint that is nearer to the camera is not in the image."""
 _IN_IMAGE, _IN_SPACE = slice(-2 * KEYPOINTS, -KEYPOINTS), slice(-KEYPOINTS, None)
-_HAND_BOXES = slice(-2 * KEYPOINTS - _HANDS, -2 * KEYPOINTS)
+HAND_BOXES = slice(-2 * KEYPOINTS - _HANDS, -2 * KEYPOINTS)
+"""The tokens of the hands' boxes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,15 @@ class ImageFeatures:
     cells: Tensor
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+
+    def repeated(self, times: int) -> ImageFeatures:
+        """Return those of each crop so many times, one after another."""
+        return ImageFeatures(
+            self.crops.repeated(times),
+            self.cells.repeat_interleave(times, 0),
+            tuple(each.repeat_interleave(times, 0) for each in self.keys),
+            tuple(each.repeat_interleave(times, 0) for each in self.values),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +81,12 @@ class Estimate:
     joints: Tensor
     turned: Tensor
     hand_boxes: Tensor | None = None
+
+    def repeated(self, times: int) -> Estimate:
+        """Return an earlier pass's estimate for each crop so many times: what a later pass reads
+        of it, the numbers of pose and camera, is repeated."""
+        pose, camera = (each.repeat_interleave(times, 0) for each in (self.pose, self.camera))
+        return replace(self, pose=pose, camera=camera)
 
 
 class RayConditioning(nn.Module):
@@ -141,7 +158,7 @@ class Branch:
             estimate = self.estimate(self.decoder.norm_final(x[:, 0]), image.crops, rig)
             if i + 1 < len(layers):
                 x, augment = self.move_keypoints(x, augment, image, estimate)
-        boxes = self.bbox_embed(self.decoder.norm_final(x[:, _HAND_BOXES])).sigmoid()
+        boxes = self.bbox_embed(self.decoder.norm_final(x[:, HAND_BOXES])).sigmoid()
         return replace(estimate, hand_boxes=boxes)
 
     def first_tokens(
@@ -194,12 +211,12 @@ class Branch:
         crops = image.crops
         places = crops.from_image(estimate.keypoints_px) / crops.side
         depth = estimate.keypoints_m[..., 2] + estimate.translation_m[:, 2:]
-        seen = ((places >= 0) & (places <= 1)).all(-1) & (depth >= _NEAREST_M)
+        seen = ((places >= 0) & (places <= 1)).all(-1) & (depth >= NEAREST_M)
         seen = seen[..., None]
         sampled = torch.where(seen, self._sample(image.cells, places), 0.0)
         offsets = places - 0.5
         in_image = torch.where(seen, self.keypoint_posemb_linear(offsets), 0.0)
-        hips = estimate.keypoints_m[:, _HIPS].mean(dim=1, keepdim=True)
+        hips = estimate.keypoints_m[:, HIPS].mean(dim=1, keepdim=True)
         in_space = self.keypoint3d_posemb_linear(estimate.keypoints_m - hips)
         tokens = x[:, _IN_IMAGE] + self.keypoint_feat_linear(sampled)
         x = torch.cat([x[:, : _IN_IMAGE.start], tokens, x[:, _IN_SPACE]], dim=1)

@@ -50,6 +50,12 @@ class Crops:
         parts = (self.centres.split(1), self.sides.split(1), self.intrinsics.split(1))
         return [Crops(centre, side, lens, self.side) for centre, side, lens in zip(*parts)]
 
+    def repeated(self, times: int) -> Crops:
+        """Return each crop so many times, one after another."""
+        parts = (self.centres, self.sides, self.intrinsics)
+        centres, sides, intrinsics = (part.repeat_interleave(times, 0) for part in parts)
+        return Crops(centres, sides, intrinsics, self.side)
+
     def to_image(self, points: Tensor) -> Tensor:
         """Return image pixels (B, N, 2) of crop pixels (B or 1, N, 2)."""
         return (points - self.side / 2) / self.scales[:, None, None] + self.centres[:, None]

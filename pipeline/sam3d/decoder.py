@@ -54,6 +54,12 @@ class Decoder(nn.Module):
         self.register_buffer("_weight", torch.cat(weights), persistent=False)
         self.register_buffer("_bias", torch.cat(biases, dim=1), persistent=False)
 
+    @property
+    def of_keys_values(self) -> tuple[Tensor, Tensor]:
+        """The weight (all layers' keys and values, C) and the bias (cells, likewise) of
+        `image_keys_values`."""
+        return self._weight, self._bias
+
     def image_keys_values(self, features: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return the image's keys and its values for each layer, (B, cells, C) each.
 

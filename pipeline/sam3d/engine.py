@@ -15,7 +15,7 @@ from pipeline.sam3d.crops import BODY_PADDING, Crops, crop_images, crops_of_boxe
 from pipeline.sam3d.hands import with_hands
 from pipeline.sam3d.heads import to_camera_axes
 from pipeline.sam3d.model import Sam3dBody
-from pipeline.sam3d.people import MhrPeople, Packer, unpack
+from pipeline.sam3d.people import MhrPeople, Packer, unpack, with_neighbours
 
 if TYPE_CHECKING:
     from pipeline.sam3d.engine_gpu import GpuPasses
@@ -81,19 +81,43 @@ class Sam3dEngine:
             boxes: (B, 4) x0, y0, x1, y1 around each person, pixels.
             intrinsics: (B, 3, 3) K of each person's frame, pixels.
         """
-        crops = crops_of_boxes(
-            torch.as_tensor(np.asarray(boxes, np.float32)),
-            torch.as_tensor(np.asarray(intrinsics, np.float32)),
-            self.network.config.side,
-            BODY_PADDING,
-        )
-        used = {number: self._picture(frames[number]) for number in dict.fromkeys(numbers)}
-        pictures = [used[number] for number in numbers]
-        if self._passes is None:
-            answers = self._plain(pictures, crops)
-        else:
-            answers = self._passes(pictures, crops)
-        return unpack(AsyncCopy(answers).result())
+        pictures, crops = self._inputs(frames, numbers, boxes, intrinsics)
+        passes = self._plain if self._passes is None else self._passes
+        return unpack(AsyncCopy(passes(pictures, crops)).result())
+
+    @torch.inference_mode()
+    def with_neighbours(
+        self,
+        frames: Sequence[Image],
+        numbers: Sequence[int],
+        boxes: np.ndarray,
+        intrinsics: np.ndarray,
+        points_px: np.ndarray,
+        labels: np.ndarray,
+    ) -> MhrPeople:
+        """Return the bodies of people in their frames and in M neighbouring ones.
+
+        The backbone looks at the frames alone. For a neighbour the decoder runs once more on what
+        it saw there, prompted with keypoints: where a prompt is, is the neighbour's news; what is
+        seen around it is the frame's.
+
+        Args:
+            frames: As of a call, and so are ``numbers``, ``boxes`` and ``intrinsics``.
+            numbers: B numbers.
+            boxes: (B, 4).
+            intrinsics: (B, 3, 3).
+            points_px: (B, M, P, 2) places of prompts in the neighbours, image pixels.
+            labels: (B, M, P) which of MHR's 70 keypoints each is; `NO_PROMPT` for none.
+
+        Returns:
+            B * (1 + M) bodies: each person's in its frame, then in its neighbours.
+        """
+        pictures, crops = self._inputs(frames, numbers, boxes, intrinsics)
+        flat = torch.as_tensor(np.asarray(points_px, np.float32)).flatten(1, 2)
+        places = (crops.from_image(flat) / crops.side).unflatten(1, points_px.shape[1:3])
+        kinds = torch.as_tensor(np.asarray(labels, np.float32))[..., None]
+        passes = self._plain if self._passes is None else self._passes
+        return unpack(AsyncCopy(passes(pictures, crops, torch.cat([places, kinds], -1))).result())
 
     @torch.inference_mode()
     def vertices(self, people: MhrPeople) -> np.ndarray:
@@ -103,10 +127,23 @@ class Sam3dEngine:
         )
         return to_camera_axes(self.network.rig(*body)[0]).cpu().numpy()
 
-    def warm_up(self, people: int) -> None:
-        """Make ready for up to so many people in a call."""
+    def warm_up(self, people: int, neighbours: tuple[int, int] = (0, 0)) -> None:
+        """Make ready for up to so many people in a call, with (M, P) of `with_neighbours`."""
         if self._passes is not None:
-            self._passes.warm_up(people)
+            self._passes.warm_up(people, neighbours)
+
+    def _inputs(
+        self, frames: Sequence[Image], numbers: Sequence[int], boxes: np.ndarray, lenses: np.ndarray
+    ) -> tuple[list[Tensor], Crops]:
+        """Each person's picture on the device, and their crops in host memory."""
+        crops = crops_of_boxes(
+            torch.as_tensor(np.asarray(boxes, np.float32)),
+            torch.as_tensor(np.asarray(lenses, np.float32)),
+            self.network.config.side,
+            BODY_PADDING,
+        )
+        used = {number: self._picture(frames[number]) for number in dict.fromkeys(numbers)}
+        return [used[number] for number in numbers], crops
 
     def _picture(self, frame: Image) -> Tensor:
         return torch.as_tensor(frame).to(self._device, non_blocking=True).contiguous()
@@ -121,7 +158,9 @@ class Sam3dEngine:
             how = f"own kernels, CUDA graphs, {how}"
         return f"SAM 3D Body ({backbone}): {how}, on {self._device}"
 
-    def _plain(self, pictures: Sequence[Tensor], crops: Crops) -> Tensor:
+    def _plain(
+        self, pictures: Sequence[Tensor], crops: Crops, prompts: Tensor | None = None
+    ) -> Tensor:
         """The packed answers, computed by torch's modules as they are."""
         network = self.network
         crops = crops.to(self._device)
@@ -133,7 +172,9 @@ class Sam3dEngine:
             body = with_hands(
                 network, looked, body, widths, lambda hands: self._features(both, hands)
             )
-        return self._pack(body)
+        if prompts is None:
+            return self._pack(body)
+        return with_neighbours(network, looked, body, prompts.to(self._device), self._pack)
 
     def _features(self, pictures: Sequence[Tensor], crops: Crops) -> Tensor:
         pixels = [

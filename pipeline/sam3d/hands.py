@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pipeline.sam3d.branch import Estimate, ImageFeatures
+from pipeline.sam3d.branch import Branch, Estimate
 from pipeline.sam3d.crops import HAND_PADDING, Crops, crops_of_boxes
-from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.prompt_encoder import NO_PROMPT
+from pipeline.sam3d.rig import Rig
 from pipeline.sam3d.wrists import (
     angle_between,
     rotation_of_xzy,
@@ -82,14 +83,35 @@ class Hands:
     shape: Tensor
 
 
+class Decoders(Protocol):
+    """The part of `Sam3dBody` that is needed here."""
+
+    body: Branch
+    rig: Rig
+
+    def look(self, features: Tensor, crops: Crops, *, hand: bool) -> Any:
+        """Return what a decoder needs of crops."""
+        ...
+
+    def decode(
+        self,
+        looked: Any,
+        prompts: Tensor | None = None,
+        previous: Estimate | None = None,
+        hand: bool = False,
+    ) -> Estimate:
+        """Return the estimate of a decoder."""
+        ...
+
+
 Look = Callable[[Crops], Tensor]
 """Returns the backbone's features of 2 B crops, the first half of them of the B bodies' pictures
 mirrored from left to right, the others of the same pictures as they are."""
 
 
 def with_hands(
-    network: Sam3dBody,
-    looked: ImageFeatures,
+    network: Decoders,
+    looked: Any,
     body: Estimate,
     widths: Tensor,
     look: Look,
@@ -98,8 +120,8 @@ def with_hands(
     """Return the estimate of bodies, with hands from crops of their own where these agree with it.
 
     Args:
-        network: The network.
-        looked: The body's image features.
+        network: The network's decoders.
+        looked: What they made of the body's image features.
         body: The estimate from them.
         widths: (B,) of each body's picture, pixels.
         look: Looks at the crops of hands.
@@ -114,7 +136,7 @@ def with_hands(
 
 
 def look_at_hands(
-    network: Sam3dBody, crops: Crops, body: Estimate, widths: Tensor, look: Look
+    network: Decoders, crops: Crops, body: Estimate, widths: Tensor, look: Look
 ) -> Hands:
     """Return both hands, each from a crop of its own. Arguments as of `with_hands`."""
     last = widths - 1
@@ -146,7 +168,7 @@ def _hand_boxes(crops: Crops, body: Estimate) -> Tensor:
     return torch.cat([centres - half, centres + half], dim=-1)
 
 
-def _unmirrored(network: Sam3dBody, crops: Crops, both: Estimate, last: Tensor) -> Hands:
+def _unmirrored(network: Decoders, crops: Crops, both: Estimate, last: Tensor) -> Hands:
     """The hands as the body has them, of right hands (2 B) whose first half is mirrored."""
 
     def pair(left: Tensor, right: Tensor) -> Tensor:
@@ -201,7 +223,7 @@ def _prompts(crops: Crops, body: Estimate, hands: Hands, valid: Tensor) -> Tenso
 
 
 def _join(
-    network: Sam3dBody,
+    network: Decoders,
     crops: Crops,
     body: Estimate,
     hands: Hands,
@@ -253,7 +275,7 @@ def _merged(scale: Tensor, shape: Tensor, hands: Hands, valid: Tensor) -> tuple[
     )
 
 
-def _local_rotations(network: Sam3dBody, body: Estimate, hands: Hands) -> Tensor:
+def _local_rotations(network: Decoders, body: Estimate, hands: Hands) -> Tensor:
     """Rotations (B, 2, 3, 3) of the hands against unbent wrists of the body."""
     unbent = torch.stack(
         [

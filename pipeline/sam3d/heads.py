@@ -16,38 +16,38 @@ from pipeline.sam3d.rig import JOINTS, SHAPE, VERTICES, Rig, Surface, rotation_o
 FACES = 36874
 MAPPED_KEYPOINTS = 308
 SCALE = 28
-_SCALES = 68
-_HAND = 54
-HANDS = 2 * _HAND
-_FACE = 72
-_ROTATION_6D = 6
+SCALES = 68
+HAND = 54
+HANDS = 2 * HAND
+FACE = 72
+ROTATION_6D = 6
 _HAND_ANGLES = 27
 _NOT_HAND = 145
-_CM_PER_M = 100.0
+CM_PER_M = 100.0
 _RIG_TRANSLATION = 10.0
 """The rig's translation is in decimetres."""
 
 # The body's part of the 519 numbers: 23 rotations of three angles as 6D, 58 angles as (sine,
 # cosine), 6 translations. Angles of hands and jaw are among them but come from elsewhere or are
 # zero; only the others are read: 12 rotations, and the first 26 and the last 8 angles.
-_BODY = 260
+BODY = 260
 _ROTATIONS = 12
-_ROTATION_NUMBERS = slice(0, 6 * _ROTATIONS)
-_ANGLE_NUMBERS = (slice(138, 138 + 2 * 26), slice(254 - 2 * 8, 254))
-_TRANSLATION_NUMBERS = slice(254, _BODY)
+ROTATION_NUMBERS = slice(0, 6 * _ROTATIONS)
+ANGLE_NUMBERS = (slice(138, 138 + 2 * 26), slice(254 - 2 * 8, 254))
+TRANSLATION_NUMBERS = slice(254, BODY)
 # Their places in the rig's 130 body parameters.
 _BODY_PARAMETERS = 130
-_ROTATION_PLACES = (
+ROTATION_PLACES = (
     (0, 2, 4), (6, 8, 10), (12, 13, 14), (15, 16, 17), (18, 19, 20), (21, 22, 23),
     (24, 25, 26), (27, 28, 29), (34, 35, 36), (37, 38, 39), (44, 45, 46), (53, 54, 55),
 )  # fmt: skip
-_ANGLE_PLACES = (
+ANGLE_PLACES = (
     1, 3, 5, 7, 9, 11, *range(30, 34), *range(40, 44), *range(47, 53), *range(56, 62),
     *range(116, 124),
 )  # fmt: skip
-_TRANSLATION_PLACES = tuple(range(124, 130))
-_RIGHT_HAND = (21, 42)
-_HAND_JOINTS = (3, 1, 1, 3, 1, 1, 3, 1, 1, 3, 1, 1, 2, 3, 1, 1)
+TRANSLATION_PLACES = tuple(range(124, 130))
+RIGHT_HAND = (21, 42)
+HAND_JOINTS = (3, 1, 1, 3, 1, 1, 3, 1, 1, 3, 1, 1, 2, 3, 1, 1)
 """Angles of a hand's joints. Three are a rotation as 6D, one or two are (sine, cosine) each."""
 
 
@@ -97,8 +97,8 @@ class PoseHead(nn.Module):
     local_to_world_wrist: Tensor
     nonhand_param_idxs: Tensor
     _body_places: Tensor
-    _vertex_weights: Tensor
-    _joint_weights: Tensor
+    vertex_shares: Tensor
+    joint_shares: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -109,11 +109,11 @@ class PoseHead(nn.Module):
 
         for name, value in {
             "joint_rotation": torch.zeros(JOINTS, 3, 3),
-            "scale_mean": torch.zeros(_SCALES),
-            "scale_comps": torch.zeros(SCALE, _SCALES),
+            "scale_mean": torch.zeros(SCALES),
+            "scale_comps": torch.zeros(SCALE, SCALES),
             "faces": indices(FACES, 3),
-            "hand_pose_mean": torch.zeros(_HAND),
-            "hand_pose_comps": torch.eye(_HAND),
+            "hand_pose_mean": torch.zeros(HAND),
+            "hand_pose_comps": torch.eye(HAND),
             "hand_joint_idxs_left": indices(_HAND_ANGLES),
             "hand_joint_idxs_right": indices(_HAND_ANGLES),
             "keypoint_mapping": torch.zeros(MAPPED_KEYPOINTS, VERTICES + JOINTS),
@@ -134,10 +134,10 @@ class PoseHead(nn.Module):
         of_vertices, of_joints = mapping[:, :VERTICES], mapping[:, VERTICES:]
         used = (of_vertices != 0).any(dim=0).nonzero()[:, 0]
         self.keypoint_surface: Surface = rig.surface.rows(used)
-        places = [*chain.from_iterable(_ROTATION_PLACES), *_ANGLE_PLACES, *_TRANSLATION_PLACES]
+        places = [*chain.from_iterable(ROTATION_PLACES), *ANGLE_PLACES, *TRANSLATION_PLACES]
         for name, value in {
-            "_vertex_weights": of_vertices[:, used],
-            "_joint_weights": of_joints,
+            "vertex_shares": of_vertices[:, used],
+            "joint_shares": of_joints,
             "_body_places": torch.tensor(places, device=mapping.device),
         }.items():
             self.register_buffer(name, value, persistent=False)
@@ -154,7 +154,7 @@ class PoseHead(nn.Module):
             hand: Whether it is a right hand's: everything but the hand is at rest, and the body
                 stands where its wrist has the global rotation.
         """
-        sizes = (_ROTATION_6D, _BODY, SHAPE, SCALE, HANDS, _FACE)
+        sizes = (ROTATION_6D, BODY, SHAPE, SCALE, HANDS, FACE)
         turn, body, shape, scale, hands, _ = pose.split(sizes, dim=1)
         # The network was trained with the angles about z, y and x where the rig has x, y and z.
         turned = euler_of_rotation(rotation_of_6d(turn)).flip(-1)
@@ -202,22 +202,22 @@ class PoseHead(nn.Module):
             hand: Whether only the right hand's are wanted. The others are zero.
         """
         vertices = self.keypoint_surface(maps, turned, shape)
-        points = self._vertex_weights @ vertices + self._joint_weights @ maps[..., :3, 3]
+        points = self.vertex_shares @ vertices + self.joint_shares @ maps[..., :3, 3]
         if hand:
-            first, end = _RIGHT_HAND
+            first, end = RIGHT_HAND
             points = F.pad(points[:, first:end], (0, 0, first, KEYPOINTS - end))
         return to_camera_axes(points)
 
 
 def without_face(pose: Tensor) -> Tensor:
     """Return the 519 numbers (B, 519) with zeros for the face, which is not estimated."""
-    return F.pad(pose[:, :-_FACE], (0, _FACE))
+    return F.pad(pose[:, :-FACE], (0, FACE))
 
 
 def to_camera_axes(points_cm: Tensor) -> Tensor:
     """Return points (..., 3) of the rig in metres, x right, y down, z away from the camera."""
     x, y, z = points_cm.unbind(-1)
-    return torch.stack([x, -y, -z], dim=-1) / _CM_PER_M
+    return torch.stack([x, -y, -z], dim=-1) / CM_PER_M
 
 
 def rotation_of_6d(numbers: Tensor) -> Tensor:
@@ -246,10 +246,10 @@ def euler_of_rotation(rotations: Tensor) -> Tensor:
 
 def hand_angles(numbers: Tensor) -> Tensor:
     """Return the 27 angles (B, 27) of a hand's 54 numbers (B, 54)."""
-    parts = numbers.split([2 * count for count in _HAND_JOINTS], dim=1)
+    parts = numbers.split([2 * count for count in HAND_JOINTS], dim=1)
     angles = [
         euler_of_rotation(rotation_of_6d(part)) if count == 3 else _angles(part)
-        for part, count in zip(parts, _HAND_JOINTS)
+        for part, count in zip(parts, HAND_JOINTS)
     ]
     return torch.cat(angles, dim=1)
 
@@ -261,9 +261,9 @@ def _angles(numbers: Tensor) -> Tensor:
 
 def _body_angles(body: Tensor, places: Tensor) -> Tensor:
     """The rig's body parameters (B, 130) of the body's 260 numbers; hands are zero."""
-    rotations = rotation_of_6d(body[:, _ROTATION_NUMBERS].unflatten(1, (_ROTATIONS, 6)))
-    angles = _angles(torch.cat([body[:, part] for part in _ANGLE_NUMBERS], dim=1))
+    rotations = rotation_of_6d(body[:, ROTATION_NUMBERS].unflatten(1, (_ROTATIONS, 6)))
+    angles = _angles(torch.cat([body[:, part] for part in ANGLE_NUMBERS], dim=1))
     values = torch.cat(
-        [euler_of_rotation(rotations).flatten(1), angles, body[:, _TRANSLATION_NUMBERS]], dim=1
+        [euler_of_rotation(rotations).flatten(1), angles, body[:, TRANSLATION_NUMBERS]], dim=1
     )
     return body.new_zeros(len(body), _BODY_PARAMETERS).index_copy(1, places, values)

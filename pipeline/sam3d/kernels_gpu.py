@@ -1,8 +1,8 @@
 """Triton kernels of the crops, and between the backbones' products.
 
 Between products a program is one row of tokens. Each kernel that feeds a product can write its row
-in 8-bit floating point (E4M3), scaled so that
-the row's largest number is the type's largest; the scales go to ``scales``.
+in 8-bit floating point (E4M3), scaled so that the row's largest number is the type's largest; the
+scales go to ``scales``.
 """
 
 from __future__ import annotations
@@ -107,21 +107,23 @@ def _rotate(qkv, sine, cosine, tokens, first, HEADS: tl.constexpr, HALF: tl.cons
 
 @triton.jit
 def _crop(
-    pictures, views, out, side, first, width,
-    HALF: tl.constexpr, BLOCK: tl.constexpr, M0: tl.constexpr, M1: tl.constexpr, M2: tl.constexpr,
+    pictures, views, out, side, first, columns,
+    HALF: tl.constexpr, PATCH: tl.constexpr, PADDING: tl.constexpr, BLOCK: tl.constexpr,
+    M0: tl.constexpr, M1: tl.constexpr, M2: tl.constexpr,
     S0: tl.constexpr, S1: tl.constexpr, S2: tl.constexpr,
 ):  # fmt: skip
-    # Program (b, v) writes row v of crop b.
+    # Program (b, v) writes row v of all patches of crop b. Patches begin PADDING pixels before it.
     crop = tl.program_id(0).to(tl.int64)
-    v = tl.program_id(1)
+    line = tl.program_id(1)
+    v = line - PADDING
     at = tl.arange(0, BLOCK)
-    mask = at < width
+    mask = at < columns * PATCH
     image = tl.load(pictures + crop * 4).to(tl.pointer_type(tl.uint8))
     height = tl.load(pictures + crop * 4 + 1)
     across = tl.load(pictures + crop * 4 + 2)
     mirrored = tl.load(pictures + crop * 4 + 3)
     scale = side / tl.load(views + crop * 3 + 2)
-    x = (at + first - HALF).to(tl.float32) / scale + tl.load(views + crop * 3)
+    x = (at - PADDING + first - HALF).to(tl.float32) / scale + tl.load(views + crop * 3)
     y = (v - HALF).to(tl.float32) / scale + tl.load(views + crop * 3 + 1)
     left, top = tl.floor(x), tl.floor(y)
     part_x, part_y = x - left, y - top
@@ -143,27 +145,36 @@ def _crop(
         mean = M0 if c == 0 else (M1 if c == 1 else M2)
         std = S0 if c == 0 else (S1 if c == 1 else S2)
         value = (rounded / 255 - mean) / std
-        target = out + ((crop * 3 + c) * side + v) * width + at
-        tl.store(target, value.to(out.dtype.element_ty), mask=mask)
+        # Before the crop is nothing, which is not black.
+        value = tl.where((at >= PADDING) & (line >= PADDING), value, 0.0)
+        patch = (crop * (side // PATCH) + line // PATCH) * columns + at // PATCH
+        target = patch * (3 * PATCH * PATCH) + (c * PATCH + line % PATCH) * PATCH + at % PATCH
+        tl.store(out + target, value.to(out.dtype.element_ty), mask=mask)
 
 
-def crop_normalised(pictures: Tensor, crops: Crops, config: ModelConfig, like: Tensor) -> Tensor:
-    """Return the backbone's input (B, 3, side, width) of crops, as `crop_images` and `normalise`
-    make it.
+def crop_patches(
+    pictures: Tensor, crops: Crops, config: ModelConfig, padding: int, dtype: torch.dtype
+) -> Tensor:
+    """Return the backbone's patches (B, rows * columns, 3 * patch * patch) of crops, normalised.
+
+    They hold what `crops.crop_images` and `crops.normalise` make, colour by colour and row by row.
 
     Args:
         pictures: (B, 4) int64, each crop's picture: the address of its pixels (H, W, 3) uint8 on
             the GPU, H, W, and 1 if it is to be mirrored from left to right.
         crops: The crops.
         config: The model's sizes.
-        like: A tensor of the type that is wanted.
+        padding: How many pixels before the crop's first the first patch begins; they are zero.
+        dtype: The type that is wanted.
     """
-    count, width = len(pictures), config.columns * config.patch
-    out = like.new_empty(count, 3, config.side, width)
+    count, patch = len(pictures), config.patch
+    patches = config.rows * config.columns
+    out = crops.sides.new_empty(count, patches, 3 * patch * patch, dtype=dtype)
     views = torch.cat([crops.centres, crops.sides[:, None]], dim=1)
     _crop[(count, config.side)](
-        pictures, views, out, config.side, config.first_column * config.patch, width,
-        HALF=config.side // 2, BLOCK=triton.next_power_of_2(width),
+        pictures, views, out, config.side, config.first_column * patch, config.columns,
+        HALF=config.side // 2, PATCH=patch, PADDING=padding,
+        BLOCK=triton.next_power_of_2(config.columns * patch),
         **dict(zip(("M0", "M1", "M2", "S0", "S1", "S2"), (*MEAN, *STD))),
     )  # fmt: skip
     return out
@@ -182,7 +193,13 @@ class Rows(NamedTuple):
 
 
 def add_norm(
-    x: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor, eps: float, quantised: bool
+    x: Tensor,
+    added: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    quantised: bool,
+    dtype: torch.dtype | None = None,
 ) -> Rows:
     """Add ``added`` to x in place, and return the layer norm of the sum.
 
@@ -193,9 +210,10 @@ def add_norm(
         bias: (C,) likewise.
         eps: Added to the variance.
         quantised: Whether the result is in 8 bits.
+        dtype: The result's type otherwise; None: that of x.
     """
     count, width = x.shape
-    out = _empty(x, count, width, quantised)
+    out = _empty(x if dtype is None else x.new_empty(0, dtype=dtype), count, width, quantised)
     _add_norm[(count,)](
         x, x if added is None else added, weight, bias, *_pointers(out), width, eps,
         ADD=added is not None, **_shape(width, quantised),

@@ -65,3 +65,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Return the attention (B, N, C) of queries (B, N, C) to keys and values (B, M, C)."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def linear_of(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return the layer of a weight (outputs, inputs) and a bias (outputs,)."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return layer

@@ -112,7 +112,7 @@ class Sam3dBody(nn.Module):
 
     def decode(
         self,
-        image: ImageFeatures,
+        looked: ImageFeatures,
         prompts: Tensor | None = None,
         previous: Estimate | None = None,
         hand: bool = False,
@@ -120,16 +120,16 @@ class Sam3dBody(nn.Module):
         """Return the estimate of a decoder.
 
         Args:
-            image: Of `look`.
+            looked: Of `look`.
             prompts: (B, P, 3), as in `PromptEncoder.forward`; None: there are none.
             previous: An estimate of the same crops that the prompts are to correct.
             hand: Whether it is the hands' decoder.
         """
         encoder = self.prompt_encoder
-        codes = encoder.no_prompt(len(image.cells)) if prompts is None else encoder(prompts)
+        codes = encoder.no_prompt(len(looked.cells)) if prompts is None else encoder(prompts)
         tokens = self.prompt_to_token(codes)
         branch = self.hand if hand else self.body
-        return branch.decode(image, tokens, self.rig, previous)
+        return branch.decode(looked, tokens, self.rig, previous)
 
     def vertices(self, estimate: Estimate) -> Tensor:
         """Return the mesh (B, 18439, 3) of an estimate in metres, without its translation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,6 +150,25 @@ class Packer(torch.nn.Module):
         if self._skin is not None:
             parts.append(self._skin(estimate.joints, estimate.turned, body.shape).flatten(1))
         return torch.cat(parts, dim=1)
+
+
+def with_neighbours(
+    decoders: Any, looked: Any, body: Estimate, prompts: Tensor, pack: Packer
+) -> Tensor:
+    """Return the packed answers (B * (1 + M), N) of bodies, each followed by those that the decoder
+    makes of the same crop with the prompts of M neighbouring frames.
+
+    Args:
+        decoders: The network's (`hands.Decoders`).
+        looked: What they made of the crops.
+        body: The bodies' estimate.
+        prompts: (B, M, P, 3), as of `PromptEncoder`.
+        pack: Makes the answers.
+    """
+    count, times = prompts.shape[:2]
+    again = decoders.decode(looked.repeated(times), prompts.flatten(0, 1), body.repeated(times))
+    parts = [pack(body)[:, None], pack(again).unflatten(0, (count, times))]
+    return torch.cat(parts, dim=1).flatten(0, 1)
 
 
 def unpack(numbers: np.ndarray) -> MhrPeople:

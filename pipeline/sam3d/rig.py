@@ -19,7 +19,7 @@ PARAMETERS = 204
 SHAPE = 45
 _ALL_PARAMETERS = PARAMETERS + SHAPE
 """Columns of the file's parameter transform. Those of the shape are always multiplied by zero."""
-_FIRST_CORRECTING = 2
+FIRST_CORRECTING = 2
 """Joints before this one move no pose corrective."""
 _ROTATION_6D = 6
 
@@ -147,7 +147,7 @@ class Surface(nn.Module):
         """Return the whole surface."""
         correctives = tensors[f"{_CORRECTIVES}2.weight"]
         rows, columns = tensors[f"{_CORRECTIVES}0.sparse_indices"].long()
-        hidden = torch.zeros(correctives.shape[1], (JOINTS - _FIRST_CORRECTING) * _ROTATION_6D)
+        hidden = torch.zeros(correctives.shape[1], (JOINTS - FIRST_CORRECTING) * _ROTATION_6D)
         # Repeated entries of a sparse matrix are summed.
         hidden.index_put_((rows, columns), tensors[f"{_CORRECTIVES}0.sparse_weight"], True)
         weights = torch.zeros(VERTICES, JOINTS)
@@ -202,7 +202,7 @@ class Surface(nn.Module):
 
     def _pose_correctives(self, turned: Tensor) -> Tensor:
         """What bent joints add to the vertices at rest, (B, N, 3)."""
-        from_rest = turned[:, _FIRST_CORRECTING:] - torch.eye(3, device=turned.device)
+        from_rest = turned[:, FIRST_CORRECTING:] - torch.eye(3, device=turned.device)
         columns = from_rest[..., :2].transpose(2, 3).flatten(1)
         hidden = F.relu(columns @ self.hidden.T)
         return (hidden @ self.correctives.flatten(0, 1).T).unflatten(1, (-1, 3))
@@ -276,7 +276,7 @@ def _check_indices(tensors: Mapping[str, Tensor]) -> None:
     correctives = tensors[f"{_CORRECTIVES}2.weight"]
     ranges = {
         "a corrective's row": (rows, correctives.shape[1]),
-        "a corrective's column": (columns, (JOINTS - _FIRST_CORRECTING) * _ROTATION_6D),
+        "a corrective's column": (columns, (JOINTS - FIRST_CORRECTING) * _ROTATION_6D),
         "a skinned vertex": (tensors[f"{_SKIN}vert_indices_flattened"], VERTICES),
         "a skinning joint": (tensors[f"{_SKIN}skin_indices_flattened"], JOINTS),
     }

@@ -13,6 +13,8 @@ from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, SyntheticRig, fill
 
 FILE = Path(__file__).with_name("golden_tiny.npz")
 FOCAL = 160.0  # the picture's diagonal
+K = np.array([[FOCAL, 0, 64], [0, FOCAL, 48], [0, 0, 1]], np.float32)
+BOXES = np.array([[10, 8, 60, 90], [40.5, 20, 100, 95], [5, 5, 50, 60]], np.float32)
 PASSES = ("body", "hand", "masked")
 
 

@@ -4,10 +4,8 @@ import torch
 
 from pipeline.sam3d.crops import BODY_PADDING, crop_images, crops_of_boxes
 from pipeline.sam3d.engine import Sam3dEngine
-from tests.pipeline.sam3d.conftest import FOCAL
-
-K = np.array([[FOCAL, 0, 64], [0, FOCAL, 48], [0, 0, 1]], np.float32)
-BOXES = np.array([[10, 8, 60, 90], [40.5, 20, 100, 95], [5, 5, 50, 60]], np.float32)
+from pipeline.sam3d.prompt_encoder import NO_PROMPT
+from tests.pipeline.sam3d.conftest import BOXES, K
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +75,33 @@ def test_hands_change_hands(network, frames, engine):
     assert with_hands.surface_m.shape == (3, 0, 3)
     assert np.isfinite(with_hands.parameters).all()
     assert not np.array_equal(with_hands.pose, without.pose)
+
+
+def test_neighbours_are_decoded_again_from_the_same_crop(engine, network, frames):
+    points = np.random.default_rng(1).uniform(10, 80, (3, 2, 4, 2)).astype(np.float32)
+    labels = np.array([[[41, 62, 7, NO_PROMPT], [8, 13, 14, 10]]] * 3)
+    intrinsics = np.repeat(K[None], 3, 0)
+    people = engine.with_neighbours(frames, [0, 1, 1], BOXES, intrinsics, points, labels)
+    alone = engine(frames, [0, 1, 1], BOXES, intrinsics)
+    np.testing.assert_allclose(people.rows(slice(0, None, 3)).pose, alone.pose, atol=2e-5)
+    # The second person's first neighbour, by hand.
+    crops = crops_of_boxes(
+        torch.from_numpy(BOXES[1:2]), torch.from_numpy(K[None]), network.config.side, BODY_PADDING
+    )
+    image = torch.from_numpy(frames[1])[None]
+    with torch.inference_mode():
+        looked = network.look(network.features(crop_images(image, torch.tensor([0]), crops)), crops)
+        places = crops.from_image(torch.from_numpy(points[1, 0])[None]) / crops.side
+        kinds = torch.from_numpy(labels[1, 0]).float()[None, :, None]
+        body = network.decode(looked, torch.cat([places, kinds], -1), network.decode(looked))
+    np.testing.assert_allclose(people.pose[4], body.pose[0].numpy(), atol=2e-5)
+    assert np.abs(people.pose[4] - people.pose[3]).max() > 1e-3
+
+
+def test_neighbours_without_prompts_are_not_the_first_pass(engine, frames):
+    """A second pass starts from the first one's estimate, so it may differ, but stays finite."""
+    points, labels = np.zeros((1, 3, 4, 2), np.float32), np.full((1, 3, 4), NO_PROMPT)
+    people = engine.with_neighbours(frames, [0], BOXES[:1], K[None], points, labels)
+    assert len(people) == 4
+    assert np.isfinite(people.keypoints_m).all()
+    np.testing.assert_allclose(people.pose[1], people.pose[3], atol=1e-6)
