@@ -86,7 +86,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     if options.mhr_mesh and not perceiver.has_mhr:
         raise ValueError(
             f"{perceiver.name} reports no MHR meshes, which --draw mhr and --mhr-vertices need; "
-            "use --estimator sam3d"
+            "use --estimator sam3d, or instanthmr with the MHR rig"
         )
     if device.type == "cuda":
         if progress is not None:
