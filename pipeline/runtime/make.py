@@ -75,7 +75,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         PerceiverOptions(
             options.people, device, options.model_folder, engine, progress, options.areas,
             options.model, options.keypoints, fov_deg, focal_px, options.intrinsics, fitter.body,
-            options.sam3d_hands, options.mhr_mesh,
+            options.sam3d, options.mhr_mesh,
         )
     )  # fmt: skip
     if not isinstance(perceiver, Perceiver):
@@ -86,7 +86,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     if options.mhr_mesh and not perceiver.has_mhr:
         raise ValueError(
             f"{perceiver.name} reports no MHR meshes, which --draw mhr and --mhr-vertices need; "
-            "use --estimator sam3d"
+            "use --estimator sam3d, or instanthmr with the MHR rig"
         )
     if device.type == "cuda":
         if progress is not None:
