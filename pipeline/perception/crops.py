@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import cv2
@@ -127,3 +128,13 @@ class CropNetwork(Protocol):
             queries: One or more.
         """
         ...
+
+    def begin(self, queries: Sequence[CropQuery]) -> Callable[[], list[Person]]:
+        """Begin to measure, and return what waits for the people.
+
+        The default only measures when it is called. A network on a GPU computes meanwhile.
+
+        Args:
+            queries: As of `measure`.
+        """
+        return partial(self.measure, queries)

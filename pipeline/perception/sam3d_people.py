@@ -49,7 +49,12 @@ class Sam3dPeople(CropNetwork):
         self.reports, self.has_skin = engine.reports, engine.has_skin
 
     def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
-        return self._persons(queries, self._engine(*self._inputs(queries)))
+        return self.begin(queries)()
+
+    def begin(self, queries: Sequence[CropQuery]) -> Callable[[], list[Person]]:
+        answers = self._engine.begin(*self._inputs(queries))
+        # The closure also keeps the frames, which a GPU still reads.
+        return lambda: self._persons(queries, answers())
 
     def measure_with_neighbours(
         self, queries: Sequence[CropQuery], points_px: np.ndarray, labels: np.ndarray

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -128,19 +129,35 @@ class TopDown(Perceiver):
         """The answers of both kinds of queries, each kind in one batch."""
         crops = [query for query in queries if isinstance(query, CropQuery)]
         others = [query for query in queries if not isinstance(query, CropQuery)]
-        measured = iter(self.network.measure(crops) if crops else ())
+        # A network on a GPU computes while the finder's queries are prepared.
+        measuring = self.network.begin(crops) if crops else list
         found = iter(self._finder.answer(others) if others else ())
+        measured = iter(measuring())
         return [next(measured if isinstance(query, CropQuery) else found) for query in queries]
 
     def _window_plan(self, window: Window, before: Memory) -> Plan[tuple[People, Memory]]:
-        embedding = yield from self._finder.detection_plan(window, before.found)
-        return (yield from self._decode_plan(window, before, embedding))
+        # Missed people are left out: the detection may say where they are.
+        steady = {
+            roi.id: before.motions[roi.id] for roi in before.found.rois if not roi.frames_missed
+        }
+        # Detection and followed people do not depend on each other, so they go out in one batch.
+        plans: list[Plan[Any]] = [
+            self._finder.detection_plan(window, before.found), self._measured(window, steady),
+        ]  # fmt: skip
+        embedding, measured = yield from gather(plans)
+        return (yield from self._decode_plan(window, before, embedding, measured))
 
     def _decode_plan(
-        self, window: Window, before: Memory, embedding: Embedding
+        self,
+        window: Window,
+        before: Memory,
+        embedding: Embedding,
+        measured: Mapping[int, dict[int, Person]] = MappingProxyType({}),
     ) -> Plan[tuple[People, Memory]]:
         motions = {**before.motions, **_sent_to(embedding, before, window)}
-        tracks = yield from self._measured(window, motions)
+        rest = {key: motion for key, motion in motions.items() if key not in measured}
+        others = yield from self._measured(window, rest)
+        tracks = {key: measured[key] if key in measured else others[key] for key in motions}
         present = [track[window.key] for track in tracks.values() if window.key in track]
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, _with_masks(present)

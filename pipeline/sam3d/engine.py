@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,9 +81,23 @@ class Sam3dEngine:
             boxes: (B, 4) x0, y0, x1, y1 around each person, pixels.
             intrinsics: (B, 3, 3) K of each person's frame, pixels.
         """
+        return self.begin(frames, numbers, boxes, intrinsics)()
+
+    @torch.inference_mode()
+    def begin(
+        self,
+        frames: Sequence[Image],
+        numbers: Sequence[int],
+        boxes: np.ndarray,
+        intrinsics: np.ndarray,
+    ) -> Callable[[], MhrPeople]:
+        """Queue the work on a GPU, and return what waits for the bodies. Arguments as of a call;
+        frames must not be deleted before the bodies are there."""
         pictures, crops = self._inputs(frames, numbers, boxes, intrinsics)
         passes = self._plain if self._passes is None else self._passes
-        return unpack(AsyncCopy(passes(pictures, crops)).result())
+        copy = AsyncCopy(passes(pictures, crops))
+        # The pictures' addresses are read on the GPU, which keeps nothing alive.
+        return lambda: unpack(_after(copy, pictures))
 
     @torch.inference_mode()
     def with_neighbours(
@@ -182,3 +196,9 @@ class Sam3dEngine:
             for picture, crop in zip(pictures, crops.singles())
         ]
         return self.network.features(torch.cat(pixels))
+
+
+def _after(copy: AsyncCopy, pictures: Sequence[Tensor]) -> np.ndarray:
+    """The copied numbers. The pictures are only held until then."""
+    del pictures
+    return copy.result()
