@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-_CLONES = ("sam_3d_body", "dinov3")
+_MOMENTUM = "MOMENTUM_ENABLED"
+"""With this variable set, the original loads its rig as TorchScript, without momentum."""
+_CLONES = {"sam_3d_body", "dinov3"}
 _NEEDED = {"torchvision": "torchvision", "einops": "einops", "roma": "roma", "PIL": "pillow"}
 """Modules that its inference uses, and the packages that they come in."""
 
@@ -53,13 +55,11 @@ def original(folder: Path) -> Iterator[Callable[[str], Any]]:
         folder: The clone; `missing` found nothing.
     """
     stand_ins = _stand_ins()
-    ours = (*_CLONES, *stand_ins)
-    before = {name: sys.modules[name] for name in list(sys.modules) if _below(name, ours)}
+    roots = _CLONES | {name.partition(".")[0] for name in stand_ins}
     path, hub, momentum = list(sys.path), torch.hub.load, os.environ.get(_MOMENTUM)
-    _remove(ours)
+    before = _taken_out(roots)
     sys.modules.update(stand_ins)
     sys.path[:0] = [str(folder), *filter(None, [_dinov3(folder)])]
-    # With it set the rig is loaded as TorchScript, without the package momentum.
     os.environ[_MOMENTUM] = "0"
     torch.hub.load = _load_dinov3
     importlib.invalidate_caches()
@@ -71,11 +71,8 @@ def original(folder: Path) -> Iterator[Callable[[str], Any]]:
         if momentum is not None:
             os.environ[_MOMENTUM] = momentum
         sys.path[:] = path
-        _remove(ours)
+        _taken_out(roots)
         sys.modules.update(before)
-
-
-_MOMENTUM = "MOMENTUM_ENABLED"
 
 
 def _dinov3(folder: Path) -> str | None:
@@ -90,13 +87,10 @@ def _load_dinov3(*names: Any, **_: Any) -> Any:
     return getattr(importlib.import_module("dinov3.hub.backbones"), names[1])(pretrained=False)
 
 
-def _below(name: str, roots: tuple[str, ...]) -> bool:
-    return name.partition(".")[0] in roots
-
-
-def _remove(roots: tuple[str, ...]) -> None:
-    for name in [name for name in sys.modules if _below(name, roots)]:
-        del sys.modules[name]
+def _taken_out(roots: set[str]) -> dict[str, ModuleType]:
+    """Return the loaded modules of packages, and forget that they are loaded."""
+    names = [name for name in sys.modules if name.partition(".")[0] in roots]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 class _Module(nn.Module):
