@@ -82,10 +82,12 @@ class Perceiver:
         name: Its name in reports.
         reports: One line for each engine that was chosen for it; empty where there was no choice.
         has_mhr: Whether its people have MHR bodies, with meshes where those are asked for.
+        has_skin: Whether its people have points of an MHR body's skin (`Person.surface_m`).
     """
 
     name = "perceiver"
     has_mhr = False
+    has_skin = False
     reports: tuple[Any, ...] = ()
 
     def prepare(self, window: Window) -> Window:

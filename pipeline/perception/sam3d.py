@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.body.mhr_surface import surface_table
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.perception.base import Perceiver, PerceiverOptions
@@ -43,6 +45,9 @@ def perceiver_of(network: Sam3dBody, options: PerceiverOptions) -> Perceiver:
         options=options.engine,
     )
     people = Sam3dPeople(engine, options.intrinsics_of, options.mhr_mesh)
+    # BlazePose's networks are a small part of the work here. Compiling them would take minutes.
+    if options.engine.engine == "auto":
+        options = replace(options, engine=replace(options.engine, engine="eager"))
     if options.sam3d.reuse == "off":
         engine.warm_up(WINDOW_FRAMES * options.people)
         return make_top_down(people, options)

@@ -78,6 +78,7 @@ class KeyFramePeople(Perceiver):
         self._prompted, self._every = reuse == "prompts", 1 if reuse == "prompts" else every
         self.reused = self.refused = 0
         self.name = f"{network.name} on key frames, {base.name} between"
+        self.has_skin = network.has_skin
         self.reports: tuple[Any, ...] = (*network.reports, *base.reports)
 
     def prepare(self, window: Window) -> Window:

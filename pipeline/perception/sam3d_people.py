@@ -46,7 +46,7 @@ class Sam3dPeople(CropNetwork):
     ) -> None:
         self._engine, self._intrinsics_of = engine, intrinsics_of
         self._faces = engine.network.body.head_pose.faces.cpu().numpy() if mesh else None
-        self.reports = engine.reports
+        self.reports, self.has_skin = engine.reports, engine.has_skin
 
     def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
         return self._persons(queries, self._engine(*self._inputs(queries)))

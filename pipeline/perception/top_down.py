@@ -82,7 +82,8 @@ class TopDown(Perceiver):
 
     def __init__(self, finder: BlazePose, network: CropNetwork) -> None:
         self._finder, self.network = finder, network
-        self.name, self.has_mhr = network.name, network.has_mhr
+        self.name = network.name
+        self.has_mhr, self.has_skin = network.has_mhr, network.has_skin
         self.reports = (*network.reports, *finder.reports)
 
     def prepare(self, window: Window) -> Window:

@@ -98,7 +98,7 @@ def make_keypoint_estimator(
     if device.type == "cuda":
         if progress is not None:
             progress("body fit", 0, 1)
-        fitter.warm_up(options.people)
+        fitter.warm_up(options.people, surface=perceiver.has_skin)
         if progress is not None:
             progress("body fit", 1, 1)
     folder, reuse = options.model_folder, options.reuse

@@ -37,6 +37,7 @@ class Sam3dEngine:
 
     Attributes:
         network: The network.
+        has_skin: Whether it answers with points of the skin.
         reports: One line on what computes it.
     """
 
@@ -53,6 +54,7 @@ class Sam3dEngine:
         self._hands = hands
         self._device = network.cells.device
         self._pack = Packer(network.rig.surface, skin)
+        self.has_skin = skin is not None
         self._passes: GpuPasses | None = None
         if self._device.type == "cuda" and options.engine != "eager":
             # Imported here: a machine without a GPU need not have Triton.
