@@ -230,6 +230,15 @@ class BenchOptions:
     weights: Annotated[
         Path | None, Setting("A folder with the model's files.", "DIR", file="read")
     ] = None
+    upstream: Annotated[
+        Path | None,
+        Setting(
+            "A clone of facebookresearch/sam-3d-body, with facebookresearch/dinov3 in its folder "
+            "dinov3: times the original beside ours.",
+            "DIR",
+            file="read",
+        ),
+    ] = None
     out: Annotated[Path, Setting("The folder of the results.", "DIR")] = Path("docs/bench")
     profile: Annotated[
         bool, Setting("Write a torch trace too, and list the ten slowest kernels.")

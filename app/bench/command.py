@@ -35,7 +35,7 @@ def run_command(options: BenchOptions, rows: tuple[Row, ...] = ROWS) -> int:
         return _compare_masks(options.compare_masks, options)
     chosen = choose(options.rows, rows)
     # Before anything is measured, so that `--list` answers at once.
-    reasons = {row.id: missing(row, options.weights) for row in chosen}
+    reasons = {row.id: missing(row, options.weights, options.upstream) for row in chosen}
     if options.list:
         view.print_list(chosen, reasons, sys.stdout)
         return 0
@@ -72,6 +72,7 @@ def _options(options: BenchOptions) -> Options:
         people=options.people,
         clip=options.clip,
         weights_folder=options.weights,
+        upstream_folder=options.upstream,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.bench.plan import PlanPipeline
 from app.bench.rows import Settings
 from app.bench.subject import GpuPipeline, HostPipeline, Pipeline
+from app.bench.upstream_sam3d import UpstreamPipeline
 
 
 def make_pipeline(settings: Settings) -> Pipeline:
@@ -17,4 +18,6 @@ def make_pipeline(settings: Settings) -> Pipeline:
     """
     if settings.plan is not None:
         return PlanPipeline(settings)
+    if settings.upstream:
+        return UpstreamPipeline(settings)
     return HostPipeline(settings) if settings.device == "cpu" else GpuPipeline(settings)

@@ -26,7 +26,6 @@ _HAND_ANGLES = range(68, 122)
 """Places of the hands' angles in the rig's parameters."""
 
 
-@torch.no_grad()
 def random_sam3d(backbone: str, device: torch.device | str, seed: int = 0) -> Sam3dBody:
     """Return the network, ready for inference.
 
@@ -35,6 +34,18 @@ def random_sam3d(backbone: str, device: torch.device | str, seed: int = 0) -> Sa
         device: Where it computes. On a GPU the backbone is in half precision, as the release.
         seed: Seed of the weights.
     """
+    network, rig = random_parts(backbone, device, seed)
+    if torch.device(device).type == "cuda":
+        network.backbone.to(torch.bfloat16)
+    return network.prepare(Rig(rig))
+
+
+@torch.no_grad()
+def random_parts(
+    backbone: str, device: torch.device | str, seed: int = 0
+) -> tuple[Sam3dBody, dict[str, Tensor]]:
+    """Return the network in single precision before `Sam3dBody.prepare`, and the tensors of its rig
+    by their names in `RIG_TENSORS`. Arguments as `random_sam3d`."""
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
         torch.manual_seed(seed)
@@ -47,10 +58,7 @@ def random_sam3d(backbone: str, device: torch.device | str, seed: int = 0) -> Sa
                     nn.init.normal_(value, std=0.02)
         for ending in ("", "_hand"):
             _guess_a_standing_person(network, ending)
-        rig = Rig(_rig_tensors(device))
-    if device.type == "cuda":
-        network.backbone.to(torch.bfloat16)
-    return network.prepare(rig)
+        return network, _rig_tensors(device)
 
 
 def _guess_a_standing_person(network: Sam3dBody, ending: str) -> None:

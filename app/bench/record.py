@@ -49,6 +49,7 @@ class Options:
         people: The people in each frame, unless a row says otherwise.
         clip: The path of the clip; None for the sample.
         weights_folder: A folder that is searched for weights first.
+        upstream_folder: A clone of the original SAM 3D Body.
     """
 
     windows: int = 50
@@ -57,6 +58,7 @@ class Options:
     people: int = 1
     clip: Path | None = None
     weights_folder: Path | None = None
+    upstream_folder: Path | None = None
 
 
 def in_page_locked(frames: np.ndarray) -> np.ndarray:
@@ -125,7 +127,10 @@ class Bench:
         tick("loading")
         player = footage.Player(self._frames(self.people(row), device))
         settings = replace(
-            row.settings, people=self.people(row), weights_folder=self.options.weights_folder
+            row.settings,
+            people=self.people(row),
+            weights_folder=self.options.weights_folder,
+            upstream_folder=self.options.upstream_folder,
         )
         measure.reset_memory()
         with subject.rounding(settings.tf32):
@@ -259,7 +264,8 @@ class Bench:
             "speedup": None,
             "weights": pipeline.weights,
             "plan_ms": row.plan_ms,
-            "speedup_over": row.against,
+            "speedup_over": row.against[0],
+            "against": list(row.against),
             "people": self.people(row),
             "size": f"{options.size[0]}x{options.size[1]}",
             "clip": "sample" if options.clip is None else options.clip.name,
@@ -332,7 +338,8 @@ class Bench:
         ceiling, stages = self._ceilings[settings.device], latency.stage_medians()
         kernels: dict[str, int] = {}
         notes: list[str] = []
-        if settings.device == "cuda":
+        # No floors are given for the original, so its kernels need no count.
+        if settings.device == "cuda" and not settings.upstream:
             try:
                 # The plan's rows search for no one, and some take a second for each window.
                 warm = 1 if isinstance(pipeline, PlanPipeline) else _STREAM_WARM

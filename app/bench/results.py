@@ -17,6 +17,7 @@ _MEASURED_CODE = (
     "pipeline", "render", "app/bench/subject.py", "app/bench/measure.py", "app/bench/streams.py",
     "app/bench/footage.py", "app/bench/timers.py", "app/bench/plan.py", "app/bench/plan_nets.py",
     "app/bench/plan_people.py", "app/bench/pipelines.py",
+    "app/bench/upstream_sam3d.py",
 )  # fmt: skip
 """The code that a row runs. A change in it makes a row's fingerprint another one."""
 _NOT_RUN = ("pipeline/events", "pipeline/capture")
@@ -102,11 +103,13 @@ def merge(
 
 
 def _set_speedups(rows: Sequence[dict[str, Any]]) -> None:
-    """Set how many times faster each row is than the row that it names; None if either is unknown,
-    or if their pictures, people or clips differ."""
+    """Set how many times faster each row is than the first row that it names and that is there;
+    None if there is none, or if their pictures, people or clips differ."""
     by_id = {row["id"]: row for row in rows}
     for row in rows:
-        other = by_id.get(row.get("speedup_over", ""))
+        names = row.get("against", ())
+        row["speedup_over"] = next(filter(by_id.get, names), row.get("speedup_over", ""))
+        other = by_id.get(row["speedup_over"])
         row["speedup"] = None
         if other is None or "streams" in row or not row["total_ms_p50"]:
             continue

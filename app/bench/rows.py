@@ -64,6 +64,8 @@ class Settings:
             `app.bench.random_sam3d`); "" for the default one, with its own.
         sam3d: How SAM 3D Body is used.
         fp8: Whether the products of its backbone are in 8 bits.
+        upstream: Whether the original's own code is timed (`app.bench.upstream_sam3d`).
+        upstream_folder: The folder of that code.
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
@@ -79,16 +81,20 @@ class Settings:
     network: Network = ""
     sam3d: Sam3dOptions = Sam3dOptions()
     fp8: bool = False
+    upstream: bool = False
+    upstream_folder: Path | None = field(default=None, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return all settings that change what is measured."""
-        apart = ("weights_folder", "plan", "network", "sam3d", "fp8")
+        apart = ("weights_folder", "plan", "network", "sam3d", "fp8", "upstream", "upstream_folder")
         out = {k: v for k, v in vars(self).items() if k not in apart}
         # Named where it is used, so that the other rows' settings stay what they were.
         if self.network:
             out["network"] = self.network
         if self.network.startswith("sam3d"):
             out |= {"sam3d": asdict(self.sam3d), "fp8": self.fp8}
+        if self.upstream:
+            out["upstream"] = True
         return out if self.plan is None else {**out, "plan": asdict(self.plan)}
 
 
@@ -104,7 +110,7 @@ class Row:
             window after another; "streams": how many 30 Hz sources the machine can process.
         people: The people in each frame; None for the command line's.
         plan_ms: The plan's estimate for four frames, in milliseconds.
-        against: The row that its speed-up is computed against.
+        against: The rows that its speed-up is computed against: the first that was measured.
         packages: Modules that must be installed, each with its extra.
         above: The row that its meshes are compared with.
     """
@@ -115,7 +121,7 @@ class Row:
     measure: Literal["latency", "streams"] = "latency"
     people: int | None = None
     plan_ms: float | None = None
-    against: str = "default-cpu"
+    against: tuple[str, ...] = ("default-cpu",)
     packages: tuple[tuple[str, str], ...] = ()
     above: str | None = None
 
@@ -143,7 +149,7 @@ def _planned(
     plan_ms: float | None = None,
 ) -> Row:
     return Row(
-        row_id, name, settings, plan_ms=plan_ms, against="baseline", packages=_ULTRALYTICS,
+        row_id, name, settings, plan_ms=plan_ms, against=("baseline",), packages=_ULTRALYTICS,
         above=above,
     )  # fmt: skip
 
@@ -175,18 +181,39 @@ _TENSORRT = (("torch_tensorrt", "tensorrt"),)
 _ONNX = (("onnxruntime", "onnx"), ("onnx", "dev"))
 
 
-def _sam3d(row_id: str, name: str, network: Network = "sam3d-dinov3", **settings: Any) -> Row:
-    """A row of SAM 3D Body with random weights."""
+def _sam3d(
+    row_id: str,
+    name: str,
+    network: Network = "sam3d-dinov3",
+    original: str = "sam3d-upstream",
+    **settings: Any,
+) -> Row:
+    """A row of SAM 3D Body with random weights, and the row of the original to compare it with."""
     options = Settings(network=network, **settings)
-    return Row(row_id, f"SAM 3D Body, {name}", options, against="sam3d-eager")
+    return Row(row_id, f"SAM 3D Body, {name}", options, against=(original, "sam3d-eager"))
 
 
+def _original(row_id: str, name: str, network: Network = "sam3d-dinov3", **settings: Any) -> Row:
+    """A row of the original's own code, which neither fits nor draws."""
+    options = Settings(network=network, engine="eager", graphs=False, upstream=True, **settings)
+    return Row(
+        row_id, f"the original SAM 3D Body, {name}, no fit", options, against=("sam3d-eager",)
+    )
+
+
+_WITH_HANDS = Sam3dOptions(hands=True)
 _SAM3D = (
+    _original("sam3d-upstream", "DINOv3"),
+    _original("sam3d-upstream-vith", "ViT-H", "sam3d-vith"),
+    _original("sam3d-upstream-full", "DINOv3 with hands", sam3d=_WITH_HANDS),
     _sam3d("sam3d-eager", "DINOv3, eager, frame by frame", engine="eager", graphs=False),
     _sam3d("sam3d", "DINOv3"),
     _sam3d("sam3d-fp8", "DINOv3, products in 8 bits", fp8=True),
-    _sam3d("sam3d-vith", "ViT-H", "sam3d-vith"),
-    _sam3d("sam3d-vith-fp8", "ViT-H, products in 8 bits", "sam3d-vith", fp8=True),
+    _sam3d("sam3d-vith", "ViT-H", "sam3d-vith", "sam3d-upstream-vith"),
+    _sam3d(
+        "sam3d-vith-fp8", "ViT-H, products in 8 bits", "sam3d-vith", "sam3d-upstream-vith",
+        fp8=True,
+    ),
     _sam3d(
         "sam3d-keyframe", "DINOv3 on the key frame, neighbours decoded with prompts",
         sam3d=Sam3dOptions(reuse="prompts"),
@@ -195,7 +222,9 @@ _SAM3D = (
         "sam3d-landmarks", "DINOv3 on the key frame, landmarks between",
         sam3d=Sam3dOptions(reuse="landmarks"),
     ),
-    _sam3d("sam3d-full", "DINOv3 with hands", sam3d=Sam3dOptions(hands=True)),
+    _sam3d(
+        "sam3d-full", "DINOv3 with hands", original="sam3d-upstream-full", sam3d=_WITH_HANDS
+    ),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
+from app.bench import upstream_imports
 from app.bench.networks import WRITERS
 from app.bench.random_sam3d import random_sam3d
 from app.bench.rows import Row, Settings
@@ -95,12 +96,15 @@ def run(pipeline: Pipeline, window: Window, state: Any, timer: Timer) -> Finishe
     return pipeline.collect(pipeline.submit([window], [state], timer))[0]
 
 
-def missing(row: Row, weights_folder: Path | None = None) -> str | None:
+def missing(
+    row: Row, weights_folder: Path | None = None, upstream_folder: Path | None = None
+) -> str | None:
     """Return why a row cannot be measured on this machine, in a few words; None if it can.
 
     Args:
         row: The row.
         weights_folder: A folder that is searched for weights first.
+        upstream_folder: A clone of the original SAM 3D Body.
     """
     # The quick checks first; finding weights may compute a file's hash.
     if row.settings.device == "cuda" and not torch.cuda.is_available():
@@ -108,6 +112,11 @@ def missing(row: Row, weights_folder: Path | None = None) -> str | None:
     for module, extra in row.packages:
         if importlib.util.find_spec(module) is None:
             return f"needs {module}: pip install 'bodystream[{extra}]'"
+    if row.settings.upstream:
+        backbone = row.settings.network.removeprefix("sam3d-")
+        reason = upstream_imports.missing(upstream_folder, backbone)
+        if reason is not None:
+            return reason
     try:
         weights.find("blazepose", weights_folder)
     except weights.WeightsError as error:

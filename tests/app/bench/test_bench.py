@@ -48,9 +48,9 @@ def bench(monkeypatch, tmp_path):
     """``run(*flags)`` measures rows of fake pipelines; ``run.made`` lists their settings."""
     rows = (
         Row("one", "first", Settings("cpu")),
-        Row("two", "second", Settings("cpu", half=False), against="one"),
+        Row("two", "second", Settings("cpu", half=False), against=("one",)),
         Row("held", "streams", Settings("cpu"), "streams"),
-        Row("gpu", "on a GPU", Settings(half=False), against="one"),
+        Row("gpu", "on a GPU", Settings(half=False), against=("one",)),
         Row("trt", "other engine", Settings("cpu", engine="tensorrt")),
     )
     made: list[Settings] = []
@@ -69,7 +69,7 @@ def bench(monkeypatch, tmp_path):
         Bench, make=make, ceilings_of=lambda device: HERE, hardware=dict(MACHINE)
     )
     monkeypatch.setattr(command, "Bench", fast)
-    monkeypatch.setattr(command, "missing", lambda row, folder: None)
+    monkeypatch.setattr(command, "missing", lambda row, *folders: None)
     monkeypatch.setattr("app.bench.record.stage_work", lambda *_: {"fit": Work(1e9)})
     monkeypatch.setattr("app.bench.record.weights.find", lambda *_: {})
 
@@ -171,7 +171,9 @@ def test_another_engines_time_is_never_filled_in(bench, capsys):
 
 
 def test_what_cannot_be_measured_is_named_and_not_filled(bench, capsys, monkeypatch):
-    monkeypatch.setattr(command, "missing", lambda row, _: "no abacus" if row.id == "two" else None)
+    monkeypatch.setattr(
+        command, "missing", lambda row, *_: "no abacus" if row.id == "two" else None
+    )
     assert bench("--rows", "one,two") == 1
     assert [row["id"] for row in json.loads(bench.path.read_text())["rows"]] == ["one"]
     assert "not measured here: no abacus" in capsys.readouterr().out

@@ -70,7 +70,7 @@ def test_the_rows_are_the_plans():
     assert figures == {"baseline": 800, "compiled": 300, "fastsam": 150, "batch": 100, "cache": 70}
     ids = [row.id for row in ROWS]
     for row in PLANNED:
-        assert row.against == "baseline"
+        assert row.against == ("baseline",)
         assert row.above is None or ids.index(row.above) < ids.index(row.id)
         assert row.settings.as_json()["plan"]["segment"] == row.settings.plan.segment
     assert len({row.settings.plan.steps for row in PLANNED}) == 1  # No row wins by fewer steps.

@@ -28,6 +28,16 @@ def test_speed_up_is_of_like_with_like():
     assert document["rows"][1]["speedup"] is None
 
 
+def test_speed_up_is_over_the_first_row_that_was_measured():
+    mine = {**record("sam3d", 10.0), "against": ["sam3d-upstream", "sam3d-eager"]}
+    document = merged(mine, record("sam3d-eager", 30.0))
+    found = next(row for row in document["rows"] if row["id"] == "sam3d")
+    assert (found["speedup_over"], found["speedup"]) == ("sam3d-eager", 3.0)
+    document = merged(record("sam3d-upstream", 500.0), document=document)
+    found = next(row for row in document["rows"] if row["id"] == "sam3d")
+    assert (found["speedup_over"], found["speedup"]) == ("sam3d-upstream", 50.0)
+
+
 def test_a_row_kept_from_another_torch_says_so():
     document = merged(record("default-cpu"))
     document = merged(record("default"), document=document, machine={**MACHINE, "torch": "3"})
@@ -74,7 +84,8 @@ def test_code_hash_sees_code_that_runs_and_no_other(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
     plan = ("plan", "plan_nets", "plan_people")
-    for name in ("subject", "measure", "streams", "footage", "timers", "pipelines", *plan):
+    run = ("subject", "measure", "streams", "footage", "timers", "pipelines", "upstream_sam3d")
+    for name in (*run, *plan):
         (tmp_path / f"app/bench/{name}.py").write_text("1")
     first = results.code_hash(tmp_path)
     (tmp_path / "pipeline/capture/b.py").write_text("2")
