@@ -34,10 +34,13 @@ def random_sam3d(backbone: str, device: torch.device | str, seed: int = 0) -> Sa
         device: Where it computes. On a GPU the backbone is in half precision, as the release.
         seed: Seed of the weights.
     """
-    network, rig = random_parts(backbone, device, seed)
+    network, tensors = random_parts(backbone, device, seed)
     if torch.device(device).type == "cuda":
         network.backbone.to(torch.bfloat16)
-    return network.prepare(Rig(rig))
+    # The rig makes tables of its own, which have to be where its tensors are.
+    with torch.device(device):
+        rig = Rig(tensors)
+    return network.prepare(rig)
 
 
 @torch.no_grad()
