@@ -22,9 +22,9 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-# A worker of pytest-xdist is started by `python -c`, and the words of hints depend on the starter.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
+# The words of hints depend on the starter, and tests may be started as `python -m pytest`, as
+# `pytest`, or by pytest-xdist, which runs `python -c`. The first holds for all of them.
+sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
 
 ALONE = (
     "app/outputs/test_recording.py", "app/outputs/test_window.py", "app/reports/test_command.py",

@@ -17,6 +17,8 @@ _NEIGHBOURHOOD = (7, 7)
 """Width and height of the neighbourhoods whose structure is compared, at that size."""
 _LEAST_STRUCTURE = 3.0
 """A picture with less structure than this, in grey levels, shows nothing that can be compared."""
+_WHITE = 240.0
+"""A picture with a higher mean is nearly all white, and what is left of it is clipped."""
 _OTHER_LIGHT = 25.0
 """Pictures whose mean differs by more grey levels are taken in other light."""
 _UNCHANGED = 5.0
@@ -27,6 +29,9 @@ more in 1 % of the cuts between 22 clips and enlarged parts of them, and in 85 %
 which hands and bodies that fill such parts would be cuts without this."""
 _BLACK = 20.0
 """Bars around a picture are darker than this grey level, and stay through cuts."""
+_WIDEST_BARS = (24, 11)
+"""The widest bars at the sides and the highest above and below that are left out, at that size:
+a little more than upright footage has in a wide picture, and wide footage in a 4:3 picture."""
 _LAGS = (4, 8, 16, 24, 32)
 """Frames from the middle of a dissolve to each of the two pictures of which it is a mixture."""
 
@@ -36,6 +41,12 @@ class _Picture(NamedTuple):
 
     grey: np.ndarray
     mean: float
+
+    @classmethod
+    def of(cls, grey: np.ndarray) -> _Picture:
+        """The picture of grey levels (H, W)."""
+        mean = float(grey.mean())
+        return cls(grey - mean, mean)
 
 
 class CutDetector:
@@ -47,8 +58,8 @@ class CutDetector:
     leaves hardly any area as it was.
 
     Another lighting leaves the structure of each neighbourhood: the correlation within it, which
-    no smooth change of brightness affects. A black or white picture has no structure. It is passed
-    over, and the next one is compared with the last before it.
+    no smooth change of brightness affects. A black or white picture has none. It is passed over,
+    and the next one is compared with the last before it.
 
     A picture within a dissolve is a mixture of an earlier and a later one that do not resemble each
     other, which motion never makes. A dissolve is a cut a little after its middle.
@@ -56,7 +67,6 @@ class CutDetector:
 
     def __init__(self) -> None:
         self._recent: deque[_Picture] = deque(maxlen=2 * _LAGS[-1])
-        self._hann = cv2.createHanningWindow(_SMALL, cv2.CV_32F)
         self._usual_change = 0.0
         self._compared = 0
         self._passed_over = False
@@ -68,7 +78,8 @@ class CutDetector:
             image: (H, W, 3) RGB uint8, the next picture of the source.
         """
         now = _small_grey(image)
-        if float(np.sqrt(_variance(now.grey).mean())) < _LEAST_STRUCTURE:
+        structure = float(np.sqrt(_variance(now.grey).mean()))
+        if structure < _LEAST_STRUCTURE or now.mean > _WHITE:
             self._passed_over = True
             return False
         cut = bool(self._recent) and (self._is_other_scene(now) or self._is_mixed(now))
@@ -82,8 +93,9 @@ class CutDetector:
 
     def _is_other_scene(self, picture: _Picture) -> bool:
         """Whether a picture shows another scene than the last one; updates what is usual."""
-        last, now = self._recent[-1].grey, picture.grey
-        brighter = picture.mean - self._recent[-1].mean
+        before, after = _without_bars(self._recent[-1], picture)
+        last, now = before.grey, after.grey
+        brighter = after.mean - before.mean
         relit = self._passed_over or abs(brighter) > _OTHER_LIGHT
         difference = float(np.abs(now - last).mean())
         # A small change is no cut, so the alignment is spared. But where the light has changed,
@@ -93,10 +105,10 @@ class CutDetector:
             return False
         # A cut, and another light, change the whole picture, a wall behind a waving arm included.
         # Two dim pictures around a dark one are alike whatever they show.
-        if not self._passed_over and _share_unchanged(self._recent[-1], picture) > _STANDING:
+        if not self._passed_over and _share_unchanged(before, after) > _STANDING:
             self._learn(difference)
             return False
-        last, now = self._aligned(last, now)
+        last, now = _aligned(last, now)
         difference, correlation = _difference_and_correlation(last, now)
         structure = _structure_in_common(last, now)
         if relit:
@@ -112,7 +124,7 @@ class CutDetector:
         # Another take has the same light.
         other_take = (
             correlation < 0.82
-            and (structure < 0.8 or (structure < 0.95 and abs(brighter) < 8.0))
+            and (structure < 0.8 or (structure < 0.9 and abs(brighter) < 8.0))
             and self._compared >= 3
             and difference >= max(12.0, 8.0 * self._usual_change)
         )
@@ -132,28 +144,57 @@ class CutDetector:
             if 2 * lag > len(self._recent):
                 return False
             first, middle = self._recent[-2 * lag], self._recent[-lag]
+            before, after = _without_bars(first, now)
             if (
-                float(np.abs(now.grey - first.grey).mean()) >= 10.0
+                float(np.abs(after.grey - before.grey).mean()) >= 10.0
                 and _is_mixture(middle, first, now)
-                and _structure_in_common(*self._aligned(first.grey, now.grey)) < 0.5
+                and _structure_in_common(*_aligned(before.grey, after.grey)) < 0.5
             ):
                 return True
         return False
 
-    def _aligned(self, last: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Two pictures as they are, or their common part after the shift between them, whichever
-        correlates better."""
-        # The window is applied here, because OpenCV's own windowing writes into its inputs.
-        (dx, dy), _ = cv2.phaseCorrelate(last * self._hann, now * self._hann)
-        if abs(dx) > _SHIFT[0] or abs(dy) > _SHIFT[1]:
-            return last, now
-        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
-        moved = cv2.warpAffine(last, shift, _SMALL)
-        # Only where both pictures have pixels: the shift leaves an empty border.
-        rows = slice(max(0, math.ceil(dy)), _SMALL[1] + min(0, math.floor(dy)))
-        columns = slice(max(0, math.ceil(dx)), _SMALL[0] + min(0, math.floor(dx)))
-        pairs = (last, now), (moved[rows, columns], now[rows, columns])
-        return max(pairs, key=lambda pair: _difference_and_correlation(*pair)[1])
+
+def _without_bars(first: _Picture, second: _Picture) -> tuple[_Picture, _Picture]:
+    """Two pictures without the black bars that both have on opposite sides.
+
+    Bars stay through cuts, so they make any two pictures resemble each other.
+    """
+    lightest = np.maximum(first.grey + first.mean, second.grey + second.mean)
+    columns, rows = (
+        _between_bars(lightest.max(axis) < _BLACK, widest)
+        for axis, widest in enumerate(_WIDEST_BARS)
+    )
+    if rows.start == columns.start == 0:
+        return first, second
+    one, two = (_Picture.of(p.grey[rows, columns] + p.mean) for p in (first, second))
+    return one, two
+
+
+def _between_bars(black: np.ndarray, widest: int) -> slice:
+    """The columns or rows between the black ones at both ends."""
+    shown = np.flatnonzero(~black)
+    bar = min(int(shown[0]), len(black) - 1 - int(shown[-1])) if len(shown) else 0
+    # The line beside a bar is partly of the bar.
+    bar = bar + 1 if bar else 0
+    return slice(bar, len(black) - bar) if bar <= widest else slice(0, len(black))
+
+
+def _aligned(last: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two pictures as they are, or their common part after the shift between them, whichever
+    correlates better."""
+    height, width = now.shape
+    # The window is applied here, because OpenCV's own windowing writes into its inputs.
+    window = cv2.createHanningWindow((width, height), cv2.CV_32F)
+    (dx, dy), _ = cv2.phaseCorrelate(last * window, now * window)
+    if abs(dx) > _SHIFT[0] or abs(dy) > _SHIFT[1]:
+        return last, now
+    shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+    moved = cv2.warpAffine(last, shift, (width, height))
+    # Only where both pictures have pixels: the shift leaves an empty border.
+    rows = slice(max(0, math.ceil(dy)), height + min(0, math.floor(dy)))
+    columns = slice(max(0, math.ceil(dx)), width + min(0, math.floor(dx)))
+    pairs = (last, now), (moved[rows, columns], now[rows, columns])
+    return max(pairs, key=lambda pair: _difference_and_correlation(*pair)[1])
 
 
 def _small_grey(image: np.ndarray) -> _Picture:
@@ -162,9 +203,7 @@ def _small_grey(image: np.ndarray) -> _Picture:
     # more than one, because the noise of a dark picture is no structure.
     step = max(1, min(image.shape[0] // (4 * _SMALL[1]), image.shape[1] // (4 * _SMALL[0])))
     small = cv2.resize(image[::step, ::step], _SMALL, interpolation=cv2.INTER_AREA)
-    grey = small.mean(axis=2, dtype=np.float32)
-    mean = float(grey.mean())
-    return _Picture(grey - mean, mean)
+    return _Picture.of(small.mean(axis=2, dtype=np.float32))
 
 
 def _difference_and_correlation(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

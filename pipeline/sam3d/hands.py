@@ -18,12 +18,7 @@ from pipeline.sam3d.branch import Branch, Estimate
 from pipeline.sam3d.crops import HAND_PADDING, Crops, crops_of_boxes
 from pipeline.sam3d.prompt_encoder import NO_PROMPT
 from pipeline.sam3d.rig import Rig
-from pipeline.sam3d.wrists import (
-    angle_between,
-    rotation_of_xzy,
-    within_limits,
-    xzy_of_rotation,
-)
+from pipeline.sam3d.wrists import angle_between, rotation_of_xzy, within_limits, xzy_of_rotation
 
 # Left, then right. Joints of the rig:
 _LOWER_ARMS, _WRIST_TWISTS = (76, 40), (77, 41)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import torch
@@ -28,6 +30,15 @@ def some_pose(generator, batch, spread=0.35):
     rotations = exp_so3(turns)
     rotations[:, 0] = exp_so3(FACING) @ exp_so3(0.4 * torch.randn(batch, 3, generator=generator))
     return rotations
+
+
+def double(value):
+    """Return a tensor, or a dataclass of tensors, in double precision."""
+    if isinstance(value, torch.Tensor):
+        return value.double()
+    return dataclasses.replace(
+        value, **{f.name: double(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    )
 
 
 def seen_as_people(body, rotations, transl, betas, noise_px=0.0, generator=None):

@@ -35,20 +35,12 @@ from pipeline.fitting.solver import (
     retract,
 )
 from pipeline.fitting.window_step import SHAPE_LIMIT
-from tests.support.fits import K, seen_as_people, some_pose, windows_of_people
+from tests.support.fits import K, double, seen_as_people, some_pose, windows_of_people
 
 
 @pytest.fixture(scope="module")
 def skeleton(body):
     return Skeleton.of(body, 64)
-
-
-def double(value):
-    if isinstance(value, torch.Tensor):
-        return value.double()
-    return dataclasses.replace(
-        value, **{f.name: double(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    )
 
 
 def test_landmarks_by_moments_are_the_meshs_own(body, skeleton):

@@ -16,8 +16,14 @@ from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from pipeline.fitting.initialise import local_rotations
 from pipeline.fitting.solver import FitConfig, surface_rows
-from tests.pipeline.fitting.test_fitter import double
-from tests.support.fits import K, random_problem, rotations_of, seen_as_people, some_pose
+from tests.support.fits import (
+    K,
+    double,
+    random_problem,
+    rotations_of,
+    seen_as_people,
+    some_pose,
+)
 from tests.support.mhr import published_bodies
 
 

@@ -283,11 +283,15 @@ def test_arms_that_sweep_before_a_wall_are_no_cut(seed: int) -> None:
 
 
 @FEW
-@given(st.integers(0, 1000), st.integers(0, 30))
-def test_bars_around_the_picture_hide_no_cut(seed: int, bar: int) -> None:
+@given(st.integers(0, 1000), st.floats(0, 1), st.booleans())
+def test_bars_around_the_picture_hide_no_cut(seed: int, share: float, upright: bool) -> None:
+    """As wide as upright footage has them beside it in a wide picture, or as high as a wide film
+    has them above and below in a 4:3 picture."""
     images = [crop(noise_scene(k), 0, 0).copy() for k in (seed, seed + 1)]
+    bar = round(share * (218 if upright else 79))
     for image in images:
-        image[:bar] = image[360 - bar :] = 0
+        lines = image.transpose(1, 0, 2) if upright else image
+        lines[:bar] = lines[len(lines) - bar :] = 0
     assert cuts([images[0]] * 6 + [images[1]] * 6) == [6]
 
 

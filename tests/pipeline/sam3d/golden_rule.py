@@ -43,6 +43,8 @@ TINY = ModelConfig(
 """The widths of golden_tiny.npz."""
 TINY_VITH = replace(VITH, **{name: getattr(TINY, name) for name in WIDTHS})
 """Those of golden_vith.npz, which has crops of 512 x 512: the original's columns are fixed."""
+SMALL_VITH = replace(TINY_VITH, side=128, columns=6)
+"""The same with few cells, for kernels that may be interpreted."""
 
 
 def weight_of(name, shape):

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from pipeline.sam3d.backbone_gpu import FastBackbone
 from pipeline.sam3d.backbone_vith import PATCH_PADDING
 from pipeline.sam3d.model import Sam3dBody
-from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, fill
+from tests.pipeline.sam3d.golden_rule import SMALL_VITH, TINY, fill
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HALF = pytest.param(False, 2e-2, id="half")
@@ -13,7 +13,7 @@ HALF = pytest.param(False, 2e-2, id="half")
 EIGHT = pytest.param(True, 1e-1, id="fp8", marks=pytest.mark.gpu)
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_VITH], ids=("dinov3", "vith"))
+@pytest.mark.parametrize("config", [TINY, SMALL_VITH], ids=("dinov3", "vith"))
 @pytest.mark.parametrize(("fp8", "limit"), [HALF, EIGHT])
 def test_kernels_compute_what_the_modules_do(config, fp8, limit):
     network = Sam3dBody(config)
@@ -25,7 +25,7 @@ def test_kernels_compute_what_the_modules_do(config, fp8, limit):
         1, 3, config.side, config.columns * config.patch,
         generator=torch.Generator().manual_seed(0),
     ).to(DEVICE)  # fmt: skip
-    padding = PATCH_PADDING if config is TINY_VITH else 0
+    padding = PATCH_PADDING if config is SMALL_VITH else 0
     patches = F.unfold(images, config.patch, stride=config.patch, padding=padding)
     patches = patches.transpose(1, 2)
     with torch.inference_mode():

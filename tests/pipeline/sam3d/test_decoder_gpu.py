@@ -15,7 +15,7 @@ from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.rig import Rig
 from pipeline.sam3d.rig_kernels_gpu import _atan2
 from tests.pipeline.sam3d.conftest import BOXES, K
-from tests.pipeline.sam3d.golden_rule import TINY, TINY_VITH, fill, rig_tensors
+from tests.pipeline.sam3d.golden_rule import SMALL_VITH, TINY, fill, rig_tensors
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # On a GPU products are in half precision.
@@ -23,24 +23,24 @@ TOLERANCE = 2e-2 if DEVICE.type == "cuda" else 2e-5
 
 
 @pytest.mark.parametrize(
-    ("config", "hand", "prompted"),
-    [(TINY, False, False), (TINY, True, True), (TINY_VITH, False, True)],
+    ("config", "people", "hand", "prompted"),
+    [(TINY, 1, False, False), (TINY, 1, True, True), (SMALL_VITH, 2, False, True)],
     ids=["body", "prompted hand", "prompted body of ViT-H"],
 )
-def test_estimates_are_those_of_the_modules(config, synthetic, hand, prompted):
+def test_estimates_are_those_of_the_modules(config, people, synthetic, hand, prompted):
     # Two layers are all kinds of layers; more take long where kernels are interpreted.
     config = replace(config, layers=2)
     network = Sam3dBody(config)
     fill(network)
     network = network.to(DEVICE).prepare(Rig(rig_tensors(synthetic)).to(DEVICE))
     padding = HAND_PADDING if hand else BODY_PADDING
-    crops = crops_of_boxes(
-        torch.from_numpy(BOXES[:2]), torch.from_numpy(K).expand(2, 3, 3), config.side, padding
-    ).to(DEVICE)
-    shape = (2, config.width, config.rows, config.columns)
+    lenses = torch.from_numpy(K).expand(people, 3, 3)
+    boxes = torch.from_numpy(BOXES[:people])
+    crops = crops_of_boxes(boxes, lenses, config.side, padding).to(DEVICE)
+    shape = (people, config.width, config.rows, config.columns)
     features = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     prompts = torch.tensor([[0.3, 0.4, 41], [0, 0, -2], [0.6, 0.2, 8], [0.9, 0.5, -1]])
-    prompts = prompts.expand(2, 4, 3).to(DEVICE) if prompted else None
+    prompts = prompts.expand(people, 4, 3).to(DEVICE) if prompted else None
     fast = FastDecoders(network)
     with torch.inference_mode():
         plain = network.look(features, crops, hand=hand)
