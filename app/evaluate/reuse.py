@@ -1,6 +1,5 @@
-"""``evaluate --reuse DIR``: how well a key frame's mask fits the neighbouring frames, at best.
-
-`app.evaluate.reuse_bodies` measures the same of bodies.
+"""``evaluate --reuse DIR``: how well a key frame's mask fits the neighbouring frames, at best, and,
+by `app.evaluate.reuse_bodies`, its body.
 
 A decoder that reuses the key frame's embedding segments the key frame's pixels. Its best possible
 result is the key frame's true mask, moved to the neighbour. This module compares that with the
@@ -111,8 +110,7 @@ def measure(folder: Path) -> Reuse:
         for frames in _windows(clip):
             thrown = any(number == release for number, _ in frames)
             _measure_window(frames, truth, out, thrown)
-            numbers = [number for number, _ in frames]
-            out.bodies += reuse_bodies.neighbours(truth, numbers, KEY, thrown=thrown)
+            out.bodies += reuse_bodies.neighbours(truth, [k for k, _ in frames], KEY, thrown=thrown)
     return out
 
 
