@@ -16,22 +16,47 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from app.evaluate.metrics import LIMBS, from_hips
 from app.evaluate.truth import Truth
-from pipeline.core.camera import project
-from pipeline.core.skeleton import BLAZEPOSE_33, PARENTS, SMPL_24
+from pipeline.core.skeleton import (
+    BLAZEPOSE_33,
+    LANDMARKS,
+    MHR_70,
+    PARENTS,
+    SMPL_24,
+    blazepose_order,
+)
 
-WAYS = ("as it is", "with four joints in place")
+WAYS = ("as it is", "four landmarks", "four limbs")
+"""The key frame's body as it is; and with the joints in place that the prompts show. Prompts are
+the landmarks that moved farthest: of all in the picture, which are often those of one hand; or of
+the limbs' twelve about the hips."""
 PROMPTS = 4
-"""How many joints a neighbour is prompted with."""
+"""How many landmarks a neighbour is prompted with."""
 MOTION = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, np.inf)
 """The edges of the bins of motion: how far the fastest visible landmark moved in the picture, as a
 part of the person's height there."""
-_PROMPTED = [joint for joint, name in enumerate(SMPL_24.names) if name in BLAZEPOSE_33]
-"""The joints that are landmarks too, from shoulders and hips to wrists and ankles."""
 _ENDS = [SMPL_24.index(f"{side}_{end}") for side in ("left", "right") for end in ("hand", "foot")]
-"""Joints that follow a prompted one."""
+"""Joints that follow the one before them, which has a landmark."""
 _FAST = SMPL_24.indices("left_wrist", "right_wrist", "left_ankle", "right_ankle")
 _HIPS = list(SMPL_24.hips)
+_OF_MHR = blazepose_order(MHR_70)[1]
+"""Which landmarks (33,) the network knows as prompts."""
+_OF_LIMBS = np.isin(np.arange(LANDMARKS), LIMBS)
+
+
+def _joint_of(landmark: str) -> int:
+    """Return the joint that a landmark shows: that of its name, or the nearest."""
+    side = landmark.split("_")[0]
+    if landmark in SMPL_24:
+        return SMPL_24.index(landmark)
+    if landmark in BLAZEPOSE_33.head:
+        return SMPL_24.index("head")
+    foot = landmark.endswith(("heel", "foot_index"))
+    return SMPL_24.index(f"{side}_{'ankle' if foot else 'wrist'}")
+
+
+_JOINT_OF = np.array([_joint_of(name) for name in BLAZEPOSE_33.names])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,48 +88,60 @@ def neighbours(
         thrown: Whether a throw's release is in the window.
 
     Raises:
-        ValueError: The truth has no joints or no lens.
+        ValueError: The truth has no joints.
     """
-    if truth.joints_m is None or truth.intrinsics is None:
-        raise ValueError(f"{truth.name} has no joints in space, or no lens")
+    if truth.joints_m is None:
+        raise ValueError(f"{truth.name} has no joints in space")
     for row in truth.rows_of(frames[key]):
         for place, frame in enumerate(frames):
             # A person may be out of the picture in one of the frames.
             same = [r for r in truth.rows_of(frame) if truth.person[r] == truth.person[row]]
             if place != key and same and truth.counted[[row, same[0]]].all():
-                motion, errors_m = _compare(
-                    truth, truth.joints_m[[row, same[0]]], truth.intrinsics, int(row), int(same[0])
+                both = [row, same[0]]
+                motion, errors_m = compare(
+                    truth.joints_m[both],
+                    truth.landmarks_px[both],
+                    np.all(truth.visible[both], axis=0),
                 )
                 yield Neighbour(abs(place - key), thrown, motion, errors_m)
 
 
-def _compare(
-    truth: Truth, joints_m: np.ndarray, intrinsics: np.ndarray, key: int, row: int
+def compare(
+    joints_m: np.ndarray, landmarks_px: np.ndarray, seen: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Return `Neighbour.motion` and `Neighbour.errors_m` of two rows, joints (2, 24, 3)."""
-    pixels = project(joints_m, intrinsics)
-    before_m, after_m = joints_m - joints_m[:, _HIPS].mean(1, keepdims=True)
-    seen = truth.visible[key] & truth.visible[row]
-    prompted_m = put_in_place(before_m, after_m, fastest(pixels[0], pixels[1], seen))
-    old, new = truth.landmarks_px[key], truth.landmarks_px[row]
-    moved_px = np.linalg.norm(new - old, axis=-1)[seen].max(initial=0.0)
-    errors_m = np.linalg.norm(np.stack((before_m, prompted_m)) - after_m, axis=-1)
-    return float(moved_px / np.ptp(new[:, 1])), errors_m
-
-
-def fastest(old: np.ndarray, new: np.ndarray, seen: np.ndarray) -> list[int]:
-    """Return the joints to prompt: those of the visible ones that moved farthest in the picture.
+    """Return how far a person moved and what its body costs in a neighbour.
 
     Args:
-        old: SMPL's joints in the key frame (24, 2), pixels.
-        new: Those of the neighbour.
-        seen: The landmarks visible in both (33,), bool.
+        joints_m: SMPL's joints (2, 24, 3) in the key frame and in the neighbour.
+        landmarks_px: The landmarks (2, 33, 2).
+        seen: The landmarks that are visible in both (33,), bool.
+
+    Returns:
+        `Neighbour.motion` and `Neighbour.errors_m`.
     """
-    visible = [j for j in _PROMPTED if seen[BLAZEPOSE_33.index(SMPL_24.names[j])]]
-    return sorted(visible, key=lambda j: -float(np.linalg.norm(new[j] - old[j])))[:PROMPTS]
+    before_m, after_m = joints_m - joints_m[:, _HIPS].mean(1, keepdims=True)
+    moved_px, turned_px = (
+        np.linalg.norm(points[1] - points[0], axis=-1)
+        for points in (landmarks_px, from_hips(landmarks_px))
+    )
+    prompts = (fastest(moved_px, seen & _OF_MHR), fastest(turned_px, seen & _OF_LIMBS))
+    prompted_m = [put_in_place(before_m, after_m, _JOINT_OF[chosen]) for chosen in prompts]
+    errors_m = np.linalg.norm(np.stack((before_m, *prompted_m)) - after_m, axis=-1)
+    return float(moved_px[seen].max(initial=0.0) / np.ptp(landmarks_px[1, :, 1])), errors_m
 
 
-def put_in_place(before_m: np.ndarray, after_m: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+def fastest(moved_px: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Return the landmarks (up to 4) to prompt: those that moved farthest of the allowed ones.
+
+    Args:
+        moved_px: How far each landmark moved (33,), pixels.
+        allowed: Which may be chosen (33,), bool.
+    """
+    order = np.argsort(np.where(allowed, -moved_px, np.inf), kind="stable")
+    return order[: min(PROMPTS, int(allowed.sum()))]
+
+
+def put_in_place(before_m: np.ndarray, after_m: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Return the joints (24, 3) of a body with the chosen ones where another body has them.
 
     A hand moves along with its wrist, and a foot with its ankle.
@@ -112,7 +149,7 @@ def put_in_place(before_m: np.ndarray, after_m: np.ndarray, chosen: Sequence[int
     Args:
         before_m: The body's joints (24, 3).
         after_m: The other body's joints (24, 3).
-        chosen: The joints to move.
+        chosen: The joints to move (J,).
     """
     moves = np.zeros_like(before_m)
     moves[chosen] = (after_m - before_m)[chosen]
@@ -122,13 +159,13 @@ def put_in_place(before_m: np.ndarray, after_m: np.ndarray, chosen: Sequence[int
 
 def _groups(found: Sequence[Neighbour]) -> Iterator[tuple[str, list[Neighbour]]]:
     """Yield the groups of neighbours that the figures are of, each with a heading."""
-    for apart, heading in ((1, "one frame apart"), (2, "two frames apart")):
+    for apart, heading in ((1, "one apart"), (2, "two apart")):
         yield heading, [one for one in found if one.apart == apart]
     yield "about a release", [one for one in found if one.thrown]
     for low, high in zip(MOTION, MOTION[1:]):
-        yield f"moved {low:g} to {high:g}", [one for one in found if low <= one.motion < high]
+        yield f"{low:g} to {high:g}", [one for one in found if low <= one.motion < high]
     for limit in MOTION[2:-1]:
-        yield f"all below {limit:g}", [one for one in found if one.motion < limit]
+        yield f"below {limit:g}", [one for one in found if one.motion < limit]
 
 
 def _means_mm(group: Sequence[Neighbour]) -> np.ndarray:
@@ -151,13 +188,13 @@ def as_json(found: Sequence[Neighbour]) -> list[dict[str, Any]]:
 
 
 def show(found: Sequence[Neighbour], out: TextIO) -> None:
-    """Print the table."""
+    """Print the tables."""
     console = Console(file=out, width=None if out.isatty() else 110, highlight=False)
-    table = Table(title="the key frame's true body in its neighbours: mm from their own")
-    table.add_column("")
-    for heading in ("neighbours", *WAYS, "wrists, ankles", WAYS[1]):
-        table.add_column(heading, justify="right")
-    for heading, group in _groups(found):
-        cells = [f"{mm:.1f}" for mm in _means_mm(group).T.flat] if group else [""] * 4
-        table.add_row(heading, str(len(group)), *cells)
-    console.print(table)
+    for part, name in enumerate(("joints", "wrists and ankles")):
+        table = Table(title=f"the key frame's true {name} in its neighbours: mm from their own")
+        for heading in ("moved", *WAYS, "neighbours"):
+            table.add_column(heading, justify="right" if heading != "moved" else "left")
+        for heading, group in _groups(found):
+            cells = [f"{mm:.1f}" for mm in _means_mm(group)[:, part]] if group else [""] * len(WAYS)
+            table.add_row(heading, *cells, str(len(group)))
+        console.print(table)

@@ -17,6 +17,7 @@ from pipeline.core.skeleton import BLAZEPOSE_33, SMPL_24
 
 LENS = np.array([[900.0, 0, 320], [0, 900.0, 240], [0, 0, 1]])
 WRIST, HAND = SMPL_24.indices("left_wrist", "left_hand")
+KNEE = SMPL_24.index("right_knee")
 SPINE = SMPL_24.index("spine3")
 WINDOW = range(4)
 
@@ -49,7 +50,7 @@ def compared(truth: Truth, thrown: bool = False) -> list[Neighbour]:
 @given(st.sets(st.integers(0, 21), max_size=4), st.integers(0, 99))
 def test_chosen_joints_are_in_place_and_hands_follow(chosen, seed):
     before, after = np.random.default_rng(seed).normal(size=(2, 24, 3))
-    placed = put_in_place(before, after, sorted(chosen))
+    placed = put_in_place(before, after, np.array(sorted(chosen), int))
     for joint in range(22):
         if SMPL_24.names[joint] not in ("left_foot", "right_foot"):
             wanted = after if joint in chosen else before
@@ -58,18 +59,14 @@ def test_chosen_joints_are_in_place_and_hands_follow(chosen, seed):
 
 
 @given(st.integers(0, 99))
-def test_the_visible_joints_that_moved_farthest_are_prompted(seed):
+def test_the_allowed_landmarks_that_moved_farthest_are_prompts(seed):
     random = np.random.default_rng(seed)
-    old, new = random.normal(size=(2, 24, 2))
-    seen = random.random(33) < 0.5
-    chosen = fastest(old, new, seen)
-    steps = np.linalg.norm(new - old, axis=1)
-    landmarks = {n: SMPL_24.index(n) for n in SMPL_24.names if n in BLAZEPOSE_33}
-    visible = [j for name, j in landmarks.items() if seen[BLAZEPOSE_33.index(name)]]
-    assert set(chosen) <= set(visible)
-    assert len(chosen) == min(4, len(visible))
-    rest = set(visible) - set(chosen)
-    assert not rest or min(steps[chosen]) >= max(steps[list(rest)])
+    moved_px, allowed = random.random(33), random.random(33) < random.random()
+    chosen = fastest(moved_px, allowed).tolist()
+    assert len(chosen) == min(4, allowed.sum())
+    assert allowed[chosen].all()
+    rest = set(np.flatnonzero(allowed)) - set(chosen)
+    assert all(moved_px[chosen].min() >= moved_px[k] for k in rest)
 
 
 def test_a_person_that_only_walks_costs_nothing():
@@ -83,11 +80,21 @@ def test_a_person_that_only_walks_costs_nothing():
 def test_a_prompt_undoes_what_a_prompted_joint_moved_and_nothing_else():
     wrist = compared(some_truth(moved([WRIST, HAND], 0.12)))[-1]
     assert wrist.apart == 1
-    assert wrist.errors_m.mean(1) == pytest.approx([0.12 * 2 / 24, 0.0])
+    assert wrist.errors_m.mean(1) == pytest.approx([0.12 * 2 / 24, 0.0, 0.0])
     # No landmark shows the spine.
     spine = compared(some_truth(moved([SPINE], 0.12)))[-1]
-    assert spine.errors_m.mean(1) == pytest.approx([0.12 / 24, 0.12 / 24])
+    assert spine.errors_m.mean(1) == pytest.approx([0.12 / 24] * 3)
     assert spine.motion == 0.0
+
+
+def test_prompts_of_one_hand_leave_the_other_limbs_where_they_were():
+    """A hand has four landmarks, and is faster than the rest."""
+    truth = some_truth(moved([WRIST, HAND], 0.12) + moved([KNEE], 0.06))
+    hand = BLAZEPOSE_33.indices("left_wrist", "left_pinky", "left_index", "left_thumb")
+    truth.landmarks_px[3, hand] = truth.landmarks_px[2, hand] - (0, 50)
+    (_, _, one) = compared(truth)
+    assert one.errors_m[:, KNEE] == pytest.approx([0.06, 0.06, 0.0])
+    assert one.errors_m[1:, WRIST] == pytest.approx(0.0)
 
 
 def test_motion_is_the_fastest_visible_landmarks_in_parts_of_the_height():
@@ -109,21 +116,22 @@ def test_neighbours_are_those_in_which_the_person_counts():
 
 
 def test_every_neighbour_is_in_the_groups_it_belongs_to():
-    errors_m = np.stack((np.full(24, 0.02), np.full(24, 0.01)))
+    errors_m = np.stack((np.full(24, 0.02), np.full(24, 0.01), np.zeros(24)))
     errors_m[0, WRIST] = 0.06
     found = [Neighbour(1, True, 0.015, errors_m), Neighbour(2, False, 0.5, 2 * errors_m)]
     rows = {(row["of"], row["way"]): row for row in as_json(found)}
-    as_it_is, prompted = reuse_bodies.WAYS
+    as_it_is, prompted, limbs = reuse_bodies.WAYS
     for heading, factor in {
-        "one frame apart": 1, "two frames apart": 2, "about a release": 1,
-        "moved 0.01 to 0.02": 1, "moved 0.08 to inf": 2, "all below 0.03": 1,
+        "one apart": 1, "two apart": 2, "about a release": 1,
+        "0.01 to 0.02": 1, "0.08 to inf": 2, "below 0.03": 1,
     }.items():  # fmt: skip
         first = rows[heading, as_it_is]
         assert first["joints_mm"] == pytest.approx(factor * (20 + 40 / 24), abs=0.01)
         assert first["wrists_ankles_mm"] == pytest.approx(factor * 30)
         assert first["count"] == 1
         assert rows[heading, prompted]["joints_mm"] == pytest.approx(factor * 10)
-    assert ("moved 0 to 0.01", as_it_is) not in rows
+        assert rows[heading, limbs]["joints_mm"] == 0
+    assert ("0 to 0.01", as_it_is) not in rows
 
 
 def test_a_truth_without_joints_is_refused():
