@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.evaluate.metrics import from_hips
 from app.evaluate.truth import Truth
-from benchmarks.key_frames import SOME, KeyFrameFigures, KeyFramePerceiver, Measured
+from benchmarks.key_frames import SOME, Correction, KeyFrameFigures, KeyFramePerceiver, Measured
 from benchmarks.synthetic_network import Noise, PersonFrame, SyntheticNetwork
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame, Window
-from pipeline.core.people import Mask, Person
+from pipeline.core.people import Mask, Person, as_blazepose
 from pipeline.core.skeleton import BLAZEPOSE_33, MHR_70
 from pipeline.perception.base import Perceiver
 
@@ -53,12 +54,17 @@ class Base(Perceiver):
         return people, "memory"
 
 
-def perceived(measured: Measured):
-    perceiver = KeyFramePerceiver(Base(), SyntheticNetwork(TRUTH, Noise(0.0), 1), TRUTH, measured)
-    image, found = np.zeros((4, 4, 3), np.uint8), []
+def window(frames: range) -> Window:
+    image = np.zeros((4, 4, 3), np.uint8)
+    return Window(tuple(Frame(k, "made up", 0, k / 30, image) for k in frames), 0)
+
+
+def perceived(measured: Measured, carried: bool = False):
+    network = SyntheticNetwork(TRUTH, Noise(0.0), 1)
+    perceiver = KeyFramePerceiver(Base(), network, TRUTH, measured, carried=carried)
+    found = []
     for first in range(0, FRAMES, 4):
-        frames = tuple(Frame(k, "made up", 0, k / 30, image) for k in range(first, first + 4))
-        people, memory = perceiver.decode(None, Window(frames, 2))
+        people, memory = perceiver.decode(None, window(range(first, first + 4)))
         assert memory == "memory"
         found += people
     return found
@@ -85,6 +91,28 @@ def test_measured_people_keep_their_track_and_their_mask(measured):
         assert ghost.extra is None
         assert ghost.roi == 9
         assert ghost.keypoints is BLAZEPOSE_33
+
+
+def test_a_correction_makes_the_person_of_its_own_frame_the_measured_one():
+    """And moves one of another frame by as much, in the camera's axes."""
+    ((measured,),) = SyntheticNetwork(TRUTH, Noise(0.02), 1).decode(None, window(range(1)))[0]
+    seen = Base().decode(None, window(range(1)))[0][0][0]
+    correction = Correction.of(seen, measured, LENS)
+    applied, points = correction.applied(seen, LENS), as_blazepose(measured)
+    known = points.visibility > 0
+    assert applied.landmarks_px[known] == pytest.approx(points.landmarks_px[known], abs=1e-3)
+    assert from_hips(applied.world_m)[known] == pytest.approx(
+        from_hips(points.world_m)[known], abs=1e-5
+    )
+    assert applied.world_sigma_m > points.world_sigma_m
+    assert (correction.landmarks_px[~known] == 0).all()
+
+
+def test_a_correction_is_carried_to_the_window_and_to_those_without_one():
+    for k, (person, ghost) in enumerate(perceived(SOME[2], carried=True)):
+        assert person.world_sigma_m is not None
+        assert person.keypoints is (MHR_70 if SOME[2].has(k) else BLAZEPOSE_33)
+        assert ghost.world_sigma_m is None
 
 
 def test_the_figures_between_key_frames_leave_the_key_frames_out():
