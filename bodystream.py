@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.core.frame import Window as Window
     from pipeline.core.people import Bodies as Bodies
     from pipeline.core.people import Mask as Mask
+    from pipeline.core.people import MhrBody as MhrBody
     from pipeline.core.people import Person as Person
     from pipeline.core.skeleton import BLAZEPOSE_33 as BLAZEPOSE_33
     from pipeline.core.skeleton import COCO_17 as COCO_17
@@ -64,6 +65,7 @@ _HOMES = {
     "LANDMARK_NAMES": "pipeline.core.skeleton",
     "MHR_70": "pipeline.core.skeleton",
     "Mask": "pipeline.core.people",
+    "MhrBody": "pipeline.core.people",
     "Perceiver": "pipeline.perception.base",
     "PerceiverOptions": "pipeline.perception.base",
     "Person": "pipeline.core.people",

@@ -152,14 +152,14 @@ def estimator_settings(config: Config) -> dict[str, Any]:
         "model_folder": config.perceive.weights,
         "model": config.perceive.model_file,
         "keypoints": config.perceive.keypoints,
-        "sam3d_hands": config.perceive.sam3d_hands,
+        "sam3d": config.perceive.sam3d,
         "mhr_mesh": config.render.draw == "mhr" or config.output.mhr_vertices,
         "fov_deg": config.capture.fov_deg,
         "focal_px": config.capture.focal_px,
         "fit": FitConfig(
             iterations=config.fit.iterations, cold_iterations=config.fit.cold_iterations
         ),
-        "engine": EngineOptions(engine.name, engine.half, engine.graphs, engine.cache),
+        "engine": EngineOptions(engine.name, engine.half, engine.graphs, engine.cache, engine.fp8),
     }
 
 

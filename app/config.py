@@ -25,6 +25,7 @@ from app.setting import Declared, Section, Setting, checked, declared, did_you_m
 from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.user_file import read_text, reading
 from pipeline.perception.areas import Areas, parse_area
+from pipeline.sam3d.options import Sam3dOptions
 
 PROFILE_FOLDER = "configs"
 
@@ -292,10 +293,30 @@ class PerceiveConfig:
             "Read hands from crops of their own with `--estimator sam3d`, at three times the cost."
         ),
     ] = False
+    sam3d_reuse: Annotated[
+        Literal["off", "prompts", "landmarks"],
+        Setting(
+            "What the frames between key frames get with `--estimator sam3d`: off, the network "
+            "itself; prompts, its decoder on the key frame's features; landmarks, BlazePose's."
+        ),
+    ] = "off"
+    sam3d_every: Annotated[
+        int,
+        Setting(
+            "With `--sam3d-reuse landmarks`, measure the key frame of one window in N.",
+            "N",
+            low=1,
+        ),
+    ] = 1
     keypoints: Annotated[
         Literal["coco17", "coco133", "halpe26", "mhr70"],
         Setting("The points that the network of `--estimator onnx` reports.", "SET"),
     ] = "coco17"
+
+    @property
+    def sam3d(self) -> Sam3dOptions:
+        """How SAM 3D Body is used."""
+        return Sam3dOptions(self.sam3d_hands, self.sam3d_reuse, self.sam3d_every)
 
     @property
     def areas(self) -> Areas:
@@ -326,6 +347,13 @@ class EngineConfig:
             example="engines",
         ),
     ] = None
+    fp8: Annotated[
+        bool,
+        Setting(
+            "Whether the products of SAM 3D Body's backbone are in 8 bits: faster, less exact.",
+            flag=None,
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

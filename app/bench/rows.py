@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.config import ConfigError
+from pipeline.sam3d.options import Sam3dOptions
+
+Network = Literal["", "instanthmr", "onnx", "sam3d-dinov3", "sam3d-vith"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ class Settings:
         people: The most people to track.
         weights_folder: A folder that is searched for model files first.
         plan: The settings of a row of the plan; None for the app's own pipeline.
-        network: The estimator whose network is timed with random weights (`app.bench.networks`);
-            "" for the default one, with its own.
+        network: The estimator whose network is timed with random weights (`app.bench.networks`,
+            `app.bench.random_sam3d`); "" for the default one, with its own.
+        sam3d: How SAM 3D Body is used.
+        fp8: Whether the products of its backbone are in 8 bits.
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
@@ -71,15 +76,19 @@ class Settings:
     # Not compared: where the files lie changes no figure.
     weights_folder: Path | None = field(default=None, compare=False)
     plan: Plan | None = None
-    network: Literal["", "instanthmr", "onnx"] = ""
+    network: Network = ""
+    sam3d: Sam3dOptions = Sam3dOptions()
+    fp8: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return all settings that change what is measured."""
-        apart = ("weights_folder", "plan", "network")
+        apart = ("weights_folder", "plan", "network", "sam3d", "fp8")
         out = {k: v for k, v in vars(self).items() if k not in apart}
         # Named where it is used, so that the other rows' settings stay what they were.
         if self.network:
             out["network"] = self.network
+        if self.network.startswith("sam3d"):
+            out |= {"sam3d": asdict(self.sam3d), "fp8": self.fp8}
         return out if self.plan is None else {**out, "plan": asdict(self.plan)}
 
 
@@ -166,6 +175,30 @@ _TENSORRT = (("torch_tensorrt", "tensorrt"),)
 _ONNX = (("onnxruntime", "onnx"), ("onnx", "dev"))
 
 
+def _sam3d(row_id: str, name: str, network: Network = "sam3d-dinov3", **settings: Any) -> Row:
+    """A row of SAM 3D Body with random weights."""
+    options = Settings(network=network, **settings)
+    return Row(row_id, f"SAM 3D Body, {name}", options, against="sam3d-eager")
+
+
+_SAM3D = (
+    _sam3d("sam3d-eager", "DINOv3, eager, frame by frame", engine="eager", graphs=False),
+    _sam3d("sam3d", "DINOv3"),
+    _sam3d("sam3d-fp8", "DINOv3, products in 8 bits", fp8=True),
+    _sam3d("sam3d-vith", "ViT-H", "sam3d-vith"),
+    _sam3d("sam3d-vith-fp8", "ViT-H, products in 8 bits", "sam3d-vith", fp8=True),
+    _sam3d(
+        "sam3d-keyframe", "DINOv3 on the key frame, neighbours decoded with prompts",
+        sam3d=Sam3dOptions(reuse="prompts"),
+    ),
+    _sam3d(
+        "sam3d-landmarks", "DINOv3 on the key frame, landmarks between",
+        sam3d=Sam3dOptions(reuse="landmarks"),
+    ),
+    _sam3d("sam3d-full", "DINOv3 with hands", sam3d=Sam3dOptions(hands=True)),
+)  # fmt: skip
+
+
 def _network(name: Literal["instanthmr", "onnx"], of: str) -> tuple[Row, Row]:
     """The rows of a network in ONNX Runtime, on the GPU and on the CPU."""
     cpu = Settings("cpu", renderer="numba", half=False, network=name)
@@ -184,6 +217,7 @@ ROWS: tuple[Row, ...] = (
     Row("default-cpu", "everything on the CPU", Settings("cpu", renderer="numba", half=False)),
     *_network("instanthmr", "a network of InstantHMR's size"),
     *_network("onnx", "a network of RTMPose-m's size"),
+    *_SAM3D,
     Row("streams-p1", "30 Hz streams, one person each", Settings(), "streams", people=1),
     Row("streams-p4", "30 Hz streams, four people each", Settings(), "streams", people=4),
     Row("streams-p8", "30 Hz streams, eight people each", Settings(), "streams", people=8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +14,17 @@ import numpy as np
 import torch
 
 from app.bench.networks import WRITERS
+from app.bench.random_sam3d import random_sam3d
 from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
 from app.body_renderer import colors_of, drawn_mesh
 from pipeline.core.frame import Window
-from pipeline.core.people import Bodies
+from pipeline.core.people import Bodies, Person
 from pipeline.gpu.device import EngineOptions
-from pipeline.perception.base import Perceiver
+from pipeline.perception.base import Perceiver, PerceiverOptions
+from pipeline.perception.crops import CropNetwork, CropQuery
+from pipeline.perception.sam3d import perceiver_of
+from pipeline.perception.top_down import TopDown
 from pipeline.runtime.estimator import EstimatorOptions
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_keypoint_estimator
@@ -164,14 +168,43 @@ def make_estimator(settings: Settings) -> KeypointEstimator:
         people=settings.people,
         device=settings.device,
         model_folder=settings.weights_folder,
-        engine=EngineOptions(settings.engine, settings.half, settings.graphs),
+        engine=EngineOptions(settings.engine, settings.half, settings.graphs, fp8=settings.fp8),
+        sam3d=settings.sam3d,
     )
     if not settings.network:
         return make_keypoint_estimator(options)
+    if settings.network.startswith("sam3d"):
+        return make_keypoint_estimator(options, _random_sam3d(settings))
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"random-{settings.network}.onnx"
         WRITERS[settings.network](file)
         return make_keypoint_estimator(replace(options, perceiver=settings.network, model=file))
+
+
+def _random_sam3d(settings: Settings) -> Callable[[PerceiverOptions], Perceiver]:
+    """Makes a perceiver of SAM 3D Body with random weights."""
+
+    def make(options: PerceiverOptions) -> Perceiver:
+        network = random_sam3d(settings.network.removeprefix("sam3d-"), options.device)
+        perceiver = perceiver_of(network, options)
+        if settings.engine == "eager":
+            assert isinstance(perceiver, TopDown)
+            perceiver.network = _OneByOne(perceiver.network)
+        return perceiver
+
+    return make
+
+
+class _OneByOne(CropNetwork):
+    """A crop network that answers one query at a time, as the original does with frames."""
+
+    def __init__(self, network: CropNetwork) -> None:
+        self._network = network
+        self.name, self.reports = network.name, network.reports
+        self.has_confidence, self.has_mhr = network.has_confidence, network.has_mhr
+
+    def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
+        return [self._network.measure([query])[0] for query in queries]
 
 
 class GpuPipeline:

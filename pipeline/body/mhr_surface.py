@@ -2,7 +2,7 @@
 
 MHR is the body of SAM 3D Body and InstantHMR (Momentum Human Rig, Meta, Apache-2.0). Its mesh has
 18439 vertices whatever its shape and pose, so a point of its skin is a triangle and a place in it.
-`tools/map_mhr_surface.py` makes the table from MHR's published data; `mhr_surface_LICENSE.md` says
+`tools/map_mhr_surface/` makes the table from MHR's published data; `mhr_surface_LICENSE.md` says
 what of it is theirs.
 """
 

@@ -18,12 +18,14 @@ class EngineOptions:
         half: Run the networks in half precision.
         graphs: Replay networks and fit as CUDA graphs.
         cache: Where engines are kept that take long to build; None is the user's cache folder.
+        fp8: Compute the products of SAM 3D Body's backbone in 8 bits.
     """
 
     engine: str = "auto"
     half: bool = True
     graphs: bool = True
     cache: Path | None = None
+    fp8: bool = False
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -16,6 +16,7 @@ from pipeline.core.frame import Window
 from pipeline.core.people import Person
 from pipeline.gpu.device import EngineOptions
 from pipeline.perception.areas import EVERYWHERE, Areas
+from pipeline.sam3d.options import Sam3dOptions
 
 People = list[tuple[Person, ...]]
 """The people of each frame of a window, in the window's order."""
@@ -39,7 +40,7 @@ class PerceiverOptions:
         focal_px: The focal length in pixels, if known; not both.
         intrinsics: K (3, 3) in pixels of every frame, if known; it wins over both.
         body: The body that will be fitted, for perceivers that report points of its skin.
-        sam3d_hands: Whether SAM 3D Body reads hands from crops of their own.
+        sam3d: How SAM 3D Body is used.
         mhr_mesh: Whether MHR bodies are wanted with their meshes.
     """
 
@@ -56,7 +57,7 @@ class PerceiverOptions:
     # Arrays have no single truth value, so options are compared without it.
     intrinsics: np.ndarray | None = field(default=None, compare=False)
     body: BodyModel | None = None
-    sam3d_hands: bool = False
+    sam3d: Sam3dOptions = Sam3dOptions()
     mhr_mesh: bool = False
 
     def intrinsics_of(self, size: tuple[int, int]) -> np.ndarray:
@@ -81,10 +82,12 @@ class Perceiver:
         name: Its name in reports.
         reports: One line for each engine that was chosen for it; empty where there was no choice.
         has_mhr: Whether its people have MHR bodies, with meshes where those are asked for.
+        has_skin: Whether its people have points of an MHR body's skin (`Person.surface_m`).
     """
 
     name = "perceiver"
     has_mhr = False
+    has_skin = False
     reports: tuple[Any, ...] = ()
 
     def prepare(self, window: Window) -> Window:

@@ -15,7 +15,7 @@ PERCEIVERS = Catalog(
         "blazepose": "pipeline.perception.blazepose.make:make",
         "instanthmr": "pipeline.perception.onnx_models.instanthmr:make",
         "onnx": "pipeline.perception.onnx_models.landmarks:make",
-        "sam3d": "pipeline.perception.sam3d_people:make",
+        "sam3d": "pipeline.perception.sam3d:make",
     },
 )
 

@@ -110,12 +110,14 @@ class CropNetwork(Protocol):
         has_confidence: Whether ``Person.score`` and ``visibility`` say how sure it is. Where not,
             BlazePose's landmark model says whether there is a person.
         has_mhr: As `Perceiver.has_mhr`.
+        has_skin: As `Perceiver.has_skin`.
         reports: One line on what computes it.
     """
 
     name: str
     has_confidence: bool
     has_mhr: bool = False
+    has_skin: bool = False
     reports: tuple[Any, ...]
 
     def measure(self, queries: Sequence[CropQuery]) -> list[Person]:

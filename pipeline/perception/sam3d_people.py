@@ -7,21 +7,17 @@ are checked by the landmark model (`pipeline.perception.top_down`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from pipeline.body.mhr_surface import smpl_rotations, surface_table
-from pipeline.core.frame import WINDOW_FRAMES
+from pipeline.body.mhr_surface import smpl_rotations
 from pipeline.core.people import MhrBody, Person
 from pipeline.core.skeleton import MHR_70
-from pipeline.perception.base import PerceiverOptions
 from pipeline.perception.blazepose.landmarks import box_around
 from pipeline.perception.crops import CropNetwork, CropQuery, in_frame
-from pipeline.perception.top_down import TopDown, make_top_down
-from pipeline.sam3d.checkpoint import load_sam3d
 from pipeline.sam3d.engine import Sam3dEngine
 from pipeline.sam3d.people import MhrPeople
-from pipeline.sam3d.release import find_release
 
 SIGMA_M = 0.034
 """Standard deviation of a keypoint's coordinate. The authors report 54.8 mm a joint on 3DPW's test
@@ -50,18 +46,40 @@ class Sam3dPeople(CropNetwork):
     ) -> None:
         self._engine, self._intrinsics_of = engine, intrinsics_of
         self._faces = engine.network.body.head_pose.faces.cpu().numpy() if mesh else None
-        self.reports = engine.reports
+        self.reports, self.has_skin = engine.reports, engine.has_skin
 
     def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
+        return self._persons(queries, self._engine(*self._inputs(queries)))
+
+    def measure_with_neighbours(
+        self, queries: Sequence[CropQuery], points_px: np.ndarray, labels: np.ndarray
+    ) -> list[list[Person]]:
+        """Return each query's person, followed by the same in M neighbouring frames.
+
+        Args:
+            queries: B of them.
+            points_px: (B, M, P, 2) places of prompts in the neighbours, image pixels.
+            labels: (B, M, P) which of MHR's 70 keypoints each is, or `NO_PROMPT`.
+        """
+        found = self._engine.with_neighbours(*self._inputs(queries), points_px, labels)
+        times = 1 + labels.shape[1]
+        people = self._persons([query for query in queries for _ in range(times)], found)
+        return [people[k : k + times] for k in range(0, len(people), times)]
+
+    def _inputs(
+        self, queries: Sequence[CropQuery]
+    ) -> tuple[list[Any], list[int], np.ndarray, np.ndarray]:
         # Several people are in one frame, which is read once.
         frames = list(dict.fromkeys(query.frame for query in queries))
-        found = self._engine(
+        return (
             # Where a GPU computes, `prepare` has brought the frames there.
             [frame.image if frame.on_device is None else frame.on_device for frame in frames],
             [frames.index(query.frame) for query in queries],
             np.stack([query.box for query in queries]),
             np.stack([self._intrinsics_of(query.frame.size) for query in queries]),
         )
+
+    def _persons(self, queries: Sequence[CropQuery], found: MhrPeople) -> list[Person]:
         meshes = None if self._faces is None else self._engine.vertices(found)
         return [
             person_of(query, found, k, None if meshes is None else meshes[k], self._faces)
@@ -105,29 +123,3 @@ def person_of(
         surface_m=surface_m - hips_m if len(surface_m) else None,
         start_rotations=smpl_rotations(found.joint_rotations[row]),
     )  # fmt: skip
-
-
-def make(options: PerceiverOptions) -> TopDown:
-    """Return the perceiver that measures people with SAM 3D Body.
-
-    Raises:
-        WeightsError: Its files are not there, or BlazePose's, which find the people.
-        CheckpointError: A file is not what it should be.
-        RuntimeError: A package is not installed.
-    """
-    files = find_release(options.model, options.model_folder)
-    progress = options.on_progress or (lambda name, done, of: None)
-    progress(Sam3dPeople.name, 0, 2)
-    network = load_sam3d(files, options.device)
-    progress(Sam3dPeople.name, 1, 2)
-    table = None if options.body is None else surface_table(options.body)
-    engine = Sam3dEngine(
-        network,
-        skin=None if table is None else (table.vertices, table.weights),
-        hands=options.sam3d_hands,
-        options=options.engine,
-    )
-    engine.warm_up(WINDOW_FRAMES * options.people)
-    progress(Sam3dPeople.name, 2, 2)
-    people = Sam3dPeople(engine, options.intrinsics_of, options.mhr_mesh)
-    return make_top_down(people, options)

@@ -75,11 +75,15 @@ class TopDown(Perceiver):
     Args:
         finder: Finds people on key frames and confirms them; its places and areas hold.
         network: Measures them.
+
+    Attributes:
+        network: As given.
     """
 
     def __init__(self, finder: BlazePose, network: CropNetwork) -> None:
-        self._finder, self._network = finder, network
-        self.name, self.has_mhr = network.name, network.has_mhr
+        self._finder, self.network = finder, network
+        self.name = network.name
+        self.has_mhr, self.has_skin = network.has_mhr, network.has_skin
         self.reports = (*network.reports, *finder.reports)
 
     def prepare(self, window: Window) -> Window:
@@ -124,7 +128,7 @@ class TopDown(Perceiver):
         """The answers of both kinds of queries, each kind in one batch."""
         crops = [query for query in queries if isinstance(query, CropQuery)]
         others = [query for query in queries if not isinstance(query, CropQuery)]
-        measured = iter(self._network.measure(crops) if crops else ())
+        measured = iter(self.network.measure(crops) if crops else ())
         found = iter(self._finder.answer(others) if others else ())
         return [next(measured if isinstance(query, CropQuery) else found) for query in queries]
 
@@ -188,7 +192,7 @@ class TopDown(Perceiver):
         tracks: dict[int, dict[int, Person]],
     ) -> Plan[dict[int, dict[int, Person]]]:
         """The people without those that are doubted: gone, not there, or another one's double."""
-        if not self._network.has_confidence:
+        if not self.network.has_confidence:
             tracks = yield from self._present(window, embedding, tracks)
         kept: dict[int, dict[int, Person]] = {key: {} for key in tracks}
         for t, frame in enumerate(window.frames):

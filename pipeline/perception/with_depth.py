@@ -57,6 +57,7 @@ class DepthPerceiver(Perceiver):
     ) -> None:
         self._base, self._meter, self._device, self._reuse = base, meter, device, reuse
         self.name = f"{base.name}, depth by {type(meter).__name__}"
+        self.has_mhr, self.has_skin = base.has_mhr, base.has_skin
         self.reports: tuple[Any, ...] = tuple(base.reports)
 
     def prepare(self, window: Window) -> Window:

@@ -76,6 +76,7 @@ class MaskedPerceiver(Perceiver):
         self._most_motion = most_motion
         self.reused = self.refused = 0
         self.name = f"{base.name}, masks by {type(segmenter).__name__}"
+        self.has_mhr, self.has_skin = base.has_mhr, base.has_skin
         self.reports: tuple[Any, ...] = tuple(base.reports)
 
     def prepare(self, window: Window) -> Window:

@@ -20,6 +20,7 @@ from pipeline.core.people import Bodies, Person
 from pipeline.fitting.solver import FitConfig
 from pipeline.gpu.device import EngineOptions
 from pipeline.perception.areas import EVERYWHERE, Areas
+from pipeline.sam3d.options import Sam3dOptions
 
 FittedWindow = list[tuple[Frame, Bodies]]
 """The frames of a window, each with its bodies."""
@@ -136,8 +137,7 @@ class EstimatorOptions:
         areas: Where people are looked for, in every source.
         model: The user's own model file, or folder of them, for perceivers that take one.
         keypoints: The name of the keypoints that it reports.
-        sam3d_hands: Whether SAM 3D Body reads hands from crops of their own, at three times the
-            cost.
+        sam3d: How SAM 3D Body is used.
         mhr_mesh: Whether MHR bodies are wanted with their meshes (`MhrBody.vertices_m`).
     """
 
@@ -160,7 +160,7 @@ class EstimatorOptions:
     areas: Areas = EVERYWHERE
     model: Path | None = None
     keypoints: str = "coco17"
-    sam3d_hands: bool = False
+    sam3d: Sam3dOptions = Sam3dOptions()
     mhr_mesh: bool = False
 
     def __post_init__(self) -> None:

@@ -86,9 +86,10 @@ class KeypointEstimator:
         return default_intrinsics(height, width, *self._lens)
 
     def warm_up(self, people: int, *, events: bool = False) -> None:
-        self.fitter.warm_up(people)
+        surface = self.perceiver.has_skin
+        self.fitter.warm_up(people, surface=surface)
         if events:
-            self.fitter.warm_up_events()
+            self.fitter.warm_up_events(surface=surface)
 
     def close(self) -> None:
         self.perceiver.close()

@@ -53,8 +53,15 @@ def make_estimator(estimator: str = "keypoints", **settings: Any) -> BodyEstimat
     return made
 
 
-def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
-    """Return the estimator that fits bodies to a perceiver's keypoints. Raises as above."""
+def make_keypoint_estimator(
+    options: EstimatorOptions, make: Callable[[PerceiverOptions], Any] | None = None
+) -> KeypointEstimator:
+    """Return the estimator that fits bodies to a perceiver's keypoints. Raises as above.
+
+    Args:
+        options: What it is made with.
+        make: Makes the perceiver; None takes the one that the options name.
+    """
     lens = (options.fov_deg, options.focal_px, options.intrinsics)
     if options.depth_scale is not None and all(part is None for part in lens):
         raise ValueError(
@@ -62,7 +69,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
             " fov_deg or focal_px too"
         )
     device, engine, progress = choose_device(options.device), options.engine, options.on_progress
-    make = PERCEIVERS.load(options.perceiver)
+    make = make or PERCEIVERS.load(options.perceiver)
     has_triton = importlib.util.find_spec("triton") is not None
     own_kernels = device.type == "cpu" or (engine.engine != "eager" and has_triton)
     fitter = BodyFitter(
@@ -75,7 +82,7 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
         PerceiverOptions(
             options.people, device, options.model_folder, engine, progress, options.areas,
             options.model, options.keypoints, fov_deg, focal_px, options.intrinsics, fitter.body,
-            options.sam3d_hands, options.mhr_mesh,
+            options.sam3d, options.mhr_mesh,
         )
     )  # fmt: skip
     if not isinstance(perceiver, Perceiver):
@@ -86,12 +93,12 @@ def make_keypoint_estimator(options: EstimatorOptions) -> KeypointEstimator:
     if options.mhr_mesh and not perceiver.has_mhr:
         raise ValueError(
             f"{perceiver.name} reports no MHR meshes, which --draw mhr and --mhr-vertices need; "
-            "use --estimator sam3d"
+            "use --estimator sam3d, or instanthmr with the MHR rig"
         )
     if device.type == "cuda":
         if progress is not None:
             progress("body fit", 0, 1)
-        fitter.warm_up(options.people)
+        fitter.warm_up(options.people, surface=perceiver.has_skin)
         if progress is not None:
             progress("body fit", 1, 1)
     folder, reuse = options.model_folder, options.reuse

@@ -34,10 +34,10 @@ class Sam3dEngine:
         hands: Whether hands are read from crops of their own, at three times the cost.
         options: How a GPU computes; None for the defaults. With the engine "eager" the modules run
             as they are; else our kernels do.
-        fp8: Whether the backbone's products compute in 8 bits, where our kernels run.
 
     Attributes:
         network: The network.
+        has_skin: Whether it answers with points of the skin.
         reports: One line on what computes it.
     """
 
@@ -48,22 +48,22 @@ class Sam3dEngine:
         skin: tuple[np.ndarray, np.ndarray] | None = None,
         hands: bool = False,
         options: EngineOptions | None = None,
-        fp8: bool = False,
     ) -> None:
         options = options or EngineOptions()
         self.network = network
         self._hands = hands
         self._device = network.cells.device
         self._pack = Packer(network.rig.surface, skin)
+        self.has_skin = skin is not None
         self._passes: GpuPasses | None = None
         if self._device.type == "cuda" and options.engine != "eager":
             # Imported here: a machine without a GPU need not have Triton.
             from pipeline.sam3d.engine_gpu import GpuPasses
 
             self._passes = GpuPasses(
-                network, self._pack, hands=hands, graphs=options.graphs, fp8=fp8
+                network, self._pack, hands=hands, graphs=options.graphs, fp8=options.fp8
             )
-        self.reports = (self._report(options, fp8),)
+        self.reports = (self._report(options),)
 
     @torch.inference_mode()
     def __call__(
@@ -148,10 +148,10 @@ class Sam3dEngine:
     def _picture(self, frame: Image) -> Tensor:
         return torch.as_tensor(frame).to(self._device, non_blocking=True).contiguous()
 
-    def _report(self, options: EngineOptions, fp8: bool) -> str:
+    def _report(self, options: EngineOptions) -> str:
         backbone = {"dinov3": "DINOv3", "vith": "ViT-H"}[self.network.config.backbone]
         precision = str(next(self.network.backbone.parameters()).dtype).removeprefix("torch.")
-        how = f"{precision}{', products in 8 bits' if fp8 else ''}"
+        how = f"{precision}{', products in 8 bits' if options.fp8 and self._passes else ''}"
         if self._passes is None:
             how = f"eager, {how}"
         elif options.graphs:

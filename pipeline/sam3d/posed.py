@@ -43,6 +43,8 @@ class PosedRig:
 
     Attributes:
         faces: The mesh's triangles; None without a mesh, or where the rig's file has none.
+        has_skin: Whether it makes points of the skin.
+        report: One line on what it is for.
     """
 
     def __init__(
@@ -53,6 +55,10 @@ class PosedRig:
         self._skin = None if skin is None else SkinPoints(rig.surface, *skin)
         self._surface = rig.surface if mesh else None
         self.faces = rig.faces if mesh else None
+        self.has_skin = skin is not None
+        wanted = {"points of the skin": skin is not None, "meshes": mesh}
+        what = ", ".join(name for name, is_wanted in wanted.items() if is_wanted)
+        self.report = f"MHR rig: {what or 'joints'}, on {self._device}"
 
     @torch.inference_mode()
     def __call__(self, parameters: np.ndarray, shape: np.ndarray) -> PosedPeople:

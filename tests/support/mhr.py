@@ -17,7 +17,7 @@ PUBLISHED = Path(__file__).parents[1] / "pipeline" / "fitting" / "mhr_outputs.np
 
 @dataclass(frozen=True, eq=False)
 class Published:
-    """What is kept of them (`tools.map_mhr_surface`).
+    """What is kept of them (`tools.map_mhr_surface.make`).
 
     Attributes:
         people: The four people.

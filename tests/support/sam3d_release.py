@@ -15,7 +15,7 @@ from pipeline.body.load import load_body
 from pipeline.body.mhr_surface import smpl_rotations, surface_table
 from pipeline.core.skeleton import LANDMARK_NAMES, MHR_70, blazepose_order
 from pipeline.sam3d import checkpoint
-from pipeline.sam3d.heads import _HAND_JOINTS
+from pipeline.sam3d.heads import HAND_JOINTS
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.people import SMPL_JOINTS
 from pipeline.sam3d.release import CHECKPOINT, CONFIG, RIG
@@ -34,7 +34,7 @@ _PREROTATIONS = "character_torch.skeleton.joint_prerotations"
 _BASE = "character_torch.blend_shape.base_shape"
 _ZEROS = ("character_torch.blend_shape.shape_vectors", "pose_correctives_model.pose_dirs_predictor")
 _REST_HAND = torch.cat(
-    [REST_POSE[:6] if n == 3 else torch.tensor([0.0, 1.0]).repeat(n) for n in _HAND_JOINTS]
+    [REST_POSE[:6] if n == 3 else torch.tensor([0.0, 1.0]).repeat(n) for n in HAND_JOINTS]
 )
 _ROOT = 1
 _MIDDLE_CM = 92.0

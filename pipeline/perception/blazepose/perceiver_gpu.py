@@ -167,6 +167,11 @@ class BlazePoseTorch(BlazePose):
         self._person_detector = engines[2] if second is not None else None
         self.reports = tuple(made.report for made in engines)
 
+    def close(self) -> None:
+        """Release the networks; the perceiver cannot be used afterwards."""
+        for name in ("_detector", "_landmarker", "_person_detector"):
+            self.__dict__.pop(name, None)
+
     def prepare(self, window: Window) -> Window:
         """Return the window with its frames on the GPU too."""
         return window if self.device.type == "cpu" else upload(window, self.device)

@@ -112,8 +112,9 @@ class InstantHmr(CropNetwork):
             raise OnnxError(f"{model.path}: its input is no square of a fixed size")
         self.side, self._model, self._intrinsics_of = side, model, intrinsics_of
         self._rig, self.has_mhr = rig, rig is not None and rig.faces is not None
+        self.has_skin = rig is not None and rig.has_skin
         self._names, self._angles = names, model.metadata.get("cliff_focal", "").lower() == "true"
-        self.reports = (model.report,)
+        self.reports = (model.report,) if rig is None else (model.report, rig.report)
         # Also the first run, which takes longer than others.
         shapes = {name: each.shape[1:] for name, each in self._run(*self._blank()).items()}
         if shapes != OUTPUTS:

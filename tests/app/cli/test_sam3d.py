@@ -115,7 +115,7 @@ def test_what_is_wrong_is_one_line(release, tmp_path, capsys):
     for words, says in (
         (["--estimator", "sam3d", "--device", "cpu", "--model", tmp_path], "model.ckpt is missing"),
         (["--mhr-vertices"], "--mhr-vertices: needs --mhr"),
-        (["--draw", "mhr"], "use --estimator sam3d"),
+        (["--draw", "mhr"], "use --estimator sam3d, or instanthmr with the MHR rig"),
         (["--draw", "mhr", "--low-latency"], "low-latency"),
     ):
         code, _, err = run(capsys, "run", SAMPLE, *words, "--jsonl", tmp_path / "o.jsonl")

@@ -174,8 +174,9 @@ def test_a_stated_error_beside_none_in_a_batch(body, fitter):
 
 
 def replace_rows(bodies, row):
-    names = [name for name in bodies.__dataclass_fields__ if getattr(bodies, name) is not None]
-    return replace(bodies, **{name: getattr(bodies, name)[row : row + 1] for name in names})
+    values = {name: getattr(bodies, name) for name in bodies.__dataclass_fields__}
+    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    return replace(bodies, **{name: array[row : row + 1] for name, array in arrays.items()})
 
 
 @settings(deadline=None, max_examples=2)

@@ -33,13 +33,16 @@ def fitted(fitter, windows, memory=None):
     return [fitter.fit(window, K, memory) for window in windows]
 
 
-@pytest.mark.parametrize("outlines", [False, True])
-@pytest.mark.parametrize("steps", [3, 12])
-def test_no_value_is_read_on_the_host(fitter, steps, outlines):
+@pytest.mark.parametrize(
+    ("steps", "outlines", "surface"),
+    [(3, False, 0), (3, True, 0), (12, False, 0), (12, True, 0), (3, True, 256)],
+)
+def test_no_value_is_read_on_the_host(fitter, steps, outlines, surface):
     """With fake tensors, which have shapes and no values, any branch on a value, copy to the host
     or shape that depends on values is an error. So it can be captured in a CUDA graph."""
     fit = WindowFit(
-        fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, steps, outlines
+        fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, steps, outlines,
+        surface=surface,
     )  # fmt: skip
     rows = torch.from_numpy(example_row(fit)).repeat(2, 1)
     memory = fitter._new_memory.repeat(2, 1)
@@ -51,10 +54,13 @@ def test_no_value_is_read_on_the_host(fitter, steps, outlines):
     assert after.shape == (2, MEMORY.size)
 
 
-def test_nothing_comes_from_the_host(fitter):
+@pytest.mark.parametrize("surface", [0, 256])
+def test_nothing_comes_from_the_host(fitter, surface):
     """Traced, it makes no tensor of host values, single numbers error (those are arguments of a
     kernel): such a copy cannot be captured either."""
-    fit = WindowFit(fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, 3, True)
+    fit = WindowFit(
+        fitter.body, fitter.skeleton, fitter.lifter, fitter.config, 4, 3, True, surface=surface
+    )
     rows = torch.from_numpy(example_row(fit))[None]
     memory = fitter._new_memory[None]
     fit(rows, memory)  # builds what is built once

@@ -52,6 +52,8 @@ def test_skin_and_joints_are_those_of_the_body_that_is_fitted(network, frames):
     table = surface_table(body)
     skin = (table.vertices, table.weights)
     people = Sam3dPeople(Sam3dEngine(network, skin=skin), PerceiverOptions().intrinsics_of)
+    assert people.has_skin
+    assert not Sam3dPeople(Sam3dEngine(network), PerceiverOptions().intrinsics_of).has_skin
     rest, turn = body.v_template.numpy(), np.diag([1, -1, -1])
     for person in people.measure(queries_of(frames)):
         assert person.surface_m.shape == (len(table.body_vertices), 3)

@@ -80,3 +80,21 @@ def test_a_calibrated_camera_s_centre_moves_the_picture_and_not_the_bodies():
     frame = Frame(0, "s", 0, 0.0, np.zeros((720, 1280, 3), np.uint8))
     assert estimator.intrinsics(frame) is moved_lens
     np.testing.assert_allclose(found[1].joints_m, found[0].joints_m, atol=2e-3)
+
+
+def test_graphs_are_captured_for_the_skin_that_the_perceiver_brings():
+    asked = []
+
+    class Recorded(BodyFitter):
+        def warm_up(self, people, *, surface=False):
+            asked.append((people, surface))
+
+        def warm_up_events(self, *, surface=False):
+            asked.append(("events", surface))
+
+    fitter = Recorded(load_body())
+    for has_skin in (False, True):
+        perceiver = Scripted([])
+        perceiver.has_skin = has_skin
+        KeypointEstimator(perceiver, fitter).warm_up(2, events=True)
+    assert asked == [(2, False), ("events", False), (2, True), ("events", True)]

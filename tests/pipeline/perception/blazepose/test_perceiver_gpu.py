@@ -142,3 +142,11 @@ def test_half_precision_is_close(files, other, frames):
     (a, _), (b, _) = half.answer([query])[0], other.answer([query])[0]
     assert np.median(np.abs(a.landmarks_px - b.landmarks_px)) < 0.5
     assert np.abs(a.world_m - b.world_m).max() < 0.01
+
+
+@pytest.mark.weights
+def test_closing_releases_the_networks(files):
+    perceiver = BlazePoseTorch(files, device="cpu", engine="eager", buckets=(1,))
+    perceiver.close()
+    perceiver.close()
+    assert not hasattr(perceiver, "_landmarker")

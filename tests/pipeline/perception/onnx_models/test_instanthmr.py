@@ -96,6 +96,8 @@ def test_the_rig_is_used_where_the_user_has_it(tmp_path, monkeypatch, tensors):
     for mesh in (False, True):
         network = InstantHmr(model, rig=rig(mesh))
         assert network.has_mhr == mesh
+        assert network.has_skin
+        assert network.reports[-1].startswith("MHR rig: points of the skin")
         (person,) = network.measure([QUERY])
         assert len(person.surface_m) > 100
         assert (person.mhr.vertices_m is not None) == mesh

@@ -1,0 +1,191 @@
+"""SAM 3D Body on key frames, with BlazePose's landmarks between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.frame import Frame, Window
+from pipeline.core.people import Person
+from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARK_NAMES, MHR_70
+from pipeline.perception.base import Perceiver, PerceiverOptions
+from pipeline.perception.sam3d_keyframe import (
+    MOST_MOTION,
+    NEIGHBOURS,
+    PROMPTS,
+    KeyFramePeople,
+    prompts_of,
+)
+from pipeline.perception.sam3d_people import Sam3dPeople
+from pipeline.sam3d.engine import Sam3dEngine
+from pipeline.sam3d.model import Sam3dBody
+from pipeline.sam3d.prompt_encoder import NO_PROMPT
+from pipeline.sam3d.rig import Rig
+from tests.pipeline.sam3d.golden_rule import TINY
+from tests.support.sam3d_release import upright_network
+
+HEIGHT = 180.0
+
+
+@pytest.fixture(scope="module")
+def network():
+    weights, tensors = upright_network()
+    made = Sam3dBody(TINY)
+    made.load_state_dict(weights)
+    return made.prepare(Rig(tensors))
+
+
+def person(roi, shift=0.0):
+    random = np.random.default_rng(roi)
+    points = random.uniform((60, 20), (140, 20 + HEIGHT), (33, 2)).astype(np.float32)
+    points[:2] = [[60, 20], [140, 20 + HEIGHT]]
+    points[15, 0] += shift
+    box = np.array([60, 20, 140, 20 + HEIGHT], np.float32)
+    return Person(box, 0.9, points, np.ones(33, np.float32), np.zeros((33, 3), np.float32), roi=roi)
+
+
+class Script(Perceiver):
+    """Returns what it is given, window by window; its memory counts the windows."""
+
+    name = "script"
+
+    def __init__(self, *windows):
+        self.windows = windows
+
+    def embed(self, window, memory):
+        return memory or 0
+
+    def decode(self, embedding, window):
+        return self.windows[embedding % len(self.windows)], embedding + 1
+
+
+class Counting(Sam3dPeople):
+    def __init__(self, network):
+        super().__init__(Sam3dEngine(network), PerceiverOptions().intrinsics_of)
+        self.alone, self.keyed = [], []
+
+    def measure(self, queries):
+        self.alone += queries
+        return super().measure(queries)
+
+    def measure_with_neighbours(self, queries, points_px, labels):
+        self.keyed.append((queries, points_px, labels))
+        return super().measure_with_neighbours(queries, points_px, labels)
+
+
+@pytest.fixture
+def counting(network):
+    return Counting(network)
+
+
+def window(number=0, key=2, reset=False):
+    random = np.random.default_rng(number)
+    images = random.integers(0, 255, (4, 240, 320, 3), np.uint8)
+    frames = tuple(
+        Frame(4 * number + k, "s", 0, (4 * number + k) / 30, image)
+        for k, image in enumerate(images)
+    )
+    return replace(Window(frames, key), reset=reset)
+
+
+def is_mhr(each):
+    return each.keypoints is MHR_70 and each.mhr is not None
+
+
+def test_still_people_are_decoded_from_the_key_frame(counting):
+    people = [(person(1),), (person(1, 1.0),), (person(1),), (person(1, 2.0),)]
+    made = KeyFramePeople(Script(people), counting, "prompts")
+    ((found, _),) = made.perceive_many([window()], [None])
+    assert [len(here) for here in found] == [1, 1, 1, 1]
+    assert all(is_mhr(here[0]) for here in found)
+    assert all(here[0].roi == 1 and here[0].score == np.float32(0.9) for here in found)
+    assert not counting.alone
+    assert (made.reused, made.refused) == (3, 0)
+    ((queries, points, labels),) = counting.keyed
+    assert points.shape == (1, NEIGHBOURS, PROMPTS, 2)
+    assert [query.frame.id for query in queries] == [2]
+    # The wrist that moved is the first prompt of the first neighbour that moved.
+    assert MHR_70.names[labels[0, 1, 0]] == "left_wrist"
+    np.testing.assert_array_equal(points[0, 1, 0], people[1][0].landmarks_px[15])
+
+
+def test_a_neighbour_that_moved_far_is_measured_in_its_own_frame(counting):
+    far = MOST_MOTION * HEIGHT * 1.1
+    people = [(person(1, far),), (person(1),), (person(1),), (person(1), person(2))]
+    made = KeyFramePeople(Script(people), counting, "prompts")
+    ((found, _),) = made.perceive_many([window()], [None])
+    assert all(is_mhr(each) for here in found for each in here)
+    # The one who moved, and the one who is not in the key frame.
+    assert [query.frame.id for query in counting.alone] == [0, 3]
+    assert (made.reused, made.refused) == (2, 2)
+
+
+def test_prompted_neighbours_are_the_engines(counting):
+    people = [(person(1, 1.0),), (person(1),), (person(1),), (person(1),)]
+    made = KeyFramePeople(Script(people), counting, "prompts")
+    ((found, _),) = made.perceive_many([window()], [None])
+    ((queries, points, labels),) = counting.keyed
+    expected = counting.measure_with_neighbours(queries, points, labels)[0]
+    for t, row in ((0, 1), (1, 2), (2, 0), (3, 3)):
+        np.testing.assert_allclose(found[t][0].world_m, expected[row].world_m, atol=1e-6)
+
+
+def test_landmarks_fill_the_frames_between(counting):
+    people = [(person(1),), (person(1, 9.0),), (person(1),), (person(1),)]
+    made = KeyFramePeople(Script(people), counting, "landmarks", every=2)
+    memory, measured = None, []
+    for number in range(4):
+        ((found, memory),) = made.perceive_many([window(number)], [memory])
+        measured.append([is_mhr(here[0]) for here in found])
+        assert found[1][0] is people[1][0]
+    assert measured == [[False, False, key, False] for key in (True, False, True, False)]
+    # A cut ends what is remembered: the next key frame is measured.
+    ((found, _),) = made.perceive_many([window(4, reset=True)], [replace(memory, since=1)])
+    assert is_mhr(found[2][0])
+
+
+def test_windows_of_several_sources_share_a_batch_and_do_not_mix(counting):
+    one = [(person(1),)] * 4
+    both = KeyFramePeople(Script(one), counting, "prompts")
+    windows = [window(0), window(1, key=1)]
+    together = both.perceive_many(windows, [None, None])
+    assert len(counting.keyed) == 1
+    for each, (found, _) in zip(windows, together):
+        ((alone, _),) = both.perceive_many([each], [None])
+        for a, b in zip(found, alone):
+            np.testing.assert_allclose(a[0].world_m, b[0].world_m, atol=2e-5)
+
+
+@pytest.mark.parametrize("reuse", ["prompts", "landmarks"])
+def test_windows_without_people_ask_nothing(counting, reuse):
+    made = KeyFramePeople(Script([(), (), (), ()]), counting, reuse)
+    ((found, _),) = made.perceive_many([window()], [None])
+    assert found == [(), (), (), ()]
+    assert not counting.alone
+    assert not counting.keyed
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 32), unique=True, max_size=10), st.integers(0, 1000))
+def test_prompts_are_the_landmarks_that_moved_farthest(hidden, seed):
+    random = np.random.default_rng(seed)
+    before = person(1)
+    moved = before.landmarks_px + random.normal(0, 5, (33, 2)).astype(np.float32)
+    visibility = np.ones(33, np.float32)
+    visibility[hidden] = 0.2
+    after = replace(before, landmarks_px=moved, visibility=visibility)
+    points, labels = prompts_of(before, after)
+    named = [name for name in LANDMARK_NAMES if name in MHR_70.names]
+    far = np.linalg.norm(moved - before.landmarks_px, axis=1)
+    asked = [int(np.flatnonzero((moved == point).all(1))[0]) for point in points]
+    assert len(asked) == PROMPTS
+    assert not set(asked) & set(hidden)
+    assert (labels != NO_PROMPT).all()
+    others = [BLAZEPOSE_33.index(name) for name in named]
+    least = far[asked].min()
+    assert all(far[k] <= least for k in others if k not in asked and k not in hidden)
+    assert MHR_70.names[labels[0]].split("_")[0] == LANDMARK_NAMES[asked[0]].split("_")[0]
