@@ -183,7 +183,7 @@ class EvaluateOptions(ProfileOption):
     ] = None
     reuse: Annotated[
         Path | None,
-        Setting("Measure what reusing the key frames' masks costs in accuracy.", "DIR"),
+        Setting("Measure what reusing the key frames' masks and bodies costs in accuracy.", "DIR"),
     ] = None
     jobs: Annotated[int, Setting("Processes for --suite and --dataset.", "N", low=1)] = 1
     json: Annotated[

@@ -1,7 +1,7 @@
 """Measure what the fit adds to a network of metric joints: a made-up one puts noise on true joints.
 
     python -m benchmarks.synthetic_network CLIP ... [--sigma-mm 0 20] [--seeds 1 2 3] [--projected]
-        [--outliers 0.02] [--missing 0.1] [--unstated]
+        [--outliers 0.02] [--missing 0.1] [--unstated] [--held]
 
 The CLIPs are renders of `samples/make_pitch.py`, each with its CLIP_truth.npz. A perceiver that
 reads the truth in place of the picture reports MHR's 70 keypoints as SAM 3D Body and InstantHMR do:
@@ -40,7 +40,7 @@ from app.evaluate.metrics import (
     limb_errors,
     surface_distance,
 )
-from app.evaluate.replay import one_thread
+from app.evaluate.replay import mean_focal_px, one_thread
 from app.evaluate.truth import Truth, load_truth
 from benchmarks.renderers import hardware
 from pipeline.body.load import load_body
@@ -48,7 +48,6 @@ from pipeline.body.model import BodyModel
 from pipeline.capture.open import open_source
 from pipeline.core.camera import project
 from pipeline.core.frame import Window
-from pipeline.core.npz import read_npz
 from pipeline.core.people import Bodies, Person
 from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS, MHR_70, blazepose_order
 from pipeline.fitting.fitter import BodyFitter
@@ -87,6 +86,7 @@ class Noise:
         projected: Whether the pixels are those of the noisy joints, without noise of their own.
         stated: Whether the network states its error. The fit takes its joints for BlazePose's
             otherwise.
+        held: Whether a person's errors are the same in all frames, so that none averages out.
     """
 
     sigma_m: float
@@ -94,6 +94,7 @@ class Noise:
     missing: float = 0.0
     projected: bool = False
     stated: bool = True
+    held: bool = False
 
 
 class SyntheticNetwork(Perceiver):
@@ -131,6 +132,8 @@ class SyntheticNetwork(Perceiver):
 
     def _person(self, row: int, random: np.random.Generator) -> Person:
         noise, true_m = self._noise, self._landmarks_m[row]
+        if noise.held:
+            random = np.random.default_rng([self._seed, int(self._truth.person[row])])
         far = random.random((LANDMARKS, 1)) < noise.outliers
         sigma_m = noise.sigma_m * np.where(far, _OUTLIER, 1.0)
         noisy_m = true_m + sigma_m * random.standard_normal((LANDMARKS, 3))
@@ -248,15 +251,30 @@ def _bone_spread(points_m: np.ndarray) -> float:
     return 100 * float((lengths.std(0) / lengths.mean(0)).mean())
 
 
-def measure(clip: Path, noise: Noise, seed: int, body: BodyModel, figures: Figures) -> None:
-    """Run one clip with one seed of the noise and add its people to ``figures``."""
-    path = clip.with_name(f"{clip.stem}_truth.npz")
-    truth, arrays = load_truth(path), read_npz(path)
-    network = SyntheticNetwork(truth, noise, seed)
-    focal_px = float(np.sqrt(truth.intrinsics[0, 0] * truth.intrinsics[1, 1]))  # type: ignore[index]
+def truth_of(clip: Path) -> Truth:
+    """Return the truth beside a clip. Raises as `load_truth`."""
+    return load_truth(clip.with_name(f"{clip.stem}_truth.npz"))
+
+
+def measure(
+    clip: Path, truth: Truth, network: Perceiver, body: BodyModel, figures: Figures
+) -> None:
+    """Run one clip and add its people to ``figures``.
+
+    Args:
+        clip: A render.
+        truth: Its truth.
+        network: Perceives the people, with the ``row`` of the truth in ``Person.extra``. People
+            without it are not measured.
+        body: The body to fit.
+        figures: Gets an entry for each track.
+    """
+    assert truth.intrinsics is not None
+    focal_px = mean_focal_px(truth.intrinsics)
     estimator = KeypointEstimator(network, BodyFitter(body), focal_px=focal_px)
     source, windower = open_source(str(clip)), Windower(max_wait_ms=float("inf"))
     source.open()
+    assert source.info.fps is not None
     windows = [window for frame in source.frames() for window in windower.add(frame)]
     state, people = estimator.begin(), dict[tuple[int, int], list[PersonFrame]]()
     for window in windows + windower.finish():
@@ -265,29 +283,23 @@ def measure(clip: Path, noise: Noise, seed: int, body: BodyModel, figures: Figur
         for seen, (frame, bodies) in zip(detected[0].people, fitted):
             for place, track in enumerate(bodies.track.tolist()):
                 extra = seen[track].extra
-                assert extra is not None
+                if extra is None:
+                    continue
                 row = int(extra["row"])
-                one = _compared(
-                    frame.id, row, seen[track], place, bodies, truth, arrays["joints_m"]
-                )
+                one = _compared(frame.id, row, seen[track], place, bodies, truth)
                 # A person who gets another track has another shape to find.
                 people.setdefault((int(truth.person[row]), track), []).append(one)
     source.close()
     for frames in people.values():
         if len(frames) >= _LEAST_FRAMES:
-            figures.add(frames, float(arrays["fps"]))
+            figures.add(frames, source.info.fps)
 
 
 def _compared(
-    frame: int,
-    row: int,
-    person: Person,
-    place: int,
-    bodies: Bodies,
-    truth: Truth,
-    true_joints_m: np.ndarray,
+    frame: int, row: int, person: Person, place: int, bodies: Bodies, truth: Truth
 ) -> PersonFrame:
     assert truth.landmarks_m is not None
+    assert truth.joints_m is not None
     assert truth.surface is not None
     assert person.world_m is not None
     true_hips_m = truth.landmarks_m[row][HIPS].mean(0)
@@ -301,7 +313,7 @@ def _compared(
         truth.landmarks_m[row] - true_hips_m,
         person.world_m,
         bodies.landmarks_m[place] - hips_m,
-        true_joints_m[row] - true_hips_m,
+        truth.joints_m[row] - true_hips_m,
         bodies.joints_m[place] - hips_m,
         surface_m,
         bodies.betas[place],
@@ -320,6 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--outliers", type=float, default=0.0, help="their share of the joints")
     parser.add_argument("--missing", type=float, default=0.0, help="share of people not found")
     parser.add_argument("--projected", action="store_true", help="no noise of the picture's own")
+    parser.add_argument("--held", action="store_true", help="the same errors in all frames")
     parser.add_argument("--unstated", action="store_true", help="the network states no error")
     options = parser.parse_args(arguments)
     body = load_body()
@@ -328,13 +341,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for sigma_mm in options.sigma_mm:
         noise = Noise(
             sigma_mm / 1e3, options.outliers, options.missing, options.projected,
-            not options.unstated,
+            not options.unstated, options.held,
         )  # fmt: skip
         figures = Figures()
         with one_thread():
             for clip in options.clips:
+                truth = truth_of(clip)
                 for seed in options.seeds:
-                    measure(clip, noise, seed, body, figures)
+                    measure(clip, truth, SyntheticNetwork(truth, noise, seed), body, figures)
         print(figures.row(sigma_mm), flush=True)
 
 

@@ -1,4 +1,5 @@
-"""``evaluate --reuse DIR``: how well a key frame's mask fits the neighbouring frames, at best.
+"""``evaluate --reuse DIR``: how well a key frame's mask fits the neighbouring frames, at best, and,
+by `app.evaluate.reuse_bodies`, its body.
 
 A decoder that reuses the key frame's embedding segments the key frame's pixels. Its best possible
 result is the key frame's true mask, moved to the neighbour. This module compares that with the
@@ -19,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from app.evaluate import reuse_bodies
 from app.evaluate.truth import Truth, TruthError, load_truth
 from app.outputs.streams import open_text
 from pipeline.capture.base import SourceOptions
@@ -59,6 +61,7 @@ class Reuse:
     """Of whole people, in windows with a throw's release only."""
     pixels: list[float] = field(default_factory=list)
     """How far each limb moved, in pixels of the image."""
+    bodies: list[reuse_bodies.Neighbour] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the means and the number of values of each."""
@@ -78,6 +81,7 @@ class Reuse:
                 }
                 for (way, limb, bin_), values in sorted(self.limbs.items())
             ],
+            "bodies": reuse_bodies.as_json(self.bodies),
         }  # fmt: skip
 
 
@@ -92,7 +96,7 @@ def measure(folder: Path) -> Reuse:
         FileNotFoundError: There is no such pair.
         TruthError: A truth cannot be read.
         SourceError: A clip cannot be read.
-        ValueError: A truth has no masks.
+        ValueError: A truth has no masks or no joints.
     """
     clips = [c for c in sorted(folder.glob("*.mp4")) if _truth_of(c).exists()]
     if not clips:
@@ -106,6 +110,7 @@ def measure(folder: Path) -> Reuse:
         for frames in _windows(clip):
             thrown = any(number == release for number, _ in frames)
             _measure_window(frames, truth, out, thrown)
+            out.bodies += reuse_bodies.neighbours(truth, [k for k, _ in frames], KEY, thrown=thrown)
     return out
 
 
@@ -282,6 +287,7 @@ def show(found: Reuse, out: TextIO) -> None:
         console.print(table)
     p50, p95 = np.percentile(np.array(found.pixels), (50, 95))
     console.print(f"limbs moved {p50:.1f} px at the median, {p95:.0f} at the 95th percentile")
+    reuse_bodies.show(found.bodies, out)
 
 
 def run(folder: Path, file: Path | None, out: TextIO) -> int:

@@ -58,6 +58,7 @@ class Truth:
         world_m: World landmarks (N, 33, 3), as in `pipeline.core.people.Person`.
         masks: Masks (N, bytes), packed bits of ``mask_shape``.
         mask_shape: The (height, width) of the masks.
+        joints_m: SMPL's joints (N, 24, 3).
         root_depth_m: The depth (N,) of the pelvis along z.
         depth_m: Depth maps (F, h, w) of every ``depth_step``-th pixel; 0 where there is no person.
         depth_step: The step of the depth maps, in pixels.
@@ -80,6 +81,7 @@ class Truth:
     world_m: np.ndarray | None = None
     masks: np.ndarray | None = None
     mask_shape: tuple[int, int] | None = None
+    joints_m: np.ndarray | None = None
     root_depth_m: np.ndarray | None = None
     depth_m: np.ndarray | None = None
     depth_step: int = 1
@@ -179,6 +181,7 @@ def _render(name: str, arrays: dict[str, np.ndarray]) -> Truth:
         counted=visible.sum(1) >= _COUNTED_VISIBLE,
         frames=_frames_of_render(arrays),
         landmarks_m=_take(arrays, "landmarks_m", rows, 33, 3),
+        joints_m=joints,
         root_depth_m=joints[:, 0, 2],
         depth_m=_take(arrays, "depth_m", None, None, None) if "depth_m" in arrays else None,
         depth_step=_depth_step(arrays),

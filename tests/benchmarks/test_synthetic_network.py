@@ -72,6 +72,17 @@ def test_people_are_missing_and_errors_unstated_as_asked():
     assert perceived(Noise(0.02, stated=False))[0][0].world_sigma_m is None
 
 
+def test_held_errors_are_the_same_in_all_frames_and_of_the_stated_size():
+    people = [frame[0] for frame in perceived(Noise(0.02, held=True))]
+    for person in people[1:]:
+        assert (person.world_m == people[0].world_m).all()
+        assert (person.landmarks_px == people[0].landmarks_px).all()
+    others = np.stack([perceived(Noise(0.02, held=True), seed)[0][0].world_m for seed in range(30)])
+    true_m = TRUTH.landmarks_m[0]
+    apart = (others[:, 15] - others[:, 28]) - (true_m[15] - true_m[28])
+    assert apart.std() == pytest.approx(np.sqrt(2) * 0.02, rel=0.3)
+
+
 def test_the_figures_are_those_of_a_body_that_is_off_by_a_centimetre():
     random = np.random.default_rng(1)
     landmarks_m, joints_m = random.normal(size=(33, 3)), random.normal(size=(24, 3))

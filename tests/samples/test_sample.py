@@ -17,6 +17,8 @@ from tests.support.paths import SAMPLES
 SMALL = (96, 160)
 KINDS = ("pitch", "throw_left", "walk", "run", "wave", "jump", "jacks", "squat", "kick", "stretch",
          "bend", "box")  # fmt: skip
+ON_THE_FLOOR = {"floor", "seated"}
+"""Motions of a suite of their own (`make_pitch.py --floor`), whose people do not stand."""
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +164,7 @@ def ahead_of_line(joints, hip, knee, ankle):
 def test_every_motion_is_a_bodys(kind, maker):
     """Knees bend forward, soles stay on or above the ground, nobody leaves the picture, landmarks
     that show lie in the mask, bones keep their length."""
-    assert set(KINDS) == set(maker.MOTIONS)
+    assert {*KINDS, *ON_THE_FLOOR} == set(maker.MOTIONS)
     clip = maker.Clip(kind, KINDS.index(kind) + 40, 1, SMALL, 30.0, 1.8)
     joints, soles = [], []
     for time_s in np.linspace(0, clip.seconds, 19):
@@ -223,7 +225,7 @@ def test_a_seed_is_one_clip_and_people_share_it(maker, tmp_path):
 def test_a_suite_has_all_motions_and_three_groups(maker):
     plans, others = maker.suite(1000, 20), maker.suite(2000, 20)
     assert plans == maker.suite(1000, 20)
-    assert {plan.kind for plan in plans} == set(maker.MOTIONS)
+    assert {plan.kind for plan in plans} == set(KINDS)
     assert sum(maker.MOTIONS[plan.kind].throws for plan in plans) == 5
     assert sorted(plan.people for plan in plans) == [1] * 17 + [2, 2, 3]
     assert all(48 <= plan.frames <= 60 for plan in plans + others)

@@ -88,6 +88,11 @@ def test_the_sample_is_measured(tmp_path, capsys):
     limbs = {(r["way"], r["limb"], r["motion"][0]): r["iou"] for r in figures["limbs"]}
     box, torso = "moved by the box", "torso"
     assert limbs[box, torso, 0.0] > limbs[box, torso, 0.04]
+    assert "the key frame's true joints" in said
+    bodies = {(row["of"], row["way"]): row for row in figures["bodies"]}
+    slow, fast = (bodies[moved, "as it is"] for moved in ("0 to 0.01", "0.08 to inf"))
+    assert slow["joints_mm"] < fast["joints_mm"] < fast["wrists_ankles_mm"]
+    assert bodies["one apart", "as it is"]["count"] == whole["as it is", 1]["count"]
 
 
 def test_a_folder_without_clips_is_one_line(tmp_path, capsys):
