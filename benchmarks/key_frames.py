@@ -32,8 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from app.evaluate.given import ray_rotation
-from app.evaluate.metrics import distances, from_hips, limb_errors, match
+from app.evaluate.metrics import distances, limb_errors, match
 from app.evaluate.replay import one_thread
 from app.evaluate.truth import Truth
 from benchmarks.renderers import hardware
@@ -47,16 +46,15 @@ from benchmarks.synthetic_network import (
 )
 from pipeline.body.load import load_body
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
-from pipeline.core.people import Person, as_blazepose
+from pipeline.core.people import Person
 from pipeline.perception.base import People, Perceiver
 from pipeline.perception.blazepose.perceiver import BlazePose
+from pipeline.perception.correction import Correction
 from pipeline.weights import store as weights
 
 _KEY = 2
 """The place of the key frame in a full window."""
 _PEOPLE = 8
-_DRIFT_M = 0.03
-"""The standard deviation of what changes in BlazePose's errors between frames, as assumed."""
 
 
 @dataclass(frozen=True)
@@ -87,49 +85,6 @@ SOME = (
     Measured("every second key frame", 2),
     Measured("every fourth key frame", 4),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Correction:
-    """What a measured person differs from BlazePose's of the same frame.
-
-    Attributes:
-        world_m: Of the world landmarks (33, 3), in the camera's axes.
-        landmarks_px: Of the landmarks (33, 2), pixels.
-        sigma_m: The standard deviation that the network states.
-    """
-
-    world_m: np.ndarray
-    landmarks_px: np.ndarray
-    sigma_m: float
-
-    @classmethod
-    def of(cls, seen: Person, measured: Person, intrinsics: np.ndarray) -> Correction:
-        """Return the correction of one frame; 0 for landmarks that the network does not report."""
-        points = as_blazepose(measured)
-        assert points.world_m is not None
-        assert points.world_sigma_m is not None
-        known = (points.visibility > 0)[:, None]
-        return cls(
-            known * (points.world_m - _turned_m(seen, intrinsics)),
-            known * (points.landmarks_px - seen.landmarks_px),
-            points.world_sigma_m,
-        )
-
-    def applied(self, seen: Person, intrinsics: np.ndarray) -> Person:
-        """Return BlazePose's person of another frame as a metric one."""
-        return replace(
-            seen,
-            landmarks_px=(seen.landmarks_px + self.landmarks_px).astype(np.float32),
-            world_m=from_hips(_turned_m(seen, intrinsics) + self.world_m).astype(np.float32),
-            world_sigma_m=float(np.hypot(self.sigma_m, _DRIFT_M)),
-        )
-
-
-def _turned_m(seen: Person, intrinsics: np.ndarray) -> np.ndarray:
-    """Return BlazePose's world landmarks (33, 3) in the camera's axes."""
-    assert seen.world_m is not None
-    return np.asarray(seen.world_m @ ray_rotation(seen.landmarks_px, intrinsics).T)
 
 
 class KeyFramePerceiver(Perceiver):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from app.evaluate.given import ray_rotation
 from app.evaluate.metrics import distances, from_hips, iou, match, surface_distance
 from app.evaluate.replay import Played
 from app.evaluate.truth import Truth
-from pipeline.core.camera import project
+from pipeline.core.camera import project, view_rotation
 from pipeline.core.people import Person
 from render.overlay import silhouette
 
@@ -107,7 +106,7 @@ def _pair(
     turned_m = perceived_m
     # Metric joints are in the camera's axes already.
     if person is not None and person.world_sigma_m is None:
-        turned_m = perceived_m @ ray_rotation(person.landmarks_px, played.intrinsics).T
+        turned_m = perceived_m @ view_rotation(person.landmarks_px, played.intrinsics).T
     return Pair(
         row=row,
         track=track,

@@ -12,8 +12,8 @@ import numpy as np
 from app.config import ConfigError
 from app.evaluate.metrics import distances, from_hips, match
 from app.evaluate.truth import Truth
+from pipeline.core.camera import view_rotation
 from pipeline.core.people import Mask, Person, world_or_flat_m
-from pipeline.fitting.observations import rotation_to_ray
 
 GIVEN = ("landmarks", "world", "mask", "depth", "depth-map", "noisy-depth-map")
 """The parts of a truth that can replace what is perceived."""
@@ -132,19 +132,7 @@ def _world(truth: Truth, row: int, pixels: np.ndarray, intrinsics: np.ndarray) -
     if truth.landmarks_m is None:
         assert truth.world_m is not None
         return truth.world_m[row]
-    return from_hips(truth.landmarks_m[row]) @ ray_rotation(pixels, intrinsics)
-
-
-def ray_rotation(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Return the rotation (3, 3) from the axes of world landmarks to the camera's, as the fit uses
-    it.
-
-    Args:
-        pixels: The person's landmarks in the image (33, 2).
-        intrinsics: K (3, 3).
-    """
-    rays = (pixels - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
-    return rotation_to_ray(0.5 * (rays.min(0) + rays.max(0)))
+    return from_hips(truth.landmarks_m[row]) @ view_rotation(pixels, intrinsics)
 
 
 def _mask(truth: Truth, row: int) -> Mask | None:

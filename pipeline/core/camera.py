@@ -55,3 +55,36 @@ def project(points_m: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
     """
     xy = points_m[..., :2] / np.maximum(points_m[..., 2:], 1e-6)
     return xy @ intrinsics[:2, :2].T + intrinsics[:2, 2]
+
+
+def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
+    """Return the smallest rotation (3, 3) float32 that takes the optical axis to a ray.
+
+    A network that reads a crop describes the person as if the camera looked straight at it, so its
+    world landmarks are in axes that are rotated by this much.
+
+    Args:
+        ray: (2,) the ray's x/z and y/z.
+    """
+    z = 1.0 / math.sqrt(1.0 + float(ray @ ray))
+    x, y = ray[0] * z, ray[1] * z
+    return np.array(
+        [
+            [1 - x * x / (1 + z), -x * y / (1 + z), x],
+            [-x * y / (1 + z), 1 - y * y / (1 + z), y],
+            [-x, -y, z],
+        ],
+        np.float32,
+    )
+
+
+def view_rotation(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Return the rotation (3, 3) float32 from the axes of BlazePose's world landmarks to the
+    camera's.
+
+    Args:
+        pixels: The person's landmarks in the image (K, 2).
+        intrinsics: K (3, 3), pixels.
+    """
+    rays = (pixels - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
+    return rotation_to_ray(0.5 * (rays.min(0) + rays.max(0)))

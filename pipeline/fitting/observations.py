@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core.camera import rotation_to_ray
 from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.core.skeleton import LANDMARKS, SMPL_24
 from pipeline.fitting.layout import Layout, Shape
@@ -210,27 +211,6 @@ def observe(
     write_rows(people, intrinsics, rows, size=size)
     parts = shape.split(torch.from_numpy(rows).to(device))
     return observations(parts, config or FitConfig())
-
-
-def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
-    """Return the smallest rotation (3, 3) float32 that takes the optical axis to a ray.
-
-    A network that reads a crop describes the person as if the camera looked straight at it, so its
-    world landmarks are in axes that are rotated by this much.
-
-    Args:
-        ray: (2,) the ray's x/z and y/z.
-    """
-    z = 1.0 / math.sqrt(1.0 + float(ray @ ray))
-    x, y = ray[0] * z, ray[1] * z
-    return np.array(
-        [
-            [1 - x * x / (1 + z), -x * y / (1 + z), x],
-            [-x * y / (1 + z), 1 - y * y / (1 + z), y],
-            [-x, -y, z],
-        ],
-        np.float32,
-    )
 
 
 def edge_map(

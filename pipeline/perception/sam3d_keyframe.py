@@ -4,10 +4,12 @@ BlazePose finds and follows the people. On a window's key frame SAM 3D Body meas
 their neighbouring frames get is a choice:
 
 - "prompts": the decoder once more, on the key frame's features, prompted with the places of the
-  four landmarks that moved farthest. Where a joint is, is news; what the features show around it is
-  the key frame's. A person who moved more than `MOST_MOTION` is measured in that frame instead.
-- "landmarks": BlazePose's landmarks as they are. The fit ties both: one shape for the track, and
-  poses that follow each other smoothly. One window in several may be enough.
+  four limb landmarks that moved farthest about the hips. Where a joint is, is news; what the
+  features show around it is the key frame's. A person who moved more than `MOST_MOTION` is measured
+  in that frame instead.
+- "landmarks": BlazePose's landmarks with what SAM 3D Body corrected of them in the last key frame
+  (`correction`). The fit ties both: one shape for the track, and poses that follow each other
+  smoothly. One window in several may be enough.
 
 Neither is a default: what they cost with the released weights has not been measured. What they can
 give at best is in docs/results/reuse.md.
@@ -15,31 +17,40 @@ give at best is in docs/results/reuse.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.core.frame import WINDOW_FRAMES, Window
+from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.core.people import Person
-from pipeline.core.skeleton import MHR_70, blazepose_order
+from pipeline.core.skeleton import BLAZEPOSE_33, MHR_70, blazepose_order
 from pipeline.perception.base import People, Perceiver
+from pipeline.perception.correction import Correction
 from pipeline.perception.crops import CropQuery
 from pipeline.perception.sam3d_people import Sam3dPeople
 from pipeline.perception.with_masks import motion
 from pipeline.sam3d.prompt_encoder import NO_PROMPT
 
-Reuse = Literal["off", "prompts", "landmarks"]
-
-MOST_MOTION = 0.05
-"""Most motion with which the key frame's features serve a neighbour, as of `with_masks.motion`."""
+MOST_MOTION = 0.03
+"""Most motion with which the key frame's features serve a neighbour, as of `with_masks.motion`. At
+best reuse then costs 10 mm a joint (docs/results/reuse.md)."""
 PROMPTS = 4
 """Prompts a person and frame: as many as the network's own second pass has, for wrists and
 elbows."""
 NEIGHBOURS = WINDOW_FRAMES - 1
 _VISIBLE = 0.5
-_LABELS, _KNOWN = blazepose_order(MHR_70)
+_LABELS, _ = blazepose_order(MHR_70)
+_LIMBS = BLAZEPOSE_33.indices(
+    *(
+        f"{side}_{name}"
+        for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    )
+)
+"""Landmarks that are prompts. Of all, three or four of those that moved farthest are often on one
+hand."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +60,24 @@ class Memory:
     Attributes:
         base: The base's memory; None for a new source.
         since: Windows since the key frame was measured last.
+        corrections: What was measured then, by the people's ROIs.
     """
 
     base: Any = None
     since: int = 0
+    corrections: Mapping[int, Correction] = field(default_factory=dict)
+
+
+class _Place(NamedTuple):
+    """A person's: the window, the frame in it and the index there."""
+
+    window: int
+    frame: int
+    index: int
+
+
+_Found = list[list[list[Person]]]
+"""The people of windows' frames."""
 
 
 class KeyFramePeople(Perceiver):
@@ -73,7 +98,7 @@ class KeyFramePeople(Perceiver):
 
     has_mhr = True
 
-    def __init__(self, base: Perceiver, network: Sam3dPeople, reuse: Reuse, every: int = 1) -> None:
+    def __init__(self, base: Perceiver, network: Sam3dPeople, reuse: str, every: int = 1) -> None:
         self._base, self._network = base, network
         self._prompted, self._every = reuse == "prompts", 1 if reuse == "prompts" else every
         self.reused = self.refused = 0
@@ -114,88 +139,97 @@ class KeyFramePeople(Perceiver):
     def _measured(
         self, windows: Sequence[tuple[Window, Memory]], found: Sequence[tuple[People, Any]]
     ) -> list[tuple[People, Memory]]:
-        looked_at = [before.since == 0 for _, before in windows]
-        chosen = [
-            (window, people)
-            for (window, _), (people, _), wanted in zip(windows, found, looked_at)
-            if wanted
-        ]
-        measured = iter(self._people(chosen))
-        return [
-            (
-                next(measured) if wanted else people,
-                Memory(memory, (before.since + 1) % self._every),
-            )
-            for (_, before), (people, memory), wanted in zip(windows, found, looked_at)
-        ]
-
-    def _people(self, windows: Sequence[tuple[Window, People]]) -> list[People]:
-        """The people of windows, those that are measured in place of the base's."""
-        out = [[list(here) for here in people] for _, people in windows]
+        people = [list(map(list, each)) for each, _ in found]
+        chosen = [w for w, (_, before) in enumerate(windows) if before.since == 0]
         keys = [
-            (w, k)
-            for w, (window, people) in enumerate(windows)
-            for k in range(len(people[window.key]))
+            _Place(w, _key(windows[w][0]), k)
+            for w in chosen
+            for k in range(len(people[w][_key(windows[w][0])]))
         ]
-        own: list[tuple[int, int, int]] = []
-        if keys and self._prompted:
-            own = self._decode_neighbours(windows, keys, out)
-        elif keys:
-            own = [(w, windows[w][0].key, k) for w, k in keys]
-        if own:
-            queries = [CropQuery(windows[w][0].frames[t], out[w][t][k].box_px) for w, t, k in own]
-            for (w, t, k), person in zip(own, self._network.measure(queries)):
-                out[w][t][k] = _as_followed(person, out[w][t][k])
-        return [[tuple(here) for here in people] for people in out]
+        frames = [window.frames for window, _ in windows]
+        own = self._decode_neighbours(frames, keys, people) if self._prompted else keys
+        self._measure(frames, own, people)
+        out = []
+        for w, ((_, before), (seen, memory)) in enumerate(zip(windows, found)):
+            corrections: Mapping[int, Correction] = {}
+            if not self._prompted:
+                corrections = self._corrected(frames[w], seen, people[w], before.corrections)
+            after = Memory(memory, (before.since + 1) % self._every, corrections)
+            out.append(([tuple(here) for here in people[w]], after))
+        return out
+
+    def _measure(
+        self, frames: Sequence[Sequence[Frame]], places: Sequence[_Place], people: _Found
+    ) -> None:
+        """Put measured people where these are."""
+        if not places:
+            return
+        queries = [CropQuery(frames[w][t], people[w][t][k].box_px) for w, t, k in places]
+        for (w, t, k), person in zip(places, self._network.measure(queries)):
+            people[w][t][k] = _as_followed(person, people[w][t][k])
+
+    def _corrected(
+        self,
+        frames: Sequence[Frame],
+        seen: People,
+        people: list[list[Person]],
+        known: Mapping[int, Correction],
+    ) -> Mapping[int, Correction]:
+        """Correct one window's people who were not measured, also those before the key frame, and
+        return the corrections of the people who are there."""
+        lens = self._network.intrinsics_of(frames[0].size)
+        corrections = dict(known)
+        for here, measured in zip(seen, people):
+            for person, better in zip(here, measured):
+                if better.world_sigma_m is not None:
+                    corrections[person.roi] = Correction.of(person, better, lens)
+        for frame in people:
+            for k, person in enumerate(frame):
+                correction = corrections.get(person.roi)
+                if correction is not None and person.world_sigma_m is None:
+                    frame[k] = correction.applied(person, lens)
+        present = {person.roi for here in seen for person in here}
+        return {roi: each for roi, each in corrections.items() if roi in present}
 
     def _decode_neighbours(
-        self,
-        windows: Sequence[tuple[Window, People]],
-        keys: Sequence[tuple[int, int]],
-        out: list[list[list[Person]]],
-    ) -> list[tuple[int, int, int]]:
-        """Measure key frames with their neighbours, and return which people (window, frame, index)
-        have to be measured by themselves."""
+        self, frames: Sequence[Sequence[Frame]], keys: Sequence[_Place], people: _Found
+    ) -> list[_Place]:
+        """Put people where they are measured in key frames and decoded in neighbouring ones, and
+        return where they have to be measured by themselves."""
         points = np.zeros((len(keys), NEIGHBOURS, PROMPTS, 2), np.float32)
         labels = np.full((len(keys), NEIGHBOURS, PROMPTS), NO_PROMPT)
-        places: list[tuple[int, int, int, int]] = []
-        taken = set()
-        for row, (w, k) in enumerate(keys):
-            window, people = windows[w]
-            before = people[window.key][k]
-            others = [t for t in range(len(window.frames)) if t != window.key]
+        decoded: list[tuple[int, int, _Place]] = []
+        for row, (w, key, k) in enumerate(keys):
+            before = people[w][key][k]
+            others = [t for t in range(len(frames[w])) if t != key]
             for column, t in enumerate(others):
-                index = next((i for i, p in enumerate(people[t]) if p.roi == before.roi), None)
-                if index is None or motion(before, people[t][index]) > MOST_MOTION:
+                index = next((i for i, p in enumerate(people[w][t]) if p.roi == before.roi), None)
+                if index is None or motion(before, people[w][t][index]) > MOST_MOTION:
                     continue
-                points[row, column], labels[row, column] = prompts_of(before, people[t][index])
-                places.append((row, w, t, index))
-                taken.add((w, t, index))
-        queries = [
-            CropQuery(windows[w][0].key_frame, windows[w][1][windows[w][0].key][k].box_px)
-            for w, k in keys
-        ]
-        answers = self._network.measure_with_neighbours(queries, points, labels)
-        for (w, k), key_person in zip(keys, answers):
-            key = windows[w][0].key
-            out[w][key][k] = _as_followed(key_person[0], out[w][key][k])
-        for row, w, t, index in places:
-            column = t - (t > windows[w][0].key)
-            out[w][t][index] = _as_followed(answers[row][1 + column], out[w][t][index])
+                points[row, column], labels[row, column] = prompts_of(before, people[w][t][index])
+                decoded.append((row, 1 + column, _Place(w, t, index)))
+        taken = {*keys, *(place for _, _, place in decoded)}
         rest = [
-            (w, t, index)
-            for w, (window, people) in enumerate(windows)
-            for t, here in enumerate(people)
-            for index in range(len(here))
-            if t != window.key and (w, t, index) not in taken
+            _Place(w, t, k)
+            for w, window in enumerate(people)
+            for t, here in enumerate(window)
+            for k in range(len(here))
+            if (w, t, k) not in taken
         ]
-        self.reused += len(places)
+        if keys:
+            queries = [CropQuery(frames[w][t], people[w][t][k].box_px) for w, t, k in keys]
+            answers = self._network.measure_with_neighbours(queries, points, labels)
+            placed = [(row, 0, place) for row, place in enumerate(keys)]
+            for row, column, (w, t, k) in placed + decoded:
+                people[w][t][k] = _as_followed(answers[row][column], people[w][t][k])
+        self.reused += len(decoded)
         self.refused += len(rest)
         return rest
 
 
 def prompts_of(before: Person, after: Person) -> tuple[np.ndarray, np.ndarray]:
-    """Return the prompts for a person of a neighbouring frame: the landmarks that moved farthest.
+    """Return the prompts for a person of a neighbouring frame: the limbs' landmarks that moved
+    farthest about the hips.
 
     Args:
         before: The person in the key frame, in BlazePose's landmarks.
@@ -205,11 +239,22 @@ def prompts_of(before: Person, after: Person) -> tuple[np.ndarray, np.ndarray]:
         Places (4, 2) in image pixels, and which of MHR's 70 keypoints each is (4,); `NO_PROMPT`
         where fewer are visible.
     """
-    visible = _KNOWN & (before.visibility > _VISIBLE) & (after.visibility > _VISIBLE)
-    moved = np.linalg.norm(after.landmarks_px - before.landmarks_px, axis=1)
+    visible = ((before.visibility > _VISIBLE) & (after.visibility > _VISIBLE))[_LIMBS]
+    moved = np.linalg.norm(_about_hips(after) - _about_hips(before), axis=1)
     chosen = np.argsort(np.where(visible, -moved, np.inf), kind="stable")[:PROMPTS]
-    labels = np.where(visible[chosen], _LABELS[chosen], NO_PROMPT)
-    return after.landmarks_px[chosen].astype(np.float32), labels
+    landmarks = np.array(_LIMBS)[chosen]
+    labels = np.where(visible[chosen], _LABELS[landmarks], NO_PROMPT)
+    return after.landmarks_px[landmarks].astype(np.float32), labels
+
+
+def _about_hips(person: Person) -> np.ndarray:
+    """The limbs' landmarks (12, 2) about the middle of the hips, pixels."""
+    return person.landmarks_px[_LIMBS] - person.landmarks_px[list(BLAZEPOSE_33.hips)].mean(0)
+
+
+def _key(window: Window) -> int:
+    """The place of the frame that is measured: the middle one, to which the others are nearest."""
+    return len(window.frames) // 2
 
 
 def _before(window: Window, memory: Memory | None) -> Memory:

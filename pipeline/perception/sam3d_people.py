@@ -44,7 +44,7 @@ class Sam3dPeople(CropNetwork):
         intrinsics_of: Callable[[tuple[int, int]], np.ndarray],
         mesh: bool = False,
     ) -> None:
-        self._engine, self._intrinsics_of = engine, intrinsics_of
+        self._engine, self.intrinsics_of = engine, intrinsics_of
         self._faces = engine.network.body.head_pose.faces.cpu().numpy() if mesh else None
         self.reports, self.has_skin = engine.reports, engine.has_skin
 
@@ -81,7 +81,7 @@ class Sam3dPeople(CropNetwork):
             [frame.image if frame.on_device is None else frame.on_device for frame in frames],
             [frames.index(query.frame) for query in queries],
             np.stack([query.box for query in queries]),
-            np.stack([self._intrinsics_of(query.frame.size) for query in queries]),
+            np.stack([self.intrinsics_of(query.frame.size) for query in queries]),
         )
 
     def _persons(self, queries: Sequence[CropQuery], found: MhrPeople) -> list[Person]:

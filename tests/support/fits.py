@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from pipeline.body.rotations import exp_so3, log_so3
-from pipeline.core.camera import project
+from pipeline.core.camera import project, rotation_to_ray
 from pipeline.core.people import Mask, Person
-from pipeline.fitting.observations import rotation_to_ray
 from pipeline.fitting.solver import Observations, TemporalPrior
 
 K = np.array([[1100.0, 0, 639.5], [0, 1100.0, 359.5], [0, 0, 1]])

@@ -106,7 +106,7 @@ class Pairs:
 
 def towards(rays: Tensor) -> Tensor:
     """Return the smallest rotations (..., 3, 3) from the optical axis to the middle of landmarks
-    (..., 33, 2), as ``pipeline.fitting.observations.rotation_to_ray``."""
+    (..., 33, 2), as ``pipeline.core.camera.rotation_to_ray``."""
     middle = 0.5 * (rays.amin(-2) + rays.amax(-2))
     ahead = torch.cat((middle, torch.ones_like(middle[..., :1])), -1)
     x, y, z = (ahead / ahead.norm(dim=-1, keepdim=True)).unbind(-1)

@@ -7,7 +7,7 @@ import pytest
 
 from app.evaluate import figures
 from app.evaluate.compare import compare, perceived_mask
-from app.evaluate.given import ray_rotation, substitute
+from app.evaluate.given import substitute
 from app.evaluate.metrics import (
     from_hips,
     iou,
@@ -15,7 +15,7 @@ from app.evaluate.metrics import (
 from app.evaluate.motion import motion_rows
 from app.evaluate.outcome import Outcome
 from app.evaluate.replay import Played
-from pipeline.core.camera import project
+from pipeline.core.camera import project, view_rotation
 from pipeline.core.people import Mask, Person
 from tests.support.evaluation import (
     ELSEWHERE,
@@ -113,7 +113,7 @@ def test_the_better_of_both_perceived_axes_is_the_baseline():
     pixels = project(aside, LENS)
     frame = played(0, {1: aside})
     person = frame.people[1]
-    ray = (from_hips(aside) @ ray_rotation(pixels, LENS)).astype(np.float32)
+    ray = (from_hips(aside) @ view_rotation(pixels, LENS)).astype(np.float32)
     turned = Person(person.box_px, 1.0, person.landmarks_px, person.visibility, ray)
     frame = Played(0, SIZE, LENS, {1: turned}, frame.bodies)
     truth = truth_of(aside[None], [0], [0])
@@ -132,7 +132,7 @@ def test_what_is_given_takes_the_place_of_what_was_perceived():
     out = substitute(seen, 0, truth, names, LENS)
     assert out[2] is seen[2]
     assert np.allclose(out[1].landmarks_px, truth.landmarks_px[0], atol=1e-3)
-    view = ray_rotation(out[1].landmarks_px, LENS)
+    view = view_rotation(out[1].landmarks_px, LENS)
     assert np.allclose(out[1].world_m @ view.T, from_hips(A), atol=1e-5)
     assert out[1].root_depth_m == pytest.approx(truth.root_depth_m[0])
     assert iou(perceived_mask(out[1], SIZE, SIZE), mask) > 0.97

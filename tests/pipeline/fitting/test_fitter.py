@@ -21,11 +21,11 @@ from pipeline.body.kinematics import (
 )
 from pipeline.body.prior import pose_prior, prior_table
 from pipeline.body.rotations import exp_so3, log_so3
-from pipeline.core.camera import project
+from pipeline.core.camera import project, rotation_to_ray
 from pipeline.core.people import Mask
 from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from pipeline.fitting.initialise import frame_of, place_by_landmarks, pose_from_landmarks
-from pipeline.fitting.observations import edge_map, observe, rotation_to_ray
+from pipeline.fitting.observations import edge_map, observe
 from pipeline.fitting.solver import (
     FRAME_DIM,
     FitConfig,

@@ -108,7 +108,7 @@ def test_still_people_are_decoded_from_the_key_frame(counting):
     ((queries, points, labels),) = counting.keyed
     assert points.shape == (1, NEIGHBOURS, PROMPTS, 2)
     assert [query.frame.id for query in queries] == [2]
-    # The wrist that moved is the first prompt of the first neighbour that moved.
+    # The wrist that moved is the first prompt of the neighbour in which it did.
     assert MHR_70.names[labels[0, 1, 0]] == "left_wrist"
     np.testing.assert_array_equal(points[0, 1, 0], people[1][0].landmarks_px[15])
 
@@ -141,11 +141,21 @@ def test_landmarks_fill_the_frames_between(counting):
     for number in range(4):
         ((found, memory),) = made.perceive_many([window(number)], [memory])
         measured.append([is_mhr(here[0]) for here in found])
-        assert found[1][0] is people[1][0]
+        # What the key frame corrected is in all the others, so all of them are metric.
+        assert all(here[0].world_sigma_m > 0 for here in found)
+        assert found[1][0].keypoints is BLAZEPOSE_33
     assert measured == [[False, False, key, False] for key in (True, False, True, False)]
     # A cut ends what is remembered: the next key frame is measured.
     ((found, _),) = made.perceive_many([window(4, reset=True)], [replace(memory, since=1)])
     assert is_mhr(found[2][0])
+
+
+def test_a_person_without_a_key_frame_keeps_blazeposes_landmarks(counting):
+    people = [(person(1),), (person(1),), (), (person(1),)]
+    made = KeyFramePeople(Script(people), counting, "landmarks")
+    ((found, memory),) = made.perceive_many([window()], [None])
+    assert found[0][0] is people[0][0]
+    assert not memory.corrections
 
 
 def test_windows_of_several_sources_share_a_batch_and_do_not_mix(counting):
@@ -171,7 +181,7 @@ def test_windows_without_people_ask_nothing(counting, reuse):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 32), unique=True, max_size=10), st.integers(0, 1000))
-def test_prompts_are_the_landmarks_that_moved_farthest(hidden, seed):
+def test_prompts_are_the_limbs_that_moved_farthest_about_the_hips(hidden, seed):
     random = np.random.default_rng(seed)
     before = person(1)
     moved = before.landmarks_px + random.normal(0, 5, (33, 2)).astype(np.float32)
@@ -179,13 +189,17 @@ def test_prompts_are_the_landmarks_that_moved_farthest(hidden, seed):
     visibility[hidden] = 0.2
     after = replace(before, landmarks_px=moved, visibility=visibility)
     points, labels = prompts_of(before, after)
-    named = [name for name in LANDMARK_NAMES if name in MHR_70.names]
-    far = np.linalg.norm(moved - before.landmarks_px, axis=1)
-    asked = [int(np.flatnonzero((moved == point).all(1))[0]) for point in points]
-    assert len(asked) == PROMPTS
-    assert not set(asked) & set(hidden)
-    assert (labels != NO_PROMPT).all()
-    others = [BLAZEPOSE_33.index(name) for name in named]
-    least = far[asked].min()
-    assert all(far[k] <= least for k in others if k not in asked and k not in hidden)
-    assert MHR_70.names[labels[0]].split("_")[0] == LANDMARK_NAMES[asked[0]].split("_")[0]
+    hips = [23, 24]
+    far = np.linalg.norm(
+        (moved - moved[hips].mean(0)) - (before.landmarks_px - before.landmarks_px[hips].mean(0)),
+        axis=1,
+    )
+    limbs = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+    seen = [k for k in limbs if k not in hidden]
+    expected = sorted(seen, key=lambda k: -far[k])[:PROMPTS]
+    asked = [
+        k for k in range(33) for point in points[labels != NO_PROMPT] if (moved[k] == point).all()
+    ]
+    assert sorted(asked) == sorted(expected)
+    names = [MHR_70.names[label] for label in labels if label != NO_PROMPT]
+    assert sorted(names) == sorted(LANDMARK_NAMES[k] for k in expected)

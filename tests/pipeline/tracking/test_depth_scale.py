@@ -114,9 +114,9 @@ def test_world_landmarks_get_the_size_that_the_depth_implies(size, seed):
 
 def _turned_back(person):
     """The person with world landmarks in the axes of its own ray, as a network gives them."""
-    from app.evaluate.given import ray_rotation
+    from pipeline.core.camera import view_rotation
 
-    turn = ray_rotation(person.landmarks_px, LENS)
+    turn = view_rotation(person.landmarks_px, LENS)
     yield replace(person, world_m=(person.world_m @ turn).astype(np.float32))
 
 

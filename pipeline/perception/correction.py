@@ -1,0 +1,73 @@
+"""What a network that measures a person now and then corrects of BlazePose in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.core.camera import view_rotation
+from pipeline.core.people import Person, as_blazepose
+from pipeline.core.skeleton import BLAZEPOSE_33
+
+DRIFT_M = 0.03
+"""The standard deviation of what changes in BlazePose's errors between frames, as assumed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What a measured person differs from BlazePose's of the same frame.
+
+    BlazePose's errors last longer than a frame, so most of the difference is that of the frames
+    around it, too (docs/results/reuse.md).
+
+    Attributes:
+        world_m: Of the world landmarks (33, 3), in the camera's axes.
+        landmarks_px: Of the landmarks (33, 2), pixels.
+        sigma_m: The standard deviation that the network states.
+    """
+
+    world_m: np.ndarray
+    landmarks_px: np.ndarray
+    sigma_m: float
+
+    @classmethod
+    def of(cls, seen: Person, measured: Person, intrinsics: np.ndarray) -> Correction:
+        """Return the correction of one frame; 0 for landmarks that the network does not report.
+
+        Args:
+            seen: BlazePose's person, with world landmarks.
+            measured: The network's, with metric joints.
+            intrinsics: K (3, 3), pixels.
+        """
+        points = as_blazepose(measured)
+        assert points.world_m is not None
+        assert points.world_sigma_m is not None
+        known = (points.visibility > 0)[:, None]
+        return cls(
+            known * (points.world_m - _turned_m(seen, intrinsics)),
+            known * (points.landmarks_px - seen.landmarks_px),
+            points.world_sigma_m,
+        )
+
+    def applied(self, seen: Person, intrinsics: np.ndarray) -> Person:
+        """Return BlazePose's person of another frame as a metric one.
+
+        Args:
+            seen: The person, with world landmarks.
+            intrinsics: K (3, 3), pixels.
+        """
+        world_m = _turned_m(seen, intrinsics) + self.world_m
+        world_m = world_m - world_m[list(BLAZEPOSE_33.hips)].mean(0)
+        return replace(
+            seen,
+            landmarks_px=(seen.landmarks_px + self.landmarks_px).astype(np.float32),
+            world_m=world_m.astype(np.float32),
+            world_sigma_m=float(np.hypot(self.sigma_m, DRIFT_M)),
+        )
+
+
+def _turned_m(seen: Person, intrinsics: np.ndarray) -> np.ndarray:
+    """BlazePose's world landmarks (33, 3) in the camera's axes."""
+    assert seen.world_m is not None
+    return np.asarray(seen.world_m @ view_rotation(seen.landmarks_px, intrinsics).T)
