@@ -69,11 +69,11 @@ class Memory:
 
 
 class _Place(NamedTuple):
-    """A person's: the window, the frame in it and the index there."""
+    """A person's: the window, the frame in it and the place among its people."""
 
     window: int
     frame: int
-    index: int
+    person: int
 
 
 _Found = list[list[list[Person]]]
