@@ -16,6 +16,7 @@ _ROWS: Shapes = {
     "pts_s": (np.float64, ()),
     "track": (np.int64, ()),
     "frame_intrinsics": (np.float64, (3, 3)),
+    "smpl_error_m": (np.float32, ()),
 }
 _BODY: Shapes = {
     "parameters": (np.float32, (204,)),
@@ -63,11 +64,13 @@ class MhrOutput(RowsOutput):
         # By rising track, as the bodies are.
         found = sorted(bodies.mhr.items())
         self._bodies, self._written = self._bodies + len(bodies), self._written + len(found)
+        errors = dict(zip(bodies.track.tolist(), _surface_errors_m(bodies)))
         columns = {
             "frame": [frame.id] * len(found),
             "pts_s": [frame.pts_s] * len(found),
             "track": [track for track, _ in found],
             "frame_intrinsics": [info.camera(frame)] * len(found),
+            "smpl_error_m": [errors.get(track, np.nan) for track, _ in found],
             "scale": [_unknown(body.scale, _BODY["scale"][1]) for _, body in found],
         }
         names = [name for name in _BODY if name != "scale"] + ["vertices_m"] * self._has_mesh
@@ -77,3 +80,10 @@ class MhrOutput(RowsOutput):
 
 def _unknown(values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     return np.full(shape, np.nan, np.float32) if values is None else values
+
+
+def _surface_errors_m(bodies: Bodies) -> np.ndarray:
+    """How far each SMPL body's skin is from the MHR body's; NaN where that is not known."""
+    if bodies.surface_error_m is None:
+        return np.full(len(bodies), np.nan, np.float32)
+    return bodies.surface_error_m

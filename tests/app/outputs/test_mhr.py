@@ -93,3 +93,15 @@ def test_the_rows_of_a_killed_run_are_recovered(tmp_path, capsys):
     with np.load(path) as saved:
         np.testing.assert_array_equal(saved["parameters"], [body.parameters])
     assert isinstance(output._columns, ColumnSpool)
+
+
+def test_a_row_says_how_far_smpls_skin_is(tmp_path):
+    output = MhrOutput(tmp_path / "m.npz")
+    output.open(run_info())
+    errors = np.array([0.01, np.nan, 0.03], np.float32)
+    three = replace(bodies([2, 5, 7]), mhr={7: mhr_body(1), 2: mhr_body(2)}, surface_error_m=errors)
+    output.write(frame(0), three, None)
+    output.write(frame(1), replace(bodies([2]), mhr={2: mhr_body(3)}), None)
+    output.close()
+    with np.load(tmp_path / "m.npz") as saved:
+        np.testing.assert_array_equal(saved["smpl_error_m"], errors[[0, 2]].tolist() + [np.nan])
