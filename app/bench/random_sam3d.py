@@ -1,7 +1,7 @@
 """SAM 3D Body at full size with random weights, and a made-up rig of MHR's size.
 
-They time `--estimator sam3d` without the released files. Only the first guess is no chance: it is a
-standing person, so that people are followed and fitted as in a real run.
+They time `--estimator sam3d` without the released files. Only the first guess is not random: it is
+a standing person, so that people are followed and fitted as in a real run.
 """
 
 from __future__ import annotations

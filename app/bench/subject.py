@@ -211,6 +211,7 @@ class _OneByOne(CropNetwork):
         self._network = network
         self.name, self.reports = network.name, network.reports
         self.has_confidence, self.has_mhr = network.has_confidence, network.has_mhr
+        self.has_skin = network.has_skin
 
     def measure(self, queries: Sequence[CropQuery]) -> list[Person]:
         return [self._network.measure([query])[0] for query in queries]

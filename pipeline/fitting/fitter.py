@@ -216,10 +216,12 @@ class BodyFitter:
         """
         if not self.graphs:
             return
-        points = self._surface if surface else 0
+        # A window without any skin has graphs of its own.
+        kinds = {0, self._surface} if surface else {0}
         for size in BUCKETS:
             for steps in {self.config.iterations, self.config.cold_iterations}:
-                self._step(Kind(WINDOW_FRAMES, steps, points), size)
+                for points in kinds:
+                    self._step(Kind(WINDOW_FRAMES, steps, points), size)
             # A batch of these people is padded to this size; larger graphs would be captured for
             # nothing.
             if size >= people:

@@ -14,6 +14,8 @@ from pipeline.perception.blazepose.roi import Roi, roi_between
 _MARGIN = 0.05
 """How far a detector's box is beyond the keypoints' on every side, in parts of its longer side:
 hair, soles and clothes."""
+LEAST_SIDE_PX = 8.0
+"""A box with a shorter longer side shows nothing."""
 _STRAYED = 0.2
 """A crop whose person's box is this far off it, in parts of its side, is taken again there."""
 _FADE_S = 0.25

@@ -53,6 +53,9 @@ def perceiver_of(network: Sam3dBody, options: PerceiverOptions) -> Perceiver:
         return make_top_down(people, options)
     if options.sam3d.reuse == "prompts":
         engine.warm_up(options.people, (NEIGHBOURS, PROMPTS))
-    engine.warm_up(options.people)
+        # People who moved much are measured in each frame.
+        engine.warm_up(WINDOW_FRAMES * options.people)
+    else:
+        engine.warm_up(options.people)
     base = blazepose.make(options)
     return KeyFramePeople(base, people, options.sam3d.reuse, options.sam3d.every)

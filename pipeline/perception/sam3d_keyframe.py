@@ -4,8 +4,8 @@ BlazePose finds and follows the people. On a window's key frame SAM 3D Body meas
 their neighbouring frames get is a choice:
 
 - "prompts": the decoder once more, on the key frame's features, prompted with the places of the
-  four limb landmarks that moved farthest about the hips. Where a joint is, is news; what the
-  features show around it is the key frame's. A person who moved more than `MOST_MOTION` is measured
+  four limb landmarks that moved farthest about the hips. The prompts say where these joints are
+  now; the features still show the key frame. A person who moved more than `MOST_MOTION` is measured
   in that frame instead.
 - "landmarks": BlazePose's landmarks with what SAM 3D Body corrected of them in the last key frame
   (`correction`). The fit ties both: one shape for the track, and poses that follow each other
@@ -28,6 +28,7 @@ from pipeline.core.people import Person
 from pipeline.core.skeleton import BLAZEPOSE_33, MHR_70, blazepose_order
 from pipeline.perception.base import People, Perceiver
 from pipeline.perception.correction import Correction
+from pipeline.perception.crop_tracking import LEAST_SIDE_PX, longer_side, seen_box
 from pipeline.perception.crops import CropQuery
 from pipeline.perception.sam3d_people import Sam3dPeople
 from pipeline.perception.with_masks import motion
@@ -59,7 +60,7 @@ class Memory:
 
     Attributes:
         base: The base's memory; None for a new source.
-        since: Windows since the key frame was measured last.
+        since: Windows since the key frame was measured last; 0: it is due.
         corrections: What was measured then, by the people's ROIs.
     """
 
@@ -69,7 +70,7 @@ class Memory:
 
 
 class _Place(NamedTuple):
-    """A person's: the window, the frame in it and the place among its people."""
+    """Where a person is: the window, the frame in it, and the index among its people."""
 
     window: int
     frame: int
@@ -78,6 +79,17 @@ class _Place(NamedTuple):
 
 _Found = list[list[list[Person]]]
 """The people of windows' frames."""
+
+
+def _query(frames: Sequence[Sequence[Frame]], people: _Found, place: _Place) -> CropQuery:
+    """What is asked of a person: the crop that `TopDown` would take."""
+    w, t, k = place
+    return CropQuery(frames[w][t], seen_box(people[w][t][k], frames[w][t].size))
+
+
+def _shows(query: CropQuery) -> bool:
+    """Whether a box is large enough to show anything."""
+    return longer_side(query.box) > LEAST_SIDE_PX
 
 
 class KeyFramePeople(Perceiver):
@@ -96,14 +108,15 @@ class KeyFramePeople(Perceiver):
         refused: How many were not, since they had moved too far or were not in the key frame.
     """
 
-    has_mhr = True
-
     def __init__(self, base: Perceiver, network: Sam3dPeople, reuse: str, every: int = 1) -> None:
         self._base, self._network = base, network
         self._prompted, self._every = reuse == "prompts", 1 if reuse == "prompts" else every
         self.reused = self.refused = 0
-        self.name = f"{network.name} on key frames, {base.name} between"
+        between = "prompted" if self._prompted else base.name
+        self.name = f"{network.name} on key frames, {between} between"
         self.has_skin = network.has_skin
+        # With landmarks the frames between have no MHR bodies.
+        self.has_mhr = self._prompted
         self.reports: tuple[Any, ...] = (*network.reports, *base.reports)
 
     def prepare(self, window: Window) -> Window:
@@ -140,13 +153,14 @@ class KeyFramePeople(Perceiver):
         self, windows: Sequence[tuple[Window, Memory]], found: Sequence[tuple[People, Any]]
     ) -> list[tuple[People, Memory]]:
         people = [list(map(list, each)) for each, _ in found]
-        chosen = [w for w, (_, before) in enumerate(windows) if before.since == 0]
-        keys = [
-            _Place(w, _key(windows[w][0]), k)
-            for w in chosen
-            for k in range(len(people[w][_key(windows[w][0])]))
-        ]
         frames = [window.frames for window, _ in windows]
+        # People who were never measured do not wait for their turn.
+        keys = [
+            _Place(w, _key(window), k)
+            for w, (window, before) in enumerate(windows)
+            for k, person in enumerate(people[w][_key(window)])
+            if before.since == 0 or person.roi not in before.corrections
+        ]
         own = self._decode_neighbours(frames, keys, people) if self._prompted else keys
         self._measure(frames, own, people)
         out = []
@@ -162,11 +176,12 @@ class KeyFramePeople(Perceiver):
         self, frames: Sequence[Sequence[Frame]], places: Sequence[_Place], people: _Found
     ) -> None:
         """Put measured people where these are."""
-        if not places:
-            return
-        queries = [CropQuery(frames[w][t], people[w][t][k].box_px) for w, t, k in places]
-        for (w, t, k), person in zip(places, self._network.measure(queries)):
-            people[w][t][k] = _as_followed(person, people[w][t][k])
+        queries = {each: _query(frames, people, each) for each in places}
+        shown = {each: query for each, query in queries.items() if _shows(query)}
+        if shown:
+            found = self._network.measure(list(shown.values()))
+            for (w, t, k), person in zip(shown, found):
+                people[w][t][k] = _as_followed(person, people[w][t][k])
 
     def _corrected(
         self,
@@ -199,8 +214,12 @@ class KeyFramePeople(Perceiver):
         points = np.zeros((len(keys), NEIGHBOURS, PROMPTS, 2), np.float32)
         labels = np.full((len(keys), NEIGHBOURS, PROMPTS), NO_PROMPT)
         decoded: list[tuple[int, int, _Place]] = []
-        for row, (w, key, k) in enumerate(keys):
-            before = people[w][key][k]
+        used: dict[_Place, CropQuery] = {}
+        for each in keys:
+            w, key, k = each
+            before, row, query = people[w][key][k], len(used), _query(frames, people, each)
+            if not _shows(query):
+                continue
             others = [t for t in range(len(frames[w])) if t != key]
             for column, t in enumerate(others):
                 index = next((i for i, p in enumerate(people[w][t]) if p.roi == before.roi), None)
@@ -208,7 +227,9 @@ class KeyFramePeople(Perceiver):
                     continue
                 points[row, column], labels[row, column] = prompts_of(before, people[w][t][index])
                 decoded.append((row, 1 + column, _Place(w, t, index)))
-        taken = {*keys, *(place for _, _, place in decoded)}
+            if decoded and decoded[-1][0] == row:
+                used[each] = query
+        taken = {*used, *(place for _, _, place in decoded)}
         rest = [
             _Place(w, t, k)
             for w, window in enumerate(people)
@@ -216,14 +237,15 @@ class KeyFramePeople(Perceiver):
             for k in range(len(here))
             if (w, t, k) not in taken
         ]
-        if keys:
-            queries = [CropQuery(frames[w][t], people[w][t][k].box_px) for w, t, k in keys]
-            answers = self._network.measure_with_neighbours(queries, points, labels)
-            placed = [(row, 0, place) for row, place in enumerate(keys)]
+        if used:
+            answers = self._network.measure_with_neighbours(
+                list(used.values()), points[: len(used)], labels[: len(used)]
+            )
+            placed = [(row, 0, place) for row, place in enumerate(used)]
             for row, column, (w, t, k) in placed + decoded:
                 people[w][t][k] = _as_followed(answers[row][column], people[w][t][k])
         self.reused += len(decoded)
-        self.refused += len(rest)
+        self.refused += sum(place not in keys for place in rest)
         return rest
 
 

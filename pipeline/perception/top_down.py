@@ -35,6 +35,7 @@ from pipeline.perception.blazepose.roi import Roi, continued
 from pipeline.perception.blazepose.roi_tracking import confirm_candidates
 from pipeline.perception.blazepose.slots import fill_places
 from pipeline.perception.crop_tracking import (
+    LEAST_SIDE_PX,
     Motion,
     in_picture,
     limbs_mask,
@@ -45,8 +46,6 @@ from pipeline.perception.crop_tracking import (
 )
 from pipeline.perception.crops import CropNetwork, CropQuery
 
-_LEAST_SIDE_PX = 8.0
-"""A box with a shorter longer side shows nothing."""
 _LEAST_SCORE = 0.3
 """A person that the network is less sure of is missed in this frame."""
 _MAX_MISSED = 12
@@ -130,7 +129,7 @@ class TopDown(Perceiver):
         crops = [query for query in queries if isinstance(query, CropQuery)]
         others = [query for query in queries if not isinstance(query, CropQuery)]
         # A network on a GPU computes while the finder's queries are prepared.
-        measuring = self.network.begin(crops) if crops else list
+        measuring = self.network.begin(crops) if crops else lambda: []
         found = iter(self._finder.answer(others) if others else ())
         measured = iter(measuring())
         return [next(measured if isinstance(query, CropQuery) else found) for query in queries]
@@ -195,7 +194,7 @@ class TopDown(Perceiver):
         window: Window, boxes: Mapping[tuple[int, int], np.ndarray]
     ) -> Plan[dict[tuple[int, int], Person]]:
         """The person of each box that shows something."""
-        shown = {key: box for key, box in boxes.items() if longer_side(box) > _LEAST_SIDE_PX}
+        shown = {key: box for key, box in boxes.items() if longer_side(box) > LEAST_SIDE_PX}
         if not shown:
             return {}
         answers = yield [CropQuery(window.frames[t], box) for (_, t), box in shown.items()]  # type: ignore[misc]

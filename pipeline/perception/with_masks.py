@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.frame import Frame, Window
-from pipeline.core.people import Mask, Person
+from pipeline.core.people import Mask, Person, as_blazepose
 from pipeline.gpu.transfer import AsyncCopy
 from pipeline.perception.base import People, Perceiver
 from pipeline.perception.ultralytics_models.segment import Segmenter, image_of, looks, mask_of
@@ -194,6 +194,8 @@ def motion(before: Person, after: Person) -> float:
 
     Infinite where no landmark is visible in both.
     """
+    # They may be of two networks, each with keypoints of its own.
+    before, after = as_blazepose(before), as_blazepose(after)
     visible = (before.visibility > _VISIBLE) & (after.visibility > _VISIBLE)
     if not visible.any():
         return float("inf")

@@ -92,8 +92,9 @@ def make_keypoint_estimator(
         )
     if options.mhr_mesh and not perceiver.has_mhr:
         raise ValueError(
-            f"{perceiver.name} reports no MHR meshes, which --draw mhr and --mhr-vertices need; "
-            "use --estimator sam3d, or instanthmr with the MHR rig"
+            f"{perceiver.name} does not report an MHR mesh in every frame, which --draw mhr and "
+            "--mhr-vertices need; use --estimator sam3d without --sam3d-reuse landmarks, or "
+            "instanthmr with the MHR rig"
         )
     if device.type == "cuda":
         if progress is not None:
@@ -139,7 +140,7 @@ def make_sam3d_estimator(options: EstimatorOptions) -> KeypointEstimator:
 
 
 def _lacking_for_sam3d(options: EstimatorOptions) -> str | None:
-    """Why SAM 3D Body is not run unless it is insisted on; None where nothing lacks."""
+    """Why SAM 3D Body is not run here by default; None where it is."""
     if options.model is None:
         try:
             find_release(None, options.model_folder)

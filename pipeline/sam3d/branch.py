@@ -46,7 +46,7 @@ class ImageFeatures:
     values: tuple[Tensor, ...]
 
     def repeated(self, times: int) -> ImageFeatures:
-        """Return those of each crop so many times, one after another."""
+        """Return those of each crop ``times`` times, one after another."""
         return ImageFeatures(
             self.crops.repeated(times),
             self.cells.repeat_interleave(times, 0),
@@ -83,8 +83,8 @@ class Estimate:
     hand_boxes: Tensor | None = None
 
     def repeated(self, times: int) -> Estimate:
-        """Return an earlier pass's estimate for each crop so many times: what a later pass reads
-        of it, the numbers of pose and camera, is repeated."""
+        """Return the estimate with pose and camera, which a later pass reads, repeated ``times``
+        times for each crop."""
         pose, camera = (each.repeat_interleave(times, 0) for each in (self.pose, self.camera))
         return replace(self, pose=pose, camera=camera)
 

@@ -51,7 +51,7 @@ class Crops:
         return [Crops(centre, side, lens, self.side) for centre, side, lens in zip(*parts)]
 
     def repeated(self, times: int) -> Crops:
-        """Return each crop so many times, one after another."""
+        """Return each crop ``times`` times, one after another."""
         parts = (self.centres, self.sides, self.intrinsics)
         centres, sides, intrinsics = (part.repeat_interleave(times, 0) for part in parts)
         return Crops(centres, sides, intrinsics, self.side)

@@ -45,7 +45,7 @@ class Looked:
     values: tuple[Tensor, ...]
 
     def repeated(self, times: int) -> Looked:
-        """Return those of each crop so many times, one after another."""
+        """Return those of each crop ``times`` times, one after another."""
         return Looked(
             self.crops.repeated(times),
             self.cells.repeat_interleave(times, 0),

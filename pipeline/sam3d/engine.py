@@ -16,10 +16,13 @@ from pipeline.sam3d.hands import with_hands
 from pipeline.sam3d.heads import to_camera_axes
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.people import MhrPeople, Packer, unpack, with_neighbours
+from pipeline.sam3d.prompt_encoder import NO_PROMPT
 
 if TYPE_CHECKING:
     from pipeline.sam3d.engine_gpu import GpuPasses
 
+_FP8 = (8, 9)
+"""The least compute capability that has 8-bit products."""
 Image = np.ndarray | Tensor
 """RGB uint8 (H, W, 3), in host memory or on the device."""
 
@@ -57,6 +60,8 @@ class Sam3dEngine:
         self.has_skin = skin is not None
         self._passes: GpuPasses | None = None
         if self._device.type == "cuda" and options.engine != "eager":
+            if options.fp8 and torch.cuda.get_device_capability(self._device) < _FP8:
+                raise RuntimeError("[engine] fp8 needs an NVIDIA GPU of Ada, Hopper or later")
             # Imported here: a machine without a GPU need not have Triton.
             from pipeline.sam3d.engine_gpu import GpuPasses
 
@@ -96,8 +101,15 @@ class Sam3dEngine:
         pictures, crops = self._inputs(frames, numbers, boxes, intrinsics)
         passes = self._plain if self._passes is None else self._passes
         copy = AsyncCopy(passes(pictures, crops))
-        # The pictures' addresses are read on the GPU, which keeps nothing alive.
-        return lambda: unpack(_after(copy, pictures))
+
+        def bodies() -> MhrPeople:
+            # A copy: people would keep the page-locked memory of the whole batch.
+            numbers = copy.result().copy()
+            # The GPU reads the pictures by their addresses, which keep nothing alive.
+            pictures.clear()
+            return unpack(numbers)
+
+        return bodies
 
     @torch.inference_mode()
     def with_neighbours(
@@ -112,8 +124,8 @@ class Sam3dEngine:
         """Return the bodies of people in their frames and in M neighbouring ones.
 
         The backbone looks at the frames alone. For a neighbour the decoder runs once more on what
-        it saw there, prompted with keypoints: where a prompt is, is the neighbour's news; what is
-        seen around it is the frame's.
+        it saw there, prompted with keypoints. The prompts say where joints are in the neighbour;
+        the features are still the frame's.
 
         Args:
             frames: As of a call, and so are ``numbers``, ``boxes`` and ``intrinsics``.
@@ -130,6 +142,9 @@ class Sam3dEngine:
         flat = torch.as_tensor(np.asarray(points_px, np.float32)).flatten(1, 2)
         places = (crops.from_image(flat) / crops.side).unflatten(1, points_px.shape[1:3])
         kinds = torch.as_tensor(np.asarray(labels, np.float32))[..., None]
+        # The network knows no places beyond the crop.
+        inside = ((places >= 0) & (places <= 1)).all(-1, keepdim=True)
+        kinds = torch.where(inside, kinds, float(NO_PROMPT))
         passes = self._plain if self._passes is None else self._passes
         return unpack(AsyncCopy(passes(pictures, crops, torch.cat([places, kinds], -1))).result())
 
@@ -142,7 +157,12 @@ class Sam3dEngine:
         return to_camera_axes(self.network.rig(*body)[0]).cpu().numpy()
 
     def warm_up(self, people: int, neighbours: tuple[int, int] = (0, 0)) -> None:
-        """Make ready for up to so many people in a call, with (M, P) of `with_neighbours`."""
+        """Capture the graphs of batches of up to ``people``; on a CPU do nothing.
+
+        Args:
+            people: The most people in a call.
+            neighbours: (M, P) of `with_neighbours`; (0, 0): for calls without.
+        """
         if self._passes is not None:
             self._passes.warm_up(people, neighbours)
 
@@ -165,11 +185,13 @@ class Sam3dEngine:
     def _report(self, options: EngineOptions) -> str:
         backbone = {"dinov3": "DINOv3", "vith": "ViT-H"}[self.network.config.backbone]
         precision = str(next(self.network.backbone.parameters()).dtype).removeprefix("torch.")
-        how = f"{precision}{', products in 8 bits' if options.fp8 and self._passes else ''}"
+        eight = options.fp8 and self._passes is not None
+        how = precision + (", products in 8 bits" if eight else "")
         if self._passes is None:
             how = f"eager, {how}"
-        elif options.graphs:
-            how = f"own kernels, CUDA graphs, {how}"
+        else:
+            graphs = "CUDA graphs" if options.graphs else "no CUDA graphs"
+            how = f"own kernels, {graphs}, {how}"
         return f"SAM 3D Body ({backbone}): {how}, on {self._device}"
 
     def _plain(
@@ -196,9 +218,3 @@ class Sam3dEngine:
             for picture, crop in zip(pictures, crops.singles())
         ]
         return self.network.features(torch.cat(pixels))
-
-
-def _after(copy: AsyncCopy, pictures: Sequence[Tensor]) -> np.ndarray:
-    """The copied numbers. The pictures are only held until then."""
-    del pictures
-    return copy.result()

@@ -49,12 +49,13 @@ class GpuPasses:
         self._graphs = graphs and self._like.is_cuda
         self._pool = Pool(self._like.device) if self._graphs else None
         self._steps: dict[tuple[int, int], Bucketed] = {}
+        self._graphs_of: dict[tuple[tuple[int, int], int], Callable[..., Tensor]] = {}
         side, device = network.config.side, self._like.device
         # A black picture as large as the crop: batches are warmed up on it.
         self._blank = torch.zeros(side, side, 3, dtype=torch.uint8, device=device)
 
     def warm_up(self, people: int, neighbours: tuple[int, int] = (0, 0)) -> None:
-        """Capture the graphs of batches of up to so many people.
+        """Capture the graphs of batches of up to ``people``, those that there are not yet.
 
         Args:
             people: The most people in a batch.
@@ -64,7 +65,7 @@ class GpuPasses:
         made = self._steps.get(neighbours)
         if made is None or largest > made.sizes[-1]:
             sizes = [size for size in BUCKETS if size <= largest]
-            make = functools.partial(self._make, neighbours)
+            make = functools.partial(self._captured, neighbours)
             self._steps[neighbours] = Bucketed(make, sizes)
 
     def __call__(
@@ -95,6 +96,12 @@ class GpuPasses:
         return (
             values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
         )
+
+    def _captured(self, neighbours: tuple[int, int], size: int) -> Callable[..., Tensor]:
+        key = (neighbours, size)
+        if key not in self._graphs_of:
+            self._graphs_of[key] = self._make(neighbours, size)
+        return self._graphs_of[key]
 
     def _make(self, neighbours: tuple[int, int], size: int) -> Callable[..., Tensor]:
         device, side = self._like.device, self._network.config.side

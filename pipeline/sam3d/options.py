@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-REUSE = ("off", "prompts", "landmarks")
+Reuse = Literal["off", "prompts", "landmarks"]
+REUSE = get_args(Reuse)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Sam3dOptions:
     """
 
     hands: bool = False
-    reuse: Literal["off", "prompts", "landmarks"] = "off"
+    reuse: Reuse = "off"
     every: int = 1
 
     def __post_init__(self) -> None:

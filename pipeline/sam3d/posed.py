@@ -33,7 +33,9 @@ class PosedPeople:
 
 
 class PosedRig:
-    """Makes of parameters what is wanted of a body. It keeps the whole surface for meshes alone.
+    """Returns joints, points of the skin and meshes for the rig's parameters.
+
+    It keeps the whole surface for meshes alone.
 
     Args:
         rig: The rig; it is computed where it is.

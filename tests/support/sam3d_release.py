@@ -134,7 +134,10 @@ def _free_body() -> tuple[np.ndarray, np.ndarray]:
     used, places = np.unique(table.vertices, return_inverse=True)
     shares = np.zeros((len(table.vertices), len(used)))
     np.put_along_axis(shares, places.reshape(table.vertices.shape), table.weights, axis=1)
-    points[used] = np.linalg.lstsq(shares, rest[table.body_vertices], rcond=None)[0]
+    on_body = rest[table.body_vertices]
+    # Near the points that they are corners of, so that the mesh is as tall as the body.
+    near = shares.T @ on_body / shares.sum(0)[:, None]
+    points[used] = near + np.linalg.lstsq(shares, on_body - shares @ near, rcond=None)[0]
     keypoints = keypoint_vertices()
     own, known = blazepose_order(MHR_70)
     points[keypoints[own[known]]] = landmarks[known]

@@ -13,6 +13,7 @@ from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
 from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARK_NAMES, MHR_70
 from pipeline.perception.base import Perceiver, PerceiverOptions
+from pipeline.perception.crop_tracking import seen_box
 from pipeline.perception.sam3d_keyframe import (
     MOST_MOTION,
     NEIGHBOURS,
@@ -21,6 +22,7 @@ from pipeline.perception.sam3d_keyframe import (
     prompts_of,
 )
 from pipeline.perception.sam3d_people import Sam3dPeople
+from pipeline.perception.with_masks import motion
 from pipeline.sam3d.engine import Sam3dEngine
 from pipeline.sam3d.model import Sam3dBody
 from pipeline.sam3d.prompt_encoder import NO_PROMPT
@@ -203,3 +205,48 @@ def test_prompts_are_the_limbs_that_moved_farthest_about_the_hips(hidden, seed):
     assert sorted(asked) == sorted(expected)
     names = [MHR_70.names[label] for label in labels if label != NO_PROMPT]
     assert sorted(names) == sorted(LANDMARK_NAMES[k] for k in expected)
+
+
+def test_a_person_who_enters_is_measured_at_once(counting):
+    alone = [(person(1),)] * 4
+    both = [(person(1), person(2))] * 4
+    made = KeyFramePeople(Script(alone, both, both), counting, "landmarks", every=4)
+    memory, asked = None, []
+    for number in range(3):
+        before = len(counting.alone)
+        ((found, memory),) = made.perceive_many([window(number)], [memory])
+        asked.append(len(counting.alone) - before)
+        assert all(each.world_sigma_m is not None for here in found for each in here)
+    assert asked == [1, 1, 0]
+
+
+def test_the_crops_are_those_of_people_who_are_followed(counting):
+    made = KeyFramePeople(Script([(person(1),)] * 4), counting, "landmarks")
+    made.perceive_many([window()], [None])
+    expected = seen_box(person(1), (240, 320))
+    np.testing.assert_array_equal(counting.alone[0].box, expected)
+
+
+def test_a_box_that_shows_nothing_is_not_asked_for(counting):
+    tiny = replace(person(1), box_px=np.array([50.0, 50, 50, 50], np.float32))
+    for reuse in ("prompts", "landmarks"):
+        made = KeyFramePeople(Script([(tiny,)] * 4), counting, reuse)
+        ((found, _),) = made.perceive_many([window()], [None])
+        assert [here[0] is tiny for here in found] == [True] * 4
+    assert not counting.alone
+    assert not counting.keyed
+
+
+def test_a_window_of_one_frame_has_no_neighbours(counting):
+    made = KeyFramePeople(Script([(person(1),)]), counting, "prompts")
+    short = replace(window(), frames=window().frames[:1], key=0)
+    ((found, _),) = made.perceive_many([short], [None])
+    assert is_mhr(found[0][0])
+    assert len(counting.alone) == 1
+    assert not counting.keyed
+
+
+def test_masks_may_be_reused_between_people_of_different_networks(counting):
+    made = KeyFramePeople(Script([(person(1),)] * 4), counting, "landmarks")
+    ((found, _),) = made.perceive_many([window()], [None])
+    assert np.isfinite(motion(found[0][0], found[2][0]))
