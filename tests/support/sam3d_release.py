@@ -136,7 +136,7 @@ def _free_body() -> tuple[np.ndarray, np.ndarray]:
     np.put_along_axis(shares, places.reshape(table.vertices.shape), table.weights, axis=1)
     on_body = rest[table.body_vertices]
     # Near the points that they are corners of, so that the mesh is as tall as the body.
-    near = shares.T @ on_body / shares.sum(0)[:, None]
+    near = shares.T @ on_body / np.maximum(shares.sum(0), 1e-6)[:, None]
     points[used] = near + np.linalg.lstsq(shares, on_body - shares @ near, rcond=None)[0]
     keypoints = keypoint_vertices()
     own, known = blazepose_order(MHR_70)
