@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,12 +20,14 @@ from app.run_report import Progress, RunReport
 from pipeline.capture.base import Source, SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.capture.picture import empty_image
+from pipeline.core.problem import Notice
 from pipeline.fitting.solver import FitConfig
 from pipeline.gpu.device import EngineOptions, choose_device
 from pipeline.gpu.transfer import pinned_image
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
+from pipeline.sam3d.options import Sam3dOptions
 
 
 def make_outputs(config: Config) -> list[Output]:
@@ -133,7 +136,20 @@ def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
 
 def load(config: Config, on_build: Callable[[str, int, int], None] | None = None) -> BodyEstimator:
     """Return the configured estimator, loaded and ready. Raises as `make_estimator`."""
+    for line in _not_read(config):
+        warnings.warn(line, Notice, stacklevel=2)
     return make_estimator(config.estimator, **estimator_settings(config), on_progress=on_build)
+
+
+def _not_read(config: Config) -> Iterator[str]:
+    """Say which settings the chosen estimator does not read."""
+    chosen = {config.estimator, config.perceive.perceiver}
+    if config.perceive.sam3d != Sam3dOptions() and "sam3d" not in chosen:
+        yield "settings of SAM 3D Body are read with --estimator sam3d alone"
+    if config.perceive.sam3d.every > 1 and config.perceive.sam3d.reuse != "landmarks":
+        yield "--sam3d-every is read with --sam3d-reuse landmarks alone"
+    if config.perceive.model_file is not None and chosen == {"keypoints", "blazepose"}:
+        yield "--model is not read by BlazePose; name --estimator sam3d, instanthmr or onnx"
 
 
 def estimator_settings(config: Config) -> dict[str, Any]:

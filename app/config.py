@@ -705,7 +705,15 @@ def _apply(
     if config.output.timing == "low-latency" and config.capture.pace == "every-frame":
         raise ConfigError(f"{label('output.timing')}: low-latency never waits; every-frame does")
     if config.output.timing == "low-latency" and config.render.draw == "mhr":
-        raise ConfigError(f"{label('render.draw')}: mhr cannot be predicted for low-latency")
+        raise ConfigError(
+            f"{label('render.draw')}: mhr is not for --low-latency; MHR bodies cannot be predicted"
+        )
+    perceive = config.perceive
+    if perceive.sam3d_hands and perceive.sam3d_reuse != "off":
+        raise ConfigError(
+            f"{label('perceive.sam3d_hands')}: not with --sam3d-reuse {perceive.sam3d_reuse}; "
+            "leave one out"
+        )
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:
         raise ConfigError(f"{label('capture.fov_deg')}: give this or focal_px, not both")
     return config

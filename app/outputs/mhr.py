@@ -48,7 +48,9 @@ class MhrOutput(RowsOutput):
     def warnings(self) -> tuple[str, ...]:  # type: ignore[override]
         if self._written or not self._bodies:
             return ()
-        return (f"{self.path}: no MHR bodies were reported; use --estimator sam3d or instanthmr",)
+        return (
+            f"{self.path}: it has no rows: only --estimator sam3d and instanthmr report MHR bodies",
+        )
 
     def layout(self, info: RunInfo, bodies: Bodies) -> tuple[Shapes, dict[str, np.ndarray]]:
         shapes = _ROWS | _BODY

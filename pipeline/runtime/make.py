@@ -129,29 +129,33 @@ def make_sam3d_estimator(options: EstimatorOptions) -> KeypointEstimator:
     """Return the estimator that fits bodies to SAM 3D Body's. Raises as above.
 
     Where there is no GPU or no release, it fits them to BlazePose's keypoints, with a warning. A
-    device or a release that was named is not replaced.
+    release that was named is not replaced, and on a device that was named it runs.
     """
     lacking = _lacking_for_sam3d(options)
     if lacking is None:
         return make_keypoint_estimator(replace(options, perceiver="sam3d"))
     line = f"{lacking}; bodies come from BlazePose's keypoints instead"
+    if options.mhr_mesh:
+        line += ", without MHR meshes"
     warnings.warn(line, Notice, stacklevel=3)
     return make_keypoint_estimator(replace(options, perceiver="blazepose", mhr_mesh=False))
 
 
 def _lacking_for_sam3d(options: EstimatorOptions) -> str | None:
     """Why SAM 3D Body is not run here by default; None where it is."""
-    if options.model is None:
-        try:
-            find_release(None, options.model_folder)
-        except WeightsError as error:
-            return str(error)
+    reasons = []
+    try:
+        find_release(options.model, options.model_folder)
+    except WeightsError as error:
+        if options.model is not None:
+            raise
+        reasons.append(str(error))
     if options.device == "auto" and choose_device().type == "cpu":
-        return (
+        reasons.append(
             "there is no GPU, and SAM 3D Body takes seconds for each person and frame on a CPU "
             "(--device cpu runs it there)"
         )
-    return None
+    return "; ".join(reasons) or None
 
 
 def make_segmenter(

@@ -32,7 +32,5 @@ class Sam3dOptions:
             raise ValueError(f"sam3d reuse is one of {', '.join(REUSE)}, not {self.reuse!r}")
         if self.every < 1:
             raise ValueError(f"sam3d every is 1 or more, not {self.every}")
-        if self.every > 1 and self.reuse != "landmarks":
-            raise ValueError('sam3d every needs the reuse "landmarks"')
         if self.hands and self.reuse != "off":
             raise ValueError('sam3d hands need the reuse "off"')

@@ -67,6 +67,9 @@ def find_files(folder: Path, model_folder: Path | None = None) -> ReleaseFiles:
     Raises:
         WeightsError: A file is missing. The message is one line.
     """
+    if not folder.is_dir():
+        names = " or ".join(RELEASES)
+        raise WeightsError(f"{folder} is no folder; give that of a release, or {names}")
     checkpoint = folder / CHECKPOINT
     if not checkpoint.is_file():
         raise WeightsError(

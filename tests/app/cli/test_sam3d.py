@@ -105,7 +105,7 @@ def test_where_it_cannot_run_bodies_come_from_keypoints(
     assert first.startswith("warning: ")
     assert says in first
     assert "BlazePose's keypoints instead" in first
-    assert "no MHR bodies were reported" in last
+    assert "only --estimator sam3d and instanthmr report MHR bodies" in last
     with np.load(tmp_path / "p.npz") as bodies, np.load(tmp_path / "m.npz") as mhr:
         assert len(bodies["frame"]) == 3
         assert len(mhr["frame"]) == 0
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_one_line(release, tmp_path, capsys):
     for words, says in (
         (["--estimator", "sam3d", "--device", "cpu", "--model", tmp_path], "model.ckpt is missing"),
         (["--mhr-vertices"], "--mhr-vertices: needs --mhr"),
-        (["--draw", "mhr"], "use --estimator sam3d, or instanthmr with the MHR rig"),
+        (["--draw", "mhr"], "or instanthmr with the MHR rig"),
         (["--draw", "mhr", "--low-latency"], "low-latency"),
     ):
         code, _, err = run(capsys, "run", SAMPLE, *words, "--jsonl", tmp_path / "o.jsonl")
@@ -135,3 +135,19 @@ def test_sources_that_are_served_have_bodies(release, tmp_path):
         while not any(json.loads(line)["bodies"] for _, line in lines):
             assert time.monotonic() < until_s
             lines = served.hub.bodies("a", lines[-1][0] if lines else 0, 1.0)
+
+
+def test_settings_that_contradict_each_other_are_refused_at_once(capsys):
+    words = ("--estimator", "sam3d", "--sam3d-hands", "--sam3d-reuse", "prompts")
+    code, _, err = run(capsys, "run", SAMPLE, *words)
+    assert code == 2
+    assert "--sam3d-hands: not with --sam3d-reuse prompts; leave one out" in err
+
+
+def test_settings_that_no_estimator_reads_are_said(tmp_path, capsys):
+    words = ("--device", "cpu", "--seconds", 0.2, "--poses", tmp_path / "p.npz")
+    code, _, err = run(capsys, "run", SAMPLE, *words, "--sam3d-every", 2, "--model", tmp_path)
+    assert code == 0, err
+    assert "warning: settings of SAM 3D Body are read with --estimator sam3d alone" in err
+    assert "warning: --sam3d-every is read with --sam3d-reuse landmarks alone" in err
+    assert "warning: --model is not read by BlazePose" in err
