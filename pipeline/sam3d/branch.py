@@ -47,11 +47,12 @@ class ImageFeatures:
 
     def repeated(self, times: int) -> ImageFeatures:
         """Return those of each crop ``times`` times, one after another."""
-        return ImageFeatures(
-            self.crops.repeated(times),
-            self.cells.repeat_interleave(times, 0),
-            tuple(each.repeat_interleave(times, 0) for each in self.keys),
-            tuple(each.repeat_interleave(times, 0) for each in self.values),
+        return replace(
+            self,
+            crops=self.crops.repeated(times),
+            cells=self.cells.repeat_interleave(times, 0),
+            keys=tuple(each.repeat_interleave(times, 0) for each in self.keys),
+            values=tuple(each.repeat_interleave(times, 0) for each in self.values),
         )
 
 

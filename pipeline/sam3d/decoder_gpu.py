@@ -7,7 +7,7 @@ the heads and the rig in float32. Tokens, norms and all geometry are float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.sam3d import decoder_kernels_gpu as kernels
-from pipeline.sam3d.branch import HAND_BOXES, Branch, Estimate
+from pipeline.sam3d.branch import HAND_BOXES, Branch, Estimate, ImageFeatures
 from pipeline.sam3d.config import KEYPOINTS
 from pipeline.sam3d.crops import Crops, ray_features
 from pipeline.sam3d.decoder import DecoderLayer
@@ -28,30 +28,9 @@ from pipeline.sam3d.rig_gpu import FastHeads, Places
 Product = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """What a decoder needs of crops, as `branch.ImageFeatures`, with the cells one after another.
-
-    Attributes:
-        crops: The crops.
-        cells: (B, cells, C) in half precision.
-        keys: For each layer (B, cells, C).
-        values: Likewise.
-    """
-
-    crops: Crops
-    cells: Tensor
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-
-    def repeated(self, times: int) -> Looked:
-        """Return those of each crop ``times`` times, one after another."""
-        return Looked(
-            self.crops.repeated(times),
-            self.cells.repeat_interleave(times, 0),
-            tuple(each.repeat_interleave(times, 0) for each in self.keys),
-            tuple(each.repeat_interleave(times, 0) for each in self.values),
-        )
+class Looked(ImageFeatures):
+    """What a decoder needs of crops: in half precision, and the cells (B, cells, C) one after
+    another."""
 
 
 class FastDecoders:
