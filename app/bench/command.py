@@ -13,7 +13,7 @@ from app.bench import masks, readme, results, view
 from app.bench.record import Bench, Options
 from app.bench.rows import ROWS, Row, choose
 from app.bench.subject import missing
-from app.config import size_of
+from app.config import ConfigError, size_of
 from app.options import BenchOptions
 from pipeline.core.program import program
 
@@ -33,6 +33,11 @@ def run_command(options: BenchOptions, rows: tuple[Row, ...] = ROWS) -> int:
     """
     if options.compare_masks is not None:
         return _compare_masks(options.compare_masks, options)
+    if options.upstream is not None and not options.upstream.is_dir():
+        raise ConfigError(
+            f"--upstream: {options.upstream} is no folder; give a clone of "
+            "facebookresearch/sam-3d-body"
+        )
     chosen = choose(options.rows, rows)
     # Before anything is measured, so that `--list` answers at once.
     reasons = {row.id: missing(row, options.weights, options.upstream) for row in chosen}

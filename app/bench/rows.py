@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.config import ConfigError
+from app.setting import did_you_mean
 from pipeline.sam3d.options import Sam3dOptions
 
 Network = Literal["", "instanthmr", "onnx", "sam3d-dinov3", "sam3d-vith"]
@@ -269,8 +270,9 @@ def choose(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
         if name not in known:
-            raise ConfigError(f"--rows: there is no row '{name}'; there are: {', '.join(known)}")
+            hint = did_you_mean(name, known)
+            raise ConfigError(f"--rows: there is no row '{name}'{hint}; bench --list has them all")
     if not wanted:
-        raise ConfigError(f"--rows: name one or more of {', '.join(known)}")
+        raise ConfigError("--rows: name one or more; bench --list has them all")
     # In the table's order: later rows of the plan are compared with earlier ones.
     return [row for row in rows if row.id in wanted]

@@ -19,6 +19,9 @@ from app.setting import did_you_mean, wanted
 from pipeline.core.problem import one_line, printable
 from pipeline.core.program import program
 
+_MOST = 400
+"""The most letters of a line of a message."""
+
 
 def describe(error: Exception) -> str:
     """Return two lines at most: the message where it is meant for people, else its type too."""
@@ -28,11 +31,16 @@ def describe(error: Exception) -> str:
         return remedy
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return one_line(error)
-    # Libraries may raise messages of pages; two lines and 400 letters say enough.
-    lines = [printable(line)[:400] for line in str(error).strip().splitlines() if line.strip()][:2]
+    # Libraries may raise messages of pages; two lines say enough.
+    lines = [line for line in str(error).strip().splitlines() if line.strip()][:2]
+    lines = [_cut(printable(line)) for line in lines]
     if lines and isinstance(error, OSError | ValueError | RuntimeError | ImportError):
         return "\n".join(lines)
     return f"{type(error).__name__}: {''.join(lines[:1])}\nThis is a bug; --debug shows where."
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _MOST else f"{line[: _MOST - 4]} ..."
 
 
 def parse_message(error: CycloptsError) -> str:

@@ -22,6 +22,8 @@ from tests.support.bench import HERE, MACHINE, FakePipeline, blazepose_files
     ("flags", "words"),
     [
         (["--rows", "default-cpu,nonsense"], "there is no row 'nonsense'"),
+        (["--rows", "sam3d-vit"], "did you mean sam3d-vith?"),
+        (["--upstream", "nowhere"], "nowhere is no folder"),
         (["--size", "1920"], "--size"),
         (["--size", "2x2"], "--size"),
         (["--windows", "0"], "--windows"),
