@@ -17,7 +17,8 @@ _SCHEMES = (
 )  # fmt: skip
 _OPENING = " \t\n\r\f\v\"'(<[{"
 # With one slash or none it is no address that anything reads, but what follows may be a login.
-_START = rf"(?:[a-z0-9][a-z0-9+.-]*://|(?:{'|'.join(_SCHEMES)}):(?=\S))"
+# A scheme that was hidden before is one, too.
+_START = rf"(?:(?:[a-z0-9][a-z0-9+.-]*|\*\*\*)://|(?:{'|'.join(_SCHEMES)}):(?=\S))"
 # A second address begins after a space or an opening sign: a password may hold the rest.
 _ADDRESS = re.compile(
     rf"(?<![a-z0-9+.-])({_START})((?:(?!(?<=[{re.escape(_OPENING)}]){_START}).)*)", re.I | re.S
