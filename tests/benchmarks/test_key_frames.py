@@ -105,7 +105,8 @@ def test_a_correction_makes_the_person_of_its_own_frame_the_measured_one():
         from_hips(points.world_m)[known], abs=1e-5
     )
     assert applied.world_sigma_m > points.world_sigma_m
-    assert (correction.landmarks_px[~known] == 0).all()
+    assert (applied.visibility[~correction.known] == 0).all()
+    assert not correction.known[~known].any()
 
 
 def test_a_correction_is_carried_to_the_window_and_to_those_without_one():
