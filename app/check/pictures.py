@@ -1,4 +1,4 @@
-"""Pictures of people of whom everything is known: the free body, drawn before a wall."""
+"""Pictures of people with a known truth: the free body, drawn before a wall."""
 
 from __future__ import annotations
 
