@@ -35,12 +35,23 @@ def check_colors(colors: np.ndarray, people: int) -> np.ndarray:
     Raises:
         ValueError: There is not one colour for each of ``people``, or a value is not from 0 to 1.
     """
+    colors = color_rows(colors, people)
+    check_color_values(colors)
+    return colors
+
+
+def color_rows(colors: np.ndarray, people: int) -> np.ndarray:
+    """As `check_colors`, for any values."""
     colors = np.asarray(colors, np.float64)
     if colors.shape != (people, 3):
         raise ValueError(f"colours are (P, 3) = ({people}, 3), not {colors.shape}")
+    return colors
+
+
+def check_color_values(colors: np.ndarray) -> None:
+    """Check that colours are from 0 to 1. Raises ValueError."""
     if not ((colors >= 0) & (colors <= 1)).all():
         raise ValueError("colours are from 0 to 1")
-    return colors
 
 
 def check_opacity(opacity: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -176,6 +176,7 @@ class GpuRenderer:
             for scene, canvas in zip(scenes, canvases, strict=True)
             for picture in self._pictures(scene, canvas)
         ]
+        _check_numbers(pictures)
         sizes = {_vertices(each.meshes) for each in pictures if len(each.meshes)}
         if len(sizes) > 1:
             raise ValueError("meshes that are drawn together have the same triangles")
@@ -223,7 +224,7 @@ class GpuRenderer:
                 (height, width),
                 lens,
                 meshes,
-                check.check_colors(colors, len(meshes)),
+                check.color_rows(colors, len(meshes)),
                 check.check_opacity(fade, (len(meshes), _vertices(meshes))),
             )
 
@@ -231,14 +232,11 @@ class GpuRenderer:
         if not isinstance(meshes, MeshRows):
             return check.check_vertices(meshes)
         check.check_people(len(meshes))
-        tensor, rows = meshes.tensor, meshes.rows
+        tensor = meshes.tensor
         if tensor.dtype != torch.float32 or tensor.ndim != 3 or tensor.shape[2] != 3:
             raise ValueError(f"meshes are (N, V, 3) float32, not {tuple(tensor.shape)}")
-        # A kernel would read any address that it gets.
         if tensor.device.type != self._device.type or not tensor.is_contiguous():
             raise ValueError(f"meshes to draw are contiguous and on {self._device}")
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(tensor):
-            raise ValueError(f"rows point beyond {len(tensor)} meshes")
         return meshes
 
     def _rasterizer_for(self, faces: np.ndarray, vertices: int) -> GpuRasterizer:
@@ -300,13 +298,29 @@ def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:
 def _parts(pictures: Sequence[Picture], most: int) -> Iterator[list[Picture]]:
     """Yield the pictures in parts of at most so many samples; a larger picture is a part alone."""
     part: list[Picture] = []
+    total = 0
     for picture in pictures:
-        if part and sum(each.samples for each in part) + picture.samples > most:
+        total += picture.samples
+        if part and total > most:
             yield part
-            part = []
+            part, total = [], picture.samples
         part.append(picture)
     if part:
         yield part
+
+
+def _check_numbers(pictures: Sequence[Picture]) -> None:
+    """Check colours and rows of all pictures at once; one by one takes as long for each of them."""
+    if not pictures:
+        return
+    check.check_color_values(np.concatenate([each.colors for each in pictures]))
+    there = [each.meshes for each in pictures if isinstance(each.meshes, MeshRows)]
+    if there:
+        rows = np.concatenate([each.rows for each in there])
+        ends = np.repeat([each.tensor.shape[0] for each in there], [len(each) for each in there])
+        # A kernel would read any address that it gets.
+        if ((rows < 0) | (rows >= ends)).any():
+            raise ValueError("rows point beyond the meshes of their tensor")
 
 
 def _blocks(count: int, block: int) -> int:

@@ -152,8 +152,7 @@ class _Shipped:
 def _mesh_addresses(meshes: np.ndarray | MeshRows, shipped: _Shipped) -> np.ndarray:
     if isinstance(meshes, np.ndarray):
         return shipped.add(meshes)
-    row = meshes.tensor[0].numel() if len(meshes.tensor) else 0
-    return meshes.tensor.data_ptr() + meshes.rows * (4 * row)
+    return meshes.tensor.data_ptr() + meshes.rows * (12 * meshes.tensor.shape[1])
 
 
 def _opacity_addresses(picture: Picture, shipped: _Shipped, opaque: Tensor) -> np.ndarray:
