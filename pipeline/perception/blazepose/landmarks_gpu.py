@@ -54,12 +54,12 @@ def _read(
     row = rows + number * WIDTH
     lanes = tl.arange(0, LANES)
     if part >= LANDMARKS:
-        at = (part - LANDMARKS) * CHUNK + tl.arange(0, CHUNK)
-        logit = tl.load(logits + number * PIXELS + at, mask=at < PIXELS, other=0.0)
-        tl.store(row + MASK_AT + at, tl.sigmoid(logit.to(tl.float32)), mask=at < PIXELS)
+        pixel = (part - LANDMARKS) * CHUNK + tl.arange(0, CHUNK)
+        logit = tl.load(logits + number * PIXELS + pixel, mask=pixel < PIXELS, other=0.0)
+        tl.store(row + MASK_AT + pixel, tl.sigmoid(logit.to(tl.float32)), mask=pixel < PIXELS)
     else:
-        at = values + (number * LANDMARKS + part) * 5
-        x, y = tl.load(at) * unit, tl.load(at + 1) * unit
+        own = values + (number * LANDMARKS + part) * 5
+        x, y = tl.load(own) * unit, tl.load(own + 1) * unit
         # A wild number must not overflow the integer; anything this far outside is refused below.
         place_x = tl.minimum(tl.maximum(tl.floor(x * width), -1.0 * width), 2.0 * width)
         place_y = tl.minimum(tl.maximum(tl.floor(y * height), -1.0 * height), 2.0 * height)
@@ -70,18 +70,18 @@ def _read(
         lin = line - reach + lanes // side
         near = (lanes % side < KERNEL) & (lanes // side < KERNEL)
         near &= (col >= 0) & (col < width) & (lin >= 0) & (lin < height)
-        at = heatmaps + ((number * height + lin) * width + col) * LANDMARKS + part
-        heat = tl.sigmoid(tl.load(at, mask=near, other=0.0).to(tl.float32))
+        heats = heatmaps + ((number * height + lin) * width + col) * LANDMARKS + part
+        heat = tl.sigmoid(tl.load(heats, mask=near, other=0.0).to(tl.float32))
         heat = tl.where(near, heat, 0.0)
         total = tl.sum(heat, 0)
         inside = (column >= 0) & (column < width) & (line >= 0) & (line < height)
         sure = inside & (tl.max(heat, 0) >= min_heat) & (total > 0)
         total = tl.maximum(total, 1e-9)
-        x = tl.where(sure, tl.sum(heat * col.to(tl.float32), 0) / total / width, x)
-        y = tl.where(sure, tl.sum(heat * lin.to(tl.float32), 0) / total / height, y)
-        tl.store(row + 2 * part, x)
-        tl.store(row + 2 * part + 1, y)
-        tl.store(row + 2 * LANDMARKS + part, tl.load(values + (number * LANDMARKS + part) * 5 + 3))
+        better_x = tl.sum(heat * col.to(tl.float32), 0) / total / width
+        better_y = tl.sum(heat * lin.to(tl.float32), 0) / total / height
+        tl.store(row + 2 * part, tl.where(sure, better_x, x))
+        tl.store(row + 2 * part + 1, tl.where(sure, better_y, y))
+        tl.store(row + 2 * LANDMARKS + part, tl.load(own + 3))
         if part == 0:
             tl.store(row + 3 * LANDMARKS, tl.load(presence + number).to(tl.float32))
         third = world + (number * LANDMARKS + part) * 3 + lanes

@@ -45,8 +45,11 @@ def _tile(pixels: int, channels: int, outputs: int, single: bool) -> _Tile:
         return _Tile(64, 16, 16) if pixels > 4096 else _Tile(16, 32, 32)
     if channels <= 16:
         return _Tile(128, 16 if narrow else 64, 16)
+    if pixels <= 64:
+        return _Tile(16, 16, 128)
     if pixels <= 1024:
-        return _Tile(16, 16 if narrow else 32, 128)
+        # Many inputs are read in few steps, many outputs made by few programs.
+        return _Tile(32, 32, 64) if outputs > channels else _Tile(16, 16 if narrow else 32, 128)
     if channels <= 32:
         return _Tile(128 if pixels > 16384 else 64, 16 if narrow else 64, 32)
     return _Tile(64 if pixels > 4096 else 32, 16 if narrow else 64, 64)
