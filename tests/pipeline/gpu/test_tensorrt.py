@@ -213,9 +213,7 @@ def test_the_import_is_quiet_and_leaves_warnings_alone(rtx, capfd):
 
 
 def test_an_import_that_fails_says_why_and_keeps_what_was_said(site):
-    text = (
-        'print("make sure the library is there")\nraise OSError("libcuda.so.1 is missing\\nmore")'
-    )
+    text = 'print("is the library there?")\nraise OSError("libcuda.so.1 is missing\\nmore")'
     site("torch-tensorrt-rtx", f"{RELEASE}.0", "torch_tensorrt", text)
     site("tensorrt-rtx", "1.5.0", "tensorrt_rtx")
     with pytest.raises(TensorrtError) as caught:
