@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +79,8 @@ def load_or_build(
                 found = place.load(torch_tensorrt)
                 if found is None:
                     build = _files(work, number)
-                    torch.export.save(exported, build.program)
+                    with _quiet():
+                        torch.export.save(exported, build.program)
                     builds[number] = build, place
                 results[number] = found
             except Exception as error:  # of any kind: torch's, TensorRT's or the disk's
@@ -174,13 +176,21 @@ def digest(facts: dict[str, Any]) -> str:
 
 def _exported(program: Program) -> ExportedProgram:
     module, batch = program
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), _quiet():
         return torch.export.export(module, tuple(t.clone() for t in batch))
 
 
 def _loaded(torch_tensorrt: Any, path: Path) -> Callable[..., Any]:
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), _quiet():
         return torch_tensorrt.load(str(path)).module()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of torch's export about itself: its file reader and its trees."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _files(work: Path, number: int) -> Build:
