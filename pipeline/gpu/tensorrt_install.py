@@ -132,8 +132,10 @@ def import_torch_tensorrt() -> Any:
         TensorrtError: `installed` raises it, or the import fails; what was said is in its notes.
     """
     edition = installed()
-    # Everything else that is heard at the start is about parts that are not used here, such as
-    # "CUDA 13 is not currently supported for TRT-LLM plugins", an error by its level.
+    if "torch_tensorrt" in sys.modules:
+        return sys.modules["torch_tensorrt"]
+    # An import that works still logs errors about parts that are not used here, such as "CUDA 13 is
+    # not currently supported for TRT-LLM plugins".
     logging.getLogger("torch_tensorrt").setLevel(logging.CRITICAL)
     said = io.StringIO()
     try:

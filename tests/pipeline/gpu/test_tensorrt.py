@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -299,6 +300,13 @@ def test_only_what_is_missing_is_built(here, tmp_path):
     ]
     assert here == [(1, 3, 8, 8), (2, 3, 8, 8), (3, 3, 8, 8)]
     assert progress == [(0, 1), (1, 1)]
+
+
+def test_of_two_that_need_an_engine_one_builds_it(here, tmp_path):
+    with ThreadPoolExecutor(2) as both:
+        results = list(both.map(lambda _: load_or_build(Small(), images(2), tmp_path), range(2)))
+    assert sorted(result.from_cache for result in results) == [False, True]
+    assert len(here) == 1
 
 
 def test_a_broken_file_is_built_again(here, tmp_path, monkeypatch):
