@@ -297,7 +297,7 @@ def _with_tensorrt(jobs: list[_Job]) -> list[_Job]:
             first.cache,
             lambda done, total: first.on_progress("TensorRT engines", done, total),
         )
-    except TensorrtError as error:
+    except (TensorrtError, OSError) as error:
         built = [error] * len(wanted)
     took_s = time.monotonic() - begun_s
     results = {(id(job), size): result for (job, size), result in zip(wanted, built)}
