@@ -2,6 +2,7 @@
 # make test    linters, the manual and every test
 # make lint    ruff, mypy and the import rules alone
 # make docs    the manual, into site/; any warning is an error
+# make tensorrt  adds TensorRT for RTX, in the release that is for the torch in .venv
 # make clean   what these made, the environment too
 #
 # PYTHON  the interpreter (3.11 or later) that makes the environment
@@ -20,7 +21,7 @@ TEST_PACKAGES := xvfb xdotool imagemagick chromium libegl1 libgl1-mesa-dri libos
 	python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base \
 	gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
 
-.PHONY: demo test lint docs clean system-packages
+.PHONY: demo test lint docs tensorrt clean system-packages
 
 demo: $(VENV)/installed
 	$(BIN)/bodystream weights fetch default
@@ -42,6 +43,13 @@ lint: $(VENV)/installed-dev
 # Material for MkDocs prints advertisement of its own unless NO_MKDOCS_2_WARNING is set.
 docs: $(VENV)/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+tensorrt: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[gpu]' \
+		$$($(BIN)/python -c 'from pipeline.gpu.tensorrt_install import requirements; \
+			print(*requirements())')
+	@$(BIN)/python -c 'from pipeline.gpu.tensorrt_install import describe, installed; \
+		print(describe(installed()))'
 
 clean:
 	rm -rf $(VENV) out site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

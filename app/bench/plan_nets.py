@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from app.bench.roofline import Precision, Work
 from app.bench.rows import Plan, Settings
 from app.bench.work import module_work
+from pipeline.gpu.device import EngineOptions
 from pipeline.gpu.engine import Engine, make_engine
 from pipeline.perception.ultralytics_models.fastsam import COEFFICIENTS, ROW
 from pipeline.perception.ultralytics_models.load import build
@@ -101,6 +102,7 @@ class Maker:
         engine = make_engine(
             module, inputs, engine=settings.engine, half=settings.half, graphs=settings.graphs,
             channels_last=self.plan.channels_last, buckets=(size,), device=self.device,
+            cache=EngineOptions().engines_folder,
         )  # fmt: skip
         self.reports.append(str(engine.report))
         return engine

@@ -130,6 +130,7 @@ class Row:
 
 
 _ULTRALYTICS = (("ultralytics", "ultralytics"),)
+_TENSORRT = (("torch_tensorrt", "tensorrt"),)
 # Each of these changes one step of the one before, so that rows show what a step gains.
 _BASELINE = Settings(
     engine="eager", graphs=False, half=False, tf32=False, renderer="numba",
@@ -150,9 +151,10 @@ def _planned(
     settings: Settings,
     above: str | None,
     plan_ms: float | None = None,
+    packages: tuple[tuple[str, str], ...] = _ULTRALYTICS,
 ) -> Row:
     return Row(
-        row_id, name, settings, plan_ms=plan_ms, against=("baseline",), packages=_ULTRALYTICS,
+        row_id, name, settings, plan_ms=plan_ms, against=("baseline",), packages=packages,
         above=above,
     )  # fmt: skip
 
@@ -161,25 +163,36 @@ def _with(plan: Plan, renderer: str = "numba") -> Settings:
     return replace(_COMPILED, plan=plan, renderer=renderer)
 
 
+def _in_tensorrt(of: str, settings: Settings) -> Row:
+    """The row ``of`` with its networks in TensorRT, for which plain attention is the faster one."""
+    assert settings.plan is not None
+    return _planned(
+        f"{of}-trt", f"{of} in TensorRT, attention plain",
+        replace(settings, engine="tensorrt", plan=replace(settings.plan, attention="plain")),
+        of, packages=_ULTRALYTICS + _TENSORRT,
+    )  # fmt: skip
+
+
 _PLAN = (
     _planned("baseline", "SAM ViT-H and depth, FP32, frame by frame", _BASELINE, None, 800),
     _planned("tf32", "TF32, fused attention, channels last", _TF32, "baseline"),
     _planned("compiled", "FP16 networks in CUDA graphs", _COMPILED, "tf32", 300),
+    _in_tensorrt("compiled", _COMPILED),
     _planned("sam-cache", "SAM's encoder on the key frame only", _with(_SAM_CACHE), "compiled"),
     _planned(
         "sam-full", "that, fit and drawing on the GPU",
         _with(replace(_SAM_CACHE, warm=True), "gpu"), "sam-cache",
     ),
+    _in_tensorrt("sam-full", _with(replace(_SAM_CACHE, warm=True), "gpu")),
     _planned("fastsam", "compiled, FastSAM-x for SAM", _with(_FASTSAM), "compiled", 150),
     _planned("batch", "four frames in a batch", _with(_BATCH), "fastsam", 100),
     _planned("cache", "the key frame for the window (the plan: 60-80)", _with(_CACHE), "batch", 70),
     _planned("full", "that, fit and drawing on the GPU", _with(_FULL, "gpu"), "cache"),
+    _in_tensorrt("full", _with(_FULL, "gpu")),
     _planned(
         "full-s", "that with FastSAM-s", _with(replace(_FULL, segment="fastsam-s"), "gpu"), "full"
     ),
 )  # fmt: skip
-
-_TENSORRT = (("torch_tensorrt", "tensorrt"),)
 
 _ONNX = (("onnxruntime", "onnx"), ("onnx", "dev"))
 

@@ -114,8 +114,17 @@ def _torch() -> Iterator[Check]:
             else ("NVIDIA's driver, or a GPU")
         )
         yield Check("gpu", ABSENT, "none that torch can use; the CPU does the work", remedy)
-    for package in ("tensorrt", "torch_tensorrt"):
-        yield _optional(package, f"install {package.replace('_', '-')} beside a CUDA torch")
+    yield _tensorrt()
+
+
+def _tensorrt() -> Check:
+    from pipeline.gpu.tensorrt_install import TensorrtError, describe, installed
+
+    try:
+        return Check("tensorrt", OK, describe(installed()))
+    except TensorrtError as error:
+        detail, _, remedy = str(error).partition("; ")
+        return Check("tensorrt", ABSENT, detail, remedy)
 
 
 def _video() -> Iterator[Check]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from pipeline.weights.store import cache_folder
+
 
 @dataclass(frozen=True)
 class EngineOptions:
@@ -26,6 +28,11 @@ class EngineOptions:
     graphs: bool = True
     cache: Path | None = None
     fp8: bool = False
+
+    @property
+    def engines_folder(self) -> Path:
+        """Where engines are kept."""
+        return self.cache or cache_folder() / "engines"
 
 
 def choose_device(name: str = "auto") -> torch.device:

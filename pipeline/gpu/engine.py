@@ -11,14 +11,15 @@ import importlib.util
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.gpu import tensorrt_install
 from pipeline.gpu.cuda_graphs import (
     CAPTURING,
     Bucketed,
@@ -40,6 +41,7 @@ from pipeline.gpu.engine_module import (
     with_fixed_inputs,
     without_tf32,
 )
+from pipeline.gpu.tensorrt_install import TensorrtError
 
 ENGINES = ("tensorrt", "inductor", "eager")
 TOLERANCE = {False: 1e-2, True: 3e-2}
@@ -138,6 +140,9 @@ class _Job:
     buckets: tuple[int, ...]
     cache: Path | None
     on_progress: Progress
+    # TensorRT's engines by batch size, or why there is none; and how long all of them took.
+    tensorrt: Mapping[int, Any] = field(default_factory=dict)
+    tensorrt_s: float = 0.0
 
     @property
     def device(self) -> torch.device:
@@ -198,26 +203,112 @@ def make_engine(
         EngineError: The requested engine is not available, or its results are wrong.
         ValueError: ``engine`` or ``buckets`` is wrong.
     """
+    (made,) = make_engines(
+        [(module, example)], engine=engine, half=half, graphs=graphs, channels_last=channels_last,
+        buckets=buckets, device=device, cache=cache, on_progress=on_progress,
+    )  # fmt: skip
+    return made
+
+
+def make_engines(
+    modules: Sequence[tuple[nn.Module, Tensor | Sequence[Tensor]]],
+    *,
+    engine: str = "auto",
+    half: bool = True,
+    graphs: bool = True,
+    channels_last: bool | None = None,
+    buckets: Sequence[int] = (1, 2, 4, 8),
+    device: torch.device | str = "cuda",
+    cache: Path | None = None,
+    on_progress: Progress | None = None,
+) -> list[Engine]:
+    """Return fast versions of several modules; TensorRT builds all of their engines side by side.
+
+    Args:
+        modules: Each module with its example, as for `make_engine`.
+        engine: As for `make_engine`, and so are all that follow.
+        half: Compute in half precision.
+        graphs: Replay the modules as CUDA graphs.
+        channels_last: Whether images lie in memory with their channels last.
+        buckets: The batch sizes.
+        device: The device.
+        cache: Folder for engines.
+        on_progress: Called as `Progress`.
+
+    Returns:
+        The engines, in the order of the modules.
+
+    Raises:
+        EngineError: The requested engine is not available, or its results are wrong.
+        ValueError: ``engine`` or ``buckets`` is wrong.
+    """
     if engine not in ("auto", *ENGINES):
         raise ValueError(f"there is no engine '{engine}'; choose auto, {', '.join(ENGINES)}")
     if not buckets or min(buckets) < 1:
         raise ValueError(f"batch sizes are 1 or more, not {tuple(buckets)}")
-    device, label = torch.device(device), type(module).__name__
+    device = torch.device(device)
     half = half and device.type == "cuda"
-    inputs = (example,) if isinstance(example, Tensor) else tuple(example)
     # Compilers and libraries that time kernels may wait for the whole GPU, which breaks a capture.
     with CAPTURING:
-        module = module.eval().to(device)
-        examples = tuple(t.to(device) for t in inputs)
-        # Before the module is halved, which happens in place.
-        with torch.inference_mode(), without_tf32():
-            expected = tuple(out.float().clone() for out in as_tuple(module(*examples)))
-        job = _Job(
-            label, halved(module) if half else module, examples, expected, half, graphs,
-            channels_last, tuple(sorted(set(buckets))), cache,
-            on_progress or (lambda name, done, total: None),
-        )  # fmt: skip
-        return _build_first_working(job) if engine == "auto" else _build_named(engine, job)
+        jobs = [
+            _prepared(
+                module, example, half, graphs, channels_last, tuple(sorted(set(buckets))), device,
+                cache, on_progress or (lambda name, done, total: None),
+            )
+            for module, example in modules
+        ]  # fmt: skip
+        if engine in ("auto", "tensorrt") and missing("tensorrt", device) is None:
+            jobs = _with_tensorrt(jobs)
+        if engine == "auto":
+            return [_build_first_working(job) for job in jobs]
+        return [_build_named(engine, job) for job in jobs]
+
+
+def _prepared(
+    module: nn.Module, example: Tensor | Sequence[Tensor], half: bool, graphs: bool,
+    channels_last: bool | None, buckets: tuple[int, ...], device: torch.device,
+    cache: Path | None, on_progress: Progress,
+) -> _Job:  # fmt: skip
+    """What to build of a module that is now on its device, in its precision."""
+    label, module = type(module).__name__, module.eval().to(device)
+    inputs = (example,) if isinstance(example, Tensor) else tuple(example)
+    examples = tuple(t.to(device) for t in inputs)
+    # Before the module is halved, which happens in place.
+    with torch.inference_mode(), without_tf32():
+        expected = tuple(out.float().clone() for out in as_tuple(module(*examples)))
+    return _Job(
+        label, halved(module) if half else module, examples, expected, half, graphs,
+        channels_last, buckets, cache, on_progress,
+    )  # fmt: skip
+
+
+def _with_tensorrt(jobs: list[_Job]) -> list[_Job]:
+    """The jobs with TensorRT's engines, of all modules and batch sizes at once."""
+    from pipeline.gpu.tensorrt import load_or_build
+
+    begun_s = time.monotonic()
+    for job in jobs:
+        job.module.to(memory_format=memory_format(False))  # type: ignore[call-overload]
+    wanted = [(job, size) for job in jobs for size in job.buckets]
+    first = jobs[0]
+    try:
+        built = load_or_build(
+            [(job.module, job.batch(size)) for job, size in wanted],
+            first.cache,
+            lambda done, total: first.on_progress("TensorRT engines", done, total),
+        )
+    except (TensorrtError, OSError) as error:
+        built = [error] * len(wanted)
+    took_s = time.monotonic() - begun_s
+    results = {(id(job), size): result for (job, size), result in zip(wanted, built)}
+    return [
+        replace(
+            job,
+            tensorrt={size: results[id(job), size] for size in job.buckets},
+            tensorrt_s=took_s,
+        )
+        for job in jobs
+    ]
 
 
 def missing(name: str, device: torch.device, by_name: bool = True) -> str | None:
@@ -230,8 +321,10 @@ def missing(name: str, device: torch.device, by_name: bool = True) -> str | None
             it takes minutes.
     """
     if name == "tensorrt":
-        if importlib.util.find_spec("torch_tensorrt") is None:
-            return "torch-tensorrt is not installed; pip install 'bodystream[tensorrt]'"
+        try:
+            tensorrt_install.installed()
+        except TensorrtError as error:
+            return str(error)
         return None if device.type == "cuda" else "TensorRT needs an NVIDIA GPU"
     if name == "inductor":
         if device.type == "cuda":
@@ -284,7 +377,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
         def make(size: int) -> Callable[..., Any]:
             job.on_progress(f"{job.label} {name}", len(built), len(job.buckets))
             batch = job.batch(size, channels_last)
-            step, from_cache, note = _compiled(name, job, batch)
+            step, from_cache, note = _compiled(name, job, size, batch)
             ready, graph_note = _replayed(in_single(step), batch, pool)
             # Every batch size may bring the same note.
             notes.extend(text for text in (note, graph_note) if text and text not in notes)
@@ -309,7 +402,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
             graphs=all(captured for _, captured in built),
             device=_device_name(job.device),
             buckets=step.sizes,
-            build_s=time.monotonic() - begun_s,
+            build_s=time.monotonic() - begun_s + (job.tensorrt_s if name == "tensorrt" else 0.0),
             largest_difference=largest,
             mean_difference=mean,
             from_cache=all(from_cache for from_cache, _ in built),
@@ -320,12 +413,15 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     )
 
 
-def _compiled(name: str, job: _Job, batch: Values) -> tuple[Callable[..., Any], bool, str | None]:
+def _compiled(
+    name: str, job: _Job, size: int, batch: Values
+) -> tuple[Callable[..., Any], bool, str | None]:
     """A function for one shape, whether it came from the cache, and a note for the report."""
     if name == "tensorrt":
-        from pipeline.gpu.tensorrt import load_or_build
-
-        return load_or_build(job.module, batch, job.cache)
+        built = job.tensorrt[size]
+        if isinstance(built, Exception):
+            raise built
+        return built
     if name == "inductor":
         # Each shape needs its own compilation, and several modules share code.
         with compiling():

@@ -1,19 +1,21 @@
-"""TensorRT engines through torch-tensorrt, cached on disk.
+"""TensorRT engines through torch-tensorrt, built side by side and cached on disk.
 
-Written against torch-tensorrt's documentation and source (2.6 to 2.13); docs/learn/experimental.md
-says where it has run. An engine fits one GPU model and one set of versions. So the name of each
-file is a digest of all that the engine depends on, and a record beside it holds these facts and the
-file's own digest: a damaged engine, or one made for something else, never reaches TensorRT.
+An engine fits one GPU model, one edition and one set of versions. So the name of each file is a
+digest of all that the engine depends on, and a record beside it holds these facts and the file's
+own digest: a damaged engine, or one made for something else, never reaches TensorRT.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from importlib import metadata
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +23,17 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-SETTINGS = {"use_explicit_typing": True, "min_block_size": 1, "truncate_double": True}
-"""Arguments of `torch_tensorrt.dynamo.compile`. From 2.13 on only explicit typing exists."""
+from pipeline.gpu.tensorrt_build import SETTINGS, Build, build_all
+from pipeline.gpu.tensorrt_install import (
+    Edition,
+    TensorrtError,
+    import_torch_tensorrt,
+    installed,
+    versions,
+)
+
+Program = tuple[nn.Module, Sequence[Tensor]]
+"""A module on its device, and example inputs of the shapes that its engine is for."""
 
 
 class BuiltEngine(NamedTuple):
@@ -33,53 +44,112 @@ class BuiltEngine(NamedTuple):
     note: str | None = None
 
 
-def load_or_build(module: nn.Module, batch: Sequence[Tensor], cache: Path | None) -> BuiltEngine:
-    """Return a TensorRT engine of ``module`` for inputs shaped like ``batch``.
+def load_or_build(
+    programs: Sequence[Program],
+    cache: Path | None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[BuiltEngine | Exception]:
+    """Return TensorRT engines of several programs, those that are not cached built side by side.
 
-    Weights and computations keep the module's own precisions. A cached engine that is damaged or
-    made for something else is built again, and an engine that cannot be cached is used all the
-    same; the result's ``note`` says so.
+    Weights and computations keep the modules' own precisions. A cached engine that is damaged or
+    made for something else is built again, and an engine that cannot be kept is used all the same;
+    its ``note`` says so.
 
     Args:
-        module: The module, on its device.
-        batch: Example inputs.
+        programs: Modules with example inputs.
         cache: Folder of the cached engines; None: no cache. Loading an engine runs code in it, so
             the folder must be the user's own.
+        on_progress: Called with the engines built and the engines to build.
+
+    Returns:
+        For each program its engine, or the error that stopped its build.
 
     Raises:
-        Exception: Whatever torch-tensorrt raises when it cannot build the engine.
+        TensorrtError: TensorRT is not installed or does not fit this torch.
     """
-    import torch_tensorrt
-
-    with torch.inference_mode(False), torch.no_grad():
-        inputs = tuple(t.clone() for t in batch)
-        exported = torch.export.export(module, inputs)
-        facts = fingerprint(exported, inputs)
-        path = None if cache is None else cache / f"{digest(facts)}.pt2"
-        note = None
-        if path is not None and path.exists():
-            # The record is checked before the engine is loaded, because loading runs code in it.
-            note = _why_unusable(path, facts)
-            if note is None:
-                try:
-                    return BuiltEngine(torch_tensorrt.load(str(path)).module(), True)
-                except Exception as error:  # of any kind: torch's, TensorRT's or the disk's
-                    note = f"could not be loaded ({type(error).__name__}) and was built again"
-        engine = torch_tensorrt.dynamo.compile(exported, arg_inputs=list(inputs), **SETTINGS)
-        if path is not None:
+    edition, torch_tensorrt = installed(), import_torch_tensorrt()
+    results: list[BuiltEngine | Exception | None] = [None] * len(programs)
+    with _working_folder(cache) as (work, unkept):
+        builds: dict[int, tuple[Build, _Place]] = {}
+        for number, program in enumerate(programs):
             try:
-                _store(torch_tensorrt, engine, inputs, path, facts)
-            except Exception as error:  # likewise; the engine itself works
-                note = f"could not be kept: {(str(error).splitlines() or [repr(error)])[0]}"
-    return BuiltEngine(engine, False, note and f"the TensorRT engine {note}")
+                exported = _exported(program)
+                facts = fingerprint(exported, edition)
+                place = _Place(None if unkept else cache, facts, unkept)
+                found = place.load(torch_tensorrt)
+                if found is None:
+                    build = _files(work, number)
+                    with _quiet():
+                        torch.export.save(exported, build.program)
+                    builds[number] = build, place
+                results[number] = found
+            except Exception as error:  # of any kind: torch's, TensorRT's or the disk's
+                results[number] = error
+        if builds:
+            on_progress(0, len(builds))
+        reasons = build_all(
+            [build for build, _ in builds.values()],
+            edition,
+            lambda done: on_progress(done, len(builds)),
+        )
+        for (number, (build, place)), reason in zip(builds.items(), reasons):
+            results[number] = place.keep(torch_tensorrt, build, reason)
+    return [result for result in results if result is not None]
 
 
-def fingerprint(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Any]:
+class _Place:
+    """Where one engine is kept: its file, its record, and why it was not found."""
+
+    def __init__(self, cache: Path | None, facts: dict[str, Any], note: str | None) -> None:
+        self.cache, self.facts, self.note = cache, facts, note
+        self.name = digest(facts)
+
+    def load(self, torch_tensorrt: Any) -> BuiltEngine | None:
+        """Return the cached engine; None where there is none that can be used."""
+        path = self._path()
+        if path is None or not path.exists():
+            return None
+        # The record is checked before the engine is loaded, because loading runs code in it.
+        self.note = _why_unusable(path, self.facts)
+        if self.note is None:
+            try:
+                return BuiltEngine(_loaded(torch_tensorrt, path), True)
+            except Exception as error:  # of any kind: torch's, TensorRT's or the disk's
+                self.note = f"could not be loaded ({type(error).__name__}) and was built again"
+        return None
+
+    def keep(
+        self, torch_tensorrt: Any, build: Build, reason: str | None
+    ) -> BuiltEngine | Exception:
+        """Return a built engine, moved to the cache; the error of a build that failed."""
+        if reason is not None:
+            return TensorrtError(f"{reason}; all that the build said is in {self._log(build)}")
+        path = self._path()
+        try:
+            # Loaded before it is kept: an engine that cannot be loaded is not worth a place.
+            step = _loaded(torch_tensorrt, build.engine)
+            if path is not None:
+                _store(build.engine, path, self.facts)
+        except Exception as error:  # of any kind: torch's, TensorRT's or the disk's
+            return error
+        return BuiltEngine(step, False, self.note and f"the TensorRT engine {self.note}")
+
+    def _path(self) -> Path | None:
+        return None if self.cache is None else self.cache / f"{self.name}.pt2"
+
+    def _log(self, build: Build) -> Path:
+        """Return where the log of a failed build stays."""
+        folder = self.cache or Path(tempfile.mkdtemp(prefix="bodystream-tensorrt-"))
+        return Path(shutil.copy(build.log, folder / f"{self.name}.log"))
+
+
+def fingerprint(exported: ExportedProgram, edition: Edition) -> dict[str, Any]:
     """Return all that an engine depends on.
 
-    That is the weights, the computation, shapes and types of the inputs, the GPU, and the versions
-    and settings of the compiler.
+    That is the weights, the computation, shapes and types of the inputs, the GPU, the edition of
+    TensorRT, and the versions and settings of the compiler.
     """
+    inputs = exported.example_inputs[0]
     weights = hashlib.sha256()
     tensors = {**exported.state_dict, **exported.constants}
     for name, value in sorted(tensors.items()):
@@ -93,7 +163,8 @@ def fingerprint(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str
         "program": hashlib.sha256(str(exported.graph).encode()).hexdigest(),
         "inputs": [[str(t.dtype), *t.shape] for t in inputs],
         "gpu": None if gpu is None else [gpu.name, gpu.major, gpu.minor],
-        "versions": {name: _version(name) for name in ("torch", "torch-tensorrt", "tensorrt")},
+        "edition": edition.package,
+        "versions": versions(edition),
         "settings": SETTINGS,
     }
 
@@ -103,12 +174,57 @@ def digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
+def _exported(program: Program) -> ExportedProgram:
+    module, batch = program
+    with torch.inference_mode(False), torch.no_grad(), _quiet():
+        return torch.export.export(module, tuple(t.clone() for t in batch))
+
+
+def _loaded(torch_tensorrt: Any, path: Path) -> Callable[..., Any]:
+    with torch.inference_mode(False), torch.no_grad(), _quiet():
+        return torch_tensorrt.load(str(path)).module()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of torch's export about itself: its file reader and its trees."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _files(work: Path, number: int) -> Build:
+    return Build(work / f"{number}.program.pt2", work / f"{number}.pt2", work / f"{number}.log")
+
+
+@contextlib.contextmanager
+def _working_folder(cache: Path | None) -> Iterator[tuple[Path, str | None]]:
+    """A folder for builds, and why engines cannot be kept in the cache.
+
+    It is in the cache, whose lock is held meanwhile: of several processes that need the same
+    engines, one builds them and the others load them.
+    """
+    with contextlib.ExitStack() as stack:
+        folder, unkept = cache, None
+        if cache is not None:
+            try:
+                cache.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((cache / ".lock").open("wb"))
+                # Some network file systems have no locks; then each process builds for itself.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                folder, unkept = None, f"could not be kept: {error.strerror or error}"
+        # In the cache's own folder, because a rename is atomic within one file system only.
+        work = tempfile.TemporaryDirectory(dir=folder, prefix=".building-")
+        yield Path(stack.enter_context(work)), unkept
+
+
 def _why_unusable(path: Path, facts: dict[str, Any]) -> str | None:
     """Why a cached engine cannot be used, in words; None if it can."""
     try:
         record = json.loads(path.with_suffix(".json").read_text())
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = _sha256(path)
     except (OSError, ValueError):
         return "had no record and was built again"
     if record == {**facts, "sha256": sha256}:
@@ -116,25 +232,15 @@ def _why_unusable(path: Path, facts: dict[str, Any]) -> str | None:
     return "was damaged or of something else and was built again"
 
 
-def _store(
-    torch_tensorrt: Any, engine: Any, inputs: Sequence[Tensor], path: Path, facts: dict[str, Any]
-) -> None:
-    """Write an engine, then its record, each complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the cache's own folder: a rename is atomic within one file system only.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as folder:
-        built, record = Path(folder) / "engine.pt2", Path(folder) / "engine.json"
-        torch_tensorrt.save(engine, str(built), arg_inputs=list(inputs))
-        with built.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        record.write_text(json.dumps({**facts, "sha256": sha256}, indent=1) + "\n")
-        # The engine before its record: an engine without one is never trusted.
-        os.replace(built, path)
-        os.replace(record, path.with_suffix(".json"))
+def _store(built: Path, path: Path, facts: dict[str, Any]) -> None:
+    """Move an engine to its place, then write its record, each complete or not at all."""
+    record = built.with_suffix(".json")
+    record.write_text(json.dumps({**facts, "sha256": _sha256(built)}, indent=1) + "\n")
+    # The engine before its record: an engine without one is never trusted.
+    os.replace(built, path)
+    os.replace(record, path.with_suffix(".json"))
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

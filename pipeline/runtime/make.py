@@ -236,7 +236,7 @@ def _engine_maker(
         chosen = "eager" if options.engine == "auto" else options.engine
         ready = make_engine(
             module, example, engine=chosen, half=options.half, graphs=options.graphs,
-            buckets=(1, size), device=device, cache=options.cache,
+            buckets=(1, size), device=device, cache=options.engines_folder,
         )  # fmt: skip
         reports.append(ready.report)
         return ready

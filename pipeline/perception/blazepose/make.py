@@ -37,7 +37,7 @@ def _made(options: PerceiverOptions, files: dict[str, Path], second: Path | None
         return BlazePose(files, max_people=options.people, second=second, areas=options.areas)
     from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
 
-    cache = engine.cache or weights.cache_folder() / "engines"
+    cache = engine.engines_folder
     # Inductor's default folder does not survive a restart, and compiling takes minutes.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
     return BlazePoseTorch(

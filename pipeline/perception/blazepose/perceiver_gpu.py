@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
-from pipeline.gpu.engine import make_engine
+from pipeline.gpu.engine import make_engines
 from pipeline.gpu.transfer import AsyncCopy, upload
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.blazepose import detector, landmarks, person_detector
@@ -106,13 +106,13 @@ class BlazePoseTorch(BlazePose):
         files: The two model files by name.
         max_people: The most people to track, the largest ones.
         device: Where to compute.
-        engine: As for `make_engine`.
-        half: As for `make_engine`.
-        graphs: As for `make_engine`.
+        engine: As for `make_engines`.
+        half: As for `make_engines`.
+        graphs: As for `make_engines`.
         second: The file of the second detector; None does without it.
         buckets: Batch sizes that the networks are compiled for.
-        cache: As for `make_engine`.
-        on_progress: As for `make_engine`.
+        cache: As for `make_engines`.
+        on_progress: As for `make_engines`.
         areas: Where people are detected and followed.
 
     Attributes:
@@ -158,18 +158,16 @@ class BlazePoseTorch(BlazePose):
                     PersonDetectorNet, second, person_detector.INPUT, person_detector.OUTPUTS, -1.0,
                 )
             )  # fmt: skip
-        engines = []
+        modules = []
         for net, path, side, outputs, low in nets:
             graph = read_graph(path)
             if [graph.tensors[k].shape for k in graph.outputs] != list(outputs):
                 raise ValueError(f"{path.name} is another model than the one this version expects")
-            engines.append(
-                make_engine(
-                    net(graph), example_view(side, low), engine=engine, half=half, graphs=graphs,
-                    buckets=tuple(buckets), cache=cache, device=self.device, channels_last=True,
-                    on_progress=on_progress,
-                )
-            )  # fmt: skip
+            modules.append((net(graph), example_view(side, low)))
+        engines = make_engines(
+            modules, engine=engine, half=half, graphs=graphs, buckets=tuple(buckets), cache=cache,
+            device=self.device, channels_last=True, on_progress=on_progress,
+        )  # fmt: skip
         self._detector, self._landmarker = engines[:2]
         self._person_detector = engines[2] if second is not None else None
         self.reports = tuple(made.report for made in engines)

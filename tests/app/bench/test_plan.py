@@ -63,8 +63,8 @@ def player(count=8):
 
 def test_the_rows_are_the_plans():
     assert [row.id for row in PLANNED] == [
-        "baseline", "tf32", "compiled", "sam-cache", "sam-full", "fastsam", "batch", "cache",
-        "full", "full-s",
+        "baseline", "tf32", "compiled", "compiled-trt", "sam-cache", "sam-full", "sam-full-trt",
+        "fastsam", "batch", "cache", "full", "full-trt", "full-s",
     ]  # fmt: skip
     figures = {row.id: row.plan_ms for row in PLANNED if row.plan_ms}
     assert figures == {"baseline": 800, "compiled": 300, "fastsam": 150, "batch": 100, "cache": 70}
@@ -75,6 +75,17 @@ def test_the_rows_are_the_plans():
         assert row.settings.as_json()["plan"]["segment"] == row.settings.plan.segment
     assert len({row.settings.plan.steps for row in PLANNED}) == 1  # No row wins by fewer steps.
     assert "plan" not in Settings().as_json()
+
+
+def test_a_row_in_tensorrt_differs_in_its_engine_and_its_attention():
+    rows = {row.id: row for row in PLANNED}
+    for name in ("compiled", "sam-full", "full"):
+        of, row = rows[name], rows[f"{name}-trt"]
+        assert (row.above, row.settings.engine, row.settings.plan.attention) == (
+            name, "tensorrt", "plain",
+        )  # fmt: skip
+        plan = replace(row.settings.plan, attention=of.settings.plan.attention)
+        assert replace(row.settings, engine=of.settings.engine, plan=plan) == of.settings
 
 
 def test_without_ultralytics_the_rows_name_the_extra(monkeypatch):
@@ -363,7 +374,7 @@ def bench(tasks, a_person, monkeypatch):
 def test_every_row_runs_and_says_what_it_is(bench):
     meshes = {}
     for row in PLANNED:
-        cheap = replace(row.settings, device="cpu", renderer="numba", graphs=False)
+        cheap = replace(row.settings, device="cpu", engine="eager", renderer="numba", graphs=False)
         made = bench.measure(replace(row, settings=cheap), lambda text: None)
         assert made["weights"] == "random"
         assert made["notes"][0] == "speed only"
@@ -421,6 +432,18 @@ def test_reuse_embeds_once_a_window(tasks, a_person, monkeypatch):
 
 
 # --- on a GPU -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.tensorrt
+@pytest.mark.ultralytics
+@pytest.mark.parametrize("name", ["sam-full-trt", "full-trt"])
+def test_a_row_runs_in_tensorrt(bench, name):
+    row = next(row for row in PLANNED if row.id == name)
+    made = bench.measure(row, lambda text: None)
+    assert made["people_drawn"] == 1
+    assert made["engine"].count("tensorrt, half precision, CUDA graphs") >= 2
+    assert "eager," not in made["engine"]
 
 
 @pytest.mark.gpu

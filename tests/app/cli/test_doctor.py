@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from app.cli import doctor
+from pipeline.gpu import tensorrt_install
 
 
 def run(monkeypatch, **groups) -> None:
@@ -75,6 +76,27 @@ def test_onnx_runtime_and_what_it_computes_by(monkeypatch):
     check = doctor._onnx()
     assert check.state == doctor.ABSENT
     assert check.remedy == "pip install 'bodystream[onnx]'"
+
+
+def test_tensorrt_names_the_pair_that_is_here_or_the_one_to_install(monkeypatch):
+    installed = {"torch-tensorrt-rtx": "2.14.0", "tensorrt_rtx": "1.6.1.120"}
+    monkeypatch.setattr(tensorrt_install, "version_of", installed.get)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace())
+    monkeypatch.setattr("torch.__version__", "2.14.0+cu130")
+    check = doctor._tensorrt()
+    assert (check.state, check.detail) == (
+        doctor.OK,
+        "torch-tensorrt-rtx 2.14.0 with tensorrt-rtx 1.6.1.120, for torch 2.14.0+cu130",
+    )
+    monkeypatch.setattr("torch.__version__", "2.13.0")
+    check = doctor._tensorrt()
+    assert check.state == doctor.ABSENT
+    assert check.detail == "torch-tensorrt-rtx 2.14.0 is for torch 2.14, and this is 2.13.0"
+    assert check.remedy == "pip install 'torch-tensorrt-rtx==2.13.*'"
+    installed["torch-tensorrt"] = "2.14.0"
+    check = doctor._tensorrt()
+    assert "both editions" in check.detail
+    assert check.remedy.startswith("pip uninstall torch-tensorrt-rtx torch-tensorrt, then pip")
 
 
 @pytest.fixture

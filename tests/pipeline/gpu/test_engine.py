@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib.machinery
-import json
-import sys
 import threading
-import types
 
 import pytest
 import torch
@@ -16,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.gpu import engine as engine_file
-from pipeline.gpu import tensorrt as engine_tensorrt
 from pipeline.gpu.cuda_graphs import (
     Bucketed,
     CaptureError,
@@ -114,17 +109,14 @@ def test_auto_says_what_it_passed_over():
     assert report.engine == "eager"
     words = str(report)
     assert "eager, single precision, no CUDA graphs, on the CPU" in words
-    assert "not tensorrt: torch-tensorrt is not installed; pip install" in words
+    assert "not tensorrt: " in words
     assert "not inductor: " in words
 
 
 def test_asking_for_a_missing_engine_names_what_to_do(monkeypatch):
     monkeypatch.setattr(engine_file.shutil, "which", lambda name: None)
-    for name, remedy in (("tensorrt", "bodystream[tensorrt]"), ("inductor", "install g++")):
-        with pytest.raises(EngineError, match="install") as caught:
-            make_engine(Small(), images(1), engine=name, device="cpu")
-        assert remedy in str(caught.value)
-        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(EngineError, match=r"^[^\n]*install g\+\+[^\n]*$"):
+        make_engine(Small(), images(1), engine="inductor", device="cpu")
     monkeypatch.setattr(engine_file.importlib.util, "find_spec", lambda name: None)
     assert "bodystream[gpu]" in missing("inductor", torch.device("cuda"))
 
@@ -134,7 +126,7 @@ def wrong(monkeypatch):
     """An engine called tensorrt that is there and does what the test says."""
 
     def works(change):
-        def compiled(name, order, batch):
+        def compiled(name, order, size, batch):
             if name != "tensorrt":
                 return order.module, False, None
 
@@ -282,109 +274,6 @@ def test_a_module_halves_itself_its_own_way():
     plain = halved(Small())
     assert {p.dtype for p in plain.parameters()} == {torch.float16}
     assert plain(images(2))[0].shape == (2, 4)
-
-
-# torch-tensorrt, played by a double that follows its documentation.
-
-
-@pytest.fixture
-def tensorrt(monkeypatch):
-    """A torch_tensorrt whose engines are the exported programs; counts what it built."""
-    module = types.ModuleType("torch_tensorrt")
-    module.__spec__ = importlib.machinery.ModuleSpec("torch_tensorrt", None)
-    module.built = []
-
-    def build(exported, arg_inputs, use_explicit_typing, **settings):
-        assert use_explicit_typing
-        module.built.append(tuple(arg_inputs[0].shape))
-        return exported.module()
-
-    def save(engine, path, arg_inputs):
-        torch.export.save(torch.export.export(engine, tuple(arg_inputs)), path)
-
-    module.dynamo = types.SimpleNamespace(compile=build)
-    module.save, module.load = save, torch.export.load
-    monkeypatch.setitem(sys.modules, "torch_tensorrt", module)
-    return module
-
-
-def test_tensorrt_engines_are_kept_and_found_again(tensorrt, tmp_path):
-    module, batch = Small().eval(), images(2)
-    built, from_cache, _ = engine_tensorrt.load_or_build(module, [batch], tmp_path)
-    assert (from_cache, tensorrt.built) == (False, [(2, 3, 8, 8)])
-    again, from_cache, note = engine_tensorrt.load_or_build(module, [batch], tmp_path)
-    assert (from_cache, len(tensorrt.built), note) == (True, 1, None)
-    with torch.no_grad():
-        assert torch.equal(again(batch)[0], built(batch)[0])
-    (facts,) = tmp_path.glob("*.json")
-    assert json.loads(facts.read_text())["inputs"] == [["torch.float32", 2, 3, 8, 8]]
-    assert not list(tmp_path.glob(".building-*"))
-
-
-def test_a_tensorrt_engine_fits_weights_shape_and_versions(tensorrt, tmp_path, monkeypatch):
-    def built_now(module, batch):
-        before = len(tensorrt.built)
-        engine_tensorrt.load_or_build(module, [batch], tmp_path)
-        return len(tensorrt.built) - before
-
-    assert built_now(Small(0), images(2)) == 1
-    assert built_now(Small(0), images(2, seed=9)) == 0
-    assert built_now(Small(1), images(2)) == 1
-    assert built_now(Small(0), images(3)) == 1
-    assert built_now(nn.Sequential(Small(0)), images(2)) == 1
-    assert built_now(Small(0).bfloat16(), images(2).bfloat16()) == 1
-    monkeypatch.setitem(engine_tensorrt.SETTINGS, "optimization_level", 5)
-    assert built_now(Small(0), images(2)) == 1
-    monkeypatch.delitem(engine_tensorrt.SETTINGS, "optimization_level")
-    assert built_now(Small(0), images(2)) == 0
-    monkeypatch.setattr(engine_tensorrt, "_version", lambda package: "99")
-    assert built_now(Small(0), images(2)) == 1
-
-
-def test_a_broken_tensorrt_file_is_built_again(tensorrt, tmp_path):
-    def made():
-        return engine_tensorrt.load_or_build(Small(), [images(2)], tmp_path)
-
-    made()
-    (kept,), (record,) = tmp_path.glob("*.pt2"), tmp_path.glob("*.json")
-    whole, written = kept.read_bytes(), record.read_text()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1
-    for content in (b"", b"no engine", whole[: len(whole) // 2], bytes(flipped)):
-        kept.write_bytes(content)
-        assert not made().from_cache
-        kept.write_bytes(content)
-        assert "damaged or of something else and was built again" in made().note
-    for content in ("", "{}", written.replace("float32", "float16"), None):
-        record.unlink() if content is None else record.write_text(content)
-        assert "was built again" in made().note
-        assert made().from_cache
-    tensorrt.load = None
-    assert "could not be loaded (TypeError) and was built again" in made().note
-
-
-def test_an_engine_that_cannot_be_kept_is_used(tensorrt, tmp_path):
-    def failing(engine, path, arg_inputs):
-        with open(path, "wb") as file:
-            file.write(b"half of it")
-        raise RuntimeError("the disk is full")
-
-    tensorrt.save = failing
-    step, from_cache, note = engine_tensorrt.load_or_build(Small(), [images(2)], tmp_path)
-    assert note == "the TensorRT engine could not be kept: the disk is full"
-    assert not from_cache
-    assert step(images(2))[0].shape == (2, 4)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_build_that_fails_is_reported(tensorrt, tmp_path):
-    def failing(*args, **kwargs):
-        raise RuntimeError("no kernel for this layer")
-
-    tensorrt.dynamo.compile = failing
-    with pytest.raises(RuntimeError, match="layer"):
-        engine_tensorrt.load_or_build(Small(), [images(2)], tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 # On a GPU.
