@@ -10,6 +10,8 @@ from torch.nn.functional import pad
 
 from pipeline.fitting.observations import BLUR
 
+REACH = 3
+"""Pixels that the blur reads on each side, as OpenCV's for floats."""
 # More than any squared distance in an edge map.
 _FAR = 1e6
 
@@ -55,9 +57,8 @@ def distance_to(inside: Tensor) -> Tensor:
 
 def _blurred(values: Tensor) -> Tensor:
     """Gaussian blur as OpenCV's for floats: 7 taps, mirrored about the outermost pixels."""
-    reach = 3
-    taps = [math.exp(-0.5 * (k / BLUR) ** 2) for k in range(-reach, reach + 1)]
-    out = pad(values[:, None], (reach, reach, reach, reach), mode="reflect")
+    taps = [math.exp(-0.5 * (k / BLUR) ** 2) for k in range(-REACH, REACH + 1)]
+    out = pad(values[:, None], (REACH, REACH, REACH, REACH), mode="reflect")
     size = values.shape[1:]
     total = sum(taps)
     # A convolution would need its kernel on the device, copied from the host during a capture.

@@ -20,7 +20,7 @@ from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter
 from pipeline.fitting.observations import layout, observe, write_rows
 from pipeline.fitting.solver import FitConfig, Kernels
 from pipeline.fitting.visibility import joint_visibility
-from pipeline.fitting.window_step import MEMORY, WindowFit, new_memory, without_pose
+from pipeline.fitting.window_step import MEMORY, WindowFit, WindowParts, new_memory, without_pose
 from pipeline.gpu.cuda_graphs import Graphed, filled
 from pipeline.gpu.transfer import AsyncCopy
 
@@ -111,8 +111,8 @@ class BodyFitter:
         config: Weights and switches; None takes the defaults.
         device: Where to compute.
         graphs: Whether to capture CUDA graphs; without them every kernel is launched by itself.
-        kernels: Whether to use the Triton kernels of `linearise_gpu` on a GPU and the loop of
-            `contour_cpu` on a CPU in place of torch's.
+        kernels: Whether to use the Triton kernels of `linearise_gpu` and `window_gpu` on a GPU and
+            the loop of `contour_cpu` on a CPU in place of torch's.
 
     Attributes:
         config: Weights and switches.
@@ -138,11 +138,14 @@ class BodyFitter:
         self.lifter = Lifter.load(self.device)
         self.graphs = graphs and self.device.type == "cuda"
         self._kernels: Kernels | None = None
+        self._parts: WindowParts | None = None
         if kernels and self.device.type == "cuda":
             # Imported here: a machine without a GPU need not have Triton.
             from pipeline.fitting.linearise_gpu import Linearizer
+            from pipeline.fitting.window_gpu import WindowKernels
 
             self._kernels = Linearizer(self.skeleton, self.config)
+            self._parts = WindowKernels(self.body, self.skeleton, self.lifter, self.config)
         elif kernels:
             # Imported here: numba takes a third of a second, and a GPU does without.
             from pipeline.fitting.contour_cpu import ContourLoop
@@ -408,6 +411,7 @@ class BodyFitter:
                 outlines=self.device.type == "cuda",
                 kernels=self._kernels,
                 surface=kind.surface,
+                parts=self._parts,
             )  # fmt: skip
         return self._fits[kind]
 

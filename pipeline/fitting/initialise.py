@@ -18,7 +18,7 @@ from pipeline.fitting.solver import Observations
 
 _AT = {name: i for i, name in enumerate(LANDMARK_NAMES)}
 
-_MAX_LOG_SIZE = 0.35
+MAX_LOG_SIZE = 0.35
 """Bound on the logarithm of a person's size over the guessed size: 1.7 m becomes 1.2 to 2.4 m."""
 
 _LIMBS = (
@@ -27,8 +27,12 @@ _LIMBS = (
     ("left_hip", "left_knee", "left_ankle"),
     ("right_hip", "right_knee", "right_ankle"),
 )
-"""Landmarks along each limb. SMPL's shoulders are joints 16 and 17, its elbows 18 and 19, its hips
-1 and 2, its knees 4 and 5."""
+LIMB_LANDMARKS = tuple(tuple(_AT[name] for name in limb) for limb in _LIMBS)
+"""The three landmarks along each limb."""
+LIMB_JOINTS = ((16, 18), (17, 19), (1, 4), (2, 5))
+"""SMPL's joints at the upper and the lower end of each limb's upper part."""
+LIMB_AXES = ((0.0, -1.0, 0.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0))
+"""The axes at rest of elbow and knee as hinges: an arm's is vertical, a leg's lies across."""
 
 
 def _unit(vector: Tensor) -> Tensor:
@@ -149,6 +153,6 @@ def sized_by_depth(observed: Observations) -> Observations:
     known = observed.present * (observed.root_depth_m > 0) * sizeless
     ratio = observed.root_depth_m.clamp_min(0.1) / depth_by_size_m.clamp_min(0.1)
     # No person is smaller or larger than that: the map was read on something else.
-    log_size = ratio.log().clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE) * known
+    log_size = ratio.log().clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE) * known
     size = (log_size.sum(1) / known.sum(1).clamp_min(1.0)).exp()
     return replace(observed, world_m=observed.world_m * size[:, None, None, None])

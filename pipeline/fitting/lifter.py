@@ -29,9 +29,9 @@ PERCEIVED_SHARE = 0.3
 their mean errs least."""
 BARELY_VISIBLE = 0.08
 """Visibility below which a corrected landmark loses weight."""
-_STILL_M = 0.002
+STILL_M = 0.002
 """Perceived landmarks that move by less than about this from frame to frame stand still."""
-_HEAD = 32
+HEAD = 32
 """Width of an attention head."""
 
 
@@ -214,11 +214,11 @@ class Lifter:
     def _layer(self, x: Tensor, name: str, mask: Tensor) -> Tensor:
         """A pre-norm transformer layer (Xiong et al., ICML 2020)."""
         size = x.shape[-1:]
-        heads = size[0] // _HEAD
+        heads = size[0] // HEAD
         inner = layer_norm(x, size, *self._pair(f"{name}.norm1"))
         attend = self.weights[f"{name}.self_attn.in_proj_weight"]
         triple = linear(inner, attend, self.weights[f"{name}.self_attn.in_proj_bias"])
-        q, k, v = triple.unflatten(-1, (3, heads, _HEAD)).permute(2, 0, 3, 1, 4)
+        q, k, v = triple.unflatten(-1, (3, heads, HEAD)).permute(2, 0, 3, 1, 4)
         attended = scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + linear(
             attended.transpose(1, 2).flatten(2), *self._pair(f"{name}.self_attn.out_proj")
@@ -235,7 +235,7 @@ def _evened(change: Tensor, perceived_m: Tensor) -> Tensor:
     that would be the only motion.
     """
     step_m = (perceived_m[:, 1:] - perceived_m[:, :-1]).square().mean((1, 2, 3)).sqrt()
-    still = torch.exp(-((step_m / _STILL_M) ** 2))[:, None, None, None]
+    still = torch.exp(-((step_m / STILL_M) ** 2))[:, None, None, None]
     return change + still * (change.mean(1, keepdim=True) - change)
 
 

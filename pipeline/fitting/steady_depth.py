@@ -11,14 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_FADE = 0.9
+FADE = 0.9
 """What is left of the weight of a distance after a thirtieth of a second, as a square root, for a
 person who stands."""
-_SPEED = 0.02
+SPEED = 0.02
 """The change of the logarithm of the distance in a thirtieth of a second that halves that: two and
 a half metres a second at four metres. So who moves fast is followed at once (as in the 1 euro
 filter, Casiez et al., CHI 2012)."""
-_MOST = 0.015
+MOST = 0.015
 """Beyond this share of the distance, half of what the filter adds is taken back: a body that jumps
 or falls keeps its size in the picture, and one wrong frame still moves it by half at most."""
 
@@ -44,12 +44,12 @@ def steady_depth(
     place, speed = torch.where(known[:, None] > 0, held, first).unbind(1)
     out = []
     for log_m in depth_m.log().unbind(1):
-        fade = (_FADE / (1 + speed.abs() / _SPEED)) ** interval_30hz
+        fade = (FADE / (1 + speed.abs() / SPEED)) ** interval_30hz
         ahead = place + speed * interval_30hz
         off = log_m - ahead
         place = ahead + (1 - fade**2) * off
         added = place - log_m
-        place = log_m + 0.5 * (added + added.clamp(-_MOST, _MOST))
+        place = log_m + 0.5 * (added + added.clamp(-MOST, MOST))
         speed = speed + (1 - fade) ** 2 * off / interval_30hz
         out.append(place)
     return torch.stack(out, 1).exp(), torch.stack((place, speed), 1)

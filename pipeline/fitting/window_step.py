@@ -7,6 +7,7 @@ the meshes, is one CUDA graph.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -38,13 +39,13 @@ from pipeline.fitting.solver import (
 )
 from pipeline.fitting.steady_depth import steady_depth
 
-_FROZEN = 1e6
+FROZEN = 1e6
 """Information about each shape coefficient that freezes a shape."""
-_NEAREST_M = 0.1
+NEAREST_M = 0.1
 """A pelvis nearer than this, or behind the camera, has no distance to filter."""
 SHAPE_LIMIT = 4.0
 """No shape coefficient goes beyond this many standard deviations: that is a defect, not a body."""
-_SHAPE_GAIN = 0.25
+SHAPE_GAIN = 0.25
 """Share of a window's information about the shape that is kept. Landmark errors of neighbouring
 frames are alike, so four frames tell less than four independent ones; without the factor the errors
 of the first windows would be held too firmly."""
@@ -95,6 +96,31 @@ def without_pose(memory: Tensor) -> Tensor:
     return stored
 
 
+class WindowParts(Protocol):
+    """Faster versions of what comes before the solver and after it: `window_gpu` has them."""
+
+    def prepare(
+        self, inputs: Layout, rows: Tensor, memory: Tensor, after: Tensor
+    ) -> tuple[Observations, TemporalPrior, tuple[Tensor, Tensor]]:
+        """Return observations, what is known before, and the first guess.
+
+        The landmark history is written to ``after``, the memory after the window.
+        """
+        ...
+
+    def finish(
+        self,
+        layouts: tuple[Layout, Layout],
+        rows: Tensor,
+        memory: Tensor,
+        after: Tensor,
+        observed: Observations,
+        solution: Solution,
+    ) -> tuple[Tensor, Tensor]:
+        """Return results and meshes; the rest of ``after`` is written."""
+        ...
+
+
 class WindowFit:
     """Fits P people over windows of ``frames`` frames; holds no state of any source.
 
@@ -109,6 +135,7 @@ class WindowFit:
             (`observations.layout`).
         kernels: Used in place of the solver's own functions.
         surface: How many points of an MHR body's skin the observations bring; 0 for none.
+        parts: Used in place of this class's own steps before and after the solver.
 
     Attributes:
         inputs: The layout of the observations of one person.
@@ -126,10 +153,11 @@ class WindowFit:
         outlines: bool,
         kernels: Kernels | None = None,
         surface: int = 0,
+        parts: WindowParts | None = None,
     ) -> None:
         self.body, self.skeleton, self.lifter, self.config = body, skeleton, lifter, config
         self.frames, self.outlines, self.surface = frames, outlines, surface
-        self._kernels = kernels
+        self._kernels, self._parts = kernels, parts
         self.steps = steps
         table = surface_table(body) if surface else None
         self._skin = None
@@ -163,12 +191,28 @@ class WindowFit:
             body's, then the one to draw; M = 1 where they are the same), and the memory after the
             window.
         """
+        if self._parts is not None:
+            return self._faster(self._parts, rows.contiguous(), memory.contiguous())
         observed, past, history, shape_frozen, (rotations, transl_m) = self._prepare(rows, memory)
         solution = solve_window(
             self.skeleton, observed, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
         return self._finish(observed, past, solution, history, shape_frozen, MEMORY.split(memory))
+
+    def _faster(
+        self, parts: WindowParts, rows: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `__call__` returns, by other steps before and after the solver."""
+        after = torch.empty_like(memory)
+        observed, past, (rotations, transl_m) = parts.prepare(self.inputs, rows, memory, after)
+        solution = solve_window(
+            self.skeleton, observed, past, rotations, transl_m, self.config, self.steps,
+            self._kernels,
+        )  # fmt: skip
+        layouts = self.inputs, self.result
+        result, meshes = parts.finish(layouts, rows, memory, after, observed, solution)
+        return result, meshes, after
 
     def _prepare(
         self, rows: Tensor, memory: Tensor
@@ -301,8 +345,8 @@ class WindowFit:
         if self.config.hold_shape:
             gained = solution.shape_information
             # Symmetrised, because rounding errors would add up over the windows.
-            more = information + _SHAPE_GAIN * 0.5 * (gained + gained.transpose(1, 2))
-            information = torch.where(shape_frozen[:, None, None] > 0, _FROZEN * eye, more)
+            more = information + SHAPE_GAIN * 0.5 * (gained + gained.transpose(1, 2))
+            information = torch.where(shape_frozen[:, None, None] > 0, FROZEN * eye, more)
         else:
             betas = torch.zeros_like(betas)
             information = (self.config.shape_weight * eye).expand_as(information)
@@ -337,7 +381,7 @@ class WindowFit:
         )
         joints_m = out.joints_m.unflatten(0, (people, frames))
         pelvis_m = joints_m[:, :, 0]
-        depth_m = pelvis_m[..., 2].clamp_min(_NEAREST_M)
+        depth_m = pelvis_m[..., 2].clamp_min(NEAREST_M)
         steady_m, held = steady_depth(depth_m, held, past.known[:, 1], past.interval_30hz)
         # Along the ray through the pelvis, so that the body stays where it is in the picture.
         moved_m = (steady_m / depth_m - 1)[..., None] * pelvis_m

@@ -12,6 +12,7 @@ from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.core.camera import project, rotation_to_ray
 from pipeline.core.people import Mask, Person
 from pipeline.fitting.solver import Observations, TemporalPrior
+from pipeline.fitting.window_step import MEMORY
 
 K = np.array([[1100.0, 0, 639.5], [0, 1100.0, 359.5], [0, 0, 1]])
 FACING = torch.tensor([np.pi, 0.0, 0.0])
@@ -143,3 +144,70 @@ def random_problem(seed, people=1, frames=2, surface=0):
         random(people, 10, low=-2, high=2),
     )
     return observed, past, state
+
+
+def random_rows(fit, seed, people=1):
+    """Return random observations (P, fit.inputs.size) of a `WindowFit` and memories of people.
+
+    Frames without the person, without a mask, without a depth, with flat and with metric
+    landmarks, new and known people are among them.
+    """
+    g = torch.Generator().manual_seed(seed)
+
+    def random(*shape, low=0.0, high=1.0):
+        return low + (high - low) * torch.rand(*shape, generator=g)
+
+    def often(*shape):
+        return (random(*shape) > 0.3).float()
+
+    rows, memory = torch.zeros(people, fit.inputs.size), torch.zeros(people, MEMORY.size)
+    parts, stored = fit.inputs.split(rows), MEMORY.split(memory)
+    each = (people, fit.frames)
+    present = often(*each)
+    # A person is in one frame at least.
+    present[:, seed % fit.frames] = 1.0
+    world_m = random(*each, 33, 3, low=-0.8, high=0.8)
+    # Some people stand still.
+    world_m = torch.where(often(people, 1, 1, 1) > 0, world_m, world_m[:, :1])
+    values = {
+        "image": random(*each, 33, 2, low=-0.3, high=0.3),
+        "visible": random(*each, 33) * often(*each, 33),
+        "world_m": world_m,
+        "view": rotations_of(g, *each, most=0.2),
+        "present": present,
+        "size": random(*each, low=0.3, high=0.7),
+        "masked": often(*each),
+        "root_depth_m": random(*each, low=3, high=6) * often(*each),
+        "world_known": often(*each),
+        "world_sigma_m": 0.03 * (1 - often(people, 1)).expand(each),
+        "edge_from": random(*each, 2, 3, low=-1.5, high=1.5),
+        "interval_30hz": random(people, low=0.5, high=3),
+        "shape_frozen": often(people),
+    }
+    if fit.outlines:
+        values["inside"] = random(*each, 64, 64, low=-1.4, high=1.4).round()
+        values["inverse"], values["scale"] = random(*each, 2, 2), random(*each)
+    else:
+        values["edge"] = random(*each, 3, 64, 64, low=-0.1, high=0.1)
+    if fit.surface:
+        values["surface_m"] = random(*each, fit.surface, 3)
+        values["surface_sigma_m"] = 0.02 * often(*each)
+        values["start_rotations"] = rotations_of(g, *each, 24)
+        values["start_known"] = often(*each)
+    root = random(people, 10, 10)
+    remembered = {
+        "rotations": rotations_of(g, people, 2, 24, most=0.4),
+        "transl_m": random(people, 2, 3),
+        "known": often(people, 2),
+        "betas": random(people, 10, low=-2, high=2),
+        "shape_information": root @ root.mT,
+        "rays": random(people, 16, 33, 2, low=-0.3, high=0.3),
+        "visible": random(people, 16, 33),
+        "world_m": random(people, 16, 33, 3, low=-0.8, high=0.8),
+        "sighted": often(people, 16),
+        "steady_depth": torch.stack((random(people, low=1, high=2), 0.01 * random(people)), 1),
+    }
+    for views, arrays in ((parts, values), (stored, remembered)):
+        for name, array in arrays.items():
+            views[name].copy_(array)
+    return rows, memory

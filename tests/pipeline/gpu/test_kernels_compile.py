@@ -15,6 +15,11 @@ KERNELS = {
     "pipeline.fitting.kernels_gpu": (
         "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "retract",
     ),
+    "pipeline.fitting.edge_kernels_gpu": ("edges",),
+    "pipeline.fitting.lifter_kernels_gpu": ("network",),
+    "pipeline.fitting.prepare_kernels_gpu": ("remember", "observe", "poses", "guess"),
+    "pipeline.fitting.finish_kernels_gpu": ("finish",),
+    "pipeline.body.mesh_gpu": ("mesh", "regress"),
     "render.kernels_gpu": ("place", "fill_small", "fill_large", "resolve"),
 }  # fmt: skip
 CONSTANTS = {
@@ -35,6 +40,31 @@ DRAWING = {
     "FADES": True, "TILE": 32, "ROWS": 4, "table": "*i64", "samples": "*i64", "items": "*i32",
     "faces": "*i32", "neighbours": "*i32",
 }  # fmt: skip
+AROUND_THE_SOLVER = {
+    "STRIP": 8, "REACH": 3, "LAYERS": 3, "WINDOW": 4, "FEATURES": 201, "HEAD": 32, "ROW": 256,
+    "CONTEXT": 16, "KNOWN": 350, "SIGMA": 351, "SKIN": 352, "POINTS": 256, "USE_LIFTER": True,
+    "USE_DEPTH": True, "POSE": 207, "MESHES": 2, "INFLUENCES": 4, "HAS_POSE": True, "ROWS": 4,
+    "SURFACE": 256, "BLOCK": 128, "order": "*i32", "limbs": "*i32", "sources": "*i32",
+    "picked": "*i32", "skin": "*i32",
+} | dict.fromkeys(
+    ("row", "memory_row", "interval_row", "result_row", "mesh_row", "weight_row", "tries",
+     "vertices", "frames"), "i32",
+) | dict.fromkeys(
+    ("blur", "total", "image_sigma", "default_sigma_m", "default_depth_sigma_m", "model_sigma_m",
+     "surface_model_m", "shape_weight", "perceived_share", "barely_visible", "still_m",
+     "most_log_size", "use_prior", "shape_limit", "gain", "frozen", "hold_shape", "fade",
+     "half_speed", "most", "nearest"), "fp32",
+)  # fmt: skip
+NETWORK = {"FRAMES": 16, "WIDTH": 192, "weights": "*fp16"}
+OWN = {
+    "pipeline.fitting.edge_kernels_gpu": AROUND_THE_SOLVER,
+    "pipeline.fitting.lifter_kernels_gpu": AROUND_THE_SOLVER | NETWORK,
+    "pipeline.fitting.prepare_kernels_gpu": AROUND_THE_SOLVER,
+    "pipeline.fitting.finish_kernels_gpu": AROUND_THE_SOLVER,
+    "pipeline.body.mesh_gpu": AROUND_THE_SOLVER | {"WIDTH": 256, "joints": "*i32"},
+    "render.kernels_gpu": DRAWING,
+}
+"""Constants and types that differ in these modules."""
 
 
 def compile_all(module: str, capability: int) -> None:
@@ -45,7 +75,7 @@ def compile_all(module: str, capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    own = DRAWING if module == "render.kernels_gpu" else {}
+    own = OWN.get(module, {})
     given, types = CONSTANTS | own, TYPES | own
     for name in KERNELS[module]:
         kernel = getattr(importlib.import_module(module), name)
