@@ -306,14 +306,13 @@ def _edge(edge, to, u, v, SIDE: tl.constexpr):
 
 
 @triton.jit
-def _row(out, axes, lever, shape, direction, value, moved, lanes):
-    """Write a residual's row: its derivative along ``direction``, weighted, then its value.
+def _row(out, axes, lever, shape, dx, dy, dz, value, moved, lanes):
+    """Write a residual's row: its derivative along a direction, weighted, then its value.
 
     ``moved`` is 1 where the translation moves the point, 0 where the point is about a middle.
     """
     w00, w01, w02, w10, w11, w12, w20, w21, w22 = axes
     lx, ly, lz = lever
-    dx, dy, dz = direction
     # direction . (axis x lever) = axis . (lever x direction)
     mx = ly * dz - lz * dy
     my = lz * dx - lx * dz
@@ -323,13 +322,13 @@ def _row(out, axes, lever, shape, direction, value, moved, lanes):
     tl.store(turn, w00 * mx + w10 * my + w20 * mz, mask=posed)
     tl.store(turn + 1, w01 * mx + w11 * my + w21 * mz, mask=posed)
     tl.store(turn + 2, w02 * mx + w12 * my + w22 * mz, mask=posed)
-    tl.store(out, moved * dx)
-    tl.store(out + 1, moved * dy)
-    tl.store(out + 2, moved * dz)
+    few = tl.arange(0, 4)
+    moves = moved * tl.where(few == 0, dx, tl.where(few == 1, dy, dz))
+    tl.store(out + few, moves, mask=few < 3)
     wide = tl.arange(0, 16)
     along = dx * shape[0] + dy * shape[1] + dz * shape[2]
-    tl.store(out + 69 + wide, along, mask=wide < 10)
-    tl.store(out + 79, value)
+    # The residual follows the ten coefficients.
+    tl.store(out + 69 + wide, tl.where(wide == 10, value, along), mask=wide < 11)
 
 
 @triton.jit
@@ -507,22 +506,32 @@ def _turned(now, then, lanes, posed):
 
 
 @triton.jit
-def _frame_of(past, now, person, k: tl.constexpr, SIZE: tl.constexpr, FRAMES: tl.constexpr):
+def _frame_of(past, now, person, k, SIZE: tl.constexpr, FRAMES: tl.constexpr):
     """Return where frame ``k`` lies, counting the two past frames, then the window's own."""
-    return past + (person * 2 + k) * SIZE if k < 2 else now + (person * FRAMES + k - 2) * SIZE
+    before = past + (person * 2 + k) * SIZE
+    return tl.where(k < 2, before, now + (person * FRAMES + k - 2) * SIZE)
+
+
+@triton.jit
+def _difference(number):
+    """Return the factor of a frame in the second difference that ends ``number`` frames later."""
+    return tl.where((number == 0) | (number == 2), 1.0, tl.where(number == 1, -2.0, 0.0))
 
 
 @triton.jit
 def _smoothness(
-    rotations, transl, past_rotations, past_transl, known, interval_of, normal, pull, cost, person,
+    rotations, transl, past_rotations, past_transl, known, interval_of, normal, pull, cost, body,
     turn_accel, root_accel, root_depth_accel, robust, use,
     FRAMES: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Write second differences of every joint's rotation and, in lane 22, of the root's path.
+    """Write a frame's share of the second differences of rotations and, in lane 22, of the root.
 
     Their part of the Hessian couples only the same unknown of different frames, so it is kept as
-    one number for each unknown and pair of frames.
+    one number for each unknown and pair of frames. A frame is in three second differences: those
+    that end with it, and one and two frames later.
     """
+    person = body // FRAMES
+    own = (body % FRAMES).to(tl.int32)
     lanes = tl.arange(0, LANES)
     posed = lanes < 22
     root = lanes == 22
@@ -531,18 +540,12 @@ def _smoothness(
     grown = interval_30hz * tl.sqrt(interval_30hz)
     across = 1.0 / (grown * tl.where(root, root_accel, turn_accel))
     along = 1.0 / (grown * tl.where(root, root_depth_accel, turn_accel))
-    zero = tl.zeros((LANES,), tl.float32)
-    total = zero
-    # The sums below begin at zero, and the memory comes uninitialised.
-    for s in tl.static_range(FRAMES):
-        at = pull + (person * FRAMES + s) * 3 * LANES + lanes
-        for c in tl.static_range(3):
-            tl.store(at + c * LANES, zero)
-        for t in tl.static_range(FRAMES):
-            at = normal + ((person * FRAMES + s) * FRAMES + t) * 3 * LANES + lanes
-            for c in tl.static_range(3):
-                tl.store(at + c * LANES, zero)
-    for a in tl.static_range(FRAMES):
+    total = tl.zeros((LANES,), tl.float32)
+    drift_x, drift_y, drift_z = total, total, total
+    # The weights across and along the view, by how many frames the other frame is later.
+    x_m2, x_m1, x_0, x_1, x_2 = total, total, total, total, total
+    z_m2, z_m1, z_0, z_1, z_2 = total, total, total, total, total
+    for a in range(own, tl.minimum(own + 3, FRAMES)):
         r0 = _frame_of(past_rotations, rotations, person, a, 216, FRAMES)
         r1 = _frame_of(past_rotations, rotations, person, a + 1, 216, FRAMES)
         r2 = _frame_of(past_rotations, rotations, person, a + 2, 216, FRAMES)
@@ -558,46 +561,78 @@ def _smoothness(
         y = tl.where(root, y, y1 - y0)
         z = tl.where(root, z, z1 - z0)
         # All frames of the window itself count as known.
-        sure = tl.where(posed | root, use, 0.0)
-        if a < 2:
-            sure *= tl.load(known + person * 2 + a)
-        if a < 1:
-            sure *= tl.load(known + person * 2 + a + 1)
+        sure = tl.load(known + person * 2 + tl.minimum(a, 1))
+        sure = tl.where(a < 2, sure, 1.0)
+        sure *= tl.where(a < 1, tl.load(known + person * 2 + 1), 1.0)
+        weight = tl.where(posed | root, use * sure, 0.0)
         squared = (x * across) * (x * across) + (y * across) * (y * across)
         squared += (z * along) * (z * along)
         share = robust * robust / (robust * robust + squared)
-        total += sure * share * squared
-        weight = sure * share * share
-        wx = weight * across * across
-        wz = weight * along * along
-        # The weights 1, -2, 1 of a second difference; frames before the window are no unknowns.
-        for s in tl.static_range(3):
-            if a - s >= 0:
-                cs = -2.0 if s == 1 else 1.0
-                at = pull + (person * FRAMES + a - s) * 3 * LANES + lanes
-                tl.store(at, tl.load(at) + cs * wx * x)
-                tl.store(at + LANES, tl.load(at + LANES) + cs * wx * y)
-                tl.store(at + 2 * LANES, tl.load(at + 2 * LANES) + cs * wz * z)
-                for t in tl.static_range(3):
-                    if a - t >= 0:
-                        both = cs * (-2.0 if t == 1 else 1.0)
-                        at = normal + ((person * FRAMES + a - s) * FRAMES + a - t) * 3 * LANES
-                        at += lanes
-                        tl.store(at, tl.load(at) + both * wx)
-                        tl.store(at + LANES, tl.load(at + LANES) + both * wx)
-                        tl.store(at + 2 * LANES, tl.load(at + 2 * LANES) + both * wz)
+        # Each second difference costs once: with the frame that it ends with.
+        total += tl.where(a == own, weight * share * squared, 0.0)
+        weight *= share * share
+        later = a - own
+        mine = _difference(later)
+        wx = mine * weight * across * across
+        wz = mine * weight * along * along
+        drift_x += wx * x
+        drift_y += wx * y
+        drift_z += wz * z
+        x_m2 += _difference(later + 2) * wx
+        x_m1 += _difference(later + 1) * wx
+        x_0 += _difference(later) * wx
+        x_1 += _difference(later - 1) * wx
+        x_2 += _difference(later - 2) * wx
+        z_m2 += _difference(later + 2) * wz
+        z_m1 += _difference(later + 1) * wz
+        z_0 += _difference(later) * wz
+        z_1 += _difference(later - 1) * wz
+        z_2 += _difference(later - 2) * wz
     tl.store(cost, tl.sum(total, 0))
+    at = pull + body * 3 * LANES + lanes
+    tl.store(at, drift_x)
+    tl.store(at + LANES, drift_y)
+    tl.store(at + 2 * LANES, drift_z)
+    for other in range(FRAMES):
+        late = other - own
+        near_x = tl.where(late == 0, x_0, tl.where(late == 1, x_1, x_m1))
+        near_z = tl.where(late == 0, z_0, tl.where(late == 1, z_1, z_m1))
+        far_x = tl.where(late == 2, x_2, tl.where(late == -2, x_m2, 0.0))
+        far_z = tl.where(late == 2, z_2, tl.where(late == -2, z_m2, 0.0))
+        near = (late > -2) & (late < 2)
+        at = normal + (body * FRAMES + other) * 3 * LANES + lanes
+        tl.store(at, tl.where(near, near_x, far_x))
+        tl.store(at + LANES, tl.where(near, near_x, far_x))
+        tl.store(at + 2 * LANES, tl.where(near, near_z, far_z))
 
 
 @triton.jit
-def terms(
-    rotations, transl, betas, turns, joints, moments, mass_of, mass_below_of, below, normals,
-    observed, edge, skin, skin_weight, prior,
-    past_rotations, past_transl, known, interval_of,
-    rows, costs, fits, normal, pull, smooth, drift,
-    mask_sigma, mask_weight, depth_sigma, robust, use_world, use_depth,
+def motion(
+    rotations, transl, prior, past_rotations, past_transl, known, interval_of,
+    costs, normal, pull, smooth, drift,
     prior_weight, limit_weight, limit_sigma, use_prior,
     turn_accel, root_accel, root_depth_accel, smooth_robust, use_smoothness,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, PLACES: tl.constexpr, COST: tl.constexpr,
+):  # fmt: skip
+    """Write a body's priors and its share of the window's smoothness, and what they cost."""
+    body = tl.program_id(0).to(tl.int64)
+    cost = costs + body * PLACES + COST
+    _priors(
+        rotations, prior, normal, pull, cost, body, prior_weight, limit_weight, limit_sigma,
+        use_prior, LANES,
+    )  # fmt: skip
+    _smoothness(
+        rotations, transl, past_rotations, past_transl, known, interval_of, smooth, drift,
+        cost + 1, body, turn_accel, root_accel, root_depth_accel, smooth_robust, use_smoothness,
+        FRAMES, LANES,
+    )  # fmt: skip
+
+
+@triton.jit
+def points(
+    betas, turns, joints, moments, mass_of, mass_below_of, below, normals,
+    observed, edge, skin, skin_weight, rows, costs, fits,
+    mask_sigma, mask_weight, depth_sigma, robust, use_world, use_depth,
     FRAMES: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
     ROWS: tl.constexpr, PLACES: tl.constexpr, SURFACE: tl.constexpr, SKIN: tl.constexpr,
     IMAGE: tl.constexpr, VISIBLE: tl.constexpr, WORLD: tl.constexpr, SPREAD: tl.constexpr,
@@ -605,142 +640,147 @@ def terms(
     EDGE_FROM: tl.constexpr, MASKED: tl.constexpr, DEPTH: tl.constexpr,
     IMAGE_SPREAD: tl.constexpr,
 ):  # fmt: skip
-    """Write what one term of a body needs: a point's rows and cost, the priors, or smoothness.
+    """Write the rows and the cost of one point of a body.
 
     The points are 33 landmarks in the image, 33 about the mid-hip in space, the pelvis for the
-    root's depth, the surface's points for the mask's edge, then the skin's. The whole program takes
-    one branch, so no lane waits for another.
+    root's depth, the surface's points for the mask's edge, then the skin's. Each branch says along
+    which directions, weighted, the point counts, and what is off there; a whole program takes one.
     """
     body = tl.program_id(0).to(tl.int64)
     point = tl.program_id(1)
-    person = body // FRAMES
+    lanes = tl.arange(0, LANES)
+    frame = observed + body * WIDTH
     cost = costs + body * PLACES + point
-    points: tl.constexpr = 67 + SURFACE + SKIN
-    if point == points:
-        _priors(
-            rotations, prior, normal, pull, cost, body, prior_weight, limit_weight, limit_sigma,
-            use_prior, LANES,
-        )  # fmt: skip
-    elif point == points + 1:
-        # Smoothness belongs to the window: it is kept with the first frame.
-        if body % FRAMES == 0:
-            _smoothness(
-                rotations, transl, past_rotations, past_transl, known, interval_of, smooth, drift,
-                cost, person, turn_accel, root_accel, root_depth_accel, smooth_robust,
-                use_smoothness, FRAMES, LANES,
-            )  # fmt: skip
-        else:
-            tl.store(cost, 0.0)
+    present = tl.load(frame + PRESENT)
+    axes, place, lever, shape = _placed(
+        turns, joints, betas, moments, mass_of, mass_below_of, below, body, body // FRAMES, point,
+        LANES,
+    )  # fmt: skip
+    px, py, pz = place
+    # The floor of `solver._project`: a point behind the camera stays finite.
+    near = 1.0 / tl.maximum(pz, 0.1)
+    u = px * near
+    v = py * near
+    # Most points have one direction, landmarks in the image two, those in space three.
+    zero = present * 0.0
+    ax, ay, az, a_off = zero, zero, zero, zero
+    bx, by, bz, b_off = zero, zero, zero, zero
+    cx, cy, cz, c_off = zero, zero, zero, zero
+    moved = zero
+    first = point
+    count = 1
+    if point < 33:
+        sigma = tl.maximum(tl.load(frame + IMAGE_SPREAD), 1e-6)
+        ru = (u - tl.load(frame + IMAGE + 2 * point)) / sigma
+        rv = (v - tl.load(frame + IMAGE + 2 * point + 1)) / sigma
+        weight = tl.maximum(tl.load(frame + VISIBLE + point) * present, 0.0)
+        squared = ru * ru + rv * rv
+        # Geman-McClure: the share's square is the weight, the share times the square the cost.
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight) * share
+        tl.store(cost, weight * share * squared)
+        tl.store(fits + body * 128 + point, weight)
+        tl.store(fits + body * 128 + 64 + point, weight * tl.minimum(squared, 100.0))
+        scale = strength / sigma * near
+        ax, az, a_off = scale, -scale * u, ru * strength
+        by, bz, b_off = scale, -scale * v, rv * strength
+        moved += 1.0
+        first = 2 * point
+        count = 2
+    elif point < 66:
+        number = point - 33
+        world = frame + WORLD
+        view = frame + VIEW
+        spread = frame + SPREAD + 3 * number
+        ax, ay, az, a_off = _seen_along(world, view, number, 0, px, py, pz)
+        bx, by, bz, b_off = _seen_along(world, view, number, 1, px, py, pz)
+        cx, cy, cz, c_off = _seen_along(world, view, number, 2, px, py, pz)
+        sa = 1.0 / tl.load(spread)
+        sb = 1.0 / tl.load(spread + 1)
+        sc = 1.0 / tl.load(spread + 2)
+        squared = a_off * sa * (a_off * sa) + b_off * sb * (b_off * sb) + c_off * sc * (c_off * sc)
+        weight = tl.maximum(use_world * tl.load(frame + WEIGHT + number) * present, 0.0)
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight) * share
+        tl.store(cost, weight * share * squared)
+        sa, sb, sc = strength * sa, strength * sb, strength * sc
+        ax, ay, az, a_off = sa * ax, sa * ay, sa * az, sa * a_off
+        bx, by, bz, b_off = sb * bx, sb * by, sb * bz, sb * b_off
+        cx, cy, cz, c_off = sc * cx, sc * cy, sc * cz, sc * c_off
+        first = 66 + 3 * number
+        count = 3
+    elif point == 66:
+        depth = tl.load(frame + DEPTH)
+        sigma = depth_sigma * tl.maximum(depth, 0.1)
+        value = (pz - depth) / sigma
+        weight = use_depth * present * tl.where(depth > 0, 1.0, 0.0)
+        share = robust * robust / (robust * robust + value * value)
+        strength = tl.sqrt(weight) * share
+        tl.store(cost, weight * share * value * value)
+        az, a_off = strength / sigma, value * strength
+        moved += 1.0
+        first = 165
+    elif point < 67 + SURFACE:
+        number = point - 67
+        w00, w01, w02, w10, w11, w12, w20, w21, w22 = axes
+        mass = tl.load(mass_of + point * LANES + lanes)
+        n0 = tl.load(normals + number * 3)
+        n1 = tl.load(normals + number * 3 + 1)
+        n2 = tl.load(normals + number * 3 + 2)
+        nx = tl.sum(mass * (w00 * n0 + w01 * n1 + w02 * n2), 0)
+        ny = tl.sum(mass * (w10 * n0 + w11 * n1 + w12 * n2), 0)
+        nz = tl.sum(mass * (w20 * n0 + w21 * n1 + w22 * n2), 0)
+        far = tl.maximum(tl.sqrt(px * px + py * py + pz * pz), 1e-6)
+        facing = (nx * px + ny * py + nz * pz) / far
+        distance, slope_u, slope_v = _edge(
+            edge + body * 3 * SIDE * SIDE, frame + EDGE_FROM, u, v, SIDE
+        )
+        sigma = tl.maximum(mask_sigma * tl.load(frame + SIZE), 1e-6)
+        value = distance / sigma
+        rim = tl.exp(-(facing / 0.25) * (facing / 0.25))
+        weight = tl.maximum(rim, tl.where(distance > 0, 1.0, 0.0))
+        weight = mask_weight * weight * tl.load(frame + MASKED) * present
+        squared = value * value
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight * share * share)
+        tl.store(cost, weight * share * squared)
+        scale = strength / sigma * near
+        ax = slope_u * scale
+        ay = slope_v * scale
+        az = -(slope_u * u + slope_v * v) * scale
+        a_off = value * strength
+        moved += 1.0
+        first = 166 + number
     else:
-        lanes = tl.arange(0, LANES)
-        frame = observed + body * WIDTH
-        present = tl.load(frame + PRESENT)
-        axes, place, lever, shape = _placed(
-            turns, joints, betas, moments, mass_of, mass_below_of, below, body, person, point, LANES
-        )  # fmt: skip
-        px, py, pz = place
-        # The floor of `solver._project`: a point behind the camera stays finite.
-        near = 1.0 / tl.maximum(pz, 0.1)
-        u = px * near
-        v = py * near
-        out = rows + body * ROWS * 80
-        if point < 33:
-            sigma = tl.maximum(tl.load(frame + IMAGE_SPREAD), 1e-6)
-            ru = (u - tl.load(frame + IMAGE + 2 * point)) / sigma
-            rv = (v - tl.load(frame + IMAGE + 2 * point + 1)) / sigma
-            weight = tl.maximum(tl.load(frame + VISIBLE + point) * present, 0.0)
-            squared = ru * ru + rv * rv
-            # Geman-McClure: the share's square is the weight, the share times the square the cost.
-            share = robust * robust / (robust * robust + squared)
-            strength = tl.sqrt(weight) * share
-            tl.store(cost, weight * share * squared)
-            tl.store(fits + body * 128 + point, weight)
-            tl.store(fits + body * 128 + 64 + point, weight * tl.minimum(squared, 100.0))
-            scale = strength / sigma * near
-            out += 2 * point * 80
-            _row(out, axes, lever, shape, (scale, 0.0, -scale * u), ru * strength, 1.0, lanes)
-            _row(out + 80, axes, lever, shape, (0.0, scale, -scale * v), rv * strength, 1.0, lanes)
-        elif point < 66:
-            number = point - 33
-            world = frame + WORLD
-            view = frame + VIEW
-            spread = frame + SPREAD + 3 * number
-            # The view turns the ray frame's axes to the camera's; its transpose turns back.
-            squared = present * 0.0
-            for c in tl.static_range(3):
-                aimed = tl.load(world + 3 * number + c)
-                # Landmarks 23 and 24 are the hips; 69 and 72 are where their coordinates begin.
-                aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
-                turned = tl.load(view + c) * px + tl.load(view + 3 + c) * py
-                turned += tl.load(view + 6 + c) * pz
-                difference = (turned - aimed) / tl.load(spread + c)
-                squared += difference * difference
-            weight = tl.maximum(use_world * tl.load(frame + WEIGHT + number) * present, 0.0)
-            share = robust * robust / (robust * robust + squared)
-            strength = tl.sqrt(weight) * share
-            tl.store(cost, weight * share * squared)
-            out += (66 + 3 * number) * 80
-            # A second pass, because the weight depends on the squares of all three axes.
-            for c in tl.static_range(3):
-                aimed = tl.load(world + 3 * number + c)
-                aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
-                scale = strength / tl.load(spread + c)
-                dx = scale * tl.load(view + c)
-                dy = scale * tl.load(view + 3 + c)
-                dz = scale * tl.load(view + 6 + c)
-                value = dx * px + dy * py + dz * pz - scale * aimed
-                _row(out + c * 80, axes, lever, shape, (dx, dy, dz), value, 0.0, lanes)
-        elif point == 66:
-            depth = tl.load(frame + DEPTH)
-            sigma = depth_sigma * tl.maximum(depth, 0.1)
-            value = (pz - depth) / sigma
-            weight = use_depth * present * tl.where(depth > 0, 1.0, 0.0)
-            share = robust * robust / (robust * robust + value * value)
-            strength = tl.sqrt(weight) * share
-            tl.store(cost, weight * share * value * value)
-            out += 165 * 80
-            direction = (0.0, 0.0, strength / sigma)
-            _row(out, axes, lever, shape, direction, value * strength, 1.0, lanes)
-        elif point < 67 + SURFACE:
-            number = point - 67
-            w00, w01, w02, w10, w11, w12, w20, w21, w22 = axes
-            mass = tl.load(mass_of + point * LANES + lanes)
-            n0 = tl.load(normals + number * 3)
-            n1 = tl.load(normals + number * 3 + 1)
-            n2 = tl.load(normals + number * 3 + 2)
-            nx = tl.sum(mass * (w00 * n0 + w01 * n1 + w02 * n2), 0)
-            ny = tl.sum(mass * (w10 * n0 + w11 * n1 + w12 * n2), 0)
-            nz = tl.sum(mass * (w20 * n0 + w21 * n1 + w22 * n2), 0)
-            far = tl.maximum(tl.sqrt(px * px + py * py + pz * pz), 1e-6)
-            facing = (nx * px + ny * py + nz * pz) / far
-            distance, slope_u, slope_v = _edge(
-                edge + body * 3 * SIDE * SIDE, frame + EDGE_FROM, u, v, SIDE
-            )
-            sigma = tl.maximum(mask_sigma * tl.load(frame + SIZE), 1e-6)
-            value = distance / sigma
-            rim = tl.exp(-(facing / 0.25) * (facing / 0.25))
-            weight = tl.maximum(rim, tl.where(distance > 0, 1.0, 0.0))
-            weight = mask_weight * weight * tl.load(frame + MASKED) * present
-            squared = value * value
-            share = robust * robust / (robust * robust + squared)
-            strength = tl.sqrt(weight * share * share)
-            tl.store(cost, weight * share * squared)
-            scale = strength / sigma * near
-            dx = slope_u * scale
-            dy = slope_v * scale
-            dz = -(slope_u * u + slope_v * v) * scale
-            out += (166 + number) * 80
-            _row(out, axes, lever, shape, (dx, dy, dz), value * strength, 1.0, lanes)
-        else:
-            number = point - 67 - SURFACE
-            # The weight is that of the frame, and 0 where the person is absent.
-            strength = tl.sqrt(tl.load(skin_weight + body) * present)
-            at = skin + (body * SKIN + number) * 3
-            dx = strength * (px - tl.load(at))
-            dy = strength * (py - tl.load(at + 1))
-            dz = strength * (pz - tl.load(at + 2))
-            tl.store(cost, dx * dx + dy * dy + dz * dz)
-            out += (166 + SURFACE + 3 * number) * 80
-            _row(out, axes, lever, shape, (strength, 0.0, 0.0), dx, 0.0, lanes)
-            _row(out + 80, axes, lever, shape, (0.0, strength, 0.0), dy, 0.0, lanes)
-            _row(out + 160, axes, lever, shape, (0.0, 0.0, strength), dz, 0.0, lanes)
+        number = point - 67 - SURFACE
+        # The weight is that of the frame, and 0 where the person is absent.
+        strength = tl.sqrt(tl.load(skin_weight + body) * present)
+        at = skin + (body * SKIN + number) * 3
+        a_off = strength * (px - tl.load(at))
+        b_off = strength * (py - tl.load(at + 1))
+        c_off = strength * (pz - tl.load(at + 2))
+        tl.store(cost, a_off * a_off + b_off * b_off + c_off * c_off)
+        ax, by, cz = strength, strength, strength
+        first = 166 + SURFACE + 3 * number
+        count = 3
+    out = rows + (body * ROWS + first) * 80
+    _row(out, axes, lever, shape, ax, ay, az, a_off, moved, lanes)
+    if count > 1:
+        _row(out + 80, axes, lever, shape, bx, by, bz, b_off, moved, lanes)
+    if count > 2:
+        _row(out + 160, axes, lever, shape, cx, cy, cz, c_off, moved, lanes)
+
+
+@triton.jit
+def _seen_along(world, view, number, axis: tl.constexpr, px, py, pz):
+    """Return an axis of the ray frame in the camera's, and how far off a landmark is along it.
+
+    The view turns the ray frame's axes to the camera's, so they are its columns.
+    """
+    vx = tl.load(view + axis)
+    vy = tl.load(view + 3 + axis)
+    vz = tl.load(view + 6 + axis)
+    aimed = tl.load(world + 3 * number + axis)
+    # Landmarks 23 and 24 are the hips; 69 and 72 are where their coordinates begin.
+    aimed -= 0.5 * (tl.load(world + 69 + axis) + tl.load(world + 72 + axis))
+    return vx, vy, vz, vx * px + vy * py + vz * pz - aimed

@@ -1,8 +1,8 @@
-"""`solver.solve_window` in five Triton kernels a step instead of hundreds of torch's.
+"""`solver.solve_window` in six Triton kernels a step instead of hundreds of torch's.
 
 On a GPU, launching a kernel of this size costs more than running it. The kernels are in
-`kernels_gpu` (`pose`, `terms`) and `system_kernels_gpu` (`system`, `ends`, `solve`). The numbers
-are the reference's to rounding, which the tests check.
+`kernels_gpu` (`pose`, `points`, `motion`) and `system_kernels_gpu` (`system`, `ends`, `solve`). The
+numbers are the reference's to rounding, which the tests check.
 """
 
 from __future__ import annotations
@@ -224,6 +224,7 @@ class WindowSystem:
         blocks: Residuals beside the fixed ones.
 
     Attributes:
+        candidate: The state that was linearised last.
         best: The best state so far, of which ``block`` is the linearisation.
         block: (P, T, 80, 80) products of the frames' rows, with all that acts on one frame alone.
         coupling: (P, T, T, 80) smoothness between the same unknowns of two frames.
@@ -269,7 +270,7 @@ class WindowSystem:
         self._normal, self._pull = new(bodies, 9, LANES), new(bodies, 3, LANES)
         self._smooth = new(people, frames, frames, 3, LANES)
         self._drift = new(people, frames, 3, LANES)
-        self._candidate = _new_state(new, people, frames)
+        self.candidate = _new_state(new, people, frames)
         self.best = _new_state(new, people, frames)
         self.block = new(people, frames, COLUMNS, COLUMNS)
         self.coupling = new(people, frames, frames, COLUMNS)
@@ -283,26 +284,25 @@ class WindowSystem:
         self.control, self._before = body.start.repeat(people, 1), new(people, 4)
 
     def linearise(self, state: State) -> None:
-        """Linearise at ``state`` less the step; replace the system of people whose cost it lowers.
+        """Linearise at the candidate, ``state`` less the step; replace the system if it is better.
 
-        The new state is kept by the next `solve` or `solution`.
+        The candidate itself is kept by the next `solve` or `solution`.
         """
+        self.write_rows(state)
+        self.decide()
+
+    def write_rows(self, state: State) -> None:
+        """Write the rows of all residuals at the candidate, ``state`` less the step."""
         body, config, frames = self._body, self._body.config, self._frames
         bodies = self._people * frames
-        posed = body.posed(state, bodies, frames, self.step, self._candidate)
+        posed = body.posed(state, bodies, frames, self.step, self.candidate)
         # A switch is a factor of 0 or 1, so one compiled kernel serves every configuration.
-        kernels.terms[(bodies, self._own_costs)](
-            *self._candidate, posed.turns, posed.joints, *body.points, body.below, body.normals,
-            self._observed, self._edge, self._skin, self._skin_weight, body.prior,
-            self.past["rotations"], self.past["transl_m"], self.past["known"],
-            self.past["interval_30hz"],
-            self._rows, self._costs, self._fits, self._normal, self._pull, self._smooth,
-            self._drift,
+        kernels.points[(bodies, self._own_costs - 2)](
+            self.candidate[2], posed.turns, posed.joints, *body.points, body.below, body.normals,
+            self._observed, self._edge, self._skin, self._skin_weight,
+            self._rows, self._costs, self._fits,
             config.mask_sigma, config.mask_weight * config.use_mask, config.depth_sigma,
             config.robust, 1.0 * config.use_world, 1.0 * config.use_depth,
-            config.prior_weight, config.limit_weight, LIMIT_SIGMA, 1.0 * config.use_prior,
-            config.turn_accel_rad, config.root_accel_m, config.root_depth_accel_m,
-            config.smooth_robust, 1.0 * config.use_smoothness,
             FRAMES=frames, LANES=LANES, WIDTH=self._observed.shape[-1],
             SIDE=self._edge.shape[-1], ROWS=self._rows.shape[1], PLACES=self._costs.shape[1],
             SURFACE=body.surface, SKIN=self._skin_points,
@@ -312,6 +312,16 @@ class WindowSystem:
             MASKED=_START["masked"], DEPTH=_START["root_depth_m"],
             IMAGE_SPREAD=_START["image_spread"], num_warps=1,
         )  # fmt: skip
+        kernels.motion[(bodies,)](
+            *self.candidate[:2], body.prior, self.past["rotations"], self.past["transl_m"],
+            self.past["known"], self.past["interval_30hz"],
+            self._costs, self._normal, self._pull, self._smooth, self._drift,
+            config.prior_weight, config.limit_weight, LIMIT_SIGMA, 1.0 * config.use_prior,
+            config.turn_accel_rad, config.root_accel_m, config.root_depth_accel_m,
+            config.smooth_robust, 1.0 * config.use_smoothness,
+            FRAMES=frames, LANES=LANES, PLACES=self._costs.shape[1], COST=self._own_costs - 2,
+            num_warps=1,
+        )  # fmt: skip
         row, cost = self._own_rows, self._own_costs
         for block in self._blocks:
             block.write(
@@ -320,10 +330,14 @@ class WindowSystem:
                 self._costs[:, cost : cost + block.costs],
             )
             row, cost = row + block.rows, cost + block.costs
+
+    def decide(self) -> None:
+        """Replace the system by the candidate's where that costs no more than the best state."""
+        frames = self._frames
         self._before, self.control = self.control, self._before
-        system_kernels.system[(bodies, COLUMNS // 16)](
+        system_kernels.system[(self._people * frames, COLUMNS // 16)](
             self._rows, self._normal, self._pull, self._smooth, self._drift, self._costs,
-            self._candidate[2], self.past["betas"], self.past["shape_information"],
+            self.candidate[2], self.past["betas"], self.past["shape_information"],
             self._before, self.control, self.block, self.coupling,
             FRAMES=frames, LANES=LANES, ROWS=self._rows.shape[1], PLACES=self._costs.shape[1],
             BLOCK=triton.next_power_of_2(frames * self._costs.shape[1]), num_warps=_SYSTEM_WARPS,
@@ -341,7 +355,7 @@ class WindowSystem:
         system_kernels.solve[(self._people,)](
             self.block, self.coupling, self._gram, self.past["shape_information"],
             self.past["betas"], self.control, self._work, self._fits,
-            *self._candidate, *self.best, self.step, self.residual_mean, self._information,
+            *self.candidate, *self.best, self.step, self.residual_mean, self._information,
             FRAMES=frames, ENDS=ends, FINAL=final, STATE=triton.next_power_of_2(frames * 216),
             num_warps=_SOLVE_WARPS,
         )  # fmt: skip

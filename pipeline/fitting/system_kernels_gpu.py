@@ -83,7 +83,9 @@ def system(
         is_own = own < _UNKNOWNS
         joint = tl.where((other >= 3) & (other < _UNKNOWNS), (other - 3) // 3, 23)
         place = (body * 9 + axis[:, None] * 3 + other[None, :] % 3) * LANES + lane[:, None]
-        values += tl.load(normal + place, mask=turns[:, None] & (joint[None, :] == lane[:, None]), other=0.0)
+        values += tl.load(
+            normal + place, mask=turns[:, None] & (joint[None, :] == lane[:, None]), other=0.0
+        )
         pair = smooth + (body * FRAMES * 3 + axis) * LANES + lane
         frame = (body % FRAMES).to(tl.int32)
         stiff = tl.load(pair + frame * 3 * LANES, mask=is_own, other=0.0)

@@ -19,7 +19,6 @@ from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.fitting.solver import (
     FRAME_DIM,
     FitConfig,
-    gauss_newton,
     linearise,
     propose_step,
     solve_window,
