@@ -24,6 +24,7 @@ from pipeline.fitting.solver import (
     FitConfig,
     Observations,
     Solution,
+    State,
     TemporalPrior,
     gauss_newton,
     linearise,
@@ -62,10 +63,14 @@ class ContourLoop:
         iterations: int,
     ) -> Solution:
         """As `solver.solve_window`."""
-        model = partial(
+        model = self.bind(observed, past)
+        return gauss_newton(model, past, rotations, transl_m, iterations)
+
+    def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
+        """Return `solver.linearise` for one window, as a function of the state alone."""
+        return partial(
             linearise, self._skeleton, observed, past, config=self._config, contour=self.rows
         )
-        return gauss_newton(model, past, rotations, transl_m, iterations)
 
     def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
         """As `kinematics.forward_kinematics`."""

@@ -104,11 +104,13 @@ def pose(
         tl.store(out + 6, r20, mask=is_joint)
         tl.store(out + 7, r21, mask=is_joint)
         tl.store(out + 8, r22, mask=is_joint)
+    ups = ()  # type: tuple
+    for k in tl.static_range(ROUNDS):
+        ups = ups + (tl.load(ancestors + k * LANES + lanes),)
     # Pointer doubling: each round multiplies in as many ancestors as the rounds before together.
     for k in tl.static_range(ROUNDS):
-        up = tl.load(ancestors + k * LANES + lanes)
-        none = up < 0
-        index = tl.maximum(up, 0)
+        none = ups[k] < 0
+        index = tl.maximum(ups[k], 0)
         a00 = tl.where(none, 1.0, tl.gather(r00, index, 0))
         a01 = tl.where(none, 0.0, tl.gather(r01, index, 0))
         a02 = tl.where(none, 0.0, tl.gather(r02, index, 0))
@@ -142,9 +144,8 @@ def pose(
     tl.store(out + 8 * LANES, r22)
 
     # A bone is given in its parent's axes, so it is turned by the parent's rotation.
-    parent = tl.load(ancestors + lanes)
-    root = parent < 0
-    index = tl.maximum(parent, 0)
+    root = ups[0] < 0
+    index = tl.maximum(ups[0], 0)
     p00 = tl.where(root, 1.0, tl.gather(r00, index, 0))
     p01 = tl.where(root, 0.0, tl.gather(r01, index, 0))
     p02 = tl.where(root, 0.0, tl.gather(r02, index, 0))
@@ -164,6 +165,13 @@ def pose(
         tl.store(transl_out + body * 3, at_x)
         tl.store(transl_out + body * 3 + 1, at_y)
         tl.store(transl_out + body * 3 + 2, at_z)
+        # The shape belongs to the window, so the first frame's program alone writes it.
+        shape = step + person * (FRAMES * DIM + 10) + FRAMES * DIM
+        wide = tl.arange(0, 16)
+        ten = wide < tl.where(body % FRAMES == 0, 10, 0)
+        grown = tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
+        grown += _bounded(tl.load(shape + wide, mask=ten, other=0.0))
+        tl.store(betas_out + person * 10 + wide, grown, mask=ten)
     x = tl.zeros((LANES,), tl.float32) + at_x
     y = tl.zeros((LANES,), tl.float32) + at_y
     z = tl.zeros((LANES,), tl.float32) + at_z
@@ -178,9 +186,8 @@ def pose(
         bz = p20 * u + p21 * v + p22 * w
         # Sums along the chain by doubling, as the products above.
         for k in tl.static_range(ROUNDS):
-            up = tl.load(ancestors + k * LANES + lanes)
-            none = up < 0
-            index = tl.maximum(up, 0)
+            none = ups[k] < 0
+            index = tl.maximum(ups[k], 0)
             bx += tl.where(none, 0.0, tl.gather(bx, index, 0))
             by += tl.where(none, 0.0, tl.gather(by, index, 0))
             bz += tl.where(none, 0.0, tl.gather(bz, index, 0))
@@ -191,10 +198,7 @@ def pose(
         else:
             beta = tl.load(betas + person * 10 + m - 1)
             if MOVES:
-                shape = step + person * (FRAMES * DIM + 10) + FRAMES * DIM
                 beta += _bounded(tl.load(shape + m - 1))
-                # The shape belongs to the window, so the first frame's program alone writes it.
-                tl.store(betas_out + person * 10 + m - 1, beta, mask=body % FRAMES == 0)
             x += bx * beta
             y += by * beta
             z += bz * beta

@@ -48,6 +48,7 @@ _POINTS = 67
 _FIXED_ROWS = 166
 """Rows of these points: 2, 3 and 1 of each."""
 _SYSTEM_WARPS, _SOLVE_WARPS = 4, 4
+"""More warps share the products, but each thread of `solve` factors the triangle again."""
 _ROW_WIDTHS = {
     "image": 66, "visible": 33, "world_m": 99, "world_spread_m": 99, "world_weight": 33,
     "view": 9, "present": 1, "size": 1, "edge_from": 6, "masked": 1, "root_depth_m": 1,
@@ -363,7 +364,9 @@ class WindowSystem:
     def solution(self) -> Solution:
         """Return the best state with its cost and what the window tells about the shape."""
         self.solve(final=True)
-        return Solution(*self.best, self.control[:, 0], self.residual_mean, self._information)
+        rotations, transl_m, betas = self.best
+        cost = self.control[:, 0]
+        return Solution(rotations, transl_m, betas, cost, self.residual_mean, self._information)
 
 
 def _new_state(new: Callable[..., Tensor], people: int, frames: int) -> State:

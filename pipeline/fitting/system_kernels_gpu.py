@@ -115,7 +115,7 @@ def _triangle(at, width):
 
     The diagonal holds reciprocals. NaN where a pivot is not positive, and behind it everywhere.
     """
-    factor = ()
+    factor = ()  # type: tuple
     for i in tl.static_range(16):
         for j in tl.static_range(i + 1):
             # The matrix is symmetric; its upper triangle is the one that is kept up to date.
@@ -137,7 +137,7 @@ def _eliminate(at, first, lanes):
     factor = _triangle(at + first, _WIDTH)
     # All threads have read the triangle before one overwrites it.
     tl.debug_barrier()
-    rows = ()
+    rows = ()  # type: tuple
     for i in tl.static_range(16):
         row = tl.load(at + i * _WIDTH + lanes, mask=lanes < _WIDTH, other=0.0)
         for k in tl.static_range(i):

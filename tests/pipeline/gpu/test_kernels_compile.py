@@ -12,23 +12,22 @@ import pytest
 
 pytest.importorskip("triton")
 KERNELS = {
-    "pipeline.fitting.kernels_gpu": (
-        "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "retract",
-    ),
-}  # fmt: skip
+    "pipeline.fitting.kernels_gpu": ("pose", "points", "motion"),
+    "pipeline.fitting.system_kernels_gpu": ("system", "ends", "solve"),
+}
 CONSTANTS = {
-    "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "LANDMARKS": 33,
-    "COLUMNS": 80, "SIZE": 331, "PRESENT": 330, "MASKED": 338, "EDGE_FROM": 332, "PLACES": 512,
-    "MASK": 192, "IMAGE": 0, "VISIBLE": 66, "WORLD": 99, "SPREAD": 198, "WEIGHT": 297, "VIEW": 330,
-    "DEPTH": 340, "RESIDUAL": 64, "TOTAL_WEIGHT": 128, "SURFACE": 96, "DIM": 69, "BLOCK": 512,
-    "STRIDE": 22, "IMAGE_SPREAD": 341,
+    "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "SIZE": 331,
+    "PRESENT": 330, "MASKED": 338, "EDGE_FROM": 332, "PLACES": 165, "IMAGE": 0, "VISIBLE": 66,
+    "WORLD": 99, "SPREAD": 198, "WEIGHT": 297, "VIEW": 330, "DEPTH": 340, "SURFACE": 96,
+    "SKIN": 256, "DIM": 69, "BLOCK": 1024, "IMAGE_SPREAD": 341, "MOVES": True, "COST": 163,
+    "ENDS": 2, "FINAL": False, "STATE": 1024,
 }  # fmt: skip
 NUMBERS = {
     "mask_sigma", "mask_weight", "robust", "depth_sigma", "use_world", "use_depth",
-    "prior_weight", "limit_weight", "limit_sigma", "use", "turn_accel", "root_accel",
-    "root_depth_accel", "across", "down",
+    "prior_weight", "limit_weight", "limit_sigma", "use_prior", "use_smoothness",
+    "smooth_robust", "turn_accel", "root_accel", "root_depth_accel",
 }  # fmt: skip
-TYPES = {"ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64"}
+TYPES = {"ancestors": "*i32"}
 
 
 def compile_all(module: str, capability: int) -> None:
