@@ -38,7 +38,7 @@ def skeleton(body):
 
 
 def problem(seed, people=1, frames=2, surface=0):
-    """A random problem on the device, whose shape is known to be that of the state."""
+    """A random problem on the device."""
     observed, past, state = random_problem(seed, people, frames, surface)
 
     def on_device(values):
@@ -116,7 +116,7 @@ def test_a_part_switched_off_is_off(skeleton, part):
 
 
 def extra_blocks(skeleton):
-    """A floor and, as a plain linear term, a pull on all joints' places, by name."""
+    """A floor and a row that is linear in the shape, by name: functions and their rows."""
 
     def floor(pose, shapes, observed):
         floor_y_m = torch.full_like(shapes[:, 0], -0.2)
@@ -186,11 +186,12 @@ def test_all_turns_have_their_logarithm(skeleton):
     agree(expected, linearised(skeleton, observed, past, state))
 
 
-@pytest.mark.parametrize(("people", "frames"), [(1, 1), (3, 2), (1, 4)])
-def test_a_window_is_solved_as_by_the_reference(skeleton, people, frames):
+@pytest.mark.slow
+@pytest.mark.parametrize(("people", "frames", "steps"), [(2, 1, 3), (1, 4, 1)])
+def test_a_window_is_solved_as_by_the_reference(skeleton, people, frames, steps):
     observed, past, (rotations, transl_m, _) = problem(11, people, frames)
-    expected = solve_window(skeleton, observed, past, rotations, transl_m, FEW, 2)
-    got = kernels.Linearizer(skeleton, FEW).solve(observed, past, rotations, transl_m, 2)
+    expected = solve_window(skeleton, observed, past, rotations, transl_m, FEW, steps)
+    got = kernels.Linearizer(skeleton, FEW).solve(observed, past, rotations, transl_m, steps)
     assert float((expected.transl_m - transl_m).abs().max()) > 0.05
     for name, tolerance in (("rotations", 2e-3), ("transl_m", 2e-3), ("betas", 5e-3)):
         a, b = getattr(expected, name), getattr(got, name)
@@ -201,12 +202,12 @@ def test_a_window_is_solved_as_by_the_reference(skeleton, people, frames):
 
 
 def test_a_window_without_a_finite_cost_keeps_its_first_guess(skeleton):
-    observed, past, (rotations, transl_m, _) = problem(12, 2, 2)
+    observed, past, (rotations, transl_m, _) = problem(12, 2, 1)
     broken = observed.image.clone()
     broken[0] = torch.nan
     observed = replace(observed, image=broken)
-    expected = solve_window(skeleton, observed, past, rotations, transl_m, FEW, 2)
-    got = kernels.Linearizer(skeleton, FEW).solve(observed, past, rotations, transl_m, 2)
+    expected = solve_window(skeleton, observed, past, rotations, transl_m, FEW, 1)
+    got = kernels.Linearizer(skeleton, FEW).solve(observed, past, rotations, transl_m, 1)
     for solution in (expected, got):
         assert bool(solution.cost[0].isnan())
         torch.testing.assert_close(solution.rotations[0], rotations[0])
