@@ -23,10 +23,11 @@ from pipeline.fitting.solver import (
     FRAME_DIM,
     FitConfig,
     Observations,
+    Solution,
     State,
     TemporalPrior,
+    gauss_newton,
     linearise,
-    propose_step,
 )
 
 _PARENTS = np.array(PARENTS)
@@ -53,15 +54,23 @@ class ContourLoop:
         self._moments = np.ascontiguousarray(moments[points, self._hung])
         self._normals = np.ascontiguousarray(skeleton.normals.numpy())
 
+    def solve(
+        self,
+        observed: Observations,
+        past: TemporalPrior,
+        rotations: Tensor,
+        transl_m: Tensor,
+        iterations: int,
+    ) -> Solution:
+        """As `solver.solve_window`."""
+        model = self.bind(observed, past)
+        return gauss_newton(model, past, rotations, transl_m, iterations)
+
     def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
         """Return `solver.linearise` for one window, as a function of the state alone."""
         return partial(
             linearise, self._skeleton, observed, past, config=self._config, contour=self.rows
         )
-
-    def propose_step(self, state: State, step: Tensor) -> State:
-        """As `solver.propose_step`."""
-        return propose_step(state, step)
 
     def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
         """As `kinematics.forward_kinematics`."""

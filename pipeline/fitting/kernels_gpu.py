@@ -1,4 +1,4 @@
-"""The solver's kernels in Triton; `linearise_gpu` launches them and says what each array holds.
+"""The kernels that move bodies and write their residuals; `linearise_gpu` launches them.
 
 A program's lanes are the 24 joints, padded to 32, or the columns of a matrix. People, frames and
 points are programs. Arrays are addressed by hand: ``at`` and ``out`` are pointers to the numbers of
@@ -12,14 +12,52 @@ import triton.language as tl
 
 
 @triton.jit
+def _bounded(values):
+    """Return a step downhill of at most 1.5 for each unknown; zero where there is no number."""
+    # Only NaN differs from itself.
+    values = tl.where(values == values, values, 0.0)
+    return -tl.minimum(tl.maximum(values, -1.5), 1.5)
+
+
+@triton.jit
+def _turn(step, lanes):
+    """Return the rotation matrices of a step's rotation vectors, an identity beyond joint 21."""
+    posed = lanes < 22
+    at = step + 3 * lanes
+    x = _bounded(tl.load(at, mask=posed, other=0.0))
+    y = _bounded(tl.load(at + 1, mask=posed, other=0.0))
+    z = _bounded(tl.load(at + 2, mask=posed, other=0.0))
+    squared = x * x + y * y + z * z
+    small = squared < 1e-8
+    angle = tl.sqrt(tl.where(small, 1.0, squared))
+    # 1 - cos by the half angle, which does not cancel for small angles.
+    half = tl.sin(0.5 * angle) / angle
+    s = tl.where(small, 1.0 - squared / 6, tl.sin(angle) / angle)
+    c = tl.where(small, 0.5 - squared / 24, 2.0 * half * half)
+    e00 = 1.0 - c * (y * y + z * z)
+    e11 = 1.0 - c * (x * x + z * z)
+    e22 = 1.0 - c * (x * x + y * y)
+    e01 = c * x * y - s * z
+    e10 = c * x * y + s * z
+    e02 = c * x * z + s * y
+    e20 = c * x * z - s * y
+    e12 = c * y * z - s * x
+    e21 = c * y * z + s * x
+    return e00, e01, e02, e10, e11, e12, e20, e21, e22
+
+
+@triton.jit
 def pose(
-    rotations, transl, betas, bones, ancestors, turns, joints,
-    FRAMES: tl.constexpr, LANES: tl.constexpr, ROUNDS: tl.constexpr,
+    rotations, transl, betas, step, rotations_out, transl_out, betas_out,
+    bones, ancestors, turns, joints,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, ROUNDS: tl.constexpr, DIM: tl.constexpr,
+    MOVES: tl.constexpr,
 ):  # fmt: skip
     """Write the world rotations (9, LANES) and joints (33, LANES) of one body.
 
     The 33 numbers of a joint are its place (3), then the derivative of coordinate c by shape
-    coefficient b at 3 + 10 c + b.
+    coefficient b at 3 + 10 c + b. With ``MOVES`` the body is moved by a step first, and written to
+    the arrays that end in ``_out``: R <- R exp(delta), the rest by addition.
     """
     # 64 bits, because the offsets below multiply it by the size of whole rows.
     body = tl.program_id(0).to(tl.int64)
@@ -37,11 +75,42 @@ def pose(
     r20 = tl.load(at + 6, mask=is_joint, other=0.0)
     r21 = tl.load(at + 7, mask=is_joint, other=0.0)
     r22 = tl.load(at + 8, mask=is_joint, other=1.0)
+    person = body // FRAMES
+    if MOVES:
+        mine = step + person * (FRAMES * DIM + 10) + (body % FRAMES) * DIM
+        e00, e01, e02, e10, e11, e12, e20, e21, e22 = _turn(mine + 3, lanes)
+        r00, r01, r02 = (
+            r00 * e00 + r01 * e10 + r02 * e20,
+            r00 * e01 + r01 * e11 + r02 * e21,
+            r00 * e02 + r01 * e12 + r02 * e22,
+        )
+        r10, r11, r12 = (
+            r10 * e00 + r11 * e10 + r12 * e20,
+            r10 * e01 + r11 * e11 + r12 * e21,
+            r10 * e02 + r11 * e12 + r12 * e22,
+        )
+        r20, r21, r22 = (
+            r20 * e00 + r21 * e10 + r22 * e20,
+            r20 * e01 + r21 * e11 + r22 * e21,
+            r20 * e02 + r21 * e12 + r22 * e22,
+        )
+        out = rotations_out + body * 216 + lanes * 9
+        tl.store(out, r00, mask=is_joint)
+        tl.store(out + 1, r01, mask=is_joint)
+        tl.store(out + 2, r02, mask=is_joint)
+        tl.store(out + 3, r10, mask=is_joint)
+        tl.store(out + 4, r11, mask=is_joint)
+        tl.store(out + 5, r12, mask=is_joint)
+        tl.store(out + 6, r20, mask=is_joint)
+        tl.store(out + 7, r21, mask=is_joint)
+        tl.store(out + 8, r22, mask=is_joint)
+    ups = ()  # type: tuple
+    for k in tl.static_range(ROUNDS):
+        ups = ups + (tl.load(ancestors + k * LANES + lanes),)
     # Pointer doubling: each round multiplies in as many ancestors as the rounds before together.
     for k in tl.static_range(ROUNDS):
-        up = tl.load(ancestors + k * LANES + lanes)
-        none = up < 0
-        index = tl.maximum(up, 0)
+        none = ups[k] < 0
+        index = tl.maximum(ups[k], 0)
         a00 = tl.where(none, 1.0, tl.gather(r00, index, 0))
         a01 = tl.where(none, 0.0, tl.gather(r01, index, 0))
         a02 = tl.where(none, 0.0, tl.gather(r02, index, 0))
@@ -75,9 +144,8 @@ def pose(
     tl.store(out + 8 * LANES, r22)
 
     # A bone is given in its parent's axes, so it is turned by the parent's rotation.
-    parent = tl.load(ancestors + lanes)
-    root = parent < 0
-    index = tl.maximum(parent, 0)
+    root = ups[0] < 0
+    index = tl.maximum(ups[0], 0)
     p00 = tl.where(root, 1.0, tl.gather(r00, index, 0))
     p01 = tl.where(root, 0.0, tl.gather(r01, index, 0))
     p02 = tl.where(root, 0.0, tl.gather(r02, index, 0))
@@ -87,10 +155,26 @@ def pose(
     p20 = tl.where(root, 0.0, tl.gather(r20, index, 0))
     p21 = tl.where(root, 0.0, tl.gather(r21, index, 0))
     p22 = tl.where(root, 1.0, tl.gather(r22, index, 0))
-    person = body // FRAMES
-    x = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3)
-    y = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3 + 1)
-    z = tl.zeros((LANES,), tl.float32) + tl.load(transl + body * 3 + 2)
+    at_x = tl.load(transl + body * 3)
+    at_y = tl.load(transl + body * 3 + 1)
+    at_z = tl.load(transl + body * 3 + 2)
+    if MOVES:
+        at_x += _bounded(tl.load(mine))
+        at_y += _bounded(tl.load(mine + 1))
+        at_z += _bounded(tl.load(mine + 2))
+        tl.store(transl_out + body * 3, at_x)
+        tl.store(transl_out + body * 3 + 1, at_y)
+        tl.store(transl_out + body * 3 + 2, at_z)
+        # The shape belongs to the window, so the first frame's program alone writes it.
+        shape = step + person * (FRAMES * DIM + 10) + FRAMES * DIM
+        wide = tl.arange(0, 16)
+        ten = wide < tl.where(body % FRAMES == 0, 10, 0)
+        grown = tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
+        grown += _bounded(tl.load(shape + wide, mask=ten, other=0.0))
+        tl.store(betas_out + person * 10 + wide, grown, mask=ten)
+    x = tl.zeros((LANES,), tl.float32) + at_x
+    y = tl.zeros((LANES,), tl.float32) + at_y
+    z = tl.zeros((LANES,), tl.float32) + at_z
     place = joints + body * 33 * LANES + lanes
     # m = 0 is the bone at rest; 1 to 10 are its derivatives by the shape coefficients.
     for m in tl.static_range(11):
@@ -102,9 +186,8 @@ def pose(
         bz = p20 * u + p21 * v + p22 * w
         # Sums along the chain by doubling, as the products above.
         for k in tl.static_range(ROUNDS):
-            up = tl.load(ancestors + k * LANES + lanes)
-            none = up < 0
-            index = tl.maximum(up, 0)
+            none = ups[k] < 0
+            index = tl.maximum(ups[k], 0)
             bx += tl.where(none, 0.0, tl.gather(bx, index, 0))
             by += tl.where(none, 0.0, tl.gather(by, index, 0))
             bz += tl.where(none, 0.0, tl.gather(bz, index, 0))
@@ -114,6 +197,8 @@ def pose(
             z += bz
         else:
             beta = tl.load(betas + person * 10 + m - 1)
+            if MOVES:
+                beta += _bounded(tl.load(shape + m - 1))
             x += bx * beta
             y += by * beta
             z += bz * beta
@@ -191,298 +276,63 @@ def _placed(
     lx = tl.sum(tree * x[:, None], 0) - low * jx
     ly = tl.sum(tree * y[:, None], 0) - low * jy
     lz = tl.sum(tree * z[:, None], 0) - low * jz
-    return (
-        w00, w01, w02, w10, w11, w12, w20, w21, w22, px, py, pz, lx, ly, lz,
-        shape_x, shape_y, shape_z,
-    )  # fmt: skip
+    axes = (w00, w01, w02, w10, w11, w12, w20, w21, w22)
+    return axes, (px, py, pz), (lx, ly, lz), (shape_x, shape_y, shape_z)
 
 
 @triton.jit
-def points(
-    turns, joints, betas, moments, mass_of, mass_below_of, below, normals, observed, edge,
-    points, changes, rows, costs, mask_sigma, mask_weight, robust,
-    FRAMES: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
-    ROWS: tl.constexpr, LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, SIZE: tl.constexpr,
-    PRESENT: tl.constexpr, MASKED: tl.constexpr, EDGE_FROM: tl.constexpr, PLACES: tl.constexpr,
-    MASK: tl.constexpr,
-):  # fmt: skip
-    """Write what one point of a body needs.
-
-    For a landmark, its place and its derivative by every unknown. For a point of the surface, its
-    row of residuals against the mask's edge.
-    """
-    body = tl.program_id(0).to(tl.int64)
-    point = tl.program_id(1)
-    person = body // FRAMES
-    lanes = tl.arange(0, LANES)
-    # Ten shape coefficients, padded to a power of 2.
-    wide = tl.arange(0, 16)
-    mass = tl.load(mass_of + point * LANES + lanes)
-    landmark = point < LANDMARKS
-    # Surface points have no rows in `changes`; the bound keeps the address inside the array.
-    change = changes + (body * LANDMARKS + tl.minimum(point, LANDMARKS - 1)) * 3 * COLUMNS
-    (
-        w00, w01, w02, w10, w11, w12, w20, w21, w22, px, py, pz, lx, ly, lz,
-        shape_x, shape_y, shape_z,
-    ) = _placed(
-        turns, joints, betas, moments, mass_of, mass_below_of, below, body, person, point, LANES
-    )  # fmt: skip
-
-    # The whole program takes one branch, so no lane waits for the other.
-    if landmark:
-        tl.store(points + (body * LANDMARKS + point) * 3, px)
-        tl.store(points + (body * LANDMARKS + point) * 3 + 1, py)
-        tl.store(points + (body * LANDMARKS + point) * 3 + 2, pz)
-        first = tl.arange(0, 4)
-        for c in tl.static_range(3):
-            tl.store(change + c * COLUMNS + first, tl.where(first == c, 1.0, 0.0), mask=first < 3)
-        tl.store(change + 69 + wide, shape_x, mask=wide < 10)
-        tl.store(change + COLUMNS + 69 + wide, shape_y, mask=wide < 10)
-        tl.store(change + 2 * COLUMNS + 69 + wide, shape_z, mask=wide < 10)
-        posed = lanes < 22
-        turn = change + 3 + 3 * lanes
-        # axis x lever, for the joint's three axes.
-        tl.store(turn, w10 * lz - w20 * ly, mask=posed)
-        tl.store(turn + COLUMNS, w20 * lx - w00 * lz, mask=posed)
-        tl.store(turn + 2 * COLUMNS, w00 * ly - w10 * lx, mask=posed)
-        tl.store(turn + 1, w11 * lz - w21 * ly, mask=posed)
-        tl.store(turn + COLUMNS + 1, w21 * lx - w01 * lz, mask=posed)
-        tl.store(turn + 2 * COLUMNS + 1, w01 * ly - w11 * lx, mask=posed)
-        tl.store(turn + 2, w12 * lz - w22 * ly, mask=posed)
-        tl.store(turn + COLUMNS + 2, w22 * lx - w02 * lz, mask=posed)
-        tl.store(turn + 2 * COLUMNS + 2, w02 * ly - w12 * lx, mask=posed)
-    else:
-        number = point - LANDMARKS
-        frame = observed + body * WIDTH
-        # The floor of `solver._project`: a point behind the camera stays finite.
-        inverse = 1.0 / tl.maximum(pz, 0.1)
-        u_ = px * inverse
-        v_ = py * inverse
-        n0 = tl.load(normals + number * 3)
-        n1 = tl.load(normals + number * 3 + 1)
-        n2 = tl.load(normals + number * 3 + 2)
-        nx = tl.sum(mass * (w00 * n0 + w01 * n1 + w02 * n2), 0)
-        ny = tl.sum(mass * (w10 * n0 + w11 * n1 + w12 * n2), 0)
-        nz = tl.sum(mass * (w20 * n0 + w21 * n1 + w22 * n2), 0)
-        far = tl.maximum(tl.sqrt(px * px + py * py + pz * pz), 1e-6)
-        facing = (nx * px + ny * py + nz * pz) / far
-        # Bilinear sampling of the edge map; beyond its border the outermost pixels are repeated.
-        to = frame + EDGE_FROM
-        gx = tl.load(to) * u_ + tl.load(to + 1) * v_ + tl.load(to + 2)
-        gy = tl.load(to + 3) * u_ + tl.load(to + 4) * v_ + tl.load(to + 5)
-        gx = tl.minimum(tl.maximum((gx + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
-        gy = tl.minimum(tl.maximum((gy + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
-        # One short of the edge, so that the neighbour to the right or below is still inside.
-        col = tl.minimum(tl.floor(gx), SIDE - 2.0)
-        row = tl.minimum(tl.floor(gy), SIDE - 2.0)
-        fx = gx - col
-        fy = gy - row
-        corner = edge + body * 3 * SIDE * SIDE + row.to(tl.int32) * SIDE + col.to(tl.int32)
-        s00 = (1.0 - fx) * (1.0 - fy)
-        s01 = fx * (1.0 - fy)
-        s10 = (1.0 - fx) * fy
-        s11 = fx * fy
-        distance = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
-        distance += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
-        corner += SIDE * SIDE
-        slope_u = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
-        slope_u += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
-        corner += SIDE * SIDE
-        slope_v = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
-        slope_v += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
-
-        sigma = tl.maximum(mask_sigma * tl.load(frame + SIZE), 1e-6)
-        value = distance / sigma
-        rim = tl.exp(-(facing / 0.25) * (facing / 0.25))
-        weight = tl.maximum(rim, tl.where(distance > 0, 1.0, 0.0))
-        weight = mask_weight * weight * tl.load(frame + MASKED) * tl.load(frame + PRESENT)
-        squared = value * value
-        # Geman-McClure: the share's square is the weight, the share times the square is the cost.
-        share = robust * robust / (robust * robust + squared)
-        strength = tl.sqrt(weight * share * share)
-        tl.store(costs + body * PLACES + MASK + number, weight * share * squared)
-        scale = strength / sigma * inverse
-        dx = slope_u * scale
-        dy = slope_v * scale
-        dz = -(slope_u * u_ + slope_v * v_) * scale
-        out = rows + (body * ROWS + 5 * LANDMARKS + number) * COLUMNS
-        tl.store(out, dx)
-        tl.store(out + 1, dy)
-        tl.store(out + 2, dz)
-        posed = lanes < 22
-        # direction . (axis x lever) = axis . (lever x direction)
-        mx = ly * dz - lz * dy
-        my = lz * dx - lx * dz
-        mz = lx * dy - ly * dx
-        turn = out + 3 + 3 * lanes
-        tl.store(turn, w00 * mx + w10 * my + w20 * mz, mask=posed)
-        tl.store(turn + 1, w01 * mx + w11 * my + w21 * mz, mask=posed)
-        tl.store(turn + 2, w02 * mx + w12 * my + w22 * mz, mask=posed)
-        shape = dx * shape_x + dy * shape_y + dz * shape_z
-        tl.store(out + 69 + wide, shape, mask=wide < 10)
-        tl.store(out + 79, value * strength)
+def _edge(edge, to, u, v, SIDE: tl.constexpr):
+    """Return distance and slopes of an edge map (3, SIDE, SIDE) at normalised coordinates."""
+    # Bilinear sampling of the edge map; beyond its border the outermost pixels are repeated.
+    gx = tl.load(to) * u + tl.load(to + 1) * v + tl.load(to + 2)
+    gy = tl.load(to + 3) * u + tl.load(to + 4) * v + tl.load(to + 5)
+    gx = tl.minimum(tl.maximum((gx + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
+    gy = tl.minimum(tl.maximum((gy + 1.0) * (0.5 * (SIDE - 1)), 0.0), SIDE - 1.0)
+    # One short of the edge, so that the neighbour to the right or below is still inside.
+    col = tl.minimum(tl.floor(gx), SIDE - 2.0)
+    row = tl.minimum(tl.floor(gy), SIDE - 2.0)
+    fx = gx - col
+    fy = gy - row
+    corner = edge + row.to(tl.int32) * SIDE + col.to(tl.int32)
+    s00 = (1.0 - fx) * (1.0 - fy)
+    s01 = fx * (1.0 - fy)
+    s10 = (1.0 - fx) * fy
+    s11 = fx * fy
+    distance = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
+    distance += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
+    corner += SIDE * SIDE
+    slope_u = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
+    slope_u += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
+    corner += SIDE * SIDE
+    slope_v = s00 * tl.load(corner) + s01 * tl.load(corner + 1)
+    slope_v += s10 * tl.load(corner + SIDE) + s11 * tl.load(corner + SIDE + 1)
+    return distance, slope_u, slope_v
 
 
 @triton.jit
-def skin(
-    turns, joints, betas, moments, mass_of, mass_below_of, below, surface, weights, rows, costs,
-    FRAMES: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr, FIRST: tl.constexpr,
-    COLUMNS: tl.constexpr, PLACES: tl.constexpr, COST: tl.constexpr,
-):  # fmt: skip
-    """Write the three rows of one point of an MHR body's skin, from row ``FIRST`` on.
+def _row(out, axes, lever, shape, dx, dy, dz, value, moved, lanes):
+    """Write a residual's row: its derivative along a direction, weighted, then its value.
 
-    The moments are those of points about their middle, whose masses sum to zero: the translation
-    does not move them.
+    ``moved`` is 1 where the translation moves the point, 0 where the point is about a middle.
     """
-    body = tl.program_id(0).to(tl.int64)
-    point = tl.program_id(1)
-    person = body // FRAMES
-    lanes = tl.arange(0, LANES)
-    wide = tl.arange(0, 16)
-    few = tl.arange(0, 4)
-    (
-        w00, w01, w02, w10, w11, w12, w20, w21, w22, px, py, pz, lx, ly, lz,
-        shape_x, shape_y, shape_z,
-    ) = _placed(
-        turns, joints, betas, moments, mass_of, mass_below_of, below, body, person, point, LANES
-    )  # fmt: skip
-    # The weight is that of the frame, and 0 where the person is absent.
-    strength = tl.sqrt(tl.load(weights + body))
-    at = surface + (body * tl.num_programs(1) + point) * 3
-    dx = strength * (px - tl.load(at))
-    dy = strength * (py - tl.load(at + 1))
-    dz = strength * (pz - tl.load(at + 2))
-    tl.store(costs + body * PLACES + COST + point, dx * dx + dy * dy + dz * dz)
+    w00, w01, w02, w10, w11, w12, w20, w21, w22 = axes
+    lx, ly, lz = lever
+    # direction . (axis x lever) = axis . (lever x direction)
+    mx = ly * dz - lz * dy
+    my = lz * dx - lx * dz
+    mz = lx * dy - ly * dx
     posed = lanes < 22
-    out = rows + (body * ROWS + FIRST + 3 * point) * COLUMNS
     turn = out + 3 + 3 * lanes
-    # axis x lever, for the joint's three axes.
-    tl.store(turn, strength * (w10 * lz - w20 * ly), mask=posed)
-    tl.store(turn + 1, strength * (w11 * lz - w21 * ly), mask=posed)
-    tl.store(turn + 2, strength * (w12 * lz - w22 * ly), mask=posed)
-    turn += COLUMNS
-    tl.store(turn, strength * (w20 * lx - w00 * lz), mask=posed)
-    tl.store(turn + 1, strength * (w21 * lx - w01 * lz), mask=posed)
-    tl.store(turn + 2, strength * (w22 * lx - w02 * lz), mask=posed)
-    turn += COLUMNS
-    tl.store(turn, strength * (w00 * ly - w10 * lx), mask=posed)
-    tl.store(turn + 1, strength * (w01 * ly - w11 * lx), mask=posed)
-    tl.store(turn + 2, strength * (w02 * ly - w12 * lx), mask=posed)
-    for c in tl.static_range(3):
-        tl.store(out + c * COLUMNS + few, tl.zeros((4,), tl.float32), mask=few < 3)
-    tl.store(out + 69 + wide, strength * shape_x, mask=wide < 10)
-    tl.store(out + COLUMNS + 69 + wide, strength * shape_y, mask=wide < 10)
-    tl.store(out + 2 * COLUMNS + 69 + wide, strength * shape_z, mask=wide < 10)
-    tl.store(out + 79, dx)
-    tl.store(out + COLUMNS + 79, dy)
-    tl.store(out + 2 * COLUMNS + 79, dz)
-
-
-@triton.jit
-def residuals(
-    points, changes, joints, observed, rows, costs, robust, depth_sigma, use_world,
-    use_depth, LANES: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
-    LANDMARKS: tl.constexpr, COLUMNS: tl.constexpr, IMAGE: tl.constexpr, VISIBLE: tl.constexpr,
-    WORLD: tl.constexpr, SPREAD: tl.constexpr, WEIGHT: tl.constexpr, VIEW: tl.constexpr,
-    PRESENT: tl.constexpr, IMAGE_SPREAD: tl.constexpr, DEPTH: tl.constexpr, PLACES: tl.constexpr,
-    RESIDUAL: tl.constexpr, TOTAL_WEIGHT: tl.constexpr,
-):  # fmt: skip
-    """Write a landmark's rows, two in the image and three in space, or the row of root depth."""
-    body = tl.program_id(0).to(tl.int64)
-    point = tl.program_id(1)
-    frame = observed + body * WIDTH
-    present = tl.load(frame + PRESENT)
-    # 80 columns, padded to a power of 2. Column 79 is the residual's, which `points` leaves out.
-    columns = tl.arange(0, 128)
-    inside = columns < 79
-    if point < LANDMARKS:
-        at = points + body * LANDMARKS * 3
-        x = tl.load(at + point * 3)
-        y = tl.load(at + point * 3 + 1)
-        z = tl.load(at + point * 3 + 2)
-        near = 1.0 / tl.maximum(z, 0.1)
-        u = x * near
-        v = y * near
-        sigma = tl.maximum(tl.load(frame + IMAGE_SPREAD), 1e-6)
-        ru = (u - tl.load(frame + IMAGE + 2 * point)) / sigma
-        rv = (v - tl.load(frame + IMAGE + 2 * point + 1)) / sigma
-        weight = tl.maximum(tl.load(frame + VISIBLE + point) * present, 0.0)
-        squared = ru * ru + rv * rv
-        share = robust * robust / (robust * robust + squared)
-        strength = tl.sqrt(weight) * share
-        cost = weight * share * squared
-        at_cost = costs + body * PLACES + point
-        tl.store(at_cost + RESIDUAL, weight * tl.minimum(squared, 100.0))
-        tl.store(at_cost + TOTAL_WEIGHT, weight)
-
-        own = changes + (body * LANDMARKS + point) * 3 * COLUMNS + columns
-        cx = tl.load(own, mask=inside, other=0.0)
-        cy = tl.load(own + COLUMNS, mask=inside, other=0.0)
-        cz = tl.load(own + 2 * COLUMNS, mask=inside, other=0.0)
-        scale = strength / sigma * near
-        out = rows + (body * ROWS + 2 * point) * COLUMNS + columns
-        last = columns == 79
-        tl.store(out, tl.where(last, ru * strength, scale * (cx - u * cz)), mask=columns < 80)
-        tl.store(
-            out + COLUMNS, tl.where(last, rv * strength, scale * (cy - v * cz)), mask=columns < 80
-        )
-
-        # Landmarks 23 and 24 are the hips; 69 and 72 are where their coordinates begin.
-        left = changes + (body * LANDMARKS + 23) * 3 * COLUMNS + columns
-        right = left + 3 * COLUMNS
-        cx -= 0.5 * (tl.load(left, mask=inside, other=0.0) + tl.load(right, mask=inside, other=0.0))
-        left += COLUMNS
-        right += COLUMNS
-        cy -= 0.5 * (tl.load(left, mask=inside, other=0.0) + tl.load(right, mask=inside, other=0.0))
-        left += COLUMNS
-        right += COLUMNS
-        cz -= 0.5 * (tl.load(left, mask=inside, other=0.0) + tl.load(right, mask=inside, other=0.0))
-        x -= 0.5 * (tl.load(at + 69) + tl.load(at + 72))
-        y -= 0.5 * (tl.load(at + 70) + tl.load(at + 73))
-        z -= 0.5 * (tl.load(at + 71) + tl.load(at + 74))
-        world = frame + WORLD
-        view = frame + VIEW
-        spread = frame + SPREAD + 3 * point
-        # The view turns the ray frame's axes to the camera's; its transpose turns back.
-        squared = present * 0.0
-        for c in tl.static_range(3):
-            aimed = tl.load(world + 3 * point + c)
-            aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
-            turned = tl.load(view + c) * x + tl.load(view + 3 + c) * y + tl.load(view + 6 + c) * z
-            difference = (turned - aimed) / tl.load(spread + c)
-            squared += difference * difference
-        weight = tl.maximum(use_world * tl.load(frame + WEIGHT + point) * present, 0.0)
-        share = robust * robust / (robust * robust + squared)
-        strength = tl.sqrt(weight) * share
-        cost += weight * share * squared
-        tl.store(at_cost, cost)
-        # A second pass, because the weight depends on the squares of all three axes.
-        for c in tl.static_range(3):
-            aimed = tl.load(world + 3 * point + c)
-            aimed -= 0.5 * (tl.load(world + 69 + c) + tl.load(world + 72 + c))
-            v0 = tl.load(view + c)
-            v1 = tl.load(view + 3 + c)
-            v2 = tl.load(view + 6 + c)
-            scale = strength / tl.load(spread + c)
-            value = (v0 * x + v1 * y + v2 * z - aimed) * scale
-            out = rows + (body * ROWS + 2 * LANDMARKS + 3 * point + c) * COLUMNS + columns
-            moved = scale * (v0 * cx + v1 * cy + v2 * cz)
-            tl.store(out, tl.where(last, value, moved), mask=columns < 80)
-    else:
-        depth = tl.load(frame + DEPTH)
-        sigma = depth_sigma * tl.maximum(depth, 0.1)
-        value = (tl.load(joints + body * 33 * LANES + 2 * LANES) - depth) / sigma
-        known = use_depth * present * tl.where(depth > 0, 1.0, 0.0)
-        share = robust * robust / (robust * robust + value * value)
-        strength = tl.sqrt(known) * share
-        tl.store(costs + body * PLACES + 33, known * share * value * value)
-        scale = strength / sigma
-        beta = (columns >= 69) & inside
-        # From 23 on a joint holds the derivatives of its z, and lane 0 is the pelvis.
-        lift = joints + (body * 33 + 23 + tl.where(beta, columns - 69, 0)) * LANES
-        moved = tl.load(lift, mask=beta, other=0.0) + tl.where(columns == 2, 1.0, 0.0)
-        moved = tl.where(columns == 79, value * strength, moved * scale)
-        tl.store(rows + (body * ROWS + ROWS - 1) * COLUMNS + columns, moved, mask=columns < 80)
+    tl.store(turn, w00 * mx + w10 * my + w20 * mz, mask=posed)
+    tl.store(turn + 1, w01 * mx + w11 * my + w21 * mz, mask=posed)
+    tl.store(turn + 2, w02 * mx + w12 * my + w22 * mz, mask=posed)
+    few = tl.arange(0, 4)
+    moves = moved * tl.where(few == 0, dx, tl.where(few == 1, dy, dz))
+    tl.store(out + few, moves, mask=few < 3)
+    wide = tl.arange(0, 16)
+    along = dx * shape[0] + dy * shape[1] + dz * shape[2]
+    # The residual follows the ten coefficients.
+    tl.store(out + 69 + wide, tl.where(wide == 10, value, along), mask=wide < 11)
 
 
 @triton.jit
@@ -540,12 +390,37 @@ def _log(m00, m01, m02, m10, m11, m12, m20, m21, m22):
 
 
 @triton.jit
-def priors(
-    rotations, prior, normal, pull, costs, prior_weight, limit_weight, limit_sigma, use,
-    LANES: tl.constexpr, PLACES: tl.constexpr,
+def _limits(
+    phi, prior, axis, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES: tl.constexpr
+):
+    """Return one axis's cost, squared derivative and pull on the angle.
+
+    ``prior`` is the table of mean, deviation, lowest and highest, (4, 3, LANES).
+    """
+    at = prior + axis * LANES + lanes
+    mean = tl.load(at)
+    sigma = tl.load(at + 3 * LANES, mask=posed, other=1.0)
+    low = tl.load(at + 6 * LANES)
+    high = tl.load(at + 9 * LANES)
+    gauss = prior_weight * (phi - mean) / sigma
+    over = tl.maximum(phi - high, 0.0) - tl.maximum(low - phi, 0.0)
+    limit = limit_weight * over / limit_sigma
+    slope = prior_weight / sigma
+    # Inside its range a joint feels no limit, so the derivative is zero there.
+    edge = tl.where(over != 0.0, limit_weight / limit_sigma, 0.0)
+    return (
+        gauss * gauss + limit * limit,
+        slope * slope + edge * edge,
+        gauss * slope + limit * edge,
+    )
+
+
+@triton.jit
+def _priors(
+    rotations, prior, normal, pull, cost, body, prior_weight, limit_weight, limit_sigma, use,
+    LANES: tl.constexpr,
 ):  # fmt: skip
     """Write pose prior and joint limits of a body, as each joint's 3 x 3 block of the Hessian."""
-    body = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, LANES)
     posed = lanes < 22
     at = rotations + body * 216 + lanes * 9
@@ -559,7 +434,7 @@ def priors(
     c0, s0, g0 = _limits(x, prior, 0, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
     c1, s1, g1 = _limits(y, prior, 1, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
     c2, s2, g2 = _limits(z, prior, 2, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES)
-    tl.store(costs + body * PLACES + 34, use * tl.sum(tl.where(posed, c0 + c1 + c2, 0.0), 0))
+    tl.store(cost, use * tl.sum(tl.where(posed, c0 + c1 + c2, 0.0), 0))
     # J_r^-1, as `solver.inverse_right_jacobian`.
     squared = tl.maximum(x * x + y * y + z * z, 1e-8)
     angle = tl.sqrt(squared)
@@ -599,32 +474,6 @@ def priors(
 
 
 @triton.jit
-def _limits(
-    phi, prior, axis, lanes, posed, prior_weight, limit_weight, limit_sigma, LANES: tl.constexpr
-):
-    """Return one axis's cost, squared derivative and pull on the angle.
-
-    ``prior`` is the table of mean, deviation, lowest and highest, (4, 3, LANES).
-    """
-    at = prior + axis * LANES + lanes
-    mean = tl.load(at)
-    sigma = tl.load(at + 3 * LANES, mask=posed, other=1.0)
-    low = tl.load(at + 6 * LANES)
-    high = tl.load(at + 9 * LANES)
-    gauss = prior_weight * (phi - mean) / sigma
-    over = tl.maximum(phi - high, 0.0) - tl.maximum(low - phi, 0.0)
-    limit = limit_weight * over / limit_sigma
-    slope = prior_weight / sigma
-    # Inside its range a joint feels no limit, so the derivative is zero there.
-    edge = tl.where(over != 0.0, limit_weight / limit_sigma, 0.0)
-    return (
-        gauss * gauss + limit * limit,
-        slope * slope + edge * edge,
-        gauss * slope + limit * edge,
-    )
-
-
-@triton.jit
 def _turned(now, then, lanes, posed):
     """Return log(R_now^T R_then) of each joint; both arguments point at a frame's rotations."""
     a = now + lanes * 9
@@ -661,23 +510,32 @@ def _turned(now, then, lanes, posed):
 
 
 @triton.jit
-def _frame_of(past, now, person, k: tl.constexpr, SIZE: tl.constexpr, FRAMES: tl.constexpr):
+def _frame_of(past, now, person, k, SIZE: tl.constexpr, FRAMES: tl.constexpr):
     """Return where frame ``k`` lies, counting the two past frames, then the window's own."""
-    return past + (person * 2 + k) * SIZE if k < 2 else now + (person * FRAMES + k - 2) * SIZE
+    before = past + (person * 2 + k) * SIZE
+    return tl.where(k < 2, before, now + (person * FRAMES + k - 2) * SIZE)
 
 
 @triton.jit
-def smoothness(
-    rotations, transl, past_rotations, past_transl, known, interval_of, normal, pull, costs,
+def _difference(number):
+    """Return the factor of a frame in the second difference that ends ``number`` frames later."""
+    return tl.where((number == 0) | (number == 2), 1.0, tl.where(number == 1, -2.0, 0.0))
+
+
+@triton.jit
+def _smoothness(
+    rotations, transl, past_rotations, past_transl, known, interval_of, normal, pull, cost, body,
     turn_accel, root_accel, root_depth_accel, robust, use,
-    FRAMES: tl.constexpr, LANES: tl.constexpr, PLACES: tl.constexpr,
+    FRAMES: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Write second differences of every joint's rotation and, in lane 22, of the root's path.
+    """Write a frame's share of the second differences of rotations and, in lane 22, of the root.
 
     Their part of the Hessian couples only the same unknown of different frames, so it is kept as
-    one number for each unknown and pair of frames.
+    one number for each unknown and pair of frames. A frame is in three second differences: those
+    that end with it, and one and two frames later.
     """
-    person = tl.program_id(0).to(tl.int64)
+    person = body // FRAMES
+    own = (body % FRAMES).to(tl.int32)
     lanes = tl.arange(0, LANES)
     posed = lanes < 22
     root = lanes == 22
@@ -686,18 +544,12 @@ def smoothness(
     grown = interval_30hz * tl.sqrt(interval_30hz)
     across = 1.0 / (grown * tl.where(root, root_accel, turn_accel))
     along = 1.0 / (grown * tl.where(root, root_depth_accel, turn_accel))
-    zero = tl.zeros((LANES,), tl.float32)
-    total = zero
-    # The sums below begin at zero, and the memory comes uninitialised.
-    for s in tl.static_range(FRAMES):
-        at = pull + (person * FRAMES + s) * 3 * LANES + lanes
-        for c in tl.static_range(3):
-            tl.store(at + c * LANES, zero)
-        for t in tl.static_range(FRAMES):
-            at = normal + ((person * FRAMES + s) * FRAMES + t) * 3 * LANES + lanes
-            for c in tl.static_range(3):
-                tl.store(at + c * LANES, zero)
-    for a in tl.static_range(FRAMES):
+    total = tl.zeros((LANES,), tl.float32)
+    drift_x, drift_y, drift_z = total, total, total
+    # The weights across and along the view, by how many frames the other frame is later.
+    x_m2, x_m1, x_0, x_1, x_2 = total, total, total, total, total
+    z_m2, z_m1, z_0, z_1, z_2 = total, total, total, total, total
+    for a in range(own, tl.minimum(own + 3, FRAMES)):
         r0 = _frame_of(past_rotations, rotations, person, a, 216, FRAMES)
         r1 = _frame_of(past_rotations, rotations, person, a + 1, 216, FRAMES)
         r2 = _frame_of(past_rotations, rotations, person, a + 2, 216, FRAMES)
@@ -713,188 +565,226 @@ def smoothness(
         y = tl.where(root, y, y1 - y0)
         z = tl.where(root, z, z1 - z0)
         # All frames of the window itself count as known.
-        sure = tl.where(posed | root, use, 0.0)
-        if a < 2:
-            sure *= tl.load(known + person * 2 + a)
-        if a < 1:
-            sure *= tl.load(known + person * 2 + a + 1)
+        sure = tl.load(known + person * 2 + tl.minimum(a, 1))
+        sure = tl.where(a < 2, sure, 1.0)
+        sure *= tl.where(a < 1, tl.load(known + person * 2 + 1), 1.0)
+        weight = tl.where(posed | root, use * sure, 0.0)
         squared = (x * across) * (x * across) + (y * across) * (y * across)
         squared += (z * along) * (z * along)
         share = robust * robust / (robust * robust + squared)
-        total += sure * share * squared
-        weight = sure * share * share
-        wx = weight * across * across
-        wz = weight * along * along
-        # The weights 1, -2, 1 of a second difference; frames before the window are no unknowns.
-        for s in tl.static_range(3):
-            if a - s >= 0:
-                cs = -2.0 if s == 1 else 1.0
-                at = pull + (person * FRAMES + a - s) * 3 * LANES + lanes
-                tl.store(at, tl.load(at) + cs * wx * x)
-                tl.store(at + LANES, tl.load(at + LANES) + cs * wx * y)
-                tl.store(at + 2 * LANES, tl.load(at + 2 * LANES) + cs * wz * z)
-                for t in tl.static_range(3):
-                    if a - t >= 0:
-                        both = cs * (-2.0 if t == 1 else 1.0)
-                        at = normal + ((person * FRAMES + a - s) * FRAMES + a - t) * 3 * LANES
-                        at += lanes
-                        tl.store(at, tl.load(at) + both * wx)
-                        tl.store(at + LANES, tl.load(at + LANES) + both * wx)
-                        tl.store(at + 2 * LANES, tl.load(at + 2 * LANES) + both * wz)
-    # Smoothness belongs to the window: its cost is stored with the first frame.
-    tl.store(costs + person * FRAMES * PLACES + 35, tl.sum(total, 0))
+        # Each second difference costs once: with the frame that it ends with.
+        total += tl.where(a == own, weight * share * squared, 0.0)
+        weight *= share * share
+        later = a - own
+        mine = _difference(later)
+        wx = mine * weight * across * across
+        wz = mine * weight * along * along
+        drift_x += wx * x
+        drift_y += wx * y
+        drift_z += wz * z
+        x_m2 += _difference(later + 2) * wx
+        x_m1 += _difference(later + 1) * wx
+        x_0 += _difference(later) * wx
+        x_1 += _difference(later - 1) * wx
+        x_2 += _difference(later - 2) * wx
+        z_m2 += _difference(later + 2) * wz
+        z_m1 += _difference(later + 1) * wz
+        z_0 += _difference(later) * wz
+        z_1 += _difference(later - 1) * wz
+        z_2 += _difference(later - 2) * wz
+    tl.store(cost, tl.sum(total, 0))
+    at = pull + body * 3 * LANES + lanes
+    tl.store(at, drift_x)
+    tl.store(at + LANES, drift_y)
+    tl.store(at + 2 * LANES, drift_z)
+    for other in range(FRAMES):
+        late = other - own
+        near_x = tl.where(late == 0, x_0, tl.where(late == 1, x_1, x_m1))
+        near_z = tl.where(late == 0, z_0, tl.where(late == 1, z_1, z_m1))
+        far_x = tl.where(late == 2, x_2, tl.where(late == -2, x_m2, 0.0))
+        far_z = tl.where(late == 2, z_2, tl.where(late == -2, z_m2, 0.0))
+        near = (late > -2) & (late < 2)
+        at = normal + (body * FRAMES + other) * 3 * LANES + lanes
+        tl.store(at, tl.where(near, near_x, far_x))
+        tl.store(at + LANES, tl.where(near, near_x, far_x))
+        tl.store(at + 2 * LANES, tl.where(near, near_z, far_z))
 
 
 @triton.jit
-def sums(
-    costs, betas, past_betas, information, cost, residual_mean, shape,
-    FRAMES: tl.constexpr, LANDMARKS: tl.constexpr, PLACES: tl.constexpr, RESIDUAL: tl.constexpr,
-    TOTAL_WEIGHT: tl.constexpr, MASK: tl.constexpr, SURFACE: tl.constexpr,
+def motion(
+    rotations, transl, prior, past_rotations, past_transl, known, interval_of,
+    costs, normal, pull, smooth, drift,
+    prior_weight, limit_weight, limit_sigma, use_prior,
+    turn_accel, root_accel, root_depth_accel, smooth_robust, use_smoothness,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, PLACES: tl.constexpr, COST: tl.constexpr,
 ):  # fmt: skip
-    """Write a person's cost and mean squared residuals, and the pull of the shape prior."""
-    person = tl.program_id(0).to(tl.int64)
-    wide = tl.arange(0, 16)
-    ten = wide < 10
-    offset = tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
-    offset -= tl.load(past_betas + person * 10 + wide, mask=ten, other=0.0)
-    at = information + person * 100 + wide[:, None] * 10 + wide[None, :]
-    known = tl.load(at, mask=ten[:, None] & ten[None, :], other=0.0)
-    pull = tl.sum(known * offset[None, :], 1)
-    tl.store(shape + person * 16 + wide, pull)
-    total = tl.sum(offset * pull, 0)
-    places = tl.arange(0, PLACES)
-    low = tl.arange(0, 64)
-    for t in tl.static_range(FRAMES):
-        at = costs + (person * FRAMES + t) * PLACES
-        # Only the first frame's row holds a cost of smoothness; see `linearise_gpu._RESIDUAL`.
-        last = 35 if t == 0 else 34
-        counted = (places <= last) | ((places >= MASK) & (places < MASK + SURFACE))
-        total += tl.sum(tl.load(at + places, mask=counted, other=0.0), 0)
-        rows = low < LANDMARKS
-        weight = tl.sum(tl.load(at + TOTAL_WEIGHT + low, mask=rows, other=0.0), 0)
-        mean = tl.sum(tl.load(at + RESIDUAL + low, mask=rows, other=0.0), 0)
-        tl.store(residual_mean + person * FRAMES + t, mean / tl.maximum(weight, 1e-6))
-    tl.store(cost + person, total)
-
-
-@triton.jit
-def assemble(
-    block, normal, pull, smooth, drift, information, shape, hessian, gradient,
-    FRAMES: tl.constexpr, LANES: tl.constexpr, COLUMNS: tl.constexpr, DIM: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Write one row of a person's Hessian, and its number of the gradient.
-
-    Frames' blocks lie on the diagonal, the shape is their border.
-    """
-    person = tl.program_id(0).to(tl.int64)
-    row = tl.program_id(1)
-    size: tl.constexpr = FRAMES * DIM + 10
-    columns = tl.arange(0, BLOCK)
-    inside = columns < size
-    mine = row // DIM
-    of_shape = row >= FRAMES * DIM
-    own = tl.where(of_shape, DIM + row - FRAMES * DIM, row % DIM)
-    frame = columns // DIM
-    shaped = columns >= FRAMES * DIM
-    other = tl.where(shaped, DIM + columns - FRAMES * DIM, columns % DIM)
-    out = hessian + (person * size + row) * size + columns
-    if of_shape:
-        values = tl.zeros((BLOCK,), tl.float32)
-        slope = 0.0
-        for t in tl.static_range(FRAMES):
-            at = block + ((person * FRAMES + t) * COLUMNS + own) * COLUMNS
-            counted = inside & (shaped | (frame == t))
-            values += tl.load(at + other, mask=counted, other=0.0)
-            slope += tl.load(at + 79)
-        at = information + person * 100 + (own - DIM) * 10 + columns - FRAMES * DIM
-        values += tl.load(at, mask=inside & shaped, other=0.0)
-        tl.store(out, values, mask=inside)
-        tl.store(gradient + person * size + row, slope + tl.load(shape + person * 16 + own - DIM))
-    else:
-        body = person * FRAMES + mine
-        at = block + (body * COLUMNS + own) * COLUMNS
-        near = inside & (shaped | (frame == mine))
-        values = tl.load(at + other, mask=near, other=0.0)
-        # In the arrays of smoothness, the root's path is in lane 22 and each joint in its own lane.
-        turn = own >= 3
-        lane = tl.where(turn, (own - 3) // 3, 22)
-        axis = tl.where(turn, (own - 3) % 3, own)
-        same = inside & (frame < FRAMES) & (other == own) & (columns < FRAMES * DIM)
-        at = smooth + ((body * FRAMES + tl.minimum(frame, FRAMES - 1)) * 3 + axis) * LANES + lane
-        values += tl.load(at, mask=same, other=0.0)
-        # No joint has lane 22, so a root's row gets nothing from the prior here.
-        joint = inside & (frame == mine) & (other >= 3) & ((other - 3) // 3 == lane)
-        at = normal + (body * 9 + axis * 3 + (other - 3) % 3) * LANES + lane
-        values += tl.load(at, mask=joint, other=0.0)
-        tl.store(out, values, mask=inside)
-        slope = tl.load(block + (body * COLUMNS + own) * COLUMNS + 79)
-        slope += tl.load(drift + (body * 3 + axis) * LANES + lane)
-        slope += tl.load(
-            pull + (body * 3 + axis) * LANES + tl.minimum(lane, 21), mask=turn, other=0.0
-        )
-        tl.store(gradient + person * size + row, slope)
-
-
-@triton.jit
-def _bounded(values):
-    """Return a step downhill of at most 1.5 for each unknown; zero where there is no number."""
-    # Only NaN differs from itself.
-    values = tl.where(values == values, values, 0.0)
-    return -tl.minimum(tl.maximum(values, -1.5), 1.5)
-
-
-@triton.jit
-def retract(
-    rotations, transl, betas, step, rotations_out, transl_out, betas_out,
-    FRAMES: tl.constexpr, LANES: tl.constexpr, DIM: tl.constexpr,
-):  # fmt: skip
-    """Write a body moved by a step: R <- R exp(delta), the rest by addition."""
+    """Write a body's priors and its share of the window's smoothness, and what they cost."""
     body = tl.program_id(0).to(tl.int64)
-    person = body // FRAMES
+    cost = costs + body * PLACES + COST
+    _priors(
+        rotations, prior, normal, pull, cost, body, prior_weight, limit_weight, limit_sigma,
+        use_prior, LANES,
+    )  # fmt: skip
+    _smoothness(
+        rotations, transl, past_rotations, past_transl, known, interval_of, smooth, drift,
+        cost + 1, body, turn_accel, root_accel, root_depth_accel, smooth_robust, use_smoothness,
+        FRAMES, LANES,
+    )  # fmt: skip
+
+
+@triton.jit
+def points(
+    betas, turns, joints, moments, mass_of, mass_below_of, below, normals,
+    observed, edge, skin, skin_weight, rows, costs, fits,
+    mask_sigma, mask_weight, depth_sigma, robust, use_world, use_depth,
+    FRAMES: tl.constexpr, LANES: tl.constexpr, WIDTH: tl.constexpr, SIDE: tl.constexpr,
+    ROWS: tl.constexpr, PLACES: tl.constexpr, SURFACE: tl.constexpr, SKIN: tl.constexpr,
+    IMAGE: tl.constexpr, VISIBLE: tl.constexpr, WORLD: tl.constexpr, SPREAD: tl.constexpr,
+    WEIGHT: tl.constexpr, VIEW: tl.constexpr, PRESENT: tl.constexpr, SIZE: tl.constexpr,
+    EDGE_FROM: tl.constexpr, MASKED: tl.constexpr, DEPTH: tl.constexpr,
+    IMAGE_SPREAD: tl.constexpr,
+):  # fmt: skip
+    """Write the rows and the cost of one point of a body.
+
+    The points are 33 landmarks in the image, 33 about the mid-hip in space, the pelvis for the
+    root's depth, the surface's points for the mask's edge, then the skin's. Each branch says along
+    which directions, weighted, the point counts, and what is off there; a whole program takes one.
+    """
+    body = tl.program_id(0).to(tl.int64)
+    point = tl.program_id(1)
     lanes = tl.arange(0, LANES)
-    is_joint = lanes < 24
-    posed = lanes < 22
-    mine = step + person * (FRAMES * DIM + 10) + (body % FRAMES) * DIM
-    at = mine + 3 + 3 * lanes
-    x = _bounded(tl.load(at, mask=posed, other=0.0))
-    y = _bounded(tl.load(at + 1, mask=posed, other=0.0))
-    z = _bounded(tl.load(at + 2, mask=posed, other=0.0))
-    squared = x * x + y * y + z * z
-    small = squared < 1e-8
-    angle = tl.sqrt(tl.where(small, 1.0, squared))
-    # 1 - cos by the half angle, which does not cancel for small angles.
-    half = tl.sin(0.5 * angle) / angle
-    s = tl.where(small, 1.0 - squared / 6, tl.sin(angle) / angle)
-    c = tl.where(small, 0.5 - squared / 24, 2.0 * half * half)
-    e00 = 1.0 - c * (y * y + z * z)
-    e11 = 1.0 - c * (x * x + z * z)
-    e22 = 1.0 - c * (x * x + y * y)
-    e01 = c * x * y - s * z
-    e10 = c * x * y + s * z
-    e02 = c * x * z + s * y
-    e20 = c * x * z - s * y
-    e12 = c * y * z - s * x
-    e21 = c * y * z + s * x
-    at = rotations + body * 216 + lanes * 9
-    out = rotations_out + body * 216 + lanes * 9
-    for row in tl.static_range(3):
-        a = tl.load(at + 3 * row, mask=is_joint, other=0.0)
-        b = tl.load(at + 3 * row + 1, mask=is_joint, other=0.0)
-        d = tl.load(at + 3 * row + 2, mask=is_joint, other=0.0)
-        tl.store(out + 3 * row, a * e00 + b * e10 + d * e20, mask=is_joint)
-        tl.store(out + 3 * row + 1, a * e01 + b * e11 + d * e21, mask=is_joint)
-        tl.store(out + 3 * row + 2, a * e02 + b * e12 + d * e22, mask=is_joint)
-    few = tl.arange(0, 4)
-    near = few < 3
-    moved = _bounded(tl.load(mine + few, mask=near, other=0.0))
-    moved += tl.load(transl + body * 3 + few, mask=near, other=0.0)
-    tl.store(transl_out + body * 3 + few, moved, mask=near)
-    # The shape belongs to the window, so the first frame's program alone moves it.
-    if body % FRAMES == 0:
-        wide = tl.arange(0, 16)
-        ten = wide < 10
-        shape = step + person * (FRAMES * DIM + 10) + FRAMES * DIM + wide
-        grown = _bounded(tl.load(shape, mask=ten, other=0.0))
-        grown += tl.load(betas + person * 10 + wide, mask=ten, other=0.0)
-        tl.store(betas_out + person * 10 + wide, grown, mask=ten)
+    frame = observed + body * WIDTH
+    cost = costs + body * PLACES + point
+    present = tl.load(frame + PRESENT)
+    axes, place, lever, shape = _placed(
+        turns, joints, betas, moments, mass_of, mass_below_of, below, body, body // FRAMES, point,
+        LANES,
+    )  # fmt: skip
+    px, py, pz = place
+    # The floor of `solver._project`: a point behind the camera stays finite.
+    near = 1.0 / tl.maximum(pz, 0.1)
+    u = px * near
+    v = py * near
+    # Most points have one direction, landmarks in the image two, those in space three.
+    zero = present * 0.0
+    ax, ay, az, a_off = zero, zero, zero, zero
+    bx, by, bz, b_off = zero, zero, zero, zero
+    cx, cy, cz, c_off = zero, zero, zero, zero
+    moved = zero
+    first = point
+    count = 1
+    if point < 33:
+        sigma = tl.maximum(tl.load(frame + IMAGE_SPREAD), 1e-6)
+        ru = (u - tl.load(frame + IMAGE + 2 * point)) / sigma
+        rv = (v - tl.load(frame + IMAGE + 2 * point + 1)) / sigma
+        weight = tl.maximum(tl.load(frame + VISIBLE + point) * present, 0.0)
+        squared = ru * ru + rv * rv
+        # Geman-McClure: the share's square is the weight, the share times the square the cost.
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight) * share
+        tl.store(cost, weight * share * squared)
+        tl.store(fits + body * 128 + point, weight)
+        tl.store(fits + body * 128 + 64 + point, weight * tl.minimum(squared, 100.0))
+        scale = strength / sigma * near
+        ax, az, a_off = scale, -scale * u, ru * strength
+        by, bz, b_off = scale, -scale * v, rv * strength
+        moved += 1.0
+        first = 2 * point
+        count = 2
+    elif point < 66:
+        number = point - 33
+        world = frame + WORLD
+        view = frame + VIEW
+        spread = frame + SPREAD + 3 * number
+        ax, ay, az, a_off = _seen_along(world, view, number, 0, px, py, pz)
+        bx, by, bz, b_off = _seen_along(world, view, number, 1, px, py, pz)
+        cx, cy, cz, c_off = _seen_along(world, view, number, 2, px, py, pz)
+        sa = 1.0 / tl.load(spread)
+        sb = 1.0 / tl.load(spread + 1)
+        sc = 1.0 / tl.load(spread + 2)
+        squared = a_off * sa * (a_off * sa) + b_off * sb * (b_off * sb) + c_off * sc * (c_off * sc)
+        weight = tl.maximum(use_world * tl.load(frame + WEIGHT + number) * present, 0.0)
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight) * share
+        tl.store(cost, weight * share * squared)
+        sa, sb, sc = strength * sa, strength * sb, strength * sc
+        ax, ay, az, a_off = sa * ax, sa * ay, sa * az, sa * a_off
+        bx, by, bz, b_off = sb * bx, sb * by, sb * bz, sb * b_off
+        cx, cy, cz, c_off = sc * cx, sc * cy, sc * cz, sc * c_off
+        first = 66 + 3 * number
+        count = 3
+    elif point == 66:
+        depth = tl.load(frame + DEPTH)
+        sigma = depth_sigma * tl.maximum(depth, 0.1)
+        value = (pz - depth) / sigma
+        weight = use_depth * present * tl.where(depth > 0, 1.0, 0.0)
+        share = robust * robust / (robust * robust + value * value)
+        strength = tl.sqrt(weight) * share
+        tl.store(cost, weight * share * value * value)
+        az, a_off = strength / sigma, value * strength
+        moved += 1.0
+        first = 165
+    elif point < 67 + SURFACE:
+        number = point - 67
+        w00, w01, w02, w10, w11, w12, w20, w21, w22 = axes
+        mass = tl.load(mass_of + point * LANES + lanes)
+        n0 = tl.load(normals + number * 3)
+        n1 = tl.load(normals + number * 3 + 1)
+        n2 = tl.load(normals + number * 3 + 2)
+        nx = tl.sum(mass * (w00 * n0 + w01 * n1 + w02 * n2), 0)
+        ny = tl.sum(mass * (w10 * n0 + w11 * n1 + w12 * n2), 0)
+        nz = tl.sum(mass * (w20 * n0 + w21 * n1 + w22 * n2), 0)
+        far = tl.maximum(tl.sqrt(px * px + py * py + pz * pz), 1e-6)
+        facing = (nx * px + ny * py + nz * pz) / far
+        distance, slope_u, slope_v = _edge(
+            edge + body * 3 * SIDE * SIDE, frame + EDGE_FROM, u, v, SIDE
+        )
+        sigma = tl.maximum(mask_sigma * tl.load(frame + SIZE), 1e-6)
+        value = distance / sigma
+        rim = tl.exp(-(facing / 0.25) * (facing / 0.25))
+        weight = tl.maximum(rim, tl.where(distance > 0, 1.0, 0.0))
+        weight = mask_weight * weight * tl.load(frame + MASKED) * present
+        squared = value * value
+        share = robust * robust / (robust * robust + squared)
+        strength = tl.sqrt(weight * share * share)
+        tl.store(cost, weight * share * squared)
+        scale = strength / sigma * near
+        ax = slope_u * scale
+        ay = slope_v * scale
+        az = -(slope_u * u + slope_v * v) * scale
+        a_off = value * strength
+        moved += 1.0
+        first = 166 + number
+    else:
+        number = point - 67 - SURFACE
+        # The weight is that of the frame, and 0 where the person is absent.
+        strength = tl.sqrt(tl.load(skin_weight + body) * present)
+        at = skin + (body * SKIN + number) * 3
+        a_off = strength * (px - tl.load(at))
+        b_off = strength * (py - tl.load(at + 1))
+        c_off = strength * (pz - tl.load(at + 2))
+        tl.store(cost, a_off * a_off + b_off * b_off + c_off * c_off)
+        ax, by, cz = strength, strength, strength
+        first = 166 + SURFACE + 3 * number
+        count = 3
+    out = rows + (body * ROWS + first) * 80
+    _row(out, axes, lever, shape, ax, ay, az, a_off, moved, lanes)
+    if count > 1:
+        _row(out + 80, axes, lever, shape, bx, by, bz, b_off, moved, lanes)
+    if count > 2:
+        _row(out + 160, axes, lever, shape, cx, cy, cz, c_off, moved, lanes)
+
+
+@triton.jit
+def _seen_along(world, view, number, axis: tl.constexpr, px, py, pz):
+    """Return an axis of the ray frame in the camera's, and how far off a landmark is along it.
+
+    The view turns the ray frame's axes to the camera's, so they are its columns.
+    """
+    vx = tl.load(view + axis)
+    vy = tl.load(view + 3 + axis)
+    vz = tl.load(view + 6 + axis)
+    aimed = tl.load(world + 3 * number + axis)
+    # Landmarks 23 and 24 are the hips; 69 and 72 are where their coordinates begin.
+    aimed -= 0.5 * (tl.load(world + 69 + axis) + tl.load(world + 72 + axis))
+    return vx, vy, vz, vx * px + vy * py + vz * pz - aimed

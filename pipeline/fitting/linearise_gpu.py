@@ -1,13 +1,15 @@
-"""`solver.linearise` in eight or nine Triton kernels instead of hundreds of torch's.
+"""`solver.solve_window` in six Triton kernels a step instead of hundreds of torch's.
 
 On a GPU, launching a kernel of this size costs more than running it. The kernels are in
-`kernels_gpu`. The numbers are the reference's to rounding, which the tests check.
+`kernels_gpu` (`pose`, `points`, `motion`) and `system_kernels_gpu` (`system`, `ends`, `solve`). The
+numbers are the reference's to rounding, which the tests check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 import triton
@@ -17,21 +19,36 @@ from pipeline.body.kinematics import JOINTS, Points, Pose, Skeleton
 from pipeline.body.prior import LIMIT_SIGMA
 from pipeline.core.skeleton import PARENTS
 from pipeline.fitting import kernels_gpu as kernels
-from pipeline.fitting.solver import BETAS, FRAME_DIM, FitConfig, Observations, State, TemporalPrior
+from pipeline.fitting import system_kernels_gpu as system_kernels
+from pipeline.fitting.solver import (
+    BETAS,
+    FIRST_DAMPING,
+    FRAME_DIM,
+    LEFT_HIP,
+    RIGHT_HIP,
+    FitConfig,
+    Observations,
+    Rows,
+    Solution,
+    State,
+    TemporalPrior,
+)
 
 LANES = 32
 """Lanes of a kernel program: the 24 joints, padded to a power of 2."""
-_LANDMARKS = 33
-_COLUMNS = 80
+COLUMNS = 80
 """Columns of a residual's row: 3 of the translation, 66 of the rotations, 10 of the shape, and the
 residual itself, so that one product of rows gives Hessian and gradient."""
+MOST_FRAMES = 4
+"""Frames of a window: `system_kernels_gpu` eliminates the outer two of four side by side."""
 _ROUNDS = 4
 """Rounds of doubling: ancestors 1, 2, 4 and 8 levels up reach all 15 that a joint can have."""
-_RESIDUAL, _WEIGHT, _MASK = 64, 128, 192
-"""Offsets in a frame's row of costs: the squared image residuals and their weights, of which
-`Solution.residual_mean` is made, and the costs of the contour's points, then of the skin's. Before
-them come the costs of the landmarks (0 to 32), of depth (33), of the pose prior (34) and, in a
-window's first frame, of smoothness (35)."""
+_POINTS = 67
+"""33 landmarks in the image, 33 about the mid-hip, and the pelvis; then come surface and skin."""
+_FIXED_ROWS = 166
+"""Rows of these points: 2, 3 and 1 of each."""
+_SYSTEM_WARPS, _SOLVE_WARPS = 4, 4
+"""More warps share the products, but each thread of `solve` factors the triangle again."""
 _ROW_WIDTHS = {
     "image": 66, "visible": 33, "world_m": 99, "world_spread_m": 99, "world_weight": 33,
     "view": 9, "present": 1, "size": 1, "edge_from": 6, "masked": 1, "root_depth_m": 1,
@@ -42,8 +59,77 @@ _START = {name: sum(list(_ROW_WIDTHS.values())[:k]) for k, name in enumerate(_RO
 """Where each kind begins in a frame's row."""
 
 
+@dataclass(frozen=True, eq=False)
+class PosedBodies:
+    """B bodies as the kernels hold them, for blocks of residuals.
+
+    Attributes:
+        turns: (B, 9, LANES) world rotations of the joints, which are the lanes.
+        joints: (B, 33, LANES) their places in metres (3), then the derivative of coordinate c by
+            shape coefficient b at 3 + 10 c + b.
+        betas: (P, 10) shapes; every B / P bodies in a row share one.
+    """
+
+    turns: Tensor
+    joints: Tensor
+    betas: Tensor
+
+    def pose(self) -> Pose:
+        """Return the bodies as `kinematics.forward_kinematics` returns them."""
+        world = self.turns[..., :JOINTS].transpose(1, 2).unflatten(2, (3, 3))
+        places = self.joints[..., :JOINTS].transpose(1, 2)
+        return Pose(world, places[..., :3], places[..., 3:].unflatten(2, (3, BETAS)))
+
+
+class RowBlock(Protocol):
+    """Residuals beside the fixed ones, such as another view's or a floor's.
+
+    To add some: write a kernel whose programs place a point (`kernels_gpu._placed`) and write its
+    rows (`kernels_gpu._row`), and a class with this interface that launches it. Pass it to
+    `Linearizer.solve`; `TorchRows` serves until the kernel is there.
+
+    Attributes:
+        rows: How many rows a body has.
+        costs: How many numbers make up the cost of a body.
+    """
+
+    rows: int
+    costs: int
+
+    def write(self, bodies: PosedBodies, rows: Tensor, costs: Tensor) -> None:
+        """Write every number of a block.
+
+        Args:
+            bodies: The bodies at the candidate state.
+            rows: (B, rows, COLUMNS) float32, not contiguous in B: derivatives of the weighted
+                residuals by translation, rotations and shape, then the weighted residual.
+            costs: (B, costs) float32, not contiguous in B: costs after the robust function.
+        """
+        ...
+
+
+class TorchRows:
+    """A block in torch, as `solver.linearise` takes it: right, but tens of launches a step.
+
+    Args:
+        function: Returns rows (B, R), their Jacobian (B, R, 79) and cost (B,).
+        rows: R.
+    """
+
+    costs = 1
+
+    def __init__(self, function: Callable[[Pose, Tensor], Rows], rows: int) -> None:
+        self.rows, self._function = rows, function
+
+    def write(self, bodies: PosedBodies, rows: Tensor, costs: Tensor) -> None:
+        """As `RowBlock.write`."""
+        shapes = bodies.betas.repeat_interleave(len(rows) // len(bodies.betas), 0)
+        values, jacobian, cost = self._function(bodies.pose(), shapes)
+        rows[..., :-1], rows[..., -1], costs[:, 0] = jacobian, values, cost
+
+
 class Linearizer:
-    """Linearises windows of one body model as `solver.linearise` does.
+    """Fits windows of one body model as `solver.solve_window` does.
 
     Made once for a body model: its tables lie on the skeleton's device. Nothing waits for the
     device, and nothing is copied from the host, so it can be captured in a CUDA graph.
@@ -57,8 +143,12 @@ class Linearizer:
         self.config = config
         device = skeleton.bones.device
         self.surface = len(skeleton.surface.mass)
-        self.points = _tables(skeleton.landmarks, skeleton.surface)
-        self.skin = None if skeleton.skin is None else _tables(skeleton.skin)
+        self.skin = 0 if skeleton.skin is None else len(skeleton.skin.mass)
+        sets = [
+            skeleton.landmarks, _about_hips(skeleton.landmarks), _pelvis(skeleton.landmarks),
+            skeleton.surface,
+        ]  # fmt: skip
+        self.points = _tables(*sets, *([] if skeleton.skin is None else [skeleton.skin]))
         below = torch.zeros(LANES, LANES, device=device)
         below[:JOINTS, :JOINTS] = skeleton.below
         self.below = below
@@ -66,150 +156,235 @@ class Linearizer:
         self.bones = _padded(skeleton.bones.permute(1, 2, 0))
         self.prior = _padded(skeleton.prior.permute(0, 2, 1))
         self.ancestors = _ancestors().to(device)
+        # A cost of NaN: nothing has been accepted yet.
+        self.start = torch.tensor([torch.nan, FIRST_DAMPING, 0.0, 0.0], device=device)
 
-    def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
-        """Return the function that linearises one window at a state.
+    def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
+        """Return what `kinematics.forward_kinematics` returns."""
+        state = tuple(part.contiguous() for part in (rotations, transl, betas))
+        return self.posed(state, len(betas), 1).pose()
 
-        The window's arrays are packed into rows once, not in every step.
+    def posed(
+        self, state: State, bodies: int, frames: int,
+        step: Tensor | None = None, moved: State | None = None,
+    ) -> PosedBodies:  # fmt: skip
+        """Return the bodies of a state, every ``frames`` of which share one shape.
+
+        With a ``step`` (P, T * 69 + 10) they are moved by it first, as by `solver.propose_step`,
+        and the new state is written to ``moved``.
+        """
+        rotations, transl, betas = state
+        turns = rotations.new_empty(bodies, 9, LANES)
+        joints = rotations.new_empty(bodies, 33, LANES)
+        # A program has 32 lanes, which is one warp.
+        kernels.pose[(bodies,)](
+            rotations, transl, betas, betas if step is None else step, *(moved or state),
+            self.bones, self.ancestors, turns, joints,
+            FRAMES=frames, LANES=LANES, ROUNDS=_ROUNDS, DIM=FRAME_DIM, MOVES=step is not None,
+            num_warps=1,
+        )  # fmt: skip
+        return PosedBodies(turns, joints, betas if moved is None else moved[2])
+
+    def solve(
+        self,
+        observed: Observations,
+        past: TemporalPrior,
+        rotations: Tensor,
+        transl_m: Tensor,
+        iterations: int,
+        blocks: Sequence[RowBlock] = (),
+    ) -> Solution:
+        """Return what `solver.solve_window` returns, for windows of `MOST_FRAMES` at most.
 
         Args:
             observed: What perception observed.
             past: What is known before the window.
+            rotations: (P, T, 24, 3, 3) the first guess of the local rotations.
+            transl_m: (P, T, 3) the first guess of the translations, in metres.
+            iterations: How many steps to take.
+            blocks: Residuals beside the fixed ones.
 
         Returns:
-            A function from a state to cost (P,), Hessian (P, D, D), gradient (P, D) and mean
-            squared image residual (P, T), as `solver.linearise` returns them.
+            The best state that each person's steps reached, never worse than the first guess.
         """
-        parts = [getattr(observed, name) for name in _ROW_WIDTHS]
-        # Arrays without a dimension behind P and T hold one number a frame.
-        flat = [part.flatten(2) if part.dim() > 2 else part[..., None] for part in parts]
-        row = torch.cat(flat, -1).flatten(0, 1).contiguous()
-        edge = observed.edge.flatten(0, 1).contiguous()
-        skin = observed.surface_m.flatten(0, 1).contiguous()
-        weight = (observed.surface_weight * observed.present).flatten().contiguous()
-        before = {f.name: getattr(past, f.name).contiguous() for f in fields(TemporalPrior)}
-        return lambda state: self._linearise(row, edge, skin, weight, before, state)
+        window = WindowSystem(self, observed, past, blocks)
+        window.linearise((rotations.contiguous(), transl_m.contiguous(), window.past["betas"]))
+        for _ in range(iterations):
+            window.solve()
+            window.linearise(window.best)
+        return window.solution()
 
-    def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
-        """Return what `kinematics.forward_kinematics` returns."""
-        turns, joints = self._posed(rotations, transl, betas, 1)
-        world = turns[..., :JOINTS].transpose(1, 2).unflatten(2, (3, 3))
-        places = joints[..., :JOINTS].transpose(1, 2)
-        return Pose(world, places[..., :3], places[..., 3:].unflatten(2, (3, BETAS)))
 
-    def _posed(
-        self, rotations: Tensor, transl: Tensor, betas: Tensor, frames: int
-    ) -> tuple[Tensor, Tensor]:
-        """World rotations (B, 9, LANES) and joints (B, 33, LANES) of B bodies.
+class WindowSystem:
+    """One window of P people in T frames: its observations, best state and system.
 
-        Every ``frames`` bodies in a row share one shape.
-        """
-        bodies = betas.shape[0] * frames
-        turns = rotations.new_empty(bodies, 9, LANES)
-        joints = rotations.new_empty(bodies, 33, LANES)
-        # A program has 32 lanes, which is one warp; hence the single warp of most kernels.
-        kernels.pose[(bodies,)](
-            rotations.contiguous(), transl.contiguous(), betas.contiguous(), self.bones,
-            self.ancestors, turns, joints,
-            FRAMES=frames, LANES=LANES, ROUNDS=_ROUNDS, num_warps=1,
-        )  # fmt: skip
-        return turns, joints
+    Args:
+        body: The body model's tables.
+        observed: What perception observed.
+        past: What is known before the window.
+        blocks: Residuals beside the fixed ones.
 
-    @staticmethod
-    def propose_step(state: State, step: Tensor) -> State:
-        """Return what `solver.propose_step` returns."""
-        # The kernels compute addresses from shapes, so every array must be contiguous.
-        rotations, transl_m, betas = (part.contiguous() for part in state)
-        people, frames = transl_m.shape[:2]
-        out = tuple(torch.empty_like(part) for part in (rotations, transl_m, betas))
-        kernels.retract[(people * frames,)](
-            rotations, transl_m, betas, step.contiguous(), *out,
-            FRAMES=frames, LANES=LANES, DIM=FRAME_DIM, num_warps=1,
-        )  # fmt: skip
-        return out
+    Attributes:
+        candidate: The state that was linearised last.
+        best: The best state so far, of which ``block`` is the linearisation.
+        block: (P, T, 80, 80) products of the frames' rows, with all that acts on one frame alone.
+        coupling: (P, T, T, 80) smoothness between the same unknowns of two frames.
+        control: (P, 4) cost of the best state, damping, whether the last candidate was accepted,
+            whether the last step failed.
+        step: (P, T * 69 + 10) what is subtracted from the best state for the next candidate.
+        residual_mean: (P, T) as `Solution.residual_mean`, of the best state.
+    """
 
-    def _linearise(
+    def __init__(
         self,
-        observed: Tensor,
-        edge: Tensor,
-        skin: Tensor,
-        skin_weight: Tensor,
-        past: dict[str, Tensor],
-        state: State,
-    ) -> State:
-        """One linearisation of packed observations; ``past`` holds `TemporalPrior`'s fields."""
-        rotations, transl_m, betas = (part.contiguous() for part in state)
-        people, frames = transl_m.shape[:2]
-        bodies, config = people * frames, self.config
-        skin_points = 0 if self.skin is None else skin.shape[1]
-        # Two rows in the image and three in space for each landmark, then the contour, the skin,
-        # and depth.
-        skin_row = 5 * _LANDMARKS + self.surface
-        all_rows = skin_row + 3 * skin_points + 1
-        # Triton's ranges are powers of 2.
-        places = triton.next_power_of_2(_MASK + self.surface + skin_points)
+        body: Linearizer,
+        observed: Observations,
+        past: TemporalPrior,
+        blocks: Sequence[RowBlock] = (),
+    ) -> None:
+        self._body, self._blocks = body, blocks
+        people, frames = observed.present.shape
+        if frames > MOST_FRAMES:
+            raise ValueError(f"a window has {MOST_FRAMES} frames at most, not {frames}")
+        self._people, self._frames, bodies = people, frames, people * frames
+        # Arrays are packed once, not in every step. Those without a dimension behind P and T hold
+        # one number a frame.
+        parts = [getattr(observed, name) for name in _ROW_WIDTHS]
+        flat = [part.flatten(2) if part.dim() > 2 else part[..., None] for part in parts]
+        self._observed = torch.cat(flat, -1)
+        # The kernels compute addresses from shapes, so every array must be contiguous.
+        self._edge = observed.edge.contiguous()
+        self._skin = observed.surface_m.contiguous()
+        self._skin_weight = observed.surface_weight.contiguous()
+        self.past = {f.name: getattr(past, f.name).contiguous() for f in fields(TemporalPrior)}
+
+        self._skin_points = observed.surface_m.shape[2] if body.skin else 0
+        points = _POINTS + body.surface + self._skin_points
+        self._own_rows = _FIXED_ROWS + body.surface + 3 * self._skin_points
+        # The priors' cost and smoothness's follow the points'.
+        self._own_costs = points + 2
         # Memory comes uninitialised: the kernels write every number that is read later.
-        new = rotations.new_empty
-        turns, joints = self._posed(rotations, transl_m, betas, frames)
-        points, changes = new(bodies, _LANDMARKS, 3), new(bodies, _LANDMARKS, 3, _COLUMNS)
-        rows, costs = new(bodies, all_rows, _COLUMNS), new(bodies, places)
+        new = observed.present.new_empty
+        self._rows = new(bodies, self._own_rows + sum(block.rows for block in blocks), COLUMNS)
+        self._costs = new(bodies, self._own_costs + sum(block.costs for block in blocks))
+        self._fits = new(bodies, 2, 64)
+        self._normal, self._pull = new(bodies, 9, LANES), new(bodies, 3, LANES)
+        self._smooth = new(people, frames, frames, 3, LANES)
+        self._drift = new(people, frames, 3, LANES)
+        self.candidate = _new_state(new, people, frames)
+        self.best = _new_state(new, people, frames)
+        self.block = new(people, frames, COLUMNS, COLUMNS)
+        self.coupling = new(people, frames, frames, COLUMNS)
+        self._work = new(people, 5, COLUMNS, 3 * COLUMNS)
+        self._gram = new(people, 2, COLUMNS, COLUMNS)
+        self.residual_mean = new(people, frames)
+        self._information = new(people, BETAS, BETAS)
+        # The first candidate is the first guess itself.
+        self.step = self._rows.new_zeros(people, frames * FRAME_DIM + BETAS)
+        # One is read while the other is written.
+        self.control, self._before = body.start.repeat(people, 1), new(people, 4)
+
+    def linearise(self, state: State) -> None:
+        """Linearise at the candidate, ``state`` less the step; replace the system if it is better.
+
+        The candidate itself is kept by the next `solve` or `solution`.
+        """
+        self.write_rows(state)
+        self.decide()
+
+    def write_rows(self, state: State) -> None:
+        """Write the rows of all residuals at the candidate, ``state`` less the step."""
+        body, config, frames = self._body, self._body.config, self._frames
+        bodies = self._people * frames
+        posed = body.posed(state, bodies, frames, self.step, self.candidate)
         # A switch is a factor of 0 or 1, so one compiled kernel serves every configuration.
-        kernels.points[(bodies, _LANDMARKS + self.surface)](
-            turns, joints, betas, *self.points, self.below, self.normals,
-            observed, edge, points, changes, rows, costs,
-            config.mask_sigma, config.mask_weight * config.use_mask, config.robust,
-            FRAMES=frames, LANES=LANES, WIDTH=observed.shape[1], SIDE=edge.shape[-1],
-            ROWS=all_rows, LANDMARKS=_LANDMARKS, COLUMNS=_COLUMNS, SIZE=_START["size"],
-            PRESENT=_START["present"], MASKED=_START["masked"], EDGE_FROM=_START["edge_from"],
-            PLACES=places, MASK=_MASK, num_warps=1,
-        )  # fmt: skip
-        if self.skin is not None and skin_points:
-            kernels.skin[(bodies, skin_points)](
-                turns, joints, betas, *self.skin, self.below, skin, skin_weight, rows, costs,
-                FRAMES=frames, LANES=LANES, ROWS=all_rows, FIRST=skin_row, COLUMNS=_COLUMNS,
-                PLACES=places, COST=_MASK + self.surface, num_warps=1,
-            )  # fmt: skip
-        kernels.residuals[(bodies, _LANDMARKS + 1)](
-            points, changes, joints, observed, rows, costs,
-            config.robust, config.depth_sigma, 1.0 * config.use_world, 1.0 * config.use_depth,
-            LANES=LANES, WIDTH=observed.shape[1], ROWS=all_rows, LANDMARKS=_LANDMARKS,
-            COLUMNS=_COLUMNS, IMAGE=_START["image"], VISIBLE=_START["visible"],
-            WORLD=_START["world_m"],
+        kernels.points[(bodies, self._own_costs - 2)](
+            self.candidate[2], posed.turns, posed.joints, *body.points, body.below, body.normals,
+            self._observed, self._edge, self._skin, self._skin_weight,
+            self._rows, self._costs, self._fits,
+            config.mask_sigma, config.mask_weight * config.use_mask, config.depth_sigma,
+            config.robust, 1.0 * config.use_world, 1.0 * config.use_depth,
+            FRAMES=frames, LANES=LANES, WIDTH=self._observed.shape[-1],
+            SIDE=self._edge.shape[-1], ROWS=self._rows.shape[1], PLACES=self._costs.shape[1],
+            SURFACE=body.surface, SKIN=self._skin_points,
+            IMAGE=_START["image"], VISIBLE=_START["visible"], WORLD=_START["world_m"],
             SPREAD=_START["world_spread_m"], WEIGHT=_START["world_weight"], VIEW=_START["view"],
-            PRESENT=_START["present"], IMAGE_SPREAD=_START["image_spread"],
-            DEPTH=_START["root_depth_m"], PLACES=places, RESIDUAL=_RESIDUAL,
-            TOTAL_WEIGHT=_WEIGHT, num_warps=1,
+            PRESENT=_START["present"], SIZE=_START["size"], EDGE_FROM=_START["edge_from"],
+            MASKED=_START["masked"], DEPTH=_START["root_depth_m"],
+            IMAGE_SPREAD=_START["image_spread"], num_warps=1,
         )  # fmt: skip
-        block = torch.bmm(rows.transpose(1, 2), rows)
-        normal, pull = new(bodies, 9, LANES), new(bodies, 3, LANES)
-        kernels.priors[(bodies,)](
-            rotations, self.prior, normal, pull, costs,
+        kernels.motion[(bodies,)](
+            *self.candidate[:2], body.prior, self.past["rotations"], self.past["transl_m"],
+            self.past["known"], self.past["interval_30hz"],
+            self._costs, self._normal, self._pull, self._smooth, self._drift,
             config.prior_weight, config.limit_weight, LIMIT_SIGMA, 1.0 * config.use_prior,
-            LANES=LANES, PLACES=places, num_warps=1,
+            config.turn_accel_rad, config.root_accel_m, config.root_depth_accel_m,
+            config.smooth_robust, 1.0 * config.use_smoothness,
+            FRAMES=frames, LANES=LANES, PLACES=self._costs.shape[1], COST=self._own_costs - 2,
+            num_warps=1,
         )  # fmt: skip
-        smooth, drift = new(people, frames, frames, 3, LANES), new(people, frames, 3, LANES)
-        kernels.smoothness[(people,)](
-            rotations, transl_m, past["rotations"], past["transl_m"], past["known"],
-            past["interval_30hz"],
-            smooth, drift, costs, config.turn_accel_rad, config.root_accel_m,
-            config.root_depth_accel_m, config.smooth_robust, 1.0 * config.use_smoothness,
-            FRAMES=frames, LANES=LANES, PLACES=places, num_warps=1,
+        row, cost = self._own_rows, self._own_costs
+        for block in self._blocks:
+            block.write(
+                posed,
+                self._rows[:, row : row + block.rows],
+                self._costs[:, cost : cost + block.costs],
+            )
+            row, cost = row + block.rows, cost + block.costs
+
+    def decide(self) -> None:
+        """Replace the system by the candidate's where that costs no more than the best state."""
+        frames = self._frames
+        self._before, self.control = self.control, self._before
+        system_kernels.system[(self._people * frames, COLUMNS // 16)](
+            self._rows, self._normal, self._pull, self._smooth, self._drift, self._costs,
+            self.candidate[2], self.past["betas"], self.past["shape_information"],
+            self._before, self.control, self.block, self.coupling,
+            FRAMES=frames, LANES=LANES, ROWS=self._rows.shape[1], PLACES=self._costs.shape[1],
+            BLOCK=triton.next_power_of_2(frames * self._costs.shape[1]), num_warps=_SYSTEM_WARPS,
         )  # fmt: skip
-        cost, residual_mean, shape = new(people), new(people, frames), new(people, 16)
-        kernels.sums[(people,)](
-            costs, betas, past["betas"], past["shape_information"], cost, residual_mean, shape,
-            FRAMES=frames, LANDMARKS=_LANDMARKS, PLACES=places, RESIDUAL=_RESIDUAL,
-            TOTAL_WEIGHT=_WEIGHT, MASK=_MASK, SURFACE=self.surface + skin_points, num_warps=4,
+
+    def solve(self, final: bool = False) -> None:
+        """Keep accepted candidates and compute the next step; or, at the end, the information."""
+        frames = self._frames
+        ends = max(frames - 2, 0)
+        if ends:
+            system_kernels.ends[(self._people, ends)](
+                self.block, self.control, self._work, self._gram,
+                FRAMES=frames, FINAL=final, num_warps=_SOLVE_WARPS,
+            )  # fmt: skip
+        system_kernels.solve[(self._people,)](
+            self.block, self.coupling, self._gram, self.past["shape_information"],
+            self.past["betas"], self.control, self._work, self._fits,
+            *self.candidate, *self.best, self.step, self.residual_mean, self._information,
+            FRAMES=frames, ENDS=ends, FINAL=final, STATE=triton.next_power_of_2(frames * 216),
+            num_warps=_SOLVE_WARPS,
         )  # fmt: skip
-        size = frames * FRAME_DIM + BETAS
-        hessian, gradient = new(people, size, size), new(people, size)
-        kernels.assemble[(people, size)](
-            block, normal, pull, smooth, drift, past["shape_information"], shape,
-            hessian, gradient,
-            FRAMES=frames, LANES=LANES, COLUMNS=_COLUMNS, DIM=FRAME_DIM,
-            BLOCK=triton.next_power_of_2(size), num_warps=2,
-        )  # fmt: skip
-        return cost, hessian, gradient, residual_mean
+
+    def solution(self) -> Solution:
+        """Return the best state with its cost and what the window tells about the shape."""
+        self.solve(final=True)
+        rotations, transl_m, betas = self.best
+        cost = self.control[:, 0]
+        return Solution(rotations, transl_m, betas, cost, self.residual_mean, self._information)
+
+
+def _new_state(new: Callable[..., Tensor], people: int, frames: int) -> State:
+    return new(people, frames, JOINTS, 3, 3), new(people, frames, 3), new(people, BETAS)
+
+
+def _about_hips(landmarks: Points) -> Points:
+    """The landmarks about the mid-hip, which is a sum of landmarks, so its moments can be taken off
+    theirs."""
+    parts = (getattr(landmarks, f.name) for f in fields(Points))
+    return Points(*(part - 0.5 * (part[LEFT_HIP] + part[RIGHT_HIP]) for part in parts))
+
+
+def _pelvis(like: Points) -> Points:
+    """The pelvis as a point: all of its mass is on the first joint, without a moment about it."""
+    parts = {f.name: torch.zeros_like(getattr(like, f.name)[:1]) for f in fields(Points)}
+    parts["mass"][:, :1] = parts["mass_below"][:, :1] = 1.0
+    return Points(**parts)
 
 
 def _tables(*sets: Points) -> tuple[Tensor, Tensor, Tensor]:

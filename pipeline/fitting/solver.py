@@ -255,19 +255,25 @@ class Solution:
     shape_information: Tensor
 
 
-ContourRows = Callable[[Pose, Tensor, Observations], tuple[Tensor, Tensor, Tensor]]
-"""`contour_rows` of one body model."""
+Rows = tuple[Tensor, Tensor, Tensor]
+"""Weighted residuals (B, R), their Jacobian (B, R, 79) and the cost (B,)."""
+RowsOf = Callable[[Pose, Tensor, Observations], Rows]
+"""Residuals of B posed bodies with shapes (B, 10), such as `contour_rows` of one body model."""
+FIRST_DAMPING = 1e-3
 
 
 class Kernels(Protocol):
     """Faster versions of the solver's functions: `linearise_gpu` and `contour_cpu` have them."""
 
-    def bind(self, observed: Observations, past: TemporalPrior) -> Callable[[State], State]:
-        """Return `linearise` for one window, as a function of the state alone."""
-        ...
-
-    def propose_step(self, state: State, step: Tensor) -> State:
-        """Return what `propose_step` of this module returns."""
+    def solve(
+        self,
+        observed: Observations,
+        past: TemporalPrior,
+        rotations: Tensor,
+        transl_m: Tensor,
+        iterations: int,
+    ) -> Solution:
+        """Return what `solve_window` returns."""
         ...
 
     def forward_kinematics(self, rotations: Tensor, transl: Tensor, betas: Tensor) -> Pose:
@@ -311,28 +317,52 @@ def solve_window(
         transl_m: (P, T, 3) the first guess of the translations, in metres.
         config: Weights and switches; its step counts are not read.
         iterations: How many steps to take.
-        kernels: Used in place of `linearise` and `propose_step` where given.
+        kernels: Used in place of `gauss_newton` and `linearise` where given.
 
     Returns:
         The best state that each person's steps reached, never worse than the first guess.
     """
-    propose: Callable[[State, Tensor], State] = propose_step
-    model: Callable[[State], State] = partial(linearise, skeleton, observed, past, config=config)
     if kernels is not None:
-        propose, model = kernels.propose_step, kernels.bind(observed, past)
+        return kernels.solve(observed, past, rotations, transl_m, iterations)
+    model = partial(linearise, skeleton, observed, past, config=config)
+    return gauss_newton(model, past, rotations, transl_m, iterations)
+
+
+def gauss_newton(
+    model: Callable[[State], State],
+    past: TemporalPrior,
+    rotations: Tensor,
+    transl_m: Tensor,
+    iterations: int,
+) -> Solution:
+    """Return what `solve_window` returns, for a window that ``model`` linearises.
+
+    Args:
+        model: `linearise` as a function of the state alone.
+        past: What is known before the window.
+        rotations: (P, T, 24, 3, 3) the first guess of the local rotations.
+        transl_m: (P, T, 3) the first guess of the translations, in metres.
+        iterations: How many steps to take.
+    """
     state: State = (rotations, transl_m, past.betas)
     # Each state keeps its linearisation, so a rejected step costs no second one.
     system = model(state)
-    damping = torch.full_like(past.interval_30hz, 1e-3)
+    damping = torch.full_like(past.interval_30hz, FIRST_DAMPING)
     for _ in range(iterations):
         # `cholesky_ex` raises nothing, so the host need not wait for the outcome. Triangular solves
         # can be captured; torch's batched `cholesky_solve` (MAGMA) allocates memory and cannot.
-        factor, _ = torch.linalg.cholesky_ex(_damped(system[1], damping))
+        factor, failed = torch.linalg.cholesky_ex(_damped(system[1], damping))
         half = solve_triangular(factor, system[2][..., None], upper=False)
         step = solve_triangular(factor.mT, half, upper=True)[..., 0]
-        candidate = propose(state, step)
+        candidate = propose_step(state, step)
         new = model(candidate)
-        state, system, damping = _keep_better(state, system, candidate, new, damping)
+        # What a factorisation that failed leaves is no step. Comparison with NaN is false, so a
+        # step to a state without a finite cost is rejected too.
+        better = (new[0] <= system[0]) & (failed == 0)
+        state, system = _choose(better, candidate, state), _choose(better, new, system)
+        # Damping rises by more (10) than it falls (0.3): of a window's three steps, one rejected
+        # step should be enough to make the next one short. The bounds keep it within float32.
+        damping = torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
     cost, hessian, _, residual_mean = system
     rotations, transl_m, betas = state
     information = _shape_information(hessian, past)
@@ -355,21 +385,11 @@ def propose_step(state: State, step: Tensor) -> State:
     return retract(state, -torch.nan_to_num(step).clamp(-1.5, 1.5))
 
 
-def _keep_better(
-    state: State, system: State, candidate: State, new: State, damping: Tensor
-) -> tuple[State, State, Tensor]:
-    """Return each person's better state, its linearisation, and the damping of the next step."""
-    # Comparison with NaN is false, so a step to a state without a finite cost is rejected too.
-    better = new[0] <= system[0]
-    state = tuple(_choose(better, a, b) for a, b in zip(candidate, state))
-    system = tuple(_choose(better, a, b) for a, b in zip(new, system))
-    # Damping rises by more (10) than it falls (0.3): of a window's three steps, one rejected step
-    # should be enough to make the next one short. The bounds keep the numbers within float32.
-    return state, system, torch.where(better, damping * 0.3, damping * 10.0).clamp(1e-6, 1e6)
-
-
-def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(condition.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
+def _choose(condition: Tensor, yes: State, no: State) -> State:
+    """Each person's part of ``yes`` where the condition (P,) holds, else of ``no``."""
+    return tuple(
+        torch.where(condition.reshape(-1, *[1] * (a.dim() - 1)), a, b) for a, b in zip(yes, no)
+    )
 
 
 def retract(state: State, step: Tensor) -> State:
@@ -392,7 +412,8 @@ def linearise(
     past: TemporalPrior,
     state: State,
     config: FitConfig,
-    contour: ContourRows | None = None,
+    contour: RowsOf | None = None,
+    blocks: Sequence[RowsOf] = (),
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Linearise every residual at a state; D = 69 T + 10 unknowns.
 
@@ -406,6 +427,7 @@ def linearise(
         state: Rotations (P, T, 24, 3, 3), translations (P, T, 3) and shapes (P, 10).
         config: Weights and switches.
         contour: Used in place of `contour_rows` where given.
+        blocks: Residuals beside the fixed ones.
 
     Returns:
         The cost (P,); the Hessian (P, D, D); the gradient (P, D), half the cost's slope as is usual
@@ -429,6 +451,7 @@ def linearise(
     # How many points there are is the window's kind, not a value.
     if skeleton.skin is not None and observed.surface_m.shape[2]:
         parts.append(surface_rows(skeleton.skin, pose, shapes, flat, skeleton.below))
+    parts.extend(block(pose, shapes, flat) for block in blocks)
     # All terms' rows are stacked, so that one matrix product gives the Hessian of all of them.
     rows, jacobian = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
     cost = torch.stack([part[2] for part in parts]).sum(0)

@@ -33,7 +33,7 @@ class LandmarkNetGpu(nn.Module):
         values, presence, logits, heatmaps, world = self.net(crops)
         rows = values.new_empty(len(crops), WIDTH)
         height, width = heatmaps.shape[1:3]
-        _read[len(crops), _LANDMARKS + triton.cdiv(MASK * MASK, _CHUNK)](
+        read[len(crops), _LANDMARKS + triton.cdiv(MASK * MASK, _CHUNK)](
             values, presence, logits, heatmaps, world, rows,
             height, width, MIN_HEAT, 1.0 / INPUT,
             LANDMARKS=_LANDMARKS, KERNEL=KERNEL, PIXELS=MASK * MASK, CHUNK=_CHUNK, WIDTH=WIDTH,
@@ -43,7 +43,7 @@ class LandmarkNetGpu(nn.Module):
 
 
 @triton.jit
-def _read(
+def read(
     values, presence, logits, heatmaps, world, rows, height, width, min_heat, unit,
     LANDMARKS: tl.constexpr, KERNEL: tl.constexpr, PIXELS: tl.constexpr, CHUNK: tl.constexpr,
     WIDTH: tl.constexpr, MASK_AT: tl.constexpr, LANES: tl.constexpr,

@@ -12,33 +12,43 @@ import pytest
 
 pytest.importorskip("triton")
 KERNELS = {
-    "pipeline.fitting.kernels_gpu": (
-        "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "retract",
-    ),
+    "pipeline.fitting.kernels_gpu": ("pose", "points", "motion"),
+    "pipeline.fitting.system_kernels_gpu": ("system", "ends", "solve"),
     "pipeline.fitting.edge_kernels_gpu": ("edges",),
     "pipeline.fitting.lifter_kernels_gpu": ("network",),
     "pipeline.fitting.prepare_kernels_gpu": ("remember", "observe", "poses", "guess"),
     "pipeline.fitting.finish_kernels_gpu": ("finish",),
     "pipeline.body.mesh_gpu": ("mesh", "regress"),
+    "pipeline.perception.blazepose.landmarks_gpu": ("read",),
+    "pipeline.perception.blazepose.tflite_kernels_gpu": ("convolution", "depthwise", "enlarge"),
     "render.kernels_gpu": ("place", "fill_small", "fill_large", "resolve"),
 }  # fmt: skip
 CONSTANTS = {
-    "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "LANDMARKS": 33,
-    "COLUMNS": 80, "SIZE": 331, "PRESENT": 330, "MASKED": 338, "EDGE_FROM": 332, "PLACES": 512,
-    "MASK": 192, "IMAGE": 0, "VISIBLE": 66, "WORLD": 99, "SPREAD": 198, "WEIGHT": 297, "VIEW": 330,
-    "DEPTH": 340, "RESIDUAL": 64, "TOTAL_WEIGHT": 128, "SURFACE": 96, "DIM": 69, "BLOCK": 512,
-    "STRIDE": 22, "IMAGE_SPREAD": 341,
+    "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "SIZE": 331,
+    "PRESENT": 330, "MASKED": 338, "EDGE_FROM": 332, "PLACES": 165, "IMAGE": 0, "VISIBLE": 66,
+    "WORLD": 99, "SPREAD": 198, "WEIGHT": 297, "VIEW": 330, "DEPTH": 340, "SURFACE": 96,
+    "SKIN": 256, "DIM": 69, "BLOCK": 1024, "IMAGE_SPREAD": 341, "MOVES": True, "COST": 163,
+    "ENDS": 2, "FINAL": False, "STATE": 1024,
 }  # fmt: skip
 NUMBERS = {
     "mask_sigma", "mask_weight", "robust", "depth_sigma", "use_world", "use_depth",
-    "prior_weight", "limit_weight", "limit_sigma", "use", "turn_accel", "root_accel",
-    "root_depth_accel", "across", "down",
+    "prior_weight", "limit_weight", "limit_sigma", "use_prior", "use_smoothness",
+    "smooth_robust", "turn_accel", "root_accel", "root_depth_accel",
 }  # fmt: skip
 TYPES = {"ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64"}
 DRAWING = {
     "COUNT": 6890, "VALENCE": 9, "BLOCK": 32, "FACES": 13776, "LARGE": 512, "COLUMNS": 64,
     "FADES": True, "TILE": 32, "ROWS": 4, "table": "*i64", "samples": "*i64", "items": "*i32",
     "faces": "*i32", "neighbours": "*i32",
+}  # fmt: skip
+LAYERS = dict.fromkeys(
+    ("batch_pixels", "in_height", "in_width", "out_height", "out_width", "channels8", "outputs",
+     "padded", "added", "stride", "top", "left", "height", "width"), "i32",
+) | dict.fromkeys(
+    ("low", "high", "deep_low", "deep_high", "min_heat", "unit"), "fp32",
+) | dict.fromkeys(("image", "weights", "bias", "addend", "out"), "*fp16") | {
+    "KIND": 2, "SIDE": 3, "ROWS": 16, "COLUMNS": 32, "DEPTH": 32, "LANDMARKS": 39, "KERNEL": 7,
+    "PIXELS": 16384, "CHUNK": 1024, "WIDTH": 16619, "MASK_AT": 235, "LANES": 64,
 }  # fmt: skip
 AROUND_THE_SOLVER = {
     "STRIP": 8, "REACH": 3, "LAYERS": 3, "WINDOW": 4, "FEATURES": 201, "HEAD": 32, "ROW": 256,
@@ -62,6 +72,8 @@ OWN = {
     "pipeline.fitting.prepare_kernels_gpu": AROUND_THE_SOLVER,
     "pipeline.fitting.finish_kernels_gpu": AROUND_THE_SOLVER,
     "pipeline.body.mesh_gpu": AROUND_THE_SOLVER | {"WIDTH": 256, "joints": "*i32"},
+    "pipeline.perception.blazepose.landmarks_gpu": LAYERS,
+    "pipeline.perception.blazepose.tflite_kernels_gpu": LAYERS,
     "render.kernels_gpu": DRAWING,
 }
 """Constants and types that differ in these modules."""
