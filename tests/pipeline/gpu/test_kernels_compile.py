@@ -15,6 +15,7 @@ KERNELS = {
     "pipeline.fitting.kernels_gpu": (
         "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "retract",
     ),
+    "pipeline.gpu.yuv_gpu": ("_to_rgb", "_to_planes"),
 }  # fmt: skip
 CONSTANTS = {
     "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "LANDMARKS": 33,
@@ -27,8 +28,13 @@ NUMBERS = {
     "mask_sigma", "mask_weight", "robust", "depth_sigma", "use_world", "use_depth",
     "prior_weight", "limit_weight", "limit_sigma", "use", "turn_accel", "root_accel",
     "root_depth_accel", "across", "down",
+    "ry", "ru", "rv", "r1", "gy", "gu", "gv", "g1", "by", "bu", "bv", "b1",
+    "yr", "yg", "yb", "y1", "ur", "ug", "ub", "u1", "vr", "vg", "vb", "v1",
 }  # fmt: skip
-TYPES = {"ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64"}
+TYPES = {
+    "ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64",
+    "planes": "*u8", "images": "*u8", "height": "i32", "width": "i32", "size": "i32",
+}  # fmt: skip
 
 
 def compile_all(module: str, capability: int) -> None:
