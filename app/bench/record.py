@@ -108,7 +108,7 @@ class Bench:
         clip = options.clip or footage.SAMPLE
         content = weights.sha256_of(clip) if clip.is_file() else str(clip)
         machine = results.same_machine(self.hardware)
-        what = (row.settings.as_json(), row.measure, self.people(row))
+        what = (row.settings.as_json(), row.measure, self.people(row), row.slow)
         return results.fingerprint(self._code, chosen, content, what, machine)
 
     def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Bench:
         # Before the pipeline is loaded: nothing else may use the device meanwhile.
         self._measure_ceilings(device)
         tick("loading")
-        player = footage.Player(self._frames(self.people(row), row.settings))
+        player = footage.Player(self._frames(self.people(row), row.settings), row.slow)
         settings = replace(
             row.settings,
             people=self.people(row),

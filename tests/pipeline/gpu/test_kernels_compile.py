@@ -16,6 +16,7 @@ KERNELS = {
         "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "retract",
     ),
     "pipeline.gpu.yuv_gpu": ("_to_rgb", "_to_planes"),
+    "render.kernels_gpu": ("place", "fill_small", "fill_large", "resolve"),
 }  # fmt: skip
 CONSTANTS = {
     "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "LANDMARKS": 33,
@@ -35,6 +36,11 @@ TYPES = {
     "ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64",
     "planes": "*u8", "images": "*u8", "height": "i32", "width": "i32", "size": "i32",
 }  # fmt: skip
+DRAWING = {
+    "COUNT": 6890, "VALENCE": 9, "BLOCK": 32, "FACES": 13776, "LARGE": 512, "COLUMNS": 64,
+    "FADES": True, "TILE": 32, "ROWS": 4, "table": "*i64", "samples": "*i64", "items": "*i32",
+    "faces": "*i32", "neighbours": "*i32",
+}  # fmt: skip
 
 
 def compile_all(module: str, capability: int) -> None:
@@ -45,16 +51,18 @@ def compile_all(module: str, capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    own = DRAWING if module == "render.kernels_gpu" else {}
+    given, types = CONSTANTS | own, TYPES | own
     for name in KERNELS[module]:
         kernel = getattr(importlib.import_module(module), name)
         signature, constants = {}, {}
         for each in inspect.signature(kernel.fn).parameters.values():
             if "constexpr" in str(each.annotation):
-                constants[each.name] = CONSTANTS[each.name]
+                constants[each.name] = given[each.name]
                 signature[each.name] = "constexpr"
             else:
                 number = "fp32" if each.name in NUMBERS else "*fp32"
-                signature[each.name] = TYPES.get(each.name, number)
+                signature[each.name] = types.get(each.name, number)
         source = ASTSource(kernel, signature, constants)
         made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
         assert made.asm["cubin"], name
