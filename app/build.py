@@ -29,6 +29,10 @@ from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
 from pipeline.sam3d.options import Sam3dOptions
 
+_GPU_PERCEIVERS = ("blazepose", "sam3d")
+"""The perceivers that cut their crops from frames on the GPU; the others do it on the host."""
+_GPU_STYLES = ("mannequin", "anatomical")
+
 
 def make_outputs(config: Config) -> list[Output]:
     """Return the outputs of a configuration, none of them opened yet."""
@@ -122,6 +126,7 @@ def source_of(config: Config, stop: threading.Event) -> Source:
             memory_mb=capture.feed_memory_mb,
             decode=capture.decode,
             allocate=allocator(config),
+            planes=reads_on_gpu(config),
         ),
         stop=stop,
     )
@@ -132,6 +137,14 @@ def allocator(config: Config) -> Callable[[tuple[int, ...]], np.ndarray]:
     them from there."""
     # Only copies to a GPU gain from page-locked memory.
     return empty_image if choose_device(config.device).type == "cpu" else pinned_image
+
+
+def reads_on_gpu(config: Config) -> bool:
+    """Return whether all that reads whole frames does so on a GPU, where planes become RGB for
+    less than on the host."""
+    there = choose_device(config.device).type == "cuda"
+    drawn = config.render.renderer in ("auto", "gpu") and config.render.style in _GPU_STYLES
+    return there and drawn and config.perceive.perceiver in _GPU_PERCEIVERS
 
 
 def load(config: Config, on_build: Callable[[str, int, int], None] | None = None) -> BodyEstimator:

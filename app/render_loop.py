@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,13 +16,14 @@ from app.outputs.base import Output, OutputClosed, RunInfo
 from app.run_report import LONGEST_TRACKS, Progress, RunReport
 from app.track_log import TrackLog
 from pipeline.capture.base import Source
-from pipeline.core.frame import Frame
+from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Bodies
 from pipeline.core.stats import Stats
-from pipeline.gpu.transfer import own_stream
+from pipeline.core.yuv import Pixels, YuvImage
+from pipeline.gpu.transfer import own_stream, upload
 from pipeline.runtime.estimator import BodyEstimator, FittedWindow
 from pipeline.tracking.extrapolate import PredictionError
-from render.overlay import draw_hud
+from render.overlay import draw_hud, hud_size
 
 _PROGRESS_S = 0.1
 
@@ -50,6 +51,16 @@ def renderer_name(config: Config, estimator: BodyEstimator) -> str:
     if config.render.renderer != "auto":
         return config.render.renderer
     return "gpu" if estimator.device.type == "cuda" else "numba"
+
+
+def _add_hud(picture: Pixels, lines: list[str]) -> None:
+    if isinstance(picture, np.ndarray):
+        draw_hud(picture, lines)
+        return
+    # Only the corner with the text becomes RGB and planes again.
+    corner = picture.corner(hud_size(picture.size, lines)).rgb
+    draw_hud(corner, lines, picture.size)
+    picture.put_corner(corner)
 
 
 class RenderLoop:
@@ -125,13 +136,13 @@ class RenderLoop:
             for output in self._outputs:
                 output.open(self.info(window[0][0]))
         # A run with `--poses` alone, for example, draws nothing.
-        pictures: Iterator[np.ndarray | None] = iter([None] * len(window))
+        pictures: Iterator[Pixels | None] = iter([None] * len(window))
         if any(output.needs_picture for output in self._outputs):
             pictures = self._draw(window)
         for frame, bodies in window:
             self._write(frame, bodies, next(pictures))
 
-    def _write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+    def _write(self, frame: Frame, bodies: Bodies, picture: Pixels | None) -> None:
         stats = self._runner.stats
         with stats.time("write"):
             for output in self._outputs:
@@ -142,7 +153,7 @@ class RenderLoop:
         self._tracks.add(frame.pts_s, bodies.track.tolist())
         self._progress(len(bodies))
 
-    def _draw(self, window: FittedWindow) -> Iterator[np.ndarray]:
+    def _draw(self, window: FittedWindow) -> Iterator[Pixels]:
         """Yield the overlays of a window's frames.
 
         A CPU draws each when it is asked for, so that the first is written while the next is not
@@ -153,21 +164,34 @@ class RenderLoop:
         together = window if self._renderer.together else None
         for part in [together] if together else [[one] for one in window]:
             with stats.time("draw", frames=len(part)):
-                pictures = self._renderer.draw(
+                draw = self._renderer.draw_planes if self._as_planes() else self._renderer.draw
+                pictures: Sequence[Pixels] = draw(
                     [self._image(frame) for frame, _ in part],
                     [bodies for _, bodies in part],
                     estimator.intrinsics(part[0][0]),
                 )
                 if self._has_hud():
                     for picture, (_, bodies) in zip(pictures, part):
-                        draw_hud(picture, self._hud_lines(len(bodies)))
+                        _add_hud(picture, self._hud_lines(len(bodies)))
             yield from pictures
+
+    def _as_planes(self) -> bool:
+        """Whether pictures are planes: RGB for all where one output needs it, which would else
+        convert each by itself."""
+        assert self._renderer is not None
+        with_picture = (output for output in self._outputs if output.needs_picture)
+        return self._renderer.draws_planes and all(
+            getattr(output, "takes_planes", False) for output in with_picture
+        )
 
     def _image(self, frame: Frame) -> Any:
         assert self._renderer is not None
+        if not self._renderer.together:
+            return frame.image
         # A GPU's renderer takes the frame from its memory, so that it is not copied twice.
-        there = self._renderer.together and frame.on_device is not None
-        return frame.on_device if there else frame.image
+        if frame.on_device is None and isinstance(frame.pixels, YuvImage):
+            frame = upload(Window((frame,)), self._runner.estimator.device).key_frame
+        return frame.image if frame.on_device is None else frame.on_device
 
     def _has_hud(self) -> bool:
         hud = self._config.render.hud

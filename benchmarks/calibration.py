@@ -147,7 +147,7 @@ def play(estimator: BodyEstimator, clip: Path, view: View) -> Iterator[tuple[Fra
     try:
         for frame in source.frames():
             image = np.ascontiguousarray(view.change(frame.image))
-            yield from fitted(windower.add(replace(frame, image=image)))
+            yield from fitted(windower.add(replace(frame, pixels=image)))
         yield from fitted(windower.finish())
     finally:
         source.close()

@@ -24,7 +24,7 @@ from pipeline.capture.base import SourceOptions, StopSignal
 from pipeline.capture.devices import network
 from pipeline.capture.feed import Feed
 from pipeline.capture.live import LiveSource
-from pipeline.capture.picture import Allocate, empty_image
+from pipeline.capture.picture import Allocate, Converter, empty_image
 from pipeline.capture.process_reader import ProcessReader
 from pipeline.capture.reader import Connect, ThreadReader
 from tests.support.rtsp import RtspServer, clock_ms
@@ -45,7 +45,7 @@ class Measured:
         stop = StopSignal()
         feed = Feed(
             network(address, "tcp"), 5.0, stop_signal=stop, clock_ns=time.monotonic_ns,
-            wait=stop.wait, connect=connect, allocate=allocate,
+            wait=stop.wait, connect=connect, convert=Converter(allocate),
         )  # fmt: skip
         self.source = LiveSource(feed, SourceOptions(), stop)
         self.delays_ms: list[float] = []

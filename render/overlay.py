@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -126,23 +127,55 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool
     return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
-def draw_hud(image: np.ndarray, lines: Sequence[str]) -> None:
+class _Hud(NamedTuple):
+    """Sizes of the text in a corner, in pixels but for ``scale``, the font's."""
+
+    scale: float
+    width: int
+    margin: int
+    pad: int
+    step: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def of(cls, size: tuple[int, int], lines: Sequence[str]) -> _Hud:
+        scale = max(0.45, min(size) / 1100)
+        width = max(1, round(1.3 * scale))
+        margin, pad, step = round(14 * scale), round(12 * scale), round(34 * scale)
+        longest = max(cv2.getTextSize(line, _FONT, scale, width)[0][0] for line in lines)
+        bottom = margin + step * len(lines) + pad
+        return cls(scale, width, margin, pad, step, margin + longest + 2 * pad, bottom)
+
+
+def hud_size(size: tuple[int, int], lines: Sequence[str]) -> tuple[int, int]:
+    """Return the (height, width) of the corner of a picture that `draw_hud` changes.
+
+    Args:
+        size: The (height, width) of the picture.
+        lines: The lines, one or more.
+
+    Returns:
+        Even numbers, or the picture's own.
+    """
+    hud = _Hud.of(size, lines)
+    height, width = (end + end % 2 for end in (hud.bottom, hud.right))
+    return min(height, size[0]), min(width, size[1])
+
+
+def draw_hud(image: np.ndarray, lines: Sequence[str], size: tuple[int, int] | None = None) -> None:
     """Write lines of text into the top left corner of an image, white on a darkened panel.
 
     Args:
         image: RGB uint8 (H, W, 3), contiguous; it is changed in place.
         lines: The lines. ASCII only, because OpenCV's fonts have no other characters.
+        size: The (height, width) of the picture of which ``image`` is the corner; None for itself.
     """
     if not lines:
         return
-    scale = max(0.45, min(image.shape[:2]) / 1100)
-    width = max(1, round(1.3 * scale))
-    sizes = [cv2.getTextSize(line, _FONT, scale, width)[0] for line in lines]
-    margin, pad, step = round(14 * scale), round(12 * scale), round(34 * scale)
-    right = margin + max(size[0] for size in sizes) + 2 * pad
-    bottom = margin + step * len(lines) + pad
-    panel = image[margin:bottom, margin:right]
+    hud = _Hud.of(size or image.shape[:2], lines)
+    panel = image[hud.margin : hud.bottom, hud.margin : hud.right]
     panel //= 4
     for index, line in enumerate(lines):
-        origin = (margin + pad, margin + step * (index + 1))
-        cv2.putText(image, line, origin, _FONT, scale, (255, 255, 255), width, cv2.LINE_AA)
+        origin = (hud.margin + hud.pad, hud.margin + hud.step * (index + 1))
+        cv2.putText(image, line, origin, _FONT, hud.scale, (255, 255, 255), hud.width, cv2.LINE_AA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.core.yuv import Pixels, to_yuv
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "pitch.mp4"
 FPS = 30.0
@@ -53,9 +55,11 @@ def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int
         for frame in source.frames():
             # Only the sample's person has a known box to cut out.
             if clip is None and people > 1:
-                images.append(several(frame.image, size, people))
+                image = several(frame.image, size, people)
             else:
-                images.append(letterbox(frame.image, size))
+                image = letterbox(frame.image, size)
+            # As of a video of that size, so that its planes show the same.
+            images.append(to_yuv(image).rgb)
             if len(images) == most:
                 break
     finally:
@@ -117,15 +121,14 @@ def forth_and_back(index: int, count: int) -> int:
 
 
 class Player:
-    """Makes windows of endless sources from the same frames (N, H, W, 3); each source starts at
-    another frame.
+    """Makes windows of endless sources from the same frames; each source starts at another frame.
 
     Args:
-        frames: The frames.
+        frames: (N, H, W, 3) RGB uint8, or N planes.
         slow: How many times in a row each frame is shown.
     """
 
-    def __init__(self, frames: np.ndarray, slow: int = 1) -> None:
+    def __init__(self, frames: np.ndarray | Sequence[Pixels], slow: int = 1) -> None:
         self.frames, self._slow = frames, slow
 
     def window(self, source: int, index: int) -> Window:

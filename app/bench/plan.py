@@ -20,7 +20,7 @@ from torch import Tensor
 from app.bench.plan_nets import Maker, Sizes, make_depth, make_segmenter
 from app.bench.roofline import Work
 from app.bench.rows import Settings
-from app.bench.subject import ALPHA, Finished, rounding, scene_of
+from app.bench.subject import ALPHA, Finished, copy_back, rounding, scene_of
 from app.bench.timers import Timer
 from app.body_renderer import colors_of, drawn_mesh
 from pipeline.body.load import load_body
@@ -84,7 +84,7 @@ class PlanPipeline:
         plan = settings.plan
         if plan is None:
             raise ValueError("these settings are of no row of the plan")
-        self.plan, self.at_once = plan, plan.sources
+        self.plan, self.at_once, self._planes = plan, plan.sources, settings.planes
         self._device = torch.device(settings.device)
         most_people = settings.people
         frames = plan.sources if plan.reuse else plan.batch
@@ -141,7 +141,7 @@ class PlanPipeline:
     def collect(self, ticket: tuple[Timer, list[Any]]) -> list[Finished]:
         timer, drawn = ticket
         with timer("download"):
-            pictures = [d if isinstance(d, list) else d.pictures() for d in drawn]
+            pictures = [d if isinstance(d, list) else copy_back(d, self._planes)() for d in drawn]
         most = [max(len(bodies) for _, bodies in fitted) for fitted in self.last]
         return [Finished(*item) for item in zip(pictures, most)]
 

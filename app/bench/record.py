@@ -31,6 +31,7 @@ from app.bench.roofline import RTX_4090, Ceilings, Work, floor, predict_window
 from app.bench.rows import Row, Settings
 from app.bench.timers import timer_for
 from app.bench.work import stage_work
+from pipeline.core.yuv import YuvImage, to_yuv
 from pipeline.gpu.transfer import pinned_image
 from pipeline.weights import store as weights
 
@@ -69,6 +70,11 @@ def in_page_locked(frames: np.ndarray) -> np.ndarray:
     return copy
 
 
+def planes_in_page_locked(frames: np.ndarray) -> list[YuvImage]:
+    """Return frames (N, H, W, 3) as planes in page-locked memory."""
+    return [YuvImage(in_page_locked(yuv.data), yuv.size, yuv.colour) for yuv in map(to_yuv, frames)]
+
+
 @dataclass
 class Bench:
     """Measures rows on this machine; footage, people and ceilings are made once for all rows.
@@ -85,7 +91,7 @@ class Bench:
     ceilings_of: Callable[[str], Ceilings] = ceilings.measure_ceilings
     hardware: dict[str, Any] = field(default_factory=hardware.describe)
     _ceilings: dict[str, Ceilings] = field(default_factory=dict)
-    _footage: tuple[tuple[int, str], np.ndarray] | None = None
+    _footage: tuple[tuple[int, str, bool], np.ndarray | list[YuvImage]] | None = None
     _people: tuple[footage.Player, int, list[plan_people.People]] | None = None
     _meshes: dict[str, dict[tuple[int, int], np.ndarray]] = field(default_factory=dict)
     _code: str = field(default_factory=results.code_hash)
@@ -125,7 +131,7 @@ class Bench:
         # Before the pipeline is loaded: nothing else may use the device meanwhile.
         self._measure_ceilings(device)
         tick("loading")
-        player = footage.Player(self._frames(self.people(row), device), row.slow)
+        player = footage.Player(self._frames(self.people(row), row.settings), row.slow)
         settings = replace(
             row.settings,
             people=self.people(row),
@@ -232,19 +238,21 @@ class Bench:
         if device not in self._ceilings:
             self._ceilings[device] = self.ceilings_of(device)
 
-    def _frames(self, people: int, device: str) -> np.ndarray:
-        """Return the frames with that many people, in the kind of memory that the app decodes into
-        for this device. Only the last ones are stored, because they are large."""
-        options, kind = self.options, (people, device)
+    def _frames(self, people: int, settings: Settings) -> np.ndarray | list[YuvImage]:
+        """Return the frames with that many people, of the kind and in the memory that the app
+        decodes into for these settings. Only the last ones are stored, because they are large."""
+        options, kind = self.options, (people, settings.device, settings.planes)
         if self._footage is None or self._footage[0] != kind:
             # The old frames go before new ones are made: both may not fit into memory.
             self._footage = None
             # Warm-up, measured windows and the second pass for the stages.
             most = footage.WINDOW_FRAMES * (options.warm + 2 * options.windows)
             frames = footage.load_frames(options.clip, options.size, people, most)
-            if device == "cuda" and torch.cuda.is_available():
-                frames = in_page_locked(frames)
-            self._footage = (kind, frames)
+            if settings.device == "cuda" and torch.cuda.is_available():
+                locked = planes_in_page_locked if settings.planes else in_page_locked
+                self._footage = (kind, locked(frames))
+            else:
+                self._footage = (kind, frames)
         return self._footage[1]
 
     @staticmethod

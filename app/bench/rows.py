@@ -85,6 +85,13 @@ class Settings:
     upstream: bool = False
     upstream_folder: Path | None = field(default=None, compare=False)
 
+    @property
+    def planes(self) -> bool:
+        """Whether frames go to the GPU, and overlays come back, as planes of YUV 4:2:0. Rows that
+        read frames on the host have RGB."""
+        on_host = self.upstream or self.network in ("instanthmr", "onnx")
+        return self.device == "cuda" and self.renderer == "gpu" and not on_host
+
     def as_json(self) -> dict[str, Any]:
         """Return all settings that change what is measured."""
         apart = ("weights_folder", "plan", "network", "sam3d", "fp8", "upstream", "upstream_folder")
@@ -259,7 +266,7 @@ def _network(name: Literal["instanthmr", "onnx"], of: str) -> tuple[Row, Row]:
 
 ROWS: tuple[Row, ...] = (
     *_PLAN,
-    Row("default", "everything on the GPU", Settings()),
+    Row("default", "everything on the GPU, pictures as YUV 4:2:0", Settings()),
     Row("default-nograph", "without CUDA graphs", Settings(graphs=False)),
     Row("default-fp32", "networks in FP32, TF32 off", Settings(half=False, tf32=False)),
     Row("default-tensorrt", "TensorRT engines", Settings(engine="tensorrt"), packages=_TENSORRT),

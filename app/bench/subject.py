@@ -21,7 +21,9 @@ from app.bench.timers import NoTimer, Timer
 from app.body_renderer import colors_of, drawn_mesh, mesh_for_gpu
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies, Person
+from pipeline.core.yuv import Pixels
 from pipeline.gpu.device import EngineOptions
+from pipeline.gpu.transfer import PlanesCopy
 from pipeline.perception.base import Perceiver, PerceiverOptions
 from pipeline.perception.crops import CropNetwork, CropQuery
 from pipeline.perception.sam3d import perceiver_of
@@ -41,12 +43,11 @@ class Finished:
     """A finished window.
 
     Attributes:
-        pictures: Its overlays, RGB uint8 (H, W, 3) each. They may be in buffers that the next
-            ``submit`` overwrites.
+        pictures: Its overlays. They may be in buffers that the next ``submit`` overwrites.
         people: The most people drawn in one of them.
     """
 
-    pictures: Sequence[np.ndarray]
+    pictures: Sequence[Pixels]
     people: int
 
 
@@ -218,6 +219,12 @@ class _OneByOne(CropNetwork):
         return [self._network.measure([query])[0] for query in queries]
 
 
+def copy_back(drawn: Any, planes: bool) -> Callable[[], Sequence[Pixels]]:
+    """Return a function that waits for the pictures that the GPU's renderer has queued; planes are
+    on their way before it is called."""
+    return PlanesCopy(drawn.images).result if planes else drawn.pictures
+
+
 class GpuPipeline:
     """The app's own parts on the GPU, one after another in one thread and on one CUDA stream."""
 
@@ -226,6 +233,7 @@ class GpuPipeline:
 
     def __init__(self, settings: Settings) -> None:
         self.weights = weights_of(settings)
+        self._planes = settings.planes
         self._estimator = make_estimator(settings)
         self._renderer = make_renderer(settings.renderer)
         self.engine = "; ".join((*self._estimator.reports, f"drawn by {self._renderer.name}"))
@@ -250,7 +258,8 @@ class GpuPipeline:
     def collect(self, ticket: tuple[Timer, list[tuple[Any, int]]]) -> list[Finished]:
         timer, queued = ticket
         with timer("download"):
-            return [Finished(drawn.pictures(), people) for drawn, people in queued]
+            copies = [copy_back(drawn, self._planes) for drawn, _ in queued]
+            return [Finished(copy(), people) for copy, (_, people) in zip(copies, queued)]
 
     def close(self) -> None:
         self._estimator.close()

@@ -25,6 +25,7 @@ from pipeline.body.load import load_body
 from pipeline.core.camera import default_intrinsics, project
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.people import Mask, Person
+from pipeline.core.yuv import yuv_bytes
 from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.perception.blazepose import detector, landmarks
 from pipeline.perception.blazepose.tflite import read_graph
@@ -208,7 +209,8 @@ def stage_work(
     """
     precision = _precision(settings)
     frames = 3 * size[0] * size[1] * WINDOW_FRAMES
-    bus = frames if settings.device == "cuda" else 0
+    picture = yuv_bytes((size[1], size[0])) if settings.planes else 3 * size[0] * size[1]
+    bus = picture * WINDOW_FRAMES if settings.device == "cuda" else 0
     detect = network_work(
         files["pose_detection.tflite"], detector.INPUT, 1, precision, cache_bytes
     ) + Work(memory_bytes=frames / WINDOW_FRAMES)

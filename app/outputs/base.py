@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -67,6 +67,8 @@ class Output(Protocol):
 
     Attributes:
         needs_picture: Whether ``write`` needs the overlay.
+        takes_planes: May be left out. Whether the overlay may be a `YuvImage`, which it is where a
+            GPU draws and no output needs RGB; else it is RGB uint8 (H, W, 3).
     """
 
     needs_picture: bool
@@ -82,14 +84,14 @@ class Output(Protocol):
     def open(self, info: RunInfo) -> None:
         """Begin. Called once, when the first frame is known."""
 
-    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+    def write(self, frame: Frame, bodies: Bodies, picture: Any) -> None:
         """Write one frame. Called for every frame in order.
 
         Args:
             frame: The frame.
             bodies: Its bodies, which may be none.
-            picture: The overlay, RGB uint8 (H, W, 3), where the output needs it. It may be kept:
-                it is never changed afterwards.
+            picture: The overlay where the output needs it, else None. It may be kept: it is never
+                changed afterwards.
         """
 
     def close(self) -> None:

@@ -15,17 +15,18 @@ import av.container
 import av.error
 import av.packet
 import av.video.frame
-import numpy as np
 
 from app.outputs.atomic_file import AtomicFile
 from app.outputs.base import OutputError
-from app.outputs.yuv import SMALLEST_PX, fit_into, pad_even, to_yuv420
+from app.outputs.yuv import encoded_size, encoder_frame
+from pipeline.core.yuv import Pixels
 
 CLOCK = 90_000
 """Ticks a second."""
 _BUFFER = 8 << 20
 _BT709 = 1
 _LIMITED_RANGE = 1
+"""The tags of what `encoder_frame` makes, by FFmpeg's numbers."""
 _LIVE_LOOKAHEAD = 4
 """Frames that x264 holds back; its own choice is ten or more: two seconds at five a second."""
 
@@ -91,9 +92,9 @@ class Mp4:
         self._set_up(options)
 
     def _set_up(self, options: dict[str, object]) -> None:
-        height, width = (max(SMALLEST_PX, side + side % 2) for side in self._size)
         stream, codec = self._stream, self._stream.codec_context
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.height, stream.width = encoded_size(self._size)
+        stream.pix_fmt = "yuv420p"
         stream.options = options
         stream.time_base = codec.time_base = Fraction(1, CLOCK)
         codec.gop_size = self._group
@@ -105,12 +106,12 @@ class Mp4:
         """The bytes on disk and those of the fragment that is not complete yet."""
         return (0 if self._file is None else self._file.end) + self._waiting_bytes
 
-    def write(self, picture: np.ndarray, tick: int) -> None:
-        """Add a picture, RGB uint8 (H, W, 3), ``tick`` 1/90000 s after the file's start.
+    def write(self, picture: Pixels, tick: int) -> None:
+        """Add a picture ``tick`` 1/90000 s after the file's start.
 
         Each tick is greater than the one before.
         """
-        yuv = to_yuv420(pad_even(fit_into(picture, self._size)))
+        yuv = encoder_frame(picture, self._size)
         yuv.pts, yuv.time_base = tick, Fraction(1, CLOCK)
         # Frames may come far slower than their nominal rate, so the video's own time counts too.
         if self._in_group == self._group or tick - self._group_began >= CLOCK:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.mp4 import CLOCK, Mp4, Timeline
@@ -15,6 +13,7 @@ from app.outputs.reservation import Existing, Held, take
 from app.outputs.rotation import Rotation
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.yuv import Pixels
 from pipeline.runtime.window import inherit_break
 
 _CLIP_FRAMES = 8
@@ -45,6 +44,7 @@ class VideoOutput:
     """
 
     needs_picture = True
+    takes_planes = True
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class VideoOutput:
             str(self.path), self._encode, self._end, capacity, live=info.live, inherit=inherit_break
         )
 
-    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+    def write(self, frame: Frame, bodies: Bodies, picture: Pixels | None) -> None:
         assert self._thread is not None, "write() before open()"
         if picture is None:
             raise ValueError("the video output needs the picture")
         # Without the GPU's copy, which would stay allocated while the frame waits.
-        self._thread.put(replace(frame, image=picture, on_device=None))
+        self._thread.put(replace(frame, pixels=picture, on_device=None))
 
     @property
     def busy_s(self) -> float:
@@ -138,7 +138,7 @@ class VideoOutput:
         if self._mp4 is None:
             self._begin(tick)
         assert self._mp4 is not None
-        self._mp4.write(frame.image, tick - self._begun_tick)
+        self._mp4.write(frame.pixels, tick - self._begun_tick)
 
     def _begin(self, tick: int) -> None:
         """Begin the next file, whose time 0 is ``tick`` of the video."""

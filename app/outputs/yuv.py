@@ -8,34 +8,34 @@ import cv2  # before av: the other way round its windows can hang
 import av
 import numpy as np
 
+from pipeline.core.yuv import BT709, Pixels, YuvImage, rgb_of, size_of, to_yuv
+
 SMALLEST_PX = 16
 
 
-def _bt709() -> np.ndarray:
-    """The matrix (3, 4) from RGB 0..255 and 1 to luma 16..235 and chroma 16..240."""
-    luma = np.array([0.2126, 0.7152, 0.0722])
-    red, _, blue = np.eye(3)
-    rows = [219 * luma, 224 * (blue - luma) / 1.8556, 224 * (red - luma) / 1.5748]
-    return np.column_stack([np.stack(rows) / 255, [16, 128, 128]])
+def encoded_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) of the video of pictures of ``size``: even, and 16 or more."""
+    # 4:2:0 stores colour for two by two pixels, so both sides must be even.
+    height, width = (max(SMALLEST_PX, side + side % 2) for side in size)
+    return height, width
 
 
-_RGB_TO_YUV = _bt709()
+def encoder_frame(picture: Pixels, size: tuple[int, int]) -> av.VideoFrame:
+    """Return a picture as a yuv420p frame of `encoded_size`: BT.709, limited range.
 
-
-def to_yuv420(image: np.ndarray) -> av.VideoFrame:
-    """Return a yuv420p frame of RGB uint8 (H, W, 3) with even sides: BT.709, limited range.
-
-    The matrix is ITU-R BT.709-6, items 3.2 to 3.4. OpenCV's 3 by 3 product and mean of four pixels
-    take a fifth of swscale's time.
+    Args:
+        picture: The picture. Planes of that kind and size are only copied.
+        size: The (height, width) that a picture of another size is fitted into.
     """
-    yuv = cv2.transform(image, _RGB_TO_YUV)
-    height, width = image.shape[:2]
-    half = cv2.resize(yuv, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    height, width = encoded_size(size)
+    yuv = picture if isinstance(picture, YuvImage) else None
+    if yuv is None or (yuv.size, yuv.colour) != ((height, width), BT709):
+        yuv = to_yuv(pad_even(fit_into(rgb_of(picture), size)))
     frame = av.VideoFrame(width, height, "yuv420p")
-    for channel, (plane, source) in enumerate(zip(frame.planes, (yuv, half, half))):
+    for plane, source in zip(frame.planes, yuv.planes):
         # A plane's lines may be padded, so they are addressed by their own length.
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        rows[:, : plane.width] = cv2.extractChannel(source, channel)
+        rows[:, : plane.width] = source
     return frame
 
 
@@ -55,10 +55,8 @@ def fit_into(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def pad_even(image: np.ndarray) -> np.ndarray:
     """Return an image with its last row and column repeated to even sides of 16 or more."""
-    height, width = image.shape[:2]
-    down = max(SMALLEST_PX, height + height % 2) - height
-    right = max(SMALLEST_PX, width + width % 2) - width
+    height, width = encoded_size(size_of(image))
+    down, right = height - image.shape[0], width - image.shape[1]
     if not (down or right):
         return image
-    # 4:2:0 stores colour for two by two pixels, so both sides must be even.
     return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)

@@ -20,6 +20,7 @@ from app.outputs.jsonl import line_of
 from app.serve.recordings import Recordings
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.yuv import Pixels, rgb_of, size_of
 
 _WIDTH = 1280
 """Wider pictures are scaled down to this many pixels."""
@@ -60,6 +61,7 @@ class Channel:
     """
 
     needs_picture = True
+    takes_planes = True
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -92,14 +94,14 @@ class Channel:
     def open(self, info: RunInfo) -> None:
         self._info = info
 
-    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+    def write(self, frame: Frame, bodies: Bodies, picture: Pixels | None) -> None:
         assert picture is not None, "a channel shows pictures"
         assert self._info is not None, "write() before open()"
         now = self._clock_s()
         # Encoded outside the lock: it takes milliseconds, and viewers wait on the lock.
-        jpeg = encode(picture) if now - self._asked_s < _WATCHED_S else None
+        jpeg = encode(rgb_of(picture)) if now - self._asked_s < _WATCHED_S else None
         with self._changed:
-            self._size = picture.shape[:2]
+            self._size = size_of(picture)
             if self._frame_s is not None:
                 self._gaps_s.append(now - self._frame_s)
             self._frame_s = self._drawn_s = now

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from app.config import OutputConfig
 from app.outputs.atomic_file import AtomicFile
 from app.outputs.background_writer import BackgroundWriter
@@ -13,6 +11,7 @@ from app.outputs.base import OutputError, RunInfo
 from app.outputs.video import VideoOutput
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.yuv import Pixels
 
 SUFFIXES = (".mp4", ".jsonl")
 _LINES = 1024
@@ -61,7 +60,7 @@ class Recorder:
         """How long the disk or the encoder has been busy with one picture or line, in seconds."""
         return max(self._video.busy_s, self._lines.busy_s)
 
-    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
+    def write(self, frame: Frame, bodies: Bodies, picture: Pixels) -> None:
         self._video.write(frame, bodies, picture)
 
     def add_line(self, line: str) -> None:

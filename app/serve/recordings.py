@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from app.config import OutputConfig
 from app.outputs.base import RunInfo
 from app.serve.recorder import Recorder
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.yuv import Pixels
 
 FULL, GONE, DENIED, HANGS, OTHER = "disk full", "folder gone", "permission", "no answer", "other"
 CAUSES = (FULL, GONE, DENIED, HANGS, OTHER)
@@ -146,7 +145,7 @@ class Recordings:
 
     # The render loop's threads.
 
-    def write(self, info: RunInfo, frame: Frame, bodies: Bodies, picture: np.ndarray) -> None:
+    def write(self, info: RunInfo, frame: Frame, bodies: Bodies, picture: Pixels) -> None:
         """Write a frame to the recording, if there is one. Never waits for the disk."""
         with self._lock, self._errors_end_it():
             if not self._wanted:

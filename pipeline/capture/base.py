@@ -179,7 +179,8 @@ class SourceOptions:
         max_pixels: The largest picture that a feed or a camera may send, in pixels.
         memory_mb: What the process that decodes a feed or a camera may allocate, in MB.
         decode: "nvdec" decodes clips and network feeds on an NVIDIA GPU.
-        allocate: Returns the memory for a frame's image, for example page-locked memory.
+        allocate: Returns the memory for a frame's pixels, for example page-locked memory.
+        planes: Whether pictures that come as YUV 4:2:0 stay so, as `Converter` has it.
 
     Raises:
         ValueError: A time or the track is out of range.
@@ -197,6 +198,7 @@ class SourceOptions:
     memory_mb: int = MEMORY_MB
     decode: Literal["software", "nvdec"] = "software"
     allocate: Allocate = empty_image
+    planes: bool = False
 
     def __post_init__(self) -> None:
         least = min(self.start_s, self.retry_s or 0.0)

@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.video.frame import VideoFrame
 
 from pipeline.capture.addresses import TEST_PREFIX
@@ -19,12 +18,13 @@ from pipeline.capture.decode import described, video_tracks
 from pipeline.capture.errors import SourceEmpty, SourceNotVideo, reason
 from pipeline.capture.files import frame_rate, mark_of, stated_duration_s
 from pipeline.capture.hdr_tags import peak_nits
-from pipeline.capture.picture import RgbConverter, upright_size
+from pipeline.capture.picture import Converter, upright_size
 from pipeline.capture.seek import StartFrame, find_start_frame
 from pipeline.capture.session import Session, start_session, start_session_at
 from pipeline.capture.side_data import display_matrix
 from pipeline.capture.timeline import Timeline
 from pipeline.core.frame import Frame
+from pipeline.core.yuv import Pixels, size_of
 
 # Times are sums of floats; a frame just at the edge of the part must not be lost to rounding.
 _EPSILON_S = 1e-6
@@ -40,7 +40,8 @@ class ClipSource(SourceDefaults):
 
     Args:
         spec: Path of the file, or ``lavfi:...`` for FFmpeg's test pictures.
-        options: ``start_s``, ``seconds``, ``decode``, ``track`` and ``allocate`` count here.
+        options: ``start_s``, ``seconds``, ``decode``, ``track``, ``allocate`` and ``planes`` count
+            here.
         stop_signal: Ends ``frames()`` from outside.
         clock_ns: The clock of `Frame.captured_ns`.
     """
@@ -64,7 +65,7 @@ class ClipSource(SourceDefaults):
         self._session: Session | None = None
         self._origin: int | None = None
         self._info: SourceInfo | None = None
-        self._to_rgb = RgbConverter(options.allocate)
+        self._to_pixels = Converter(options.allocate, options.planes)
         self._decode, self._track = options.decode, options.track
         self.warnings: list[str] = []
 
@@ -116,7 +117,7 @@ class ClipSource(SourceDefaults):
 
         Raises:
             SourceEmpty: The part to read has no frame.
-            SourceNotVideo: A picture cannot be converted to RGB.
+            SourceNotVideo: A picture cannot be converted.
         """
         with self._using:
             session = self._session
@@ -163,11 +164,11 @@ class ClipSource(SourceDefaults):
                 break
             if pts_s < self._start_s - _EPSILON_S:
                 continue
-            image = self._convert(picture, stream.sample_aspect_ratio)
+            pixels = self._convert(picture, stream.sample_aspect_ratio)
             # Only the first frame after a change of size breaks off.
-            broken = jump or size not in (None, image.shape)
-            size = image.shape
-            yield Frame(number, self.name, captured_ns, pts_s, image, broken)
+            broken = jump or size not in (None, size_of(pixels))
+            size = size_of(pixels)
+            yield Frame(number, self.name, captured_ns, pts_s, pixels, broken)
         if size is None and not self._stop.is_set():
             raise SourceEmpty(f"{self.name}: ends at {pts_s:.2f} s, before {self._start_s:g} s")
         self._add_warnings(session, pts_s, whole)
@@ -179,9 +180,9 @@ class ClipSource(SourceDefaults):
         except av.error.FFmpegError as error:
             self.warnings.append(f"{self.name}: cannot be read to its end: {reason(error)}")
 
-    def _convert(self, picture: VideoFrame, aspect: Fraction | None) -> np.ndarray:
+    def _convert(self, picture: VideoFrame, aspect: Fraction | None) -> Pixels:
         try:
-            return self._to_rgb(picture, aspect, display_matrix(picture), peak_nits(picture))
+            return self._to_pixels(picture, aspect, display_matrix(picture), peak_nits(picture))
         except av.error.FFmpegError as error:
             raise SourceNotVideo(
                 f"{self.name}: its {picture.format.name} pictures cannot be shown: {reason(error)}"

@@ -24,13 +24,14 @@ from pipeline.capture.errors import (
     SourceUnreachable,
     reason,
 )
-from pipeline.capture.picture import Allocate, RgbConverter, empty_image, upright_size
+from pipeline.capture.picture import Converter, upright_size
 from pipeline.capture.reader import Connect, Picture, Reader, ThreadReader
 from pipeline.capture.retry import FIRST_TRY_S, PAUSES_S, pause_s, pauses_s
 from pipeline.capture.status import State, Status
 from pipeline.capture.timeline import Timeline
 from pipeline.core.frame import Frame
 from pipeline.core.ring import Closed, Policy
+from pipeline.core.yuv import size_of
 
 STALLED_S = 2.0
 """Without a picture for this long, and for four of its frame periods, a source is stalled."""
@@ -69,7 +70,7 @@ class Feed:
         stop_signal: Ends all waits.
         clock_ns: The monotonic clock, in nanoseconds.
         wait: Waits some seconds; returns True, early, when the feed was stopped.
-        allocate: Returns the memory for a frame's image.
+        convert: Makes a frame's pixels of a decoded picture; None makes RGB.
         on_status: Called with every new status, from the reading thread.
         jitter: Returns random numbers from 0 to 1, for the pauses between tries.
         connect: Begins to read the input.
@@ -83,7 +84,7 @@ class Feed:
         stop_signal: StopSignal,
         clock_ns: Callable[[], int],
         wait: Callable[[float], bool],
-        allocate: Allocate = empty_image,
+        convert: Converter | None = None,
         on_status: Callable[[Status], None] | None = None,
         jitter: Callable[[], float] = random.random,
         connect: Connect = ThreadReader,
@@ -109,7 +110,7 @@ class Feed:
         self._unusable = ""
         self._thread: threading.Thread | None = None
         self._info: SourceInfo | None = None
-        self._to_rgb = RgbConverter(allocate)
+        self._convert = convert or Converter()
         self.status = Status(State.CONNECTING, "", clock_ns())
 
     @property
@@ -196,15 +197,15 @@ class Feed:
         for picture in self._pictures(reader):
             pts_s, jump = timeline.place(picture.image.pts)
             try:
-                image = self._to_rgb(
+                pixels = self._convert(
                     picture.image, picture.aspect, picture.matrix, picture.peak_nits
                 )
             except (av.error.FFmpegError, MemoryError) as error:
                 self._unusable = f"its pictures cannot be converted: {reason(error)}"
                 return
             if last is not None:
-                broken = broken or jump or image.shape != last.image.shape
-            last = Frame(next(ids), self.name, picture.captured_ns, pts_s, image, broken)
+                broken = broken or jump or size_of(pixels) != last.size
+            last = Frame(next(ids), self.name, picture.captured_ns, pts_s, pixels, broken)
             broken = False
             yield last
 

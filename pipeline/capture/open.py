@@ -25,6 +25,7 @@ from pipeline.capture.feed import Feed
 from pipeline.capture.hints import hint
 from pipeline.capture.live import LiveSource
 from pipeline.capture.paced import PacedSource
+from pipeline.capture.picture import Converter
 from pipeline.capture.pictures import PicturesSource, is_pictures, picture_files
 from pipeline.capture.reader import Connect, ThreadReader
 from pipeline.capture.snapshot import SnapshotSource, is_snapshot
@@ -112,7 +113,7 @@ def open_source(
     def live(stream_input: StreamInput) -> Source:
         feed = Feed(
             stream_input, options.retry_s, stop_signal=stop_signal, clock_ns=clock_ns, wait=wait,
-            allocate=options.allocate, connect=_connect(options),
+            convert=Converter(options.allocate, options.planes), connect=_connect(options),
         )  # fmt: skip
         found = LiveSource(feed, options, stop_signal)
         if options.live is not True:

@@ -1,8 +1,8 @@
-"""Convert decoded pictures to the format of all frames: upright RGB with square pixels."""
+"""Convert decoded pictures to the formats of frames: upright RGB with square pixels, or planes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import cv2
@@ -16,29 +16,35 @@ from pipeline.capture.hdr import to_sdr
 from pipeline.capture.hdr_tags import PEAK_NITS, is_hdr
 from pipeline.capture.image_pool import ImagePool
 from pipeline.capture.side_data import Matrix
+from pipeline.core.yuv import Colour, Pixels, YuvImage, yuv_bytes
 
-# AVColorSpace (ITU-T H.273 matrix coefficients) to swscale's names. Constant-luminance and missing
-# ones are read as the most similar matrix.
-_MATRIX = {
+_SWSCALE = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
     5: Colorspace.ITU601,
     6: Colorspace.SMPTE170M,
     7: Colorspace.SMPTE240M,
     9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
 }
+"""Matrix numbers of ITU-T H.273, which are FFmpeg's, to swscale's names."""
+_CONSTANT_LUMINANCE = 10
+_FULL_RANGE = 2
+_PLANAR = {"yuv420p", "yuvj420p", "nv12"}
+"""YUV 4:2:0 of 8 bits."""
 
 
-def colour_matrix(frame: VideoFrame) -> Colorspace:
-    """Return the YUV-to-RGB matrix of ``frame``.
+def colour_of(frame: VideoFrame) -> Colour:
+    """Return the matrix and the range of a YUV picture.
 
-    A frame that states none gets what video players use: BT.2020 for HDR, BT.709 for HD sizes,
-    BT.601 below.
+    What it does not state is what video players assume: BT.2020 for HDR, BT.709 for HD sizes,
+    BT.601 below (libplacebo's `pl_color_system_guess_ycbcr`), and limited range. FFmpeg's JPEG
+    formats have full range. Constant luminance is read as the most similar matrix.
     """
     hd = frame.width >= 1280 or frame.height > 576
-    usual = Colorspace.ITU709 if hd else Colorspace.ITU601
-    return _MATRIX.get(frame.colorspace, Colorspace.BT2020 if is_hdr(frame) else usual)
+    usual = 9 if is_hdr(frame) else 1 if hd else 5
+    stated = 9 if frame.colorspace == _CONSTANT_LUMINANCE else int(frame.colorspace)
+    full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
+    return Colour(stated if stated in _SWSCALE else usual, full)
 
 
 def upright_size(
@@ -95,7 +101,7 @@ class RgbConverter:
             width,
             height,
             format="rgb48le" if hdr else "rgb24",
-            src_colorspace=None if frame.format.is_rgb else colour_matrix(frame),
+            src_colorspace=None if frame.format.is_rgb else _SWSCALE[colour_of(frame).matrix],
             threads=1,
         )
         # FFmpeg pads its rows. A view skips the padding, so only the upright image is copied.
@@ -109,6 +115,60 @@ class RgbConverter:
         out = self._allocate(image.shape)
         np.copyto(out, image)
         return out
+
+
+class Converter:
+    """Converts decoded frames to the pixels of frames.
+
+    Args:
+        allocate: As for `RgbConverter`.
+        planes: Whether YUV 4:2:0 of 8 bits stays what it is, where it needs no scaling and no tone
+            mapping. All else becomes RGB.
+    """
+
+    def __init__(self, allocate: Allocate = empty_image, planes: bool = False) -> None:
+        self._to_rgb = RgbConverter(allocate)
+        self._allocate, self._planes = allocate, planes
+
+    def __call__(
+        self,
+        frame: VideoFrame,
+        aspect: Fraction | None = None,
+        matrix: Matrix | None = None,
+        peak: float = PEAK_NITS,
+    ) -> Pixels:
+        """Return the pixels of ``frame``, in memory of their own; as `RgbConverter`."""
+        if self._planes and _stays_planes(frame, aspect, matrix):
+            return self._copied(frame, matrix)
+        return self._to_rgb(frame, aspect, matrix, peak)
+
+    def _copied(self, frame: VideoFrame, matrix: Matrix | None) -> YuvImage:
+        width, height = upright_size(frame, None, matrix)
+        data = self._allocate((yuv_bytes((height, width)),))
+        out = YuvImage(data, (height, width), colour_of(frame))
+        for target, source in zip(out.planes, _planes_of(frame)):
+            np.copyto(target, upright(source, matrix))
+        return out
+
+
+def _stays_planes(frame: VideoFrame, aspect: Fraction | None, matrix: Matrix | None) -> bool:
+    width, height = frame.width, frame.height
+    # Turned, the halved columns of an odd picture would be the wrong ones.
+    turns = matrix is None or width % 2 == height % 2 == 0
+    scales = square_size(width, height, aspect) != (width, height)
+    return frame.format.name in _PLANAR and turns and not scales and not is_hdr(frame)
+
+
+def _planes_of(frame: VideoFrame) -> Iterator[np.ndarray]:
+    """Y, U and V of a 4:2:0 picture, as views of its memory without the padding of its rows."""
+    for number, plane in enumerate(frame.planes):
+        rows = np.frombuffer(memoryview(plane), np.uint8)
+        rows = rows[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
+        if frame.format.name == "nv12" and number:
+            # Pairs of U and V.
+            yield from (rows[:, k : 2 * plane.width : 2] for k in range(2))
+        else:
+            yield rows[:, : plane.width]
 
 
 def upright(image: np.ndarray, matrix: Matrix | None) -> np.ndarray:

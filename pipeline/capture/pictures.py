@@ -24,10 +24,11 @@ from pipeline.capture.errors import (
 )
 from pipeline.capture.files import mark_of
 from pipeline.capture.hdr_tags import peak_nits
-from pipeline.capture.picture import RgbConverter, upright_size
+from pipeline.capture.picture import Converter, upright_size
 from pipeline.capture.side_data import display_matrix
 from pipeline.capture.still import SUFFIXES, NoPicture, decode_still
 from pipeline.core.frame import Frame
+from pipeline.core.yuv import size_of
 
 DEFAULT_FPS = 30.0
 """Pictures a second, where `SourceOptions.fps` does not say."""
@@ -112,7 +113,7 @@ class PicturesSource(SourceDefaults):
 
     Args:
         spec: A folder or a pattern, as `picture_files` takes it.
-        options: ``start_s``, ``seconds``, ``fps`` and ``allocate`` count here.
+        options: ``start_s``, ``seconds``, ``fps``, ``allocate`` and ``planes`` count here.
         stop_signal: Ends ``frames()`` from outside.
         clock_ns: The clock of `Frame.captured_ns`.
     """
@@ -134,7 +135,7 @@ class PicturesSource(SourceDefaults):
         self._start_s, self._end_s = options.start_s, options.end_s
         self._stop = stop_signal or StopSignal()
         self._clock_ns = clock_ns
-        self._to_rgb = RgbConverter(options.allocate)
+        self._convert = Converter(options.allocate, options.planes)
         self._info: SourceInfo | None = None
         self._pictures: Iterator[tuple[int, VideoFrame, str]] | None = None
         self._first: tuple[int, VideoFrame, str] | None = None
@@ -195,10 +196,10 @@ class PicturesSource(SourceDefaults):
             if self._stop.is_set():
                 break
             captured_ns = self._clock_ns()
-            image = self._to_rgb(picture, None, display_matrix(picture), peak_nits(picture))
-            broken = size not in (None, image.shape)
-            size = image.shape
-            yield Frame(number, self.name, captured_ns, number / self._fps, image, broken)
+            pixels = self._convert(picture, None, display_matrix(picture), peak_nits(picture))
+            broken = size not in (None, size_of(pixels))
+            size = size_of(pixels)
+            yield Frame(number, self.name, captured_ns, number / self._fps, pixels, broken)
         if self._damaged:
             self.warnings.append(f"{self.name}: {self._damaged} damaged pictures skipped")
 

@@ -21,12 +21,13 @@ from pipeline.capture.errors import (
 )
 from pipeline.capture.hdr_tags import peak_nits
 from pipeline.capture.http_picture import PictureRequest, PictureServer
-from pipeline.capture.picture import RgbConverter, upright_size
+from pipeline.capture.picture import Converter, upright_size
 from pipeline.capture.retry import FIRST_TRY_S, pause_s, pauses_s
 from pipeline.capture.side_data import display_matrix
 from pipeline.capture.status import State, Status
 from pipeline.capture.still import SUFFIXES, NoPicture, decode_still
 from pipeline.core.frame import Frame
+from pipeline.core.yuv import size_of
 
 DEFAULT_FPS = 5.0
 """Requests a second, where `SourceOptions.fps` does not say: what cameras' web servers bear."""
@@ -63,8 +64,8 @@ class SnapshotSource(SourceDefaults):
 
     Args:
         address: The address of the picture.
-        options: ``live``, ``start_s``, ``seconds``, ``retry_s``, ``fps``, ``max_pixels`` and
-            ``allocate`` count.
+        options: ``live``, ``start_s``, ``seconds``, ``retry_s``, ``fps``, ``max_pixels``,
+            ``allocate`` and ``planes`` count.
         stop_signal: Ends all waits.
         clock_ns: The monotonic clock, in nanoseconds.
         wait: Waits some seconds; returns True, early, when the source was stopped.
@@ -88,7 +89,7 @@ class SnapshotSource(SourceDefaults):
         self._stop = stop_signal
         self._clock_ns = clock_ns
         self._wait = wait
-        self._to_rgb = RgbConverter(options.allocate)
+        self._convert = Converter(options.allocate, options.planes)
         self._counts: Counter[str] = Counter()
         self._status = Status(State.CONNECTING, "", clock_ns())
         self._info: SourceInfo | None = None
@@ -152,11 +153,11 @@ class SnapshotSource(SourceDefaults):
                 pts_s = (captured_ns - begun_ns) / 1e9
                 if pts_s >= self._options.end_s:
                     return
-                image = self._to_rgb(picture, None, display_matrix(picture), peak_nits(picture))
-                broken = broken or size not in (None, image.shape)
-                size = image.shape
+                pixels = self._convert(picture, None, display_matrix(picture), peak_nits(picture))
+                broken = broken or size not in (None, size_of(pixels))
+                size = size_of(pixels)
                 if pts_s >= self._options.start_s:
-                    yield Frame(number, self.name, captured_ns, pts_s, image, broken)
+                    yield Frame(number, self.name, captured_ns, pts_s, pixels, broken)
                 number += 1
         finally:
             self.close()

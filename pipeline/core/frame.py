@@ -1,4 +1,4 @@
-"""Frames and windows: what capture hands on. Imports nothing of this project."""
+"""Frames and windows: what capture hands on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from pipeline.core.yuv import Pixels, YuvImage, rgb_of, size_of
 
 WINDOW_FRAMES = 4
 
@@ -19,35 +21,41 @@ class Frame:
         source: The source's name.
         captured_ns: The monotonic clock when the frame was decoded, nanoseconds.
         pts_s: The source's own time, seconds.
-        image: (H, W, 3) uint8, RGB.
+        pixels: The picture as it came: RGB uint8 (H, W, 3), or planes.
         discontinuity: This frame does not continue the one before it: the source's time jumped, it
             reconnected, or the picture was cut. What is remembered of people ends here.
         on_device: The same picture as a tensor on a GPU, where it was copied there
             (`pipeline.gpu.transfer`), else None.
 
     Raises:
-        ValueError: The image is not RGB uint8, or the id is negative.
+        ValueError: The picture is not RGB uint8 or planes, or the id is negative.
     """
 
     id: int
     source: str
     captured_ns: int
     pts_s: float
-    image: np.ndarray
+    pixels: Pixels
     discontinuity: bool = False
     on_device: Any = None
 
     def __post_init__(self) -> None:
-        shape, dtype = self.image.shape, self.image.dtype
-        if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
-            raise ValueError(f"a frame's image is RGB uint8 (H, W, 3), not {dtype} {shape}")
+        if not isinstance(self.pixels, YuvImage):
+            shape, dtype = self.pixels.shape, self.pixels.dtype
+            if len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
+                raise ValueError(f"a frame's image is RGB uint8 (H, W, 3), not {dtype} {shape}")
         if self.id < 0:
             raise ValueError(f"a frame's id is 0 or more, not {self.id}")
 
     @property
+    def image(self) -> np.ndarray:
+        """The picture as RGB uint8 (H, W, 3). Of planes it is made when it is first read."""
+        return rgb_of(self.pixels)
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return self.image.shape[0], self.image.shape[1]
+        return size_of(self.pixels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.core.frame import Frame
 from pipeline.core.people import Person
+from pipeline.core.yuv import Pixels, every
 from pipeline.events.features import HANDS, Hand, Sample, sample
 from pipeline.events.motion import Motion
 
@@ -98,10 +99,10 @@ class _RepeatedPictures:
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
 
-    def repeats(self, image: np.ndarray) -> bool:
-        """Return whether an RGB picture is the last one again, apart from coding noise."""
+    def repeats(self, pixels: Pixels) -> bool:
+        """Return whether a picture is the last one again, apart from coding noise."""
         # Signed, so that differences do not wrap around.
-        few, last = image[::_STEP, ::_STEP].astype(np.int16), self._last
+        few, last = every(pixels, _STEP).astype(np.int16), self._last
         self._last = few
         if last is None or last.shape != few.shape:
             return False
@@ -135,7 +136,7 @@ class Detector:
             people: The people in it, by track.
             reset: The picture is cut before this frame: tracks are new people.
         """
-        repeats = self._pictures.repeats(frame.image)
+        repeats = self._pictures.repeats(frame.pixels)
         if reset:
             self._give_up("the picture is cut after it")
             self._people.clear()

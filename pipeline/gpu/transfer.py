@@ -1,15 +1,17 @@
-"""Copy frames to the GPU, once: perception and drawing share the copy."""
+"""Copy frames to the GPU, once: perception and drawing share the copy. Copy pictures back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import torch
 
-from pipeline.core.frame import Window
+from pipeline.core.frame import Frame, Window
+from pipeline.core.yuv import BT709, Colour, YuvImage, yuv_bytes
 
 
 def pinned_image(shape: tuple[int, ...]) -> np.ndarray:
@@ -38,9 +40,10 @@ def own_stream() -> Iterator[None]:
 def upload(window: Window, device: torch.device) -> Window:
     """Return the window with its frames also on ``device``, as parts of one (T, H, W, 3) tensor.
 
-    The copies are queued on the current stream, so work queued there later sees them. Images in
-    page-locked memory (`pinned_image`) are copied without waiting; others are copied into such
-    memory first. The frames must not be deleted before the copies are done.
+    Planes of YUV are copied as they are, half the bytes, and become RGB there. The copies are
+    queued on the current stream, so work queued there later sees them. Images in page-locked
+    memory (`pinned_image`) are copied without waiting; others are copied into such memory first.
+    The frames must not be deleted before the copies are done.
 
     Args:
         window: The window. If all its frames are on the device already, it is returned unchanged.
@@ -52,14 +55,39 @@ def upload(window: Window, device: torch.device) -> Window:
     target = torch.empty(
         len(window.frames), height, width, 3, dtype=torch.uint8, device=device
     )  # fmt: skip
-    frames = []
-    for place, frame in zip(target, window.frames):
-        if frame.on_device is None:
-            place.copy_(_page_locked(frame.image), non_blocking=True)
+    begin = 0
+    for colour, run in groupby(window.frames, lambda frame: _colour_there(frame, device)):
+        frames = list(run)
+        part = target[begin : begin + len(frames)]
+        begin += len(frames)
+        if colour is None:
+            for place, frame in zip(part, frames):
+                is_there = frame.on_device is not None
+                source = frame.on_device if is_there else _page_locked(frame.image)
+                place.copy_(source, non_blocking=True)
         else:
-            place.copy_(frame.on_device, non_blocking=True)
-        frames.append(replace(frame, on_device=place))
-    return replace(window, frames=tuple(frames))
+            planes = [f.pixels for f in frames if isinstance(f.pixels, YuvImage)]
+            _upload_planes(planes, part, colour)
+    placed = zip(window.frames, target)
+    return replace(window, frames=tuple(replace(f, on_device=place) for f, place in placed))
+
+
+def _colour_there(frame: Frame, device: torch.device) -> Colour | None:
+    """The matrix and range by which a frame becomes RGB on a device; None where it is RGB."""
+    if frame.on_device is not None or device.type == "cpu":
+        return None
+    return frame.pixels.colour if isinstance(frame.pixels, YuvImage) else None
+
+
+def _upload_planes(pictures: list[YuvImage], target: torch.Tensor, colour: Colour) -> None:
+    # Imported here: Triton is only needed, and only sure to be there, with a GPU.
+    from pipeline.gpu.yuv_gpu import to_rgb
+
+    shape = len(pictures), yuv_bytes(pictures[0].size)
+    planes = torch.empty(shape, dtype=torch.uint8, device=target.device)
+    for row, picture in zip(planes, pictures):
+        row.copy_(_page_locked(picture.data), non_blocking=True)
+    to_rgb(planes, target, colour)
 
 
 def _page_locked(image: np.ndarray) -> torch.Tensor:
@@ -87,3 +115,25 @@ class AsyncCopy:
         if self._event is not None:
             self._event.synchronize()
         return self._host.numpy()
+
+
+class PlanesCopy:
+    """Copies of pictures to the host as planes of YUV, queued on the current stream.
+
+    Args:
+        images: (T, H, W, 3) uint8 RGB, contiguous, on a GPU.
+        colour: The matrix and range of the planes.
+    """
+
+    def __init__(self, images: torch.Tensor, colour: Colour = BT709) -> None:
+        from pipeline.gpu.yuv_gpu import to_planes
+
+        self._size, self._colour = (images.shape[1], images.shape[2]), colour
+        shape = len(images), yuv_bytes(self._size)
+        planes = torch.empty(shape, dtype=torch.uint8, device=images.device)
+        to_planes(images, planes, colour)
+        self._copy = AsyncCopy(planes)
+
+    def result(self) -> list[YuvImage]:
+        """Wait for the copies and return the T pictures."""
+        return [YuvImage(data, self._size, self._colour) for data in self._copy.result()]

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from pipeline.core.yuv import Pixels, every, size_of
+
 _SMALL = (64, 36)
 """Width and height at which pictures are compared."""
 _SHIFT = (8, 5)
@@ -71,13 +73,13 @@ class CutDetector:
         self._compared = 0
         self._passed_over = False
 
-    def is_cut(self, image: np.ndarray) -> bool:
+    def is_cut(self, pixels: Pixels) -> bool:
         """Return whether another scene begins with a picture.
 
         Args:
-            image: (H, W, 3) RGB uint8, the next picture of the source.
+            pixels: The next picture of the source.
         """
-        now = _small_grey(image)
+        now = _small_grey(pixels)
         structure = float(np.sqrt(_variance(now.grey).mean()))
         if structure < _LEAST_STRUCTURE or now.mean > _WHITE:
             self._passed_over = True
@@ -197,12 +199,13 @@ def _aligned(last: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return max(pairs, key=lambda pair: _difference_and_correlation(*pair)[1])
 
 
-def _small_grey(image: np.ndarray) -> _Picture:
-    """A small grey copy of an RGB image."""
+def _small_grey(pixels: Pixels) -> _Picture:
+    """A small grey copy of a picture."""
     # Some pixels of each area are enough, and far cheaper than averaging all of them. They are
     # more than one, because the noise of a dark picture is no structure.
-    step = max(1, min(image.shape[0] // (4 * _SMALL[1]), image.shape[1] // (4 * _SMALL[0])))
-    small = cv2.resize(image[::step, ::step], _SMALL, interpolation=cv2.INTER_AREA)
+    height, width = size_of(pixels)
+    step = max(1, min(height // (4 * _SMALL[1]), width // (4 * _SMALL[0])))
+    small = cv2.resize(every(pixels, step), _SMALL, interpolation=cv2.INTER_AREA)
     return _Picture.of(small.mean(axis=2, dtype=np.float32))
 
 

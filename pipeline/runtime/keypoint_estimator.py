@@ -157,7 +157,7 @@ class KeypointEstimator:
         for frame, seen in zip(window.frames, people):
             landmarks = [as_blazepose(person) for person in seen]
             inside = [person for person in landmarks if self._is_inside(person, frame)]
-            out.append(state.tracker.assign(inside, frame.pts_s, frame.image))
+            out.append(state.tracker.assign(inside, frame.pts_s, frame.pixels))
         return tuple(out)
 
     def _is_inside(self, person: Person, frame: Frame) -> bool:

@@ -72,7 +72,7 @@ class Windower:
     def _breaks(self, frame: Frame) -> bool:
         """Whether a frame does not continue the one before it."""
         # The detector must see every frame, since it compares each with the one before.
-        cut = self._cuts is not None and self._cuts.is_cut(frame.image)
+        cut = self._cuts is not None and self._cuts.is_cut(frame.pixels)
         last = self._last
         if last is None:
             return False

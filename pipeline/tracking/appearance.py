@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.core.people import Person
 from pipeline.core.skeleton import LANDMARKS
+from pipeline.core.yuv import Pixels, every, pixels_at, size_of
 
 _SAMPLES = 48
 """Pixels that are read in each region."""
@@ -56,7 +57,7 @@ class Appearance:
         return Appearance(colours, np.maximum(self.seen, newer.seen))
 
 
-def describe(person: Person, image: np.ndarray, light: np.ndarray) -> Appearance:
+def describe(person: Person, image: Pixels, light: np.ndarray) -> Appearance:
     """Return what a person looks like in a picture.
 
     Pixels are read at fixed places between the landmarks, where the mask says that they are the
@@ -65,17 +66,17 @@ def describe(person: Person, image: np.ndarray, light: np.ndarray) -> Appearance
 
     Args:
         person: The person, in BlazePose's landmarks.
-        image: (H, W, 3) RGB uint8, the frame.
+        image: The frame's picture.
         light: Its `mean_light`.
     """
-    height, width = image.shape[:2]
+    height, width = size_of(image)
     # Not by BLAS, whose threads would take longer to meet than this takes.
     points = np.einsum("nk,kd->nd", _PLACES, person.landmarks_px)
     column, row = np.rint(points).astype(np.int64).T
     valid = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     if person.mask is not None:
         valid &= _on_mask(person, points)
-    pixels = image[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    pixels = pixels_at(image, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1))
     colours = _logarithmic(_LINEAR[pixels]) - _logarithmic(light)
     colours = np.clip(colours, _LIMITS[:, 0], _LIMITS[:, 1])
     # What was not seen is sorted behind the rest.
@@ -88,10 +89,10 @@ def describe(person: Person, image: np.ndarray, light: np.ndarray) -> Appearance
     return Appearance(quantiles, (count / _SAMPLES).astype(np.float32))
 
 
-def mean_light(image: np.ndarray) -> np.ndarray:
+def mean_light(image: Pixels) -> np.ndarray:
     """Return the mean linear light (3,) of a picture, parts of white, from some of its pixels."""
-    step = max(1, min(image.shape[:2]) // 24)
-    return np.asarray(_LINEAR[image[::step, ::step]].mean((0, 1)))
+    step = max(1, min(size_of(image)) // 24)
+    return np.asarray(_LINEAR[every(image, step)].mean((0, 1)))
 
 
 def difference(one: Appearance, other: Appearance) -> tuple[np.ndarray, float]:

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.core.people import Person
 from pipeline.core.skeleton import LANDMARKS
+from pipeline.core.yuv import Pixels, size_of
 from pipeline.tracking import likeness
 from pipeline.tracking.appearance import Appearance, describe, mean_light
 
@@ -75,7 +76,7 @@ class Sighting:
 class _Frame:
     """The people of one frame; each is described when that is first asked for."""
 
-    def __init__(self, people: Sequence[Person], time_s: float, image: np.ndarray | None) -> None:
+    def __init__(self, people: Sequence[Person], time_s: float, image: Pixels | None) -> None:
         self.people, self.time_s, self._image = people, time_s, image
         self._light = None if image is None else mean_light(image)
         self._appearances: dict[int, Appearance | None] = {}
@@ -92,7 +93,7 @@ class _Frame:
         """The picture's area in squares of a person's size."""
         if self._image is None:
             return _USUAL_AREA
-        height, width = self._image.shape[:2]
+        height, width = size_of(self._image)
         return height * width / size_px**2
 
     def is_clear(self, index: int) -> bool:
@@ -134,14 +135,14 @@ class Tracker:
         self.tracks.clear()
 
     def assign(
-        self, people: Sequence[Person], time_s: float, image: np.ndarray | None = None
+        self, people: Sequence[Person], time_s: float, image: Pixels | None = None
     ) -> dict[int, Person]:
         """Return the people of one frame by track id, rising; new people get new ids.
 
         Args:
             people: The people of the frame.
             time_s: The frame's time in seconds.
-            image: (H, W, 3) RGB uint8, the frame. Without it only place and size tell people apart.
+            image: The frame's picture. Without it only place and size tell people apart.
         """
         self._forget(time_s)
         frame = _Frame(people, time_s, image)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import renderers as bench
-from render.overlay import draw_hud, draw_labels, make_renderer, silhouette
+from render.overlay import draw_hud, draw_labels, hud_size, make_renderer, silhouette
 from render.rasterize_cpu import draw_meshes, visibility
 
 
@@ -50,6 +50,20 @@ def test_words_can_be_read_on_any_background(value):
     assert np.median(panel) <= 64
     assert (image[100:] == value).all()
     assert (image[:, 640:] == value).all()
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1080, 1920), (97, 131), (20, 30)])
+def test_words_in_the_corner_alone_are_those_in_the_picture(size):
+    lines = ["27.3 fps   2 people", "143 ms behind"]
+    before = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    whole = before.copy()
+    draw_hud(whole, lines)
+    height, width = hud_size(size, lines)
+    assert all(part % 2 == 0 or part == side for part, side in zip((height, width), size))
+    corner = before[:height, :width].copy()
+    draw_hud(corner, lines, size)
+    before[:height, :width] = corner
+    np.testing.assert_array_equal(before, whole)
 
 
 def test_words_grow_with_the_picture_and_fit_small_ones():

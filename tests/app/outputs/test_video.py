@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,10 +22,12 @@ from hypothesis import strategies as st
 from app.outputs.base import OutputError
 from app.outputs.mp4 import Timeline
 from app.outputs.video import VideoOutput
-from app.outputs.yuv import fit_into, pad_even, to_yuv420
+from app.outputs.yuv import encoder_frame, fit_into, pad_even
+from pipeline.core.yuv import BT709, Colour
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.clips import BITS, number_of, numbered
 from tests.support.paths import ROOT
+from tests.support.planes import planes_of
 
 NOBODY = bodies([])
 
@@ -77,7 +80,7 @@ def test_colours_come_back_and_are_tagged(tmp_path):
     np.testing.assert_allclose(seen, wanted, atol=2.5)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))
+@given(st.integers(0, 2**32 - 1), st.integers(8, 20), st.integers(8, 20))
 def test_conversion_is_bt709s_formula(seed, half_height, half_width):
     """Against the formula in floats: luma a pixel, chroma the mean of four (ITU-R BT.709-6)."""
     rng = np.random.default_rng(seed)
@@ -87,9 +90,38 @@ def test_conversion_is_bt709s_formula(seed, half_height, half_width):
     for channel, scale in ((2, 1.8556), (0, 1.5748)):
         chroma = 128 + 224 * (image[..., channel] / 255 - luma) / scale
         wanted.append(chroma.reshape(half_height, 2, half_width, 2).mean(axis=(1, 3)))
-    for plane, values in zip(to_yuv420(image).planes, wanted):
+    for plane, values in zip(encoder_frame(image, image.shape[:2]).planes, wanted):
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         np.testing.assert_allclose(rows[:, : plane.width], values, atol=1.5)
+
+
+def test_planes_are_encoded_as_they_are():
+    """No conversion lies between planes of the video's own kind and the encoder."""
+    image = planes_of(0, (48, 64), BT709)
+    encoded = encoder_frame(image, (48, 64))
+    assert (encoded.format.name, encoded.width, encoded.height) == ("yuv420p", 64, 48)
+    np.testing.assert_array_equal(encoded.to_ndarray().ravel(), image.data)
+
+
+@pytest.mark.parametrize(
+    ("size", "colour"),
+    [((48, 64), Colour(5, True)), ((49, 63), BT709), ((8, 64), BT709), ((24, 32), BT709)],
+    ids=["other colours", "an odd size", "smaller than the encoder takes", "another size"],
+)
+def test_other_planes_are_converted(tmp_path, size, colour):
+    output = VideoOutput(tmp_path / "v.mp4", crf=0)
+    whole = (48, 64) if size == (24, 32) else size
+    output.open(run_info(*whole))
+    image = planes_of(0, size, colour)
+    output.write(replace(frame(0, 0.0, *size), pixels=image), NOBODY, image)
+    output.close()
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.colorspace, codec.color_range) == (1, 1)
+        (first,) = container.decode(video=0)
+    wanted = encoder_frame(image.rgb, whole).to_ndarray()
+    # x264's crf 0 is lossless in 8 bits.
+    np.testing.assert_array_equal(first.to_ndarray(format="yuv420p"), wanted)
 
 
 def test_a_closed_file_is_a_plain_mp4(tmp_path):
@@ -182,6 +214,7 @@ BITS = {BITS}
 {inspect.getsource(numbered)}
 """
 ENDLESS += """
+from pipeline.core.yuv import BT709, Colour
 from tests.support.bodies import bodies, frame, run_info
 from app.outputs.video import VideoOutput
 path, live, step_s, most_bytes = Path(sys.argv[1]), *map(float, sys.argv[2:])

@@ -34,7 +34,7 @@ from pipeline.capture.errors import (
     SourceTooLarge,
 )
 from pipeline.capture.open import open_source
-from pipeline.capture.picture import RgbConverter
+from pipeline.capture.picture import Converter, RgbConverter
 from pipeline.capture.reader import Reader, ThreadReader
 from pipeline.core.ring import Closed, Policy
 from tests.support.clips import number_of, numbered, write_clip
@@ -151,7 +151,10 @@ def test_a_picture_comes_through_shared_memory_as_it_was(form, width, height, se
     writer.close()
     assert (got.format.name, got.width, got.height) == (image.format.name, width, height)
     assert (got.pts, got.colorspace, got.color_range) == (77, 1, 2)
-    assert np.array_equal(RgbConverter()(got), RgbConverter()(image))
+    for convert in (RgbConverter(), Converter(planes=True)):
+        one, other = convert(got), convert(image)
+        assert type(one) is type(other)
+        assert np.array_equal(one.data, other.data)
     del got
     assert freed == [1]
 

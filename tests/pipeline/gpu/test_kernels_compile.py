@@ -21,6 +21,7 @@ KERNELS = {
     "pipeline.body.mesh_gpu": ("mesh", "regress"),
     "pipeline.perception.blazepose.landmarks_gpu": ("read",),
     "pipeline.perception.blazepose.tflite_kernels_gpu": ("convolution", "depthwise", "enlarge"),
+    "pipeline.gpu.yuv_gpu": ("_to_rgb", "_to_planes"),
     "render.kernels_gpu": ("place", "fill_small", "fill_large", "resolve"),
 }  # fmt: skip
 CONSTANTS = {
@@ -34,8 +35,14 @@ NUMBERS = {
     "mask_sigma", "mask_weight", "robust", "depth_sigma", "use_world", "use_depth",
     "prior_weight", "limit_weight", "limit_sigma", "use_prior", "use_smoothness",
     "smooth_robust", "turn_accel", "root_accel", "root_depth_accel",
+    "across", "down",
+    "ry", "ru", "rv", "r1", "gy", "gu", "gv", "g1", "by", "bu", "bv", "b1",
+    "yr", "yg", "yb", "y1", "ur", "ug", "ub", "u1", "vr", "vg", "vb", "v1",
 }  # fmt: skip
-TYPES = {"ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64"}
+TYPES = {
+    "ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64",
+    "planes": "*u8", "images": "*u8", "height": "i32", "width": "i32", "size": "i32",
+}  # fmt: skip
 DRAWING = {
     "COUNT": 6890, "VALENCE": 9, "BLOCK": 32, "FACES": 13776, "LARGE": 512, "COLUMNS": 64,
     "FADES": True, "TILE": 32, "ROWS": 4, "table": "*i64", "samples": "*i64", "items": "*i32",
@@ -51,6 +58,7 @@ LAYERS = dict.fromkeys(
     "PIXELS": 16384, "CHUNK": 1024, "WIDTH": 16619, "MASK_AT": 235, "LANES": 64,
 }  # fmt: skip
 AROUND_THE_SOLVER = {
+    "LANDMARKS": 33, "COLUMNS": 80,
     "STRIP": 8, "REACH": 3, "LAYERS": 3, "WINDOW": 4, "FEATURES": 201, "HEAD": 32, "ROW": 256,
     "CONTEXT": 16, "KNOWN": 350, "SIGMA": 351, "SKIN": 352, "POINTS": 256, "USE_LIFTER": True,
     "USE_DEPTH": True, "POSE": 207, "MESHES": 2, "INFLUENCES": 4, "HAS_POSE": True, "ROWS": 4,

@@ -134,7 +134,7 @@ def test_frames_are_read_where_they_are(frames):
     fill(seeing)
     seeing.prepare(Rig(rig_tensors(SyntheticRig(seed=0, hidden=8))))
     queries = queries_of(frames)
-    there = {f: replace(f, on_device=torch.from_numpy(f.image), image=0 * f.image) for f in frames}
+    there = {f: replace(f, on_device=torch.from_numpy(f.image), pixels=0 * f.image) for f in frames}
     moved = [replace(query, frame=there[query.frame]) for query in queries]
     people, others = measured(seeing, queries), measured(seeing, moved)
     for here, other in zip(people, others, strict=True):

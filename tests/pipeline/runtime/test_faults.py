@@ -166,7 +166,7 @@ def test_a_picture_that_is_none_ends_its_source(image):
     class Broken(StubSource):
         def frames(self):
             for frame in super().frames():
-                yield replace(frame, image=image) if frame.id == 8 else frame
+                yield replace(frame, pixels=image) if frame.id == 8 else frame
 
     bad = run(StubEstimator(), Broken(BAD, name="bad"))
     assert bad.error is not None

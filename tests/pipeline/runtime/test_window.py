@@ -369,7 +369,7 @@ def test_a_cut_ends_a_window() -> None:
     windower = Windower()
     windows = []
     for number in range(12):
-        frame = replace(make_frame(number), image=one if number < 6 else two)
+        frame = replace(make_frame(number), pixels=one if number < 6 else two)
         windows += windower.add(frame)
     windows += windower.finish()
     assert [len(window.frames) for window in windows] == [4, 2, 4, 2]

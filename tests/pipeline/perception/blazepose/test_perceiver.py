@@ -139,7 +139,7 @@ def test_embed_reads_the_key_frame_only():
         assert not perceiver.queries
         # The other frames may be anything.
         noise = np.random.default_rng(0).integers(0, 255, (240, 640, 3), np.uint8)
-        changed = [f if k == key else replace(f, image=noise) for k, f in enumerate(frames)]
+        changed = [f if k == key else replace(f, pixels=noise) for k, f in enumerate(frames)]
         assert perceiver.embed(Window(tuple(changed), key), None) == first
 
 
@@ -306,7 +306,7 @@ def test_a_reset_forgets_all_people():
 
 def test_a_score_that_is_not_renewed_is_dropped():
     perceiver = StubPose(lambda t: [])
-    frames = tuple(replace(f, image=np.zeros((100, 2000, 3), np.uint8)) for f in stub_frames(4))
+    frames = tuple(replace(f, pixels=np.zeros((100, 2000, 3), np.uint8)) for f in stub_frames(4))
     memory = Memory((Roi(1900, 50, 80, 0.0, 0.9, id=0),), 1, turn=EAGER_PASSES)
     scores = []
     for _ in range(3):
@@ -377,7 +377,7 @@ def test_the_nearer_side_of_a_person_has_the_smaller_depth(real, sample):
 def test_a_mirrored_picture_has_mirrored_people(real, sample):
     """Landmarks have no drift to a side of their own."""
     frame = sample[0]
-    mirrored = replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
+    mirrored = replace(frame, pixels=np.ascontiguousarray(frame.image[:, ::-1]))
     (a,), (b,) = (track_rois(real, [Window((f,))])[0] for f in (frame, mirrored))
     other = [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9]
     other += [k + 1 if k % 2 else k - 1 for k in range(11, 33)]
