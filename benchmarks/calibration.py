@@ -34,7 +34,12 @@ from pipeline.core.camera import project
 from pipeline.core.frame import Frame
 from pipeline.core.people import Person
 from pipeline.core.skeleton import BLAZEPOSE_33
-from pipeline.fitting.visibility import CALIBRATION, LANDMARK_SHARES, invented_landmarks
+from pipeline.fitting.visibility import (
+    CALIBRATION,
+    LANDMARK_SHARES,
+    picture_sizes,
+    seen_landmarks,
+)
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.window import Windower
 
@@ -178,7 +183,7 @@ def measure(estimator: BodyEstimator, clip: Path, view: View, truth: dict) -> li
 
 
 def _seen(person: Person, size: tuple[int, int]) -> np.ndarray:
-    return LANDMARK_SHARES @ (person.visibility * (1 - invented_landmarks(person, size)))
+    return LANDMARK_SHARES @ seen_landmarks([person], picture_sizes([size]))[0]
 
 
 def calibration(promised: np.ndarray, kept: np.ndarray) -> tuple[float, list[tuple]]:

@@ -48,34 +48,33 @@ def project(points_m: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
 
     Args:
         points_m: (..., 3) in the camera's axes, metres.
-        intrinsics: K (3, 3), pixels.
+        intrinsics: K (3, 3), pixels; or one for each row of points, (N, 3, 3).
 
     Returns:
         (..., 2) pixels; points at or behind the camera are projected as if just before it.
     """
     xy = points_m[..., :2] / np.maximum(points_m[..., 2:], 1e-6)
-    return xy @ intrinsics[:2, :2].T + intrinsics[:2, 2]
+    centre = intrinsics[..., :2, 2] if intrinsics.ndim == 2 else intrinsics[:, None, :2, 2]
+    return xy @ intrinsics[..., :2, :2].swapaxes(-1, -2) + centre
 
 
 def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
-    """Return the smallest rotation (3, 3) float32 that takes the optical axis to a ray.
+    """Return the smallest rotation (..., 3, 3) float32 that takes the optical axis to a ray.
 
     A network that reads a crop describes the person as if the camera looked straight at it, so its
     world landmarks are in axes that are rotated by this much.
 
     Args:
-        ray: (2,) the ray's x/z and y/z.
+        ray: (..., 2) the ray's x/z and y/z.
     """
-    z = 1.0 / math.sqrt(1.0 + float(ray @ ray))
-    x, y = ray[0] * z, ray[1] * z
-    return np.array(
-        [
-            [1 - x * x / (1 + z), -x * y / (1 + z), x],
-            [-x * y / (1 + z), 1 - y * y / (1 + z), y],
-            [-x, -y, z],
-        ],
-        np.float32,
+    z = 1.0 / np.sqrt(1.0 + (ray * ray).sum(-1))
+    x, y = ray[..., 0] * z, ray[..., 1] * z
+    rows = (
+        (1 - x * x / (1 + z), -x * y / (1 + z), x),
+        (-x * y / (1 + z), 1 - y * y / (1 + z), y),
+        (-x, -y, z),
     )
+    return np.stack([np.stack(row, -1) for row in rows], -2).astype(np.float32)
 
 
 def view_rotation(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

@@ -40,12 +40,12 @@ class DeviceMeshes:
         self._lock = threading.Lock()
         self.shape, self.bytes = tuple(meshes.shape), meshes.nbytes
 
-    def __getitem__(self, place: tuple[Sequence[int], int, int]) -> DeviceMesh:
+    def __getitem__(self, place: tuple[Sequence[int] | slice, int, int]) -> DeviceMesh:
         """Return what an array gives for (people, frame, mesh), without reading it."""
         people, frame, mesh = place
-        _, frames, kinds = self.shape[:3]
-        mesh = mesh % kinds
-        return DeviceMesh(self, (np.asarray(people, np.int64) * frames + frame) * kinds + mesh)
+        count, frames, kinds = self.shape[:3]
+        chosen = np.arange(count, dtype=np.int64)[people]
+        return DeviceMesh(self, (chosen * frames + frame) * kinds + mesh % kinds)
 
     def on_device(self) -> Tensor | None:
         """Return all meshes (P * T * M, V, 3), for work on the current stream.

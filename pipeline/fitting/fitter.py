@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +20,9 @@ from pipeline.fitting.device_bodies import DeviceBodies, DeviceMeshes, MeshKeepe
 from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter
 from pipeline.fitting.observations import layout, observe, write_rows
 from pipeline.fitting.solver import FitConfig, Kernels
-from pipeline.fitting.visibility import joint_visibility
+from pipeline.fitting.visibility import joint_visibility, picture_sizes
 from pipeline.fitting.window_step import MEMORY, WindowFit, WindowParts, new_memory, without_pose
-from pipeline.gpu.cuda_graphs import Graphed, filled
+from pipeline.gpu.cuda_graphs import Graphed
 from pipeline.gpu.transfer import AsyncCopy
 
 BUCKETS = (1, 3, 12, 48)
@@ -93,7 +94,7 @@ class FitJob:
     event: bool = False
     size: tuple[int, int] | None = None
 
-    @property
+    @cached_property
     def tracks(self) -> list[int]:
         """The track ids in any frame, rising."""
         return sorted(set().union(*self.people)) if self.people else []
@@ -200,7 +201,7 @@ class BodyFitter:
             if job.tracks:
                 # A CUDA graph holds one kind of window, so only like windows share a batch.
                 groups.setdefault(self._kind_of(job), []).append(k)
-        out = [[self.no_bodies() for _ in job.people] for job in jobs]
+        out = [[] if job.tracks else [self.no_bodies() for _ in job.people] for job in jobs]
         before = [dict(job.memory.tracks) for job in jobs]
         try:
             for kind, members in groups.items():
@@ -331,49 +332,56 @@ class BodyFitter:
             self._fit_batch(kind, people[k : k + BUCKETS[-1]])
             for k in range(0, len(people), BUCKETS[-1])
         ]
-        result = np.concatenate([part[0] for part in parts])
         vertices = torch.cat([part[1] for part in parts]) if len(parts) > 1 else parts[0][1]
+        result = np.concatenate([part[0] for part in parts])
+        seen = np.concatenate([part[2] for part in parts])
         counts = [len(job.tracks) for job in jobs]
         if self._keeper is not None:
             meshes: Sequence[np.ndarray | DeviceMeshes] = self._keeper.keep(vertices, counts)
         else:
             meshes = [part.numpy() for part in vertices.split(counts)]
-        fit = self._fit(kind)
+        values = self._fit(kind).result.split(result)
+        values["visibility"], values["score"] = _certainty(people, values, seen)
         first = 0
         for job, mesh in zip(jobs, meshes):
             rows = slice(first, first + len(job.tracks))
-            yield _bodies(job, fit.result.split(result[rows]), mesh)
+            # Copied, or one source's bodies would keep those of all sources in memory.
+            own = {name: value[rows].copy() for name, value in values.items()}
+            if len(jobs) > 1 and isinstance(mesh, np.ndarray):
+                mesh = mesh.copy()
+            yield _bodies(job, own, mesh)
             first = rows.stop
 
     def _fit_batch(
         self, kind: Kind, people: Sequence[tuple[FitJob, int]]
-    ) -> tuple[np.ndarray, Tensor]:
-        """Results (P, ...) and meshes (P, T, M, V, 3) on the device of these people, whose memories
-        are updated."""
+    ) -> tuple[np.ndarray, Tensor, np.ndarray]:
+        """Results (P, ...), meshes (P, T, M, V, 3) on the device and visibility (P, T, 33) of these
+        people, whose memories are updated."""
         fit = self._fit(kind)
         remembered = [self._track_fit(job.memory, track) for job, track in people]
         watched_s = [
             k.seconds + kind.frames * job.interval_s for k, (job, _) in zip(remembered, people)
         ]  # fmt: skip
+        on_gpu = self.device.type == "cuda"
+        size = next(b for b in BUCKETS if b >= len(people)) if on_gpu else len(people)
+        rows = self._observed_rows(fit, people, watched_s, size)
         # People of several sources share the batch, so their memories are rows of one tensor here.
-        memory = torch.stack([k.memory for k in remembered])
-        if self.device.type == "cuda":
-            size = next(size for size in BUCKETS if size >= len(people))
-            rows = self._observed_rows(fit, people, watched_s, size)
-            step = self._step(kind, size)
-            result, vertices, memory = step(rows, filled(memory, size))
-        else:
-            rows = self._observed_rows(fit, people, watched_s, len(people))
-            result, vertices, memory = fit(rows, memory)
+        # Rows beyond the people repeat the first one, as in the observations.
+        unused = [remembered[0].memory] * (size - len(people))
+        memory = torch.stack([k.memory for k in remembered] + unused)
+        step = self._step(kind, size) if on_gpu else fit
+        result, vertices, memory = step(rows, memory)
+        copy = AsyncCopy(result[: len(people)])
         # A graph's outputs are overwritten by its next replay; what is kept is copied out.
         memory, vertices = memory[: len(people)].clone(), vertices[: len(people)].clone()
-        (result,) = to_host(result[: len(people)])
+        seen = rows.numpy()[: len(people), fit.inputs.places["visible"]].copy()
+        result = copy.result()
         if not np.isfinite(fit.result.split(result)["cost"]).all():
             raise FloatingPointError("the body fit did not stay finite")
         # Stored after the check, so that a failed fit does not become the next window's past.
-        for (job, track), row, seconds in zip(people, memory, watched_s):
+        for (job, track), row, seconds in zip(people, memory.unbind(), watched_s):
             job.memory.tracks[track] = TrackFit(row, True, seconds)
-        return result, vertices
+        return result, vertices, seen.reshape(len(people), kind.frames, LANDMARKS)
 
     def _observed_rows(
         self,
@@ -382,23 +390,28 @@ class BodyFitter:
         watched_s: Sequence[float],
         size: int,
     ) -> Tensor:
-        """The people's observations (size, inputs.size) on the device.
+        """The people's observations (size, inputs.size) in host memory.
 
         Written in page-locked memory for a GPU, which copies from it without waiting. Rows beyond
         the people repeat the first one: real numbers keep the unused fits finite.
         """
         # Not zeroed: the observations and the two numbers of the window cover every column.
         rows = torch.empty(size, fit.inputs.size, pin_memory=self.device.type == "cuda")
-        written = rows.numpy()
+        written = rows.numpy()[: len(people)]
         inner = layout(fit.frames, fit.outlines, fit.surface).size
-        for row, (job, track), seconds in zip(written, people, watched_s):
-            frames = [[frame.get(track) for frame in job.people]]
-            write_rows(
-                frames, job.intrinsics, row[None, :inner], fit.outlines, job.size, fit.surface
-            )
-            row[fit.inputs.places["interval_30hz"]] = 30.0 * job.interval_s
-            row[fit.inputs.places["shape_frozen"]] = seconds >= self.config.shape_seconds
-        written[len(people) :] = written[0]
+        write_rows(
+            [[frame.get(track) for frame in job.people] for job, track in people],
+            np.array([job.intrinsics for job, _ in people]),
+            picture_sizes([job.size for job, _ in people]),
+            written[:, :inner],
+            fit.outlines,
+            fit.surface,
+        )
+        intervals_s = np.array([job.interval_s for job, _ in people])
+        written[:, fit.inputs.places["interval_30hz"]] = 30.0 * intervals_s[:, None]
+        frozen = np.array(watched_s) >= self.config.shape_seconds
+        written[:, fit.inputs.places["shape_frozen"]] = frozen[:, None]
+        rows.numpy()[len(people) :] = written[0]
         return rows
 
     def _fit(self, kind: Kind) -> WindowFit:
@@ -449,46 +462,58 @@ def example_row(fit: WindowFit) -> np.ndarray:
     return fit.inputs.row(**parts)
 
 
-def to_host(*tensors: Tensor) -> list[np.ndarray]:
-    """Return tensors as arrays; all copies are queued before the first is waited for."""
-    copies = [AsyncCopy(tensor) for tensor in tensors]
-    return [copy.result() for copy in copies]
+def _certainty(
+    people: Sequence[tuple[FitJob, int]], values: dict[str, np.ndarray], seen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joint visibility (P, T, 24) and scores (P, T) float32 of fitted people; 0 where absent.
+
+    ``values`` are the fit's results and ``seen`` (P, T, 33) the visibility of its landmarks.
+    """
+    frames = seen.shape[1]
+    right, mean = joint_visibility(
+        seen.reshape(-1, LANDMARKS),
+        values["joints_m"].reshape(-1, JOINTS, 3),
+        np.array([job.intrinsics for job, _ in people]).repeat(frames, 0),
+        picture_sizes([job.size for job, _ in people]).repeat(frames, 0),
+    )
+    score = np.array(
+        [
+            [frame[track].score if track in frame else 0.0 for frame in job.people]
+            for job, track in people
+        ]
+    )
+    # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37 of
+    # what its joints and the perceiver's score promise.
+    score = score * mean.reshape(-1, frames) * np.exp(-values["residual_mean"] / 50.0)
+    return right.reshape(-1, frames, JOINTS), score.astype(np.float32)
 
 
 def _bodies(
-    job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray | DeviceMeshes
+    job: FitJob, values: dict[str, np.ndarray], vertices: np.ndarray | DeviceMeshes
 ) -> list[Bodies]:
-    """One window's results, arrays of (P, ...), as the `Bodies` of each frame."""
+    """One window's values, arrays of (P, ...), as the `Bodies` of each frame."""
     kind: type[Any] = DeviceBodies if isinstance(vertices, DeviceMeshes) else Bodies
-    tracks, out = job.tracks, []
+    tracks, out = np.array(job.tracks, np.int64), []
     for t, people in enumerate(job.people):
-        here = [p for p, track in enumerate(tracks) if track in people]
-        seen = [
-            joint_visibility(people[tracks[p]], result["joints_m"][p, t], job.intrinsics, job.size)
-            for p in here
-        ]
-        # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37
-        # of what its joints and the perceiver's score promise.
-        score = [
-            people[tracks[p]].score * right * float(np.exp(-result["residual_mean"][p, t] / 50.0))
-            for p, (_, right) in zip(here, seen)
-        ]
-        turns = result["turns"][here, t]
+        here: Any = [p for p, track in enumerate(job.tracks) if track in people]
+        # The usual case: a part of the arrays, without copies.
+        here = slice(None) if len(here) == len(tracks) else here
+        turns = values["turns"][here, t]
         out.append(
             kind(
-                np.array([tracks[p] for p in here], np.int64),
-                np.array(score, np.float32),
+                tracks[here],
+                values["score"][here, t],
                 turns[:, 0],
-                turns[:, 1:].reshape(len(here), 69),
-                result["betas"][here],
-                result["transl_m"][here, t],
-                result["joints_m"][here, t],
-                result["landmarks_m"][here, t],
+                turns[:, 1:].reshape(-1, 69),
+                values["betas"][here],
+                values["transl_m"][here, t],
+                values["joints_m"][here, t],
+                values["landmarks_m"][here, t],
                 vertices[here, t, 0],
-                np.array([visible for visible, _ in seen], np.float32).reshape(-1, JOINTS),
+                values["visibility"][here, t],
                 # The last mesh is the one to draw; without a mannequin it is the only one.
                 vertices[here, t, -1],
-                result["surface_error_m"][here, t] if "surface_error_m" in result else None,
+                values["surface_error_m"][here, t] if "surface_error_m" in values else None,
             )
         )
     return out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 import numpy as np
 
 from pipeline.core.camera import project
@@ -87,64 +90,81 @@ def _landmark_shares() -> np.ndarray:
 LANDMARK_SHARES = _landmark_shares()
 
 
-def joint_visibility(
-    person: Person, joints_m: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int] | None
-) -> tuple[np.ndarray, float]:
-    """Return how visible each SMPL joint of a fitted body is, and their mean in the picture.
+def picture_sizes(sizes: Sequence[tuple[int, int] | None]) -> np.ndarray:
+    """Return heights and widths (N, 2) float64; infinite ones for None, a picture without edges."""
+    return np.array([size or (np.inf, np.inf) for size in sizes], np.float64).reshape(-1, 2)
 
-    The first, (24,) float32 in [0, 1], is the probability that the joint lies where it is seen:
-    within 0.2 of the torso's length in the image (as in PCK), which says the same as "unseen" where
-    it is low. It follows by a calibrated curve from the mean visibility of the landmarks next to
-    the joint, and is 0 for a joint outside the picture. The second is the mean probability of the
-    joints in the picture, 0 if there are none.
+
+def seen_landmarks(people: Sequence[Person], sizes: np.ndarray) -> np.ndarray:
+    """Return the landmarks' visibility (N, 33) float32 without what is invented.
 
     Args:
-        person: The person as perceived.
-        joints_m: The fitted joints (24, 3) in metres.
-        intrinsics: (3, 3) the camera's K in pixels.
-        size: The picture's height and width in pixels; None where it is not known.
+        people: N people as perceived.
+        sizes: As from `picture_sizes`.
     """
-    visible = LANDMARK_SHARES @ (person.visibility * (1.0 - invented_landmarks(person, size)))
-    right = np.interp(visible, *CALIBRATION)
-    if size is None:
-        return right.astype(np.float32), float(right.mean())
-    inside = np.clip(depth_inside(project(joints_m, intrinsics), size), 0.0, 1.0)
+    visibility = np.array([person.visibility for person in people], np.float32)
+    return visibility * (1.0 - invented_landmarks(people, sizes))
+
+
+def joint_visibility(
+    seen: np.ndarray, joints_m: np.ndarray, intrinsics: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how visible each SMPL joint of fitted bodies is, and the means in their pictures.
+
+    The first, (N, 24) float32 in [0, 1], is the probability that the joint lies where it is seen:
+    within 0.2 of the torso's length in the image (as in PCK), which says the same as "unseen" where
+    it is low. It follows by a calibrated curve from the mean visibility of the landmarks next to
+    the joint, and is 0 for a joint outside the picture. The second, (N,), is the mean probability
+    of the joints in the picture, 0 if there are none.
+
+    Args:
+        seen: (N, 33) as from `seen_landmarks`.
+        joints_m: The fitted joints (N, 24, 3) in metres.
+        intrinsics: (N, 3, 3) the cameras' K in pixels.
+        sizes: As from `picture_sizes`.
+    """
+    right = np.interp(seen @ LANDMARK_SHARES.T, *CALIBRATION)
+    inside = np.clip(depth_inside(project(joints_m, intrinsics), sizes[:, None]), 0.0, 1.0)
+    inside[np.isinf(sizes[:, 0])] = 1.0
     right = right * inside
-    return right.astype(np.float32), float(right.sum() / max(inside.sum(), 1e-6))
+    return right.astype(np.float32), right.sum(1) / np.maximum(inside.sum(1), 1e-6)
 
 
-def depth_inside(points_px: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return how deep points (..., 2) lie inside a picture of ``size`` (height, width), (...).
+def depth_inside(points_px: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return how deep points (..., 2) lie inside pictures, (...).
 
     It is 0 on the picture's edge, negative outside, and 1 where a point is fully in the picture.
+
+    Args:
+        points_px: The points.
+        size: (..., 2) heights and widths; 0 comes out where they are infinite.
     """
-    last = np.array([size[1] - 1, size[0] - 1])
-    return np.minimum(points_px, last - points_px).min(-1) / (_EDGE * max(size))
+    depths = np.minimum(points_px, size[..., ::-1] - 1.0 - points_px)
+    return np.minimum(depths[..., 0], depths[..., 1]) / (_EDGE * size.max(-1))
 
 
-def invented_landmarks(person: Person, size: tuple[int, int] | None) -> np.ndarray:
-    """Return how surely the perceiver invented the place of each landmark, (33,) in [0, 1].
+def invented_landmarks(people: Sequence[Person], sizes: np.ndarray) -> np.ndarray:
+    """Return how surely the perceiver invented the place of each landmark, (N, 33) in [0, 1].
 
     It did where the landmark is outside the picture, and where it is hardly visible at the end of a
     limb that begins outside or that the mask does not show: something hides it. The place of a limb
     that the body itself hides is a fair guess, and the mask shows the body there.
 
     Args:
-        person: The person as perceived.
-        size: The picture's height and width in pixels; None takes everything as inside it.
+        people: N people as perceived.
+        sizes: As from `picture_sizes`.
     """
-    doubt = _doubt(person)
-    invented = doubt * _behind_something(person, doubt)
-    if size is None:
-        return np.asarray(invented, np.float32)
+    visibility = np.array([person.visibility for person in people])
+    # How little of each landmark the perceiver sees.
+    doubt = np.clip((_SHOWN - visibility) / (_SHOWN - _INVENTED), 0.0, 1.0)
+    invented = np.zeros(doubt.shape)
+    for k in np.flatnonzero((doubt[:, _LIMBS[:, 1]] > 0).any(1)).tolist():
+        invented[k] = doubt[k] * _behind_something(people[k], doubt[k])
+    points_px = np.array([person.landmarks_px for person in people])
     # A landmark just outside may be one just inside, so that changes gradually.
-    outside = np.clip(-depth_inside(person.landmarks_px, size), 0.0, 1.0)
-    return np.maximum(np.maximum(outside, doubt * outside[_ABOVE]), invented).astype(np.float32)
-
-
-def _doubt(person: Person) -> np.ndarray:
-    """How little of each landmark the perceiver sees, (33,) in [0, 1]."""
-    return np.clip((_SHOWN - person.visibility) / (_SHOWN - _INVENTED), 0.0, 1.0)
+    outside = np.clip(-depth_inside(points_px, sizes[:, None]), 0.0, 1.0)
+    beyond = np.maximum(outside, doubt * outside[:, _ABOVE])
+    return np.maximum(beyond, invented).astype(np.float32)
 
 
 def _behind_something(person: Person, doubt: np.ndarray) -> np.ndarray:
@@ -153,9 +173,9 @@ def _behind_something(person: Person, doubt: np.ndarray) -> np.ndarray:
     Only limbs whose end is in doubt are looked up.
     """
     out = np.zeros(LANDMARKS)
-    limbs = _LIMBS[doubt[_LIMBS[:, 1]] > 0]
-    if person.mask is None or not len(limbs):
+    if person.mask is None:
         return out
+    limbs = _LIMBS[doubt[_LIMBS[:, 1]] > 0]
     first, last = person.landmarks_px[limbs].swapaxes(0, 1)[..., None, :]
     shown = person.mask.at(first + _ALONG[:, None] * (last - first)).mean(1)
     out[limbs[:, 1]] = np.clip((_COVERED - shown) / (_COVERED - _UNCOVERED), 0.0, 1.0)
@@ -164,45 +184,61 @@ def _behind_something(person: Person, doubt: np.ndarray) -> np.ndarray:
 
 
 def hidden_parts(
-    person: Person, side: int, size: tuple[int, int] | None, visible: np.ndarray | None = None
+    people: Sequence[Person], side: int, sizes: np.ndarray, seen: np.ndarray
 ) -> np.ndarray:
-    """Return where a person's mask says nothing about the body, (side, side) bool.
+    """Return where people's masks say nothing about the body, (N, side, side) bool.
 
-    It says nothing outside the picture, where it has to end, nor around a hidden limb: there it
+    A mask says nothing outside the picture, where it has to end, nor around a hidden limb: there it
     ends at what hides the limb, which may be the body itself. The surroundings of a limb are the
     pixels to which no other landmark, and no middle of another limb, is nearer.
 
     Args:
-        person: The person, with a mask.
+        people: N people with masks.
         side: Pixels along each side of the result, which covers the whole mask.
-        size: The picture's height and width in pixels; None takes everything as inside it.
-        visible: (33,) the landmarks' visibility without what is invented, if it is at hand.
+        sizes: As from `picture_sizes`.
+        seen: (N, 33) as from `seen_landmarks`.
     """
-    assert person.mask is not None
-    unknown = np.zeros((side, side), bool)
-    corners_px = _places_px(person.mask, 2, whole=True)
-    if size is not None and (depth_inside(corners_px, size) < 0).any():
-        unknown |= depth_inside(_places_px(person.mask, side), size) < 0
-    if visible is None:
-        visible = person.visibility * (1.0 - invented_landmarks(person, size))
-    unseen = np.append(visible, visible[_LIMBS].min(1)) < _HIDDEN
-    if unseen.any():
-        marks = np.concatenate((person.landmarks_px, person.landmarks_px[_LIMBS].mean(1)))
+    unknown = np.zeros((len(people), side, side), bool)
+    masks = [person.mask for person in people if person.mask is not None]
+    corners_px = _places_px(masks, _CORNERS)
+    beyond = np.flatnonzero((depth_inside(corners_px, sizes[:, None]) < 0).any(1))
+    if len(beyond):
+        x, y = np.moveaxis(_places_px([masks[k] for k in beyond], _grid(side)), -1, 0)
+        height, width = (sizes[beyond] - 1).T[..., None]
+        outside = (x < 0) | (y < 0) | (x > width) | (y > height)
+        unknown[beyond] = outside.reshape(-1, side, side)
+    unseen = np.concatenate((seen, seen[:, _LIMBS].min(2)), 1) < _HIDDEN
+    hidden = np.flatnonzero(unseen.any(1)).tolist()
+    if hidden:
+        points = np.array([people[k].landmarks_px for k in hidden])
+        marks = np.concatenate((points, points[:, _LIMBS].mean(2)), 1)
         # Coarser: what hides a limb is not known to a pixel, and this runs for every frame.
-        at = _places_px(person.mask, side // _COARSE).reshape(-1, 2)
+        at = _places_px([masks[k] for k in hidden], _grid(side // _COARSE))
         # |a - b|^2 without the term that all marks share.
-        nearest = ((marks**2).sum(1) - 2 * at @ marks.T).argmin(1)
-        coarse = unseen[nearest].reshape(side // _COARSE, side // _COARSE)
-        unknown |= coarse.repeat(_COARSE, 0).repeat(_COARSE, 1)
+        apart = (marks**2).sum(2)[:, None] - 2 * at @ marks.swapaxes(1, 2)
+        coarse = np.take_along_axis(unseen[hidden], apart.argmin(2), 1)
+        coarse = coarse.reshape(-1, side // _COARSE, side // _COARSE)
+        unknown[hidden] |= coarse.repeat(_COARSE, 1).repeat(_COARSE, 2)
     return unknown
 
 
-def _places_px(mask: Mask, side: int, whole: bool = False) -> np.ndarray:
-    """The places (side, side, 2) in the image of an even grid over a mask.
+_CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
 
-    They are the centres of the grid's pixels; with ``whole`` they reach to the mask's corners.
-    """
-    height, width = mask.values.shape
-    steps = np.linspace(0, 1, side) if whole else (np.arange(side) + 0.5) / side
-    x, y = np.meshgrid(steps * width - 0.5, steps * height - 0.5)
-    return np.stack((x, y), -1) @ mask.to_image[:, :2].T + mask.to_image[:, 2]
+
+@cache
+def _grid(side: int) -> np.ndarray:
+    """The centres (side * side, 2) of an even grid's pixels, in parts of its width and height."""
+    steps = (np.arange(side) + 0.5) / side
+    return np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+
+
+def _places_px(masks: Sequence[Mask], parts: np.ndarray) -> np.ndarray:
+    """The places (N, M, 2) in the image of points (M, 2) in parts of a mask's width and height."""
+    sides = np.array([mask.values.shape[::-1] for mask in masks])
+    to_image = np.array([mask.to_image for mask in masks])
+    # Pixel centres are at whole numbers, so a mask begins half a pixel before the first one.
+    first = to_image[:, :, 2] - 0.5 * to_image[:, :, :2].sum(2)
+    across, down = np.moveaxis(to_image[:, :, :2] * sides[:, None], -1, 0)[..., None]
+    # Products by hand: numpy multiplies many small matrices slowly.
+    places = across * parts[:, 0] + down * parts[:, 1] + first[..., None]
+    return places.swapaxes(1, 2)

@@ -19,6 +19,8 @@ from pipeline.runtime.estimator import DetectedWindow, FittedWindow
 from pipeline.tracking.depth_scale import DepthScale
 from pipeline.tracking.tracker import TrackConfig, Tracker
 
+_HIPS = np.array(BLAZEPOSE_33.hips)
+
 
 @dataclass
 class StreamState:
@@ -161,8 +163,9 @@ class KeypointEstimator:
         return tuple(out)
 
     def _is_inside(self, person: Person, frame: Frame) -> bool:
-        x, y = person.landmarks_px[list(BLAZEPOSE_33.hips)].mean(axis=0)
-        return self._areas.keeps(float(x), float(y), frame.size)
+        (left_x, left_y), (right_x, right_y) = person.landmarks_px[_HIPS].tolist()
+        middle = 0.5 * (left_x + right_x), 0.5 * (left_y + right_y)
+        return self._areas.keeps(*middle, frame.size)
 
     def _forget(self, state: StreamState, bodies: Sequence[Bodies]) -> None:
         """Forget the shapes of tracks that the tracker has forgotten too."""

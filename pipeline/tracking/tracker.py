@@ -78,13 +78,15 @@ class _Frame:
 
     def __init__(self, people: Sequence[Person], time_s: float, image: Pixels | None) -> None:
         self.people, self.time_s, self._image = people, time_s, image
-        self._light = None if image is None else mean_light(image)
+        self._light: np.ndarray | None = None
         self._appearances: dict[int, Appearance | None] = {}
 
     def appearance(self, index: int) -> Appearance | None:
         """What a person looks like; None without a picture."""
-        if self._image is None or self._light is None:
+        if self._image is None:
             return None
+        if self._light is None:
+            self._light = mean_light(self._image)
         if index not in self._appearances:
             self._appearances[index] = describe(self.people[index], self._image, self._light)
         return self._appearances[index]
@@ -98,6 +100,9 @@ class _Frame:
 
     def is_clear(self, index: int) -> bool:
         """Whether no other person's box covers much of this one's."""
+        # The usual case.
+        if len(self.people) == 1:
+            return True
         box = self.people[index].box_px
         area = max(float(np.prod(box[2:] - box[:2])), 1.0)
         for other, person in enumerate(self.people):
@@ -171,9 +176,11 @@ class Tracker:
     def _going_on(self, frame: _Frame, matched: dict[int, int]) -> dict[int, int]:
         """The indices of other people who go on from a moment ago, by track."""
         people, ids = self._others(frame, matched)
+        if not people or not ids:
+            return {}
         cost = np.array([[self._distance(frame, i, self.tracks[t]) for t in ids] for i in people])
         # The assignment pairs all it can, impossible pairs too.
-        pairs = zip(*linear_sum_assignment(cost.reshape(len(people), len(ids))))
+        pairs = zip(*linear_sum_assignment(cost))
         return {ids[j]: people[i] for i, j in pairs if cost[i, j] < _IMPOSSIBLE}
 
     def _others(self, frame: _Frame, matched: dict[int, int]) -> tuple[list[int], list[int]]:
@@ -251,5 +258,5 @@ class Tracker:
 
 def person_size_px(person: Person) -> float:
     """Return the longer side of a person's box, in pixels."""
-    box = person.box_px
-    return float(max(box[2] - box[0], box[3] - box[1]))
+    left, top, right, bottom = person.box_px.tolist()
+    return max(right - left, bottom - top)

@@ -6,6 +6,8 @@ Apache-2.0 configuration of the detector with 2254 anchors).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pipeline.perception.blazepose.roi import Roi, roi_between
@@ -15,6 +17,8 @@ OUTPUTS = ((1, 2254, 12), (1, 2254, 1))
 """Shapes of the network's outputs: raw boxes and scores."""
 STRIDES = (8, 16, 32, 32, 32)
 MIN_SCORE = 0.5
+_NEAR_LOGIT = math.log(MIN_SCORE / (1 - MIN_SCORE)) - 1e-3
+"""A little below the logit of that score."""
 MIN_OVERLAP = 0.3
 
 
@@ -43,17 +47,22 @@ def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np
         scores: (2254,) logits.
         anchors: (2254, 2) as from `make_anchors`.
     """
+    # Few come near, and probabilities are computed of those alone.
+    keep = np.flatnonzero(scores > _NEAR_LOGIT)
+    if not len(keep):
+        return np.zeros((0, 13))
     # Clipped, so that no logit overflows the exponential.
-    probability = 1 / (1 + np.exp(-np.clip(scores.astype(np.float64), -100, 100)))
-    keep = np.flatnonzero(probability >= MIN_SCORE)
+    probability = 1 / (1 + np.exp(-np.clip(scores[keep].astype(np.float64), -100, 100)))
+    keep, probability = keep[probability >= MIN_SCORE], probability[probability >= MIN_SCORE]
     # Stable: detections of equal score keep their order, so runs repeat.
-    keep = keep[np.argsort(-probability[keep], kind="stable")]
+    order = np.argsort(-probability, kind="stable")
+    keep, probability = keep[order], probability[order]
     # Centre, size and key points; all but the size are relative to the anchor.
     points = (raw[keep] / INPUT).reshape(-1, 6, 2)
     points[:, [0, 2, 3, 4, 5]] += anchors[keep][:, None]
     centre, half = points[:, 0], points[:, 1] / 2
     return np.concatenate(
-        (centre - half, centre + half, points[:, 2:].reshape(-1, 8), probability[keep, None]), 1
+        (centre - half, centre + half, points[:, 2:].reshape(-1, 8), probability[:, None]), 1
     )
 
 

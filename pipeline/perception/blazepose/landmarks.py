@@ -19,6 +19,12 @@ MASK = 128
 """Side of the masks that are passed on: half the model's, still finer than its edges are sharp."""
 OTHER_SIDE = BLAZEPOSE_33.mirror
 """For each of the 33 landmarks, the one that takes its place in a mirrored picture."""
+_MIRRORED = np.concatenate((OTHER_SIDE, np.arange(LANDMARKS, 39)))
+"""The same for all 39 points; the six extra ones have no sides, so they keep their places."""
+_SHRINK = INPUT / MASK
+_FROM_MASK = np.array([[_SHRINK, 0, (_SHRINK - 1) / 2], [0, _SHRINK, (_SHRINK - 1) / 2], [0, 0, 1]])
+"""From a mask's pixels to the model's: the centre of a small pixel lies between those of the pixels
+that it averages."""
 OFFSET = np.array([-0.5, 0.0])
 """Added to the network's coordinates times its size, it gives crop pixels with centres at whole
 numbers. Measured: across, so that a mirrored picture has mirrored answers; down, against true
@@ -103,38 +109,59 @@ def reading_of(outputs: Sequence[np.ndarray]) -> Reading:
 def read_person(roi: Roi, reading: Reading, mirrored: bool = False) -> tuple[Person, Roi]:
     """Return the person in an ROI, and the ROI in which to find that person next.
 
-    The last six of the 39 landmarks are not the person's: two of them are MediaPipe's alignment
-    points, which give the next ROI. The person's score is the presence or, where that is higher,
-    the detector's.
-
     Args:
         roi: The ROI that the model was given.
         reading: What it returned.
         mirrored: Whether the model was given the ROI mirrored.
     """
-    points, logits, mask = reading.points, reading.visibility, reading.mask
-    world = reading.world[:LANDMARKS]
-    if mirrored:
-        # The six extra points have no sides, so they keep their places.
-        order = np.concatenate((OTHER_SIDE, np.arange(LANDMARKS, 39)))
-        points = (points * (-1, 1) + (1, 0))[order]
-        logits, world = logits[order], world[OTHER_SIDE] * (-1, 1, 1)
-        mask = np.ascontiguousarray(mask[:, ::-1])
-    to_image = roi.to_image(INPUT)
-    pixels = (points * INPUT + OFFSET) @ to_image[:, :2].T + to_image[:, 2]
-    visibility = sigmoid(logits[:LANDMARKS]).astype(np.float32)
-    person = Person(
-        box_px=box_around(pixels[:LANDMARKS], visibility),
-        score=max(reading.presence, roi.score),
-        landmarks_px=pixels[:LANDMARKS].astype(np.float32),
-        visibility=visibility,
-        world_m=_rotated(world, roi.angle),
-        mask=_placed(mask, to_image),
-        roi=roi.id,
-    )
-    following = roi_between(pixels[33], pixels[34], roi.score, roi.id)
-    # The limbs' motion in the next frame is measured from these points.
-    return person, replace(following, points=person.landmarks_px)
+    return read_people([roi], [reading], [mirrored])[0]
+
+
+def read_people(
+    rois: Sequence[Roi], readings: Sequence[Reading], mirrored: Sequence[bool]
+) -> list[tuple[Person, Roi]]:
+    """Return the person in each ROI, and the ROI in which to find that person next.
+
+    The last six of the 39 landmarks are not the person's: two of them are MediaPipe's alignment
+    points, which give the next ROI. The person's score is the presence or, where that is higher,
+    the detector's.
+
+    Args:
+        rois: The N ROIs that the model was given, one or more.
+        readings: What it returned for each.
+        mirrored: Whether the model was given the ROI mirrored.
+    """
+    points = np.array([reading.points for reading in readings])
+    logits = np.array([reading.visibility for reading in readings])
+    world = np.array([reading.world[:LANDMARKS] for reading in readings])
+    masks = [reading.mask for reading in readings]
+    for k in np.flatnonzero(mirrored).tolist():
+        points[k] = (points[k] * (-1, 1) + (1, 0))[_MIRRORED]
+        logits[k], world[k] = logits[k, _MIRRORED], world[k, OTHER_SIDE] * (-1, 1, 1)
+        masks[k] = np.ascontiguousarray(masks[k][:, ::-1])
+    to_image = np.array([roi.to_image(INPUT) for roi in rois])
+    pixels = (points * INPUT + OFFSET) @ to_image[:, :, :2].swapaxes(1, 2)
+    pixels += to_image[:, None, :, 2]
+    marks_px = pixels[:, :LANDMARKS].astype(np.float32)
+    visibility = sigmoid(logits[:, :LANDMARKS]).astype(np.float32)
+    world_m = _rotated(world, np.array([roi.angle for roi in rois]))
+    to_image_of_mask = (to_image @ _FROM_MASK).astype(np.float32)
+    found = []
+    for k, (roi, reading) in enumerate(zip(rois, readings)):
+        # Copied, or a person would keep those of the whole batch in memory.
+        marks = marks_px[k].copy()
+        person = Person(
+            box_px=box_around(pixels[k, :LANDMARKS], visibility[k]),
+            score=max(reading.presence, roi.score),
+            landmarks_px=marks,
+            visibility=visibility[k].copy(),
+            world_m=world_m[k].copy(),
+            mask=Mask(masks[k], to_image_of_mask[k].copy()),
+            roi=roi.id,
+        )
+        # The limbs' motion in the next frame is measured from these points.
+        found.append((person, roi_between(pixels[k, 33], pixels[k, 34], roi.score, roi.id, marks)))
+    return found
 
 
 def exchanged(person: Person) -> Person:
@@ -147,23 +174,19 @@ def exchanged(person: Person) -> Person:
     )
 
 
-def _rotated(world: np.ndarray, angle: float) -> np.ndarray:
-    """World landmarks (33, 3) of the upright crop in the image's axes."""
-    c, s = np.cos(angle), np.sin(angle)
-    return (world @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])).astype(np.float32)
-
-
-def _placed(values: np.ndarray, to_image: np.ndarray) -> Mask:
-    """A mask (128, 128) over the ROI that ``to_image`` maps from the model's pixels."""
-    shrink = INPUT / MASK
-    # The centre of a small pixel lies between those of the pixels that it averages.
-    middle = (shrink - 1) / 2
-    mask_to_image = to_image @ np.array([[shrink, 0, middle], [0, shrink, middle], [0, 0, 1]])
-    return Mask(values, mask_to_image.astype(np.float32))
+def _rotated(world: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """World landmarks (N, 33, 3) of crops upright at angles (N,), in the image's axes."""
+    turns = np.zeros((len(angles), 3, 3))
+    turns[:, 0, 0] = turns[:, 1, 1] = np.cos(angles)
+    turns[:, 0, 1] = np.sin(angles)
+    turns[:, 1, 0] = -turns[:, 0, 1]
+    turns[:, 2, 2] = 1.0
+    return (world @ turns).astype(np.float32)
 
 
 def box_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:
     """Return the box (4,) float32 around the visible landmarks, or all where few are visible."""
     visible = points[visibility > 0.5]
     chosen = visible if len(visible) >= 4 else points
-    return np.concatenate((chosen.min(0), chosen.max(0))).astype(np.float32)
+    ends = np.minimum.reduce(chosen), np.maximum.reduce(chosen)
+    return np.concatenate(ends).astype(np.float32)

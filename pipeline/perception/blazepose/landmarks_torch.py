@@ -7,6 +7,7 @@ A GPU then returns a few thousand numbers for each ROI instead of a million.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from pipeline.perception.blazepose.tflite_torch import GraphModule
 PARTS = (39 * 2, 39, 1, 39 * 3, MASK * MASK)
 """How many numbers of a row are landmarks in the picture, visibilities, presence, landmarks in the
 world and the mask."""
-WIDTH = sum(PARTS)
+_ENDS = (0, *accumulate(PARTS))
+WIDTH = _ENDS[-1]
 """How many numbers are read of one ROI."""
 
 
@@ -102,8 +104,8 @@ def reading_of_row(row: np.ndarray) -> Reading:
 
 def presence_of_row(row: np.ndarray) -> float:
     """Return the presence of one ROI from a row of `LandmarkNet`."""
-    return float(row[PARTS[0] + PARTS[1]])
+    return float(row[_ENDS[2]])
 
 
 def _split(row: np.ndarray) -> Sequence[np.ndarray]:
-    return np.split(row, np.cumsum(PARTS)[:-1])
+    return [row[first:last] for first, last in pairwise(_ENDS)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -75,6 +76,10 @@ _STRIDE = 0.05
 """The most that a person is believed to move in a frame, in parts of its size."""
 
 
+_Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Order:
     """An explanation of a frame: the person in front, the one behind, and how badly both fit."""
@@ -111,21 +116,25 @@ def separate(
 
 def overlapping(rois: Sequence[Roi]) -> set[int]:
     """Return the ids of the people whose last landmarks overlap those of another one."""
-    pairs = [(a, b) for k, a in enumerate(rois) for b in rois[:k] if _overlap(a, b) > _BOXES]
-    return {roi.id for pair in pairs for roi in pair}
+    if len(rois) < 2:
+        return set()
+    boxes = [_box(roi) for roi in rois]
+    pairs = combinations(range(len(rois)), 2)
+    return {rois[k].id for i, j in pairs if _overlap(boxes[i], boxes[j]) > _BOXES for k in (i, j)}
 
 
 def _closest_pairs(rois: Sequence[Roi], found: Sequence[PersonRoi | None]) -> list[tuple[int, int]]:
     """The pairs of overlapping people that are separated: those with most joints in common."""
-    pairs = []
-    for j in range(len(rois)):
-        for i in range(j):
-            shared = _overlap(rois[i], rois[j])
-            if shared > _BOXES:
-                one, two = found[i], found[j]
-                # A person that was not found may be behind the other one.
-                common = 1.0 if one is None or two is None else _coincidence(one[0], two[0])
-                pairs.append((-common, -shared, i, j))
+    if len(rois) < 2:
+        return []
+    pairs, boxes = [], [_box(roi) for roi in rois]
+    for i, j in combinations(range(len(rois)), 2):
+        shared = _overlap(boxes[i], boxes[j])
+        if shared > _BOXES:
+            one, two = found[i], found[j]
+            # A person that was not found may be behind the other one.
+            common = 1.0 if one is None or two is None else _coincidence(one[0], two[0])
+            pairs.append((-common, -shared, i, j))
     return [(i, j) for _, _, i, j in sorted(pairs)[:_MOST_PAIRS]]
 
 
@@ -256,14 +265,21 @@ def _memory(frame: Frame, roi: Roi, person: Person) -> Overlap:
     return Overlap(person, frame.pts_s, frame.pts_s, velocity)
 
 
-def _overlap(a: Roi, b: Roi) -> float:
-    """The part of the smaller of two people's boxes that both share."""
-    if a.points is None or b.points is None:
+def _box(roi: Roi) -> _Box | None:
+    """The box around a person's last landmarks; None before the first."""
+    if roi.points is None:
+        return None
+    (left, top), (right, bottom) = roi.points.min(0).tolist(), roi.points.max(0).tolist()
+    return left, top, right, bottom
+
+
+def _overlap(a: _Box | None, b: _Box | None) -> float:
+    """The part of the smaller of two boxes that both share."""
+    if a is None or b is None:
         return 0.0
-    low = np.maximum(a.points.min(0), b.points.min(0))
-    high = np.minimum(a.points.max(0), b.points.max(0))
-    shared = np.clip(high - low, 0, None).prod()
-    return float(shared / max(min(np.ptp(p, axis=0).prod() for p in (a.points, b.points)), 1e-6))
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b))
+    return max(wide, 0.0) * max(high, 0.0) / max(smaller, 1e-6)
 
 
 def _expected(frame: Frame, roi: Roi) -> np.ndarray:

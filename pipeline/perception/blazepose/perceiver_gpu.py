@@ -216,7 +216,7 @@ class BlazePoseTorch(BlazePose):
         rois = iter(self._read_detections(views, detections))
         more = iter(self._read_second(detection_queries, second))
         rows = () if crops is None else crops.result()
-        people = map(self._read_person, landmark_queries, rows)
+        people = iter(self._read_people(landmark_queries, rows))
         return [
             next(people)
             if isinstance(query, LandmarkQuery)
@@ -245,10 +245,25 @@ class BlazePoseTorch(BlazePose):
         return torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).to(self.device)
 
     @staticmethod
-    def _read_person(query: LandmarkQuery, row: np.ndarray) -> PersonRoi | None:
-        if presence_of_row(row) < query.min_presence:
-            return None
-        return landmarks.read_person(query.roi, reading_of_row(row), query.mirrored)
+    def _read_people(
+        queries: Sequence[LandmarkQuery], rows: Sequence[np.ndarray] | np.ndarray
+    ) -> list[PersonRoi | None]:
+        """The answer of each query, read from its row of `LandmarkNet`."""
+        answers: list[PersonRoi | None] = [None] * len(queries)
+        found = [
+            k
+            for k, (query, row) in enumerate(zip(queries, rows))
+            if presence_of_row(row) >= query.min_presence
+        ]
+        if found:
+            people = landmarks.read_people(
+                [queries[k].roi for k in found],
+                [reading_of_row(rows[k]) for k in found],
+                [queries[k].mirrored for k in found],
+            )
+            for k, person in zip(found, people):
+                answers[k] = person
+        return answers
 
     def _start_detection(
         self, views: list[tuple[Frame, tuple[int, int, int, int]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -164,26 +165,31 @@ def _sampling(
     # Nothing is averaged, so no part has to be cut out.
     if block < 2:
         return Sampling(1, (0, 0), (width, height), to_image, replicate)
-    low, high = _bounds(size, to_image, side, block)
-    cols, rows = (int(n) // block for n in high - low)
+    (left, right), (top, bottom) = (
+        _bounds(row, side, block, length) for row, length in zip(to_image.tolist(), (width, height))
+    )
     to_blocks = to_image / block
     # A block's centre lies (block - 1) / 2 pixels behind its first pixel.
-    to_blocks[:, 2] -= low / block + (block - 1) / (2 * block)
-    return Sampling(block, (int(low[0]), int(low[1])), (cols, rows), to_blocks, replicate)
+    centre = (block - 1) / (2 * block)
+    to_blocks[0, 2] -= left / block + centre
+    to_blocks[1, 2] -= top / block + centre
+    grid = (right - left) // block, (bottom - top) // block
+    return Sampling(block, (left, top), grid, to_blocks, replicate)
 
 
-def _bounds(
-    size: tuple[int, int], to_image: np.ndarray, side: int, block: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (x, y), the second excluded, of the part that a view shows; a block wide at least."""
-    height, width = size
-    corners = np.array([(0, 0), (side, 0), (0, side), (side, side)]) - 0.5
-    points = corners @ to_image[:, :2].T + to_image[:, 2]
-    room = np.array([width, height]) - block
+def _bounds(row: Sequence[float], side: int, block: int, length: int) -> tuple[int, int]:
+    """Where the part that a view shows begins and ends along a side of the image of this length.
+
+    It is a block wide at least. ``row`` is that of the map from the view's pixels.
+    """
+    across, down, offset = row
+    # The corners; a sum is least where both its parts are.
+    corner = offset - 0.5 * (across + down)
+    low = corner + side * (min(across, 0.0) + min(down, 0.0))
+    high = corner + side * (max(across, 0.0) + max(down, 0.0))
     # A block more on every side, for the neighbours that bilinear sampling reads.
-    low = np.clip(np.floor(points.min(0)).astype(int) - block, 0, room)
-    high = np.maximum(np.ceil(points.max(0)).astype(int) + 2 * block, low + block)
-    return low, np.minimum(high, [width, height])
+    first = min(max(math.floor(low) - block, 0), length - block)
+    return first, min(max(math.ceil(high) + 2 * block, first + block), length)
 
 
 def tiles(height: int, width: int, size: int) -> list[list[Box]]:

@@ -92,6 +92,7 @@ def take_views(table: Tensor, out: Tensor, scale: float, offset: float) -> None:
 def describe(image: Tensor, sampling: Sampling, mirrored: bool = False) -> list[float]:
     """Return the table's row for a view of ``image`` (H, W, 3) uint8, contiguous, on the GPU."""
     (left, top), (cols, rows) = sampling.low, sampling.grid
-    head = (image.data_ptr(), image.shape[1], sampling.block, left, top, cols, rows)
-    flags = (sampling.replicate, mirrored)
-    return [float(n) for n in (*head, *flags, *sampling.to_blocks.ravel(), 0)]
+    return [
+        image.data_ptr(), image.shape[1], sampling.block, left, top, cols, rows,
+        sampling.replicate, mirrored, *sampling.to_blocks.ravel().tolist(), 0,
+    ]  # fmt: skip

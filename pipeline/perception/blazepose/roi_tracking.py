@@ -6,7 +6,7 @@ Every function here that queries the landmark model is a plan (`queries.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -148,8 +148,8 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
     last = len(window.frames) - 1
     inner = range(1, last)
     if not sparing or not inner:
-        return (yield from _looks(window, [(t, roi) for t in range(last + 1) for roi in apart]))
-    looks = yield from _looks(window, [(t, roi) for t in (0, last) for roi in apart])
+        return (yield from _looks(window, range(last + 1), apart))
+    looks = yield from _looks(window, (0, last), apart)
     moving = []
     for roi in apart:
         before, after = looks[0, roi.id].answer, looks[last, roi.id].answer
@@ -159,14 +159,15 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
         for t in inner:
             looks[t, roi.id] = Look(roi, between(before, after, t / last))
     if moving:
-        looks |= yield from _looks(window, [(t, roi) for t in inner for roi in moving])
+        looks |= yield from _looks(window, inner, moving)
     return looks
 
 
-def _looks(window: Window, places: Sequence[tuple[int, Roi]]) -> Plan[Looks]:
-    """The answers for ROIs in frames of a window."""
+def _looks(window: Window, times: Iterable[int], rois: Sequence[Roi]) -> Plan[Looks]:
+    """The answers for all ROIs in some frames of a window."""
     # A score of 0, so that the answer's score is the model's presence alone.
-    asked = [(t, replace(roi, score=0.0)) for t, roi in places]
+    rois = [replace(roi, score=0.0) for roi in rois]
+    asked = [(t, roi) for t in times for roi in rois]
     answers = yield [LandmarkQuery(window.frames[t], roi, _FAINT_PRESENCE) for t, roi in asked]
     return {(t, roi.id): Look(roi, answer) for (t, roi), answer in zip(asked, answers)}
 

@@ -7,9 +7,8 @@ that places do not change hands from window to window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from pipeline.perception.blazepose.roi import Roi
 
@@ -29,8 +28,8 @@ def importance(roi: Roi, size: tuple[int, int]) -> float:
         size: (H, W) of the picture.
     """
     height, width = size
-    off = np.hypot(2 * roi.x / width - 1, 2 * roi.y / height - 1) / np.sqrt(2)
-    return roi.side * float(1 - (1 - _BORDER) * min(off, 1.0))
+    off = math.hypot(2 * roi.x / width - 1, 2 * roi.y / height - 1) / math.sqrt(2)
+    return roi.side * (1 - (1 - _BORDER) * min(off, 1.0))
 
 
 def worth_checking(

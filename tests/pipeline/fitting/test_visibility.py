@@ -19,10 +19,24 @@ from pipeline.fitting.visibility import (
     hidden_parts,
     invented_landmarks,
     joint_visibility,
+    picture_sizes,
+    seen_landmarks,
 )
 
 SIZE = (480, 640)
 LENS = np.array([[800.0, 0, 319.5], [0, 800.0, 239.5], [0, 0, 1]])
+
+
+def visible_joints(
+    seen: Person, joints_m: np.ndarray, size: tuple[int, int] | None = SIZE
+) -> tuple[np.ndarray, float]:
+    sizes = picture_sizes([size])
+    right, mean = joint_visibility(seen_landmarks([seen], sizes), joints_m[None], LENS[None], sizes)
+    return right[0], float(mean[0])
+
+
+def invented(seen: Person, size: tuple[int, int] | None = SIZE) -> np.ndarray:
+    return invented_landmarks([seen], picture_sizes([size]))[0]
 
 
 def person(visibility: np.ndarray) -> Person:
@@ -36,9 +50,9 @@ def test_a_landmark_that_is_seen_better_lowers_no_joint(seed, which):
     rng = np.random.default_rng(seed)
     visibility = rng.uniform(0, 0.8, LANDMARKS)
     joints_m = rng.uniform(-0.1, 0.1, (24, 3)) + [0, 0, 4]
-    before, mean_before = joint_visibility(person(visibility), joints_m, LENS, SIZE)
+    before, mean_before = visible_joints(person(visibility), joints_m)
     visibility[which] += 0.2
-    after, mean_after = joint_visibility(person(visibility), joints_m, LENS, SIZE)
+    after, mean_after = visible_joints(person(visibility), joints_m)
     assert after.shape == (24,)
     assert after.dtype == np.float32
     assert np.all((after >= 0) & (after <= 1))
@@ -52,7 +66,7 @@ def test_the_mean_is_that_of_the_joints_in_the_picture(seed):
     rng = np.random.default_rng(seed)
     joints_m = rng.uniform(-4, 4, (24, 3)) + [0, 0, 5]
     every = person(np.ones(LANDMARKS))
-    got, mean = joint_visibility(every, joints_m, LENS, SIZE)
+    got, mean = visible_joints(every, joints_m)
     best = CALIBRATION[1][-1]
     assert mean == pytest.approx(best if got.any() else 0.0, abs=1e-5)
 
@@ -63,9 +77,9 @@ def test_a_hand_invented_beside_an_elbow_out_of_the_picture_is_no_landmark():
     wrist, elbow = BLAZEPOSE_33.indices("left_wrist", "left_elbow")
     visibility[wrist] = 0.1
     shown = replace(person(visibility), landmarks_px=points)
-    assert not invented_landmarks(shown, SIZE).any()
+    assert not invented(shown, SIZE).any()
     points[elbow] = [320, 900]
-    got = invented_landmarks(shown, SIZE)
+    got = invented(shown, SIZE)
     assert got[[wrist, elbow]] == pytest.approx(1.0)
     assert got.sum() == pytest.approx(2.0)
 
@@ -85,13 +99,13 @@ def test_a_doubted_limb_is_invented_as_far_as_the_mask_does_not_show_it(shown, v
     values[32:] = shown
     mask = Mask(values, np.array([[5, 0, 160], [0, 5, -40]], np.float32))
     behind = replace(person(visibility), landmarks_px=points, mask=mask)
-    got = invented_landmarks(behind, size)
+    got = invented(behind, size)
     assert got[LEG] == pytest.approx(np.clip((0.5 - shown) / 0.4, 0, 1), abs=1e-5)
     assert not np.delete(got, LEG).any()
     # A limb that the perceiver sees is where it says, and without a mask nothing is known.
     sure = replace(behind, visibility=np.ones(LANDMARKS, np.float32))
-    assert not invented_landmarks(sure, size).any()
-    assert not invented_landmarks(replace(behind, mask=None), size).any()
+    assert not invented(sure, size).any()
+    assert not invented(replace(behind, mask=None), size).any()
 
 
 @settings(deadline=None)
@@ -99,7 +113,8 @@ def test_a_doubted_limb_is_invented_as_far_as_the_mask_does_not_show_it(shown, v
 def test_a_mask_says_nothing_outside_the_picture(left, top):
     to_image = np.array([[5, 0, 640 - left], [0, 5, 480 - top]], np.float32)
     mask = Mask(np.ones((128, 128), np.float32), to_image)
-    unknown = hidden_parts(replace(person(np.ones(LANDMARKS)), mask=mask), 64, SIZE)
+    shown, sizes = replace(person(np.ones(LANDMARKS)), mask=mask), picture_sizes([SIZE])
+    unknown = hidden_parts([shown], 64, sizes, seen_landmarks([shown], sizes))[0]
     y, x = np.mgrid[:64, :64]
     outside = (640 - left + 10 * x + 2.5 > 639) | (480 - top + 10 * y + 2.5 > 479)
     assert (unknown == outside).all()
@@ -110,7 +125,7 @@ def test_a_mask_says_nothing_outside_the_picture(left, top):
 def test_a_joint_outside_the_picture_is_unseen_however_sure_the_perceiver_is(seed):
     rng = np.random.default_rng(seed)
     joints_m = rng.uniform(-4, 4, (24, 3)) + [0, 0, 5]
-    got, _ = joint_visibility(person(np.ones(LANDMARKS)), joints_m, LENS, SIZE)
+    got, _ = visible_joints(person(np.ones(LANDMARKS)), joints_m)
     x, y = project(joints_m, LENS).T
     outside = (x < 0) | (y < 0) | (x > 639) | (y > 479)
     assert not got[outside].any()
@@ -120,7 +135,7 @@ def test_a_joint_outside_the_picture_is_unseen_however_sure_the_perceiver_is(see
 def test_an_arm_that_the_perceiver_does_not_see_is_unseen():
     visibility = np.ones(LANDMARKS)
     visibility[[13, 15, 17, 19, 21]] = 0.0
-    got, _ = joint_visibility(person(visibility), np.full((24, 3), [0, 0, 4.0]), LENS, SIZE)
+    got, _ = visible_joints(person(visibility), np.full((24, 3), [0, 0, 4.0]))
     unseen = {name for name, value in zip(JOINT_NAMES, got) if value < 0.5}
     assert unseen == {"left_elbow", "left_wrist", "left_hand"}
 
@@ -132,7 +147,7 @@ def test_each_joint_is_a_mean_of_landmarks():
 
 def test_without_a_size_every_joint_is_inside():
     joints_m = np.full((24, 3), [100.0, 0, 4])
-    got, _ = joint_visibility(person(np.ones(LANDMARKS)), joints_m, LENS, None)
+    got, _ = visible_joints(person(np.ones(LANDMARKS)), joints_m, None)
     assert got == pytest.approx(CALIBRATION[1][-1])
 
 
@@ -140,4 +155,32 @@ def test_without_a_size_every_joint_is_inside():
 @given(st.floats(-400, 1000, width=32), st.floats(-400, 900, width=32))
 def test_the_depth_inside_is_positive_in_the_picture_alone(x, y):
     inside = 0 < x < 639 and 0 < y < 479
-    assert (depth_inside(np.array([x, y]), SIZE) > 0) == inside
+    assert (depth_inside(np.array([x, y]), np.array(SIZE)) > 0) == inside
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_people_are_measured_together_as_each_alone(seed):
+    """People of several pictures, some without a mask or an edge, some half outside."""
+    random = np.random.default_rng(seed)
+    sizes = picture_sizes([SIZE, None, (200, 300), SIZE])
+    people = [
+        replace(
+            person(random.uniform(0, 1, LANDMARKS)),
+            landmarks_px=random.uniform(-100, 700, (LANDMARKS, 2)).astype(np.float32),
+            mask=Mask(
+                random.uniform(0, 1, (32, 32)).astype(np.float32),
+                np.array([[9, 1, random.uniform(-90, 400)], [-1, 9, 40]], np.float32),
+            ),
+        )
+        for _ in sizes
+    ]
+    seen = seen_landmarks(people, sizes)
+    hidden = hidden_parts(people, 64, sizes, seen)
+    people.append(replace(people[0], mask=None))
+    every = seen_landmarks(people, sizes[[0, 1, 2, 3, 0]])
+    for k in range(4):
+        alone = seen_landmarks([people[k]], sizes[k : k + 1])
+        assert (alone[0] == seen[k]).all()
+        assert (every[k] == seen[k]).all()
+        assert (hidden_parts([people[k]], 64, sizes[k : k + 1], alone)[0] == hidden[k]).all()

@@ -42,15 +42,14 @@ def inference_on(device, **engine):
 def people_and_looks(estimator, windows):
     """The people of each window by track, and the look that each one's mask came from."""
     perceiver, looks = estimator.perceiver, {}
-    read = perceiver._read_person
+    read = perceiver._read_people
 
-    def noted(look, row):
-        found = read(look, row)
-        if found is not None:
-            looks[id(found[0].mask.values)] = look, found[0]
+    def noted(queries, rows):
+        found = read(queries, rows)
+        looks.update((id(f[0].mask.values), (look, f[0])) for look, f in zip(queries, found) if f)
         return found
 
-    perceiver._read_person = noted
+    perceiver._read_people = noted
     state = estimator.begin()
     people = [estimator.perceive([window], [state])[0].people for window in windows]
     return people, looks

@@ -513,3 +513,29 @@ def test_painting_over_takes_the_person_out_of_a_turned_crop():
     assert np.abs(painted - 50 / 255).max() < 0.08
     beside = resample.painted_over(view, roi, square_mask(800, 800, 100))
     assert np.allclose(beside, view)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.lists(st.booleans(), min_size=2, max_size=5))
+def test_people_are_read_together_as_each_alone(seed, mirrored):
+    random = np.random.default_rng(seed)
+    rois, readings = [], []
+    for k in range(len(mirrored)):
+        x, y, side, angle, score = random.uniform((0, 0, 50, -3, 0), (1920, 1080, 900, 3, 1))
+        rois.append(Roi(x, y, side, angle, score, k))
+        readings.append(
+            landmarks.Reading(
+                random.uniform(0, 1, (39, 2)), random.normal(size=39).astype(np.float32), 0.5,
+                random.uniform(0, 1, (128, 128)).astype(np.float32),
+                random.normal(size=(39, 3)).astype(np.float32),
+            )
+        )  # fmt: skip
+    together = landmarks.read_people(rois, readings, mirrored)
+    for (a, a_roi), *asked in zip(together, rois, readings, mirrored):
+        b, b_roi = landmarks.read_person(*asked)
+        for name in ("box_px", "landmarks_px", "visibility", "world_m"):
+            assert np.allclose(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-5), name
+        assert np.array_equal(a.mask.values, b.mask.values)
+        assert np.allclose(a.mask.to_image, b.mask.to_image)
+        assert (a.roi, a.score, a_roi.id) == (b.roi, b.score, b_roi.id)
+        assert (a_roi.x, a_roi.y, a_roi.angle) == pytest.approx((b_roi.x, b_roi.y, b_roi.angle))
