@@ -75,6 +75,14 @@ class RunOptions(ProfileOption):
             file="read",
         ),
     ]
+    workers: Annotated[
+        int,
+        Setting(
+            "Processes that share the sources, each with networks of its own: more sources a GPU.",
+            "N",
+            low=1,
+        ),
+    ] = 1
     quiet: Annotated[bool, Setting("Show no progress and no table.")] = False
 
 
