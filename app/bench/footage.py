@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
+from pipeline.gpu.transfer import pinned_image
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "pitch.mp4"
 FPS = 30.0
@@ -61,6 +62,14 @@ def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int
     finally:
         source.close()
     return np.stack(images)
+
+
+def in_page_locked(frames: np.ndarray) -> np.ndarray:
+    """Return a copy of frames in page-locked memory, which a GPU reads directly. Capture decodes
+    into such memory too."""
+    copy = pinned_image(frames.shape)
+    np.copyto(copy, frames)
+    return copy
 
 
 def letterbox(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
