@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.gpu.conv_trials import trials_pay
 from pipeline.gpu.cuda_graphs import (
     CAPTURING,
     Bucketed,
@@ -274,10 +276,12 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     begun_s = time.monotonic()
     notes: list[str] = []
     built: list[tuple[bool, bool]] = []  # for each size: from the cache, captured
+    # TensorRT has convolutions of its own, about which the measurements say nothing.
     with tuned_convolutions():
-        # TensorRT has convolutions of its own, about which the measurement says nothing.
         channels_last = name != "tensorrt" and _prefers_channels_last(job)
-        job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
+    job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
+    trials = name != "tensorrt" and _trials_pay(job, channels_last)
+    with tuned_convolutions() if trials else nullcontext():
         # All batch sizes share a pool, because only one of them runs at a time.
         pool = Pool(job.device) if job.graphs and job.device.type == "cuda" else None
 
@@ -365,6 +369,15 @@ def _prefers_channels_last(job: _Job) -> bool:
         step, _ = _replayed(in_single(job.module), batch, pool)
         times_s[last] = seconds_a_call(step, batch)
     return times_s[True] < times_s[False]
+
+
+def _trials_pay(job: _Job, channels_last: bool) -> bool:
+    """Whether cuDNN should time its algorithms for this module's convolutions."""
+    if job.device.type != "cuda":
+        return False
+    # The middle batch size stands for all of them.
+    batch = job.batch(job.buckets[len(job.buckets) // 2], channels_last)
+    return trials_pay(job.module, batch, job.cache)
 
 
 def _differences(step: Bucketed, job: _Job) -> tuple[float, float]:
