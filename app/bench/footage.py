@@ -149,6 +149,9 @@ class Player:
             )
         )
 
+    def close(self) -> None:
+        """Do nothing: the frames belong to their owner."""
+
     def number(self, frame: Frame) -> int:
         """Return the index in ``frames`` of a frame that a window holds."""
         source = int(frame.source.removeprefix(_SOURCE))

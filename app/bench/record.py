@@ -31,7 +31,7 @@ from app.bench.pipelines import make_pipeline
 from app.bench.plan import PlanPipeline
 from app.bench.roofline import RTX_4090, Ceilings, Work, floor, predict_window
 from app.bench.rows import Row, Settings
-from app.bench.stream_workers import WorkerSources, make_sources
+from app.bench.stream_workers import WorkerSources, make_decoded_sources, make_sources
 from app.bench.timers import timer_for
 from app.bench.work import stage_work
 from pipeline.weights import store as weights
@@ -96,7 +96,7 @@ class Bench:
         clip = options.clip or footage.SAMPLE
         content = weights.sha256_of(clip) if clip.is_file() else str(clip)
         machine = results.same_machine(self.hardware)
-        what = (row.settings.as_json(), row.measure, self.people(row), row.workers)
+        what = (row.settings.as_json(), row.measure, self.people(row), row.workers, row.decoded)
         return results.fingerprint(self._code, chosen, content, what, machine)
 
     def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Bench:
             Exception: Any error of the pipeline.
         """
         device = row.settings.device
-        if row.workers > 1:
+        if row.workers > 1 or row.decoded:
             return self._measure_workers(row, tick)
         tick("measuring what the machine can do")
         # Before the pipeline is loaded: nothing else may use the device meanwhile.
@@ -258,14 +258,21 @@ class Bench:
         settings = replace(
             row.settings, people=self.people(row), weights_folder=self.options.weights_folder
         )
-        make = partial(
-            make_sources, settings, self.options.clip, self.options.size, self._most_frames(),
-            _STREAM_WARM,
+        options = self.options
+        make = (
+            partial(make_decoded_sources, settings, options.clip, _STREAM_WARM)
+            if row.decoded
+            else partial(
+                make_sources, settings, options.clip, options.size, self._most_frames(),
+                _STREAM_WARM,
+            )
         )  # fmt: skip
         with WorkerSources(row.workers, make) as sources:
             record = self._common(row, sources.facts["engine"], sources.facts["weights"])
             record |= self._streams(sources, tick)
             used = sources.memory_mb
+        if row.decoded:
+            record["size"] = "the clip's"
         return record | {"gpu_memory_mb": None if used is None else round(used)}
 
     def _common(self, row: Row, engine: str, weights: str) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Row:
         packages: Modules that must be installed, each with its extra.
         above: The row that its meshes are compared with.
         workers: How many processes share the sources of "streams".
+        decoded: Whether the sources of "streams" are decoded from H.264 while they play.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Row:
     packages: tuple[tuple[str, str], ...] = ()
     above: str | None = None
     workers: int = 1
+    decoded: bool = False
 
 
 _ULTRALYTICS = (("ultralytics", "ultralytics"),)
@@ -253,6 +255,14 @@ ROWS: tuple[Row, ...] = (
     Row("streams-p1", "30 Hz streams, one person each", Settings(), "streams", people=1),
     Row("streams-p4", "30 Hz streams, four people each", Settings(), "streams", people=4),
     Row("streams-p8", "30 Hz streams, eight people each", Settings(), "streams", people=8),
+    Row(
+        "streams-h264",
+        "30 Hz streams, one person each, decoded from H.264",
+        Settings(),
+        "streams",
+        people=1,
+        decoded=True,
+    ),
 )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from app.bench import footage
+from app.bench.decoded import DecodedPlayer
 from app.bench.measure import memory_mb
 from app.bench.pipelines import make_pipeline
 from app.bench.rows import Settings
-from app.bench.streams import LiveClock, Probe, Sources, probe_of
+from app.bench.streams import LiveClock, Probe, Sources, WindowMaker, probe_of
 from app.worker_process import WorkerProcess
+from pipeline.capture.picture import empty_image
+from pipeline.gpu.transfer import pinned_image
 
 _HEADSTART_S = 0.05
 """From the word to begin to the first arrival, so that every worker hears it in time."""
@@ -36,12 +39,31 @@ def make_sources(
         most: The most frames to load.
         warm: As `Sources`.
     """
-    pipeline = make_pipeline(settings)
     frames = footage.load_frames(clip, size, settings.people, most)
     if settings.device == "cuda":
         frames = footage.in_page_locked(frames)
+    return _sources(settings, footage.Player(frames), warm)
+
+
+def make_decoded_sources(
+    settings: Settings, clip: Path | None, warm: int
+) -> tuple[Sources, dict[str, Any]]:
+    """Return the sources of a worker that decode a clip while they play, and what `make_sources`
+    returns with them.
+
+    Args:
+        settings: The row's settings.
+        clip: The path of the clip; None for the sample.
+        warm: As `Sources`.
+    """
+    allocate = pinned_image if settings.device == "cuda" else empty_image
+    return _sources(settings, DecodedPlayer(clip or footage.SAMPLE, allocate), warm)
+
+
+def _sources(settings: Settings, player: WindowMaker, warm: int) -> tuple[Sources, dict[str, Any]]:
+    pipeline = make_pipeline(settings)
     facts = {"engine": pipeline.engine, "weights": pipeline.weights}
-    return Sources(pipeline, footage.Player(frames), warm), facts
+    return Sources(pipeline, player, warm), facts
 
 
 class WorkerSources:
@@ -140,7 +162,7 @@ def _serve(connection: Connection, make: MakeSources) -> None:
         connection.send((None, f"{type(error).__name__}: {error}"))
         return
     connection.send((facts, ""))
-    with suppress(EOFError, OSError):
+    with closing(sources), suppress(EOFError, OSError):
         while True:
             order = connection.recv()
             try:

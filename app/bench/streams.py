@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.bench.footage import PERIOD_S, Player
+from app.bench.footage import PERIOD_S
 from app.bench.measure import Tick, quantiles
 from app.bench.subject import Pipeline
 from app.bench.timers import NoTimer
+from pipeline.core.frame import Window
 
 MOST = 512
 """The most streams that are tried."""
@@ -65,6 +66,14 @@ class Clock(Protocol):
     def wait_until(self, time_s: float) -> None: ...
 
 
+class WindowMaker(Protocol):
+    """Makes the windows of sources: `footage.Player`, or `decoded.DecodedPlayer`."""
+
+    def window(self, source: int, index: int) -> Window: ...
+
+    def close(self) -> None: ...
+
+
 class Playable(Protocol):
     """Sources that can be probed: `Sources`, or `stream_workers.WorkerSources`.
 
@@ -99,7 +108,7 @@ class Sources:
     def __init__(
         self,
         pipeline: Pipeline,
-        player: Player,
+        player: WindowMaker,
         warm: int,
         clock_s: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -110,6 +119,10 @@ class Sources:
         self._next: list[int] = []
         self._timer = NoTimer()
         self.people: list[int] = []
+
+    def close(self) -> None:
+        """Release the frames."""
+        self._player.close()
 
     def prepare(self, streams: int) -> None:
         """Warm up for a number of streams, so that nothing of it is measured."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.bench.footage import PERIOD_S
 from app.bench.gpu_busy import percentages
 from app.bench.rows import ROWS, Settings, choose, with_workers
-from app.bench.stream_workers import WorkerSources, make_sources, shares_of
+from app.bench.stream_workers import WorkerSources, make_decoded_sources, make_sources, shares_of
 from app.bench.streams import LiveClock, Sources, search
 from app.config import ConfigError
 from tests.support.bench import FakePipeline, quiet, tiny_player
@@ -112,3 +112,13 @@ def test_real_pipelines_share_the_sources():
         assert set(sources.people) == {1}
         assert sources.memory_mb is None
         assert "LiteRT" in sources.facts["engine"]
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_real_pipelines_decode_while_they_play():
+    settings = Settings("cpu", renderer="numba", half=False)
+    with WorkerSources(1, partial(make_decoded_sources, settings, None, 2)) as sources:
+        sources.prepare(2)
+        assert sources.play(2, 2).p50_ms > 1
+        assert set(sources.people) == {1}
