@@ -13,10 +13,11 @@ from pipeline.body.model import BodyModel
 from pipeline.core.camera import project
 from pipeline.core.people import Bodies
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
-from render.base import Renderer
+from pipeline.fitting.device_bodies import DeviceBodies
+from render.base import MeshRows, Renderer
 from render.lines import SkeletonRenderer, WireframeRenderer
 from render.overlay import NumbaRenderer, draw_labels, make_renderer
-from render.palette import track_color
+from render.palette import track_colors
 
 _BONES = np.array([(PARENTS[joint], joint) for joint in range(1, 24)])
 _HIDDEN, _SEEN = 0.25, 0.6
@@ -30,7 +31,7 @@ _CROWN = 3.2
 class _Shapes:
     """What is drawn over pictures, as `Renderer.draw_batch` takes it."""
 
-    points_m: list[np.ndarray]
+    points_m: list[np.ndarray | MeshRows]
     faces: np.ndarray
     colors: list[np.ndarray]
     opacity: list[np.ndarray | None]
@@ -90,13 +91,22 @@ class BodyRenderer:
         # Without any, as where SAM 3D Body could not be run, the fitted bodies are drawn.
         if self._settings.draw == "mhr" and has_mhr and style != "skeleton":
             return _mhr_shapes(bodies)
-        points = [each.joints_m if style == "skeleton" else _mesh(each, style) for each in bodies]
+        points: list[np.ndarray | MeshRows] = [
+            each.joints_m if style == "skeleton" else self._mesh(each) for each in bodies
+        ]
         return _Shapes(
             points,
             _BONES if style == "skeleton" else self._faces,
             [colors_of(each) for each in bodies],
             [self._opacity(each) for each in bodies],
         )
+
+    def _mesh(self, bodies: Bodies) -> np.ndarray | MeshRows:
+        shown = self._settings.style != "anatomical"
+        # Renderers that draw together draw on the GPU.
+        if self.together:
+            return mesh_for_gpu(bodies, shown=shown)
+        return drawn_mesh(bodies) if shown else bodies.vertices_m
 
     def _opacity(self, bodies: Bodies) -> np.ndarray | None:
         """The opacity of each vertex (P, V), or joint (P, 24) of a skeleton; None for 1."""
@@ -125,11 +135,7 @@ def _renderer(name: str, style: str) -> Renderer:
 
 def colors_of(bodies: Bodies) -> np.ndarray:
     """Return the colour of each body (P, 3), RGB from 0 to 1."""
-    return _colors(bodies.track.tolist())
-
-
-def _colors(tracks: Sequence[int]) -> np.ndarray:
-    return np.array([track_color(track) for track in tracks]).reshape(-1, 3)
+    return track_colors(bodies.track)
 
 
 def _mhr_shapes(bodies: Sequence[Bodies]) -> _Shapes:
@@ -142,7 +148,7 @@ def _mhr_shapes(bodies: Sequence[Bodies]) -> _Shapes:
     return _Shapes(
         [np.array(row, np.float32).reshape(-1, *size) for row in meshes],
         faces,
-        [_colors(list(each.mhr)) for each in bodies],
+        [track_colors(list(each.mhr)) for each in bodies],
         [None] * len(bodies),
     )
 
@@ -152,8 +158,17 @@ def drawn_mesh(bodies: Bodies) -> np.ndarray:
     return bodies.vertices_m if bodies.shown_m is None else bodies.shown_m
 
 
-def _mesh(bodies: Bodies, style: str) -> np.ndarray:
-    return bodies.vertices_m if style == "anatomical" else drawn_mesh(bodies)
+def mesh_for_gpu(bodies: Bodies, *, shown: bool = True) -> np.ndarray | MeshRows:
+    """Return meshes for a renderer on the GPU: those there, where the bodies were fitted there.
+
+    Args:
+        bodies: The bodies.
+        shown: Whether to take what is drawn by default instead of the bodies' own meshes.
+    """
+    there = bodies.on_device(shown) if isinstance(bodies, DeviceBodies) else None
+    if there is not None:
+        return MeshRows(*there)
+    return drawn_mesh(bodies) if shown else bodies.vertices_m
 
 
 def joint_influence(body: BodyModel) -> np.ndarray:

@@ -15,10 +15,16 @@ def check_image(image: np.ndarray, alpha: float) -> None:
     Raises:
         ValueError: ``image`` is not RGB uint8 (H, W, 3), or ``alpha`` is not from 0 to 1.
     """
-    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8):
+    is_bytes = isinstance(image, np.ndarray) and image.dtype == np.uint8
+    check_pixels(np.shape(image), is_bytes, alpha)
+
+
+def check_pixels(shape: tuple[int, ...], is_bytes: bool, alpha: float) -> None:
+    """As `check_image`, for an image of this shape; ``is_bytes`` says whether it holds uint8."""
+    if not is_bytes:
         raise ValueError("the image to draw on is an array of uint8")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"the image to draw on is (H, W, 3), not {image.shape}")
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ValueError(f"the image to draw on is (H, W, 3), not {tuple(shape)}")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is from 0 to 1, not {alpha}")
 
@@ -29,25 +35,37 @@ def check_colors(colors: np.ndarray, people: int) -> np.ndarray:
     Raises:
         ValueError: There is not one colour for each of ``people``, or a value is not from 0 to 1.
     """
-    colors = np.asarray(colors, np.float64)
-    if colors.shape != (people, 3):
-        raise ValueError(f"colours are (P, 3) = ({people}, 3), not {colors.shape}")
-    if not ((colors >= 0) & (colors <= 1)).all():
-        raise ValueError("colours are from 0 to 1")
+    colors = color_rows(colors, people)
+    check_color_values(colors)
     return colors
 
 
-def check_opacity(opacity: np.ndarray | None, vertices_m: np.ndarray) -> np.ndarray | None:
+def color_rows(colors: np.ndarray, people: int) -> np.ndarray:
+    """As `check_colors`, for any values."""
+    colors = np.asarray(colors, np.float64)
+    if colors.shape != (people, 3):
+        raise ValueError(f"colours are (P, 3) = ({people}, 3), not {colors.shape}")
+    return colors
+
+
+def check_color_values(colors: np.ndarray) -> None:
+    """Check that colours are from 0 to 1. Raises ValueError."""
+    if not ((colors >= 0) & (colors <= 1)).all():
+        raise ValueError("colours are from 0 to 1")
+
+
+def check_opacity(opacity: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the opacity of each vertex as float32 (P, V); None where all are opaque.
 
     Raises:
-        ValueError: It has another shape than the meshes (P, V, 3), or a value is not from 0 to 1.
+        ValueError: It has another shape than ``shape``, the meshes' (P, V), or a value is not from
+            0 to 1.
     """
     if opacity is None:
         return None
     opacity = np.require(opacity, np.float32, ["C", "W"])
-    if opacity.shape != vertices_m.shape[:2]:
-        raise ValueError(f"opacity is (P, V) = {vertices_m.shape[:2]}, not {opacity.shape}")
+    if opacity.shape != shape:
+        raise ValueError(f"opacity is (P, V) = {shape}, not {opacity.shape}")
     if not ((opacity >= 0) & (opacity <= 1)).all():
         raise ValueError("opacity is from 0 to 1")
     return None if (opacity == 1).all() else opacity
@@ -67,18 +85,40 @@ def check_meshes(
     Raises:
         ValueError: An argument cannot be converted to that.
     """
+    vertices = check_vertices(vertices_m)
+    faces = check_faces(faces, vertices.shape[1] if len(vertices) else None)
+    return vertices, faces, check_intrinsics(intrinsics)
+
+
+def check_vertices(vertices_m: np.ndarray) -> np.ndarray:
+    """Return the meshes' vertices as `check_meshes` does."""
     vertices = np.require(vertices_m, np.float32, ["C", "W"])
     if vertices.ndim != 3 or vertices.shape[2] != 3:
         raise ValueError(f"vertices are (P, V, 3), not {vertices.shape}")
-    if len(vertices) > MOST_PEOPLE:
-        raise ValueError(f"at most {MOST_PEOPLE} people can be drawn, not {len(vertices)}")
+    check_people(len(vertices))
     if not np.isfinite(vertices).all():
         raise ValueError("a mesh has vertices that are not finite")
+    return vertices
+
+
+def check_people(people: int) -> None:
+    """Check the number of meshes in a picture. Raises ValueError if it is too large."""
+    if people > MOST_PEOPLE:
+        raise ValueError(f"at most {MOST_PEOPLE} people can be drawn, not {people}")
+
+
+def check_faces(faces: np.ndarray, vertices: int | None) -> np.ndarray:
+    """Return triangles as `check_meshes` does; ``vertices`` is V, None where there is no mesh."""
     faces = np.asarray(faces)
     if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
         raise ValueError(f"faces are integers (F, 3), not {faces.dtype} {faces.shape}")
-    if len(vertices) and faces.size and not 0 <= faces.min() <= faces.max() < vertices.shape[1]:
-        raise ValueError(f"faces point beyond the mesh's {vertices.shape[1]} vertices")
+    if vertices is not None and faces.size and not 0 <= faces.min() <= faces.max() < vertices:
+        raise ValueError(f"faces point beyond the mesh's {vertices} vertices")
+    return np.require(faces, np.int32, ["C", "W"])
+
+
+def check_intrinsics(intrinsics: np.ndarray) -> np.ndarray:
+    """Return a camera as `check_meshes` does."""
     k = np.require(intrinsics, np.float64, ["C", "W"])
     if k.shape != (3, 3) or not np.isfinite(k).all():
         raise ValueError("intrinsics are a finite (3, 3)")
@@ -86,4 +126,4 @@ def check_meshes(
         raise ValueError(
             "intrinsics have focal lengths above 0 and are otherwise [. . .; 0 . .; 0 0 1]"
         )
-    return vertices, np.require(faces, np.int32, ["C", "W"]), k
+    return k

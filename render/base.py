@@ -3,9 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeshRows:
+    """P meshes that are on a GPU: rows of a tensor, which is not copied to be drawn.
+
+    The tensor must not change until the pictures are finished.
+
+    Attributes:
+        tensor: (N, V, 3) float32, contiguous; metres in the camera's axes.
+        rows: Which of the N are drawn (P,) int64.
+    """
+
+    tensor: Tensor
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What `Renderer.draw_batch` draws: images of one size, and the meshes over each.
+
+    Attributes:
+        images: As for `Renderer.draw_batch`; so are all others.
+        vertices_m: The meshes of each image.
+        colors: The colours of each image.
+        intrinsics: K (3, 3) in pixels.
+        opacity: The opacity of each image; empty for None.
+    """
+
+    images: Sequence[Any]
+    vertices_m: Sequence[np.ndarray | MeshRows]
+    colors: Sequence[np.ndarray]
+    intrinsics: np.ndarray
+    opacity: Sequence[np.ndarray | None] = ()
 
 
 class Renderer(Protocol):
@@ -53,7 +94,7 @@ class Renderer(Protocol):
     def draw_batch(
         self,
         images: Sequence[Any],
-        vertices_m: Sequence[np.ndarray],
+        vertices_m: Sequence[Any],
         faces: np.ndarray,
         colors: Sequence[np.ndarray],
         intrinsics: np.ndarray,
@@ -65,7 +106,8 @@ class Renderer(Protocol):
         Args:
             images: T images as for `draw`. A renderer with ``together`` also takes tensors
                 (H, W, 3) uint8 on its GPU.
-            vertices_m: The meshes of each image, as for `draw`.
+            vertices_m: The meshes of each image, as for `draw`. A renderer with ``together`` also
+                takes `MeshRows` on its GPU.
             faces: As for `draw`.
             colors: The colours of each image, as for `draw`.
             intrinsics: As for `draw`.

@@ -106,7 +106,7 @@ class WireframeRenderer(OneByOne):
 
 def _opaque(points_m: np.ndarray, opacity: np.ndarray | None) -> np.ndarray:
     """Which points (P, N) are opaque enough to be drawn."""
-    checked = check_opacity(opacity, points_m)
+    checked = check_opacity(opacity, points_m.shape[:2])
     return np.ones(points_m.shape[:2], bool) if checked is None else checked >= _SHOWN
 
 

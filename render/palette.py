@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 COLORS: tuple[tuple[float, float, float], ...] = (
     (0.3, 0.6, 1.0),
     (1.0, 0.9, 0.2),
@@ -18,6 +22,7 @@ They are the eight of a grid that lie farthest from each other in Oklab (Ottosso
 normal sight and with protanopia, deuteranopia and tritanopia (Machado et al., 2009): at least 0.13,
 where 0.02 is just seen.
 """
+_COLORS = np.array(COLORS)
 
 
 def track_color(track: int) -> tuple[float, float, float]:
@@ -27,3 +32,8 @@ def track_color(track: int) -> tuple[float, float, float]:
     again.
     """
     return COLORS[(track - 1) % len(COLORS)]
+
+
+def track_colors(tracks: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the colour of each of P tracks, as `track_color` does: (P, 3) float64."""
+    return _COLORS[(np.asarray(tracks, np.int64) - 1) % len(COLORS)]

@@ -104,7 +104,7 @@ def draw_meshes(
     """
     check_image(image, alpha)
     vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
-    opacity = check_opacity(opacity, vertices_m)
+    opacity = check_opacity(opacity, vertices_m.shape[:2])
     palette = _palette(check_colors(colors, len(vertices_m)), opacity is not None)
     scratch = scratch or Scratch()
     steps = kernels.OPACITIES * _SAMPLES**2

@@ -1,21 +1,24 @@
-"""The GPU rasteriser: the same pictures as `rasterize_cpu`, for the frames of a window at once.
+"""The GPU rasteriser: the same pictures as `rasterize_cpu`, for the frames of many windows at once.
 
-Meshes are drawn where the frames are; nothing waits until the finished pictures are requested. The
-least memory traffic of a picture is the samples that bodies cover (8 bytes, written, read and
-cleared), the vertices, and the pixels under the bodies. The kernels are in `kernels_gpu`.
+Meshes are drawn where the frames are, and from where they were fitted; nothing waits until the
+finished pictures are requested. A drawing is one upload of a table and four launches, however many
+pictures and people there are. The least memory traffic of a picture is the samples that bodies
+cover (8 bytes, written, read and cleared), the vertices, and the pixels under the bodies. The
+kernels are in `kernels_gpu`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from render.arguments import check_colors, check_image, check_meshes, check_opacity
-from render.rasterize_cpu import NEAR_M
+from render import arguments as check
+from render.base import MeshRows, Scene
+from render.memory_gpu import DrawingMemory
+from render.table_gpu import Picture, upload
 
 # Sizes of the launches, which change the speed but not the picture.
 _VERTEX_BLOCK = 128
@@ -23,112 +26,75 @@ _FACE_BLOCK = 32
 _FACE_COLUMNS = 4
 _LARGE_PROGRAMS = (128, 8)
 _RESOLVE = (4, 64)
+_RESOLVE_PROGRAMS = 4096
+"""Programs of all pictures together: enough to fill a GPU a few times over."""
 
 
 class GpuRasterizer:
-    """Draws meshes of one topology into pictures of one size on a device.
+    """Draws meshes of one topology into pictures on a device.
 
-    Launches go to the current stream; nothing is copied from or to the host. On a CPU the kernels
-    run in Triton's interpreter (TRITON_INTERPRET=1), which is slow.
+    Launches go to the current stream; the host waits for nothing. On a CPU the kernels run in
+    Triton's interpreter (TRITON_INTERPRET=1), which is slow.
 
     Args:
         faces: Triangles (F, 3), integers, counter-clockwise seen from outside.
         vertices: Number of vertices of a mesh.
-        size: (height, width) of the pictures.
-        pictures: Most pictures at a time.
-        device: The device.
+        memory: Working memory on the device.
+
+    Attributes:
+        faces: The triangles, on the host.
+        vertices: Number of vertices of a mesh.
     """
 
-    def __init__(
-        self,
-        faces: np.ndarray,
-        vertices: int,
-        size: tuple[int, int],
-        pictures: int,
-        device: torch.device | str = "cuda",
-    ) -> None:
-        self.device = torch.device(device)
-        self.size, self.vertices = size, vertices
-        self.faces = torch.from_numpy(np.ascontiguousarray(faces, np.int32)).to(self.device)
-        table = faces_of_vertices(faces, vertices)
-        self.neighbours = torch.from_numpy(table).to(self.device)
-        height, width = size
-        self.samples = torch.zeros(
-            pictures, 2 * height, 2 * width, dtype=torch.int64, device=self.device
-        )
-        self._counter = torch.zeros(1, dtype=torch.int32, device=self.device)
-        # An empty box, which any vertex makes larger.
-        self._empty = torch.tensor([[width, height, -1, -1]], dtype=torch.int32, device=self.device)
-        self._boxes = self._empty.repeat(pictures, 1)
-        self._points = torch.empty(0, device=self.device)
-        self._items = torch.empty(0, dtype=torch.int32, device=self.device)
+    def __init__(self, faces: np.ndarray, vertices: int, memory: DrawingMemory) -> None:
+        self.faces, self.vertices = faces, vertices
+        self._memory, device = memory, memory.device
+        self._corners = torch.from_numpy(np.ascontiguousarray(faces, np.int32)).to(device)
+        self._neighbours = torch.from_numpy(faces_of_vertices(faces, vertices)).to(device)
+        self._opaque = torch.ones(vertices, device=device)
 
-    def draw(
-        self,
-        images: Tensor,
-        vertices_m: Tensor,
-        pictures: Tensor,
-        colors: Tensor,
-        intrinsics: np.ndarray,
-        alpha: float = 0.85,
-        opacity: Tensor | None = None,
-    ) -> None:
-        """Draw B meshes into T images, in place.
+    def draw(self, pictures: Sequence[Picture], alpha: float) -> None:
+        """Draw meshes into pictures, in place.
 
         Args:
-            images: (T, H, W, 3) uint8, contiguous.
-            vertices_m: (B, V, 3) float32, metres in the camera's axes.
-            pictures: Index of the image of each mesh (B,) int32; -1 for none.
-            colors: (B, 3) float32, from 0 to 1.
-            intrinsics: K (3, 3) in pixels, on the host.
+            pictures: The pictures.
             alpha: Opacity of the meshes, from 0 to 1.
-            opacity: (B, V) float32, from 0 to 1, times ``alpha``; None for 1.
         """
+        drawn = [each for each in pictures if len(each.meshes)]
+        for part in _parts(drawn, self._memory.most_samples):
+            self._draw(part, alpha)
+
+    def _draw(self, pictures: Sequence[Picture], alpha: float) -> None:
         from render import kernels_gpu as kernels
 
-        count, (height, width) = len(vertices_m), self.size
-        if not count:
-            return
-        faces = len(self.faces)
-        # The buffers only grow, because people come and go.
-        if len(self._points) < count:
-            self._points = torch.empty(count, self.vertices, 4, device=self.device)
-            self._items = torch.empty(count * faces, dtype=torch.int32, device=self.device)
-        boxes = self._boxes[: len(images)]
-        boxes.copy_(self._empty.expand_as(boxes))
-        self._counter.zero_()
-        k = np.asarray(intrinsics, np.float64)
-        lens = [float(v) for v in (k[0, 0], k[0, 1], k[0, 2], k[1, 1], k[1, 2])]
-        kernels.place[(_blocks(self.vertices, _VERTEX_BLOCK), count)](
-            vertices_m, self.neighbours, self.faces, pictures, self._points, boxes,
-            *lens, NEAR_M, height, width,
-            COUNT=self.vertices, VALENCE=self.neighbours.shape[1], BLOCK=_VERTEX_BLOCK,
-        )  # fmt: skip
-        fades = opacity is not None
-        # Never read without FADES; a kernel needs a pointer all the same.
-        opacity = self._points if opacity is None else opacity
-        kernels.fill_small[(_blocks(faces, _FACE_BLOCK), count)](
-            self._points, opacity, self.faces, pictures, self.samples, self._items, self._counter,
-            2 * height, 2 * width,
-            VERTICES=self.vertices, COUNT=faces, LARGE=kernels.LARGE,
-            BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS, FADES=fades,
-        )  # fmt: skip
-        # Triton's interpreter runs one program after another, so there more of them gain nothing.
-        programs = _LARGE_PROGRAMS if self.device.type == "cuda" else (1, 1)
-        kernels.fill_large[programs](
-            vertices_m, self._points, opacity, self.faces, pictures, self.samples, self._items,
-            self._counter, *lens, NEAR_M, 2 * height, 2 * width,
-            VERTICES=self.vertices, COUNT=faces, TILE=kernels.TILE, FADES=fades,
-        )  # fmt: skip
-        rows, columns = _RESOLVE
-        kernels.resolve[(_blocks(width, columns), _blocks(height, rows), len(images))](
-            images, self.samples, boxes, colors, float(alpha), height, width,
-            ROWS=rows, COLUMNS=columns,
-        )  # fmt: skip
+        table = upload(pictures, alpha, self._opaque)
+        words, corners, count, faces = table.words, self._corners, self.vertices, len(self.faces)
+        with self._memory.turn(table.samples, table.meshes, count, faces) as memory:
+            points, samples, items = memory.points, memory.samples, memory.items
+            kernels.place[(_blocks(count, _VERTEX_BLOCK), table.meshes)](
+                words, self._neighbours, corners, points,
+                COUNT=count, VALENCE=self._neighbours.shape[1], BLOCK=_VERTEX_BLOCK,
+            )  # fmt: skip
+            kernels.fill_small[(_blocks(faces, _FACE_BLOCK), table.meshes)](
+                words, points, corners, samples, items, COUNT=count, FACES=faces,
+                LARGE=kernels.LARGE, BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS, FADES=table.fades,
+            )  # fmt: skip
+            # Triton's interpreter runs one program after another, so there more of them gain
+            # nothing.
+            on_gpu = words.is_cuda
+            kernels.fill_large[_LARGE_PROGRAMS if on_gpu else (1, 1)](
+                words, points, corners, samples, items, COUNT=count, FACES=faces,
+                TILE=kernels.TILE, FADES=table.fades,
+            )  # fmt: skip
+            rows, columns = _RESOLVE
+            each = _blocks(_RESOLVE_PROGRAMS, table.pictures) if on_gpu else 1
+            kernels.resolve[(each, table.pictures)](words, samples, ROWS=rows, COLUMNS=columns)
 
 
 class GpuRenderer:
     """The GPU renderer. Belongs to one thread; works on the current stream.
+
+    Renderers of one GPU share their working memory, and take turns on it.
 
     Args:
         device: The GPU.
@@ -151,20 +117,20 @@ class GpuRenderer:
                 "the gpu renderer needs Triton; pip install 'bodystream[gpu]'"
             ) from error
         self._pinned = self._device.type == "cuda"
+        self._memory: DrawingMemory | None = None
         self._rasterizer: GpuRasterizer | None = None
-        self._key: tuple[Any, ...] = ()
 
     def draw(
         self,
         image: np.ndarray | Tensor,
-        vertices_m: np.ndarray,
+        vertices_m: np.ndarray | MeshRows,
         faces: np.ndarray,
         colors: np.ndarray,
         intrinsics: np.ndarray,
         alpha: float = 0.85,
         opacity: np.ndarray | None = None,
     ) -> np.ndarray:
-        """As `Renderer.draw`; the image may also be a tensor on this GPU."""
+        """As `Renderer.draw`; image and meshes may also be on this GPU."""
         return self.draw_batch(
             [image], [vertices_m], faces, [colors], intrinsics, alpha, [opacity]
         )[0]
@@ -172,105 +138,136 @@ class GpuRenderer:
     def draw_batch(
         self,
         images: Sequence[np.ndarray | Tensor],
-        vertices_m: Sequence[np.ndarray],
+        vertices_m: Sequence[np.ndarray | MeshRows],
         faces: np.ndarray,
         colors: Sequence[np.ndarray],
         intrinsics: np.ndarray,
         alpha: float = 0.85,
         opacity: Sequence[np.ndarray | None] = (),
     ) -> list[np.ndarray]:
-        """As `Renderer.draw_batch`; images may be arrays, or tensors (H, W, 3) uint8 on this GPU.
+        """As `Renderer.draw_batch`; images and meshes may also be on this GPU.
 
         The pictures are new arrays in page-locked memory.
         """
         if not images:
             return []
-        return self.queue(images, vertices_m, faces, colors, intrinsics, alpha, opacity).pictures()
+        scene = Scene(images, vertices_m, colors, intrinsics, opacity)
+        return self.queue([scene], faces, alpha)[0].pictures()
 
-    def queue(
-        self,
-        images: Sequence[np.ndarray | Tensor],
-        vertices_m: Sequence[np.ndarray],
-        faces: np.ndarray,
-        colors: Sequence[np.ndarray],
-        intrinsics: np.ndarray,
-        alpha: float = 0.85,
-        opacity: Sequence[np.ndarray | None] = (),
-    ) -> Drawn:
-        """Start `draw_batch` without waiting, and return the pending pictures."""
-        for image in images:
-            check_image(_stand_in(image), alpha)
-        checked = [check_meshes(v, faces, intrinsics) for v in vertices_m]
-        paints = [check_colors(c, len(v)) for c, v in zip(colors, vertices_m, strict=True)]
-        fades = [check_opacity(o, v) for o, (v, _, _) in zip(opacity, checked)]
-        size = (int(images[0].shape[0]), int(images[0].shape[1]))
-        if any(tuple(image.shape[:2]) != size for image in images):
-            raise ValueError("pictures that are drawn together are of one size")
+    def queue(self, scenes: Sequence[Scene], faces: np.ndarray, alpha: float = 0.85) -> list[Drawn]:
+        """Start to draw scenes, without waiting.
+
+        Args:
+            scenes: The scenes, for example a window of each of several sources, with an image or
+                more each. Images may be arrays, or tensors (H, W, 3) uint8 on this GPU.
+            faces: Triangles (F, 3), counter-clockwise seen from outside.
+            alpha: Opacity of the meshes, from 0 to 1.
+
+        Returns:
+            The pending pictures of each scene.
+
+        Raises:
+            ValueError: As `Renderer.draw`.
+        """
         # A new canvas: perception shares the frames on the device.
-        canvas = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
-        for target, image in zip(canvas, images):
-            source = image if isinstance(image, Tensor) else torch.from_numpy(image)
-            target.copy_(self._page_locked(source), non_blocking=True)
-        counts = [len(vertices) for vertices, _, _ in checked]
-        if sum(counts):
-            meshes = self._host((sum(counts), checked[0][0].shape[1], 3), torch.float32)
-            np.concatenate([vertices for vertices, _, _ in checked], out=meshes.numpy())
-            pictures = self._host((len(meshes),), torch.int32)
-            pictures.numpy()[:] = np.repeat(np.arange(len(images)), counts)
-            paint = self._host((len(meshes), 3), torch.float32)
-            paint.numpy()[:] = np.concatenate(paints)
-            self._rasterizer_for(checked[0][1], meshes.shape[1], size, len(images)).draw(
-                canvas,
-                meshes.to(self._device, non_blocking=True),
-                pictures.to(self._device, non_blocking=True),
-                paint.to(self._device, non_blocking=True),
-                intrinsics,
-                alpha,
-                self._opacity(fades, counts, meshes.shape[1]),
-            )
-        return Drawn(canvas)
+        canvases = self._canvases(scenes, alpha)
+        pictures = [
+            picture
+            for scene, canvas in zip(scenes, canvases, strict=True)
+            for picture in self._pictures(scene, canvas)
+        ]
+        _check_numbers(pictures)
+        sizes = {_vertices(each.meshes) for each in pictures if len(each.meshes)}
+        if len(sizes) > 1:
+            raise ValueError("meshes that are drawn together have the same triangles")
+        if sizes:
+            self._rasterizer_for(faces, *sizes).draw(pictures, alpha)
+        else:
+            check.check_faces(faces, None)
+        return [Drawn(canvas, scene) for scene, canvas in zip(scenes, canvases)]
 
     def close(self) -> None:
         """Free the buffers."""
-        self._rasterizer, self._key = None, ()
+        self._rasterizer = self._memory = None
 
-    def _rasterizer_for(
-        self, faces: np.ndarray, vertices: int, size: tuple[int, int], pictures: int
-    ) -> GpuRasterizer:
-        """The rasteriser for such meshes and pictures; a new one if the last does not fit."""
-        key = (faces.shape, vertices, size)
-        room = 0 if self._rasterizer is None else len(self._rasterizer.samples)
-        if self._rasterizer is None or self._key != key or room < pictures:
-            self._rasterizer = None  # frees its buffers before the new ones are allocated
-            self._rasterizer = GpuRasterizer(faces, vertices, size, pictures, self._device)
-            self._key = key
+    def _canvases(self, scenes: Sequence[Scene], alpha: float) -> list[Tensor]:
+        """The scenes' images (T, H, W, 3) on the device; those of one size are parts of one
+        tensor."""
+        sizes = [_size_of(scene, alpha) for scene in scenes]
+        out: dict[int, Tensor] = {}
+        for size in set(sizes):
+            members = [k for k, other in enumerate(sizes) if other == size]
+            images = [image for k in members for image in scenes[k].images]
+            whole = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
+            if all(isinstance(image, Tensor) for image in images):
+                # One launch, wherever the images are.
+                torch.stack(images, out=whole)
+            else:
+                for target, image in zip(whole, images):
+                    source = image if isinstance(image, Tensor) else torch.from_numpy(image)
+                    target.copy_(self._page_locked(source), non_blocking=True)
+            parts = whole.split([len(scenes[k].images) for k in members])
+            out |= dict(zip(members, parts))
+        return [out[k] for k in range(len(scenes))]
+
+    def _pictures(self, scene: Scene, canvas: Tensor) -> Iterator[Picture]:
+        """Yield what is drawn into each image of a canvas."""
+        camera = check.check_intrinsics(scene.intrinsics)
+        lens = camera[[0, 0, 0, 1, 1], [0, 1, 2, 1, 2]]
+        height, width = canvas.shape[1:3]
+        fades = scene.opacity or [None] * len(canvas)
+        parts = zip(scene.vertices_m, scene.colors, fades, strict=True)
+        for k, (meshes, colors, fade) in enumerate(parts):
+            meshes = self._checked(meshes)
+            yield Picture(
+                canvas.data_ptr() + k * height * width * 3,
+                (height, width),
+                lens,
+                meshes,
+                check.color_rows(colors, len(meshes)),
+                check.check_opacity(fade, (len(meshes), _vertices(meshes))),
+            )
+
+    def _checked(self, meshes: np.ndarray | MeshRows) -> np.ndarray | MeshRows:
+        if not isinstance(meshes, MeshRows):
+            return check.check_vertices(meshes)
+        check.check_people(len(meshes))
+        tensor = meshes.tensor
+        if tensor.dtype != torch.float32 or tensor.ndim != 3 or tensor.shape[2] != 3:
+            raise ValueError(f"meshes are (N, V, 3) float32, not {tuple(tensor.shape)}")
+        if tensor.device.type != self._device.type or not tensor.is_contiguous():
+            raise ValueError(f"meshes to draw are contiguous and on {self._device}")
+        return meshes
+
+    def _rasterizer_for(self, faces: np.ndarray, vertices: int) -> GpuRasterizer:
+        """The rasteriser for such meshes; a new one if the last does not fit."""
+        last = self._rasterizer
+        # The same array nearly always.
+        same = last is not None and (last.faces is faces or np.array_equal(last.faces, faces))
+        if last is not None and same and last.vertices == vertices:
+            return last
+        check.check_faces(faces, vertices)
+        self._memory = self._memory or DrawingMemory.of(self._device)
+        self._rasterizer = GpuRasterizer(faces, vertices, self._memory)
         return self._rasterizer
-
-    def _opacity(
-        self, fades: Sequence[np.ndarray | None], counts: Sequence[int], vertices: int
-    ) -> Tensor | None:
-        """The opacity of all meshes (B, V) on the device; None where all are opaque."""
-        if all(each is None for each in fades):
-            return None
-        rows = self._host((sum(counts), vertices), torch.float32)
-        parts = [np.ones((n, vertices)) if o is None else o for o, n in zip(fades, counts)]
-        np.concatenate(parts, out=rows.numpy())
-        return rows.to(self._device, non_blocking=True)
-
-    def _host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return torch.empty(shape, dtype=dtype, pin_memory=self._pinned)
 
     def _page_locked(self, image: Tensor) -> Tensor:
         if not self._pinned or image.is_cuda or image.is_pinned():
             return image
-        return self._host(tuple(image.shape), image.dtype).copy_(image)
+        return torch.empty(image.shape, dtype=image.dtype, pin_memory=True).copy_(image)
 
 
 class Drawn:
-    """Pictures (T, H, W, 3) uint8 that a device is drawing."""
+    """Pictures that a device is drawing.
 
-    def __init__(self, images: Tensor) -> None:
+    Attributes:
+        images: (T, H, W, 3) uint8, contiguous, on the device.
+    """
+
+    def __init__(self, images: Tensor, scene: Scene) -> None:
         self.images = images
+        # What is drawn must not be freed before the pictures are finished.
+        self._scene: Scene | None = scene
 
     def pictures(self) -> list[np.ndarray]:
         """Wait for the pictures and return them as new arrays in page-locked memory."""
@@ -282,6 +279,7 @@ class Drawn:
             event = torch.cuda.Event()
             event.record()
             event.synchronize()
+        self._scene = None
         return list(out.numpy())
 
 
@@ -297,13 +295,49 @@ def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:
     return table
 
 
+def _parts(pictures: Sequence[Picture], most: int) -> Iterator[list[Picture]]:
+    """Yield the pictures in parts of at most so many samples; a larger picture is a part alone."""
+    part: list[Picture] = []
+    total = 0
+    for picture in pictures:
+        total += picture.samples
+        if part and total > most:
+            yield part
+            part, total = [], picture.samples
+        part.append(picture)
+    if part:
+        yield part
+
+
+def _check_numbers(pictures: Sequence[Picture]) -> None:
+    """Check colours and rows of all pictures at once; one by one takes as long for each of them."""
+    if not pictures:
+        return
+    check.check_color_values(np.concatenate([each.colors for each in pictures]))
+    there = [each.meshes for each in pictures if isinstance(each.meshes, MeshRows)]
+    if there:
+        rows = np.concatenate([each.rows for each in there])
+        ends = np.repeat([each.tensor.shape[0] for each in there], [len(each) for each in there])
+        # A kernel would read any address that it gets.
+        if ((rows < 0) | (rows >= ends)).any():
+            raise ValueError("rows point beyond the meshes of their tensor")
+
+
 def _blocks(count: int, block: int) -> int:
     return -(-count // block)
 
 
-def _stand_in(image: np.ndarray | Tensor) -> np.ndarray:
-    """An array with an image's shape and type, for checks that need no pixels."""
-    if isinstance(image, np.ndarray):
-        return image
-    kind = np.uint8 if image.dtype == torch.uint8 else np.float32
-    return np.broadcast_to(np.zeros((), kind), tuple(image.shape))
+def _vertices(meshes: np.ndarray | MeshRows) -> int:
+    """V, of P meshes."""
+    return int((meshes.tensor if isinstance(meshes, MeshRows) else meshes).shape[1])
+
+
+def _size_of(scene: Scene, alpha: float) -> tuple[int, int]:
+    """The (height, width) of a scene's images. Raises ValueError if they are no images."""
+    for image in scene.images:
+        is_bytes = image.dtype in (torch.uint8, np.uint8)
+        check.check_pixels(tuple(image.shape), is_bytes, alpha)
+    sizes = {(int(image.shape[0]), int(image.shape[1])) for image in scene.images}
+    if len(sizes) != 1:
+        raise ValueError("pictures that are drawn together are of one size")
+    return sizes.pop()

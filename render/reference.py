@@ -57,7 +57,7 @@ class PyrenderRenderer(OneByOne):
         check_image(image, alpha)
         vertices_m, faces, intrinsics = check_meshes(vertices_m, faces, intrinsics)
         colors = check_colors(colors, len(vertices_m))
-        opacity = check_opacity(opacity, vertices_m)
+        opacity = check_opacity(opacity, vertices_m.shape[:2])
         scene = self._scene(vertices_m, faces, colors, intrinsics)
         flags = self._pyrender.RenderFlags
         rgba, _ = self._context(image.shape[:2]).render(scene, flags.RGBA)

@@ -127,15 +127,19 @@ def forth_and_back(index: int, count: int) -> int:
 
 class Player:
     """Makes windows of endless sources from the same frames (N, H, W, 3); each source starts at
-    another frame."""
+    another frame.
 
-    def __init__(self, frames: np.ndarray) -> None:
-        self.frames = frames
+    Args:
+        frames: The frames.
+        slow: How many times in a row each frame is shown.
+    """
+
+    def __init__(self, frames: np.ndarray, slow: int = 1) -> None:
+        self.frames, self._slow = frames, slow
 
     def window(self, source: int, index: int) -> Window:
         """Return a source's window of that index; its frames are a 30th of a second apart."""
         ids = range(WINDOW_FRAMES * index, WINDOW_FRAMES * (index + 1))
-        count = len(self.frames)
         return Window(
             tuple(
                 Frame(
@@ -143,7 +147,7 @@ class Player:
                     f"{_SOURCE}{source}",
                     0,
                     k / FPS,
-                    self.frames[forth_and_back(k + _PHASE * source, count)],
+                    self.frames[self._place(k, source)],
                 )
                 for k in ids
             )
@@ -154,5 +158,7 @@ class Player:
 
     def number(self, frame: Frame) -> int:
         """Return the index in ``frames`` of a frame that a window holds."""
-        source = int(frame.source.removeprefix(_SOURCE))
-        return forth_and_back(frame.id + _PHASE * source, len(self.frames))
+        return self._place(frame.id, int(frame.source.removeprefix(_SOURCE)))
+
+    def _place(self, frame_id: int, source: int) -> int:
+        return forth_and_back(frame_id // self._slow + _PHASE * source, len(self.frames))

@@ -20,7 +20,7 @@ from torch import Tensor
 from app.bench.plan_nets import Maker, Sizes, make_depth, make_segmenter
 from app.bench.roofline import Work
 from app.bench.rows import Settings
-from app.bench.subject import ALPHA, Finished, rounding
+from app.bench.subject import ALPHA, Finished, rounding, scene_of
 from app.bench.timers import Timer
 from app.body_renderer import colors_of, drawn_mesh
 from pipeline.body.load import load_body
@@ -31,6 +31,7 @@ from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from pipeline.fitting.solver import FitConfig
 from pipeline.gpu.transfer import AsyncCopy, upload
 from pipeline.perception.ultralytics_models.segment import MASK_SIDE, looks, mask_of
+from pipeline.runtime.estimator import FittedWindow
 from render.overlay import make_renderer
 
 People = dict[int, Person]
@@ -135,7 +136,7 @@ class PlanPipeline:
             with rounding(False):
                 self.last = self._fit(windows, people, states)
         with timer("draw"):
-            return timer, [self._draw(fitted) for fitted in self.last]
+            return timer, self._draw(self.last)
 
     def collect(self, ticket: tuple[Timer, list[Any]]) -> list[Finished]:
         timer, drawn = ticket
@@ -296,23 +297,23 @@ class PlanPipeline:
         fitted = self._fitter.fit_many(jobs)
         return [list(zip(window.frames, bodies)) for window, bodies in zip(windows, fitted)]
 
-    def _draw(self, fitted: Sequence[tuple[Frame, Bodies]]) -> Any:
-        """Return pictures, or an object whose ``pictures`` waits for them."""
+    def _draw(self, windows: Sequence[FittedWindow]) -> list[Any]:
+        """Return pictures of each window, or an object whose ``pictures`` waits for them."""
         faces = self._fitter.body.faces
-        lens = default_intrinsics(*fitted[0][0].size)
+        cameras = [default_intrinsics(*window[0][0].size) for window in windows]
         # The GPU's renderer draws without waiting; the others return finished pictures.
         queue = getattr(self._renderer, "queue", None)
         if queue is not None:
-            return queue(
-                [frame.on_device for frame, _ in fitted],
-                [drawn_mesh(bodies) for _, bodies in fitted],
-                faces, [colors_of(bodies) for _, bodies in fitted], lens, ALPHA,
-            )  # fmt: skip
+            scenes = [scene_of(window, lens) for window, lens in zip(windows, cameras)]
+            return queue(scenes, faces, ALPHA)
         return [
-            self._renderer.draw(
-                frame.image, drawn_mesh(bodies), faces, colors_of(bodies), lens, ALPHA
-            )
-            for frame, bodies in fitted
+            [
+                self._renderer.draw(
+                    frame.image, drawn_mesh(bodies), faces, colors_of(bodies), lens, ALPHA
+                )
+                for frame, bodies in window
+            ]
+            for window, lens in zip(windows, cameras)
         ]
 
     def _work(self, people: int, work: dict[str, Work]) -> dict[str, Work]:

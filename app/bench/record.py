@@ -96,7 +96,8 @@ class Bench:
         clip = options.clip or footage.SAMPLE
         content = weights.sha256_of(clip) if clip.is_file() else str(clip)
         machine = results.same_machine(self.hardware)
-        what = (row.settings.as_json(), row.measure, self.people(row), row.workers, row.decoded)
+        measured = (row.measure, self.people(row), row.slow, row.workers, row.decoded)
+        what = (row.settings.as_json(), *measured)
         return results.fingerprint(self._code, chosen, content, what, machine)
 
     def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Bench:
         # Before the pipeline is loaded: nothing else may use the device meanwhile.
         self._measure_ceilings(device)
         tick("loading")
-        player = footage.Player(self._frames(self.people(row), device))
+        player = footage.Player(self._frames(self.people(row), device), row.slow)
         settings = replace(
             row.settings,
             people=self.people(row),

@@ -18,7 +18,7 @@ from app.bench.networks import WRITERS
 from app.bench.random_sam3d import random_sam3d
 from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
-from app.body_renderer import colors_of, drawn_mesh
+from app.body_renderer import colors_of, drawn_mesh, mesh_for_gpu
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies, Person
 from pipeline.gpu.device import EngineOptions
@@ -26,10 +26,11 @@ from pipeline.perception.base import Perceiver, PerceiverOptions
 from pipeline.perception.crops import CropNetwork, CropQuery
 from pipeline.perception.sam3d import perceiver_of
 from pipeline.perception.top_down import TopDown
-from pipeline.runtime.estimator import EstimatorOptions
+from pipeline.runtime.estimator import EstimatorOptions, FittedWindow
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_keypoint_estimator
 from pipeline.weights import store as weights
+from render.base import Scene
 from render.overlay import make_renderer
 
 ALPHA = 0.85
@@ -245,7 +246,7 @@ class GpuPipeline:
             fitted = estimator.fit(perceived, states)
         with timer("draw"):
             # Only queued: `collect` waits for the pictures.
-            return timer, [self._queue(window) for window in fitted]
+            return timer, self._queue(fitted)
 
     def collect(self, ticket: tuple[Timer, list[tuple[Any, int]]]) -> list[Finished]:
         timer, queued = ticket
@@ -256,16 +257,24 @@ class GpuPipeline:
         self._estimator.close()
         self._renderer.close()
 
-    def _queue(self, fitted: Sequence[tuple[Any, Bodies]]) -> tuple[Any, int]:
+    def _queue(self, fitted: Sequence[FittedWindow]) -> list[tuple[Any, int]]:
+        """The pending pictures of each window, and the most people in one of them."""
+        scenes = [scene_of(window, self._estimator.intrinsics(window[0][0])) for window in fitted]
         drawn = self._renderer.queue(  # type: ignore[attr-defined]
-            [frame.on_device for frame, _ in fitted],
-            [drawn_mesh(bodies) for _, bodies in fitted],
-            self._estimator.body.faces,
-            [colors_of(bodies) for _, bodies in fitted],
-            self._estimator.intrinsics(fitted[0][0]),
-            ALPHA,
+            scenes, self._estimator.body.faces, ALPHA
         )
-        return drawn, max(len(bodies) for _, bodies in fitted)
+        most = [max(len(bodies) for _, bodies in window) for window in fitted]
+        return list(zip(drawn, most, strict=True))
+
+
+def scene_of(window: FittedWindow, intrinsics: np.ndarray) -> Scene:
+    """Return a window whose frames are on the GPU, for `GpuRenderer.queue`."""
+    return Scene(
+        [frame.on_device for frame, _ in window],
+        [mesh_for_gpu(bodies) for _, bodies in window],
+        [colors_of(bodies) for _, bodies in window],
+        intrinsics,
+    )
 
 
 class HostPipeline:

@@ -137,7 +137,7 @@ class _Continuation:
         pts_s = self._pts_s + self._gap_s + frame.pts_s - self._first.pts_s
         return (
             replace(frame, id=number, pts_s=pts_s),
-            replace(bodies, track=bodies.track + self._track),
+            bodies.with_values(track=bodies.track + self._track),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -166,6 +167,9 @@ def world_or_flat_m(person: Person) -> np.ndarray:
 class Bodies:
     """The fitted bodies of one frame, P rows (P may be 0), in the camera frame (OpenCV axes).
 
+    A fit on a GPU leaves the meshes there; reading ``vertices_m`` or ``shown_m`` for the first time
+    copies them to the host.
+
     Attributes:
         track: (P,) int64, rising.
         score: (P,) float32 in [0, 1]: the share of the joints in the picture expected to be right.
@@ -206,13 +210,23 @@ class Bodies:
     @property
     def finite(self) -> bool:
         """Whether all numbers are finite."""
-        return all(
-            bool(np.isfinite(array).all())
-            for array in (
-                self.score, self.global_orient, self.body_pose, self.betas, self.transl_m,
-                self.joints_m, self.landmarks_m, self.vertices_m, self.joint_visibility,
-            )
+        return self._is_finite(*self._numbers(), self.vertices_m)
+
+    def with_values(self, **values: Any) -> Bodies:
+        """Return a copy with other values, as `dataclasses.replace` does; meshes that are on a GPU
+        are not read."""
+        return replace(self, **values)
+
+    def _numbers(self) -> tuple[np.ndarray, ...]:
+        """All numbers but the meshes."""
+        return (
+            self.score, self.global_orient, self.body_pose, self.betas, self.transl_m,
+            self.joints_m, self.landmarks_m, self.joint_visibility,
         )  # fmt: skip
+
+    @staticmethod
+    def _is_finite(*arrays: np.ndarray) -> bool:
+        return all(bool(np.isfinite(array).all()) for array in arrays)
 
     @classmethod
     def none(cls, vertices: int) -> Bodies:

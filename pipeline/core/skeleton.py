@@ -7,7 +7,7 @@ which points show the head. Everything else asks it, so a new set touches no oth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -206,6 +206,7 @@ _NEAREST = {
 """The point that stands in, unseen, for a landmark that a set lacks: boxes and sizes stay sane."""
 
 
+@cache
 def blazepose_order(keypoints: KeypointSet) -> tuple[np.ndarray, np.ndarray]:
     """Return how a set's points become BlazePose's 33 landmarks.
 
@@ -227,4 +228,8 @@ def blazepose_order(keypoints: KeypointSet) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"{keypoints.name} has no {name}, which the fit needs")
         places.append(keypoints.index(own or str(other)))
         known.append(own is not None)
-    return np.array(places), np.array(known)
+    out = np.array(places), np.array(known)
+    # Callers share them.
+    for array in out:
+        array.setflags(write=False)
+    return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pipeline.body.model import BodyModel
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.people import Bodies, Person
 from pipeline.core.skeleton import LANDMARKS
+from pipeline.fitting.device_bodies import DeviceBodies, DeviceMeshes, MeshKeeper
 from pipeline.fitting.lifter import CONTEXT, LandmarkHistory, Lifter
 from pipeline.fitting.observations import layout, observe, write_rows
 from pipeline.fitting.solver import FitConfig, Kernels
@@ -148,6 +149,8 @@ class BodyFitter:
 
             self._kernels = ContourLoop(self.skeleton, self.config)
         self._new_memory = new_memory(self.config).to(self.device)[0]
+        # On a GPU meshes stay there until the host reads them.
+        self._keeper = MeshKeeper() if self.device.type == "cuda" else None
         self._fits: dict[Kind, WindowFit] = {}
         self._steps: dict[tuple[Kind, int], Graphed] = {}
 
@@ -326,19 +329,24 @@ class BodyFitter:
             for k in range(0, len(people), BUCKETS[-1])
         ]
         result = np.concatenate([part[0] for part in parts])
-        vertices = np.concatenate([part[1] for part in parts])
+        vertices = torch.cat([part[1] for part in parts]) if len(parts) > 1 else parts[0][1]
+        counts = [len(job.tracks) for job in jobs]
+        if self._keeper is not None:
+            meshes: Sequence[np.ndarray | DeviceMeshes] = self._keeper.keep(vertices, counts)
+        else:
+            meshes = [part.numpy() for part in vertices.split(counts)]
         fit = self._fit(kind)
         first = 0
-        for job in jobs:
+        for job, mesh in zip(jobs, meshes):
             rows = slice(first, first + len(job.tracks))
-            yield _bodies(job, fit.result.split(result[rows]), vertices[rows])
+            yield _bodies(job, fit.result.split(result[rows]), mesh)
             first = rows.stop
 
     def _fit_batch(
         self, kind: Kind, people: Sequence[tuple[FitJob, int]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Results (P, ...) and meshes (P, T, M, V, 3) of these people, whose memories are
-        updated."""
+    ) -> tuple[np.ndarray, Tensor]:
+        """Results (P, ...) and meshes (P, T, M, V, 3) on the device of these people, whose memories
+        are updated."""
         fit = self._fit(kind)
         remembered = [self._track_fit(job.memory, track) for job, track in people]
         watched_s = [
@@ -354,9 +362,9 @@ class BodyFitter:
         else:
             rows = self._observed_rows(fit, people, watched_s, len(people))
             result, vertices, memory = fit(rows, memory)
-        # A graph's outputs are overwritten by its next replay; what is remembered is copied out.
-        memory = memory[: len(people)].clone()
-        result, vertices = to_host(result[: len(people)], vertices[: len(people)])
+        # A graph's outputs are overwritten by its next replay; what is kept is copied out.
+        memory, vertices = memory[: len(people)].clone(), vertices[: len(people)].clone()
+        (result,) = to_host(result[: len(people)])
         if not np.isfinite(fit.result.split(result)["cost"]).all():
             raise FloatingPointError("the body fit did not stay finite")
         # Stored after the check, so that a failed fit does not become the next window's past.
@@ -443,8 +451,11 @@ def to_host(*tensors: Tensor) -> list[np.ndarray]:
     return [copy.result() for copy in copies]
 
 
-def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) -> list[Bodies]:
+def _bodies(
+    job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray | DeviceMeshes
+) -> list[Bodies]:
     """One window's results, arrays of (P, ...), as the `Bodies` of each frame."""
+    kind: type[Any] = DeviceBodies if isinstance(vertices, DeviceMeshes) else Bodies
     tracks, out = job.tracks, []
     for t, people in enumerate(job.people):
         here = [p for p, track in enumerate(tracks) if track in people]
@@ -460,7 +471,7 @@ def _bodies(job: FitJob, result: dict[str, np.ndarray], vertices: np.ndarray) ->
         ]
         turns = result["turns"][here, t]
         out.append(
-            Bodies(
+            kind(
                 np.array([tracks[p] for p in here], np.int64),
                 np.array(score, np.float32),
                 turns[:, 0],

@@ -7,9 +7,10 @@ one takes longer than running them; a CUDA graph launches all of them at once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -101,8 +102,11 @@ class Graphed:
         causes: list[Exception] = []
         try:
             # "thread_local": other threads may use the GPU meanwhile.
-            with torch.cuda.graph(
-                graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"
+            with (
+                _without_collection(),
+                torch.cuda.graph(
+                    graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"
+                ),
             ):
                 try:
                     self._outputs = self._function(*self._inputs)
@@ -167,6 +171,19 @@ class Replayed:
             self._pool = self._pool or Pool(tensors[0].device)
             step = self._steps[kind] = Graphed(self._function, tensors, pool=self._pool)
         return step(*tensors)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep Python from collecting garbage: a CUDA graph that is freed while another is captured in
+    the same thread ends the capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _clean_up(graph: torch.cuda.CUDAGraph, pool: Pool, before: torch.cuda.Stream) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -201,7 +201,7 @@ def _window_of(detected: DetectedWindow, fitted: Sequence[Bodies]) -> FittedWind
     for frame, people, bodies in zip(detected.window.frames, detected.people, fitted):
         reported = {track: people[track].mhr for track in bodies.track.tolist() if track in people}
         mhr = {track: body for track, body in reported.items() if body is not None}
-        out.append((frame, replace(bodies, mhr=mhr) if mhr else bodies))
+        out.append((frame, bodies.with_values(mhr=mhr) if mhr else bodies))
     return out
 
 

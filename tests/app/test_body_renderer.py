@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from app.body_renderer import BodyRenderer, colors_of, drawn_mesh, joint_influence
+from app.body_renderer import BodyRenderer, colors_of, drawn_mesh, joint_influence, mesh_for_gpu
 from app.config import RenderConfig
 from app.render_loop import RenderLoop
 from pipeline.body.load import load_body
 from pipeline.core.people import Bodies
 from pipeline.core.skeleton import JOINT_NAMES
+from pipeline.fitting.device_bodies import DeviceBodies, DeviceMeshes
+from render.base import MeshRows
 from render.palette import track_color
 from tests.support.bodies import mhr_body
 
@@ -54,6 +56,52 @@ def test_the_mannequin_is_drawn_and_the_body_where_it_is_asked_for():
     assert np.array_equal(picture(bare, style="anatomical"), picture(bare))
     assert not np.array_equal(picture(bodies), picture(bare))
     assert drawn_mesh(bare) is bodies.vertices_m
+
+
+def on_device(bodies: Bodies) -> DeviceBodies:
+    """The same bodies, with their meshes on a device still."""
+    pair = np.stack([bodies.vertices_m, bodies.shown_m], 1)[:, None]
+    kept = DeviceMeshes(torch.from_numpy(pair))
+    here = range(len(bodies))
+    values = {field.name: getattr(bodies, field.name) for field in fields(bodies)}
+    meshes = {"vertices_m": kept[here, 0, 0], "shown_m": kept[here, 0, 1]}
+    return DeviceBodies(**(values | meshes))
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_gpu_draws_meshes_where_they_were_fitted(shown):
+    bodies = standing((1, 2), beside_m=0.5)
+    expected = drawn_mesh(bodies) if shown else bodies.vertices_m
+    assert mesh_for_gpu(bodies, shown=shown) is expected
+    lazy = on_device(bodies)
+    rows = mesh_for_gpu(lazy, shown=shown)
+    assert isinstance(rows, MeshRows)
+    assert np.array_equal(rows.tensor[torch.from_numpy(rows.rows)].numpy(), expected)
+    assert lazy._vertices.meshes._host is None
+    # Where the host has them alone, it uploads them.
+    lazy._vertices.meshes.move_to_host()
+    assert np.array_equal(mesh_for_gpu(lazy, shown=shown), expected)
+
+
+@pytest.mark.parametrize("style", ["mannequin", "anatomical"])
+def test_the_renderer_takes_its_meshes_from_the_gpu_if_it_draws_there(style):
+    class Together:
+        together = True
+
+        def draw_batch(self, images, meshes, *_):
+            taken.append(meshes)
+            return [image.copy() for image in images]
+
+    taken = []
+    renderer = BodyRenderer("numba", RenderConfig(style=style), BODY)
+    bodies = on_device(standing())
+    image = np.full((320, 240, 3), 60, np.uint8)
+    drawn = renderer.draw([image], [bodies], LENS)[0]
+    assert np.array_equal(drawn, picture(standing(), style=style))
+    renderer._renderer = Together()
+    renderer.draw([image], [bodies], LENS)
+    assert [isinstance(each, MeshRows) for each in taken[0]] == [True]
+    assert taken[0][0].rows.tolist() == [0 if style == "anatomical" else 1]
 
 
 def with_mhr(bodies: Bodies, tracks=(1,)) -> Bodies:

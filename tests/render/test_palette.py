@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render.palette import COLORS, track_color
+from render.palette import COLORS, track_color, track_colors
 
 # Linear RGB as seen with no cones of one kind (Machado, Oliveira and Fernandes, 2009, severity 1).
 SIGHT = {
@@ -58,3 +58,9 @@ def test_a_track_keeps_its_colour(track):
     assert track_color(track) == track_color(track)
     assert len({track_color(track + k) for k in range(8)}) == 8
     assert track_color(1) == COLORS[0]
+
+
+@given(st.lists(st.integers(1, 10_000)))
+def test_the_colors_of_many_are_those_of_each(tracks):
+    expected = np.array([track_color(track) for track in tracks]).reshape(-1, 3)
+    assert np.array_equal(track_colors(tracks), expected)

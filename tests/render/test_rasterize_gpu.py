@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.renderers import mannequin, scene
+from render.base import MeshRows, Scene
+from render.memory_gpu import DrawingMemory
 from render.overlay import make_renderer
 from render.rasterize_cpu import NEAR_M, draw_meshes
 from render.rasterize_gpu import GpuRenderer, faces_of_vertices
@@ -113,7 +118,7 @@ def test_the_same_picture_twice_and_none_left_over(renderer):
     assert not first.flags.writeable or first is not again
     nobody = renderer.draw(image, bodies[:0], faces, colors[:0], lens)
     assert np.array_equal(nobody, image)
-    assert int((renderer._rasterizer.samples != 0).sum()) == 0
+    assert int((renderer._memory.samples != 0).sum()) == 0
 
 
 def test_pictures_together_are_each_alone(renderer):
@@ -132,6 +137,115 @@ def test_pictures_together_are_each_alone(renderer):
     on_device = [torch.from_numpy(image).to(renderer._device) for image in images]
     for a, b in zip(renderer.draw_batch(on_device, people, faces, paints, lens), together):
         assert np.array_equal(a, b)
+
+
+def on(renderer, array):
+    return torch.from_numpy(array).to(renderer._device)
+
+
+def windows(seed, sizes, most=3):
+    """A scene of noise for each (frames, height, width): people anywhere, some behind the camera,
+    and a frame with none."""
+    random = np.random.default_rng(seed)
+    vertices, faces = mannequin(5, 4)
+    scenes = []
+    for frames, height, width in sizes:
+        counts = random.permutation([0, *random.integers(1, most + 1, frames - 1)])
+        meshes = [
+            (vertices + random.normal(size=(count, 1, 3)) * [0.6, 0.3, 1.2] + [0, 0, 2]).astype(
+                "f4"
+            )
+            for count in counts
+        ]
+        lens = np.array([[1.1 * width, 0, width / 2], [0, 1.2 * width, height / 2], [0, 0, 1]])
+        scenes.append(
+            Scene(
+                [noise(height, width, seed + k) for k in range(frames)],
+                meshes,
+                [random.uniform(size=(count, 3)) for count in counts],
+                lens,
+            )
+        )
+    return scenes, faces
+
+
+def in_place(renderer, window):
+    """The scene with its images and meshes on the device, the meshes between others."""
+    images = [on(renderer, image) for image in window.images]
+    rows = []
+    for meshes in window.vertices_m:
+        spaced = np.full((2 * len(meshes) + 1, *meshes.shape[1:]), np.nan, np.float32)
+        spaced[1::2] = meshes
+        rows.append(MeshRows(on(renderer, spaced), 1 + 2 * np.arange(len(meshes))))
+    return replace(window, images=images, vertices_m=rows)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_windows_of_any_sizes_are_drawn_together_as_on_the_cpu(renderer, seed):
+    scenes, faces = windows(seed, [(3, 24, 32), (2, 40, 30), (2, 24, 32)])
+    together = renderer.queue(scenes, faces)
+    in_memory = renderer.queue([in_place(renderer, window) for window in scenes], faces)
+    for window, drawn, same in zip(scenes, together, in_memory, strict=True):
+        assert drawn.images.shape == (len(window.images), *window.images[0].shape)
+        assert drawn.images.is_contiguous()
+        pictures = drawn.pictures()
+        assert np.array_equal(same.pictures(), pictures)
+        for image, meshes, colors, got in zip(
+            window.images, window.vertices_m, window.colors, pictures, strict=True
+        ):
+            expected = draw_meshes(image, meshes, faces, colors, window.intrinsics)
+            apart = np.abs(got.astype(int) - expected).max(-1)
+            drawn_on = int((expected != image).any(-1).sum())
+            # So near the camera, a metre's last digit is a hundredth of a pixel.
+            assert (apart > 2).sum() <= max(1, 0.01 * drawn_on)
+    assert int((renderer._memory.samples != 0).sum()) == 0
+
+
+def test_a_drawing_that_is_too_large_is_drawn_in_parts(renderer, monkeypatch):
+    scenes, faces = windows(5, [(2, 24, 32), (2, 20, 20)], most=1)
+    whole = [drawn.pictures() for drawn in renderer.queue(scenes, faces)]
+    # Less than one picture: each is a part.
+    monkeypatch.setattr(renderer._memory, "most_samples", 100)
+    for drawn, pictures in zip(renderer.queue(scenes, faces), whole, strict=True):
+        assert np.array_equal(drawn.pictures(), pictures)
+
+
+def test_eight_people_in_a_frame(renderer):
+    vertices, faces = mannequin(4, 3)
+    image, bodies, colors, lens = scene(vertices, 8, 48, 96)
+    agree(renderer, image, bodies, faces, colors, lens)
+
+
+def test_meshes_that_a_kernel_could_not_read_are_refused(renderer):
+    vertices, faces = mannequin(4, 3)
+    image, bodies, colors, lens = scene(vertices, 2, 24, 32)
+    there, rows = on(renderer, bodies), np.arange(2)
+    for wrong, match in (
+        (MeshRows(there, rows + 1), "beyond"),
+        (MeshRows(there, rows - 1), "beyond"),
+        (MeshRows(there.double(), rows), "float32"),
+        (MeshRows(there[..., :2], rows), "float32"),
+        (MeshRows(there[:, ::2], rows), "contiguous"),
+        (MeshRows(there[:, :50].contiguous(), rows), "beyond"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            renderer.draw(image, wrong, faces, colors, lens)
+    scenes = [Scene([image], [one], [colors], lens) for one in (bodies, bodies[:, :60])]
+    with pytest.raises(ValueError, match="same triangles"):
+        renderer.queue(scenes, faces)
+
+
+def test_renderers_of_a_device_share_their_memory(renderer):
+    vertices, faces = mannequin(4, 3)
+    image, bodies, colors, lens = scene(vertices, 1, 24, 32)
+    other = GpuRenderer(renderer._device)
+    assert np.array_equal(
+        other.draw(image, bodies, faces, colors, lens),
+        renderer.draw(image, bodies, faces, colors, lens),
+    )
+    assert other._memory is renderer._memory is DrawingMemory.of(renderer._device)
+    other.close()
+    assert other._memory is None
 
 
 def test_what_the_cpu_refuses_is_refused(renderer):
@@ -193,15 +307,31 @@ def test_drawing_does_not_wait():
     vertices, faces = mannequin()
     image, bodies, colors, lens = scene(vertices, 2, 720, 1280)
     renderer = GpuRenderer()
-    renderer.draw(image, bodies, faces, colors, lens)
-    rasterizer = renderer._rasterizer
-    there = torch.from_numpy(image).cuda()[None].contiguous()
-    meshes, place = torch.from_numpy(bodies).cuda(), torch.zeros(2, dtype=torch.int32).cuda()
-    paint = torch.from_numpy(colors).float().cuda()
+    there = in_place(renderer, Scene([image] * 4, [bodies] * 4, [colors] * 4, lens))
+    renderer.queue([there], faces)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        rasterizer.draw(there, meshes, place, paint, lens)
+        drawn = renderer.queue([there] * 3, faces)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert np.array_equal(there[0].cpu().numpy(), renderer.draw(image, bodies, faces, colors, lens))
+    expected = renderer.draw(image, bodies, faces, colors, lens)
+    for each in drawn:
+        for picture in each.pictures():
+            assert np.array_equal(picture, expected)
+
+
+@pytest.mark.gpu
+def test_threads_draw_at_the_same_time():
+    vertices, faces = mannequin()
+    image, bodies, colors, lens = scene(vertices, 2, 720, 1280)
+    expected = GpuRenderer().draw(image, bodies, faces, colors, lens)
+
+    def draw(_):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            renderer = GpuRenderer()
+            return [renderer.draw(image, bodies, faces, colors, lens) for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for pictures in pool.map(draw, range(8)):
+            assert all(np.array_equal(picture, expected) for picture in pictures)

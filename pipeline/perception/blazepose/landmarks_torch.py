@@ -18,8 +18,10 @@ from pipeline.perception.blazepose.landmarks import INPUT, KERNEL, MASK, MIN_HEA
 from pipeline.perception.blazepose.tflite import Graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
-_PARTS = (39 * 2, 39, 1, 39 * 3, MASK * MASK)
-WIDTH = sum(_PARTS)
+PARTS = (39 * 2, 39, 1, 39 * 3, MASK * MASK)
+"""How many numbers of a row are landmarks in the picture, visibilities, presence, landmarks in the
+world and the mask."""
+WIDTH = sum(PARTS)
 """How many numbers are read of one ROI."""
 
 
@@ -34,6 +36,13 @@ class LandmarkNet(nn.Module):
         """Compute in half precision where that costs no accuracy; changes the module in place."""
         self.net.halve()
         return self
+
+    def with_kernels(self) -> nn.Module:
+        """Return a module that computes the same in our own kernels on a GPU."""
+        # Imported here: Triton is only sure to be there with a GPU.
+        from pipeline.perception.blazepose.landmarks_gpu import LandmarkNetGpu
+
+        return LandmarkNetGpu(self)
 
     def forward(self, crops: Tensor) -> Any:
         """Return rows (B, WIDTH) float32 of crops (B, 3, 256, 256) in [0, 1]."""
@@ -93,8 +102,8 @@ def reading_of_row(row: np.ndarray) -> Reading:
 
 def presence_of_row(row: np.ndarray) -> float:
     """Return the presence of one ROI from a row of `LandmarkNet`."""
-    return float(row[_PARTS[0] + _PARTS[1]])
+    return float(row[PARTS[0] + PARTS[1]])
 
 
 def _split(row: np.ndarray) -> Sequence[np.ndarray]:
-    return np.split(row, np.cumsum(_PARTS)[:-1])
+    return np.split(row, np.cumsum(PARTS)[:-1])

@@ -75,14 +75,21 @@ class DetectorNet(nn.Module):
     A row is the 12 numbers of a box and its score, as `detector.decode_boxes` takes them.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, net: Any = None) -> None:
         super().__init__()
-        self.net = GraphModule(graph)
+        self.net = GraphModule(graph) if net is None else net
 
     def halve(self) -> DetectorNet:
         """Compute in half precision where that costs no accuracy; changes the module in place."""
         self.net.halve()
         return self
+
+    def with_kernels(self) -> DetectorNet:
+        """Return a module that computes the same in our own kernels on a GPU."""
+        # Imported here: Triton is only sure to be there with a GPU.
+        from pipeline.perception.blazepose.tflite_gpu import FusedGraph
+
+        return DetectorNet(self.net.graph, FusedGraph(self.net))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return boxes and scores (B, 2254, 13) of images (B, 3, 224, 224) in [-1, 1]."""

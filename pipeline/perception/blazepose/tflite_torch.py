@@ -25,6 +25,8 @@ _ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {
     3: lambda x: torch.clamp(x, 0.0, 6.0),
 }
 
+_CLIPS = {0: (-torch.inf, torch.inf), 1: (0.0, torch.inf), 3: (0.0, 6.0)}
+
 
 class GraphModule(nn.Module):
     """A graph as a module from images (B, 3, H, W) to its outputs.
@@ -48,8 +50,10 @@ class GraphModule(nn.Module):
         self.start = graph.inputs[0]
         self.shapes = {end: graph.tensors[end].shape for end in self.ends}
         constants = {k: t.values for k, t in enumerate(graph.tensors) if t.values is not None}
+        self.operators = _needed(graph, self.ends, constants)
+        self.graph, self.constants = graph, constants
         self.steps: list[tuple[Callable[..., Tensor], tuple[int, ...], int]] = []
-        for operator in _needed(graph, self.ends, constants):
+        for operator in self.operators:
             build = _BUILDERS.get(operator.code)
             if build is None:
                 raise ValueError(f"a graph with the unknown operator {operator.code}")
@@ -116,13 +120,14 @@ def _needed(graph: Graph, ends: Sequence[int], constants: dict[int, np.ndarray])
     return chosen[::-1]
 
 
-def _option(operator: Operator, field: int, default: int = 0) -> int:
+def option(operator: Operator, field: int, default: int = 0) -> int:
+    """Return a field of an operator's options; missing ones have the schema's default."""
     return operator.options[field] if field < len(operator.options) else default
 
 
-def _padding(operator: Operator, graph: Graph, kernel: tuple[int, int], strides: tuple[int, int]):
-    """(left, right, top, bottom) as TensorFlow pads: SAME puts the odd pixel last."""
-    if _option(operator, 0) != tflite.SAME:
+def padding_of(operator: Operator, graph: Graph, kernel: tuple[int, int], strides: tuple[int, int]):
+    """Return (left, right, top, bottom) as TensorFlow pads: SAME puts the odd pixel last."""
+    if option(operator, 0) != tflite.SAME:
         return (0, 0, 0, 0)
     sides = []
     for size, width, stride in zip(graph.tensors[operator.inputs[0]].shape[1:3], kernel, strides):
@@ -131,17 +136,25 @@ def _padding(operator: Operator, graph: Graph, kernel: tuple[int, int], strides:
     return (*sides[1], *sides[0])
 
 
+def clip_of(operator: Operator) -> tuple[float, float]:
+    """Return the lowest and the highest value that an operator's activation lets pass."""
+    field = {
+        tflite.CONV_2D: 3, tflite.DEPTHWISE_CONV_2D: 4, tflite.ADD: 0, tflite.CONCATENATION: 1
+    }.get(operator.code)  # fmt: skip
+    return _CLIPS[0 if field is None else option(operator, field)]
+
+
 def _conv(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
     """CONV_2D, weights (out, h, w, in), and DEPTHWISE_CONV_2D, weights (1, h, w, out)."""
     weights, bias = (constants[k] for k in operator.inputs[1:3])
     depthwise = operator.code == tflite.DEPTHWISE_CONV_2D
     weights = weights.transpose(3, 0, 1, 2) if depthwise else weights.transpose(0, 3, 1, 2)
     groups = weights.shape[0] if depthwise else 1
-    if depthwise and _option(operator, 3, 1) > 1:
+    if depthwise and option(operator, 3, 1) > 1:
         raise ValueError("a depthwise convolution that multiplies channels")
-    strides = (_option(operator, 2), _option(operator, 1))
-    left, right, top, bottom = _padding(operator, graph, weights.shape[2:], strides)
-    act = _ACTIVATIONS[_option(operator, 4 if depthwise else 3)]
+    strides = (option(operator, 2), option(operator, 1))
+    left, right, top, bottom = padding_of(operator, graph, weights.shape[2:], strides)
+    act = _ACTIVATIONS[option(operator, 4 if depthwise else 3)]
     even = left == right and top == bottom
     w, b = module.keep(operator, "weight", weights), module.keep(operator, "bias", bias)
 
@@ -160,7 +173,7 @@ def _conv(module: GraphModule, graph: Graph, operator: Operator, constants: dict
 def _add(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
     if any(k in constants for k in operator.inputs):
         raise ValueError("a sum with a constant")
-    act = _ACTIVATIONS[_option(operator, 0)]
+    act = _ACTIVATIONS[option(operator, 0)]
     return lambda a, b: act(a + b), operator.inputs
 
 
@@ -175,9 +188,9 @@ def _pad(module: GraphModule, graph: Graph, operator: Operator, constants: dict)
 
 
 def _pool(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
-    strides = (_option(operator, 2), _option(operator, 1))
-    kernel = (_option(operator, 4), _option(operator, 3))
-    padding = _padding(operator, graph, kernel, strides)
+    strides = (option(operator, 2), option(operator, 1))
+    kernel = (option(operator, 4), option(operator, 3))
+    padding = padding_of(operator, graph, kernel, strides)
     return (
         # With any other number the padding could be the maximum.
         lambda x: F.max_pool2d(F.pad(x, padding, value=-torch.inf), kernel, strides),
@@ -186,7 +199,7 @@ def _pool(module: GraphModule, graph: Graph, operator: Operator, constants: dict
 
 
 def _resize(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
-    corners, half_pixels = bool(_option(operator, 2)), bool(_option(operator, 3))
+    corners, half_pixels = bool(option(operator, 2)), bool(option(operator, 3))
     # torch knows these two conventions only.
     if corners == half_pixels:
         raise ValueError("a resize with neither half pixels nor aligned corners")
@@ -211,16 +224,16 @@ def _reshape(module: GraphModule, graph: Graph, operator: Operator, constants: d
 
 
 def _concatenate(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
-    axis, rank = _option(operator, 0), len(graph.tensors[operator.outputs[0]].shape)
+    axis, rank = option(operator, 0), len(graph.tensors[operator.outputs[0]].shape)
     # The file's axes are (B, H, W, C), torch's (B, C, H, W).
     axis = (0, 2, 3, 1)[axis % 4] if rank == 4 else axis
-    act = _ACTIVATIONS[_option(operator, 1)]
+    act = _ACTIVATIONS[option(operator, 1)]
     return lambda *parts: act(torch.cat(parts, axis)), operator.inputs
 
 
 def _depth_to_space(module: GraphModule, graph: Graph, operator: Operator, constants: dict) -> Any:
     """Blocks come first in the channels, unlike in torch's pixel shuffle."""
-    block = _option(operator, 0)
+    block = option(operator, 0)
 
     def run(x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape

@@ -54,5 +54,10 @@ def test_the_samples_frames_and_their_windows():
     other = player.window(1, 0)
     assert other.frames[0].source != first.frames[0].source
     assert (other.frames[0].image != first.frames[0].image).any()
+    slow = footage.Player(frames, 8)
+    shown = [frame for index in range(4) for frame in slow.window(0, index).frames]
+    assert [slow.number(frame) for frame in shown] == [0] * 8 + [1] * 8
+    assert all((frame.image == frames[slow.number(frame)]).all() for frame in shown)
+    assert len({frame.pts_s for frame in shown}) == 16
     with pytest.raises(FileNotFoundError):
         footage.load_frames(Path("no such clip.mp4"), (320, 240), 1, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.machinery
 import json
 import sys
@@ -458,6 +459,33 @@ def test_a_graph_takes_page_locked_input_and_reuses_its_memory():
     assert first.tolist() == [10, 10, 10]
     with pytest.raises(ValueError, match="captured for"):
         step(torch.zeros(1, device="cuda"))
+
+
+@GPU
+def test_a_forgotten_graph_does_not_end_a_capture():
+    """A graph in a cycle is freed when Python collects garbage, which it may do at any time."""
+    x = torch.ones(3, device="cuda")
+
+    def littering(x):
+        cycle = [Graphed(torch.neg, [x], enabled=False)]
+        cycle.append(cycle)
+        return x * 2
+
+    gc.collect()
+    gc.disable()
+    forgotten = [Graphed(lambda x: x + 1, [x])]
+    forgotten.append(forgotten)
+    del forgotten
+    before = gc.get_threshold()
+    # From here on every new object collects the garbage of all others.
+    gc.set_threshold(1, 1, 1)
+    gc.enable()
+    try:
+        step = Graphed(littering, [x], warmups=0)
+    finally:
+        gc.set_threshold(*before)
+    assert step.captured
+    assert step(x).tolist() == [2.0] * 3
 
 
 @GPU

@@ -15,6 +15,7 @@ KERNELS = {
     "pipeline.fitting.kernels_gpu": (
         "pose", "points", "residuals", "priors", "smoothness", "sums", "assemble", "retract",
     ),
+    "render.kernels_gpu": ("place", "fill_small", "fill_large", "resolve"),
 }  # fmt: skip
 CONSTANTS = {
     "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "LANDMARKS": 33,
@@ -29,6 +30,11 @@ NUMBERS = {
     "root_depth_accel", "across", "down",
 }  # fmt: skip
 TYPES = {"ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64"}
+DRAWING = {
+    "COUNT": 6890, "VALENCE": 9, "BLOCK": 32, "FACES": 13776, "LARGE": 512, "COLUMNS": 64,
+    "FADES": True, "TILE": 32, "ROWS": 4, "table": "*i64", "samples": "*i64", "items": "*i32",
+    "faces": "*i32", "neighbours": "*i32",
+}  # fmt: skip
 
 
 def compile_all(module: str, capability: int) -> None:
@@ -39,16 +45,18 @@ def compile_all(module: str, capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    own = DRAWING if module == "render.kernels_gpu" else {}
+    given, types = CONSTANTS | own, TYPES | own
     for name in KERNELS[module]:
         kernel = getattr(importlib.import_module(module), name)
         signature, constants = {}, {}
         for each in inspect.signature(kernel.fn).parameters.values():
             if "constexpr" in str(each.annotation):
-                constants[each.name] = CONSTANTS[each.name]
+                constants[each.name] = given[each.name]
                 signature[each.name] = "constexpr"
             else:
                 number = "fp32" if each.name in NUMBERS else "*fp32"
-                signature[each.name] = TYPES.get(each.name, number)
+                signature[each.name] = types.get(each.name, number)
         source = ASTSource(kernel, signature, constants)
         made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
         assert made.asm["cubin"], name
