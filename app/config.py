@@ -329,7 +329,7 @@ class EngineConfig:
     """How a GPU computes."""
 
     name: Annotated[
-        Literal["auto", "tensorrt", "inductor", "eager"],
+        Literal["auto", "triton", "tensorrt", "inductor", "eager"],
         Setting("What runs the networks; auto: the first of the others here.", flag="--engine"),
     ] = "auto"
     half: Annotated[

@@ -150,7 +150,7 @@ def run_many(
         # After the scheduler's end: the threads still finish what was written.
         stack.callback(_join, shows)
         faults: list[BaseException] = []
-        progress = _ProgressSum(on_progress)
+        progress = ProgressSum(on_progress)
         scheduler = stack.enter_context(StreamScheduler(estimator, on_error=faults.append))
         with ExitStack() as unstarted:
             for name, config in configs.items():
@@ -250,8 +250,12 @@ def _wait(shows: Sequence[_SourceThread], stop: threading.Event) -> None:
             shown.thread.join(0.05)
 
 
-class _ProgressSum:
-    """Adds up several sources' progress."""
+class ProgressSum:
+    """Adds up the progress of several sources.
+
+    Args:
+        on_progress: Called with the sum whenever a part has changed.
+    """
 
     def __init__(self, on_progress: Callable[[Progress], None]) -> None:
         self._on_progress = on_progress
@@ -259,6 +263,8 @@ class _ProgressSum:
         self._latest: dict[str, Progress] = {}
 
     def of(self, name: str) -> Callable[[Progress], None]:
+        """Return what takes the progress of one part, from any thread."""
+
         def update(progress: Progress) -> None:
             with self._lock:
                 # Under the lock: the sources report from threads of their own.

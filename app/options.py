@@ -75,6 +75,14 @@ class RunOptions(ProfileOption):
             file="read",
         ),
     ]
+    workers: Annotated[
+        int,
+        Setting(
+            "Processes that share the sources, each with networks of its own: more sources a GPU.",
+            "N",
+            low=1,
+        ),
+    ] = 1
     quiet: Annotated[bool, Setting("Show no progress and no table.")] = False
 
 
@@ -224,6 +232,9 @@ class BenchOptions:
     warm: Annotated[int, Setting("The number of windows before them.", "N", low=0)] = 10
     size: Annotated[str, Setting("The frames' size.", "WxH")] = "1920x1080"
     people: Annotated[int, Setting("People in the picture.", "N", low=1)] = 1
+    workers: Annotated[
+        int, Setting("Processes that share the sources of the rows of streams.", "N", low=1)
+    ] = 1
     clip: Annotated[
         Path | None, Setting("The clip of the frames; the sample by default.", "FILE", file="read")
     ] = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from app import hardware
 from app.bench import masks, readme, results, view
 from app.bench.record import Bench, Options
-from app.bench.rows import ROWS, Row, choose
+from app.bench.rows import ROWS, Row, choose, with_workers
 from app.bench.subject import missing
 from app.config import ConfigError, size_of
 from app.options import BenchOptions
@@ -38,7 +38,7 @@ def run_command(options: BenchOptions, rows: tuple[Row, ...] = ROWS) -> int:
             f"--upstream: {options.upstream} is no folder; give a clone of "
             "facebookresearch/sam-3d-body"
         )
-    chosen = choose(options.rows, rows)
+    chosen = with_workers(choose(options.rows, rows), options.workers)
     # Before anything is measured, so that `--list` answers at once.
     reasons = {row.id: missing(row, options.weights, options.upstream) for row in chosen}
     if options.list:

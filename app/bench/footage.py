@@ -8,11 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
+from app.bench.rows import Settings
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
-from pipeline.core.yuv import Pixels, to_yuv
+from pipeline.core.yuv import Pixels, YuvImage, to_yuv
+from pipeline.gpu.transfer import pinned_image
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "pitch.mp4"
 FPS = 30.0
@@ -65,6 +68,25 @@ def load_frames(clip: Path | None, size: tuple[int, int], people: int, most: int
     finally:
         source.close()
     return np.stack(images)
+
+
+def in_page_locked(frames: np.ndarray) -> np.ndarray:
+    """Return a copy of frames in page-locked memory, which a GPU reads directly. Capture decodes
+    into such memory too."""
+    copy = pinned_image(frames.shape)
+    np.copyto(copy, frames)
+    return copy
+
+
+def ready_frames(frames: np.ndarray, settings: Settings) -> np.ndarray | list[YuvImage]:
+    """Return frames (N, H, W, 3) as a row takes them: for a GPU in page-locked memory, and as
+    planes where its pipeline takes those."""
+    if settings.device != "cuda" or not torch.cuda.is_available():
+        return frames
+    if not settings.planes:
+        return in_page_locked(frames)
+    planes = (to_yuv(frame) for frame in frames)
+    return [YuvImage(in_page_locked(yuv.data), yuv.size, yuv.colour) for yuv in planes]
 
 
 def letterbox(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -146,6 +168,9 @@ class Player:
                 for k in ids
             )
         )
+
+    def close(self) -> None:
+        """Do nothing: the frames belong to their owner."""
 
     def number(self, frame: Frame) -> int:
         """Return the index in ``frames`` of a frame that a window holds."""

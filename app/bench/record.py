@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 
 from app import hardware
 from app.bench import (
@@ -24,15 +24,16 @@ from app.bench import (
     streams,
     subject,
 )
+from app.bench.gpu_busy import GpuBusy
 from app.bench.measure import Latency, Tick
 from app.bench.pipelines import make_pipeline
 from app.bench.plan import PlanPipeline
 from app.bench.roofline import RTX_4090, Ceilings, Work, floor, predict_window
 from app.bench.rows import Row, Settings
+from app.bench.stream_workers import WorkerSources, make_decoded_sources, make_sources
 from app.bench.timers import timer_for
 from app.bench.work import stage_work
-from pipeline.core.yuv import YuvImage, to_yuv
-from pipeline.gpu.transfer import pinned_image
+from pipeline.core.yuv import YuvImage
 from pipeline.weights import store as weights
 
 _STREAM_WARM = 6
@@ -60,19 +61,6 @@ class Options:
     clip: Path | None = None
     weights_folder: Path | None = None
     upstream_folder: Path | None = None
-
-
-def in_page_locked(frames: np.ndarray) -> np.ndarray:
-    """Return a copy of frames in page-locked memory, which a GPU reads directly. Capture decodes
-    into such memory too."""
-    copy = pinned_image(frames.shape)
-    np.copyto(copy, frames)
-    return copy
-
-
-def planes_in_page_locked(frames: np.ndarray) -> list[YuvImage]:
-    """Return frames (N, H, W, 3) as planes in page-locked memory."""
-    return [YuvImage(in_page_locked(yuv.data), yuv.size, yuv.colour) for yuv in map(to_yuv, frames)]
 
 
 @dataclass
@@ -108,7 +96,8 @@ class Bench:
         clip = options.clip or footage.SAMPLE
         content = weights.sha256_of(clip) if clip.is_file() else str(clip)
         machine = results.same_machine(self.hardware)
-        what = (row.settings.as_json(), row.measure, self.people(row), row.slow)
+        measured = (row.measure, self.people(row), row.slow, row.workers, row.decoded)
+        what = (row.settings.as_json(), *measured)
         return results.fingerprint(self._code, chosen, content, what, machine)
 
     def measure(self, row: Row, tick: Tick, profile_to: Path | None = None) -> dict[str, Any]:
@@ -127,6 +116,8 @@ class Bench:
             Exception: Any error of the pipeline.
         """
         device = row.settings.device
+        if row.workers > 1 or row.decoded:
+            return self._measure_workers(row, tick)
         tick("measuring what the machine can do")
         # Before the pipeline is loaded: nothing else may use the device meanwhile.
         self._measure_ceilings(device)
@@ -158,13 +149,14 @@ class Bench:
         try:
             # An engine that fell back to another one would be measured under a wrong name.
             self._check_engine(row, pipeline)
-            record = self._common(row, pipeline)
+            record = self._common(row, pipeline.engine, pipeline.weights)
             if isinstance(pipeline, PlanPipeline):
                 tick("looking for people")
                 people = self._people_in(player, self.people(row))
                 pipeline.people_of = plan_people.people_of(player, people)
             if row.measure == "streams":
-                record |= self._streams(pipeline, player, tick)
+                sources = streams.Sources(pipeline, player, _STREAM_WARM)
+                record |= self._streams(sources, tick)
             else:
                 more = self._latency(settings, pipeline, player, tick)
                 record |= {**more, "notes": record["notes"] + more["notes"]}
@@ -245,15 +237,13 @@ class Bench:
         if self._footage is None or self._footage[0] != kind:
             # The old frames go before new ones are made: both may not fit into memory.
             self._footage = None
-            # Warm-up, measured windows and the second pass for the stages.
-            most = footage.WINDOW_FRAMES * (options.warm + 2 * options.windows)
-            frames = footage.load_frames(options.clip, options.size, people, most)
-            if settings.device == "cuda" and torch.cuda.is_available():
-                locked = planes_in_page_locked if settings.planes else in_page_locked
-                self._footage = (kind, locked(frames))
-            else:
-                self._footage = (kind, frames)
+            frames = footage.load_frames(options.clip, options.size, people, self._most_frames())
+            self._footage = (kind, footage.ready_frames(frames, settings))
         return self._footage[1]
+
+    def _most_frames(self) -> int:
+        # Warm-up, measured windows and the second pass for the stages.
+        return footage.WINDOW_FRAMES * (self.options.warm + 2 * self.options.windows)
 
     @staticmethod
     def _check_engine(row: Row, pipeline: subject.Pipeline) -> None:
@@ -261,7 +251,30 @@ class Bench:
         if asked != "auto" and asked not in pipeline.engine.lower():
             raise RuntimeError(f"{row.id}: asked for {asked}, but this ran: {pipeline.engine}")
 
-    def _common(self, row: Row, pipeline: subject.Pipeline) -> dict[str, Any]:
+    def _measure_workers(self, row: Row, tick: Tick) -> dict[str, Any]:
+        """Measure a row of streams in several processes; nothing but they uses the device."""
+        tick("loading")
+        settings = replace(
+            row.settings, people=self.people(row), weights_folder=self.options.weights_folder
+        )
+        options = self.options
+        make = (
+            partial(make_decoded_sources, settings, options.clip, _STREAM_WARM)
+            if row.decoded
+            else partial(
+                make_sources, settings, options.clip, options.size, self._most_frames(),
+                _STREAM_WARM,
+            )
+        )  # fmt: skip
+        with WorkerSources(row.workers, make) as sources:
+            record = self._common(row, sources.facts["engine"], sources.facts["weights"])
+            record |= self._streams(sources, tick)
+            used = sources.memory_mb
+        if row.decoded:
+            record["size"] = "the clip's"
+        return record | {"gpu_memory_mb": None if used is None else round(used)}
+
+    def _common(self, row: Row, engine: str, weights: str) -> dict[str, Any]:
         options = self.options
         return {
             "id": row.id,
@@ -270,7 +283,7 @@ class Bench:
             "total_ms_p95": None,
             "stages_ms": {},
             "speedup": None,
-            "weights": pipeline.weights,
+            "weights": weights,
             "plan_ms": row.plan_ms,
             "speedup_over": row.against[0],
             "against": list(row.against),
@@ -278,24 +291,29 @@ class Bench:
             "size": f"{options.size[0]}x{options.size[1]}",
             "clip": "sample" if options.clip is None else options.clip.name,
             "windows": options.windows,
-            "engine": pipeline.engine,
+            "engine": engine,
             "settings": row.settings.as_json(),
-            "notes": ["speed only"] if pipeline.weights == "random" else [],
+            "notes": ["speed only"] if weights == "random" else [],
             "when": datetime.date.today().isoformat(),
             "fingerprint": self.fingerprint(row),
         }
 
-    def _streams(
-        self, pipeline: subject.Pipeline, player: footage.Player, tick: Tick
-    ) -> dict[str, Any]:
-        sources = streams.Sources(pipeline, player, _STREAM_WARM)
-        curve = streams.search(sources, self.options.windows, tick)
+    def _streams(self, sources: streams.Playable, tick: Tick) -> dict[str, Any]:
+        periods = self.options.windows
+        curve = streams.search(sources, periods, tick)
+        tick(f"how busy the GPU is with {curve.best.streams} streams")
+        sources.prepare(curve.best.streams)
+        with GpuBusy() as gpu:
+            sources.play(curve.best.streams, periods)
+        # Idle time may be skipped (`streams.Sources`), so the share is of the sources' own time.
+        busy = None if gpu.busy_s is None else gpu.busy_s / (periods * footage.PERIOD_S)
         drawn = median(sources.people)
         return {
             "people_drawn": drawn,
             "total_ms_p50": _short(curve.best.p50_ms),
             "total_ms_p95": _short(curve.best.p95_ms),
             "streams": curve.streams,
+            "gpu_busy": None if busy is None else _short(min(busy, 1.0)),
             "curve": [
                 {
                     "streams": p.streams,

@@ -70,7 +70,7 @@ class Settings:
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
-    engine: Literal["auto", "tensorrt", "inductor", "eager"] = "auto"
+    engine: Literal["auto", "triton", "tensorrt", "inductor", "eager"] = "auto"
     graphs: bool = True
     half: bool = True
     tf32: bool | None = None
@@ -121,6 +121,8 @@ class Row:
         against: The rows that its speed-up is computed against: the first that was measured.
         packages: Modules that must be installed, each with its extra.
         above: The row that its meshes are compared with.
+        workers: How many processes share the sources of "streams".
+        decoded: Whether the sources of "streams" are decoded from H.264 while they play.
         slow: How many times in a row each frame of the clip is shown.
     """
 
@@ -133,6 +135,8 @@ class Row:
     against: tuple[str, ...] = ("default-cpu",)
     packages: tuple[tuple[str, str], ...] = ()
     above: str | None = None
+    workers: int = 1
+    decoded: bool = False
     slow: int = 1
 
 
@@ -277,7 +281,35 @@ ROWS: tuple[Row, ...] = (
     Row("streams-p1", "30 Hz streams, one person each", Settings(), "streams", people=1),
     Row("streams-p4", "30 Hz streams, four people each", Settings(), "streams", people=4),
     Row("streams-p8", "30 Hz streams, eight people each", Settings(), "streams", people=8),
+    Row(
+        "streams-h264",
+        "30 Hz streams, one person each, decoded from H.264",
+        Settings(),
+        "streams",
+        people=1,
+        decoded=True,
+    ),
 )
+
+
+def with_workers(rows: Sequence[Row], workers: int) -> list[Row]:
+    """Return the rows with those of streams run by several processes, under ids of their own.
+
+    Raises:
+        ConfigError: No row of streams is among them.
+    """
+    if workers == 1:
+        return list(rows)
+    if not any(row.measure == "streams" for row in rows):
+        raise ConfigError("--workers: is for rows of streams; name one, such as streams-p1")
+    return [
+        replace(
+            row, id=f"{row.id}-w{workers}", name=f"{row.name}, {workers} processes", workers=workers
+        )
+        if row.measure == "streams"
+        else row
+        for row in rows
+    ]  # fmt: skip
 
 
 def choose(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:

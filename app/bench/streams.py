@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from app.bench.footage import PERIOD_S, Player
+from app.bench.footage import PERIOD_S
 from app.bench.measure import Tick, quantiles
 from app.bench.subject import Pipeline
 from app.bench.timers import NoTimer
+from pipeline.core.frame import Window
 
 MOST = 512
 """The most streams that are tried."""
@@ -57,6 +58,36 @@ class Curve:
         return next((p for p in self.probes if p.streams == self.streams), self.probes[0])
 
 
+class Clock(Protocol):
+    """The time of a probe, in seconds from its first arrival."""
+
+    def now_s(self) -> float: ...
+
+    def wait_until(self, time_s: float) -> None: ...
+
+
+class WindowMaker(Protocol):
+    """Makes the windows of sources: `footage.Player`, or `decoded.DecodedPlayer`."""
+
+    def window(self, source: int, index: int) -> Window: ...
+
+    def close(self) -> None: ...
+
+
+class Playable(Protocol):
+    """Sources that can be probed: `Sources`, or `stream_workers.WorkerSources`.
+
+    Attributes:
+        people: The number of people drawn in each measured window.
+    """
+
+    people: list[int]
+
+    def prepare(self, streams: int) -> None: ...
+
+    def play(self, streams: int, periods: int) -> Probe: ...
+
+
 class Sources:
     """Sources that all deliver a window at the same moment, the start of every period: the hardest
     case.
@@ -77,7 +108,7 @@ class Sources:
     def __init__(
         self,
         pipeline: Pipeline,
-        player: Player,
+        player: WindowMaker,
         warm: int,
         clock_s: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -89,26 +120,38 @@ class Sources:
         self._timer = NoTimer()
         self.people: list[int] = []
 
-    def probe(self, streams: int, periods: int) -> Probe:
-        """Measure a number of streams for a number of periods."""
+    def close(self) -> None:
+        """Release the frames."""
+        self._player.close()
+
+    def prepare(self, streams: int) -> None:
+        """Warm up for a number of streams, so that nothing of it is measured."""
         new = streams - len(self._states)
         for _ in range(new):
             self._states.append(self._pipeline.begin())
             self._next.append(0)
         # One period at least: a new batch size may compile or capture a graph.
-        self._play(streams, max(self._warm if new > 0 else 1, 1), decide=False)
+        periods = max(self._warm if new > 0 else 1, 1)
+        self._play(streams, periods, _SkippingClock(self._clock_s), decide=False)
+
+    def play(self, streams: int, periods: int) -> Probe:
+        """Measure a number of streams that were prepared, for a number of periods."""
+        clock = _SkippingClock(self._clock_s)
+        return probe_of(streams, *self.measure(streams, periods, clock))
+
+    def measure(self, streams: int, periods: int, clock: Clock) -> tuple[list[float], bool]:
+        """Return the milliseconds from arrival to overlays of each window, and whether it ended
+        early because too many were late."""
         self.people.clear()
-        times_ms, cut_short = self._play(streams, periods, decide=True)
-        return Probe(streams, *quantiles(times_ms), cut_short)
+        return self._play(streams, periods, clock, decide=True)
 
-    def _play(self, streams: int, periods: int, decide: bool) -> tuple[list[float], bool]:
-        """Return the milliseconds from arrival to overlays of each window; and, with ``decide``,
-        whether it ended early because too many were late.
+    def _play(
+        self, streams: int, periods: int, clock: Clock, decide: bool
+    ) -> tuple[list[float], bool]:
+        """Return what `measure` does; without ``decide`` it never ends early.
 
-        The clock runs as measured while there is work and jumps to the next arrival when all is
-        done, so nothing sleeps; a late window delays the ones behind it, as it would live.
+        A late window delays the ones behind it, as it would live.
         """
-        clock = _Clock(self._clock_s)
         waiting = deque((k * PERIOD_S, s) for k in range(periods) for s in range(streams))
         # One more than the share: so the 95th percentile is certainly late.
         most_late = _LATE_SHARE * len(waiting) + 1 if decide else float("inf")
@@ -129,8 +172,7 @@ class Sources:
                 times_ms += [1e3 * (now_s - arrival_s) for arrival_s, _ in done]
                 late += sum(now_s - arrival_s >= PERIOD_S for arrival_s, _ in done)
             else:
-                # Skipped, not slept: idle time would only make the probe longer.
-                clock.jump_to(waiting[0][0])
+                clock.wait_until(waiting[0][0])
         # Collected also after an early end, or they would disturb the next probe.
         for ticket, _ in in_flight:
             self._pipeline.collect(ticket)
@@ -157,8 +199,9 @@ class Sources:
         return self._pipeline.submit(windows, [self._states[s] for s in sources], self._timer)
 
 
-class _Clock:
-    """A clock that starts at 0 and can skip time in which nothing happens."""
+class _SkippingClock:
+    """A clock that starts at 0 and skips the time in which nothing happens, which would only make a
+    probe longer."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
@@ -168,13 +211,35 @@ class _Clock:
     def now_s(self) -> float:
         return max(self._clock_s() - self._zero_s, self._least_s)
 
-    def jump_to(self, time_s: float) -> None:
+    def wait_until(self, time_s: float) -> None:
         self._zero_s -= max(time_s - self.now_s(), 0.0)
-        # Rounding could make the time a little too early, and the caller would jump for ever.
+        # Rounding could make the time a little too early, and the caller would wait for ever.
         self._least_s = time_s
 
 
-def search(sources: Sources, periods: int, tick: Tick, most: int = MOST) -> Curve:
+class LiveClock:
+    """A clock that begins at a moment of ``time.monotonic`` and waits: other processes, which begin
+    at the same moment, use the same device meanwhile."""
+
+    def __init__(self, begin_s: float) -> None:
+        self._begin_s = begin_s
+
+    def now_s(self) -> float:
+        """Return the seconds since the beginning; negative before it."""
+        return time.monotonic() - self._begin_s
+
+    def wait_until(self, time_s: float) -> None:
+        """Sleep until then."""
+        while (left_s := time_s - self.now_s()) > 0:
+            time.sleep(left_s)
+
+
+def probe_of(streams: int, times_ms: Sequence[float], cut_short: bool) -> Probe:
+    """Return the probe of a number of streams by the milliseconds of their windows."""
+    return Probe(streams, *quantiles(times_ms), cut_short)
+
+
+def search(sources: Playable, periods: int, tick: Tick, most: int = MOST) -> Curve:
     """Find the largest number of streams that holds: double it until it does not, then bisect.
 
     This assumes that fewer streams never do worse.
@@ -194,7 +259,8 @@ def search(sources: Sources, periods: int, tick: Tick, most: int = MOST) -> Curv
 
     def holds(streams: int) -> bool:
         tick(f"{streams} streams")
-        probes[streams] = sources.probe(streams, periods)
+        sources.prepare(streams)
+        probes[streams] = sources.play(streams, periods)
         return probes[streams].holds
 
     good, bad = 0, 1

@@ -228,7 +228,8 @@ def copy_back(drawn: Any, planes: bool) -> Callable[[], Sequence[Pixels]]:
 class GpuPipeline:
     """The app's own parts on the GPU, one after another in one thread and on one CUDA stream."""
 
-    at_once = 16
+    # The scheduler has no limit; the networks and the fit cut a batch into parts themselves.
+    at_once = 64
     depth = 1
 
     def __init__(self, settings: Settings) -> None:

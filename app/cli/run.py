@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from app.cli.files import input_files
 from app.cli.flags import command
@@ -55,6 +56,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
     from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
     from app.outputs.unfinished import command_of
     from app.run_report import ProgressView, print_report
+    from app.run_workers import run_in_workers
     from pipeline.capture.addresses import STANDARD_INPUT
 
     if set(STANDARD_INPUT) & set(options.source):
@@ -80,7 +82,9 @@ def _run_many(options: RunOptions, config: Config) -> int:
             reserved[name] = mine
             configs[name] = replace(own_config, output=replace(outputs[name], **mine.paths))
         view = stack.enter_context(ProgressView(options.quiet))
-        results = run_many(configs, on_progress=view, stop=stop.event, on_build=view.building)
+        # Signals stay this process's: it ends its workers as it ends its threads.
+        run = run_many if options.workers == 1 else partial(run_in_workers, workers=options.workers)
+        results = run(configs, on_progress=view, stop=stop.event, on_build=view.building)
         for result in results:
             if result.error is None:
                 reserved[result.name].finish()

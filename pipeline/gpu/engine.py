@@ -1,4 +1,5 @@
-"""Make a torch module fast for fixed shapes: TensorRT, inductor or eager, in CUDA graphs.
+"""Make a torch module fast for fixed shapes: kernels of its own in Triton, TensorRT, inductor or
+eager, in CUDA graphs.
 
 ``auto`` takes the first of these that is installed and works here; a name takes that one or fails.
 Every engine was compared, at each batch size it was made for, with the original module in single
@@ -12,7 +13,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.gpu import tensorrt_install
+from pipeline.gpu.conv_trials import trials_pay
 from pipeline.gpu.cuda_graphs import (
     CAPTURING,
     Bucketed,
@@ -43,7 +47,7 @@ from pipeline.gpu.engine_module import (
 )
 from pipeline.gpu.tensorrt_install import TensorrtError
 
-ENGINES = ("tensorrt", "inductor", "eager")
+ENGINES = ("triton", "tensorrt", "inductor", "eager")
 TOLERANCE = {False: 1e-2, True: 3e-2}
 """The largest mean difference from the original module, as a share of the output's scale. Above it
 an engine is refused. By ``half``: False is single precision (with TF32 if torch uses it).
@@ -148,6 +152,13 @@ class _Job:
     def device(self) -> torch.device:
         return self.examples[0].device
 
+    @cached_property
+    def kernels(self) -> nn.Module | None:
+        """The module in kernels of its own, if it has such."""
+        made = getattr(self.module, "with_kernels", None)
+        # What it keeps of the module's weights is where they are, in their precision.
+        return None if made is None else made().eval()
+
     def batch(self, size: int, channels_last: bool = False) -> Values:
         """A batch of ``size`` rows: the examples' rows, repeated.
 
@@ -178,7 +189,8 @@ def make_engine(
 
     The engine takes the module over: it moves the module to the device and, for ``half``, changes
     its precision in place (a copy would not do, because what a module's functions refer to is not
-    copied). A module with a method ``halve`` converts itself; others are converted as a whole.
+    copied). A module with a method ``halve`` converts itself; others are converted as a whole. One
+    with a method ``with_kernels`` has kernels of its own, which that returns as a module.
 
     Args:
         module: The module.
@@ -326,7 +338,9 @@ def missing(name: str, device: torch.device, by_name: bool = True) -> str | None
         except TensorrtError as error:
             return str(error)
         return None if device.type == "cuda" else "TensorRT needs an NVIDIA GPU"
-    if name == "inductor":
+    if name == "triton" and device.type != "cuda":
+        return "kernels in Triton need an NVIDIA GPU"
+    if name in ("triton", "inductor"):
         if device.type == "cuda":
             if importlib.util.find_spec("triton") is None:
                 return "Triton is not installed; pip install 'bodystream[gpu]'"
@@ -353,6 +367,8 @@ def _build_first_working(job: _Job) -> Engine:
     passed_over: list[str] = []
     # The last one, eager, is what remains; its errors are not caught.
     for name in ENGINES[:-1]:
+        if name == "triton" and job.kernels is None:
+            continue
         try:
             why = missing(name, job.device, by_name=False)
             if why is None:
@@ -367,10 +383,13 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     begun_s = time.monotonic()
     notes: list[str] = []
     built: list[tuple[bool, bool]] = []  # for each size: from the cache, captured
+    # These have convolutions of their own, about which the measurements say nothing.
+    own = name in ("tensorrt", "triton")
     with tuned_convolutions():
-        # TensorRT has convolutions of its own, about which the measurement says nothing.
-        channels_last = name != "tensorrt" and _prefers_channels_last(job)
-        job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
+        channels_last = not own and _prefers_channels_last(job)
+    job.module.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]
+    trials = not own and _trials_pay(job, channels_last)
+    with tuned_convolutions() if trials else nullcontext():
         # All batch sizes share a pool, because only one of them runs at a time.
         pool = Pool(job.device) if job.graphs and job.device.type == "cuda" else None
 
@@ -422,6 +441,10 @@ def _compiled(
         if isinstance(built, Exception):
             raise built
         return built
+    if name == "triton":
+        if job.kernels is None:
+            raise EngineError(f"{job.label} has no kernels in Triton; use --engine auto")
+        return job.kernels, False, None
     if name == "inductor":
         # Each shape needs its own compilation, and several modules share code.
         with compiling():
@@ -461,6 +484,15 @@ def _prefers_channels_last(job: _Job) -> bool:
         step, _ = _replayed(in_single(job.module), batch, pool)
         times_s[last] = seconds_a_call(step, batch)
     return times_s[True] < times_s[False]
+
+
+def _trials_pay(job: _Job, channels_last: bool) -> bool:
+    """Whether cuDNN should time its algorithms for this module's convolutions."""
+    if job.device.type != "cuda":
+        return False
+    # The middle batch size stands for all of them.
+    batch = job.batch(job.buckets[len(job.buckets) // 2], channels_last)
+    return trials_pay(job.module, batch, job.cache)
 
 
 def _differences(step: Bucketed, job: _Job) -> tuple[float, float]:

@@ -39,16 +39,23 @@ _LAGS = (4, 8, 16, 24, 32)
 
 
 class _Picture(NamedTuple):
-    """A small copy of a picture: grey levels (36, 64) less their mean, and that mean."""
+    """A small copy of a picture.
+
+    Attributes:
+        grey: Grey levels (36, 64) less their mean.
+        mean: That mean.
+        lightest: The lightest grey level of each column (64,) and of each row (36,).
+    """
 
     grey: np.ndarray
     mean: float
+    lightest: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(cls, grey: np.ndarray) -> _Picture:
         """The picture of grey levels (H, W)."""
         mean = float(grey.mean())
-        return cls(grey - mean, mean)
+        return cls(grey - mean, mean, (grey.max(0), grey.max(1)))
 
 
 class CutDetector:
@@ -99,7 +106,7 @@ class CutDetector:
         last, now = before.grey, after.grey
         brighter = after.mean - before.mean
         relit = self._passed_over or abs(brighter) > _OTHER_LIGHT
-        difference = float(np.abs(now - last).mean())
+        difference = _difference(last, now)
         # A small change is no cut, so the alignment is spared. But where the light has changed,
         # the first dim picture of another scene is a small change too.
         if difference < 10.0 and not relit:
@@ -148,7 +155,7 @@ class CutDetector:
             first, middle = self._recent[-2 * lag], self._recent[-lag]
             before, after = _without_bars(first, now)
             if (
-                float(np.abs(after.grey - before.grey).mean()) >= 10.0
+                _difference(before.grey, after.grey) >= 10.0
                 and _is_mixture(middle, first, now)
                 and _structure_in_common(*_aligned(before.grey, after.grey)) < 0.5
             ):
@@ -161,10 +168,9 @@ def _without_bars(first: _Picture, second: _Picture) -> tuple[_Picture, _Picture
 
     Bars stay through cuts, so they make any two pictures resemble each other.
     """
-    lightest = np.maximum(first.grey + first.mean, second.grey + second.mean)
     columns, rows = (
-        _between_bars(lightest.max(axis) < _BLACK, widest)
-        for axis, widest in enumerate(_WIDEST_BARS)
+        _between_bars(one, two, widest)
+        for one, two, widest in zip(first.lightest, second.lightest, _WIDEST_BARS)
     )
     if rows.start == columns.start == 0:
         return first, second
@@ -172,13 +178,23 @@ def _without_bars(first: _Picture, second: _Picture) -> tuple[_Picture, _Picture
     return one, two
 
 
-def _between_bars(black: np.ndarray, widest: int) -> slice:
-    """The columns or rows between the black ones at both ends."""
-    shown = np.flatnonzero(~black)
-    bar = min(int(shown[0]), len(black) - 1 - int(shown[-1])) if len(shown) else 0
+def _between_bars(first: np.ndarray, second: np.ndarray, widest: int) -> slice:
+    """The columns or rows between those at both ends that are black in both pictures, by the
+    lightest grey level of each."""
+    # Most pictures have no bars; this is asked several times a frame.
+    if max(first[0], second[0]) >= _BLACK or max(first[-1], second[-1]) >= _BLACK:
+        return slice(0, len(first))
+    shown = np.flatnonzero(np.maximum(first, second) >= _BLACK)
+    bar = min(int(shown[0]), len(first) - 1 - int(shown[-1])) if len(shown) else 0
     # The line beside a bar is partly of the bar.
     bar = bar + 1 if bar else 0
-    return slice(bar, len(black) - bar) if bar <= widest else slice(0, len(black))
+    return slice(bar, len(first) - bar) if bar <= widest else slice(0, len(first))
+
+
+def _difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean absolute difference of two pictures."""
+    # In one call of OpenCV, which lets other sources' threads run meanwhile.
+    return cv2.norm(first, second, cv2.NORM_L1) / first.size
 
 
 def _aligned(last: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +229,7 @@ def _difference_and_correlation(first: np.ndarray, second: np.ndarray) -> tuple[
     """Mean absolute difference and correlation of two pictures, each less its mean."""
     first, second = first - first.mean(), second - second.mean()
     spread = max(float(first.std() * second.std()), 1e-6)
-    return float(np.abs(first - second).mean()), float((first * second).mean()) / spread
+    return _difference(first, second), float((first * second).mean()) / spread
 
 
 def _share_unchanged(first: _Picture, second: _Picture) -> float:

@@ -48,8 +48,8 @@ from pipeline.runtime.faults import (
 )
 from pipeline.runtime.video_stream import JOIN_S, VideoStream
 
-# Windows also become overdue by the clock alone, so the thread looks without news too.
-_IDLE_S = 0.05
+IDLE_S = 0.05
+"""Windows also become overdue by the clock alone: all streams are looked at this often."""
 
 
 class StreamScheduler:
@@ -75,6 +75,10 @@ class StreamScheduler:
         self._on_error = on_error
         self._streams: dict[str, VideoStream] = {}
         self._lock = threading.Lock()
+        # Only streams with news are looked at, so that the work for a frame does not grow with the
+        # number of sources. A dict, because it keeps the order of arrival.
+        self._due: dict[VideoStream, None] = {}
+        self._due_lock = threading.Lock()
         self._news = threading.Event()
         self._stopped = threading.Event()
         self._work: Ring[
@@ -163,7 +167,7 @@ class StreamScheduler:
             RuntimeError: A thread did not end within ten seconds.
         """
         self._stopped.set()
-        self.wake()
+        self._news.set()
         self._work.abort()
         streams = self.streams
         for stream in streams:
@@ -178,8 +182,10 @@ class StreamScheduler:
         if stuck:
             raise RuntimeError(f"these did not end within {JOIN_S:g} s: {stuck}")
 
-    def wake(self) -> None:
-        """Have the perceiving thread look for windows: one may be ready."""
+    def wake(self, stream: VideoStream) -> None:
+        """Have the perceiving thread look at a stream: a window of it may be ready."""
+        with self._due_lock:
+            self._due[stream] = None
         self._news.set()
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -199,12 +205,17 @@ class StreamScheduler:
                 self._on_error(error)
 
     def _perceive(self) -> None:
+        next_round_s = 0.0
         while not self._stopped.is_set():
             # Cleared before looking, so that news that comes meanwhile is not lost.
             self._news.clear()
-            ready, work = self._take(self._clock_ns())
+            streams = self._with_news()
+            if time.monotonic() >= next_round_s:
+                next_round_s = time.monotonic() + IDLE_S
+                streams = self.streams
+            ready, work = self._take(streams, self._clock_ns())
             if not ready and not work:
-                self._news.wait(_IDLE_S)
+                self._news.wait(IDLE_S)
                 continue
             begun_ns = self._clock_ns()
             perceived = one_by_one_if_it_fails(self._perceived, ready)
@@ -221,18 +232,25 @@ class StreamScheduler:
             if work:
                 self._work.put(work)
 
+    def _with_news(self) -> list[VideoStream]:
+        with self._due_lock:
+            due, self._due = self._due, {}
+        return list(due)
+
     def _take(
-        self, now_ns: int
+        self, streams: Sequence[VideoStream], now_ns: int
     ) -> tuple[list[tuple[VideoStream, Window]], list[tuple[VideoStream, DetectedWindow]]]:
-        """Return the windows that are ready to be perceived, and those that are overdue to be
-        fitted."""
+        """Return the windows of streams that are ready to be perceived, and those that are overdue
+        to be fitted."""
         ready, work = [], []
-        for stream in self.streams:
+        for stream in streams:
             # Final, because what a source captured cannot be taken again.
             with stream.guarded("capture", final=True):
                 window = stream.take(now_ns)
                 if window is not None:
                     ready.append((stream, window))
+                    # Its next one may be there already.
+                    self.wake(stream)
                 work += [(stream, one) for one in stream.overdue(now_ns)]
         return ready, work
 
@@ -258,8 +276,9 @@ class StreamScheduler:
                 self._fit_event(*work)
             else:
                 self._fit_windows(work)
-                # A source has fewer windows under way now, so its next one may be taken.
-                self.wake()
+                # They have fewer windows under way now, so their next ones may be taken.
+                for stream, _ in work:
+                    self.wake(stream)
 
     def _fit_event(self, stream: VideoStream, job: EventJob) -> None:
         begun_ns = self._clock_ns()

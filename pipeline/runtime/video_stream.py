@@ -13,6 +13,7 @@ from pipeline.capture.base import Source
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.core.ring import Closed, Policy, Ring
 from pipeline.core.stats import Stats
+from pipeline.runtime.cuts import CutDetector
 from pipeline.runtime.estimator import BodyEstimator, DetectedWindow, FittedWindow
 from pipeline.runtime.event_buffer import Event, EventBuffer, EventJob, Watch
 from pipeline.runtime.faults import ENDS_ALL, FaultLog, as_exception
@@ -42,7 +43,7 @@ class VideoStream:
         name: The stream's name in the scheduler.
         source: Where frames come from.
         estimator: Makes this source's state.
-        wake: Called when something may be ready for the scheduler.
+        wake: Called with the stream when something of it may be ready for the scheduler.
         opened: The source is open already.
         stats: Counters to use instead of the stream's own.
         low_latency: Frames to show come from `newest` as soon as they are captured; a frame that
@@ -63,7 +64,7 @@ class VideoStream:
         name: str,
         source: Source,
         estimator: BodyEstimator,
-        wake: Callable[[], None],
+        wake: Callable[[VideoStream], None],
         *,
         opened: bool = False,
         stats: Stats | None = None,
@@ -110,7 +111,11 @@ class VideoStream:
         self._max_wait_ms = _LIVE_WAIT_MS if source.live else math.inf
         # Neither may wait until four frames are there.
         one_by_one = low_latency or watch is not None
-        self._windower = Windower(self._max_wait_ms, size=1 if one_by_one else WINDOW_FRAMES)
+        # Cuts are found in the source's own thread: the scheduler's is shared by all sources.
+        self._windower = Windower(
+            self._max_wait_ms, find_cuts=False, size=1 if one_by_one else WINDOW_FRAMES
+        )
+        self._cuts = CutDetector()
         self._event_buffer = None if watch is None else EventBuffer(watch, self.stats)
         self._collected: list[DetectedWindow] = []
         # Events are rare; a reader that does not take them loses the oldest.
@@ -138,7 +143,7 @@ class VideoStream:
             except Closed:
                 break
             # There is room again, so the scheduler may take a clip's next window.
-            self._wake()
+            self._wake(self)
             yield fitted
         # The error is set before `ended`, so it can be read from here on.
         self.ended.wait()
@@ -375,11 +380,13 @@ class VideoStream:
                 if self._halted.is_set():
                     break
                 self.stats.count("read")
+                if self._cuts.is_cut(frame.image):
+                    frame = replace(frame, discontinuity=True)
                 # To the reader first, because the second ring may make this thread wait.
                 if self._newest is not None:
                     self._newest.put(frame)
                 self.frames.put(frame)
-                self._wake()
+                self._wake(self)
         except Closed:
             pass
         except BaseException as error:
@@ -391,4 +398,4 @@ class VideoStream:
                 self._newest.close()
             self.frames.close()
             self._close_source()
-            self._wake()
+            self._wake(self)

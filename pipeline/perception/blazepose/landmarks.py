@@ -33,6 +33,11 @@ KERNEL = 7
 """Side of the neighbourhood in a heatmap that refines a landmark."""
 MIN_HEAT = 0.5
 """A landmark is refined where its heatmap reaches this."""
+PARTS = (39 * 2, 39, 1, 39 * 3, MASK * MASK)
+"""How many numbers of a row are landmarks in the picture, visibilities, presence, landmarks in the
+world and the mask, where torch reads the outputs."""
+WIDTH = sum(PARTS)
+"""How many numbers such a row has."""
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from pipeline.perception.blazepose.landmarks import INPUT, KERNEL, MASK, MIN_HEAT
-from pipeline.perception.blazepose.landmarks_torch import PARTS, WIDTH, LandmarkNet
+from pipeline.perception.blazepose.landmarks import INPUT, KERNEL, MASK, MIN_HEAT, PARTS, WIDTH
 from pipeline.perception.blazepose.tflite_gpu import FusedGraph
+from pipeline.perception.blazepose.tflite_torch import GraphModule
 
 _LANDMARKS = 39
 _CHUNK = 1024
@@ -16,17 +16,17 @@ _CHUNK = 1024
 
 
 class LandmarkNetGpu(nn.Module):
-    """What a `LandmarkNet` computes.
+    """What `landmarks_torch.LandmarkNet` computes.
 
     Args:
-        reference: The network, already halved where it shall compute in half precision.
+        reference: The model's module, already halved where it shall compute in half precision.
     """
 
-    def __init__(self, reference: LandmarkNet) -> None:
+    def __init__(self, reference: GraphModule) -> None:
         super().__init__()
         # The mask's logits are only needed as means of squares.
-        mask = reference.net.ends[2]
-        self.net = FusedGraph(reference.net, averaged={mask: INPUT // MASK})
+        mask = reference.ends[2]
+        self.net = FusedGraph(reference, averaged={mask: INPUT // MASK})
 
     def forward(self, crops: Tensor) -> Tensor:
         """Return rows (B, WIDTH) float32 of crops (B, 3, 256, 256) in [0, 1]."""

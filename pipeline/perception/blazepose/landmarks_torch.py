@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from pipeline.perception.blazepose.landmarks import INPUT, KERNEL, MASK, MIN_HEAT, Reading
+from pipeline.perception.blazepose.landmarks import (
+    INPUT,
+    KERNEL,
+    MASK,
+    MIN_HEAT,
+    PARTS,
+    Reading,
+)
 from pipeline.perception.blazepose.tflite import Graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
-PARTS = (39 * 2, 39, 1, 39 * 3, MASK * MASK)
-"""How many numbers of a row are landmarks in the picture, visibilities, presence, landmarks in the
-world and the mask."""
 _ENDS = (0, *accumulate(PARTS))
-WIDTH = _ENDS[-1]
-"""How many numbers are read of one ROI."""
 
 
 class LandmarkNet(nn.Module):
@@ -44,7 +46,7 @@ class LandmarkNet(nn.Module):
         # Imported here: Triton is only sure to be there with a GPU.
         from pipeline.perception.blazepose.landmarks_gpu import LandmarkNetGpu
 
-        return LandmarkNetGpu(self)
+        return LandmarkNetGpu(self.net)
 
     def forward(self, crops: Tensor) -> Any:
         """Return rows (B, WIDTH) float32 of crops (B, 3, 256, 256) in [0, 1]."""

@@ -7,7 +7,6 @@ import pytest
 
 from app.bench import footage
 from app.bench.measure import drawn_px
-from app.bench.record import planes_in_page_locked
 from app.bench.rows import ROWS
 from pipeline.core.yuv import to_yuv
 from tests.support.planes import most_apart, painting
@@ -43,6 +42,7 @@ def test_planes_are_locked_one_by_one():
     import torch
 
     frames = np.stack([painting(k, 48, 64) for k in range(3)])
-    for frame, planes in zip(frames, planes_in_page_locked(frames)):
+    ready = footage.ready_frames(frames, next(row.settings for row in ROWS if row.id == "default"))
+    for frame, planes in zip(frames, ready, strict=True):
         assert torch.from_numpy(planes.data).is_pinned()
         np.testing.assert_array_equal(planes.data, to_yuv(frame).data)

@@ -19,6 +19,11 @@ def streams_of(pipeline, periods=12):
     return search(sources, periods, quiet)
 
 
+def probed(sources, streams, periods):
+    sources.prepare(streams)
+    return sources.play(streams, periods)
+
+
 def expected_streams(cost_s: float, periods: int, most: int = 600) -> int:
     """Windows served one after another (Lindley's recursion), for every number of streams."""
     held = 0
@@ -93,10 +98,10 @@ def test_a_hiccup_does_not_decide_but_overload_does_early():
             return super().collect(ticket)
 
     fake = Hiccup(0.004)
-    probe = Sources(fake, tiny_player(), 2, fake.clock).probe(10, 60)
+    probe = probed(Sources(fake, tiny_player(), 2, fake.clock), 10, 60)
     assert probe.holds
     fake = FakePipeline(0.02)
-    probe = Sources(fake, tiny_player(), 0, fake.clock).probe(40, 100)
+    probe = probed(Sources(fake, tiny_player(), 0, fake.clock), 40, 100)
     assert probe.cut_short
     assert not probe.holds
     assert len(fake.timers) < 40 * 20, "given up long before the end"

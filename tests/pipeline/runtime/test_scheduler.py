@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from pipeline.capture.open import open_source
+from pipeline.runtime import scheduler as scheduler_module
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.scheduler import StreamScheduler
+from pipeline.runtime.video_stream import VideoStream
 from tests.support.fakes import StubBatchEstimator, StubSource
 
 
@@ -70,6 +73,48 @@ def test_a_source_that_breaks_ends_alone():
     assert out == list(range(60))
     assert before == list(range(8))
     assert [str(error) for error in errors] == ["the source broke"]
+
+
+def test_a_busy_source_has_the_scheduler_look_at_it_alone(monkeypatch):
+    looks = Counter()
+    take = VideoStream.take
+
+    def counted(stream, now_ns):
+        looks[stream.name] += 1
+        return take(stream, now_ns)
+
+    monkeypatch.setattr(VideoStream, "take", counted)
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
+        silent = [scheduler.add(f"{n}", StubSource(None, True, pause_s=60)) for n in range(5)]
+        time.sleep(0.1)
+        looks.clear()
+        begun_s = time.monotonic()
+        drain(scheduler.add("busy", StubSource(400)), [])
+        rounds = (time.monotonic() - begun_s) / scheduler_module.IDLE_S
+    assert looks["busy"] >= 100, "once a window at least"
+    assert max(looks[stream.name] for stream in silent) <= rounds + 2, "by the clock alone"
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_cut_begins_a_window_without_memory(live):
+    """Also where the first frame after it is dropped, as a live feed's may be."""
+    scenes = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+    scenes = [np.kron(scene[::4, ::4], np.ones((4, 4, 1), np.uint8)) for scene in scenes]
+
+    class Cut(StubSource):
+        def frames(self):
+            for frame in super().frames():
+                yield replace(frame, image=scenes[frame.id >= 41])
+
+    estimator = StubBatchEstimator(slow_s=0.02 if live else 0.0)
+    with StreamScheduler(estimator) as scheduler:
+        stream = scheduler.add("cut", Cut(90, live, pause_s=0.002))
+        for _ in stream.windows():
+            pass
+    resets = [window.frames[0].id for window in estimator.windows if window.reset]
+    after = min(w.frames[0].id for w in estimator.windows if w.frames[0].id >= 41)
+    assert after in resets
+    assert live or resets == [0, 41]
 
 
 def test_a_source_that_never_opens_holds_nobody_up():
