@@ -15,8 +15,8 @@ class EngineOptions:
     """How a GPU computes.
 
     Attributes:
-        engine: What runs the networks (`pipeline.gpu.engine.make_engine`): "auto", "tensorrt",
-            "inductor" or "eager"; "eager" keeps torch's own kernels for the fit too.
+        engine: What runs the networks (`pipeline.gpu.engine.make_engine`): "auto", "triton",
+            "tensorrt", "inductor" or "eager"; "eager" keeps torch's own kernels for the fit too.
         half: Run the networks in half precision.
         graphs: Replay networks and fit as CUDA graphs.
         cache: Where engines are kept that take long to build; None is the user's cache folder.

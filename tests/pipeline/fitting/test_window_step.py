@@ -195,9 +195,9 @@ def test_a_replay_is_the_function(body):
     """Graph and eager agree on the same rows, and a replay never waits for the device."""
     fitter = BodyFitter(body, device="cuda")
     fitter.warm_up(3)
-    for (frames, warm, size), step in fitter._steps.items():
+    for (kind, size), step in fitter._steps.items():
         assert step.captured
-        fit = fitter._fit(frames, warm)
+        fit = fitter._fit(kind)
         rows = torch.from_numpy(example_row(fit)).cuda().repeat(size, 1)
         rows[:, fit.inputs.places["image"]] += 0.01 * torch.rand(
             size, 4 * 66, device="cuda", generator=torch.Generator("cuda").manual_seed(1)

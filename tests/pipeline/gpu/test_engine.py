@@ -121,6 +121,21 @@ def test_asking_for_a_missing_engine_names_what_to_do(monkeypatch):
     assert "bodystream[gpu]" in missing("inductor", torch.device("cuda"))
 
 
+def test_kernels_of_its_own_need_a_gpu_and_a_module_that_has_them():
+    why = missing("triton", torch.device("cpu"))
+    assert why == "kernels in Triton need an NVIDIA GPU"
+    with pytest.raises(EngineError, match=why):
+        make_engine(Small(), images(1), engine="triton", device="cpu")
+    # "auto" does not mention an engine that is none for this module.
+    assert "triton" not in str(make_engine(Small(), images(1), device="cpu").report)
+
+
+@pytest.mark.gpu
+def test_a_module_without_kernels_is_refused_by_name():
+    with pytest.raises(EngineError, match="Small has no kernels in Triton; use --engine auto"):
+        make_engine(Small(), images(1), engine="triton", buckets=(1,))
+
+
 @pytest.fixture
 def wrong(monkeypatch):
     """An engine called tensorrt that is there and does what the test says."""
@@ -479,7 +494,7 @@ def test_two_threads_each_with_an_engine():
 @GPU
 @pytest.mark.weights
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["eager", "inductor"])
+@pytest.mark.parametrize("name", ["eager", "triton", "inductor"])
 def test_blazepose_is_replayed_in_half_precision(name):
     files = weights.find("blazepose")
     for net, file, side, low in (
