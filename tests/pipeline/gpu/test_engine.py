@@ -269,7 +269,7 @@ def test_half_precision_is_half_precision():
 def test_an_unknown_engine_is_refused():
     with pytest.raises(ValueError, match="1 or more"):
         make_engine(Small(), images(1), device="cpu", buckets=())
-    with pytest.raises(ValueError, match="choose auto, tensorrt, inductor, eager"):
+    with pytest.raises(ValueError, match="choose auto, triton, tensorrt, inductor, eager"):
         make_engine(Small(), images(1), engine="onnx", device="cpu")
 
 
