@@ -113,7 +113,8 @@ def _offset(betas, past_betas, person):
 def _triangle(at, width):
     """Return the Cholesky factor of the 16 x 16 matrix at ``at``: its lower triangle, row by row.
 
-    The diagonal holds reciprocals. NaN where a pivot is not positive, and behind it everywhere.
+    The diagonal holds reciprocals. NaN where a pivot is not positive and finite, and behind it
+    everywhere.
     """
     factor = ()  # type: tuple
     for i in tl.static_range(16):
@@ -123,7 +124,8 @@ def _triangle(at, width):
             for k in tl.static_range(j):
                 value -= factor[i * (i + 1) // 2 + k] * factor[j * (j + 1) // 2 + k]
             if i == j:
-                value = tl.where(value > 0.0, tl.rsqrt(value), float("nan"))
+                whole = (value > 0.0) & (value < float("inf"))
+                value = tl.where(whole, tl.rsqrt(value), float("nan"))
             else:
                 value *= factor[j * (j + 1) // 2 + j]
             factor = factor + (value,)

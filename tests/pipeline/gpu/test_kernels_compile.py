@@ -39,10 +39,8 @@ NUMBERS = {
     "ry", "ru", "rv", "r1", "gy", "gu", "gv", "g1", "by", "bu", "bv", "b1",
     "yr", "yg", "yb", "y1", "ur", "ug", "ub", "u1", "vr", "vg", "vb", "v1",
 }  # fmt: skip
-TYPES = {
-    "ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64",
-    "planes": "*u8", "images": "*u8", "height": "i32", "width": "i32", "size": "i32",
-}  # fmt: skip
+TYPES = {"ancestors": "*i32", "begin": "i32", "table": "*fp64", "places": "*fp64"}
+PLANES = {"planes": "*u8", "images": "*u8", "height": "i32", "width": "i32", "size": "i32"}
 DRAWING = {
     "COUNT": 6890, "VALENCE": 9, "BLOCK": 32, "FACES": 13776, "LARGE": 512, "COLUMNS": 64,
     "FADES": True, "TILE": 32, "ROWS": 4, "table": "*i64", "samples": "*i64", "items": "*i32",
@@ -82,6 +80,7 @@ OWN = {
     "pipeline.body.mesh_gpu": AROUND_THE_SOLVER | {"WIDTH": 256, "joints": "*i32"},
     "pipeline.perception.blazepose.landmarks_gpu": LAYERS,
     "pipeline.perception.blazepose.tflite_kernels_gpu": LAYERS,
+    "pipeline.gpu.yuv_gpu": PLANES,
     "render.kernels_gpu": DRAWING,
 }
 """Constants and types that differ in these modules."""
