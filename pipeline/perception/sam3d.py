@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipeline.body.mhr_surface import surface_table
 from pipeline.core.frame import WINDOW_FRAMES
+from pipeline.gpu.engine import missing
 from pipeline.perception.base import Perceiver, PerceiverOptions
 from pipeline.perception.blazepose import make as blazepose
 from pipeline.perception.sam3d_keyframe import NEIGHBOURS, PROMPTS, KeyFramePeople
@@ -47,7 +48,8 @@ def perceiver_of(network: Sam3dBody, options: PerceiverOptions) -> Perceiver:
     people = Sam3dPeople(engine, options.intrinsics_of, options.mhr_mesh)
     # BlazePose's networks are a small part of the work here. Compiling them would take minutes.
     if options.engine.engine == "auto":
-        options = replace(options, engine=replace(options.engine, engine="eager"))
+        quick = "eager" if missing("triton", options.device) else "triton"
+        options = replace(options, engine=replace(options.engine, engine=quick))
     if options.sam3d.reuse == "off":
         engine.warm_up(WINDOW_FRAMES * options.people)
         return make_top_down(people, options)
