@@ -16,8 +16,8 @@ import triton
 from torch import Tensor
 
 from pipeline.body.kinematics import JOINTS, Points, Pose, Skeleton
+from pipeline.body.kinematics_gpu import LANES, ROUNDS, ancestors, padded
 from pipeline.body.prior import LIMIT_SIGMA
-from pipeline.core.skeleton import PARENTS
 from pipeline.fitting import kernels_gpu as kernels
 from pipeline.fitting import system_kernels_gpu as system_kernels
 from pipeline.fitting.solver import (
@@ -34,15 +34,11 @@ from pipeline.fitting.solver import (
     TemporalPrior,
 )
 
-LANES = 32
-"""Lanes of a kernel program: the 24 joints, padded to a power of 2."""
 COLUMNS = 80
 """Columns of a residual's row: 3 of the translation, 66 of the rotations, 10 of the shape, and the
 residual itself, so that one product of rows gives Hessian and gradient."""
 MOST_FRAMES = 4
 """Frames of a window: `system_kernels_gpu` eliminates the outer two of four side by side."""
-_ROUNDS = 4
-"""Rounds of doubling: ancestors 1, 2, 4 and 8 levels up reach all 15 that a joint can have."""
 _POINTS = 67
 """33 landmarks in the image, 33 about the mid-hip, and the pelvis; then come surface and skin."""
 _FIXED_ROWS = 166
@@ -153,9 +149,9 @@ class Linearizer:
         below[:JOINTS, :JOINTS] = skeleton.below
         self.below = below
         self.normals = skeleton.normals.contiguous()
-        self.bones = _padded(skeleton.bones.permute(1, 2, 0))
-        self.prior = _padded(skeleton.prior.permute(0, 2, 1))
-        self.ancestors = _ancestors().to(device)
+        self.bones = padded(skeleton.bones.permute(1, 2, 0))
+        self.prior = padded(skeleton.prior.permute(0, 2, 1))
+        self.ancestors = ancestors().to(device)
         # A cost of NaN: nothing has been accepted yet.
         self.start = torch.tensor([torch.nan, FIRST_DAMPING, 0.0, 0.0], device=device)
 
@@ -180,7 +176,7 @@ class Linearizer:
         kernels.pose[(bodies,)](
             rotations, transl, betas, betas if step is None else step, *(moved or state),
             self.bones, self.ancestors, turns, joints,
-            FRAMES=frames, LANES=LANES, ROUNDS=_ROUNDS, DIM=FRAME_DIM, MOVES=step is not None,
+            FRAMES=frames, LANES=LANES, ROUNDS=ROUNDS, DIM=FRAME_DIM, MOVES=step is not None,
             num_warps=1,
         )  # fmt: skip
         return PosedBodies(turns, joints, betas if moved is None else moved[2])
@@ -395,23 +391,7 @@ def _tables(*sets: Points) -> tuple[Tensor, Tensor, Tensor]:
     moment = torch.cat([points.moment for points in sets])
     betas = torch.cat([points.moment_betas for points in sets])
     return (
-        _padded(torch.cat((moment[..., None], betas), -1).permute(0, 2, 3, 1)),
-        _padded(torch.cat([points.mass for points in sets])),
-        _padded(torch.cat([points.mass_below for points in sets])),
+        padded(torch.cat((moment[..., None], betas), -1).permute(0, 2, 3, 1)),
+        padded(torch.cat([points.mass for points in sets])),
+        padded(torch.cat([points.mass_below for points in sets])),
     )
-
-
-def _padded(values: Tensor) -> Tensor:
-    """The last dimension padded with zeros to `LANES`."""
-    return torch.nn.functional.pad(values, (0, LANES - values.shape[-1])).contiguous()
-
-
-def _ancestors() -> Tensor:
-    """(ROUNDS, LANES) int32: each joint's ancestor 1, 2, 4 and 8 levels up, -1 where none is."""
-    up = torch.full((LANES,), -1, dtype=torch.int64)
-    up[:JOINTS] = torch.tensor(PARENTS)
-    rounds = [up]
-    for _ in range(_ROUNDS - 1):
-        last = rounds[-1]
-        rounds.append(torch.where(last < 0, -1, last[last.clamp_min(0)]))
-    return torch.stack(rounds).to(torch.int32)

@@ -380,7 +380,7 @@ class VideoStream:
                 if self._halted.is_set():
                     break
                 self.stats.count("read")
-                if self._cuts.is_cut(frame.image):
+                if self._cuts.is_cut(frame.pixels):
                     frame = replace(frame, discontinuity=True)
                 # To the reader first, because the second ring may make this thread wait.
                 if self._newest is not None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.capture.open import open_source
+from pipeline.core.yuv import YuvImage, to_yuv
 from pipeline.runtime import scheduler as scheduler_module
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
@@ -104,7 +105,7 @@ def test_a_cut_begins_a_window_without_memory(live):
     class Cut(StubSource):
         def frames(self):
             for frame in super().frames():
-                yield replace(frame, image=scenes[frame.id >= 41])
+                yield replace(frame, pixels=scenes[frame.id >= 41])
 
     estimator = StubBatchEstimator(slow_s=0.02 if live else 0.0)
     with StreamScheduler(estimator) as scheduler:
@@ -115,6 +116,22 @@ def test_a_cut_begins_a_window_without_memory(live):
     after = min(w.frames[0].id for w in estimator.windows if w.frames[0].id >= 41)
     assert after in resets
     assert live or resets == [0, 41]
+
+
+def test_pictures_that_are_planes_are_not_converted_on_the_way(monkeypatch):
+    class Planes(StubSource):
+        def frames(self):
+            for frame in super().frames():
+                yield replace(frame, pixels=to_yuv(np.zeros((24, 32, 3), np.uint8)))
+
+    def refuse(self):
+        raise AssertionError("made RGB on the host")
+
+    monkeypatch.setattr(YuvImage, "rgb", property(refuse))
+    with StreamScheduler(StubBatchEstimator()) as scheduler:
+        out = []
+        drain(scheduler.add("clip", Planes(12)), out)
+    assert out == list(range(12))
 
 
 def test_a_source_that_never_opens_holds_nobody_up():
