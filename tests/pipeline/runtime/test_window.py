@@ -208,7 +208,8 @@ def test_frames_about_an_event_are_a_thirtieth_apart_or_the_source_s_own(fps, se
     least, most = (1 / fps if fps < 47 else period_s), (period_s if fps > 44 else 1 / fps)
     # Frames are at most 1.4 / fps apart here, so the nearest to a time is at most 0.7 / fps off it.
     assert least - 1.41 / fps <= steps.min() <= steps.max() <= most + 1.41 / fps
-    if fps > 47:
+    # At 50 the jitter may, once in a thousand times, make it a source that is hardly faster.
+    if fps > 50:
         for number, frame in zip((-2, -1, 0, 1), window.frames):
             wanted_s = times[t] + number * period_s
             assert abs(frame.pts_s - wanted_s) <= np.abs(times - wanted_s).min() + 1e-12
