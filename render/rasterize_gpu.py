@@ -296,7 +296,7 @@ def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:
 
 
 def _parts(pictures: Sequence[Picture], most: int) -> Iterator[list[Picture]]:
-    """Yield the pictures in parts of at most so many samples; a larger picture is a part alone."""
+    """Yield the pictures in parts of at most ``most`` samples; a larger picture is a part alone."""
     part: list[Picture] = []
     total = 0
     for picture in pictures:

@@ -100,6 +100,8 @@ class FusedGraph(nn.Module):
         # Backwards, because what stands behind a layer decides whether it is taken in.
         steps = [self._step(op) for op in reversed(reference.operators)]
         self._steps: list[Callable[[dict[int, Tensor]], None]] = [s for s in steps[::-1] if s]
+        # Only read while the steps are made; the weights are buffers now.
+        self._constants = {}
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the graph's outputs for images (B, 3, H, W)."""
@@ -235,9 +237,11 @@ class FusedGraph(nn.Module):
         layer, source = self._layers[op.outputs[0]], self._image_of(op)
         height, width = self._shapes[op.outputs[0]][1:3]
         if op.code == tflite.DEPTHWISE_CONV_2D:
-            return lambda values: values.__setitem__(
-                end, self._deep(values[source], layer, height, width)
-            )
+
+            def run_deep(values: dict[int, Tensor]) -> None:
+                values[end] = self._deep(values[source], layer, height, width)
+
+            return run_deep
         deep, before = None, self._taken_in(source, tflite.DEPTHWISE_CONV_2D)
         if before is not None and layer.side == 1 and self._is_recomputed(before):
             deep = self._layers[source]

@@ -149,7 +149,7 @@ def test_other_threads_read_while_the_gpu_works():
 
 
 def window(people=2, frames=4):
-    """A window of standing people, one of whom is not in the second frame."""
+    """A window of standing people; one is not in the second frame."""
     body, random = load_body(), torch.Generator().manual_seed(3)
     out = [{} for _ in range(frames)]
     for track in range(1, people + 1):
