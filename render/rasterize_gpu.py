@@ -195,8 +195,10 @@ class GpuRenderer:
             members = [k for k, other in enumerate(sizes) if other == size]
             count = sum(len(scenes[k].images) for k in members)
             whole = torch.empty(count, *size, 3, dtype=torch.uint8, device=self._device)
-            parts = whole.split([len(scenes[k].images) for k in members])
-            out |= dict(zip(members, parts))
+            begin = 0
+            for k in members:
+                end = begin + len(scenes[k].images)
+                out[k], begin = whole[begin:end], end
         return [out[k] for k in range(len(scenes))]
 
     def _pictures(self, scene: Scene, canvas: Tensor) -> Iterator[Picture]:
@@ -206,18 +208,18 @@ class GpuRenderer:
         begin, fades = canvas.data_ptr(), scene.opacity or [None] * count
         parts = zip(scene.images, scene.vertices_m, scene.colors, fades, strict=True)
         for k, (image, meshes, colors, fade) in enumerate(parts):
-            people, vertices = len(meshes), _vertices(meshes)
+            people = len(meshes)
+            vertices, drawn = self._checked(meshes)
             yield Picture(
                 begin + k * height * width * 3,
                 self._source(image, canvas, k),
                 (height, width),
                 (fx, skew, cx, fy, cy),
                 vertices,
-                self._addresses(meshes)
-                if isinstance(meshes, MeshRows)
-                else check.check_vertices(meshes),
+                drawn,
                 check.check_colors(colors, people).tolist(),
                 None if fade is None else check.check_opacity(fade, (people, vertices)),
+                4 * height * width if people else 0,
             )
 
     def _source(self, image: np.ndarray | Tensor, canvas: Tensor, k: int) -> int:
@@ -230,18 +232,27 @@ class GpuRenderer:
         canvas[k].copy_(self._page_locked(image), non_blocking=True)
         return 0
 
+    def _checked(self, meshes: np.ndarray | MeshRows) -> tuple[int, np.ndarray | list[int]]:
+        """V, and the meshes as a `Picture` has them."""
+        if isinstance(meshes, MeshRows):
+            addresses = self._addresses(meshes)
+            return meshes.tensor.shape[1], addresses
+        array = check.check_vertices(meshes)
+        return array.shape[1], array
+
     def _addresses(self, meshes: MeshRows) -> list[int]:
         """The addresses of meshes on the device."""
         tensor, rows = meshes.tensor, meshes.rows.tolist()
         check.check_people(len(rows))
-        if tensor.dtype != torch.float32 or tensor.ndim != 3 or tensor.shape[2] != 3:
-            raise ValueError(f"meshes are (N, V, 3) float32, not {tuple(tensor.shape)}")
+        shape = tuple(tensor.shape)
+        if tensor.dtype != torch.float32 or len(shape) != 3 or shape[2] != 3:
+            raise ValueError(f"meshes are (N, V, 3) float32, not {shape}")
         if tensor.device.type != self._device.type or not tensor.is_contiguous():
             raise ValueError(f"meshes to draw are contiguous and on {self._device}")
         # A kernel would read any address that it gets.
-        if rows and not 0 <= min(rows) <= max(rows) < len(tensor):
+        if rows and not 0 <= min(rows) <= max(rows) < shape[0]:
             raise ValueError("rows point beyond the meshes of their tensor")
-        begin, size = tensor.data_ptr(), 12 * tensor.shape[1]
+        begin, size = tensor.data_ptr(), 12 * shape[1]
         return [begin + row * size for row in rows]
 
     def _rasterizer_for(
@@ -340,11 +351,6 @@ def _parts(pictures: Sequence[Picture], most: int) -> Iterator[list[Picture]]:
 
 def _blocks(count: int, block: int) -> int:
     return -(-count // block)
-
-
-def _vertices(meshes: np.ndarray | MeshRows) -> int:
-    """V, of P meshes."""
-    return int((meshes.tensor if isinstance(meshes, MeshRows) else meshes).shape[1])
 
 
 def _size_of(scene: Scene, alpha: float) -> tuple[int, int]:

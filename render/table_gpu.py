@@ -51,6 +51,7 @@ class Picture:
             (V, 3).
         colors: P times red, green, blue, from 0 to 1.
         opacity: (P, V) float32; None for 1.
+        samples: How many samples are drawn of it: none without meshes.
     """
 
     image: int
@@ -61,11 +62,7 @@ class Picture:
     meshes: np.ndarray | list[int]
     colors: list[list[float]]
     opacity: np.ndarray | None
-
-    @property
-    def samples(self) -> int:
-        """How many samples are drawn of it."""
-        return 4 * self.size[0] * self.size[1] if len(self.meshes) else 0
+    samples: int
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +103,7 @@ def upload(
     head = rows * WORDS
     written, words = memory.table(head + (sum(hosted) + sum(fading) + 1) // 2)
     buffer = written.data
-    shipped = _Shipped(written[head:].view(np.float32), words.data_ptr() + 8 * head)
+    shipped = _Shipped(written[head:], words.data_ptr() + 8 * head)
     _DRAWING_ROW.pack_into(buffer, 0, 0, first_mesh, NEAR_M)
     everywhere = 0 if opaque is None else opaque.data_ptr()
     sample, mesh = 0, first_mesh
@@ -129,15 +126,15 @@ def upload(
 
 
 class _Shipped:
-    """The numbers behind the table's rows, and where on the GPU they will be."""
+    """The float32 numbers behind the table's rows, and where on the GPU they will be."""
 
-    def __init__(self, numbers: np.ndarray, address: int) -> None:
-        self._numbers, self._address, self._used = numbers, address, 0
+    def __init__(self, words: np.ndarray, address: int) -> None:
+        self._words, self._address, self._used = words, address, 0
 
     def add(self, rows: np.ndarray) -> list[int]:
         """Append rows (P, ...) of float32 and return their addresses (P,)."""
         count, used = rows.size, self._used
-        self._numbers[used : used + count] = rows.reshape(-1)
+        self._words.view(np.float32)[used : used + count] = rows.reshape(-1)
         self._used += count
         each = count // max(len(rows), 1)
         return [self._address + 4 * (used + k * each) for k in range(len(rows))]

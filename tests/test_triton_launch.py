@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("triton")
@@ -74,6 +74,7 @@ numbers = st.one_of(
 launches = st.tuples(tensors, numbers, st.sampled_from([1, True, 16]), st.sampled_from([4, 8]))
 
 
+@settings(deadline=None)
 @given(st.lists(launches, min_size=2, max_size=12))
 def test_the_compiled_kernel_is_the_jits(calls):
     jit = Jit()

@@ -14,6 +14,7 @@ from render.memory_gpu import DrawingMemory
 CPU = torch.device("cpu")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=6))
 def test_a_table_arrives_whole_whatever_came_before(sizes):
     memory = DrawingMemory(CPU)
@@ -28,7 +29,7 @@ def test_a_table_arrives_whole_whatever_came_before(sizes):
     assert len(memory._pages) == 1
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=8, max_size=8), min_size=1, max_size=12))
 def test_a_page_is_written_again_only_when_its_drawing_is_done(turns):
     """Each turn says which of the pages that were used so far are done by then."""

@@ -182,7 +182,7 @@ def in_place(renderer, window):
     return replace(window, images=images, vertices_m=rows)
 
 
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 70)),
     st.lists(st.integers(0, 15), min_size=1, max_size=3),
