@@ -11,12 +11,14 @@ import triton.language as tl
 from torch import Tensor
 
 from pipeline.perception.blazepose.resample import Sampling
+from triton_launch import DirectKernel
 
 COLUMNS = 16
 """How many numbers describe a view; double precision holds all of them exactly, addresses too."""
 _BLOCK = 256
 
 
+@DirectKernel
 @triton.jit
 def _views(
     table, out, scale, offset, SIDE: tl.constexpr, BLOCK: tl.constexpr, STRIDE: tl.constexpr
