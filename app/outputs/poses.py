@@ -14,6 +14,7 @@ from app.outputs.spool import ColumnSpool
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.world import camera_to_world
 
 _ROWS: Shapes = {
     "frame": (np.int64, ()),
@@ -38,8 +39,6 @@ TRACKS = "tracks"
 """The name of `AmassOutput`'s rows in its folder until the track files are written."""
 _AMASS_JOINTS = 52
 """SMPL-H's joints, which AMASS writes: SMPL's first 22, then 15 of each hand."""
-CAMERA_TO_AMASS = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
-"""OpenCV's camera axes (x right, y down, z forward) to AMASS's (z up), for a level camera."""
 
 
 def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
@@ -166,10 +165,10 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
                     poses=poses,
                     betas=values["betas"][-1],
                     trans=trans,
-                    mocap_framerate=np.float64(_rate(values["pts_s"]) if np.isnan(fps) else fps),
+                    mocap_framerate=np.float64(rate_of(values["pts_s"]) if np.isnan(fps) else fps),
                     gender=columns.extra["gender"],
                     model=columns.extra["model"],
-                    camera_to_world=CAMERA_TO_AMASS,
+                    camera_to_world=camera_to_world("z"),
                     frame=values["frame"],
                     pts_s=values["pts_s"],
                     joint_visibility=values["joint_visibility"],
@@ -196,14 +195,14 @@ def to_amass(
     from scipy.spatial.transform import Rotation
 
     poses = np.zeros((len(global_orient), 3 * _AMASS_JOINTS))
-    turn = Rotation.from_matrix(CAMERA_TO_AMASS)
-    poses[:, :3] = (turn * Rotation.from_rotvec(global_orient)).as_rotvec()
+    turn = camera_to_world("z")
+    poses[:, :3] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(global_orient)).as_rotvec()
     # Without SMPL's two hand joints, which SMPL-H does not have.
     poses[:, 3:66] = body_pose[:, :63]
-    return poses, pelvis_m @ CAMERA_TO_AMASS.T - rest_m
+    return poses, pelvis_m @ turn.T - rest_m
 
 
-def _rate(pts_s: np.ndarray) -> float:
+def rate_of(pts_s: np.ndarray) -> float:
     """Return the frames a second of times; 30 for a single frame."""
     steps = np.diff(pts_s)
     # The median, because a track has gaps.
