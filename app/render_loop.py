@@ -119,8 +119,13 @@ class RenderLoop:
                 self._renderer.close()
 
     def _draw_all(self) -> None:
+        people = 0
         for window in self._runner.windows():
             self._draw_window(window)
+            people = len(window[-1][1])
+        # However late: else the bar of a run that is complete stops before its end.
+        self._next_progress_s = 0.0
+        self._progress(people)
 
     def end_because(self, reason: str) -> None:
         """Set the reason for the end that the report gives."""
