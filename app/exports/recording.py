@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from app.exports.rotations import joint_rotations
 from app.outputs.base import OutputError
 from app.outputs.poses import ROWS
 from pipeline.core.npz import read_npz
@@ -198,22 +199,6 @@ def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> T
         rest_offsets_m=_rest_offsets_m(pose[last].reshape(-1, 24, 3), joints_m[last]),
         step=step,
     )
-
-
-def joint_rotations(pose: np.ndarray) -> np.ndarray:
-    """Return the rotations (N, 24, 3, 3) of SMPL's joints from its rest pose to the world.
-
-    Args:
-        pose: Rotation of each joint against its parent, and of the pelvis against the world
-            (N, 24, 3), axis-angle, radians.
-    """
-    from scipy.spatial.transform import Rotation
-
-    local = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-    world = local.copy()
-    for joint in range(1, 24):
-        world[:, joint] = world[:, PARENTS[joint]] @ local[:, joint]
-    return world
 
 
 def _rest_offsets_m(pose: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
