@@ -208,10 +208,7 @@ class Bodies:
         return len(self.track)
 
     def __repr__(self) -> str:
-        tracks = ", ".join(str(track) for track in self.track.tolist())
-        return (
-            f"Bodies of track{'' if len(self) == 1 else 's'} {tracks}" if len(self) else "No bodies"
-        )
+        return f"Bodies of tracks {self.track.tolist()}"
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook, whose display looks for this name."""

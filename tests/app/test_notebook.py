@@ -6,7 +6,6 @@ import av
 import pytest
 
 from app.exports.recording import read_recording
-from pipeline.weights import store as weights
 from tests.support.kernels import kernel
 from tests.support.paths import SAMPLES
 
@@ -18,10 +17,6 @@ THREADS = "import threading; print(sorted(each.name for each in threading.enumer
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
-    try:
-        weights.find("blazepose")
-    except weights.WeightsError as error:
-        pytest.skip(str(error).splitlines()[0])
     folder = tmp_path_factory.mktemp("notebook")
     with kernel(folder) as started:
         started.folder = folder
