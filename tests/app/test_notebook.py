@@ -67,3 +67,26 @@ def test_the_bar_ends_with_the_last_frame_and_errors_are_plain(notebook):
     assert shown == ""
     reply, _ = notebook.run("bodystream.run('nothing.mp4', poses='c.npz')")
     assert (reply["ename"], reply["evalue"]) == ("SourceNotFound", "nothing.mp4: no such file")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ("weights='empty'", "WeightsError", "weights fetch blazepose"),
+        ("device='cuda'", "RuntimeError", "no CUDA device"),
+    ],
+)
+def test_what_is_missing_is_said_in_the_error_itself(notebook, keywords, error, message):
+    """A notebook shows the error's own words last."""
+    (notebook.folder / "empty").mkdir(exist_ok=True)
+    # Neither the cache nor a GPU of this machine is seen.
+    hidden = {"BODYSTREAM_WEIGHTS": str(notebook.folder / "empty"), "CUDA_VISIBLE_DEVICES": ""}
+    with kernel(notebook.folder, **hidden) as bare:
+        reply, _ = bare.run(
+            "import bodystream\n"
+            f"bodystream.run({str(SAMPLES / 'pitch.mp4')!r}, poses='d.npz', {keywords})"
+        )
+    assert reply["ename"] == error
+    assert message in reply["evalue"]
+    assert len(reply["evalue"].splitlines()) <= 2
+    assert not (notebook.folder / "d.npz").exists()

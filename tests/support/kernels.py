@@ -46,10 +46,12 @@ class Kernel:
 
 
 @contextmanager
-def kernel(folder: Path) -> Iterator[Kernel]:
-    """Start a kernel in a folder; it is there for the block."""
+def kernel(folder: Path, **environment: str) -> Iterator[Kernel]:
+    """Start a kernel in a folder, with more variables; it is there for the block."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(cwd=str(folder), env={**os.environ, "PYTHONPATH": str(ROOT)})
+    manager.start_kernel(
+        cwd=str(folder), env={**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    )
     client = manager.client()
     client.start_channels()
     try:
