@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,14 @@ def test_what_is_no_recording_is_refused_and_leaves_nothing(poses, tmp_path, cap
         assert line.startswith(str(path))
         assert why in line
     assert not out.exists()
+
+
+def test_a_missing_package_is_named_before_any_file_is_made(poses, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ezc3d", None)
+    out = tmp_path / "out"
+    line = refused(capsys, [str(poses), *flags(out)])
+    assert line.endswith("pip install 'bodystream[export]'")
+    assert made(out) == set()
 
 
 def test_wrong_paths_are_refused(poses, tmp_path, capsys):
