@@ -18,6 +18,8 @@ from tests.support.waiting import until
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
+_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+_NO_WEBGL = ("--disable-gpu", "--disable-3d-apis")
 _COMPLAINTS = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
 
 
@@ -67,13 +69,14 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[Page]:
+def opened(folder: Path, webgl: bool = False) -> Iterator[Page]:
     """Open a tab of a browser that stores its profile in ``folder``; skip the test without a
-    browser."""
+    browser. With ``webgl`` it draws WebGL on the CPU, else it has none."""
     if BROWSER is None:
         pytest.skip("needs chromium")
     process = subprocess.Popen(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
+        [BROWSER, "--headless", "--no-sandbox", *(_WEBGL if webgl else _NO_WEBGL),
+         "--remote-debugging-port=0",
          "--remote-allow-origins=*", f"--user-data-dir={folder / 'browser'}", "about:blank"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

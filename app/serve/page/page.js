@@ -43,6 +43,7 @@ function newCard(name) {
   card.querySelector(".record").addEventListener("click", () => attempt(() =>
     send("PUT", `${path}/recording`, { on: card.dataset.recording === "" })));
   watch(name, card, picture);
+  import("/view/live.js").then(({ addTabs }) => addTabs(card, name));
   return card;
 }
 
