@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from app.config import Config as Config
     from app.config import ConfigError as ConfigError
     from app.config import load_config as load_config
+    from app.view.notebook import RecordingView as RecordingView
+    from app.view.notebook import view as view
     from pipeline.body.load import load_body as load_body
     from pipeline.capture.base import SourceOptions as SourceOptions
     from pipeline.capture.errors import SourceError as SourceError
@@ -69,6 +71,7 @@ _HOMES = {
     "Perceiver": "pipeline.perception.base",
     "PerceiverOptions": "pipeline.perception.base",
     "Person": "pipeline.core.people",
+    "RecordingView": "app.view.notebook",
     "Runner": "pipeline.runtime.runner",
     "SMPL_24": "pipeline.core.skeleton",
     "SourceError": "pipeline.capture.errors",
@@ -80,6 +83,7 @@ _HOMES = {
     "make_estimator": "pipeline.runtime.make",
     "open_source": "pipeline.capture.open",
     "stream": "pipeline.runtime.stream",
+    "view": "app.view.notebook",
 }
 """Each public name and the module it is defined in."""
 

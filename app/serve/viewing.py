@@ -23,6 +23,7 @@ def add_view(app: FastAPI) -> None:
 
     @app.get("/view/{path:path}", include_in_schema=False)
     def file(request: Request, path: str) -> Response:
+        """The files of the 3D view: scripts, and the free body as `body.bin`."""
         if path != BODY and path not in assets():
             raise HTTPException(404, "there is no such thing")
         return _compressed(request, *_file(path))

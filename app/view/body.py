@@ -15,8 +15,9 @@ from pipeline.body.load import load_body
 
 MODEL = "free"
 """The name of the free body (`BodyModel.name`)."""
-_UNIT_M = 1e-5
-"""The unit of the changes of shape, metres: as int16 they reach a third of a metre a beta."""
+_UNIT_M = 5e-5
+"""The unit of the changes of shape, metres. Rounding moves a vertex by 0.1 mm at most where the
+betas' magnitudes add up to 4."""
 _INFLUENCES = 4
 """The most joints that move a vertex, for the free body and for WebGL's skinning."""
 

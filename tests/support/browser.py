@@ -40,7 +40,7 @@ class Page:
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": given}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=20))
+            answer = json.loads(self._socket.recv(timeout=60))
             if answer.get("method") in _COMPLAINTS:
                 self.complaints.append(answer["params"])
             if answer.get("id") == number:
@@ -63,6 +63,10 @@ class Page:
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def wait_for(self, script: str, seconds: float = 20) -> None:
+        """Wait until an expression in the page is true."""
+        until(lambda: self.run(script), seconds)
 
     def close(self) -> None:
         self._stack.close()

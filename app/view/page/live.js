@@ -96,7 +96,6 @@ class Live {
     if (this.closed) { return; }
     this.view?.dispose();
     try { this.view = new View3D(this.panel, scene, body); } catch { this.close(); return; }
-    this.panel.view = this.view;
     this.view.stage.onFrame = (now_ms) => {
       const frame = this.pace.next(now_ms / 1000);
       if (frame) { this.view.showFrame(frame); }

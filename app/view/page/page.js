@@ -3,4 +3,4 @@
 import { openPage } from "./recording.js";
 
 const root = document.getElementById("view");
-openPage(root).then((view) => { window.view = view; view.timeline.toggle(true); }, (error) => { root.textContent = error.message; });
+openPage(root).then((view) => view.timeline.toggle(true), (error) => { root.textContent = error.message; });

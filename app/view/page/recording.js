@@ -23,8 +23,9 @@ export function showRecording(root, data, body) {
   const seek = (now_s) => {
     const time_s = start_s + now_s + frame_s / 100;
     const index = lastBefore(data.pts_s, time_s);
-    // Frames without people are not in the file: nobody is shown in a gap.
-    const present = index >= 0 && time_s - data.pts_s[index] < 1.5 * frame_s;
+    // Frames without people are not in the file: where numbers are left out, nobody is shown.
+    const gap = data.frame[index + 1] > data.frame[index] + 1;
+    const present = index >= 0 && !(gap && time_s - data.pts_s[index] > 0.99 * frame_s);
     const next = present ? index : -1;
     if (next === shown) { return; }
     shown = next;

@@ -36,6 +36,8 @@ export class View3D {
     this.tools = make("div", { class: "tools", role: "toolbar", "aria-label": "3D view" });
     this.note = make("p", { class: "note", role: "status" });
     root.classList.add("view3d");
+    // For tests and the console.
+    root.view3d = this;
     root.replaceChildren(make("div", { class: "stage" }, this.canvas), this.tools, this.note);
     try {
       this.stage = new Stage(this.canvas);
@@ -68,9 +70,8 @@ export class View3D {
     tool("Reset", "Look from the front again", () => this.reset());
     tool("Mirror", "Swap left and right", (button) => {
       const on = this.stage.mirror.scale.x > 0;
-      this.stage.mirror.scale.x = on ? -1 : 1;
+      this.stage.setMirror(on);
       button.setAttribute("aria-pressed", on);
-      this.stage.resize();
     }, false);
     this.follow = make("select", { "aria-label": "Follow a person" });
     this.follow.addEventListener("change", () => {
