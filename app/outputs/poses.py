@@ -16,7 +16,7 @@ from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.world import camera_to_world
 
-_ROWS: Shapes = {
+POSE_ROWS: Shapes = {
     "frame": (np.int64, ()),
     "pts_s": (np.float64, ()),
     "track": (np.int64, ()),
@@ -65,7 +65,7 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
 class PosesOutput(RowsOutput):
     """One npz with a row for each body in each frame, ordered by frame, then track.
 
-    The columns are those of ``_ROWS`` (metres in the camera frame, axis-angle radians, pixels)
+    The columns are those of ``POSE_ROWS`` (metres in the camera frame, axis-angle radians, pixels)
     and, with ``vertices``, ``vertices_m`` (N, V, 3). The file also has ``intrinsics`` (3, 3),
     ``image_size`` (height, width), ``fps`` (NaN where the source has none), ``model`` and, with
     ``vertices``, ``faces`` (F, 3). A run without any frame leaves no file.
@@ -76,7 +76,7 @@ class PosesOutput(RowsOutput):
         self.vertices = vertices
 
     def layout(self, info: RunInfo, bodies: Bodies) -> tuple[Shapes, dict[str, np.ndarray]]:
-        shapes, arrays = dict(_ROWS), {"model": np.array(info.model)}
+        shapes, arrays = dict(POSE_ROWS), {"model": np.array(info.model)}
         if self.vertices:
             shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
             arrays["faces"] = np.asarray(info.faces, np.int32)
@@ -115,7 +115,7 @@ class AmassOutput:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
 
     def _begin(self, info: RunInfo) -> ColumnSpool:
-        shapes = {**{name: _ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
+        shapes = {**{name: POSE_ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
         extra: dict[str, np.ndarray | np.generic] = {
             "fps": np.float64(np.nan if info.fps is None else info.fps),
             "gender": np.str_(info.gender),
