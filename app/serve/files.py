@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException
@@ -15,7 +18,8 @@ from starlette.datastructures import Headers
 from app.serve.folder import Busy, Recorded, RecordedFile
 from app.serve.hub import Hub
 from app.serve.live import Full, Places
-from app.serve.threads import DiskHangs, DiskThreads
+from app.serve.poses_file import SUFFIX_OF, Kind, TooLong, make_poses
+from app.serve.threads import DiskHangs, DiskThreads, Threads
 
 MOST_DOWNLOADS = 16
 """The most files that are downloaded at once. Each holds a thread of the web server while the disk
@@ -25,6 +29,9 @@ _WAIT_S = 2.0
 _DELETIONS = 2
 _DELETE_S = 10.0
 """Deleting hours of video takes a file system longer than a look."""
+MOST_MADE = 2
+"""The most files of poses that are made at once, each in a process of its own."""
+_MAKE_S = 120.0
 _RANGE = re.compile(r"(?a)bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{0,18})|-\s*(\d{1,18}))")
 T = TypeVar("T")
 
@@ -63,6 +70,7 @@ def add_files(app: FastAPI, hub: Hub) -> None:
         hub: The hub whose recordings are listed, sent and deleted.
     """
     disk, downloads = DiskThreads(_LOOKS, _WAIT_S), Places(MOST_DOWNLOADS)
+    makers, made = Threads(MOST_MADE), Places(MOST_MADE)
     deletions = DiskThreads(_DELETIONS, _DELETE_S)
 
     @app.get("/api/files")
@@ -82,6 +90,27 @@ def add_files(app: FastAPI, hub: Hub) -> None:
         written = hub.written()
         return [_view(each, written) for each in await look(disk, hub.folder.recordings)]
 
+    @app.get("/api/recordings/{name}/poses")
+    async def poses(name: str, kind: Kind = "npz") -> Response:
+        """Return the bodies of a recording in another format, as `bodystream export` writes them:
+        npz; glb; or bvh, an archive with a file for each person. Made on request, which takes
+        seconds for each minute."""
+        found = await look(disk, lambda: hub.folder.recording(name))
+        if found.lines is None or not found.facts:
+            raise HTTPException(409, f"{name}: what its bodies were fitted with is not known")
+        make = partial(_made, found.lines.path, kind)
+        try:
+            with made.hold():
+                return _Temporary(await makers.run(make), name + SUFFIX_OF[kind])
+        except Full:
+            raise HTTPException(503, "other files are being made; try again soon") from None
+        except TooLong:
+            raise HTTPException(
+                409, f"{name}: too long to be made on request: copy it and use `bodystream export`"
+            ) from None
+        except OSError as error:
+            raise HTTPException(409, str(error)) from None
+
     @app.delete("/api/recordings/{name}", status_code=204)
     async def delete(name: str) -> None:
         """Delete a recording: its videos and its bodies. One that is being written is refused."""
@@ -89,6 +118,30 @@ def add_files(app: FastAPI, hub: Hub) -> None:
             await look(deletions, partial(hub.folder.delete, name, hub.written()))
         except Busy:
             raise HTTPException(409, f"{name} is being recorded; stop it first") from None
+
+
+def _made(lines: Path, kind: Kind) -> Path:
+    """Return a new file of a recording's bodies, in a folder of its own. Raises as `make_poses`."""
+    folder = Path(mkdtemp(prefix="bodystream-"))
+    try:
+        make_poses(lines, kind, folder / "poses", _MAKE_S)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder / "poses"
+
+
+class _Temporary(FileResponse):
+    """A download that is deleted, with its folder, once it was sent or the client has left."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path, filename=name, media_type="application/octet-stream")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            shutil.rmtree(Path(self.path).parent, ignore_errors=True)
 
 
 def _view(found: Recorded, written: set[str]) -> RecordingView:
