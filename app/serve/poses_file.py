@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from app.exports.recording import ExportError, read_recording
-from app.outputs.poses import POSE_ROWS
+from app.outputs.poses import ROWS
 from app.outputs.spool import ColumnSpool
 from app.serve.recorder import FACTS, SCHEMA
 from app.worker_process import WorkerProcess
@@ -84,10 +84,10 @@ def write_npz(lines: Path, out: Path) -> None:
     Raises:
         OSError: There are no bodies in it, it cannot be read, or the file cannot be written.
     """
-    with closing(ColumnSpool(out, POSE_ROWS, _facts(lines.with_suffix(FACTS)))) as spool:
+    with closing(ColumnSpool(out, ROWS, _facts(lines.with_suffix(FACTS)))) as spool:
         with reading(lines, " is no recording of serve", ExportError):
             for bodies in _bodies(lines):
-                spool.append({name: _column(name, bodies) for name in POSE_ROWS})
+                spool.append({name: _column(name, bodies) for name in ROWS})
         if not spool.rows:
             raise ExportError(f"{lines.name}: it has no people")
         spool.save(out)
@@ -123,7 +123,7 @@ def _bodies(lines: Path) -> Iterator[list[dict[str, Any]]]:
 
 
 def _column(name: str, bodies: list[dict[str, Any]]) -> np.ndarray:
-    dtype, shape = POSE_ROWS[name]
+    dtype, shape = ROWS[name]
     return np.array([body[name] for body in bodies], dtype).reshape(len(bodies), *shape)
 
 
