@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from app.exports import bvh, gltf
 from app.exports.recording import ExportError, read_recording
 from app.outputs.poses import ROWS
 from app.outputs.spool import ColumnSpool
@@ -75,7 +77,14 @@ def write_poses(lines: Path, kind: Kind, out: Path) -> None:
         npz = Path(folder) / f"{lines.stem}.npz"
         write_npz(lines, npz)
         recording = read_recording(npz)
-        raise NotImplementedError(recording)
+        if kind == "glb":
+            gltf.write(recording, out)
+            return
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for track in recording.tracks:
+                path = Path(folder) / f"{lines.stem}_track_{track.id:04d}.bvh"
+                bvh.write(recording, track, path)
+                archive.write(path, path.name)
 
 
 def write_npz(lines: Path, out: Path) -> None:
