@@ -10,26 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from app.exports.rotations import joint_rotations
 from app.outputs.base import OutputError
-from app.outputs.poses import rate_of
+from app.outputs.poses import ROWS
 from pipeline.core.npz import read_npz
 from pipeline.core.problem import printable
 from pipeline.core.skeleton import PARENTS
 from pipeline.core.user_file import reading
 
-_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "frame": ("iu", ()),
-    "pts_s": ("f", ()),
-    "track": ("iu", ()),
-    "global_orient": ("f", (3,)),
-    "body_pose": ("f", (69,)),
-    "betas": ("f", (10,)),
-    "joints_m": ("f", (24, 3)),
-    "joint_visibility": ("f", (24,)),
-    "landmarks_m": ("f", (33, 3)),
-}
-"""The columns of a row that are read: the kinds of their numbers, and the shape."""
+COLUMNS = (
+    "frame", "pts_s", "track", "global_orient", "body_pose", "betas", "joints_m",
+    "joint_visibility", "landmarks_m",
+)  # fmt: skip
+"""The columns of `--poses` that are read."""
 _UNUSED = ("score", "transl_m", "joints_px", "landmarks_px", "vertices_m", "faces")
+_USUAL_FPS = 30.0
+"""Frames a second where neither the file nor its times say it."""
+_SAME_RATE = 0.2
+"""The most by which a source's rate may differ from its nominal one, as a share."""
 
 
 class ExportError(OutputError):
@@ -55,6 +53,7 @@ class Track:
         landmarks_m: BlazePose's landmarks of the fitted body (N, 33, 3).
         rest_offsets_m: The bones of that shape (24, 3) in SMPL's axes: each joint from its parent
             in the rest pose; zero for the pelvis.
+        step: Each row's place in even time (N,) int64, rising: `Recording.time_s` is its time.
     """
 
     id: int
@@ -69,6 +68,17 @@ class Track:
     joint_visibility: np.ndarray
     landmarks_m: np.ndarray
     rest_offsets_m: np.ndarray
+    step: np.ndarray
+
+    @property
+    def pose(self) -> np.ndarray:
+        """The rotations of all 24 joints (N, 24, 3), the pelvis first, axis-angle, radians."""
+        return np.concatenate((self.global_orient, self.body_pose), 1).reshape(-1, 24, 3)
+
+    @property
+    def steps(self) -> range:
+        """The steps of even time from its first row to its last."""
+        return range(int(self.step[0]), int(self.step[-1]) + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +86,14 @@ class Recording:
     """The tracks of a run, and what holds for all of them.
 
     Attributes:
-        fps: Frames a second: the source's nominal rate, else from the median step of its times, or
-            30 with one frame.
+        fps: Steps of even time a second: the source's nominal rate, unless it has none or its rows
+            come at another one, as those of a webcam in the dark do; then from their median
+            interval, or 30 with one frame.
         model: The name of the body model that the betas belong to.
         size: (height, width) of the first frame, pixels.
         tracks: The people, by rising number.
         intrinsics: The camera K (3, 3) of the first frame, pixels.
+        start_s: The source's time of step 0, seconds.
     """
 
     fps: float
@@ -89,12 +101,17 @@ class Recording:
     size: tuple[int, int]
     tracks: tuple[Track, ...]
     intrinsics: np.ndarray
+    start_s: float
 
     @cached_property
     def frames(self) -> range:
         """The source's frames from the first to the last one with a person."""
         first = min(int(track.frame[0]) for track in self.tracks)
         return range(first, max(int(track.frame[-1]) for track in self.tracks) + 1)
+
+    def time_s(self, step: np.ndarray) -> np.ndarray:
+        """Return the times (N,) of steps (N,) of even time, in the source's seconds."""
+        return self.start_s + np.asarray(step) / self.fps
 
 
 def read_recording(path: Path) -> Recording:
@@ -118,24 +135,54 @@ def read_recording(path: Path) -> Recording:
 
 def make_recording(arrays: Mapping[str, Any]) -> Recording:
     """Return the recording of arrays named and shaped as in a `--poses` file."""
-    tracks = np.asarray(arrays["track"])
+    frames, first = np.unique(arrays["frame"], return_index=True)
+    times_s = np.asarray(arrays["pts_s"], np.float64)[first]
+    fps = _rate(float(arrays["fps"]), frames, times_s)
+    steps = even_steps(times_s, fps)
     found = []
-    for number in np.unique(tracks):
-        rows = np.flatnonzero(tracks == number)
+    for number in np.unique(arrays["track"]):
+        rows = np.flatnonzero(arrays["track"] == number)
         rows = rows[np.argsort(arrays["frame"][rows], kind="stable")]
-        found.append(_track(number, {name: np.asarray(arrays[name])[rows] for name in _COLUMNS}))
+        values = {name: np.asarray(arrays[name])[rows] for name in COLUMNS}
+        found.append(_track(number, values, steps[np.searchsorted(frames, values["frame"])]))
     height, width = (int(side) for side in arrays["image_size"])
-    fps = float(arrays["fps"])
     return Recording(
-        fps if fps > 0 else rate_of(np.unique(arrays["pts_s"])),
+        fps,
         str(arrays["model"]),
         (height, width),
         tuple(found),
         np.asarray(arrays["intrinsics"], np.float64),
+        float(times_s[0]) if len(times_s) else 0.0,
     )
 
 
-def _track(number: int, values: Mapping[str, np.ndarray]) -> Track:
+def even_steps(times_s: np.ndarray, fps: float) -> np.ndarray:
+    """Return the steps (N,) int64 of even time, from 0, that rising times (N,) are nearest to.
+
+    No two times share a step: the second one takes the next.
+
+    Args:
+        times_s: Seconds.
+        fps: Steps a second.
+    """
+    if not len(times_s):
+        return np.zeros(0, np.int64)
+    nearest = np.rint((times_s - times_s[0]) * fps).astype(np.int64)
+    count = np.arange(len(nearest))
+    return np.maximum.accumulate(nearest - count) + count
+
+
+def _rate(nominal: float, frames: np.ndarray, times_s: np.ndarray) -> float:
+    # By the frames between, because a frame without people has no row.
+    intervals_s = np.diff(times_s) / np.diff(frames)
+    measured = 1 / float(np.median(intervals_s)) if len(intervals_s) else nominal
+    if not measured > 0:
+        return nominal if nominal > 0 else _USUAL_FPS
+    # A container rounds its times, so the nominal rate is the better one where both agree.
+    return nominal if abs(nominal / measured - 1) < _SAME_RATE else measured
+
+
+def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> Track:
     betas, joints_m = values["betas"], values["joints_m"]
     # Of the rows that have the track's one shape: it changes while the fit still learns it.
     last = (betas == betas[-1]).all(1)
@@ -153,23 +200,8 @@ def _track(number: int, values: Mapping[str, np.ndarray]) -> Track:
         joint_visibility=values["joint_visibility"],
         landmarks_m=values["landmarks_m"],
         rest_offsets_m=_rest_offsets_m(pose[last].reshape(-1, 24, 3), joints_m[last]),
+        step=step,
     )
-
-
-def joint_rotations(pose: np.ndarray) -> np.ndarray:
-    """Return the rotations (N, 24, 3, 3) of SMPL's joints from its rest pose to the world.
-
-    Args:
-        pose: Rotation of each joint against its parent, and of the pelvis against the world
-            (N, 24, 3), axis-angle, radians.
-    """
-    from scipy.spatial.transform import Rotation
-
-    local = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-    world = local.copy()
-    for joint in range(1, 24):
-        world[:, joint] = world[:, PARENTS[joint]] @ local[:, joint]
-    return world
 
 
 def _rest_offsets_m(pose: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
@@ -188,16 +220,16 @@ def _rest_offsets_m(pose: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
 def _check(arrays: Mapping[str, Any]) -> None:
     """Raise ValueError for the first thing that `--poses` would not have written."""
     whole = {"intrinsics": (3, 3), "image_size": (2,), "fps": (), "model": ()}
-    for name in (*_COLUMNS, *whole):
+    for name in (*COLUMNS, *whole):
         if not isinstance(arrays.get(name), np.ndarray):
             raise ValueError(f"it has no {name}")
     for name, shape in whole.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}")
-    rows = len(arrays["track"]) if arrays["track"].ndim else 0
-    for name, (kinds, shape) in _COLUMNS.items():
-        array = arrays[name]
-        if array.shape != (rows, *shape) or array.dtype.kind not in kinds:
+    rows = arrays["track"].size
+    for name in COLUMNS:
+        array, (dtype, shape) = arrays[name], ROWS[name]
+        if array.shape != (rows, *shape) or array.dtype.kind != np.dtype(dtype).kind:
             raise ValueError(f"{name} is {array.dtype} {array.shape}, not {(rows, *shape)}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} has numbers that are not finite")

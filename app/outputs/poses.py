@@ -16,7 +16,7 @@ from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.world import camera_to_world
 
-_ROWS: Shapes = {
+ROWS: Shapes = {
     "frame": (np.int64, ()),
     "pts_s": (np.float64, ()),
     "track": (np.int64, ()),
@@ -31,6 +31,7 @@ _ROWS: Shapes = {
     "landmarks_px": (np.float32, (33, 2)),
     "joint_visibility": (np.float32, (24,)),
 }
+"""The columns of `--poses`."""
 _AMASS_ROWS = (
     "frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m",
     "joint_visibility",
@@ -65,7 +66,7 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
 class PosesOutput(RowsOutput):
     """One npz with a row for each body in each frame, ordered by frame, then track.
 
-    The columns are those of ``_ROWS`` (metres in the camera frame, axis-angle radians, pixels)
+    The columns are those of ``ROWS`` (metres in the camera frame, axis-angle radians, pixels)
     and, with ``vertices``, ``vertices_m`` (N, V, 3). The file also has ``intrinsics`` (3, 3),
     ``image_size`` (height, width), ``fps`` (NaN where the source has none), ``model`` and, with
     ``vertices``, ``faces`` (F, 3). A run without any frame leaves no file.
@@ -76,7 +77,7 @@ class PosesOutput(RowsOutput):
         self.vertices = vertices
 
     def layout(self, info: RunInfo, bodies: Bodies) -> tuple[Shapes, dict[str, np.ndarray]]:
-        shapes, arrays = dict(_ROWS), {"model": np.array(info.model)}
+        shapes, arrays = dict(ROWS), {"model": np.array(info.model)}
         if self.vertices:
             shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
             arrays["faces"] = np.asarray(info.faces, np.int32)
@@ -115,7 +116,7 @@ class AmassOutput:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
 
     def _begin(self, info: RunInfo) -> ColumnSpool:
-        shapes = {**{name: _ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
+        shapes = {**{name: ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
         extra: dict[str, np.ndarray | np.generic] = {
             "fps": np.float64(np.nan if info.fps is None else info.fps),
             "gender": np.str_(info.gender),
@@ -165,7 +166,7 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
                     poses=poses,
                     betas=values["betas"][-1],
                     trans=trans,
-                    mocap_framerate=np.float64(rate_of(values["pts_s"]) if np.isnan(fps) else fps),
+                    mocap_framerate=np.float64(_rate(values["pts_s"]) if np.isnan(fps) else fps),
                     gender=columns.extra["gender"],
                     model=columns.extra["model"],
                     camera_to_world=camera_to_world("z"),
@@ -202,7 +203,7 @@ def to_amass(
     return poses, pelvis_m @ turn.T - rest_m
 
 
-def rate_of(pts_s: np.ndarray) -> float:
+def _rate(pts_s: np.ndarray) -> float:
     """Return the frames a second of times; 30 for a single frame."""
     steps = np.diff(pts_s)
     # The median, because a track has gaps.

@@ -33,7 +33,7 @@ export class View3D {
       tabindex: 0, role: "application",
       "aria-label": "3D view of the people. Arrow keys turn it, plus and minus zoom.",
     });
-    this.tools = make("div", { class: "tools", role: "toolbar", "aria-label": "3D view" });
+    this.tools = make("div", { class: "bar", role: "toolbar", "aria-label": "3D view" });
     this.note = make("p", { class: "note", role: "status" });
     root.classList.add("view3d");
     // For tests and the console.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.exports.recording import ExportError, make_recording, read_recording
+from app.exports.recording import ExportError, even_steps, make_recording, read_recording
 from app.outputs.poses import PosesOutput
 from pipeline.core.skeleton import PARENTS
 from tests.support.bodies import bodies, frame, run_info
@@ -70,11 +70,42 @@ def test_what_poses_writes_is_read(tmp_path):
         assert recording.frames == range(4)
 
 
-@pytest.mark.parametrize(("fps", "wanted"), [(50.0, 50.0), (None, FPS)])
-def test_the_rate_is_the_sources_or_of_the_times(fps, wanted):
+@pytest.mark.parametrize(
+    ("nominal", "real", "wanted"),
+    [(25.0, 25.0, 25.0), (None, 25.0, 25.0), (30.0, 29.9, 30.0), (30.0, 15.0, 15.0)],
+)
+def test_the_rate_is_the_sources_unless_its_times_say_another(nominal, real, wanted):
     # Two people in the same frames, one of them with gaps.
-    arrays = poses_arrays({1: range(9), 2: [0, 4, 8]}, fps=fps)
+    arrays = poses_arrays({1: range(9), 2: [0, 4, 8, 30]}, fps=nominal)
+    arrays["pts_s"] = 100 + arrays["frame"] / real
     assert make_recording(arrays).fps == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("nominal", "wanted"), [(50.0, 50.0), (None, 30.0)])
+def test_one_frame_has_the_nominal_rate(nominal, wanted):
+    assert make_recording(poses_arrays({1: [7]}, fps=nominal)).fps == wanted
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0.002, 0.9), min_size=1, max_size=30),
+    st.floats(5, 120),
+)
+def test_even_time_keeps_the_order_and_the_times(intervals, fps):
+    times = np.cumsum(intervals)
+    steps = even_steps(times, fps)
+    assert steps[0] == 0
+    assert (np.diff(steps) > 0).all()
+    # Where no two rows want one step, each is at the nearest.
+    if (np.diff(times) * fps > 1).all():
+        assert np.abs(times - times[0] - steps / fps).max() <= 0.5 / fps + 1e-9
+
+
+def test_frames_at_an_even_rate_are_the_steps():
+    recording = make_recording(poses_arrays({1: [3, 4, 9], 2: [4, 5]}))
+    assert [track.step.tolist() for track in recording.tracks] == [[0, 1, 6], [1, 2]]
+    assert [track.steps for track in recording.tracks] == [range(7), range(1, 3)]
+    np.testing.assert_allclose(recording.time_s(np.array([0, 6])), [3 / FPS, 9 / FPS])
 
 
 def spoiled(name: str, value: object) -> dict:
@@ -94,7 +125,7 @@ def without(name: str) -> dict:
         (without("intrinsics"), "it has no intrinsics"),
         (spoiled("joints_m", np.zeros((2, 17, 3), np.float32)), "joints_m is float32"),
         (spoiled("frame", np.array([1.5, 2.5])), "frame is float64"),
-        (spoiled("track", np.int64(1)), "track is int64"),
+        (spoiled("track", np.int64(1)), "frame is int64"),
         (spoiled("body_pose", np.full((2, 69), np.nan, np.float32)), "not finite"),
         (spoiled("frame", np.array([3, 3])), "two rows of one frame"),
         (spoiled("image_size", np.array([1, 2, 3])), r"image_size has the shape \(3,\)"),
