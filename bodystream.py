@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from app.exports.table import table as table
     from app.outputs.base import OutputError as OutputError
     from app.run import run as run
+    from app.view.notebook import RecordingView as RecordingView
+    from app.view.notebook import view as view
     from pipeline.body.load import load_body as load_body
     from pipeline.capture.base import SourceOptions as SourceOptions
     from pipeline.capture.errors import SourceError as SourceError
@@ -77,6 +79,7 @@ _HOMES = {
     "OutputError": "app.outputs.base",
     "Person": "pipeline.core.people",
     "Recording": "app.exports.recording",
+    "RecordingView": "app.view.notebook",
     "Runner": "pipeline.runtime.runner",
     "SMPL_24": "pipeline.core.skeleton",
     "SourceError": "pipeline.capture.errors",
@@ -92,6 +95,7 @@ _HOMES = {
     "run": "app.run",
     "stream": "pipeline.runtime.stream",
     "table": "app.exports.table",
+    "view": "app.view.notebook",
 }
 """Each public name and the module it is defined in."""
 

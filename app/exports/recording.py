@@ -47,6 +47,7 @@ class Track:
         global_orient: Rotation of the pelvis from SMPL's axes (N, 3), axis-angle, radians.
         body_pose: Rotations of joints 1 to 23 against their parents (N, 69), axis-angle, radians.
         betas: The track's one shape (10,): its last, which has used the most frames.
+        frame_betas: The shape of each frame (N, 10): it changes while the fit still learns it.
         pelvis_m: SMPL's pelvis joint (N, 3).
         joints_m: SMPL's joints (N, 24, 3).
         joint_visibility: The probability that each joint is seen and right (N, 24), 0 to 1.
@@ -62,6 +63,7 @@ class Track:
     global_orient: np.ndarray
     body_pose: np.ndarray
     betas: np.ndarray
+    frame_betas: np.ndarray
     pelvis_m: np.ndarray
     joints_m: np.ndarray
     joint_visibility: np.ndarray
@@ -209,6 +211,7 @@ def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> T
         global_orient=values["global_orient"],
         body_pose=values["body_pose"],
         betas=betas[-1],
+        frame_betas=betas,
         pelvis_m=joints_m[:, 0],
         joints_m=joints_m,
         joint_visibility=values["joint_visibility"],
