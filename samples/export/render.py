@@ -6,6 +6,7 @@ blender/bin/python samples/export/render.py people.glb SECONDS 1280x720 picture.
 The size is the clip's, or has its proportions: the picture then fits over the clip's frame.
 """
 
+import os
 import re
 import sys
 
@@ -31,8 +32,8 @@ scene.world.color = (0.6, 0.6, 0.6)
 
 # Cycles works without a graphics card or a screen.
 scene.render.engine = "CYCLES"
-scene.cycles.samples = 32
+scene.cycles.samples = 16
 scene.render.resolution_x, scene.render.resolution_y = map(int, size.split("x"))
 scene.render.film_transparent = True
-scene.render.filepath = picture
+scene.render.filepath = os.path.abspath(picture)
 bpy.ops.render.render(write_still=True)
