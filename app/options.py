@@ -277,7 +277,7 @@ class BenchOptions:
 class ExportOptions:
     """``export``: files for other programs of a recording."""
 
-    path: Annotated[
+    recording: Annotated[
         Path,
         Setting("The file that --poses wrote.", "POSES.npz", positional=True, file="read"),
     ]

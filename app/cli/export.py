@@ -28,7 +28,7 @@ def run(options: ExportOptions, config: Config) -> int:
     from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
 
     # First, so that a file that is no recording leaves no folder behind.
-    recording = read_recording(options.path)
+    recording = read_recording(options.recording)
     prepare_outputs(config.output, input_files(options, config))
     # A file that is half written is removed.
     with unwind_by_signal(), reserve_outputs(config.output, command="") as reserved:
