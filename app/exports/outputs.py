@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.exports import angles, bvh, c3d, trc
+from app.exports import angles, bvh, c3d, gltf, trc
 from app.exports.recording import COLUMNS, Recording, Track, make_recording
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.poses import ROWS, TRACKS, body_rows
@@ -126,6 +126,19 @@ class BvhOutput(TrackFiles):
 
     name, suffix = "bvh", ".bvh"
     write_track = staticmethod(bvh.write)
+
+
+class GlbOutput(ExportOutput):
+    """One GLB file of all people (`app.exports.gltf`)."""
+
+    name = "glb"
+
+    def export(self, recording: Recording) -> Iterator[Path]:
+        with _writing(self.path):
+            gltf.write(recording, self.path)
+        if warning := gltf.mesh_warning(recording):
+            self.warnings = (f"{self.path}: {warning}",)
+        yield self.path
 
 
 class TrcOutput(TrackFiles):
