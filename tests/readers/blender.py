@@ -3,7 +3,7 @@
 Runs in Blender's own Python, with nothing of this project:
     blender/bin/python tests/readers/blender.py POSES.npz FILE...
 
-FILE is a .glb, or a .fbx made of one, with all people, or a .bvh named track_N.bvh with one. For
+FILE is a .glb, or a .fbx or .usdc made of one, or a .bvh named track_N.bvh of one person. For
 each person a line of JSON says how far Blender's joints are from the recording's in the world, in
 metres and against the length of the bone that ends there, over all frames of the person.
 """
@@ -39,6 +39,8 @@ def load(path: Path, fps: float) -> float:
     elif path.suffix == ".fbx":
         bpy.ops.preferences.addon_enable(module="io_scene_fbx")
         bpy.ops.import_scene.fbx(filepath=str(path))
+    elif path.suffix == ".usdc":
+        bpy.ops.wm.usd_import(filepath=str(path))
     else:
         bpy.ops.import_anim.bvh(filepath=str(path), update_scene_fps=True)
     return min(action.frame_range[0] for action in bpy.data.actions)
@@ -46,10 +48,13 @@ def load(path: Path, fps: float) -> float:
 
 def people(path: Path) -> dict[int, bpy.types.Object]:
     """Return the skeletons of the scene by their tracks."""
-    found = [each for each in bpy.data.objects if each.type == "ARMATURE"]
-    names = [path.stem if path.suffix == ".bvh" else each.name for each in found]
-    return {int(re.fullmatch(r"(?:track|person)_(\d+)", name)[1]): each
-            for name, each in zip(names, found)}  # fmt: skip
+    found = {}
+    for each in bpy.data.objects:
+        if each.type == "ARMATURE":
+            # USD has the person's name above the skeleton, BVH in the file's name.
+            names = f"{each.name} {each.parent and each.parent.name} {path.stem}"
+            found[int(re.search(r"(?:track|person)_(\d+)", names)[1])] = each
+    return found
 
 
 def joints_m(skeleton: bpy.types.Object, frame: float) -> np.ndarray:

@@ -21,7 +21,6 @@ from tests.support.recordings import FPS, facing_camera, poses_arrays, save_pose
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 READER = Path(__file__).with_name("blender.py")
-TO_FBX = SAMPLES / "export" / "to_fbx.py"
 TRACKS = {1: range(12), 2: [3, 4, 8, 9]}
 
 
@@ -64,13 +63,15 @@ def test_another_recording_is_far_from_a_file(folder, tmp_path):
     assert min(each["worst_mm"] for each in compare(tmp_path, "people.glb")) > 100
 
 
-@pytest.mark.parametrize("name", ["people", "track_1"])
-def test_an_fbx_is_what_it_was_made_of(folder, name):
-    source = folder / ("people.glb" if name == "people" else f"{name}.bvh")
-    run_in_blender(TO_FBX, source, folder / f"{name}.fbx")
-    people = compare(folder, f"{name}.fbx")
+@pytest.mark.parametrize(
+    ("source", "target", "count"),
+    [("people.glb", "a.fbx", 2), ("track_1.bvh", "track_1.fbx", 1), ("people.glb", "b.usdc", 2)],
+)
+def test_fbx_and_usd_are_what_they_were_made_of(folder, source, target, count):
+    run_in_blender(SAMPLES / "export" / "convert.py", folder / source, folder / target)
+    people = compare(folder, target)
+    assert [each["track"] for each in people] == [1, 2][:count]
     assert max(each["worst_mm"] for each in people) < 1
-    assert len(people) == (2 if name == "people" else 1)
 
 
 def test_blender_renders_people_where_the_overlay_draws_them(tmp_path):

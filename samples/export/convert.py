@@ -1,13 +1,14 @@
-"""Turn a GLB or BVH file of bodystream into FBX, through Blender as a Python module.
+"""Turn a GLB or BVH file of bodystream into FBX or USD, through Blender as a Python module.
 
 python3.11 -m venv blender && blender/bin/pip install bpy
-blender/bin/python samples/export/to_fbx.py people.glb people.fbx
+blender/bin/python samples/export/convert.py people.glb people.fbx
+blender/bin/python samples/export/convert.py people.glb people.usdz
 """
 
 import json
+import os
 import struct
 import sys
-from pathlib import Path
 
 import bpy
 
@@ -19,9 +20,11 @@ def frames_a_second(path: str) -> float:
         return json.loads(file.read(length))["animations"][0]["extras"]["fps"]
 
 
-if len(sys.argv) != 3 or Path(sys.argv[1]).suffix not in (".glb", ".bvh"):
+if len(sys.argv) != 3:
     sys.exit(__doc__)
-source, target = sys.argv[1:]
+source, target = map(os.path.abspath, sys.argv[1:])
+if not (source.endswith((".glb", ".bvh")) and target.endswith((".fbx", ".usdc", ".usdz"))):
+    sys.exit(__doc__)
 
 # An empty scene: the default one has a cube, a lamp and a camera.
 bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -37,12 +40,15 @@ else:
 ranges = [action.frame_range for action in bpy.data.actions]
 scene.frame_start = int(min(first for first, _ in ranges))
 scene.frame_end = round(max(last for _, last in ranges))
-bpy.ops.export_scene.fbx(
-    filepath=target,
-    object_types={"ARMATURE", "MESH", "CAMERA"},
-    add_leaf_bones=False,
-    # One motion for all people, sampled at every frame, without leaving keys out.
-    bake_anim_use_all_actions=False,
-    bake_anim_use_nla_strips=False,
-    bake_anim_simplify_factor=0,
-)
+if target.endswith(".fbx"):
+    bpy.ops.export_scene.fbx(
+        filepath=target,
+        object_types={"ARMATURE", "MESH", "CAMERA"},
+        add_leaf_bones=False,
+        # One motion for all people, sampled at every frame, without leaving keys out.
+        bake_anim_use_all_actions=False,
+        bake_anim_use_nla_strips=False,
+        bake_anim_simplify_factor=0,
+    )
+else:
+    bpy.ops.wm.usd_export(filepath=target, export_animation=True)
