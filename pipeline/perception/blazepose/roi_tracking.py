@@ -29,6 +29,7 @@ from pipeline.perception.blazepose.queries import (
     LandmarkQuery,
     PersonRoi,
     Plan,
+    Query,
     ask,
     gather,
 )
@@ -230,7 +231,7 @@ def _before_jumps(window: Window, rois: Sequence[Roi], looks: Looks) -> dict[tup
 
 
 def track_rois(
-    window: Window, time: int, rois: Sequence[Roi], looks: Looks
+    window: Window, time: int, rois: Sequence[Roi], looks: Looks, at_once: bool = False
 ) -> Plan[tuple[tuple[Person, ...], tuple[Roi, ...]]]:
     """Find the tracked people in one frame of a window.
 
@@ -242,6 +243,8 @@ def track_rois(
         time: Which of its frames.
         rois: The ROI of each tracked person.
         looks: What `look_ahead` returned; people without a look are queried in their ROI.
+        at_once: Whether the mirrored queries of those that may need them go out with the first one,
+            as a batch, instead of one after another.
 
     Returns:
         The people that are present, and the ROIs in which to find them next.
@@ -255,7 +258,7 @@ def track_rois(
     plans = []
     for roi in rois:
         look = None if roi.id in close else looks.get((time, roi.id))
-        plans.append(_followed(frame, roi, look, roi.id in doubted))
+        plans.append(_followed(frame, roi, look, roi.id in doubted, at_once))
     found = yield from gather(plans)
     found = yield from separate(frame, rois, found)
     next_rois = []
@@ -278,9 +281,11 @@ def _spinning(rois: Sequence[Roi]) -> set[int]:
     return {roi.id for roi in known if abs(roi.turn) >= _SPINNING}
 
 
-def _followed(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
+def _followed(
+    frame: Frame, roi: Roi, look: Look | None, doubted: bool, at_once: bool
+) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None; the rotation of ``doubted`` people is checked."""
-    result = yield from _relocate(frame, roi, look, doubted)
+    result = yield from _relocate(frame, roi, look, doubted, at_once)
     if not doubted or roi.points is None or roi.age < _KNOWN_FRAMES or roi.rest:
         return result
     if share_inside(roi.points, *frame.size) < _WHOLE:
@@ -310,18 +315,25 @@ def _fit(person: Person) -> float:
     return person.score * agreement(person)
 
 
-def _relocate(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
+def _relocate(
+    frame: Frame, roi: Roi, look: Look | None, doubted: bool, at_once: bool
+) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None; ``doubted`` people are queried mirrored too."""
     # A detection of a person who has half left the picture says little about the next frames.
     leaving = roi.points is not None and share_inside(roi.points, *frame.size) < _LEAVING
     confirmed = roi.score > 0 and not roi.frames_missed and not leaving
     min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
+    # There are no recent landmarks that the limbs could be compared with.
+    comparable = roi.points is not None and not roi.frames_missed
+    more: list[PersonRoi | None] = []
     if look is None:
-        result = yield from ask(LandmarkQuery(frame, roi, min_presence))
+        asked: list[Query] = [LandmarkQuery(frame, roi, min_presence)]
+        if at_once and doubted and comparable:
+            asked += _mirrored_queries(frame, roi, min_presence)
+        result, *more = yield asked
     else:
         result = yield from _looked_again(frame, roi, look, min_presence)
-    # There are no recent landmarks that the limbs could be compared with.
-    if roi.points is None or roi.frames_missed:
+    if roi.points is None or not comparable:
         return result
     if result is None and not doubted:
         return None
@@ -336,7 +348,9 @@ def _relocate(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[
         clear = swapped > drift + _CLEAR
         votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
         return result[0], replace(result[1], side_votes=votes)
-    mirrored = _mirrored(frame, roi, look, min_presence) if doubted else ()
+    mirrored = [_known(answer) for answer in more]
+    if doubted and not more:
+        mirrored = _mirrored(frame, roi, look, min_presence)
     return (yield from _continue_limbs(roi, roi.points, result, mirrored))
 
 
@@ -351,8 +365,14 @@ def _mirrored(
     """The mirrored queries of an ROI, each of which asks when it is run, or was asked before."""
     if look is not None and look.around is not None and not _strayed(look.around, roi):
         return [_known(_from_look(roi, answer, min_presence)) for answer in look.mirrored]
-    asked = [_varied(roi, *how) for how in _MIRRORED_QUERIES]
-    return [ask(LandmarkQuery(frame, each, min_presence, mirrored=True)) for each in asked]
+    return [ask(query) for query in _mirrored_queries(frame, roi, min_presence)]
+
+
+def _mirrored_queries(frame: Frame, roi: Roi, min_presence: float) -> list[LandmarkQuery]:
+    return [
+        LandmarkQuery(frame, _varied(roi, *how), min_presence, mirrored=True)
+        for how in _MIRRORED_QUERIES
+    ]
 
 
 def _known(answer: PersonRoi | None) -> Plan[PersonRoi | None]:
