@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.exports import angles, bvh, c3d, gltf, trc
+from app.exports import angles, bvh, c3d, trc
 from app.exports.recording import COLUMNS, Recording, Track, make_recording
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.poses import ROWS, TRACKS, body_rows
@@ -134,6 +134,9 @@ class GlbOutput(ExportOutput):
     name = "glb"
 
     def export(self, recording: Recording) -> Iterator[Path]:
+        # Late: it loads torch, which no other format needs.
+        from app.exports import gltf
+
         with _writing(self.path):
             gltf.write(recording, self.path)
         if warning := gltf.mesh_warning(recording):
