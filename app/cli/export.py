@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from app.cli.flags import command
 from app.cli.signals import unwind_by_signal
 from app.config import Config, ConfigError
@@ -35,6 +37,8 @@ def run(options: ExportOptions, config: Config) -> int:
         for output in [entry.load()(reserved.paths[entry.name]) for entry in chosen]:
             for path in output.export(recording):
                 print(f"wrote {path}")
+            for warning in output.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
         reserved.finish()
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
@@ -84,6 +85,8 @@ def _save(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
 
     if (export := _export_of(columns, folder)) is not None:
         yield from export.export(recording_of(columns))
+        for warning in export.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
     elif columns.beside.name == TRACKS:
         yield from save_tracks(columns, folder.parent)
     else:

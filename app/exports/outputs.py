@@ -128,6 +128,22 @@ class BvhOutput(TrackFiles):
     write_track = staticmethod(bvh.write)
 
 
+class GlbOutput(ExportOutput):
+    """One GLB file of all people (`app.exports.gltf`)."""
+
+    name = "glb"
+
+    def export(self, recording: Recording) -> Iterator[Path]:
+        # Late: it loads torch, which no other format needs.
+        from app.exports import gltf
+
+        with _writing(self.path):
+            gltf.write(recording, self.path)
+        if warning := gltf.mesh_warning(recording):
+            self.warnings = (f"{self.path}: {warning}",)
+        yield self.path
+
+
 class TrcOutput(TrackFiles):
     """One TRC file a track (`app.exports.trc`)."""
 

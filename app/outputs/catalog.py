@@ -104,7 +104,7 @@ _OUTPUTS = (
         target="app.outputs.poses:PosesOutput",
         suffixes=(".npz",),
         strict=True,
-        related=(*(".npy", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".fbx"),),
+        related=(*(".npy", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat"),),
         options=("vertices",),
     ),
     OutputEntry(
@@ -145,6 +145,17 @@ _OUTPUTS = (
         target="app.exports.outputs:BvhOutput",
         kind="folder",
         related=(".bvh",),
+        exports=True,
+    ),
+    OutputEntry(
+        name="glb",
+        metavar="OUT.glb",
+        help="Write all people as animated meshes in one GLB (glTF) file, for Blender and Unity.",
+        format="GLB",
+        target="app.exports.outputs:GlbOutput",
+        suffixes=(".glb",),
+        strict=True,
+        related=(".gltf", ".fbx", ".usd", ".usdz", ".obj", ".ply", ".stl"),
         exports=True,
     ),
     OutputEntry(

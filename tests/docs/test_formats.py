@@ -20,10 +20,12 @@ from app.outputs.mhr import MhrOutput
 from app.outputs.poses import AmassOutput, PosesOutput
 from app.reports.record import record_of
 from pipeline.core.frame import Window
+from pipeline.core.skeleton import JOINT_NAMES
 from pipeline.events.detect import DetectedEvent
 from pipeline.events.motion import Motion, load_motion
 from tests.support.bodies import VERTICES, bodies, frame, made_up_body, mhr_body, run_info
 from tests.support.events import renderer_of
+from tests.support.gltf import Glb
 from tests.support.motions.installed import SERVE
 from tests.support.paths import ROOT
 from tests.support.recordings import poses_arrays
@@ -117,6 +119,16 @@ def test_the_skeleton_of_bvh(tmp_path):
     described = set(re.findall(r"`((?:[XYZ]\w+ ?)+)`", (FORMATS / "bvh.md").read_text()))
     assert described == set(re.findall(r"CHANNELS \d (.+)", text))
     assert "End Site" in text
+
+
+def test_the_nodes_of_glb(tmp_path):
+    file = Glb(exported(tmp_path, "glb"))
+    above = {name.replace("_3", "_N") for name in file.places if name not in JOINT_NAMES[1:]}
+    assert above == described_keys("glb.md", "In the file")
+    page = (FORMATS / "glb.md").read_text()
+    (animation,) = file.document["animations"]
+    extras = (*animation["extras"], *file.nodes[file.places["person_3"]]["extras"])
+    assert [name for name in extras if f"`{name}`" not in page] == []
 
 
 def test_the_fields_and_markers_of_trc(tmp_path):

@@ -191,7 +191,7 @@ def test_a_raised_arm_is_where_the_plane_says(side):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("elevation", [0.0, 3.0, 178.0])
-def test_an_arm_that_lies_in_every_plane_has_none(side, elevation):
+def test_a_hanging_arm_has_no_plane(side, elevation):
     found = measured({f"{side}_shoulder": raised(side, 20, elevation, 0)})
     assert found[f"{side}_shoulder_elevation"] == pytest.approx(elevation, abs=1e-2)
     assert np.isnan(found[f"{side}_shoulder_plane"])
