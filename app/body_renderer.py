@@ -89,6 +89,8 @@ class BodyRenderer:
             intrinsics: K (3, 3) in pixels.
         """
         settings = self._settings
+        if settings.style == "off":
+            return [image.copy() for image in images]
         shapes = self._shapes(bodies)
         pictures = self._renderer.draw_batch(
             images, shapes.points_m, shapes.faces, shapes.colors, intrinsics, settings.alpha,
@@ -141,7 +143,8 @@ class BodyRenderer:
 
 def _renderer(name: str, style: str) -> Renderer:
     """The renderer of a style; those of lines and flat shapes draw on the CPU."""
-    if style == "skeleton":
+    # Without bodies nothing is drawn: any renderer on the CPU will do.
+    if style in ("skeleton", "off"):
         return SkeletonRenderer()
     if style == "wireframe":
         return WireframeRenderer()

@@ -93,6 +93,10 @@ class CaptureConfig:
         float,
         Setting("Where to start in a clip, in seconds.", "S", "--start", commands=_CLIPS, low=0),
     ] = 0.0
+    loop: Annotated[
+        bool,
+        Setting("Play a clip again from its start when it has ended.", commands=("serve",)),
+    ] = False
     seconds: Annotated[
         float | None,
         Setting(
@@ -393,10 +397,11 @@ class RenderConfig:
         Setting("What draws; auto: gpu beside device cuda, else numba. pyrender is slow."),
     ] = "auto"
     style: Annotated[
-        Literal["mannequin", "anatomical", "skeleton", "wireframe", "silhouette"],
+        Literal["mannequin", "anatomical", "skeleton", "wireframe", "silhouette", "off"],
         Setting(
             "How bodies are drawn. mannequin: smooth and sexless; anatomical: the body as it was "
-            "fitted. A body of your own has no mannequin. The last three draw on the CPU.",
+            "fitted; off: not at all. A body of your own has no mannequin. The skeleton, the "
+            "wireframe and the silhouette draw on the CPU.",
             commands=_DRAWN,
         ),
     ] = "mannequin"
@@ -455,7 +460,7 @@ class _OutputSettings:
                 ),
                 "--no-clobber": ("refuse", "Do not begin where an output exists."),
             },
-            commands=_CLIPS,
+            commands=(*_CLIPS, "export"),
         ),
     ] = "keep"
     timing: Annotated[
@@ -552,7 +557,11 @@ RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
 def _path_of(entry: OutputEntry) -> Any:
     """Return the annotated type of an output's path."""
     example = "out" + (entry.suffixes[0] if entry.suffixes else "")
-    return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example, file="write")]
+    commands = ("run", "export") if entry.exports else ()
+    return Annotated[
+        Path | None,
+        Setting(entry.help, entry.metavar, example=example, file="write", commands=commands),
+    ]
 
 
 if TYPE_CHECKING:
@@ -624,6 +633,15 @@ def load_config(profile: str = "default", flags: Mapping[str, Any] | None = None
     # A damaged file may hold a key of any length.
     config = _apply(Config(), values, lambda key: f"{path}: {key[:80]}", base)
     return _apply_flags(config, flags or {})
+
+
+def with_changes(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return a configuration with checked values, such as ``{"render.alpha": 0.5}``, over it.
+
+    Raises:
+        ConfigError: A value is wrong, or does not go with the others; the message names its key.
+    """
+    return _apply(config, values, str)
 
 
 def _apply_flags(config: Config, flags: Mapping[str, Any]) -> Config:

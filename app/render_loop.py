@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from app.body_renderer import BodyRenderer
-from app.config import Config
+from app.config import Config, RenderConfig
 from app.outputs.base import Output, OutputClosed, RunInfo
 from app.run_report import LONGEST_TRACKS, Progress, RunReport
 from app.track_log import TrackLog
@@ -88,6 +88,7 @@ class RenderLoop:
         self._outputs = self._reported = outputs
         self._on_progress = on_progress
         self._renderer: BodyRenderer | None = None
+        self._drawn_as = self._wanted = config.render
         self._begun_s = time.monotonic()
         self._next_progress_s = 0.0
         self._people: Counter[int] = Counter()
@@ -119,8 +120,17 @@ class RenderLoop:
                 self._renderer.close()
 
     def _draw_all(self) -> None:
+        people = 0
         for window in self._runner.windows():
             self._draw_window(window)
+            people = len(window[-1][1])
+        # However late: else the bar of a run that is complete stops before its end.
+        self._next_progress_s = 0.0
+        self._progress(people)
+
+    def draw_as(self, settings: RenderConfig) -> None:
+        """Draw with other settings from the next window on. From any thread."""
+        self._wanted = settings
 
     def end_because(self, reason: str) -> None:
         """Set the reason for the end that the report gives."""
@@ -129,18 +139,24 @@ class RenderLoop:
     def _draw_window(self, window: FittedWindow) -> None:
         """Draw and write the frames of one window."""
         if self._renderer is None:
-            # Made here: an OpenGL context belongs to the thread that draws.
-            estimator = self._runner.estimator
-            name = renderer_name(self._config, estimator)
-            self._renderer = BodyRenderer(name, self._config.render, estimator.body)
+            self._make_renderer()
             for output in self._outputs:
                 output.open(self.info(window[0][0]))
+        elif self._drawn_as is not self._wanted:
+            self._renderer.close()
+            self._make_renderer()
         # A run with `--poses` alone, for example, draws nothing.
         pictures: Iterator[Pixels | None] = iter([None] * len(window))
         if any(output.needs_picture for output in self._outputs):
             pictures = self._draw(window)
         for frame, bodies in window:
             self._write(frame, bodies, next(pictures))
+
+    def _make_renderer(self) -> None:
+        """Make the renderer, in the thread that draws: an OpenGL context belongs to it."""
+        estimator, self._drawn_as = self._runner.estimator, self._wanted
+        name = renderer_name(self._config, estimator)
+        self._renderer = BodyRenderer(name, self._drawn_as, estimator.body)
 
     def _write(self, frame: Frame, bodies: Bodies, picture: Pixels | None) -> None:
         stats = self._runner.stats

@@ -14,6 +14,8 @@ import cv2  # noqa: F401  before av
 import pytest
 import torch
 
+from tests.support.blender import BLENDER
+from tests.support.gltf import VALIDATOR
 from tests.support.paths import ROOT
 from tests.support.rtsp import RtspServer
 
@@ -47,12 +49,14 @@ def _mark_alone(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a GPU or of TensorRT are skipped without, and fail where the environment promises
-    them: ``BODYSTREAM_GPU=1``, ``BODYSTREAM_TENSORRT=1``."""
+    """Tests of a GPU, TensorRT, Blender or Khronos' validator are skipped without, and fail where
+    the environment promises them: ``BODYSTREAM_GPU=1`` and so on."""
     _mark_alone(items)
     here = {
         "gpu": torch.cuda.is_available(),
         "tensorrt": importlib.util.find_spec("torch_tensorrt") is not None,
+        "blender": BLENDER.exists(),
+        "gltf_validator": VALIDATOR.exists(),
     }
     for item in items:
         for marker, there in here.items():

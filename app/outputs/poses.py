@@ -14,8 +14,9 @@ from app.outputs.spool import ColumnSpool
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.world import camera_to_world
 
-_ROWS: Shapes = {
+ROWS: Shapes = {
     "frame": (np.int64, ()),
     "pts_s": (np.float64, ()),
     "track": (np.int64, ()),
@@ -30,6 +31,7 @@ _ROWS: Shapes = {
     "landmarks_px": (np.float32, (33, 2)),
     "joint_visibility": (np.float32, (24,)),
 }
+"""The columns of `--poses`."""
 _AMASS_ROWS = (
     "frame", "pts_s", "track", "global_orient", "body_pose", "betas", "transl_m",
     "joint_visibility",
@@ -38,8 +40,6 @@ TRACKS = "tracks"
 """The name of `AmassOutput`'s rows in its folder until the track files are written."""
 _AMASS_JOINTS = 52
 """SMPL-H's joints, which AMASS writes: SMPL's first 22, then 15 of each hand."""
-CAMERA_TO_AMASS = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float64)
-"""OpenCV's camera axes (x right, y down, z forward) to AMASS's (z up), for a level camera."""
 
 
 def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
@@ -66,7 +66,7 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
 class PosesOutput(RowsOutput):
     """One npz with a row for each body in each frame, ordered by frame, then track.
 
-    The columns are those of ``_ROWS`` (metres in the camera frame, axis-angle radians, pixels)
+    The columns are those of ``ROWS`` (metres in the camera frame, axis-angle radians, pixels)
     and, with ``vertices``, ``vertices_m`` (N, V, 3). The file also has ``intrinsics`` (3, 3),
     ``image_size`` (height, width), ``fps`` (NaN where the source has none), ``model`` and, with
     ``vertices``, ``faces`` (F, 3). A run without any frame leaves no file.
@@ -77,7 +77,7 @@ class PosesOutput(RowsOutput):
         self.vertices = vertices
 
     def layout(self, info: RunInfo, bodies: Bodies) -> tuple[Shapes, dict[str, np.ndarray]]:
-        shapes, arrays = dict(_ROWS), {"model": np.array(info.model)}
+        shapes, arrays = dict(ROWS), {"model": np.array(info.model)}
         if self.vertices:
             shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
             arrays["faces"] = np.asarray(info.faces, np.int32)
@@ -116,7 +116,7 @@ class AmassOutput:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
 
     def _begin(self, info: RunInfo) -> ColumnSpool:
-        shapes = {**{name: _ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
+        shapes = {**{name: ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
         extra: dict[str, np.ndarray | np.generic] = {
             "fps": np.float64(np.nan if info.fps is None else info.fps),
             "gender": np.str_(info.gender),
@@ -169,7 +169,7 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
                     mocap_framerate=np.float64(_rate(values["pts_s"]) if np.isnan(fps) else fps),
                     gender=columns.extra["gender"],
                     model=columns.extra["model"],
-                    camera_to_world=CAMERA_TO_AMASS,
+                    camera_to_world=camera_to_world("z"),
                     frame=values["frame"],
                     pts_s=values["pts_s"],
                     joint_visibility=values["joint_visibility"],
@@ -196,11 +196,11 @@ def to_amass(
     from scipy.spatial.transform import Rotation
 
     poses = np.zeros((len(global_orient), 3 * _AMASS_JOINTS))
-    turn = Rotation.from_matrix(CAMERA_TO_AMASS)
-    poses[:, :3] = (turn * Rotation.from_rotvec(global_orient)).as_rotvec()
+    turn = camera_to_world("z")
+    poses[:, :3] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(global_orient)).as_rotvec()
     # Without SMPL's two hand joints, which SMPL-H does not have.
     poses[:, 3:66] = body_pose[:, :63]
-    return poses, pelvis_m @ CAMERA_TO_AMASS.T - rest_m
+    return poses, pelvis_m @ turn.T - rest_m
 
 
 def _rate(pts_s: np.ndarray) -> float:

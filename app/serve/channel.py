@@ -18,6 +18,7 @@ from app.config import OutputConfig
 from app.outputs.base import RunInfo
 from app.outputs.jsonl import line_of
 from app.serve.recordings import Recordings
+from app.serve.view_log import ViewLog
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.yuv import Pixels, rgb_of, size_of
@@ -25,6 +26,7 @@ from pipeline.core.yuv import Pixels, rgb_of, size_of
 _WIDTH = 1280
 """Wider pictures are scaled down to this many pixels."""
 _QUALITY = 80
+_SNAPSHOT_QUALITY = 95
 _WATCHED_S = 5.0
 """Pictures are encoded only while a viewer has asked for one within this time."""
 _FILLER_S = 1.0
@@ -53,10 +55,12 @@ class Channel:
         new_path: Returns the path of the next recording's video.
         clock_s: A monotonic clock in seconds.
         output: How recordings are written.
+        over: Returns whether the source has come to its end; its last frame is then shown on.
 
     Attributes:
         recordings: The recordings of this source.
         fits: The `Output` that takes the fitted bodies.
+        view: The fitted bodies for the 3D view.
         people: The number of people in the last frame.
     """
 
@@ -71,12 +75,14 @@ class Channel:
         new_path: Callable[[], Path],
         clock_s: Callable[[], float] = time.monotonic,
         output: OutputConfig = OutputConfig(),  # noqa: B008 (frozen)
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._reason = reason
+        self._reason, self._over = reason, over
         self._clock_s = clock_s
         self._changed = threading.Condition()
         self._number = 0
         self._jpeg = b""
+        self._last: Pixels | None = None
         self._drawn_s, self._asked_s = clock_s(), -math.inf
         self._shown_s = -math.inf
         self._frame_s: float | None = None
@@ -87,6 +93,7 @@ class Channel:
         self._line_bytes = 0
         self.recordings = Recordings(output, new_path)
         self.fits = Fits(self)
+        self.view = ViewLog()
         self.people = 0
 
     # The `Output` side: the render loop's thread.
@@ -101,7 +108,7 @@ class Channel:
         # Encoded outside the lock: it takes milliseconds, and viewers wait on the lock.
         jpeg = encode(rgb_of(picture)) if now - self._asked_s < _WATCHED_S else None
         with self._changed:
-            self._size = size_of(picture)
+            self._last, self._size = picture, size_of(picture)
             if self._frame_s is not None:
                 self._gaps_s.append(now - self._frame_s)
             self._frame_s = self._drawn_s = now
@@ -151,6 +158,18 @@ class Channel:
                 self._asked_s = self._clock_s()
             return self._number, self._jpeg
 
+    def snapshot(self) -> bytes:
+        """Return the last frame that was drawn as JPEG, in its full size.
+
+        Raises:
+            RuntimeError: There is none yet.
+        """
+        with self._changed:
+            last = self._last
+        if last is None:
+            raise RuntimeError("there is no picture yet")
+        return encode(rgb_of(last), max(size_of(last)), _SNAPSHOT_QUALITY)
+
     def bodies(self, after: int, timeout_s: float = 0.0) -> list[tuple[int, str]]:
         """Return the bodies of the frames after number ``after``, waiting for the first of them.
 
@@ -188,14 +207,18 @@ class Channel:
         return min(max(_FILLER_S, 2 * max(self._gaps_s, default=0.0)), _PATIENCE_S)
 
     def _fill(self) -> None:
-        """Show a filler with the reason if no frame came for too long. The caller holds the
-        lock."""
+        """Show a filler if no frame came for too long: the last frame of a source that is over,
+        else the reason. The caller holds the lock."""
         now = self._clock_s()
         if now - self._drawn_s < self._patience_s():
             return
         # A filler counts as drawn, so that the next one comes only after another interval.
         self._drawn_s = now
-        self._show(encode(filler(self._size, self._reason())))
+        if self._last is not None and self._over():
+            # Again and again, because only sending shows that a viewer has left.
+            self._show(encode(rgb_of(self._last)))
+        else:
+            self._show(encode(filler(self._size, self._reason())))
 
     def _show(self, jpeg: bytes) -> None:
         self._number += 1
@@ -219,20 +242,21 @@ class Fits:
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
         self._channel.add_line(frame.id, line_of(self._info, frame, bodies))
+        self._channel.view.add(self._info, frame, bodies)
 
     def close(self) -> None:
         """Do nothing: closing the channel ends its recordings."""
 
 
-def encode(picture: np.ndarray) -> bytes:
-    """Return an RGB picture (H, W, 3) as JPEG, at most ``_WIDTH`` pixels wide."""
+def encode(picture: np.ndarray, most: int = _WIDTH, quality: int = _QUALITY) -> bytes:
+    """Return an RGB picture (H, W, 3) as JPEG, at most ``most`` pixels wide."""
     height, width = picture.shape[:2]
-    if width > _WIDTH:
+    if width > most:
         # A picture much wider than high still needs one row.
-        size = (_WIDTH, max(round(height * _WIDTH / width), 1))
+        size = (most, max(round(height * most / width), 1))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise RuntimeError("OpenCV cannot write JPEG here")
     return bytes(data)

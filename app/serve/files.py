@@ -1,24 +1,65 @@
-"""Routes of `serve` that read the recordings' folder. A disk that hangs is answered with 503."""
+"""Routes of `serve` that read and delete recordings. A disk that hangs is answered with 503."""
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, PlainTextResponse, Response
+from starlette.datastructures import Headers
 
-from app.serve.folder import RecordedFile
+from app.serve.folder import Busy, Recorded, RecordedFile
 from app.serve.hub import Hub
 from app.serve.live import Full, Places
-from app.serve.threads import DiskHangs, DiskThreads
+from app.serve.poses_file import SUFFIX_OF, Kind, TooLong, make_poses
+from app.serve.threads import DiskHangs, DiskThreads, Threads
 
 MOST_DOWNLOADS = 16
 """The most files that are downloaded at once. Each holds a thread of the web server while the disk
 hangs; there are 40."""
 _LOOKS = 4
 _WAIT_S = 2.0
+_DELETIONS = 2
+_DELETE_S = 10.0
+"""Deleting hours of video takes a file system longer than a look."""
+MOST_MADE = 2
+"""The most files of poses that are made at once, each in a process of its own."""
+_MAKE_S = 120.0
+_RANGE = re.compile(r"(?a)bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{0,18})|-\s*(\d{1,18}))")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RecordedFileView:
+    """A file of a recording, with its size in bytes."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RecordingView:
+    """A recording: its videos in order, and the file of its bodies, if there is one.
+
+    ``bytes`` is the size of all, ``changed_s`` the time of the last change in seconds since 1970.
+    ``being_written`` says whether it is being written now. ``has_poses`` says whether its bodies
+    can be had as other files, at ``/api/recordings/NAME/poses``.
+    """
+
+    name: str
+    videos: list[RecordedFileView]
+    lines: str | None
+    bytes: int
+    changed_s: float
+    being_written: bool
+    has_poses: bool
 
 
 def add_files(app: FastAPI, hub: Hub) -> None:
@@ -26,23 +67,96 @@ def add_files(app: FastAPI, hub: Hub) -> None:
 
     Args:
         app: The application.
-        hub: The hub whose recordings are listed and sent.
+        hub: The hub whose recordings are listed, sent and deleted.
     """
     disk, downloads = DiskThreads(_LOOKS, _WAIT_S), Places(MOST_DOWNLOADS)
+    makers, made = Threads(MOST_MADE), Places(MOST_MADE)
+    deletions = DiskThreads(_DELETIONS, _DELETE_S)
 
     @app.get("/api/files")
     async def files() -> list[dict[str, Any]]:
         """List the recordings' files, the newest first, with their sizes in bytes."""
-        found = await _look(disk, lambda: hub.folder.files())
+        found = await look(disk, hub.folder.files)
         return [{"name": file.path.name, "bytes": file.stat.st_size} for file in found]
 
     @app.get("/api/files/{name}")
     async def file(name: str) -> Response:
-        """Download a recording's file."""
-        return _SoFar(await _look(disk, lambda: hub.folder.file(name)), downloads)
+        """Download a recording's file, or the part of it that the header Range names."""
+        return _SoFar(await look(disk, lambda: hub.folder.file(name)), downloads)
+
+    @app.get("/api/recordings")
+    async def recordings() -> list[RecordingView]:
+        """List the recordings, the newest first, each with its files."""
+        written = hub.written()
+        return [_view(each, written) for each in await look(disk, hub.folder.recordings)]
+
+    @app.get("/api/recordings/{name}/poses")
+    async def poses(name: str, kind: Kind = "npz") -> Response:
+        """Return the bodies of a recording in another format, as `bodystream export` writes them:
+        npz; glb; or bvh, an archive with a file for each person. Made on request, which takes
+        seconds for each minute."""
+        found = await look(disk, lambda: hub.folder.recording(name))
+        if found.lines is None or not found.facts:
+            raise HTTPException(409, f"{name}: what its bodies were fitted with is not known")
+        make = partial(_made, found.lines.path, kind)
+        try:
+            with made.hold():
+                return _Temporary(await makers.run(make), name + SUFFIX_OF[kind])
+        except Full:
+            raise HTTPException(503, "other files are being made; try again soon") from None
+        except TooLong:
+            raise HTTPException(
+                409, f"{name}: too long to be made on request: copy it and use `bodystream export`"
+            ) from None
+        except OSError as error:
+            raise HTTPException(409, str(error)) from None
+
+    @app.delete("/api/recordings/{name}", status_code=204)
+    async def delete(name: str) -> None:
+        """Delete a recording: its videos and its bodies. One that is being written is refused."""
+        try:
+            await look(deletions, partial(hub.folder.delete, name, hub.written()))
+        except Busy:
+            raise HTTPException(409, f"{name} is being recorded; stop it first") from None
 
 
-async def _look(disk: DiskThreads, call: Callable[[], T]) -> T:
+def _made(lines: Path, kind: Kind) -> Path:
+    """Return a new file of a recording's bodies, in a folder of its own. Raises as `make_poses`."""
+    folder = Path(mkdtemp(prefix="bodystream-"))
+    try:
+        make_poses(lines, kind, folder / "poses", _MAKE_S)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder / "poses"
+
+
+class _Temporary(FileResponse):
+    """A download that is deleted, with its folder, once it was sent or the client has left."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path, filename=name, media_type="application/octet-stream")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            shutil.rmtree(Path(self.path).parent, ignore_errors=True)
+
+
+def _view(found: Recorded, written: set[str]) -> RecordingView:
+    return RecordingView(
+        name=found.name,
+        videos=[RecordedFileView(file.path.name, file.stat.st_size) for file in found.videos],
+        lines=None if found.lines is None else found.lines.path.name,
+        bytes=sum(file.stat.st_size for file in found.files),
+        changed_s=found.changed_s,
+        being_written=found.name in written,
+        has_poses=found.facts and found.lines is not None,
+    )
+
+
+async def look(disk: DiskThreads, call: Callable[[], T]) -> T:
     """Return what a call finds on the disk. Raises HTTPException."""
     try:
         return await disk.run(call)
@@ -51,7 +165,7 @@ async def _look(disk: DiskThreads, call: Callable[[], T]) -> T:
     except DiskHangs:
         raise HTTPException(503, "the disk of the recordings does not answer") from None
     except OSError as error:
-        raise HTTPException(503, f"the recordings cannot be read: {error.strerror}") from None
+        raise HTTPException(503, f"the recordings: {error.strerror}") from None
 
 
 class _SoFar(FileResponse):
@@ -66,13 +180,21 @@ class _SoFar(FileResponse):
         super().__init__(
             file.path, filename=file.path.name, media_type=kind, stat_result=file.stat
         )  # fmt: skip
-        self._downloads = downloads
+        self._downloads, self._size = downloads, file.stat.st_size
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        wanted = _range(Headers(scope=scope), self.headers, self._size)
+        if wanted == _NOT_SATISFIABLE:
+            given = {"content-range": f"bytes */{self._size}"}
+            await PlainTextResponse("no such range", 416, given)(scope, receive, send)
+            return
+        headers = [each for each in scope["headers"] if each[0] not in (b"range", b"if-range")]
+        if wanted:
+            headers.append((b"range", wanted.encode()))
         try:
             # Held here and not in the route: the response runs after the route has returned.
             with self._downloads.hold():
-                await self._send(scope, receive, send)
+                await self._send({**scope, "headers": headers}, receive, send)
         except Full as error:
             await PlainTextResponse(f"downloads: {error}", 503)(scope, receive, send)
 
@@ -93,3 +215,35 @@ class _SoFar(FileResponse):
             await send(message)
 
         await super().__call__(scope, receive, bounded)
+
+
+_NOT_SATISFIABLE = "416"
+
+
+def _range(asked: Headers, file: Headers, size: int) -> str:
+    """Return the range that a request is answered with, "" for the whole file (RFC 9110, 14.2).
+
+    Other units than bytes are ignored, as they must be; of several ranges the whole is sent, which
+    is allowed.
+
+    Args:
+        asked: The headers of the request.
+        file: Those of the file, with ``etag`` and ``last-modified``.
+        size: Its size in bytes.
+    """
+    text = asked.get("range", "").strip().lower()
+    only_if = asked.get("if-range")
+    # A changed file is sent whole, or a player would join parts of two files.
+    changed = only_if is not None and only_if not in (file["etag"], file["last-modified"])
+    if changed or text.partition("=")[0].rstrip() != "bytes" or "," in text:
+        return ""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        return _NOT_SATISFIABLE
+    first, last, suffix = found.groups()
+    start = max(size - int(suffix), 0) if suffix else int(first)
+    end = min(int(last), size - 1) if last else size - 1
+    # Of an empty file, and of the last 0 bytes, there is no byte to send.
+    if start > end or start >= size:
+        return _NOT_SATISFIABLE
+    return f"bytes={start}-{end}"

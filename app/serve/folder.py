@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from app.serve.recorder import SUFFIXES
+from app.serve.recorder import FACTS, SUFFIXES
+
+_STEM = re.compile(r"(.+_\d{8}-\d{6}(?:-\d+)?)_\d{4,}")
+"""The name of one of several videos of a recording: its own name, and the video's number."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,45 @@ class RecordedFile:
     stat: os.stat_result
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """A recording.
+
+    Attributes:
+        name: Its files' name without suffixes and numbers.
+        files: Its videos, in order, and its bodies.
+        facts: Whether it is known what its bodies were fitted with: a `Recorder` wrote it.
+    """
+
+    name: str
+    files: tuple[RecordedFile, ...]
+    facts: bool
+
+    @property
+    def videos(self) -> list[RecordedFile]:
+        """Its videos, in order."""
+        return [file for file in self.files if file.path.suffix == ".mp4"]
+
+    @property
+    def lines(self) -> RecordedFile | None:
+        """The file of its bodies, if it has one."""
+        return next((file for file in self.files if file.path.suffix == ".jsonl"), None)
+
+    @property
+    def changed_s(self) -> float:
+        """When it was last written to, in seconds since 1970."""
+        return max(file.stat.st_mtime for file in self.files)
+
+
+class Busy(Exception):
+    """A recording is being written."""
+
+
 class RecordingFolder:
-    """Names new recordings and finds the existing ones. For any thread.
+    """Names new recordings, finds the existing ones and deletes them. For any thread.
+
+    Names are looked up among the existing files and never joined to a path unchecked, so ``../x``
+    is refused. Links are not followed, because they could lead out of the folder.
 
     Args:
         path: The folder.
@@ -55,22 +97,12 @@ class RecordingFolder:
         Raises:
             OSError: The folder cannot be read.
         """
-        found = []
-        for path in self.path.iterdir():
-            # Other files in the folder are not offered for download.
-            if path.suffix in SUFFIXES:
-                with suppress(FileNotFoundError):  # Rotation may delete a file meanwhile.
-                    # Not followed: a link could lead out of the folder.
-                    found.append(RecordedFile(path, path.lstat()))
-        found.sort(key=lambda file: file.stat.st_mtime, reverse=True)
-        # A folder or a pipe may have such a name too.
-        return [file for file in found if S_ISREG(file.stat.st_mode)]
+        # Other files in the folder are not offered for download.
+        found = [file for file in self._all() if file.path.suffix in SUFFIXES]
+        return sorted(found, key=lambda file: file.stat.st_mtime, reverse=True)
 
     def file(self, name: str) -> RecordedFile:
         """Return a recording's file.
-
-        The name is looked up among the existing files and never joined to a path unchecked, so
-        ``../x`` is refused.
 
         Raises:
             KeyError: There is no such file.
@@ -80,3 +112,84 @@ class RecordingFolder:
             if file.path.name == name:
                 return file
         raise KeyError(name)
+
+    def recordings(self) -> list[Recorded]:
+        """Return all recordings, the newest first.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        files: dict[str, list[RecordedFile]] = {}
+        facts = set()
+        for file in self._all():
+            if file.path.suffix == FACTS:
+                facts.add(file.path.stem)
+            else:
+                files.setdefault(_stem_of(file.path), []).append(file)
+        found = [
+            Recorded(stem, tuple(sorted(each, key=_place)), stem in facts)
+            for stem, each in files.items()
+        ]
+        return sorted(found, key=lambda each: each.changed_s, reverse=True)
+
+    def recording(self, name: str) -> Recorded:
+        """Return a recording.
+
+        Raises:
+            KeyError: There is none of that name.
+            OSError: The folder cannot be read.
+        """
+        for found in self.recordings():
+            if found.name == name:
+                return found
+        raise KeyError(name)
+
+    def delete(self, name: str, written: Set[str]) -> None:
+        """Delete all files of a recording.
+
+        Args:
+            name: Its name.
+            written: The names of the recordings that are being written now.
+
+        Raises:
+            KeyError: There is none of that name.
+            Busy: It is being written.
+            OSError: A file cannot be deleted.
+        """
+        found = self.recording(name)
+        if name in written:
+            raise Busy
+        for file in found.files:
+            file.path.unlink(missing_ok=True)
+        if found.facts:
+            (self.path / (name + FACTS)).unlink(missing_ok=True)
+
+    def _all(self) -> list[RecordedFile]:
+        """Return the files that a `Recorder` may have written."""
+        found = []
+        for path in self.path.iterdir():
+            # A name that is no UTF-8 cannot be sent, nor asked for.
+            if path.suffix in (*SUFFIXES, FACTS) and _is_text(path.name):
+                with suppress(FileNotFoundError):  # Rotation may delete a file meanwhile.
+                    found.append(RecordedFile(path, path.lstat()))
+        # A folder, a link or a pipe may have such a name too.
+        return [file for file in found if S_ISREG(file.stat.st_mode)]
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stem_of(path: Path) -> str:
+    """Return the name of a file's recording."""
+    numbered = _STEM.fullmatch(path.stem) if path.suffix == ".mp4" else None
+    return path.stem if numbered is None else numbered[1]
+
+
+def _place(file: RecordedFile) -> tuple[bool, int, str]:
+    """Return a key that sorts videos before bodies, by their numbers."""
+    return file.path.suffix != ".mp4", len(file.path.stem), file.path.stem

@@ -12,7 +12,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from app.serve.hub import SourceView
+from app.serve.source_view import SourceView
 from pipeline.capture.decoder_pool import DECODERS
 from pipeline.capture.status import State
 from pipeline.core.stats import Histogram, Snapshot

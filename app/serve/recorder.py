@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from app.config import OutputConfig
-from app.outputs.atomic_file import AtomicFile
+from app.outputs.atomic_file import AtomicFile, written_whole
 from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.video import VideoOutput
@@ -14,12 +16,27 @@ from pipeline.core.people import Bodies
 from pipeline.core.yuv import Pixels
 
 SUFFIXES = (".mp4", ".jsonl")
+FACTS = ".json"
+"""The suffix of the file that says what a recording's bodies were fitted with."""
+SCHEMA = "bodystream.recording/1"
 _LINES = 1024
 """The lines that may wait for the disk; further ones are dropped and counted."""
 
 
+def facts_of(info: RunInfo) -> dict[str, Any]:
+    """Return what `--poses` has of a whole run and lines of JSON have not, ready for JSON."""
+    return {
+        "schema": SCHEMA,
+        "model": info.model,
+        "fps": info.fps,
+        "image_size": [info.height, info.width],
+        "intrinsics": info.intrinsics.tolist(),
+    }
+
+
 class Recorder:
-    """Writes NAME.mp4, and NAME.jsonl with a line for each frame in the format of `JsonlOutput`.
+    """Writes NAME.mp4, NAME.jsonl with a line for each frame in the format of `JsonlOutput`, and
+    NAME.json with what `facts_of` returns, which the lines lack.
 
     Lines are written to disk at once. They stay in one file where the video rotates. Files that are
     there already are left as they are, which is an error.
@@ -38,7 +55,7 @@ class Recorder:
         self.path = path
         self._video = VideoOutput(path, output.crf, output.preset, output.rotation)
         self._video.open(info)
-        self._lines_path = path.with_suffix(".jsonl")
+        self._info, self._lines_path = info, path.with_suffix(".jsonl")
         # Belongs to the thread that writes the lines.
         self._file: AtomicFile | None = None
         self._lines: BackgroundWriter[str] = BackgroundWriter(
@@ -89,11 +106,14 @@ class Recorder:
         """Delete the lines where there is no video. Call it once both files are finished."""
         if not self._video.files:
             self._lines_path.unlink(missing_ok=True)
+            self.path.with_suffix(FACTS).unlink(missing_ok=True)
 
     def _write_line(self, line: str) -> None:
         try:
             if self._file is None:
                 self._file = AtomicFile(self._lines_path)
+                with written_whole(self.path.with_suffix(FACTS)) as part:
+                    part.write_text(json.dumps(facts_of(self._info)) + "\n")
             self._file.write(f"{line}\n".encode())
         except OSError as error:
             raise OutputError(f"{self._lines_path}: cannot write: {error.strerror}") from error

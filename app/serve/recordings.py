@@ -134,6 +134,12 @@ class Recordings:
         if finished is not None:
             finished.wait(_END_S)
 
+    def written(self) -> set[Path]:
+        """Return the videos of the recordings whose files are not finished."""
+        with self._lock:
+            current = set() if self._path is None else {self._path}
+            return current | {each.path for each in self._ending}
+
     def unfinished(self) -> list[str]:
         """Return a line for each recording that has ended and may be incomplete on the disk."""
         with self._lock:

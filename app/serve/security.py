@@ -26,7 +26,7 @@ BODY_S = 10.0
 """The time for a request's body to arrive, in seconds."""
 _MOST_HEAD, _MOST_HEADERS = 16 << 10, 100
 COOKIE = "bodystream"
-_OPEN = ("/healthz", "/login", "/page/style.css")
+_OPEN = ("/healthz", "/login", "/page/style.css", "/page/theme.js")
 """Paths that need no token, because they reveal nothing."""
 _RATE, _BURST = 50.0, 200.0
 """Requests of one address: a second, and at once."""

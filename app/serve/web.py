@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import mimetypes
+import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Form, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import (
     JSONResponse,
     PlainTextResponse,
-    RedirectResponse,
     Response,
     StreamingResponse,
 )
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from app.serve.files import add_files
-from app.serve.hub import Hub, SourceView
+from app.serve.hub import Hub
 from app.serve.live import add_live
 from app.serve.metrics import metrics_text
-from app.serve.security import COOKIE, SecurityMiddleware
+from app.serve.pages import PAGE, add_pages
+from app.serve.security import SecurityMiddleware
+from app.serve.settings import fields
+from app.serve.source_view import SourceView
 from app.serve.threads import Threads
-from app.serve.token_auth import SESSION_S, TokenAuth
+from app.serve.token_auth import TokenAuth
+from app.serve.viewing import add_view
 
-PAGE = Path(__file__).with_name("page")
 _STATUS_THREADS = 4
 
 
@@ -46,6 +47,25 @@ class Recording(BaseModel):
     on: bool
 
 
+# None only where it is left out: null is refused.
+_CHANGES: dict[str, Any] = {
+    name: (kind, Field(None, **about)) for name, (kind, about) in fields().items()
+}
+SettingsChange = create_model(
+    "SettingsChange",
+    __config__=ConfigDict(extra="forbid", strict=True),
+    __doc__="The settings of a source to change; those left out stay as they are.",
+    **_CHANGES,
+)
+
+
+class Changed(BaseModel):
+    """The settings of a source after a change, and whether the source has begun again for it."""
+
+    settings: dict[str, bool | float | str]
+    restarted: bool
+
+
 def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
     """Return the whole ASGI application, with its security around it.
 
@@ -60,11 +80,12 @@ def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
     # The documentation pages load scripts from another host, which the security policy forbids.
     app = FastAPI(title="bodystream", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestValidationError, _invalid)
-    _add_pages(app, auth)
+    add_pages(app, auth, (PAGE / "index.html").read_bytes())
     _add_status(app, hub)
     _add_api(app, hub)
     add_files(app, hub)
     add_live(app, hub)
+    add_view(app)
     return SecurityMiddleware(app, auth)
 
 
@@ -73,41 +94,6 @@ def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     detail = [{name: fault[name] for name in ("loc", "msg", "type")} for fault in error.errors()]
     return JSONResponse({"detail": detail}, 422)
-
-
-def _add_pages(app: FastAPI, auth: TokenAuth | None) -> None:
-    # In memory, so that the page is there whatever the disk does.
-    parts = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file()}
-
-    def part(name: str) -> Response:
-        return Response(parts[name], media_type=mimetypes.guess_type(name)[0])
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return part("index.html")
-
-    @app.get("/login", include_in_schema=False)
-    async def login_page() -> Response:
-        return part("login.html")
-
-    @app.get("/page/{name}", include_in_schema=False)
-    async def page(name: str) -> Response:
-        with _known():
-            return part(name)
-
-    @app.post("/login", include_in_schema=False)
-    async def login(
-        request: Request, given: Annotated[str, Form(alias="token", max_length=512)]
-    ) -> Any:
-        if auth is None or not auth.is_token(given):
-            return PlainTextResponse("that is not the token", 401)
-        response = RedirectResponse("/", 303)
-        response.set_cookie(
-            # httponly: no script reads it; strict: no other site's request carries it.
-            COOKIE, auth.session(), max_age=SESSION_S, httponly=True, samesite="strict",
-            secure=request.url.scheme == "https",
-        )  # fmt: skip
-        return response
 
 
 def _add_status(app: FastAPI, hub: Hub) -> None:
@@ -146,12 +132,8 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
     @app.post("/api/sources", status_code=201)
     def add(new: NewSource) -> dict[str, str]:
         """Add a source. Returns the name that it got."""
-        try:
+        with _refused():
             return {"name": hub.add(new.address.strip(), new.name or None)}
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
-        except (RuntimeError, OSError) as error:
-            raise HTTPException(409, str(error)) from None
 
     @app.delete("/api/sources/{name}", status_code=204)
     def remove(name: str) -> None:
@@ -159,15 +141,35 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
         with _known():
             hub.remove(name)
 
+    @app.patch("/api/sources/{name}")
+    def change(name: str, new: SettingsChange) -> Changed:  # type: ignore[valid-type]
+        """Change settings of a source. The drawing and `loop` change at once, also in a recording;
+        for `timing` and `rtsp_transport` the source begins again."""
+        values = new.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
+        with _known(), _refused():
+            restarted = hub.change(name, values)
+            return Changed(settings=hub.settings(name), restarted=restarted)
+
+    @app.post("/api/sources/{name}/restart", status_code=204)
+    def restart(name: str) -> None:
+        """Begin a source again: a clip from its start, a live source with a new connection."""
+        with _known(), _refused():
+            hub.restart(name)
+
+    @app.get("/api/sources/{name}/snapshot")
+    def snapshot(name: str) -> Response:
+        """Return the newest picture with its bodies as JPEG, in its full size."""
+        with _known(), _refused():
+            jpeg = hub.snapshot(name)
+        given = _attachment(f"{name}_{time.strftime('%Y%m%d-%H%M%S')}.jpg")
+        return Response(jpeg, media_type="image/jpeg", headers=given)
+
     @app.put("/api/sources/{name}/recording")
     def record(name: str, wanted: Recording) -> dict[str, str | None]:
         """Begin or end a recording. Returns the name of its video file while it is recorded, else
         null. One that fails is begun again in a new file until it is ended."""
-        with _known():
-            try:
-                return {"file": hub.record(name, wanted.on)}
-            except RuntimeError as error:
-                raise HTTPException(409, str(error)) from None
+        with _known(), _refused():
+            return {"file": hub.record(name, wanted.on)}
 
     @app.get("/api/sources/{name}/poses")
     def poses(name: str) -> Response:
@@ -176,8 +178,7 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
             lines = hub.bodies(name, -1)
         # Streamed: thousands of lines would double in memory as one text.
         text = (f"{line}\n" for _, line in lines)
-        # Quoted: a header is Latin-1, a name may be of any script.
-        given = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name)}.jsonl"}
+        given = _attachment(f"{name}.jsonl")
         return StreamingResponse(text, media_type="application/jsonl", headers=given)
 
     @app.get("/api/sources/{name}/events")
@@ -194,6 +195,22 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
         """Return the pictures of an event side by side, as one JPEG. Events are numbered from 0."""
         with _known():
             return Response(hub.strip(name, number), media_type="image/jpeg")
+
+
+def _attachment(name: str) -> dict[str, str]:
+    """Return the header of a download. Quoted: a header is Latin-1, a name may be of any script."""
+    return {"content-disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Answer the hub's refusals: 422 to a wrong value, 409 to what cannot be done now."""
+    try:
+        yield
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+    except (RuntimeError, OSError) as error:
+        raise HTTPException(409, str(error)) from None
 
 
 @contextlib.contextmanager

@@ -45,16 +45,16 @@ def read_npz(
         ValueError: It is none, or is too large; and other errors, for a damaged archive.
     """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        _check_sizes(members, file.seek(0, io.SEEK_END))
+        named = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        # What is skipped is not unpacked, so it may be of any size.
+        wanted = {name: member for name, member in named.items() if name not in skip}
+        _check_sizes(wanted.values(), file.seek(0, io.SEEK_END))
         arrays = {}
-        for member in members:
-            name = member.filename.removesuffix(".npy")
-            if name not in skip:
-                try:
-                    arrays[name] = _read_npy(archive.read(member), objects)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
+        for name, member in wanted.items():
+            try:
+                arrays[name] = _read_npy(archive.read(member), objects)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
         return arrays
 
 
@@ -69,7 +69,7 @@ def read_npy(path: Path) -> np.ndarray:
     return array
 
 
-def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
+def _check_sizes(members: Collection[zipfile.ZipInfo], size: int) -> None:
     known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     # The lowest bit: encrypted.
     if any(member.compress_type not in known or member.flag_bits & 1 for member in members):

@@ -207,6 +207,23 @@ class Bodies:
     def __len__(self) -> int:
         return len(self.track)
 
+    def __repr__(self) -> str:
+        return f"Bodies of tracks {self.track.tolist()}"
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook, whose display looks for this name."""
+        rows = "".join(
+            f"<tr><td>{track}</td><td>{score:.2f}</td><td>{depth_m:.2f} m</td><td>{seen}</td></tr>"
+            for track, score, depth_m, seen in zip(
+                self.track.tolist(),
+                self.score.tolist(),
+                self.joints_m[:, 0, 2].tolist(),
+                (self.joint_visibility >= 0.5).sum(1).tolist(),
+            )
+        )
+        head = "<th>track</th><th>score</th><th>distance</th><th>joints seen of 24</th>"
+        return f"<table><tr>{head}</tr>{rows}</table>"
+
     @property
     def finite(self) -> bool:
         """Whether all numbers are finite."""

@@ -12,8 +12,8 @@ from tests.support.bodies import bodies, frame, mhr_body, run_info
 from tests.support.paths import ROOT
 
 COMMANDS = (
-    "", "run", "serve", "events", "evaluate", "bench", "weights", "weights list", "weights fetch",
-    "weights check", "recover", "doctor",
+    "", "run", "serve", "view", "events", "evaluate", "bench", "weights", "weights list",
+    "weights fetch", "weights check", "export", "recover", "doctor",
 )  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def routes() -> dict[str, list[str]]:
 
 def metrics() -> list[str]:
     """The names of what /metrics tells, for one source."""
-    from app.serve.hub import SourceView
     from app.serve.metrics import metrics_text
+    from app.serve.source_view import SourceView
     from pipeline.core.stats import Stats
 
     stats = Stats()
@@ -55,7 +55,7 @@ def metrics() -> list[str]:
     view = SourceView(
         "a", "x", "live", "", 0.0, 1.0, 1, 0, (1.0, 1.0, 1.0), 1, 1, {"ring full": 1}, {"fit": 1.0},
         0, 0, {"lost": 1}, 1, None, 0, 0, (1.0, 1.0), (1.0, 1.0), 0, 0, True, True, "disk full",
-        {"disk full": 1},
+        {"disk full": 1}, False, {},
     )  # fmt: skip
     text = metrics_text([(view, stats.snapshot())])
     return sorted(set(re.findall(r"(?m)^# TYPE (\S+ \S+)", text)))

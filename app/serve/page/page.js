@@ -1,73 +1,48 @@
-"use strict";
+// The page: a card for each source, refreshed once a second.
+
+import { attempt, byId, confirmed, download, note, request, send, trouble } from "./api.js";
+import { refreshRecordings } from "./recordings.js";
+import { addSettings, showSettings } from "./settings.js";
+import { watch } from "./watch.js";
+import { addTabs } from "/view/live.js";
 
 const cards = new Map();
-const byId = (id) => document.getElementById(id);
 
-// One request of the API; an error's message is the server's own sentence.
-async function request(path, options = {}) {
-  const answer = await fetch(path, { cache: "no-store", ...options });
-  if (answer.status === 401) { location.href = "/login"; }
-  if (!answer.ok) {
-    let words = answer.statusText;
-    try {
-      const { detail } = await answer.json();
-      words = typeof detail === "string" ? detail : detail.map((fault) => fault.msg).join("; ");
-    } catch { /* no JSON: the status text is all there is */ }
-    throw new Error(words || `error ${answer.status}`);
-  }
-  return answer.status === 204 ? null : answer.json();
-}
-
-const send = (method, path, body) => request(path, {
-  method, headers: { "content-type": "application/json" }, body: JSON.stringify(body),
-});
-
-function trouble(error) {
-  byId("trouble").textContent = error ? error.message : "";
-  byId("trouble").hidden = !error;
-}
-
-async function attempt(work) {
-  try { await work(); trouble(null); } catch (error) { trouble(error); }
-  await refresh();
+// After a change the page shows its effect at once.
+async function act(work) {
+  await attempt(work);
+  // A server that does not answer is reported by `refreshForever`.
+  await refresh().catch(() => {});
 }
 
 function newCard(name) {
   const card = byId("source").content.firstElementChild.cloneNode(true);
   const path = `/api/sources/${encodeURIComponent(name)}`;
-  const picture = card.querySelector("img");
+  const place = card.querySelector(".picture"), picture = place.querySelector("img");
+  const on = (selector, work) => card.querySelector(selector).addEventListener("click", work);
+  const fullScreen = () => (document.fullscreenElement ? document.exitFullscreen() : place.requestFullscreen());
   picture.alt = `${name}, live`;
+  card.setAttribute("aria-label", name);
   card.querySelector("h2").textContent = name;
   card.querySelector(".poses").href = `${path}/poses`;
-  card.querySelector(".remove").addEventListener("click", () => attempt(() => request(path, { method: "DELETE" })));
-  card.querySelector(".record").addEventListener("click", () => attempt(() =>
-    send("PUT", `${path}/recording`, { on: card.dataset.recording === "" })));
+  card.querySelector(".full").hidden = !document.fullscreenEnabled;
+  on(".remove", () => act(async () => {
+    const text = "It is no longer read, and its stored poses and events are lost. Its recordings stay.";
+    if (!await confirmed(`Remove ${name}?`, text, "Remove")) { return; }
+    await request(path, { method: "DELETE" });
+    byId("sources").focus();
+  }));
+  on(".record", () => act(() => send("PUT", `${path}/recording`, { on: card.dataset.recording === "" })));
+  on(".replay", () => act(() => request(`${path}/restart`, { method: "POST" })));
+  on(".snapshot", () => attempt(() => download(`${path}/snapshot`)));
+  on(".full", fullScreen);
+  place.addEventListener("dblclick", ({ target }) => {
+    if (document.fullscreenEnabled && !target.closest("button")) { fullScreen(); }
+  });
+  addSettings(card, name, path);
   watch(name, card, picture);
+  addTabs(card, name);
   return card;
-}
-
-// Pictures come by WebSocket: a browser opens only six HTTP connections to a host, but many sockets.
-// Each picture is requested once the last one is shown, so a slow connection shows fewer pictures
-// and no late ones. Two requests are under way at the start, so the next picture is always coming.
-function watch(name, card, picture) {
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  let socket = null;
-  const ask = () => { if (socket?.readyState === WebSocket.OPEN) { socket.send(""); } };
-  const open = () => {
-    if (socket || document.hidden || !card.isConnected) { return; }
-    socket = new WebSocket(`${scheme}//${location.host}/watch/${encodeURIComponent(name)}`);
-    socket.binaryType = "blob";
-    socket.addEventListener("open", () => { ask(); ask(); });
-    socket.addEventListener("message", ({ data }) => {
-      const url = URL.createObjectURL(data.slice(0, data.size, "image/jpeg"));
-      const done = () => { URL.revokeObjectURL(url); ask(); };
-      picture.onload = picture.onerror = done;
-      picture.src = url;
-    });
-    socket.addEventListener("close", () => { socket = null; setTimeout(open, 1500); });
-  };
-  card.open = open;
-  card.close = () => socket?.close();
 }
 
 document.addEventListener("visibilitychange", () => {
@@ -80,6 +55,8 @@ function show(card, view) {
   card.dataset.recording = view.recording_wanted ? "on" : "";
   card.dataset.missing = view.recording_missing ? "yes" : "";
   text(".state", view.state);
+  card.querySelector(".ended").hidden = view.state !== "ended";
+  card.querySelector(".repeat").hidden = !view.clip;
   text(".address", view.address);
   text(".reason", view.reason);
   card.querySelector(".reason").title = view.reason;
@@ -108,46 +85,11 @@ function show(card, view) {
   const button = card.querySelector(".record");
   button.textContent = view.recording_wanted ? "Stop" : "Record";
   button.classList.toggle("on", view.recording_wanted);
-}
-
-function sizeText(bytes) {
-  for (const unit of ["B", "kB", "MB"]) {
-    if (bytes < 1000) { return `${bytes.toFixed(unit === "B" ? 0 : 1)} ${unit}`; }
-    bytes /= 1000;
-  }
-  return `${bytes.toFixed(1)} GB`;
-}
-
-function showFiles(files) {
-  byId("recordings").hidden = files.length === 0;
-  byId("files").replaceChildren(...files.map(({ name, bytes }) => {
-    const line = document.createElement("li"), link = document.createElement("a");
-    const size = document.createElement("span");
-    link.href = `/api/files/${encodeURIComponent(name)}`;
-    link.textContent = name;
-    size.textContent = sizeText(bytes);
-    line.append(link, size);
-    return line;
-  }));
-}
-
-// Beside the sources, and one request at a time: the disk of the recordings may not answer.
-let listing = false;
-async function refreshFiles() {
-  if (listing) { return; }
-  listing = true;
-  try {
-    showFiles(await request("/api/files"));
-    byId("unlisted").textContent = "";
-  } catch (error) {
-    byId("unlisted").textContent = error.message;
-  } finally {
-    listing = false;
-  }
+  showSettings(card, view);
 }
 
 async function refresh() {
-  refreshFiles();
+  refreshRecordings();
   const views = await request("/api/sources");
   const present = new Set(views.map((view) => view.name));
   for (const [name, card] of cards) {
@@ -170,9 +112,10 @@ async function refresh() {
 byId("add").addEventListener("submit", (event) => {
   event.preventDefault();
   const form = event.target;
-  attempt(async () => {
-    await send("POST", "/api/sources", { address: form.address.value, name: form.name.value || null });
+  act(async () => {
+    const { name } = await send("POST", "/api/sources", { address: form.address.value, name: form.name.value || null });
     form.reset();
+    note(`${name} is added.`);
   });
 });
 

@@ -123,7 +123,9 @@ def test_the_video_rotates_and_its_bodies_stay_one_file(tmp_path):
     for number in range(20):
         write(recordings, number)
     recordings.end()
-    assert {path.name for path in tmp_path.iterdir()} == {"1_0003.mp4", "1_0004.mp4", "1.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "1_0003.mp4", "1_0004.mp4", "1.jsonl", "1.json",
+    }  # fmt: skip
     assert shown(tmp_path / "1_0003.mp4") + shown(tmp_path / "1_0004.mp4") == list(range(10, 20))
     assert frames_of(tmp_path / "1.jsonl") == list(range(20))
 

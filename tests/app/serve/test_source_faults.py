@@ -12,6 +12,7 @@ import pytest
 from app import body_renderer
 from app.reports import dispatcher
 from app.serve import hub
+from app.serve import served as served_source
 from app.serve.channel import Channel, Fits
 from pipeline.events.motion import load_motion
 from tests.support.fakes import StubSource
@@ -70,7 +71,7 @@ def served(tmp_path, monkeypatch):
             monkeypatch.setattr(kind, "write", write)
         monkeypatch.setattr(body_renderer, "make_renderer", lambda _: renderer)
         monkeypatch.setattr(hub, "source_of", source_of)
-        monkeypatch.setattr(hub, "_PAUSES_S", (0.3,))
+        monkeypatch.setattr(served_source, "_PAUSES_S", (0.3,))
         running = stack.enter_context(serving(estimator, tmp_path))
         running.hub.add("rtsp://127.0.0.1:1/good", "good")
         running.hub.add(address, "bad", trusted=True)
@@ -121,7 +122,7 @@ def test_a_clip_ends_and_says_why(served, stack):
 
 def test_a_source_is_removed_in_its_pause_too(served, stack, monkeypatch):
     running, _ = served("draw", ValueError("bad pixels"), stack)
-    monkeypatch.setattr(hub, "_PAUSES_S", (30.0,))
+    monkeypatch.setattr(served_source, "_PAUSES_S", (30.0,))
     until(lambda: "again in 30 s" in running.hub.sources()[1].reason)
     thread = running.hub._served["bad"].thread
     running.hub.remove("bad")

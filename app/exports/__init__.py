@@ -1,0 +1,1 @@
+"""Recordings of `--poses` as files of other programs."""
