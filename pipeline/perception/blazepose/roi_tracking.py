@@ -223,10 +223,11 @@ def _spinning(rois: Sequence[Roi]) -> set[int]:
 
 def _followed(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None; the rotation of ``doubted`` people is checked."""
-    result = yield from _relocate(frame, roi, look, doubted)
+    in_picture = 1.0 if roi.points is None else share_inside(roi.points, *frame.size)
+    result = yield from _relocate(frame, roi, look, doubted, in_picture)
     if not doubted or roi.points is None or roi.age < _KNOWN_FRAMES or roi.rest:
         return result
-    if share_inside(roi.points, *frame.size) < _WHOLE:
+    if in_picture < _WHOLE:
         return result
     if result is not None and agreement(result[0]) > _AGREES:
         return result
@@ -243,7 +244,7 @@ def _at_other_rotations(frame: Frame, roi: Roi, result: PersonRoi | None) -> Pla
         if answer is not None and _fit(answer[0]) > fits:
             best, fits = answer, _fit(answer[0])
     if best is not None:
-        return best[0], replace(best[1], score=roi.score)
+        return best
     if result is None:
         return None
     return result[0], replace(result[1], rest=_REST_FRAMES)
@@ -253,11 +254,15 @@ def _fit(person: Person) -> float:
     return person.score * agreement(person)
 
 
-def _relocate(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
-    """The tracked person in an ROI, or None; ``doubted`` people are queried mirrored too."""
+def _relocate(
+    frame: Frame, roi: Roi, look: Look | None, doubted: bool, in_picture: float
+) -> Plan[PersonRoi | None]:
+    """The tracked person in an ROI, or None; ``doubted`` people are queried mirrored too.
+
+    ``in_picture`` is the share of the last landmarks in the picture.
+    """
     # A detection of a person who has half left the picture says little about the next frames.
-    leaving = roi.points is not None and share_inside(roi.points, *frame.size) < _LEAVING
-    confirmed = roi.score > 0 and not roi.frames_missed and not leaving
+    confirmed = roi.score > 0 and not roi.frames_missed and in_picture >= _LEAVING
     min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
     if look is None:
         result = yield from ask(LandmarkQuery(frame, roi, min_presence))
@@ -289,12 +294,13 @@ def _looked_again(
     result = None
     if look.answer is not None and look.answer[0].score >= min_presence:
         person, next_roi = look.answer[0], along_torso(look.answer[1])
-        score = max(person.score, roi.score)
-        result = replace(person, score=score), replace(next_roi, score=roi.score)
+        if person.score < roi.score:
+            person = replace(person, score=roi.score)
+        result = person, next_roi
         if not _strayed(look.roi, next_roi):
             return result
     # Where the first look found nothing, the frames between may have moved the ROI.
-    around = roi if result is None else result[1]
+    around = roi if result is None else replace(result[1], score=roi.score)
     if roi_change(look.roi, around) < _REFINED:
         return result
     again = yield from ask(LandmarkQuery(frame, around, min_presence))
