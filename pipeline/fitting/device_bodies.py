@@ -39,13 +39,15 @@ class DeviceMeshes:
         self._host: np.ndarray | None = None
         self._lock = threading.Lock()
         self.shape, self.bytes = tuple(meshes.shape), meshes.nbytes
+        # Each person's first mesh in the order of memory.
+        count, frames, kinds = self.shape[:3]
+        self._first = np.arange(count, dtype=np.int64) * (frames * kinds)
 
     def __getitem__(self, place: tuple[Sequence[int] | slice, int, int]) -> DeviceMesh:
         """Return what an array gives for (people, frame, mesh), without reading it."""
         people, frame, mesh = place
-        count, frames, kinds = self.shape[:3]
-        chosen = np.arange(count, dtype=np.int64)[people]
-        return DeviceMesh(self, (chosen * frames + frame) * kinds + mesh % kinds)
+        kinds = self.shape[2]
+        return DeviceMesh(self, self._first[people] + (frame * kinds + mesh % kinds))
 
     def on_device(self) -> Tensor | None:
         """Return all meshes (P * T * M, V, 3), for work on the current stream.
