@@ -71,8 +71,8 @@ def mesh_warning(recording: Recording) -> str:
     if has_meshes(recording):
         return ""
     return (
-        f"it has bones in place of bodies: the mesh of {recording.model} is licensed and must not "
-        "be passed on; the motion is whole, as in --bvh and --amass"
+        f"it has bones in place of bodies: the mesh of {recording.model} has a licence of its own "
+        "and is not passed on; the motion is whole, as in --bvh and --amass"
     )
 
 
@@ -270,8 +270,8 @@ def presence(
     gone_s = np.minimum(times_s[end] + step_s, (times_s[end] + until) / 2)
     if frame[-1] >= last_frame:
         gone_s = gone_s[:-1]
-    times = np.concatenate(([0.0], times_s[first], gone_s)).astype(np.float32)
-    there = np.repeat([False, True, False], [1, len(first), len(gone_s)])
+    times = np.concatenate(([0.0], gone_s, times_s[first])).astype(np.float32)
+    there = np.repeat([False, True], [1 + len(gone_s), len(first)])
     order = np.argsort(times, kind="stable")
     times, there = times[order], there[order]
     # Of equal times the last one holds, as for a person who is there from the beginning.

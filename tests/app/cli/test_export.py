@@ -17,7 +17,8 @@ def poses(tmp_path):
 
 
 def flags(folder) -> list[str]:
-    named = {"bvh": "bvh", "trc": "trc", "c3d": "c3d", "angles": "angles.csv"}
+    named = {"bvh": "bvh", "trc": "trc", "c3d": "c3d", "glb": "people.glb",
+             "angles": "angles.csv"}  # fmt: skip
     return [word for flag, name in named.items() for word in (f"--{flag}", str(folder / name))]
 
 
@@ -28,6 +29,7 @@ def made(folder) -> set[str]:
 WANTED = {
     *(f"{name}/track_{track:04d}.{name}" for name in ("bvh", "trc", "c3d") for track in (1, 12)),
     "angles.csv",
+    "people.glb",
 }
 
 
@@ -51,6 +53,15 @@ def test_what_exists_stays_is_replaced_or_refused(poses, tmp_path, capsys):
     assert "is there already and stays" in capsys.readouterr().err
     assert main(["export", str(poses), "--angles", str(table), "--overwrite"]) == 0
     assert table.read_bytes() == before
+
+
+def test_a_licensed_body_is_exported_without_its_mesh(tmp_path, capsys):
+    arrays = poses_arrays({1: [0, 1]}) | {"model": np.array("SMPL")}
+    poses = save_poses(tmp_path / "p.npz", arrays)
+    out = tmp_path / "people.glb"
+    assert main(["export", str(poses), "--glb", str(out), "--bvh", str(tmp_path / "bvh")]) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: {out}: it has bones in place of bodies")
 
 
 def refused(capsys, words: list[str], code: int = 1) -> str:
