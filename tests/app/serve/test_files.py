@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -77,7 +78,7 @@ def test_a_suffix_is_the_end(count, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["bytes=", "bytes=-", "bytes=x-5", "bytes=5-x", "bytes", "bytes=٣-"]
+    "text", ["bytes=", "bytes=-", "bytes=x-5", "bytes=5-x", "bytes", "bytes=\xb2-", "bytes=-1-2"]
 )
 def test_what_is_no_range_is_refused(text):
     assert asked(text, 100) == "416"
@@ -179,15 +180,14 @@ def test_only_recordings_are_deleted(served, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "ä ö", "quote'\"", "per%cent", "line\nbreak", "漢字", "-rf"]
+    "name", ["a b", "ä ö", "quote'\"", "per%cent", "line\nbreak", "漢字", "-rf", "a?b#c"]
 )
 def test_odd_names_are_deleted_like_others(served, name):
     recorded(served.folder, name)
     (found,) = httpx.get(served.url + "/api/recordings").json()
     assert found["name"] == name
-    with served.client() as client:
-        path = f"/api/recordings/{httpx.QueryParams({'n': name})['n']}"
-        assert client.delete(httpx.URL(served.url).copy_with(path=path)).status_code == 204
+    path = f"{served.url}/api/recordings/{quote(name, safe='')}"
+    assert httpx.delete(path).status_code == 204
     assert list(served.folder.iterdir()) == []
 
 

@@ -15,7 +15,7 @@ from pipeline.events.motion import load_motion
 
 pytest.importorskip("uvicorn")
 from tests.app.serve.test_serve import pictures  # noqa: E402
-from tests.support.bodies import bodies  # noqa: E402
+from tests.app.test_body_renderer import standing  # noqa: E402
 from tests.support.clips import number_of, numbered, write_clip  # noqa: E402
 from tests.support.serving import PICTURES, Served  # noqa: E402
 from tests.support.waiting import until  # noqa: E402
@@ -91,7 +91,7 @@ def test_nothing_is_done_to_a_source_that_is_not_there(serve):
 
 def test_the_drawing_changes_at_once(serve, nobody, monkeypatch):
     """The same person is there all the time; the pictures show the body, its bones, nothing."""
-    person = bodies([1])
+    person = standing()
 
     def fit(detected, states):
         return [[(frame, person) for frame in one.window.frames] for one in detected]
@@ -102,11 +102,11 @@ def test_the_drawing_changes_at_once(serve, nobody, monkeypatch):
     until(lambda: view(served)["drawn"] > 0)
 
     def drawn(style: str) -> int:
-        """How many pixels the bodies cover."""
+        """How many pixels the bodies cover, below the numbers in the corner."""
         assert change(served, style=style).status_code == 200
         shown = view(served)["drawn"] + 8
         until(lambda: view(served)["drawn"] > shown)
-        picture = decoded(httpx.get(served.url + "/api/sources/test/snapshot").content)
+        picture = decoded(httpx.get(served.url + "/api/sources/test/snapshot").content)[80:]
         return int((np.abs(picture.astype(int) - 0x40).max(axis=2) > 12).sum())
 
     mesh, bones, nothing = drawn("mannequin"), drawn("skeleton"), drawn("off")
