@@ -287,6 +287,33 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """``view``: a recording in 3D."""
+
+    poses: Annotated[
+        Path,
+        Setting("A recording of `run --poses`.", "POSES.npz", positional=True, file="read"),
+    ]
+    address: Annotated[
+        str,
+        Setting(
+            "Where the page is; by default any free port of this machine.",
+            "[HOST:]PORT",
+            positional=True,
+        ),
+    ] = "0"
+    token: Annotated[
+        str | None,
+        Setting(
+            "The password, needed on any other address than this machine's; made and shown if "
+            "not given.",
+            "TOKEN",
+        ),
+    ] = None
+    browser: Annotated[bool, Setting("Open the page in the browser.", negative=True)] = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecoverOptions:
     """``recover``: the files of a run that was killed."""
 

@@ -1,5 +1,5 @@
-"""The command line: ``bodystream run | serve | events | evaluate | bench | weights | export |
-recover | doctor``.
+"""The command line: ``bodystream run | serve | view | events | evaluate | bench | weights |
+export | recover | doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, or an output exists and ``--no-clobber`` is given, 129, 130 and
@@ -33,6 +33,7 @@ from pipeline.core.program import program, version
 COMMANDS = {
     "run": "Draw SMPL bodies over the people of a source.",
     "serve": "Show sources live on a page, with an API under it.",
+    "view": "Open a recording of --poses in 3D, on a page of this machine.",
     "events": "Report throws as they happen: one JSON object a line, measured about the ball's "
     "release.",
     "evaluate": "Compare a clip's bodies with a truth.",

@@ -18,6 +18,7 @@ from app.config import OutputConfig
 from app.outputs.base import RunInfo
 from app.outputs.jsonl import line_of
 from app.serve.recordings import Recordings
+from app.serve.view_log import ViewLog
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.yuv import Pixels, rgb_of, size_of
@@ -59,6 +60,7 @@ class Channel:
     Attributes:
         recordings: The recordings of this source.
         fits: The `Output` that takes the fitted bodies.
+        view: The fitted bodies for the 3D view.
         people: The number of people in the last frame.
     """
 
@@ -91,6 +93,7 @@ class Channel:
         self._line_bytes = 0
         self.recordings = Recordings(output, new_path)
         self.fits = Fits(self)
+        self.view = ViewLog()
         self.people = 0
 
     # The `Output` side: the render loop's thread.
@@ -239,6 +242,7 @@ class Fits:
     def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
         assert self._info is not None, "write() before open()"
         self._channel.add_line(frame.id, line_of(self._info, frame, bodies))
+        self._channel.view.add(self._info, frame, bodies)
 
     def close(self) -> None:
         """Do nothing: closing the channel ends its recordings."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import secrets
 import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from app.build import load
@@ -17,19 +15,6 @@ from app.options import ServeOptions
 from app.reports.sinks import read_motion, webhook_of
 from pipeline.capture.addresses import STANDARD_INPUT
 from pipeline.capture.open import check_there
-
-_END_S = 5.0
-"""How long the web server may take to end its requests."""
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    """Return the host and port of [HOST:]PORT; the default host is this machine alone. Raises
-    ConfigError."""
-    # From the right, because an IPv6 address has colons of its own.
-    host, _, port = text.rpartition(":")
-    if not re.fullmatch("[0-9]{1,5}", port) or int(port) >= 65536:
-        raise ConfigError(f"{text}: give [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def name_and_source(text: str) -> tuple[str | None, str]:
@@ -63,10 +48,9 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
         OSError: The address cannot be listened on.
     """
     try:
-        from app.serve.connection import listen, server_of
+        from app.serve.connection import listen
         from app.serve.hub import Hub
-        from app.serve.security import is_loopback
-        from app.serve.token_auth import TokenAuth
+        from app.serve.running import host_and_port, running, token_for
         from app.serve.web import create_app
     except ModuleNotFoundError as error:
         raise RuntimeError(f"serve needs {error.name}: pip install 'bodystream[serve]'") from None
@@ -84,16 +68,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
         # server would not see it.
         check_there(address)
     host, port = host_and_port(options.address)
-    token = options.token
-    # Other machines can reach this address, so it is never served without a token.
-    if token is None and not is_loopback(host):
-        token = secrets.token_urlsafe(24)
-        print(f"token: {token}", file=sys.stderr)
-    if token is not None:
-        try:
-            TokenAuth(token)
-        except ValueError as error:
-            raise ConfigError(f"--token: {error}") from None
+    token = token_for(host, options.token)
     # Bound before the models load, so that a port in use is reported at once. It listens only once
     # the sources exist; until then clients are refused instead of left to wait.
     listening = listen(host, port)
@@ -118,21 +93,11 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             for name, address in sources:
                 # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)
-            server = server_of(create_app(hub, token))
-            listening.listen()
-            # In a thread of its own, because the main thread receives the signals that set `stop`.
-            # A daemon, as its own threads then are: one may wait for a disk that never answers.
-            run = partial(server.run, [listening])
-            thread = threading.Thread(target=run, name="web", daemon=True)
-            thread.start()
-            shown = f"[{host}]" if ":" in host else host
-            print(f"http://{shown}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
+            # Left before the hub closes: its sources must outlive the requests that use them.
+            _, thread = stack.enter_context(running(create_app(hub, token), listening))
             # Woken now and then, to notice a server thread that failed.
             while not stop.wait(0.2) and thread.is_alive():
                 pass
-            # Before the hub closes: its sources must outlive the requests that use them.
-            server.should_exit = True
-            thread.join(_END_S)
     finally:
         estimator.close()
         listening.close()

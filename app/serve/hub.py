@@ -352,6 +352,16 @@ class Hub:
         """
         return self._channel(name).bodies(after, timeout_s)
 
+    def view(
+        self, name: str, after: int | None, timeout_s: float
+    ) -> tuple[str, list[tuple[int, bytes]]]:
+        """Return a source's newer frames for the 3D view; see `ViewLog.after`.
+
+        Raises:
+            KeyError: There is no source of that name.
+        """
+        return self._channel(name).view.after(after, timeout_s)
+
     @property
     def looks_for_events(self) -> bool:
         """Whether events are detected in the sources."""

@@ -85,6 +85,14 @@ class _Waiting:
         self._check(name, source)
         return await self._threads.run(partial(self._hub.bodies, name, after, 0.5))
 
+    async def view(
+        self, name: str, source: int, after: int | None
+    ) -> tuple[str, list[tuple[int, bytes]]]:
+        """Return the scene and the messages of new frames for the 3D view, waiting up to half a
+        second. Raises KeyError."""
+        self._check(name, source)
+        return await self._threads.run(partial(self._hub.view, name, after, 0.5))
+
     async def events(self, name: str, after: int) -> list[tuple[int, str]]:
         """Return the lines of the events after number ``after``. Raises KeyError."""
         return await self._threads.run(partial(self._hub.events, name, after))
@@ -121,6 +129,12 @@ def add_live(app: FastAPI, hub: Hub) -> None:
         """Send a JSON message for every new frame, with its bodies, and one for every event, under
         the key "event"."""
         await _hold(socket, sockets, partial(_send_bodies, waiting, name))
+
+    @app.websocket("/ws/{name}/view")
+    async def view(socket: WebSocket, name: str) -> None:
+        """Send the scene as JSON, first and when it changes, and a binary message for every new
+        frame (`app.view.frames`)."""
+        await _hold(socket, sockets, partial(_send_view, waiting, name))
 
 
 class _Video(StreamingResponse):
@@ -206,5 +220,22 @@ async def _send_bodies(waiting: _Waiting, name: str, socket: WebSocket) -> None:
                 for _, line in fresh:
                     async with asyncio.timeout(STUCK_S):
                         await socket.send_text(f"{prefix},{line[1:]}")
+    finally:
+        gone.cancel()
+
+
+async def _send_view(waiting: _Waiting, name: str, socket: WebSocket) -> None:
+    after, sent, source = None, "", waiting.source(name)
+    gone = asyncio.ensure_future(socket.receive())
+    try:
+        while not gone.done():
+            scene, frames = await waiting.view(name, source, after)
+            for number, message in frames:
+                after = number
+                async with asyncio.timeout(STUCK_S):
+                    if scene != sent:
+                        sent = scene
+                        await socket.send_text(scene)
+                    await socket.send_bytes(message)
     finally:
         gone.cancel()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import mimetypes
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import FastAPI, Form, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import (
     JSONResponse,
     PlainTextResponse,
-    RedirectResponse,
     Response,
     StreamingResponse,
 )
@@ -25,13 +22,14 @@ from app.serve.files import add_files
 from app.serve.hub import Hub
 from app.serve.live import add_live
 from app.serve.metrics import metrics_text
-from app.serve.security import COOKIE, SecurityMiddleware
+from app.serve.pages import PAGE, add_pages
+from app.serve.security import SecurityMiddleware
 from app.serve.settings import fields
 from app.serve.source_view import SourceView
 from app.serve.threads import Threads
-from app.serve.token_auth import SESSION_S, TokenAuth
+from app.serve.token_auth import TokenAuth
+from app.serve.viewing import add_view
 
-PAGE = Path(__file__).with_name("page")
 _STATUS_THREADS = 4
 
 
@@ -82,11 +80,12 @@ def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
     # The documentation pages load scripts from another host, which the security policy forbids.
     app = FastAPI(title="bodystream", version="1", docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestValidationError, _invalid)
-    _add_pages(app, auth)
+    add_pages(app, auth, (PAGE / "index.html").read_bytes())
     _add_status(app, hub)
     _add_api(app, hub)
     add_files(app, hub)
     add_live(app, hub)
+    add_view(app)
     return SecurityMiddleware(app, auth)
 
 
@@ -95,41 +94,6 @@ def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     detail = [{name: fault[name] for name in ("loc", "msg", "type")} for fault in error.errors()]
     return JSONResponse({"detail": detail}, 422)
-
-
-def _add_pages(app: FastAPI, auth: TokenAuth | None) -> None:
-    # In memory, so that the page is there whatever the disk does.
-    parts = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file()}
-
-    def part(name: str) -> Response:
-        return Response(parts[name], media_type=mimetypes.guess_type(name)[0])
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return part("index.html")
-
-    @app.get("/login", include_in_schema=False)
-    async def login_page() -> Response:
-        return part("login.html")
-
-    @app.get("/page/{name}", include_in_schema=False)
-    async def page(name: str) -> Response:
-        with _known():
-            return part(name)
-
-    @app.post("/login", include_in_schema=False)
-    async def login(
-        request: Request, given: Annotated[str, Form(alias="token", max_length=512)]
-    ) -> Any:
-        if auth is None or not auth.is_token(given):
-            return PlainTextResponse("that is not the token", 401)
-        response = RedirectResponse("/", 303)
-        response.set_cookie(
-            # httponly: no script reads it; strict: no other site's request carries it.
-            COOKIE, auth.session(), max_age=SESSION_S, httponly=True, samesite="strict",
-            secure=request.url.scheme == "https",
-        )  # fmt: skip
-        return response
 
 
 def _add_status(app: FastAPI, hub: Hub) -> None:

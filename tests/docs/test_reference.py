@@ -14,7 +14,7 @@ def test_the_page_of_the_command_line_has_every_command():
     page = gen.cli_page()
     headings = re.findall(r"(?m)^##+ bodystream (.+)$", page)
     wanted = [
-        *("run", "serve", "events", "evaluate", "bench"),
+        *("run", "serve", "view", "events", "evaluate", "bench"),
         *("weights", "export", "recover", "doctor"),
     ]
     assert [each for each in headings if " " not in each] == wanted

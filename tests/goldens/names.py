@@ -12,8 +12,8 @@ from tests.support.bodies import bodies, frame, mhr_body, run_info
 from tests.support.paths import ROOT
 
 COMMANDS = (
-    "", "run", "serve", "events", "evaluate", "bench", "weights", "weights list", "weights fetch",
-    "weights check", "export", "recover", "doctor",
+    "", "run", "serve", "view", "events", "evaluate", "bench", "weights", "weights list",
+    "weights fetch", "weights check", "export", "recover", "doctor",
 )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from tests.support.waiting import until
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
+_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+_NO_WEBGL = ("--disable-gpu", "--disable-3d-apis")
 _COMPLAINTS = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
 
 
@@ -38,7 +40,7 @@ class Page:
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": given}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=20))
+            answer = json.loads(self._socket.recv(timeout=60))
             if answer.get("method") in _COMPLAINTS:
                 self.complaints.append(answer["params"])
             if answer.get("id") == number:
@@ -62,18 +64,23 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def wait_for(self, script: str, seconds: float = 20) -> None:
+        """Wait until an expression in the page is true."""
+        until(lambda: self.run(script), seconds)
+
     def close(self) -> None:
         self._stack.close()
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[Page]:
+def opened(folder: Path, webgl: bool = False) -> Iterator[Page]:
     """Open a tab of a browser that stores its profile in ``folder``; skip the test without a
-    browser."""
+    browser. With ``webgl`` it draws WebGL on the CPU, else it has none."""
     if BROWSER is None:
         pytest.skip("needs chromium")
     process = subprocess.Popen(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
+        [BROWSER, "--headless", "--no-sandbox", *(_WEBGL if webgl else _NO_WEBGL),
+         "--remote-debugging-port=0",
          "--remote-allow-origins=*", f"--user-data-dir={folder / 'browser'}", "about:blank"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

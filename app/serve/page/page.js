@@ -4,6 +4,7 @@ import { attempt, byId, confirmed, download, note, request, send, trouble } from
 import { refreshRecordings } from "./recordings.js";
 import { addSettings, showSettings } from "./settings.js";
 import { watch } from "./watch.js";
+import { addTabs } from "/view/live.js";
 
 const cards = new Map();
 
@@ -40,6 +41,7 @@ function newCard(name) {
   });
   addSettings(card, name, path);
   watch(name, card, picture);
+  addTabs(card, name);
   return card;
 }
 

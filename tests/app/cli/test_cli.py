@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 import app
 from app import cli
-from app.cli.run import check_outputs
 from app.cli.signals import StopSignal, stop_by_signal
 from app.config import Config, ConfigError, OutputConfig
 from app.options import BenchOptions
+from app.run import check_outputs
 from app.run_report import Progress, RunReport
 from app.setting import declared
 from app.track_log import TrackSummary
@@ -223,7 +223,7 @@ def test_a_word_that_is_nearly_right_gets_a_suggestion(build, capsys, words, nea
 def test_numbers_inside_of_a_word_are_plain_digits_and_have_an_end(number):
     from app.config import size_of
     from app.evaluate import frames_of
-    from app.serve.command import host_and_port
+    from app.serve.running import host_and_port
 
     for read, text in (
         (size_of, f"{number}x480"),

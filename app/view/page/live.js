@@ -1,0 +1,111 @@
+// A live source in the 3D view: two tabs over its picture.
+
+import { make } from "./make.js";
+import { readFrame } from "./frames.js";
+
+const RETRY_MS = 1500, MOST_LATE_S = 1.0, MOST_WAITING = 240;
+
+// When frames are shown: at the pace of their own times, as late as the latest of the last ones came.
+// The model sends several at once; shown as they come, they would jump.
+export class Pace {
+  constructor() { this.waiting = []; this.lags_s = []; }
+
+  add(frame, now_s) {
+    const lag_s = now_s - frame.pts_s;
+    // A source that began anew counts from another time.
+    if (this.lags_s.length && Math.abs(lag_s - this.lags_s.at(-1)) > MOST_LATE_S) { this.waiting = []; this.lags_s = []; }
+    this.lags_s = [...this.lags_s.slice(-59), lag_s];
+    this.waiting = [...this.waiting.slice(1 - MOST_WAITING), frame];
+  }
+
+  // The newest frame that is due, null where none has become due.
+  next(now_s) {
+    const late_s = Math.max(...this.lags_s);
+    let due = null;
+    while (this.waiting.length && this.waiting[0].pts_s + late_s <= now_s) { due = this.waiting.shift(); }
+    return due;
+  }
+}
+
+// Add the tabs "Picture" and "3D" to a source's card.
+export function addTabs(card, name) {
+  const picture = card.querySelector(".picture");
+  const panel = make("div", { class: "view3d-live", hidden: "" });
+  const tabs = make("div", { class: "view3d-tabs", role: "tablist", "aria-label": `${name}: how it is shown` });
+  const buttons = ["Picture", "3D"].map((text, index) => {
+    const button = make("button", { type: "button", role: "tab" }, text);
+    button.addEventListener("click", () => select(index));
+    button.addEventListener("keydown", (event) => {
+      if (event.key === "ArrowLeft" || event.key === "ArrowRight") { select(1 - index); buttons[1 - index].focus(); }
+    });
+    return button;
+  });
+  let live = null;
+  const select = (chosen) => {
+    buttons.forEach((button, index) => {
+      button.setAttribute("aria-selected", index === chosen);
+      button.tabIndex = index === chosen ? 0 : -1;
+    });
+    picture.hidden = chosen === 1;
+    panel.hidden = chosen === 0;
+    live?.close();
+    live = chosen === 1 ? new Live(panel, name) : null;
+  };
+  tabs.append(...buttons);
+  picture.before(tabs);
+  picture.after(panel);
+  select(0);
+}
+
+// The stream of a source's bodies into a view, for as long as its tab is open.
+class Live {
+  constructor(panel, name) {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    this.address = `${scheme}//${location.host}/ws/${encodeURIComponent(name)}/view`;
+    this.panel = panel;
+    this.panel.replaceChildren(make("p", { class: "note", role: "status" }, "Waiting for bodies…"));
+    this.hide = () => { if (document.hidden) { this.socket?.close(); } else { this.open(); } };
+    document.addEventListener("visibilitychange", this.hide);
+    this.open();
+  }
+
+  open() {
+    if (this.socket || this.closed || document.hidden) { return; }
+    // The card of a source that was removed is gone from the page.
+    if (!this.panel.isConnected) { this.close(); return; }
+    this.socket = new WebSocket(this.address);
+    this.socket.binaryType = "arraybuffer";
+    // One after another: making the view takes a while, and messages must keep their order.
+    let turn = Promise.resolve();
+    this.socket.addEventListener("message", ({ data }) => { turn = turn.then(() => this.take(data)); });
+    this.socket.addEventListener("close", () => { this.socket = null; setTimeout(() => this.open(), RETRY_MS); });
+  }
+
+  async take(data) {
+    if (this.closed) { return; }
+    if (typeof data !== "string") { this.pace.add(readFrame(data), performance.now() / 1000); return; }
+    const scene = JSON.parse(data);
+    this.pace = new Pace();
+    if (this.view && scene.model === this.scene.model) { this.view.stage.setCamera(scene); } else { await this.build(scene); }
+    this.scene = scene;
+  }
+
+  async build(scene) {
+    const { View3D, loadBody } = await import("./view3d.js");
+    const body = await loadBody(scene);
+    if (this.closed) { return; }
+    this.view?.dispose();
+    try { this.view = new View3D(this.panel, scene, body); } catch { this.close(); return; }
+    this.view.stage.onFrame = (now_ms) => {
+      const frame = this.pace.next(now_ms / 1000);
+      if (frame) { this.view.showFrame(frame); }
+    };
+  }
+
+  close() {
+    this.closed = true;
+    document.removeEventListener("visibilitychange", this.hide);
+    this.socket?.close();
+    this.view?.dispose();
+  }
+}
