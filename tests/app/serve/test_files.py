@@ -139,7 +139,7 @@ def test_recordings_are_listed_with_their_files(served):
     assert (yard["lines"], yard["has_poses"]) == (None, False)
 
 
-def test_a_name_that_is_no_text_hides_the_others_from_nobody(served):
+def test_a_name_that_is_no_text_hides_no_other(served):
     recorded(served.folder)
     (served.folder / os.fsdecode(b"\xff.mp4")).write_bytes(b"x")
     for path in ("/api/recordings", "/api/files"):

@@ -322,9 +322,9 @@ def test_a_clip_ends_with_its_last_frame_and_is_played_again(serve, page, clip):
     )
     row = np.array(shown, np.uint8).reshape(1, 160, 4)[..., :3]
     assert number_of(row) == LAST
-    read = served.hub.sources()[0].read
+    assert served.hub.sources()[0].read == LAST + 1
     page.run("document.querySelector('.replay').click()")
-    until(lambda: served.hub.sources()[0].read == 2 * read, 20)
+    until(lambda: served.hub.sources()[0].read == 2 * (LAST + 1), 20)
     assert page.run("document.querySelector('.reason').textContent") == ""
 
 

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 def looped(times: int, **how) -> LoopedSource:
-    """A stub of a few frames that is played so many times."""
+    """A stub of a few frames that is played ``times`` times."""
     left = itertools.count(times - 1, -1)
     return LoopedSource(lambda: StubSource(**how), lambda: next(left) > 0)
 
