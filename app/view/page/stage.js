@@ -53,11 +53,11 @@ export class Stage {
     this.cameraView = false;
     this.dirty = true;
     this.onFrame = () => {};
-    this.onLeaveCamera = () => {};
-    this.controls.addEventListener("start", () => this.leaveCamera());
+    this.onLeaveCamera = this.onMove = this.onResize = () => {};
+    this.controls.addEventListener("start", () => this.move());
     this.controls.addEventListener("change", () => this.draw());
     canvas.addEventListener("keydown", (event) => this.turnByKey(event));
-    new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
+    new ResizeObserver(() => { this.resize(); this.onResize(); }).observe(canvas.parentElement);
     this.controls.update();
     this.recolor();
     this.renderer.setAnimationLoop((now) => {
@@ -135,6 +135,12 @@ export class Stage {
     this.draw();
   }
 
+  // The viewer begins to move the view.
+  move() {
+    this.leaveCamera();
+    this.onMove();
+  }
+
   leaveCamera() {
     if (!this.cameraView) { return; }
     this.cameraView = false;
@@ -154,7 +160,7 @@ export class Stage {
     const step = KEYS[event.key];
     if (!step || event.ctrlKey || event.metaKey || event.altKey) { return; }
     event.preventDefault();
-    this.leaveCamera();
+    this.move();
     const from = new Spherical().setFromVector3(this.camera.position.clone().sub(this.controls.target));
     from.theta += step[0];
     from.phi += step[1];
