@@ -208,3 +208,11 @@ def test_the_numbers_in_the_corner_are_for_live_sources(hud, live, shown):
     config = SimpleNamespace(render=RenderConfig(hud=hud))
     loop = RenderLoop(config, SimpleNamespace(source=SimpleNamespace(live=live)), [], None)
     assert loop._has_hud() == shown
+
+
+def test_off_leaves_the_picture_as_it_is():
+    image = np.random.default_rng(1).integers(0, 255, (320, 240, 3), np.uint8)
+    renderer = BodyRenderer("numba", RenderConfig(style="off", labels=True), BODY)
+    (drawn,) = renderer.draw([image], [standing()], LENS)
+    assert np.array_equal(drawn, image)
+    assert not np.shares_memory(drawn, image), "words are written into it"

@@ -49,6 +49,8 @@ document.addEventListener("visibilitychange", () => {
   for (const card of cards.values()) { if (document.hidden) { card.close(); } else { card.open(); } }
 });
 
+const delayText = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
 function show(card, view) {
   const text = (place, words) => { card.querySelector(place).textContent = words; };
   card.dataset.state = view.state;
@@ -64,7 +66,7 @@ function show(card, view) {
   const seen = view.people + view.not_followed;
   text(".people", view.not_followed ? `${view.people} of ${seen}` : view.people);
   card.querySelector(".people").title = view.not_followed ? `${view.not_followed} more are seen and not followed: --people` : "";
-  text(".latency", view.latency_ms ? `${Math.round(view.latency_ms[0])} ms` : "-");
+  text(".latency", view.latency_ms ? delayText(view.latency_ms[0]) : "-");
   text(".dropped", Object.values(view.dropped).reduce((sum, count) => sum + count, 0));
   text(".reconnects", view.reconnects);
   card.querySelector(".events").hidden = view.events === null;

@@ -43,7 +43,10 @@ function play(recording) {
     return button;
   }));
   video.onended = () => { if (number + 1 < recording.videos.length) { begin(number + 1); } };
-  video.onerror = () => { if (video.src) { byId("player-title").textContent = `${source}: this video cannot be played`; } };
+  video.onerror = () => {
+    const why = recording.being_written ? "no picture is on the disk yet" : "this video cannot be played";
+    if (video.src) { byId("player-title").textContent = `${source}: ${why}`; }
+  };
   dialog.showModal();
   begin(0);
 }

@@ -441,7 +441,8 @@ def test_a_socket_takes_no_large_and_no_unasked_messages(serve):
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/api/sources"), ("PUT", "/api/sources/test/recording"),
-     ("DELETE", "/api/sources/test"), ("POST", "/login")],
+     ("DELETE", "/api/sources/test"), ("PATCH", "/api/sources/test"),
+     ("POST", "/api/sources/test/restart"), ("DELETE", "/api/recordings/test"), ("POST", "/login")],
 )  # fmt: skip
 @pytest.mark.parametrize(
     "headers",
@@ -682,7 +683,7 @@ def test_the_page_writes_text_only():
     """Addresses and reasons may say anything; the page takes none of it for HTML or a script, and
     the policy would run nothing that stood in it."""
     page = Path(connection.__file__).with_name("page")
-    script = (page / "page.js").read_text()
+    script = "\n".join(each.read_text() for each in page.glob("*.js"))
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|new Function|\.on\w+ ?= ?\"",
         script,
