@@ -6,7 +6,7 @@ import {
 } from "./vendor/three.module.min.js";
 import { OrbitControls } from "./vendor/OrbitControls.js";
 
-const FLOOR = 0.35, FOV_DEG = 45, FRUSTUM_M = 0.6, FILL = 1.9, TURN_RAD = Math.PI / 36, ZOOM = 1.1;
+const FLOOR = 0.35, FOV_DEG = 45, FRUSTUM_M = 0.6, FILL = 1.8, TURN_RAD = Math.PI / 36, ZOOM = 1.1;
 const KEYS = {
   ArrowLeft: [-TURN_RAD, 0, 1], ArrowRight: [TURN_RAD, 0, 1], ArrowUp: [0, -TURN_RAD, 1], ArrowDown: [0, TURN_RAD, 1],
   "+": [0, 0, 1 / ZOOM], "=": [0, 0, 1 / ZOOM], "-": [0, 0, ZOOM],

@@ -108,7 +108,7 @@ export class View3D {
     if (!middle) { return; }
     this.placed = true;
     // The camera that saw them is in the view too, unless it is far away.
-    const centre = middle.clone().multiplyScalar(Math.max(0.8, 1 - FAR_M / middle.length()));
+    const centre = middle.clone().multiplyScalar(Math.max(0.65, 1 - FAR_M / middle.length()));
     const farthest = Math.max(...this.pelvises().map((point) => point.distanceTo(centre)));
     this.stage.lookAt(centre, farthest + BODY_M);
   }
