@@ -460,7 +460,7 @@ class _OutputSettings:
                 ),
                 "--no-clobber": ("refuse", "Do not begin where an output exists."),
             },
-            commands=_CLIPS,
+            commands=(*_CLIPS, "export"),
         ),
     ] = "keep"
     timing: Annotated[
@@ -557,7 +557,11 @@ RESERVED += [_OutputSettings, _GeneralSettings, RunOptions]
 def _path_of(entry: OutputEntry) -> Any:
     """Return the annotated type of an output's path."""
     example = "out" + (entry.suffixes[0] if entry.suffixes else "")
-    return Annotated[Path | None, Setting(entry.help, entry.metavar, example=example, file="write")]
+    commands = ("run", "export") if entry.exports else ()
+    return Annotated[
+        Path | None,
+        Setting(entry.help, entry.metavar, example=example, file="write", commands=commands),
+    ]
 
 
 if TYPE_CHECKING:

@@ -301,12 +301,27 @@ class ViewOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """``export``: files for other programs of a recording."""
+
+    recording: Annotated[
+        Path,
+        Setting("The file that --poses wrote.", "POSES.npz", positional=True, file="read"),
+    ]
+    # No annotation: a recording is exported without a profile.
+    config: str = "default"
+    """The profile whose settings the flags stand over."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecoverOptions:
-    """``recover``: the npz of a run that was killed."""
+    """``recover``: the files of a run that was killed."""
 
     path: Annotated[
         Path,
-        Setting("The path that --poses, --mhr or --amass had.", "OUT.npz|DIR", positional=True),
+        Setting(
+            "The path that --poses, --mhr, --amass or an export had.", "OUT|DIR", positional=True
+        ),
     ]
 
 

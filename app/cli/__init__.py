@@ -1,4 +1,4 @@
-"""The command line: ``bodystream run | serve | view | events | evaluate | bench | weights |
+"""The command line: ``bodystream run | serve | view | events | evaluate | bench | weights | export |
 recover | doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
@@ -39,7 +39,8 @@ COMMANDS = {
     "evaluate": "Compare a clip's bodies with a truth.",
     "bench": "Measure how long four frames take, row by row, into docs/bench/GPU.json.",
     "weights": "List the model files that the profiles can use; `fetch NAME` gets one.",
-    "recover": "Make the npz of a run that was killed, from the rows it left beside it.",
+    "export": "Make files for Blender, OpenSim and spreadsheets of a --poses file.",
+    "recover": "Make the files of a run that was killed, from the rows it left beside them.",
     "doctor": "Show what this machine can do, and what is missing.",
 }
 

@@ -284,6 +284,10 @@ def _serve() -> Iterator[Check]:
         yield _optional(package, "pip install 'bodystream[serve]'")
 
 
+def _export() -> Iterator[Check]:
+    yield _optional("ezc3d", "pip install 'bodystream[export]'")
+
+
 def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
@@ -304,4 +308,5 @@ _GROUPS: dict[str, Callable[[], Iterator[Check]]] = {
     "display": _screen,
     "serve": _serve,
     "pyrender": _reference,
+    "export": _export,
 }

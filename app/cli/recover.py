@@ -1,14 +1,21 @@
-"""``recover``: the bodies of a run that was killed before it made its npz."""
+"""``recover``: the bodies of a run that was killed before it made its files."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.cli.flags import command
 from app.cli.signals import unwind_by_signal
 from app.options import RecoverOptions
+from app.outputs.catalog import entries
+
+if TYPE_CHECKING:
+    from app.exports.outputs import ExportOutput
+    from app.outputs.spool import ColumnSpool
 
 
 def run(options: RecoverOptions) -> int:
@@ -20,10 +27,10 @@ app = command("recover", RecoverOptions, run)
 
 
 def recover(given: Path) -> int:
-    """Make the npz files of the rows that a killed run left.
+    """Make the files of the rows that a killed run left.
 
     Args:
-        given: OUT.npz, an AMASS folder, or the hidden folder of rows itself, which stays.
+        given: The file or folder of an output, or the hidden folder of rows itself, which stays.
 
     Returns:
         The exit code.
@@ -32,8 +39,6 @@ def recover(given: Path) -> int:
         OutputError: There are no rows, the run still goes, or a file is in the way.
     """
     from app.outputs.base import OutputError
-    from app.outputs.poses import TRACKS, save_tracks
-    from app.outputs.reservation import is_empty
     from app.outputs.spool import ColumnSpool, is_written
 
     folder, older = _rows_of(given)
@@ -41,22 +46,14 @@ def recover(given: Path) -> int:
     if is_written(folder):
         raise OutputError(f"{folder}: that run is still going; its files come when it ends")
     columns = ColumnSpool.left_behind(folder)
-    if columns.beside.name == TRACKS:
-        there = next(iter(sorted(folder.parent.glob("track_*.npz"))), None)
-    else:
-        # An empty file holds the name, which the killed run had taken.
-        there = columns.beside if columns.beside.exists() and not is_empty(columns.beside) else None
+    there = _in_the_way(columns, folder)
     # Nothing is written over: the file may be of a later run.
     if there is not None:
         raise OutputError(f"{there} is from a later run; rename it, then recover again")
     # A file that is half written is removed.
     try:
         with unwind_by_signal():
-            if columns.beside.name == TRACKS:
-                paths = list(save_tracks(columns, folder.parent))
-            else:
-                columns.save(columns.beside)
-                paths = [columns.beside]
+            paths = list(_save(columns, folder))
     except KeyError as error:
         raise OutputError(f"{folder}: not rows of a run: {error} is missing") from None
     for path in paths:
@@ -66,6 +63,50 @@ def recover(given: Path) -> int:
     for other in older:
         print(f"an earlier run left {other}: move these files away, then recover that")
     return 0
+
+
+def _in_the_way(columns: ColumnSpool, folder: Path) -> Path | None:
+    """Return a file of another run that the rows' files would replace, None without one."""
+    from app.outputs.poses import TRACKS
+    from app.outputs.reservation import is_empty
+
+    if (export := _export_of(columns, folder)) is not None:
+        return export.in_the_way()
+    if columns.beside.name == TRACKS:
+        return next(iter(sorted(folder.parent.glob("track_*.npz"))), None)
+    # An empty file holds the name, which the killed run had taken.
+    return columns.beside if columns.beside.exists() and not is_empty(columns.beside) else None
+
+
+def _save(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
+    """Make the files of rows, and yield them."""
+    from app.exports.outputs import recording_of
+    from app.outputs.poses import TRACKS, save_tracks
+
+    if (export := _export_of(columns, folder)) is not None:
+        yield from export.export(recording_of(columns))
+        for warning in export.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    elif columns.beside.name == TRACKS:
+        yield from save_tracks(columns, folder.parent)
+    else:
+        columns.save(columns.beside)
+        yield columns.beside
+
+
+def _export_of(columns: ColumnSpool, folder: Path) -> ExportOutput | None:
+    """Return the export that the rows are of, None for those of another output."""
+    from app.outputs.base import OutputError
+
+    if "export" not in columns.extra:
+        return None
+    name = str(columns.extra["export"])
+    entry = next((each for each in entries() if each.exports and each.name == name), None)
+    if entry is None:
+        raise OutputError(f"{folder}: its rows are of an output that is not installed: {name!r}")
+    path = folder.parent if entry.kind == "folder" else columns.beside
+    output: ExportOutput = entry.load()(path)
+    return output
 
 
 def _rows_of(given: Path) -> tuple[Path, list[Path]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from app.exports.recording import Recording, Track
 from app.exports.rotations import euler_deg, joint_rotations
 from app.outputs.atomic_file import written_whole
 from pipeline.core.skeleton import SMPL_24
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 SEEN = 0.5
 """The least visibility of every joint that an angle is made of; below it the cell is empty."""
@@ -24,8 +28,8 @@ _FORWARD, _UP, _RIGHT = _AXES.T
 _MIRROR = np.diag([1.0, 1, -1])
 _SIDES = ("left", "right")
 
-Angles = Callable[[np.ndarray], np.ndarray]
-"""Gives angles (N, K) in degrees of the rotations (N, 3, 3) of a segment against another."""
+Angles = Callable[["Rotation"], np.ndarray]
+"""Gives angles (N, K) in degrees of the N rotations of a segment against another."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,18 @@ class _Joint:
 
 
 def _euler(order: str, *signs: int) -> Angles:
-    def angles(turn: np.ndarray) -> np.ndarray:
-        from scipy.spatial.transform import Rotation
-
-        return euler_deg(Rotation.from_matrix(turn), order)[:, : len(signs)] * signs
+    def angles(turn: Rotation) -> np.ndarray:
+        return euler_deg(turn, order)[:, : len(signs)] * signs
 
     return angles
 
 
-def _shoulder(turn: np.ndarray) -> np.ndarray:
+def _shoulder(turn: Rotation) -> np.ndarray:
     """ISB's plane of elevation, elevation and axial rotation of the humerus against the thorax."""
-    from scipy.spatial.transform import Rotation
-
-    plane, elevation, rotation = euler_deg(Rotation.from_matrix(turn), "YXY").T
+    plane, elevation, rotation = euler_deg(turn, "YXY").T
     # Of the two triples that give the same rotation, ISB takes the one with a negative middle.
-    plane, rotation = (plane % 360 - 180, rotation % 360 - 180)
-    # An arm that hangs, or points straight up, lies in every plane.
+    plane, rotation = plane % 360 - 180, rotation % 360 - 180
+    # An arm that hangs, or points straight up, has no plane of its own.
     undefined = np.minimum(elevation, 180 - elevation) < UNDEFINED_DEG
     plane, rotation = (np.where(undefined, np.nan, angle) for angle in (plane, rotation))
     return np.stack((plane, elevation, rotation), 1)
@@ -105,7 +105,7 @@ COLUMNS = ("frame", "pts_s", "track", *(f"{name}_deg" for name in ANGLES))
 
 
 def write(recording: Recording, path: Path) -> None:
-    """Write the angles of everybody as a CSV file, a row a body and frame.
+    """Write the angles of all people as a CSV file, a row a body and frame.
 
     Rows are sorted by frame, then track, as in `--poses`. Raises OSError.
     """
@@ -134,6 +134,8 @@ def joint_angles_deg(track: Track) -> np.ndarray:
 
 
 def _of_joint(track: Track, frames: dict[str, np.ndarray], joint: _Joint, side: str) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
     def sided(name: str) -> str:
         return name if name in frames or name in SMPL_24 else f"{side}_{name}"
 
@@ -142,7 +144,7 @@ def _of_joint(track: Track, frames: dict[str, np.ndarray], joint: _Joint, side: 
     if side == "left":
         # In a mirror a left limb is a right one, so that both have the same signs.
         turn = _MIRROR @ turn @ _MIRROR
-    angles = joint.angles(turn)
+    angles = joint.angles(Rotation.from_matrix(turn))
     seen = track.joint_visibility[:, SMPL_24.indices(*map(sided, joint.seen))].min(1) >= SEEN
     return np.where(seen[:, None], angles, np.nan)
 

@@ -94,7 +94,7 @@ def _channels(track: Track) -> np.ndarray:
     pelvis_m = track.pelvis_m @ turn.T
     places_m = [np.interp(steps, track.step, pelvis_m[:, axis]) for axis in range(3)]
     angles = [_angles(track.step, pose[:, joint], steps) for joint in _depth_first()]
-    return np.hstack([np.stack(places_m, 1), *angles])
+    return np.hstack([np.stack(places_m, 1), _continuous(np.hstack(angles))])
 
 
 def _angles(known: np.ndarray, pose: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def _angles(known: np.ndarray, pose: np.ndarray, steps: np.ndarray) -> np.ndarra
     rotations = Rotation.from_rotvec(pose)
     if len(known) > 1:
         rotations = Slerp(known, rotations)(steps)
-    return _continuous(euler_deg(rotations, ORDER))
+    return euler_deg(rotations, ORDER)
 
 
 def _continuous(angles: np.ndarray) -> np.ndarray:
@@ -112,11 +112,16 @@ def _continuous(angles: np.ndarray) -> np.ndarray:
 
     A rotation has two triples of angles, and each angle any number of full turns. The triple that
     is nearer to the one before is taken.
+
+    Args:
+        angles: Three for each joint (steps, 72), in degrees.
     """
-    other = angles * (1, -1, 1) + 180
-    out = angles.copy()
+    triples = angles.reshape(len(angles), -1, 3)
+    joints = np.arange(triples.shape[1])
+    out = triples.copy()
     for row in range(1, len(out)):
-        both = np.stack((angles[row], other[row]))
+        both = np.stack((triples[row], triples[row] * (1, -1, 1) + 180))
         both += 360 * np.rint((out[row - 1] - both) / 360)
-        out[row] = both[np.abs(both - out[row - 1]).sum(1).argmin()]
-    return out
+        nearer = np.abs(both - out[row - 1]).sum(2).argmin(0)
+        out[row] = both[nearer, joints]
+    return out.reshape(angles.shape)

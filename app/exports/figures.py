@@ -17,7 +17,7 @@ from pipeline.core.skeleton import PARENTS
 INFLUENCES = 4
 """The most joints that move a vertex of a figure."""
 _PARENTS = list(PARENTS[1:])
-_BONE_WIDTH, _BONE_MIDDLE = 0.1, 0.2
+_BONE_WIDTH, _BONE_MIDDLE = 0.15, 0.2
 """How wide a bone is against its length, and at which share of the length it is widest."""
 
 

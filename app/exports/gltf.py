@@ -7,6 +7,7 @@ The free body has no pose blend shapes, so the linear blend skinning of glTF giv
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from app.exports.figures import BoneFigure, Figure, FreeFigure, free_body, normals
 from app.exports.glb_file import INDICES, VERTICES, GlbFile
-from app.exports.recording import Recording, Track, joint_rotations
+from app.exports.recording import Recording, Track
+from app.exports.rotations import joint_rotations
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
 from pipeline.core.world import camera_to_world
 from render.palette import track_color
@@ -22,9 +24,10 @@ from render.palette import track_color
 _LICENCE = "Body meshes: CC0 1.0, from MakeHuman's data"
 _PARENTS = list(PARENTS[1:])
 _CHILDREN = [[child for child in range(24) if PARENTS[child] == joint] for joint in range(24)]
-_ROWS_AT_ONCE = 4096
-_SAME_M = 2e-5
-"""Bones whose ends differ by less are the same: recordings hold joints in float32."""
+_ROWS_AT_ONCE = 1024
+_SAME_M = 1e-4
+"""Bones whose ends differ by less are the same: the fit changes a known shape by hundredths of a
+millimetre, and at most eight bones add up below the pelvis."""
 
 
 def write(recording: Recording, path: Path) -> None:
@@ -41,8 +44,7 @@ def write(recording: Recording, path: Path) -> None:
     free = has_meshes(recording)
     file = GlbFile(generator="bodystream", **({"copyright": _LICENCE} if free else {}))
     file.add("nodes", name="camera", camera=file.add("cameras", **_camera(recording)))
-    start_s = min(float(track.pts_s[0]) for track in recording.tracks)
-    people = _People(file, recording, FreeFigure() if free else BoneFigure(), start_s)
+    people = _People(file, recording, FreeFigure() if free else BoneFigure())
     for track in recording.tracks:
         people.add(track)
     file.add(
@@ -50,7 +52,7 @@ def write(recording: Recording, path: Path) -> None:
         name="motion",
         channels=people.channels,
         samplers=people.samplers,
-        extras={"start_s": start_s, "fps": recording.fps},
+        extras={"start_s": recording.start_s, "fps": recording.fps},
     )
     file.write(path)
 
@@ -62,6 +64,16 @@ def has_meshes(recording: Recording) -> bool:
     and it must not be passed on; its poses may.
     """
     return recording.model == free_body().name
+
+
+def mesh_warning(recording: Recording) -> str:
+    """Return what a user must know of a file without meshes, a line; "" for one with meshes."""
+    if has_meshes(recording):
+        return ""
+    return (
+        f"it has bones in place of bodies: the mesh of {recording.model} is licensed and must not "
+        "be passed on; the motion is whole, as in --bvh and --amass"
+    )
 
 
 def _camera(recording: Recording) -> dict[str, Any]:
@@ -79,9 +91,8 @@ def _camera(recording: Recording) -> dict[str, Any]:
 class _People:
     """Adds the people of a recording to a file; ``channels`` and ``samplers`` are their motion."""
 
-    def __init__(self, file: GlbFile, recording: Recording, figure: Figure, start_s: float) -> None:
+    def __init__(self, file: GlbFile, recording: Recording, figure: Figure) -> None:
         self._file, self._recording, self._figure = file, recording, figure
-        self._start_s = start_s
         # All people share these.
         self._faces = file.add_array(figure.faces.reshape(-1), INDICES)
         self._skinning = {
@@ -95,7 +106,8 @@ class _People:
         """Add a person: the skeleton below a node of its own, the mesh, and the motion."""
         name = f"person_{track.id}"
         rest_m, vertices_m = self._figure.rest(track)
-        quaternions, pelvis_m, bones_m = motion(track)
+        kept, times_s = rising_times(track.pts_s - self._recording.start_s)
+        pelvis_m = track.pelvis_m[kept] @ camera_to_world("y").T
         joints = self._add_skeleton(rest_m, pelvis_m[0])
         person = self._file.add(
             "nodes", name=name, children=joints[:1],
@@ -103,19 +115,22 @@ class _People:
                     "betas": track.betas.tolist()},
         )  # fmt: skip
         self._add_mesh(track, name, joints, rest_m, vertices_m)
-        kept, times_s = rising_times(track.pts_s - self._start_s)
         times = self._file.add_array(times_s, limits=True)
-        for joint, node in enumerate(joints):
-            self._animate(node, "rotation", times, quaternions[joint, kept])
-        self._animate(joints[0], "translation", times, pelvis_m[kept])
-        self._add_shape_changes(joints, rest_m, bones_m[kept], times_s)
+        self._animate(joints[0], "translation", times, pelvis_m)
+        for node, quaternions in zip(joints, rotations(track, kept)):
+            self._animate(node, "rotation", times, quaternions)
+        # Before its last shape, which the mesh has, a person's joints were elsewhere.
+        keys, bones_m = shape_changes(track, kept, rest_m[1:] - rest_m[_PARENTS])
+        if len(keys):
+            times = self._file.add_array(times_s[keys], limits=True)
+            for node, bone_m in zip(joints[1:], bones_m.swapaxes(0, 1)):
+                self._animate(node, "translation", times, bone_m)
         last = self._recording.frames[-1]
-        keys = presence(track.frame[kept], times_s, last, 1 / self._recording.fps)
-        if keys is not None:
-            scale = np.repeat(keys[1].astype(np.float32)[:, None], 3, 1)
-            self._animate(
-                person, "scale", self._file.add_array(keys[0], limits=True), scale, "STEP"
-            )
+        changes = presence(track.frame[kept], times_s, last, 1 / self._recording.fps)
+        if changes is not None:
+            changed_s, there = changes
+            times = self._file.add_array(changed_s, limits=True)
+            self._animate(person, "scale", times, np.repeat(there[:, None], 3, 1), "STEP")
 
     def _add_skeleton(self, rest_m: np.ndarray, pelvis_m: np.ndarray) -> list[int]:
         """Return the joints' nodes: in SMPL's rest pose, where the person is first seen."""
@@ -151,20 +166,10 @@ class _People:
         mesh = file.add("meshes", name=name, primitives=[part])
         file.add("nodes", name=f"{name}_mesh", mesh=mesh, skin=skin)
 
-    def _add_shape_changes(
-        self, joints: list[int], rest_m: np.ndarray, bones_m: np.ndarray, times_s: np.ndarray
-    ) -> None:
-        """Move the joints where the fit had another shape than the mesh's, the person's last."""
-        bones_m, keys = shape_changes(bones_m, rest_m[1:] - rest_m[_PARENTS])
-        if len(keys):
-            times = self._file.add_array(times_s[keys], limits=True)
-            for node, bone_m in zip(joints[1:], bones_m[keys].swapaxes(0, 1)):
-                self._animate(node, "translation", times, bone_m)
-
     def _animate(
         self, node: int, path: str, times: int, values: np.ndarray, interpolation: str = "LINEAR"
     ) -> None:
-        output = self._file.add_array(values.astype(np.float32))
+        output = self._file.add_array(values.astype(np.float32, copy=False))
         self.samplers.append({"input": times, "output": output, "interpolation": interpolation})
         target = {"node": node, "path": path}
         self.channels.append({"sampler": len(self.samplers) - 1, "target": target})
@@ -178,38 +183,62 @@ def _material(track: int) -> dict[str, Any]:
     return {"pbrMetallicRoughness": {"baseColorFactor": [*linear.round(4).tolist(), 1], **factors}}
 
 
-def motion(track: Track) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a person's motion in a world with y up, all float32.
-
-    Returns:
-        Rotation of each joint against its parent, of the pelvis against the world: quaternions
-        x, y, z, w (24, N, 4), without jumps of sign.
-        The pelvis (N, 3), metres.
-        Each other joint from its parent in the parent's axes (N, 23, 3), metres.
-    """
+def rotations(track: Track, rows: np.ndarray) -> np.ndarray:
+    """Return the rotation of each joint against its parent, of the pelvis against a world with y
+    up: quaternions x, y, z, w (24, N, 4) float32 without jumps of sign, in the given rows (N,)."""
     from scipy.spatial.transform import Rotation
 
-    world = camera_to_world("y")
-    count = len(track.frame)
-    quaternions = np.empty((24, count, 4), np.float32)
-    bones_m = np.empty((count, 23, 3), np.float32)
-    # In blocks: rotation matrices of all rows at once would be larger than the recording.
-    for start in range(0, count, _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        pose = np.concatenate((track.global_orient[rows], track.body_pose[rows]), 1)
-        pose = pose.astype(np.float64).reshape(-1, 24, 3)
-        joints_m = track.joints_m[rows].astype(np.float64)
-        bones = joints_m[:, 1:] - joints_m[:, _PARENTS]
-        turns = joint_rotations(pose)[:, _PARENTS]
-        bones_m[rows] = np.einsum("njba,njb->nja", turns, bones)
-        pelvis = Rotation.from_matrix(world) * Rotation.from_rotvec(pose[:, 0])
-        quaternions[0, rows] = pelvis.as_quat()
+    to_world = Rotation.from_matrix(camera_to_world("y"))
+    quaternions = np.empty((24, len(rows), 4), np.float32)
+    for block in _blocks(len(rows)):
+        pose = _pose(track, rows[block])
+        quaternions[0, block] = (to_world * Rotation.from_rotvec(pose[:, 0])).as_quat()
         others = Rotation.from_rotvec(pose[:, 1:].reshape(-1, 3)).as_quat()
-        quaternions[1:, rows] = others.reshape(-1, 23, 4).swapaxes(0, 1)
+        quaternions[1:, block] = others.reshape(-1, 23, 4).swapaxes(0, 1)
     # q and -q are one rotation; readers that interpolate the numbers need neighbours alike.
-    flips = np.where((quaternions[:, 1:] * quaternions[:, :-1]).sum(-1) < 0, np.float32(-1), 1)
-    quaternions[:, 1:] *= np.cumprod(flips, axis=1, dtype=np.float32)[..., None]
-    return quaternions, (track.pelvis_m @ world.T).astype(np.float32), bones_m
+    cosines = np.einsum("jnq,jnq->jn", quaternions[:, 1:], quaternions[:, :-1])
+    signs = np.cumprod(np.where(cosines < 0, -1, 1), axis=1, dtype=np.float32)
+    quaternions[:, 1:] *= signs[..., None]
+    return quaternions
+
+
+def shape_changes(
+    track: Track, rows: np.ndarray, rest_m: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a curve through a person's bones needs keys, and the bones there.
+
+    Args:
+        track: The person.
+        rows: The rows (N,) that are looked at.
+        rest_m: The bones (23, 3): each joint but the pelvis from its parent at rest, metres.
+
+    Returns:
+        Those of the N that differ from ``rest_m``, with their neighbours (K,).
+        The bones in their parents' axes (K, 23, 3) float32, metres.
+    """
+    bones_m = np.empty((len(rows), 23, 3), np.float32)
+    other = np.empty(len(rows), bool)
+    for block in _blocks(len(rows)):
+        joints_m = track.joints_m[rows[block]].astype(np.float64)
+        turns = joint_rotations(_pose(track, rows[block]))[:, _PARENTS]
+        bones_m[block] = np.einsum("njba,njb->nja", turns, joints_m[:, 1:] - joints_m[:, _PARENTS])
+        other[block] = (np.linalg.norm(bones_m[block] - rest_m, axis=2) >= _SAME_M).any(1)
+    near = other.copy()
+    near[1:] |= other[:-1]
+    near[:-1] |= other[1:]
+    keys = np.flatnonzero(near)
+    return keys, np.where(other[keys, None, None], bones_m[keys], rest_m.astype(np.float32))
+
+
+def _pose(track: Track, rows: np.ndarray) -> np.ndarray:
+    pose = np.concatenate((track.global_orient[rows], track.body_pose[rows]), 1)
+    return pose.astype(np.float64).reshape(-1, 24, 3)
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Yield slices of rows: the matrices of all rows at once are larger than the recording."""
+    for start in range(0, count, _ROWS_AT_ONCE):
+        yield slice(start, start + _ROWS_AT_ONCE)
 
 
 def rising_times(times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,19 +249,6 @@ def rising_times(times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     times = np.maximum.accumulate(times_s.astype(np.float32))
     kept = np.flatnonzero(np.diff(times, append=np.inf) > 0)
     return kept, times[kept]
-
-
-def shape_changes(bones_m: np.ndarray, rest_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return bones (N, 23, 3) that are exactly ``rest_m`` (23, 3) where they nearly are, and the
-    rows that a curve through them needs: none if they always are."""
-    settled = (np.abs(bones_m - rest_m) < _SAME_M).all((1, 2))
-    bones_m = np.where(settled[:, None, None], rest_m, bones_m)
-    if settled.all():
-        return bones_m, np.zeros(0, np.int64)
-    changed = (np.diff(bones_m, axis=0) != 0).any((1, 2))
-    # Where a bone differs from that of the row before or after; the first row in any case.
-    keys = np.concatenate(([True], changed)) | np.concatenate((changed, [False]))
-    return bones_m, np.flatnonzero(keys)
 
 
 def presence(

@@ -175,11 +175,11 @@ def even_steps(times_s: np.ndarray, fps: float) -> np.ndarray:
 def _rate(nominal: float, frames: np.ndarray, times_s: np.ndarray) -> float:
     # By the frames between, because a frame without people has no row.
     intervals_s = np.diff(times_s) / np.diff(frames)
-    measured = 1 / float(np.median(intervals_s)) if len(intervals_s) else nominal
-    if not measured > 0:
+    interval_s = float(np.median(intervals_s)) if len(intervals_s) else 0.0
+    if interval_s <= 0:
         return nominal if nominal > 0 else _USUAL_FPS
     # A container rounds its times, so the nominal rate is the better one where both agree.
-    return nominal if abs(nominal / measured - 1) < _SAME_RATE else measured
+    return nominal if abs(nominal * interval_s - 1) < _SAME_RATE else 1 / interval_s
 
 
 def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> Track:

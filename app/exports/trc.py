@@ -19,7 +19,7 @@ _HEADER = (
 def write(recording: Recording, track: Track, path: Path) -> None:
     """Write one person's markers as a TRC file: millimetres, y up, a row a step of even time.
 
-    The cells of a step without a row are NaN: OpenSim refuses a row that ends in empty cells.
+    The cells of a step without a row are "nan": OpenSim refuses a row that ends in empty cells.
     Raises OSError.
     """
     markers = markers_mm(track, "y")
@@ -39,6 +39,5 @@ def write(recording: Recording, track: Track, path: Path) -> None:
         for line in head:
             print(*line, sep="\t", file=file)
         numbers = recording.frames.start + steps
-        for number, time_s, row in zip(numbers, recording.time_s(steps), markers):
-            cells = ["NaN" if np.isnan(value) else f"{value:.3f}" for value in row.ravel()]
-            print(number, f"{time_s:.6f}", *cells, sep="\t", file=file)
+        cells = np.column_stack((numbers, recording.time_s(steps), markers.reshape(len(steps), -1)))
+        np.savetxt(file, cells, ["%d", "%.6f", *["%.3f"] * (cells.shape[1] - 2)], "\t")

@@ -47,6 +47,8 @@ class OutputEntry:
         related: Endings of files of the same sort that it cannot write.
         options: Settings of ``[output]`` that ``target`` takes beside the path, by keyword.
         continues: Whether it continues a file that has a mark of `app.outputs.unfinished`.
+        exports: Whether ``target`` is an `app.exports.outputs.ExportOutput`: the command `export`
+            has its flag too.
     """
 
     name: str
@@ -60,6 +62,7 @@ class OutputEntry:
     related: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     continues: bool = False
+    exports: bool = False
 
     @property
     def flag(self) -> str:
@@ -101,10 +104,7 @@ _OUTPUTS = (
         target="app.outputs.poses:PosesOutput",
         suffixes=(".npz",),
         strict=True,
-        related=(
-            *(".npy", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".bvh", ".fbx"),
-            ".c3d",
-        ),
+        related=(*(".npy", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat"),),
         options=("vertices",),
     ),
     OutputEntry(
@@ -125,7 +125,7 @@ _OUTPUTS = (
         target="app.outputs.jsonl:JsonlOutput",
         kind="file or -",
         suffixes=(".jsonl", ".json", ".ndjson"),
-        related=(".csv", ".tsv", ".xml", ".yaml", ".yml", ".parquet"),
+        related=(".tsv", ".xml", ".yaml", ".yml", ".parquet"),
         options=("existing",),
         continues=True,
     ),
@@ -136,6 +136,57 @@ _OUTPUTS = (
         format="a folder of npz files",
         target="app.outputs.poses:AmassOutput",
         kind="folder",
+    ),
+    OutputEntry(
+        name="bvh",
+        metavar="DIR",
+        help="Write one BVH file a track into a folder, for Blender and other animation tools.",
+        format="a folder of BVH files",
+        target="app.exports.outputs:BvhOutput",
+        kind="folder",
+        related=(".bvh",),
+        exports=True,
+    ),
+    OutputEntry(
+        name="glb",
+        metavar="OUT.glb",
+        help="Write all people as animated meshes in one GLB (glTF) file, for Blender and Unity.",
+        format="GLB",
+        target="app.exports.outputs:GlbOutput",
+        suffixes=(".glb",),
+        strict=True,
+        related=(".gltf", ".fbx", ".usd", ".usdz", ".obj", ".ply", ".stl"),
+        exports=True,
+    ),
+    OutputEntry(
+        name="trc",
+        metavar="DIR",
+        help="Write one TRC file of markers a track into a folder, for OpenSim and Pose2Sim.",
+        format="a folder of TRC files",
+        target="app.exports.outputs:TrcOutput",
+        kind="folder",
+        related=(".trc",),
+        exports=True,
+    ),
+    OutputEntry(
+        name="c3d",
+        metavar="DIR",
+        help="Write one C3D file of markers a track into a folder, for motion laboratories.",
+        format="a folder of C3D files",
+        target="app.exports.outputs:C3dOutput",
+        kind="folder",
+        related=(".c3d",),
+        exports=True,
+    ),
+    OutputEntry(
+        name="angles",
+        metavar="OUT.csv",
+        help="Write the joint angles of all bodies of all frames as one CSV file.",
+        format="CSV",
+        target="app.exports.outputs:AnglesOutput",
+        suffixes=(".csv",),
+        strict=True,
+        exports=True,
     ),
 )
 
@@ -197,7 +248,8 @@ def suffix_problem(entry: OutputEntry, path: Path) -> str:
         words += f", so end its name in {entry.suffixes[0]}" if entry.suffixes else ""
     other = _output_of(suffix)
     if other is not None and other is not entry:
-        name = path if suffix in other.suffixes else path.with_suffix(other.suffixes[0])
+        usual = other.suffixes[0] if other.suffixes else ""
+        name = path if suffix in other.suffixes else path.with_suffix(usual)
         words += f"; for {other.format} use {other.flag} {name}"
     return words
 

@@ -25,7 +25,7 @@ from pipeline.core.user_file import read_text, reading
 _CHUNK = 1 << 20
 _ABOUT = "columns.json"
 _EXTRA = "extra.npz"
-_SINGLE = {"fps", "model", "gender"}
+_SINGLE = {"fps", "model", "gender", "export"}
 """Extra arrays of one value."""
 
 

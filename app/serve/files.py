@@ -31,7 +31,7 @@ _DELETE_S = 10.0
 """Deleting hours of video takes a file system longer than a look."""
 MOST_MADE = 2
 """The most files of poses that are made at once, each in a process of its own."""
-_MAKE_S = 120.0
+_MAKE_S = 300.0
 _RANGE = re.compile(r"(?a)bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{0,18})|-\s*(\d{1,18}))")
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ def add_files(app: FastAPI, hub: Hub) -> None:
             raise HTTPException(503, "other files are being made; try again soon") from None
         except TooLong:
             raise HTTPException(
-                409, f"{name}: too long to be made on request: copy it and use `bodystream export`"
+                409, f"{name}: too long for this format on request; its JSON lines have it all"
             ) from None
         except OSError as error:
             raise HTTPException(409, str(error)) from None

@@ -198,7 +198,7 @@ def ends(
         values = _damped(block, scale, floor, rows, lanes)
         is_own = (rows[:, None] + _COLUMNS == lanes[None, :]) & (rows[:, None] < _UNKNOWNS)
         values += tl.where(is_own, 1.0, 0.0)
-        for n in range(s):
+        for n in tl.range(0, s, num_stages=2):
             at = work + (16 * n + sixteen)[:, None] * _WIDTH
             left = tl.load(at + rows[None, :])
             above = tl.load(at + lanes[None, :], mask=lanes[None, :] < _WIDTH, other=0.0)
@@ -355,7 +355,7 @@ def solve(
                 taken = tl.where(sixteen < 10, 149 + sixteen, _WIDTH)
                 across = tl.where(lanes < 10, 149 + lanes, tl.where(lanes == 159, 159, _WIDTH))
             before = 5 * (level - begin)
-            for n in range(before + s):
+            for n in tl.range(0, before + s, num_stages=2):
                 mine = n >= before
                 at = work + (tl.where(mine, level, begin + n // 5) + 2) * _COLUMNS * _WIDTH
                 at += (16 * tl.where(mine, n - before, n % 5) + sixteen)[:, None] * _WIDTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,6 +97,25 @@ def test_all_get_rgb_where_it_is_needed(monkeypatch, outputs, settings):
     draw(monkeypatch, made, frames, renderer="gpu", hud=False, **settings)
     for output in made:
         assert [type(each) for each in output.pictures] == [np.ndarray]
+
+
+@pytest.mark.parametrize("planes", [False, True], ids=["RGB frames", "frames as planes"])
+def test_another_style_is_drawn_from_the_next_window_on(monkeypatch, planes):
+    """From a GPU's renderer to those on the CPU and back."""
+    kind = planes_of if planes else lambda seed, size, colour: painting(seed, *size)
+    made = []
+    monkeypatch.setattr(RenderLoop, "_draw_all", lambda self: made.append(self))
+    shown, frame = ShownAsPlanes(), Frame(0, "s", 0, 0.0, kind(0, SIZE, BT709))
+    draw(monkeypatch, [shown], [frame], renderer="gpu", hud=False)
+    (loop,) = made
+    for style in ("mannequin", "skeleton", "off", "wireframe", "mannequin"):
+        loop.draw_as(RenderConfig(renderer="gpu", style=style, hud=False))
+        loop._draw_window([(frame, bodies([1]))])
+    first, bones, nothing, edges, last = (rgb_of(each) for each in shown.pictures)
+    assert np.array_equal(nothing, frame.image)
+    assert np.array_equal(first, last)
+    for one, other in itertools.combinations((first, bones, nothing, edges), 2):
+        assert not np.array_equal(one, other)
 
 
 def test_words_are_written_into_planes_as_into_rgb():

@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import ezc3d
 import jsonschema
 import numpy as np
 import pytest
 
+from app.exports import angles
+from app.exports.recording import make_recording
+from app.outputs.catalog import entries
 from app.outputs.jsonl import line_of
 from app.outputs.mhr import MhrOutput
 from app.outputs.poses import AmassOutput, PosesOutput
 from app.reports.record import record_of
 from pipeline.core.frame import Window
+from pipeline.core.skeleton import JOINT_NAMES
 from pipeline.events.detect import DetectedEvent
 from pipeline.events.motion import Motion, load_motion
 from tests.support.bodies import VERTICES, bodies, frame, made_up_body, mhr_body, run_info
 from tests.support.events import renderer_of
+from tests.support.gltf import Glb
 from tests.support.motions.installed import SERVE
 from tests.support.paths import ROOT
+from tests.support.recordings import poses_arrays
 
 FORMATS = ROOT / "docs" / "formats"
 SIZES = {"V": VERTICES, "F": 2}
@@ -89,6 +97,73 @@ def test_the_columns_of_amass(tmp_path):
         # "66 to 155 the fingers, which are zero."
         assert not written["poses"][:, 66:].any()
         assert written["poses"][:, 3:66].any()
+
+
+def names_in(page: str, heading: str) -> list[str]:
+    """The names in the blocks of plain text under a heading, in order."""
+    text = re.split(r"(?m)^## ", (FORMATS / page).read_text())
+    (section,) = (part for part in text if part.partition("\n")[0] == heading)
+    return " ".join(re.findall(r"(?ms)^```text$(.*?)^```$", section)).split()
+
+
+def exported(tmp_path, name: str) -> Path:
+    """The first file that `export` makes of a recording."""
+    recording = make_recording(poses_arrays({3: [5, 6, 8]}))
+    entry = next(entry for entry in entries() if entry.name == name)
+    return next(iter(entry.load()(tmp_path / name).export(recording)))
+
+
+def test_the_skeleton_of_bvh(tmp_path):
+    text = exported(tmp_path, "bvh").read_text()
+    assert names_in("bvh.md", "The skeleton") == re.findall(r"(?:ROOT|JOINT) (\w+)", text)
+    described = set(re.findall(r"`((?:[XYZ]\w+ ?)+)`", (FORMATS / "bvh.md").read_text()))
+    assert described == set(re.findall(r"CHANNELS \d (.+)", text))
+    assert "End Site" in text
+
+
+def test_the_nodes_of_glb(tmp_path):
+    file = Glb(exported(tmp_path, "glb"))
+    above = {name.replace("_3", "_N") for name in file.places if name not in JOINT_NAMES[1:]}
+    assert above == described_keys("glb.md", "In the file")
+    page = (FORMATS / "glb.md").read_text()
+    (animation,) = file.document["animations"]
+    extras = (*animation["extras"], *file.nodes[file.places["person_3"]]["extras"])
+    assert [name for name in extras if f"`{name}`" not in page] == []
+
+
+def test_the_fields_and_markers_of_trc(tmp_path):
+    lines = exported(tmp_path, "trc").read_text().splitlines()
+    assert described_keys("trc.md", "The header") == set(lines[1].split("\t"))
+    page = (FORMATS / "trc.md").read_text()
+    header = dict(zip(lines[1].split("\t"), lines[2].split("\t")))
+    assert f"| `NumMarkers` | {header['NumMarkers']} |" in page
+    assert f"| `Units` | `{header['Units']}` |" in page
+    assert names_in("trc.md", "Markers") == lines[3].split("\t")[2::3]
+    assert header["OrigDataStartFrame"] == lines[6].split("\t")[0] == "5"
+
+
+def test_the_parameters_of_c3d(tmp_path):
+    read = ezc3d.c3d(str(exported(tmp_path, "c3d")))["parameters"]
+    text = (FORMATS / "c3d.md").read_text()
+    described = dict(re.findall(r"(?m)^\| `(\w+:\w+)` \| (.+) \|$", text))
+    for name, value in described.items():
+        group, _, parameter = name.partition(":")
+        (first, *_) = read[group][parameter]["value"]
+        if (literal := re.fullmatch(r"`(.+)`", value)) is not None:
+            assert first == literal[1]
+    own = {name for name in read["BODYSTREAM"] if name != "__METADATA__"}
+    assert own == {name.partition(":")[2] for name in described if name.startswith("BODYSTREAM")}
+    assert list(read["POINT"]["LABELS"]["value"]) == names_in("trc.md", "Markers")
+
+
+def test_the_columns_of_angles(tmp_path):
+    recording = make_recording(poses_arrays({3: [5, 6, 8]}))
+    path = tmp_path / "angles.csv"
+    angles.write(recording, path)
+    rows = re.findall(r"(?m)^\| (`.+?) \| (.*)\|$", (FORMATS / "angles.md").read_text())
+    described = [name for cell, _ in rows for name in re.findall(r"`(\w+)`", cell)]
+    assert len(described) == len(set(described))
+    assert set(described) == set(path.read_text().partition("\n")[0].split(","))
 
 
 def schema_of(name: str) -> dict:

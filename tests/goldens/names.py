@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 
 COMMANDS = (
     "", "run", "serve", "view", "events", "evaluate", "bench", "weights", "weights list",
-    "weights fetch", "weights check", "recover", "doctor",
+    "weights fetch", "weights check", "export", "recover", "doctor",
 )  # fmt: skip
 
 

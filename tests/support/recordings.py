@@ -68,7 +68,7 @@ def poses_arrays(
 
     Args:
         frames: The frames of each track.
-        pose: The pose of every row (24, 3); random ones by default.
+        pose: The pose of every row (24, 3), or of each (N, 24, 3); random ones by default.
         rest_m: The skeleton at rest.
         fps: The file's rate; None where the source has none.
         seed: Of what is random.

@@ -242,12 +242,13 @@ class BlazePose(Perceiver):
     def _decode(
         self, embedding: Embedding, window: Window, looks: Looks | None = None
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
-        """The people of each frame; ``looks`` is what was looked for beside the detection."""
-        count, key = len(window.frames), window.key
+        """The people of each frame; ``looks`` is what was looked for beside the detection, for
+        a network that answers batches faster than one query after another."""
+        count, key, at_once = len(window.frames), window.key, looks is not None
         if looks is None:
             looks = yield from look_ahead(window, embedding.tracked, sparing=True)
         # Tracked people before candidates: a candidate that is a part of one of them is refused.
-        present, tracked = yield from track_rois(window, key, embedding.tracked, looks)
+        present, tracked = yield from track_rois(window, key, embedding.tracked, looks, at_once)
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, present
         )
@@ -264,8 +265,8 @@ class BlazePose(Perceiver):
         # detections confirmed. Both directions run in step: a GPU answers them in one batch.
         (after, last_rois), (before, _) = yield from gather(
             [
-                self._track_frames(window, range(key + 1, count), rois, looks),
-                self._track_frames(window, range(key - 1, -1, -1), rois, looks),
+                self._track_frames(window, range(key + 1, count), rois, looks, at_once),
+                self._track_frames(window, range(key - 1, -1, -1), rois, looks, at_once),
             ]
         )
         people |= after | before
@@ -285,12 +286,12 @@ class BlazePose(Perceiver):
 
     @staticmethod
     def _track_frames(
-        window: Window, times: Iterable[int], rois: tuple[Roi, ...], looks: Looks
+        window: Window, times: Iterable[int], rois: tuple[Roi, ...], looks: Looks, at_once: bool
     ) -> Plan[tuple[dict[int, tuple[Person, ...]], tuple[Roi, ...]]]:
         """Track frame by frame; the people in each, and the ROIs after the last."""
         people = {}
         for t in times:
-            people[t], rois = yield from track_rois(window, t, rois, looks)
+            people[t], rois = yield from track_rois(window, t, rois, looks, at_once)
         return people, rois
 
     def answer(self, queries: list[Query]) -> list[Any]:

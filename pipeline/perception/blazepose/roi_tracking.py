@@ -29,6 +29,7 @@ from pipeline.perception.blazepose.queries import (
     LandmarkQuery,
     PersonRoi,
     Plan,
+    Query,
     ask,
     gather,
 )
@@ -118,10 +119,16 @@ class Look:
         roi: The ROI that was asked.
         answer: The person and the next ROI, with the model's presence as the score; None where
             the ROI is empty.
+        again: The answer in the ROI of ``answer``, where that strayed and was asked for too.
+        around: The ROI around which mirrored queries were asked too; None if they were not.
+        mirrored: Their answers, in the order of `_MIRRORED_QUERIES`.
     """
 
     roi: Roi
     answer: PersonRoi | None
+    again: tuple[PersonRoi | None, ...] = ()
+    around: Roi | None = None
+    mirrored: tuple[PersonRoi | None, ...] = ()
 
 
 Looks = dict[tuple[int, int], Look]
@@ -139,8 +146,9 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
     Args:
         window: The window.
         rois: The ROI of each tracked person in the frame before the window.
-        sparing: Whether to ask for the first and the last frame before the others, and for those
-            only where the person moves (`between`); else all frames are one batch.
+        sparing: Whether to ask for as little as possible: for the first and the last frame before
+            the others, and for those only where the person moves (`between`). Else all frames are
+            one batch, and the queries that their answers call for are another one.
     """
     # Where people overlap, an ROI of some frames ago may show the other one.
     not_ahead = overlapping(rois) | _spinning(rois)
@@ -148,7 +156,8 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
     last = len(window.frames) - 1
     inner = range(1, last)
     if not sparing or not inner:
-        return (yield from _looks(window, range(last + 1), apart))
+        looks = yield from _looks(window, range(last + 1), apart)
+        return looks if sparing else (yield from _second_looks(window, apart, looks))
     looks = yield from _looks(window, (0, last), apart)
     moving = []
     for roi in apart:
@@ -172,8 +181,57 @@ def _looks(window: Window, times: Iterable[int], rois: Sequence[Roi]) -> Plan[Lo
     return {(t, roi.id): Look(roi, answer) for (t, roi), answer in zip(asked, answers)}
 
 
+def _second_looks(window: Window, rois: Sequence[Roi], looks: Looks) -> Plan[Looks]:
+    """The looks, with the answers that following people through them will ask for next.
+
+    These are asked for frame by frame otherwise, where a GPU waits for each: in the ROI of an
+    answer that strayed, and mirrored where limbs jump, in the ROI to which the frame before will
+    probably lead.
+    """
+    largest = {roi.id for roi in _largest(rois)}
+    jumps = _before_jumps(window, [r for r in rois if r.id in largest], looks)
+    found = {place: along_torso(look.answer[1]) for place, look in looks.items() if look.answer}
+    strays = {place: roi for place, roi in found.items() if _strayed(looks[place].roi, roi)}
+    places = [(time, roi, False) for (time, _), roi in strays.items()]
+    for (time, _), roi in jumps.items():
+        places += [(time, _varied(roi, *how), True) for how in _MIRRORED_QUERIES]
+    if not places:
+        return looks
+    answers = yield [
+        LandmarkQuery(window.frames[time], replace(roi, score=0.0), _FAINT_PRESENCE, mirrored)
+        for time, roi, mirrored in places
+    ]
+    remaining = iter(answers)
+    looks = dict(looks)
+    for place in strays:
+        looks[place] = replace(looks[place], again=(next(remaining),))
+    for place, roi in jumps.items():
+        mirrored = tuple(next(remaining) for _ in _MIRRORED_QUERIES)
+        looks[place] = replace(looks[place], around=roi, mirrored=mirrored)
+    return looks
+
+
+def _before_jumps(window: Window, rois: Sequence[Roi], looks: Looks) -> dict[tuple[int, int], Roi]:
+    """The ROIs that looks lead to, in the frames where the limbs of the next look jump."""
+    found = {}
+    # As people are followed: outward from the key frame.
+    for way in (range(window.key, len(window.frames)), range(window.key, -1, -1)):
+        for roi in rois:
+            for time in way:
+                look = looks[time, roi.id]
+                if look.answer is None or roi.points is None:
+                    break
+                points = look.answer[0].landmarks_px
+                if _jumps(*limb_drift(look.answer[0], roi.points)):
+                    found[time, roi.id] = roi
+                    # A mirrored answer will probably continue from the limbs before the jump.
+                    points = roi.points
+                roi = replace(along_torso(look.answer[1]), score=roi.score, points=points)
+    return found
+
+
 def track_rois(
-    window: Window, time: int, rois: Sequence[Roi], looks: Looks
+    window: Window, time: int, rois: Sequence[Roi], looks: Looks, at_once: bool = False
 ) -> Plan[tuple[tuple[Person, ...], tuple[Roi, ...]]]:
     """Find the tracked people in one frame of a window.
 
@@ -185,6 +243,8 @@ def track_rois(
         time: Which of its frames.
         rois: The ROI of each tracked person.
         looks: What `look_ahead` returned; people without a look are queried in their ROI.
+        at_once: Whether the mirrored queries of those that may need them go out with the first one,
+            as a batch, instead of one after another.
 
     Returns:
         The people that are present, and the ROIs in which to find them next.
@@ -198,7 +258,7 @@ def track_rois(
     plans = []
     for roi in rois:
         look = None if roi.id in close else looks.get((time, roi.id))
-        plans.append(_followed(frame, roi, look, roi.id in doubted))
+        plans.append(_followed(frame, roi, look, roi.id in doubted, at_once))
     found = yield from gather(plans)
     found = yield from separate(frame, rois, found)
     next_rois = []
@@ -221,9 +281,11 @@ def _spinning(rois: Sequence[Roi]) -> set[int]:
     return {roi.id for roi in known if abs(roi.turn) >= _SPINNING}
 
 
-def _followed(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
+def _followed(
+    frame: Frame, roi: Roi, look: Look | None, doubted: bool, at_once: bool
+) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None; the rotation of ``doubted`` people is checked."""
-    result = yield from _relocate(frame, roi, look, doubted)
+    result = yield from _relocate(frame, roi, look, doubted, at_once)
     if not doubted or roi.points is None or roi.age < _KNOWN_FRAMES or roi.rest:
         return result
     if share_inside(roi.points, *frame.size) < _WHOLE:
@@ -253,18 +315,25 @@ def _fit(person: Person) -> float:
     return person.score * agreement(person)
 
 
-def _relocate(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[PersonRoi | None]:
+def _relocate(
+    frame: Frame, roi: Roi, look: Look | None, doubted: bool, at_once: bool
+) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None; ``doubted`` people are queried mirrored too."""
     # A detection of a person who has half left the picture says little about the next frames.
     leaving = roi.points is not None and share_inside(roi.points, *frame.size) < _LEAVING
     confirmed = roi.score > 0 and not roi.frames_missed and not leaving
     min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
+    # There are no recent landmarks that the limbs could be compared with.
+    comparable = roi.points is not None and not roi.frames_missed
+    more: list[PersonRoi | None] = []
     if look is None:
-        result = yield from ask(LandmarkQuery(frame, roi, min_presence))
+        asked: list[Query] = [LandmarkQuery(frame, roi, min_presence)]
+        if at_once and doubted and comparable:
+            asked += _mirrored_queries(frame, roi, min_presence)
+        result, *more = yield asked
     else:
         result = yield from _looked_again(frame, roi, look, min_presence)
-    # There are no recent landmarks that the limbs could be compared with.
-    if roi.points is None or roi.frames_missed:
+    if roi.points is None or not comparable:
         return result
     if result is None and not doubted:
         return None
@@ -275,28 +344,67 @@ def _relocate(frame: Frame, roi: Roi, look: Look | None, doubted: bool) -> Plan[
             return None
     drift, swapped = limb_drift(result[0], roi.points)
     # The usual case ends here, without further queries.
-    if drift < min(swapped, _JUMP):
+    if not _jumps(drift, swapped):
         clear = swapped > drift + _CLEAR
         votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
         return result[0], replace(result[1], side_votes=votes)
-    return (yield from _continue_limbs(frame, roi, roi.points, result, min_presence, doubted))
+    mirrored = [_known(answer) for answer in more]
+    if doubted and not more:
+        mirrored = _mirrored(frame, roi, look, min_presence)
+    return (yield from _continue_limbs(roi, roi.points, result, mirrored))
+
+
+def _jumps(drift: float, swapped: float) -> bool:
+    """Whether limbs moved too far for one frame, or less far with their sides exchanged."""
+    return drift >= min(swapped, _JUMP)
+
+
+def _mirrored(
+    frame: Frame, roi: Roi, look: Look | None, min_presence: float
+) -> list[Plan[PersonRoi | None]]:
+    """The mirrored queries of an ROI, each of which asks when it is run, or was asked before."""
+    if look is not None and look.around is not None and not _strayed(look.around, roi):
+        return [_known(_from_look(roi, answer, min_presence)) for answer in look.mirrored]
+    return [ask(query) for query in _mirrored_queries(frame, roi, min_presence)]
+
+
+def _mirrored_queries(frame: Frame, roi: Roi, min_presence: float) -> list[LandmarkQuery]:
+    return [
+        LandmarkQuery(frame, _varied(roi, *how), min_presence, mirrored=True)
+        for how in _MIRRORED_QUERIES
+    ]
+
+
+def _known(answer: PersonRoi | None) -> Plan[PersonRoi | None]:
+    """A plan without queries."""
+    return answer
+    yield  # A generator, as all plans are.
+
+
+def _from_look(roi: Roi, answer: PersonRoi | None, min_presence: float) -> PersonRoi | None:
+    """The answer to a query of the tracked ROI, of one that was asked without its score."""
+    if answer is None or answer[0].score < min_presence:
+        return None
+    person, next_roi = answer
+    score = max(person.score, roi.score)
+    return replace(person, score=score), replace(next_roi, score=roi.score)
 
 
 def _looked_again(
     frame: Frame, roi: Roi, look: Look, min_presence: float
 ) -> Plan[PersonRoi | None]:
     """The answer of a look, or that of a second one where the first was too far off its person."""
-    result = None
-    if look.answer is not None and look.answer[0].score >= min_presence:
-        person, next_roi = look.answer[0], along_torso(look.answer[1])
-        score = max(person.score, roi.score)
-        result = replace(person, score=score), replace(next_roi, score=roi.score)
-        if not _strayed(look.roi, next_roi):
+    result = _from_look(roi, look.answer, min_presence)
+    if result is not None:
+        result = result[0], along_torso(result[1])
+        if not _strayed(look.roi, result[1]):
             return result
     # Where the first look found nothing, the frames between may have moved the ROI.
     around = roi if result is None else result[1]
     if roi_change(look.roi, around) < _REFINED:
         return result
+    if result is not None and look.again:
+        return _from_look(roi, look.again[0], min_presence) or result
     again = yield from ask(LandmarkQuery(frame, around, min_presence))
     return again or result
 
@@ -307,12 +415,10 @@ def _strayed(asked: Roi, answered: Roi) -> bool:
 
 
 def _continue_limbs(
-    frame: Frame,
     roi: Roi,
     points: np.ndarray,
     result: PersonRoi,
-    min_presence: float,
-    doubted: bool,
+    mirrored: Sequence[Plan[PersonRoi | None]],
 ) -> Plan[PersonRoi]:
     """The result that continues from ``points`` after limbs seem to have jumped or swapped sides.
 
@@ -322,10 +428,8 @@ def _continue_limbs(
     """
     # The plain answer comes first; the others are measured against it.
     results = [(*limb_drift(result[0], points), *result)]
-    for rotation, scale in _MIRRORED_QUERIES if doubted else ():
-        other = yield from ask(
-            LandmarkQuery(frame, _varied(roi, rotation, scale), min_presence, mirrored=True)
-        )
+    for plan in mirrored:
+        other = yield from plan
         if other is None:
             continue
         results.append((*limb_drift(other[0], points), *other))

@@ -13,14 +13,14 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.exports.gltf import has_meshes, motion, presence, rising_times, shape_changes, write
+from app.exports.gltf import mesh_warning, presence, rising_times, rotations, shape_changes, write
 from app.exports.recording import Recording, make_recording
 from pipeline.body.load import load_body
 from pipeline.core.camera import project
-from pipeline.core.skeleton import JOINT_NAMES
+from pipeline.core.skeleton import JOINT_NAMES, PARENTS
 from pipeline.core.world import camera_to_world
 from tests.support.gltf import Glb, validate
-from tests.support.recordings import FPS, poses_arrays
+from tests.support.recordings import FPS, REST_M, poses_arrays
 
 WORLD = camera_to_world("y")
 TRACKS = st.dictionaries(
@@ -52,10 +52,6 @@ def written(recording: Recording, tmp_path) -> Glb:
     return Glb(tmp_path / "people.glb")
 
 
-def start_s(recording: Recording) -> float:
-    return min(track.pts_s[0] for track in recording.tracks)
-
-
 @settings(deadline=None, max_examples=25)
 @given(tracks=TRACKS, model=st.sampled_from(["free", "SMPL"]), seed=st.integers(0, 99))
 def test_joints_are_the_recordings_in_every_row(tmp_path_factory, tracks, model, seed):
@@ -65,7 +61,7 @@ def test_joints_are_the_recordings_in_every_row(tmp_path_factory, tracks, model,
     for track in recording.tracks:
         person = glb.person(track.id)
         assert person.names == list(JOINT_NAMES)
-        for pts_s, joints_m in zip(track.pts_s - start_s(recording), track.joints_m):
+        for pts_s, joints_m in zip(track.pts_s - recording.start_s, track.joints_m):
             assert person.is_there(pts_s)
             np.testing.assert_allclose(person.joints_m(pts_s), joints_m @ WORLD.T, atol=1e-5)
 
@@ -101,7 +97,7 @@ def test_between_two_rows_a_person_turns_the_short_way(tmp_path):
     # The same half turn but for 0.2 radians, on two sides of the sign's jump.
     arrays["body_pose"][:, :3] = [[np.pi - 0.1, 0, 0], [-np.pi + 0.1, 0, 0]]
     recording = make_recording(arrays)
-    quaternions, _, _ = motion(recording.tracks[0])
+    quaternions = rotations(recording.tracks[0], np.arange(2))
     assert ((quaternions[:, 1:] * quaternions[:, :-1]).sum(-1) >= 0).all()
 
 
@@ -165,15 +161,17 @@ def test_times_rise_in_float32(steps, begin):
 
 
 def test_bones_that_stay_need_no_keys():
-    rest = np.arange(69.0).reshape(23, 3)
-    steady = np.repeat(rest[None], 5, 0) + 1e-6
-    bones, keys = shape_changes(steady, rest)
-    assert (bones == rest).all()
-    assert len(keys) == 0
-    steady[:2] += 0.1
-    bones, keys = shape_changes(steady, rest)
-    assert keys.tolist() == [0, 1, 2]
-    assert (bones[2:] == rest).all()
+    bones = (REST_M - REST_M[list(PARENTS)])[1:]
+    arrays = poses_arrays({1: range(8)})
+    (track,) = make_recording(arrays).tracks
+    assert len(shape_changes(track, np.arange(8), bones)[0]) == 0
+    # A person who is taller in two frames: these have keys, and the frames beside them.
+    tall = track.joints_m.copy()
+    tall[3:5] = tall[3:5, :1] + 1.05 * (tall[3:5] - tall[3:5, :1])
+    keys, got = shape_changes(replace(track, joints_m=tall), np.arange(8), bones)
+    assert keys.tolist() == [2, 3, 4, 5]
+    wanted = bones * np.array([1, 1.05, 1.05, 1])[:, None, None]
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
 @pytest.mark.gltf_validator
@@ -209,7 +207,9 @@ def test_khronos_validator_finds_faults(tmp_path):
 def test_a_licensed_body_is_bones(tmp_path):
     arrays = poses_arrays({1: [0, 1]}) | {"model": np.array("SMPL")}
     recording = make_recording(arrays)
-    assert not has_meshes(recording)
+    warning = mesh_warning(recording)
+    assert "the mesh of SMPL is licensed" in warning
+    assert "\n" not in warning
     glb = written(recording, tmp_path)
     assert "copyright" not in glb.document["asset"]
     person = glb.person(1)
@@ -229,6 +229,7 @@ def test_a_licensed_body_is_bones(tmp_path):
 def test_the_free_body_is_closed_and_named_as_free(tmp_path):
     glb = written(make_recording(poses_arrays({2: [0]})), tmp_path)
     person = glb.person(2)
+    assert mesh_warning(make_recording(poses_arrays({2: [0]}))) == ""
     assert "CC0" in glb.document["asset"]["copyright"]
     assert trimesh.Trimesh(person.rest_m, person.faces).volume > 0.03
     np.testing.assert_allclose(np.linalg.norm(person.normals, axis=1), 1, atol=1e-5)
@@ -261,7 +262,8 @@ def test_a_minute_is_small_and_written_at_once(tmp_path):
 
 
 def test_memory_is_little_more_than_the_file(tmp_path):
-    (track,) = make_recording(poses_arrays({1: range(200)})).tracks
+    licensed = {"model": np.array("SMPL")}
+    (track,) = make_recording(poses_arrays({1: range(200)}) | licensed).tracks
     times = 150
     long = {
         name: np.concatenate([getattr(track, name)] * times)
@@ -269,7 +271,7 @@ def test_memory_is_little_more_than_the_file(tmp_path):
     }
     frame = np.arange(200 * times)
     recording = replace(
-        make_recording(poses_arrays({1: [0]})),
+        make_recording(poses_arrays({1: [0]}) | licensed),
         tracks=(replace(track, frame=frame, pts_s=frame / FPS, **long),),
     )
     write(recording, tmp_path / "warm.glb")

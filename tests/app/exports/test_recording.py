@@ -82,8 +82,12 @@ def test_the_rate_is_the_sources_unless_its_times_say_another(nominal, real, wan
 
 
 @pytest.mark.parametrize(("nominal", "wanted"), [(50.0, 50.0), (None, 30.0)])
-def test_one_frame_has_the_nominal_rate(nominal, wanted):
+def test_frames_that_say_no_rate_have_the_nominal_one(nominal, wanted):
     assert make_recording(poses_arrays({1: [7]}, fps=nominal)).fps == wanted
+    arrays = poses_arrays({1: [7, 8, 9]}, fps=nominal)
+    arrays["pts_s"][:] = 3
+    recording = make_recording(arrays)
+    assert (recording.fps, recording.tracks[0].step.tolist()) == (wanted, [0, 1, 2])
 
 
 @settings(deadline=None)

@@ -164,7 +164,8 @@ def test_a_broken_package_costs_a_warning_and_no_more(tmp_path, code, module, wh
 def test_every_entry_is_a_setting_and_makes_its_output(tmp_path):
     for entry in entries():
         setting = settings()[f"output.{entry.name}"]
-        assert (setting.flag, setting.default, setting.commands) == (entry.flag, None, ("run",))
+        commands = ("run", "export") if entry.exports else ("run",)
+        assert (setting.flag, setting.default, setting.commands) == (entry.flag, None, commands)
         path = tmp_path / (entry.name + (entry.suffixes or ("",))[0])
         config = load_config(flags={f"output.{entry.name}": str(path)})
         (output,) = make_outputs(config)
@@ -218,8 +219,10 @@ def test_a_suffix_that_promises_nothing_is_free_unless_the_format_is_strict(entr
 
 OTHERS = {
     "video": "gif webm avi mkv jpg png webp ts flv h264",
-    "poses": "npy pkl pickle pt h5 mat bvh fbx c3d",
-    "jsonl": "csv tsv xml yaml parquet",
+    "poses": "npy pkl pickle pt h5 mat fbx",
+    "jsonl": "tsv xml yaml parquet",
+    "bvh": "bvh",
+    "c3d": "c3d",
     "": "gz zip xz zst html pdf svg md",
 }
 
@@ -241,12 +244,12 @@ def test_a_suffix_of_a_format_that_no_output_has_is_refused(entry, sort, tmp_pat
 
 
 def test_the_suffix_of_an_output_from_outside_is_its_own(monkeypatch):
-    csv = OutputEntry("csv", "OUT.csv", "Write CSV.", "CSV", "nowhere:X", suffixes=(".csv",))
-    monkeypatch.setattr(catalog, "entries", lambda: (*entries(), csv))
+    roots = OutputEntry("roots", "OUT.roots", "Write.", "roots", "nowhere:X", suffixes=(".roots",))
+    monkeypatch.setattr(catalog, "entries", lambda: (*entries(), roots))
     poses, jsonl = (e for e in entries() if e.name in ("poses", "jsonl"))
     for entry in (poses, jsonl):
-        assert suffix_problem(entry, Path("x.csv")).endswith("for CSV use --csv x.csv")
-    assert suffix_problem(csv, Path("x.csv")) == ""
+        assert suffix_problem(entry, Path("x.roots")).endswith("for roots use --roots x.roots")
+    assert suffix_problem(roots, Path("x.roots")) == ""
 
 
 def test_files_of_the_same_sort_are_advised_by_the_right_name():

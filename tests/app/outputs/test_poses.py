@@ -15,6 +15,7 @@ from app.cli import main
 from app.outputs.base import OutputError
 from app.outputs.poses import AmassOutput, PosesOutput
 from app.outputs.spool import ColumnSpool
+from pipeline.body.load import load_body
 from pipeline.body.model import place_joints
 from pipeline.body.rotations import exp_so3
 from pipeline.core.camera import project
@@ -210,6 +211,37 @@ def test_amass_poses_put_smpls_joints_where_they_were_with_z_up(tmp_path):
     with np.load(tmp_path / "track_0001.npz") as saved:
         again = joints(saved["poses"][:, :72], rest) + saved["trans"][:, None]
     np.testing.assert_allclose(again, value.joints_m @ camera_to_world("z").T, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 10_000))
+def test_an_amass_reader_gets_the_bodies_where_they_were(tmp_path_factory, seed):
+    """The steps of AMASS's own readers: betas, the first 22 joints' rotations and trans go through
+    the body model, z up."""
+    body, rng = load_body(None), np.random.default_rng(seed)
+    value = bodies([1], seed)
+    value.betas[:] = rng.normal(size=10)
+    value.global_orient[:] = rng.normal(size=3) * 2
+    value.body_pose[:, 63:] = 0
+    arguments = (value.betas, value.global_orient, value.body_pose, value.transl_m)
+    value.joints_m[:] = body(*map(torch.from_numpy, arguments)).joints_m.numpy()
+    folder = tmp_path_factory.mktemp("amass")
+    write_one(AmassOutput(folder), value)
+    with np.load(folder / "track_0001.npz") as saved:
+        betas, poses, trans = (
+            torch.from_numpy(np.atleast_2d(saved[name]).astype(np.float32))
+            for name in ("betas", "poses", "trans")
+        )
+    hands = torch.zeros(1, 6)
+    read = body(betas, poses[:, :3], torch.cat((poses[:, 3:66], hands), 1), trans)
+    world_m = value.joints_m @ camera_to_world("z").T
+    np.testing.assert_allclose(read.joints_m.numpy(), world_m, atol=1e-5)
+
+
+def write_one(output: AmassOutput, value: Bodies) -> None:
+    output.open(run_info())
+    output.write(frame(0), value, None)
+    output.close()
 
 
 def joints(pose: np.ndarray, rest: torch.Tensor) -> np.ndarray:

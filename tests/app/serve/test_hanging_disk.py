@@ -42,6 +42,7 @@ HANGS_S = float(os.environ.get("BODYSTREAM_TEST_HANGS_S", "1"))
 SOON_S = 0.5
 """The median answer while the disk hangs: a busy machine is slow now and then, a disk always."""
 LISTED_S = 6.0
+DELETED_S = 13.0
 BOUNDED_S = 10.0
 SERVE = """
 import sys
@@ -119,9 +120,10 @@ def watched(disk: Disk, seconds: float) -> None:
             answer, took_s = disk.ask(path)
             assert answer.status_code == 200, (path, answer.text)
             times_s[path].append(took_s)
-        answer, took_s = disk.ask("/api/files")
-        assert answer.status_code in (200, 503)
-        assert took_s < LISTED_S
+        for path in ("/api/files", "/api/recordings"):
+            answer, took_s = disk.ask(path)
+            assert answer.status_code in (200, 503)
+            assert took_s < LISTED_S
         picture_s = time.monotonic()
         with httpx.stream("GET", f"{disk.url}/video/one") as pictures:
             assert next(pictures.iter_raw())
@@ -147,6 +149,9 @@ def test_whichever_call_hangs_the_status_and_the_pictures_come(disk):
         assert cause == ("no answer" if call in HOLDS_A_FILE else ""), call
         assert disk.ask("/api/files")[0].status_code == (503 if call in HOLDS_THE_LIST else 200)
         disk.record("two", True)
+        answer, took_s = disk.ask("/api/recordings/none", "DELETE")
+        assert answer.status_code == (503 if call in HOLDS_THE_LIST else 404), call
+        assert took_s < DELETED_S
         watched(disk, 0.0)
         disk.hangs("")
         until(lambda: disk.ask("/api/files")[0].status_code == 200)

@@ -84,7 +84,7 @@ def test_the_frames_between_are_asked_for_where_the_person_moves_or_is_missing()
     assert looked(STILL, all_found, True)[0] == [[0, 3]]
     assert looked(MOVING, all_found, True)[0] == [[0, 3], [1, 2]]
     assert looked(STILL, [True, True, True, False], True)[0] == [[0, 3], [1, 2]]
-    assert looked(STILL, all_found, False)[0] == [[0, 1, 2, 3]]
+    assert looked(STILL, all_found, False)[0][0] == [0, 1, 2, 3]
     for short in (1, 2):
         assert looked(STILL[:short], all_found, True)[0] == [list(range(short))]
 

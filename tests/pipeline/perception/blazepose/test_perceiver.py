@@ -19,7 +19,8 @@ from pipeline.perception.blazepose import detector, make
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
 from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
-from pipeline.perception.blazepose.queries import LandmarkQuery
+from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
+from pipeline.perception.blazepose.queries import LandmarkQuery, run_plan
 from pipeline.perception.blazepose.roi import Roi
 from pipeline.perception.blazepose.views import EAGER_PASSES
 from tests.support.paths import SAMPLES
@@ -219,6 +220,33 @@ def test_left_and_right_stay_where_mirrored_queries_have_them():
     assert exchanged_frames(track_rois(perceiver, stub_windows(40))) == []
 
 
+def in_batches(perceiver, windows):
+    """The people of each frame, followed as on a GPU, and the rounds of queries of each window."""
+    people, rounds, memory = [], [], None
+
+    def answer(queries):
+        rounds[-1].append(queries)
+        return perceiver.answer(queries)
+
+    for window in windows:
+        rounds.append([])
+        found, memory = run_plan(BlazePoseTorch._window_plan(perceiver, window, memory), answer)
+        people += found
+    return people, rounds
+
+
+@pytest.mark.parametrize("speed", [1, 5])
+def test_mirrored_queries_and_second_looks_of_a_window_are_one_round(speed):
+    perceiver = StubPose(
+        lambda t: [(60 + speed * t, 100)],
+        exchanged=lambda t, mirrored: 4 <= t < 30 and not mirrored,
+    )
+    people, rounds = in_batches(perceiver, stub_windows(40))
+    assert exchanged_frames(people) == []
+    # A person whose limbs and mask disagree is asked for at other rotations now and then.
+    assert sorted(len(each) for each in rounds[1:])[-2] == 2
+
+
 def test_a_side_exchange_is_undone_for_as_long_as_sides_agreed_before():
     """A short exchange is undone; one longer than the agreement before it is believed."""
     short = StubPose(lambda t: [(100, 100)], exchanged=lambda t, mirrored: 20 <= t < 32)
@@ -385,6 +413,16 @@ def test_a_mirrored_picture_has_mirrored_people(real, sample):
     size = np.ptp(a.landmarks_px, axis=0).max()
     assert np.median(np.linalg.norm(a.landmarks_px - back, axis=1)) < 0.02 * size
     assert abs(np.median(a.landmarks_px[:, 0] - back[:, 0])) < 0.004 * size
+
+
+@pytest.mark.weights
+def test_a_throw_is_followed_in_two_rounds_a_window(real):
+    """On a GPU each round is a wait; the arm of the throw jumps from frame to frame."""
+    windows = windows_of(frames_of(SAMPLES / "pitch.mp4", 72))
+    people, rounds = in_batches(real, windows)
+    assert sorted(len(each) for each in rounds[1:])[-2] == 2
+    for ahead, (alone,) in zip(people, track_rois(real, windows)):
+        assert median_distance(ahead[0], alone) < 0.03
 
 
 @pytest.mark.weights

@@ -1,0 +1,189 @@
+"""The exports as outputs of a run: their files are made of all rows, at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from app.exports import angles, bvh, c3d, trc
+from app.exports.recording import COLUMNS, Recording, Track, make_recording
+from app.outputs.base import OutputError, RunInfo
+from app.outputs.poses import ROWS, TRACKS, body_rows
+from app.outputs.rows import file_facts
+from app.outputs.spool import ColumnSpool
+from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
+
+
+class ExportOutput:
+    """An `Output` that makes its files of a `Recording`; subclass it and write `export`.
+
+    Rows are kept on disk until the end. A run without people leaves no file.
+
+    Args:
+        path: The file, or the folder.
+
+    Attributes:
+        name: Its name in the catalog, by which `recover` finds it.
+    """
+
+    name = ""
+    needs_picture = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: tuple[Path, ...] = ()
+        self.warnings: tuple[str, ...] = ()
+        self._info: RunInfo | None = None
+        self._columns: ColumnSpool | None = None
+
+    def export(self, recording: Recording) -> Iterator[Path]:
+        """Write the files of a recording; yield each when it is written. Raises OutputError."""
+        raise NotImplementedError
+
+    def in_the_way(self) -> Path | None:
+        """Return a file that `export` would replace, None without one."""
+        return self.path if self.path.exists() and self.path.stat().st_size else None
+
+    @property
+    def rows_beside(self) -> Path:
+        """What its rows are kept beside until they are files."""
+        return self.path
+
+    def open(self, info: RunInfo) -> None:
+        self._info = info
+
+    def write(self, frame: Frame, bodies: Bodies, picture: np.ndarray | None) -> None:
+        assert self._info is not None, "write() before open()"
+        if len(bodies):
+            # Here and not in `open`, so that a run that is killed before leaves nothing.
+            if self._columns is None:
+                self._columns = self._begin(self._info)
+            self._columns.append(body_rows(self._info, frame, bodies))
+
+    def _begin(self, info: RunInfo) -> ColumnSpool:
+        extra = {"model": np.str_(info.model), "export": np.str_(self.name)}
+        shapes = {name: ROWS[name] for name in COLUMNS}
+        return ColumnSpool(self.rows_beside, shapes, {**file_facts(info), **extra})
+
+    def close(self) -> None:
+        info, self._info = self._info, None
+        columns, self._columns = self._columns, None
+        if columns is None:
+            if info is not None:
+                self.warnings = (f"{self.path}: no people were found, so nothing is written",)
+            return
+        with columns.kept_after_errors(self.path):
+            for path in self.export(recording_of(columns)):
+                self.files = (*self.files, path)
+
+
+def recording_of(columns: ColumnSpool) -> Recording:
+    """Return the recording of an `ExportOutput`'s rows."""
+    return make_recording({name: columns.read(name) for name in COLUMNS} | columns.extra)
+
+
+class TrackFiles(ExportOutput):
+    """A folder with a file a track: ``track_0001`` and the ``suffix``; write `write_track`."""
+
+    suffix = ""
+
+    def write_track(self, recording: Recording, track: Track, path: Path) -> None:
+        """Write one track as a file. Raises OSError."""
+        raise NotImplementedError
+
+    def export(self, recording: Recording) -> Iterator[Path]:
+        self._make_folder()
+        for track in recording.tracks:
+            path = self.path / f"track_{track.id:04d}{self.suffix}"
+            with _writing(path):
+                self.write_track(recording, track, path)
+            yield path
+
+    def in_the_way(self) -> Path | None:
+        return next(iter(sorted(self.path.glob(f"track_*{self.suffix}"))), None)
+
+    @property
+    def rows_beside(self) -> Path:
+        return self.path / TRACKS
+
+    def open(self, info: RunInfo) -> None:
+        super().open(info)
+        self._make_folder()
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be made: {error.strerror}") from None
+
+
+class BvhOutput(TrackFiles):
+    """One BVH file a track (`app.exports.bvh`)."""
+
+    name, suffix = "bvh", ".bvh"
+    write_track = staticmethod(bvh.write)
+
+
+class GlbOutput(ExportOutput):
+    """One GLB file of all people (`app.exports.gltf`)."""
+
+    name = "glb"
+
+    def export(self, recording: Recording) -> Iterator[Path]:
+        # Late: it loads torch, which no other format needs.
+        from app.exports import gltf
+
+        with _writing(self.path):
+            gltf.write(recording, self.path)
+        if warning := gltf.mesh_warning(recording):
+            self.warnings = (f"{self.path}: {warning}",)
+        yield self.path
+
+
+class TrcOutput(TrackFiles):
+    """One TRC file a track (`app.exports.trc`)."""
+
+    name, suffix = "trc", ".trc"
+    write_track = staticmethod(trc.write)
+
+
+class C3dOutput(TrackFiles):
+    """One C3D file a track (`app.exports.c3d`).
+
+    Raises:
+        ExportError: ezc3d is not installed.
+    """
+
+    name, suffix = "c3d", ".c3d"
+    write_track = staticmethod(c3d.write)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        # Before the run, which may take hours.
+        c3d.load_ezc3d()
+
+
+class AnglesOutput(ExportOutput):
+    """One CSV file of joint angles (`app.exports.angles`)."""
+
+    name = "angles"
+
+    def export(self, recording: Recording) -> Iterator[Path]:
+        with _writing(self.path):
+            angles.write(recording, self.path)
+        yield self.path
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise what goes wrong with a file as OutputError."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
