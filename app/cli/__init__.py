@@ -1,5 +1,5 @@
-"""The command line: ``bodystream run | serve | view | events | evaluate | bench | weights | export |
-recover | doctor``.
+"""The command line: ``bodystream run | serve | view | events | evaluate | bench | weights |
+export | recover | doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, or an output exists and ``--no-clobber`` is given, 129, 130 and

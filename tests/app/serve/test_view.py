@@ -81,7 +81,8 @@ def go(page: Page, number: int) -> list[int]:
     """Show a frame of a recording; return the people who are shown."""
     return page.run(
         f"{VIEW}.timeline.go({number / FPS}), {VIEW}.stage.render(),"
-        f"[...{VIEW}.people].filter(([_, each]) => each.object.visible).map(([track]) => track)"
+        f"[...{VIEW}.people].filter(([_, each]) => each.object.visible)"
+        ".map(([track]) => track).sort()"
     )
 
 
