@@ -31,6 +31,7 @@ demo: $(VENV)/installed
 	$(BIN)/bodystream weights fetch default
 	$(BIN)/bodystream run samples/pitch.mp4 \
 		--video out/pitch_overlay.mp4 --poses out/pitch.npz --overwrite
+	@echo "open out/pitch_overlay.mp4; then: . $(BIN)/activate; bodystream --help"
 
 test: $(VENV)/installed-dev $(VENV)/gltf-validator $(VENV)/blender system-packages lint docs
 	$(BIN)/bodystream weights fetch default

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from app.config import Config as Config
     from app.config import ConfigError as ConfigError
     from app.config import load_config as load_config
+    from app.draw import draw as draw
+    from app.exports.recording import Recording as Recording
+    from app.exports.recording import read_recording as read_recording
+    from app.exports.table import table as table
+    from app.outputs.base import OutputError as OutputError
+    from app.run import run as run
     from app.view.notebook import RecordingView as RecordingView
     from app.view.notebook import view as view
     from pipeline.body.load import load_body as load_body
@@ -70,7 +76,9 @@ _HOMES = {
     "MhrBody": "pipeline.core.people",
     "Perceiver": "pipeline.perception.base",
     "PerceiverOptions": "pipeline.perception.base",
+    "OutputError": "app.outputs.base",
     "Person": "pipeline.core.people",
+    "Recording": "app.exports.recording",
     "RecordingView": "app.view.notebook",
     "Runner": "pipeline.runtime.runner",
     "SMPL_24": "pipeline.core.skeleton",
@@ -78,11 +86,15 @@ _HOMES = {
     "SourceOptions": "pipeline.capture.base",
     "WeightsError": "pipeline.weights.store",
     "Window": "pipeline.core.frame",
+    "draw": "app.draw",
     "load_body": "pipeline.body.load",
     "load_config": "app.config",
     "make_estimator": "pipeline.runtime.make",
     "open_source": "pipeline.capture.open",
+    "read_recording": "app.exports.recording",
+    "run": "app.run",
     "stream": "pipeline.runtime.stream",
+    "table": "app.exports.table",
     "view": "app.view.notebook",
 }
 """Each public name and the module it is defined in."""

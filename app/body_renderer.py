@@ -14,7 +14,7 @@ from pipeline.core.camera import project
 from pipeline.core.people import Bodies
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
 from pipeline.core.yuv import YuvImage
-from pipeline.fitting.device_bodies import DeviceBodies
+from pipeline.fitting.device_bodies import on_device
 from pipeline.gpu.transfer import PlanesCopy
 from render.base import MeshRows, Renderer, Scene
 from render.lines import SkeletonRenderer, WireframeRenderer
@@ -111,22 +111,19 @@ class BodyRenderer:
         # Without any, as where SAM 3D Body could not be run, the fitted bodies are drawn.
         if self._settings.draw == "mhr" and has_mhr and style != "skeleton":
             return _mhr_shapes(bodies)
-        points: list[np.ndarray | MeshRows] = [
-            each.joints_m if style == "skeleton" else self._mesh(each) for each in bodies
-        ]
         return _Shapes(
-            points,
+            [each.joints_m for each in bodies] if style == "skeleton" else self._meshes(bodies),
             _BONES if style == "skeleton" else self._faces,
             [colors_of(each) for each in bodies],
             [self._opacity(each) for each in bodies],
         )
 
-    def _mesh(self, bodies: Bodies) -> np.ndarray | MeshRows:
+    def _meshes(self, bodies: Sequence[Bodies]) -> list[np.ndarray | MeshRows]:
         shown = self._settings.style != "anatomical"
         # Renderers that draw together draw on the GPU.
         if self.together:
-            return mesh_for_gpu(bodies, shown=shown)
-        return drawn_mesh(bodies) if shown else bodies.vertices_m
+            return meshes_for_gpu(bodies, shown=shown)
+        return [_mesh(each, shown) for each in bodies]
 
     def _opacity(self, bodies: Bodies) -> np.ndarray | None:
         """The opacity of each vertex (P, V), or joint (P, 24) of a skeleton; None for 1."""
@@ -179,16 +176,21 @@ def drawn_mesh(bodies: Bodies) -> np.ndarray:
     return bodies.vertices_m if bodies.shown_m is None else bodies.shown_m
 
 
-def mesh_for_gpu(bodies: Bodies, *, shown: bool = True) -> np.ndarray | MeshRows:
-    """Return meshes for a renderer on the GPU: those there, where the bodies were fitted there.
+def meshes_for_gpu(bodies: Sequence[Bodies], *, shown: bool = True) -> list[np.ndarray | MeshRows]:
+    """Return the meshes of frames for a renderer on the GPU: those there, where the bodies were
+    fitted there.
 
     Args:
-        bodies: The bodies.
+        bodies: The bodies of each frame.
         shown: Whether to take what is drawn by default instead of the bodies' own meshes.
     """
-    there = bodies.on_device(shown) if isinstance(bodies, DeviceBodies) else None
-    if there is not None:
-        return MeshRows(*there)
+    return [
+        MeshRows(*there) if there is not None else _mesh(each, shown)
+        for each, there in zip(bodies, on_device(bodies, shown=shown), strict=True)
+    ]
+
+
+def _mesh(bodies: Bodies, shown: bool) -> np.ndarray:
     return drawn_mesh(bodies) if shown else bodies.vertices_m
 
 

@@ -274,6 +274,19 @@ class BenchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """``export``: files for other programs of a recording."""
+
+    recording: Annotated[
+        Path,
+        Setting("The file that --poses wrote.", "POSES.npz", positional=True, file="read"),
+    ]
+    # No annotation: a recording is exported without a profile.
+    config: str = "default"
+    """The profile whose settings the flags stand over."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ViewOptions:
     """``view``: a recording in 3D."""
 
@@ -298,19 +311,6 @@ class ViewOptions:
         ),
     ] = None
     browser: Annotated[bool, Setting("Open the page in the browser.", negative=True)] = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """``export``: files for other programs of a recording."""
-
-    recording: Annotated[
-        Path,
-        Setting("The file that --poses wrote.", "POSES.npz", positional=True, file="read"),
-    ]
-    # No annotation: a recording is exported without a profile.
-    config: str = "default"
-    """The profile whose settings the flags stand over."""
 
 
 @dataclass(frozen=True, kw_only=True)

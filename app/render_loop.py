@@ -120,8 +120,13 @@ class RenderLoop:
                 self._renderer.close()
 
     def _draw_all(self) -> None:
+        people = 0
         for window in self._runner.windows():
             self._draw_window(window)
+            people = len(window[-1][1])
+        # However late: else the bar of a run that is complete stops before its end.
+        self._next_progress_s = 0.0
+        self._progress(people)
 
     def draw_as(self, settings: RenderConfig) -> None:
         """Draw with other settings from the next window on. From any thread."""

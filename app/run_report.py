@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from app.progress_bars import ProgressBar, bar_for
 from app.track_log import TrackSummary
 
 if TYPE_CHECKING:
-    import rich.progress
     import rich.table
 
     from pipeline.tracking.extrapolate import PredictionError
@@ -91,9 +91,14 @@ class RunReport:
     unfitted: int = 0
     prediction: PredictionError | None = None
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Return the table for a notebook, whose display looks for this name."""
+        return _table(self)._repr_mimebundle_((), ())
+
 
 class ProgressView:
-    """Progress on standard error: a bar on a terminal, elsewhere a line every ten seconds.
+    """Progress: a bar on a terminal and in a notebook, else a line every ten seconds on standard
+    error.
 
     Use it in a ``with`` block and hand it every Progress; it may be called from any one thread.
     """
@@ -109,26 +114,22 @@ class ProgressView:
         self._clock_s = clock_s
         # A short run prints no line of progress at all.
         self._next_s = clock_s() + _PLAIN_EVERY_S
-        self._bar: rich.progress.Progress | None = None
-        self._task: rich.progress.TaskID | None = None
+        self._bar: ProgressBar | None = None
 
     def __enter__(self) -> ProgressView:
-        # In a file or a pipe, a bar's control codes would be noise.
-        if not self._quiet and self._stream.isatty():
-            self._bar, self._task = _start_bar(self._stream)
+        self._bar = None if self._quiet else bar_for(self._stream)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.close()
 
     def building(self, name: str, done: int, of: int) -> None:
         """Show that ``done`` of ``of`` parts of something are built, before the run."""
         if self._quiet:
             return
-        if self._bar is not None and self._task is not None:
-            note = "starting" if done == of else f"building {name}"
-            self._bar.update(self._task, completed=done, total=of, note=note)
+        if self._bar is not None:
+            self._bar.show(done, of, "starting" if done == of else f"building {name}")
         # Once for each part: a line for every step would fill a log file.
         elif done == 0:
             print(f"building {name}", file=self._stream, flush=True)
@@ -136,10 +137,8 @@ class ProgressView:
     def __call__(self, now: Progress) -> None:
         if self._quiet:
             return
-        if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task, completed=now.frames_drawn, total=now.total, note=_note(now)
-            )
+        if self._bar is not None:
+            self._bar.show(now.frames_drawn, now.total, _note(now))
         elif self._clock_s() >= self._next_s:
             self._next_s = self._clock_s() + _PLAIN_EVERY_S
             of = f"/{now.total}" if now.total else ""
@@ -150,26 +149,6 @@ def _note(now: Progress) -> str:
     people = "1 person" if now.people == 1 else f"{now.people} people"
     dropped = f", {now.dropped} dropped" if now.dropped else ""
     return f"{now.fps:.1f} fps, {people}{dropped}"
-
-
-def _start_bar(stream: TextIO) -> tuple[rich.progress.Progress, rich.progress.TaskID]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    bar = Bar(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames  {task.fields[note]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(file=stream),
-        # Else rich would send all that is printed to the bar's own stream.
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    task = bar.add_task("", total=None, note="starting")
-    bar.start()
-    return bar, task
 
 
 def print_report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 
 MOST_PEOPLE = 64
@@ -35,23 +37,13 @@ def check_colors(colors: np.ndarray, people: int) -> np.ndarray:
     Raises:
         ValueError: There is not one colour for each of ``people``, or a value is not from 0 to 1.
     """
-    colors = color_rows(colors, people)
-    check_color_values(colors)
-    return colors
-
-
-def color_rows(colors: np.ndarray, people: int) -> np.ndarray:
-    """As `check_colors`, for any values."""
     colors = np.asarray(colors, np.float64)
     if colors.shape != (people, 3):
         raise ValueError(f"colours are (P, 3) = ({people}, 3), not {colors.shape}")
-    return colors
-
-
-def check_color_values(colors: np.ndarray) -> None:
-    """Check that colours are from 0 to 1. Raises ValueError."""
-    if not ((colors >= 0) & (colors <= 1)).all():
+    # For a few numbers that takes less time than numpy's comparisons.
+    if not all(0 <= value <= 1 for value in colors.ravel().tolist()):
         raise ValueError("colours are from 0 to 1")
+    return colors
 
 
 def check_opacity(opacity: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -120,9 +112,10 @@ def check_faces(faces: np.ndarray, vertices: int | None) -> np.ndarray:
 def check_intrinsics(intrinsics: np.ndarray) -> np.ndarray:
     """Return a camera as `check_meshes` does."""
     k = np.require(intrinsics, np.float64, ["C", "W"])
-    if k.shape != (3, 3) or not np.isfinite(k).all():
+    if k.shape != (3, 3) or not all(map(isfinite, k.ravel().tolist())):
         raise ValueError("intrinsics are a finite (3, 3)")
-    if k[0, 0] <= 0 or k[1, 1] <= 0 or k[1, 0] or (k[2] != (0, 0, 1)).any():
+    (fx, _, _), (below, fy, _), last = k.tolist()
+    if fx <= 0 or fy <= 0 or below or last != [0, 0, 1]:
         raise ValueError(
             "intrinsics have focal lengths above 0 and are otherwise [. . .; 0 . .; 0 0 1]"
         )

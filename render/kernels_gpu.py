@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from render import table_gpu as words
+from triton_launch import DirectKernel
 
 LEVELS = 256
 LARGE = 512
@@ -22,6 +23,7 @@ LARGE = 512
 TILE = 32
 
 _WORDS = tl.constexpr(words.WORDS)
+_SOURCE = tl.constexpr(words.SOURCE)
 _FIRST_MESH, _NEAR = tl.constexpr(words.FIRST_MESH), tl.constexpr(words.NEAR)
 _SAMPLES, _BOX = tl.constexpr(words.SAMPLES), tl.constexpr(words.BOX)
 _HEIGHT, _WIDTH = tl.constexpr(words.HEIGHT), tl.constexpr(words.WIDTH)
@@ -54,6 +56,34 @@ def _picture_row(table, row):
     return table + tl.load(row + _PICTURE) * _WORDS
 
 
+@DirectKernel
+@triton.jit
+def copy(table, BLOCK: tl.constexpr):
+    """Copy to each picture the frame that it is drawn over, if that is given.
+
+    Programs along the second axis have a picture each; those along the first share its bytes.
+    """
+    picture = table + (1 + tl.program_id(1)) * _WORDS
+    source = tl.load(picture + _SOURCE)
+    if source != 0:
+        target = tl.load(picture)
+        size = 3 * tl.load(picture + _HEIGHT) * tl.load(picture + _WIDTH)
+        # Words of 8 bytes where both addresses allow it, then bytes.
+        count = tl.where((source | target) % 8 == 0, size // 8, 0)
+        step = tl.arange(0, BLOCK)
+        first = tl.program_id(0).to(tl.int64) * BLOCK
+        stride = tl.num_programs(0) * BLOCK
+        for begin in range(first, count, stride):
+            at = begin + step
+            value = tl.load(source.to(tl.pointer_type(tl.int64)) + at, mask=at < count)
+            tl.store(target.to(tl.pointer_type(tl.int64)) + at, value, mask=at < count)
+        for begin in range(8 * count + first, size, stride):
+            at = begin + step
+            value = tl.load(source.to(tl.pointer_type(tl.uint8)) + at, mask=at < size)
+            tl.store(target.to(tl.pointer_type(tl.uint8)) + at, value, mask=at < size)
+
+
+@DirectKernel
 @triton.jit
 def place(
     table, neighbours, faces, points, COUNT: tl.constexpr, VALENCE: tl.constexpr,
@@ -150,6 +180,7 @@ def _quarters(x, y, opacity):
     return tl.minimum(part, 4.0).to(tl.int32)
 
 
+@DirectKernel
 @triton.jit
 def fill_small(
     table, points, faces, samples, items, COUNT: tl.constexpr, FACES: tl.constexpr,
@@ -310,6 +341,7 @@ def _fill_triangle(
         tl.atomic_max(target, packed, mask=inside)
 
 
+@DirectKernel
 @triton.jit
 def fill_large(
     table, points, faces, samples, items, COUNT: tl.constexpr, FACES: tl.constexpr,
@@ -453,6 +485,7 @@ def _sample(samples, at, mask, first_mesh):
     return red, green * one, blue * one, one
 
 
+@DirectKernel
 @triton.jit
 def resolve(table, samples, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Average the samples of each pixel, blend them over the pictures, and reset ``samples`` to

@@ -1,7 +1,7 @@
 """The GPU rasteriser: the same pictures as `rasterize_cpu`, for the frames of many windows at once.
 
 Meshes are drawn where the frames are, and from where they were fitted; nothing waits until the
-finished pictures are requested. A drawing is one upload of a table and four launches, however many
+finished pictures are requested. A drawing is one upload of a table and five launches, however many
 pictures and people there are. The least memory traffic of a picture is the samples that bodies
 cover (8 bytes, written, read and cleared), the vertices, and the pixels under the bodies. The
 kernels are in `kernels_gpu`.
@@ -18,13 +18,15 @@ from torch import Tensor
 from render import arguments as check
 from render.base import MeshRows, Scene
 from render.memory_gpu import DrawingMemory
-from render.table_gpu import Picture, upload
+from render.table_gpu import Picture, Table, upload
 
 # Sizes of the launches, which change the speed but not the picture.
 _VERTEX_BLOCK = 128
 _FACE_BLOCK = 32
 _FACE_COLUMNS = 4
 _LARGE_PROGRAMS = (128, 8)
+_COPY_BLOCK = 1024
+_COPY_PROGRAMS = 2048
 _RESOLVE = (4, 64)
 _RESOLVE_PROGRAMS = 4096
 """Programs of all pictures together: enough to fill a GPU a few times over."""
@@ -44,6 +46,7 @@ class GpuRasterizer:
     Attributes:
         faces: The triangles, on the host.
         vertices: Number of vertices of a mesh.
+        opaque: (V,) float32 ones, on the device.
     """
 
     def __init__(self, faces: np.ndarray, vertices: int, memory: DrawingMemory) -> None:
@@ -51,44 +54,36 @@ class GpuRasterizer:
         self._memory, device = memory, memory.device
         self._corners = torch.from_numpy(np.ascontiguousarray(faces, np.int32)).to(device)
         self._neighbours = torch.from_numpy(faces_of_vertices(faces, vertices)).to(device)
-        self._opaque = torch.ones(vertices, device=device)
+        self._valence = self._neighbours.shape[1]
+        self.opaque = torch.ones(vertices, device=device)
 
-    def draw(self, pictures: Sequence[Picture], alpha: float) -> None:
-        """Draw meshes into pictures, in place.
+    def draw(self, table: Table) -> None:
+        """Draw meshes into pictures, in place, in a turn on the working memory.
 
         Args:
-            pictures: The pictures.
-            alpha: Opacity of the meshes, from 0 to 1.
+            table: The pictures and meshes.
         """
-        drawn = [each for each in pictures if len(each.meshes)]
-        for part in _parts(drawn, self._memory.most_samples):
-            self._draw(part, alpha)
-
-    def _draw(self, pictures: Sequence[Picture], alpha: float) -> None:
         from render import kernels_gpu as kernels
 
-        table = upload(pictures, alpha, self._opaque)
         words, corners, count, faces = table.words, self._corners, self.vertices, len(self.faces)
-        with self._memory.turn(table.samples, table.meshes, count, faces) as memory:
-            points, samples, items = memory.points, memory.samples, memory.items
-            kernels.place[(_blocks(count, _VERTEX_BLOCK), table.meshes)](
-                words, self._neighbours, corners, points,
-                COUNT=count, VALENCE=self._neighbours.shape[1], BLOCK=_VERTEX_BLOCK,
-            )  # fmt: skip
-            kernels.fill_small[(_blocks(faces, _FACE_BLOCK), table.meshes)](
-                words, points, corners, samples, items, COUNT=count, FACES=faces,
-                LARGE=kernels.LARGE, BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS, FADES=table.fades,
-            )  # fmt: skip
-            # Triton's interpreter runs one program after another, so there more of them gain
-            # nothing.
-            on_gpu = words.is_cuda
-            kernels.fill_large[_LARGE_PROGRAMS if on_gpu else (1, 1)](
-                words, points, corners, samples, items, COUNT=count, FACES=faces,
-                TILE=kernels.TILE, FADES=table.fades,
-            )  # fmt: skip
-            rows, columns = _RESOLVE
-            each = _blocks(_RESOLVE_PROGRAMS, table.pictures) if on_gpu else 1
-            kernels.resolve[(each, table.pictures)](words, samples, ROWS=rows, COLUMNS=columns)
+        points, samples, items = self._memory.points, self._memory.samples, self._memory.items
+        kernels.place[(_blocks(count, _VERTEX_BLOCK), table.meshes)](
+            words, self._neighbours, corners, points,
+            COUNT=count, VALENCE=self._valence, BLOCK=_VERTEX_BLOCK,
+        )  # fmt: skip
+        kernels.fill_small[(_blocks(faces, _FACE_BLOCK), table.meshes)](
+            words, points, corners, samples, items, COUNT=count, FACES=faces,
+            LARGE=kernels.LARGE, BLOCK=_FACE_BLOCK, COLUMNS=_FACE_COLUMNS, FADES=table.fades,
+        )  # fmt: skip
+        # Triton's interpreter runs one program after another, so there more of them gain nothing.
+        on_gpu = words.is_cuda
+        kernels.fill_large[_LARGE_PROGRAMS if on_gpu else (1, 1)](
+            words, points, corners, samples, items, COUNT=count, FACES=faces,
+            TILE=kernels.TILE, FADES=table.fades,
+        )  # fmt: skip
+        rows, columns = _RESOLVE
+        each = _blocks(_RESOLVE_PROGRAMS, table.pictures) if on_gpu else 1
+        kernels.resolve[(each, table.pictures)](words, samples, ROWS=rows, COLUMNS=columns)
 
 
 class GpuRenderer:
@@ -176,14 +171,15 @@ class GpuRenderer:
             for scene, canvas in zip(scenes, canvases, strict=True)
             for picture in self._pictures(scene, canvas)
         ]
-        _check_numbers(pictures)
-        sizes = {_vertices(each.meshes) for each in pictures if len(each.meshes)}
+        sizes = {each.vertices for each in pictures if len(each.meshes)}
         if len(sizes) > 1:
             raise ValueError("meshes that are drawn together have the same triangles")
-        if sizes:
-            self._rasterizer_for(faces, *sizes).draw(pictures, alpha)
-        else:
+        if not sizes:
             check.check_faces(faces, None)
+        memory = self._memory = self._memory or DrawingMemory.of(self._device)
+        rasterizer = self._rasterizer_for(memory, faces, *sizes) if sizes else None
+        for part in _parts(pictures, memory.most_samples):
+            _draw(part, alpha, memory, rasterizer)
         return [Drawn(canvas, scene) for scene, canvas in zip(scenes, canvases)]
 
     def close(self) -> None:
@@ -191,55 +187,77 @@ class GpuRenderer:
         self._rasterizer = self._memory = None
 
     def _canvases(self, scenes: Sequence[Scene], alpha: float) -> list[Tensor]:
-        """The scenes' images (T, H, W, 3) on the device; those of one size are parts of one
-        tensor."""
+        """The scenes' canvases (T, H, W, 3) on the device, uninitialised; those of one size are
+        parts of one tensor."""
         sizes = [_size_of(scene, alpha) for scene in scenes]
         out: dict[int, Tensor] = {}
         for size in set(sizes):
             members = [k for k, other in enumerate(sizes) if other == size]
-            images = [image for k in members for image in scenes[k].images]
-            whole = torch.empty(len(images), *size, 3, dtype=torch.uint8, device=self._device)
-            if all(isinstance(image, Tensor) for image in images):
-                # One launch, wherever the images are.
-                torch.stack(images, out=whole)
-            else:
-                for target, image in zip(whole, images):
-                    source = image if isinstance(image, Tensor) else torch.from_numpy(image)
-                    target.copy_(self._page_locked(source), non_blocking=True)
-            parts = whole.split([len(scenes[k].images) for k in members])
-            out |= dict(zip(members, parts))
+            count = sum(len(scenes[k].images) for k in members)
+            whole = torch.empty(count, *size, 3, dtype=torch.uint8, device=self._device)
+            begin = 0
+            for k in members:
+                end = begin + len(scenes[k].images)
+                out[k], begin = whole[begin:end], end
         return [out[k] for k in range(len(scenes))]
 
     def _pictures(self, scene: Scene, canvas: Tensor) -> Iterator[Picture]:
         """Yield what is drawn into each image of a canvas."""
-        camera = check.check_intrinsics(scene.intrinsics)
-        lens = camera[[0, 0, 0, 1, 1], [0, 1, 2, 1, 2]]
-        height, width = canvas.shape[1:3]
-        fades = scene.opacity or [None] * len(canvas)
-        parts = zip(scene.vertices_m, scene.colors, fades, strict=True)
-        for k, (meshes, colors, fade) in enumerate(parts):
-            meshes = self._checked(meshes)
+        (fx, skew, cx), (_, fy, cy), _ = check.check_intrinsics(scene.intrinsics).tolist()
+        count, height, width, _ = canvas.shape
+        begin, fades = canvas.data_ptr(), scene.opacity or [None] * count
+        parts = zip(scene.images, scene.vertices_m, scene.colors, fades, strict=True)
+        for k, (image, meshes, colors, fade) in enumerate(parts):
+            people = len(meshes)
+            vertices, drawn = self._checked(meshes)
             yield Picture(
-                canvas.data_ptr() + k * height * width * 3,
+                begin + k * height * width * 3,
+                self._source(image, canvas, k),
                 (height, width),
-                lens,
-                meshes,
-                check.color_rows(colors, len(meshes)),
-                check.check_opacity(fade, (len(meshes), _vertices(meshes))),
+                (fx, skew, cx, fy, cy),
+                vertices,
+                drawn,
+                check.check_colors(colors, people).tolist(),
+                None if fade is None else check.check_opacity(fade, (people, vertices)),
+                4 * height * width if people else 0,
             )
 
-    def _checked(self, meshes: np.ndarray | MeshRows) -> np.ndarray | MeshRows:
-        if not isinstance(meshes, MeshRows):
-            return check.check_vertices(meshes)
-        check.check_people(len(meshes))
-        tensor = meshes.tensor
-        if tensor.dtype != torch.float32 or tensor.ndim != 3 or tensor.shape[2] != 3:
-            raise ValueError(f"meshes are (N, V, 3) float32, not {tuple(tensor.shape)}")
+    def _source(self, image: np.ndarray | Tensor, canvas: Tensor, k: int) -> int:
+        """The address of an image that a kernel can copy to the canvas; 0 if it is copied here."""
+        if isinstance(image, Tensor):
+            if image.device == canvas.device and image.is_contiguous():
+                return image.data_ptr()
+        else:
+            image = torch.from_numpy(image)
+        canvas[k].copy_(self._page_locked(image), non_blocking=True)
+        return 0
+
+    def _checked(self, meshes: np.ndarray | MeshRows) -> tuple[int, np.ndarray | list[int]]:
+        """V, and the meshes as a `Picture` has them."""
+        if isinstance(meshes, MeshRows):
+            addresses = self._addresses(meshes)
+            return meshes.tensor.shape[1], addresses
+        array = check.check_vertices(meshes)
+        return array.shape[1], array
+
+    def _addresses(self, meshes: MeshRows) -> list[int]:
+        """The addresses of meshes on the device."""
+        tensor, rows = meshes.tensor, meshes.rows.tolist()
+        check.check_people(len(rows))
+        shape = tuple(tensor.shape)
+        if tensor.dtype != torch.float32 or len(shape) != 3 or shape[2] != 3:
+            raise ValueError(f"meshes are (N, V, 3) float32, not {shape}")
         if tensor.device.type != self._device.type or not tensor.is_contiguous():
             raise ValueError(f"meshes to draw are contiguous and on {self._device}")
-        return meshes
+        # A kernel would read any address that it gets.
+        if rows and not 0 <= min(rows) <= max(rows) < shape[0]:
+            raise ValueError("rows point beyond the meshes of their tensor")
+        begin, size = tensor.data_ptr(), 12 * shape[1]
+        return [begin + row * size for row in rows]
 
-    def _rasterizer_for(self, faces: np.ndarray, vertices: int) -> GpuRasterizer:
+    def _rasterizer_for(
+        self, memory: DrawingMemory, faces: np.ndarray, vertices: int
+    ) -> GpuRasterizer:
         """The rasteriser for such meshes; a new one if the last does not fit."""
         last = self._rasterizer
         # The same array nearly always.
@@ -247,8 +265,7 @@ class GpuRenderer:
         if last is not None and same and last.vertices == vertices:
             return last
         check.check_faces(faces, vertices)
-        self._memory = self._memory or DrawingMemory.of(self._device)
-        self._rasterizer = GpuRasterizer(faces, vertices, self._memory)
+        self._rasterizer = GpuRasterizer(faces, vertices, memory)
         return self._rasterizer
 
     def _page_locked(self, image: Tensor) -> Tensor:
@@ -295,6 +312,29 @@ def faces_of_vertices(faces: np.ndarray, vertices: int) -> np.ndarray:
     return table
 
 
+def _draw(
+    pictures: Sequence[Picture],
+    alpha: float,
+    memory: DrawingMemory,
+    rasterizer: GpuRasterizer | None,
+) -> None:
+    """Queue a drawing on the current stream; the rasteriser may be missing if there are no
+    meshes."""
+    from render import kernels_gpu as kernels
+
+    samples = sum(each.samples for each in pictures)
+    meshes = sum(len(each.meshes) for each in pictures)
+    vertices, faces, opaque = 0, 0, None
+    if rasterizer is not None:
+        vertices, faces, opaque = rasterizer.vertices, len(rasterizer.faces), rasterizer.opaque
+    with memory.turn(samples, meshes, vertices, faces):
+        table = upload(pictures, alpha, opaque, memory)
+        programs = _blocks(_COPY_PROGRAMS, table.pictures) if table.words.is_cuda else 1
+        kernels.copy[(programs, table.pictures)](table.words, BLOCK=_COPY_BLOCK)
+        if rasterizer is not None and meshes:
+            rasterizer.draw(table)
+
+
 def _parts(pictures: Sequence[Picture], most: int) -> Iterator[list[Picture]]:
     """Yield the pictures in parts of at most ``most`` samples; a larger picture is a part alone."""
     part: list[Picture] = []
@@ -309,35 +349,17 @@ def _parts(pictures: Sequence[Picture], most: int) -> Iterator[list[Picture]]:
         yield part
 
 
-def _check_numbers(pictures: Sequence[Picture]) -> None:
-    """Check colours and rows of all pictures at once; one by one takes as long for each of them."""
-    if not pictures:
-        return
-    check.check_color_values(np.concatenate([each.colors for each in pictures]))
-    there = [each.meshes for each in pictures if isinstance(each.meshes, MeshRows)]
-    if there:
-        rows = np.concatenate([each.rows for each in there])
-        ends = np.repeat([each.tensor.shape[0] for each in there], [len(each) for each in there])
-        # A kernel would read any address that it gets.
-        if ((rows < 0) | (rows >= ends)).any():
-            raise ValueError("rows point beyond the meshes of their tensor")
-
-
 def _blocks(count: int, block: int) -> int:
     return -(-count // block)
 
 
-def _vertices(meshes: np.ndarray | MeshRows) -> int:
-    """V, of P meshes."""
-    return int((meshes.tensor if isinstance(meshes, MeshRows) else meshes).shape[1])
-
-
 def _size_of(scene: Scene, alpha: float) -> tuple[int, int]:
     """The (height, width) of a scene's images. Raises ValueError if they are no images."""
-    for image in scene.images:
-        is_bytes = image.dtype in (torch.uint8, np.uint8)
-        check.check_pixels(tuple(image.shape), is_bytes, alpha)
-    sizes = {(int(image.shape[0]), int(image.shape[1])) for image in scene.images}
+    # Most often all are alike.
+    kinds = {(tuple(image.shape), image.dtype) for image in scene.images}
+    for shape, dtype in kinds:
+        check.check_pixels(shape, dtype in (torch.uint8, np.uint8), alpha)
+    sizes = {shape[:2] for shape, _ in kinds}
     if len(sizes) != 1:
         raise ValueError("pictures that are drawn together are of one size")
     return sizes.pop()

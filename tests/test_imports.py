@@ -13,6 +13,7 @@ from tests.support.paths import ROOT
 HOUSE = ("app", "pipeline", "render")
 OPTIONAL = {"pyrender", "trimesh", "OpenGL", "pyglet", "smplx", "anny", "mediapipe"}
 OPTIONAL |= {"onnx", "onnxruntime", "safetensors", "yaml", "huggingface_hub"}
+OPTIONAL |= {"pandas", "matplotlib", "IPython"}
 
 
 def modules() -> dict[str, Path]:

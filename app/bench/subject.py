@@ -18,7 +18,7 @@ from app.bench.networks import WRITERS
 from app.bench.random_sam3d import random_sam3d
 from app.bench.rows import Row, Settings
 from app.bench.timers import NoTimer, Timer
-from app.body_renderer import colors_of, drawn_mesh, mesh_for_gpu
+from app.body_renderer import colors_of, drawn_mesh, meshes_for_gpu
 from pipeline.core.frame import Window
 from pipeline.core.people import Bodies, Person
 from pipeline.core.yuv import Pixels
@@ -280,7 +280,7 @@ def scene_of(window: FittedWindow, intrinsics: np.ndarray) -> Scene:
     """Return a window whose frames are on the GPU, for `GpuRenderer.queue`."""
     return Scene(
         [frame.on_device for frame, _ in window],
-        [mesh_for_gpu(bodies) for _, bodies in window],
+        meshes_for_gpu([bodies for _, bodies in window]),
         [colors_of(bodies) for _, bodies in window],
         intrinsics,
     )

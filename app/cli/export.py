@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from app.cli.files import input_files
 from app.cli.flags import command
 from app.cli.signals import unwind_by_signal
 from app.config import Config, ConfigError
+from app.files import input_files
 from app.options import ExportOptions
 from app.outputs.catalog import entries
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from cyclopts import App, Group, Parameter, Token
 from cyclopts.argument import ArgumentCollection
 
-from app.cli.files import check_files
 from app.config import Config, ConfigError, load_config, settings
+from app.files import check_files
 from app.options import EventsOptions, RunOptions
 from app.setting import Declared, checked, declared
 from pipeline.core.program import program

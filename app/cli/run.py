@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-from app.cli.files import input_files
 from app.cli.flags import command
 from app.cli.signals import stop_by_signal
 from app.cli.system import keep_memory_together
 from app.config import Config, ConfigError, OutputConfig
+from app.files import input_files
 from app.options import RunOptions
 from app.outputs.catalog import entries
+from app.run import check_outputs, prepare, run_prepared
 from pipeline.core.redact import without_credentials
 
 
@@ -25,28 +26,18 @@ def run(options: RunOptions, config: Config) -> int:
         return _run_many(options, config)
     config = replace(config, source=options.source[0])
 
-    from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
-    from app.outputs.unfinished import command_of
     from app.run_report import ProgressView, print_report
 
-    prepare_outputs(config.output, input_files(options, config))
+    prepare(options, config)
     # With JSON lines on standard output, everything for people goes to standard error.
     table_stream = sys.stderr if _writes_stdout(config.output) else sys.stdout
     keep_memory_together()
-    command = command_of(options.source, config)
-    with stop_by_signal() as stop, reserve_outputs(config.output, command) as reserved:
-        print_notes(reserved.notes)
-        # Imported with the handlers set: that takes seconds, and Ctrl-C must end it cleanly.
-        from app import build
-
-        config = replace(config, output=replace(config.output, **reserved.paths))
-        with ProgressView(options.quiet) as view:
-            report = build.run(config, on_progress=view, stop=stop.event, on_build=view.building)
-        reserved.finish()
+    with stop_by_signal() as stop:
+        report, renamed = run_prepared(options, config, ProgressView(options.quiet), stop.event)
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if not options.quiet:
-        print_report(report, table_stream, reserved.renamed)
+        print_report(report, table_stream, renamed)
     return stop.exit_code(0)
 
 
@@ -98,31 +89,6 @@ def _run_many(options: RunOptions, config: Config) -> int:
             print_report(result.report, sys.stdout, reserved[result.name].renamed)
     # The exit code covers all sources: one that failed must not go unnoticed in a script.
     return stop.exit_code(1 if any(result.error is not None for result in results) else 0)
-
-
-def check_outputs(output: OutputConfig) -> None:
-    """Raise ConfigError where there is no output, or one that lacks what it belongs to."""
-    paths = {entry.name: getattr(output, entry.name) for entry in entries()}
-    if output.vertices and paths["poses"] is None:
-        raise ConfigError("--vertices: needs --poses, the file they go into")
-    if output.mhr_vertices and paths["mhr"] is None:
-        raise ConfigError("--mhr-vertices: needs --mhr, the file they go into")
-    if paths["video"] is None:
-        for name in ("rotate_s", "rotate_mb", "rotate_keep"):
-            if getattr(output, name):
-                raise ConfigError(f"--{name.replace('_', '-')}: needs --video, the file it is of")
-    check_rotation(output)
-    if not output.window and all(path is None for path in paths.values()):
-        flags = [f"{entry.flag} {entry.metavar}" for entry in entries()]
-        raise ConfigError(
-            f"there is no output: add --window, {', '.join(flags[:-1])} or {flags[-1]}"
-        )
-
-
-def check_rotation(output: OutputConfig) -> None:
-    """Raise ConfigError where files are to be deleted and there is only one."""
-    if output.rotate_keep and output.rotate_s is None and output.rotate_mb is None:
-        raise ConfigError("--rotate-keep: needs --rotate-s or --rotate-mb; there is one file")
 
 
 def _writes_stdout(output: OutputConfig) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from app.cli.flags import command
-from app.cli.run import check_rotation
 from app.cli.signals import stop_by_signal
 from app.cli.system import keep_memory_together
 from app.config import Config
 from app.options import ServeOptions
+from app.run import check_rotation
 
 
 def run(options: ServeOptions, config: Config) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,22 @@ class Recording:
         """Return the times (N,) of steps (N,) of even time, in the source's seconds."""
         return self.start_s + np.asarray(step) / self.fps
 
+    def __repr__(self) -> str:
+        people = "1 person" if len(self.tracks) == 1 else f"{len(self.tracks)} people"
+        return f"Recording of {people} in {len(self.frames)} frames at {self.fps:g} fps"
 
-def read_recording(path: Path) -> Recording:
+    def _repr_html_(self) -> str:
+        """Return a table of the tracks for a notebook, whose display looks for this name."""
+        rows = "".join(
+            f"<tr><td>{track.id}</td><td>{track.pts_s[0]:.2f} s</td><td>{track.pts_s[-1]:.2f} s"
+            f"</td><td>{len(track.frame)}</td></tr>"
+            for track in self.tracks
+        )
+        head = "<th>track</th><th>from</th><th>to</th><th>frames</th>"
+        return f"{escape(repr(self))}<table><tr>{head}</tr>{rows}</table>"
+
+
+def read_recording(path: str | Path) -> Recording:
     """Return the recording that `--poses` wrote.
 
     Args:
@@ -124,6 +139,8 @@ def read_recording(path: Path) -> Recording:
         ExportError: It is truncated, was not written by `--poses`, or has no people.
         OSError: It cannot be opened.
     """
+    # Programs give paths as text too.
+    path = Path(path)
     with reading(path, " is no recording of --poses", ExportError):
         arrays = read_npz(path, skip=_UNUSED)
         _check(arrays)

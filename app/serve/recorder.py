@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from app.config import OutputConfig
-from app.outputs.atomic_file import AtomicFile, written_whole
+from app.outputs.atomic_file import AtomicFile
 from app.outputs.background_writer import BackgroundWriter
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.video import VideoOutput
@@ -112,8 +113,9 @@ class Recorder:
         try:
             if self._file is None:
                 self._file = AtomicFile(self._lines_path)
-                with written_whole(self.path.with_suffix(FACTS)) as part:
-                    part.write_text(json.dumps(facts_of(self._info)) + "\n")
+                facts = AtomicFile(self.path.with_suffix(FACTS))
+                with closing(facts):
+                    facts.write(f"{json.dumps(facts_of(self._info))}\n".encode())
             self._file.write(f"{line}\n".encode())
         except OSError as error:
             raise OutputError(f"{self._lines_path}: cannot write: {error.strerror}") from error

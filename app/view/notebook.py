@@ -18,7 +18,7 @@ _NOT_INLINE = ("live.js", "page.js")
 
 _ROWS = (
     "frame", "pts_s", "global_orient", "body_pose", "frame_betas", "pelvis_m", "joints_m",
-    "joint_visibility", "landmarks_m",
+    "joint_visibility", "landmarks_m", "step",
 )  # fmt: skip
 """What a `Track` has for each frame."""
 

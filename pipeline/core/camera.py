@@ -74,7 +74,11 @@ def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
         (-x * y / (1 + z), 1 - y * y / (1 + z), y),
         (-x, -y, z),
     )
-    return np.stack([np.stack(row, -1) for row in rows], -2).astype(np.float32)
+    out = np.empty((*z.shape, 3, 3), np.float32)
+    for i, row in enumerate(rows):
+        for j, value in enumerate(row):
+            out[..., i, j] = value
+    return out
 
 
 def view_rotation(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 from pipeline.core.yuv import Pixels, YuvImage, rgb_of, size_of
 
 WINDOW_FRAMES = 4
+_SHOWN_PX = 1280
+"""The longest side of a frame's picture in a notebook, which keeps every picture it shows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,22 @@ class Frame:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return size_of(self.pixels)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Frame {self.id} of {self.source}: {width}x{height} at {self.pts_s:.3f} s"
+
+    def _repr_jpeg_(self) -> bytes:
+        """Return the picture for a notebook, whose display looks for this name."""
+        import cv2
+
+        height, width = self.size
+        scale = min(_SHOWN_PX / max(height, width), 1.0)
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        picture = cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 85]
+        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
+        return encoded.tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,12 +26,16 @@ class Mask:
 
     def at(self, points_px: np.ndarray) -> np.ndarray:
         """Return the mask's nearest values (...) at image points (..., 2); 0 outside of it."""
-        back = np.linalg.inv(self.to_image[:, :2].astype(np.float64))
-        places = np.rint((points_px - self.to_image[:, 2]) @ back.T).astype(int)
-        height, width = self.values.shape
-        inside = ((places >= 0) & (places < (width, height))).all(-1)
-        column, row = np.moveaxis(places.clip(0, (width - 1, height - 1)), -1, 0)
-        return np.where(inside, self.values[row, column], 0.0)
+        (a, b, left), (c, d, top) = self.to_image.tolist()
+        x, y = points_px[..., 0] - left, points_px[..., 1] - top
+        # The inverse in closed form: numpy takes longer to begin than this takes.
+        area, (height, width) = a * d - b * c, self.values.shape
+        column = np.rint((d * x - b * y) / area).astype(int)
+        row = np.rint((a * y - c * x) / area).astype(int)
+        nearest = np.minimum(np.maximum(row, 0), height - 1)
+        beside = np.minimum(np.maximum(column, 0), width - 1)
+        inside = (nearest == row) & (beside == column)
+        return np.where(inside, self.values[nearest, beside], 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,6 +210,23 @@ class Bodies:
 
     def __len__(self) -> int:
         return len(self.track)
+
+    def __repr__(self) -> str:
+        return f"Bodies of tracks {self.track.tolist()}"
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook, whose display looks for this name."""
+        rows = "".join(
+            f"<tr><td>{track}</td><td>{score:.2f}</td><td>{depth_m:.2f} m</td><td>{seen}</td></tr>"
+            for track, score, depth_m, seen in zip(
+                self.track.tolist(),
+                self.score.tolist(),
+                self.joints_m[:, 0, 2].tolist(),
+                (self.joint_visibility >= 0.5).sum(1).tolist(),
+            )
+        )
+        head = "<th>track</th><th>score</th><th>distance</th><th>joints seen of 24</th>"
+        return f"<table><tr>{head}</tr>{rows}</table>"
 
     @property
     def finite(self) -> bool:

@@ -93,7 +93,7 @@ class YuvImage:
         height, width = self.size
         half = (height + 1) // 2, (width + 1) // 2
         luma, chroma = height * width, half[0] * half[1]
-        y, u, v = np.split(self.data, (luma, luma + chroma))
+        y, u, v = self.data[:luma], self.data[luma:-chroma], self.data[-chroma:]
         return y.reshape(self.size), u.reshape(half), v.reshape(half)
 
     @property

@@ -39,13 +39,15 @@ class DeviceMeshes:
         self._host: np.ndarray | None = None
         self._lock = threading.Lock()
         self.shape, self.bytes = tuple(meshes.shape), meshes.nbytes
+        # Each person's first mesh in the order of memory.
+        count, frames, kinds = self.shape[:3]
+        self._first = np.arange(count, dtype=np.int64) * (frames * kinds)
 
     def __getitem__(self, place: tuple[Sequence[int] | slice, int, int]) -> DeviceMesh:
         """Return what an array gives for (people, frame, mesh), without reading it."""
         people, frame, mesh = place
-        count, frames, kinds = self.shape[:3]
-        chosen = np.arange(count, dtype=np.int64)[people]
-        return DeviceMesh(self, (chosen * frames + frame) * kinds + mesh % kinds)
+        kinds = self.shape[2]
+        return DeviceMesh(self, self._first[people] + (frame * kinds + mesh % kinds))
 
     def on_device(self) -> Tensor | None:
         """Return all meshes (P * T * M, V, 3), for work on the current stream.
@@ -141,26 +143,48 @@ class DeviceBodies(Bodies):
             **{"vertices_m": self._vertices, "shown_m": self._shown, **values}
         )
 
-    def on_device(self, shown: bool) -> tuple[Tensor, np.ndarray] | None:
-        """Return a mesh on the GPU, for work on the current stream.
+    def device_mesh(self, shown: bool) -> DeviceMesh | None:
+        """Return a mesh without reading it; None where only the host has it.
 
         Args:
             shown: Whether the mesh to draw is wanted, instead of the body's own.
-
-        Returns:
-            Meshes (N, V, 3) float32, to keep until that work is done, and the rows (P,) of these
-            bodies; None where only the host has them.
         """
         mesh = self._vertices if self._shown is None or not shown else self._shown
-        if not isinstance(mesh, DeviceMesh):
-            return None
-        tensor = mesh.meshes.on_device()
-        return None if tensor is None else (tensor, mesh.rows)
+        return mesh if isinstance(mesh, DeviceMesh) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process may have no GPU: the copy is of plain arrays.
         state = [getattr(self, field.name) for field in fields(self)]
         return object.__new__, (Bodies,), state
+
+
+def on_device(
+    bodies: Sequence[Bodies], *, shown: bool = True
+) -> list[tuple[Tensor, np.ndarray] | None]:
+    """Return the meshes of several bodies on the GPU, for work on the current stream.
+
+    Waits once for what was fitted together, as the frames of a window are.
+
+    Args:
+        bodies: The bodies of each frame.
+        shown: As for `DeviceBodies.device_mesh`.
+
+    Returns:
+        For each frame meshes (N, V, 3) float32, to keep until that work is done, and the rows (P,)
+        of its bodies; None where only the host has them.
+    """
+    meshes = [
+        each.device_mesh(shown) if isinstance(each, DeviceBodies) else None for each in bodies
+    ]
+    tensors = {
+        together: together.on_device()
+        for together in {mesh.meshes for mesh in meshes if mesh is not None}
+    }
+    found: list[tuple[Tensor, np.ndarray] | None] = []
+    for mesh in meshes:
+        tensor = None if mesh is None else tensors[mesh.meshes]
+        found.append(None if mesh is None or tensor is None else (tensor, mesh.rows))
+    return found
 
 
 class MeshKeeper:

@@ -100,6 +100,53 @@ class FitJob:
         return sorted(set().union(*self.people)) if self.people else []
 
 
+class _Started(NamedTuple):
+    """A batch of people whose fit was started.
+
+    Attributes:
+        people: The P people as jobs and track ids.
+        result: The copy of the results (P, ...) to the host.
+        vertices: (P, T, M, V, 3) the meshes on the device.
+        memory: (P, MEMORY.size) what to remember of each.
+        watched_s: For how long each has been observed.
+        seen: (P, T, 33) the visibility of the landmarks.
+    """
+
+    people: Sequence[tuple[FitJob, int]]
+    result: AsyncCopy
+    vertices: Tensor
+    memory: Tensor
+    watched_s: Sequence[float]
+    seen: np.ndarray
+
+
+class _Sight(NamedTuple):
+    """How P people were seen in T frames, apart from what the fit finds.
+
+    Attributes:
+        seen: (P, T, 33) the visibility of the landmarks.
+        score: (P, T) the perceiver's score, 0 where absent.
+        lenses: (P * T, 3, 3) each one's camera's K in pixels.
+        sizes: (P * T, 2) as from `picture_sizes`.
+    """
+
+    seen: np.ndarray
+    score: np.ndarray
+    lenses: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, people: Sequence[tuple[FitJob, int]], seen: np.ndarray) -> _Sight:
+        """Return that of people, given as jobs and track ids, with the landmarks' visibility."""
+        score = [
+            [frame[track].score if track in frame else 0.0 for frame in job.people]
+            for job, track in people
+        ]
+        lenses = np.array([job.intrinsics for job, _ in people])
+        sizes, frames = picture_sizes([job.size for job, _ in people]), seen.shape[1]
+        return cls(seen, np.array(score), lenses.repeat(frames, 0), sizes.repeat(frames, 0))
+
+
 class BodyFitter:
     """Fits bodies of one body model.
 
@@ -329,19 +376,21 @@ class BodyFitter:
         """Yield the bodies of each job in turn; the jobs are of one kind and solved in batches."""
         people = [(job, track) for job in jobs for track in job.tracks]
         parts = [
-            self._fit_batch(kind, people[k : k + BUCKETS[-1]])
+            self._start(kind, people[k : k + BUCKETS[-1]])
             for k in range(0, len(people), BUCKETS[-1])
         ]
-        vertices = torch.cat([part[1] for part in parts]) if len(parts) > 1 else parts[0][1]
-        result = np.concatenate([part[0] for part in parts])
-        seen = np.concatenate([part[2] for part in parts])
+        # What needs no results is done while a GPU computes them.
+        vertices = [part.vertices for part in parts]
         counts = [len(job.tracks) for job in jobs]
+        together = torch.cat(vertices) if len(parts) > 1 else vertices[0]
         if self._keeper is not None:
-            meshes: Sequence[np.ndarray | DeviceMeshes] = self._keeper.keep(vertices, counts)
+            meshes: Sequence[np.ndarray | DeviceMeshes] = self._keeper.keep(together, counts)
         else:
-            meshes = [part.numpy() for part in vertices.split(counts)]
+            meshes = [part.numpy() for part in together.split(counts)]
+        sight = _Sight.of(people, np.concatenate([part.seen for part in parts]))
+        result = np.concatenate([self._finish(kind, part) for part in parts])
         values = self._fit(kind).result.split(result)
-        values["visibility"], values["score"] = _certainty(people, values, seen)
+        values["visibility"], values["score"] = _certainty(sight, values)
         first = 0
         for job, mesh in zip(jobs, meshes):
             rows = slice(first, first + len(job.tracks))
@@ -352,11 +401,8 @@ class BodyFitter:
             yield _bodies(job, own, mesh)
             first = rows.stop
 
-    def _fit_batch(
-        self, kind: Kind, people: Sequence[tuple[FitJob, int]]
-    ) -> tuple[np.ndarray, Tensor, np.ndarray]:
-        """Results (P, ...), meshes (P, T, M, V, 3) on the device and visibility (P, T, 33) of these
-        people, whose memories are updated."""
+    def _start(self, kind: Kind, people: Sequence[tuple[FitJob, int]]) -> _Started:
+        """Start the fit of these people; a GPU need not be done when this returns."""
         fit = self._fit(kind)
         remembered = [self._track_fit(job.memory, track) for job, track in people]
         watched_s = [
@@ -367,21 +413,29 @@ class BodyFitter:
         rows = self._observed_rows(fit, people, watched_s, size)
         # People of several sources share the batch, so their memories are rows of one tensor here.
         # Rows beyond the people repeat the first one, as in the observations.
-        unused = [remembered[0].memory] * (size - len(people))
-        memory = torch.stack([k.memory for k in remembered] + unused)
+        before = [k.memory for k in remembered]
+        before += before[:1] * (size - len(people))
+        # One person's is a view: stacking it would be a launch.
+        memory = torch.stack(before) if size > 1 else before[0][None]
         step = self._step(kind, size) if on_gpu else fit
         result, vertices, memory = step(rows, memory)
         copy = AsyncCopy(result[: len(people)])
         # A graph's outputs are overwritten by its next replay; what is kept is copied out.
         memory, vertices = memory[: len(people)].clone(), vertices[: len(people)].clone()
         seen = rows.numpy()[: len(people), fit.inputs.places["visible"]].copy()
-        result = copy.result()
-        if not np.isfinite(fit.result.split(result)["cost"]).all():
+        seen = seen.reshape(len(people), kind.frames, LANDMARKS)
+        return _Started(people, copy, vertices, memory, watched_s, seen)
+
+    def _finish(self, kind: Kind, started: _Started) -> np.ndarray:
+        """Wait for a fit and return its results (P, ...); the people's memories are updated."""
+        result = started.result.result()
+        if not np.isfinite(result[:, self._fit(kind).result.places["cost"]]).all():
             raise FloatingPointError("the body fit did not stay finite")
         # Stored after the check, so that a failed fit does not become the next window's past.
-        for (job, track), row, seconds in zip(people, memory.unbind(), watched_s):
+        remembered = zip(started.people, started.memory.unbind(), started.watched_s)
+        for (job, track), row, seconds in remembered:
             job.memory.tracks[track] = TrackFit(row, True, seconds)
-        return result, vertices, seen.reshape(len(people), kind.frames, LANDMARKS)
+        return result
 
     def _observed_rows(
         self,
@@ -462,29 +516,18 @@ def example_row(fit: WindowFit) -> np.ndarray:
     return fit.inputs.row(**parts)
 
 
-def _certainty(
-    people: Sequence[tuple[FitJob, int]], values: dict[str, np.ndarray], seen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _certainty(sight: _Sight, values: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Joint visibility (P, T, 24) and scores (P, T) float32 of fitted people; 0 where absent.
 
-    ``values`` are the fit's results and ``seen`` (P, T, 33) the visibility of its landmarks.
+    ``values`` are the fit's results.
     """
-    frames = seen.shape[1]
-    right, mean = joint_visibility(
-        seen.reshape(-1, LANDMARKS),
-        values["joints_m"].reshape(-1, JOINTS, 3),
-        np.array([job.intrinsics for job, _ in people]).repeat(frames, 0),
-        picture_sizes([job.size for job, _ in people]).repeat(frames, 0),
-    )
-    score = np.array(
-        [
-            [frame[track].score if track in frame else 0.0 for frame in job.people]
-            for job, track in people
-        ]
-    )
+    frames = sight.seen.shape[1]
+    joints_m = values["joints_m"].reshape(-1, JOINTS, 3)
+    seen = sight.seen.reshape(-1, LANDMARKS)
+    right, mean = joint_visibility(seen, joints_m, sight.lenses, sight.sizes)
     # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37 of
     # what its joints and the perceiver's score promise.
-    score = score * mean.reshape(-1, frames) * np.exp(-values["residual_mean"] / 50.0)
+    score = sight.score * mean.reshape(-1, frames) * np.exp(-values["residual_mean"] / 50.0)
     return right.reshape(-1, frames, JOINTS), score.astype(np.float32)
 
 

@@ -281,9 +281,10 @@ class Bucketed:
             joined = [torch.cat(outputs) for outputs in zip(*leaves)]
             return pytree.tree_unflatten(joined, pytree.tree_flatten(parts[0])[1])
         size = next(size for size in self.sizes if size >= count)
-        if size > count:
-            tensors = tuple(filled(t, size) for t in tensors)
-        return pytree.tree_map(lambda out: out[:count], self._steps[size](*tensors))
+        if size == count:
+            return self._steps[size](*tensors)
+        padded = self._steps[size](*(filled(t, size) for t in tensors))
+        return pytree.tree_map(lambda out: out[:count], padded)
 
 
 def filled(batch: Tensor, size: int) -> Tensor:

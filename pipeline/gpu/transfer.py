@@ -52,22 +52,27 @@ def upload(window: Window, device: torch.device) -> Window:
     if all(frame.on_device is not None for frame in window.frames):
         return window
     height, width = window.key_frame.size
+    runs = [
+        (colour, list(run))
+        for colour, run in groupby(window.frames, lambda frame: _colour_there(frame, device))
+    ]
+    # Copies of planes take the longest, so they begin before the rest is prepared.
+    planes = [None if colour is None else _upload_planes(run, device) for colour, run in runs]
     target = torch.empty(
         len(window.frames), height, width, 3, dtype=torch.uint8, device=device
     )  # fmt: skip
-    begin = 0
-    for colour, run in groupby(window.frames, lambda frame: _colour_there(frame, device)):
-        frames = list(run)
-        part = target[begin : begin + len(frames)]
-        begin += len(frames)
-        if colour is None:
-            for place, frame in zip(part, frames):
-                is_there = frame.on_device is not None
-                source = frame.on_device if is_there else _page_locked(frame.image)
+    parts = target.split([len(run) for _, run in runs])
+    for (colour, run), there, part in zip(runs, planes, parts):
+        if colour is None or there is None:
+            for place, frame in zip(part, run):
+                on_device = frame.on_device
+                source = _page_locked(frame.image, device) if on_device is None else on_device
                 place.copy_(source, non_blocking=True)
         else:
-            planes = [f.pixels for f in frames if isinstance(f.pixels, YuvImage)]
-            _upload_planes(planes, part, colour)
+            # Imported here: Triton is only needed, and only sure to be there, with a GPU.
+            from pipeline.gpu.yuv_gpu import to_rgb
+
+            to_rgb(there, part, colour)
     placed = zip(window.frames, target)
     return replace(window, frames=tuple(replace(f, on_device=place) for f, place in placed))
 
@@ -79,20 +84,19 @@ def _colour_there(frame: Frame, device: torch.device) -> Colour | None:
     return frame.pixels.colour if isinstance(frame.pixels, YuvImage) else None
 
 
-def _upload_planes(pictures: list[YuvImage], target: torch.Tensor, colour: Colour) -> None:
-    # Imported here: Triton is only needed, and only sure to be there, with a GPU.
-    from pipeline.gpu.yuv_gpu import to_rgb
-
+def _upload_planes(frames: list[Frame], device: torch.device) -> torch.Tensor:
+    """The planes of frames of one size (T, N), as `YuvImage.data`."""
+    pictures = [frame.pixels for frame in frames if isinstance(frame.pixels, YuvImage)]
     shape = len(pictures), yuv_bytes(pictures[0].size)
-    planes = torch.empty(shape, dtype=torch.uint8, device=target.device)
+    planes = torch.empty(shape, dtype=torch.uint8, device=device)
     for row, picture in zip(planes, pictures):
-        row.copy_(_page_locked(picture.data), non_blocking=True)
-    to_rgb(planes, target, colour)
+        row.copy_(_page_locked(picture.data, device), non_blocking=True)
+    return planes
 
 
-def _page_locked(image: np.ndarray) -> torch.Tensor:
+def _page_locked(image: np.ndarray, device: torch.device) -> torch.Tensor:
     host = torch.from_numpy(image)
-    if not torch.cuda.is_available() or host.is_pinned():
+    if device.type == "cpu" or host.is_pinned():
         return host
     staged = torch.empty(host.shape, dtype=torch.uint8, pin_memory=True)
     return staged.copy_(host)

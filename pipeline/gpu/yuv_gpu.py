@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pipeline.core.yuv import Colour, rgb_from_yuv, yuv_bytes, yuv_from_rgb
+from triton_launch import DirectKernel
 
 _BLOCK = 256
 _WARPS = 8
@@ -23,6 +24,7 @@ def _level(value):
     return tl.minimum(tl.maximum(tl.floor(value + 0.5), 0.0), 255.0).to(tl.int32).to(tl.uint8)
 
 
+@DirectKernel
 @triton.jit
 def _to_rgb(
     planes, images, height, width, size,
@@ -46,6 +48,7 @@ def _to_rgb(
         tl.store(at + 2, _level(by * y + bu * u + bv * v + b1), mask=inside)
 
 
+@DirectKernel
 @triton.jit
 def _to_planes(
     images, planes, height, width, size,

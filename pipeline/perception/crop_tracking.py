@@ -115,7 +115,7 @@ def roi_of(person: Person) -> Roi:
     spine = points[BLAZEPOSE_33.indices("left_shoulder", "right_shoulder")].mean(0) - hips
     reach = float(np.linalg.norm(points - hips, axis=1).max())
     up = spine / max(float(np.linalg.norm(spine)), 1e-6)
-    roi = roi_between(hips, hips + max(reach, 1.0) * up, 0.0, person.roi)
+    roi = roi_between(hips.tolist(), (hips + max(reach, 1.0) * up).tolist(), 0.0, person.roi)
     return replace(roi, points=points.astype(np.float32))
 
 

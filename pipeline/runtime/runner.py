@@ -33,6 +33,7 @@ class Runner:
         opened: The source is open already.
         low_latency: Frames to show come from `newest` as soon as they are captured.
         watch: Looks for events in every frame; they come from `events`.
+        close_estimator: Whether `close` closes the estimator too, because nothing else has it.
 
     Raises:
         SourceError: The source cannot be opened, or is lost; raised by ``with`` or by iterating.
@@ -49,6 +50,7 @@ class Runner:
         opened: bool = False,
         low_latency: bool = False,
         watch: Watch | None = None,
+        close_estimator: bool = False,
     ) -> None:
         self.source = source
         self.estimator = estimator
@@ -56,6 +58,7 @@ class Runner:
         self.low_latency = low_latency
         self._watch = watch
         self._opened = opened
+        self._close_estimator = close_estimator
         self._scheduler = StreamScheduler(estimator, clock_ns=clock_ns)
         self._started: VideoStream | None = None
         self._done = False
@@ -103,6 +106,8 @@ class Runner:
         """
         self._scheduler.close()
         self.source.close()
+        if self._close_estimator:
+            self.estimator.close()
         # A run that was read to its end has nothing left under way.
         if self._started is not None and not self._done:
             self._started.settle()

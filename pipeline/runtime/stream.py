@@ -34,7 +34,7 @@ def stream(
     Args:
         source: A clip's path, an address, a camera, as `open_source` takes it.
         options: How the source is read.
-        estimator: One that exists already, or the name of one to make.
+        estimator: One that exists already, or the name of one to make, which the runner closes.
         stop: Ends the run from outside when it is set.
         stats: Counters to use instead of the runner's own.
         **settings: `EstimatorOptions`' fields, for an estimator that is made here.
@@ -44,6 +44,7 @@ def stream(
         WeightsError, ValueError, RuntimeError: The estimator cannot be made.
     """
     opened = open_source(source, options, stop=stop)
+    made_here = isinstance(estimator, str)
     if isinstance(estimator, str):
         estimator = make_estimator(estimator, **settings)
-    return Runner(opened, estimator, stats=stats)
+    return Runner(opened, estimator, stats=stats, close_estimator=made_here)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.body_renderer import BodyRenderer, colors_of, drawn_mesh, joint_influence, mesh_for_gpu
+from app.body_renderer import BodyRenderer, colors_of, drawn_mesh, joint_influence, meshes_for_gpu
 from app.config import RenderConfig
 from app.render_loop import RenderLoop
 from pipeline.body.load import load_body
@@ -72,15 +72,15 @@ def on_device(bodies: Bodies) -> DeviceBodies:
 def test_a_gpu_draws_meshes_where_they_were_fitted(shown):
     bodies = standing((1, 2), beside_m=0.5)
     expected = drawn_mesh(bodies) if shown else bodies.vertices_m
-    assert mesh_for_gpu(bodies, shown=shown) is expected
+    assert meshes_for_gpu([bodies], shown=shown)[0] is expected
     lazy = on_device(bodies)
-    rows = mesh_for_gpu(lazy, shown=shown)
+    rows = meshes_for_gpu([lazy], shown=shown)[0]
     assert isinstance(rows, MeshRows)
     assert np.array_equal(rows.tensor[torch.from_numpy(rows.rows)].numpy(), expected)
     assert lazy._vertices.meshes._host is None
     # Where the host has them alone, it uploads them.
     lazy._vertices.meshes.move_to_host()
-    assert np.array_equal(mesh_for_gpu(lazy, shown=shown), expected)
+    assert np.array_equal(meshes_for_gpu([lazy], shown=shown)[0], expected)
 
 
 @pytest.mark.parametrize("style", ["mannequin", "anatomical"])

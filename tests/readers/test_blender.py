@@ -26,7 +26,7 @@ TRACKS = {1: range(12), 2: [3, 4, 8, 9]}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A recording of two people in random poses, one of whom comes and goes, and its exports."""
+    """A recording of two people in random poses, of which one comes and goes, and its exports."""
     folder = tmp_path_factory.mktemp("blender")
     recording = read_recording(save_poses(folder / "poses.npz", poses_arrays(TRACKS)))
     gltf.write(recording, folder / "people.glb")

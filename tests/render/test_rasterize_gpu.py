@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.renderers import mannequin, scene
 from render.base import MeshRows, Scene
@@ -178,6 +180,32 @@ def in_place(renderer, window):
         spaced[1::2] = meshes
         rows.append(MeshRows(on(renderer, spaced), 1 + 2 * np.arange(len(meshes))))
     return replace(window, images=images, vertices_m=rows)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 70)),
+    st.lists(st.integers(0, 15), min_size=1, max_size=3),
+)
+def test_frames_at_any_address_are_copied_whole(size, offsets):
+    """Frames are slices of longer buffers, at any byte; some rows of pixels lie apart."""
+    pytest.importorskip("triton")
+    renderer = GpuRenderer("cuda" if CUDA else "cpu")
+    height, width = size
+    buffers = [on(renderer, noise(height + 6, width, k)).flatten() for k in offsets]
+    length = 3 * height * width
+    frames = [
+        buffer[offset : offset + length].view(height, width, 3)
+        for buffer, offset in zip(buffers, offsets)
+    ]
+    frames.append(on(renderer, noise(2 * height, width))[::2])
+    empty = np.zeros((0, 4, 3), np.float32)
+    none = [empty] * len(frames)
+    scene = Scene(frames, none, [np.zeros((0, 3))] * len(frames), LENS)
+    (drawn,) = renderer.queue([scene], np.array([[0, 1, 2]]))
+    for image, frame in zip(drawn.images, frames, strict=True):
+        assert image.data_ptr() != frame.data_ptr()
+        assert torch.equal(image, frame)
 
 
 @pytest.mark.parametrize("seed", range(2))

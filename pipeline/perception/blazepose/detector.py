@@ -69,10 +69,12 @@ def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np
 def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the intersection over union (N,) of one box (4,) and others (N, 4) or wider rows."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:4], boxes[:, 2:4])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    area = np.prod(box[2:4] - box[:2])
-    areas = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
-    return shared / np.maximum(area + areas - shared, 1e-12)
+    # Products and bounds by ufuncs: `np.prod` and `np.clip` take several times as long to begin.
+    sides = np.maximum(high - low, 0)
+    shared = sides[:, 0] * sides[:, 1]
+    width, height = (box[2:4] - box[:2]).tolist()
+    spans = boxes[:, 2:4] - boxes[:, :2]
+    return shared / np.maximum(width * height + spans[:, 0] * spans[:, 1] - shared, 1e-12)
 
 
 def suppress(detections: np.ndarray, min_overlap: float = MIN_OVERLAP) -> np.ndarray:
@@ -107,8 +109,6 @@ def rois_of(detections: np.ndarray, to_image: np.ndarray) -> list[Roi]:
         detections: (N, 13) as `suppress` returns them.
         to_image: (2, 3) the map from their coordinates to image pixels.
     """
-    rois = []
-    for row in detections:
-        points = row[4:8].reshape(2, 2) @ to_image[:, :2].T + to_image[:, 2]
-        rois.append(roi_between(points[0], points[1], float(row[-1])))
-    return rois
+    points = detections[:, 4:8].reshape(-1, 2, 2) @ to_image[:, :2].T + to_image[:, 2]
+    ends, scores = points.tolist(), detections[:, -1].tolist()
+    return [roi_between(centre, tip, score) for (centre, tip), score in zip(ends, scores)]

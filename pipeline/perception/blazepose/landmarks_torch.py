@@ -1,6 +1,6 @@
 """BlazePose's landmark model and the reading of its outputs as one network on tensors.
 
-`landmarks.reading_of` does this with numpy for one ROI; here it is done for a batch on any device.
+`landmarks.readings_of` does this with numpy for one ROI; here it is done for a batch on any device.
 A GPU then returns a few thousand numbers for each ROI instead of a million.
 """
 
@@ -21,7 +21,7 @@ from pipeline.perception.blazepose.landmarks import (
     MASK,
     MIN_HEAT,
     PARTS,
-    Reading,
+    Readings,
 )
 from pipeline.perception.blazepose.tflite import Graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
@@ -30,7 +30,7 @@ _ENDS = (0, *accumulate(PARTS))
 
 
 class LandmarkNet(nn.Module):
-    """Network from crops (B, 3, 256, 256) in [0, 1] to (B, WIDTH) float32, for `reading_of_row`."""
+    """Network from crops (B, 3, 256, 256) in [0, 1] to rows (B, WIDTH), for `readings_of_rows`."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -91,23 +91,27 @@ def refine(points: Tensor, heatmaps: Tensor) -> Tensor:
     return torch.where(sure[..., None], centre, points)
 
 
-def reading_of_row(row: np.ndarray) -> Reading:
-    """Return the reading of one ROI from a row (WIDTH,) of `LandmarkNet`; copied."""
-    points, visibility, presence, world, mask = _split(row)
-    # Copied, or one person's mask would keep the rows of the whole batch in memory.
-    return Reading(
-        points.reshape(39, 2).astype(np.float64),
-        visibility.copy(),
-        float(presence[0]),
-        mask.reshape(MASK, MASK).copy(),
-        world.reshape(39, 3).copy(),
+def readings_of_rows(rows: np.ndarray, chosen: Sequence[int]) -> Readings:
+    """Return the readings of some ROIs from the rows (N, WIDTH) of `LandmarkNet`; copied.
+
+    Args:
+        rows: What the network returned.
+        chosen: The rows to read.
+    """
+    points, visibility, presence, world = (
+        rows[chosen, first:last] for first, last in pairwise(_ENDS[:5])
+    )
+    return Readings(
+        points.reshape(-1, 39, 2).astype(np.float64),
+        visibility,
+        presence[:, 0].tolist(),
+        # Each by itself, or one person's mask would keep those of the whole batch in memory.
+        [rows[k, _ENDS[4] :].reshape(MASK, MASK).copy() for k in chosen],
+        world.reshape(-1, 39, 3),
     )
 
 
-def presence_of_row(row: np.ndarray) -> float:
-    """Return the presence of one ROI from a row of `LandmarkNet`."""
-    return float(row[_ENDS[2]])
-
-
-def _split(row: np.ndarray) -> Sequence[np.ndarray]:
-    return [row[first:last] for first, last in pairwise(_ENDS)]
+def presences_of_rows(rows: np.ndarray) -> list[float]:
+    """Return the presence of each ROI from the rows (N, WIDTH) of `LandmarkNet`."""
+    presences: list[float] = rows[:, _ENDS[2]].tolist()
+    return presences

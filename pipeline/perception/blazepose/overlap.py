@@ -27,10 +27,13 @@ _BREADTH = 0.09
 
 def size_px(person: Person) -> float:
     """Return the longer side in pixels of the box around a person's landmarks, 1 at least."""
-    points = person.landmarks_px
+    return max(_span(person.landmarks_px), 1.0)
+
+
+def _span(points: np.ndarray) -> float:
+    """The longer side of the box around points (N, 2)."""
     # The ufuncs' own reductions: `max` and `ptp` take several times as long for so few numbers.
-    spans = np.maximum.reduce(points) - np.minimum.reduce(points)
-    return max(*spans.tolist(), 1.0)
+    return max((np.maximum.reduce(points) - np.minimum.reduce(points)).tolist())
 
 
 def median_distance(a: Person, b: Person) -> float:
@@ -49,12 +52,14 @@ def limb_drift(person: Person, points: np.ndarray) -> tuple[float, float]:
         person: The person now.
         points: (33, 2) the person's landmarks in the frame before, in pixels.
     """
-    now, before = person.landmarks_px[_BOTH_SIDES], points[_FACE:]
-    moved = (now - now.mean(1, keepdims=True)) - (before - before.mean(0))
+    moved = person.landmarks_px[_BOTH_SIDES] - points[_FACE:]
+    count = moved.shape[1]
+    # The ufuncs' own reductions, as in `size_px`.
+    moved -= np.add.reduce(moved, 1, keepdims=True) / count
     moved *= moved
-    drift, swapped = np.sqrt(moved[..., 0] + moved[..., 1]).mean(1).tolist()
-    size = size_px(person)
-    return drift / size, swapped / size
+    drift, swapped = np.add.reduce(np.sqrt(moved[..., 0] + moved[..., 1]), 1).tolist()
+    scale = count * size_px(person)
+    return drift / scale, swapped / scale
 
 
 def on_mask(person: Person, height: int, width: int) -> float:
@@ -83,17 +88,19 @@ def agreement(person: Person) -> float:
     points = person.landmarks_px @ back[:, :2].T + back[:, 2]
     limbs = np.zeros(person.mask.values.shape, np.uint8)
     # Far outside of the mask nothing is drawn, and OpenCV wants no larger numbers.
-    ends = np.clip(points, -4 * len(limbs), 5 * len(limbs)).astype(np.int32)
-    breadth = max(2, round(_BREADTH * float(np.ptp(points, axis=0).max())))
+    ends = np.maximum(np.minimum(points, 5 * len(limbs)), -4 * len(limbs)).astype(np.int32)
+    breadth = max(2, round(_BREADTH * _span(points)))
     cv2.polylines(limbs, list(ends[_ENDS]), False, 1, min(breadth, 99))
     mask, drawn = person.mask.values > 0.5, limbs.view(bool)
-    shared, either = int(np.count_nonzero(mask & drawn)), int(np.count_nonzero(mask | drawn))
+    shared = int(np.count_nonzero(mask & drawn))
+    either = int(np.count_nonzero(mask)) + int(np.count_nonzero(drawn)) - shared
     return shared / max(either, 1)
 
 
 def share_inside(points: np.ndarray, height: int, width: int) -> float:
     """Return the share of image points (N, 2) that lie in the picture."""
-    (left, top), (right, bottom) = np.minimum.reduce(points), np.maximum.reduce(points)
+    left, top = np.minimum.reduce(points).tolist()
+    right, bottom = np.maximum.reduce(points).tolist()
     # The usual case.
     if left >= 0 and top >= 0 and right < width and bottom < height:
         return 1.0

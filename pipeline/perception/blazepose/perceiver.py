@@ -325,7 +325,8 @@ class BlazePose(Perceiver):
         # An empty ROI is answered before its heatmaps and its mask are read.
         if landmarks.presence_of(outputs) < query.min_presence:
             return None
-        return landmarks.read_person(query.roi, landmarks.reading_of(outputs), query.mirrored)
+        readings = landmarks.readings_of(outputs)
+        return landmarks.read_people([query.roi], readings, [query.mirrored])[0]
 
     def _detections(
         self, image: np.ndarray, views: Iterable[Box], second_views: Sequence[Box] = ()

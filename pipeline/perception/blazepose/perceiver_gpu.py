@@ -24,8 +24,8 @@ from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.blazepose import detector, landmarks, person_detector
 from pipeline.perception.blazepose.landmarks_torch import (
     LandmarkNet,
-    presence_of_row,
-    reading_of_row,
+    presences_of_rows,
+    readings_of_rows,
 )
 from pipeline.perception.blazepose.perceiver import BlazePose, Memory, distinct
 from pipeline.perception.blazepose.person_detector_torch import PersonDetectorNet
@@ -222,8 +222,7 @@ class BlazePoseTorch(BlazePose):
         crops = self._start_landmarks(landmark_queries)
         rois = iter(self._read_detections(views, detections))
         more = iter(self._read_second(detection_queries, second))
-        rows = () if crops is None else crops.result()
-        people = iter(self._read_people(landmark_queries, rows))
+        people = iter(() if crops is None else self._read_people(landmark_queries, crops.result()))
         return [
             next(people)
             if isinstance(query, LandmarkQuery)
@@ -266,20 +265,15 @@ class BlazePoseTorch(BlazePose):
         return torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1).to(self.device)
 
     @staticmethod
-    def _read_people(
-        queries: Sequence[LandmarkQuery], rows: Sequence[np.ndarray] | np.ndarray
-    ) -> list[PersonRoi | None]:
+    def _read_people(queries: Sequence[LandmarkQuery], rows: np.ndarray) -> list[PersonRoi | None]:
         """The answer of each query, read from its row of `LandmarkNet`."""
         answers: list[PersonRoi | None] = [None] * len(queries)
-        found = [
-            k
-            for k, (query, row) in enumerate(zip(queries, rows))
-            if presence_of_row(row) >= query.min_presence
-        ]
+        asked = zip(queries, presences_of_rows(rows))
+        found = [k for k, (query, presence) in enumerate(asked) if presence >= query.min_presence]
         if found:
             people = landmarks.read_people(
                 [queries[k].roi for k in found],
-                [reading_of_row(rows[k]) for k in found],
+                readings_of_rows(rows, found),
                 [queries[k].mirrored for k in found],
             )
             for k, person in zip(found, people):

@@ -167,6 +167,9 @@ def merged(
     for (raw_boxes, scores), view in zip(outputs, views):
         found.append(in_picture(decode(raw_boxes, scores, anchors), view, size))
     boxes = np.concatenate(found)
+    # The usual case: nothing is left to compare.
+    if len(boxes) < 2:
+        return boxes
     return suppress(boxes[np.argsort(-boxes[:, 4], kind="stable")])
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from pipeline.core.people import Mask
-from pipeline.perception.blazepose.roi import Roi
+from pipeline.perception.blazepose.roi import Roi, Row
 
 Box = tuple[int, int, int, int]
 """x, y, width and height in pixels."""
@@ -35,14 +34,14 @@ class Sampling:
         block: Side of a block in pixels.
         low: (x, y) the pixel at which the blocks begin.
         grid: How many blocks there are, (columns, rows).
-        to_blocks: (2, 3) the map from the view's pixels to blocks; centres at whole numbers.
+        to_blocks: The rows of the map from the view's pixels to blocks; centres at whole numbers.
         replicate: Whether the outermost blocks are repeated beyond the blocks; else black.
     """
 
     block: int
     low: tuple[int, int]
     grid: tuple[int, int]
-    to_blocks: np.ndarray
+    to_blocks: tuple[Row, Row]
     replicate: bool
 
 
@@ -63,7 +62,7 @@ def sample_letterbox(size: tuple[int, int], box: Box, side: int) -> tuple[Sampli
     # From a pixel's centre to its corner, hence the half.
     left, top = x + (width - longer) / 2 - 0.5, y + (height - longer) / 2 - 0.5
     step = longer / side
-    to_image = np.array([[step, 0, left + step / 2], [0, step, top + step / 2]])
+    to_image = (step, 0.0, left + step / 2), (0.0, step, top + step / 2)
     # The detector was trained on coarsely sampled pictures and tolerates that, up to a point.
     sampling = _sampling(size, to_image, side, step / _COARSE, replicate=False)
     return sampling, np.array([[longer, 0, left], [0, longer, top]])
@@ -79,13 +78,13 @@ def sample_stretched(size: tuple[int, int], box: Box, side: int) -> Sampling:
     """
     x, y, width, height = box
     step_x, step_y = width / side, height / side
-    to_image = np.array([[step_x, 0, x + (step_x - 1) / 2], [0, step_y, y + (step_y - 1) / 2]])
+    to_image = (step_x, 0.0, x + (step_x - 1) / 2), (0.0, step_y, y + (step_y - 1) / 2)
     return _sampling(size, to_image, side, min(step_x, step_y), replicate=True)
 
 
 def sample_roi(size: tuple[int, int], roi: Roi, side: int) -> Sampling:
     """Return how to sample an ROI of an image of ``size`` (H, W) to an upright square."""
-    return _sampling(size, roi.to_image(side), side, roi.side / side, replicate=True)
+    return _sampling(size, roi.rows_to_image(side), side, roi.side / side, replicate=True)
 
 
 def letterbox(image: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,11 +152,12 @@ def sampled(image: np.ndarray, sampling: Sampling, side: int) -> np.ndarray:
         image = cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     border = cv2.BORDER_REPLICATE if sampling.replicate else cv2.BORDER_CONSTANT
-    return cv2.warpAffine(image, sampling.to_blocks, (side, side), flags=flags, borderMode=border)
+    place = np.array(sampling.to_blocks)
+    return cv2.warpAffine(image, place, (side, side), flags=flags, borderMode=border)
 
 
 def _sampling(
-    size: tuple[int, int], to_image: np.ndarray, side: int, times: float, replicate: bool
+    size: tuple[int, int], to_image: tuple[Row, Row], side: int, times: float, replicate: bool
 ) -> Sampling:
     """A sampling with blocks of ``times`` pixels, rounded down, only where the view shows them."""
     height, width = size
@@ -166,18 +166,20 @@ def _sampling(
     if block < 2:
         return Sampling(1, (0, 0), (width, height), to_image, replicate)
     (left, right), (top, bottom) = (
-        _bounds(row, side, block, length) for row, length in zip(to_image.tolist(), (width, height))
+        _bounds(row, side, block, length) for row, length in zip(to_image, (width, height))
     )
-    to_blocks = to_image / block
     # A block's centre lies (block - 1) / 2 pixels behind its first pixel.
     centre = (block - 1) / (2 * block)
-    to_blocks[0, 2] -= left / block + centre
-    to_blocks[1, 2] -= top / block + centre
+    (a, b, x), (c, d, y) = to_image
+    to_blocks = (
+        (a / block, b / block, x / block - (left / block + centre)),
+        (c / block, d / block, y / block - (top / block + centre)),
+    )
     grid = (right - left) // block, (bottom - top) // block
     return Sampling(block, (left, top), grid, to_blocks, replicate)
 
 
-def _bounds(row: Sequence[float], side: int, block: int, length: int) -> tuple[int, int]:
+def _bounds(row: Row, side: int, block: int, length: int) -> tuple[int, int]:
     """Where the part that a view shows begins and ends along a side of the image of this length.
 
     It is a block wide at least. ``row`` is that of the map from the view's pixels.

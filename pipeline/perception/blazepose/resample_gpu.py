@@ -11,12 +11,14 @@ import triton.language as tl
 from torch import Tensor
 
 from pipeline.perception.blazepose.resample import Sampling
+from triton_launch import DirectKernel
 
 COLUMNS = 16
 """How many numbers describe a view; double precision holds all of them exactly, addresses too."""
 _BLOCK = 256
 
 
+@DirectKernel
 @triton.jit
 def _views(
     table, out, scale, offset, SIDE: tl.constexpr, BLOCK: tl.constexpr, STRIDE: tl.constexpr
@@ -92,7 +94,8 @@ def take_views(table: Tensor, out: Tensor, scale: float, offset: float) -> None:
 def describe(image: Tensor, sampling: Sampling, mirrored: bool = False) -> list[float]:
     """Return the table's row for a view of ``image`` (H, W, 3) uint8, contiguous, on the GPU."""
     (left, top), (cols, rows) = sampling.low, sampling.grid
+    first, second = sampling.to_blocks
     return [
         image.data_ptr(), image.shape[1], sampling.block, left, top, cols, rows,
-        sampling.replicate, mirrored, *sampling.to_blocks.ravel().tolist(), 0,
+        sampling.replicate, mirrored, *first, *second, 0,
     ]  # fmt: skip

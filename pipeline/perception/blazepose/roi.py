@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,6 +29,9 @@ _FORESEEN_S = 0.2
 """A turn is foreseen for this long."""
 _FASTEST_TURN = 20.0
 """Radians a second; a somersault turns at half of this."""
+
+Row = tuple[float, float, float]
+"""A row of an affine map of the plane."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +94,8 @@ class Roi:
     turn: float = field(default=0.0, compare=False)
     rest: int = field(default=0, compare=False)
 
-    def to_image(self, size: int) -> np.ndarray:
-        """Return the map (2, 3) float64 from a crop's pixels to image pixels.
+    def rows_to_image(self, size: int) -> tuple[Row, Row]:
+        """Return the rows of the map from a crop's pixels to image pixels.
 
         Args:
             size: Side of the crop in pixels; pixel centres are at whole numbers in both.
@@ -100,16 +103,17 @@ class Roi:
         scale = self.side / size
         c, s = math.cos(self.angle) * scale, math.sin(self.angle) * scale
         middle = (size - 1) / 2
-        return np.array(
-            [
-                [c, -s, self.x - (c - s) * middle],
-                [s, c, self.y - (s + c) * middle],
-            ]
-        )
+        return (c, -s, self.x - (c - s) * middle), (s, c, self.y - (s + c) * middle)
+
+    def to_image(self, size: int) -> np.ndarray:
+        """Return the same map as an array (2, 3) float64."""
+        return np.array(self.rows_to_image(size))
 
 
 def continued(before: Roi, after: Roi, time_s: float) -> Roi:
     """Return ``after`` as the next place of a track that was at ``before`` in the frame before.
+
+    It keeps the detector's score of ``before``.
 
     Args:
         before: Where the track was.
@@ -123,8 +127,8 @@ def continued(before: Roi, after: Roi, time_s: float) -> Roi:
         if abs(now) < _FASTEST_TURN:
             turn = before.turn + _TURN_WEIGHT * (now - before.turn)
     return replace(
-        after, age=before.age + 1, unconfirmed=before.unconfirmed, time_s=time_s, turn=turn,
-        rest=max(after.rest, before.rest - 1),
+        after, score=before.score, age=before.age + 1, unconfirmed=before.unconfirmed,
+        time_s=time_s, turn=turn, rest=max(after.rest, before.rest - 1),
     )  # fmt: skip
 
 
@@ -154,8 +158,8 @@ def turned(roi: Roi, time_s: float) -> Roi:
 
 
 def roi_between(
-    centre: np.ndarray,
-    tip: np.ndarray,
+    centre: Sequence[float],
+    tip: Sequence[float],
     score: float,
     person: int = -1,
     points: np.ndarray | None = None,
@@ -165,13 +169,13 @@ def roi_between(
     As from MediaPipe's alignment points: the side is twice their distance, times 1.25.
 
     Args:
-        centre: (2,) pixels.
-        tip: (2,) pixels.
+        centre: x and y in pixels.
+        tip: x and y in pixels.
         score: The detector's score.
         person: The id of the tracked person.
         points: (33, 2) the person's landmarks in pixels, where they are known.
     """
-    (x, y), (tip_x, tip_y) = centre.tolist(), tip.tolist()
+    (x, y), (tip_x, tip_y) = centre, tip
     dx, dy = tip_x - x, tip_y - y
     # Up is -y in an image.
     side, angle = 2 * math.hypot(dx, dy) * SCALE, math.atan2(dx, -dy)

@@ -226,7 +226,7 @@ def _before_jumps(window: Window, rois: Sequence[Roi], looks: Looks) -> dict[tup
                     found[time, roi.id] = roi
                     # A mirrored answer will probably continue from the limbs before the jump.
                     points = roi.points
-                roi = replace(along_torso(look.answer[1]), score=roi.score, points=points)
+                roi = replace(along_torso(look.answer[1]), points=points)
     return found
 
 
@@ -285,10 +285,11 @@ def _followed(
     frame: Frame, roi: Roi, look: Look | None, doubted: bool, at_once: bool
 ) -> Plan[PersonRoi | None]:
     """The tracked person in an ROI, or None; the rotation of ``doubted`` people is checked."""
-    result = yield from _relocate(frame, roi, look, doubted, at_once)
+    in_picture = 1.0 if roi.points is None else share_inside(roi.points, *frame.size)
+    result = yield from _relocate(frame, roi, look, doubted, at_once, in_picture)
     if not doubted or roi.points is None or roi.age < _KNOWN_FRAMES or roi.rest:
         return result
-    if share_inside(roi.points, *frame.size) < _WHOLE:
+    if in_picture < _WHOLE:
         return result
     if result is not None and agreement(result[0]) > _AGREES:
         return result
@@ -305,7 +306,7 @@ def _at_other_rotations(frame: Frame, roi: Roi, result: PersonRoi | None) -> Pla
         if answer is not None and _fit(answer[0]) > fits:
             best, fits = answer, _fit(answer[0])
     if best is not None:
-        return best[0], replace(best[1], score=roi.score)
+        return best
     if result is None:
         return None
     return result[0], replace(result[1], rest=_REST_FRAMES)
@@ -316,12 +317,14 @@ def _fit(person: Person) -> float:
 
 
 def _relocate(
-    frame: Frame, roi: Roi, look: Look | None, doubted: bool, at_once: bool
+    frame: Frame, roi: Roi, look: Look | None, doubted: bool, at_once: bool, in_picture: float
 ) -> Plan[PersonRoi | None]:
-    """The tracked person in an ROI, or None; ``doubted`` people are queried mirrored too."""
+    """The tracked person in an ROI, or None; ``doubted`` people are queried mirrored too.
+
+    ``in_picture`` is the share of the last landmarks in the picture.
+    """
     # A detection of a person who has half left the picture says little about the next frames.
-    leaving = roi.points is not None and share_inside(roi.points, *frame.size) < _LEAVING
-    confirmed = roi.score > 0 and not roi.frames_missed and not leaving
+    confirmed = roi.score > 0 and not roi.frames_missed and in_picture >= _LEAVING
     min_presence = _FAINT_PRESENCE if confirmed else MIN_PRESENCE
     # There are no recent landmarks that the limbs could be compared with.
     comparable = roi.points is not None and not roi.frames_missed
@@ -386,8 +389,9 @@ def _from_look(roi: Roi, answer: PersonRoi | None, min_presence: float) -> Perso
     if answer is None or answer[0].score < min_presence:
         return None
     person, next_roi = answer
-    score = max(person.score, roi.score)
-    return replace(person, score=score), replace(next_roi, score=roi.score)
+    if person.score < roi.score:
+        person = replace(person, score=roi.score)
+    return person, next_roi
 
 
 def _looked_again(
@@ -400,7 +404,7 @@ def _looked_again(
         if not _strayed(look.roi, result[1]):
             return result
     # Where the first look found nothing, the frames between may have moved the ROI.
-    around = roi if result is None else result[1]
+    around = roi if result is None else replace(result[1], score=roi.score)
     if roi_change(look.roi, around) < _REFINED:
         return result
     if result is not None and look.again:

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 import app
 from app import cli
-from app.cli.run import check_outputs
 from app.cli.signals import StopSignal, stop_by_signal
 from app.config import Config, ConfigError, OutputConfig
 from app.options import BenchOptions
+from app.run import check_outputs
 from app.run_report import Progress, RunReport
 from app.setting import declared
 from app.track_log import TrackSummary

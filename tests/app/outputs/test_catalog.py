@@ -219,9 +219,10 @@ def test_a_suffix_that_promises_nothing_is_free_unless_the_format_is_strict(entr
 
 OTHERS = {
     "video": "gif webm avi mkv jpg png webp ts flv h264",
-    "poses": "npy pkl pickle pt h5 mat fbx",
+    "poses": "npy pkl pickle pt h5 mat",
     "jsonl": "tsv xml yaml parquet",
     "bvh": "bvh",
+    "glb": "gltf fbx usd usdz obj ply stl",
     "c3d": "c3d",
     "": "gz zip xz zst html pdf svg md",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import httpx
@@ -139,6 +140,20 @@ def test_a_recording_goes_on_where_a_source_begins_again(serve):
     assert httpx.post(served.url + "/api/sources/test/restart", timeout=30).status_code == 204
     until(lambda: view(served)["recording"] not in (None, first))
     until(lambda: (served.folder / view(served)["recording"]).exists())
+
+
+def test_requests_at_once_begin_a_source_again_one_after_another(serve):
+    served = serve()
+    served.hub.add(PICTURES, "test", trusted=True)
+    until(lambda: view(served)["drawn"] > 0)
+    path = served.url + "/api/sources/test/restart"
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: httpx.post(path, timeout=30).status_code, range(8)))
+    assert set(found) <= {204, 409}
+    assert 204 in found
+    drawn = view(served)["drawn"]
+    until(lambda: view(served)["drawn"] > drawn + 5)
+    assert len(served.hub._scheduler.streams) == 1
 
 
 def test_a_clip_keeps_its_last_frame_and_is_played_again(serve, clip):

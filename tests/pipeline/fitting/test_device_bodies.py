@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from pipeline.body.load import load_body
 from pipeline.core.people import Bodies
-from pipeline.fitting.device_bodies import DeviceBodies, DeviceMesh, DeviceMeshes, MeshKeeper
+from pipeline.fitting.device_bodies import (
+    DeviceBodies,
+    DeviceMesh,
+    DeviceMeshes,
+    MeshKeeper,
+    on_device,
+)
 from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
 from tests.support.bodies import bodies as some_bodies
 from tests.support.fits import K, seen_as_people, some_pose
@@ -64,13 +70,13 @@ def test_arrays_for_all_who_read_them(device):
     assert isinstance(bodies, Bodies)
     assert len(bodies) == 2
     assert bodies.finite
-    tensor_there, rows = bodies.on_device(shown=True)
+    tensor_there, rows = on_device([bodies], shown=True)[0]
     assert torch.equal(tensor_there[torch.from_numpy(rows).to(device)], tensor[[0, 2], 1, 1])
     assert not is_read(kept)
     assert np.array_equal(bodies.vertices_m, tensor[[0, 2], 1, 0].cpu().numpy())
     assert np.array_equal(bodies.shown_m, tensor[[0, 2], 1, 1].cpu().numpy())
     assert bodies.vertices_m is bodies.vertices_m
-    assert bodies.on_device(shown=False) is not None, "a read does not move them"
+    assert on_device([bodies], shown=False)[0] is not None, "a read does not move them"
     with pytest.raises(FrozenInstanceError):
         bodies.vertices_m = bodies.shown_m
 
@@ -80,7 +86,7 @@ def test_a_copy_with_other_values_reads_nothing():
     bodies = lazy(kept, [0, 1])
     other = bodies.with_values(track=bodies.track + 7)
     assert other.track.tolist() == [8, 9]
-    assert other.on_device(shown=True)[0].data_ptr() == kept.on_device().data_ptr()
+    assert on_device([other], shown=True)[0][0].data_ptr() == kept.on_device().data_ptr()
     assert other.with_values(shown_m=None).shown_m is None
     assert not is_read(kept)
     plain = some_bodies([1])
@@ -98,7 +104,7 @@ def test_copies_are_plain_arrays(copied):
         assert np.array_equal(getattr(out, field.name), getattr(bodies, field.name)), field.name
     moved = replace(bodies, vertices_m=bodies.vertices_m + 1)
     assert np.array_equal(moved.vertices_m, bodies.vertices_m + 1)
-    assert moved.on_device(shown=False) is None
+    assert on_device([moved], shown=False)[0] is None
 
 
 def test_numbers_that_are_not_finite_are_found_without_the_meshes():
@@ -190,7 +196,7 @@ def test_a_fit_leaves_its_meshes_where_they_are():
 def test_meshes_outlive_the_graph_that_made_them():
     fitter = BodyFitter(load_body(), device="cuda")
     first = fitted(fitter)
-    there, rows = first[0][0].on_device(shown=False)
+    there, rows = on_device([first[0][0]], shown=False)[0]
     before = there[torch.from_numpy(rows).cuda()].cpu().numpy()
     for _ in range(3):
         fitted(fitter)

@@ -23,7 +23,7 @@ KERNELS = {
     "pipeline.perception.blazepose.landmarks_gpu": ("read",),
     "pipeline.perception.blazepose.tflite_kernels_gpu": ("convolution", "depthwise", "enlarge"),
     "pipeline.gpu.yuv_gpu": ("_to_rgb", "_to_planes"),
-    "render.kernels_gpu": ("place", "fill_small", "fill_large", "resolve"),
+    "render.kernels_gpu": ("copy", "place", "fill_small", "fill_large", "resolve"),
 }  # fmt: skip
 CONSTANTS = {
     "FRAMES": 4, "LANES": 32, "ROUNDS": 4, "WIDTH": 348, "SIDE": 64, "ROWS": 262, "SIZE": 331,
@@ -99,10 +99,13 @@ def compile_all(module: str, capability: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    from triton_launch import DirectKernel
+
     own = OWN.get(module, {})
     given, types = CONSTANTS | own, TYPES | own
     for name in KERNELS[module]:
         kernel = getattr(importlib.import_module(module), name)
+        kernel = kernel.jit if isinstance(kernel, DirectKernel) else kernel
         signature, constants = {}, {}
         for each in inspect.signature(kernel.fn).parameters.values():
             if "constexpr" in str(each.annotation):

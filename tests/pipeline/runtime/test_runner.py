@@ -8,7 +8,9 @@ import pytest
 
 from pipeline.core.stats import Stats
 from pipeline.runtime.runner import Runner
+from pipeline.runtime.stream import stream
 from tests.support.fakes import StubEstimator, StubSource
+from tests.support.paths import SAMPLES
 
 
 def threads():
@@ -111,3 +113,30 @@ def test_a_source_that_does_not_open_starts_nothing():
         run.start()
     run.close()
     assert not threads()
+
+
+class ClosingEstimator(StubEstimator):
+    """The stub that counts how often it is closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_estimator_is_closed_only_where_it_is_the_runners_own(own):
+    estimator = ClosingEstimator()
+    with Runner(StubSource(8), estimator, close_estimator=own) as run:
+        next(iter(run))
+    assert estimator.closed == own
+
+
+@pytest.mark.weights
+def test_stream_closes_the_estimator_that_it_makes():
+    """The networks have threads of their own."""
+    before = set(threading.enumerate())
+    with stream(str(SAMPLES / "pitch.mp4"), people=1) as run:
+        next(iter(run))
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) <= before

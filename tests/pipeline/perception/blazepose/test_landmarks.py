@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import cv2
 import numpy as np
@@ -326,6 +327,11 @@ def outputs_with(points, world, presence=0.9, visible=5.0):
     )  # fmt: skip
 
 
+def read_person(roi, outputs, mirrored=False):
+    """The person in one ROI, and the next ROI."""
+    return landmarks.read_people([roi], landmarks.readings_of(outputs), [mirrored])[0]
+
+
 @settings(deadline=None)
 @given(rois, st.integers(0, 2**32 - 1))
 def test_a_person_lies_in_the_image_as_in_the_crop(roi, seed):
@@ -334,7 +340,7 @@ def test_a_person_lies_in_the_image_as_in_the_crop(roi, seed):
     points = random.uniform(10, 246, (39, 2))
     world = np.zeros((39, 3))
     world[:, :2], world[:, 2] = (points - 128) / 200, random.normal(size=39)
-    person, _ = landmarks.read_person(roi, landmarks.reading_of(outputs_with(points, world)))
+    person, _ = read_person(roi, outputs_with(points, world))
     assert person.landmarks_px.shape == (33, 2)
     expected = apply(roi.to_image(256), points[:33] + landmarks.OFFSET)
     assert np.allclose(person.landmarks_px, expected, rtol=1e-4, atol=0.02)
@@ -354,9 +360,7 @@ def test_the_next_region_lies_between_the_alignment_points():
     points = np.full((39, 2), 100.0)
     points[33], points[34] = (128, 140), (128, 60)
     roi = Roi(300.0, 200.0, 512.0, 0.0, 0.0, id=7, frames_missed=2)
-    _, following = landmarks.read_person(
-        roi, landmarks.reading_of(outputs_with(points, np.zeros((39, 3))))
-    )
+    _, following = read_person(roi, outputs_with(points, np.zeros((39, 3))))
     assert (following.x, following.y) == pytest.approx((300, 225 + 2 * landmarks.OFFSET[1]))
     assert following.side == pytest.approx(2 * 160 * SCALE)
     assert (following.angle, following.id, following.frames_missed) == (0, 7, 0)
@@ -376,8 +380,7 @@ def test_a_mirror_changes_nothing_but_what_it_shows(seed):
     mirrored[2] = straight[2][:, :, ::-1]
     roi = Roi(300.0, 200.0, 400.0, 0.4, 0.9, 3)
     (a, after), (b, again) = (
-        landmarks.read_person(roi, landmarks.reading_of(outputs), flag)
-        for outputs, flag in ((straight, False), (mirrored, True))
+        read_person(roi, outputs, flag) for outputs, flag in ((straight, False), (mirrored, True))
     )
     assert np.allclose(a.landmarks_px, b.landmarks_px, atol=1e-3)
     assert np.allclose(a.world_m, b.world_m, atol=1e-5)
@@ -396,10 +399,10 @@ def test_left_for_right_twice_is_as_before():
 def test_scores_and_visibility_are_probabilities():
     points = np.full((39, 2), 100.0)
     faint = outputs_with(points, np.zeros((39, 3)), presence=0.2, visible=0.0)
-    person, _ = landmarks.read_person(Roi(0, 0, 256, 0, 0.0), landmarks.reading_of(faint))
+    person, _ = read_person(Roi(0, 0, 256, 0, 0.0), faint)
     assert person.score == pytest.approx(0.2)
     assert np.allclose(person.visibility, 0.5)
-    person, _ = landmarks.read_person(Roi(0, 0, 256, 0, 0.8), landmarks.reading_of(faint))
+    person, _ = read_person(Roi(0, 0, 256, 0, 0.8), faint)
     assert person.score == 0.8
     assert landmarks.sigmoid(np.array([-1e9, 0.0, 1e9])).tolist() == pytest.approx([0, 0.5, 1])
 
@@ -411,6 +414,15 @@ def test_the_box_is_around_what_is_visible():
     box = landmarks.box_around(points, seen)
     assert np.allclose(box, [*points[:5].min(0), *points[:5].max(0)])
     assert np.allclose(landmarks.box_around(points, 0 * seen), [*points.min(0), *points.max(0)])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_boxes_around_people_are_those_of_each_alone(seed, count):
+    random = np.random.default_rng(seed)
+    points, visibility = random.normal(0, 500, (count, 33, 2)), random.random((count, 33)) ** 4
+    for box, places, seen in zip(landmarks.boxes_around(points, visibility), points, visibility):
+        shown = places[seen > 0.5] if (seen > 0.5).sum() >= 4 else places
+        assert np.array_equal(box, np.float32([*shown.min(0), *shown.max(0)]))
 
 
 # Which person is which
@@ -493,6 +505,19 @@ def test_who_moves_as_a_whole_has_not_strayed(size, dx, dy):
     assert likeness.limb_drift(exchanged, shape * size) == pytest.approx((swapped, there), abs=1e-3)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_limbs_drift_by_their_mean_distance_beyond_the_common_motion(seed):
+    random = np.random.default_rng(seed)
+    person, before = person_at(random.uniform(0, 400, (33, 2))), random.uniform(0, 400, (33, 2))
+    expected = []
+    for order in (np.arange(33), landmarks.OTHER_SIDE):
+        now, then = person.landmarks_px[order][11:], before[11:]
+        apart = (now - now.mean(0)) - (then - then.mean(0))
+        size = np.ptp(person.landmarks_px, axis=0).max()
+        expected.append(np.linalg.norm(apart, axis=1).mean() / size)
+    assert likeness.limb_drift(person, before) == pytest.approx(expected, rel=1e-5)
+
+
 def test_landmarks_that_are_made_up_lie_off_the_mask():
     assert likeness.on_mask(person_at(shape * 200, square_mask(0, 0, 200)), 500, 500) == 1
     half = likeness.on_mask(person_at(shape * 200, square_mask(0, 0, 100)), 500, 500)
@@ -519,20 +544,18 @@ def test_painting_over_takes_the_person_out_of_a_turned_crop():
 @given(st.integers(0, 2**32 - 1), st.lists(st.booleans(), min_size=2, max_size=5))
 def test_people_are_read_together_as_each_alone(seed, mirrored):
     random = np.random.default_rng(seed)
-    rois, readings = [], []
-    for k in range(len(mirrored)):
-        x, y, side, angle, score = random.uniform((0, 0, 50, -3, 0), (1920, 1080, 900, 3, 1))
-        rois.append(Roi(x, y, side, angle, score, k))
-        readings.append(
-            landmarks.Reading(
-                random.uniform(0, 1, (39, 2)), random.normal(size=39).astype(np.float32), 0.5,
-                random.uniform(0, 1, (128, 128)).astype(np.float32),
-                random.normal(size=(39, 3)).astype(np.float32),
-            )
-        )  # fmt: skip
+    count = len(mirrored)
+    uniform = random.uniform((0, 0, 50, -3, 0), (1920, 1080, 900, 3, 1), (count, 5))
+    rois = [Roi(*numbers, k) for k, numbers in enumerate(uniform.tolist())]
+    readings = landmarks.Readings(
+        random.uniform(0, 1, (count, 39, 2)), random.normal(size=(count, 39)).astype(np.float32),
+        [0.5] * count, random.uniform(0, 1, (count, 128, 128)).astype(np.float32),
+        random.normal(size=(count, 39, 3)).astype(np.float32),
+    )  # fmt: skip
     together = landmarks.read_people(rois, readings, mirrored)
-    for (a, a_roi), *asked in zip(together, rois, readings, mirrored):
-        b, b_roi = landmarks.read_person(*asked)
+    for k, (a, a_roi) in enumerate(together):
+        own = landmarks.Readings(*(getattr(readings, f.name)[k : k + 1] for f in fields(readings)))
+        ((b, b_roi),) = landmarks.read_people(rois[k : k + 1], own, mirrored[k : k + 1])
         for name in ("box_px", "landmarks_px", "visibility", "world_m"):
             assert np.allclose(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-5), name
         assert np.array_equal(a.mask.values, b.mask.values)

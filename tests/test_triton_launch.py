@@ -1,0 +1,152 @@
+"""Kernels are launched directly only where the JIT would launch the same compiled kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("triton")
+
+import triton
+import triton.language as tl
+from triton._C.libtriton import native_specialize_impl
+from triton.backends.compiler import BaseBackend
+
+import triton_launch
+from triton_launch import DirectKernel
+
+GPU = torch.cuda.is_available()
+BUFFER = torch.zeros(64, dtype=torch.uint8)
+
+
+class Compiled:
+    """A double of a compiled kernel, which records its launches."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.log = log
+
+    def __getitem__(self, grid):
+        return lambda *args: self.log.append((self, grid, args))
+
+
+class Jit(triton.JITFunction):
+    """A double of a JIT's kernel ``(a, b, SIZE)``, which makes a compiled one for each of the JIT's
+    own kinds of arguments."""
+
+    def __init__(self) -> None:
+        self.arg_names = ["a", "b", "SIZE"]
+        self.compiled: dict[Any, Compiled] = {}
+        self.log: list[Any] = []
+
+    def run(self, *args, grid, warmup, **constants):
+        kind = *map(specialized, args), str(constants)
+        compiled = self.compiled.setdefault(kind, Compiled(self.log))
+        constants.pop("num_warps", None)
+        compiled[(*grid, 1, 1)[:3]](*args, *constants.values())
+        return compiled
+
+
+def specialized(arg):
+    return native_specialize_impl(BaseBackend, arg, False, True, True)
+
+
+@pytest.fixture(autouse=True)
+def a_version_that_is_known(monkeypatch):
+    monkeypatch.setattr(triton_launch, "_is_known", lambda: True)
+
+
+tensors = st.builds(
+    lambda offset, dtype: BUFFER[8 * offset :].view(dtype),
+    st.integers(0, 3),
+    st.sampled_from([torch.uint8, torch.float32, torch.int64]),
+)
+numbers = st.one_of(
+    st.sampled_from([0, 1, 15, 16, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**63 - 1]),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False),
+    st.booleans(),
+    tensors,
+)
+launches = st.tuples(tensors, numbers, st.sampled_from([1, True, 16]), st.sampled_from([4, 8]))
+
+
+@settings(deadline=None)
+@given(st.lists(launches, min_size=2, max_size=12))
+def test_the_compiled_kernel_is_the_jits(calls):
+    jit = Jit()
+    kernel = DirectKernel(jit)
+    for k, (a, b, size, warps) in enumerate(calls):
+        kernel[2, k + 1](a, b, SIZE=size, num_warps=warps)
+        compiled, grid, args = jit.log[-1]
+        kind = specialized(a), specialized(b), str({"SIZE": size, "num_warps": warps})
+        assert compiled is jit.compiled[kind]
+        assert grid == (2, k + 1, 1)
+        assert args[0] is a
+        assert args[1] is b
+        assert args[2] is size
+    assert len(jit.log) == len(calls)
+
+
+def test_the_jit_is_asked_once_for_a_kind(monkeypatch):
+    jit = Jit()
+    kernel = DirectKernel(jit)
+    kernel[1,](BUFFER, 3, SIZE=4)
+    monkeypatch.setattr(jit, "run", None)
+    kernel[5, 1, 2](BUFFER[16:], 5, SIZE=4)
+    assert [grid for _, grid, _ in jit.log] == [(1, 1, 1), (5, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("version", "known"), [("3.5.1", False), ("3.6.0", True), ("3.9.0+git1", True), ("4.0", False)]
+)
+def test_versions_whose_launches_are_known(monkeypatch, version, known):
+    monkeypatch.undo()
+    monkeypatch.setattr(triton, "__version__", version)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert triton_launch._is_known() is known
+
+
+@DirectKernel
+@triton.jit
+def add(numbers, count, by, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    tl.store(numbers + at, tl.load(numbers + at, mask=inside) + by, mask=inside)
+
+
+def test_each_launch_computes():
+    """On a GPU the first launch of a kind compiles and the others are direct; without one all run
+    in Triton's interpreter."""
+    device = "cuda" if GPU else "cpu"
+    for dtype in (torch.float32, torch.int64):
+        whole = torch.zeros(100, dtype=dtype, device=device)
+        for begin, count in ((0, 100), (0, 96), (1, 99), (4, 1), (0, 64), (3, 96)):
+            for _ in range(2):
+                expected = whole.clone()
+                expected[begin : begin + count] += 3
+                add[triton.cdiv(count, 16),](whole[begin:], count, 3, BLOCK=16)
+                assert torch.equal(whole, expected)
+
+
+@pytest.mark.gpu
+def test_a_direct_launch_takes_less_time_than_the_jits():
+    import time
+
+    numbers = torch.zeros(256, device="cuda")
+
+    def seconds(kernel):
+        times = []
+        for _ in range(300):
+            begun = time.perf_counter()
+            kernel[1,](numbers, 256, 1.0, BLOCK=256)
+            times.append(time.perf_counter() - begun)
+        torch.cuda.synchronize()
+        return sorted(times)[150]
+
+    for kernel in (add, add.jit):
+        seconds(kernel)
+    assert seconds(add) < seconds(add.jit)

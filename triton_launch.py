@@ -1,0 +1,97 @@
+"""Launches of Triton kernels without the JIT's repeated work on the host.
+
+At each launch Triton's JIT binds and classifies all arguments again and compares the globals that
+the kernel reads: 20 to 40 µs, longer than most kernels here run. `DirectKernel` keeps what the JIT
+compiled and launches that, as Triton's tutorial "Fused Softmax" does.
+
+Used by `pipeline` and `render`; imports neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+_KNOWN_VERSIONS = (3, 6), (4, 0)
+"""From the first on, up to the second, a compiled kernel takes all parameters in their order."""
+
+
+class DirectKernel:
+    """A Triton kernel that the JIT compiles for each kind of arguments and that is launched without
+    it from then on. Decorates a `triton.jit` function, whose launches are written as before.
+
+    A kind is all that the JIT makes a kernel of its own for: the types of the arguments, whether
+    pointers and integers divide by 16, integers that are 1, the constants and options, the GPU. In
+    Triton's interpreter, on a GPU that is not NVIDIA's, and with a version of Triton that is not
+    known, each launch goes through the JIT. Triton's run-time settings are read at the first launch
+    of a kind only. Any thread may launch.
+
+    Args:
+        kernel: The function. Its first argument is a tensor on the current GPU; its constants are
+            given as keywords, all of them.
+
+    Attributes:
+        jit: The function.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self.jit = kernel
+        self._compiled: dict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = {}
+        self._is_known = isinstance(kernel, triton.JITFunction) and _is_known()
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        """Return the launch of a grid."""
+        return partial(self._launch, grid)
+
+    def _launch(self, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
+        kinds = [_KINDS.get(type(arg), _unknown)(arg) for arg in args] if self._is_known else [None]
+        if None in kinds:
+            self.jit[grid](*args, **constants)
+            return
+        # True equals 1, but is another constant.
+        types = map(type, constants.values())
+        kind = (args[0].get_device(), *kinds, *constants.items(), *types)
+        found = self._compiled.get(kind)
+        if found is None:
+            compiled = self.jit[grid](*args, **constants)
+            rest = self.jit.arg_names[len(args) :]
+            self._compiled[kind] = compiled, tuple(constants[name] for name in rest)
+            return
+        compiled, rest = found
+        compiled[(*grid, 1, 1)[:3]](*args, *rest)
+
+
+def _is_known() -> bool:
+    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
+    oldest, too_new = _KNOWN_VERSIONS
+    return oldest <= version < too_new and torch.version.hip is None
+
+
+def _of_tensor(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.dtype, tensor.data_ptr() % 16 == 0
+
+
+def _of_int(number: int) -> tuple[Any, ...]:
+    # 32 bits, 64 bits, or 64 bits without a sign.
+    width = (-(2**31) <= number < 2**31, number < 2**63)
+    return width, number == 1, number % 16 == 0
+
+
+def _of_float(number: float) -> tuple[Any, ...]:
+    return (float,)
+
+
+def _unknown(value: Any) -> None:
+    return None
+
+
+_KINDS: dict[type, Callable[[Any], tuple[Any, ...] | None]] = {
+    Tensor: _of_tensor,
+    int: _of_int,
+    float: _of_float,
+}
