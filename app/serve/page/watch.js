@@ -9,7 +9,8 @@ export function watch(name, card, picture) {
   let socket = null;
   const ask = () => { if (socket?.readyState === WebSocket.OPEN) { socket.send(""); } };
   const open = () => {
-    if (socket || document.hidden || !card.isConnected) { return; }
+    // While the card shows something else, such as its 3D view, no picture is asked for.
+    if (socket || document.hidden || !card.isConnected || picture.parentElement.hidden) { return; }
     socket = new WebSocket(`${scheme}//${location.host}/watch/${encodeURIComponent(name)}`);
     socket.binaryType = "blob";
     socket.addEventListener("open", () => { ask(); ask(); });

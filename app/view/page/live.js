@@ -3,7 +3,7 @@
 import { make } from "./make.js";
 import { readFrame } from "./frames.js";
 
-const RETRY_MS = 1500, MOST_LATE_S = 1.0, MOST_WAITING = 240;
+const GONE = 1001, SOON_MS = 200, RETRY_MS = 1500, MOST_LATE_S = 1.0, MOST_WAITING = 240;
 
 // When frames are shown: at the pace of their own times, as late as the latest of the last ones came.
 // The model sends several at once; shown as they come, they would jump.
@@ -30,7 +30,7 @@ export class Pace {
 // Add the tabs "Picture" and "3D" to a source's card.
 export function addTabs(card, name) {
   const picture = card.querySelector(".picture");
-  const panel = make("div", { class: "view3d-live", hidden: "" });
+  const panel = make("div", { class: "view3d-live", role: "tabpanel", "aria-label": `${name} in 3D`, hidden: "" });
   const tabs = make("div", { class: "view3d-tabs", role: "tablist", "aria-label": `${name}: how it is shown` });
   const buttons = ["Picture", "3D"].map((text, index) => {
     const button = make("button", { type: "button", role: "tab" }, text);
@@ -48,6 +48,7 @@ export function addTabs(card, name) {
     });
     picture.hidden = chosen === 1;
     panel.hidden = chosen === 0;
+    if (picture.hidden) { card.close(); } else { card.open?.(); }
     live?.close();
     live = chosen === 1 ? new Live(panel, name) : null;
   };
@@ -78,7 +79,11 @@ class Live {
     // One after another: making the view takes a while, and messages must keep their order.
     let turn = Promise.resolve();
     this.socket.addEventListener("message", ({ data }) => { turn = turn.then(() => this.take(data)); });
-    this.socket.addEventListener("close", () => { this.socket = null; setTimeout(() => this.open(), RETRY_MS); });
+    this.socket.addEventListener("close", ({ code }) => {
+      this.socket = null;
+      // A source that begins again is back at once.
+      setTimeout(() => this.open(), code === GONE ? SOON_MS : RETRY_MS);
+    });
   }
 
   async take(data) {

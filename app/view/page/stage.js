@@ -6,7 +6,7 @@ import {
 } from "./vendor/three.module.min.js";
 import { OrbitControls } from "./vendor/OrbitControls.js";
 
-const FLOOR = 0.35, FOV_DEG = 45, FRUSTUM_M = 0.6, FILL = 1.9, TURN_RAD = Math.PI / 36, ZOOM = 1.1;
+const FLOOR = 0.35, FOV_DEG = 45, FRUSTUM_M = 0.6, FILL = 1.8, TURN_RAD = Math.PI / 36, ZOOM = 1.1;
 const KEYS = {
   ArrowLeft: [-TURN_RAD, 0, 1], ArrowRight: [TURN_RAD, 0, 1], ArrowUp: [0, -TURN_RAD, 1], ArrowDown: [0, TURN_RAD, 1],
   "+": [0, 0, 1 / ZOOM], "=": [0, 0, 1 / ZOOM], "-": [0, 0, ZOOM],
@@ -53,11 +53,11 @@ export class Stage {
     this.cameraView = false;
     this.dirty = true;
     this.onFrame = () => {};
-    this.onLeaveCamera = () => {};
-    this.controls.addEventListener("start", () => this.leaveCamera());
+    this.onLeaveCamera = this.onMove = this.onResize = () => {};
+    this.controls.addEventListener("start", () => this.move());
     this.controls.addEventListener("change", () => this.draw());
     canvas.addEventListener("keydown", (event) => this.turnByKey(event));
-    new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
+    new ResizeObserver(() => { this.resize(); this.onResize(); }).observe(canvas.parentElement);
     this.controls.update();
     this.recolor();
     this.renderer.setAnimationLoop((now) => {
@@ -135,6 +135,12 @@ export class Stage {
     this.draw();
   }
 
+  // The viewer begins to move the view.
+  move() {
+    this.leaveCamera();
+    this.onMove();
+  }
+
   leaveCamera() {
     if (!this.cameraView) { return; }
     this.cameraView = false;
@@ -154,7 +160,7 @@ export class Stage {
     const step = KEYS[event.key];
     if (!step || event.ctrlKey || event.metaKey || event.altKey) { return; }
     event.preventDefault();
-    this.leaveCamera();
+    this.move();
     const from = new Spherical().setFromVector3(this.camera.position.clone().sub(this.controls.target));
     from.theta += step[0];
     from.phi += step[1];

@@ -8,7 +8,7 @@ import { NOBODY, ROW } from "./frames.js";
 import { make } from "./make.js";
 import { Stage } from "./stage.js";
 
-const MOST_KEPT = 24, BODY_M = 1.0, FAR_M = 3.0;
+const MOST_KEPT = 24, BODY_M = 1.0, FAR_M = 3.0, MIDDLE = 0.6;
 export const NO_WEBGL = "The 3D view needs WebGL, which this browser does not have or has switched off.";
 
 // The free body's data for a header of a recording or a live source, null where its model is another.
@@ -28,6 +28,8 @@ export class View3D {
     this.floor = new Floor();
     this.asMesh = body !== null;
     this.followed = 0;
+    // Until the viewer moves the view, it is moved so that all people are in it.
+    this.framed = true;
     this.placed = false;
     this.canvas = make("canvas", {
       tabindex: 0, role: "application",
@@ -48,6 +50,8 @@ export class View3D {
     this.shape = body && new BodyShape(body);
     this.stage.setCamera(header);
     this.stage.onLeaveCamera = () => this.camera.setAttribute("aria-pressed", false);
+    this.stage.onMove = () => { this.framed = false; };
+    this.stage.onResize = () => this.framePeople();
     this.addTools();
     if (!body) {
       this.note.textContent = `The mesh of the body model ${header.model} is licensed and stays on the server; its skeleton is shown.`;
@@ -76,6 +80,7 @@ export class View3D {
     this.follow = make("select", { "aria-label": "Follow a person" });
     this.follow.addEventListener("change", () => {
       this.followed = Number(this.follow.value);
+      this.framed &&= this.followed === 0;
       this.at = null;
       this.carry();
     });
@@ -91,15 +96,19 @@ export class View3D {
   }
 
   enterCamera() {
+    this.framed = false;
+    this.followed = this.follow.value = 0;
     this.camera.setAttribute("aria-pressed", true);
     this.stage.enterCamera(this.middle()?.length() || 3);
   }
 
   reset() {
+    this.framed = true;
     const middle = this.middle();
     if (!middle) { return; }
+    this.placed = true;
     // The camera that saw them is in the view too, unless it is far away.
-    const centre = middle.clone().multiplyScalar(Math.max(0.8, 1 - FAR_M / middle.length()));
+    const centre = middle.clone().multiplyScalar(Math.max(0.65, 1 - FAR_M / middle.length()));
     const farthest = Math.max(...this.pelvises().map((point) => point.distanceTo(centre)));
     this.stage.lookAt(centre, farthest + BODY_M);
   }
@@ -118,7 +127,7 @@ export class View3D {
     this.forget(gone);
     this.listPeople();
     this.layFloor();
-    if (!this.placed && frame.tracks.length) { this.placed = true; this.reset(); }
+    this.framePeople();
     this.carry();
     this.stage.draw();
   }
@@ -176,6 +185,13 @@ export class View3D {
   middle() {
     const points = this.pelvises();
     return points.length ? points.reduce((sum, point) => sum.add(point), new Vector3()).divideScalar(points.length) : null;
+  }
+
+  framePeople() {
+    if (!this.framed) { return; }
+    this.stage.camera.updateMatrixWorld();
+    const points = this.pelvises().map((point) => point.project(this.stage.camera));
+    if (!this.placed || points.some(({ x, y }) => Math.max(Math.abs(x), Math.abs(y)) > MIDDLE)) { this.reset(); }
   }
 
   followTheme() {
