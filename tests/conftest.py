@@ -13,6 +13,7 @@ from typing import Any
 import cv2  # noqa: F401  before av
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.support.blender import BLENDER
 from tests.support.gltf import VALIDATOR
@@ -27,6 +28,10 @@ if not torch.cuda.is_available():
 # The words of hints depend on the starter, and tests may be started as `python -m pytest`, as
 # `pytest`, or by pytest-xdist, which runs `python -c`. The first holds for all of them.
 sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
+
+# How long an example takes says more about what runs beside the tests than about the code.
+settings.register_profile("bodystream", deadline=None)
+settings.load_profile("bodystream")
 
 ALONE = (
     "app/outputs/test_recording.py", "app/outputs/test_window.py", "app/reports/test_command.py",
