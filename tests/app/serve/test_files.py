@@ -18,32 +18,20 @@ from starlette.datastructures import Headers
 
 from app.exports.recording import ExportError
 from app.outputs.base import RunInfo
-from app.outputs.jsonl import line_of
 from app.outputs.poses import ROWS, PosesOutput
 from app.serve import files
 from app.serve.folder import Busy, RecordingFolder
 from app.serve.poses_file import TooLong, make_poses, write_npz
 from app.serve.recorder import facts_of
 from tests.support.bodies import bodies, frame, run_info
+from tests.support.served_recordings import DATA, recorded
 
 pytest.importorskip("uvicorn")
 from tests.support.serving import PICTURES, Served  # noqa: E402
 from tests.support.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.timeout(60)
-DATA = bytes(range(256)) * 4
 FILE = {"etag": '"a"', "last-modified": "Fri, 27 Nov 2026 09:30:31 GMT"}
-
-
-def recorded(folder: Path, name: str = "door_20261127-093029", frames: int = 6) -> Path:
-    """Write a recording's files as a `Recorder` does; return the file of its bodies."""
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.mp4").write_bytes(DATA)
-    (folder / f"{name}.json").write_text(json.dumps(facts_of(run_info())))
-    lines = folder / f"{name}.jsonl"
-    rows = (line_of(run_info(), frame(k), bodies([1, 2][: k % 3])) for k in range(frames))
-    lines.write_text("".join(f"{row}\n" for row in rows))
-    return lines
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets.sync.client")
 
-from tests.app.serve.test_files import recorded  # noqa: E402
 from tests.support.browser import Page, opened  # noqa: E402
 from tests.support.clips import number_of, numbered, write_clip  # noqa: E402
+from tests.support.served_recordings import recorded  # noqa: E402
 from tests.support.serving import TOKEN  # noqa: E402
 from tests.support.waiting import until  # noqa: E402
 
