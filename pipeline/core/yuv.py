@@ -175,16 +175,18 @@ def to_yuv(image: np.ndarray, colour: Colour = BT709) -> YuvImage:
     OpenCV's product and mean of four pixels take a fifth of swscale's time.
     """
     height, width = image.shape[:2]
-    yuv = cv2.transform(image, yuv_from_rgb(colour))
+    to_yuv = yuv_from_rgb(colour)
     out = YuvImage(np.empty(yuv_bytes((height, width)), np.uint8), (height, width), colour)
     y, u, v = out.planes
-    cv2.extractChannel(yuv, 0, y)
+    cv2.extractChannel(cv2.transform(image, to_yuv), 0, y)
     if height % 2 or width % 2:
         # A block at an odd edge has the edge's pixels twice.
-        yuv = cv2.copyMakeBorder(yuv, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    mean = cv2.resize(yuv, u.shape[::-1], interpolation=cv2.INTER_AREA)
-    cv2.extractChannel(mean, 1, u)
-    cv2.extractChannel(mean, 2, v)
+        image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    # The mean comes first: chroma that was rounded before would be rounded twice.
+    mean = cv2.resize(image, u.shape[::-1], interpolation=cv2.INTER_AREA)
+    chroma = cv2.transform(mean, to_yuv)
+    cv2.extractChannel(chroma, 1, u)
+    cv2.extractChannel(chroma, 2, v)
     return out
 
 

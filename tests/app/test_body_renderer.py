@@ -18,26 +18,12 @@ from pipeline.core.skeleton import JOINT_NAMES
 from pipeline.fitting.device_bodies import DeviceBodies, DeviceMeshes
 from render.base import MeshRows
 from render.palette import track_color
-from tests.support.bodies import mhr_body
+from tests.support.bodies import mhr_body, standing
 
 BODY = load_body()
 LENS = np.array([[300.0, 0, 120], [0, 300.0, 160], [0, 0, 1]])
 STYLES = ["mannequin", "anatomical", "skeleton", "wireframe", "silhouette"]
 LEGS = [i for i, name in enumerate(JOINT_NAMES) if name.split("_")[-1] in ("knee", "ankle", "foot")]
-
-
-def standing(tracks=(1,), beside_m: float = 0.0) -> Bodies:
-    """People who face the camera, side by side."""
-    count = len(tracks)
-    turn = torch.tensor([[np.pi, 0, 0]], dtype=torch.float32).repeat(count, 1)
-    place = np.array([[beside_m * k, 0, 2.5] for k in range(count)], np.float32)
-    zero = torch.zeros(count, 10), torch.zeros(count, 69)
-    out = BODY(zero[0], turn, zero[1], torch.from_numpy(place))
-    return Bodies(
-        np.array(tracks), np.ones(count, np.float32), turn.numpy(), zero[1].numpy(),
-        zero[0].numpy(), place, out.joints_m.numpy(), out.landmarks_m.numpy(),
-        out.vertices_m.numpy(), np.ones((count, 24), np.float32), out.shown_m.numpy(),
-    )  # fmt: skip
 
 
 def picture(bodies: Bodies, **settings) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from app.outputs.base import RunInfo
+from pipeline.body.load import load_body
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies, MhrBody
@@ -71,3 +72,17 @@ def bodies(tracks: list[int], seed: int = 0) -> Bodies:
         random(VERTICES, 3) / 10 + ahead,
         rng.uniform(size=(len(tracks), 24)).astype(np.float32),
     )
+
+
+def standing(tracks=(1,), beside_m: float = 0.0) -> Bodies:
+    """People of the free body who face the camera, side by side."""
+    count = len(tracks)
+    turn = torch.tensor([[np.pi, 0, 0]], dtype=torch.float32).repeat(count, 1)
+    place = np.array([[beside_m * k, 0, 2.5] for k in range(count)], np.float32)
+    zero = torch.zeros(count, 10), torch.zeros(count, 69)
+    out = load_body()(zero[0], turn, zero[1], torch.from_numpy(place))
+    return Bodies(
+        np.array(tracks), np.ones(count, np.float32), turn.numpy(), zero[1].numpy(),
+        zero[0].numpy(), place, out.joints_m.numpy(), out.landmarks_m.numpy(),
+        out.vertices_m.numpy(), np.ones((count, 24), np.float32), out.shown_m.numpy(),
+    )  # fmt: skip

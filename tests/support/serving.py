@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import httpx
+import numpy as np
 
 from app.config import load_config
 from app.serve.connection import listen, server_of
@@ -61,3 +63,24 @@ def serving(
         yield Served(hub, listening.getsockname()[1], folder / "recordings", end)
     finally:
         end()
+
+
+def pictures(client: httpx.Client, name: str, count: int) -> list[np.ndarray]:
+    """Return the first ``count`` pictures of a viewer, decoded."""
+    found, data = [], b""
+    with client.stream("GET", f"/video/{name}") as answer:
+        assert answer.headers["content-type"].startswith("multipart/x-mixed-replace")
+        for part in answer.iter_raw():
+            data += part
+            while True:
+                head, _, rest = data.partition(b"\r\n\r\n")
+                if b"Content-Length" not in head:
+                    break
+                length = int(head.rpartition(b"Content-Length: ")[2].split(b"\r")[0])
+                if len(rest) < length + 2:
+                    break
+                found.append(cv2.imdecode(np.frombuffer(rest[:length], np.uint8), cv2.IMREAD_COLOR))
+                data = rest[length + 2 :]
+            if len(found) >= count:
+                return found
+    raise AssertionError("the stream ended")

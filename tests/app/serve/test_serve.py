@@ -33,32 +33,11 @@ from tests.support.events import event_of, renderer_of
 pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets.sync.client")
 websockets_closed = pytest.importorskip("websockets.exceptions").ConnectionClosed
-from tests.support.serving import PICTURES, TOKEN  # noqa: E402
+from tests.support.serving import PICTURES, TOKEN, pictures  # noqa: E402
 from tests.support.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.timeout(60)
 TEST = frozenset({("source", "test")})
-
-
-def pictures(client: httpx.Client, name: str, count: int) -> list[np.ndarray]:
-    """Return the first ``count`` pictures of a viewer, decoded."""
-    found, data = [], b""
-    with client.stream("GET", f"/video/{name}") as answer:
-        assert answer.headers["content-type"].startswith("multipart/x-mixed-replace")
-        for part in answer.iter_raw():
-            data += part
-            while True:
-                head, _, rest = data.partition(b"\r\n\r\n")
-                if b"Content-Length" not in head:
-                    break
-                length = int(head.rpartition(b"Content-Length: ")[2].split(b"\r")[0])
-                if len(rest) < length + 2:
-                    break
-                found.append(cv2.imdecode(np.frombuffer(rest[:length], np.uint8), cv2.IMREAD_COLOR))
-                data = rest[length + 2 :]
-            if len(found) >= count:
-                return found
-    raise AssertionError("the stream ended")
 
 
 def test_a_source_is_seen_recorded_and_removed(serve, tmp_path):

@@ -15,10 +15,9 @@ from app.serve.settings import KEYS
 from pipeline.events.motion import load_motion
 
 pytest.importorskip("uvicorn")
-from tests.app.serve.test_serve import pictures  # noqa: E402
-from tests.app.test_body_renderer import standing  # noqa: E402
+from tests.support.bodies import standing  # noqa: E402
 from tests.support.clips import number_of, numbered, write_clip  # noqa: E402
-from tests.support.serving import PICTURES, Served  # noqa: E402
+from tests.support.serving import PICTURES, Served, pictures  # noqa: E402
 from tests.support.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.timeout(60)
