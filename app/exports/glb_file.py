@@ -77,7 +77,7 @@ class GlbFile:
         children = {child for node in nodes for child in node.get("children", ())}
         self._document["scenes"] = [{"nodes": sorted(set(range(len(nodes))) - children)}]
         self._document |= {"scene": 0, "buffers": [{"byteLength": self._bytes}]}
-        text = json.dumps(self._document, separators=(",", ":")).encode()
+        text = json.dumps(self._document, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
         total = 12 + 8 + len(text) + 8 + self._bytes
         with written_whole(path) as part, part.open("wb") as file:

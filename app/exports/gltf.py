@@ -17,6 +17,7 @@ from app.exports.figures import BoneFigure, Figure, FreeFigure, free_body, norma
 from app.exports.glb_file import INDICES, VERTICES, GlbFile
 from app.exports.recording import Recording, Track
 from app.exports.rotations import joint_rotations
+from pipeline.core.problem import printable
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
 from pipeline.core.world import camera_to_world
 from render.palette import track_color
@@ -25,6 +26,8 @@ _LICENCE = "Body meshes: CC0 1.0, from MakeHuman's data"
 _PARENTS = list(PARENTS[1:])
 _CHILDREN = [[child for child in range(24) if PARENTS[child] == joint] for joint in range(24)]
 _ROWS_AT_ONCE = 1024
+_AWAY_S = 0.5
+"""Who is not seen for longer is away, also where no frame shows it."""
 _SAME_M = 1e-4
 """Bones whose ends differ by less are the same: the fit changes a known shape by hundredths of a
 millimetre, and at most eight bones add up below the pelvis."""
@@ -71,8 +74,8 @@ def mesh_warning(recording: Recording) -> str:
     if has_meshes(recording):
         return ""
     return (
-        f"it has bones in place of bodies: the mesh of {recording.model} has a licence of its own "
-        "and is not passed on; the motion is whole, as in --bvh and --amass"
+        f"it has bones in place of bodies: the mesh of {printable(recording.model)} has a licence of "
+        "its own and is not passed on; the motion is whole, as in --bvh and --amass"
     )
 
 
@@ -125,12 +128,25 @@ class _People:
             times = self._file.add_array(times_s[keys], limits=True)
             for node, bone_m in zip(joints[1:], bones_m.swapaxes(0, 1)):
                 self._animate(node, "translation", times, bone_m)
-        last = self._recording.frames[-1]
-        changes = presence(track.frame[kept], times_s, last, 1 / self._recording.fps)
+        places, last = self._places(track.frame[kept], times_s)
+        changes = presence(places, times_s, last, 1 / self._recording.fps)
         if changes is not None:
             changed_s, there = changes
             times = self._file.add_array(changed_s, limits=True)
             self._animate(person, "scale", times, np.repeat(there[:, None], 3, 1), "STEP")
+
+    def _places(self, frame: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return numbers of a person's frames (K,) that rise by more than 1 where the person was
+        away, and the number of the recording's last frame.
+
+        Frames that a live source has dropped have no rows at all, so only frames with people count,
+        and times without this person that are longer than `_AWAY_S`.
+        """
+        known = self._recording.known_frames
+        places = np.searchsorted(known, frame)
+        away = np.diff(times_s) > _AWAY_S
+        places[1:] += np.cumsum(away)
+        return places, len(known) - 1 + int(away.sum())
 
     def _add_skeleton(self, rest_m: np.ndarray, pelvis_m: np.ndarray) -> list[int]:
         """Return the joints' nodes: in SMPL's rest pose, where the person is first seen."""

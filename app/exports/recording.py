@@ -27,8 +27,10 @@ COLUMNS = (
 _UNUSED = ("score", "transl_m", "joints_px", "landmarks_px", "vertices_m", "faces")
 _USUAL_FPS = 30.0
 """Frames a second where neither the file nor its times say it."""
-_SAME_RATE = 0.2
-"""The most by which a source's rate may differ from its nominal one, as a share."""
+_MOST_INVENTED = 0.02
+"""The most steps without a row between frames that follow each other, as a share of the rows."""
+_LONGEST_S = 7 * 24 * 3600.0
+"""A week: formats of one rate hold a step for all of a recording's time."""
 
 
 class ExportError(OutputError):
@@ -87,9 +89,9 @@ class Recording:
     """The tracks of a run, and what holds for all of them.
 
     Attributes:
-        fps: Steps of even time a second: the source's nominal rate, unless it has none or its rows
-            come at another one, as those of a webcam in the dark do; then from their median
-            interval, or 30 with one frame.
+        fps: Steps of even time a second: the source's nominal rate, unless it has none or the rows'
+            times tell of another one, as those of a webcam in the dark do; then their mean or their
+            usual rate, or 30 with one frame.
         model: The name of the body model that the betas belong to.
         size: (height, width) of the first frame, pixels.
         tracks: The people, by rising number.
@@ -109,6 +111,11 @@ class Recording:
         """The source's frames from the first to the last one with a person."""
         first = min(int(track.frame[0]) for track in self.tracks)
         return range(first, max(int(track.frame[-1]) for track in self.tracks) + 1)
+
+    @cached_property
+    def known_frames(self) -> np.ndarray:
+        """The frames (F,) int64 with a person, rising."""
+        return np.unique(np.concatenate([track.frame for track in self.tracks]))
 
     def time_s(self, step: np.ndarray) -> np.ndarray:
         """Return the times (N,) of steps (N,) of even time, in the source's seconds."""
@@ -190,13 +197,28 @@ def even_steps(times_s: np.ndarray, fps: float) -> np.ndarray:
 
 
 def _rate(nominal: float, frames: np.ndarray, times_s: np.ndarray) -> float:
-    # By the frames between, because a frame without people has no row.
-    intervals_s = np.diff(times_s) / np.diff(frames)
-    interval_s = float(np.median(intervals_s)) if len(intervals_s) else 0.0
-    if interval_s <= 0:
+    """Return the steps a second at which rows keep their times and few steps have none."""
+    span_s = float(times_s[-1] - times_s[0]) if len(times_s) else 0.0
+    if span_s <= 0:
         return nominal if nominal > 0 else _USUAL_FPS
-    # A container rounds its times, so the nominal rate is the better one where both agree.
-    return nominal if abs(nominal * interval_s - 1) < _SAME_RATE else 1 / interval_s
+    # By the frames between, because a frame without people has no row.
+    usual = 1 / float(np.median(np.diff(times_s) / np.diff(frames)))
+    rates = [int(frames[-1] - frames[0]) / span_s, *([usual] if np.isfinite(usual) else [])]
+    # A container rounds its times, so the nominal rate is the better one where all agree.
+    for rate in (nominal, *rates):
+        if rate > 0:
+            off, invented = _misfit(rate, frames, times_s)
+            if off <= 1 and invented <= _MOST_INVENTED:
+                return rate
+    return min(rates, key=lambda rate: _misfit(rate, frames, times_s)[0] / rate)
+
+
+def _misfit(rate: float, frames: np.ndarray, times_s: np.ndarray) -> tuple[float, float]:
+    """Return how far a row is off its time at most, in steps, and the share of steps invented."""
+    steps = even_steps(times_s, rate)
+    off = np.abs(steps - (times_s - times_s[0]) * rate).max()
+    invented = np.diff(steps)[np.diff(frames) == 1] - 1
+    return float(off), float(invented.sum()) / len(steps)
 
 
 def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> Track:
@@ -243,6 +265,15 @@ def _check(arrays: Mapping[str, Any]) -> None:
     for name, shape in whole.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}")
+    if arrays["model"].dtype.kind != "U":
+        raise ValueError("model is no text")
+    intrinsics, size, fps = arrays["intrinsics"], arrays["image_size"], float(arrays["fps"])
+    if not (np.isfinite(intrinsics).all() and (np.diagonal(intrinsics) > 0).all()):
+        raise ValueError("intrinsics has no positive focal lengths")
+    if size.dtype.kind not in "iu" or (size < 1).any():
+        raise ValueError("image_size is no height and width")
+    if not (np.isnan(fps) or 0 < fps < 1e6):
+        raise ValueError(f"fps is {fps}")
     rows = arrays["track"].size
     for name in COLUMNS:
         array, (dtype, shape) = arrays[name], ROWS[name]
@@ -254,3 +285,9 @@ def _check(arrays: Mapping[str, Any]) -> None:
     track, frame = arrays["track"][order], arrays["frame"][order]
     if ((np.diff(track) == 0) & (np.diff(frame) == 0)).any():
         raise ValueError("a track has two rows of one frame")
+    by_frame = np.argsort(arrays["frame"], kind="stable")
+    times_s = arrays["pts_s"][by_frame]
+    if (np.diff(times_s) < 0).any():
+        raise ValueError("pts_s falls from a frame to a later one")
+    if rows and times_s[-1] - times_s[0] > _LONGEST_S:
+        raise ValueError("pts_s spans more than a week")

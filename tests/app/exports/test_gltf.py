@@ -281,3 +281,22 @@ def test_memory_is_little_more_than_the_file(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * (tmp_path / "people.glb").stat().st_size
+
+
+@pytest.mark.parametrize("every", [2, 3, 7])
+def test_frames_that_a_live_source_dropped_hide_no_person(every, tmp_path):
+    frames = {1: range(0, 60, every), 2: range(0, 30, every)}
+    glb = written(make_recording(poses_arrays(frames)), tmp_path)
+    last = max(frames[2])
+    for number in range(60 - every):
+        time_s = (number + 0.5) / FPS
+        assert glb.person(1).is_there(time_s)
+        if number + 1 < last or number > last + 1:
+            assert glb.person(2).is_there(time_s) == (number < last)
+
+
+def test_who_is_not_seen_for_long_is_away(tmp_path):
+    person = written(make_recording(poses_arrays({1: [0, 1, 2, 40, 41]})), tmp_path).person(1)
+    assert [person.is_there(k / FPS) for k in (0, 2, 20, 39, 40, 41)] == [
+        True, True, False, False, True, True,
+    ]  # fmt: skip

@@ -81,6 +81,23 @@ def test_the_rate_is_the_sources_unless_its_times_say_another(nominal, real, wan
     assert make_recording(arrays).fps == pytest.approx(wanted)
 
 
+@given(
+    st.sampled_from([15.0, 24.0, 25.0, 30.0, 50.0, 60.0]),
+    st.floats(5, 120),
+    st.floats(0, 0.2),
+    st.integers(0, 99),
+)
+def test_an_even_source_keeps_its_times_whatever_it_says(nominal, real, jitter, seed):
+    arrays = poses_arrays({1: range(1500)}, fps=nominal)
+    shaken = arrays["frame"] + np.random.default_rng(seed).uniform(-jitter, jitter, 1500)
+    arrays["pts_s"] = shaken / real
+    recording = make_recording(arrays)
+    (track,) = recording.tracks
+    off = np.abs(recording.time_s(track.step) - track.pts_s).max() * recording.fps
+    assert off <= 1.5
+    assert len(track.steps) <= 1.03 * len(track.step)
+
+
 @pytest.mark.parametrize(("nominal", "wanted"), [(50.0, 50.0), (None, 30.0)])
 def test_frames_that_say_no_rate_have_the_nominal_one(nominal, wanted):
     assert make_recording(poses_arrays({1: [7]}, fps=nominal)).fps == wanted
@@ -133,6 +150,14 @@ def without(name: str) -> dict:
         (spoiled("body_pose", np.full((2, 69), np.nan, np.float32)), "not finite"),
         (spoiled("frame", np.array([3, 3])), "two rows of one frame"),
         (spoiled("image_size", np.array([1, 2, 3])), r"image_size has the shape \(3,\)"),
+        (spoiled("image_size", np.array([0, 640])), "image_size is no height and width"),
+        (spoiled("intrinsics", np.full((3, 3), np.nan)), "intrinsics has no positive focal"),
+        (spoiled("intrinsics", np.zeros((3, 3))), "intrinsics has no positive focal"),
+        (spoiled("fps", np.float64(np.inf)), "fps is inf"),
+        (spoiled("fps", np.float64(0)), "fps is 0"),
+        (spoiled("model", np.int64(3)), "model is no text"),
+        (spoiled("pts_s", np.array([1.0, 0.5])), "pts_s falls from a frame to a later one"),
+        (spoiled("pts_s", np.array([0.0, 1e300])), "pts_s spans more than a week"),
     ],
 )
 def test_a_foreign_npz_is_refused_in_one_line(arrays, why, tmp_path):
