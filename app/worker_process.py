@@ -69,6 +69,15 @@ class WorkerProcess:
         assert self._process.exitcode is not None
         return self._process.exitcode
 
+    def kill(self) -> int:
+        """End the child at once, whatever it does.
+
+        Returns:
+            As `end`.
+        """
+        self._process.kill()
+        return self.end()
+
 
 def ending_of(status: int) -> str:
     """Return how a process ended, in words, by its exit status."""

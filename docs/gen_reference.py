@@ -228,10 +228,11 @@ def http_page() -> str:
 
 def _application() -> Any:
     """The FastAPI application; building it asks nothing of the hub."""
+    from app.serve.poses_jobs import PosesJobs
     from app.serve.web import create_app
 
     hub: Any = None
-    return create_app(hub)._app
+    return create_app(hub, PosesJobs())._app
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:

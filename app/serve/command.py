@@ -50,6 +50,7 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
     try:
         from app.serve.connection import listen
         from app.serve.hub import Hub
+        from app.serve.poses_jobs import PosesJobs
         from app.serve.running import host_and_port, running, token_for
         from app.serve.web import create_app
     except ModuleNotFoundError as error:
@@ -94,7 +95,11 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
                 # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)
             # Left before the hub closes: its sources must outlive the requests that use them.
-            _, thread = stack.enter_context(running(create_app(hub, token), listening))
+            jobs = PosesJobs()
+            app = create_app(hub, jobs, token)
+            _, thread = stack.enter_context(running(app, listening))
+            # Closed before the server, which would wait for their requests.
+            stack.callback(jobs.close)
             # Woken now and then, to notice a server thread that failed.
             while not stop.wait(0.2) and thread.is_alive():
                 pass

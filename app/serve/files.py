@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException
@@ -18,8 +17,9 @@ from starlette.datastructures import Headers
 from app.serve.folder import Busy, Recorded, RecordedFile
 from app.serve.hub import Hub
 from app.serve.live import Full, Places
-from app.serve.poses_file import SUFFIX_OF, Kind, TooLong, make_poses
-from app.serve.threads import DiskHangs, DiskThreads, Threads
+from app.serve.poses_file import SUFFIX_OF, Kind, Stopped, TooLong
+from app.serve.poses_jobs import PosesJobs
+from app.serve.threads import DiskHangs, DiskThreads
 
 MOST_DOWNLOADS = 16
 """The most files that are downloaded at once. Each holds a thread of the web server while the disk
@@ -29,9 +29,6 @@ _WAIT_S = 2.0
 _DELETIONS = 2
 _DELETE_S = 10.0
 """Deleting hours of video takes a file system longer than a look."""
-MOST_MADE = 2
-"""The most files of poses that are made at once, each in a process of its own."""
-_MAKE_S = 300.0
 _RANGE = re.compile(r"(?a)bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{0,18})|-\s*(\d{1,18}))")
 T = TypeVar("T")
 
@@ -62,15 +59,15 @@ class RecordingView:
     has_poses: bool
 
 
-def add_files(app: FastAPI, hub: Hub) -> None:
+def add_files(app: FastAPI, hub: Hub, jobs: PosesJobs) -> None:
     """Add the routes of recordings' files to an application.
 
     Args:
         app: The application.
         hub: The hub whose recordings are listed, sent and deleted.
+        jobs: Makes the files of poses.
     """
     disk, downloads = DiskThreads(_LOOKS, _WAIT_S), Places(MOST_DOWNLOADS)
-    makers, made = Threads(MOST_MADE), Places(MOST_MADE)
     deletions = DiskThreads(_DELETIONS, _DELETE_S)
 
     @app.get("/api/files")
@@ -98,18 +95,7 @@ def add_files(app: FastAPI, hub: Hub) -> None:
         found = await look(disk, lambda: hub.folder.recording(name))
         if found.lines is None or not found.facts:
             raise HTTPException(409, f"{name}: what its bodies were fitted with is not known")
-        make = partial(_made, found.lines.path, kind)
-        try:
-            with made.hold():
-                return _Temporary(await makers.run(make), name + SUFFIX_OF[kind])
-        except Full:
-            raise HTTPException(503, "other files are being made; try again soon") from None
-        except TooLong:
-            raise HTTPException(
-                409, f"{name}: too long for this format on request; its JSON lines have it all"
-            ) from None
-        except OSError as error:
-            raise HTTPException(409, str(error)) from None
+        return _Poses(jobs, found.lines, kind, name)
 
     @app.delete("/api/recordings/{name}", status_code=204)
     async def delete(name: str) -> None:
@@ -120,28 +106,51 @@ def add_files(app: FastAPI, hub: Hub) -> None:
             raise HTTPException(409, f"{name} is being recorded; stop it first") from None
 
 
-def _made(lines: Path, kind: Kind) -> Path:
-    """Return a new file of a recording's bodies, in a folder of its own. Raises as `make_poses`."""
-    folder = Path(mkdtemp(prefix="bodystream-"))
-    try:
-        make_poses(lines, kind, folder / "poses", _MAKE_S)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder / "poses"
+class _Poses(Response):
+    """A recording's bodies as a file that is made for it, and that is there until it was sent."""
 
-
-class _Temporary(FileResponse):
-    """A download that is deleted, with its folder, once it was sent or the client has left."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        super().__init__(path, filename=name, media_type="application/octet-stream")
+    def __init__(self, jobs: PosesJobs, lines: RecordedFile, kind: Kind, name: str) -> None:
+        super().__init__()
+        self._jobs, self._lines, self._kind, self._name = jobs, lines, kind, name
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            # Held here and not in the route: the response runs after the route has returned.
+            with self._jobs.file(self._lines, self._kind) as file:
+                path = await self._made(asyncio.wrap_future(file), receive)
+                if path is not None:
+                    name = self._name + SUFFIX_OF[self._kind]
+                    kind = "application/octet-stream"
+                    sent = FileResponse(path, filename=name, media_type=kind)
+                    await sent(scope, receive, send)
+        except Full as error:
+            raise HTTPException(503, str(error)) from None
+
+    async def _made(self, file: asyncio.Future[Path], receive: Any) -> Path | None:
+        """Return the file once it is made; None where the client leaves before. Raises
+        HTTPException."""
+        left = asyncio.ensure_future(_left(receive))
+        try:
+            await asyncio.wait((file, left), return_when=asyncio.FIRST_COMPLETED)
+            return await file if file.done() else None
+        except TooLong:
+            raise HTTPException(
+                409,
+                f"{self._name}: too long for this format on request; its JSON lines have it all",
+            ) from None
+        except Stopped:
+            raise HTTPException(503, "the server is ending") from None
+        except OSError as error:
+            raise HTTPException(409, str(error)) from None
         finally:
-            shutil.rmtree(Path(self.path).parent, ignore_errors=True)
+            left.cancel()
+            file.cancel()
+
+
+async def _left(receive: Any) -> None:
+    """Return once the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _view(found: Recorded, written: set[str]) -> RecordingView:

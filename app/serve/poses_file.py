@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -34,11 +37,21 @@ _LINES = 256
 _NICENESS = 10
 
 
+_MEMORY_MB = 2048
+"""What the child process may allocate, in MB."""
+_IDLE_S = 0.05
+"""How soon it is noticed that the file is not wanted any more."""
+
+
 class TooLong(Exception):
     """Making a file takes longer than a request may."""
 
 
-def make_poses(lines: Path, kind: Kind, out: Path, limit_s: float) -> None:
+class Stopped(Exception):
+    """The file is not wanted any more."""
+
+
+def make_poses(lines: Path, kind: Kind, out: Path, limit_s: float, stop: threading.Event) -> None:
     """Write the bodies of a recording as a file, in a child process, and wait for it.
 
     Args:
@@ -46,20 +59,31 @@ def make_poses(lines: Path, kind: Kind, out: Path, limit_s: float) -> None:
         kind: The format.
         out: The file to write.
         limit_s: How long it may take, in seconds.
+        stop: Ends it when it is set.
 
     Raises:
-        ExportError: There are no bodies in it, or it cannot be read; the message is one line.
+        ExportError: There are no bodies in it, it cannot be read, or there is no room for the file;
+            the message is one line.
         TooLong: It takes too long.
+        Stopped: ``stop`` was set.
     """
+    # The rows and the file take less than the lines, which are text.
+    if shutil.disk_usage(out.parent).free < lines.stat().st_size:
+        raise ExportError(f"{lines.name}: the server's disk for temporary files is full")
     process = WorkerProcess(_work, lines, kind, out)
+    end_s = time.monotonic() + limit_s
     try:
-        if not process.connection.poll(limit_s):
-            raise TooLong
+        while not process.connection.poll(_IDLE_S):
+            if stop.is_set():
+                raise Stopped
+            if time.monotonic() > end_s:
+                raise TooLong
         reason = process.connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         reason = f"{lines.name}: the process that read it has died; it may be too large"
     finally:
-        process.end()
+        # It has answered, or its answer is not wanted.
+        process.kill()
     if reason:
         raise ExportError(reason)
 
@@ -138,9 +162,15 @@ def _column(name: str, bodies: list[dict[str, Any]]) -> np.ndarray:
 
 def _work(connection: Connection, lines: Path, kind: Kind, out: Path) -> None:
     """Write the file in the child process; send the reason why it cannot be, else ""."""
+    # Here, because Windows has no such limits.
+    from pipeline.core.process_limits import limit_process
+
     os.nice(_NICENESS)
+    limit_process(_MEMORY_MB)
     try:
         write_poses(lines, kind, out)
         connection.send("")
     except OSError as error:
         connection.send(str(error))
+    except MemoryError:
+        connection.send(f"{lines.name}: too large for this format; its JSON lines have it all")

@@ -23,6 +23,7 @@ from app.serve.hub import Hub
 from app.serve.live import add_live
 from app.serve.metrics import metrics_text
 from app.serve.pages import PAGE, add_pages
+from app.serve.poses_jobs import PosesJobs
 from app.serve.security import SecurityMiddleware
 from app.serve.settings import fields
 from app.serve.source_view import SourceView
@@ -66,11 +67,12 @@ class Changed(BaseModel):
     restarted: bool
 
 
-def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
+def create_app(hub: Hub, jobs: PosesJobs, token: str | None = None) -> SecurityMiddleware:
     """Return the whole ASGI application, with its security around it.
 
     Args:
         hub: The hub whose sources are served, inside its ``with`` block.
+        jobs: Makes files of poses; the caller closes it.
         token: The token that requests need; None to serve this machine without one.
 
     Raises:
@@ -83,7 +85,7 @@ def create_app(hub: Hub, token: str | None = None) -> SecurityMiddleware:
     add_pages(app, auth, (PAGE / "index.html").read_bytes())
     _add_status(app, hub)
     _add_api(app, hub)
-    add_files(app, hub)
+    add_files(app, hub, jobs)
     add_live(app, hub)
     add_view(app)
     return SecurityMiddleware(app, auth)

@@ -23,7 +23,6 @@ import contextlib
 import json
 import os
 import queue
-import resource
 import socket
 import sys
 import threading
@@ -38,6 +37,7 @@ from pipeline.capture.connection import Connection
 from pipeline.capture.devices import input_of
 from pipeline.capture.errors import SourceError, SourceTooLarge, SourceUnreachable, reason
 from pipeline.capture.shared_writer import SLOTS, SlotWriter, plain
+from pipeline.core.process_limits import limit_process
 
 _LEAVE_S = 0.25
 """Time to close the connection in order, so that an RTSP server is informed."""
@@ -128,7 +128,7 @@ def main() -> None:
     sender = Sender(parent, wanted["memory_mb"] << 20)
     left = threading.Event()
     threading.Thread(target=_listen, args=(parent, sender, left), daemon=True).start()
-    _limit(wanted["memory_mb"])
+    limit_process(wanted["memory_mb"])
     stream_input = input_of(wanted["input"], wanted["arguments"])
     connection = Connection(stream_input, wanted["max_pixels"])
     error = _serve(connection, sender, left, stream_input.name)
@@ -179,17 +179,6 @@ def _listen(parent: socket.socket, sender: Sender, left: threading.Event) -> Non
             time.sleep(_LEAVE_S)
         finally:
             os._exit(0)
-
-
-def _limit(memory_mb: int) -> None:
-    """Limit what this process may allocate, in MB; let the kernel end it before its parent."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    limit = memory_mb << 20 if hard == resource.RLIM_INFINITY else min(memory_mb << 20, hard)
-    # Data, not address space: FFmpeg maps far more than it uses, and threads reserve their stacks.
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("800")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ def test_one_that_does_not_leave_is_ended(monkeypatch):
     assert ending_of(worker.end()) == "SIGKILL"
 
 
+def test_it_is_killed_at_once():
+    worker = WorkerProcess(hang)
+    assert worker.connection.recv() == "here"
+    begun_s = time.monotonic()
+    assert ending_of(worker.kill()) == "SIGKILL"
+    assert time.monotonic() - begun_s < 2.0
+
+
 def hang(connection):
     connection.send("here")
     time.sleep(600)

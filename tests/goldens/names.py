@@ -30,9 +30,10 @@ def routes() -> dict[str, list[str]]:
     """The HTTP API's routes and methods, with their parameters."""
     from fastapi.testclient import TestClient
 
+    from app.serve.poses_jobs import PosesJobs
     from app.serve.web import create_app
 
-    app = create_app(SimpleNamespace())  # type: ignore[arg-type]
+    app = create_app(SimpleNamespace(), PosesJobs())  # type: ignore[arg-type]
     client = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1))
     paths = client.get("/openapi.json").json()["paths"]
     return {

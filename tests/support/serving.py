@@ -15,6 +15,7 @@ import numpy as np
 from app.config import load_config
 from app.serve.connection import listen, server_of
 from app.serve.hub import Hub
+from app.serve.poses_jobs import PosesJobs
 from app.serve.web import create_app
 from pipeline.events.motion import Motion
 from tests.support.fakes import NoPeople
@@ -47,7 +48,8 @@ def serving(
     hub.__enter__()
     listening = listen("127.0.0.1", 0)
     listening.listen()
-    server = server_of(create_app(hub, token))
+    jobs = PosesJobs()
+    server = server_of(create_app(hub, jobs, token))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     ended = threading.Event()
@@ -55,6 +57,7 @@ def serving(
     def end() -> None:
         if not ended.is_set():
             ended.set()
+            jobs.close()
             server.should_exit = server.force_exit = True
             thread.join(10)
             hub.__exit__()
