@@ -29,6 +29,16 @@ def load_ezc3d() -> Any:
     return ezc3d
 
 
+def length_problem(track: Track) -> str:
+    """Return why C3D cannot hold a track of this length, nothing where it can."""
+    if len(track.steps) <= _MOST_FRAMES:
+        return ""
+    return (
+        f"C3D counts at most {_MOST_FRAMES} frames, and track {track.id} has {len(track.steps)}; "
+        "TRC has no such limit"
+    )
+
+
 def write(recording: Recording, track: Track, path: Path) -> None:
     """Write one person's markers as a C3D file: millimetres, z up, a frame a step of even time.
 
@@ -38,12 +48,9 @@ def write(recording: Recording, track: Track, path: Path) -> None:
         ExportError: ezc3d is not installed, or the track is longer than C3D allows.
         OSError: The file cannot be written.
     """
+    if problem := length_problem(track):
+        raise ExportError(f"{path}: {problem}")
     markers = markers_mm(track, "z")
-    if len(markers) > _MOST_FRAMES:
-        raise ExportError(
-            f"{path}: C3D counts at most {_MOST_FRAMES} frames, and track {track.id} has "
-            f"{len(markers)}; TRC has no such limit"
-        )
     c3d = load_ezc3d().c3d()
     seen = ~np.isnan(markers[..., 0]).T
     points = np.ones((4, len(MARKERS), len(markers)))

@@ -16,6 +16,7 @@ from app.outputs.rows import file_facts
 from app.outputs.spool import ColumnSpool
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.problem import one_line
 
 
 class ExportOutput:
@@ -95,10 +96,21 @@ class TrackFiles(ExportOutput):
         """Write one track as a file. Raises OSError."""
         raise NotImplementedError
 
+    def problem(self, track: Track) -> str:
+        """Return why the format cannot hold a track, nothing where it can."""
+        return ""
+
     def export(self, recording: Recording) -> Iterator[Path]:
         self._make_folder()
+        problems = {track.id: self.problem(track) for track in recording.tracks}
+        if all(problems.values()):
+            raise OutputError(f"{self.path}: {'; '.join(problems.values())}")
         for track in recording.tracks:
             path = self.path / f"track_{track.id:04d}{self.suffix}"
+            if problems[track.id]:
+                # The other tracks are still worth their files.
+                self.warnings = (*self.warnings, f"{path}: not written: {problems[track.id]}")
+                continue
             with _writing(path):
                 self.write_track(recording, track, path)
             yield path
@@ -160,6 +172,7 @@ class C3dOutput(TrackFiles):
 
     name, suffix = "c3d", ".c3d"
     write_track = staticmethod(c3d.write)
+    problem = staticmethod(c3d.length_problem)
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -187,3 +200,6 @@ def _writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    except Exception as error:
+        # Of any kind: numbers that no body has fail in numpy or scipy, each in its own way.
+        raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error

@@ -12,12 +12,13 @@ import pytest
 
 from app.cli import main
 from app.exports.outputs import AnglesOutput, BvhOutput, C3dOutput, ExportOutput, TrcOutput
-from app.exports.recording import read_recording
+from app.exports.recording import make_recording, read_recording
 from app.outputs.base import OutputError
 from app.outputs.catalog import entries
 from app.outputs.poses import PosesOutput
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.paths import ROOT
+from tests.support.recordings import poses_arrays
 
 KINDS = [entry.load() for entry in entries() if entry.exports]
 PEOPLE = [[1], [1, 7], [], [7], [1, 7], [9]]
@@ -150,3 +151,37 @@ def test_without_ezc3d_the_run_does_not_begin(tmp_path, monkeypatch):
         C3dOutput(tmp_path / "c3d")
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+LONG, SHORT = [0, 70000], [5, 6]
+
+
+def test_a_track_that_c3d_cannot_count_leaves_the_others_their_files(tmp_path):
+    output = C3dOutput(tmp_path / "c3d")
+    made = list(output.export(make_recording(poses_arrays({1: LONG, 2: SHORT}))))
+    assert [path.name for path in made] == ["track_0002.c3d"]
+    (warning,) = output.warnings
+    assert warning.startswith(f"{output.path / 'track_0001.c3d'}: not written: C3D counts at most")
+    with pytest.raises(OutputError, match="at most 65535 frames, and track 1 has 70001; TRC"):
+        list(output.export(make_recording(poses_arrays({1: LONG}))))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_numbers_that_cannot_be_written_are_one_line_and_keep_the_rows(kind, tmp_path, monkeypatch):
+    output = kind(path_of(kind, tmp_path))
+    output.open(run_info())
+    output.write(frame(0), bodies([1]), None)
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("no\nnumber")
+
+    monkeypatch.setattr("app.exports.gltf.write", fails)
+    monkeypatch.setattr("app.exports.angles.write", fails)
+    monkeypatch.setattr(kind, "write_track", staticmethod(fails), raising=False)
+    with pytest.raises(OutputError) as raised:
+        output.close()
+    assert str(raised.value).startswith(str(output.path))
+    assert "cannot be written: ZeroDivisionError: no number; its rows are" in str(raised.value)
+    # More room would not help.
+    assert "recover" not in str(raised.value)
+    assert list(tmp_path.rglob("*.rows"))
