@@ -13,6 +13,7 @@ import numpy as np
 from app.exports.markers import MARKERS, markers_mm
 from app.exports.recording import ExportError, Recording, Track
 from app.outputs.atomic_file import written_whole
+from pipeline.core.problem import printable
 
 _MOST_FRAMES = 65535
 """C3D counts frames by 16 bits."""
@@ -27,6 +28,16 @@ def load_ezc3d() -> Any:
     except ImportError as error:
         raise ExportError(f"C3D needs ezc3d ({error}): pip install 'bodystream[export]'") from None
     return ezc3d
+
+
+def check_name(folder: Path) -> None:
+    """Raise ExportError where ezc3d cannot write into a folder: it takes names in UTF-8 alone."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ExportError(
+            f"{printable(str(folder))}: C3D needs a folder with a name in UTF-8; give another one"
+        ) from None
 
 
 def length_problem(track: Track) -> str:

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from app.exports import angles, bvh, c3d, trc
-from app.exports.recording import COLUMNS, Recording, Track, make_recording
+from app.exports.recording import (
+    COLUMNS,
+    ExportError,
+    Recording,
+    Track,
+    _check,
+    make_recording,
+)
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.poses import ROWS, TRACKS, body_rows
 from app.outputs.rows import file_facts
@@ -17,6 +24,7 @@ from app.outputs.spool import ColumnSpool
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.problem import one_line
+from pipeline.core.user_file import reading
 
 
 class ExportOutput:
@@ -83,8 +91,13 @@ class ExportOutput:
 
 
 def recording_of(columns: ColumnSpool) -> Recording:
-    """Return the recording of an `ExportOutput`'s rows."""
-    return make_recording({name: columns.read(name) for name in COLUMNS} | columns.extra)
+    """Return the recording of an `ExportOutput`'s rows. Raises ExportError where they are none."""
+    with reading(columns.folder, " has no rows of a run", ExportError):
+        arrays = {name: columns.read(name) for name in COLUMNS}
+        # Single values of a run are numpy's numbers, those of a file arrays.
+        arrays |= {name: np.asarray(value) for name, value in columns.extra.items()}
+        _check(arrays)
+        return make_recording(arrays)
 
 
 class TrackFiles(ExportOutput):
@@ -167,7 +180,7 @@ class C3dOutput(TrackFiles):
     """One C3D file a track (`app.exports.c3d`).
 
     Raises:
-        ExportError: ezc3d is not installed.
+        ExportError: ezc3d is not installed, or the folder's name is not UTF-8.
     """
 
     name, suffix = "c3d", ".c3d"
@@ -178,6 +191,7 @@ class C3dOutput(TrackFiles):
         super().__init__(path)
         # Before the run, which may take hours.
         c3d.load_ezc3d()
+        c3d.check_name(path)
 
 
 class AnglesOutput(ExportOutput):

@@ -124,6 +124,11 @@ class ColumnSpool:
                 raise ValueError("a column without numbers")
 
     @property
+    def folder(self) -> Path:
+        """The hidden folder of the rows."""
+        return self._folder
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The columns' names."""
         return tuple(self._shapes)
