@@ -41,9 +41,7 @@ def make_outputs(config: Config) -> list[Output]:
     for entry in entries():
         path = getattr(settings, entry.name)
         if path is not None:
-            options = {name: getattr(settings, name) for name in entry.options}
-            # Imported by `load`, so that an output that is not used costs no import.
-            outputs.append(entry.load()(path, **options))
+            outputs.append(entry.make(path, settings))
     if settings.window:
         outputs.append(WindowOutput())
     return outputs

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.config import Config, ConfigError, OutputConfig, load_config, settings
-from app.files import input_files
+from app.files import check_files, input_files
 from app.options import RunOptions
 from app.outputs.catalog import entries
 from app.setting import Declared, did_you_mean
@@ -52,6 +52,7 @@ def run(
     """
     options = RunOptions(source=(str(source),), config=config)
     chosen = replace(load_config(config, keys_of(settings)), source=str(source))
+    check_files(options, chosen)
     check_outputs(chosen.output)
 
     from app.run_report import ProgressView

@@ -34,7 +34,7 @@ def run(options: ExportOptions, config: Config) -> int:
     with unwind_by_signal(), reserve_outputs(config.output, command="") as reserved:
         print_notes(reserved.notes)
         # All of them first: one may need a package that is not installed.
-        for output in [entry.load()(reserved.paths[entry.name]) for entry in chosen]:
+        for output in [e.make(reserved.paths[e.name], config.output) for e in chosen]:
             for path in output.export(recording):
                 print(f"wrote {path}")
             for warning in output.warnings:

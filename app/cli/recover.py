@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.flags import command
 from app.cli.signals import unwind_by_signal
+from app.config import OutputConfig
 from app.options import RecoverOptions
 from app.outputs.catalog import entries
 
@@ -46,6 +47,8 @@ def recover(given: Path) -> int:
     if is_written(folder):
         raise OutputError(f"{folder}: that run is still going; its files come when it ends")
     columns = ColumnSpool.left_behind(folder)
+    if not columns.rows:
+        raise OutputError(f"{folder}: no whole row is left of that run")
     there = _in_the_way(columns, folder)
     # Nothing is written over: the file may be of a later run.
     if there is not None:
@@ -105,7 +108,8 @@ def _export_of(columns: ColumnSpool, folder: Path) -> ExportOutput | None:
     if entry is None:
         raise OutputError(f"{folder}: its rows are of an output that is not installed: {name!r}")
     path = folder.parent if entry.kind == "folder" else columns.beside
-    output: ExportOutput = entry.load()(path)
+    # The killed run's settings are not known.
+    output: ExportOutput = entry.make(path, OutputConfig())
     return output
 
 

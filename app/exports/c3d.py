@@ -13,6 +13,7 @@ import numpy as np
 from app.exports.markers import MARKERS, markers_mm
 from app.exports.recording import ExportError, Recording, Track
 from app.outputs.atomic_file import written_whole
+from pipeline.core.problem import printable
 
 _MOST_FRAMES = 65535
 """C3D counts frames by 16 bits."""
@@ -29,6 +30,26 @@ def load_ezc3d() -> Any:
     return ezc3d
 
 
+def check_name(folder: Path) -> None:
+    """Raise ExportError where ezc3d cannot write into a folder: it takes names in UTF-8 alone."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ExportError(
+            f"{printable(str(folder))}: C3D needs a folder with a name in UTF-8; give another one"
+        ) from None
+
+
+def length_problem(track: Track) -> str:
+    """Return why C3D cannot hold a track of this length, nothing where it can."""
+    if len(track.steps) <= _MOST_FRAMES:
+        return ""
+    return (
+        f"C3D counts at most {_MOST_FRAMES} frames, and track {track.id} has {len(track.steps)}; "
+        "TRC has no such limit"
+    )
+
+
 def write(recording: Recording, track: Track, path: Path) -> None:
     """Write one person's markers as a C3D file: millimetres, z up, a frame a step of even time.
 
@@ -38,12 +59,9 @@ def write(recording: Recording, track: Track, path: Path) -> None:
         ExportError: ezc3d is not installed, or the track is longer than C3D allows.
         OSError: The file cannot be written.
     """
+    if problem := length_problem(track):
+        raise ExportError(f"{path}: {problem}")
     markers = markers_mm(track, "z")
-    if len(markers) > _MOST_FRAMES:
-        raise ExportError(
-            f"{path}: C3D counts at most {_MOST_FRAMES} frames, and track {track.id} has "
-            f"{len(markers)}; TRC has no such limit"
-        )
     c3d = load_ezc3d().c3d()
     seen = ~np.isnan(markers[..., 0]).T
     points = np.ones((4, len(MARKERS), len(markers)))

@@ -9,13 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from app.exports import angles, bvh, c3d, trc
-from app.exports.recording import COLUMNS, Recording, Track, make_recording
+from app.exports.recording import (
+    COLUMNS,
+    ExportError,
+    Recording,
+    Track,
+    _check,
+    make_recording,
+)
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.poses import ROWS, TRACKS, body_rows
 from app.outputs.rows import file_facts
 from app.outputs.spool import ColumnSpool
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.core.problem import one_line
+from pipeline.core.user_file import reading
 
 
 class ExportOutput:
@@ -82,8 +91,13 @@ class ExportOutput:
 
 
 def recording_of(columns: ColumnSpool) -> Recording:
-    """Return the recording of an `ExportOutput`'s rows."""
-    return make_recording({name: columns.read(name) for name in COLUMNS} | columns.extra)
+    """Return the recording of an `ExportOutput`'s rows. Raises ExportError where they are none."""
+    with reading(columns.folder, " has no rows of a run", ExportError):
+        arrays = {name: columns.read(name) for name in COLUMNS}
+        # Single values of a run are numpy's numbers, those of a file arrays.
+        arrays |= {name: np.asarray(value) for name, value in columns.extra.items()}
+        _check(arrays)
+        return make_recording(arrays)
 
 
 class TrackFiles(ExportOutput):
@@ -95,10 +109,21 @@ class TrackFiles(ExportOutput):
         """Write one track as a file. Raises OSError."""
         raise NotImplementedError
 
+    def problem(self, track: Track) -> str:
+        """Return why the format cannot hold a track, nothing where it can."""
+        return ""
+
     def export(self, recording: Recording) -> Iterator[Path]:
         self._make_folder()
+        problems = {track.id: self.problem(track) for track in recording.tracks}
+        if all(problems.values()):
+            raise OutputError(f"{self.path}: {'; '.join(problems.values())}")
         for track in recording.tracks:
             path = self.path / f"track_{track.id:04d}{self.suffix}"
+            if problems[track.id]:
+                # The other tracks are still worth their files.
+                self.warnings = (*self.warnings, f"{path}: not written: {problems[track.id]}")
+                continue
             with _writing(path):
                 self.write_track(recording, track, path)
             yield path
@@ -155,16 +180,18 @@ class C3dOutput(TrackFiles):
     """One C3D file a track (`app.exports.c3d`).
 
     Raises:
-        ExportError: ezc3d is not installed.
+        ExportError: ezc3d is not installed, or the folder's name is not UTF-8.
     """
 
     name, suffix = "c3d", ".c3d"
     write_track = staticmethod(c3d.write)
+    problem = staticmethod(c3d.length_problem)
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         # Before the run, which may take hours.
         c3d.load_ezc3d()
+        c3d.check_name(path)
 
 
 class AnglesOutput(ExportOutput):
@@ -187,3 +214,6 @@ def _writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    except Exception as error:
+        # Of any kind: numbers that no body has fail in numpy or scipy, each in its own way.
+        raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error

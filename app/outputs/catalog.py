@@ -74,6 +74,11 @@ class OutputEntry:
         module, _, name = self.target.partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def make(self, path: Path, settings: Any) -> Any:
+        """Return the output of a path with its ``options`` of settings of ``[output]``."""
+        # Imported by `load`, so that an output that is not used costs no import.
+        return self.load()(path, **{name: getattr(settings, name) for name in self.options})
+
     def path_of(self, path: Path, source: str) -> Path:
         """Return the path for one of several sources, by the source's name."""
         if self.kind == "folder":

@@ -54,6 +54,7 @@ def prepare_outputs(output: OutputPaths, inputs: Sequence[Named]) -> None:
     }
     # First, because these checks make no folder.
     check_overwrites(inputs, files.items())
+    _check_shared(wanted)
     for entry, path in wanted.items():
         if _rotates(entry):
             _check_later_files(output.rotation, entry.flag, path, [*inputs, *files.items()])
@@ -215,6 +216,18 @@ def _check_folder(flag: str, path: Path) -> None:
         raise OutputError(f"{flag} {path}: {path} is a file, not a folder")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise OutputError(f"{flag} {path}: no permission to write in it")
+
+
+def _check_shared(wanted: dict[OutputEntry, Path]) -> None:
+    """Raise OutputError where two outputs name the same folder: each reserves its own."""
+    users: dict[str, str] = {}
+    for entry, path in wanted.items():
+        if entry.kind == "folder":
+            other = users.setdefault(os.path.realpath(path), entry.flag)
+            if other != entry.flag:
+                raise OutputError(
+                    f"{other} and {entry.flag} name the same folder, {path}: give each its own"
+                )
 
 
 def _make_folder(flag: str, folder: Path, path: Path) -> None:

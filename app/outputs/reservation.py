@@ -19,6 +19,10 @@ Existing = Literal["keep", "overwrite", "refuse"]
 """What becomes of an output that is there already."""
 
 
+_ATTEMPTS = 100
+"""How often a file is tried that is gone again each time."""
+
+
 class OutputExists(OutputError):
     """An output exists, and the command line says to refuse that."""
 
@@ -84,16 +88,19 @@ def take(
     """
     # A link that leads nowhere yet is made where it leads.
     real = Path(os.path.realpath(path))
-    while True:
+    for attempt in count(1):
         try:
             # First, because what is not free may be read-only: it is not even opened.
             if not _is_free(real, folder, replace, command):
                 return None
             held = _open(real, folder)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             if not real.parent.is_dir():
                 raise OutputError(f"{path}: there is no folder {real.parent}") from None
-            continue  # Another run has deleted it meanwhile.
+            # Another run may have deleted it meanwhile; some folders, as /proc, never make a file.
+            if attempt == _ATTEMPTS:
+                raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+            continue
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
         there = held.is_there()
@@ -105,6 +112,7 @@ def take(
         held.leave()
         if there:
             return None
+    raise AssertionError("the attempts do not end")
 
 
 def _is_free(real: Path, folder: bool, replace: bool, command: str | None) -> bool:

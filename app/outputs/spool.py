@@ -124,6 +124,11 @@ class ColumnSpool:
                 raise ValueError("a column without numbers")
 
     @property
+    def folder(self) -> Path:
+        """The hidden folder of the rows."""
+        return self._folder
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The columns' names."""
         return tuple(self._shapes)
@@ -203,15 +208,18 @@ class ColumnSpool:
             given: What `recover` is called with.
 
         Raises:
-            OutputError: As raised in the block, with how to get the file later.
+            OutputError: As raised in the block, with where the rows are and, where the system
+                refused to write (it was raised on an OSError), how to get the file later.
         """
         try:
             yield
         except OutputError as error:
             self._close_files()
-            raise OutputError(
-                f"{error}; its rows are kept: with more room, {program()} recover {given}"
-            ) from None
+            kept = f"in {self._folder}"
+            # Of other errors `recover` would meet the same one again.
+            if isinstance(error.__context__, OSError):
+                kept = f"with more room, {program()} recover {given}"
+            raise OutputError(f"{error}; its rows are kept: {kept}") from None
         self.close()
 
     def close(self) -> None:

@@ -115,3 +115,10 @@ def test_outside_the_main_thread_signals_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path):
+    pipe = tmp_path / "body.npz"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="--body .*is a pipe; give a file"):
+        bodystream.run("a.mp4", body=pipe, poses=tmp_path / "p.npz")

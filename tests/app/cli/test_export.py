@@ -113,3 +113,16 @@ def test_wrong_paths_are_refused(poses, tmp_path, capsys):
     link.symlink_to(poses)
     line = refused(capsys, [str(poses), "--angles", str(link)])
     assert line.endswith("that is the recording already")
+
+
+def test_two_outputs_do_not_share_a_folder(poses, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    for other in ("d", "link"):
+        words = [str(poses), "--bvh", str(tmp_path / "d"), "--trc", str(tmp_path / other)]
+        assert "--bvh and --trc name the same folder, " in refused(capsys, words)
+    assert not (tmp_path / "d").exists()
+
+
+def test_c3d_needs_a_name_in_utf_8(poses, tmp_path, capsys):
+    line = refused(capsys, [str(poses), "--c3d", str(tmp_path / "a\udcff")])
+    assert line.endswith("C3D needs a folder with a name in UTF-8; give another one")

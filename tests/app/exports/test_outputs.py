@@ -8,16 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.cli import main
 from app.exports.outputs import AnglesOutput, BvhOutput, C3dOutput, ExportOutput, TrcOutput
-from app.exports.recording import read_recording
+from app.exports.recording import COLUMNS, make_recording, read_recording
 from app.outputs.base import OutputError
 from app.outputs.catalog import entries
-from app.outputs.poses import PosesOutput
+from app.outputs.poses import ROWS, PosesOutput
+from app.outputs.spool import ColumnSpool
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.paths import ROOT
+from tests.support.recordings import poses_arrays
 
 KINDS = [entry.load() for entry in entries() if entry.exports]
 PEOPLE = [[1], [1, 7], [], [7], [1, 7], [9]]
@@ -150,3 +153,74 @@ def test_without_ezc3d_the_run_does_not_begin(tmp_path, monkeypatch):
         C3dOutput(tmp_path / "c3d")
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+LONG, SHORT = [0, 70000], [5, 6]
+
+
+def test_a_track_that_c3d_cannot_count_leaves_the_others_their_files(tmp_path):
+    output = C3dOutput(tmp_path / "c3d")
+    made = list(output.export(make_recording(poses_arrays({1: LONG, 2: SHORT}))))
+    assert [path.name for path in made] == ["track_0002.c3d"]
+    (warning,) = output.warnings
+    assert warning.startswith(f"{output.path / 'track_0001.c3d'}: not written: C3D counts at most")
+    with pytest.raises(OutputError, match="at most 65535 frames, and track 1 has 70001; TRC"):
+        list(output.export(make_recording(poses_arrays({1: LONG}))))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_numbers_that_cannot_be_written_are_one_line_and_keep_the_rows(kind, tmp_path, monkeypatch):
+    output = kind(path_of(kind, tmp_path))
+    output.open(run_info())
+    output.write(frame(0), bodies([1]), None)
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("no\nnumber")
+
+    monkeypatch.setattr("app.exports.gltf.write", fails)
+    monkeypatch.setattr("app.exports.angles.write", fails)
+    monkeypatch.setattr(kind, "write_track", staticmethod(fails), raising=False)
+    with pytest.raises(OutputError) as raised:
+        output.close()
+    assert str(raised.value).startswith(str(output.path))
+    assert "cannot be written: ZeroDivisionError: no number; its rows are" in str(raised.value)
+    # More room would not help.
+    assert "recover" not in str(raised.value)
+    assert list(tmp_path.rglob("*.rows"))
+
+
+def rows_left(output: ExportOutput, arrays: dict, count: int) -> None:
+    """The first rows of a recording, as a killed run leaves them of an output."""
+    whole = ("intrinsics", "image_size", "fps", "model")
+    extra = {name: arrays[name] for name in whole} | {"export": np.str_(output.name)}
+    columns = ColumnSpool(output.rows_beside, {name: ROWS[name] for name in COLUMNS}, extra)
+    columns.append({name: arrays[name][:count] for name in COLUMNS})
+    columns._close_files()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_without_a_whole_row_there_is_nothing_to_recover(kind, tmp_path, capsys):
+    output = kind(path_of(kind, tmp_path))
+    output.rows_beside.parent.mkdir(exist_ok=True)
+    rows_left(output, poses_arrays({1: [0]}), 0)
+    assert main(["recover", str(output.path)]) == 1
+    assert "no whole row is left of that run" in capsys.readouterr().err
+    assert output.in_the_way() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_size", np.array([4])),
+        ("intrinsics", np.zeros(3)),
+        ("frame", np.array([0, 0, 1])),
+        ("joints_m", np.full((3, 24, 3), np.nan)),
+    ],
+)
+def test_damaged_rows_are_one_line(name, value, tmp_path, capsys):
+    output = AnglesOutput(tmp_path / "angles.csv")
+    rows_left(output, poses_arrays({1: [0, 1, 2]}) | {name: value}, 3)
+    assert main(["recover", str(output.path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ".rows has no rows of a run: " in line
+    assert not output.path.exists()

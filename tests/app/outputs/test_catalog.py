@@ -286,3 +286,10 @@ def test_what_needs_a_file_takes_no_pipe_or_device(tmp_path):
             with pytest.raises(OutputError, match="needs a file, no pipe or device$"):
                 prepare_outputs(OutputConfig(**{entry.name: path}), [])
         assert pipe.is_fifo()
+
+
+def test_an_output_is_made_with_its_options():
+    entry = next(entry for entry in entries() if entry.name == "poses")
+    for vertices in (True, False):
+        made = entry.make(Path("a.npz"), OutputConfig(vertices=vertices))
+        assert (made.path, made.vertices) == (Path("a.npz"), vertices)

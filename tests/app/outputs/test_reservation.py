@@ -273,3 +273,10 @@ def test_a_file_that_was_put_in_its_place_is_not_continued(tmp_path):
     with Reservation("--jsonl", path, "keep", command="one") as made:
         assert made.path == tmp_path / "out.2.jsonl"
     assert path.read_text() == "something of the user's\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_folder_that_makes_no_file_is_one_line(folder):
+    with pytest.raises(OutputError, match=r"^/proc/x.glb: cannot be written: No such file"):
+        take(Path("/proc/x.glb"), folder=folder)
