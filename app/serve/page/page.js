@@ -18,7 +18,7 @@ async function act(work) {
 function newCard(name) {
   const card = byId("source").content.firstElementChild.cloneNode(true);
   const path = `/api/sources/${encodeURIComponent(name)}`;
-  const place = card.querySelector(".picture"), picture = place.querySelector("img");
+  const place = card.querySelector(".screen"), picture = place.querySelector("img");
   const on = (selector, work) => card.querySelector(selector).addEventListener("click", work);
   const fullScreen = () => (document.fullscreenElement ? document.exitFullscreen() : place.requestFullscreen());
   picture.alt = `${name}, live`;
@@ -36,9 +36,7 @@ function newCard(name) {
   on(".replay", () => act(() => request(`${path}/restart`, { method: "POST" })));
   on(".snapshot", () => attempt(() => download(`${path}/snapshot`)));
   on(".full", fullScreen);
-  place.addEventListener("dblclick", ({ target }) => {
-    if (document.fullscreenEnabled && !target.closest("button")) { fullScreen(); }
-  });
+  picture.addEventListener("dblclick", () => { if (document.fullscreenEnabled) { fullScreen(); } });
   addSettings(card, name, path);
   watch(name, card, picture);
   addTabs(card, name);

@@ -3,7 +3,20 @@
 import { attempt, note, send } from "./api.js";
 
 const MESHES = ["mannequin", "anatomical", "wireframe", "silhouette"];
+const STORED = (name) => `mesh style of ${name}`;
 const kindOf = (style) => (MESHES.includes(style) ? "mesh" : style);
+
+// A source that shows skeletons, or no bodies, says nothing of the meshes before.
+function rememberedStyle(name) {
+  try {
+    const style = localStorage.getItem(STORED(name));
+    return MESHES.includes(style) ? style : MESHES[0];
+  } catch { return MESHES[0]; /* storage is blocked */ }
+}
+
+function rememberStyle(name, style) {
+  try { localStorage.setItem(STORED(name), style); } catch { /* for this visit only */ }
+}
 
 function valueOf(control) {
   if (control.type === "checkbox" && control.dataset.on) {
@@ -21,11 +34,15 @@ function put(control, value) {
 export function addSettings(card, name, path) {
   const panel = card.querySelector(".settings"), adjust = card.querySelector(".adjust");
   const mesh = panel.querySelector("[data-setting=style]");
+  mesh.value = rememberedStyle(name);
   const change = async (values) => {
     card.changing = (card.changing ?? 0) + 1;
     try {
       await attempt(async () => {
-        const { restarted } = await send("PATCH", path, values);
+        const { restarted } = await send("PATCH", path, values).catch((error) => {
+          card.refused = true;
+          throw error;
+        });
         note(restarted ? `${name} begins again with this setting.` : "");
       });
     } finally { card.changing -= 1; }
@@ -50,13 +67,16 @@ export function addSettings(card, name, path) {
 }
 
 export function showSettings(card, view) {
-  // What the person changes now is newer than what the server said.
+  // What the person changes now is newer than what the server said, unless it was refused.
   if (card.changing) { return; }
+  const focused = card.refused ? null : document.activeElement;
+  card.refused = false;
   for (const control of card.querySelectorAll("[data-setting]")) {
     const value = view.settings[control.dataset.setting];
     const other = control.dataset.setting === "style" && !MESHES.includes(value);
-    if (control !== document.activeElement && !other) { put(control, value); }
+    if (control !== focused && !other) { put(control, value); }
   }
+  if (MESHES.includes(view.settings.style)) { rememberStyle(view.name, view.settings.style); }
   const kind = kindOf(view.settings.style);
   for (const radio of card.querySelectorAll(".segments input")) { radio.checked = radio.value === kind; }
   card.querySelector(".loop").hidden = !view.clip;

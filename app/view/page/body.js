@@ -82,14 +82,22 @@ class BodyMesh {
   dispose() { this.skeleton.dispose(); }
 }
 
-const ball = new SphereGeometry(JOINT_RADIUS_M, 12, 8);
-const rod = new CylinderGeometry(BONE_RADIUS_M, BONE_RADIUS_M, 1, 8);
 const axis = new Vector3(), here = new Vector3(), there = new Vector3(), size = new Vector3(1, 1, 1);
 const up = new Vector3(0, 1, 0), turn = new Quaternion(), matrix = new Matrix4();
 
+// The geometries of a view's skeletons. Each view has its own: a geometry holds every renderer that drew it.
+export class BoneShapes {
+  constructor() {
+    this.ball = new SphereGeometry(JOINT_RADIUS_M, 12, 8);
+    this.rod = new CylinderGeometry(BONE_RADIUS_M, BONE_RADIUS_M, 1, 8);
+  }
+
+  dispose() { this.ball.dispose(); this.rod.dispose(); }
+}
+
 // Balls at SMPL's joints, as they were sent, and rods between them.
 class Bones {
-  constructor(material) {
+  constructor({ ball, rod }, material) {
     this.balls = new InstancedMesh(ball, material, JOINTS);
     this.rods = new InstancedMesh(rod, material, JOINTS - 1);
     this.balls.frustumCulled = this.rods.frustumCulled = false;
@@ -115,11 +123,12 @@ class Bones {
 
 // One person, in the camera's axes.
 export class Person {
-  constructor(shape, color) {
+  // `shape` is the free body's, null for skeletons alone; `bones` the geometries of skeletons.
+  constructor(shape, bones, color) {
     const material = new MeshLambertMaterial({ color: new Color().setRGB(...color, SRGBColorSpace) });
     this.material = material;
     this.object = new Group();
-    this.bones = new Bones(material);
+    this.bones = new Bones(bones, material);
     this.skeleton = new Group().add(this.bones.balls, this.bones.rods);
     this.body = shape ? new BodyMesh(shape, material) : null;
     this.object.add(this.skeleton);

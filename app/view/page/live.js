@@ -3,7 +3,7 @@
 import { make } from "./make.js";
 import { readFrame } from "./frames.js";
 
-const GONE = 1001, SOON_MS = 200, RETRY_MS = 1500, MOST_LATE_S = 1.0, MOST_WAITING = 240;
+const GONE = 1001, FULL = 1013, DROPPED = 1006, SOON_MS = 200, RETRY_MS = 1500, MOST_LATE_S = 1.0, MOST_WAITING = 240;
 
 // When frames are shown: at the pace of their own times, as late as the latest of the last ones came.
 // The model sends several at once; shown as they come, they would jump.
@@ -53,7 +53,7 @@ export function addTabs(card, name) {
     live = chosen === 1 ? new Live(panel, name) : null;
   };
   tabs.append(...buttons);
-  picture.before(tabs);
+  card.querySelector(".screen").before(tabs);
   picture.after(panel);
   select(0);
 }
@@ -63,8 +63,12 @@ class Live {
   constructor(panel, name) {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     this.address = `${scheme}//${location.host}/ws/${encodeURIComponent(name)}/view`;
-    this.panel = panel;
-    this.panel.replaceChildren(make("p", { class: "note", role: "status" }, "Waiting for bodies…"));
+    this.root = make("div");
+    this.status = make("p", { class: "note", role: "status" }, "Waiting for bodies…");
+    panel.replaceChildren(this.root, this.status);
+    // One after another, those of the next socket too: making the view takes a while, and messages
+    // must keep their order.
+    this.turn = Promise.resolve();
     this.hide = () => { if (document.hidden) { this.socket?.close(); } else { this.open(); } };
     document.addEventListener("visibilitychange", this.hide);
     this.open();
@@ -73,44 +77,67 @@ class Live {
   open() {
     if (this.socket || this.closed || document.hidden) { return; }
     // The card of a source that was removed is gone from the page.
-    if (!this.panel.isConnected) { this.close(); return; }
-    this.socket = new WebSocket(this.address);
-    this.socket.binaryType = "arraybuffer";
-    // One after another: making the view takes a while, and messages must keep their order.
-    let turn = Promise.resolve();
-    this.socket.addEventListener("message", ({ data }) => { turn = turn.then(() => this.take(data)); });
-    this.socket.addEventListener("close", ({ code }) => {
+    if (!this.root.isConnected) { this.close(); return; }
+    const socket = this.socket = new WebSocket(this.address);
+    socket.binaryType = "arraybuffer";
+    socket.addEventListener("message", ({ data }) => {
+      this.turn = this.turn.then(() => this.take(data)).catch((error) => {
+        this.say(`${error.message} Trying again…`);
+        socket.close();
+      });
+    });
+    socket.addEventListener("close", ({ code, reason }) => {
       this.socket = null;
+      if (code === FULL) { this.say(`Waiting for a place among the viewers: ${reason}.`); }
+      if (code === DROPPED) { this.say("The connection was lost. Trying again…"); }
       // A source that begins again is back at once.
       setTimeout(() => this.open(), code === GONE ? SOON_MS : RETRY_MS);
     });
   }
+
+  say(words) { this.status.textContent = words; }
 
   async take(data) {
     if (this.closed) { return; }
     if (typeof data !== "string") { this.pace.add(readFrame(data), performance.now() / 1000); return; }
     const scene = JSON.parse(data);
     this.pace = new Pace();
-    if (this.view && scene.model === this.scene.model) { this.view.stage.setCamera(scene); } else { await this.build(scene); }
+    const fits = this.view && !this.view.stage.lost && scene.model === this.scene.model;
+    if (fits) { this.view.stage.setCamera(scene); } else { await this.build(scene); }
     this.scene = scene;
+    if (this.view) { this.say(""); }
   }
 
   async build(scene) {
-    const { View3D, loadBody } = await import("./view3d.js");
+    const { View3D, loadBody, NO_WEBGL } = await import("./view3d.js");
     const body = await loadBody(scene);
     if (this.closed) { return; }
-    this.view?.dispose();
-    try { this.view = new View3D(this.panel, scene, body); } catch { this.close(); return; }
+    this.dispose();
+    try {
+      this.view = new View3D(this.root, scene, body);
+    } catch (error) {
+      if (error.message !== NO_WEBGL) { throw error; }
+      // It would fail again and again, until the tab is chosen anew.
+      this.close();
+      this.root.replaceChildren();
+      this.say(NO_WEBGL);
+      return;
+    }
     this.view.stage.onFrame = (now_ms) => {
       const frame = this.pace.next(now_ms / 1000);
       if (frame) { this.view.showFrame(frame); }
     };
   }
 
+  dispose() {
+    this.view?.dispose();
+    this.view = null;
+  }
+
   close() {
     this.closed = true;
     document.removeEventListener("visibilitychange", this.hide);
     this.socket?.close();
-    this.view?.dispose();
+    this.dispose();
   }
 }

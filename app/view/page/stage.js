@@ -52,12 +52,17 @@ export class Stage {
     this.floor = null;
     this.cameraView = false;
     this.dirty = true;
+    this.lost = false;
     this.onFrame = () => {};
-    this.onLeaveCamera = this.onMove = this.onResize = () => {};
+    this.onLeaveCamera = this.onMove = this.onResize = this.onLost = () => {};
     this.controls.addEventListener("start", () => this.move());
     this.controls.addEventListener("change", () => this.draw());
     canvas.addEventListener("keydown", (event) => this.turnByKey(event));
-    new ResizeObserver(() => { this.resize(); this.onResize(); }).observe(canvas.parentElement);
+    // A browser takes the oldest view's context once there are too many, and some in the background.
+    canvas.addEventListener("webglcontextlost", () => this.setLost(true));
+    canvas.addEventListener("webglcontextrestored", () => this.setLost(false));
+    this.resized = new ResizeObserver(() => { this.resize(); this.onResize(); });
+    this.resized.observe(canvas.parentElement);
     this.controls.update();
     this.recolor();
     this.renderer.setAnimationLoop((now) => {
@@ -72,6 +77,12 @@ export class Stage {
   render() {
     this.dirty = false;
     this.renderer.render(this.scene, this.camera);
+  }
+
+  setLost(lost) {
+    this.lost = lost;
+    this.onLost(lost);
+    this.draw();
   }
 
   // Show the camera that saw the people: K (3, 3) and the picture's size in pixels, its axes in the world.
@@ -208,7 +219,11 @@ export class Stage {
 
   dispose() {
     this.renderer.setAnimationLoop(null);
+    this.resized.disconnect();
     this.controls.dispose();
     this.renderer.dispose();
+    // Else the browser keeps the context until it collects garbage, and takes another view's instead.
+    this.onLost = () => {};
+    this.renderer.forceContextLoss();
   }
 }

@@ -1,7 +1,7 @@
 // A view of bodies in 3D with its buttons: the same for a live source, a recording and a notebook.
 
 import { Vector3 } from "./vendor/three.module.min.js";
-import { BodyShape, Person } from "./body.js";
+import { BodyShape, BoneShapes, Person } from "./body.js";
 import { unpack } from "./container.js";
 import { Floor } from "./floor.js";
 import { NOBODY, ROW } from "./frames.js";
@@ -10,11 +10,14 @@ import { Stage } from "./stage.js";
 
 const MOST_KEPT = 24, BODY_M = 1.0, FAR_M = 3.0, MIDDLE = 0.6;
 export const NO_WEBGL = "The 3D view needs WebGL, which this browser does not have or has switched off.";
+const LOST = "The browser took the memory of this 3D view away. Open the view again to go on.";
 
 // The free body's data for a header of a recording or a live source, null where its model is another.
 export async function loadBody(header) {
   if (!header.mesh) { return null; }
-  return unpack(await (await fetch("/view/body.bin")).arrayBuffer());
+  const answer = await fetch("/view/body.bin");
+  if (!answer.ok) { throw new Error(`The body model cannot be loaded: error ${answer.status}.`); }
+  return unpack(await answer.arrayBuffer());
 }
 
 export class View3D {
@@ -48,14 +51,15 @@ export class View3D {
       throw new Error(NO_WEBGL);
     }
     this.shape = body && new BodyShape(body);
+    this.bones = new BoneShapes();
     this.stage.setCamera(header);
     this.stage.onLeaveCamera = () => this.camera.setAttribute("aria-pressed", false);
     this.stage.onMove = () => { this.framed = false; };
     this.stage.onResize = () => this.framePeople();
     this.addTools();
-    if (!body) {
-      this.note.textContent = `The mesh of the body model ${header.model} is licensed and stays on the server; its skeleton is shown.`;
-    }
+    this.hint = body ? "" : `The mesh of the body model ${header.model} is licensed and stays on the server; its skeleton is shown.`;
+    this.note.textContent = this.hint;
+    this.stage.onLost = (lost) => { this.note.textContent = lost ? LOST : this.hint; };
     this.followTheme();
   }
 
@@ -135,7 +139,7 @@ export class View3D {
   personOf(track) {
     if (!this.people.has(track)) {
       const colors = this.colors, color = colors[(track - 1 + colors.length) % colors.length];
-      const person = new Person(this.shape, color);
+      const person = new Person(this.shape, this.bones, color);
       this.people.set(track, person);
       this.stage.people.add(person.object);
     }
@@ -196,8 +200,10 @@ export class View3D {
 
   followTheme() {
     const recolor = () => this.stage.recolor();
-    matchMedia("(prefers-color-scheme: light)").addEventListener("change", recolor);
-    new MutationObserver(recolor).observe(document.documentElement, { attributes: true });
+    this.system = matchMedia("(prefers-color-scheme: light)");
+    this.system.onchange = recolor;
+    this.theme = new MutationObserver(recolor);
+    this.theme.observe(document.documentElement, { attributes: true });
   }
 
   // What the page computed, for tests: the joints of a person's mesh in the camera's axes, metres.
@@ -209,9 +215,13 @@ export class View3D {
   }
 
   dispose() {
+    this.system.onchange = null;
+    this.theme.disconnect();
     this.people.forEach((person) => person.dispose());
+    this.bones.dispose();
     this.shape?.geometry.dispose();
     this.stage.dispose();
     this.root.replaceChildren();
+    delete this.root.view3d;
   }
 }

@@ -364,6 +364,43 @@ def test_settings_change_and_say_when_the_source_begins_again(serve, page):
     assert page.run("document.querySelector('.loop').hidden"), "it is no clip"
 
 
+def test_a_refused_setting_is_put_back_though_it_has_the_focus(serve, page, monkeypatch):
+    served = serve()
+    served.hub.add("lavfi:testsrc2=size=160x90:rate=10", "test", trusted=True)
+    page.go(served.url)
+    until(lambda: page.run(SEEN), 20)
+    page.run("document.querySelector('.adjust').click()")
+    labels = "document.querySelector('[data-setting=labels]')"
+    before = page.run(f"{labels}.checked")
+
+    def refuse(*_):
+        raise ValueError("labels cannot be changed now")
+
+    monkeypatch.setattr(served.hub, "change", refuse)
+    page.run(f"{labels}.focus(), {labels}.click()")
+    assert page.run(f"{labels}.checked") is not before
+    until(lambda: "now" in page.run("document.getElementById('trouble').textContent"))
+    until(lambda: page.run(f"{labels}.checked") is before)
+    assert page.run(f"document.activeElement === {labels}")
+
+
+def test_the_kind_of_mesh_is_remembered(serve, page):
+    """While a skeleton is shown, the server has no kind of mesh to say."""
+    served = serve()
+    served.hub.add("lavfi:testsrc2=size=160x90:rate=10", "test", trusted=True)
+    page.go(served.url)
+    style = "document.querySelector('.segments [value={}]')"
+    served.hub.change("test", {"style": "wireframe"})
+    chosen = "document.querySelector('[data-setting=style]')?.value"
+    until(lambda: page.run(chosen) == "wireframe", 20)
+    page.run(f"{style.format('skeleton')}.click()")
+    until(lambda: served.hub.settings("test")["style"] == "skeleton")
+    page.go(served.url)
+    until(lambda: page.run(f"{style.format('skeleton')}?.checked === true"))
+    page.run(f"{style.format('mesh')}.click()")
+    until(lambda: served.hub.settings("test")["style"] == "wireframe")
+
+
 def test_a_snapshot_and_poses_are_downloaded(serve, page, clip, tmp_path):
     served = serve()
     served.hub.add(clip, "test", trusted=True)
@@ -392,7 +429,7 @@ def test_the_whole_screen_is_left_with_escape(serve, page, clip):
     page.go(served.url)
     until(lambda: page.run(SEEN), 20)
     click(page, ".full")
-    until(lambda: page.run("document.fullscreenElement?.className === 'picture'"))
+    until(lambda: page.run("document.fullscreenElement?.className === 'screen'"))
     click(page, ".full")
     until(lambda: page.run("document.fullscreenElement === null"))
 

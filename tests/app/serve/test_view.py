@@ -19,6 +19,7 @@ pytest.importorskip("websockets.sync.client")
 
 import bodystream  # noqa: E402
 from app.exports.recording import read_recording  # noqa: E402
+from app.serve import live  # noqa: E402
 from app.serve.connection import listen  # noqa: E402
 from app.serve.running import running  # noqa: E402
 from app.serve.viewing import create_view  # noqa: E402
@@ -27,9 +28,11 @@ from pipeline.core.people import Bodies  # noqa: E402
 from tests.support.bodies import frame as made_frame  # noqa: E402
 from tests.support.bodies import run_info  # noqa: E402
 from tests.support.browser import Page, opened  # noqa: E402
+from tests.support.clips import numbered, write_clip  # noqa: E402
 from tests.support.recordings import save_poses  # noqa: E402
-from tests.support.serving import TOKEN  # noqa: E402
+from tests.support.serving import TOKEN, Served  # noqa: E402
 from tests.support.view import FPS, free_body, posed_arrays  # noqa: E402
+from tests.support.waiting import until  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -243,37 +246,151 @@ def test_a_page_without_webgl_says_so(tmp_path):
         page.wait_for("document.getElementById('view').textContent.includes('WebGL')")
 
 
-def test_a_live_sources_tab_shows_its_bodies(serve, page):
-    served = serve()
-    served.hub.add("lavfi:testsrc2=size=64x48:rate=5", "door", trusted=True)
-    log = served.hub._channel("door").view
+@contextlib.contextmanager
+def fed(served: Served, *names: str) -> Iterator[dict[str, Any]]:
+    """Sources with two people in every frame; yields the people's arrays."""
     arrays = posed_arrays({1: [0], 2: [0]})
     bodies = live_bodies(arrays)
+    for name in names:
+        served.hub.add("lavfi:testsrc2=size=64x48:rate=5", name, trusted=True)
     stop = threading.Event()
 
     def feed() -> None:
         for number in range(1_000_000, 1_010_000):
-            log.add(run_info(), made_frame(number), bodies)
+            for name in names:
+                served.hub._channel(name).view.add(run_info(), made_frame(number), bodies)
             if stop.wait(0.04):
                 return
 
     thread = threading.Thread(target=feed)
     thread.start()
     try:
+        yield arrays
+    finally:
+        stop.set()
+        thread.join()
+
+
+def choose(page: Page, name: str, tab: str) -> None:
+    """Choose a tab of a source's card, once it is there."""
+    found = (
+        f"[...document.querySelectorAll('article[aria-label={name}] [role=tab]')]"
+        f".find((each) => each.textContent === '{tab}')"
+    )
+    page.wait_for(f"!!{found}")
+    page.run(f"{found}.click()")
+
+
+def view_of(name: str) -> str:
+    return f"document.querySelector('article[aria-label={name}] .view3d')?.view3d"
+
+
+def test_a_live_sources_tab_shows_its_bodies(serve, page):
+    served = serve()
+    with fed(served, "door") as arrays:
         page.go(served.url)
-        page.wait_for("document.querySelectorAll('[role=tab]').length === 2")
-        page.run("document.querySelectorAll('[role=tab]')[1].click()")
+        choose(page, "door", "3D")
         page.wait_for(READY, 60)
         joints = [page.run(f"{VIEW}.jointsOf({track})") for track in (1, 2)]
         assert np.abs(np.array(joints) - arrays["joints_m"]).max() < 1e-3
         number = page.run(f"{VIEW}.frame.frame")
         page.wait_for(f"{VIEW}.frame.frame > {number}")
-        page.run("document.querySelectorAll('[role=tab]')[0].click()")
+        choose(page, "door", "Picture")
         assert page.run("document.querySelector('.picture').hidden") is False
         assert page.run("document.querySelector('.view3d canvas')") is None
-    finally:
-        stop.set()
-        thread.join()
+
+
+def test_a_tab_that_is_left_keeps_no_view(serve, page):
+    """A browser has some sixteen WebGL contexts for all views: the oldest is lost to a new one."""
+    served = serve()
+    with fed(served, "door", "yard"):
+        page.go(served.url)
+        page.run("window.views = []")
+        choose(page, "yard", "3D")
+        page.wait_for(f"{view_of('yard')}?.people.size > 0", 60)
+        for _ in range(20):
+            choose(page, "door", "3D")
+            page.wait_for(f"{view_of('door')}?.people.size > 0", 60)
+            page.run(f"{{ views.push(new WeakRef({view_of('door')})); }}")
+            choose(page, "door", "Picture")
+        page.call("HeapProfiler.collectGarbage")
+        assert page.run("views.filter((each) => each.deref()).length") <= 1
+        context = f"{view_of('yard')}.stage.renderer.getContext()"
+        assert page.run(f"{context}.isContextLost()") is False
+
+
+def test_a_view_that_lost_its_memory_says_so_and_comes_back(serve, page):
+    served = serve()
+    with fed(served, "door"):
+        page.go(served.url)
+        choose(page, "door", "3D")
+        page.wait_for(READY, 60)
+        page.run(f"{VIEW}.stage.renderer.forceContextLoss()")
+        page.wait_for("document.querySelector('.view3d .note').textContent.includes('memory')")
+        choose(page, "door", "3D")
+        page.wait_for(READY, 60)
+        assert page.run("document.querySelector('.view3d .note').textContent") == ""
+        assert page.run(f"{VIEW}.stage.lost") is False
+    # three.js writes to the console that the context was lost.
+    page.complaints[:] = [each for each in page.complaints if "Context Lost" not in str(each)]
+
+
+def test_a_body_that_did_not_load_is_loaded_again(serve, page):
+    served = serve()
+    with fed(served, "door"):
+        page.go(served.url)
+        # Once without an answer, once with an error's.
+        page.run(
+            "{ const real = fetch; let count = 0; window.fetch = (...given) => {"
+            "if (!String(given[0]).endsWith('body.bin')) { return real(...given); }"
+            "count += 1; if (count === 1) { return Promise.reject(new TypeError('no network')); }"
+            "return count === 2 ? real('/view/none.js') : real(...given); }; }"
+        )
+        choose(page, "door", "3D")
+        said = "document.querySelector('.view3d-live > .note').textContent"
+        page.wait_for(f"{said}.includes('no network')")
+        page.wait_for(f"{said}.includes('404')")
+        page.wait_for(READY, 60)
+        assert page.run(said) == ""
+    # The browser itself reports the 404.
+    assert all(each.get("entry", {}).get("source") == "network" for each in page.complaints)
+    page.complaints.clear()
+
+
+def test_a_viewer_without_a_place_reads_why(serve, page, monkeypatch):
+    monkeypatch.setattr(live, "MOST_SOCKETS", 0)
+    served = serve()
+    with fed(served, "door"):
+        page.go(served.url)
+        choose(page, "door", "3D")
+        said = "document.querySelector('.view3d-live > .note').textContent"
+        page.wait_for(f"{said}.includes('there are 0 already')")
+
+
+def test_the_state_and_the_recording_are_seen_in_3d(serve, page, tmp_path):
+    clip = write_clip(tmp_path / "c.mp4", [numbered(k) for k in range(80)])
+    served = serve()
+    served.hub.add(str(clip), "clip", trusted=True)
+    with fed(served, "door"):
+        page.go(served.url)
+        for name in ("door", "clip"):
+            choose(page, name, "3D")
+            page.wait_for(f"!!{view_of(name)}?.stage", 60)
+
+        def shown(name: str, what: str) -> bool:
+            return page.run(
+                f"document.querySelector('article[aria-label={name}] {what}').checkVisibility()"
+            )
+
+        until(lambda: shown("clip", ".ended"), 20)
+        assert all(shown("clip", each) for each in (".state", ".replay", ".repeat", ".snapshot"))
+        canvas = "document.querySelector('article[aria-label={}] canvas')"
+        opacity = f"getComputedStyle({canvas}).opacity"
+        assert float(page.run(opacity.format("clip"))) < 0.5, "they are not live"
+        page.wait_for("document.querySelector('article[aria-label=door]').dataset.state === 'live'")
+        assert page.run(opacity.format("door")) == "1"
+        page.run("document.querySelector('article[aria-label=door] .record').click()")
+        until(lambda: shown("door", ".red"))
 
 
 def live_bodies(arrays: dict[str, Any]) -> Bodies:
