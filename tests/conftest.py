@@ -35,7 +35,8 @@ settings.load_profile("bodystream")
 
 ALONE = (
     "app/bench/test_stream_workers.py", "app/outputs/test_recording.py",
-    "app/outputs/test_window.py", "app/reports/test_command.py", "app/serve/", "app/test_end_to_end.py", "app/test_soak.py", "app/webhook/", "benchmarks/",
+    "app/outputs/test_window.py", "app/reports/test_command.py", "app/serve/",
+    "app/test_end_to_end.py", "app/test_soak.py", "app/webhook/", "benchmarks/",
     "pipeline/capture/test_live.py", "pipeline/capture/test_rtsp.py", "pipeline/core/test_ring.py",
     "pipeline/runtime/test_runner.py", "pipeline/runtime/test_scheduler.py",
 )  # fmt: skip

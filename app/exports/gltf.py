@@ -74,8 +74,8 @@ def mesh_warning(recording: Recording) -> str:
     if has_meshes(recording):
         return ""
     return (
-        f"it has bones in place of bodies: the mesh of {printable(recording.model)} has a licence of "
-        "its own and is not passed on; the motion is whole, as in --bvh and --amass"
+        f"it has bones in place of bodies: the mesh of {printable(recording.model)} has a licence "
+        "of its own and is not passed on; the motion is whole, as in --bvh and --amass"
     )
 
 

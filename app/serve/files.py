@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,20 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from starlette.datastructures import Headers
 
-from app.serve.folder import Busy, Recorded, RecordedFile
+from app.serve.folder import Busy, Foreign, Recorded, RecordedFile
 from app.serve.hub import Hub
 from app.serve.live import Full, Places
 from app.serve.poses_file import SUFFIX_OF, Kind, Stopped, TooLong
 from app.serve.poses_jobs import PosesJobs
-from app.serve.threads import DiskHangs, DiskThreads
+from app.serve.threads import DiskHangs, DiskThreads, SharedCall
 
 MOST_DOWNLOADS = 16
 """The most files that are downloaded at once. Each holds a thread of the web server while the disk
 hangs; there are 40."""
 _LOOKS = 4
 _WAIT_S = 2.0
+_KEEP_S = 1.0
+"""How long a list is used."""
 _DELETIONS = 2
 _DELETE_S = 10.0
 """Deleting hours of video takes a file system longer than a look."""
@@ -47,7 +49,8 @@ class RecordingView:
 
     ``bytes`` is the size of all, ``changed_s`` the time of the last change in seconds since 1970.
     ``being_written`` says whether it is being written now. ``has_poses`` says whether its bodies
-    can be had as other files, at ``/api/recordings/NAME/poses``.
+    can be had as other files, at ``/api/recordings/NAME/poses``. ``deletable`` is false for files
+    of another name in the folder, which `serve` did not write.
     """
 
     name: str
@@ -57,6 +60,7 @@ class RecordingView:
     changed_s: float
     being_written: bool
     has_poses: bool
+    deletable: bool
 
 
 def add_files(app: FastAPI, hub: Hub, jobs: PosesJobs) -> None:
@@ -69,11 +73,15 @@ def add_files(app: FastAPI, hub: Hub, jobs: PosesJobs) -> None:
     """
     disk, downloads = DiskThreads(_LOOKS, _WAIT_S), Places(MOST_DOWNLOADS)
     deletions = DiskThreads(_DELETIONS, _DELETE_S)
+    # Shared: a page asks again and again, and a long list takes most of a second.
+    all_files = SharedCall(lambda: disk.run(hub.folder.files), _KEEP_S)
+    all_recordings = SharedCall(lambda: disk.run(hub.folder.recordings), _KEEP_S)
 
     @app.get("/api/files")
     async def files() -> list[dict[str, Any]]:
-        """List the recordings' files, the newest first, with their sizes in bytes."""
-        found = await look(disk, hub.folder.files)
+        """List the recordings' files, the newest first, with their sizes in bytes, as they were up
+        to a second ago."""
+        found = await answered(all_files.result())
         return [{"name": file.path.name, "bytes": file.stat.st_size} for file in found]
 
     @app.get("/api/files/{name}")
@@ -83,9 +91,11 @@ def add_files(app: FastAPI, hub: Hub, jobs: PosesJobs) -> None:
 
     @app.get("/api/recordings")
     async def recordings() -> list[RecordingView]:
-        """List the recordings, the newest first, each with its files."""
+        """List the recordings, the newest first, each with its files as they were up to a second
+        ago."""
+        found = await answered(all_recordings.result())
         written = hub.written()
-        return [_view(each, written) for each in await look(disk, hub.folder.recordings)]
+        return [_view(each, written) for each in found]
 
     @app.get("/api/recordings/{name}/poses")
     async def poses(name: str, kind: Kind = "npz") -> Response:
@@ -99,11 +109,19 @@ def add_files(app: FastAPI, hub: Hub, jobs: PosesJobs) -> None:
 
     @app.delete("/api/recordings/{name}", status_code=204)
     async def delete(name: str) -> None:
-        """Delete a recording: its videos and its bodies. One that is being written is refused."""
+        """Delete a recording: its videos and its bodies. One that is being written is refused, and
+        so are files whose name is not NAME_DATE-TIME."""
         try:
             await look(deletions, partial(hub.folder.delete, name, hub.written()))
         except Busy:
             raise HTTPException(409, f"{name} is being recorded; stop it first") from None
+        except Foreign:
+            raise HTTPException(
+                409, f"{name}: not a recording of serve; delete it by hand"
+            ) from None
+        finally:
+            all_files.forget()
+            all_recordings.forget()
 
 
 class _Poses(Response):
@@ -162,13 +180,19 @@ def _view(found: Recorded, written: set[str]) -> RecordingView:
         changed_s=found.changed_s,
         being_written=found.name in written,
         has_poses=found.facts and found.lines is not None,
+        deletable=found.ours,
     )
 
 
 async def look(disk: DiskThreads, call: Callable[[], T]) -> T:
     """Return what a call finds on the disk. Raises HTTPException."""
+    return await answered(disk.run(call))
+
+
+async def answered(found: Awaitable[T]) -> T:
+    """Return what is found on the disk. Raises HTTPException."""
     try:
-        return await disk.run(call)
+        return await found
     except KeyError:
         raise HTTPException(404, "there is no such thing") from None
     except DiskHangs:

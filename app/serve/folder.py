@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import threading
@@ -12,10 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from app.serve.recorder import FACTS, SUFFIXES
+from app.serve.recorder import FACTS, SCHEMA, SUFFIXES
+from pipeline.core.user_file import read_text
 
-_STEM = re.compile(r"(.+_\d{8}-\d{6}(?:-\d+)?)_\d{4,}")
+_GIVEN = r".+_\d{8}-\d{6}(?:-\d+)?"
+_NAME = re.compile(f"(?as){_GIVEN}")
+"""The names that `RecordingFolder.new_path` gives."""
+_PART = re.compile(rf"(?as)({_GIVEN})_\d{{4,}}")
 """The name of one of several videos of a recording: its own name, and the video's number."""
+
+_NO_SUCH = (errno.ENOENT, errno.ENAMETOOLONG)
+"""A file of such a name cannot be there."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,11 @@ class Recorded:
     facts: bool
 
     @property
+    def ours(self) -> bool:
+        """Whether its name is one that `RecordingFolder.new_path` gives: others are not deleted."""
+        return _NAME.fullmatch(self.name) is not None
+
+    @property
     def videos(self) -> list[RecordedFile]:
         """Its videos, in order."""
         return [file for file in self.files if file.path.suffix == ".mp4"]
@@ -60,11 +74,15 @@ class Busy(Exception):
     """A recording is being written."""
 
 
+class Foreign(Exception):
+    """What is no recording of `serve` is not deleted."""
+
+
 class RecordingFolder:
     """Names new recordings, finds the existing ones and deletes them. For any thread.
 
-    Names are looked up among the existing files and never joined to a path unchecked, so ``../x``
-    is refused. Links are not followed, because they could lead out of the folder.
+    Names are never joined to a path unchecked, so ``../x`` is refused. Links are not followed,
+    because they could lead out of the folder.
 
     Args:
         path: The folder.
@@ -108,10 +126,21 @@ class RecordingFolder:
             KeyError: There is no such file.
             OSError: The folder cannot be read.
         """
-        for file in self.files():
-            if file.path.name == name:
-                return file
-        raise KeyError(name)
+        # Looked up by itself: a player asks for a part of a file many times.
+        if Path(name).name != name or not _is_text(name) or "\0" in name:
+            raise KeyError(name)
+        path = self.path / name
+        if path.suffix not in SUFFIXES:
+            raise KeyError(name)
+        try:
+            found = RecordedFile(path, path.lstat())
+        except OSError as error:
+            if error.errno in _NO_SUCH:
+                raise KeyError(name) from None
+            raise
+        if not S_ISREG(found.stat.st_mode):
+            raise KeyError(name)
+        return found
 
     def recordings(self) -> list[Recorded]:
         """Return all recordings, the newest first.
@@ -145,7 +174,7 @@ class RecordingFolder:
         raise KeyError(name)
 
     def delete(self, name: str, written: Set[str]) -> None:
-        """Delete all files of a recording.
+        """Delete all files of a recording, and no others of its name.
 
         Args:
             name: Its name.
@@ -154,15 +183,19 @@ class RecordingFolder:
         Raises:
             KeyError: There is none of that name.
             Busy: It is being written.
+            Foreign: Its name is none that `new_path` gives.
             OSError: A file cannot be deleted.
         """
         found = self.recording(name)
+        if not found.ours:
+            raise Foreign
         if name in written:
             raise Busy
         for file in found.files:
             file.path.unlink(missing_ok=True)
-        if found.facts:
-            (self.path / (name + FACTS)).unlink(missing_ok=True)
+        facts = self.path / (name + FACTS)
+        if found.facts and _are_facts(facts):
+            facts.unlink(missing_ok=True)
 
     def _all(self) -> list[RecordedFile]:
         """Return the files that a `Recorder` may have written."""
@@ -176,6 +209,16 @@ class RecordingFolder:
         return [file for file in found if S_ISREG(file.stat.st_mode)]
 
 
+def _are_facts(path: Path) -> bool:
+    """Return whether a file is one that a `Recorder` writes beside its lines. Raises OSError."""
+    try:
+        facts = json.loads(read_text(path))
+    except (FileNotFoundError, ValueError, RecursionError):
+        # Another program's file may hold anything.
+        return False
+    return isinstance(facts, dict) and facts.get("schema") == SCHEMA
+
+
 def _is_text(name: str) -> bool:
     try:
         name.encode()
@@ -186,7 +229,7 @@ def _is_text(name: str) -> bool:
 
 def _stem_of(path: Path) -> str:
     """Return the name of a file's recording."""
-    numbered = _STEM.fullmatch(path.stem) if path.suffix == ".mp4" else None
+    numbered = _PART.fullmatch(path.stem) if path.suffix == ".mp4" else None
     return path.stem if numbered is None else numbered[1]
 
 

@@ -172,6 +172,17 @@ class Hub:
             # Counters go on where the source begins again.
             stats=None if before is None else before.stream.stats,
         )
+        try:
+            return self._shown(name, config, stream, before)
+        except BaseException:
+            # Else its name would be taken for every later try.
+            self._scheduler.remove(stream)
+            raise
+
+    def _shown(
+        self, name: str, config: Config, stream: VideoStream, before: ServedSource | None
+    ) -> ServedSource:
+        """Return a source whose stream has begun, with the thread that draws it."""
         new_path = partial(self.folder.new_path, name)
         channel = Channel(
             lambda: self._reason(stream),
@@ -197,14 +208,25 @@ class Hub:
             served = self._served.get(name)
             return served is not None and served.config.capture.loop
 
-    def _begin_again(self, name: str, ended: ServedSource) -> str | None:
-        """Put a new source in the place of one that has ended; return why it cannot begin."""
-        with suppress(KeyError):  # An earlier try has removed it.
-            self._scheduler.remove(name)
+    def _begin_again(
+        self, name: str, ended: ServedSource, *, requested: bool = False
+    ) -> str | None:
+        """Put a new source in the place of one that has ended; return why it cannot begin.
+
+        Args:
+            name: Its name.
+            ended: The one that has ended.
+            requested: Whether a request asks for it. Otherwise, the source's own thread does so
+                after a fault, and leaves it to a request that has come meanwhile.
+        """
+        with suppress(KeyError):  # An earlier try, or a request, has removed it.
+            self._scheduler.remove(ended.stream)
         ended.stream.settle()
         with self._lock:
             # A request may have removed the source meanwhile, and the hub may be closed.
             if self._closed or self._served.get(name) is not ended:
+                return None
+            if ended.restarting and not requested:
                 return None
             try:
                 self._served[name] = self._begin(name, ended.config, ended)
@@ -246,7 +268,7 @@ class Hub:
         Raises:
             KeyError: There is no source of that name.
             ValueError: A value is wrong, or does not go with the others; the message is one line.
-            RuntimeError: As for `restart`.
+            RuntimeError: As for `restart`; nothing is changed then.
         """
         with self._lock:
             served = self._served[name]
@@ -257,9 +279,11 @@ class Hub:
             self._check_change(before, after)
             served.config = after
             served.show.draw_as(after.render)
-        again = needs_restart(before, after) or (served.over and after.capture.loop)
+            again = needs_restart(before, after) or (served.over and after.capture.loop)
+            # Under the same lock, or a restart that comes between would refuse half of the change.
+            served.restarting = again
         if again:
-            self.restart(name)
+            self._restart(name, served, before)
         return again
 
     def _check_change(self, before: Config, after: Config) -> None:
@@ -292,14 +316,23 @@ class Hub:
             if served.restarting:
                 raise RuntimeError(f"{name} is beginning again already")
             served.restarting = True
-        # Outside the lock: ending a source waits for its threads.
+        self._restart(name, served, served.config)
+
+    def _restart(self, name: str, served: ServedSource, before: Config) -> None:
+        """Begin a source again that is marked as restarting, outside the lock: ending a source
+        waits for its threads. Where that fails, it gets the settings ``before`` back."""
         with suppress(KeyError):  # It was about to begin again after a fault.
-            self._scheduler.remove(name)
+            self._scheduler.remove(served.stream)
         served.leave()
-        reason = self._begin_again(name, served)
-        if reason is not None:
-            served.error, served.restarting = reason, False
-            raise RuntimeError(reason)
+        reason = self._begin_again(name, served, requested=True)
+        if reason is None:
+            return
+        with self._lock:
+            served.config, served.error = before, reason
+            # Its thread, which would try again, has ended.
+            served.restarting = served.paused = False
+            served.show.draw_as(before.render)
+        raise RuntimeError(reason)
 
     def remove(self, name: str) -> None:
         """End a source and forget it, with its stored bodies and events.
@@ -311,7 +344,7 @@ class Hub:
             served = self._served.pop(name)
         # Outside the lock: ending a source waits for its threads.
         with suppress(KeyError):  # It was about to begin again after a fault.
-            self._scheduler.remove(name)
+            self._scheduler.remove(served.stream)
         self._end(served)
 
     def _end(self, served: ServedSource) -> None:

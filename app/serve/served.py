@@ -91,6 +91,7 @@ class ServedSource:
     Attributes:
         config: Its settings now. They change under the hub's lock.
         restarting: Whether a request is making it begin again.
+        recording_wanted: Whether its recording goes on where it begins again.
     """
 
     def __init__(
@@ -137,8 +138,10 @@ class ServedSource:
                 self.error = self._begin_again(self) or ""
 
     def _close_channel(self) -> None:
-        # A recording goes on, in another file, where the source begins again.
-        self.recording_wanted = self.channel.recordings.state().wanted
+        # A recording goes on, in another file, where the source begins again by itself. Elsewhere
+        # the wish ends with it: a clip that is played again later is recorded only if asked.
+        again = self.restarting or (bool(self.error) and self._begin_again is not None)
+        self.recording_wanted = again and self.channel.recordings.state().wanted
         self.channel.close()
 
     def _draw(self) -> None:

@@ -118,7 +118,7 @@ def view_of(name: str, served: ServedSource, figures: Snapshot) -> SourceView:
         predicted_off_px=None if predicted is None else (predicted.p50_px, predicted.p95_px),
         events=None if events is None else events.log.count,
         events_lost=None if events is None else figures.lost_events + events.lost,
-        recording_wanted=recording.wanted or (served.paused and served.recording_wanted),
+        recording_wanted=recording.wanted or served.recording_wanted,
         recording_missing=recording.missing,
         recording_cause=recording.cause,
         recording_failures=recording.failures,

@@ -148,14 +148,16 @@ class StreamScheduler:
         stream.start()
         return stream
 
-    def remove(self, name: str) -> None:
+    def remove(self, stream: VideoStream) -> None:
         """End a source and forget it; its frames under way are dropped.
 
         Raises:
-            KeyError: There is no stream of this name.
+            KeyError: The stream is removed already; another one may have its name.
         """
         with self._lock:
-            stream = self._streams.pop(name)
+            if self._streams.get(stream.name) is not stream:
+                raise KeyError(stream.name)
+            del self._streams[stream.name]
         stream.abort()
         stream.finish()
         stream.join()

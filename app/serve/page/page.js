@@ -13,6 +13,7 @@ async function act(work) {
   await attempt(work);
   // A server that does not answer is reported by `refreshForever`.
   await refresh().catch(() => {});
+  refreshRecordings();
 }
 
 function newCard(name) {
@@ -89,7 +90,6 @@ function show(card, view) {
 }
 
 async function refresh() {
-  refreshRecordings();
   const views = await request("/api/sources");
   const present = new Set(views.map((view) => view.name));
   for (const [name, card] of cards) {

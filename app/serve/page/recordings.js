@@ -111,6 +111,7 @@ function showRow(row, recording) {
   row.dataset.shown = shown;
   row.querySelector(".play").disabled = recording.videos.length === 0;
   row.querySelector(".delete").disabled = recording.being_written;
+  row.querySelector(".delete").hidden = !recording.deletable;
   const videos = recording.videos.map(({ name }, part) => fileLink(name, parts ? `Video ${part + 1}` : "Video"));
   const lines = recording.lines ? [fileLink(recording.lines, "JSON lines")] : [];
   const poses = recording.has_poses ? Object.keys(KINDS).map((kind) => poseButton(recording, kind)) : [];
@@ -146,6 +147,12 @@ export async function refreshRecordings() {
     listing = false;
   }
 }
+
+// Less often than the sources: a long list costs the disk and the browser something.
+const refreshSeen = () => { if (!document.hidden) { refreshRecordings(); } };
+setInterval(refreshSeen, 5000);
+document.addEventListener("visibilitychange", refreshSeen);
+refreshSeen();
 
 const player = byId("player"), video = player.querySelector("video");
 player.querySelector(".close").addEventListener("click", () => player.close());

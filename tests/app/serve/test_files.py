@@ -6,7 +6,9 @@ import io
 import json
 import os
 import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import httpx
@@ -136,6 +138,35 @@ def test_a_name_that_is_no_text_hides_no_other(served):
         assert "door" in answer.text
 
 
+def test_a_part_is_sent_without_a_look_at_the_other_recordings(served, monkeypatch):
+    """A player asks for hundreds of parts, and the folder may hold thousands of files."""
+    recorded(served.folder)
+    monkeypatch.setattr(RecordingFolder, "_all", lambda _: pytest.fail("the folder was listed"))
+    path = served.url + "/api/files/door_20261127-093029.mp4"
+    assert httpx.get(path, headers={"Range": "bytes=0-9"}).content == DATA[:10]
+    assert httpx.get(served.url + "/api/files/none.mp4").status_code == 404
+
+
+def test_those_who_ask_at_once_share_one_list(served, monkeypatch):
+    recorded(served.folder)
+    listed, plain = [], RecordingFolder._all
+
+    def slow(folder):
+        listed.append(1)
+        time.sleep(0.5)
+        return plain(folder)
+
+    monkeypatch.setattr(RecordingFolder, "_all", slow)
+    path = served.url + "/api/recordings"
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: httpx.get(path, timeout=10), range(16)))
+    assert {answer.status_code for answer in found} == {200}
+    assert all(len(answer.json()) == 1 for answer in found)
+    assert len(listed) == 1
+    assert httpx.delete(f"{path}/door_20261127-093029").status_code == 204
+    assert httpx.get(path).json() == [], "what was deleted is in no list"
+
+
 # Deletion.
 
 
@@ -171,12 +202,40 @@ def test_only_recordings_are_deleted(served, name):
     "name", ["a b", "ä ö", "quote'\"", "per%cent", "line\nbreak", "漢字", "-rf", "a?b#c"]
 )
 def test_odd_names_are_deleted_like_others(served, name):
+    name += "_20261127-093029"
     recorded(served.folder, name)
     (found,) = httpx.get(served.url + "/api/recordings").json()
     assert found["name"] == name
     path = f"{served.url}/api/recordings/{quote(name, safe='')}"
     assert httpx.delete(path).status_code == 204
     assert list(served.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["holiday", "door_2026-11-27", "door_20261127-09302", "_20261127-093029",
+             "door_20261127-093029-", "door_20261127-093029_x",
+             "door_2026112\u0667-093029"],
+)  # fmt: skip
+def test_what_serve_did_not_name_is_listed_and_not_deleted(served, name):
+    recorded(served.folder, name)
+    before = sorted(served.folder.iterdir())
+    (found,) = httpx.get(served.url + "/api/recordings").json()
+    assert (found["name"], found["deletable"]) == (name, False)
+    answer = httpx.delete(f"{served.url}/api/recordings/{quote(name)}")
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == f"{name}: not a recording of serve; delete it by hand"
+    assert sorted(served.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", '{"schema": "other/1"}', "\udcff", "[" * 99_999], ids=range(7)
+)
+def test_another_programs_json_stays(tmp_path, text):
+    recorded(tmp_path)
+    other = tmp_path / "door_20261127-093029.json"
+    other.write_bytes(os.fsencode(text))
+    RecordingFolder(tmp_path).delete("door_20261127-093029", set())
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_a_recording_that_is_being_written_is_not_deleted(served):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from app.config import settings
+from app.serve import hub
 from app.serve.settings import KEYS
 from pipeline.events.motion import load_motion
 
@@ -155,6 +156,38 @@ def test_requests_at_once_begin_a_source_again_one_after_another(serve):
     assert len(served.hub._scheduler.streams) == 1
 
 
+def test_a_change_whose_new_beginning_is_refused_changes_nothing(serve, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no more sources")
+
+    served = serve()
+    served.hub.add(PICTURES, "test", trusted=True)
+    until(lambda: view(served)["drawn"] > 0)
+    before = view(served)["settings"]
+    with monkeypatch.context() as patch:
+        patch.setattr(served.hub._scheduler, "add", refuse)
+        answer = change(served, timing="low-latency", alpha=0.25)
+        assert (answer.status_code, answer.json()["detail"]) == (409, "no more sources")
+    assert view(served)["settings"] == before
+    assert view(served)["state"] == "ended"
+    assert httpx.post(served.url + "/api/sources/test/restart").status_code == 204
+    until(lambda: view(served)["state"] == "live")
+    assert view(served)["settings"] == before
+
+
+def test_a_source_that_cannot_be_shown_leaves_its_name_free(serve, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no renderer")
+
+    served = serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "make_render_loop", refuse)
+        with pytest.raises(RuntimeError, match="no renderer"):
+            served.hub.add(PICTURES, "test", trusted=True)
+    served.hub.add(PICTURES, "test", trusted=True)
+    until(lambda: view(served)["drawn"] > 0)
+
+
 def test_a_clip_keeps_its_last_frame_and_is_played_again(serve, clip):
     served = serve()
     served.hub.add(clip, "test", trusted=True)
@@ -169,6 +202,26 @@ def test_a_clip_keeps_its_last_frame_and_is_played_again(serve, clip):
     assert httpx.post(served.url + "/api/sources/test/restart").status_code == 204
     until(lambda: view(served)["read"] == 24)
     until(lambda: view(served)["state"] == "ended")
+
+
+def test_a_clip_that_ended_while_recorded_is_played_again_without_a_recording(serve, tmp_path):
+    path = write_clip(tmp_path / "long.mp4", [numbered(k % 12) for k in range(90)])
+    served = serve()
+    served.hub.add(str(path), "test", trusted=True)
+    until(lambda: view(served)["drawn"] > 0)
+    record = served.url + "/api/sources/test/recording"
+    assert httpx.put(record, json={"on": True}).json()["file"]
+    until(lambda: view(served)["state"] == "ended")
+    until(lambda: not served.hub.written())
+    assert view(served)["recording_wanted"] is False
+    files = len(served.hub.folder.files())
+    assert files == 2
+    assert httpx.post(served.url + "/api/sources/test/restart").status_code == 204
+    until(lambda: view(served)["drawn"] > 90)
+    assert view(served)["recording_wanted"] is False
+    assert view(served)["recording"] is None
+    until(lambda: view(served)["read"] == 180)
+    assert len(served.hub.folder.files()) == files
 
 
 def test_a_clip_loops_until_that_is_switched_off(serve, clip):

@@ -15,6 +15,7 @@ from app.serve import hub
 from app.serve import served as served_source
 from app.serve.channel import Channel, Fits
 from pipeline.events.motion import load_motion
+from pipeline.runtime.video_stream import VideoStream
 from tests.support.fakes import StubSource
 from tests.support.faults import KINDS, FaultyNobody, FaultyRenderer
 from tests.support.serving import serving
@@ -128,6 +129,28 @@ def test_a_source_is_removed_in_its_pause_too(served, stack, monkeypatch):
     running.hub.remove("bad")
     assert not thread.is_alive()
     assert running.hub.names() == {"good"}
+
+
+def test_a_restart_during_its_new_beginning_leaves_one_source(served, stack, monkeypatch):
+    """The pause is over and the source's thread is about to act when the request comes."""
+    acting, settle = threading.Event(), VideoStream.settle
+
+    def slow(stream):
+        if threading.current_thread().name == "show bad":
+            acting.set()
+            until(lambda: running.hub._served["bad"].restarting)
+        settle(stream)
+
+    monkeypatch.setattr(VideoStream, "settle", slow)
+    running, end = served("draw", ValueError("bad pixels"), stack)
+    assert acting.wait(20)
+    end()
+    number = running.hub.number("bad")
+    running.hub.restart("bad")
+    assert running.hub.number("bad") > number
+    drawn = running.hub.sources()[1].drawn
+    until(lambda: running.hub.sources()[1].drawn > drawn + 5)
+    assert running.hub.sources()[1].state == "live"
 
 
 def test_an_event_that_cannot_be_described_ends_its_source(tmp_path, monkeypatch):

@@ -146,7 +146,7 @@ def test_a_source_that_never_opens_holds_nobody_up():
         drain(scheduler.add("clip", StubSource(40)), out)
         assert out == list(range(40))
         begun = time.monotonic()
-        scheduler.remove("silent")
+        scheduler.remove(silent)
         assert time.monotonic() - begun < 2
         drain(silent, [])
         assert silent.error is None
@@ -180,15 +180,19 @@ def test_sources_come_and_go_while_it_runs():
         reader = draining(first, out)
         for round_ in range(3):
             more = []
-            drain(scheduler.add("second", StubSource(12)), more)
+            second = scheduler.add("second", StubSource(12))
+            drain(second, more)
             assert more == list(range(12))
             assert [stream.name for stream in scheduler.streams] == ["first", "second"]
-            scheduler.remove("second")
+            scheduler.remove(second)
             assert round_ < 3
         with pytest.raises(ValueError, match="first already"):
             scheduler.add("first", StubSource(1))
+        third = scheduler.add("second", StubSource(None, pause_s=0.001))
         with pytest.raises(KeyError):
-            scheduler.remove("nobody")
+            scheduler.remove(second)
+        assert not third.ended.is_set(), "the one that has the name now goes on"
+        scheduler.remove(third)
         first.stop()
         reader.join(10)
         assert not reader.is_alive()
