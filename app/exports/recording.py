@@ -28,7 +28,10 @@ _UNUSED = ("score", "transl_m", "joints_px", "landmarks_px", "vertices_m", "face
 _USUAL_FPS = 30.0
 """Frames a second where neither the file nor its times say it."""
 _MOST_INVENTED = 0.02
-"""The most steps without a row between frames that follow each other, as a share of the rows."""
+"""The most steps of the nominal rate without a row between frames that follow each other, as a
+share of the rows."""
+_SAME_STEP = 0.25
+"""The part of a step by which the nominal rate may place rows worse than the best rate."""
 _LONGEST_S = 7 * 24 * 3600.0
 """A week: formats of one rate hold a step for all of a recording's time."""
 
@@ -197,28 +200,27 @@ def even_steps(times_s: np.ndarray, fps: float) -> np.ndarray:
 
 
 def _rate(nominal: float, frames: np.ndarray, times_s: np.ndarray) -> float:
-    """Return the steps a second at which rows keep their times and few steps have none."""
+    """Return the steps a second at which the rows keep their times best."""
     span_s = float(times_s[-1] - times_s[0]) if len(times_s) else 0.0
     if span_s <= 0:
         return nominal if nominal > 0 else _USUAL_FPS
     # By the frames between, because a frame without people has no row.
     usual = 1 / float(np.median(np.diff(times_s) / np.diff(frames)))
     rates = [int(frames[-1] - frames[0]) / span_s, *([usual] if np.isfinite(usual) else [])]
-    # A container rounds its times, so the nominal rate is the better one where all agree.
-    for rate in (nominal, *rates):
-        if rate > 0:
-            off, invented = _misfit(rate, frames, times_s)
-            if off <= 1 and invented <= _MOST_INVENTED:
-                return rate
-    return min(rates, key=lambda rate: _misfit(rate, frames, times_s)[0] / rate)
+    best = min(rates, key=lambda rate: _off_s(rate, times_s))
+    if nominal > 0:
+        # A container rounds its times, so the nominal rate is the better one where both agree.
+        agrees = _off_s(nominal, times_s) <= _off_s(best, times_s) + _SAME_STEP / nominal
+        # At twice the rate of its frames every row would have its time, and each second step none.
+        invented = np.diff(even_steps(times_s, nominal))[np.diff(frames) == 1] - 1
+        if agrees and invented.sum() <= _MOST_INVENTED * len(frames):
+            return nominal
+    return best
 
 
-def _misfit(rate: float, frames: np.ndarray, times_s: np.ndarray) -> tuple[float, float]:
-    """Return how far a row is off its time at most, in steps, and the share of steps invented."""
-    steps = even_steps(times_s, rate)
-    off = np.abs(steps - (times_s - times_s[0]) * rate).max()
-    invented = np.diff(steps)[np.diff(frames) == 1] - 1
-    return float(off), float(invented.sum()) / len(steps)
+def _off_s(rate: float, times_s: np.ndarray) -> float:
+    """Return how far a row's step is off its time at most, seconds."""
+    return float(np.abs(even_steps(times_s, rate) / rate - (times_s - times_s[0])).max())
 
 
 def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> Track:
