@@ -37,13 +37,15 @@ export function addSettings(card, name, path) {
   mesh.value = rememberedStyle(name);
   const change = async (values) => {
     card.changing = (card.changing ?? 0) + 1;
+    // Not with the answer: those of two changes come in any order.
+    note("");
     try {
       await attempt(async () => {
         const { restarted } = await send("PATCH", path, values).catch((error) => {
           card.refused = true;
           throw error;
         });
-        note(restarted ? `${name} begins again with this setting.` : "");
+        if (restarted) { note(`${name} begins again with this setting.`); }
       });
     } finally { card.changing -= 1; }
   };
