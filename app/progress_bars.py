@@ -11,7 +11,7 @@ class ProgressBar(Protocol):
     """A bar on the screen, which is there from when it is made."""
 
     def show(self, done: int, total: int | None, note: str) -> None:
-        """Show so much done of a total, None where it is not known, and a note."""
+        """Show how much of a total is done (None where the total is not known), and a note."""
 
     def close(self) -> None:
         """Leave the bar as it is."""

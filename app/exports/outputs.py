@@ -14,7 +14,7 @@ from app.exports.recording import (
     ExportError,
     Recording,
     Track,
-    _check,
+    check,
     make_recording,
 )
 from app.outputs.base import OutputError, RunInfo
@@ -96,7 +96,7 @@ def recording_of(columns: ColumnSpool) -> Recording:
         arrays = {name: columns.read(name) for name in COLUMNS}
         # Single values of a run are numpy's numbers, those of a file arrays.
         arrays |= {name: np.asarray(value) for name, value in columns.extra.items()}
-        _check(arrays)
+        check(arrays)
         return make_recording(arrays)
 
 

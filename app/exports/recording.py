@@ -153,7 +153,7 @@ def read_recording(path: str | Path) -> Recording:
     path = Path(path)
     with reading(path, " is no recording of --poses", ExportError):
         arrays = read_npz(path, skip=_UNUSED)
-        _check(arrays)
+        check(arrays)
         recording = make_recording(arrays)
     if not recording.tracks:
         raise ExportError(f"{printable(str(path))}: it has no people")
@@ -258,7 +258,7 @@ def _rest_offsets_m(pose: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
     return np.concatenate((np.zeros((1, 3)), offsets))
 
 
-def _check(arrays: Mapping[str, Any]) -> None:
+def check(arrays: Mapping[str, Any]) -> None:
     """Raise ValueError for the first thing that `--poses` would not have written."""
     whole = {"intrinsics": (3, 3), "image_size": (2,), "fps": (), "model": ()}
     for name in (*COLUMNS, *whole):

@@ -175,16 +175,17 @@ def to_yuv(image: np.ndarray, colour: Colour = BT709) -> YuvImage:
     OpenCV's product and mean of four pixels take a fifth of swscale's time.
     """
     height, width = image.shape[:2]
-    to_yuv = yuv_from_rgb(colour)
+    matrix = yuv_from_rgb(colour)
     out = YuvImage(np.empty(yuv_bytes((height, width)), np.uint8), (height, width), colour)
     y, u, v = out.planes
-    cv2.extractChannel(cv2.transform(image, to_yuv), 0, y)
+    # All three rows of the product, though luma is one: OpenCV takes longer for one alone.
+    cv2.extractChannel(cv2.transform(image, matrix), 0, y)
     if height % 2 or width % 2:
         # A block at an odd edge has the edge's pixels twice.
         image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     # The mean comes first: chroma that was rounded before would be rounded twice.
     mean = cv2.resize(image, u.shape[::-1], interpolation=cv2.INTER_AREA)
-    chroma = cv2.transform(mean, to_yuv)
+    chroma = cv2.transform(mean, matrix)
     cv2.extractChannel(chroma, 1, u)
     cv2.extractChannel(chroma, 2, v)
     return out

@@ -28,4 +28,4 @@ export function frameOf(recording, index) {
   };
 }
 
-export const NOBODY = { pts_s: 0, frame: -1, tracks: new Int32Array(0), rows: new Float32Array(0) };
+export const NO_PEOPLE = { pts_s: 0, frame: -1, tracks: new Int32Array(0), rows: new Float32Array(0) };

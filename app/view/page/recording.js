@@ -1,7 +1,7 @@
 // A recording in the 3D view: a page of its own, and a notebook's cell.
 
 import { unpack } from "./container.js";
-import { frameOf, NOBODY } from "./frames.js";
+import { frameOf, NO_PEOPLE } from "./frames.js";
 import { Timeline } from "./timeline.js";
 import { loadBody, View3D } from "./view3d.js";
 
@@ -23,13 +23,13 @@ export function showRecording(root, data, body) {
   const seek = (now_s) => {
     const time_s = start_s + now_s + frame_s / 100;
     const index = lastBefore(data.pts_s, time_s);
-    // Frames without people are not in the file: where numbers are left out, nobody is shown.
+    // Frames without people are not in the file: where numbers are left out, no person is shown.
     const gap = data.frame[index + 1] > data.frame[index] + 1;
     const present = index >= 0 && !(gap && time_s - data.pts_s[index] > 0.99 * frame_s);
     const next = present ? index : -1;
     if (next === shown) { return; }
     shown = next;
-    view.showFrame(present ? frameOf(data, index) : NOBODY);
+    view.showFrame(present ? frameOf(data, index) : NO_PEOPLE);
   };
   view.timeline = new Timeline(root, data.pts_s.at(-1) - start_s, frame_s, seek);
   view.stage.onFrame = (now_ms) => view.timeline.tick(now_ms);

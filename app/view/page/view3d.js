@@ -4,7 +4,7 @@ import { Vector3 } from "./vendor/three.module.min.js";
 import { BodyShape, BoneShapes, Person } from "./body.js";
 import { unpack } from "./container.js";
 import { Floor } from "./floor.js";
-import { NOBODY, ROW } from "./frames.js";
+import { NO_PEOPLE, ROW } from "./frames.js";
 import { make } from "./make.js";
 import { Stage } from "./stage.js";
 
@@ -27,7 +27,7 @@ export class View3D {
     this.root = root;
     this.colors = header.colors;
     this.people = new Map();
-    this.frame = NOBODY;
+    this.frame = NO_PEOPLE;
     this.floor = new Floor();
     this.asMesh = body !== null;
     this.followed = 0;

@@ -6,8 +6,7 @@ one launch, go through each network in one batch and come back in one copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,8 +171,6 @@ class BlazePoseTorch(BlazePose):
         self._detector, self._landmarker = engines[:2]
         self._person_detector = engines[2] if second is not None else None
         self.reports = tuple(made.report for made in engines)
-        on_gpu = self.device.type == "cuda"
-        self._streams = [torch.cuda.Stream(self.device) for _ in range(2)] if on_gpu else []
 
     def close(self) -> None:
         """Release the networks; the perceiver cannot be used afterwards."""
@@ -213,13 +210,9 @@ class BlazePoseTorch(BlazePose):
         detection_queries = [query for query in queries if isinstance(query, DetectionQuery)]
         views = [(query.frame, view) for query in detection_queries for view in query.views]
         landmark_queries = [query for query in queries if isinstance(query, LandmarkQuery)]
-        # All networks are launched before the host waits for one, and side by side: each of them
-        # alone leaves most of a GPU idle.
-        with self._beside(0):
-            detections = self._start_detection(views)
-        with self._beside(1):
-            second = self._start_second(detection_queries)
-        crops = self._start_landmarks(landmark_queries)
+        # All networks are launched before the host waits for one.
+        detections, crops = self._start_detection(views), self._start_landmarks(landmark_queries)
+        second = self._start_second(detection_queries)
         rois = iter(self._read_detections(views, detections))
         more = iter(self._read_second(detection_queries, second))
         people = iter(() if crops is None else self._read_people(landmark_queries, crops.result()))
@@ -229,20 +222,6 @@ class BlazePoseTorch(BlazePose):
             else distinct([roi for _ in query.views for roi in next(rois)], next(more))
             for query in queries
         ]
-
-    @contextmanager
-    def _beside(self, index: int) -> Iterator[None]:
-        """Queue work on one of the detectors' streams, behind what is queued now.
-
-        The host waits for its results before it goes on, so frames stay alive until then.
-        """
-        if not self._streams:
-            yield
-            return
-        stream = self._streams[index]
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(stream):
-            yield
 
     def _start_landmarks(self, queries: list[LandmarkQuery]) -> AsyncCopy | None:
         if not queries:

@@ -85,9 +85,9 @@ def test_settings_that_do_not_go_together_are_refused(serve):
 def test_nothing_is_done_to_a_source_that_is_not_there(serve):
     served = serve()
     with served.client() as client:
-        assert client.patch("/api/sources/nobody", json={"alpha": 1}).status_code == 404
-        assert client.post("/api/sources/nobody/restart").status_code == 404
-        assert client.get("/api/sources/nobody/snapshot").status_code == 404
+        assert client.patch("/api/sources/missing", json={"alpha": 1}).status_code == 404
+        assert client.post("/api/sources/missing/restart").status_code == 404
+        assert client.get("/api/sources/missing/snapshot").status_code == 404
 
 
 def test_the_drawing_changes_at_once(serve, nobody, monkeypatch):

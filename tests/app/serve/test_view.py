@@ -135,7 +135,7 @@ def test_the_camera_sees_each_joint_where_the_picture_has_it(shown):
     scale = min(found["w"] / width, found["h"] / height)
     pixels = arrays["joints_m"][0] @ arrays["intrinsics"].T
     pixels = pixels[:, :2] / pixels[:, 2:]
-    # The picture lies in the middle of the view.
+    # The picture is in the middle of the view.
     wanted = (pixels - (np.array([width, height]) - 1) / 2) * scale
     wanted += np.array([found["w"], found["h"]]) / 2
     np.testing.assert_allclose(found["joints"], wanted, atol=0.5)
