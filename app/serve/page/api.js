@@ -46,6 +46,8 @@ export async function attempt(work) {
   try { await work(); trouble(null); } catch (error) { trouble(error); }
 }
 
+let answer = () => {};
+
 // Resolves to whether the person agrees; Escape and Cancel are no.
 export function confirmed(title, text, verb) {
   const dialog = byId("confirm");
@@ -54,7 +56,8 @@ export function confirmed(title, text, verb) {
   dialog.querySelector("[value=yes]").textContent = verb;
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
+  answer(false);
+  // A dialog that is opened again at once still gets the event of its first closing.
+  dialog.onclose = () => { if (!dialog.open) { answer(dialog.returnValue === "yes"); } };
+  return new Promise((resolve) => { answer = resolve; });
 }

@@ -238,6 +238,23 @@ def test_all_is_done_with_the_keyboard(serve, page, clip):
     assert page.complaints == []
 
 
+def test_a_question_asked_again_at_once_takes_its_own_answer(serve, page):
+    """A dialog's closing is an event of its own, which may come when it is open again."""
+    served = serve()
+    (served.folder / "door_20261127-093029.mp4").write_bytes(b"x")
+    page.go(served.url)
+    until(lambda: page.run("document.querySelector('.delete')?.disabled === false"))
+    page.run(
+        "(() => { const dialog = document.getElementById('confirm');"
+        "const ask = document.querySelector('.delete');"
+        "ask.click(); dialog.close('no'); ask.click(); })()"
+    )
+    page.run("new Promise((resolve) => setTimeout(resolve, 50))")
+    assert len(served.hub.folder.recordings()) == 1
+    page.run("document.querySelector('#confirm [value=yes]').click()")
+    until(lambda: served.hub.folder.recordings() == [])
+
+
 def test_everything_that_is_pressed_has_a_name(serve, page, clip):
     served = serve()
     served.hub.add(clip, "test", trusted=True)
