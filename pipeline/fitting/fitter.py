@@ -330,6 +330,11 @@ class BodyFitter:
         return TrackFit(row, False, remembered.seconds)
 
     @property
+    def kernels(self) -> Kernels | None:
+        """What replaces the solver's functions, if anything."""
+        return self._kernels
+
+    @property
     def _surface(self) -> int:
         """How many points of the skin are compared where people bring them."""
         skin = self.skeleton.skin

@@ -263,11 +263,27 @@ def lift(
     """
     frames = observed.present.shape[1]
     lifted, spread = lifter(history, interval_30hz, frames)
-    hips = 0.5 * (observed.world_m[..., LEFT_HIP, :] + observed.world_m[..., RIGHT_HIP, :])
-    perceived = observed.world_m - hips[..., None, :]
+    perceived = from_hips(observed.world_m)
     lifted = lifted + PERCEIVED_SHARE * (perceived - lifted)
     if frames > 1:
         lifted = perceived + _evened(lifted - perceived, perceived)
+    return corrected_by(observed, lifted, spread)
+
+
+def from_hips(world_m: Tensor) -> Tensor:
+    """Return world landmarks (..., 33, 3) about the middle of the hips."""
+    hips = 0.5 * (world_m[..., LEFT_HIP, :] + world_m[..., RIGHT_HIP, :])
+    return world_m - hips[..., None, :]
+
+
+def corrected_by(observed: Observations, lifted: Tensor, spread: Tensor) -> Observations:
+    """Return the observations with lifted landmarks, where those perceived are of BlazePose's kind.
+
+    Args:
+        observed: The observations (P, T, ...).
+        lifted: (P, T, 33, 3) landmarks in metres.
+        spread: (P, T, 33, 2) their standard deviations across and along the view, in metres.
+    """
     across, along = spread.unbind(-1)
     # The network was trained on BlazePose's world landmarks; flat ones are unlike any of them.
     known = observed.world_known[..., None]

@@ -307,6 +307,18 @@ def _grids_of(
     return inverse, np.sqrt(np.abs(area)), to_grid
 
 
+def edges_of(inside: np.ndarray, inverse: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return the edge maps (N, 3, n, n) float32 of outlines, as `Observations.edge` holds them.
+
+    Args:
+        inside: (N, n, n) 1 on the person, 0 off it, `UNKNOWN` where the mask says nothing.
+        inverse: (N, 2, 2) the linear maps from normalised coordinates to the maps' pixels.
+        scale: (N,) the size of a map's pixel in normalised coordinates.
+    """
+    maps = [_edge(*each) for each in zip(inside.astype(np.int8), inverse, scale.tolist())]
+    return np.array(maps, np.float32).reshape(-1, 3, EDGE_SIZE, EDGE_SIZE)
+
+
 def _edge(inside: np.ndarray, inverse: np.ndarray, scale: float) -> np.ndarray:
     """The edge map (3, n, n) of an outline (n, n), which is 0 where it is `UNKNOWN`."""
     outward = cv2.distanceTransform(np.asarray(inside != 1, np.uint8), cv2.DIST_L2, 5)

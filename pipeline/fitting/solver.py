@@ -406,6 +406,55 @@ def retract(state: State, step: Tensor) -> State:
     )
 
 
+def linearise_frames(
+    skeleton: Skeleton,
+    observed: Observations,
+    rotations: Tensor,
+    transl_m: Tensor,
+    betas: Tensor,
+    config: FitConfig,
+    contour: RowsOf | None = None,
+    blocks: Sequence[RowsOf] = (),
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Linearise the residuals that concern single frames, B of them, each by itself.
+
+    Args:
+        skeleton: The body model's tables.
+        observed: What perception observed, each array with a leading B.
+        rotations: (B, 24, 3, 3) local rotations.
+        transl_m: (B, 3) translations in metres.
+        betas: (B, 10) shapes.
+        config: Weights and switches.
+        contour: Used in place of `contour_rows` where given.
+        blocks: Residuals beside the fixed ones.
+
+    Returns:
+        The cost (B,); the Hessian (B, 79, 79) and half the cost's slope (B, 79) by translation,
+        rotation vectors and shape; and the mean squared image residual (B,).
+    """
+    pose = forward_kinematics(skeleton, rotations, transl_m, betas)
+    *landmark_part, residual_mean = _landmark_rows(skeleton, pose, betas, observed, config)
+    parts: list[Sequence[Tensor]] = [landmark_part]
+    if config.use_mask:
+        contour = contour or partial(contour_rows, skeleton, config=config)
+        parts.append(contour(pose, betas, observed))
+    if config.use_depth:
+        parts.append(_depth_rows(skeleton, pose, observed, config))
+    # How many points there are is the window's kind, not a value.
+    if skeleton.skin is not None and observed.surface_m.shape[1]:
+        parts.append(surface_rows(skeleton.skin, pose, betas, observed, skeleton.below))
+    parts.extend(block(pose, betas, observed) for block in blocks)
+    # All terms' rows are stacked, so that one matrix product gives the Hessian of all of them.
+    rows, jacobian = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
+    cost = torch.stack([part[2] for part in parts]).sum(0)
+    block = jacobian.transpose(1, 2) @ jacobian
+    slope = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0]
+    # The prior acts on single joints: adding 3 x 3 blocks costs less than a row for each angle.
+    if config.use_prior:
+        cost = cost + _add_prior(block, slope, rotations, skeleton.prior, config)
+    return cost, block, slope, residual_mean
+
+
 def linearise(
     skeleton: Skeleton,
     observed: Observations,
@@ -439,28 +488,10 @@ def linearise(
     # Up to the shape prior and smoothness each frame stands alone: all are one batch.
     flat = Observations(*(getattr(observed, f.name).flatten(0, 1) for f in fields(observed)))
     shapes = betas[:, None].expand(people, frames, BETAS).flatten(0, 1)
-    pose = forward_kinematics(skeleton, rotations.flatten(0, 1), transl_m.flatten(0, 1), shapes)
-
-    *landmark_part, residual_mean = _landmark_rows(skeleton, pose, shapes, flat, config)
-    parts: list[Sequence[Tensor]] = [landmark_part]
-    if config.use_mask:
-        contour = contour or partial(contour_rows, skeleton, config=config)
-        parts.append(contour(pose, shapes, flat))
-    if config.use_depth:
-        parts.append(_depth_rows(skeleton, pose, flat, config))
-    # How many points there are is the window's kind, not a value.
-    if skeleton.skin is not None and observed.surface_m.shape[2]:
-        parts.append(surface_rows(skeleton.skin, pose, shapes, flat, skeleton.below))
-    parts.extend(block(pose, shapes, flat) for block in blocks)
-    # All terms' rows are stacked, so that one matrix product gives the Hessian of all of them.
-    rows, jacobian = (torch.cat([part[i] for part in parts], 1) for i in (0, 1))
-    cost = torch.stack([part[2] for part in parts]).sum(0)
-    block = jacobian.transpose(1, 2) @ jacobian
-    slope = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0]
-    # The prior acts on single joints: adding 3 x 3 blocks costs less than a row for each angle.
-    if config.use_prior:
-        cost = cost + _add_prior(block, slope, rotations.flatten(0, 1), skeleton.prior, config)
-
+    cost, block, slope, residual_mean = linearise_frames(
+        skeleton, flat, rotations.flatten(0, 1), transl_m.flatten(0, 1), shapes, config, contour,
+        blocks,
+    )  # fmt: skip
     block = block.reshape(people, frames, FRAME_DIM + BETAS, FRAME_DIM + BETAS)
     slope = slope.reshape(people, frames, FRAME_DIM + BETAS)
     total = cost.reshape(people, frames).sum(1)

@@ -1,0 +1,277 @@
+"""The second pass over a clip: every track fitted again, as a whole.
+
+The first pass fits windows of four frames as they come. Here the future is known: the lifter reads
+a frame's past and its future, one shape is estimated from all frames of a track, and smoothness acts
+both ways. How strongly it acts follows the motion: the accelerations of a first solution say how
+much those of each joint may vary about that time, so a still body is steady and a throwing arm is
+not held back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+
+from pipeline.body.kinematics import POSED
+from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.fitting.contour_cpu import ContourLoop
+from pipeline.fitting.fitter import BodyFitter
+from pipeline.fitting.initialise import sized_by_depth
+from pipeline.fitting.lift_track import lift_track
+from pipeline.fitting.lifter import LandmarkHistory
+from pipeline.fitting.observations import edges_of, layout, observations
+from pipeline.fitting.solver import BETAS, Observations
+from pipeline.fitting.track_solver import ShapePrior, TrackPoses, accelerations, solve_track
+from pipeline.fitting.window_step import FROZEN, SHAPE_LIMIT
+
+CHUNK = 300
+"""Frames that are fitted at once; memory is proportional to it."""
+OVERLAP = 30
+"""Frames on both sides of a chunk that are fitted with it and fitted again with its neighbour, so
+that every frame that is kept knows a second of past and future."""
+LONGEST_GAP_S = 0.5
+"""Beyond it nothing joins what comes before a gap to what comes after it."""
+STEPS = (5, 5)
+"""Solver steps of the first and of the second solution."""
+ROBUST = (2.0, 6.0)
+"""`FitConfig.smooth_robust` of both: few accelerations are surprising once their spread is known."""
+SHAPE_GAIN = 0.05
+"""Share of a frame's information about the shape that counts: errors of neighbouring frames are
+alike, so T frames tell far less than T independent ones."""
+AROUND = 3.0
+"""Frames at 30 a second over which accelerations are averaged, as a standard deviation."""
+LEAST, MOST = 0.05, 1.5
+"""Bounds of an acceleration's spread, as parts of the fit's own (`FitConfig.turn_accel_rad`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeenFrames:
+    """One person in N frames, rising, as a first pass saw and fitted it.
+
+    Attributes:
+        frame: (N,) int64 numbers of the frames in the source.
+        rows: (N, layout(1, outlines=True, surface).size) float32 observations.
+        turns: (N, 24, 3) float32 rotations, axis-angle, radians.
+        transl_m: (N, 3) float32 metres.
+    """
+
+    frame: np.ndarray
+    rows: np.ndarray
+    turns: np.ndarray
+    transl_m: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFrames:
+    """One person's poses in N frames; arrays as in `SeenFrames`.
+
+    ``residual_mean`` (N,) is as in `solver.Solution`.
+    """
+
+    turns: np.ndarray
+    transl_m: np.ndarray
+    residual_mean: np.ndarray
+
+
+class TrackFitter:
+    """Fits whole tracks of one source.
+
+    Args:
+        fitter: Has the body model, the weights and the device.
+        interval_s: Time between the source's frames, in seconds.
+        surface: How many points of an MHR body's skin the rows bring; 0 for none.
+    """
+
+    def __init__(self, fitter: BodyFitter, interval_s: float, surface: int = 0) -> None:
+        self._fitter, self._surface = fitter, surface
+        self._interval_30hz = 30.0 * min(max(interval_s, 1 / 240), 1.0)
+        self._gap = max(round(LONGEST_GAP_S / interval_s), 1)
+
+    @torch.inference_mode()
+    def fit(
+        self,
+        frame: np.ndarray,
+        read: Callable[[slice], SeenFrames],
+        write: Callable[[slice, FittedFrames], None],
+        betas: np.ndarray,
+    ) -> np.ndarray:
+        """Fit one track; only a chunk of it is in memory at a time.
+
+        Args:
+            frame: (N,) int64 the numbers of its frames, rising.
+            read: Returns a part of the track, by rows.
+            write: Takes the poses of a part; called twice for every part.
+            betas: (10,) the shape that the first pass ended with.
+
+        Returns:
+            The track's shape (10,) float32.
+        """
+        parts = list(self._parts(frame))
+        shapes = []
+        guess = torch.from_numpy(betas.astype(np.float32)).to(self._fitter.device)
+        prior = self._shape_prior()
+        for part, _ in parts:
+            frames = self._frames(read(part))
+            poses, shape = self._first(frames, guess, prior)
+            shapes.append(shape)
+            write(part, frames.fitted(poses, None))
+        betas_t = _combined(prior, shapes)
+        for part, wide in parts:
+            # A short track is one part, whose observations are still there.
+            if len(parts) > 1:
+                frames = self._frames(read(wide))
+                poses = frames.guess(betas_t)
+            poses, residual_mean = self._second(frames, replace(poses, betas=betas_t))
+            inner = slice(part.start - wide.start, part.stop - wide.start)
+            write(part, frames.fitted(poses, residual_mean, inner))
+        return np.asarray(betas_t.cpu().numpy(), np.float32)
+
+    def _parts(self, frame: np.ndarray) -> Iterator[tuple[slice, slice]]:
+        """The chunks of a track as rows, each with the rows that are fitted with it."""
+        ends = [*(np.flatnonzero(np.diff(frame) > self._gap) + 1).tolist(), len(frame)]
+        first = 0
+        for end in ends:
+            count = max(-(-(end - first) // CHUNK), 1)
+            edges = np.linspace(first, end, count + 1).round().astype(int).tolist()
+            for a, b in zip(edges, edges[1:]):
+                yield slice(a, b), slice(max(a - OVERLAP, first), min(b + OVERLAP, end))
+            first = end
+
+    def _frames(self, seen: SeenFrames) -> _Frames:
+        """A part of a track with the frames in its gaps, and its observations."""
+        at = (seen.frame - seen.frame[0]).astype(int)
+        shape = layout(1, outlines=True, surface=self._surface)
+        rows = np.zeros((at[-1] + 1, shape.size), np.float32)
+        out = shape.split(rows)
+        # As `write_rows` leaves absent frames: nothing is divided by zero.
+        out["view"][:], out["size"][:] = np.eye(3, dtype=np.float32), 1.0
+        if self._surface:
+            out["start_rotations"][:] = np.eye(3, dtype=np.float32)
+        rows[at] = seen.rows
+        parts = {name: value[:, 0] for name, value in out.items()}
+        masked = parts["masked"] > 0
+        edge = np.zeros((len(rows), 3, *parts["inside"].shape[1:]), np.float32)
+        edge[masked] = edges_of(*(parts[n][masked] for n in ("inside", "inverse", "scale")))
+        device, config = self._fitter.device, self._fitter.config
+        tensors = {
+            name: torch.from_numpy(value)[None].to(device)
+            for name, value in (parts | {"edge": edge}).items()
+        }
+        observed = observations(tensors, config)
+        interval = torch.full((1,), self._interval_30hz, device=device)
+        if config.use_lifter:
+            history = LandmarkHistory.of(observed)
+            observed = lift_track(self._fitter.lifter, observed, history, interval)
+        if config.use_depth:
+            observed = sized_by_depth(observed)
+        nearest = np.abs(np.arange(at[-1] + 1)[:, None] - at).argmin(1)
+        return _Frames(
+            Observations(*(getattr(observed, n)[0] for n in observed.__dataclass_fields__)),
+            torch.from_numpy(seen.turns[nearest]).to(device),
+            torch.from_numpy(seen.transl_m[nearest]).to(device),
+            at,
+        )
+
+    def _shape_prior(self) -> ShapePrior:
+        device, weight = self._fitter.device, self._fitter.config.shape_weight
+        eye = torch.eye(BETAS, device=device)
+        return ShapePrior(torch.zeros(BETAS, device=device), weight / SHAPE_GAIN * eye)
+
+    def _first(
+        self, frames: _Frames, betas: Tensor, prior: ShapePrior
+    ) -> tuple[TrackPoses, ShapePrior]:
+        """The first solution of a part: the fit's own smoothness, and the shape that it shows."""
+        poses, shown, _ = self._solve(frames, frames.guess(betas), prior, self._usual(frames), 0)
+        return poses, shown
+
+    def _second(self, frames: _Frames, poses: TrackPoses) -> tuple[TrackPoses, Tensor]:
+        """The second solution: smoothness as the first one moves, and the track's one shape."""
+        eye = torch.eye(BETAS, device=poses.betas.device)
+        fixed = ShapePrior(poses.betas, FROZEN * eye)
+        sigma = self._usual(frames)
+        if len(sigma):
+            sigma = follow_motion(accelerations(poses), sigma, AROUND / self._interval_30hz)
+        poses, _, residual_mean = self._solve(frames, poses, fixed, sigma, 1)
+        return poses, residual_mean
+
+    def _solve(
+        self, frames: _Frames, poses: TrackPoses, shape: ShapePrior, sigma: Tensor, turn: int
+    ) -> tuple[TrackPoses, ShapePrior, Tensor]:
+        kernels = self._fitter.kernels
+        contour = kernels.rows if isinstance(kernels, ContourLoop) else None
+        config = replace(self._fitter.config, smooth_robust=ROBUST[turn])
+        return solve_track(
+            self._fitter.skeleton, frames.observed, poses, shape, sigma, config, STEPS[turn],
+            contour,
+        )  # fmt: skip
+
+    def _usual(self, frames: _Frames) -> Tensor:
+        """The standard deviations (T - 2, 23, 3) of accelerations of any motion."""
+        config, count = self._fitter.config, max(len(frames.turns) - 2, 0)
+        sigma = frames.turns.new_full((count, 1 + POSED, 3), config.turn_accel_rad)
+        sigma[:, 0, :2] = config.root_accel_m
+        sigma[:, 0, 2] = config.root_depth_accel_m
+        # As in the solver of windows.
+        return sigma * min(max(self._interval_30hz, 0.25), 4.0) ** 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class _Frames:
+    """T consecutive frames of a track: observations, a guess, and the places of those seen."""
+
+    observed: Observations
+    turns: Tensor
+    transl_m: Tensor
+    at: np.ndarray
+
+    def guess(self, betas: Tensor) -> TrackPoses:
+        return TrackPoses(exp_so3(self.turns), self.transl_m, betas)
+
+    def fitted(
+        self, poses: TrackPoses, residual_mean: Tensor | None, rows: slice = slice(None)
+    ) -> FittedFrames:
+        """The poses in the frames that were seen, of these rows."""
+        at = torch.from_numpy(self.at[rows]).to(poses.transl_m.device)
+        none = torch.zeros_like(poses.transl_m[:, 0])
+        mean = none if residual_mean is None else residual_mean
+        turns = log_so3(poses.rotations[at])
+        return FittedFrames(*(x.cpu().numpy() for x in (turns, poses.transl_m[at], mean[at])))
+
+
+def follow_motion(accelerations: Tensor, usual: Tensor, around: float) -> Tensor:
+    """Return the standard deviations of accelerations as a motion shows them.
+
+    Each is the root of the mean square about its time, over the axes of its joint, within `LEAST`
+    and `MOST` parts of the usual one.
+
+    Args:
+        accelerations: (T, 23, 3) second differences: the root's path, then joints' rotations.
+        usual: (T, 23, 3) standard deviations for any motion.
+        around: The standard deviation of the average over time, in frames.
+    """
+    squared = accelerations.square()
+    # Along the view the root's path is known far worse than across it.
+    across = squared[:, :1, :2].mean(-1, keepdim=True).expand(-1, -1, 2)
+    turns = squared[:, 1:].mean(-1, keepdim=True).expand(-1, -1, 3)
+    root = torch.cat((across, squared[:, :1, 2:]), -1)
+    joined = torch.cat((root, turns), 1).cpu().numpy()
+    mean = gaussian_filter1d(joined, around, axis=0, mode="nearest")
+    spread = torch.from_numpy(np.sqrt(np.maximum(mean, 0.0))).to(usual)
+    return torch.minimum(torch.maximum(spread, LEAST * usual), MOST * usual)
+
+
+def _combined(prior: ShapePrior, shapes: Sequence[ShapePrior]) -> Tensor:
+    """The shape of a track whose parts show ``shapes``, each with the same prior in it."""
+    information = prior.information.double()
+    pull = information @ prior.betas.double()
+    for shape in shapes:
+        gained = shape.information.double()
+        information = information + gained
+        pull = pull + gained @ shape.betas.double()
+    betas = torch.linalg.solve(information, pull)
+    return betas.float().clamp(-SHAPE_LIMIT, SHAPE_LIMIT)

@@ -1,0 +1,260 @@
+"""A whole track's fit: the poses of all its frames at once, and one shape.
+
+The residuals are those of `solver`; only the unknowns are coupled otherwise. Smoothness couples an
+unknown of a frame with the same one of the two frames before it, so the normal equations of the
+poses are a band 138 wide, whatever the number of frames, bordered by the ten of the shape. A banded
+Cholesky factorisation (LAPACK's pbtrf) solves T frames in time and memory proportional to T.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.linalg import cho_solve_banded, cholesky_banded
+from torch import Tensor
+
+from pipeline.body.kinematics import POSED, Skeleton
+from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.fitting.solver import (
+    BETAS,
+    FIRST_DAMPING,
+    FRAME_DIM,
+    FitConfig,
+    Observations,
+    RowsOf,
+    linearise_frames,
+    robust_cost,
+    robust_weight,
+)
+
+_BAND = 2 * FRAME_DIM
+_LOWER = np.tril_indices(FRAME_DIM)
+_LONGEST_STEP = 1.5
+"""No unknown moves by more in a step (radians, metres), as in `solver.propose_step`."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrackPoses:
+    """One person's bodies in T consecutive frames.
+
+    Attributes:
+        rotations: (T, 24, 3, 3) float32 local rotations, each joint against its parent.
+        transl_m: (T, 3) float32 translations in metres, in camera axes.
+        betas: (10,) float32 the one shape.
+    """
+
+    rotations: Tensor
+    transl_m: Tensor
+    betas: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ShapePrior:
+    """What is known of a shape: its mean (10,) and its information (10, 10), the inverse of its
+    covariance."""
+
+    betas: Tensor
+    information: Tensor
+
+
+def solve_track(
+    skeleton: Skeleton,
+    observed: Observations,
+    guess: TrackPoses,
+    shape: ShapePrior,
+    sigma: Tensor,
+    config: FitConfig,
+    steps: int,
+    contour: RowsOf | None = None,
+) -> tuple[TrackPoses, ShapePrior, Tensor]:
+    """Fit one person over T frames by damped Gauss-Newton.
+
+    Args:
+        skeleton: The body model's tables, on the device of the observations.
+        observed: What perception observed, each array with a leading T; ``present`` is 0 where the
+            person was not found, and smoothness alone holds the body there.
+        guess: Where to begin.
+        shape: What is known of the shape beforehand.
+        sigma: (T - 2, 23, 3) the standard deviations of the second differences of the root's path
+            in metres, then of the rotations of 22 joints in radians.
+        config: Weights and switches.
+        steps: How many steps to take.
+        contour: Used in place of `solver.contour_rows` where given.
+
+    Returns:
+        The best poses that the steps reached, never worse than the guess; the shape that these
+        frames show, with the information that they add to the prior; and the mean squared residual
+        (T,) of the image landmarks, as `solver.Solution.residual_mean`.
+    """
+
+    def model(poses: TrackPoses) -> _System:
+        return _linearise(skeleton, observed, poses, shape, sigma, config, contour)
+
+    state, system, damping = guess, model(guess), FIRST_DAMPING
+    for _ in range(steps):
+        step = _solve(system, damping)
+        if step is not None:
+            candidate = _moved(state, *step)
+            new = model(candidate)
+            # Comparison with NaN is false, so a step to a state without a finite cost is rejected.
+            if new.cost <= system.cost:
+                state, system, damping = candidate, new, max(0.3 * damping, 1e-6)
+                continue
+        damping = min(10 * damping, 1e6)
+    return state, _shown_shape(system, state, shape), system.residual_mean
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """The normal equations at a state.
+
+    Attributes:
+        cost: The robust cost.
+        band: (139, T * 69) float64 the lower band of the poses' Hessian, as scipy's solvers take
+            it.
+        border: (T * 69, 10) float64 the Hessian between poses and shape.
+        corner: (10, 10) float64 the Hessian of the shape.
+        slope: (T * 69,) float64 half the cost's slope by the poses.
+        slope_shape: (10,) float64 half its slope by the shape.
+        residual_mean: (T,) as `solve_track` returns it.
+    """
+
+    cost: float
+    band: np.ndarray
+    border: np.ndarray
+    corner: np.ndarray
+    slope: np.ndarray
+    slope_shape: np.ndarray
+    residual_mean: Tensor
+
+
+def _linearise(
+    skeleton: Skeleton,
+    observed: Observations,
+    poses: TrackPoses,
+    shape: ShapePrior,
+    sigma: Tensor,
+    config: FitConfig,
+    contour: RowsOf | None,
+) -> _System:
+    frames = len(poses.transl_m)
+    betas = poses.betas.expand(frames, BETAS)
+    cost, block, slope, residual_mean = linearise_frames(
+        skeleton, observed, poses.rotations, poses.transl_m, betas, config, contour
+    )
+    blocks, slopes = block.cpu().numpy().astype(np.float64), slope.cpu().numpy().astype(np.float64)
+    band = np.zeros((_BAND + 1, frames, FRAME_DIM))
+    row, column = _LOWER
+    band[row - column, :, column] = blocks[:, row, column].T
+    total = float(cost.sum())
+    pull = slopes[:, :FRAME_DIM]
+    if config.use_smoothness and frames > 2:
+        total += _add_smoothness(band, pull, poses, sigma, config)
+    offset = (poses.betas - shape.betas).cpu().numpy().astype(np.float64)
+    information = shape.information.cpu().numpy().astype(np.float64)
+    toward = information @ offset
+    return _System(
+        total + float(offset @ toward),
+        band.reshape(_BAND + 1, -1),
+        blocks[:, :FRAME_DIM, FRAME_DIM:].reshape(-1, BETAS),
+        blocks[:, FRAME_DIM:, FRAME_DIM:].sum(0) + information,
+        pull.reshape(-1),
+        slopes[:, FRAME_DIM:].sum(0) + toward,
+        residual_mean,
+    )
+
+
+def accelerations(poses: TrackPoses) -> Tensor:
+    """Return second differences (T - 2, 23, 3): of the root's path in metres, then of rotations.
+
+    With e_t = log(R_{t-1}^T R_t), a rotation's is e_t - e_{t-1}, as in `solver`.
+    """
+    path = poses.transl_m
+    chain = poses.rotations[:, :POSED]
+    turned = log_so3(chain[:-1].transpose(-1, -2) @ chain[1:])
+    bent = path[2:] - 2 * path[1:-1] + path[:-2]
+    return torch.cat((bent[:, None], turned[1:] - turned[:-1]), 1)
+
+
+def _add_smoothness(
+    band: np.ndarray, pull: np.ndarray, poses: TrackPoses, sigma: Tensor, config: FitConfig
+) -> float:
+    """Add second differences to the band (139, T, 69) and slope (T, 69) in place; return their
+    cost."""
+    rows = accelerations(poses)
+    squared = (rows / sigma).square().sum(-1)
+    cost = float(robust_cost(squared, config.smooth_robust).sum())
+    weight = robust_weight(squared, config.smooth_robust)[..., None] / sigma.square()
+    weights = weight.flatten(1).cpu().numpy().astype(np.float64)
+    pulls = weights * rows.flatten(1).cpu().numpy()
+    # An acceleration is x_t - 2 x_{t-1} + x_{t-2}.
+    for later, factor in enumerate((1.0, -2.0, 1.0)):
+        frames = slice(later, later + len(rows))
+        band[0, frames] += factor**2 * weights
+        pull[frames] += factor * pulls
+    band[FRAME_DIM, :-2] += -2 * weights
+    band[FRAME_DIM, 1:-1] += -2 * weights
+    band[2 * FRAME_DIM, :-2] += weights
+    return cost
+
+
+def _solve(system: _System, damping: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the step of the poses (T, 69) and of the shape (10,); None without a factorisation."""
+    band = system.band.copy()
+    band[0] += damping * band[0] + 1e-6
+    corner = system.corner + np.diag(damping * np.diag(system.corner) + 1e-6)
+    try:
+        factor = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return None
+    sides = np.concatenate((system.slope[:, None], system.border), 1)
+    solved = cho_solve_banded((factor, True), sides, check_finite=False)
+    # The poses are eliminated first (Schur complement), because their band stays a band.
+    reduced = corner - system.border.T @ solved[:, 1:]
+    betas = np.linalg.solve(reduced, system.slope_shape - system.border.T @ solved[:, 0])
+    poses = solved[:, 0] - solved[:, 1:] @ betas
+    if not (np.isfinite(poses).all() and np.isfinite(betas).all()):
+        return None
+    return poses.reshape(-1, FRAME_DIM), betas
+
+
+def _shown_shape(system: _System, poses: TrackPoses, prior: ShapePrior) -> ShapePrior:
+    """The shape that the frames show by themselves: the optimum without the prior, and the
+    information about it (the Schur complement, as in `solver.Solution.shape_information`)."""
+    device = poses.betas.device
+    band = system.band.copy()
+    # A frame without the person leaves directions without any information.
+    band[0] += 1e-4 * band[0] + 1e-2
+    information = np.zeros((BETAS, BETAS))
+    with suppress(np.linalg.LinAlgError):
+        factor = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
+        solved = cho_solve_banded((factor, True), system.border, check_finite=False)
+        before = prior.information.cpu().numpy().astype(np.float64)
+        information = system.corner - system.border.T @ solved - before
+    values, axes = np.linalg.eigh(0.5 * (information + information.T))
+    # Rounding may leave a little less than nothing.
+    values = np.maximum(values, 0.0)
+    gained = torch.from_numpy((axes * values) @ axes.T).to(device)
+    # At the optimum the pulls of frames and prior cancel.
+    pull = prior.information.double() @ (poses.betas - prior.betas).double()
+    known = axes / np.maximum(values, 1e-9) @ axes.T
+    own = poses.betas.double() + torch.from_numpy(known).to(device) @ pull
+    return ShapePrior(own, gained)
+
+
+def _moved(poses: TrackPoses, step: np.ndarray, step_shape: np.ndarray) -> TrackPoses:
+    """Return the poses after a step is subtracted: R <- R exp(delta), else by addition."""
+    device = poses.transl_m.device
+    move = torch.from_numpy(-step).float().clamp(-_LONGEST_STEP, _LONGEST_STEP).to(device)
+    turns = exp_so3(move[:, 3:].reshape(-1, POSED, 3))
+    turned = poses.rotations[:, :POSED] @ turns
+    shaped = torch.from_numpy(-step_shape).float().clamp(-_LONGEST_STEP, _LONGEST_STEP).to(device)
+    return replace(
+        poses,
+        rotations=torch.cat((turned, poses.rotations[:, POSED:]), 1),
+        transl_m=poses.transl_m + move[:, :3],
+        betas=poses.betas + shaped,
+    )
