@@ -17,6 +17,7 @@ from app.outputs.window import WindowOutput
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
+from app.two_passes import Until, first_pass, takes_two_passes
 from pipeline.capture.base import Source, SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.capture.picture import empty_image
@@ -25,6 +26,7 @@ from pipeline.fitting.solver import FitConfig
 from pipeline.gpu.device import EngineOptions, choose_device
 from pipeline.gpu.transfer import pinned_image
 from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
 from pipeline.sam3d.options import Sam3dOptions
@@ -87,6 +89,8 @@ def run(
         stack.callback(estimator.close)
         for output in outputs:
             stack.callback(output.close)
+        if isinstance(estimator, KeypointEstimator) and takes_two_passes(config, source, estimator):
+            return _in_two_passes(config, source, estimator, outputs, on_progress, stop)
         runner = stack.enter_context(
             Runner(source, estimator, opened=True, low_latency=is_low_latency(config))
         )
@@ -97,6 +101,30 @@ def run(
             _beside_window(show, window, stop)
     # Only now are all files complete and all frames accounted for.
     return show.report()
+
+
+def _in_two_passes(
+    config: Config,
+    source: Source,
+    estimator: KeypointEstimator,
+    outputs: list[Output],
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> RunReport:
+    """Run an opened clip in two passes; the outputs are closed before what they need is deleted."""
+    with first_pass(config, source, estimator, on_progress, stop) as first, ExitStack() as stack:
+        stopped = stop.is_set()
+        # After a stop, what was seen is still written: by a signal of its own.
+        stop = threading.Event() if stopped else stop
+        again: Source = Until(source_of(config, stop), first.last)
+        stack.callback(again.close)
+        for output in outputs:
+            stack.callback(output.close)
+        runner = stack.enter_context(Runner(again, first.estimator))
+        show = make_render_loop(config, runner, outputs, on_progress)
+        show.run(stop)
+        stack.close()
+        return first.report(show.report(), stopped)
 
 
 def is_low_latency(config: Config) -> bool:

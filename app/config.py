@@ -386,6 +386,14 @@ class FitConfig:
         int,
         Setting("Gauss-Newton steps of a window with a new person.", flag=None, low=1, high=100),
     ] = 12
+    one_pass: Annotated[
+        bool,
+        Setting(
+            "Fit a clip in one pass, as a live source is fitted. By default a clip that goes to "
+            "files gets a second pass, in which the future is known.",
+            commands=("run",),
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Progress:
         seconds: Since the start.
         fps: Frames drawn a second over the last sixty.
         people: People in the last frame.
+        stage: What is done before anything is drawn; empty while frames are drawn.
     """
 
     frames_read: int
@@ -44,6 +45,7 @@ class Progress:
     seconds: float
     fps: float
     people: int
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class RunReport:
         dropped: Frames by "stage: cause".
         fps: Frames drawn a second over the whole run.
         seconds: How long the run took.
-        stages: Each stage's time a frame as (p50, p95) milliseconds, in the pipeline's order.
+        stages: Each stage's time a frame as (p50, p95) milliseconds, in the pipeline's order. That
+            of "refit", the second pass over a clip, is a track's mean for each of its frames.
         latency_ms: (p50, p95, p99) from capture to output.
         tracks: The number of tracks.
         people_median: The median number of people in a frame.
@@ -148,7 +151,8 @@ class ProgressView:
 def _note(now: Progress) -> str:
     people = "1 person" if now.people == 1 else f"{now.people} people"
     dropped = f", {now.dropped} dropped" if now.dropped else ""
-    return f"{now.fps:.1f} fps, {people}{dropped}"
+    stage = f"{now.stage}: " if now.stage else ""
+    return f"{stage}{now.fps:.1f} fps, {people}{dropped}"
 
 
 def print_report(

@@ -27,7 +27,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from app.config import Config
-from app.evaluate.replay import load_estimator, one_thread
+from app.evaluate.replay import load_estimator
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.open import open_source
 from pipeline.core.camera import project
@@ -41,6 +41,7 @@ from pipeline.fitting.visibility import (
     seen_landmarks,
 )
 from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.one_thread import one_thread
 from pipeline.runtime.window import Windower
 
 CLOSE = 0.2

@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 
 from app.evaluate.metrics import distances, limb_errors, match
-from app.evaluate.replay import one_thread
 from app.evaluate.truth import Truth
 from benchmarks.renderers import hardware
 from benchmarks.synthetic_network import (
@@ -50,6 +49,7 @@ from pipeline.core.people import Person
 from pipeline.perception.base import People, Perceiver
 from pipeline.perception.blazepose.perceiver import BlazePose
 from pipeline.perception.correction import Correction
+from pipeline.runtime.one_thread import one_thread
 from pipeline.weights import store as weights
 
 _KEY = 2

@@ -40,7 +40,7 @@ from app.evaluate.metrics import (
     limb_errors,
     surface_distance,
 )
-from app.evaluate.replay import mean_focal_px, one_thread
+from app.evaluate.replay import mean_focal_px
 from app.evaluate.truth import Truth, load_truth
 from benchmarks.renderers import hardware
 from pipeline.body.load import load_body
@@ -53,6 +53,7 @@ from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS, MHR_70, blazepose_or
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.perception.base import People, Perceiver
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.one_thread import one_thread
 from pipeline.runtime.window import Windower
 
 _OUTLIER = 10.0

@@ -24,10 +24,11 @@ from app.evaluate.given import check_given
 from app.evaluate.metrics import mean
 from app.evaluate.motion import motion_rows
 from app.evaluate.outcome import Outcome, Row
-from app.evaluate.replay import Timing, load_estimator, mean_focal_px, one_thread, replay
+from app.evaluate.replay import Timing, load_estimator, mean_focal_px, replay
 from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
 from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.one_thread import one_thread
 
 __all__ = [
     "Report",

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
-import torch
 
 from app.build import estimator_settings
 from app.config import Config, ConfigError
@@ -103,17 +101,6 @@ def mean_focal_px(intrinsics: np.ndarray) -> float:
     """Return the one focal length of K (3, 3), pixels: the geometric mean of both axes, which keeps
     areas."""
     return float(np.sqrt(intrinsics[0, 0] * intrinsics[1, 1]))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread, as in the live pipeline's fit, so that times can be compared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def replay(

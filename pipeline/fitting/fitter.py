@@ -526,14 +526,40 @@ def _certainty(sight: _Sight, values: dict[str, np.ndarray]) -> tuple[np.ndarray
 
     ``values`` are the fit's results.
     """
-    frames = sight.seen.shape[1]
-    joints_m = values["joints_m"].reshape(-1, JOINTS, 3)
-    seen = sight.seen.reshape(-1, LANDMARKS)
-    right, mean = joint_visibility(seen, joints_m, sight.lenses, sight.sizes)
+    people, frames = sight.seen.shape[:2]
+    right, score = certainty(
+        sight.seen.reshape(-1, LANDMARKS),
+        sight.score.reshape(-1),
+        values["joints_m"].reshape(-1, JOINTS, 3),
+        sight.lenses,
+        sight.sizes,
+        values["residual_mean"].reshape(-1),
+    )
+    return right.reshape(people, frames, JOINTS), score.reshape(people, frames)
+
+
+def certainty(
+    seen: np.ndarray,
+    score: np.ndarray,
+    joints_m: np.ndarray,
+    lenses: np.ndarray,
+    sizes: np.ndarray,
+    residual_mean: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return joint visibility (N, 24) and scores (N,) float32 of N fitted bodies.
+
+    Args:
+        seen: (N, 33) the landmarks' visibility.
+        score: (N,) the perceiver's scores.
+        joints_m: (N, 24, 3) metres.
+        lenses: (N, 3, 3) each one's camera's K in pixels.
+        sizes: (N, 2) as from `picture_sizes`.
+        residual_mean: (N,) as `solver.Solution.residual_mean`.
+    """
+    right, mean = joint_visibility(seen, joints_m, lenses, sizes)
     # A fit that is seven standard deviations off its landmarks (49 squared) keeps about 0.37 of
     # what its joints and the perceiver's score promise.
-    score = sight.score * mean.reshape(-1, frames) * np.exp(-values["residual_mean"] / 50.0)
-    return right.reshape(-1, frames, JOINTS), score.astype(np.float32)
+    return right, (score * mean * np.exp(-residual_mean / 50.0)).astype(np.float32)
 
 
 def _bodies(

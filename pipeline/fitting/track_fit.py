@@ -1,10 +1,10 @@
 """The second pass over a clip: every track fitted again, as a whole.
 
 The first pass fits windows of four frames as they come. Here the future is known: the lifter reads
-a frame's past and its future, one shape is estimated from all frames of a track, and smoothness acts
-both ways. How strongly it acts follows the motion: the accelerations of a first solution say how
-much those of each joint may vary about that time, so a still body is steady and a throwing arm is
-not held back.
+a frame's past and its future, one shape is estimated from all frames of a track, and smoothness
+acts both ways. How strongly it acts follows the motion: the accelerations of a first solution say
+how much those of each joint may vary about that time, so a still body is steady and a throwing arm
+is not held back.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ LONGEST_GAP_S = 0.5
 STEPS = (5, 5)
 """Solver steps of the first and of the second solution."""
 ROBUST = (2.0, 6.0)
-"""`FitConfig.smooth_robust` of both: few accelerations are surprising once their spread is known."""
-SHAPE_GAIN = 0.05
+"""`FitConfig.smooth_robust` of both: few accelerations surprise once their spread is known."""
+SHAPE_GAIN = 0.15
 """Share of a frame's information about the shape that counts: errors of neighbouring frames are
 alike, so T frames tell far less than T independent ones."""
 AROUND = 3.0
@@ -169,11 +169,13 @@ class TrackFitter:
             observed = lift_track(self._fitter.lifter, observed, history, interval)
         if config.use_depth:
             observed = sized_by_depth(observed)
-        nearest = np.abs(np.arange(at[-1] + 1)[:, None] - at).argmin(1)
+        turns, transl_m = _between(
+            at, torch.from_numpy(seen.turns), torch.from_numpy(seen.transl_m)
+        )
         return _Frames(
             Observations(*(getattr(observed, n)[0] for n in observed.__dataclass_fields__)),
-            torch.from_numpy(seen.turns[nearest]).to(device),
-            torch.from_numpy(seen.transl_m[nearest]).to(device),
+            turns.to(device),
+            transl_m.to(device),
             at,
         )
 
@@ -212,8 +214,8 @@ class TrackFitter:
 
     def _usual(self, frames: _Frames) -> Tensor:
         """The standard deviations (T - 2, 23, 3) of accelerations of any motion."""
-        config, count = self._fitter.config, max(len(frames.turns) - 2, 0)
-        sigma = frames.turns.new_full((count, 1 + POSED, 3), config.turn_accel_rad)
+        config, count = self._fitter.config, max(len(frames.transl_m) - 2, 0)
+        sigma = frames.transl_m.new_full((count, 1 + POSED, 3), config.turn_accel_rad)
         sigma[:, 0, :2] = config.root_accel_m
         sigma[:, 0, 2] = config.root_depth_accel_m
         # As in the solver of windows.
@@ -225,12 +227,12 @@ class _Frames:
     """T consecutive frames of a track: observations, a guess, and the places of those seen."""
 
     observed: Observations
-    turns: Tensor
+    rotations: Tensor
     transl_m: Tensor
     at: np.ndarray
 
     def guess(self, betas: Tensor) -> TrackPoses:
-        return TrackPoses(exp_so3(self.turns), self.transl_m, betas)
+        return TrackPoses(self.rotations, self.transl_m, betas)
 
     def fitted(
         self, poses: TrackPoses, residual_mean: Tensor | None, rows: slice = slice(None)
@@ -241,6 +243,22 @@ class _Frames:
         mean = none if residual_mean is None else residual_mean
         turns = log_so3(poses.rotations[at])
         return FittedFrames(*(x.cpu().numpy() for x in (turns, poses.transl_m[at], mean[at])))
+
+
+def _between(at: np.ndarray, turns: Tensor, transl_m: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations (T, 24, 3, 3) and translations (T, 3) of all frames from those ``at`` N of them.
+
+    In a gap they go straight from one end to the other: robust smoothness takes a jump for motion.
+    """
+    frames = np.arange(at[-1] + 1)
+    after = np.searchsorted(at, frames)
+    before = np.where(at[after] == frames, after, after - 1)
+    steps = np.maximum(at[after] - at[before], 1)
+    share = torch.from_numpy((frames - at[before]) / steps).float()[:, None]
+    first, last = exp_so3(turns[before]), exp_so3(turns[after])
+    turned = log_so3(first.transpose(-1, -2) @ last)
+    rotations = first @ exp_so3(share[..., None] * turned)
+    return rotations, torch.lerp(transl_m[before], transl_m[after], share)
 
 
 def follow_motion(accelerations: Tensor, usual: Tensor, around: float) -> Tensor:

@@ -20,11 +20,12 @@ from app.evaluate.datasets.scores import Scores, compare_frame
 from app.evaluate.datasets.sequence import DatasetSequence, in_camera, smpl_joints
 from app.evaluate.datasets.smpl_files import WANTED, SmplFiles, load_smpl_files, smpl_paths
 from app.evaluate.jobs import run_jobs
-from app.evaluate.replay import Played, Timing, load_estimator, mean_focal_px, one_thread, replay
+from app.evaluate.replay import Played, Timing, load_estimator, mean_focal_px, replay
 from app.evaluate.report import Report
 from app.evaluate.truth import TruthError
 from app.setting import did_you_mean
 from pipeline.body.smpl_landmarks import SMPL_VERTICES
+from pipeline.runtime.one_thread import one_thread
 
 _FAR_MM = 10.0
 """SMPL files whose joints are farther than this from a dataset's own are the wrong ones."""

@@ -1,0 +1,178 @@
+"""`run` over a clip in two passes: the second one knows the future."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from app.config import Config
+from app.outputs.catalog import entries
+from app.outputs.streams import is_stream
+from app.run_report import Progress, RunReport
+from pipeline.capture.base import Source
+from pipeline.core.frame import Frame
+from pipeline.core.stats import Stats
+from pipeline.runtime.estimator import BodyEstimator
+from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.runner import Runner
+from pipeline.runtime.track_store import TrackStore
+from pipeline.runtime.two_passes import FirstPass, SecondPass, refine
+
+_PROGRESS_S = 0.1
+
+
+def takes_two_passes(config: Config, source: Source, estimator: BodyEstimator) -> bool:
+    """Return whether a run over an opened source is made in two passes.
+
+    That is so for a clip that goes to files: what is seen or read while the run goes on, as a
+    window or a pipe, cannot wait for the end of the clip.
+    """
+    output = config.output
+    paths = [getattr(output, entry.name) for entry in entries()]
+    to_files = not output.window and not any(is_stream(p) for p in paths if p is not None)
+    local = os.path.isfile(config.source) or os.path.isdir(config.source)
+    # A network that reports bodies of its own is fitted frame by frame to those.
+    fits = isinstance(estimator, KeypointEstimator) and not estimator.perceiver.has_skin
+    later = output.timing != "low-latency" and not source.live
+    return not config.fit.one_pass and to_files and local and fits and later
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """A first pass that is done, with its tracks fitted again.
+
+    Attributes:
+        estimator: Gives the bodies of the second pass.
+        last: The number of the last frame that was fitted, -1 if none was.
+        stats: The counts and times of the first pass.
+        seconds: What it took.
+        warnings: The errors that did not end it, a line each.
+    """
+
+    estimator: SecondPass
+    last: int
+    stats: Stats
+    seconds: float
+    warnings: tuple[str, ...]
+
+    def report(self, second: RunReport, stopped: bool) -> RunReport:
+        """Return the report of both passes, by that of the second one."""
+        first = self.stats.snapshot()
+        seconds = self.seconds + second.seconds
+        mine = {n: first.stages_ms[n] for n in ("perceive", "fit", "refit") if n in first.stages_ms}
+        later = {n: times for n, times in second.stages.items() if n not in ("perceive", "fit")}
+        return replace(
+            second,
+            stages={n: (times.p50_ms, times.p95_ms) for n, times in mine.items()} | later,
+            seconds=seconds,
+            fps=second.frames_drawn / seconds if seconds else 0.0,
+            # From a frame's second reading, which says nothing.
+            latency_ms=None,
+            most_unfollowed=first.most_unfollowed,
+            frames_unfollowed=first.frames_unfollowed,
+            warnings=tuple(dict.fromkeys((*self.warnings, *second.warnings))),
+            ended="stopped" if stopped and second.ended == "end of the source" else second.ended,
+        )
+
+
+@contextmanager
+def first_pass(
+    config: Config,
+    source: Source,
+    estimator: KeypointEstimator,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> Iterator[Refined]:
+    """Run the first pass over an opened source; what it keeps on disk is deleted after the block.
+
+    When ``stop`` is set the pass ends early, and what it has seen is fitted again all the same.
+
+    Raises:
+        SourceError: The source is lost.
+        OSError: The disk is full.
+    """
+    begun_s = time.monotonic()
+    stats = Stats()
+    store = TrackStore(_folder(config))
+    try:
+        first = FirstPass(estimator, store)
+        show = _Steps(source, stats, on_progress, begun_s)
+        last = -1
+        with Runner(source, first, stats=stats, opened=True) as runner:
+            for window in runner.windows():
+                last = window[-1][0].id
+                for frame, bodies in window:
+                    stats.drew(frame.captured_ns)
+                    show.frame(len(bodies))
+                if stop.is_set():
+                    runner.stop()
+            warnings = runner.warnings
+        store.finish()
+        refine(store, estimator, first.interval_s, show.track, stats)
+        made = SecondPass(estimator, store)
+        yield Refined(made, last, stats, time.monotonic() - begun_s, warnings)
+    finally:
+        store.close()
+
+
+def _folder(config: Config) -> Path:
+    """Return the folder of the first output: a folder for temporary files may be in memory."""
+    paths = (getattr(config.output, entry.name) for entry in entries())
+    return next(Path(path).absolute().parent for path in paths if path is not None)
+
+
+class _Steps:
+    """Reports the progress of the first pass, about ten times a second."""
+
+    def __init__(
+        self, source: Source, stats: Stats, on_progress: Callable[[Progress], None], begun_s: float
+    ) -> None:
+        self._source, self._stats, self._on_progress = source, stats, on_progress
+        self._begun_s, self._next_s, self._frames = begun_s, 0.0, 0
+
+    def frame(self, people: int) -> None:
+        self._frames += 1
+        self._report(self._source.info.frame_count, self._frames, people, "first of two passes")
+
+    def track(self, done: int, of: int) -> None:
+        if done < of:
+            self._report(of, done, 0, f"fitting track {done + 1} of {of} again")
+
+    def _report(self, total: int | None, done: int, people: int, stage: str) -> None:
+        now = time.monotonic()
+        if now < self._next_s:
+            return
+        self._next_s = now + _PROGRESS_S
+        fps = self._stats.live_fps()
+        spent_s = now - self._begun_s
+        self._on_progress(Progress(done, done, 0, total, spent_s, fps, people, stage))
+
+
+class Until:
+    """A source up to a frame, for a second pass over what the first one saw.
+
+    Args:
+        source: Not yet opened.
+        last: The number of its last frame.
+    """
+
+    def __init__(self, source: Source, last: int) -> None:
+        self._source, self._last = source, last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames in order."""
+        for frame in self._source.frames():
+            if frame.id > self._last:
+                return
+            yield frame
+            if frame.id == self._last:
+                return

@@ -1,0 +1,237 @@
+"""What a first pass saw and fitted of all people, on disk until the second pass is done."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.core.people import Bodies, Person
+from pipeline.fitting.observations import EDGE_SIZE, UNKNOWN, layout, write_rows
+from pipeline.fitting.track_fit import FittedFrames, SeenFrames
+from pipeline.fitting.visibility import picture_sizes
+
+_OUTLINE = "inside"
+
+
+class StoredBodies(NamedTuple):
+    """The bodies of one frame, P rows.
+
+    Attributes:
+        track: (P,) track ids, rising.
+        score: (P,) the perceiver's scores.
+        seen: (P, 33) the landmarks' visibility.
+        turns: (P, 24, 3) rotations, axis-angle, radians.
+        transl_m: (P, 3) metres.
+        residual_mean: (P,) as in `pipeline.fitting.solver.Solution`.
+    """
+
+    track: np.ndarray
+    score: np.ndarray
+    seen: np.ndarray
+    turns: np.ndarray
+    transl_m: np.ndarray
+    residual_mean: np.ndarray
+
+
+class TrackStore:
+    """A record for each person of each frame, about two kilobytes, in a temporary folder.
+
+    In memory it keeps 16 bytes a record: one person over two hours at 30 frames a second is 500 MB
+    on disk and 4 MB in memory. One thread writes; after `finish` one thread reads.
+
+    Args:
+        folder: Where the temporary folder is made.
+        surface: How many points of an MHR body's skin people bring; 0 for none.
+
+    Raises:
+        OSError: It cannot be made, or later written.
+    """
+
+    def __init__(self, folder: Path, surface: int = 0) -> None:
+        self.surface = surface
+        self._layout = layout(1, outlines=True, surface=surface)
+        kept = {n: s[1:] for n, s in self._layout.shapes.items() if n != _OUTLINE}
+        self._record = np.dtype(
+            [
+                ("frame", np.int64),
+                ("score", np.float32),
+                ("turns", np.float32, (24, 3)),
+                ("transl_m", np.float32, (3,)),
+                # Two bits a pixel: on the person, and unknown.
+                (_OUTLINE, np.uint8, (2, EDGE_SIZE**2 // 8)),
+                *((name, np.float32, shape) for name, shape in kept.items()),
+            ]
+        )
+        self._kept = tuple(kept)
+        self._fitted = np.dtype(
+            [("turns", np.float32, (24, 3)), ("transl_m", np.float32, (3,)), ("mean", np.float32)]
+        )
+        self._tracks, self._frames = array("q"), array("q")
+        self._betas: dict[int, np.ndarray] = {}
+        self._names: dict[int, int] = {}
+        self._seen: np.ndarray | None = None
+        self._made: np.ndarray | None = None
+        self._folder = Path(tempfile.mkdtemp(prefix=".bodystream.", suffix=".pass", dir=folder))
+        self._file = open(self._folder / "seen", "wb")  # noqa: SIM115 (see `close`)
+
+    def add(
+        self,
+        frame: int,
+        people: Mapping[int, Person],
+        bodies: Bodies,
+        intrinsics: np.ndarray,
+        size: tuple[int, int],
+    ) -> None:
+        """Add the people of a frame with their bodies; frames come in order.
+
+        Args:
+            frame: The frame's number.
+            people: By track id.
+            bodies: The first pass's.
+            intrinsics: K (3, 3) of the frame, pixels.
+            size: The picture's height and width, pixels.
+        """
+        tracks = [track for track in bodies.track.tolist() if track in people]
+        if not tracks:
+            return
+        own = np.isin(bodies.track, tracks)
+        rows = np.empty((len(tracks), self._layout.size), np.float32)
+        write_rows(
+            [[people[track]] for track in tracks],
+            np.broadcast_to(intrinsics, (len(tracks), 3, 3)),
+            picture_sizes([size] * len(tracks)),
+            rows,
+            outlines=True,
+            surface=self.surface,
+        )
+        records = np.zeros(len(tracks), self._record)
+        parts = self._layout.split(rows)
+        for name in self._kept:
+            records[name] = parts[name][:, 0]
+        inside = parts[_OUTLINE].reshape(len(tracks), -1)
+        records[_OUTLINE][:, 0] = np.packbits(inside > 0, axis=1)
+        records[_OUTLINE][:, 1] = np.packbits(inside == UNKNOWN, axis=1)
+        records["frame"] = frame
+        records["score"] = [people[track].score for track in tracks]
+        pose = np.concatenate((bodies.global_orient, bodies.body_pose), 1)[own]
+        records["turns"], records["transl_m"] = pose.reshape(-1, 24, 3), bodies.transl_m[own]
+        self._file.write(records.tobytes())
+        self._tracks.extend(tracks)
+        self._frames.extend([frame] * len(tracks))
+        self._betas |= dict(zip(tracks, bodies.betas[own]))
+
+    def finish(self) -> None:
+        """Add no more; what was added can be read from now on."""
+        self._file.close()
+        count = len(self._tracks)
+        if count:
+            # Poses lie in a file of their own, so that what was seen stays as it was.
+            self._seen = np.memmap(self._folder / "seen", self._record, "r", shape=(count,))
+            made = np.memmap(self._folder / "fitted", self._fitted, "w+", shape=(count,))
+            for part in _chunks(count):
+                made["turns"][part] = self._seen["turns"][part]
+                made["transl_m"][part] = self._seen["transl_m"][part]
+            self._made = made
+        self._by_frame = np.frombuffer(self._frames, np.int64) if count else np.zeros(0, np.int64)
+        self._by_track = np.frombuffer(self._tracks, np.int64) if count else np.zeros(0, np.int64)
+
+    @property
+    def tracks(self) -> list[int]:
+        """The track ids as the first pass named them, rising."""
+        return sorted(self._betas)
+
+    def track(self, track: int) -> StoredTrack:
+        """Return one track's records."""
+        return StoredTrack(self, np.flatnonzero(self._by_track == track), self._betas[track])
+
+    def set_shape(self, track: int, betas: np.ndarray) -> None:
+        """Set the shape (10,) of a track."""
+        self._betas[track] = betas
+
+    def rename(self, names: Mapping[int, int]) -> None:
+        """Give tracks other ids; two that are given the same one are one person's."""
+        self._names = dict(names)
+
+    def bodies(self, frame: int) -> tuple[StoredBodies, np.ndarray]:
+        """Return the bodies of a frame and their shapes (P, 10)."""
+        first, last = np.searchsorted(self._by_frame, [frame, frame + 1]).tolist()
+        if self._seen is None or self._made is None or first == last:
+            none = [np.zeros((0, *s), np.float32) for s in ((), (33,), (24, 3), (3,), ())]
+            return StoredBodies(np.zeros(0, np.int64), *none), np.zeros((0, 10), np.float32)
+        own = self._by_track[first:last]
+        named = np.array([self._names.get(track, track) for track in own.tolist()], np.int64)
+        order = np.argsort(named, kind="stable")
+        seen, made = self._seen[first:last][order], self._made[first:last][order]
+        betas = np.array([self._betas[track] for track in own[order].tolist()], np.float32)
+        values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
+        return StoredBodies(named[order], *map(np.array, values)), betas
+
+    @property
+    def last_frame(self) -> int | None:
+        """The number of the last frame with a person; None without any."""
+        return self._frames[-1] if self._frames else None
+
+    def close(self) -> None:
+        """Delete all of it. Safe to call twice."""
+        self._file.close()
+        # A mapped file cannot be deleted on some systems.
+        self._seen = self._made = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self._seen is not None
+        assert self._made is not None
+        return self._seen[rows], self._made[rows]
+
+    def _rows(self, seen: np.ndarray) -> np.ndarray:
+        """The observations (N, layout.size) of records."""
+        rows = np.zeros((len(seen), self._layout.size), np.float32)
+        parts = self._layout.split(rows)
+        for name in self._kept:
+            parts[name][:, 0] = seen[name]
+        on, unknown = (np.unpackbits(seen[_OUTLINE][:, k], axis=1) for k in (0, 1))
+        inside = np.where(unknown, np.float32(UNKNOWN), on.astype(np.float32))
+        parts[_OUTLINE][:, 0] = inside.reshape(-1, EDGE_SIZE, EDGE_SIZE)
+        return rows
+
+
+class StoredTrack:
+    """One track of a `TrackStore`, as `pipeline.fitting.track_fit.TrackFitter.fit` reads and writes
+    it.
+
+    Attributes:
+        frame: (N,) int64 the numbers of its frames, rising.
+        betas: (10,) float32 its shape.
+    """
+
+    def __init__(self, store: TrackStore, rows: np.ndarray, betas: np.ndarray) -> None:
+        self._store, self._places, self.betas = store, rows, betas
+        self.frame: np.ndarray = store._by_frame[rows]
+
+    def read(self, part: slice) -> SeenFrames:
+        """Return a part of the track as it was seen, with the poses written last."""
+        seen, made = self._store._read(self._places[part])
+        return SeenFrames(
+            self.frame[part],
+            self._store._rows(seen),
+            np.array(made["turns"]),
+            np.array(made["transl_m"]),
+        )
+
+    def write(self, part: slice, fitted: FittedFrames) -> None:
+        """Replace the poses of a part."""
+        places, made = self._places[part], self._store._made
+        assert made is not None
+        made["turns"][places], made["transl_m"][places] = fitted.turns, fitted.transl_m
+        made["mean"][places] = fitted.residual_mean
+
+
+def _chunks(count: int, size: int = 10_000) -> Iterator[slice]:
+    for first in range(0, count, size):
+        yield slice(first, first + size)

@@ -1,0 +1,196 @@
+"""Two passes over a clip as two estimators: one that remembers, and one that gives back.
+
+`FirstPass` perceives, tracks and fits as usual, and keeps what it saw in a `TrackStore`.
+`refine` then fits every track as a whole. `SecondPass` hands out those bodies, so that a second run
+over the same clip draws and writes them as if they had just been fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.core.frame import Frame, Window
+from pipeline.core.people import Bodies, Person
+from pipeline.core.stats import Stats
+from pipeline.fitting.fitter import certainty
+from pipeline.fitting.track_fit import TrackFitter
+from pipeline.fitting.visibility import picture_sizes
+from pipeline.runtime.estimator import DetectedWindow, FittedWindow
+from pipeline.runtime.keypoint_estimator import KeypointEstimator, StreamState
+from pipeline.runtime.one_thread import one_thread
+from pipeline.runtime.track_store import TrackStore
+
+_USUAL_S = 1 / 30
+
+
+class FirstPass:
+    """A `BodyEstimator` that keeps what another one sees and fits, for one source.
+
+    Args:
+        estimator: The other one; it is not closed.
+        store: Where it is kept.
+    """
+
+    def __init__(self, estimator: KeypointEstimator, store: TrackStore) -> None:
+        self._estimator, self._store = estimator, store
+        self.body, self.device = estimator.body, estimator.device
+        self._first: tuple[int, float] | None = None
+        self._last: tuple[int, float] | None = None
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        return self._estimator.reports
+
+    @property
+    def interval_s(self) -> float:
+        """The mean time between the frames that were fitted, in seconds."""
+        if self._first is None or self._last is None or self._last[0] <= self._first[0]:
+            return _USUAL_S
+        spent_s = self._last[1] - self._first[1]
+        return max(spent_s, 0.0) / (self._last[0] - self._first[0]) or _USUAL_S
+
+    def begin(self) -> StreamState:
+        return self._estimator.begin()
+
+    def intrinsics(self, frame: Frame) -> np.ndarray:
+        return self._estimator.intrinsics(frame)
+
+    def perceive(
+        self, windows: Sequence[Window], states: Sequence[StreamState]
+    ) -> list[DetectedWindow]:
+        return self._estimator.perceive(windows, states)
+
+    def fit(
+        self, detected: Sequence[DetectedWindow], states: Sequence[StreamState]
+    ) -> list[FittedWindow]:
+        fitted = self._estimator.fit(detected, states)
+        for one, window, state in zip(detected, fitted, states):
+            people = state.depth.place(one.people)
+            for seen, (frame, bodies) in zip(people, window):
+                lens = self._estimator.intrinsics(frame)
+                self._store.add(frame.id, seen, bodies, lens, frame.size)
+                self._last = frame.id, frame.pts_s
+                self._first = self._first or self._last
+        return fitted
+
+    def fit_event(
+        self,
+        detected: DetectedWindow,
+        before: Sequence[dict[int, Person]],
+        track: int,
+        state: StreamState,
+    ) -> FittedWindow:
+        return self._estimator.fit_event(detected, before, track, state)
+
+    def warm_up(self, people: int, *, events: bool = False) -> None:
+        self._estimator.warm_up(people, events=events)
+
+    def close(self) -> None:
+        """Nothing: the estimator and the store are others'."""
+
+
+def refine(
+    store: TrackStore,
+    estimator: KeypointEstimator,
+    interval_s: float,
+    on_track: Callable[[int, int], None] | None = None,
+    stats: Stats | None = None,
+) -> None:
+    """Fit every track of a store as a whole and put the bodies in place of the first pass's.
+
+    Args:
+        store: Finished.
+        estimator: The one of the first pass.
+        interval_s: Time between the source's frames, in seconds.
+        on_track: Called with (done, of) before every track and at the end.
+        stats: Gets the stage "refit": for each track, its time for each of its frames.
+    """
+    fitter = TrackFitter(estimator.fitter, interval_s, store.surface)
+    stats = stats or Stats()
+    tracks = store.tracks
+    for done, number in enumerate(tracks):
+        if on_track is not None:
+            on_track(done, len(tracks))
+        track = store.track(number)
+        # Small products, as in the fit: more threads only wait for each other.
+        with one_thread(), stats.time("refit", len(track.frame)):
+            betas = fitter.fit(track.frame, track.read, track.write, track.betas)
+        store.set_shape(number, betas)
+    if on_track is not None:
+        on_track(len(tracks), len(tracks))
+
+
+class SecondPass:
+    """A `BodyEstimator` that gives the bodies of a `TrackStore` for the frames of its source.
+
+    Args:
+        estimator: The one of the first pass; it is not closed.
+        store: Finished, and usually refined.
+    """
+
+    def __init__(self, estimator: KeypointEstimator, store: TrackStore) -> None:
+        self._estimator, self._store = estimator, store
+        self.body, self.device = estimator.body, estimator.device
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        return self._estimator.reports
+
+    def begin(self) -> None:
+        """Nothing is remembered between windows."""
+
+    def intrinsics(self, frame: Frame) -> np.ndarray:
+        return self._estimator.intrinsics(frame)
+
+    def perceive(self, windows: Sequence[Window], states: Sequence[Any]) -> list[DetectedWindow]:
+        return [DetectedWindow(window, ({},) * len(window.frames)) for window in windows]
+
+    def fit(self, detected: Sequence[DetectedWindow], states: Sequence[Any]) -> list[FittedWindow]:
+        return [[(frame, self._bodies(frame)) for frame in one.window.frames] for one in detected]
+
+    @torch.inference_mode()
+    def _bodies(self, frame: Frame) -> Bodies:
+        stored, betas = self._store.bodies(frame.id)
+        if not len(stored.track):
+            return self._estimator.fitter.no_bodies()
+        pose = stored.turns.reshape(-1, 72)
+        values = (betas, pose[:, :3], pose[:, 3:], stored.transl_m)
+        posed = self.body.forward(*(torch.from_numpy(v).to(self.device) for v in values))
+        joints_m = posed.joints_m.cpu().numpy()
+        lenses = np.broadcast_to(self.intrinsics(frame), (len(pose), 3, 3))
+        sizes = picture_sizes([frame.size] * len(pose))
+        visibility, score = certainty(
+            stored.seen, stored.score, joints_m, lenses, sizes, stored.residual_mean
+        )
+        return Bodies(
+            stored.track,
+            score,
+            pose[:, :3],
+            pose[:, 3:],
+            betas,
+            stored.transl_m,
+            joints_m,
+            posed.landmarks_m.cpu().numpy(),
+            posed.vertices_m.cpu().numpy(),
+            visibility,
+            None if posed.shown_m is posed.vertices_m else posed.shown_m.cpu().numpy(),
+        )
+
+    def fit_event(
+        self,
+        detected: DetectedWindow,
+        before: Sequence[dict[int, Person]],
+        track: int,
+        state: Any,
+    ) -> FittedWindow:
+        raise NotImplementedError("events are fitted as they come, in one pass")
+
+    def warm_up(self, people: int, *, events: bool = False) -> None:
+        """Nothing: no network runs."""
+
+    def close(self) -> None:
+        """Nothing: the estimator and the store are others'."""

@@ -1,0 +1,237 @@
+"""The second pass over a track: what it must keep, and what it must make better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.fitting import track_fit
+from pipeline.fitting.fitter import BodyFitter, FitMemory
+from pipeline.fitting.observations import layout, write_rows
+from pipeline.fitting.solver import FitConfig
+from pipeline.fitting.track_fit import FittedFrames, SeenFrames, TrackFitter, follow_motion
+from pipeline.fitting.visibility import picture_sizes
+from tests.support.fits import K, seen_as_people, some_pose
+
+SEEDS = st.integers(0, 10_000)
+
+
+@pytest.fixture(scope="module")
+def fitter(body):
+    # Without the lifter, which expects a perceiver's errors, not those of these people.
+    return BodyFitter(body, FitConfig(use_lifter=False))
+
+
+def a_track(body, fitter, seed, frames=32, noise_px=3.0, moving=0.3):
+    """A person's landmarks with noise, the first pass over them, and the truth."""
+    generator = torch.Generator().manual_seed(seed)
+    pose = some_pose(generator, 1, 0.2)[0]
+    axis = moving * torch.randn(24, 3, generator=generator)
+    axis[22:] = 0
+    rotations = pose @ exp_so3(torch.linspace(0, 2, frames)[:, None, None].sin() * axis)
+    transl = torch.tensor([0.1, 0.2, 4.0]) + moving * torch.linspace(0, 1, frames)[:, None]
+    betas = 0.7 * torch.randn(10, generator=generator)
+    people, true = seen_as_people(
+        body, rotations, transl, betas.expand(frames, 10), noise_px, generator
+    )
+    memory, bodies = FitMemory(), []
+    for k in range(0, frames, 4):
+        bodies += fitter.fit([{1: person} for person in people[k : k + 4]], K, memory)
+    return people, bodies, true.landmarks_m.numpy(), betas.numpy()
+
+
+class InMemory:
+    """A track as `TrackFitter.fit` reads and writes it."""
+
+    def __init__(self, people, bodies, numbers=None):
+        count = len(people)
+        self.frame = np.arange(count) if numbers is None else np.asarray(numbers)
+        rows = np.empty((count, layout(1, outlines=True).size), np.float32)
+        write_rows(
+            [[person] for person in people], np.broadcast_to(K, (count, 3, 3)),
+            picture_sizes([None] * count), rows, outlines=True,
+        )  # fmt: skip
+        pose = [np.concatenate((b.global_orient[0], b.body_pose[0])) for b in bodies]
+        turns = np.array(pose, np.float32).reshape(-1, 24, 3)
+        transl_m = np.array([b.transl_m[0] for b in bodies], np.float32)
+        self.seen = SeenFrames(self.frame, rows, turns, transl_m)
+        self.parts: list[slice] = []
+        self.most = 0
+
+    def read(self, part):
+        seen = self.seen
+        self.most = max(self.most, part.stop - part.start)
+        return SeenFrames(*(getattr(seen, n)[part].copy() for n in seen.__dataclass_fields__))
+
+    def write(self, part, fitted: FittedFrames):
+        self.parts.append(part)
+        self.seen.turns[part], self.seen.transl_m[part] = fitted.turns, fitted.transl_m
+
+
+def landmarks_of(body, track, betas):
+    turns = torch.from_numpy(track.seen.turns)
+    shapes = torch.from_numpy(betas).expand(len(turns), 10)
+    transl = torch.from_numpy(track.seen.transl_m)
+    return body.forward(shapes, turns[:, 0], turns[:, 1:].flatten(1), transl).landmarks_m.numpy()
+
+
+def about_hips(points_m):
+    return points_m - points_m[:, [23, 24]].mean(1, keepdims=True)
+
+
+def error_mm(points_m, true_m):
+    off_m = about_hips(points_m) - about_hips(true_m)
+    return 1e3 * float(np.linalg.norm(off_m[:, 11:29], axis=-1).mean())
+
+
+def jitter_mm(points_m):
+    return 1e3 * float(np.linalg.norm(np.diff(points_m, 2, axis=0), axis=-1).mean())
+
+
+@settings(max_examples=3)
+@given(seed=SEEDS)
+def test_noise_is_taken_out_and_motion_is_not(body, fitter, seed):
+    people, bodies, true_m, _ = a_track(body, fitter, seed)
+    track = InMemory(people, bodies)
+    betas = TrackFitter(fitter, 1 / 30).fit(
+        track.frame, track.read, track.write, bodies[-1].betas[0]
+    )
+    first_m = np.array([b.landmarks_m[0] for b in bodies])
+    ours_m = landmarks_of(body, track, betas)
+    assert error_mm(ours_m, true_m) < error_mm(first_m, true_m)
+    assert jitter_mm(ours_m) < 0.5 * jitter_mm(first_m)
+    # Not by standing still: the path of the wrists is as long as the true one, or nearly.
+    path = [
+        np.linalg.norm(np.diff(p[:, [15, 16]], axis=0), axis=-1).sum() for p in (ours_m, true_m)
+    ]
+    assert path[0] > 0.85 * path[1]
+
+
+def test_the_shape_is_one_and_nearer_than_the_first_passs(body, fitter):
+    off = []
+    for seed in range(3):
+        people, bodies, _, true = a_track(body, fitter, seed, noise_px=4.0)
+        track = InMemory(people, bodies)
+        betas = TrackFitter(fitter, 1 / 30).fit(
+            track.frame, track.read, track.write, bodies[-1].betas[0]
+        )
+        assert betas.shape == (10,)
+        assert betas.dtype == np.float32
+        # By the height and the other lengths, which coefficients trade against each other.
+        sizes = [body.v_template.numpy() + body.shapedirs.numpy()[..., :10] @ b
+                 for b in (betas, bodies[-1].betas[0], true)]  # fmt: skip
+        off.append([float(np.linalg.norm(s - sizes[2], axis=-1).mean()) for s in sizes[:2]])
+    mine, firsts = np.mean(off, 0)
+    assert mine < firsts
+
+
+def test_parts_of_a_long_track_join_without_a_seam(body, fitter, monkeypatch):
+    people, bodies, _, _ = a_track(body, fitter, 5, frames=64)
+    whole, parts = InMemory(people, bodies), InMemory(people, bodies)
+    last = bodies[-1].betas[0]
+    fitter_ = TrackFitter(fitter, 1 / 30)
+    one = fitter_.fit(whole.frame, whole.read, whole.write, last)
+    monkeypatch.setattr(track_fit, "CHUNK", 16)
+    monkeypatch.setattr(track_fit, "OVERLAP", 12)
+    two = fitter_.fit(parts.frame, parts.read, parts.write, last)
+    assert parts.most <= 16 + 2 * 12, "memory grows with the chunk, not with the track"
+    one_m, two_m = landmarks_of(body, whole, one), landmarks_of(body, parts, two)
+    assert 1e3 * np.abs(about_hips(one_m) - about_hips(two_m)).max() < 25
+    seams = np.arange(16, 64, 16)
+    bends_mm = 1e3 * np.linalg.norm(np.diff(two_m, 2, axis=0), axis=-1).mean(1)
+    at_seams = np.maximum(bends_mm[seams - 1], bends_mm[seams - 2])
+    assert np.median(at_seams) < 3 * np.median(bends_mm) + 1.0
+
+
+@settings(max_examples=30)
+@given(
+    gaps=st.lists(st.sampled_from([1, 1, 1, 2, 5, 15, 16, 40, 1000]), min_size=0, max_size=80),
+    chunk=st.integers(2, 40),
+    overlap=st.integers(0, 20),
+)
+def test_every_frame_is_in_one_part(fitter, gaps, chunk, overlap):
+    frame = np.concatenate(([7], 7 + np.cumsum(np.array(gaps, np.int64))))
+    fitter_ = TrackFitter(fitter, 1 / 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(track_fit, "CHUNK", chunk)
+        patch.setattr(track_fit, "OVERLAP", overlap)
+        parts = list(fitter_._parts(frame))
+    rows = [row for part, _ in parts for row in range(part.start, part.stop)]
+    assert rows == list(range(len(frame)))
+    for part, wide in parts:
+        assert wide.start <= part.start < part.stop <= wide.stop
+        assert part.stop - part.start <= chunk
+        assert wide.stop - wide.start <= chunk + 2 * overlap
+        # Half a second without the person: nothing is smoothed across it.
+        assert np.diff(frame[wide]).max(initial=1) <= 15
+
+
+def test_one_frame_is_a_track_too(body, fitter):
+    people, bodies, _, _ = a_track(body, fitter, 1, frames=4)
+    track = InMemory(people[:1], bodies[:1])
+    betas = TrackFitter(fitter, 1 / 30).fit(
+        track.frame, track.read, track.write, bodies[0].betas[0]
+    )
+    assert np.isfinite(betas).all()
+    assert np.isfinite(track.seen.turns).all()
+
+
+def test_a_gap_stays_a_gap(body, fitter):
+    """Frames without the person get no body, and those about them the right one."""
+    people, bodies, true_m, _ = a_track(body, fitter, 2, frames=32)
+    keep = [k for k in range(32) if not 12 <= k < 17]
+    track = InMemory([people[k] for k in keep], [bodies[k] for k in keep], keep)
+    betas = TrackFitter(fitter, 1 / 30).fit(
+        track.frame, track.read, track.write, bodies[-1].betas[0]
+    )
+    assert len(track.seen.turns) == len(keep)
+    assert error_mm(landmarks_of(body, track, betas), true_m[keep]) < 60
+
+
+@settings(max_examples=30)
+@given(seed=SEEDS, size=st.floats(0.2, 5.0))
+def test_smoothness_follows_the_motion_within_bounds(seed, size):
+    generator = torch.Generator().manual_seed(seed)
+    usual = torch.full((40, 23, 3), 0.06)
+    bent = 0.06 * size * torch.randn(40, 23, 3, generator=generator)
+    bent[20:] *= 0.01
+    spread = follow_motion(bent, usual, 3.0)
+    assert (spread >= track_fit.LEAST * usual - 1e-7).all()
+    assert (spread <= track_fit.MOST * usual + 1e-7).all()
+    assert spread[35:].max() < spread[:5].min()
+    # The axes of a joint are as free as each other: a turn has no axis of its own.
+    assert torch.allclose(spread[:, 1:, 0], spread[:, 1:, 2])
+    assert torch.allclose(spread.flip(0), follow_motion(bent.flip(0), usual, 3.0), atol=1e-6)
+
+
+def test_bodies_of_a_still_person_stand_still(body, fitter):
+    people, bodies, _, _ = a_track(body, fitter, 3, frames=40, noise_px=2.0, moving=0.0)
+    track = InMemory(people, bodies)
+    betas = TrackFitter(fitter, 1 / 30).fit(
+        track.frame, track.read, track.write, bodies[-1].betas[0]
+    )
+    first_m = np.array([b.landmarks_m[0] for b in bodies])
+    ours_m = landmarks_of(body, track, betas)
+    assert jitter_mm(ours_m[4:-4]) < 0.15 * jitter_mm(first_m[4:-4])
+    turned = torch.from_numpy(track.seen.turns)
+    steps = log_so3(exp_so3(turned[:-1]).transpose(-1, -2) @ exp_so3(turned[1:])).norm(dim=-1)
+    assert float(steps[4:-4].mean()) < np.radians(0.5)
+
+
+def test_one_body_that_is_far_off_is_brought_back(body, fitter):
+    """A first pass's body that is far off is only where the fit begins."""
+    people, bodies, true_m, _ = a_track(body, fitter, 4)
+    far = [replace(b, transl_m=b.transl_m + 0.3) if k == 9 else b for k, b in enumerate(bodies)]
+    track = InMemory(people, far)
+    betas = TrackFitter(fitter, 1 / 30).fit(
+        track.frame, track.read, track.write, bodies[-1].betas[0]
+    )
+    ours_m = landmarks_of(body, track, betas)
+    assert np.abs(ours_m[9] - ours_m[[8, 10]].mean(0)).max() < 0.05
+    assert error_mm(ours_m, true_m) < 60
