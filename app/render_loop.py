@@ -236,6 +236,7 @@ class RenderLoop:
             gender=body.gender,
             intrinsics_of=estimator.intrinsics,
             live=self._runner.source.live,
+            camera_pose=self._config.capture.camera_pose,
         )
 
     def _progress(self, people: int) -> None:

@@ -25,6 +25,7 @@ from app.exports import bvh, gltf
 from app.exports.recording import ExportError, read_recording
 from app.outputs.poses import ROWS
 from app.outputs.spool import ColumnSpool
+from app.outputs.world_columns import save_with_world
 from app.serve.recorder import FACTS, SCHEMA
 from app.worker_process import WorkerProcess
 from pipeline.core.user_file import read_text, reading
@@ -123,7 +124,7 @@ def write_npz(lines: Path, out: Path) -> None:
                 spool.append({name: _column(name, bodies) for name in ROWS})
         if not spool.rows:
             raise ExportError(f"{lines.name}: it has no people")
-        spool.save(out)
+        save_with_world(spool, out)
 
 
 def _facts(path: Path) -> dict[str, np.ndarray | np.generic]:

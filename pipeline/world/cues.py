@@ -28,6 +28,7 @@ _STRETCHED, _HIP_DEG = 0.94, 145.0
 _SLOW_M_S = 0.35
 _SAME_LEVEL_M = 0.06
 _BELOW_HIPS_M = 0.3
+_FARTHEST_M = 1e4
 _MOST_TILT_DEG = 60.0
 _MOST_TRACKS = 24
 _LEAST_S = 0.15
@@ -75,10 +76,12 @@ def split_people(
     joints_m: np.ndarray, visibility: np.ndarray, track: np.ndarray, pts_s: np.ndarray
 ) -> list[Person]:
     """Return the tracks with the most rows, each by rising time."""
-    numbers, counts = np.unique(track, return_counts=True)
+    # The rows of a damaged file may hold any number.
+    whole = (np.abs(joints_m) < _FARTHEST_M).all((1, 2)) & np.isfinite(pts_s)
+    numbers, counts = np.unique(track[whole], return_counts=True)
     people = []
     for number in numbers[np.argsort(-counts, kind="stable")][:_MOST_TRACKS]:
-        rows = np.flatnonzero(track == number)
+        rows = np.flatnonzero((track == number) & whole)
         rows = rows[np.argsort(pts_s[rows], kind="stable")]
         people.append(Person(joints_m[rows].astype(np.float64), visibility[rows] >= _SEEN,
                              pts_s[rows]))  # fmt: skip
