@@ -223,8 +223,7 @@ class RenderLoop:
 
     def info(self, frame: Frame) -> RunInfo:
         """Return the facts of the whole run, by its first frame."""
-        estimator = self._runner.estimator
-        body = estimator.body
+        estimator, body = self._runner.estimator, self._runner.estimator.body
         return RunInfo(
             source=self._runner.source.name,
             fps=self._runner.source.info.fps,

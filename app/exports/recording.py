@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from app.exports.file_world import check_world, world_of
-from app.exports.rotations import joint_rotations
+from app.exports.rotations import rest_offsets_m
 from app.outputs.base import OutputError
 from app.outputs.poses import ROWS
 from app.outputs.world_columns import WORLD_ROWS
 from pipeline.core.npz import read_npz
 from pipeline.core.problem import printable
-from pipeline.core.skeleton import PARENTS
 from pipeline.core.user_file import reading
 from pipeline.core.world import World
 
@@ -252,22 +251,9 @@ def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> T
         joints_m=joints_m,
         joint_visibility=values["joint_visibility"],
         landmarks_m=values["landmarks_m"],
-        rest_offsets_m=_rest_offsets_m(pose[last].reshape(-1, 24, 3), joints_m[last]),
+        rest_offsets_m=rest_offsets_m(pose[last].reshape(-1, 24, 3), joints_m[last]),
         step=step,
     )
-
-
-def _rest_offsets_m(pose: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
-    """Return `Track.rest_offsets_m`, the mean over rows of one shape.
-
-    Each bone is turned back by its parent's rotation, so no body model is needed: a recording of a
-    licensed body can be exported where its file is not.
-    """
-    parents = list(PARENTS[1:])
-    bones = joints_m[:, 1:].astype(np.float64) - joints_m[:, parents]
-    turn = joint_rotations(pose)[:, parents]
-    offsets = np.einsum("njba,njb->nja", turn, bones).mean(0)
-    return np.concatenate((np.zeros((1, 3)), offsets))
 
 
 def check(arrays: Mapping[str, Any]) -> None:
