@@ -23,8 +23,9 @@ _BIN_S = 1.0
 _GAP_S = 0.25
 _SPEED_SPAN_S = 0.2
 _SEEN = 0.5
-_STRETCHED, _HIP_DEG = 0.94, 145.0
-"""An upright person has one leg that reaches so much of its length, in line with the trunk."""
+_STRETCHED, _BENT, _HIP_DEG = 0.94, 0.82, 145.0
+"""An upright person has one leg that reaches so much of its length, in line with the trunk, and
+another one that is not more bent than a walker's."""
 _SLOW_M_S = 0.35
 _SAME_LEVEL_M = 0.06
 _BELOW_HIPS_M = 0.3
@@ -96,9 +97,10 @@ def find_axes(people: list[Person]) -> Axes:
         hips, knees, ankles = joints_m[:, _HIPS], joints_m[:, _KNEES], joints_m[:, _ANKLES]
         trunk = (joints_m[:, _NECK] - hips.mean(1))[:, None]
         length_m = _length(knees - hips) + _length(ankles - knees)
-        stretched = _length(ankles - hips) > _STRETCHED * length_m
+        reach = _length(ankles - hips) / np.maximum(length_m, 1e-9)
+        in_line = _angle_deg(trunk, hips - ankles) < 180 - _HIP_DEG
         # Of a walker one leg stands and the other one swings.
-        stands = (stretched & (_angle_deg(trunk, hips - ankles) < 180 - _HIP_DEG)).any(1)
+        stands = ((reach > _STRETCHED) & in_line).any(1) & (reach > _BENT).all(1)
         needed = [*_HIPS, *_KNEES, *_ANKLES, _NECK]
         axis = _unit(joints_m[:, _NECK] - ankles.mean(1))
         upwards = -axis[:, 1] > np.cos(np.radians(_MOST_TILT_DEG))

@@ -30,8 +30,8 @@ _SIZE = 0.05
 """A person's size against the truth, as a share."""
 _COMMON_DEG = 1.0
 """What all people share, such as the error of a guessed lens."""
-_WORST_DEG = 5.0
-"""A less certain direction is not used."""
+_WORST_DEG = 6.0
+"""A less certain direction is not used. A camera taken as level is often off by more."""
 _ROUNDS = 3
 _DIRECTION = 2
 """The direction's numbers in a solution, which come first; the height is the next one."""
