@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from app.outputs.base import OutputError
 from app.outputs.spool import ColumnSpool, Derived
+from pipeline.core.user_file import reading
 from pipeline.world.ground import CameraPose, Ground, estimate_ground
 
 GIVEN = "given_camera"
@@ -46,8 +48,9 @@ def ground_of(arrays: Mapping[str, Any]) -> Ground:
 
 
 def ground_of_spool(columns: ColumnSpool) -> Ground:
-    """Return gravity and the floor of a run's rows. Raises KeyError where a column is missing."""
-    return ground_of({**columns.extra, **{name: columns.read(name) for name in _NEEDED}})
+    """Return gravity and the floor of a run's rows. Raises OutputError where they are damaged."""
+    with reading(columns.folder, " has no rows of a run", OutputError):
+        return ground_of({**columns.extra, **{name: columns.read(name) for name in _NEEDED}})
 
 
 def save_with_world(columns: ColumnSpool, path: Path) -> None:
@@ -57,8 +60,7 @@ def save_with_world(columns: ColumnSpool, path: Path) -> None:
     and ``ground``, how each is known.
 
     Raises:
-        OutputError: It cannot be written.
-        KeyError: A column is missing.
+        OutputError: It cannot be written, or the rows are damaged.
     """
     ground = ground_of_spool(columns)
     world = ground.world

@@ -153,3 +153,19 @@ def test_standing_feet_of_the_sample_clip_are_on_its_floor():
     ground = estimate_ground(joints_m, np.ones(joints_m.shape[:2]), track, pts_s, pose)
     assert ground.camera_height_m == pytest.approx(plane[3], abs=0.02)
     assert abs(sole_m(ground, joints_m)) < 0.02
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10**6), st.floats(-4, 4), st.integers(0, 40))
+def test_any_numbers_have_an_answer(seed, size, rows):
+    """Rows of a damaged file, or of a fit that failed."""
+    rng = np.random.default_rng(seed)
+    joints_m = rng.normal(size=(rows, 24, 3)) * 10**size
+    if rows:
+        joints_m[rng.integers(rows), rng.integers(24)] = rng.choice([0.0, np.nan, np.inf])
+    times_s = np.round(rng.uniform(0, 3, rows), 1)
+    ground = estimate_ground(
+        joints_m, rng.uniform(size=(rows, 24)) * 2, rng.integers(1, 4, rows), times_s
+    )
+    assert np.linalg.norm(ground.up) == pytest.approx(1)
+    assert np.isfinite(ground.world.origin_m).all()
