@@ -26,7 +26,7 @@ from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.user_file import read_text, reading
 from pipeline.perception.areas import Areas, parse_area
 from pipeline.sam3d.options import Sam3dOptions
-from pipeline.world.ground import CameraPose
+from pipeline.world.camera_pose import CameraPose
 
 PROFILE_FOLDER = "configs"
 

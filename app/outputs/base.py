@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
-from pipeline.world.ground import CameraPose
+from pipeline.world.camera_pose import CameraPose
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ import numpy as np
 from app.outputs.base import OutputError
 from app.outputs.spool import ColumnSpool, Derived
 from pipeline.core.user_file import reading
-from pipeline.world.ground import CameraPose, Ground, estimate_ground
+from pipeline.world.camera_pose import CameraPose
+from pipeline.world.ground import Ground, estimate_ground
 
 GIVEN = "given_camera"
 """The array of a file (3,) float64: the camera's height in metres, pitch and roll in degrees, as

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.world import World, world_from_up
+from pipeline.world.camera_pose import CameraPose
 from pipeline.world.cues import Axes, Contacts, find_axes, find_contacts, split_people
 
 # What is usual of cameras before anything is seen. Wide: it decides where people say nothing.
@@ -35,31 +36,6 @@ _WORST_DEG = 6.0
 _ROUNDS = 3
 _DIRECTION = 2
 """The direction's numbers in a solution, which come first; the height is the next one."""
-
-
-@dataclass(frozen=True)
-class CameraPose:
-    """What is given of a camera's pose; None is not given.
-
-    Attributes:
-        height_m: The height of its centre above the floor, metres.
-        pitch_deg: How far it looks down (positive) or up, degrees.
-        roll_deg: How far its right side is lowered, degrees.
-    """
-
-    height_m: float | None = None
-    pitch_deg: float | None = None
-    roll_deg: float | None = None
-
-    def as_array(self) -> np.ndarray:
-        """Return (3,) float64 in the order of the attributes, NaN for None."""
-        values = (self.height_m, self.pitch_deg, self.roll_deg)
-        return np.array([np.nan if value is None else value for value in values])
-
-    @classmethod
-    def from_array(cls, values: np.ndarray) -> CameraPose:
-        """Return the pose that `as_array` returned."""
-        return cls(*(None if np.isnan(value) else float(value) for value in values))
 
 
 @dataclass(frozen=True, eq=False)

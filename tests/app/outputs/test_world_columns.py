@@ -13,7 +13,8 @@ from app.outputs.poses import ROWS, AmassOutput, PosesOutput
 from app.outputs.spool import ColumnSpool
 from app.outputs.world_columns import WORLD_ROWS, save_with_world
 from pipeline.core.world import world_from_up
-from pipeline.world.ground import CameraPose, up_of
+from pipeline.world.camera_pose import CameraPose
+from pipeline.world.ground import up_of
 from tests.support.bodies import bodies, frame, run_info
 from tests.support.recordings import standing_arrays
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.world.ground import CameraPose, Ground, estimate_ground, pose_of, up_of
+from pipeline.world.camera_pose import CameraPose
+from pipeline.world.ground import Ground, estimate_ground, pose_of, up_of
 from tests.support.paths import ROOT
 from tests.support.walkers import Seen, scene
 
