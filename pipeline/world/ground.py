@@ -133,7 +133,7 @@ def _judged(fit: _Fit, given: CameraPose, fixed: np.ndarray) -> Ground:
     if given.pitch_deg is not None:
         up, up_source, error_deg = fixed, "given", 0.0
     elif (len(fit.axes.person) + len(fit.contacts.person)) and fit.up_error_deg <= _WORST_DEG:
-        up_source, error_deg = fit.told_by(), fit.up_error_deg
+        up_source, error_deg = fit.direction_cues(), fit.up_error_deg
     else:
         up = fixed
     height_m, height_source, error_m = float("nan"), "unknown", float("nan")
@@ -191,7 +191,7 @@ class _Fit:
         self.up_error_deg = float(np.hypot(np.degrees(np.hypot(*spread[:2])), _COMMON_DEG))
         self.height_error_m = float(spread[_DIRECTION])
 
-    def told_by(self) -> str:
+    def direction_cues(self) -> str:
         """Return which cues the direction rests on: those without which it is less certain."""
         jacobian, groups = self._solved.jac, len(self.axes.person)
         by_people = np.arange(len(jacobian)) < 2 * groups
