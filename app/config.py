@@ -26,6 +26,7 @@ from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.user_file import read_text, reading
 from pipeline.perception.areas import Areas, parse_area
 from pipeline.sam3d.options import Sam3dOptions
+from pipeline.world.camera_pose import CameraPose
 
 PROFILE_FOLDER = "configs"
 
@@ -203,6 +204,49 @@ class CaptureConfig:
             example=1500.0,
         ),
     ] = None
+    camera_height_m: Annotated[
+        float | None,
+        Setting(
+            "The camera's height above the floor, for the world's axes of files; estimated from "
+            "feet that stand by default.",
+            "METRES",
+            "--camera-height",
+            commands=_RUN,
+            low=0,
+            high=1000,
+            example=1.5,
+        ),
+    ] = None
+    camera_pitch_deg: Annotated[
+        float | None,
+        Setting(
+            "How far the camera looks down (up: below 0), for the same; estimated from people who "
+            "stand and walk by default.",
+            "DEGREES",
+            "--camera-pitch",
+            commands=_RUN,
+            low=-90,
+            high=90,
+            example=10.0,
+        ),
+    ] = None
+    camera_roll_deg: Annotated[
+        float | None,
+        Setting(
+            "How far the camera's right side is lowered, for the same; 0 where the pitch is given.",
+            "DEGREES",
+            "--camera-roll",
+            commands=_RUN,
+            low=-180,
+            high=180,
+            example=0.0,
+        ),
+    ] = None
+
+    @property
+    def camera_pose(self) -> CameraPose:
+        """What is given of the camera's pose."""
+        return CameraPose(self.camera_height_m, self.camera_pitch_deg, self.camera_roll_deg)
 
 
 @dataclass(frozen=True)

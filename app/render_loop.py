@@ -223,8 +223,7 @@ class RenderLoop:
 
     def info(self, frame: Frame) -> RunInfo:
         """Return the facts of the whole run, by its first frame."""
-        estimator = self._runner.estimator
-        body = estimator.body
+        estimator, body = self._runner.estimator, self._runner.estimator.body
         return RunInfo(
             source=self._runner.source.name,
             fps=self._runner.source.info.fps,
@@ -236,6 +235,7 @@ class RenderLoop:
             gender=body.gender,
             intrinsics_of=estimator.intrinsics,
             live=self._runner.source.live,
+            camera_pose=self._config.capture.camera_pose,
         )
 
     def _progress(self, people: int) -> None:

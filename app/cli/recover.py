@@ -85,6 +85,7 @@ def _save(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
     """Make the files of rows, and yield them."""
     from app.exports.outputs import recording_of
     from app.outputs.poses import TRACKS, save_tracks
+    from app.outputs.world_columns import save_with_world
 
     if (export := _export_of(columns, folder)) is not None:
         yield from export.export(recording_of(columns))
@@ -93,7 +94,11 @@ def _save(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
     elif columns.beside.name == TRACKS:
         yield from save_tracks(columns, folder.parent)
     else:
-        columns.save(columns.beside)
+        # The other file of rows, `--mhr`, has no joints of SMPL, and no world.
+        if "joints_m" in columns.names:
+            save_with_world(columns, columns.beside)
+        else:
+            columns.save(columns.beside)
         yield columns.beside
 
 

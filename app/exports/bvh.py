@@ -14,7 +14,7 @@ from app.exports.recording import Recording, Track
 from app.exports.rotations import euler_deg
 from app.outputs.atomic_file import written_whole
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
-from pipeline.core.world import camera_to_world
+from pipeline.core.world import World
 
 ORDER = "ZXY"
 """The joints' rotations in the order of the channels: R = Z X Y, each about the turned axis."""
@@ -31,12 +31,12 @@ _ENDS_M = {
 
 
 def write(recording: Recording, track: Track, path: Path) -> None:
-    """Write one person as a BVH file: metres, y up, a row a step of even time.
+    """Write one person as a BVH file: metres, y up (`Recording.world`), a row a step of even time.
 
     The rest pose is SMPL's: arms out along x, the face along +z. Steps without a row are
     interpolated, because BVH cannot leave a frame out. Raises OSError.
     """
-    rows = _channels(track)
+    rows = _channels(track, recording.world)
     head = [
         *_hierarchy(track.rest_offsets_m),
         "MOTION",
@@ -83,15 +83,12 @@ def _depth_first(joint: int = 0) -> Iterator[int]:
         yield from _depth_first(child)
 
 
-def _channels(track: Track) -> np.ndarray:
+def _channels(track: Track, world: World) -> np.ndarray:
     """Return the rows of the motion (steps, 75): the root's position, then degrees."""
-    from scipy.spatial.transform import Rotation
-
-    turn = camera_to_world("y")
     pose = track.pose.astype(np.float64)
-    pose[:, 0] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(pose[:, 0])).as_rotvec()
+    pose[:, 0] = world.rotations(pose[:, 0], "y")
     steps = np.array(track.steps)
-    pelvis_m = track.pelvis_m @ turn.T
+    pelvis_m = world.points(track.pelvis_m, "y")
     places_m = [np.interp(steps, track.step, pelvis_m[:, axis]) for axis in range(3)]
     angles = [_angles(track.step, pose[:, joint], steps) for joint in _depth_first()]
     return np.hstack([np.stack(places_m, 1), _continuous(np.hstack(angles))])

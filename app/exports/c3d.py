@@ -61,7 +61,7 @@ def write(recording: Recording, track: Track, path: Path) -> None:
     """
     if problem := length_problem(track):
         raise ExportError(f"{path}: {problem}")
-    markers = markers_mm(track, "z")
+    markers = markers_mm(track, recording.world, "z")
     c3d = load_ezc3d().c3d()
     seen = ~np.isnan(markers[..., 0]).T
     points = np.ones((4, len(MARKERS), len(markers)))

@@ -6,7 +6,6 @@ The free body has no pose blend shapes, so the linear blend skinning of glTF giv
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ import numpy as np
 
 from app.exports.figures import BoneFigure, Figure, FreeFigure, free_body, normals
 from app.exports.glb_file import INDICES, VERTICES, GlbFile
+from app.exports.gltf_camera import camera, camera_place
 from app.exports.recording import Recording, Track
 from app.exports.rotations import joint_rotations
 from pipeline.core.problem import printable
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
-from pipeline.core.world import camera_to_world
+from pipeline.core.world import World
 from render.palette import track_color
 
 _LICENCE = "Body meshes: CC0 1.0, from MakeHuman's data"
@@ -46,7 +46,8 @@ def write(recording: Recording, path: Path) -> None:
     """
     free = has_meshes(recording)
     file = GlbFile(generator="bodystream", **({"copyright": _LICENCE} if free else {}))
-    file.add("nodes", name="camera", camera=file.add("cameras", **_camera(recording)))
+    place = camera_place(recording.world)
+    file.add("nodes", name="camera", camera=file.add("cameras", **camera(recording)), **place)
     people = _People(file, recording, FreeFigure() if free else BoneFigure())
     for track in recording.tracks:
         people.add(track)
@@ -79,18 +80,6 @@ def mesh_warning(recording: Recording) -> str:
     )
 
 
-def _camera(recording: Recording) -> dict[str, Any]:
-    """Return the camera, which is at the origin and looks along -z, as glTF's cameras do."""
-    height, width = recording.size
-    focal_px = recording.intrinsics[1, 1]
-    perspective = {
-        "yfov": 2 * math.atan(height / (2 * focal_px)),
-        "aspectRatio": width / height,
-        "znear": 0.01,
-    }
-    return {"type": "perspective", "perspective": perspective}
-
-
 class _People:
     """Adds the people of a recording to a file; ``channels`` and ``samplers`` are their motion."""
 
@@ -110,7 +99,7 @@ class _People:
         name = f"person_{track.id}"
         rest_m, vertices_m = self._figure.rest(track)
         kept, times_s = rising_times(track.pts_s - self._recording.start_s)
-        pelvis_m = track.pelvis_m[kept] @ camera_to_world("y").T
+        pelvis_m = self._recording.world.points(track.pelvis_m[kept], "y")
         joints = self._add_skeleton(rest_m, pelvis_m[0])
         person = self._file.add(
             "nodes", name=name, children=joints[:1],
@@ -120,7 +109,7 @@ class _People:
         self._add_mesh(track, name, joints, rest_m, vertices_m)
         times = self._file.add_array(times_s, limits=True)
         self._animate(joints[0], "translation", times, pelvis_m)
-        for node, quaternions in zip(joints, rotations(track, kept)):
+        for node, quaternions in zip(joints, rotations(track, kept, self._recording.world)):
             self._animate(node, "rotation", times, quaternions)
         # Before its last shape, which the mesh has, a person's joints were elsewhere.
         keys, bones_m = shape_changes(track, kept, rest_m[1:] - rest_m[_PARENTS])
@@ -199,12 +188,12 @@ def _material(track: int) -> dict[str, Any]:
     return {"pbrMetallicRoughness": {"baseColorFactor": [*linear.round(4).tolist(), 1], **factors}}
 
 
-def rotations(track: Track, rows: np.ndarray) -> np.ndarray:
-    """Return the rotation of each joint against its parent, of the pelvis against a world with y
+def rotations(track: Track, rows: np.ndarray, world: World) -> np.ndarray:
+    """Return the rotation of each joint against its parent, of the pelvis against the world with y
     up: quaternions x, y, z, w (24, N, 4) float32 without jumps of sign, in the given rows (N,)."""
     from scipy.spatial.transform import Rotation
 
-    to_world = Rotation.from_matrix(camera_to_world("y"))
+    to_world = Rotation.from_matrix(world.axes("y"))
     quaternions = np.empty((24, len(rows), 4), np.float32)
     for block in _blocks(len(rows)):
         pose = _pose(track, rows[block])

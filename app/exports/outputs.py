@@ -21,6 +21,7 @@ from app.outputs.base import OutputError, RunInfo
 from app.outputs.poses import ROWS, TRACKS, body_rows
 from app.outputs.rows import file_facts
 from app.outputs.spool import ColumnSpool
+from app.outputs.world_columns import GIVEN
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.problem import one_line
@@ -74,7 +75,11 @@ class ExportOutput:
             self._columns.append(body_rows(self._info, frame, bodies))
 
     def _begin(self, info: RunInfo) -> ColumnSpool:
-        extra = {"model": np.str_(info.model), "export": np.str_(self.name)}
+        extra: dict[str, np.ndarray | np.generic] = {
+            "model": np.str_(info.model),
+            "export": np.str_(self.name),
+            GIVEN: info.camera_pose.as_array(),
+        }
         shapes = {name: ROWS[name] for name in COLUMNS}
         return ColumnSpool(self.rows_beside, shapes, {**file_facts(info), **extra})
 

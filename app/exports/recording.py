@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -11,20 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from app.exports.rotations import joint_rotations
+from app.exports.file_world import check_world, world_of
+from app.exports.rotations import rest_offsets_m
 from app.outputs.base import OutputError
 from app.outputs.poses import ROWS
+from app.outputs.world_columns import WORLD_ROWS
 from pipeline.core.npz import read_npz
 from pipeline.core.problem import printable
-from pipeline.core.skeleton import PARENTS
 from pipeline.core.user_file import reading
+from pipeline.core.world import World
 
 COLUMNS = (
     "frame", "pts_s", "track", "global_orient", "body_pose", "betas", "joints_m",
     "joint_visibility", "landmarks_m",
 )  # fmt: skip
 """The columns of `--poses` that are read."""
-_UNUSED = ("score", "transl_m", "joints_px", "landmarks_px", "vertices_m", "faces")
+_UNUSED = (
+    "score", "transl_m", "joints_px", "landmarks_px", "vertices_m", "faces", *WORLD_ROWS,
+)  # fmt: skip
 _USUAL_FPS = 30.0
 """Frames a second where neither the file nor its times say it."""
 _MOST_INVENTED = 0.02
@@ -100,6 +104,8 @@ class Recording:
         tracks: The people, by rising number.
         intrinsics: The camera K (3, 3) of the first frame, pixels.
         start_s: The source's time of step 0, seconds.
+        world: The axes in which up is up and, where the floor is known, the floor's height is 0.
+        ground: How up and the floor are known.
     """
 
     fps: float
@@ -108,6 +114,8 @@ class Recording:
     tracks: tuple[Track, ...]
     intrinsics: np.ndarray
     start_s: float
+    world: World = field(default_factory=World)
+    ground: str = ""
 
     @cached_property
     def frames(self) -> range:
@@ -173,6 +181,7 @@ def make_recording(arrays: Mapping[str, Any]) -> Recording:
         values = {name: np.asarray(arrays[name])[rows] for name in COLUMNS}
         found.append(_track(number, values, steps[np.searchsorted(frames, values["frame"])]))
     height, width = (int(side) for side in arrays["image_size"])
+    world, ground = world_of(arrays)
     return Recording(
         fps,
         str(arrays["model"]),
@@ -180,6 +189,8 @@ def make_recording(arrays: Mapping[str, Any]) -> Recording:
         tuple(found),
         np.asarray(arrays["intrinsics"], np.float64),
         float(times_s[0]) if len(times_s) else 0.0,
+        world,
+        ground,
     )
 
 
@@ -240,22 +251,9 @@ def _track(number: int, values: Mapping[str, np.ndarray], step: np.ndarray) -> T
         joints_m=joints_m,
         joint_visibility=values["joint_visibility"],
         landmarks_m=values["landmarks_m"],
-        rest_offsets_m=_rest_offsets_m(pose[last].reshape(-1, 24, 3), joints_m[last]),
+        rest_offsets_m=rest_offsets_m(pose[last].reshape(-1, 24, 3), joints_m[last]),
         step=step,
     )
-
-
-def _rest_offsets_m(pose: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
-    """Return `Track.rest_offsets_m`, the mean over rows of one shape.
-
-    Each bone is turned back by its parent's rotation, so no body model is needed: a recording of a
-    licensed body can be exported where its file is not.
-    """
-    parents = list(PARENTS[1:])
-    bones = joints_m[:, 1:].astype(np.float64) - joints_m[:, parents]
-    turn = joint_rotations(pose)[:, parents]
-    offsets = np.einsum("njba,njb->nja", turn, bones).mean(0)
-    return np.concatenate((np.zeros((1, 3)), offsets))
 
 
 def check(arrays: Mapping[str, Any]) -> None:
@@ -276,6 +274,8 @@ def check(arrays: Mapping[str, Any]) -> None:
         raise ValueError("image_size is no height and width")
     if not (np.isnan(fps) or 0 < fps < 1e6):
         raise ValueError(f"fps is {fps}")
+    if "world_rotation" in arrays:
+        check_world(arrays)
     rows = arrays["track"].size
     for name in COLUMNS:
         array, (dtype, shape) = arrays[name], ROWS[name]

@@ -38,3 +38,16 @@ def euler_deg(rotations: Rotation, order: str) -> np.ndarray:
         # scipy says that this is so.
         warnings.filterwarnings("ignore", "Gimbal lock", UserWarning)
         return np.asarray(rotations.as_euler(order, degrees=True))
+
+
+def rest_offsets_m(pose: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
+    """Return `Track.rest_offsets_m`, the mean over rows (N, 24, 3) of one shape.
+
+    Each bone is turned back by its parent's rotation, so no body model is needed: a recording of a
+    licensed body can be exported where its file is not.
+    """
+    parents = list(PARENTS[1:])
+    bones = joints_m[:, 1:].astype(np.float64) - joints_m[:, parents]
+    turn = joint_rotations(pose)[:, parents]
+    offsets = np.einsum("njba,njb->nja", turn, bones).mean(0)
+    return np.concatenate((np.zeros((1, 3)), offsets))

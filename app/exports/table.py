@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.exports.angles import ANGLES, joint_angles_deg
 from app.exports.recording import Recording, Track
 from pipeline.core.skeleton import JOINT_NAMES
-from pipeline.core.world import camera_to_world
+from pipeline.core.world import Up, World
 
 if TYPE_CHECKING:
     import pandas
@@ -19,7 +19,7 @@ _SEEN_COLUMNS = [f"{joint}_visibility" for joint in JOINT_NAMES]
 _ANGLE_COLUMNS = [f"{angle}_deg" for angle in ANGLES]
 
 
-def table(recording: Recording, up: Literal["y", "z"] | None = None) -> pandas.DataFrame:
+def table(recording: Recording, up: Up | None = None) -> pandas.DataFrame:
     """Return a pandas table with a row for each body in each frame, sorted by track, then frame.
 
     Its columns are ``frame``, ``pts_s`` and ``track``; ``JOINT_x_m``, ``JOINT_y_m``, ``JOINT_z_m``
@@ -30,7 +30,7 @@ def table(recording: Recording, up: Literal["y", "z"] | None = None) -> pandas.D
     Args:
         recording: What `read_recording` returned.
         up: None for the camera's axes (x right, y down, z forward), as in the file; "y" or "z" for
-            axes of a level camera in which that one points up (`camera_to_world`).
+            the recording's world with that axis up (`Recording.world`).
 
     Raises:
         RuntimeError: pandas is not installed.
@@ -39,17 +39,17 @@ def table(recording: Recording, up: Literal["y", "z"] | None = None) -> pandas.D
         import pandas
     except ModuleNotFoundError:
         raise RuntimeError("a table needs pandas: pip install 'bodystream[notebook]'") from None
-    axes = np.eye(3) if up is None else camera_to_world(up)
+    world = World(np.eye(3)) if up is None else recording.world
     return pandas.concat(
-        [_track_table(track, axes) for track in recording.tracks], ignore_index=True
+        [_track_table(track, world, up or "z") for track in recording.tracks], ignore_index=True
     )
 
 
-def _track_table(track: Track, axes: np.ndarray) -> pandas.DataFrame:
+def _track_table(track: Track, world: World, up: Up) -> pandas.DataFrame:
     import pandas
 
     facts = {"frame": track.frame, "pts_s": track.pts_s, "track": track.id}
-    points = track.joints_m.astype(np.float64) @ axes.T
+    points = world.points(track.joints_m, up)
     return pandas.concat(
         [
             pandas.DataFrame(facts),

@@ -22,7 +22,7 @@ def write(recording: Recording, track: Track, path: Path) -> None:
     The cells of a step without a row are "nan": OpenSim refuses a row that ends in empty cells.
     Raises OSError.
     """
-    markers = markers_mm(track, "y")
+    markers = markers_mm(track, recording.world, "y")
     steps = np.array(track.steps)
     rate = f"{recording.fps:.6f}"
     values = (rate, rate, len(steps), len(MARKERS), "mm", rate, int(track.frame[0]), len(steps))

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
+from pipeline.world.camera_pose import CameraPose
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class RunInfo:
         live: Whether frames come at their own pace: an output that cannot keep up leaves some out
             instead of waiting.
         mark: Distinguishes clips of the same name.
+        camera_pose: What was given of the camera's pose.
     """
 
     source: str
@@ -43,6 +45,7 @@ class RunInfo:
     intrinsics_of: Callable[[Frame], np.ndarray] | None = None
     live: bool = False
     mark: str = ""
+    camera_pose: CameraPose = CameraPose()
 
     def camera(self, frame: Frame) -> np.ndarray:
         """Return the camera K (3, 3) of a frame, which may be of another size than the first."""

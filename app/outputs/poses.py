@@ -11,10 +11,11 @@ from app.outputs.atomic_file import written_whole
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.rows import RowsOutput, Shapes
 from app.outputs.spool import ColumnSpool
+from app.outputs.world_columns import GIVEN, ground_of_spool, save_with_world
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
-from pipeline.core.world import camera_to_world
+from pipeline.core.world import World
 
 ROWS: Shapes = {
     "frame": (np.int64, ()),
@@ -69,7 +70,8 @@ class PosesOutput(RowsOutput):
     The columns are those of ``ROWS`` (metres in the camera frame, axis-angle radians, pixels)
     and, with ``vertices``, ``vertices_m`` (N, V, 3). The file also has ``intrinsics`` (3, 3),
     ``image_size`` (height, width), ``fps`` (NaN where the source has none), ``model`` and, with
-    ``vertices``, ``faces`` (F, 3). A run without any frame leaves no file.
+    ``vertices``, ``faces`` (F, 3). The columns and arrays of the world are added when the file is
+    made (`app.outputs.world_columns`). A run without any frame leaves no file.
     """
 
     def __init__(self, path: Path, vertices: bool = False) -> None:
@@ -77,7 +79,8 @@ class PosesOutput(RowsOutput):
         self.vertices = vertices
 
     def layout(self, info: RunInfo, bodies: Bodies) -> tuple[Shapes, dict[str, np.ndarray]]:
-        shapes, arrays = dict(ROWS), {"model": np.array(info.model)}
+        shapes = dict(ROWS)
+        arrays = {"model": np.array(info.model), GIVEN: info.camera_pose.as_array()}
         if self.vertices:
             shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
             arrays["faces"] = np.asarray(info.faces, np.int32)
@@ -85,6 +88,9 @@ class PosesOutput(RowsOutput):
 
     def rows(self, info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
         return {**body_rows(info, frame, bodies), "vertices_m": bodies.vertices_m}
+
+    def save(self, columns: ColumnSpool) -> None:
+        save_with_world(columns, self.path)
 
 
 class AmassOutput:
@@ -94,9 +100,10 @@ class AmassOutput:
     ``poses`` (N, 156) is the axis-angle of SMPL-H's 52 joints: SMPL's first 22, and hands at rest
     (SMPL's own two hand joints have no place in it). ``betas`` (10,) are the track's last, which
     come from the most frames; ``trans`` (N, 3) is in metres; ``mocap_framerate``, ``gender`` and
-    ``model`` name the rate and the body model. The axes are AMASS's, z up, and the camera is taken
-    as level; ``camera_to_world`` (3, 3) turned them. ``frame`` and ``pts_s`` (N,) show the gaps of
-    a track, ``joint_visibility`` (N, 24) which of SMPL's joints could be seen.
+    ``model`` name the rate and the body model. The axes are AMASS's, z up, those of the run's world
+    (`app.outputs.world_columns`): ``camera_to_world`` (3, 3), ``world_origin_m`` (3,) and
+    ``ground`` say which. ``frame`` and ``pts_s`` (N,) show the gaps of a track,
+    ``joint_visibility`` (N, 24) which of SMPL's joints could be seen.
     """
 
     needs_picture = False
@@ -116,11 +123,12 @@ class AmassOutput:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
 
     def _begin(self, info: RunInfo) -> ColumnSpool:
-        shapes = {**{name: ROWS[name] for name in _AMASS_ROWS}, "pelvis_m": (np.float32, (3,))}
+        shapes = {name: ROWS[name] for name in (*_AMASS_ROWS, "joints_m")}
         extra: dict[str, np.ndarray | np.generic] = {
             "fps": np.float64(np.nan if info.fps is None else info.fps),
             "gender": np.str_(info.gender),
             "model": np.str_(info.model),
+            GIVEN: info.camera_pose.as_array(),
         }
         # One spool for all tracks, whose number is known at the end only.
         return ColumnSpool(self.folder / TRACKS, shapes, extra)
@@ -131,8 +139,7 @@ class AmassOutput:
             # Here and not in `open`, so that a run that is killed before leaves nothing.
             if self._columns is None:
                 self._columns = self._begin(self._info)
-            rows = body_rows(self._info, frame, bodies)
-            self._columns.append({**rows, "pelvis_m": bodies.joints_m[:, 0]})
+            self._columns.append(body_rows(self._info, frame, bodies))
 
     def close(self) -> None:
         columns, self._columns = self._columns, None
@@ -145,18 +152,18 @@ class AmassOutput:
 
 def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
     """Write `AmassOutput`'s rows as its files; yield each when written. Raises OutputError."""
+    ground = ground_of_spool(columns)
     tracks = np.asarray(columns.read("track"))
     for track in np.unique(tracks):
         path = folder / f"track_{track:04d}.npz"
         rows = np.flatnonzero(tracks == track)
         # One track at a time, so that memory holds no more than the longest one.
-        values = {name: columns.read(name)[rows] for name in (*_AMASS_ROWS, "pelvis_m")}
+        values = {name: columns.read(name)[rows] for name in _AMASS_ROWS}
+        pelvis_m = columns.read("joints_m")[rows, 0]
+        # The pelvis at rest under the track's last shape: where its rotation's centre lies.
+        rest_m = pelvis_m[-1] - values["transl_m"][-1]
         poses, trans = to_amass(
-            values["global_orient"],
-            values["body_pose"],
-            values["pelvis_m"],
-            # The pelvis at rest under the track's last shape: where its rotation's centre lies.
-            values["pelvis_m"][-1] - values["transl_m"][-1],
+            values["global_orient"], values["body_pose"], pelvis_m, rest_m, ground.world
         )
         fps = columns.extra["fps"]
         try:
@@ -169,7 +176,9 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
                     mocap_framerate=np.float64(_rate(values["pts_s"]) if np.isnan(fps) else fps),
                     gender=columns.extra["gender"],
                     model=columns.extra["model"],
-                    camera_to_world=camera_to_world("z"),
+                    camera_to_world=ground.world.rotation,
+                    world_origin_m=ground.world.origin_m,
+                    ground=ground.source,
                     frame=values["frame"],
                     pts_s=values["pts_s"],
                     joint_visibility=values["joint_visibility"],
@@ -180,7 +189,11 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
 
 
 def to_amass(
-    global_orient: np.ndarray, body_pose: np.ndarray, pelvis_m: np.ndarray, rest_m: np.ndarray
+    global_orient: np.ndarray,
+    body_pose: np.ndarray,
+    pelvis_m: np.ndarray,
+    rest_m: np.ndarray,
+    world: World,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return AMASS's ``poses`` (N, 156) and ``trans`` (N, 3) of SMPL's pose in the camera frame.
 
@@ -192,15 +205,13 @@ def to_amass(
         body_pose: Axis-angle (N, 69), radians.
         pelvis_m: The pelvis (N, 3) in the camera frame, metres.
         rest_m: The pelvis joint (3,) of the shape at rest, metres.
+        world: The axes, z up.
     """
-    from scipy.spatial.transform import Rotation
-
     poses = np.zeros((len(global_orient), 3 * _AMASS_JOINTS))
-    turn = camera_to_world("z")
-    poses[:, :3] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(global_orient)).as_rotvec()
+    poses[:, :3], trans = world.body(global_orient, pelvis_m - rest_m, pelvis_m)
     # Without SMPL's two hand joints, which SMPL-H does not have.
     poses[:, 3:66] = body_pose[:, :63]
-    return poses, pelvis_m @ turn.T - rest_m
+    return poses, trans
 
 
 def _rate(pts_s: np.ndarray) -> float:

@@ -48,6 +48,10 @@ class RowsOutput:
         """Return the columns' values (rows, ...) of a frame, "frame" among them."""
         raise NotImplementedError
 
+    def save(self, columns: ColumnSpool) -> None:
+        """Write the file of all rows. Raises OutputError."""
+        columns.save(self.path)
+
     def open(self, info: RunInfo) -> None:
         self._info = info
 
@@ -70,7 +74,7 @@ class RowsOutput:
         if columns is None:
             return
         with columns.kept_after_errors(self.path):
-            columns.save(self.path)
+            self.save(columns)
         self.files = (self.path,)
 
     def _begin(self, info: RunInfo, bodies: Bodies) -> ColumnSpool:

@@ -7,8 +7,9 @@ import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,20 @@ _ABOUT = "columns.json"
 _EXTRA = "extra.npz"
 _SINGLE = {"fps", "model", "gender", "export"}
 """Extra arrays of one value."""
+
+
+_ROWS = 4096
+"""Rows of a derived column that are made at once."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A column that is made of others when the file is: its dtype, the shape of a row, and a
+    function that returns some rows."""
+
+    dtype: type
+    shape: tuple[int, ...]
+    make: Callable[[slice], np.ndarray]
 
 
 def is_written(folder: Path) -> bool:
@@ -163,10 +178,21 @@ class ColumnSpool:
             return np.zeros((0, *shape), dtype)
         return np.memmap(self._folder / name, dtype, "r", shape=(self.rows, *shape))
 
-    def save(self, path: Path) -> None:
+    def save(
+        self,
+        path: Path,
+        derived: Mapping[str, Derived] | None = None,
+        facts: Mapping[str, np.ndarray | np.generic] | None = None,
+    ) -> None:
         """Write all columns and the extra arrays as one npz, which is complete or not there.
 
-        Raises OutputError.
+        Args:
+            path: The file.
+            derived: More columns.
+            facts: More arrays of the whole file.
+
+        Raises:
+            OutputError: It cannot be written.
         """
         try:
             with (
@@ -175,30 +201,41 @@ class ColumnSpool:
             ):
                 for name in self._shapes:
                     self._store(archive, name)
-                for name, array in self.extra.items():
+                for name, column in (derived or {}).items():
+                    self._store_derived(archive, name, column)
+                for name, array in {**self.extra, **(facts or {})}.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
     def _store(self, archive: zipfile.ZipFile, name: str) -> None:
-        dtype, shape = self._shapes[name]
-        header = {
-            "descr": np.lib.format.dtype_to_descr(dtype),
-            "fortran_order": False,
-            "shape": (self.rows, *shape),
-        }
         # By the number of whole rows: a column of a killed run may be longer.
         left = self.rows * self._row_bytes(name)
         with (
             archive.open(f"{name}.npy", "w", force_zip64=True) as entry,
             open(self._folder / name, "rb") as column,
         ):
-            np.lib.format.write_array_header_1_0(entry, header)
+            self._store_header(entry, *self._shapes[name])
             # In chunks, because a column may be larger than the memory.
             while left and (chunk := column.read(min(_CHUNK, left))):
                 entry.write(chunk)
                 left -= len(chunk)
+
+    def _store_derived(self, archive: zipfile.ZipFile, name: str, column: Derived) -> None:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+            self._store_header(entry, np.dtype(column.dtype), column.shape)
+            for start in range(0, self.rows, _ROWS):
+                rows = column.make(slice(start, min(start + _ROWS, self.rows)))
+                entry.write(np.ascontiguousarray(rows, column.dtype).data)
+
+    def _store_header(self, entry: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        header = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (self.rows, *shape),
+        }
+        np.lib.format.write_array_header_1_0(entry, header)
 
     @contextmanager
     def kept_after_errors(self, given: Path) -> Iterator[None]:

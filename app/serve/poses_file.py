@@ -25,9 +25,11 @@ from app.exports import bvh, gltf
 from app.exports.recording import ExportError, read_recording
 from app.outputs.poses import ROWS
 from app.outputs.spool import ColumnSpool
+from app.outputs.world_columns import GIVEN, save_with_world
 from app.serve.recorder import FACTS, SCHEMA
 from app.worker_process import WorkerProcess
 from pipeline.core.user_file import read_text, reading
+from pipeline.world.camera_pose import CameraPose
 
 Kind = Literal["npz", "glb", "bvh"]
 SUFFIX_OF: dict[Kind, str] = {"npz": ".npz", "glb": ".glb", "bvh": "_bvh.zip"}
@@ -123,7 +125,7 @@ def write_npz(lines: Path, out: Path) -> None:
                 spool.append({name: _column(name, bodies) for name in ROWS})
         if not spool.rows:
             raise ExportError(f"{lines.name}: it has no people")
-        spool.save(out)
+        save_with_world(spool, out)
 
 
 def _facts(path: Path) -> dict[str, np.ndarray | np.generic]:
@@ -138,6 +140,8 @@ def _facts(path: Path) -> dict[str, np.ndarray | np.generic]:
             "image_size": np.array(facts["image_size"], np.int64).reshape(2),
             "fps": np.float64(np.nan if fps is None else fps),
             "model": np.str_(facts["model"]),
+            # Of a served source nothing is given.
+            GIVEN: CameraPose().as_array(),
         }
 
 

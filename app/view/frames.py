@@ -17,7 +17,7 @@ from app.view.body import MODEL
 from app.view.container import pack
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
-from pipeline.core.world import camera_to_world
+from pipeline.core.world import World
 from render.palette import COLORS
 
 ROW = 72 + 10 + 72
@@ -33,14 +33,18 @@ def frame_message(frame: Frame, bodies: Bodies) -> bytes:
     return head + bodies.track.astype("<i4").tobytes() + rows.tobytes()
 
 
-def scene(model: str, intrinsics: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+def scene(
+    model: str, intrinsics: np.ndarray, size: tuple[int, int], world: World | None = None
+) -> dict[str, Any]:
     """Return what the page needs before the first frame, for JSON.
 
     Args:
         model: The name of the body model.
         intrinsics: The camera K (3, 3), pixels.
         size: The picture's (height, width), pixels.
+        world: Where up is; by default the camera is level.
     """
+    world = world or World()
     return {
         "model": model,
         # The mesh of any other model is licensed to the person who fetched it.
@@ -48,7 +52,8 @@ def scene(model: str, intrinsics: np.ndarray, size: tuple[int, int]) -> dict[str
         "height": size[0],
         "width": size[1],
         "intrinsics": np.asarray(intrinsics, np.float64).tolist(),
-        "camera_to_world": camera_to_world("y").tolist(),
+        "camera_to_world": world.axes("y").tolist(),
+        "camera_m": world.points(np.zeros(3), "y").tolist(),
         "colors": COLORS,
     }
 
@@ -81,7 +86,7 @@ def recording_file(recording: Recording) -> bytes:
         "rows": rows[order],
     }
     header = {
-        **scene(recording.model, recording.intrinsics, recording.size),
+        **scene(recording.model, recording.intrinsics, recording.size, recording.world),
         "fps": recording.fps,
     }
     return pack(header, arrays)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
+from pipeline.core.world import World
 
 FPS = 25.0
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -111,3 +112,21 @@ def poses_arrays(
 def save_poses(path: Path, arrays: dict[str, Any]) -> Path:
     np.savez(path, **arrays)
     return path
+
+
+def standing_arrays(world: World, frames: int = 40) -> dict[str, Any]:
+    """The arrays of a `--poses` file of an earlier version: three people of `REST_M` who stand on
+    the floor of a world and face its camera."""
+    tracks = {1: (-1.0, 4.0), 2: (0.5, 6.0), 5: (1.0, 9.0)}
+    to_camera = world.axes("y").T
+    pose = np.zeros((24, 3))
+    pose[0] = Rotation.from_matrix(to_camera).as_rotvec()
+    arrays = poses_arrays(dict.fromkeys(tracks, list(range(frames))), pose=pose)
+    places = [tracks[track] for track in arrays["track"]]
+    joints = np.array([REST_M + [x, 0, -forward] for x, forward in places])
+    joints_m = joints @ to_camera.T + world.origin_m
+    arrays["landmarks_m"] = np.repeat(joints_m[:, :1], 33, 1).astype(np.float32)
+    arrays["joints_m"] = joints_m.astype(np.float32)
+    arrays["transl_m"] = (joints_m[:, 0] - REST_M[0]).astype(np.float32)
+    arrays["joint_visibility"][:] = 1
+    return arrays

@@ -1,4 +1,4 @@
-// Where the floor may be: nothing measured it, so it is a guess from the feet.
+// How large the floor must be, and, where nothing measured it, a guess of its height from the feet.
 
 import { Vector3 } from "./vendor/three.module.min.js";
 import { JOINTS_AT, ROW } from "./frames.js";

@@ -86,12 +86,15 @@ export class Stage {
   }
 
   // Show the camera that saw the people: K (3, 3) and the picture's size in pixels, its axes in the world.
-  setCamera({ intrinsics, width, height, camera_to_world }) {
+  setCamera({ intrinsics, width, height, camera_to_world, camera_m }) {
     const [[right, over, x], [, down, y]] = intrinsics;
     this.seen = { right, down, x, y, width, height };
     const [a, b, c] = camera_to_world;
-    this.people.matrix.set(...a, 0, ...b, 0, ...c, 0, 0, 0, 0, 1);
+    const [px, py, pz] = camera_m;
+    this.people.matrix.set(...a, px, ...b, py, ...c, pz, 0, 0, 0, 1);
     this.people.matrixWorldNeedsUpdate = true;
+    // A world whose origin is the camera has a floor of unknown height.
+    this.floorIsKnown = camera_m.some((value) => value !== 0);
     const corner = (u, v) => [FRUSTUM_M * (u - x) / right, FRUSTUM_M * (v - y) / down, FRUSTUM_M];
     const corners = [corner(0, 0), corner(width, 0), corner(width, height), corner(0, height)];
     // A mark above the picture says which side is up.
@@ -111,6 +114,7 @@ export class Stage {
   setMirror(on) {
     this.mirror.scale.x = on ? -1 : 1;
     this.scene.updateMatrixWorld();
+    if (this.cameraView) { this.placeAtCamera(this.controls.target.distanceTo(this.camera.position)); }
     this.resize();
   }
 
@@ -139,12 +143,22 @@ export class Stage {
   // Look through the camera that saw the people: its whole picture fits into the view.
   enterCamera(distance_m) {
     this.cameraView = true;
-    this.controls.target.set(0, 0, -distance_m);
-    this.camera.position.set(0, 0, 0);
+    this.placeAtCamera(distance_m);
     this.resize();
-    this.camera.lookAt(this.controls.target);
     this.draw();
   }
+
+  // Put the viewer where the camera was, which may have looked down or been turned about its axis.
+  placeAtCamera(distance_m) {
+    this.scene.updateMatrixWorld();
+    this.camera.position.copy(this.eye());
+    this.controls.target.copy(this.toWorld(new Vector3(0, 0, distance_m)));
+    this.camera.up.copy(this.toWorld(new Vector3(0, -1, 0)).sub(this.camera.position));
+    this.camera.lookAt(this.controls.target);
+  }
+
+  // The place of the camera that saw the people, in the world as it is shown.
+  eye() { return this.toWorld(new Vector3()); }
 
   // The viewer begins to move the view.
   move() {
@@ -155,6 +169,7 @@ export class Stage {
   leaveCamera() {
     if (!this.cameraView) { return; }
     this.cameraView = false;
+    this.camera.up.set(0, 1, 0);
     this.camera.clearViewOffset();
     this.resize();
     this.onLeaveCamera();

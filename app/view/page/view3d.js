@@ -103,7 +103,7 @@ export class View3D {
     this.framed = false;
     this.followed = this.follow.value = 0;
     this.camera.setAttribute("aria-pressed", true);
-    this.stage.enterCamera(this.middle()?.length() || 3);
+    this.stage.enterCamera(this.middle()?.distanceTo(this.stage.eye()) || 3);
   }
 
   reset() {
@@ -112,7 +112,8 @@ export class View3D {
     if (!middle) { return; }
     this.placed = true;
     // The camera that saw them is in the view too, unless it is far away.
-    const centre = middle.clone().multiplyScalar(Math.max(0.65, 1 - FAR_M / middle.length()));
+    const eye = this.stage.eye();
+    const centre = eye.clone().lerp(middle, Math.max(0.65, 1 - FAR_M / middle.distanceTo(eye)));
     const farthest = Math.max(...this.pelvises().map((point) => point.distanceTo(centre)));
     this.stage.lookAt(centre, farthest + BODY_M);
   }
@@ -167,7 +168,7 @@ export class View3D {
   }
 
   layFloor() {
-    if (this.floor.add(this.frame, this.stage)) { this.stage.setFloor(this.floor.height_m, this.floor.width, this.floor.depth); }
+    if (this.floor.add(this.frame, this.stage)) { this.stage.setFloor(this.stage.floorIsKnown ? 0 : this.floor.height_m, this.floor.width, this.floor.depth); }
   }
 
   carry() {

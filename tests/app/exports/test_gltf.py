@@ -18,7 +18,8 @@ from app.exports.recording import Recording, make_recording
 from pipeline.body.load import load_body
 from pipeline.core.camera import project
 from pipeline.core.skeleton import JOINT_NAMES, PARENTS
-from pipeline.core.world import camera_to_world
+from pipeline.core.world import camera_to_world, world_from_up
+from pipeline.world.ground import up_of
 from tests.support.gltf import Glb, validate
 from tests.support.recordings import FPS, REST_M, poses_arrays
 
@@ -97,7 +98,7 @@ def test_between_two_rows_a_person_turns_the_short_way(tmp_path):
     # The same half turn but for 0.2 radians, on two sides of the sign's jump.
     arrays["body_pose"][:, :3] = [[np.pi - 0.1, 0, 0], [-np.pi + 0.1, 0, 0]]
     recording = make_recording(arrays)
-    quaternions = rotations(recording.tracks[0], np.arange(2))
+    quaternions = rotations(recording.tracks[0], np.arange(2), recording.world)
     assert ((quaternions[:, 1:] * quaternions[:, :-1]).sum(-1) >= 0).all()
 
 
@@ -237,13 +238,19 @@ def test_the_free_body_is_closed_and_named_as_free(tmp_path):
 
 
 def test_the_camera_sees_people_where_the_picture_has_them(tmp_path):
-    arrays = poses_arrays({1: range(5)})
+    world = world_from_up(up_of(20, -5), 2.0)
+    arrays = {
+        **poses_arrays({1: range(5)}),
+        "world_rotation": world.rotation,
+        "world_origin_m": world.origin_m,
+    }
     height, width = arrays["image_size"]
     recording = make_recording(arrays)
     glb = written(recording, tmp_path)
     lens = glb.document["cameras"][0]["perspective"]
-    assert glb.nodes[glb.places["camera"]].keys() == {"name", "camera"}, "at the origin, along -z"
-    joints_m = glb.person(1).joints_m(0.0)
+    # As the camera's node has them, which looks along -z.
+    to_camera = np.linalg.inv(glb.world(0.0)[glb.places["camera"]])
+    joints_m = glb.person(1).joints_m(0.0) @ to_camera[:3, :3].T + to_camera[:3, 3]
     # The projection of the specification's section 3.10.3.3.
     tangent = np.tan(lens["yfov"] / 2)
     x = joints_m[:, 0] / -joints_m[:, 2] / (lens["aspectRatio"] * tangent)

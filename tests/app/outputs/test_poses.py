@@ -15,6 +15,7 @@ from app.cli import main
 from app.outputs.base import OutputError
 from app.outputs.poses import AmassOutput, PosesOutput
 from app.outputs.spool import ColumnSpool
+from app.outputs.world_columns import WORLD_ROWS
 from pipeline.body.load import load_body
 from pipeline.body.model import place_joints
 from pipeline.body.rotations import exp_so3
@@ -67,8 +68,9 @@ def test_what_holds_for_the_file(tmp_path):
     path = tmp_path / "poses.npz"
     write_all(PosesOutput(path), [[1]])
     with np.load(path) as saved:
-        extra = {"intrinsics", "image_size", "fps", "model"}
-        assert set(saved.files) == set(SHAPES) | extra
+        extra = {"intrinsics", "image_size", "fps", "model", "given_camera", "ground"}
+        extra |= {"world_rotation", "world_origin_m", "world_up"}
+        assert set(saved.files) == set(SHAPES) | set(WORLD_ROWS) | extra
         np.testing.assert_array_equal(saved["intrinsics"], run_info().intrinsics)
         assert saved["image_size"].tolist() == [48, 64]
         assert (float(saved["fps"]), str(saved["model"])) == (25.0, "free")
