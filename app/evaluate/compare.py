@@ -71,7 +71,9 @@ def compare(played: Played, truth: Truth, faces: np.ndarray) -> tuple[list[Pair]
         The matched pairs, and the counts of the frame.
     """
     rows, bodies = truth.rows_of(played.id), played.bodies
-    mesh_px = project(bodies.landmarks_m, played.intrinsics)
+    mesh_px = played.landmarks_px
+    if mesh_px is None:
+        mesh_px = project(bodies.landmarks_m, played.intrinsics)
     torsos = distances(mesh_px, truth.landmarks_px[rows], truth.torso_px[rows])
     matches = match(torsos)
     matched_bodies = {p for _, p in matches}
@@ -79,7 +81,9 @@ def compare(played: Played, truth: Truth, faces: np.ndarray) -> tuple[list[Pair]
     ghosts = [p for p in range(len(bodies)) if p not in matched_bodies]
     doubles = sum(bool((torsos[matched_rows, p] < 1.0).any()) for p in ghosts)
     size, lens = _small(played.size, played.intrinsics)
-    has_masks = truth.masks is not None and len(matches) > 0
+    # A recording may have no meshes: then there is nothing to draw.
+    has_mesh = bodies.vertices_m.shape[1] > 0
+    has_masks = truth.masks is not None and len(matches) > 0 and has_mesh
     # All bodies are drawn at once: each pixel belongs to the nearest, so bodies hide each other.
     owner = silhouette(bodies.vertices_m, faces, lens, size) if has_masks else None
     pairs = [_pair(played, truth, int(rows[n]), p, mesh_px[p], owner) for n, p in matches]
@@ -98,7 +102,8 @@ def _pair(
         overlap = iou(owner == p, mask)
         perceived = None if person is None else perceived_mask(person, played.size, owner.shape)
         perceived_overlap = float("nan") if perceived is None else iou(perceived, mask)
-    if truth.surface is not None and truth.landmarks_m is not None:
+    has_mesh = played.bodies.vertices_m.shape[1] > 0
+    if truth.surface is not None and truth.landmarks_m is not None and has_mesh:
         # From the hips, so that an error of distance does not hide the shape.
         own = played.bodies.vertices_m[p] - _hips(mesh_m)
         surface_m = surface_distance(own, truth.surface(row) - _hips(truth.landmarks_m[row]))

@@ -113,11 +113,14 @@ def space_rows(outcome: Outcome) -> tuple[list[Row], list[str]]:
     for k, name in enumerate(PAIRS):
         part = slice(2 * k, 2 * k + 2)
         rows.append(_mm(f"{name}_mm", f"  {name}s", mean(mesh[:, part]), mean(perceived[:, part])))
-    if truth.surface is not None:
+    if truth.surface is not None and not outcome.without_meshes:
         rows.append(Row("surface_mm", "surface, to the nearest vertex", "mm",
                         1e3 * mean(outcome.stack("surface_m"))))  # fmt: skip
     rows += _root_rows(outcome)
     what = f"world landmarks {baseline}" if known.any() else "none, the network is 2D"
+    # A recording holds bodies only.
+    if np.isnan(outcome.stack("perceived_px")).all():
+        what = "none"
     notes = [f"perceived limbs in space: {what}"]
     if left_out:
         notes.append(f"{left_out} person-frames are not in the errors in space: not known in both")
@@ -160,13 +163,16 @@ def image_rows(outcome: Outcome) -> list[Row]:
         errors_px = np.linalg.norm(ours - truth.landmarks_px[rows], axis=-1)
         with np.errstate(invalid="ignore"):  # Comparing NaN: false, as it should be.
             near = (errors_px < _CLOSE * truth.torso_px[rows, None]) & visible
-        close.append(_percent(int(near.sum()), total))
+        # Perceived landmarks of no person at all were not recorded: they are not wrong.
+        none = name == "perceived_px" and len(ours) and np.isnan(ours).all()
+        close.append(NAN if none else _percent(int(near.sum()), total))
         pixels.append(percentile(errors_px[visible], 50) * lines)
     found = [
         row_of("close_pct", f"visible landmarks within {_CLOSE} torso", "%", close),
         row_of("landmarks_px", "visible landmarks, median, at 720 lines", "px", pixels),
     ]
-    if truth.masks is not None:
+    # A recording without meshes has no silhouettes.
+    if truth.masks is not None and not outcome.without_meshes:
         overlaps = [outcome.stack("iou"), outcome.stack("perceived_iou")]
         missed = len(outcome.rows) - len(outcome.pairs)
         # A body that was not found has an overlap of 0, or finding few would look good.

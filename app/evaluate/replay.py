@@ -35,6 +35,8 @@ class Played:
         intrinsics: K (3, 3) as the fit assumes it.
         people: The people by track as perceived, also if the fit was given parts of the truth.
         bodies: The fitted bodies.
+        landmarks_px: The bodies' landmarks in the image (P, 33, 2), pixels; None for those that
+            ``intrinsics`` give.
     """
 
     id: int
@@ -42,6 +44,7 @@ class Played:
     intrinsics: np.ndarray
     people: dict[int, Person]
     bodies: Bodies
+    landmarks_px: np.ndarray | None = None
 
 
 @dataclass
