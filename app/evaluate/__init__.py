@@ -35,6 +35,7 @@ from app.evaluate.replay import (
 )
 from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
+from app.evaluate.world_rows import world_rows
 from pipeline.runtime.estimator import BodyEstimator
 
 __all__ = [
@@ -203,11 +204,13 @@ def _compared(
 
 def _report(clip: str, outcome: Outcome, times: list[Row], worst: int) -> Report:
     space, notes = figures.space_rows(outcome) if len(outcome.pairs) else ([], [])
+    in_world, where = world_rows(outcome)
     rows = [
         *figures.presence_rows(outcome),
         *space,
         *(figures.image_rows(outcome) if len(outcome.rows) else []),
         *motion_rows(outcome),
+        *in_world,
         *times,
     ]
     return Report(
@@ -216,7 +219,7 @@ def _report(clip: str, outcome: Outcome, times: list[Row], worst: int) -> Report
         outcome.truth.kind,
         tuple(rows),
         len(outcome.rows),
-        notes=tuple(notes),
+        notes=(*notes, *where),
         worst=_worst(outcome, worst),
     )
 

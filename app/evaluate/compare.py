@@ -34,6 +34,8 @@ class Pair:
         iou: Intersection over union of the mesh's silhouette; NaN if the truth has no masks.
         perceived_iou: The same of the perceived mask.
         surface_m: The distance between the surfaces, metres; NaN if the truth has none.
+        world_m: ``mesh_m`` in the app's own world (33, 3), z up; NaN where it knows none.
+        up: Up in the camera's axes (3,), as the app knows it; NaN where it knows no world.
     """
 
     row: int
@@ -46,6 +48,8 @@ class Pair:
     iou: float
     perceived_iou: float
     surface_m: float
+    world_m: np.ndarray
+    up: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,10 @@ def _pair(
     # Metric joints are in the camera's axes already.
     if person is not None and person.world_sigma_m is None:
         turned_m = perceived_m @ view_rotation(person.landmarks_px, played.intrinsics).T
+    world_m, up = unknown, unknown[0]
+    if played.to_world is not None:
+        rotation, offset_m = (part[p] for part in played.to_world)
+        world_m, up = mesh_m @ rotation.T + offset_m, rotation[2]
     return Pair(
         row=row,
         track=track,
@@ -123,6 +131,8 @@ def _pair(
         iou=overlap,
         perceived_iou=perceived_overlap,
         surface_m=surface_m,
+        world_m=world_m,
+        up=up,
     )
 
 

@@ -41,7 +41,21 @@ def presence_rows(outcome: Outcome) -> list[Row]:
         Row("people", "people in the truth", "", len(people)),
         Row("tracks_each", "tracks a person", "", mean(np.array(kinds))),
         Row("switches", "id switches", "", sum(switched)),
+        Row("idf1_pct", "IDF1", "%", _idf1_pct(outcome)),
     ]
+
+
+def _idf1_pct(outcome: Outcome) -> float:
+    """Return IDF1: the F1 score of person-frames, with each person given the one track that serves
+    all of the clip best (Ristani et al., ECCV Workshops 2016).
+
+    Only bodies that were matched in their frame can count as right; a body on a person who need not
+    be found counts neither way.
+    """
+    people = outcome.truth.person[outcome.paired]
+    tracks = np.array([pair.track for pair in outcome.pairs], np.int64)
+    found = len(tracks) + sum(tally.ghosts for tally in outcome.tallies)
+    return 100 * metrics.idf1(people, tracks, len(outcome.rows), found)
 
 
 def nobody_rows(tallies: Sequence[Tally], tracks: int) -> list[Row]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from app.evaluate.replay import Played
 from app.evaluate.truth import Truth, TruthError
+from app.evaluate.world import rigid_transforms
 from app.exports.recording import ExportError, check
 from app.outputs.poses import ROWS
 from pipeline.core.npz import read_npz
@@ -24,7 +25,9 @@ class RecordedBodies:
 
     Attributes:
         name: The file name.
-        columns: The arrays of the file; those of `app.outputs.poses.ROWS` are there and are sound.
+        columns: The arrays of the file; those of `app.outputs.poses.ROWS` are there and are sound,
+            and so is ``world_joints_m`` (N, 24, 3), the joints in a world with z up, where the file
+            has it.
         size: The (height, width) of the pictures.
         intrinsics: K (3, 3) of the first frame, pixels.
         faces: The mesh's triangles (F, 3); no rows where the file has no vertices.
@@ -38,8 +41,7 @@ class RecordedBodies:
 
     def bodies(self, frame: int) -> tuple[Bodies, np.ndarray]:
         """Return the bodies of one frame, and their landmarks in the image (P, 33, 2), pixels."""
-        rows = np.flatnonzero(self.columns["frame"] == frame)
-        rows = rows[np.argsort(self.columns["track"][rows], kind="stable")]
+        rows = self._rows(frame)
         vertices = self.columns.get("vertices_m")
         own: dict[str, Any] = {
             name: self.columns[name][rows]
@@ -48,6 +50,11 @@ class RecordedBodies:
         }
         own["vertices_m"] = np.zeros((len(rows), 0, 3)) if vertices is None else vertices[rows]
         return Bodies(**own), self.columns["landmarks_px"][rows]
+
+    def _rows(self, frame: int) -> np.ndarray:
+        """Return a frame's rows, by track."""
+        rows = np.flatnonzero(self.columns["frame"] == frame)
+        return rows[np.argsort(self.columns["track"][rows], kind="stable")]
 
     def frames(self, truth: Truth) -> Iterator[Played]:
         """Yield every frame of the truth's clip with the recorded bodies, in order.
@@ -70,7 +77,14 @@ class RecordedBodies:
         count = truth.frames or max(last, int(truth.frame.max(initial=-1))) + 1
         for frame in range(count):
             bodies, landmarks_px = self.bodies(frame)
-            yield Played(frame, self.size, self.intrinsics, {}, bodies, landmarks_px)
+            to_world = self._to_world(frame, bodies)
+            yield Played(frame, self.size, self.intrinsics, {}, bodies, landmarks_px, to_world)
+
+    def _to_world(self, frame: int, bodies: Bodies) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return `Played.to_world`: what takes the bodies' joints to the file's world."""
+        if "world_joints_m" not in self.columns or not len(bodies):
+            return None
+        return rigid_transforms(bodies.joints_m, self.columns["world_joints_m"][self._rows(frame)])
 
 
 def load_bodies(path: str | Path) -> RecordedBodies:
@@ -90,6 +104,10 @@ def load_bodies(path: str | Path) -> RecordedBodies:
         rows = len(arrays["frame"])
         for name, (dtype, shape) in ROWS.items():
             _check_column(arrays, name, (rows, *shape), np.dtype(dtype).kind)
+        if "world_joints_m" in arrays:
+            _check_column(arrays, "world_joints_m", (rows, 24, 3), "f")
+            if str(arrays.get("world_up", "z")) != "z":
+                raise ValueError("world_up is not z")
         if "vertices_m" in arrays:
             vertices = arrays["vertices_m"].shape[1:2]
             _check_column(arrays, "vertices_m", (rows, *vertices, 3), "f")

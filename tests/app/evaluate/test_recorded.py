@@ -12,27 +12,18 @@ from app.evaluate import evaluate_poses
 from app.evaluate.recorded import load_bodies
 from app.evaluate.truth import TruthError
 from app.exports.recording import ExportError
-from pipeline.core.camera import project
-from tests.support.evaluation import FACES, LENS, SIZE, A, B, outcome_of, truth_of
-from tests.support.recordings import poses_arrays, save_poses
+from tests.support.evaluation import (
+    FACES,
+    LENS,
+    SIZE,
+    A,
+    B,
+    outcome_of,
+    recorded,
+    truth_of,
+)
 
 FRAMES = 5
-
-
-def recorded(path: Path, tracks: dict[int, list[np.ndarray | None]], **changes) -> Path:
-    """Save a recording in which the tracks have these landmarks (33, 3) frame by frame."""
-    frames = {
-        track: [k for k, points in enumerate(path_m) if points is not None]
-        for track, path_m in tracks.items()
-    }
-    arrays = poses_arrays(frames)
-    rows = zip(arrays["frame"].tolist(), arrays["track"].tolist())
-    landmarks = np.array([tracks[track][frame] for frame, track in rows], np.float32)
-    arrays["landmarks_m"] = landmarks
-    arrays["landmarks_px"] = project(landmarks, LENS).astype(np.float32)
-    arrays |= {"intrinsics": LENS, "image_size": np.array(SIZE)}
-    arrays |= changes
-    return save_poses(path, {name: value for name, value in arrays.items() if value is not None})
 
 
 def moving(steps: np.ndarray) -> np.ndarray:
