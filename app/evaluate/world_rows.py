@@ -24,12 +24,10 @@ _FOOT_OF = [0, 0, 1, 1]
 
 @dataclass(frozen=True, eq=False)
 class _Path:
-    """One person over T frames in the world, metres: ``ours`` and ``theirs`` (T, 33, 3), landmarks;
-    ``resized``, ours at the true distance by the true camera; ``contact`` (T, 2), which feet stand,
-    bool."""
+    """One person over T frames in the world: ``ours`` and ``theirs`` (T, 33, 3), landmarks, metres;
+    ``contact`` (T, 2), which feet stand, bool."""
 
     ours: np.ndarray
-    resized: np.ndarray
     theirs: np.ndarray
     contact: np.ndarray
 
@@ -43,7 +41,7 @@ def world_rows(outcome: Outcome) -> tuple[list[Row], list[str]]:
     paths = list(_paths(outcome, own))
     rows = [*_error_rows(paths), *_drift_rows(paths)]
     if truth.foot_contact is not None:
-        rows += _foot_rows(paths, own)
+        rows += _foot_rows(paths)
     if own:
         true_up = truth.camera.up(truth.frame[outcome.paired])
         angle = world.gravity_error_deg(outcome.stack("up"), true_up)
@@ -58,22 +56,17 @@ def _paths(outcome: Outcome, own: bool) -> Iterator[_Path]:
     camera = truth.camera
     assert camera is not None
     assert truth.landmarks_m is not None
-    frame, mesh_m = truth.frame[rows], outcome.stack("mesh_m")
+    frame = truth.frame[rows]
     contact = np.zeros((len(truth.frame), 2)) if truth.foot_contact is None else truth.foot_contact
     # Frames without a body too: the true path has no gap there.
     every = np.flatnonzero(np.isin(truth.frame, [tally.frame for tally in outcome.tallies]))
     theirs = camera.to_world(truth.landmarks_m[every], truth.frame[every])
-    depth = truth.landmarks_m[rows][:, HIPS, 2].mean(1) / mesh_m[:, HIPS, 2].mean(1)
+    ours = outcome.stack("world_m") if own else camera.to_world(outcome.stack("mesh_m"), frame)
     for person in np.unique(truth.person[rows]):
-        # A person who is taken for taller is put farther away by the same factor.
-        size = float(np.nanmedian(depth[truth.person[rows] == person]))
-        ours = outcome.stack("world_m") if own else camera.to_world(mesh_m, frame)
-        resized = camera.to_world(size * mesh_m, frame)
         # As numbers: NaN where the person has no row.
         stands = chain(outcome, person, contact[every].astype(float), every)
         yield _Path(
             chain(outcome, person, ours, rows),
-            chain(outcome, person, resized, rows),
             chain(outcome, person, theirs, every),
             stands == 1,
         )
@@ -110,23 +103,25 @@ def _drift_rows(paths: list[_Path]) -> list[Row]:
     ]
 
 
-def _foot_rows(paths: list[_Path], own: bool) -> list[Row]:
+def _foot_rows(paths: list[_Path]) -> list[Row]:
     """Return how far feet slide and how far from their height they are, while they stand."""
     slides: list[list[np.ndarray]] = [[], []]
-    heights: list[list[np.ndarray]] = [[], []]
+    heights, motions = [], []
     for path in paths:
         stands = path.contact[:, _FOOT_OF]
         theirs = path.theirs[:, _FEET]
         for k, points in enumerate((path.ours, path.theirs)):
             slides[k].append(world.sliding_m(points[:, _FEET], theirs, stands))
-        for k, points in enumerate((path.ours, path.resized)):
-            heights[k].append(np.abs(points[:, _FEET, 2] - theirs[..., 2])[stands])
+        offset = (path.ours[:, _FEET, 2] - theirs[..., 2])[stands]
+        heights.append(np.abs(offset))
+        # For each person: an error of their size puts them above or below the floor.
+        motions.append(np.abs(offset - mean(offset)))
     slide = [1e3 * mean(np.concatenate(part)) for part in slides]
-    height = [1e2 * mean(np.concatenate(part)) for part in heights]
+    height, motion = (1e2 * mean(np.concatenate(part)) for part in (heights, motions))
     return [
         Row("foot_slide_mm", "standing feet slide", "mm/frame", slide[0], NAN, slide[1]),
-        Row("foot_height_cm", "standing feet's height, error", "cm", height[0]),
-        Row("foot_height_scaled_cm", "  with the true distance", "cm", NAN if own else height[1]),
+        Row("foot_height_cm", "standing feet's height, error", "cm", height),
+        Row("foot_height_motion_cm", "  less its mean offset", "cm", motion),
     ]
 
 

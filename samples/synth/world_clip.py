@@ -47,7 +47,7 @@ class WorldClip(Clip):
         self.feet = [Feet.of(person) for person in self.cast]
 
     def _arrange(self) -> None:
-        """Place the others where nobody comes too near to anyone."""
+        """Place the others at random where their ways keep apart."""
         if MOTIONS[self.kind].throws:
             super()._arrange()
             return
