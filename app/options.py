@@ -164,6 +164,15 @@ class EvaluateOptions(ProfileOption):
         Path | None,
         Setting("Evaluate every NAME.mp4 with its NAME_truth.npz.", "DIR"),
     ] = None
+    poses: Annotated[
+        Path | None,
+        Setting(
+            "Measure the bodies that `run --poses` wrote, without running the clip; with --suite a "
+            "folder that has a NAME.npz for each clip.",
+            "FILE",
+            file="read",
+        ),
+    ] = None
     dataset: Annotated[
         Literal["3dpw", "emdb"] | None,
         Setting("Evaluate the sequences of a dataset by its own rules.", "NAME"),

@@ -16,6 +16,14 @@ person on one CPU core at 960x540, and needs no GPU and no display.
     python samples/make_pitch.py --floor OUT --count 8 --first-seed 2000 --jobs 2
 
 renders floor acts: a breakdancer upside down, folded and spinning among seated onlookers.
+
+    python samples/make_pitch.py --walks OUT --count 6 --first-seed 2000 --jobs 2
+    python samples/make_pitch.py --moving OUT --count 8 --first-seed 2000 --jobs 2
+
+render clips with a world, of eight seconds: people who walk, stop, turn and lunge on a floor,
+before a still camera of any height, pitch and roll; and the same and throws before a camera that
+pans, tilts, zooms and shakes from one place. Their truths have the camera of each frame and which
+feet stand.
 """
 
 from __future__ import annotations
@@ -38,10 +46,19 @@ from synth import truth  # noqa: E402
 from synth.clip import Clip  # noqa: E402
 from synth.kinds import MOTIONS  # noqa: E402
 from synth.setup import SAMPLE_SEED  # noqa: E402
-from synth.suite import THROW_MANNER, Plan, floor_acts, suite, throws  # noqa: E402
+from synth.suite import (  # noqa: E402
+    THROW_MANNER,
+    Plan,
+    floor_acts,
+    moving,
+    suite,
+    throws,
+    walks,
+)
 from synth.truth import faces_of, mask_of, vertices_of  # noqa: E402
+from synth.world_clip import WorldClip  # noqa: E402
 
-__all__ = ["Clip", "faces_of", "main", "mask_of", "render", "vertices_of"]
+__all__ = ["Clip", "WorldClip", "faces_of", "main", "mask_of", "render", "vertices_of"]
 
 
 def render(clip: Clip, folder: Path, name: str) -> None:
@@ -57,6 +74,7 @@ def render(clip: Clip, folder: Path, name: str) -> None:
     """
     height, width = clip.camera.size
     frames, balls = [], np.full((clip.frames, 3), np.nan)
+    world = isinstance(clip, WorldClip)
     with av.open(str(folder / f"{name}.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=round(clip.fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -66,25 +84,42 @@ def render(clip: Clip, folder: Path, name: str) -> None:
             picture = av.VideoFrame.from_ndarray(clip.picture(frame), format="rgb24")
             container.mux(stream.encode(picture))
             instant, bodies = clip.instant(frame / clip.fps)
-            frames.append(truth.frame_truth(clip.scene, bodies, instant))
+            rows, depth = truth.frame_truth(clip.scene_at(frame), bodies, instant)
+            if isinstance(clip, WorldClip):
+                for row, contact in zip(rows, clip.contact(frame / clip.fps)):
+                    row["foot_contact"] = contact
+            frames.append((rows, depth))
             if instant.ball is not None:
-                balls[frame] = clip.camera.see(instant.ball)
+                balls[frame] = clip.camera_at(frame / clip.fps).see(instant.ball)
         container.mux(stream.encode())
     when = clip.release_s
-    thrown = [clip.camera.see(body.joints()) for body in clip.posed(0.0 if isnan(when) else when)]
+    then = 0.0 if isnan(when) else when
+    thrown = [clip.camera_at(then).see(body.joints()) for body in clip.posed(then)]
+    # Where there is no world the shipped sample's arrays stay as they are.
+    cameras = [clip.camera_at(frame / clip.fps) for frame in range(clip.frames)] if world else None
     truth.write(folder / f"{name}_truth.npz", clip.scene, frames, balls, {
         "fps": clip.fps, "release_frame": clip.release_frame, "release_s": when,
         "release_joints_m": np.float32(thrown if not isnan(when) else np.full_like(thrown, np.nan)),
         "hand": clip.motions[0].hand, "kinds": np.array(clip.kinds), "seed": clip.seed,
         "place": clip.setup.place, "view_deg": clip.setup.yaw_deg,
-    })  # fmt: skip
+    }, cameras)  # fmt: skip
 
 
-def _render_plan(
-    folder: Path, size: tuple[int, int], fps: int, manner: float | None, plan: Plan
-) -> str:
+_SUITES = {
+    "suite": suite, "throws": throws, "floor": floor_acts, "walks": walks, "moving": moving,
+}  # fmt: skip
+"""The suites, by the flag that renders one."""
+
+
+def _render_plan(folder: Path, size: tuple[int, int], fps: int, suite_name: str, plan: Plan) -> str:
     cv2.setNumThreads(1)
-    clip = Clip(plan.kind, plan.seed, plan.people, size, fps, plan.seconds, manner)
+    kind, seed, people = plan.kind, plan.seed, plan.people
+    manner = THROW_MANNER if suite_name == "throws" else None
+    clip = (
+        WorldClip(kind, seed, people, size, fps, plan.seconds, moving=suite_name == "moving")
+        if suite_name in ("walks", "moving")
+        else Clip(kind, seed, people, size, fps, plan.seconds, manner)
+    )
     render(clip, folder, plan.name)
     return plan.name
 
@@ -102,23 +137,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--suite", type=Path, metavar="OUT", help="render a suite into a folder")
     parser.add_argument("--throws", type=Path, metavar="OUT", help="render throws into a folder")
     parser.add_argument("--floor", type=Path, metavar="OUT", help="render floor acts into a folder")
-    parser.add_argument("--count", type=int, default=20, help="clips of a suite, throws or acts")
+    parser.add_argument("--walks", type=Path, metavar="OUT", help="render walks on a floor")
+    parser.add_argument("--moving", type=Path, metavar="OUT", help="the same, the camera moves")
+    parser.add_argument("--count", type=int, default=20, help="clips of a suite")
     parser.add_argument("--first-seed", type=int, default=1000, help="a suite's first seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes that render a suite")
     args = parser.parse_args(argv)
     try:
-        many = args.suite or args.throws or args.floor
-        usual = "1280x720" if not many else "768x432" if args.throws else "960x540"
+        name = next((name for name in _SUITES if getattr(args, name)), "")
+        usual = "768x432" if name == "throws" else "960x540" if name else "1280x720"
         size = _size(args.size or usual)
-        folder = many or args.out
+        folder = getattr(args, name) if name else args.out
         folder.mkdir(parents=True, exist_ok=True)
-        if many:
-            manner = THROW_MANNER if args.throws else None
-            one = partial(_render_plan, folder, size, args.fps, manner)
-            plans = suite if args.suite else throws if args.throws else floor_acts
+        if name:
+            one = partial(_render_plan, folder, size, args.fps, name)
+            plans = _SUITES[name](args.first_seed, args.count)
             with multiprocessing.get_context("spawn").Pool(max(1, args.jobs)) as pool:
-                for name in pool.imap_unordered(one, plans(args.first_seed, args.count)):
-                    print(name, flush=True)
+                for done in pool.imap_unordered(one, plans):
+                    print(done, flush=True)
         else:
             seconds = args.frames / args.fps if args.frames else None
             clip = Clip(args.kind, args.seed, args.people, size, args.fps, seconds)

@@ -10,7 +10,7 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +24,17 @@ from app.evaluate.given import check_given
 from app.evaluate.metrics import mean
 from app.evaluate.motion import motion_rows
 from app.evaluate.outcome import Outcome, Row
-from app.evaluate.replay import Timing, load_estimator, mean_focal_px, replay
+from app.evaluate.recorded import load_bodies
+from app.evaluate.replay import (
+    Played,
+    Timing,
+    load_estimator,
+    mean_focal_px,
+    replay,
+)
 from app.evaluate.report import Report, Worst
 from app.evaluate.truth import Truth, TruthError, load_truth
+from app.evaluate.world_rows import world_rows
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.one_thread import one_thread
 
@@ -37,6 +45,7 @@ __all__ = [
     "TruthError",
     "evaluate",
     "evaluate_dataset",
+    "evaluate_poses",
     "load_truth",
 ]
 
@@ -97,6 +106,40 @@ def evaluate(
     return replace(report, settings=tuple(settings))
 
 
+def evaluate_poses(
+    poses: str | Path,
+    truth: str | Path | Truth,
+    *,
+    frames: Collection[int] | None = None,
+    worst: int = 0,
+) -> Report:
+    """Measure the bodies of a recording against a truth, without running the clip.
+
+    All frames of the truth's clip are measured: those without a row have no body. The file has
+    nothing perceived, so that column is empty; surfaces and silhouettes need the file's vertices.
+
+    Args:
+        poses: The npz that `run --poses` wrote.
+        truth: A truth file, or a truth already read.
+        frames: The frames that are measured; None for all.
+        worst: How many of the worst person-frames to list.
+
+    Returns:
+        The figures of the recording.
+
+    Raises:
+        OSError: A file cannot be read.
+        TruthError: The truth is unreadable or belongs to another clip.
+        ExportError: The recording is unreadable.
+        ConfigError: None of the frames is in the clip.
+    """
+    truth = load_truth(truth) if isinstance(truth, str | Path) else truth
+    recorded = load_bodies(poses)
+    pairs, tallies, _, _ = _compared(recorded.frames(truth), truth, recorded.faces, frames)
+    outcome = Outcome.of(truth, pairs, tallies, without_meshes=not len(recorded.faces))
+    return _report(recorded.name, outcome, [], worst)
+
+
 def _focal_of(truth: Truth | None) -> float:
     if truth is None or truth.intrinsics is None:
         raise ConfigError("--truth-lens: this truth has no intrinsics")
@@ -112,26 +155,9 @@ def _measure(
     only: Collection[int] | None,
     worst: int,
 ) -> Report:
-    pairs: list[Pair] = []
-    tallies: list[Tally] = []
-    tracks: set[int] = set()
     timing = Timing()
-    faces, total = estimator.body.faces, 0
-    for played in replay(estimator, clip, config, timing, truth, given):
-        total += 1
-        # Played all the same: tracking and the fit depend on the frames before.
-        if only is not None and played.id not in only:
-            continue
-        count = len(played.bodies)
-        if truth is None:
-            tallies.append(Tally(played.id, count, count, 0))
-        else:
-            found, tally = compare(played, truth, faces)
-            pairs += found
-            tallies.append(tally)
-        tracks.update(played.bodies.track.tolist())
-    if not tallies:
-        raise ConfigError("--frames: none of them is in this part of the clip")
+    results = replay(estimator, clip, config, timing, truth, given)
+    pairs, tallies, tracks, total = _compared(results, truth, estimator.body.faces, only)
     times = figures.time_rows(timing.perceive_ms, timing.fit_ms)
     name = Path(clip).name
     if truth is None:
@@ -146,13 +172,45 @@ def _measure(
     return _report(name, Outcome.of(truth, pairs, tallies), times, worst)
 
 
+def _compared(
+    results: Iterable[Played],
+    truth: Truth | None,
+    faces: np.ndarray,
+    only: Collection[int] | None,
+) -> tuple[list[Pair], list[Tally], set[int], int]:
+    """Return the pairs, the counts and the tracks of the frames ``only``, and how many frames there
+    are in all."""
+    pairs: list[Pair] = []
+    tallies: list[Tally] = []
+    tracks: set[int] = set()
+    total = 0
+    for played in results:
+        total += 1
+        # Played all the same: tracking and the fit depend on the frames before.
+        if only is not None and played.id not in only:
+            continue
+        count = len(played.bodies)
+        if truth is None:
+            tallies.append(Tally(played.id, count, count, 0))
+        else:
+            found, tally = compare(played, truth, faces)
+            pairs += found
+            tallies.append(tally)
+        tracks.update(played.bodies.track.tolist())
+    if not tallies:
+        raise ConfigError("--frames: none of them is in this part of the clip")
+    return pairs, tallies, tracks, total
+
+
 def _report(clip: str, outcome: Outcome, times: list[Row], worst: int) -> Report:
     space, notes = figures.space_rows(outcome) if len(outcome.pairs) else ([], [])
+    in_world, where = world_rows(outcome)
     rows = [
         *figures.presence_rows(outcome),
         *space,
         *(figures.image_rows(outcome) if len(outcome.rows) else []),
         *motion_rows(outcome),
+        *in_world,
         *times,
     ]
     return Report(
@@ -161,7 +219,7 @@ def _report(clip: str, outcome: Outcome, times: list[Row], worst: int) -> Report
         outcome.truth.kind,
         tuple(rows),
         len(outcome.rows),
-        notes=tuple(notes),
+        notes=(*notes, *where),
         worst=_worst(outcome, worst),
     )
 

@@ -34,6 +34,8 @@ class Pair:
         iou: Intersection over union of the mesh's silhouette; NaN if the truth has no masks.
         perceived_iou: The same of the perceived mask.
         surface_m: The distance between the surfaces, metres; NaN if the truth has none.
+        world_m: ``mesh_m`` in the app's own world (33, 3), z up; NaN where it knows none.
+        up: Up in the camera's axes (3,), as the app knows it; NaN where it knows no world.
     """
 
     row: int
@@ -46,6 +48,8 @@ class Pair:
     iou: float
     perceived_iou: float
     surface_m: float
+    world_m: np.ndarray
+    up: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ def compare(played: Played, truth: Truth, faces: np.ndarray) -> tuple[list[Pair]
         The matched pairs, and the counts of the frame.
     """
     rows, bodies = truth.rows_of(played.id), played.bodies
-    mesh_px = project(bodies.landmarks_m, played.intrinsics)
+    mesh_px = played.landmarks_px
+    if mesh_px is None:
+        mesh_px = project(bodies.landmarks_m, played.intrinsics)
     torsos = distances(mesh_px, truth.landmarks_px[rows], truth.torso_px[rows])
     matches = match(torsos)
     matched_bodies = {p for _, p in matches}
@@ -79,7 +85,9 @@ def compare(played: Played, truth: Truth, faces: np.ndarray) -> tuple[list[Pair]
     ghosts = [p for p in range(len(bodies)) if p not in matched_bodies]
     doubles = sum(bool((torsos[matched_rows, p] < 1.0).any()) for p in ghosts)
     size, lens = _small(played.size, played.intrinsics)
-    has_masks = truth.masks is not None and len(matches) > 0
+    # A recording may have no meshes: then there is nothing to draw.
+    has_mesh = bodies.vertices_m.shape[1] > 0
+    has_masks = truth.masks is not None and len(matches) > 0 and has_mesh
     # All bodies are drawn at once: each pixel belongs to the nearest, so bodies hide each other.
     owner = silhouette(bodies.vertices_m, faces, lens, size) if has_masks else None
     pairs = [_pair(played, truth, int(rows[n]), p, mesh_px[p], owner) for n, p in matches]
@@ -98,7 +106,8 @@ def _pair(
         overlap = iou(owner == p, mask)
         perceived = None if person is None else perceived_mask(person, played.size, owner.shape)
         perceived_overlap = float("nan") if perceived is None else iou(perceived, mask)
-    if truth.surface is not None and truth.landmarks_m is not None:
+    has_mesh = played.bodies.vertices_m.shape[1] > 0
+    if truth.surface is not None and truth.landmarks_m is not None and has_mesh:
         # From the hips, so that an error of distance does not hide the shape.
         own = played.bodies.vertices_m[p] - _hips(mesh_m)
         surface_m = surface_distance(own, truth.surface(row) - _hips(truth.landmarks_m[row]))
@@ -107,6 +116,10 @@ def _pair(
     # Metric joints are in the camera's axes already.
     if person is not None and person.world_sigma_m is None:
         turned_m = perceived_m @ view_rotation(person.landmarks_px, played.intrinsics).T
+    world_m, up = unknown, unknown[0]
+    if played.to_world is not None:
+        rotation, offset_m = (part[p] for part in played.to_world)
+        world_m, up = mesh_m @ rotation.T + offset_m, rotation[2]
     return Pair(
         row=row,
         track=track,
@@ -118,6 +131,8 @@ def _pair(
         iou=overlap,
         perceived_iou=perceived_overlap,
         surface_m=surface_m,
+        world_m=world_m,
+        up=up,
     )
 
 

@@ -41,7 +41,21 @@ def presence_rows(outcome: Outcome) -> list[Row]:
         Row("people", "people in the truth", "", len(people)),
         Row("tracks_each", "tracks a person", "", mean(np.array(kinds))),
         Row("switches", "id switches", "", sum(switched)),
+        Row("idf1_pct", "IDF1", "%", _idf1_pct(outcome)),
     ]
+
+
+def _idf1_pct(outcome: Outcome) -> float:
+    """Return IDF1: the F1 score of person-frames, with each person given the one track that serves
+    all of the clip best (Ristani et al., ECCV Workshops 2016).
+
+    Only bodies that were matched in their frame can count as right; a body on a person who need not
+    be found counts neither way.
+    """
+    people = outcome.truth.person[outcome.paired]
+    tracks = np.array([pair.track for pair in outcome.pairs], np.int64)
+    found = len(tracks) + sum(tally.ghosts for tally in outcome.tallies)
+    return 100 * metrics.idf1(people, tracks, len(outcome.rows), found)
 
 
 def nobody_rows(tallies: Sequence[Tally], tracks: int) -> list[Row]:
@@ -113,11 +127,14 @@ def space_rows(outcome: Outcome) -> tuple[list[Row], list[str]]:
     for k, name in enumerate(PAIRS):
         part = slice(2 * k, 2 * k + 2)
         rows.append(_mm(f"{name}_mm", f"  {name}s", mean(mesh[:, part]), mean(perceived[:, part])))
-    if truth.surface is not None:
+    if truth.surface is not None and not outcome.without_meshes:
         rows.append(Row("surface_mm", "surface, to the nearest vertex", "mm",
                         1e3 * mean(outcome.stack("surface_m"))))  # fmt: skip
     rows += _root_rows(outcome)
     what = f"world landmarks {baseline}" if known.any() else "none, the network is 2D"
+    # A recording holds bodies only.
+    if np.isnan(outcome.stack("perceived_px")).all():
+        what = "none"
     notes = [f"perceived limbs in space: {what}"]
     if left_out:
         notes.append(f"{left_out} person-frames are not in the errors in space: not known in both")
@@ -160,13 +177,16 @@ def image_rows(outcome: Outcome) -> list[Row]:
         errors_px = np.linalg.norm(ours - truth.landmarks_px[rows], axis=-1)
         with np.errstate(invalid="ignore"):  # Comparing NaN: false, as it should be.
             near = (errors_px < _CLOSE * truth.torso_px[rows, None]) & visible
-        close.append(_percent(int(near.sum()), total))
+        # Perceived landmarks of no person at all were not recorded: they are not wrong.
+        none = name == "perceived_px" and len(ours) and np.isnan(ours).all()
+        close.append(NAN if none else _percent(int(near.sum()), total))
         pixels.append(percentile(errors_px[visible], 50) * lines)
     found = [
         row_of("close_pct", f"visible landmarks within {_CLOSE} torso", "%", close),
         row_of("landmarks_px", "visible landmarks, median, at 720 lines", "px", pixels),
     ]
-    if truth.masks is not None:
+    # A recording without meshes has no silhouettes.
+    if truth.masks is not None and not outcome.without_meshes:
         overlaps = [outcome.stack("iou"), outcome.stack("perceived_iou")]
         missed = len(outcome.rows) - len(outcome.pairs)
         # A body that was not found has an overlap of 0, or finding few would look good.

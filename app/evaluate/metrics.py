@@ -157,6 +157,30 @@ def match(distance: np.ndarray, limit: float = 1.0) -> list[tuple[int, int]]:
     return [(int(n), int(p)) for n, p in zip(rows, columns) if allowed[n, p]]
 
 
+def idf1(people: np.ndarray, tracks: np.ndarray, true_count: int, found_count: int) -> float:
+    """Return IDF1 of matched person-frames (Ristani et al., ECCV Workshops 2016): 2 IDTP / (rows of
+    the truth + bodies), with the one-to-one assignment of tracks to people that has the largest
+    IDTP.
+
+    Args:
+        people: The person (K,) of each matched pair.
+        tracks: Its track (K,).
+        true_count: The person-frames of the truth.
+        found_count: The bodies.
+
+    Returns:
+        0 to 1; NaN without people and bodies.
+    """
+    if not true_count + found_count:
+        return float("nan")
+    own, person = np.unique(people, return_inverse=True)
+    kinds, track = np.unique(tracks, return_inverse=True)
+    shared = np.zeros((len(own), len(kinds)))
+    np.add.at(shared, (person, track), 1)
+    rows, columns = linear_sum_assignment(shared, maximize=True)
+    return 2 * float(shared[rows, columns].sum()) / (true_count + found_count)
+
+
 def iou(one: np.ndarray, two: np.ndarray) -> float:
     """Return the intersection over union of two boolean masks of the same shape; NaN if both are
     empty."""

@@ -66,20 +66,29 @@ class Outcome:
         rows: The rows of the truth whose frames were run and whose people must be found.
         pairs: The matched pairs on these rows.
         tallies: The counts of every frame.
+        without_meshes: Whether the bodies have no surfaces, as those of a recording may not.
     """
 
     truth: Truth
     rows: np.ndarray
     pairs: Sequence[Pair]
     tallies: Sequence[Tally]
+    without_meshes: bool = False
 
     @classmethod
-    def of(cls, truth: Truth, pairs: Sequence[Pair], tallies: Sequence[Tally]) -> Outcome:
+    def of(
+        cls,
+        truth: Truth,
+        pairs: Sequence[Pair],
+        tallies: Sequence[Tally],
+        without_meshes: bool = False,
+    ) -> Outcome:
         played = np.isin(truth.frame, [tally.frame for tally in tallies])
         rows = np.flatnonzero(played & truth.counted)
         # People who are hardly visible may be matched, but their errors do not count.
         counted = set(rows.tolist())
-        return cls(truth, rows, [pair for pair in pairs if pair.row in counted], tallies)
+        own = [pair for pair in pairs if pair.row in counted]
+        return cls(truth, rows, own, tallies, without_meshes)
 
     def stack(self, name: str) -> np.ndarray:
         """Return a field of all pairs as one array (K, ...)."""

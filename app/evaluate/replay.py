@@ -33,6 +33,10 @@ class Played:
         intrinsics: K (3, 3) as the fit assumes it.
         people: The people by track as perceived, also if the fit was given parts of the truth.
         bodies: The fitted bodies.
+        landmarks_px: The bodies' landmarks in the image (P, 33, 2), pixels; None for those that
+            ``intrinsics`` give.
+        to_world: The rotations (P, 3, 3) and offsets (P, 3), metres, from the camera's axes to the
+            app's own world with z up; None where it knows no world.
     """
 
     id: int
@@ -40,6 +44,8 @@ class Played:
     intrinsics: np.ndarray
     people: dict[int, Person]
     bodies: Bodies
+    landmarks_px: np.ndarray | None = None
+    to_world: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass

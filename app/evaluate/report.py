@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from app.evaluate.outcome import NAN, Row
 from app.outputs.streams import open_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _WIDTH = 110
 _SUITE = {
@@ -28,6 +31,13 @@ _SUITE = {
     "wrist_speed_p95": ("wrists", "ratio"), "fit_ms_p50": ("fit", "ms"),
 }  # fmt: skip
 """The columns of a suite's table: a figure's key, the heading, and the unit or "ratio"."""
+_WORLD = {
+    "w_mpjpe_mm": ("W-MPJPE", "mm"), "wa_mpjpe_mm": ("WA-MPJPE", "mm"), "rte_pct": ("drift", "%"),
+    "foot_slide_mm": ("slide", "mm/frame"), "foot_height_cm": ("floor", "cm"),
+    "gravity_deg": ("gravity", "°"), "jitter": ("jitter", "ratio"), "still_mm": ("still", "mm"),
+    "idf1_pct": ("IDF1", "%"),
+}  # fmt: skip
+"""The columns of a suite's second table, which truths with a world have."""
 _SUMS = ("frames", "person_frames", "ghosts", "people", "switches")
 """Figures that are added up over clips; the others are averaged."""
 
@@ -199,29 +209,41 @@ def print_suite(reports: Sequence[Report], stream: TextIO, total: Report | None 
     """Print a table with a row for each clip and one for all of them: ``total``, or else the pooled
     ones."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(file=stream, highlight=False, width=_WIDTH + 30)
+    every = [*reports, total or pooled(reports)]
+    console.print(_suite_table(every, _SUITE))
+    if every[-1].has("w_mpjpe_mm"):
+        console.print()
+        console.print(_suite_table(every, _WORLD))
+
+
+def _suite_table(reports: Sequence[Report], columns: Mapping[str, tuple[str, str]]) -> Table:
+    """Return a table with a row for each report, the last one apart; of the columns, those that a
+    report has."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     table.add_column("clip")
-    shown = {k: v for k, v in _SUITE.items() if any(report.has(k) for report in reports)}
+    shown = {k: v for k, v in columns.items() if any(report.has(k) for report in reports)}
+    # The world's errors have no perceived value beside them.
+    with_seen = [key for key in shown if key.endswith("mpjpe_mm") and columns is _SUITE]
     for key, (label, unit) in shown.items():
         table.add_column(f"{label}\n{unit}", justify="right")
-        if key.endswith("mpjpe_mm"):
+        if key in with_seen:
             table.add_column("seen\nmm", justify="right")
             table.add_column("\nratio", justify="right")
-    total = total or pooled(reports)
-    for report in [*reports, total]:
+    for report in reports:
         cells = [Path(report.clip).stem]
         for key, (_, unit) in shown.items():
             row = report.row(key) if report.has(key) else Row(key, "", "")
             cells.append(_text(row.ratio if unit == "ratio" else row.mesh))
-            if key.endswith("mpjpe_mm"):
+            if key in with_seen:
                 cells += [_text(row.perceived), _text(row.ratio)]
-        if report is total:
+        if report is reports[-1]:
             table.add_section()
-        table.add_row(*cells, style="bold" if report is total else None)
-    console.print(table)
+        table.add_row(*cells, style="bold" if report is reports[-1] else None)
+    return table
 
 
 def _text(value: float) -> str:

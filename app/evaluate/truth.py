@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from app.evaluate.camera_path import CameraPath, camera_path
 from app.evaluate.metrics import torso_px
 from pipeline.core.camera import project
 from pipeline.core.npz import read_npz
@@ -64,6 +65,9 @@ class Truth:
         depth_step: The step of the depth maps, in pixels.
         surface: Returns the visible surface's vertices (V, 3) of a row.
         complete: Whether everyone in the picture is in the truth.
+        camera: The camera in the world, if the truth has a world.
+        foot_contact: Which feet stand on the floor (N, 2), left and right, bool.
+        fps: Frames a second, if known.
     """
 
     name: str
@@ -87,6 +91,9 @@ class Truth:
     depth_step: int = 1
     surface: Callable[[int], np.ndarray] | None = None
     complete: bool = False
+    camera: CameraPath | None = None
+    foot_contact: np.ndarray | None = None
+    fps: float | None = None
 
     def rows_of(self, frame: int) -> np.ndarray:
         """Return the row numbers of one frame."""
@@ -187,6 +194,13 @@ def _render(name: str, arrays: dict[str, np.ndarray]) -> Truth:
         depth_step=_depth_step(arrays),
         surface=_surface(arrays),
         complete=True,
+        camera=camera_path(arrays, _frames_of_render(arrays)),
+        foot_contact=(
+            _take(arrays, "foot_contact", rows, 2).astype(bool)
+            if "foot_contact" in arrays
+            else None
+        ),
+        fps=_fps(arrays),
     )
 
 
@@ -262,6 +276,15 @@ def _size(arrays: Mapping[str, np.ndarray], name: str) -> tuple[int, int]:
     if not (0 < height < 2**16 and 0 < width < 2**16):
         raise ValueError(f"{name} is {width}x{height}")
     return height, width
+
+
+def _fps(arrays: Mapping[str, np.ndarray]) -> float | None:
+    if "fps" not in arrays:
+        return None
+    fps = float(_take(arrays, "fps"))
+    if not 0 < fps < 1e6:
+        raise ValueError(f"fps is {fps}")
+    return fps
 
 
 def _depth_step(arrays: Mapping[str, np.ndarray]) -> int:

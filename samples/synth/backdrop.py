@@ -44,6 +44,7 @@ def paint(
     light: Light,
     people_m: tuple[float, float],
     random: np.random.Generator,
+    lines: float | None = None,
 ) -> Backdrop:
     """Paint the place as a camera sees it, without people.
 
@@ -53,7 +54,9 @@ def paint(
         light: The light.
         people_m: The least and the greatest distance of people along the camera's level axis.
         random: The random generator.
+        lines: The height of the picture that sets the blur, pixels; None for the camera's.
     """
+    lines = lines or camera.size[0]
     rays, place = camera.rays(), camera.place_m
     down = np.minimum(rays[..., 1], -1e-6)
     reach = -place[1] / down
@@ -80,8 +83,8 @@ def paint(
     far = far * upright if kind != "hall" else far * lit * 0.6
     picture = np.where(on_ground[..., None], near, far).astype(np.float32)
     # The lens is focused on the people: the picture is softer behind them.
-    blurred = cv2.GaussianBlur(picture, (0, 0), camera.size[0] / 200)
-    slight = cv2.GaussianBlur(picture, (0, 0), camera.size[0] / 900)
+    blurred = cv2.GaussianBlur(picture, (0, 0), lines / 200)
+    slight = cv2.GaussianBlur(picture, (0, 0), lines / 900)
     distance = np.where(on_ground, (ground - place) @ forward, wall_m)
     soft = np.clip((distance - people_m[1] - 0.5) / 5.0, 0, 1)[..., None]
     picture = np.asarray(slight * (1 - soft) + blurred * soft, np.float32)

@@ -62,9 +62,21 @@ def make_camera(
         aim_m: The point (3,).
         roll_deg: The rotation about the optical axis.
     """
-    yaw, roll = np.radians(yaw_deg), np.radians(roll_deg)
+    yaw = np.radians(yaw_deg)
     place = aim_m + [distance_m * np.sin(yaw), height_m - aim_m[1], distance_m * np.cos(yaw)]
     forward = aim_m - place
+    return look(size, focal_px, place, forward, roll_deg)
+
+
+def look(
+    size: tuple[int, int],
+    focal_px: float,
+    place_m: np.ndarray,
+    forward: np.ndarray,
+    roll_deg: float = 0.0,
+) -> Camera:
+    """Return a camera at a place (3,) of the world that looks along ``forward`` (3,)."""
+    roll = np.radians(roll_deg)
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, [0.0, 1.0, 0.0])
     right /= np.linalg.norm(right)
@@ -73,4 +85,12 @@ def make_camera(
     rotation = np.stack((c * right + s * down, c * down - s * right, forward))
     height, width = size
     lens = np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1.0]])
-    return Camera(lens, rotation, -rotation @ place, size)
+    return Camera(lens, rotation, -rotation @ place_m, size)
+
+
+def direction(heading_deg: float, pitch_deg: float) -> np.ndarray:
+    """Return the unit vector (3,) towards a heading (0 is +z, 90 is +x), ``pitch_deg`` below the
+    horizon."""
+    heading, pitch = np.radians(heading_deg), np.radians(pitch_deg)
+    level = np.cos(pitch)
+    return np.array([level * np.sin(heading), -np.sin(pitch), level * np.cos(heading)])

@@ -8,7 +8,7 @@ from math import isnan
 import cv2
 import numpy as np
 
-from synth.backdrop import paint
+from synth.backdrop import Backdrop, Light, paint
 from synth.camera import Camera, make_camera
 from synth.kinds import CALM, MOTIONS
 from synth.motion import Motion, make_motion
@@ -71,10 +71,7 @@ class Clip:
         self._arrange()
         light = make_light(self.setup)
         self.camera = self._camera(size, self.cast[0].stature_m)
-        backdrop = paint(
-            self.setup.place, self.camera, light, self._reach(), np.random.default_rng([seed, 3])
-        )
-        self.scene = Scene(self.camera, light, backdrop, tuple(self.cast))
+        self.scene = Scene(self.camera, light, self._paint(light), tuple(self.cast))
         self._throw = self._release() if throws else None
 
     def _cast(self, number: int, kind: str, seconds: float | None) -> tuple[Person, Motion]:
@@ -151,6 +148,18 @@ class Clip:
             distance *= 1.05
         return camera
 
+    def _paint(self, light: Light) -> Backdrop:
+        random = np.random.default_rng([self.seed, 3])
+        return paint(self.setup.place, self.camera, light, self._reach(), random)
+
+    def camera_at(self, time_s: float) -> Camera:
+        """Return the camera at a time from the clip's start."""
+        return self.camera
+
+    def scene_at(self, frame: int) -> Scene:
+        """Return the scene as the camera sees it at a frame."""
+        return self.scene
+
     @property
     def frames(self) -> int:
         return int(self.seconds * self.fps + 1e-6)
@@ -214,14 +223,19 @@ class Clip:
         )
         return Instant(people, self.ball(time_s, bodies)), bodies
 
+    def _exposed(self, time_s: float, middle_s: float) -> Instant:
+        """Return people and ball at a time of an exposure."""
+        return self.instant(time_s)[0]
+
     def picture(self, frame: int) -> np.ndarray:
         """Return a frame, RGB uint8 (H, W, 3): the mean over the exposure around its time, as a
         sensor records it."""
         middle, open_s = frame / self.fps, self.setup.shutter / self.fps
-        ends = [self.instant(middle + side * open_s / 2)[0] for side in (-1, 1)]
-        count = self.scene.subframes(*ends)
+        scene = self.scene_at(frame)
+        ends = [self._exposed(middle + side * open_s / 2, middle) for side in (-1, 1)]
+        count = scene.subframes(*ends)
         spread = (np.arange(count) + 0.5) / count - 0.5
-        linear = self.scene.picture([self.instant(middle + s * open_s)[0] for s in spread])
+        linear = scene.picture([self._exposed(middle + s * open_s, middle) for s in spread])
         return self._developed(linear, np.random.default_rng([self.seed, 7, frame]))
 
     def _developed(self, linear: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -20,6 +20,7 @@ from synth.key_poses import (
     WAVE,
     Table,
 )
+from synth.walks import lunges, path
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ MOTIONS = {
     "box": Entry(_cycle(BOX), 2.8),
     "floor": Entry(floor_act, 5.0, others="seated"),
     "seated": Entry(seated, 3.0, others="seated"),
+    "path": Entry(path, 8.0, others="path"),
+    "lunges": Entry(lunges, 8.0, others="path"),
 }
 CALM = tuple(name for name, entry in MOTIONS.items() if not entry.throws and not entry.others)
 """The upright motions without a ball, which people beside the first one have."""

@@ -66,3 +66,27 @@ def floor_acts(first_seed: int, count: int) -> list[Plan]:
         Plan("floor", seed, 4 + seed % 2, FLOOR_FRAMES)
         for seed in range(first_seed, first_seed + count)
     ]
+
+
+WALK_FRAMES = 240
+_WALKERS = (1, 1, 2, 1, 3)
+
+
+def walks(first_seed: int, count: int) -> list[Plan]:
+    """Return ``count`` clips of eight seconds with consecutive seeds: two of three are walks, with
+    one to three people, and every third has lunges."""
+    out = []
+    for number in range(count):
+        kind = "lunges" if number % 3 == 2 else "path"
+        out.append(Plan(kind, first_seed + number, _WALKERS[number % 5], WALK_FRAMES))
+    return out
+
+
+def moving(first_seed: int, count: int) -> list[Plan]:
+    """Return the plans of `walks` for a camera that moves; every fourth clip is a throw of two
+    seconds instead."""
+    out = walks(first_seed, count)
+    for number in range(3, count, 4):
+        kind = "throw_left" if number % 8 == 7 else "pitch"
+        out[number] = Plan(kind, first_seed + number, 1, 60)
+    return out

@@ -22,6 +22,16 @@ are OpenCV's (x right, y down, z forward), in metres, at the middle of the expos
   instant, ``release_frame`` (the frame whose middle is nearest to it; -1 none), ``hand``, ``kinds``
   (P,), ``stature_m`` (P,) barefoot, ``seed``, ``place``, ``view_deg`` (0 seen from where the first
   person faces at rest, 90 from its left)
+
+Clips with a world (``--walks``, ``--moving``) have a camera for each frame instead, and feet. Their
+world has z up and the floor at z = 0:
+
+- ``camera_rotation`` (F, 3, 3) from the camera's axes to the world's, ``camera_position_m`` (F, 3),
+  and no ``camera_translation_m``; ``camera_zoom`` (F,), the focal length as a multiple of that of
+  ``intrinsics``, which are the first frame's
+- ``ground_plane`` (F, 4), as above; its first three numbers are up in the camera's axes
+- ``foot_contact`` (N, 2) bool: the left and the right foot stand: the lowest part of the drawn foot
+  is within 2 cm of the floor and moves less than 5 mm in the time of a frame
 """
 
 from __future__ import annotations
@@ -79,9 +89,10 @@ def write(
     frames: list[tuple[list[dict], np.ndarray]],
     balls: np.ndarray,
     about: dict[str, Any],
+    cameras: list[Camera] | None = None,
 ) -> None:
     """Write the truth of all frames to one compressed file; ``about`` has the values of the whole
-    clip."""
+    clip, ``cameras`` those of each frame, of a clip with a world."""
     people: tuple[Person, ...] = scene.people
     rows = [row for person_rows, _ in frames for row in person_rows]
     arrays: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -89,8 +100,6 @@ def write(
         if values.dtype == np.float64:
             arrays[key] = values.astype(np.float32)
     index = np.repeat(np.arange(len(frames)), len(people))
-    camera = scene.camera
-    up = camera.rotation @ [0.0, 1.0, 0.0]
     small = np.uint16 if max(len(p.clothed.rest) for p in people) < 65536 else np.int32
     np.savez_compressed(
         path,
@@ -108,14 +117,36 @@ def write(
         vertex_start=np.cumsum([0] + [len(p.clothed.rest) for p in people]),
         faces=np.concatenate([p.faces for p in people]).astype(small),
         face_start=np.cumsum([0] + [len(p.faces) for p in people]),
-        mask_shape=np.array(camera.size),
-        image_size=np.array(camera.size),
-        intrinsics=camera.intrinsics,
-        camera_rotation=camera.rotation,
-        camera_translation_m=camera.translation_m,
-        ground_plane=np.append(up, -up @ camera.translation_m),
+        mask_shape=np.array(scene.camera.size),
+        image_size=np.array(scene.camera.size),
+        **(_still(scene.camera) if cameras is None else _path(cameras)),
         stature_m=np.array([p.stature_m for p in people]),
     )
+
+
+def _ground_plane(camera: Camera) -> np.ndarray:
+    up = camera.rotation @ [0.0, 1.0, 0.0]
+    return np.append(up, -up @ camera.translation_m)
+
+
+def _still(camera: Camera) -> dict[str, Any]:
+    return {
+        "intrinsics": camera.intrinsics, "camera_rotation": camera.rotation,
+        "camera_translation_m": camera.translation_m, "ground_plane": _ground_plane(camera),
+    }  # fmt: skip
+
+
+def _path(cameras: list[Camera]) -> dict[str, Any]:
+    first = cameras[0].intrinsics
+    # From y up to z up: (x, y, z) is (x, -z, y).
+    to_z_up = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    return {
+        "intrinsics": first,
+        "camera_rotation": np.array([to_z_up @ camera.rotation.T for camera in cameras]),
+        "camera_position_m": np.array([to_z_up @ camera.place_m for camera in cameras]),
+        "camera_zoom": np.array([camera.intrinsics[0, 0] / first[0, 0] for camera in cameras]),
+        "ground_plane": np.array([_ground_plane(camera) for camera in cameras]),
+    }
 
 
 def vertices_of(truth: Mapping[str, np.ndarray], person: int = 0) -> np.ndarray:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import av
 import cv2
 import numpy as np
@@ -19,23 +16,14 @@ KINDS = ("pitch", "throw_left", "walk", "run", "wave", "jump", "jacks", "squat",
          "bend", "box")  # fmt: skip
 ON_THE_FLOOR = {"floor", "seated"}
 """Motions of a suite of their own (`make_pitch.py --floor`), whose people do not stand."""
+ON_THEIR_WAY = ("path", "lunges")
+"""Motions of the suites with a world (`--walks`, `--moving`)."""
 
 
 @pytest.fixture(scope="module")
 def truth():
     with np.load(SAMPLES / "pitch_truth.npz") as arrays:
         return dict(arrays)
-
-
-@pytest.fixture(scope="module")
-def maker():
-    pytest.importorskip("anny")
-    pytest.importorskip("numba")
-    spec = importlib.util.spec_from_file_location("make_pitch", SAMPLES / "make_pitch.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["make_pitch"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def mask_of(truth, row):
@@ -160,12 +148,12 @@ def ahead_of_line(joints, hip, knee, ankle):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + ON_THEIR_WAY)
 def test_every_motion_is_a_bodys(kind, maker):
     """Knees bend forward, soles stay on or above the ground, nobody leaves the picture, landmarks
     that show lie in the mask, bones keep their length."""
-    assert {*KINDS, *ON_THE_FLOOR} == set(maker.MOTIONS)
-    clip = maker.Clip(kind, KINDS.index(kind) + 40, 1, SMALL, 30.0, 1.8)
+    assert {*KINDS, *ON_THE_FLOOR, *ON_THEIR_WAY} == set(maker.MOTIONS)
+    clip = maker.Clip(kind, (KINDS + ON_THEIR_WAY).index(kind) + 40, 1, SMALL, 30.0, 1.8)
     joints, soles = [], []
     for time_s in np.linspace(0, clip.seconds, 19):
         instant, (body,) = clip.instant(time_s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from app.evaluate.replay import Played
 from app.evaluate.truth import Truth
 from pipeline.core.camera import default_intrinsics, project
 from pipeline.core.people import Bodies, Person
+from tests.support.recordings import poses_arrays, save_poses
 
 SIZE = (120, 160)
 LENS = default_intrinsics(*SIZE)
@@ -88,3 +91,19 @@ def outcome_of(truth: Truth, frames: list[dict[int, np.ndarray]]) -> Outcome:
 
 def values(rows: list[Row]) -> dict[str, float]:
     return {row.key: row.mesh for row in rows}
+
+
+def recorded(path: Path, tracks: dict[int, list[np.ndarray | None]], **changes) -> Path:
+    """Save a recording in which the tracks have these landmarks (33, 3) frame by frame."""
+    frames = {
+        track: [k for k, points in enumerate(path_m) if points is not None]
+        for track, path_m in tracks.items()
+    }
+    arrays = poses_arrays(frames)
+    rows = zip(arrays["frame"].tolist(), arrays["track"].tolist())
+    landmarks = np.array([tracks[track][frame] for frame, track in rows], np.float32)
+    arrays["landmarks_m"] = landmarks
+    arrays["landmarks_px"] = project(landmarks, LENS).astype(np.float32)
+    arrays |= {"intrinsics": LENS, "image_size": np.array(SIZE)}
+    arrays |= changes
+    return save_poses(path, {name: value for name, value in arrays.items() if value is not None})

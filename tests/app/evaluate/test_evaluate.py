@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_tables_and_json_say_what_is_not_known(tmp_path, capsys):
     figure = json.loads((tmp_path / "o" / "r.json").read_text())["figures"]["mpjpe_mm"]
     assert figure["mesh"] is None
     assert figure["perceived"] == 100
+
+
+def test_a_suite_with_a_world_has_a_second_table(capsys):
+    plain = small_report("a.mp4", 42.5, 3)
+    world = (
+        Row("w_mpjpe_mm", "W-MPJPE", "mm", 123.0),
+        Row("jitter", "jitter", "10 m/s³", 9.0, reference=3.0, ratio_to="reference"),
+    )
+    report.print_suite([plain], sys.stdout)
+    assert "W-MPJPE" not in capsys.readouterr().out
+    report.print_suite([plain, replace(plain, clip="b.mp4", rows=plain.rows + world)], sys.stdout)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()]
+    assert lines[-4] == ["clip", "mm", "ratio"]
+    assert lines[-3:] == [["a", "-", "-"], ["b", "123", "3"], ["all", "123", "3"]]
 
 
 def test_every_switch_of_the_fit_has_a_name():
