@@ -114,7 +114,7 @@ def first_pass(
                     runner.stop()
             warnings = runner.warnings
         store.finish()
-        refine(store, estimator, first.interval_s, show.track, stats)
+        refine(store, estimator, first.interval_s, show.track, stats, config.capture.camera_pose)
         made = SecondPass(estimator, store)
         yield Refined(made, last, stats, time.monotonic() - begun_s, warnings)
     finally:

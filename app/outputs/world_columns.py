@@ -12,7 +12,7 @@ from app.outputs.base import OutputError
 from app.outputs.spool import ColumnSpool, Derived
 from pipeline.core.user_file import reading
 from pipeline.world.camera_pose import CameraPose
-from pipeline.world.ground import Ground, estimate_ground
+from pipeline.world.ground import Ground, estimate_ground, sample_rows
 
 GIVEN = "given_camera"
 """The array of a file (3,) float64: the camera's height in metres, pitch and roll in degrees, as
@@ -24,9 +24,6 @@ WORLD_ROWS = {
 }
 """The columns of `--poses` in the world's axes, which are made when the file is."""
 _NEEDED = ("joints_m", "joint_visibility", "track", "pts_s")
-_MOST_ROWS = 6000
-_BLOCK_ROWS = 300
-"""Of a longer recording, blocks of neighbouring rows, because feet that stand are found by time."""
 
 
 def ground_of(arrays: Mapping[str, Any]) -> Ground:
@@ -36,11 +33,7 @@ def ground_of(arrays: Mapping[str, Any]) -> Ground:
         arrays: Columns of `--poses` (``joints_m``, ``joint_visibility``, ``track``, ``pts_s``) by
             rising frame, perhaps with ``given_camera``.
     """
-    count = len(arrays["track"])
-    rows = np.arange(count)
-    if count > _MOST_ROWS:
-        starts = np.linspace(0, count - _BLOCK_ROWS, _MOST_ROWS // _BLOCK_ROWS).astype(int)
-        rows = (starts[:, None] + np.arange(_BLOCK_ROWS)).ravel()
+    rows = sample_rows(len(arrays["track"]))
     given = CameraPose()
     if GIVEN in arrays:
         given = CameraPose.from_array(np.asarray(arrays[GIVEN], np.float64).reshape(3))

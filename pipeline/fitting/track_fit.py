@@ -1,33 +1,37 @@
 """The second pass over a clip: every track fitted again, as a whole.
 
 The first pass fits windows of four frames as they come. Here the future is known: the lifter reads
-a frame's past and its future, one shape is estimated from all frames of a track, and smoothness
-acts both ways. How strongly it acts follows the motion: the accelerations of a first solution say
-how much those of each joint may vary about that time, so a still body is steady and a throwing arm
-is not held back.
+a frame's past and its future, one shape is estimated from all frames of a track, smoothness acts
+both ways, and feet stay where they stand. How strongly smoothness acts follows the motion: the
+accelerations of a first solution say how much those of each joint may vary about that time, so a
+still body is steady and a throwing arm is not held back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from pipeline.body.kinematics import POSED
+from pipeline.body.kinematics import POSED, forward_kinematics, place_points
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.fitting.contour_cpu import ContourLoop
+from pipeline.fitting.feet import FEET, feet_block
 from pipeline.fitting.fitter import BodyFitter
 from pipeline.fitting.initialise import sized_by_depth
 from pipeline.fitting.lift_track import lift_track
 from pipeline.fitting.lifter import LandmarkHistory
 from pipeline.fitting.observations import edges_of, layout, observations
-from pipeline.fitting.solver import BETAS, Observations
+from pipeline.fitting.solver import BETAS, Observations, RowsOf
 from pipeline.fitting.track_solver import ShapePrior, TrackPoses, accelerations, solve_track
 from pipeline.fitting.window_step import FROZEN, SHAPE_LIMIT
+from pipeline.world.ground import Ground
+from pipeline.world.standing import standing
 
 CHUNK = 300
 """Frames that are fitted at once; memory is proportional to it."""
@@ -36,10 +40,8 @@ OVERLAP = 30
 that every frame that is kept knows a second of past and future."""
 LONGEST_GAP_S = 0.5
 """Beyond it nothing joins what comes before a gap to what comes after it."""
-STEPS = (5, 5)
-"""Solver steps of the first and of the second solution."""
-ROBUST = (2.0, 6.0)
-"""`FitConfig.smooth_robust` of both: few accelerations surprise once their spread is known."""
+SEEN = 0.5
+"""A part of a foot must be as visible as this to stand."""
 SHAPE_GAIN = 0.15
 """Share of a frame's information about the shape that counts: errors of neighbouring frames are
 alike, so T frames tell far less than T independent ones."""
@@ -47,6 +49,17 @@ AROUND = 3.0
 """Frames at 30 a second over which accelerations are averaged, as a standard deviation."""
 LEAST, MOST = 0.05, 1.5
 """Bounds of an acceleration's spread, as parts of the fit's own (`FitConfig.turn_accel_rad`)."""
+
+
+class _Turn(NamedTuple):
+    """Solver steps and `FitConfig.smooth_robust` of one of the two solutions."""
+
+    steps: int
+    robust: float
+
+
+# Few accelerations surprise once their spread is known.
+FIRST, SECOND = _Turn(5, 2.0), _Turn(5, 6.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +91,10 @@ class FittedFrames:
     residual_mean: np.ndarray
 
 
+Read = Callable[[slice], SeenFrames]
+Write = Callable[[slice, FittedFrames], None]
+
+
 class TrackFitter:
     """Fits whole tracks of one source.
 
@@ -93,43 +110,61 @@ class TrackFitter:
         self._gap = max(round(LONGEST_GAP_S / interval_s), 1)
 
     @torch.inference_mode()
-    def fit(
-        self,
-        frame: np.ndarray,
-        read: Callable[[slice], SeenFrames],
-        write: Callable[[slice, FittedFrames], None],
-        betas: np.ndarray,
-    ) -> np.ndarray:
-        """Fit one track; only a chunk of it is in memory at a time.
+    def first(self, frame: np.ndarray, read: Read, write: Write, betas: np.ndarray) -> np.ndarray:
+        """Fit one track with the fit's own smoothness; only a chunk of it is in memory at a time.
 
         Args:
             frame: (N,) int64 the numbers of its frames, rising.
             read: Returns a part of the track, by rows.
-            write: Takes the poses of a part; called twice for every part.
+            write: Takes the poses of a part.
             betas: (10,) the shape that the first pass ended with.
 
         Returns:
             The track's shape (10,) float32.
         """
-        parts = list(self._parts(frame))
-        shapes = []
-        guess = torch.from_numpy(betas.astype(np.float32)).to(self._fitter.device)
-        prior = self._shape_prior()
-        for part, _ in parts:
+        begin = torch.from_numpy(betas.astype(np.float32)).to(self._fitter.device)
+        prior, shapes = self._shape_prior(), []
+        for part, _ in self._parts(frame):
             frames = self._frames(read(part))
-            poses, shape = self._first(frames, guess, prior)
-            shapes.append(shape)
+            poses, shown, _ = self._solve(
+                frames, frames.guess(begin), prior, self._usual(frames), FIRST
+            )
+            shapes.append(shown)
             write(part, frames.fitted(poses, None))
-        betas_t = _combined(prior, shapes)
-        for part, wide in parts:
-            # A short track is one part, whose observations are still there.
-            if len(parts) > 1:
-                frames = self._frames(read(wide))
-                poses = frames.guess(betas_t)
-            poses, residual_mean = self._second(frames, replace(poses, betas=betas_t))
+        return np.asarray(_combined(prior, shapes).cpu().numpy(), np.float32)
+
+    @torch.inference_mode()
+    def second(
+        self,
+        frame: np.ndarray,
+        read: Read,
+        write: Write,
+        betas: np.ndarray,
+        ground: Ground | None = None,
+    ) -> None:
+        """Fit one track again from what `first` wrote: with the shape that it returned, with
+        smoothness that follows the motion, and with feet that stay where they stand.
+
+        Args:
+            frame: As for `first`, like ``read`` and ``write``.
+            read: Returns a part of the track with the poses of `first`.
+            write: Takes the poses of a part.
+            betas: (10,) the track's shape.
+            ground: Gravity and the floor; None takes the picture's upright for up.
+        """
+        shape = torch.from_numpy(betas).to(self._fitter.device)
+        fixed = ShapePrior(shape, FROZEN * torch.eye(BETAS, device=shape.device))
+        for part, wide in self._parts(frame):
+            frames = self._frames(read(wide))
+            poses = frames.guess(shape)
+            sigma = self._usual(frames)
+            if len(sigma):
+                around = AROUND / self._interval_30hz
+                sigma = follow_motion(accelerations(poses), sigma, around)
+            feet = self._feet(frames, poses, ground)
+            poses, _, residual_mean = self._solve(frames, poses, fixed, sigma, SECOND, [feet])
             inner = slice(part.start - wide.start, part.stop - wide.start)
             write(part, frames.fitted(poses, residual_mean, inner))
-        return np.asarray(betas_t.cpu().numpy(), np.float32)
 
     def _parts(self, frame: np.ndarray) -> Iterator[tuple[slice, slice]]:
         """The chunks of a track as rows, each with the rows that are fitted with it."""
@@ -184,33 +219,35 @@ class TrackFitter:
         eye = torch.eye(BETAS, device=device)
         return ShapePrior(torch.zeros(BETAS, device=device), weight / SHAPE_GAIN * eye)
 
-    def _first(
-        self, frames: _Frames, betas: Tensor, prior: ShapePrior
-    ) -> tuple[TrackPoses, ShapePrior]:
-        """The first solution of a part: the fit's own smoothness, and the shape that it shows."""
-        poses, shown, _ = self._solve(frames, frames.guess(betas), prior, self._usual(frames), 0)
-        return poses, shown
-
-    def _second(self, frames: _Frames, poses: TrackPoses) -> tuple[TrackPoses, Tensor]:
-        """The second solution: smoothness as the first one moves, and the track's one shape."""
-        eye = torch.eye(BETAS, device=poses.betas.device)
-        fixed = ShapePrior(poses.betas, FROZEN * eye)
-        sigma = self._usual(frames)
-        if len(sigma):
-            sigma = follow_motion(accelerations(poses), sigma, AROUND / self._interval_30hz)
-        poses, _, residual_mean = self._solve(frames, poses, fixed, sigma, 1)
-        return poses, residual_mean
-
     def _solve(
-        self, frames: _Frames, poses: TrackPoses, shape: ShapePrior, sigma: Tensor, turn: int
+        self,
+        frames: _Frames,
+        poses: TrackPoses,
+        shape: ShapePrior,
+        sigma: Tensor,
+        turn: _Turn,
+        blocks: Sequence[RowsOf] = (),
     ) -> tuple[TrackPoses, ShapePrior, Tensor]:
         kernels = self._fitter.kernels
         contour = kernels.rows if isinstance(kernels, ContourLoop) else None
-        config = replace(self._fitter.config, smooth_robust=ROBUST[turn])
+        config = replace(self._fitter.config, smooth_robust=turn.robust)
         return solve_track(
-            self._fitter.skeleton, frames.observed, poses, shape, sigma, config, STEPS[turn],
-            contour,
+            self._fitter.skeleton, frames.observed, poses, shape, sigma, config, turn.steps,
+            contour, blocks,
         )  # fmt: skip
+
+    def _feet(self, frames: _Frames, poses: TrackPoses, ground: Ground | None) -> RowsOf:
+        """The residuals of the feet that stand in a solution."""
+        skeleton, chosen = self._fitter.skeleton, list(FEET)
+        betas = poses.betas.expand(len(poses.transl_m), BETAS)
+        pose = forward_kinematics(skeleton, poses.rotations, poses.transl_m, betas)
+        points = place_points(skeleton.landmarks, pose, betas)[0][:, chosen]
+        seen = frames.observed.visible[:, chosen] * frames.observed.present[:, None] > SEEN
+        found = standing(
+            points.cpu().numpy(), seen.cpu().numpy(), self._interval_30hz / 30.0, ground
+        )
+        place_m, stands = (torch.from_numpy(part).to(points) for part in found)
+        return feet_block(skeleton, place_m, stands)
 
     def _usual(self, frames: _Frames) -> Tensor:
         """The standard deviations (T - 2, 23, 3) of accelerations of any motion."""

@@ -8,6 +8,7 @@ Cholesky factorisation (LAPACK's pbtrf) solves T frames in time and memory propo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -69,6 +70,7 @@ def solve_track(
     config: FitConfig,
     steps: int,
     contour: RowsOf | None = None,
+    blocks: Sequence[RowsOf] = (),
 ) -> tuple[TrackPoses, ShapePrior, Tensor]:
     """Fit one person over T frames by damped Gauss-Newton.
 
@@ -83,6 +85,7 @@ def solve_track(
         config: Weights and switches.
         steps: How many steps to take.
         contour: Used in place of `solver.contour_rows` where given.
+        blocks: Residuals of the T frames beside the fixed ones, as for `solver.linearise_frames`.
 
     Returns:
         The best poses that the steps reached, never worse than the guess; the shape that these
@@ -91,7 +94,7 @@ def solve_track(
     """
 
     def model(poses: TrackPoses) -> _System:
-        return _linearise(skeleton, observed, poses, shape, sigma, config, contour)
+        return _linearise(skeleton, observed, poses, shape, sigma, config, contour, blocks)
 
     state, system, damping = guess, model(guess), FIRST_DAMPING
     for _ in range(steps):
@@ -138,17 +141,18 @@ def _linearise(
     shape: ShapePrior,
     sigma: Tensor,
     config: FitConfig,
-    contour: RowsOf | None,
+    contour: RowsOf | None = None,
+    blocks: Sequence[RowsOf] = (),
 ) -> _System:
     frames = len(poses.transl_m)
     betas = poses.betas.expand(frames, BETAS)
     cost, block, slope, residual_mean = linearise_frames(
-        skeleton, observed, poses.rotations, poses.transl_m, betas, config, contour
+        skeleton, observed, poses.rotations, poses.transl_m, betas, config, contour, blocks
     )
-    blocks, slopes = block.cpu().numpy().astype(np.float64), slope.cpu().numpy().astype(np.float64)
+    normal, slopes = (part.cpu().numpy().astype(np.float64) for part in (block, slope))
     band = np.zeros((_BAND + 1, frames, FRAME_DIM))
     row, column = _LOWER
-    band[row - column, :, column] = blocks[:, row, column].T
+    band[row - column, :, column] = normal[:, row, column].T
     total = float(cost.sum())
     pull = slopes[:, :FRAME_DIM]
     if config.use_smoothness and frames > 2:
@@ -159,8 +163,8 @@ def _linearise(
     return _System(
         total + float(offset @ toward),
         band.reshape(_BAND + 1, -1),
-        blocks[:, :FRAME_DIM, FRAME_DIM:].reshape(-1, BETAS),
-        blocks[:, FRAME_DIM:, FRAME_DIM:].sum(0) + information,
+        normal[:, :FRAME_DIM, FRAME_DIM:].reshape(-1, BETAS),
+        normal[:, FRAME_DIM:, FRAME_DIM:].sum(0) + information,
         pull.reshape(-1),
         slopes[:, FRAME_DIM:].sum(0) + toward,
         residual_mean,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,6 +172,22 @@ class TrackStore:
         values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
         return StoredBodies(named[order], *map(np.array, values)), betas
 
+    def sample(
+        self, choose: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, StoredBodies, np.ndarray]:
+        """Return some records by rising frame: frames (N,), tracks (N,), bodies, shapes (N, 10).
+
+        Args:
+            choose: Returns the rows to read, by the number of all of them.
+        """
+        rows = choose(len(self._tracks))
+        seen, made = self._read(rows)
+        tracks = self._by_track[rows]
+        betas = np.array([self._betas[track] for track in tracks.tolist()], np.float32)
+        values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
+        stored = StoredBodies(tracks, *map(np.array, values))
+        return np.array(seen["frame"]), tracks, stored, betas
+
     @property
     def last_frame(self) -> int | None:
         """The number of the last frame with a person; None without any."""
@@ -202,7 +218,7 @@ class TrackStore:
 
 
 class StoredTrack:
-    """One track of a `TrackStore`, as `pipeline.fitting.track_fit.TrackFitter.fit` reads and writes
+    """One track of a `TrackStore`, as `pipeline.fitting.track_fit.TrackFitter` reads and writes
     it.
 
     Attributes:

@@ -13,18 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.body.model import BodyOutput
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Bodies, Person
 from pipeline.core.stats import Stats
 from pipeline.fitting.fitter import certainty
 from pipeline.fitting.track_fit import TrackFitter
-from pipeline.fitting.visibility import picture_sizes
+from pipeline.fitting.visibility import joint_visibility, picture_sizes
 from pipeline.runtime.estimator import DetectedWindow, FittedWindow
 from pipeline.runtime.keypoint_estimator import KeypointEstimator, StreamState
 from pipeline.runtime.one_thread import one_thread
 from pipeline.runtime.track_store import TrackStore
+from pipeline.world.camera_pose import CameraPose
+from pipeline.world.ground import Ground, estimate_ground, sample_rows
 
 _USUAL_S = 1 / 30
+_BATCH = 256
+"""Bodies that are posed at once; each has a mesh."""
 
 
 class FirstPass:
@@ -99,29 +104,71 @@ def refine(
     interval_s: float,
     on_track: Callable[[int, int], None] | None = None,
     stats: Stats | None = None,
-) -> None:
+    camera: CameraPose | None = None,
+) -> Ground | None:
     """Fit every track of a store as a whole and put the bodies in place of the first pass's.
 
     Args:
         store: Finished.
         estimator: The one of the first pass.
         interval_s: Time between the source's frames, in seconds.
-        on_track: Called with (done, of) before every track and at the end.
-        stats: Gets the stage "refit": for each track, its time for each of its frames.
+        on_track: Called with (done, of) before every track's fits, two for each.
+        stats: Gets the stage "refit": for each fit of a track, its time for each of its frames.
+        camera: What is given of the camera's pose.
+
+    Returns:
+        Gravity and the floor, as the tracks show them; None without anyone.
     """
     fitter = TrackFitter(estimator.fitter, interval_s, store.surface)
-    stats = stats or Stats()
-    tracks = store.tracks
-    for done, number in enumerate(tracks):
-        if on_track is not None:
-            on_track(done, len(tracks))
-        track = store.track(number)
-        # Small products, as in the fit: more threads only wait for each other.
-        with one_thread(), stats.time("refit", len(track.frame)):
-            betas = fitter.fit(track.frame, track.read, track.write, track.betas)
-        store.set_shape(number, betas)
-    if on_track is not None:
-        on_track(len(tracks), len(tracks))
+    stats, tracks = stats or Stats(), store.tracks
+    if not tracks:
+        return None
+    # Small products, as in the fit.
+    with one_thread():
+        for done, number in enumerate(tracks):
+            if on_track is not None:
+                on_track(done, 2 * len(tracks))
+            track = store.track(number)
+            with stats.time("refit", len(track.frame)):
+                betas = fitter.first(track.frame, track.read, track.write, track.betas)
+            store.set_shape(number, betas)
+        ground = _ground(store, estimator, interval_s, camera)
+        for done, number in enumerate(tracks, len(tracks)):
+            if on_track is not None:
+                on_track(done, 2 * len(tracks))
+            track = store.track(number)
+            with stats.time("refit", len(track.frame)):
+                fitter.second(track.frame, track.read, track.write, track.betas, ground)
+    return ground
+
+
+def _ground(
+    store: TrackStore, estimator: KeypointEstimator, interval_s: float, camera: CameraPose | None
+) -> Ground:
+    """Gravity and the floor of what a store holds now."""
+    frame, track, stored, betas = store.sample(sample_rows)
+    parts = []
+    for k in range(0, len(frame), _BATCH):
+        part = slice(k, k + _BATCH)
+        posed = _posed(estimator, stored.turns[part], stored.transl_m[part], betas[part])
+        parts.append(posed.joints_m.cpu().numpy())
+    joints_m = np.concatenate(parts)
+    # As if the pictures had no edges: only what stands is read of it.
+    sizes = picture_sizes([None] * len(frame))
+    lenses = np.broadcast_to(np.eye(3), (len(frame), 3, 3))
+    visibility, _ = joint_visibility(stored.seen, joints_m, lenses, sizes)
+    return estimate_ground(joints_m, visibility, track, frame * interval_s, camera)
+
+
+@torch.inference_mode()
+def _posed(
+    estimator: KeypointEstimator, turns: np.ndarray, transl_m: np.ndarray, betas: np.ndarray
+) -> BodyOutput:
+    """The bodies of poses (N, 24, 3), translations (N, 3) and shapes (N, 10)."""
+    pose = turns.reshape(-1, 72)
+    values = (betas, pose[:, :3], pose[:, 3:], transl_m)
+    tensors = (torch.from_numpy(np.ascontiguousarray(v)).to(estimator.device) for v in values)
+    return estimator.body.forward(*tensors)
 
 
 class SecondPass:
@@ -152,14 +199,12 @@ class SecondPass:
     def fit(self, detected: Sequence[DetectedWindow], states: Sequence[Any]) -> list[FittedWindow]:
         return [[(frame, self._bodies(frame)) for frame in one.window.frames] for one in detected]
 
-    @torch.inference_mode()
     def _bodies(self, frame: Frame) -> Bodies:
         stored, betas = self._store.bodies(frame.id)
         if not len(stored.track):
             return self._estimator.fitter.no_bodies()
         pose = stored.turns.reshape(-1, 72)
-        values = (betas, pose[:, :3], pose[:, 3:], stored.transl_m)
-        posed = self.body.forward(*(torch.from_numpy(v).to(self.device) for v in values))
+        posed = _posed(self._estimator, stored.turns, stored.transl_m, betas)
         joints_m = posed.joints_m.cpu().numpy()
         lenses = np.broadcast_to(self.intrinsics(frame), (len(pose), 3, 3))
         sizes = picture_sizes([frame.size] * len(pose))

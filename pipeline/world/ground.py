@@ -34,6 +34,7 @@ _COMMON_DEG = 1.0
 _WORST_DEG = 6.0
 """A less certain direction is not used. A camera taken as level is often off by more."""
 _ROUNDS = 3
+_MOST_ROWS, _BLOCK_ROWS = 6000, 300
 _DIRECTION = 2
 """The direction's numbers in a solution, which come first; the height is the next one."""
 
@@ -143,6 +144,20 @@ def _judged(fit: _Fit, given: CameraPose, fixed: np.ndarray) -> Ground:
         # Wherever the direction is a little wrong, this height still puts the feet on the floor.
         height_m, height_source, error_m = fit.height_m, "feet", fit.height_error_m
     return Ground(up, height_m, up_source, height_source, error_deg, error_m)
+
+
+def sample_rows(count: int) -> np.ndarray:
+    """Return the rows of a recording that `estimate_ground` is to read, rising.
+
+    Of a long one they are blocks of neighbouring rows, because feet that stand are found by time.
+
+    Args:
+        count: The number of its rows.
+    """
+    if count <= _MOST_ROWS:
+        return np.arange(count)
+    starts = np.linspace(0, count - _BLOCK_ROWS, _MOST_ROWS // _BLOCK_ROWS).astype(int)
+    return (starts[:, None] + np.arange(_BLOCK_ROWS)).ravel()
 
 
 class _Fit:

@@ -242,8 +242,8 @@ def test_every_setting_of_a_command_is_in_its_help_and_on_its_command_line(comma
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page))
     for setting in settings().values():
         if command not in setting.commands:
-            # Of `events`, --jsonl is an option of its own.
-            own = {"--jsonl"} if command == "events" else set()
+            # Of these commands they are options of their own.
+            own = {"events": {"--jsonl"}, "evaluate": {"--poses"}}.get(command, set())
             assert not (shown - own) & set(setting.flags), setting.key
             continue
         assert shown >= set(setting.flags), setting.key

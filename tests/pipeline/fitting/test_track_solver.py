@@ -85,7 +85,7 @@ def test_a_step_is_the_dense_systems(body, skeleton, seed, frames, damping):
     """The windows' solver assembles the whole matrix; both must take the same step."""
     people, true = swaying(body, frames, seed)
     guess, seen = nudged(true, seed), observed(people)
-    system = track_solver._linearise(skeleton, seen, guess, prior(), usual(frames), PLAIN, None)
+    system = track_solver._linearise(skeleton, seen, guess, prior(), usual(frames), PLAIN)
     step, step_shape = track_solver._solve(system, damping)
     none = TemporalPrior(
         rotations=torch.eye(3).expand(1, 2, 24, 3, 3),
@@ -116,7 +116,7 @@ def test_no_step_makes_it_worse(body, skeleton, seed):
 
     def cost(poses):
         return track_solver._linearise(
-            skeleton, seen, poses, prior(), usual(12), PLAIN, None
+            skeleton, seen, poses, prior(), usual(12), PLAIN
         ).cost  # fmt: skip
 
     costs = [cost(guess)]
