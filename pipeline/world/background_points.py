@@ -13,6 +13,7 @@ _CELL_PX = 40
 _A_CELL = 2
 """Points are spread: this many at most in each cell of that size."""
 _PATCH = (15, 15)
+_SMOOTH_PX = 1.5
 _LEAST_CORNER = 4e-4
 """The smaller eigenvalue of a corner's structure (Shi and Tomasi, Good features to track, 1994), as
 OpenCV scales it for grey levels of 0 to 1. Sensor noise of 6 grey levels on a wall has less."""
@@ -81,7 +82,8 @@ def find_points(grey: np.ndarray, left_out: np.ndarray) -> np.ndarray:
         left_out: (P, 4) boxes x0, y0, x1, y1 in which none is wanted, pixels of the copy.
     """
     height, width = grey.shape
-    strength = cv2.cornerMinEigenVal(grey, 5)
+    # Noise differs from pixel to pixel, and a background's structure less.
+    strength = cv2.cornerMinEigenVal(cv2.GaussianBlur(grey, (0, 0), _SMOOTH_PX), 5)
     strength[strength < cv2.dilate(strength, np.ones((7, 7), np.uint8))] = 0
     strength[strength < _LEAST_CORNER] = 0
     for x0, y0, x1, y1 in np.clip(left_out, 0, max(height, width)).astype(int):
@@ -142,7 +144,7 @@ def follow(
     good = status[:, 0] > 0
     if check:
         back, status, _ = cv2.calcOpticalFlowPyrLK(
-            now, before, found, start + found - guess, **options, **use_guess
+            now, before, found, start.copy(), **(options | {"maxLevel": 1}), **use_guess
         )
         good &= (status[:, 0] > 0) & (np.abs(back - start).max((1, 2)) < _BACK_PX)
     height, width = now.shape

@@ -25,10 +25,11 @@ _AS_BEFORE_PX = 1.0
 _LEAST_POINTS, _LEAST_CELLS, _LEAST_SHARE = 12, 6, 0.25
 """A view is known where at least this many points, in this many cells and with this share of the
 weight, are explained."""
-_LEAVE_PX = 0.25
+_LEAVE_PX, _SURELY_PX, _GAIN_PX = 0.25, 1.5, 0.06
 _SETTLED_PX, _SETTLED_FRAMES = 0.12, 6
-"""A still camera's view is held until it moves by the first, and again when it has stayed within
-the second for so long. Pixels of the small copy; the largest anywhere in the picture."""
+"""A still camera's view is held until some pixel moves by the first of these, and half of the points
+by the third nearer to where they are expected; or until one moves by the second. It is held again
+when no pixel has moved by the fourth for so long. Pixels of the small copy."""
 _FEW = 0.5
 """A key frame of which less than this share of its points is left is replaced."""
 _LOST_FRAMES = 10
@@ -56,7 +57,7 @@ class CameraPose:
         explained: The share of the background's points that it explains, from 0 to 1.
         reference: The index of the reference among the frames that were added: the first with
             enough background after the last cut. It is this frame after a cut, and where the
-            background was lost and another one has been there for ten frames.
+            background was lost and another one could be followed for ten frames.
     """
 
     rotation: np.ndarray
@@ -122,6 +123,7 @@ class CameraMotion:
         self._recent: deque[View] = deque(maxlen=_SETTLED_FRAMES)
         self._before: np.ndarray | None = None
         self._lost = 0
+        self._other: KeyFrame | None = None
         self._parallax = 0.0
         self._reference = self._frame
 
@@ -149,13 +151,14 @@ class CameraMotion:
         self._before = grey
         if match is None:
             return self._without(grey, boxes)
-        self._lost = 0
+        self._lost, self._other = 0, None
         match.key.learn(match.chosen, match.explained)
         self._guess = going_on(self._view, match.view)
+        speed_px = self._keys.distance_px(self._view, match.view)
         self._key, self._view = match.key, match.view
-        view, still = self._settle(match.view)
-        self._judge_parallax(match, still)
-        self._renew(grey, boxes, match, view)
+        view, still = self._settle(match)
+        self._judge_parallax(match, speed_px, still)
+        self._renew(grey, boxes, match, view, speed_px)
         square = (match.residual_px[match.explained] ** 2).sum(1)
         error_px = float(np.sqrt(square.mean())) / float(self._shrunk.scale.mean())
         return self._pose(view, still, error_px, match.share)
@@ -197,9 +200,13 @@ class CameraMotion:
         """The pose of a frame in which nothing known was recognised."""
         self._parallax = 0.0
         self._guess = self._view
-        if _are_enough(find_points(grey, boxes)):
-            self._lost += 1
-        if self._lost > _LOST_FRAMES:
+        # Another background counts only where each picture of it shows the one before: a body that
+        # moves before a wall is none.
+        view = View(np.eye(3), 1.0)
+        last, self._other = self._other, KeyFrame(grey, find_points(grey, boxes), view)
+        goes_on = last is not None and self._match(last, grey, boxes, view) is not None
+        self._lost = self._lost + 1 if goes_on else 0
+        if self._lost >= _LOST_FRAMES:
             self._begin()
             return self._first(grey, boxes)
         return self._pose(self._held or self._view, False, None, 0.0)
@@ -224,7 +231,7 @@ class CameraMotion:
             if match is not None:
                 return match
         described = describe(grey)
-        start = self._lost * _TRIED_A_FRAME % len(nearest)
+        start = self._frame * _TRIED_A_FRAME % len(nearest)
         for key in nearest[start : start + _TRIED_A_FRAME]:
             guess = view_from_features(key, described, self._lens, self._rng)
             match = guess and self._match(key, grey, boxes, guess)
@@ -287,34 +294,47 @@ class CameraMotion:
             key, estimate.view, chosen[good], found[good], estimate.residual_px, explained, share
         )
 
-    def _settle(self, view: View) -> tuple[View, bool]:
-        """The view to report, and whether it is that of a still camera, which is held: noise does
-        not move it."""
+    def _settle(self, match: _Match) -> tuple[View, bool]:
+        """The view to report, and whether it is that of a still camera, which is held: neither
+        noise nor a crowd that moves with it moves it."""
         if self._held is not None:
-            if self._keys.distance_px(view, self._held) <= _LEAVE_PX:
+            if not self._leaves(match, self._held):
                 return self._held, True
             self._held = None
             self._recent.clear()
-        self._recent.append(view)
+        self._recent.append(match.view)
         if len(self._recent) == _SETTLED_FRAMES and all(
-            self._keys.distance_px(one, view) <= _SETTLED_PX for one in self._recent
+            self._keys.distance_px(one, match.view) <= _SETTLED_PX for one in self._recent
         ):
-            self._held = view
-        return view, False
+            self._held = match.view
+        return match.view, False
 
-    def _judge_parallax(self, match: _Match, still: bool) -> None:
+    def _leaves(self, match: _Match, held: View) -> bool:
+        """Whether a picture's view is another than the held one, and most points say so."""
+        distance_px = self._keys.distance_px(match.view, held)
+        if not _LEAVE_PX < distance_px <= _SURELY_PX:
+            return distance_px > _LEAVE_PX
+        points = match.key.points_px[match.chosen].astype(float)
+        at_held = transfer(points, between(match.key.view, held, self._lens))
+        left = np.median(np.hypot(*(match.now_px - at_held).T))
+        return bool(left - np.median(np.hypot(*match.residual_px.T)) > _GAIN_PX)
+
+    def _judge_parallax(self, match: _Match, speed_px: float, still: bool) -> None:
         if still:
             self._parallax = 0.0
             return
         turned_px = self._keys.distance_px(match.key.view, match.view)
         at_px = match.now_px - match.residual_px
         side = max(self._shrunk.size)
-        seen = shows_parallax(at_px, match.residual_px, turned_px, side, self._rng)
+        speed_px += match.key.speed_px
+        seen = shows_parallax(at_px, match.residual_px, turned_px, speed_px, side, self._rng)
         # One frame may err; a new key frame has no parallax yet.
         step = 1.0 / _PARALLAX_FRAMES if seen else -_PARALLAX_FADES / _PARALLAX_FRAMES
         self._parallax = float(np.clip(self._parallax + step, 0.0, 2.0))
 
-    def _renew(self, grey: np.ndarray, boxes: np.ndarray, match: _Match, view: View) -> None:
+    def _renew(
+        self, grey: np.ndarray, boxes: np.ndarray, match: _Match, view: View, speed_px: float
+    ) -> None:
         """Make the picture a key frame where the camera looks elsewhere than at any, or where too
         few points of the last one are left."""
         explained = int(match.explained.sum())
@@ -323,7 +343,7 @@ class CameraMotion:
             return
         points = find_points(grey, boxes)
         if _are_enough(points) and (new or len(points) > 1.3 * explained):
-            self._key = KeyFrame(grey, points, view)
+            self._key = KeyFrame(grey, points, view, speed_px)
             self._keys.keep(self._key)
 
 

@@ -29,6 +29,7 @@ class KeyFrame:
         grey: Its small copy, uint8 (h, w).
         points_px: (N, 2) float32 corners in it, pixels of the copy.
         view: Where the camera looked.
+        speed_px: How far its pixels moved from the frame before it.
         trust: (N,) how often each point has moved as the background does.
         most_explained: The most points that have moved so in one picture.
     """
@@ -36,6 +37,7 @@ class KeyFrame:
     grey: np.ndarray
     points_px: np.ndarray
     view: View
+    speed_px: float = 0.0
     trust: np.ndarray = field(init=False)
     most_explained: int = field(init=False, default=0)
     _described: tuple[np.ndarray, np.ndarray | None] | None = field(init=False, default=None)

@@ -19,15 +19,19 @@ _ONE_EPIPOLE = 0.75
 _ANGLE = np.sin(np.radians(12.0))
 _PAIRS = 200
 _BENT_PX = 1.5
-_BENT_SHARE = 0.06
-"""A wrong lens and a rolling shutter leave a smooth residual, and more of it the further the camera
-has turned: a focal length that is 20 per cent wrong about 4 per cent of the motion."""
+_BENT_BY_LENS = 0.06
+"""A wrong lens leaves a smooth residual, and more of it the further the camera has turned: a focal
+length that is 20 per cent wrong about 4 per cent of the motion."""
+_BENT_BY_SHUTTER = 0.4
+"""A rolling shutter that reads for four fifths of a frame moves the first and the last row by this
+share of the motion from frame to frame."""
 
 
 def shows_parallax(
     at_px: np.ndarray,
     residual_px: np.ndarray,
     turned_px: float,
+    speed_px: float,
     longer_side_px: int,
     rng: np.random.Generator,
 ) -> bool:
@@ -42,6 +46,7 @@ def shows_parallax(
         at_px: (N, 2) where the motion without translation takes the points, pixels.
         residual_px: (N, 2) what it leaves of their motion, pixels.
         turned_px: How far that motion is, pixels.
+        speed_px: How far the camera turns from one frame to the next, pixels.
         longer_side_px: The picture's longer side, pixels.
         rng: Chooses pairs of points.
     """
@@ -51,7 +56,7 @@ def shows_parallax(
     weights = 1.0 / count[cell]
     field = _quadratic_field(at_px / longer_side_px, residual_px, weights)
     bent = float(np.sqrt((weights * (field * field).sum(1)).sum() / weights.sum()))
-    if bent > _BENT_PX + _BENT_SHARE * turned_px:
+    if bent > _BENT_PX + _BENT_BY_LENS * turned_px + _BENT_BY_SHUTTER * speed_px:
         return True
     off = np.hypot(*(residual_px - field).T) > _OFF_PX
     off &= np.hypot(*residual_px.T) > _OFF_PX

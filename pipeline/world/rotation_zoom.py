@@ -155,14 +155,14 @@ def moved(view: View, step: np.ndarray) -> View:
         step: (4,) the rotation vector in the camera's axes, radians, and the change of the
             logarithm of the zoom.
     """
-    rotation = view.rotation @ Rotation.from_rotvec(step[:3]).as_matrix()
-    return View(rotation, view.zoom * float(np.exp(np.clip(step[3], -1.0, 1.0))))
+    # SciPy's rotations are orthonormal: rounding errors must not grow from frame to frame.
+    rotation = Rotation.from_matrix(view.rotation) * Rotation.from_rotvec(step[:3])
+    return View(rotation.as_matrix(), view.zoom * float(np.exp(np.clip(step[3], -1.0, 1.0))))
 
 
 def going_on(before: View, now: View) -> View:
     """Return the next view of a camera that goes on turning and zooming as it did."""
     turned = now.rotation @ before.rotation.T @ now.rotation
-    # Products of rotations stay rotations to rounding, and this one is used once.
     return View(turned, now.zoom * now.zoom / before.zoom)
 
 

@@ -39,7 +39,7 @@ def texture(seed: int, height: int = 2640, width: int = 4320) -> np.ndarray:
 
 def turn(pan_deg: float = 0.0, tilt_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
     """Return the rotation (3, 3) from the axes of a camera to those of the reference: panned to the
-    right, tilted down and rolled clockwise."""
+    right, tilted up and rolled clockwise."""
     return Rotation.from_euler("YXZ", [pan_deg, tilt_deg, roll_deg], degrees=True).as_matrix()
 
 
