@@ -138,16 +138,23 @@ def follow(
         (N, 2) float64 where they are, and (N,) bool whether they were followed.
     """
     start, guess = (np.ascontiguousarray(p, np.float32)[:, None] for p in (points_px, guess_px))
-    options = {"winSize": _PATCH, "maxLevel": levels, "criteria": _STOP}
-    use_guess = {"flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
-    found, status, _ = cv2.calcOpticalFlowPyrLK(before, now, start, guess.copy(), **options, **use_guess)
-    good = status[:, 0] > 0
+    found, good = _flow(before, now, start, guess, levels)
     if check:
-        back, status, _ = cv2.calcOpticalFlowPyrLK(
-            now, before, found, start.copy(), **(options | {"maxLevel": 1}), **use_guess
-        )
-        good &= (status[:, 0] > 0) & (np.abs(back - start).max((1, 2)) < _BACK_PX)
+        back, followed = _flow(now, before, found, start, 1)
+        good &= followed & (np.abs(back - start).max((1, 2)) < _BACK_PX)
     height, width = now.shape
-    found = found[:, 0].astype(float)
-    good &= ((found >= _EDGE_PX / 2) & (found < [width - _EDGE_PX / 2, height - _EDGE_PX / 2])).all(1)
-    return found, good
+    places = found[:, 0].astype(float)
+    low = _EDGE_PX / 2
+    good &= ((places >= low) & (places < (width - low, height - low))).all(1)
+    return places, good
+
+
+def _flow(
+    before: np.ndarray, now: np.ndarray, start: np.ndarray, guess: np.ndarray, levels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where points (N, 1, 2) float32 are in the second picture, and which were followed (N,)."""
+    found, status, _ = cv2.calcOpticalFlowPyrLK(
+        before, now, start, guess.copy(),
+        winSize=_PATCH, maxLevel=levels, criteria=_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )  # fmt: skip
+    return np.asarray(found), np.asarray(status)[:, 0] > 0

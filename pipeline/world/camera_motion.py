@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from pipeline.core.yuv import Pixels, YuvImage, size_of
-from pipeline.world.background_points import Shrunk, cells, find_points, follow, in_boxes
+from pipeline.world.background_points import Shrunk, find_points
 from pipeline.world.key_frames import KeyFrame, KeyFrames, describe, view_from_features
+from pipeline.world.matching import Match, are_enough, match_key, shifted
 from pipeline.world.parallax import shows_parallax
-from pipeline.world.rotation_zoom import View, between, find_view, going_on, moved, refine_view, transfer
+from pipeline.world.rotation_zoom import View, between, going_on, transfer
 
 SMALLEST_PX = 64
 """The least height and width of a picture."""
 _GROWN = 0.1
 _GROWN_PX = 6.0
 """Boxes of people are grown by this share of their size, and this many pixels of the small copy."""
-_EXPLAINED_PX = 1.5
-_AS_BEFORE_PX = 1.0
-_LEAST_POINTS, _LEAST_CELLS, _LEAST_SHARE = 12, 6, 0.25
-"""A view is known where at least this many points, in this many cells and with this share of the
-weight, are explained."""
 _LEAVE_PX, _SURELY_PX, _GAIN_PX = 0.25, 1.5, 0.06
 _SETTLED_PX, _SETTLED_FRAMES = 0.12, 6
 """A still camera's view is held until some pixel moves by the first of these, and half of the points
@@ -36,8 +30,6 @@ _LOST_FRAMES = 10
 _TRIED_A_FRAME = 4
 _PARALLAX_FRAMES = 3.0
 _PARALLAX_FADES = 0.2
-_SEARCH_PX = 160
-"""The width at which the shift of a large motion is searched."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,19 +62,6 @@ class CameraPose:
     reference: int
 
 
-class _Match(NamedTuple):
-    """What matching a picture against a key frame gave: the points that were followed (M,), their
-    places and residuals (M, 2), which are explained (M,) bool, and the share of those."""
-
-    key: KeyFrame
-    view: View
-    chosen: np.ndarray
-    now_px: np.ndarray
-    residual_px: np.ndarray
-    explained: np.ndarray
-    share: float
-
-
 class CameraMotion:
     """Measures a camera's rotation and zoom frame by frame; memory is bounded.
 
@@ -103,7 +82,9 @@ class CameraMotion:
         if lens.shape != (3, 3) or not np.isfinite(lens).all():
             raise ValueError(f"intrinsics are finite and (3, 3), not {lens.shape}: {lens.tolist()}")
         if lens[0, 0] <= 0 or lens[1, 1] <= 0 or not np.array_equal(lens[2], (0, 0, 1)):
-            raise ValueError(f"intrinsics have focal lengths above 0 and end in 0 0 1: {lens.tolist()}")
+            raise ValueError(
+                f"intrinsics have focal lengths above 0 and end in 0 0 1: {lens.tolist()}"
+            )
         if min(size) < SMALLEST_PX:
             raise ValueError(f"pictures have {SMALLEST_PX} pixels or more a side, not {size}")
         self._size = tuple(size)
@@ -173,7 +154,9 @@ class CameraMotion:
             )
         size = size_of(image) if isinstance(image, YuvImage) else image.shape[:2]
         if tuple(size) != self._size:
-            raise ValueError(f"the pictures were {self._size} pixels, and this one is {tuple(size)}")
+            raise ValueError(
+                f"the pictures were {self._size} pixels, and this one is {tuple(size)}"
+            )
         boxes = np.zeros((0, 4)) if boxes_px is None else np.asarray(boxes_px, float)
         if boxes.size == 0:
             boxes = boxes.reshape(0, 4)
@@ -189,7 +172,7 @@ class CameraMotion:
         """The pose of the first frame, if it has enough background to be the reference."""
         points = find_points(grey, boxes)
         self._reference = self._frame
-        if not _are_enough(points):
+        if not are_enough(points):
             return self._pose(self._view, True, None, 0.0)
         self._key = KeyFrame(grey, points, self._view)
         self._keys.keep(self._key)
@@ -204,7 +187,10 @@ class CameraMotion:
         # moves before a wall is none.
         view = View(np.eye(3), 1.0)
         last, self._other = self._other, KeyFrame(grey, find_points(grey, boxes), view)
-        goes_on = last is not None and self._match(last, grey, boxes, view) is not None
+        goes_on = (
+            last is not None
+            and match_key(last, grey, boxes, view, self._lens, self._rng) is not None
+        )
         self._lost = self._lost + 1 if goes_on else 0
         if self._lost >= _LOST_FRAMES:
             self._begin()
@@ -220,21 +206,28 @@ class CameraMotion:
             error_px if error_px is not None else np.inf, explained, self._reference,
         )  # fmt: skip
 
-    def _find(self, grey: np.ndarray, boxes: np.ndarray) -> _Match | None:
+    def _find(self, grey: np.ndarray, boxes: np.ndarray) -> Match | None:
         """Match a picture: where the last one was, then nearby, then wherever it was before."""
-        assert self._key is not None
+        assert self._key is not None and self._before is not None
         nearest = self._keys.nearest_first(self._view)
         for key in {id(key): key for key in (self._chosen(nearest), nearest[0])}.values():
-            match = self._match(key, grey, boxes, self._guess)
+            match = match_key(key, grey, boxes, self._guess, self._lens, self._rng)
             if match is None:
-                match = self._match(key, grey, boxes, self._shifted(grey))
+                match = match_key(
+                    key,
+                    grey,
+                    boxes,
+                    shifted(self._view, self._before, grey, self._lens),
+                    self._lens,
+                    self._rng,
+                )
             if match is not None:
                 return match
         described = describe(grey)
         start = self._frame * _TRIED_A_FRAME % len(nearest)
         for key in nearest[start : start + _TRIED_A_FRAME]:
             guess = view_from_features(key, described, self._lens, self._rng)
-            match = guess and self._match(key, grey, boxes, guess)
+            match = guess and match_key(key, grey, boxes, guess, self._lens, self._rng)
             if match:
                 return match
         return None
@@ -245,56 +238,7 @@ class CameraMotion:
         last, best = (self._keys.distance_px(k.view, self._view) for k in (self._key, nearest[0]))
         return nearest[0] if best < 0.6 * last - 2.0 else self._key
 
-    def _shifted(self, grey: np.ndarray) -> View:
-        """The last view, moved by the shift between the last picture and this one (phase
-        correlation; Kuglin and Hines, 1975)."""
-        assert self._before is not None
-        height, width = self._shrunk.size
-        factor = min(1.0, _SEARCH_PX / width)
-        small = max(8, round(width * factor)), max(8, round(height * factor))
-        window = cv2.createHanningWindow(small, cv2.CV_32F)
-        last, now = (
-            (cv2.resize(g, small, interpolation=cv2.INTER_AREA).astype(np.float32) - 128) * window
-            for g in (self._before, grey)
-        )
-        (dx, dy), _ = cv2.phaseCorrelate(last, now)
-        focal = self._lens[[0, 1], [0, 1]] * self._view.zoom
-        x, y = dx * width / small[0] / focal[0], dy * height / small[1] / focal[1]
-        return moved(self._view, np.array([y, -x, 0.0, 0.0]))
-
-    def _match(
-        self, key: KeyFrame, grey: np.ndarray, boxes: np.ndarray, guess: View
-    ) -> _Match | None:
-        """Follow a key frame's points to a picture, and find its view; None where too few agree."""
-        expected = transfer(key.points_px, between(key.view, guess, self._lens))
-        height, width = grey.shape
-        inside = ((expected > 0) & (expected < (width - 1, height - 1))).all(1)
-        chosen = np.flatnonzero(inside & ~in_boxes(expected, boxes))
-        if len(chosen) < _LEAST_POINTS:
-            return None
-        points, expected = key.points_px[chosen].astype(float), expected[chosen]
-        weights = key.weights(chosen)
-        arguments = key.view, guess, self._lens
-        # Most often the camera goes on as before, and then half the work is enough.
-        found, good = follow(key.grey, grey, points, expected, levels=1, check=False)
-        near = good & (np.hypot(*(found - expected).T) < _AS_BEFORE_PX)
-        if weights[near].sum() >= 0.5 * weights.sum():
-            estimate = refine_view(points[good], found[good], weights[good], *arguments)
-        else:
-            found, good = follow(key.grey, grey, points, expected, levels=3, check=True)
-            good &= ~in_boxes(found, boxes)
-            if good.sum() < _LEAST_POINTS:
-                return None
-            estimate = find_view(points[good], found[good], weights[good], *arguments, self._rng)
-        explained = np.hypot(*estimate.residual_px.T) < _EXPLAINED_PX
-        share = float(weights[good][explained].sum() / weights[good].sum())
-        if not _are_enough(found[good][explained]) or share < _LEAST_SHARE:
-            return None
-        return _Match(
-            key, estimate.view, chosen[good], found[good], estimate.residual_px, explained, share
-        )
-
-    def _settle(self, match: _Match) -> tuple[View, bool]:
+    def _settle(self, match: Match) -> tuple[View, bool]:
         """The view to report, and whether it is that of a still camera, which is held: neither
         noise nor a crowd that moves with it moves it."""
         if self._held is not None:
@@ -309,7 +253,7 @@ class CameraMotion:
             self._held = match.view
         return match.view, False
 
-    def _leaves(self, match: _Match, held: View) -> bool:
+    def _leaves(self, match: Match, held: View) -> bool:
         """Whether a picture's view is another than the held one, and most points say so."""
         distance_px = self._keys.distance_px(match.view, held)
         if not _LEAVE_PX < distance_px <= _SURELY_PX:
@@ -319,21 +263,21 @@ class CameraMotion:
         left = np.median(np.hypot(*(match.now_px - at_held).T))
         return bool(left - np.median(np.hypot(*match.residual_px.T)) > _GAIN_PX)
 
-    def _judge_parallax(self, match: _Match, speed_px: float, still: bool) -> None:
+    def _judge_parallax(self, match: Match, speed_px: float, still: bool) -> None:
         if still:
             self._parallax = 0.0
             return
         turned_px = self._keys.distance_px(match.key.view, match.view)
         at_px = match.now_px - match.residual_px
         side = max(self._shrunk.size)
-        speed_px += match.key.speed_px
+        speed_px = float(np.hypot(speed_px, match.key.speed_px))
         seen = shows_parallax(at_px, match.residual_px, turned_px, speed_px, side, self._rng)
         # One frame may err; a new key frame has no parallax yet.
         step = 1.0 / _PARALLAX_FRAMES if seen else -_PARALLAX_FADES / _PARALLAX_FRAMES
         self._parallax = float(np.clip(self._parallax + step, 0.0, 2.0))
 
     def _renew(
-        self, grey: np.ndarray, boxes: np.ndarray, match: _Match, view: View, speed_px: float
+        self, grey: np.ndarray, boxes: np.ndarray, match: Match, view: View, speed_px: float
     ) -> None:
         """Make the picture a key frame where the camera looks elsewhere than at any, or where too
         few points of the last one are left."""
@@ -342,11 +286,6 @@ class CameraMotion:
         if not new and explained >= _FEW * match.key.most_explained:
             return
         points = find_points(grey, boxes)
-        if _are_enough(points) and (new or len(points) > 1.3 * explained):
+        if are_enough(points) and (new or len(points) > 1.3 * explained):
             self._key = KeyFrame(grey, points, view, speed_px)
             self._keys.keep(self._key)
-
-
-def _are_enough(points_px: np.ndarray) -> bool:
-    """Whether points (N, 2) are enough for a view: many, and spread over the picture."""
-    return len(points_px) >= _LEAST_POINTS and len(np.unique(cells(points_px))) >= _LEAST_CELLS

@@ -69,7 +69,7 @@ class KeyFrame:
 
 def describe(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Return ORB's points (M, 2) and descriptors (M, 32) or None (Rublee et al., ORB, 2011)."""
-    found, descriptors = cv2.ORB_create(_FEATURES).detectAndCompute(grey, None)
+    found, descriptors = cv2.ORB.create(_FEATURES).detectAndCompute(grey, None)
     return np.array([point.pt for point in found], float).reshape(-1, 2), descriptors
 
 
@@ -129,7 +129,7 @@ class KeyFrames:
 
     def nearest_first(self, view: View) -> list[KeyFrame]:
         """Return all key frames, those of the nearest views first, of equal ones the newest."""
-        return sorted(reversed(self.all), key=lambda key: self.distance_px(key.view, view))
+        return sorted(self.all[::-1], key=lambda key: self.distance_px(key.view, view))
 
     def is_new(self, view: View) -> bool:
         """Return whether a view is far from every key frame."""

@@ -18,13 +18,13 @@ _ONE_EPIPOLE = 0.75
 """The least share of them whose residuals point to one epipole."""
 _ANGLE = np.sin(np.radians(12.0))
 _PAIRS = 200
-_BENT_PX = 1.5
-_BENT_BY_LENS = 0.06
+_BENT_PX = 1.2
+_BENT_BY_LENS = 0.045
 """A wrong lens leaves a smooth residual, and more of it the further the camera has turned: a focal
-length that is 20 per cent wrong about 4 per cent of the motion."""
-_BENT_BY_SHUTTER = 0.4
-"""A rolling shutter that reads for four fifths of a frame moves the first and the last row by this
-share of the motion from frame to frame."""
+length that is 20 per cent wrong up to 3 per cent of the motion."""
+_BENT_BY_SHUTTER = 0.2
+"""A rolling shutter that reads for two thirds of a frame moves rows by this share of the motion
+from frame to frame, root mean square."""
 
 
 def shows_parallax(
@@ -46,7 +46,7 @@ def shows_parallax(
         at_px: (N, 2) where the motion without translation takes the points, pixels.
         residual_px: (N, 2) what it leaves of their motion, pixels.
         turned_px: How far that motion is, pixels.
-        speed_px: How far the camera turns from one frame to the next, pixels.
+        speed_px: How far the camera turns from one frame to the next, pixels, in both pictures.
         longer_side_px: The picture's longer side, pixels.
         rng: Chooses pairs of points.
     """
@@ -67,9 +67,7 @@ def shows_parallax(
     return _share_with_one_epipole(at_px[off], residual_px[off], rng) >= _ONE_EPIPOLE
 
 
-def _quadratic_field(
-    at: np.ndarray, residual_px: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+def _quadratic_field(at: np.ndarray, residual_px: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The field (N, 2) of second order in the picture that most residuals follow."""
     x, y = (at - at.mean(0)).T
     terms = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])

@@ -98,3 +98,27 @@ class Scene:
         return cv2.remap(
             self._texture, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
         ).astype(np.float32)
+
+
+def two_planes(size: tuple[int, int], place_m: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Return grey uint8 (H, W) of a wall 9 m away behind pillars 3 m away.
+
+    Args:
+        size: (height, width), pixels.
+        place_m: (3,) the camera's place, metres.
+        rotation: (3, 3) from the camera's axes to the scene's.
+    """
+    height, width = size
+    lens = default_intrinsics(height, width)
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack([x, y, np.ones_like(x)], -1)
+    rays = pixels @ (rotation @ np.linalg.inv(lens)).T
+    planes = []
+    for seed, depth_m in enumerate((9.0, 3.0)):
+        points_m = place_m[:2] + rays[..., :2] * ((depth_m - place_m[2]) / rays[..., 2:])
+        image = texture(seed)
+        at = points_m * (lens[0, 0] / depth_m) + np.array(image.shape[::-1]) / 2
+        at_x, at_y = at.astype(np.float32).transpose(2, 0, 1)
+        mode = cv2.BORDER_REFLECT
+        planes.append(cv2.remap(image, at_x, at_y, cv2.INTER_LINEAR, borderMode=mode))
+    return np.where(np.sin(points_m[..., 0] * 2 * np.pi / 1.1) > 0.1, planes[1], planes[0])
