@@ -54,9 +54,9 @@ class Shrunk:
         """
         image = pixels.planes[0] if isinstance(pixels, YuvImage) else pixels
         height, width = self.size
-        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
         if small.ndim == 3:
-            small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+            small = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         return _in_equal_light(small)
 
 
@@ -70,8 +70,8 @@ def _in_equal_light(grey: np.ndarray) -> np.ndarray:
     )
     # The 6 keep noise where there is nothing else from becoming structure.
     gain = 32.0 / (np.sqrt(np.maximum(square - mean * mean, 0.0)) + 6.0)
-    mean, gain = (cv2.resize(part, (width, height)) for part in (mean, gain))
-    return cv2.convertScaleAbs((level - mean) * gain + 128.0)
+    smooth_mean, smooth_gain = (cv2.resize(part, (width, height)) for part in (mean, gain))
+    return np.asarray(cv2.convertScaleAbs((level - smooth_mean) * smooth_gain + 128.0))
 
 
 def find_points(grey: np.ndarray, left_out: np.ndarray) -> np.ndarray:
@@ -111,8 +111,8 @@ def cells(points_px: np.ndarray) -> np.ndarray:
 def in_boxes(points_px: np.ndarray, boxes_px: np.ndarray) -> np.ndarray:
     """Return which points (N, 2) are in one of the boxes (P, 4): (N,) bool."""
     points = points_px[:, None]
-    inside = (points >= boxes_px[:, :2]) & (points <= boxes_px[:, 2:])
-    return inside.all(-1).any(1)
+    inside: np.ndarray = (points >= boxes_px[:, :2]) & (points <= boxes_px[:, 2:])
+    return np.asarray(np.any(np.all(inside, axis=-1), axis=1))
 
 
 def follow(

@@ -21,9 +21,9 @@ _GROWN_PX = 6.0
 """Boxes of people are grown by this share of their size, and this many pixels of the small copy."""
 _LEAVE_PX, _SURELY_PX, _GAIN_PX = 0.25, 1.5, 0.06
 _SETTLED_PX, _SETTLED_FRAMES = 0.12, 6
-"""A still camera's view is held until some pixel moves by the first of these, and half of the points
-by the third nearer to where they are expected; or until one moves by the second. It is held again
-when no pixel has moved by the fourth for so long. Pixels of the small copy."""
+"""A still camera's view is held until some pixel moves by the first of these and half of the points
+come nearer to where they are expected by the third; or until one moves by the second. It is held
+again when no pixel has moved by the fourth for so long. Pixels of the small copy."""
 _FEW = 0.5
 """A key frame of which less than this share of its points is left is replaced."""
 _LOST_FRAMES = 10
@@ -187,10 +187,7 @@ class CameraMotion:
         # moves before a wall is none.
         view = View(np.eye(3), 1.0)
         last, self._other = self._other, KeyFrame(grey, find_points(grey, boxes), view)
-        goes_on = (
-            last is not None
-            and match_key(last, grey, boxes, view, self._lens, self._rng) is not None
-        )
+        goes_on = last is not None and self._match(last, grey, boxes, view) is not None
         self._lost = self._lost + 1 if goes_on else 0
         if self._lost >= _LOST_FRAMES:
             self._begin()
@@ -208,29 +205,29 @@ class CameraMotion:
 
     def _find(self, grey: np.ndarray, boxes: np.ndarray) -> Match | None:
         """Match a picture: where the last one was, then nearby, then wherever it was before."""
-        assert self._key is not None and self._before is not None
+        assert self._key is not None
+        assert self._before is not None
         nearest = self._keys.nearest_first(self._view)
         for key in {id(key): key for key in (self._chosen(nearest), nearest[0])}.values():
-            match = match_key(key, grey, boxes, self._guess, self._lens, self._rng)
+            match = self._match(key, grey, boxes, self._guess)
             if match is None:
-                match = match_key(
-                    key,
-                    grey,
-                    boxes,
-                    shifted(self._view, self._before, grey, self._lens),
-                    self._lens,
-                    self._rng,
-                )
+                guess = shifted(self._view, self._before, grey, self._lens)
+                match = self._match(key, grey, boxes, guess)
             if match is not None:
                 return match
         described = describe(grey)
         start = self._frame * _TRIED_A_FRAME % len(nearest)
         for key in nearest[start : start + _TRIED_A_FRAME]:
-            guess = view_from_features(key, described, self._lens, self._rng)
-            match = guess and match_key(key, grey, boxes, guess, self._lens, self._rng)
-            if match:
+            found = view_from_features(key, described, self._lens, self._rng)
+            match = None if found is None else self._match(key, grey, boxes, found)
+            if match is not None:
                 return match
         return None
+
+    def _match(
+        self, key: KeyFrame, grey: np.ndarray, boxes: np.ndarray, guess: View
+    ) -> Match | None:
+        return match_key(key, grey, boxes, guess, self._lens, self._rng)
 
     def _chosen(self, nearest: list[KeyFrame]) -> KeyFrame:
         """The last key frame, until another one is much nearer."""

@@ -129,7 +129,8 @@ class KeyFrames:
 
     def nearest_first(self, view: View) -> list[KeyFrame]:
         """Return all key frames, those of the nearest views first, of equal ones the newest."""
-        return sorted(self.all[::-1], key=lambda key: self.distance_px(key.view, view))
+        newest_first = self.all[::-1]
+        return sorted(newest_first, key=lambda key: self.distance_px(key.view, view))
 
     def is_new(self, view: View) -> bool:
         """Return whether a view is far from every key frame."""
