@@ -252,6 +252,7 @@ def test_a_decoded_clip(tmp_path: Path):
     path = write_clip(tmp_path / "pan.mp4", images, options={"crf": "26"})
     motion = CameraMotion(scene.intrinsics, scene.size)
     with closing(ClipSource(str(path), SourceOptions())) as clip:
+        clip.open()
         poses = [motion.add(frame.pixels) for frame in clip.frames()]
     assert len(poses) == 40
     assert all(pose.still for pose in poses[:8])
