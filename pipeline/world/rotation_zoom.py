@@ -92,20 +92,46 @@ def find_view(
         intrinsics: K (3, 3) at zoom 1, pixels.
         rng: Chooses the pairs.
     """
-    residual, jacobian = _linearise(key_px, now_px, key, guess, intrinsics)
-    first = rng.integers(0, len(key_px), _PAIRS)
-    second = (first + rng.integers(1, len(key_px), _PAIRS)) % len(key_px)
+    for _ in range(3):
+        residual, jacobian = _linearise(key_px, now_px, key, guess, intrinsics)
+        best = _best_of_pairs(residual, jacobian, weights, rng)
+        width_px = 1.5 + 0.05 * best.motion_px
+        found = refine_view(
+            key_px, now_px, weights, key, moved(guess, best.step), intrinsics, width_px
+        )
+        # The motions are linear in the unknowns: a large one is only about right, and may leave
+        # points out. From where it leads, the next one is small.
+        if best.motion_px < 10.0:
+            break
+        guess = found.view
+    return found
+
+
+class _Step(NamedTuple):
+    step: np.ndarray
+    motion_px: float
+
+
+def _best_of_pairs(
+    residual: np.ndarray, jacobian: np.ndarray, weights: np.ndarray, rng: np.random.Generator
+) -> _Step:
+    """The step (4,) by two points that most points follow, and how far it moves the picture."""
+    count = len(residual)
+    first = rng.integers(0, count, _PAIRS)
+    second = (first + rng.integers(1, count, _PAIRS)) % count
     rows = np.concatenate([jacobian[first], jacobian[second]], 1)
     wanted = np.concatenate([residual[first], residual[second]], 1)
     transposed = rows.swapaxes(1, 2)
     normal = transposed @ rows + _DAMPING * np.eye(4)
-    motions = np.linalg.solve(normal, transposed @ wanted[..., None])[..., 0]
-    # The motions are linear in the four unknowns, so a large one may miss by a small part of it.
-    width = 1.5 + 0.05 * float(np.median(np.hypot(*residual.T)))
-    left = residual - np.einsum("nij,hj->hni", jacobian, motions)
-    score = np.maximum(0.0, 1 - (left * left).sum(-1) / width**2) @ weights
-    best = moved(guess, motions[int(score.argmax())])
-    return refine_view(key_px, now_px, weights, key, best, intrinsics, width)
+    steps = np.linalg.solve(normal, transposed @ wanted[..., None])[..., 0]
+    moves = np.einsum("nij,hj->hni", jacobian, steps)
+    motion_px = np.sqrt(np.median((moves * moves).sum(-1), 1))
+    left = residual - moves
+    width_px = (1.5 + 0.05 * motion_px)[:, None]
+    score = np.maximum(0.0, 1 - (left * left).sum(-1) / width_px**2) @ weights
+    # A large step has a wide margin, in which strays fit more easily.
+    best = int((score / width_px[:, 0] ** 0.5).argmax())
+    return _Step(steps[best], float(motion_px[best]))
 
 
 def refine_view(
