@@ -1,0 +1,149 @@
+"""Key frames: pictures of the background whose views are known, kept to be matched again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from pipeline.world.background_points import cells
+from pipeline.world.rotation_zoom import View, between, find_view, transfer
+
+MOST_KEY_FRAMES = 48
+"""About 250 KB each."""
+NEW_AT = 0.18
+"""A view whose pixels are this far from those of every key frame becomes one, in the longer side:
+about 8 degrees with the usual lens, or a zoom of 1.3."""
+_TRUST_RATE = 0.1
+_LEAST_TRUST = 0.05
+_FEATURES = 500
+_LEAST_FOUND = 15
+
+
+@dataclass(eq=False)
+class KeyFrame:
+    """A picture of the background.
+
+    Attributes:
+        grey: Its small copy, uint8 (h, w).
+        points_px: (N, 2) float32 corners in it, pixels of the copy.
+        view: Where the camera looked.
+        speed_px: How far its pixels moved from the frame before it.
+        trust: (N,) how often each point has moved as the background does.
+        most_explained: The most points that have moved so in one picture.
+    """
+
+    grey: np.ndarray
+    points_px: np.ndarray
+    view: View
+    speed_px: float = 0.0
+    trust: np.ndarray = field(init=False)
+    most_explained: int = field(init=False, default=0)
+    _described: tuple[np.ndarray, np.ndarray | None] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.trust = np.ones(len(self.points_px))
+
+    def weights(self, chosen: np.ndarray) -> np.ndarray:
+        """Return how much each of the chosen points (N,) bool counts: trusted ones more, and those
+        of a crowded part of the picture less."""
+        _, cell, count = np.unique(
+            cells(self.points_px[chosen]), return_inverse=True, return_counts=True
+        )
+        return self.trust[chosen] / count[cell]
+
+    def learn(self, chosen: np.ndarray, explained: np.ndarray) -> None:
+        """Note whether the chosen points, (M,) their indices, moved as the background, (M,) bool:
+        a point on something that moves by itself loses its trust."""
+        trust = self.trust[chosen] + _TRUST_RATE * (explained - self.trust[chosen])
+        self.trust[chosen] = np.maximum(trust, _LEAST_TRUST)
+        self.most_explained = max(self.most_explained, int(explained.sum()))
+
+    def described(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return ORB's points (M, 2) and descriptors (M, 32); made when they are first read."""
+        if self._described is None:
+            self._described = describe(self.grey)
+        return self._described
+
+
+def describe(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return ORB's points (M, 2) and descriptors (M, 32) or None (Rublee et al., ORB, 2011)."""
+    found, descriptors = cv2.ORB.create(_FEATURES).detectAndCompute(grey, None)
+    return np.array([point.pt for point in found], float).reshape(-1, 2), descriptors
+
+
+def view_from_features(
+    key: KeyFrame,
+    described: tuple[np.ndarray, np.ndarray | None],
+    intrinsics: np.ndarray,
+    rng: np.random.Generator,
+) -> View | None:
+    """Return about where a picture looks that was lost, by features that it shares with a key
+    frame; None if they share none.
+
+    Args:
+        key: The key frame.
+        described: The picture's features, from `describe`.
+        intrinsics: K (3, 3) of the small copies, pixels.
+        rng: Chooses pairs of points.
+    """
+    key_px, key_descriptors = key.described()
+    now_px, descriptors = described
+    if key_descriptors is None or descriptors is None:
+        return None
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(key_descriptors, descriptors)
+    if len(matches) < _LEAST_FOUND:
+        return None
+    first = key_px[[match.queryIdx for match in matches]]
+    second = now_px[[match.trainIdx for match in matches]]
+    weights = np.ones(len(matches))
+    found = find_view(first, second, weights, key.view, key.view, intrinsics, rng)
+    explained = np.hypot(*found.residual_px.T) < 3.0
+    return found.view if explained.sum() >= _LEAST_FOUND else None
+
+
+class KeyFrames:
+    """The key frames since the last cut: a mosaic of where the camera has looked.
+
+    A view near an older key frame is matched against that one, so a camera that returns finds its
+    old direction again, and error grows with the number of key frames on the way, not with time.
+
+    Args:
+        intrinsics: K (3, 3) of the small copies, pixels.
+        size: (height, width) of the small copies, pixels.
+    """
+
+    def __init__(self, intrinsics: np.ndarray, size: tuple[int, int]) -> None:
+        self._intrinsics = intrinsics
+        height, width = size
+        self._side = max(size)
+        across = np.meshgrid([0.0, (width - 1) / 2, width - 1], [0.0, (height - 1) / 2, height - 1])
+        self._grid = np.stack(across, -1).reshape(-1, 2)
+        self.all: list[KeyFrame] = []
+
+    def distance_px(self, first: View, second: View) -> float:
+        """Return how far the pixels of two views are from each other, at most."""
+        there = transfer(self._grid, between(first, second, self._intrinsics))
+        return float(np.hypot(*(there - self._grid).T).max())
+
+    def nearest_first(self, view: View) -> list[KeyFrame]:
+        """Return all key frames, those of the nearest views first, of equal ones the newest."""
+        newest_first = self.all[::-1]
+        return sorted(newest_first, key=lambda key: self.distance_px(key.view, view))
+
+    def is_new(self, view: View) -> bool:
+        """Return whether a view is far from every key frame."""
+        nearest = min(self.distance_px(key.view, view) for key in self.all)
+        return nearest > NEW_AT * self._side
+
+    def keep(self, key: KeyFrame) -> None:
+        """Add a key frame. Where there are too many, the older one of the nearest two goes."""
+        self.all.append(key)
+        if len(self.all) > MOST_KEY_FRAMES:
+            pairs = [
+                (self.distance_px(one.view, other.view), place)
+                for place, one in enumerate(self.all)
+                for other in self.all[place + 1 :]
+            ]
+            del self.all[min(pairs)[1]]

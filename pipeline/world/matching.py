@@ -1,0 +1,121 @@
+"""Matching of a picture against a key frame."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from pipeline.world.background_points import cells, follow, in_boxes
+from pipeline.world.key_frames import KeyFrame
+from pipeline.world.rotation_zoom import View, between, find_view, moved, refine_view, transfer
+
+_EXPLAINED_PX = 1.5
+_AS_EXPECTED_PX = 1.0
+_LEAST_POINTS, _LEAST_CELLS, _LEAST_SHARE = 12, 6, 0.25
+"""A view is known where at least this many points, in this many cells and with this share of the
+weight, are explained."""
+_SEARCH_PX = 160
+"""The width at which the shift of a large motion is searched."""
+
+
+class Match(NamedTuple):
+    """What matching a picture against a key frame gave.
+
+    Attributes:
+        key: The key frame.
+        view: The picture's view.
+        chosen: (M,) the indices of the key frame's points that were followed.
+        now_px: (M, 2) where they are in the picture, pixels of the small copy.
+        residual_px: (M, 2) what the view leaves of them.
+        explained: (M,) bool, which points the view explains.
+        share: The share of those, by weight.
+    """
+
+    key: KeyFrame
+    view: View
+    chosen: np.ndarray
+    now_px: np.ndarray
+    residual_px: np.ndarray
+    explained: np.ndarray
+    share: float
+
+
+def are_enough(points_px: np.ndarray) -> bool:
+    """Return whether points (N, 2) are enough for a view: many, and spread over the picture."""
+    return len(points_px) >= _LEAST_POINTS and len(np.unique(cells(points_px))) >= _LEAST_CELLS
+
+
+def match_key(
+    key: KeyFrame,
+    grey: np.ndarray,
+    boxes_px: np.ndarray,
+    guess: View,
+    intrinsics: np.ndarray,
+    rng: np.random.Generator,
+) -> Match | None:
+    """Follow a key frame's points to a picture, and find its view.
+
+    Args:
+        key: The key frame.
+        grey: The picture's small copy, uint8 (h, w).
+        boxes_px: (P, 4) boxes x0, y0, x1, y1 that are left out, pixels of the copy.
+        guess: About where the camera looks.
+        intrinsics: K (3, 3) of the small copies, pixels.
+        rng: Chooses pairs of points.
+
+    Returns:
+        The match; None where too few points agree.
+    """
+    expected = transfer(key.points_px, between(key.view, guess, intrinsics))
+    height, width = grey.shape
+    inside = ((expected > 0) & (expected < (width - 1, height - 1))).all(1)
+    chosen = np.flatnonzero(inside & ~in_boxes(expected, boxes_px))
+    if len(chosen) < _LEAST_POINTS:
+        return None
+    points, expected = key.points_px[chosen].astype(float), expected[chosen]
+    weights = key.weights(chosen)
+    # Most often the camera goes on as before, and then half the work is enough.
+    found, good = follow(key.grey, grey, points, expected, levels=1, check=False)
+    near = good & (np.hypot(*(found - expected).T) < _AS_EXPECTED_PX)
+    as_expected = weights[near].sum() >= 0.5 * weights.sum()
+    if not as_expected:
+        found, good = follow(key.grey, grey, points, expected, levels=3, check=True)
+        good &= ~in_boxes(found, boxes_px)
+    if good.sum() < _LEAST_POINTS:
+        return None
+    chosen, points, found, weights = chosen[good], points[good], found[good], weights[good]
+    if as_expected:
+        estimate = refine_view(points, found, weights, key.view, guess, intrinsics)
+    else:
+        estimate = find_view(points, found, weights, key.view, guess, intrinsics, rng)
+    explained = np.hypot(*estimate.residual_px.T) < _EXPLAINED_PX
+    share = float(weights[explained].sum() / weights.sum())
+    if not are_enough(found[explained]) or share < _LEAST_SHARE:
+        return None
+    return Match(key, estimate.view, chosen, found, estimate.residual_px, explained, share)
+
+
+def shifted(view: View, before: np.ndarray, now: np.ndarray, intrinsics: np.ndarray) -> View:
+    """Return a view moved by the shift between two pictures (phase correlation; Kuglin and Hines,
+    1975).
+
+    Args:
+        view: The view of the first picture.
+        before: Its small copy, uint8 (h, w).
+        now: The second picture's.
+        intrinsics: K (3, 3) of the small copies, pixels.
+    """
+    height, width = now.shape
+    factor = min(1.0, _SEARCH_PX / width)
+    small = max(8, round(width * factor)), max(8, round(height * factor))
+    window = cv2.createHanningWindow(small, cv2.CV_32F)
+    first, second = (
+        (cv2.resize(grey, small, interpolation=cv2.INTER_AREA).astype(np.float32) - 128) * window
+        for grey in (before, now)
+    )
+    (dx, dy), _ = cv2.phaseCorrelate(first, second)
+    focal = intrinsics[[0, 1], [0, 1]] * view.zoom
+    x, y = dx * width / small[0] / focal[0], dy * height / small[1] / focal[1]
+    return moved(view, np.array([y, -x, 0.0, 0.0]))
