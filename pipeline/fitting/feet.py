@@ -27,8 +27,8 @@ FEET = tuple(
 """BlazePose's landmarks of the feet: left and right heel, left and right toe."""
 SIGMA_M = 0.01
 """Standard deviation of a standing part from its place, for each axis."""
-ROBUST = 3.0
-"""Scale of the Geman-McClure loss in those: a part that does not stand after all gets free."""
+ROBUST = 20.0
+"""Scale of the Geman-McClure loss in those. Wide: a distance is often off by a hand's breadth."""
 
 
 def feet_block(

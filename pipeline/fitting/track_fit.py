@@ -58,8 +58,9 @@ class _Turn(NamedTuple):
     robust: float
 
 
+ROUNDS = 2
 # Few accelerations surprise once their spread is known.
-FIRST, SECOND = _Turn(5, 2.0), _Turn(5, 6.0)
+FIRST, SECOND = _Turn(5, 2.0), _Turn(8, 6.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +162,10 @@ class TrackFitter:
             if len(sigma):
                 around = AROUND / self._interval_30hz
                 sigma = follow_motion(accelerations(poses), sigma, around)
-            feet = self._feet(frames, poses, ground)
-            poses, _, residual_mean = self._solve(frames, poses, fixed, sigma, SECOND, [feet])
+            # Again, because where feet stand is known better once they are held.
+            for _ in range(ROUNDS):
+                feet = self._feet(frames, poses, ground)
+                poses, _, residual_mean = self._solve(frames, poses, fixed, sigma, SECOND, [feet])
             inner = slice(part.start - wide.start, part.stop - wide.start)
             write(part, frames.fitted(poses, residual_mean, inner))
 
