@@ -22,6 +22,7 @@ from pipeline.core.stats import Stats
 from pipeline.core.yuv import Pixels, YuvImage
 from pipeline.gpu.transfer import own_stream, upload
 from pipeline.runtime.estimator import BodyEstimator, FittedWindow
+from pipeline.runtime.two_passes import SecondPass
 from pipeline.tracking.extrapolate import PredictionError
 from render.overlay import draw_hud, hud_size
 
@@ -224,6 +225,9 @@ class RenderLoop:
     def info(self, frame: Frame) -> RunInfo:
         """Return the facts of the whole run, by its first frame."""
         estimator, body = self._runner.estimator, self._runner.estimator.body
+        turn_of = None
+        if isinstance(estimator, SecondPass) and estimator.camera.moves:
+            turn_of = estimator.turn
         return RunInfo(
             source=self._runner.source.name,
             fps=self._runner.source.info.fps,
@@ -236,6 +240,7 @@ class RenderLoop:
             intrinsics_of=estimator.intrinsics,
             live=self._runner.source.live,
             camera_pose=self._config.capture.camera_pose,
+            turn_of=turn_of,
         )
 
     def _progress(self, people: int) -> None:

@@ -114,8 +114,11 @@ def first_pass(
                     runner.stop()
             warnings = runner.warnings
         store.finish()
-        refine(store, estimator, first.interval_s, show.track, stats, config.capture.camera_pose)
-        made = SecondPass(estimator, store)
+        pose = config.capture.camera_pose
+        refine(store, estimator, first.interval_s, show.track, stats, pose, first.camera)
+        if first.camera.warning:
+            warnings = (*warnings, f"{source.name}: {first.camera.warning}")
+        made = SecondPass(estimator, store, first.camera)
         yield Refined(made, last, stats, time.monotonic() - begun_s, warnings)
     finally:
         store.close()

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from benchmarks.renderers import hardware
-from pipeline.world.camera_motion import CameraMotion, CameraPose
+from pipeline.world.camera_motion import CameraMotion, CameraView
 from tests.support.panorama import Scene, angle_deg, turn
 
 _FRAMES = 60
@@ -40,7 +40,7 @@ def ways(rng: np.random.Generator, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 def measure(
     scene: Scene, angles_deg: np.ndarray, zooms: np.ndarray, rng: np.random.Generator
-) -> tuple[list[CameraPose], list[float], float, float]:
+) -> tuple[list[CameraView], list[float], float, float]:
     """Return the poses, milliseconds a frame, and the largest error of the rotation, degrees, and
     of the zoom, per cent."""
     motion = CameraMotion(scene.intrinsics, scene.size)

@@ -18,10 +18,10 @@ from app.exports.recording import (
     make_recording,
 )
 from app.outputs.base import OutputError, RunInfo
-from app.outputs.poses import ROWS, TRACKS, body_rows
+from app.outputs.poses import ROWS, TRACKS, body_rows, turn_column
 from app.outputs.rows import file_facts
 from app.outputs.spool import ColumnSpool
-from app.outputs.world_columns import GIVEN
+from app.outputs.world_columns import GIVEN, TURN
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
 from pipeline.core.problem import one_line
@@ -80,7 +80,7 @@ class ExportOutput:
             "export": np.str_(self.name),
             GIVEN: info.camera_pose.as_array(),
         }
-        shapes = {name: ROWS[name] for name in COLUMNS}
+        shapes = {name: ROWS[name] for name in COLUMNS} | turn_column(info)
         return ColumnSpool(self.rows_beside, shapes, {**file_facts(info), **extra})
 
     def close(self) -> None:
@@ -98,7 +98,8 @@ class ExportOutput:
 def recording_of(columns: ColumnSpool) -> Recording:
     """Return the recording of an `ExportOutput`'s rows. Raises ExportError where they are none."""
     with reading(columns.folder, " has no rows of a run", ExportError):
-        arrays = {name: columns.read(name) for name in COLUMNS}
+        turn = {TURN} & set(columns.names)
+        arrays = {name: columns.read(name) for name in (*COLUMNS, *turn)}
         # Single values of a run are numpy's numbers, those of a file arrays.
         arrays |= {name: np.asarray(value) for name, value in columns.extra.items()}
         check(arrays)

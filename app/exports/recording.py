@@ -15,7 +15,7 @@ from app.exports.file_world import check_world, world_of
 from app.exports.rotations import rest_offsets_m
 from app.outputs.base import OutputError
 from app.outputs.poses import ROWS
-from app.outputs.world_columns import WORLD_ROWS
+from app.outputs.world_columns import TURN, WORLD_ROWS, steady_points
 from pipeline.core.npz import read_npz
 from pipeline.core.problem import printable
 from pipeline.core.user_file import reading
@@ -179,6 +179,8 @@ def make_recording(arrays: Mapping[str, Any]) -> Recording:
         rows = np.flatnonzero(arrays["track"] == number)
         rows = rows[np.argsort(arrays["frame"][rows], kind="stable")]
         values = {name: np.asarray(arrays[name])[rows] for name in COLUMNS}
+        if TURN in arrays:
+            values |= _steady(values, np.asarray(arrays[TURN])[rows])
         found.append(_track(number, values, steps[np.searchsorted(frames, values["frame"])]))
     height, width = (int(side) for side in arrays["image_size"])
     world, ground = world_of(arrays)
@@ -192,6 +194,15 @@ def make_recording(arrays: Mapping[str, Any]) -> Recording:
         world,
         ground,
     )
+
+
+def _steady(values: Mapping[str, np.ndarray], turn: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a track's arrays in the axes of the reference of a camera that turned (`TURN`)."""
+    from scipy.spatial.transform import Rotation
+
+    orient = Rotation.from_rotvec(turn) * Rotation.from_rotvec(values["global_orient"])
+    points = {name: steady_points(values[name], turn) for name in ("joints_m", "landmarks_m")}
+    return {"global_orient": orient.as_rotvec(), **points}
 
 
 def even_steps(times_s: np.ndarray, fps: float) -> np.ndarray:
@@ -283,6 +294,9 @@ def check(arrays: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {array.dtype} {array.shape}, not {(rows, *shape)}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} has numbers that are not finite")
+    turn = arrays.get(TURN, np.zeros((rows, 3)))
+    if turn.shape != (rows, 3) or turn.dtype.kind != "f" or not np.isfinite(turn).all():
+        raise ValueError(f"{TURN} is no column of rotations")
     order = np.lexsort((arrays["frame"], arrays["track"]))
     track, frame = arrays["track"][order], arrays["frame"][order]
     if ((np.diff(track) == 0) & (np.diff(frame) == 0)).any():

@@ -27,11 +27,13 @@ class RunInfo:
         model: The name of the body model that the betas belong to.
         faces: The model's triangles (F, 3).
         gender: neutral, female or male.
-        intrinsics_of: Returns the camera of a frame of another size.
+        intrinsics_of: Returns the camera of a frame: it may be of another size, or zoomed.
         live: Whether frames come at their own pace: an output that cannot keep up leaves some out
             instead of waiting.
         mark: Distinguishes clips of the same name.
         camera_pose: What was given of the camera's pose.
+        turn_of: Returns the rotation (3,), axis-angle, from a frame's camera axes to those of the
+            first frame after the last cut; None for a camera that stood still, or was not watched.
     """
 
     source: str
@@ -46,12 +48,11 @@ class RunInfo:
     live: bool = False
     mark: str = ""
     camera_pose: CameraPose = CameraPose()
+    turn_of: Callable[[Frame], np.ndarray] | None = None
 
     def camera(self, frame: Frame) -> np.ndarray:
         """Return the camera K (3, 3) of a frame, which may be of another size than the first."""
-        if self.intrinsics_of is None or frame.size == (self.height, self.width):
-            return self.intrinsics
-        return self.intrinsics_of(frame)
+        return self.intrinsics if self.intrinsics_of is None else self.intrinsics_of(frame)
 
 
 class OutputClosed(Exception):

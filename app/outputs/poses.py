@@ -11,7 +11,7 @@ from app.outputs.atomic_file import written_whole
 from app.outputs.base import OutputError, RunInfo
 from app.outputs.rows import RowsOutput, Shapes
 from app.outputs.spool import ColumnSpool
-from app.outputs.world_columns import GIVEN, ground_of_spool, save_with_world
+from app.outputs.world_columns import GIVEN, TURN, ground_of_spool, save_with_world
 from pipeline.core.camera import project
 from pipeline.core.frame import Frame
 from pipeline.core.people import Bodies
@@ -44,7 +44,8 @@ _AMASS_JOINTS = 52
 
 
 def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
-    """Return the columns of `--poses`, one row a body; pixels are by the frame's camera."""
+    """Return the columns of `--poses`, one row a body; pixels are by the frame's camera. The
+    camera's turn is one of them, also where it has none."""
     count = len(bodies)
     camera = info.camera(frame)
     return {
@@ -61,7 +62,13 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
         "landmarks_m": bodies.landmarks_m,
         "landmarks_px": project(bodies.landmarks_m, camera).astype(np.float32),
         "joint_visibility": bodies.joint_visibility,
+        TURN: np.tile(np.zeros(3) if info.turn_of is None else info.turn_of(frame), (count, 1)),
     }
+
+
+def turn_column(info: RunInfo) -> Shapes:
+    """Return the column of the camera's turn, where the run has one."""
+    return {} if info.turn_of is None else {TURN: (np.float32, (3,))}
 
 
 class PosesOutput(RowsOutput):
@@ -79,7 +86,7 @@ class PosesOutput(RowsOutput):
         self.vertices = vertices
 
     def layout(self, info: RunInfo, bodies: Bodies) -> tuple[Shapes, dict[str, np.ndarray]]:
-        shapes = dict(ROWS)
+        shapes = dict(ROWS) | turn_column(info)
         arrays = {"model": np.array(info.model), GIVEN: info.camera_pose.as_array()}
         if self.vertices:
             shapes["vertices_m"] = (np.float32, bodies.vertices_m.shape[1:])
@@ -123,7 +130,7 @@ class AmassOutput:
             raise OutputError(f"{self.folder}: cannot be made: {error.strerror}") from None
 
     def _begin(self, info: RunInfo) -> ColumnSpool:
-        shapes = {name: ROWS[name] for name in (*_AMASS_ROWS, "joints_m")}
+        shapes = {name: ROWS[name] for name in (*_AMASS_ROWS, "joints_m")} | turn_column(info)
         extra: dict[str, np.ndarray | np.generic] = {
             "fps": np.float64(np.nan if info.fps is None else info.fps),
             "gender": np.str_(info.gender),
@@ -162,8 +169,11 @@ def save_tracks(columns: ColumnSpool, folder: Path) -> Iterator[Path]:
         pelvis_m = columns.read("joints_m")[rows, 0]
         # The pelvis at rest under the track's last shape: where its rotation's centre lies.
         rest_m = pelvis_m[-1] - values["transl_m"][-1]
+        world = ground.world
+        if TURN in columns.names:
+            world = world.turned(columns.read(TURN)[rows])
         poses, trans = to_amass(
-            values["global_orient"], values["body_pose"], pelvis_m, rest_m, ground.world
+            values["global_orient"], values["body_pose"], pelvis_m, rest_m, world
         )
         fps = columns.extra["fps"]
         try:

@@ -44,6 +44,18 @@ class World:
     )
     origin_m: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
+    def turned(self, rotvec: np.ndarray) -> World:
+        """Return the world for rows of a camera that turned about its centre.
+
+        Args:
+            rotvec: Axis-angle (N, 3), radians, from the camera's axes in each row to those of this
+                world's rotation and origin.
+        """
+        from scipy.spatial.transform import Rotation
+
+        turn = Rotation.from_rotvec(np.asarray(rotvec, np.float64)).as_matrix()
+        return World(self.rotation @ turn, np.einsum("nij,i->nj", turn, self.origin_m))
+
     @property
     def camera_m(self) -> np.ndarray:
         """The camera's centre in the world with z up, (3,) or (N, 3) metres."""

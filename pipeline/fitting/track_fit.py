@@ -30,6 +30,7 @@ from pipeline.fitting.observations import edges_of, layout, observations
 from pipeline.fitting.solver import BETAS, Observations, RowsOf
 from pipeline.fitting.track_solver import ShapePrior, TrackPoses, accelerations, solve_track
 from pipeline.fitting.window_step import FROZEN, SHAPE_LIMIT
+from pipeline.world.camera_path import CameraPath
 from pipeline.world.ground import Ground
 from pipeline.world.standing import standing
 
@@ -103,10 +104,18 @@ class TrackFitter:
         fitter: Has the body model, the weights and the device.
         interval_s: Time between the source's frames, in seconds.
         surface: How many points of an MHR body's skin the rows bring; 0 for none.
+        camera: Where the camera looked; None for one that stood still.
     """
 
-    def __init__(self, fitter: BodyFitter, interval_s: float, surface: int = 0) -> None:
+    def __init__(
+        self,
+        fitter: BodyFitter,
+        interval_s: float,
+        surface: int = 0,
+        camera: CameraPath | None = None,
+    ) -> None:
         self._fitter, self._surface = fitter, surface
+        self._camera = camera if camera is not None and camera.moves else None
         self._interval_30hz = 30.0 * min(max(interval_s, 1 / 240), 1.0)
         self._gap = max(round(LONGEST_GAP_S / interval_s), 1)
 
@@ -161,7 +170,8 @@ class TrackFitter:
             sigma = self._usual(frames)
             if len(sigma):
                 around = AROUND / self._interval_30hz
-                sigma = follow_motion(accelerations(poses), sigma, around)
+                bent = accelerations(poses, self._pelvis_m(shape), frames.turn)
+                sigma = follow_motion(bent, sigma, around)
             # Again, because where feet stand is known better once they are held.
             for _ in range(ROUNDS):
                 feet = self._feet(frames, poses, ground)
@@ -171,7 +181,11 @@ class TrackFitter:
 
     def _parts(self, frame: np.ndarray) -> Iterator[tuple[slice, slice]]:
         """The chunks of a track as rows, each with the rows that are fitted with it."""
-        ends = [*(np.flatnonzero(np.diff(frame) > self._gap) + 1).tolist(), len(frame)]
+        parted = np.diff(frame) > self._gap
+        if self._camera is not None:
+            # Of two references nothing tells how one lies to the other.
+            parted |= np.diff(self._camera.references(frame)) != 0
+        ends = [*(np.flatnonzero(parted) + 1).tolist(), len(frame)]
         first = 0
         for end in ends:
             count = max(-(-(end - first) // CHUNK), 1)
@@ -236,7 +250,7 @@ class TrackFitter:
         config = replace(self._fitter.config, smooth_robust=turn.robust)
         return solve_track(
             self._fitter.skeleton, frames.observed, poses, shape, sigma, config, turn.steps,
-            contour, blocks,
+            contour, blocks, frames.turn,
         )  # fmt: skip
 
     def _feet(self, frames: _Frames, poses: TrackPoses, ground: Ground | None) -> RowsOf:
@@ -246,11 +260,21 @@ class TrackFitter:
         pose = forward_kinematics(skeleton, poses.rotations, poses.transl_m, betas)
         points = place_points(skeleton.landmarks, pose, betas)[0][:, chosen]
         seen = frames.observed.visible[:, chosen] * frames.observed.present[:, None] > SEEN
+        # In axes that stand still: about the camera's centre, as far away as in its own.
+        if frames.turn is not None:
+            points = points @ frames.turn.transpose(-1, -2)
         found = standing(
             points.cpu().numpy(), seen.cpu().numpy(), self._interval_30hz / 30.0, ground
         )
         place_m, stands = (torch.from_numpy(part).to(points) for part in found)
+        if frames.turn is not None:
+            place_m = place_m @ frames.turn
         return feet_block(skeleton, place_m, stands)
+
+    def _pelvis_m(self, betas: Tensor) -> Tensor:
+        """The pelvis (3,) of a shape at rest."""
+        pelvis = self._fitter.skeleton.bones[0]
+        return pelvis[:, 0] + pelvis[:, 1:] @ betas
 
     def _usual(self, frames: _Frames) -> Tensor:
         """The standard deviations (T - 2, 23, 3) of accelerations of any motion."""
@@ -264,12 +288,14 @@ class TrackFitter:
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """T consecutive frames of a track: observations, a guess, and the places of those seen."""
+    """T consecutive frames of a track: observations, a guess, the places of those seen, and the
+    camera's rotations, None where it stood still."""
 
     observed: Observations
     rotations: Tensor
     transl_m: Tensor
     at: np.ndarray
+    turn: Tensor | None = None
 
     def guess(self, betas: Tensor) -> TrackPoses:
         return TrackPoses(self.rotations, self.transl_m, betas)

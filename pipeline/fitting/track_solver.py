@@ -1,9 +1,12 @@
 """A whole track's fit: the poses of all its frames at once, and one shape.
 
-The residuals are those of `solver`; only the unknowns are coupled otherwise. Smoothness couples an
-unknown of a frame with the same one of the two frames before it, so the normal equations of the
-poses are a band 138 wide, whatever the number of frames, bordered by the ten of the shape. A banded
-Cholesky factorisation (LAPACK's pbtrf) solves T frames in time and memory proportional to T.
+The residuals are those of `solver`; only the unknowns are coupled otherwise. Smoothness couples a
+frame with the two frames before it, so the normal equations of the poses are a band 140 wide,
+whatever the number of frames, bordered by the ten of the shape. A banded Cholesky factorisation
+(LAPACK's pbtrf) solves T frames in time and memory proportional to T.
+
+Poses are in each frame's own camera axes, in which they were seen. Where the camera turns,
+smoothness acts in axes that do not: the body is steady in the world, not in the picture.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from pipeline.fitting.solver import (
     robust_weight,
 )
 
-_BAND = 2 * FRAME_DIM
+_BAND = 2 * FRAME_DIM + 2
+"""A place's axes of one frame are coupled with all those of another one, where the camera turns."""
 _LOWER = np.tril_indices(FRAME_DIM)
 _LONGEST_STEP = 1.5
 """No unknown moves by more in a step (radians, metres), as in `solver.propose_step`."""
@@ -71,6 +75,7 @@ def solve_track(
     steps: int,
     contour: RowsOf | None = None,
     blocks: Sequence[RowsOf] = (),
+    turn: Tensor | None = None,
 ) -> tuple[TrackPoses, ShapePrior, Tensor]:
     """Fit one person over T frames by damped Gauss-Newton.
 
@@ -86,6 +91,8 @@ def solve_track(
         steps: How many steps to take.
         contour: Used in place of `solver.contour_rows` where given.
         blocks: Residuals of the T frames beside the fixed ones, as for `solver.linearise_frames`.
+        turn: (T, 3, 3) the rotations from each frame's camera axes to axes that stand still; None
+            for a camera that does.
 
     Returns:
         The best poses that the steps reached, never worse than the guess; the shape that these
@@ -94,7 +101,7 @@ def solve_track(
     """
 
     def model(poses: TrackPoses) -> _System:
-        return _linearise(skeleton, observed, poses, shape, sigma, config, contour, blocks)
+        return _linearise(skeleton, observed, poses, shape, sigma, config, contour, blocks, turn)
 
     state, system, damping = guess, model(guess), FIRST_DAMPING
     for _ in range(steps):
@@ -116,7 +123,7 @@ class _System:
 
     Attributes:
         cost: The robust cost.
-        band: (139, T * 69) float64 the lower band of the poses' Hessian, as scipy's solvers take
+        band: (141, T * 69) float64 the lower band of the poses' Hessian, as scipy's solvers take
             it.
         border: (T * 69, 10) float64 the Hessian between poses and shape.
         corner: (10, 10) float64 the Hessian of the shape.
@@ -143,6 +150,7 @@ def _linearise(
     config: FitConfig,
     contour: RowsOf | None = None,
     blocks: Sequence[RowsOf] = (),
+    turn: Tensor | None = None,
 ) -> _System:
     frames = len(poses.transl_m)
     betas = poses.betas.expand(frames, BETAS)
@@ -156,7 +164,8 @@ def _linearise(
     total = float(cost.sum())
     pull = slopes[:, :FRAME_DIM]
     if config.use_smoothness and frames > 2:
-        total += _add_smoothness(band, pull, poses, sigma, config)
+        pelvis_m = skeleton.bones[0, :, 0] + skeleton.bones[0, :, 1:] @ poses.betas
+        total += _add_smoothness(band, pull, poses, pelvis_m, sigma, config, turn)
     offset = (poses.betas - shape.betas).cpu().numpy().astype(np.float64)
     information = shape.information.cpu().numpy().astype(np.float64)
     toward = information @ offset
@@ -171,38 +180,80 @@ def _linearise(
     )
 
 
-def accelerations(poses: TrackPoses) -> Tensor:
-    """Return second differences (T - 2, 23, 3): of the root's path in metres, then of rotations.
+def accelerations(poses: TrackPoses, pelvis_m: Tensor, turn: Tensor | None = None) -> Tensor:
+    """Return second differences (T - 2, 23, 3): of the pelvis's path in metres, then of rotations.
 
-    With e_t = log(R_{t-1}^T R_t), a rotation's is e_t - e_{t-1}, as in `solver`.
+    With e_t = log(R_{t-1}^T R_t), a rotation's is e_t - e_{t-1}, as in `solver`. That of the path
+    is in the camera's axes of its middle frame.
+
+    Args:
+        poses: The poses.
+        pelvis_m: (3,) the pelvis of the shape at rest, about which a body turns.
+        turn: As for `solve_track`.
     """
-    path = poses.transl_m
-    chain = poses.rotations[:, :POSED]
+    path, chain = poses.transl_m, poses.rotations[:, :POSED]
+    if turn is not None:
+        path = (turn @ (path + pelvis_m)[..., None])[..., 0]
+        chain = torch.cat(((turn @ chain[:, 0])[:, None], chain[:, 1:]), 1)
     turned = log_so3(chain[:-1].transpose(-1, -2) @ chain[1:])
     bent = path[2:] - 2 * path[1:-1] + path[:-2]
+    if turn is not None:
+        bent = (turn[1:-1].transpose(-1, -2) @ bent[..., None])[..., 0]
     return torch.cat((bent[:, None], turned[1:] - turned[:-1]), 1)
 
 
+_FACTORS = (1.0, -2.0, 1.0)
+"""Those of an acceleration: x_t - 2 x_{t-1} + x_{t-2}."""
+
+
 def _add_smoothness(
-    band: np.ndarray, pull: np.ndarray, poses: TrackPoses, sigma: Tensor, config: FitConfig
+    band: np.ndarray,
+    pull: np.ndarray,
+    poses: TrackPoses,
+    pelvis_m: Tensor,
+    sigma: Tensor,
+    config: FitConfig,
+    turn: Tensor | None,
 ) -> float:
-    """Add second differences to the band (139, T, 69) and slope (T, 69) in place; return their
+    """Add second differences to the band (141, T, 69) and slope (T, 69) in place; return their
     cost."""
-    rows = accelerations(poses)
+    rows = accelerations(poses, pelvis_m, turn)
     squared = (rows / sigma).square().sum(-1)
     cost = float(robust_cost(squared, config.smooth_robust).sum())
     weight = robust_weight(squared, config.smooth_robust)[..., None] / sigma.square()
     weights = weight.flatten(1).cpu().numpy().astype(np.float64)
     pulls = weights * rows.flatten(1).cpu().numpy()
-    # An acceleration is x_t - 2 x_{t-1} + x_{t-2}.
-    for later, factor in enumerate((1.0, -2.0, 1.0)):
-        frames = slice(later, later + len(rows))
-        band[0, frames] += factor**2 * weights
-        pull[frames] += factor * pulls
-    band[FRAME_DIM, :-2] += -2 * weights
-    band[FRAME_DIM, 1:-1] += -2 * weights
-    band[2 * FRAME_DIM, :-2] += weights
+    count = len(rows)
+    # A rotation is turned on its right, which no turn of the camera changes: its unknowns are
+    # coupled with themselves alone. The first three are the place's, see `_add_path`.
+    for later, factor in enumerate(_FACTORS):
+        frames = slice(later, later + count)
+        band[0, frames, 3:] += factor**2 * weights[:, 3:]
+        pull[frames, 3:] += factor * pulls[:, 3:]
+        for earlier in range(later):
+            at = FRAME_DIM * (later - earlier)
+            band[at, earlier : earlier + count, 3:] += factor * _FACTORS[earlier] * weights[:, 3:]
+    still = np.broadcast_to(np.eye(3), (count + 2, 3, 3))
+    axes = still if turn is None else turn.cpu().numpy().astype(np.float64)
+    _add_path(band, pull, axes, weights[:, :3], pulls[:, :3])
     return cost
+
+
+def _add_path(
+    band: np.ndarray, pull: np.ndarray, axes: np.ndarray, weights: np.ndarray, pulls: np.ndarray
+) -> None:
+    """Add the accelerations (T - 2, 3) of the path, whose unknowns are in the axes (T, 3, 3)."""
+    count = len(weights)
+    middle = axes[1:-1].transpose(0, 2, 1)
+    change = [f * middle @ axes[k : k + count] for k, f in enumerate(_FACTORS)]
+    for later in range(len(_FACTORS)):
+        pull[later : later + count, :3] += np.einsum("tij,ti->tj", change[later], pulls)
+        for earlier in range(later + 1):
+            both = np.einsum("tki,tk,tkj->tij", change[later], weights, change[earlier])
+            for i in range(3):
+                for j in range(3 if later > earlier else i + 1):
+                    at = FRAME_DIM * (later - earlier) + i - j
+                    band[at, earlier : earlier + count, j] += both[:, i, j]
 
 
 def _solve(system: _System, damping: float) -> tuple[np.ndarray, np.ndarray] | None:

@@ -87,6 +87,7 @@ class TrackStore:
         bodies: Bodies,
         intrinsics: np.ndarray,
         size: tuple[int, int],
+        zoom: float = 1.0,
     ) -> None:
         """Add the people of a frame with their bodies; frames come in order.
 
@@ -96,6 +97,7 @@ class TrackStore:
             bodies: The first pass's.
             intrinsics: K (3, 3) of the frame, pixels.
             size: The picture's height and width, pixels.
+            zoom: By which ``intrinsics`` are longer than those that the bodies were fitted with.
         """
         tracks = [track for track in bodies.track.tolist() if track in people]
         if not tracks:
@@ -121,6 +123,8 @@ class TrackStore:
         records["score"] = [people[track].score for track in tracks]
         pose = np.concatenate((bodies.global_orient, bodies.body_pose), 1)[own]
         records["turns"], records["transl_m"] = pose.reshape(-1, 24, 3), bodies.transl_m[own]
+        # What looks as large through a longer lens is farther away.
+        records["transl_m"][:, 2] *= zoom
         self._file.write(records.tobytes())
         self._tracks.extend(tracks)
         self._frames.extend([frame] * len(tracks))

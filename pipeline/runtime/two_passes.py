@@ -24,6 +24,7 @@ from pipeline.runtime.estimator import DetectedWindow, FittedWindow
 from pipeline.runtime.keypoint_estimator import KeypointEstimator, StreamState
 from pipeline.runtime.one_thread import one_thread
 from pipeline.runtime.track_store import TrackStore
+from pipeline.world.camera_path import CameraPath
 from pipeline.world.camera_pose import CameraPose
 from pipeline.world.ground import Ground, estimate_ground, sample_rows
 
@@ -38,10 +39,14 @@ class FirstPass:
     Args:
         estimator: The other one; it is not closed.
         store: Where it is kept.
+
+    Attributes:
+        camera: Where the camera looked.
     """
 
     def __init__(self, estimator: KeypointEstimator, store: TrackStore) -> None:
         self._estimator, self._store = estimator, store
+        self.camera = CameraPath()
         self.body, self.device = estimator.body, estimator.device
         self._first: tuple[int, float] | None = None
         self._last: tuple[int, float] | None = None
@@ -67,7 +72,23 @@ class FirstPass:
     def perceive(
         self, windows: Sequence[Window], states: Sequence[StreamState]
     ) -> list[DetectedWindow]:
-        return self._estimator.perceive(windows, states)
+        found = self._estimator.perceive(windows, states)
+        for one in found:
+            self._look(one)
+        return found
+
+    def _look(self, detected: DetectedWindow) -> None:
+        """Measure where the camera looks in the frames of a window."""
+        for k, (frame, people) in enumerate(zip(detected.window.frames, detected.people)):
+            boxes = [person.box_px for person in people.values()]
+            self.camera.add(
+                frame.id,
+                frame.pixels,
+                frame.size,
+                np.array(boxes, np.float64).reshape(-1, 4),
+                self._estimator.intrinsics(frame),
+                frame.discontinuity or (k == 0 and detected.window.reset),
+            )
 
     def fit(
         self, detected: Sequence[DetectedWindow], states: Sequence[StreamState]
@@ -76,8 +97,9 @@ class FirstPass:
         for one, window, state in zip(detected, fitted, states):
             people = state.depth.place(one.people)
             for seen, (frame, bodies) in zip(people, window):
-                lens = self._estimator.intrinsics(frame)
-                self._store.add(frame.id, seen, bodies, lens, frame.size)
+                zoom = float(self.camera.zoom(np.array([frame.id]))[0])
+                lens = zoomed(self._estimator.intrinsics(frame), zoom)
+                self._store.add(frame.id, seen, bodies, lens, frame.size, zoom)
                 self._last = frame.id, frame.pts_s
                 self._first = self._first or self._last
         return fitted
@@ -104,7 +126,8 @@ def refine(
     interval_s: float,
     on_track: Callable[[int, int], None] | None = None,
     stats: Stats | None = None,
-    camera: CameraPose | None = None,
+    pose: CameraPose | None = None,
+    camera: CameraPath | None = None,
 ) -> Ground | None:
     """Fit every track of a store as a whole and put the bodies in place of the first pass's.
 
@@ -114,12 +137,14 @@ def refine(
         interval_s: Time between the source's frames, in seconds.
         on_track: Called with (done, of) before every track's fits, two for each.
         stats: Gets the stage "refit": for each fit of a track, its time for each of its frames.
-        camera: What is given of the camera's pose.
+        pose: What is given of the camera's pose.
+        camera: Where the camera looked; None for one that stood still.
 
     Returns:
         Gravity and the floor, as the tracks show them; None without anyone.
     """
-    fitter = TrackFitter(estimator.fitter, interval_s, store.surface)
+    camera = camera or CameraPath()
+    fitter = TrackFitter(estimator.fitter, interval_s, store.surface, camera)
     stats, tracks = stats or Stats(), store.tracks
     if not tracks:
         return None
@@ -132,7 +157,7 @@ def refine(
             with stats.time("refit", len(track.frame)):
                 betas = fitter.first(track.frame, track.read, track.write, track.betas)
             store.set_shape(number, betas)
-        ground = _ground(store, estimator, interval_s, camera)
+        ground = _ground(store, estimator, interval_s, pose, camera)
         for done, number in enumerate(tracks, len(tracks)):
             if on_track is not None:
                 on_track(done, 2 * len(tracks))
@@ -143,9 +168,13 @@ def refine(
 
 
 def _ground(
-    store: TrackStore, estimator: KeypointEstimator, interval_s: float, camera: CameraPose | None
+    store: TrackStore,
+    estimator: KeypointEstimator,
+    interval_s: float,
+    pose: CameraPose | None,
+    camera: CameraPath,
 ) -> Ground:
-    """Gravity and the floor of what a store holds now."""
+    """Gravity and the floor of what a store holds now, in the axes of the first reference."""
     frame, track, stored, betas = store.sample(sample_rows)
     parts = []
     for k in range(0, len(frame), _BATCH):
@@ -157,7 +186,17 @@ def _ground(
     sizes = picture_sizes([None] * len(frame))
     lenses = np.broadcast_to(np.eye(3), (len(frame), 3, 3))
     visibility, _ = joint_visibility(stored.seen, joints_m, lenses, sizes)
-    return estimate_ground(joints_m, visibility, track, frame * interval_s, camera)
+    if camera.moves:
+        joints_m = joints_m @ camera.rotations(frame).transpose(0, 2, 1)
+        # What lies behind a cut is in other axes.
+        same = camera.references(frame) == camera.references(frame[:1])
+        joints_m, visibility, track, frame = (x[same] for x in (joints_m, visibility, track, frame))
+    return estimate_ground(joints_m, visibility, track, frame * interval_s, pose)
+
+
+def zoomed(intrinsics: np.ndarray, zoom: float) -> np.ndarray:
+    """Return K (3, 3) of a camera that is zoomed; the same array without a zoom."""
+    return intrinsics if zoom == 1.0 else intrinsics @ np.diag([zoom, zoom, 1.0])
 
 
 @torch.inference_mode()
@@ -177,10 +216,14 @@ class SecondPass:
     Args:
         estimator: The one of the first pass; it is not closed.
         store: Finished, and usually refined.
+        camera: Where the camera looked in the first pass.
     """
 
-    def __init__(self, estimator: KeypointEstimator, store: TrackStore) -> None:
+    def __init__(
+        self, estimator: KeypointEstimator, store: TrackStore, camera: CameraPath | None = None
+    ) -> None:
         self._estimator, self._store = estimator, store
+        self.camera = camera or CameraPath()
         self.body, self.device = estimator.body, estimator.device
 
     @property
@@ -191,7 +234,13 @@ class SecondPass:
         """Nothing is remembered between windows."""
 
     def intrinsics(self, frame: Frame) -> np.ndarray:
-        return self._estimator.intrinsics(frame)
+        zoom = float(self.camera.zoom(np.array([frame.id]))[0])
+        return zoomed(self._estimator.intrinsics(frame), zoom)
+
+    def turn(self, frame: Frame) -> np.ndarray:
+        """Return the rotation (3,) float32, axis-angle, from the camera's axes in a frame to those
+        of the first frame after the last cut."""
+        return self.camera.rotvec(np.array([frame.id]))[0]
 
     def perceive(self, windows: Sequence[Window], states: Sequence[Any]) -> list[DetectedWindow]:
         return [DetectedWindow(window, ({},) * len(window.frames)) for window in windows]

@@ -33,7 +33,7 @@ _PARALLAX_FADES = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class CameraPose:
+class CameraView:
     """Where a camera looks in a frame, relative to its reference frame.
 
     Attributes:
@@ -110,7 +110,7 @@ class CameraMotion:
 
     def add(
         self, image: Pixels, boxes_px: np.ndarray | None = None, cut: bool = False
-    ) -> CameraPose:
+    ) -> CameraView:
         """Return where the camera looks in the next frame.
 
         Args:
@@ -168,7 +168,7 @@ class CameraMotion:
         grow = _GROWN_PX + _GROWN * np.abs(small[:, 2:] - small[:, :2])
         return np.concatenate([small[:, :2] - grow, small[:, 2:] + grow], 1)
 
-    def _first(self, grey: np.ndarray, boxes: np.ndarray) -> CameraPose:
+    def _first(self, grey: np.ndarray, boxes: np.ndarray) -> CameraView:
         """The pose of the first frame, if it has enough background to be the reference."""
         points = find_points(grey, boxes)
         self._reference = self._frame
@@ -179,7 +179,7 @@ class CameraMotion:
         self._before = grey
         return self._pose(self._view, True, 0.0, 1.0)
 
-    def _without(self, grey: np.ndarray, boxes: np.ndarray) -> CameraPose:
+    def _without(self, grey: np.ndarray, boxes: np.ndarray) -> CameraView:
         """The pose of a frame in which nothing known was recognised."""
         self._parallax = 0.0
         self._guess = self._view
@@ -196,9 +196,9 @@ class CameraMotion:
 
     def _pose(
         self, view: View, still: bool, error_px: float | None, explained: float
-    ) -> CameraPose:
+    ) -> CameraView:
         known = error_px is not None
-        return CameraPose(
+        return CameraView(
             view.rotation.copy(), view.zoom, still and known, self._parallax >= 1.0, known,
             error_px if error_px is not None else np.inf, explained, self._reference,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from pipeline.capture.base import SourceOptions
 from pipeline.capture.clip import ClipSource
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.yuv import to_yuv
-from pipeline.world.camera_motion import CameraMotion, CameraPose
+from pipeline.world.camera_motion import CameraMotion, CameraView
 from pipeline.world.key_frames import MOST_KEY_FRAMES
 from tests.support.clips import write_clip
 from tests.support.panorama import Scene, angle_deg, texture, turn, two_planes
@@ -31,13 +31,13 @@ def noisy(image: np.ndarray, seed: int, sigma: float = 3.0) -> np.ndarray:
     return np.clip(image + rng.normal(0, sigma, image.shape), 0, 255).astype(np.uint8)
 
 
-def poses_of(images: Iterable[np.ndarray], **options) -> list[CameraPose]:
+def poses_of(images: Iterable[np.ndarray], **options) -> list[CameraView]:
     motion = CameraMotion(default_intrinsics(*SIZE), SIZE)
     return [motion.add(image, **options) for image in images]
 
 
 def errors(
-    poses: Sequence[CameraPose], rotations: Sequence[np.ndarray], zooms: Sequence[float]
+    poses: Sequence[CameraView], rotations: Sequence[np.ndarray], zooms: Sequence[float]
 ) -> tuple[float, float]:
     """The largest error of the rotation, degrees, and of the zoom, as a share."""
     angles = [angle_deg(p.rotation, rotations[0].T @ r) for p, r in zip(poses, rotations)]
