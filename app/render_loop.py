@@ -225,9 +225,6 @@ class RenderLoop:
     def info(self, frame: Frame) -> RunInfo:
         """Return the facts of the whole run, by its first frame."""
         estimator, body = self._runner.estimator, self._runner.estimator.body
-        turn_of = None
-        if isinstance(estimator, SecondPass) and estimator.camera.moves:
-            turn_of = estimator.turn
         return RunInfo(
             source=self._runner.source.name,
             fps=self._runner.source.info.fps,
@@ -240,7 +237,7 @@ class RenderLoop:
             intrinsics_of=estimator.intrinsics,
             live=self._runner.source.live,
             camera_pose=self._config.capture.camera_pose,
-            turn_of=turn_of,
+            turn_of=estimator.turn_of if isinstance(estimator, SecondPass) else None,
         )
 
     def _progress(self, people: int) -> None:

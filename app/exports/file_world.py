@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.outputs.world_columns import ground_of
+from app.outputs.world_columns import ground_of, steady_points
 from pipeline.core.world import World
 
 
@@ -21,6 +21,15 @@ def world_of(arrays: Mapping[str, Any]) -> tuple[World, str]:
         return world, str(arrays.get("ground", ""))
     ground = ground_of(arrays)
     return ground.world, ground.source
+
+
+def steady(values: Mapping[str, np.ndarray], turn: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a track's arrays in the axes of the reference of a camera that turned (`TURN`)."""
+    from scipy.spatial.transform import Rotation
+
+    orient = Rotation.from_rotvec(turn) * Rotation.from_rotvec(values["global_orient"])
+    points = {name: steady_points(values[name], turn) for name in ("joints_m", "landmarks_m")}
+    return {"global_orient": orient.as_rotvec(), **points}
 
 
 def check_world(arrays: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from app.exports.recording import (
     make_recording,
 )
 from app.outputs.base import OutputError, RunInfo
-from app.outputs.poses import ROWS, TRACKS, body_rows, turn_column
+from app.outputs.poses import ROWS, TRACKS, kept_rows, turn_column
 from app.outputs.rows import file_facts
 from app.outputs.spool import ColumnSpool
 from app.outputs.world_columns import GIVEN, TURN
@@ -72,7 +72,7 @@ class ExportOutput:
             # Here and not in `open`, so that a run that is killed before leaves nothing.
             if self._columns is None:
                 self._columns = self._begin(self._info)
-            self._columns.append(body_rows(self._info, frame, bodies))
+            self._columns.append(kept_rows(self._info, frame, bodies))
 
     def _begin(self, info: RunInfo) -> ColumnSpool:
         extra: dict[str, np.ndarray | np.generic] = {

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from app.exports.file_world import check_world, world_of
+from app.exports.file_world import check_world, steady, world_of
 from app.exports.rotations import rest_offsets_m
 from app.outputs.base import OutputError
 from app.outputs.poses import ROWS
-from app.outputs.world_columns import TURN, WORLD_ROWS, steady_points
+from app.outputs.world_columns import TURN, WORLD_ROWS
 from pipeline.core.npz import read_npz
 from pipeline.core.problem import printable
 from pipeline.core.user_file import reading
@@ -180,7 +180,7 @@ def make_recording(arrays: Mapping[str, Any]) -> Recording:
         rows = rows[np.argsort(arrays["frame"][rows], kind="stable")]
         values = {name: np.asarray(arrays[name])[rows] for name in COLUMNS}
         if TURN in arrays:
-            values |= _steady(values, np.asarray(arrays[TURN])[rows])
+            values |= steady(values, np.asarray(arrays[TURN])[rows])
         found.append(_track(number, values, steps[np.searchsorted(frames, values["frame"])]))
     height, width = (int(side) for side in arrays["image_size"])
     world, ground = world_of(arrays)
@@ -194,15 +194,6 @@ def make_recording(arrays: Mapping[str, Any]) -> Recording:
         world,
         ground,
     )
-
-
-def _steady(values: Mapping[str, np.ndarray], turn: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a track's arrays in the axes of the reference of a camera that turned (`TURN`)."""
-    from scipy.spatial.transform import Rotation
-
-    orient = Rotation.from_rotvec(turn) * Rotation.from_rotvec(values["global_orient"])
-    points = {name: steady_points(values[name], turn) for name in ("joints_m", "landmarks_m")}
-    return {"global_orient": orient.as_rotvec(), **points}
 
 
 def even_steps(times_s: np.ndarray, fps: float) -> np.ndarray:

@@ -44,8 +44,7 @@ _AMASS_JOINTS = 52
 
 
 def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
-    """Return the columns of `--poses`, one row a body; pixels are by the frame's camera. The
-    camera's turn is one of them, also where it has none."""
+    """Return the columns of `--poses`, one row a body; pixels are by the frame's camera."""
     count = len(bodies)
     camera = info.camera(frame)
     return {
@@ -62,13 +61,20 @@ def body_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarr
         "landmarks_m": bodies.landmarks_m,
         "landmarks_px": project(bodies.landmarks_m, camera).astype(np.float32),
         "joint_visibility": bodies.joint_visibility,
-        TURN: np.tile(np.zeros(3) if info.turn_of is None else info.turn_of(frame), (count, 1)),
     }
 
 
 def turn_column(info: RunInfo) -> Shapes:
     """Return the column of the camera's turn, where the run has one."""
     return {} if info.turn_of is None else {TURN: (np.float32, (3,))}
+
+
+def kept_rows(info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
+    """Return `body_rows` with the column of `turn_column`."""
+    rows = body_rows(info, frame, bodies)
+    if info.turn_of is not None:
+        rows[TURN] = np.tile(info.turn_of(frame), (len(bodies), 1))
+    return rows
 
 
 class PosesOutput(RowsOutput):
@@ -94,7 +100,7 @@ class PosesOutput(RowsOutput):
         return shapes, arrays
 
     def rows(self, info: RunInfo, frame: Frame, bodies: Bodies) -> dict[str, np.ndarray]:
-        return {**body_rows(info, frame, bodies), "vertices_m": bodies.vertices_m}
+        return {**kept_rows(info, frame, bodies), "vertices_m": bodies.vertices_m}
 
     def save(self, columns: ColumnSpool) -> None:
         save_with_world(columns, self.path)
@@ -146,7 +152,7 @@ class AmassOutput:
             # Here and not in `open`, so that a run that is killed before leaves nothing.
             if self._columns is None:
                 self._columns = self._begin(self._info)
-            self._columns.append(body_rows(self._info, frame, bodies))
+            self._columns.append(kept_rows(self._info, frame, bodies))
 
     def close(self) -> None:
         columns, self._columns = self._columns, None

@@ -237,10 +237,13 @@ class SecondPass:
         zoom = float(self.camera.zoom(np.array([frame.id]))[0])
         return zoomed(self._estimator.intrinsics(frame), zoom)
 
-    def turn(self, frame: Frame) -> np.ndarray:
-        """Return the rotation (3,) float32, axis-angle, from the camera's axes in a frame to those
-        of the first frame after the last cut."""
-        return self.camera.rotvec(np.array([frame.id]))[0]
+    @property
+    def turn_of(self) -> Callable[[Frame], np.ndarray] | None:
+        """What returns the rotation (3,) float32, axis-angle, from the camera's axes in a frame to
+        those of its reference; None for a camera that stood still."""
+        if not self.camera.moves:
+            return None
+        return lambda frame: self.camera.rotvec(np.array([frame.id]))[0]
 
     def perceive(self, windows: Sequence[Window], states: Sequence[Any]) -> list[DetectedWindow]:
         return [DetectedWindow(window, ({},) * len(window.frames)) for window in windows]
