@@ -125,8 +125,7 @@ class RenderLoop:
         for window in self._runner.windows():
             self._draw_window(window)
             people = len(window[-1][1])
-        # However late: else the bar of a run that is complete stops before its end.
-        self._next_progress_s = 0.0
+        self._next_progress_s = 0.0  # Else the bar of a complete run stops before its end.
         self._progress(people)
 
     def draw_as(self, settings: RenderConfig) -> None:
@@ -269,8 +268,7 @@ class RenderLoop:
         counted = self._runner.stats.snapshot()
         # A counter and not a list: a live source may run for weeks.
         counts = sorted(self._people.elements())
-        stages = ("perceive", "fit", "predict", "draw", "write")
-        # The pipeline's order, so that the table reads from capture to output.
+        stages = ("perceive", "fit", "predict", "draw", "write")  # from capture to output
         order = [name for name in stages if name in counted.stages_ms]
         latency = counted.latency_ms
         return RunReport(
