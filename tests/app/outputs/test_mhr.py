@@ -60,11 +60,8 @@ def test_a_network_without_scales_has_rows_that_say_so(tmp_path):
 def test_the_camera_of_a_row_is_its_frames(tmp_path):
     wide = np.diag([500.0, 500.0, 1.0])
     output = MhrOutput(tmp_path / "m.npz")
-    output.open(
-        run_info(
-            intrinsics_of=lambda frame: wide if frame.size == (96, 128) else run_info().intrinsics
-        )
-    )
+    first = run_info().intrinsics
+    output.open(run_info(intrinsics_of=lambda frame: first if frame.id == 0 else wide))
     found = replace(bodies([1]), mhr={1: mhr_body()})
     output.write(frame(0), found, None)
     output.write(frame(1, height=96, width=128), found, None)

@@ -92,11 +92,8 @@ def test_pixels_are_of_the_frames_own_camera(tmp_path):
     path = tmp_path / "poses.npz"
     wide = np.diag([500.0, 500.0, 1.0])
     output = PosesOutput(path)
-    output.open(
-        run_info(
-            intrinsics_of=lambda frame: wide if frame.size == (96, 128) else run_info().intrinsics
-        )
-    )
+    first = run_info().intrinsics
+    output.open(run_info(intrinsics_of=lambda frame: first if frame.id == 0 else wide))
     output.write(frame(0), bodies([1]), None)
     output.write(frame(1, height=96, width=128), bodies([1]), None)
     output.close()
