@@ -112,16 +112,24 @@ def test_time_reversed_the_same_feet_stand_in_the_same_places(seed):
 
 
 @settings(max_examples=25)
-@given(seed=SEEDS, floor=st.booleans())
-def test_a_turned_camera_turns_the_places_and_nothing_else(seed, floor):
-    """Up is given, so the camera's own axes do not matter; but for a median's, within the noise."""
+@given(seed=SEEDS, floor=st.booleans(), square=st.booleans())
+def test_a_turned_camera_turns_the_places_and_nothing_else(seed, floor, square):
+    """Up is given, so the camera's own axes do not matter; exactly so where they only change
+    places and signs, since a median is one along each axis."""
     points_m, _, _ = a_walk(seed, 0.002)
     turn = turns_of(seed)
+    if square:
+        turn = np.eye(3)[np.random.default_rng(seed).permutation(3)] * np.sign(turn[0])
     source = "people" if floor else "assumed level"
     found = standing(points_m, known(points_m), INTERVAL_S, ground(source=source))
     turned = standing(points_m @ turn.T, known(points_m), INTERVAL_S, ground(turn @ LEVEL, source))
-    assert np.array_equal(turned.stands, found.stands)
-    np.testing.assert_allclose(turned.place_m, found.place_m @ turn.T, atol=0.008)
+    apart_m = np.linalg.norm(turned.place_m - found.place_m @ turn.T, axis=-1)
+    if square:
+        assert np.array_equal(turned.stands, found.stands)
+        assert apart_m.max() < 1e-9
+    else:
+        assert (turned.stands != found.stands).mean() < 0.02
+        assert np.median(apart_m[turned.stands & found.stands]) < 0.012
 
 
 @settings(max_examples=25)
@@ -263,19 +271,29 @@ def test_the_floor_moves_places_along_their_rays_and_not_far(seed, pitch_deg, er
     np.testing.assert_allclose(after_m, factors[:, None] * before_m, atol=1e-9)
 
 
+def on_the_floor(seed):
+    """Spreads of the heights and errors of places without the floor and with it, of a walker seen
+    from above whose distance is wrong by up to 4 per cent, now so and then so."""
+    points_m, still, true_m = a_walk(seed, height_m=3.0)
+    factor = 1 + 0.04 * np.tanh(np.random.default_rng(seed).normal(0, 1, 10)).repeat(15)
+    wrong_m = points_m * factor[: len(points_m), None, None]
+    free = standing(wrong_m, known(wrong_m), INTERVAL_S)
+    held = standing(wrong_m, known(wrong_m), INTERVAL_S, ground(error_deg=0.2))
+    spread_m = [(one.place_m[one.stands] @ LEVEL).std() for one in (free, held)]
+    both = held.stands & still
+    errors_m = [np.linalg.norm(one.place_m - true_m, axis=-1)[both].mean() for one in (free, held)]
+    return spread_m, errors_m
+
+
 @settings(max_examples=25)
 @given(seed=SEEDS)
 def test_places_come_nearer_to_one_floor(seed):
     """From above, a wrong distance is a wrong height."""
-    points_m, still, true_m = a_walk(seed, height_m=3.0)
-    rng = np.random.default_rng(seed)
-    factor = 1 + 0.04 * np.tanh(rng.normal(0, 1, 10)).repeat(15)
-    wrong_m = points_m * factor[: len(points_m), None, None]
-    free = standing(wrong_m, known(wrong_m), INTERVAL_S)
-    held = standing(wrong_m, known(wrong_m), INTERVAL_S, ground(error_deg=0.2))
-    heights = [one.place_m[one.stands] @ LEVEL for one in (free, held)]
-    assert heights[1].std() < 0.9 * heights[0].std()
-    both = held.stands & still
-    errors = [np.linalg.norm(one.place_m - true_m, axis=-1)[both] for one in (free, held)]
-    # The floor is the median of the places, so all of them may still be off alike.
-    assert errors[1].mean() < 1.1 * errors[0].mean()
+    (before_m, after_m), _ = on_the_floor(seed)
+    assert after_m < 0.9 * before_m
+
+
+def test_the_floor_brings_places_nearer_to_the_truth():
+    """Over many walks: the floor is the median of one walk's places, so that may be off."""
+    before_m, after_m = np.mean([on_the_floor(seed)[1] for seed in range(30)], 0)
+    assert after_m < 0.9 * before_m
