@@ -17,6 +17,7 @@ from pipeline.fitting.track_fit import FittedFrames
 from pipeline.fitting.visibility import picture_sizes
 from pipeline.runtime.track_store import StoreError, TrackStore
 from tests.support.bodies import bodies
+from tests.support.disks import FullDisk
 from tests.support.fits import K, windows_of_people
 
 SEEDS = st.integers(0, 10_000)
@@ -244,22 +245,6 @@ def test_closing_deletes_all_at_any_time(people, tmp_path):
         store.close()
         store.close()
         assert not list(tmp_path.iterdir())
-
-
-class FullDisk(io.RawIOBase):
-    """A file that takes so many bytes, then none."""
-
-    def __init__(self, most):
-        self.left = most
-
-    def writable(self):
-        return True
-
-    def write(self, data):
-        if len(data) > self.left:
-            raise OSError(28, os.strerror(28))
-        self.left -= len(data)
-        return len(data)
 
 
 @pytest.mark.parametrize("most", [0, 20_000])
