@@ -82,8 +82,8 @@ def run(fitter, tmp_path, monkeypatch):
         monkeypatch.setattr(build, "load", lambda *_: estimator)
         poses = out / "p.npz"
         config = Config(
-            source=str(source), output=OutputConfig(poses=poses, **output), capture=part or CaptureConfig(),
-            fit=FitConfig(one_pass=one_pass),
+            source=str(source), output=OutputConfig(poses=poses, **output),
+            capture=part or CaptureConfig(), fit=FitConfig(one_pass=one_pass),
         )  # fmt: skip
         said = []
         report = build.run(config, on_progress=said.append, stop=stop or threading.Event())
