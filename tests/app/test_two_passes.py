@@ -358,6 +358,11 @@ def test_until_is_a_source_up_to_a_frame(last, count):
     assert source.closed.is_set()
 
 
+def test_until_reads_nothing_behind_its_last_frame():
+    """A pass that was stopped at a picture that cannot be read is still written."""
+    assert len(list(Until(StubSource(20, fails_at=8), 7).frames())) == 8
+
+
 def test_until_ends_at_a_number_that_is_not_there():
     class Even(StubSource):
         def frames(self):

@@ -181,7 +181,8 @@ def test_what_is_written_is_read_and_nothing_else_changes(people, tmp_path_facto
 
 
 def test_tracks_get_other_names_and_a_shape_of_their_own(people, tmp_path):
-    run = [(k, {1: people[0], 2: people[1]}, bodies([1, 2], k), SIZE) for k in range(3)]
+    first, other = replace(people[0], score=0.25), replace(people[1], score=0.75)
+    run = [(k, {1: first, 2: other}, bodies([1, 2], k), SIZE) for k in range(3)]
     with_one = (3, {2: people[1]}, bodies([2], 3), SIZE)
     store = stored(tmp_path, [*run, with_one])
     for track in (1, 2):
@@ -191,6 +192,7 @@ def test_tracks_get_other_names_and_a_shape_of_their_own(people, tmp_path):
     # Ids rise, and each keeps its own body.
     assert found.track.tolist() == [2, 8]
     assert betas[:, 0].tolist() == [2, 1]
+    assert found.score.tolist() == [0.75, 0.25]
     np.testing.assert_array_equal(found.transl_m, run[1][2].transl_m[::-1])
     assert store.bodies(3)[0].track.tolist() == [2]
     # One that is not named keeps its id, and tracks are read by their own.
