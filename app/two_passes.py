@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Config
+from app.outputs.base import OutputError
 from app.outputs.catalog import entries
 from app.outputs.streams import is_stream
 from app.run_report import Progress, RunReport
@@ -21,7 +22,7 @@ from pipeline.core.stats import Stats
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
-from pipeline.runtime.track_store import TrackStore
+from pipeline.runtime.track_store import StoreError, TrackStore
 from pipeline.runtime.two_passes import FirstPass, SecondPass, refine
 
 _PROGRESS_S = 0.1
@@ -95,12 +96,11 @@ def first_pass(
 
     Raises:
         SourceError: The source is lost.
-        OSError: The disk is full.
+        OutputError: The disk is full.
     """
     begun_s = time.monotonic()
     stats = Stats()
-    store = TrackStore(_folder(config))
-    try:
+    with _store_of(config) as store:
         first = FirstPass(estimator, store)
         show = _Steps(source, stats, on_progress, begun_s)
         last = -1
@@ -120,8 +120,19 @@ def first_pass(
             warnings = (*warnings, f"{source.name}: {first.camera.warning}")
         made = SecondPass(estimator, store, first.camera)
         yield Refined(made, last, stats, time.monotonic() - begun_s, warnings)
-    finally:
-        store.close()
+
+
+@contextmanager
+def _store_of(config: Config) -> Iterator[TrackStore]:
+    """A store beside the first output, for the length of the block."""
+    try:
+        store = TrackStore(_folder(config))
+        try:
+            yield store
+        finally:
+            store.close()
+    except StoreError as error:
+        raise OutputError(f"{error}; make room, or use --one-pass") from None
 
 
 def _folder(config: Config) -> Path:

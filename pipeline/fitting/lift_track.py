@@ -65,7 +65,7 @@ def _lifted_forward(
     sums = []
     for part in (torch.cat(parts) for parts in zip(*found)):
         total = part[:, -1].clone()
-        for late in range(1, WINDOW_FRAMES):
+        for late in range(1, min(WINDOW_FRAMES, frames)):
             total[: frames - late] += part[late:, -1 - late]
         sums.append(total)
     # The last frames of a track have fewer places.

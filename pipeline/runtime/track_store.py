@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,10 @@ from pipeline.fitting.track_fit import FittedFrames, SeenFrames
 from pipeline.fitting.visibility import picture_sizes
 
 _OUTLINE = "inside"
+
+
+class StoreError(OSError):
+    """A first pass cannot be kept on disk; the message is one line that names the folder."""
 
 
 class StoredBodies(NamedTuple):
@@ -50,11 +55,13 @@ class TrackStore:
         surface: How many points of an MHR body's skin people bring; 0 for none.
 
     Raises:
-        OSError: It cannot be made, or later written.
+        StoreError: It cannot be made, or later written.
     """
 
     def __init__(self, folder: Path, surface: int = 0) -> None:
         self.surface = surface
+        self._beside = folder
+        self._failed: StoreError | None = None
         self._layout = layout(1, outlines=True, surface=surface)
         kept = {n: s[1:] for n, s in self._layout.shapes.items() if n != _OUTLINE}
         self._record = np.dtype(
@@ -77,8 +84,9 @@ class TrackStore:
         self._names: dict[int, int] = {}
         self._seen: np.ndarray | None = None
         self._made: np.ndarray | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix=".bodystream.", suffix=".pass", dir=folder))
-        self._file = open(self._folder / "seen", "wb")  # noqa: SIM115 (see `close`)
+        with self._on_disk():
+            self._folder = Path(tempfile.mkdtemp(prefix=".bodystream.", suffix=".pass", dir=folder))
+            self._file = open(self._folder / "seen", "wb")  # noqa: SIM115 (see `close`)
 
     def add(
         self,
@@ -125,23 +133,28 @@ class TrackStore:
         records["turns"], records["transl_m"] = pose.reshape(-1, 24, 3), bodies.transl_m[own]
         # What looks as large through a longer lens is farther away.
         records["transl_m"][:, 2] *= zoom
-        self._file.write(records.tobytes())
+        with self._on_disk():
+            self._file.write(records.tobytes())
         self._tracks.extend(tracks)
         self._frames.extend([frame] * len(tracks))
         self._betas |= dict(zip(tracks, bodies.betas[own]))
 
     def finish(self) -> None:
         """Add no more; what was added can be read from now on."""
-        self._file.close()
-        count = len(self._tracks)
-        if count:
-            # Poses lie in a file of their own, so that what was seen stays as it was.
-            self._seen = np.memmap(self._folder / "seen", self._record, "r", shape=(count,))
-            made = np.memmap(self._folder / "fitted", self._fitted, "w+", shape=(count,))
-            for part in _chunks(count):
-                made["turns"][part] = self._seen["turns"][part]
-                made["transl_m"][part] = self._seen["transl_m"][part]
-            self._made = made
+        count, poses = len(self._tracks), self._folder / "fitted"
+        with self._on_disk():
+            self._file.close()
+            if count:
+                # Poses are in a file of their own, so that what was seen stays as it was.
+                self._seen = np.memmap(self._folder / "seen", self._record, "r", shape=(count,))
+                with open(poses, "wb") as file:
+                    for part in _chunks(count):
+                        # Written, not mapped: on a full disk a new mapping kills the process.
+                        made = np.zeros(len(self._seen[part]), self._fitted)
+                        made["turns"] = self._seen["turns"][part]
+                        made["transl_m"] = self._seen["transl_m"][part]
+                        file.write(made.tobytes())
+                self._made = np.memmap(poses, self._fitted, "r+", shape=(count,))
         self._by_frame = np.frombuffer(self._frames, np.int64) if count else np.zeros(0, np.int64)
         self._by_track = np.frombuffer(self._tracks, np.int64) if count else np.zeros(0, np.int64)
 
@@ -199,10 +212,26 @@ class TrackStore:
 
     def close(self) -> None:
         """Delete all of it. Safe to call twice."""
-        self._file.close()
+        # What no longer fits the disk is not needed.
+        with suppress(OSError):
+            self._file.close()
         # A mapped file cannot be deleted on some systems.
         self._seen = self._made = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """Turn an error of the disk into a `StoreError`, the same one from then on: after a piece
+        that does not fit, records would no longer be where they are looked for."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            yield
+        except OSError as error:
+            self._failed = StoreError(
+                f"{self._beside}: cannot keep the first of two passes: {error.strerror}"
+            )
+            raise self._failed from None
 
     def _read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert self._seen is not None
