@@ -156,11 +156,11 @@ def test_nothing_is_smoothed_over_a_cut(fitter, tmp_path):
     parts = [seen(2, 1, 3), seen(3, 1, 8)]
     times = np.arange(20) / 30
     frames, estimator, first, store = passed(fitter, [*parts[0], *parts[1]], tmp_path, times, {2})
-    refine(store, estimator, 1 / 30, camera=CAMERA)
+    refine(store, estimator, 1 / 30, pose=CAMERA)
     whole = second(estimator, store, frames)
     for part, people in zip((slice(0, 8), slice(8, 20)), parts):
         own, estimator, _, alone = passed(fitter, people, tmp_path, times[part])
-        refine(alone, estimator, 1 / 30, camera=CAMERA)
+        refine(alone, estimator, 1 / 30, pose=CAMERA)
         for one, other in zip(whole[part], second(estimator, alone, own), strict=True):
             np.testing.assert_allclose(one.landmarks_m, other.landmarks_m, atol=2e-4)
             np.testing.assert_allclose(one.betas, other.betas, atol=1e-3)
@@ -209,7 +209,7 @@ def test_frames_without_the_person_stay_without(fitter, tmp_path):
     people = seen(5)
     people[2] = [[]] * 4
     frames, estimator, first, store = passed(fitter, people, tmp_path)
-    refine(store, estimator, first.interval_s, camera=CAMERA)
+    refine(store, estimator, first.interval_s, pose=CAMERA)
     after = second(estimator, store, frames)
     assert [len(b) for b in after] == [1] * 8 + [0] * 4 + [1] * 8
     assert len({t for b in after for t in b.track.tolist()}) == 1
