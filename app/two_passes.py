@@ -22,7 +22,7 @@ from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.track_store import TrackStore
-from pipeline.runtime.two_passes import FirstPass, SecondPass, refine
+from pipeline.runtime.two_passes import FirstPass, SecondPass, height_warnings, refine
 
 _PROGRESS_S = 0.1
 
@@ -114,7 +114,10 @@ def first_pass(
                     runner.stop()
             warnings = runner.warnings
         store.finish()
-        refine(store, estimator, first.interval_s, show.track, stats, config.capture.camera_pose)
+        heights = config.fit.given_heights
+        camera = config.capture.camera_pose
+        refine(store, estimator, first.interval_s, show.track, stats, camera, heights)
+        warnings += height_warnings(store, estimator, heights)
         made = SecondPass(estimator, store)
         yield Refined(made, last, stats, time.monotonic() - begun_s, warnings)
     finally:
