@@ -14,7 +14,7 @@ from pipeline.fitting.stature import Stature
 from pipeline.runtime.make import make_estimator
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.track_store import TrackStore
-from pipeline.runtime.two_passes import FirstPass, SecondPass, height_warnings, refine
+from pipeline.runtime.two_passes import FirstPass, height_warnings, refine
 from tests.support.paths import SAMPLE, TRUTH
 
 LIMBS = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
@@ -38,18 +38,19 @@ class Refits:
                 store.add(*args)
             store.finish()
             refine(store, self.estimator, self.interval_s, heights=heights)
-            second = SecondPass(self.estimator, store)
-            points = [second._bodies(Numbered(args[0])).landmarks_m[0] for args in self.kept]
+            points = [self.landmarks_m(store, args[0]) for args in self.kept]
             warned = height_warnings(store, self.estimator, heights)
             (track,) = store.tracks
             return np.array(points), store.shape(track), warned
         finally:
             store.close()
 
-
-class Numbered:
-    def __init__(self, number):
-        self.id = number
+    def landmarks_m(self, store, frame):
+        stored, betas = store.bodies(frame)
+        pose = torch.from_numpy(stored.turns.reshape(-1, 72))
+        shape, transl_m = torch.from_numpy(betas), torch.from_numpy(stored.transl_m)
+        body = self.estimator.body.forward(shape, pose[:, :3], pose[:, 3:], transl_m)
+        return body.landmarks_m[0].numpy()
 
 
 class Recording(TrackStore):
