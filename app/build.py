@@ -91,6 +91,7 @@ def run(
             stack.callback(output.close)
         if isinstance(estimator, KeypointEstimator) and takes_two_passes(config, source, estimator):
             return _in_two_passes(config, source, estimator, outputs, on_progress, stop)
+        note_unread_heights(config)
         runner = stack.enter_context(
             Runner(source, estimator, opened=True, low_latency=is_low_latency(config))
         )
@@ -125,6 +126,13 @@ def _in_two_passes(
         show.run(stop)
         stack.close()
         return first.report(show.report(), stopped)
+
+
+def note_unread_heights(config: Config) -> None:
+    """Say that given heights are not read, for a run in one pass."""
+    if config.fit.given_heights:
+        line = "--height and --heights act in the second pass alone, which a clip to files gets"
+        warnings.warn(line, Notice, stacklevel=2)
 
 
 def is_low_latency(config: Config) -> bool:

@@ -22,6 +22,7 @@ from app.options import RunOptions
 from app.outputs.catalog import RESERVED, OutputEntry, entries
 from app.outputs.rotation import Rotation
 from app.setting import Declared, Section, Setting, checked, declared, did_you_mean, no_file
+from pipeline.core.heights import HIGHEST_M, LOWEST_M, Heights, join_heights, parse_heights
 from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.user_file import read_text, reading
 from pipeline.perception.areas import Areas, parse_area
@@ -438,6 +439,35 @@ class FitConfig:
             commands=("run",),
         ),
     ] = False
+    height_m: Annotated[
+        float | None,
+        Setting(
+            "The height of every person, from crown to soles; estimated by default, which one "
+            "camera can hardly do. Sizes and distances follow it. For clips in two passes.",
+            "METRES",
+            "--height",
+            commands=_RUN,
+            low=LOWEST_M,
+            high=HIGHEST_M,
+            example=1.83,
+        ),
+    ] = None
+    heights: Annotated[
+        tuple[str, ...],
+        Setting(
+            "The height of a person by track number, instead of --height: 3=1.83, or several with "
+            "commas; repeatable.",
+            "ID=METRES",
+            commands=_RUN,
+            check=parse_heights,
+            example=("1=1.83", "2=1.70"),
+        ),
+    ] = ()
+
+    @property
+    def given_heights(self) -> Heights:
+        """What is given of people's heights."""
+        return Heights(self.height_m, join_heights(self.heights))
 
 
 @dataclass(frozen=True)
@@ -784,6 +814,11 @@ def _apply(
             f"{label('perceive.sam3d_hands')}: not with --sam3d-reuse {perceive.sam3d_reuse}; "
             "leave one out"
         )
+    try:
+        # Each text is right by now; two may name the same track.
+        join_heights(config.fit.heights)
+    except ValueError as error:
+        raise ConfigError(f"{label('fit.heights')}: {error}") from None
     if config.capture.fov_deg is not None and config.capture.focal_px is not None:
         raise ConfigError(f"{label('capture.fov_deg')}: give this or focal_px, not both")
     return config

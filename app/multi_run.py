@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import unicodedata
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from app.build import is_low_latency, load, make_outputs, source_of
+from app.build import is_low_latency, load, make_outputs, note_unread_heights, source_of
 from app.config import Config, ConfigError, OutputConfig
 from app.outputs.base import Output, OutputError
 from app.outputs.catalog import entries
@@ -23,7 +24,7 @@ from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
 from pipeline.capture.addresses import STANDARD_INPUT, is_address
 from pipeline.capture.errors import SourceError, SourceNotFound
-from pipeline.core.problem import one_line
+from pipeline.core.problem import Notice, one_line
 from pipeline.core.redact import without_credentials
 from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
@@ -127,7 +128,7 @@ def run_many(
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
 ) -> list[Result]:
-    """Run several sources to their ends, or until ``stop`` is set.
+    """Run several sources to their ends in one pass each, or until ``stop`` is set.
 
     A source that fails ends alone, whether it cannot be read, estimated, drawn or written, and its
     `Result` says why. What was written is complete, whatever is raised.
@@ -147,6 +148,7 @@ def run_many(
     with ExitStack() as stack:
         estimator = load(first, on_build)
         stack.callback(estimator.close)
+        _note_one_pass(configs)
         # After the scheduler's end: the threads still finish what was written.
         stack.callback(_join, shows)
         faults: list[BaseException] = []
@@ -171,6 +173,16 @@ def run_many(
     if faults:
         raise faults[0]
     return [shown.result() for shown in shows]
+
+
+def _note_one_pass(configs: Mapping[str, Config]) -> None:
+    """Say that clips get one pass here, where a run of each alone would give two."""
+    first = next(iter(configs.values()))
+    clips = any(os.path.exists(config.source) for config in configs.values())
+    note_unread_heights(first)
+    if clips and not first.fit.one_pass:
+        line = "several sources take one pass; a clip that is run alone gets two"
+        warnings.warn(line, Notice, stacklevel=2)
 
 
 class _SourceThread:

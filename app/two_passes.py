@@ -23,7 +23,7 @@ from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.track_store import StoreError, TrackStore
-from pipeline.runtime.two_passes import FirstPass, SecondPass, refine
+from pipeline.runtime.two_passes import FirstPass, SecondPass, height_warnings, refine
 
 _PROGRESS_S = 0.1
 
@@ -114,8 +114,9 @@ def first_pass(
                     runner.stop()
             warnings = runner.warnings
         store.finish()
-        pose = config.capture.camera_pose
-        refine(store, estimator, first.interval_s, show.track, stats, pose, first.camera)
+        pose, heights = config.capture.camera_pose, config.fit.given_heights
+        refine(store, estimator, first.interval_s, show.track, stats, pose, first.camera, heights)
+        warnings += height_warnings(store, estimator, heights)
         if first.camera.warning:
             warnings = (*warnings, f"{source.name}: {first.camera.warning}")
         made = SecondPass(estimator, store, first.camera)

@@ -28,6 +28,7 @@ from pipeline.fitting.lift_track import lift_track
 from pipeline.fitting.lifter import LandmarkHistory
 from pipeline.fitting.observations import edges_of, layout, observations
 from pipeline.fitting.solver import BETAS, Observations, RowsOf
+from pipeline.fitting.stature import GivenHeight, Stature, given_height, held_to
 from pipeline.fitting.track_solver import ShapePrior, TrackPoses, accelerations, solve_track
 from pipeline.fitting.window_step import FROZEN, SHAPE_LIMIT
 from pipeline.world.camera_path import CameraPath
@@ -118,9 +119,27 @@ class TrackFitter:
         self._camera = camera if camera is not None and camera.moves else None
         self._interval_30hz = 30.0 * min(max(interval_s, 1 / 240), 1.0)
         self._gap = max(round(LONGEST_GAP_S / interval_s), 1)
+        self._stature = Stature.of(fitter.body)
+
+    def given(self, betas: np.ndarray, height_m: float) -> GivenHeight:
+        """Return a person's height for another `first`, and for `second`.
+
+        Args:
+            betas: (10,) the shape that `first` returned without it.
+            height_m: Metres.
+        """
+        shape = torch.from_numpy(betas).to(self._fitter.device)
+        return given_height(self._stature, shape, height_m)
 
     @torch.inference_mode()
-    def first(self, frame: np.ndarray, read: Read, write: Write, betas: np.ndarray) -> np.ndarray:
+    def first(
+        self,
+        frame: np.ndarray,
+        read: Read,
+        write: Write,
+        betas: np.ndarray,
+        given: GivenHeight | None = None,
+    ) -> np.ndarray:
         """Fit one track with the fit's own smoothness; only a chunk of it is in memory at a time.
 
         Args:
@@ -128,14 +147,19 @@ class TrackFitter:
             read: Returns a part of the track, by rows.
             write: Takes the poses of a part.
             betas: (10,) the shape that the first pass ended with.
+            given: The person's height, as `given` returns it for the shape found without it. Then
+                ``betas`` and the poses are those found without it.
 
         Returns:
             The track's shape (10,) float32.
         """
         begin = torch.from_numpy(betas.astype(np.float32)).to(self._fitter.device)
         prior, shapes = self._shape_prior(), []
+        if given is not None:
+            prior = held_to(prior, self._stature, given.height_m)
+            begin = _limited(held_to(_about(begin), self._stature, given.height_m).betas)
         for part, _ in self._parts(frame):
-            frames = self._frames(read(part))
+            frames = self._frames(read(part), given, moved=True)
             poses, shown, _ = self._solve(
                 frames, frames.guess(begin), prior, self._usual(frames), FIRST
             )
@@ -151,6 +175,7 @@ class TrackFitter:
         write: Write,
         betas: np.ndarray,
         ground: Ground | None = None,
+        given: GivenHeight | None = None,
     ) -> None:
         """Fit one track again from what `first` wrote: with the shape that it returned, with
         smoothness that follows the motion, and with feet that stay where they stand.
@@ -161,11 +186,12 @@ class TrackFitter:
             write: Takes the poses of a part.
             betas: (10,) the track's shape.
             ground: Gravity and the floor; None takes the picture's upright for up.
+            given: The person's height that `first` had last.
         """
         shape = torch.from_numpy(betas).to(self._fitter.device)
         fixed = ShapePrior(shape, FROZEN * torch.eye(BETAS, device=shape.device))
         for part, wide in self._parts(frame):
-            frames = self._frames(read(wide))
+            frames = self._frames(read(wide), given)
             poses = frames.guess(shape)
             sigma = self._usual(frames)
             if len(sigma):
@@ -194,8 +220,14 @@ class TrackFitter:
                 yield slice(a, b), slice(max(a - OVERLAP, first), min(b + OVERLAP, end))
             first = end
 
-    def _frames(self, seen: SeenFrames) -> _Frames:
-        """A part of a track with the frames in its gaps, and its observations."""
+    def _frames(
+        self, seen: SeenFrames, given: GivenHeight | None = None, *, moved: bool = False
+    ) -> _Frames:
+        """A part of a track with the frames in its gaps, and its observations.
+
+        With a given height the world landmarks have its size; ``moved``: the bodies begin at the
+        distance that goes with it.
+        """
         at = (seen.frame - seen.frame[0]).astype(int)
         shape = layout(1, outlines=True, surface=self._surface)
         rows = np.zeros((at[-1] + 1, shape.size), np.float32)
@@ -221,13 +253,20 @@ class TrackFitter:
             observed = lift_track(self._fitter.lifter, observed, history, interval)
         if config.use_depth:
             observed = sized_by_depth(observed)
+        if given is not None:
+            # Last, because the size was found with the observations so far.
+            observed = replace(
+                observed,
+                world_m=observed.world_m * given.size,
+                surface_m=observed.surface_m * given.size,
+            )
         turns, transl_m = _between(
             at, torch.from_numpy(seen.turns), torch.from_numpy(seen.transl_m)
         )
         return _Frames(
             Observations(*(getattr(observed, n)[0] for n in observed.__dataclass_fields__)),
             turns.to(device),
-            transl_m.to(device),
+            transl_m.to(device) * (given.size if moved and given is not None else 1.0),
             at,
         )
 
@@ -357,5 +396,13 @@ def _combined(prior: ShapePrior, shapes: Sequence[ShapePrior]) -> Tensor:
         gained = shape.information.double()
         information = information + gained
         pull = pull + gained @ shape.betas.double()
-    betas = torch.linalg.solve(information, pull)
-    return betas.float().clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
+    return _limited(torch.linalg.solve(information, pull).float())
+
+
+def _limited(betas: Tensor) -> Tensor:
+    return betas.clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
+
+
+def _about(betas: Tensor) -> ShapePrior:
+    """A shape as if it was known a little, so that what holds it changes it least."""
+    return ShapePrior(betas, torch.eye(BETAS, device=betas.device))

@@ -175,6 +175,14 @@ class TrackStore:
         """Give tracks other ids; two that are given the same one are one person's."""
         self._names = dict(names)
 
+    def name(self, track: int) -> int:
+        """Return the id that `bodies` gives a track."""
+        return self._names.get(track, track)
+
+    def shape(self, track: int) -> np.ndarray:
+        """Return the shape (10,) of a track."""
+        return self._betas[track]
+
     def bodies(self, frame: int) -> tuple[StoredBodies, np.ndarray]:
         """Return the bodies of a frame and their shapes (P, 10)."""
         first, last = np.searchsorted(self._by_frame, [frame, frame + 1]).tolist()
@@ -182,7 +190,7 @@ class TrackStore:
             none = [np.zeros((0, *s), np.float32) for s in ((), (33,), (24, 3), (3,), ())]
             return StoredBodies(np.zeros(0, np.int64), *none), np.zeros((0, 10), np.float32)
         own = self._by_track[first:last]
-        named = np.array([self._names.get(track, track) for track in own.tolist()], np.int64)
+        named = np.array([self.name(track) for track in own.tolist()], np.int64)
         order = np.argsort(named, kind="stable")
         seen, made = self._seen[first:last][order], self._made[first:last][order]
         betas = np.array([self._betas[track] for track in own[order].tolist()], np.float32)

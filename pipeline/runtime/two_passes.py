@@ -15,9 +15,11 @@ import torch
 
 from pipeline.body.model import BodyOutput
 from pipeline.core.frame import Frame, Window
+from pipeline.core.heights import Heights
 from pipeline.core.people import Bodies, Person
 from pipeline.core.stats import Stats
 from pipeline.fitting.fitter import certainty
+from pipeline.fitting.stature import Stature
 from pipeline.fitting.track_fit import TrackFitter
 from pipeline.fitting.visibility import joint_visibility, picture_sizes
 from pipeline.runtime.estimator import DetectedWindow, FittedWindow
@@ -29,6 +31,7 @@ from pipeline.world.camera_pose import CameraPose
 from pipeline.world.ground import Ground, estimate_ground, sample_rows
 
 _USUAL_S = 1 / 30
+_HEIGHT_MISSED_M = 0.03
 _BATCH = 256
 """Bodies that are posed at once; each has a mesh."""
 
@@ -128,6 +131,7 @@ def refine(
     stats: Stats | None = None,
     pose: CameraPose | None = None,
     camera: CameraPath | None = None,
+    heights: Heights | None = None,
 ) -> Ground | None:
     """Fit every track of a store as a whole and put the bodies in place of the first pass's.
 
@@ -139,6 +143,7 @@ def refine(
         stats: Gets the stage "refit": for each fit of a track, its time for each of its frames.
         pose: What is given of the camera's pose.
         camera: Where the camera looked; None for one that stood still.
+        heights: What is given of people's heights, by the ids that `SecondPass` shows.
 
     Returns:
         Gravity and the floor, as the tracks show them; None without anyone.
@@ -146,6 +151,7 @@ def refine(
     camera = camera or CameraPath()
     fitter = TrackFitter(estimator.fitter, interval_s, store.surface, camera)
     stats, tracks = stats or Stats(), store.tracks
+    heights, given = heights or Heights(), {}
     if not tracks:
         return None
     # Small products, as in the fit.
@@ -156,6 +162,11 @@ def refine(
             track = store.track(number)
             with stats.time("refit", len(track.frame)):
                 betas = fitter.first(track.frame, track.read, track.write, track.betas)
+                height_m = heights.of(store.name(number))
+                if height_m is not None:
+                    # A size can be corrected only once it is known.
+                    given[number] = own = fitter.given(betas, height_m)
+                    betas = fitter.first(track.frame, track.read, track.write, betas, own)
             store.set_shape(number, betas)
         ground = _ground(store, estimator, interval_s, pose, camera)
         for done, number in enumerate(tracks, len(tracks)):
@@ -163,8 +174,33 @@ def refine(
                 on_track(done, 2 * len(tracks))
             track = store.track(number)
             with stats.time("refit", len(track.frame)):
-                fitter.second(track.frame, track.read, track.write, track.betas, ground)
+                fitter.second(
+                    track.frame, track.read, track.write, track.betas, ground, given.get(number)
+                )
     return ground
+
+
+def height_warnings(
+    store: TrackStore, estimator: KeypointEstimator, heights: Heights
+) -> tuple[str, ...]:
+    """Return a line for each given height that the bodies of a refined store do not have.
+
+    Args:
+        store: Refined with the heights.
+        estimator: The one of the first pass.
+        heights: What was given.
+    """
+    stature, tracks = Stature.of(estimator.body), store.tracks
+    lines = list(heights.unknown(store.name(number) for number in tracks))
+    for number in tracks:
+        betas = torch.from_numpy(store.shape(number)).to(estimator.device)
+        wanted_m, reached_m = heights.of(store.name(number)), stature.of_shape(betas)
+        if wanted_m is not None and abs(reached_m - wanted_m) > _HEIGHT_MISSED_M:
+            lines.append(
+                f"track {store.name(number)}: its body is {reached_m:.2f} m tall and not "
+                f"{wanted_m:g} m, which is beyond the body model's shapes"
+            )
+    return tuple(lines)
 
 
 def _ground(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import unicodedata
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import ConfigError, OutputConfig
-from app.multi_run import names_of, outputs_of
+from app.config import Config, ConfigError, OutputConfig, with_changes
+from app.multi_run import _note_one_pass, names_of, outputs_of
 from app.outputs.catalog import entries
 
 
@@ -101,6 +103,27 @@ def test_what_there_is_only_one_of_is_refused(changes):
     changes = {name: Path(v) if isinstance(v, str) else v for name, v in changes.items()}
     with pytest.raises(ConfigError, match="one source"):
         outputs_of(OutputConfig(**changes), "cam")
+
+
+@pytest.mark.parametrize(
+    ("sources", "changes", "said"),
+    [
+        (["a.mp4", "rtsp://h/1"], {}, ["take one pass"]),
+        (["a.mp4", "a.mp4"], {"fit.one_pass": True}, []),
+        (["rtsp://h/1", "rtsp://h/2"], {}, []),
+        (["rtsp://h/1", "a.mp4"], {"fit.height_m": 1.8}, ["second pass alone", "take one pass"]),
+        (["0", "1"], {"fit.heights": ["1=1.8"]}, ["second pass alone"]),
+    ],
+)
+def test_settings_and_passes_that_a_run_leaves_out_are_said(tmp_path, sources, changes, said):
+    (tmp_path / "a.mp4").touch()
+    config = with_changes(Config(), changes)
+    paths = [str(tmp_path / s) if s.endswith(".mp4") else s for s in sources]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _note_one_pass({str(k): replace(config, source=p) for k, p in enumerate(paths)})
+    assert len(caught) == len(said)
+    assert all(words in str(each.message) for words, each in zip(said, caught))
 
 
 @pytest.mark.slow

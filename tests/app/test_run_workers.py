@@ -103,7 +103,7 @@ def test_a_real_run_ends_in_order(tmp_path, how):
     sources = ["samples/pitch.mp4", "lavfi:testsrc2=size=320x240:rate=30"]
     command = [
         sys.executable, "-m", "app", "run", *sources, "--workers", "2", "--people", "1",
-        "--jsonl", str(tmp_path / "o.jsonl"), "--quiet",
+        "--one-pass", "--jsonl", str(tmp_path / "o.jsonl"), "--quiet",
     ]  # fmt: skip
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -15,6 +15,7 @@ from pipeline.fitting import track_fit
 from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.fitting.observations import layout, write_rows
 from pipeline.fitting.solver import FitConfig
+from pipeline.fitting.stature import Stature
 from pipeline.fitting.track_fit import FittedFrames, SeenFrames, TrackFitter, follow_motion
 from pipeline.fitting.visibility import picture_sizes
 from tests.support.fits import K, seen_as_people, some_pose
@@ -237,3 +238,41 @@ def test_one_body_that_is_far_off_is_brought_back(body, fitter):
     ours_m = landmarks_of(body, track, betas)
     assert np.abs(ours_m[9] - ours_m[[8, 10]].mean(0)).max() < 0.05
     assert error_mm(ours_m, true_m) < 60
+
+
+@settings(max_examples=4)
+@given(seed=SEEDS, tall=st.sampled_from([-1.0, 1.0]))
+def test_a_given_height_gives_the_distance(body, fitter, seed, tall):
+    """A perceiver shows every person at a usual size; the image alone is as that of another one
+    nearer or farther."""
+    stature = Stature.of(body)
+    betas = np.zeros(10, np.float32)
+    betas[0] = tall * 0.15 / float(stature.per_beta_m[0])
+    generator = torch.Generator().manual_seed(seed)
+    pose = some_pose(generator, 1, 0.2)[0].expand(32, -1, -1, -1)
+    transl = torch.tensor([0.1, 0.2, 4.0]).expand(32, 3)
+    people, true = seen_as_people(
+        body, pose, transl, torch.from_numpy(betas).expand(32, 10), 1.0, generator
+    )
+    true_m = true.landmarks_m.numpy()
+    height_m = stature.of_shape(torch.from_numpy(betas))
+    people = [replace(p, world_m=p.world_m * (stature.mean_m / height_m)) for p in people]
+    memory, bodies = FitMemory(), []
+    for k in range(0, 32, 4):
+        bodies += fitter.fit([{1: person} for person in people[k : k + 4]], K, memory)
+    track = InMemory(people, bodies)
+    fits = TrackFitter(fitter, 1 / 30)
+    found = fits.first(track.frame, track.read, track.write, bodies[-1].betas[0])
+    without_m = distance_m(landmarks_of(body, track, found))
+    given_m = fits.given(found, height_m)
+    shape = fits.first(track.frame, track.read, track.write, found, given_m)
+    fits.second(track.frame, track.read, track.write, shape, given=given_m)
+    assert abs(stature.of_shape(torch.from_numpy(shape)) - height_m) < 0.01
+    off_m = np.abs(distance_m(landmarks_of(body, track, shape)) - distance_m(true_m))
+    assert off_m.mean() < 0.06
+    assert off_m.mean() < 0.5 * np.abs(without_m - distance_m(true_m)).mean()
+    assert error_mm(landmarks_of(body, track, shape), true_m) < 40
+
+
+def distance_m(points_m):
+    return np.linalg.norm(points_m[:, [23, 24]].mean(1), axis=-1)
