@@ -15,6 +15,8 @@ from pipeline.core.people import Bodies, Person
 from pipeline.fitting.observations import EDGE_SIZE, UNKNOWN, layout, write_rows
 from pipeline.fitting.track_fit import FittedFrames, SeenFrames
 from pipeline.fitting.visibility import picture_sizes
+from pipeline.tracking.appearance import Appearance
+from pipeline.tracking.pieces import NO_ONE, Sightings
 
 _OUTLINE = "inside"
 
@@ -42,8 +44,11 @@ class StoredBodies(NamedTuple):
 class TrackStore:
     """A record for each person of each frame, about two kilobytes, in a temporary folder.
 
-    In memory it keeps 16 bytes a record: one person over two hours at 30 frames a second is 500 MB
-    on disk and 4 MB in memory. One thread writes; after `finish` one thread reads.
+    In memory it keeps 24 bytes a record: one person over two hours at 30 frames a second is 550 MB
+    on disk and 5 MB in memory. One thread writes; after `finish` one thread reads.
+
+    Attributes:
+        cuts: The numbers of the frames with which another scene began.
 
     Args:
         folder: Where the temporary folder is made.
@@ -63,6 +68,8 @@ class TrackStore:
                 ("score", np.float32),
                 ("turns", np.float32, (24, 3)),
                 ("transl_m", np.float32, (3,)),
+                ("colours", np.float16, (5, 3, 5)),
+                ("looked", np.float16, (5,)),
                 # Two bits a pixel: on the person, and unknown.
                 (_OUTLINE, np.uint8, (2, EDGE_SIZE**2 // 8)),
                 *((name, np.float32, shape) for name, shape in kept.items()),
@@ -74,7 +81,7 @@ class TrackStore:
         )
         self._tracks, self._frames = array("q"), array("q")
         self._betas: dict[int, np.ndarray] = {}
-        self._names: dict[int, int] = {}
+        self.cuts: list[int] = []
         self._seen: np.ndarray | None = None
         self._made: np.ndarray | None = None
         self._folder = Path(tempfile.mkdtemp(prefix=".bodystream.", suffix=".pass", dir=folder))
@@ -87,6 +94,7 @@ class TrackStore:
         bodies: Bodies,
         intrinsics: np.ndarray,
         size: tuple[int, int],
+        looks: Mapping[int, Appearance] | None = None,
     ) -> None:
         """Add the people of a frame with their bodies; frames come in order.
 
@@ -96,6 +104,7 @@ class TrackStore:
             bodies: The first pass's.
             intrinsics: K (3, 3) of the frame, pixels.
             size: The picture's height and width, pixels.
+            looks: What people look like, of those who were described, by track id.
         """
         tracks = [track for track in bodies.track.tolist() if track in people]
         if not tracks:
@@ -119,6 +128,9 @@ class TrackStore:
         records[_OUTLINE][:, 1] = np.packbits(inside == UNKNOWN, axis=1)
         records["frame"] = frame
         records["score"] = [people[track].score for track in tracks]
+        for record, look in zip(records, map((looks or {}).get, tracks)):
+            if look is not None:
+                record["colours"], record["looked"] = look.colours, look.seen
         pose = np.concatenate((bodies.global_orient, bodies.body_pose), 1)[own]
         records["turns"], records["transl_m"] = pose.reshape(-1, 24, 3), bodies.transl_m[own]
         self._file.write(records.tobytes())
@@ -143,7 +155,7 @@ class TrackStore:
 
     @property
     def tracks(self) -> list[int]:
-        """The track ids as the first pass named them, rising."""
+        """The track ids, rising: the first pass's, or those of `rename`."""
         return sorted(self._betas)
 
     def track(self, track: int) -> StoredTrack:
@@ -154,9 +166,53 @@ class TrackStore:
         """Set the shape (10,) of a track."""
         self._betas[track] = betas
 
-    def rename(self, names: Mapping[int, int]) -> None:
-        """Give tracks other ids; two that are given the same one are one person's."""
-        self._names = dict(names)
+    @property
+    def ids(self) -> np.ndarray:
+        """The ids (N,) int64 of all records, in the order of `add`."""
+        return self._by_track.copy()
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The frames' numbers (N,) int64 of all records, rising."""
+        return self._by_frame
+
+    @property
+    def shapes(self) -> Mapping[int, np.ndarray]:
+        """The shape (10,) of each track."""
+        return self._betas
+
+    def sightings(self, rows: np.ndarray) -> Sightings:
+        """Return what `pipeline.tracking` reads of some records."""
+        seen, made = self._read(rows)
+        values = seen["score"], seen["image"], made["transl_m"], seen["colours"]
+        return Sightings(self._by_frame[rows], *values, seen["looked"])
+
+    def rename(self, ids: np.ndarray) -> None:
+        """Give every record another id; records with the same one are one person's.
+
+        A track's shape becomes the mean over the records that it is made of.
+
+        Args:
+            ids: (N,) int64 in the order of `add`; `NO_ONE` leaves a record out.
+
+        Raises:
+            ValueError: There are not N, or two records of a frame would have the same id.
+        """
+        if ids.shape != self._by_track.shape:
+            raise ValueError(f"{len(self._by_track)} records need as many ids, not {ids.shape}")
+        kept = np.flatnonzero(ids != NO_ONE)
+        pairs = np.stack((self._by_frame[kept], ids[kept]))
+        if np.unique(pairs, axis=1).shape[1] < len(kept):
+            raise ValueError("two records of a frame cannot have the same id")
+        parts, counts = np.unique(
+            np.stack((ids[kept], self._by_track[kept])), axis=1, return_counts=True
+        )
+        betas = {}
+        for name in np.unique(ids[kept]).tolist():
+            own = parts[0] == name
+            shapes = [self._betas[track] for track in parts[1, own].tolist()]
+            betas[name] = np.average(shapes, 0, counts[own]).astype(np.float32)
+        self._by_track, self._betas = ids.astype(np.int64), betas
 
     def bodies(self, frame: int) -> tuple[StoredBodies, np.ndarray]:
         """Return the bodies of a frame and their shapes (P, 10)."""
@@ -164,13 +220,15 @@ class TrackStore:
         if self._seen is None or self._made is None or first == last:
             none = [np.zeros((0, *s), np.float32) for s in ((), (33,), (24, 3), (3,), ())]
             return StoredBodies(np.zeros(0, np.int64), *none), np.zeros((0, 10), np.float32)
-        own = self._by_track[first:last]
-        named = np.array([self._names.get(track, track) for track in own.tolist()], np.int64)
-        order = np.argsort(named, kind="stable")
+        ids = self._by_track[first:last]
+        order = np.argsort(ids, kind="stable")
+        order = order[ids[order] != NO_ONE]
         seen, made = self._seen[first:last][order], self._made[first:last][order]
-        betas = np.array([self._betas[track] for track in own[order].tolist()], np.float32)
+        betas = np.zeros((len(order), 10), np.float32)
+        for row, track in enumerate(ids[order].tolist()):
+            betas[row] = self._betas[track]
         values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
-        return StoredBodies(named[order], *map(np.array, values)), betas
+        return StoredBodies(ids[order], *map(np.array, values)), betas
 
     def sample(
         self, choose: Callable[[int], np.ndarray]
@@ -178,9 +236,10 @@ class TrackStore:
         """Return some records by rising frame: frames (N,), tracks (N,), bodies, shapes (N, 10).
 
         Args:
-            choose: Returns the rows to read, by the number of all of them.
+            choose: Returns the rows to read, by the number of all that are people's.
         """
-        rows = choose(len(self._tracks))
+        kept = np.flatnonzero(self._by_track != NO_ONE)
+        rows = kept[choose(len(kept))]
         seen, made = self._read(rows)
         tracks = self._by_track[rows]
         betas = np.array([self._betas[track] for track in tracks.tolist()], np.float32)

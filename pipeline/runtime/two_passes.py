@@ -24,6 +24,9 @@ from pipeline.runtime.estimator import DetectedWindow, FittedWindow
 from pipeline.runtime.keypoint_estimator import KeypointEstimator, StreamState
 from pipeline.runtime.one_thread import one_thread
 from pipeline.runtime.track_store import TrackStore
+from pipeline.tracking.appearance import Appearance
+from pipeline.tracking.stitch import decide_identities
+from pipeline.tracking.tracker import DESCRIBE_S, clear_looks
 from pipeline.world.camera_pose import CameraPose
 from pipeline.world.ground import Ground, estimate_ground, sample_rows
 
@@ -45,6 +48,7 @@ class FirstPass:
         self.body, self.device = estimator.body, estimator.device
         self._first: tuple[int, float] | None = None
         self._last: tuple[int, float] | None = None
+        self._looked_s = -np.inf
 
     @property
     def reports(self) -> tuple[str, ...]:
@@ -75,12 +79,21 @@ class FirstPass:
         fitted = self._estimator.fit(detected, states)
         for one, window, state in zip(detected, fitted, states):
             people = state.depth.place(one.people)
+            if one.window.reset:
+                self._store.cuts.append(one.window.frames[0].id)
             for seen, (frame, bodies) in zip(people, window):
                 lens = self._estimator.intrinsics(frame)
-                self._store.add(frame.id, seen, bodies, lens, frame.size)
+                self._store.add(frame.id, seen, bodies, lens, frame.size, self._looks(frame, seen))
                 self._last = frame.id, frame.pts_s
                 self._first = self._first or self._last
         return fitted
+
+    def _looks(self, frame: Frame, people: dict[int, Person]) -> dict[int, Appearance]:
+        """What people look like, in a few frames a second."""
+        if abs(frame.pts_s - self._looked_s) < DESCRIBE_S:
+            return {}
+        self._looked_s = frame.pts_s
+        return clear_looks(people, frame.pixels)
 
     def fit_event(
         self,
@@ -120,6 +133,11 @@ def refine(
         Gravity and the floor, as the tracks show them; None without anyone.
     """
     fitter = TrackFitter(estimator.fitter, interval_s, store.surface)
+    store.rename(
+        decide_identities(
+            store.ids, store.frames, store.sightings, store.shapes, interval_s, store.cuts
+        )
+    )
     stats, tracks = stats or Stats(), store.tracks
     if not tracks:
         return None
