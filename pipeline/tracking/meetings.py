@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Companions:
     Attributes:
         scores: The mean score of each track.
         doubles: The tracks that are other tracks' doubles.
-        meetings: The frames in which each track was nearest to others that it met.
+        meetings: The frames with which each track may have changed people with one that it met.
     """
 
     scores: dict[int, float]
@@ -34,18 +34,38 @@ class Companions:
     meetings: dict[int, list[int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class _Meeting:
-    last: int
-    nearest: float
-    at: int
+    """Two tracks near each other, and the frame with which they most likely changed people."""
+
+    def __init__(self, frame: int) -> None:
+        self.first, self.last, self.at = frame, frame, frame
+        self._least = np.inf
+        self._before: np.ndarray | None = None
+
+    def add(self, frame: int, points: np.ndarray) -> None:
+        """Add a frame with the landmarks (2, 33, 2) of both, in parts of their size."""
+        if self._before is not None:
+            # How much further both move if they change people here: negative where they jump.
+            apart = np.linalg.norm(points[:, None] - self._before, axis=-1).mean(-1)
+            more = float(apart[0, 1] + apart[1, 0] - apart[0, 0] - apart[1, 1])
+            if more < self._least:
+                self._least, self.at = more, frame
+        self.last, self._before = frame, points
 
 
 def look_through(track: np.ndarray, frame: np.ndarray, read: Read, interval_s: float) -> Companions:
+    """Return what the tracks of a clip show beside each other; a chunk of it is read at once.
+
+    Args:
+        track: (N,) int64 the records' tracks.
+        frame: (N,) int64 their frames' numbers, rising.
+        read: Returns the records of some rows.
+        interval_s: Time between the source's frames, in seconds.
+    """
     ids, place, counts = np.unique(track, return_inverse=True, return_counts=True)
     score = np.zeros(len(ids))
     same: dict[tuple[int, int], int] = {}
-    open_: dict[tuple[int, int], _Meeting] = {}
+    met: dict[tuple[int, int], _Meeting] = {}
     ended: list[tuple[tuple[int, int], _Meeting]] = []
     apart = max(round(_APART_S / interval_s), 1)
     for rows in _whole_frames(frame):
@@ -64,13 +84,11 @@ def look_through(track: np.ndarray, frame: np.ndarray, read: Read, interval_s: f
                 pair = min(own[m], own[n]), max(own[m], own[n])
                 distance = np.median(np.linalg.norm(points[m] - points[n], axis=-1))
                 same[pair] = same.get(pair, 0) + int(distance < _SAME * larger[m, n])
-                now, met = int(seen.frame[a]), open_.get(pair)
-                if met is not None and now - met.last > apart:
-                    ended.append((pair, met))
-                    met = None
-                if met is None or near[m, n] < met.nearest:
-                    met = _Meeting(now, float(near[m, n]), now)
-                open_[pair] = replace(met, last=now)
+                now = int(seen.frame[a])
+                if pair in met and now - met[pair].last > apart:
+                    ended.append((pair, met.pop(pair)))
+                order = [m, n] if own[m] < own[n] else [n, m]
+                met.setdefault(pair, _Meeting(now)).add(now, points[order] / larger[m, n])
     out = Companions(dict(zip(ids.tolist(), (score / counts).tolist())))
     number = dict(zip(ids.tolist(), counts.tolist()))
     for (one, other), times in same.items():
@@ -78,10 +96,23 @@ def look_through(track: np.ndarray, frame: np.ndarray, read: Read, interval_s: f
         less = min((one, other), key=lambda k: (number[k], out.scores[k]))
         if times >= _ALL_LIFE * number[less]:
             out.doubles.add(less)
-    for pair, met in [*ended, *open_.items()]:
-        for one in pair:
-            out.meetings.setdefault(int(one), []).append(met.at)
+    begins, ends = _lives(place, frame)
+    for pair, meeting in [*ended, *met.items()]:
+        for one, other in (pair, pair[::-1]):
+            at = out.meetings.setdefault(int(one), [])
+            at.append(meeting.at)
+            # A track may also leap to a person whose own track ends, or has not begun.
+            k = int(np.searchsorted(ids, other))
+            at += [meeting.first] if begins[k] >= meeting.first else []
+            at += [meeting.last + 1] if ends[k] <= meeting.last else []
     return out
+
+
+def _lives(place: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last frame of each track, by its place among the ids."""
+    first = np.unique(place, return_index=True)[1]
+    last = len(place) - 1 - np.unique(place[::-1], return_index=True)[1]
+    return frame[first], frame[last]
 
 
 def _whole_frames(frame: np.ndarray) -> list[np.ndarray]:

@@ -17,6 +17,8 @@ _LOOK_S = 2.0
 """For how long before or after a piece's end its appearance is averaged."""
 _MOTION_S = 0.4
 """The time over which the velocity at a piece's end is measured."""
+_ONE_MEETING_S = 0.7
+"""Meetings that are nearer than this in time are one: people change once in it."""
 _OTHER_LOOK = -2.0
 """A track is cut where the likeness of before and after a meeting is below this."""
 
@@ -74,14 +76,34 @@ def edges_of(
 ) -> list[int]:
     """Where a track is cut: its ends, and its meetings after which another person looks out."""
     out = [0]
-    for at in np.searchsorted(frame[rows], sorted(meetings)).tolist():
-        if at <= out[-1] or at >= len(rows):
+    for group in _groups(sorted(set(meetings)), round(_ONE_MEETING_S / interval_s)):
+        places = np.unique(np.searchsorted(frame[rows], group))
+        places = places[(places > out[-1]) & (places < len(rows))]
+        if not len(places):
             continue
-        before = _look(rows[out[-1] : at], read, interval_s, end=True)
-        after = _look(rows[at:], read, interval_s, end=False)
-        if likeness.of_appearance(before, after) < _OTHER_LOOK:
+        choices = []
+        for at in places.tolist():
+            before = _look(rows[out[-1] : at], read, interval_s, end=True)
+            after = _look(rows[at:], read, interval_s, end=False)
+            like = likeness.of_appearance(before, after)
+            # Among cuts that part the looks alike, where the track leapt farthest.
+            choices.append((like, -_leap(read(rows[at - 1 : at + 1])), at))
+        like, _, at = min(choices)
+        if like < _OTHER_LOOK:
             out.append(at)
     return [*out, len(rows)]
+
+
+def _groups(frames: Sequence[int], apart: int) -> list[np.ndarray]:
+    """Rising frames in groups that are further apart than this."""
+    parts = np.split(np.array(frames, np.int64), np.flatnonzero(np.diff(frames) > apart) + 1)
+    return [part for part in parts if len(part)]
+
+
+def _leap(seen: Sightings) -> float:
+    """How far a person's landmarks are from one record to the next, in parts of the size."""
+    moved = np.linalg.norm(seen.points[1] - seen.points[0], axis=-1).mean()
+    return float(moved / max(np.ptp(seen.points[0], 0).max(), 1e-6))
 
 
 def piece_of(
