@@ -26,12 +26,16 @@ class Companions:
     Attributes:
         scores: The mean score of each track.
         doubles: The tracks that are other tracks' doubles.
-        meetings: The frames with which each track may have changed people with one that it met.
+        meetings: For each meeting the frame with which both most likely changed people, if they
+            did, and the two tracks.
+        leaps: The frames with which each track may have gone on as the person of a track that
+            ended or had not begun.
     """
 
     scores: dict[int, float]
     doubles: set[int] = field(default_factory=set)
-    meetings: dict[int, list[int]] = field(default_factory=dict)
+    meetings: list[tuple[int, int, int]] = field(default_factory=list)
+    leaps: dict[int, list[int]] = field(default_factory=dict)
 
 
 class _Meeting:
@@ -98,10 +102,9 @@ def look_through(track: np.ndarray, frame: np.ndarray, read: Read, interval_s: f
             out.doubles.add(less)
     begins, ends = _lives(place, frame)
     for pair, meeting in [*ended, *met.items()]:
+        out.meetings.append((meeting.at, int(pair[0]), int(pair[1])))
         for one, other in (pair, pair[::-1]):
-            at = out.meetings.setdefault(int(one), [])
-            at.append(meeting.at)
-            # A track may also leap to a person whose own track ends, or has not begun.
+            at = out.leaps.setdefault(int(one), [])
             k = int(np.searchsorted(ids, other))
             at += [meeting.first] if begins[k] >= meeting.first else []
             at += [meeting.last + 1] if ends[k] <= meeting.last else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,39 +71,56 @@ class Piece:
     betas: np.ndarray | None
 
 
-def edges_of(
-    rows: np.ndarray, meetings: Sequence[int], frame: np.ndarray, read: Read, interval_s: float
-) -> list[int]:
-    """Where a track is cut: its ends, and its meetings after which another person looks out."""
-    out = [0]
-    for group in _groups(sorted(set(meetings)), round(_ONE_MEETING_S / interval_s)):
-        places = np.unique(np.searchsorted(frame[rows], group))
-        places = places[(places > out[-1]) & (places < len(rows))]
-        if not len(places):
-            continue
-        choices = []
-        for at in places.tolist():
-            before = _look(rows[out[-1] : at], read, interval_s, end=True)
-            after = _look(rows[at:], read, interval_s, end=False)
-            like = likeness.of_appearance(before, after)
-            # Among cuts that part the looks alike, where the track leapt farthest.
-            choices.append((like, -_leap(read(rows[at - 1 : at + 1])), at))
-        like, _, at = min(choices)
-        if like < _OTHER_LOOK:
-            out.append(at)
-    return [*out, len(rows)]
+class Cuts:
+    """Where the tracks of a clip are cut, because one looks like another person since.
 
+    Args:
+        rows: The records of each track.
+        frame: (N,) int64 the frames' numbers of all records.
+        read: Returns the records of some rows.
+        interval_s: Time between the source's frames, in seconds.
+    """
 
-def _groups(frames: Sequence[int], apart: int) -> list[np.ndarray]:
-    """Rising frames in groups that are further apart than this."""
-    parts = np.split(np.array(frames, np.int64), np.flatnonzero(np.diff(frames) > apart) + 1)
-    return [part for part in parts if len(part)]
+    def __init__(
+        self, rows: Mapping[int, np.ndarray], frame: np.ndarray, read: Read, interval_s: float
+    ) -> None:
+        self._rows, self._frame, self._read, self._interval_s = rows, frame, read, interval_s
+        self._apart = round(_ONE_MEETING_S / interval_s)
+        self._at: dict[int, list[int]] = {track: [] for track in rows}
 
+    def exchange(self, at: int, one: int, other: int) -> None:
+        """Cut two tracks with a frame if both look like other people since."""
+        if all(self._free(track, at) and self._parts(track, at) for track in (one, other)):
+            self._at[one].append(at)
+            self._at[other].append(at)
 
-def _leap(seen: Sightings) -> float:
-    """How far a person's landmarks are from one record to the next, in parts of the size."""
-    moved = np.linalg.norm(seen.points[1] - seen.points[0], axis=-1).mean()
-    return float(moved / max(np.ptp(seen.points[0], 0).max(), 1e-6))
+    def leap(self, track: int, frames: Sequence[int]) -> None:
+        """Cut a track with those frames after which it looks like another person."""
+        for at in sorted(set(frames)):
+            if self._free(track, at) and self._parts(track, at):
+                self._at[track].append(at)
+
+    def edges(self, track: int) -> list[int]:
+        """Return where a track's pieces begin and end, among its records."""
+        rows = self._rows[track]
+        inner = np.searchsorted(self._frame[rows], sorted(self._at[track])).tolist()
+        return [0, *inner, len(rows)]
+
+    def _free(self, track: int, at: int) -> bool:
+        """Whether no other cut is so near that it is of the same meeting."""
+        return all(abs(at - other) > self._apart for other in self._at[track])
+
+    def _parts(self, track: int, at: int) -> bool:
+        """Whether a cut parts two looks, up to the next cuts."""
+        rows = self._rows[track]
+        edges = self.edges(track)
+        place = int(np.searchsorted(self._frame[rows], at))
+        k = int(np.searchsorted(edges, place))
+        if place in (0, len(rows)) or edges[k] == place:
+            return False
+        before = _look(rows[edges[k - 1] : place], self._read, self._interval_s, end=True)
+        after = _look(rows[place : edges[k]], self._read, self._interval_s, end=False)
+        return likeness.of_appearance(before, after) < _OTHER_LOOK
 
 
 def piece_of(

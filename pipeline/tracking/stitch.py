@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from pipeline.tracking import likeness
 from pipeline.tracking.meetings import look_through
-from pipeline.tracking.pieces import NO_ONE, Piece, Read, edges_of, piece_of
+from pipeline.tracking.pieces import NO_ONE, Cuts, Piece, Read, piece_of
 
 _MOST_GAP_S = 3.0
 _SURE, _MARGIN = 3.0, 2.0
@@ -60,10 +60,14 @@ def decide_identities(
     rows_of: list[np.ndarray] = []
     pieces: list[Piece] = []
     default: dict[int, int] = {}
-    for number, rows in _rows_by_track(track):
-        if number in seen.doubles:
-            continue
-        edges = edges_of(rows, seen.meetings.get(number, ()), frame, read, interval_s)
+    rows_by = {k: rows for k, rows in _rows_by_track(track) if k not in seen.doubles}
+    parted = Cuts(rows_by, frame, read, interval_s)
+    for at, one, other in sorted(seen.meetings):
+        if one in rows_by and other in rows_by:
+            parted.exchange(at, one, other)
+    for number, rows in rows_by.items():
+        parted.leap(number, seen.leaps.get(number, ()))
+        edges = parted.edges(number)
         for a, b in zip(edges, edges[1:]):
             if a:
                 default[len(pieces)] = len(pieces) - 1
