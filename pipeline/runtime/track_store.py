@@ -49,6 +49,9 @@ class TrackStore:
 
     Attributes:
         cuts: The numbers of the frames with which another scene began.
+        shapes: (10,) float32 of each track.
+        frames: (N,) int64 the frames' numbers of all records, rising; from `finish` on.
+        ids: (N,) int64 the records' track ids; from `finish` on.
 
     Args:
         folder: Where the temporary folder is made.
@@ -80,7 +83,7 @@ class TrackStore:
             [("turns", np.float32, (24, 3)), ("transl_m", np.float32, (3,)), ("mean", np.float32)]
         )
         self._tracks, self._frames = array("q"), array("q")
-        self._betas: dict[int, np.ndarray] = {}
+        self.shapes: dict[int, np.ndarray] = {}
         self.cuts: list[int] = []
         self._seen: np.ndarray | None = None
         self._made: np.ndarray | None = None
@@ -136,7 +139,7 @@ class TrackStore:
         self._file.write(records.tobytes())
         self._tracks.extend(tracks)
         self._frames.extend([frame] * len(tracks))
-        self._betas |= dict(zip(tracks, bodies.betas[own]))
+        self.shapes |= dict(zip(tracks, bodies.betas[own]))
 
     def finish(self) -> None:
         """Add no more; what was added can be read from now on."""
@@ -150,42 +153,27 @@ class TrackStore:
                 made["turns"][part] = self._seen["turns"][part]
                 made["transl_m"][part] = self._seen["transl_m"][part]
             self._made = made
-        self._by_frame = np.frombuffer(self._frames, np.int64) if count else np.zeros(0, np.int64)
-        self._by_track = np.frombuffer(self._tracks, np.int64) if count else np.zeros(0, np.int64)
+        self.frames = np.frombuffer(self._frames, np.int64) if count else np.zeros(0, np.int64)
+        self.ids = np.frombuffer(self._tracks, np.int64) if count else np.zeros(0, np.int64)
 
     @property
     def tracks(self) -> list[int]:
         """The track ids, rising: the first pass's, or those of `rename`."""
-        return sorted(self._betas)
+        return sorted(self.shapes)
 
     def track(self, track: int) -> StoredTrack:
         """Return one track's records."""
-        return StoredTrack(self, np.flatnonzero(self._by_track == track), self._betas[track])
+        return StoredTrack(self, np.flatnonzero(self.ids == track), self.shapes[track])
 
     def set_shape(self, track: int, betas: np.ndarray) -> None:
         """Set the shape (10,) of a track."""
-        self._betas[track] = betas
-
-    @property
-    def ids(self) -> np.ndarray:
-        """The ids (N,) int64 of all records, in the order of `add`."""
-        return self._by_track.copy()
-
-    @property
-    def frames(self) -> np.ndarray:
-        """The frames' numbers (N,) int64 of all records, rising."""
-        return self._by_frame
-
-    @property
-    def shapes(self) -> Mapping[int, np.ndarray]:
-        """The shape (10,) of each track."""
-        return self._betas
+        self.shapes[track] = betas
 
     def sightings(self, rows: np.ndarray) -> Sightings:
         """Return what `pipeline.tracking` reads of some records."""
         seen, made = self._read(rows)
         values = seen["score"], seen["image"], made["transl_m"], seen["colours"]
-        return Sightings(self._by_frame[rows], *values, seen["looked"])
+        return Sightings(self.frames[rows], *values, seen["looked"])
 
     def rename(self, ids: np.ndarray) -> None:
         """Give every record another id; records with the same one are one person's.
@@ -198,35 +186,33 @@ class TrackStore:
         Raises:
             ValueError: There are not N, or two records of a frame would have the same id.
         """
-        if ids.shape != self._by_track.shape:
-            raise ValueError(f"{len(self._by_track)} records need as many ids, not {ids.shape}")
+        if ids.shape != self.ids.shape:
+            raise ValueError(f"{len(self.ids)} records need as many ids, not {ids.shape}")
         kept = np.flatnonzero(ids != NO_ONE)
-        pairs = np.stack((self._by_frame[kept], ids[kept]))
+        pairs = np.stack((self.frames[kept], ids[kept]))
         if np.unique(pairs, axis=1).shape[1] < len(kept):
             raise ValueError("two records of a frame cannot have the same id")
-        parts, counts = np.unique(
-            np.stack((ids[kept], self._by_track[kept])), axis=1, return_counts=True
-        )
+        parts, counts = np.unique(np.stack((ids[kept], self.ids[kept])), axis=1, return_counts=True)
         betas = {}
         for name in np.unique(ids[kept]).tolist():
             own = parts[0] == name
-            shapes = [self._betas[track] for track in parts[1, own].tolist()]
+            shapes = [self.shapes[track] for track in parts[1, own].tolist()]
             betas[name] = np.average(shapes, 0, counts[own]).astype(np.float32)
-        self._by_track, self._betas = ids.astype(np.int64), betas
+        self.ids, self.shapes = ids.astype(np.int64), betas
 
     def bodies(self, frame: int) -> tuple[StoredBodies, np.ndarray]:
         """Return the bodies of a frame and their shapes (P, 10)."""
-        first, last = np.searchsorted(self._by_frame, [frame, frame + 1]).tolist()
+        first, last = np.searchsorted(self.frames, [frame, frame + 1]).tolist()
         if self._seen is None or self._made is None or first == last:
             none = [np.zeros((0, *s), np.float32) for s in ((), (33,), (24, 3), (3,), ())]
             return StoredBodies(np.zeros(0, np.int64), *none), np.zeros((0, 10), np.float32)
-        ids = self._by_track[first:last]
+        ids = self.ids[first:last]
         order = np.argsort(ids, kind="stable")
         order = order[ids[order] != NO_ONE]
         seen, made = self._seen[first:last][order], self._made[first:last][order]
         betas = np.zeros((len(order), 10), np.float32)
         for row, track in enumerate(ids[order].tolist()):
-            betas[row] = self._betas[track]
+            betas[row] = self.shapes[track]
         values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
         return StoredBodies(ids[order], *map(np.array, values)), betas
 
@@ -238,11 +224,11 @@ class TrackStore:
         Args:
             choose: Returns the rows to read, by the number of all that are people's.
         """
-        kept = np.flatnonzero(self._by_track != NO_ONE)
+        kept = np.flatnonzero(self.ids != NO_ONE)
         rows = kept[choose(len(kept))]
         seen, made = self._read(rows)
-        tracks = self._by_track[rows]
-        betas = np.array([self._betas[track] for track in tracks.tolist()], np.float32)
+        tracks = self.ids[rows]
+        betas = np.array([self.shapes[track] for track in tracks.tolist()], np.float32)
         values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
         stored = StoredBodies(tracks, *map(np.array, values))
         return np.array(seen["frame"]), tracks, stored, betas
@@ -287,7 +273,7 @@ class StoredTrack:
 
     def __init__(self, store: TrackStore, rows: np.ndarray, betas: np.ndarray) -> None:
         self._store, self._places, self.betas = store, rows, betas
-        self.frame: np.ndarray = store._by_frame[rows]
+        self.frame: np.ndarray = store.frames[rows]
 
     def read(self, part: slice) -> SeenFrames:
         """Return a part of the track as it was seen, with the poses written last."""
