@@ -16,6 +16,8 @@ from pipeline.core.people import Bodies, Person
 from pipeline.fitting.observations import EDGE_SIZE, UNKNOWN, layout, write_rows
 from pipeline.fitting.track_fit import FittedFrames, SeenFrames
 from pipeline.fitting.visibility import picture_sizes
+from pipeline.tracking.appearance import Appearance
+from pipeline.tracking.pieces import NO_ONE, Sightings
 
 _OUTLINE = "inside"
 
@@ -47,8 +49,14 @@ class StoredBodies(NamedTuple):
 class TrackStore:
     """A record for each person of each frame, about two kilobytes, in a temporary folder.
 
-    In memory it keeps 16 bytes a record: one person over two hours at 30 frames a second is 500 MB
-    on disk and 4 MB in memory. One thread writes; after `finish` one thread reads.
+    In memory it keeps 24 bytes a record: one person over two hours at 30 frames a second is 550 MB
+    on disk and 5 MB in memory. One thread writes; after `finish` one thread reads.
+
+    Attributes:
+        cuts: The numbers of the frames with which another scene began.
+        shapes: (10,) float32 of each track.
+        frames: (N,) int64 the frames' numbers of all records, rising; from `finish` on.
+        ids: (N,) int64 the records' track ids; from `finish` on.
 
     Args:
         folder: Where the temporary folder is made.
@@ -70,6 +78,8 @@ class TrackStore:
                 ("score", np.float32),
                 ("turns", np.float32, (24, 3)),
                 ("transl_m", np.float32, (3,)),
+                ("colours", np.float16, (5, 3, 5)),
+                ("looked", np.float16, (5,)),
                 # Two bits a pixel: on the person, and unknown.
                 (_OUTLINE, np.uint8, (2, EDGE_SIZE**2 // 8)),
                 *((name, np.float32, shape) for name, shape in kept.items()),
@@ -80,8 +90,8 @@ class TrackStore:
             [("turns", np.float32, (24, 3)), ("transl_m", np.float32, (3,)), ("mean", np.float32)]
         )
         self._tracks, self._frames = array("q"), array("q")
-        self._betas: dict[int, np.ndarray] = {}
-        self._names: dict[int, int] = {}
+        self.shapes: dict[int, np.ndarray] = {}
+        self.cuts: list[int] = []
         self._seen: np.ndarray | None = None
         self._made: np.ndarray | None = None
         with self._on_disk():
@@ -96,6 +106,7 @@ class TrackStore:
         intrinsics: np.ndarray,
         size: tuple[int, int],
         zoom: float = 1.0,
+        looks: Mapping[int, Appearance] | None = None,
     ) -> None:
         """Add the people of a frame with their bodies; frames come in order.
 
@@ -106,6 +117,7 @@ class TrackStore:
             intrinsics: K (3, 3) of the frame, pixels.
             size: The picture's height and width, pixels.
             zoom: By which ``intrinsics`` are longer than those that the bodies were fitted with.
+            looks: What people look like, of those who were described, by track id.
         """
         tracks = [track for track in bodies.track.tolist() if track in people]
         if not tracks:
@@ -129,6 +141,9 @@ class TrackStore:
         records[_OUTLINE][:, 1] = np.packbits(inside == UNKNOWN, axis=1)
         records["frame"] = frame
         records["score"] = [people[track].score for track in tracks]
+        for record, look in zip(records, map((looks or {}).get, tracks)):
+            if look is not None:
+                record["colours"], record["looked"] = look.colours, look.seen
         pose = np.concatenate((bodies.global_orient, bodies.body_pose), 1)[own]
         records["turns"], records["transl_m"] = pose.reshape(-1, 24, 3), bodies.transl_m[own]
         # What looks as large through a longer lens is farther away.
@@ -137,7 +152,7 @@ class TrackStore:
             self._file.write(records.tobytes())
         self._tracks.extend(tracks)
         self._frames.extend([frame] * len(tracks))
-        self._betas |= dict(zip(tracks, bodies.betas[own]))
+        self.shapes |= dict(zip(tracks, bodies.betas[own]))
 
     def finish(self) -> None:
         """Add no more; what was added can be read from now on."""
@@ -155,47 +170,72 @@ class TrackStore:
                         made["transl_m"] = self._seen["transl_m"][part]
                         file.write(made.tobytes())
                 self._made = np.memmap(poses, self._fitted, "r+", shape=(count,))
-        self._by_frame = np.frombuffer(self._frames, np.int64) if count else np.zeros(0, np.int64)
-        self._by_track = np.frombuffer(self._tracks, np.int64) if count else np.zeros(0, np.int64)
+        self.frames = np.frombuffer(self._frames, np.int64) if count else np.zeros(0, np.int64)
+        self.ids = np.frombuffer(self._tracks, np.int64) if count else np.zeros(0, np.int64)
 
     @property
     def tracks(self) -> list[int]:
-        """The track ids as the first pass named them, rising."""
-        return sorted(self._betas)
+        """The track ids, rising: the first pass's, or those of `rename`."""
+        return sorted(self.shapes)
 
     def track(self, track: int) -> StoredTrack:
         """Return one track's records."""
-        return StoredTrack(self, np.flatnonzero(self._by_track == track), self._betas[track])
+        return StoredTrack(self, np.flatnonzero(self.ids == track), self.shapes[track])
 
     def set_shape(self, track: int, betas: np.ndarray) -> None:
         """Set the shape (10,) of a track."""
-        self._betas[track] = betas
+        self.shapes[track] = betas
 
-    def rename(self, names: Mapping[int, int]) -> None:
-        """Give tracks other ids; two that are given the same one are one person's."""
-        self._names = dict(names)
+    def sightings(self, rows: np.ndarray) -> Sightings:
+        """Return what `pipeline.tracking` reads of some records."""
+        seen, made = self._read(rows)
+        values = seen["score"], seen["image"], made["transl_m"], seen["colours"]
+        return Sightings(self.frames[rows], *values, seen["looked"])
 
-    def name(self, track: int) -> int:
-        """Return the id that `bodies` gives a track."""
-        return self._names.get(track, track)
+    def rename(self, ids: np.ndarray) -> None:
+        """Give every record another id; records with the same one are one person's.
+
+        A track's shape becomes the mean over the records that it is made of.
+
+        Args:
+            ids: (N,) int64 in the order of `add`; `NO_ONE` leaves a record out.
+
+        Raises:
+            ValueError: There are not N, or two records of a frame would have the same id.
+        """
+        if ids.shape != self.ids.shape:
+            raise ValueError(f"{len(self.ids)} records need as many ids, not {ids.shape}")
+        kept = np.flatnonzero(ids != NO_ONE)
+        pairs = np.stack((self.frames[kept], ids[kept]))
+        if np.unique(pairs, axis=1).shape[1] < len(kept):
+            raise ValueError("two records of a frame cannot have the same id")
+        parts, counts = np.unique(np.stack((ids[kept], self.ids[kept])), axis=1, return_counts=True)
+        betas = {}
+        for name in np.unique(ids[kept]).tolist():
+            own = parts[0] == name
+            shapes = [self.shapes[track] for track in parts[1, own].tolist()]
+            betas[name] = np.average(shapes, 0, counts[own]).astype(np.float32)
+        self.ids, self.shapes = ids.astype(np.int64), betas
 
     def shape(self, track: int) -> np.ndarray:
         """Return the shape (10,) of a track."""
-        return self._betas[track]
+        return self.shapes[track]
 
     def bodies(self, frame: int) -> tuple[StoredBodies, np.ndarray]:
         """Return the bodies of a frame and their shapes (P, 10)."""
-        first, last = np.searchsorted(self._by_frame, [frame, frame + 1]).tolist()
+        first, last = np.searchsorted(self.frames, [frame, frame + 1]).tolist()
         if self._seen is None or self._made is None or first == last:
             none = [np.zeros((0, *s), np.float32) for s in ((), (33,), (24, 3), (3,), ())]
             return StoredBodies(np.zeros(0, np.int64), *none), np.zeros((0, 10), np.float32)
-        own = self._by_track[first:last]
-        named = np.array([self.name(track) for track in own.tolist()], np.int64)
-        order = np.argsort(named, kind="stable")
+        ids = self.ids[first:last]
+        order = np.argsort(ids, kind="stable")
+        order = order[ids[order] != NO_ONE]
         seen, made = self._seen[first:last][order], self._made[first:last][order]
-        betas = np.array([self._betas[track] for track in own[order].tolist()], np.float32)
+        betas = np.zeros((len(order), 10), np.float32)
+        for row, track in enumerate(ids[order].tolist()):
+            betas[row] = self.shapes[track]
         values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
-        return StoredBodies(named[order], *map(np.array, values)), betas
+        return StoredBodies(ids[order], *map(np.array, values)), betas
 
     def sample(
         self, choose: Callable[[int], np.ndarray]
@@ -203,12 +243,13 @@ class TrackStore:
         """Return some records by rising frame: frames (N,), tracks (N,), bodies, shapes (N, 10).
 
         Args:
-            choose: Returns the rows to read, by the number of all of them.
+            choose: Returns the rows to read, by the number of all that are people's.
         """
-        rows = choose(len(self._tracks))
+        kept = np.flatnonzero(self.ids != NO_ONE)
+        rows = kept[choose(len(kept))]
         seen, made = self._read(rows)
-        tracks = self._by_track[rows]
-        betas = np.array([self._betas[track] for track in tracks.tolist()], np.float32)
+        tracks = self.ids[rows]
+        betas = np.array([self.shapes[track] for track in tracks.tolist()], np.float32)
         values = seen["score"], seen["visible"], made["turns"], made["transl_m"], made["mean"]
         stored = StoredBodies(tracks, *map(np.array, values))
         return np.array(seen["frame"]), tracks, stored, betas
@@ -269,7 +310,7 @@ class StoredTrack:
 
     def __init__(self, store: TrackStore, rows: np.ndarray, betas: np.ndarray) -> None:
         self._store, self._places, self.betas = store, rows, betas
-        self.frame: np.ndarray = store._by_frame[rows]
+        self.frame: np.ndarray = store.frames[rows]
 
     def read(self, part: slice) -> SeenFrames:
         """Return a part of the track as it was seen, with the poses written last."""

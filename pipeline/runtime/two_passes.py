@@ -26,6 +26,10 @@ from pipeline.runtime.estimator import DetectedWindow, FittedWindow
 from pipeline.runtime.keypoint_estimator import KeypointEstimator, StreamState
 from pipeline.runtime.one_thread import one_thread
 from pipeline.runtime.track_store import TrackStore
+from pipeline.tracking.appearance import Appearance
+from pipeline.tracking.pieces import Sightings
+from pipeline.tracking.stitch import decide_identities
+from pipeline.tracking.tracker import DESCRIBE_S, clear_looks
 from pipeline.world.camera_path import CameraPath
 from pipeline.world.camera_pose import CameraPose
 from pipeline.world.ground import Ground, estimate_ground, sample_rows
@@ -50,9 +54,12 @@ class FirstPass:
     def __init__(self, estimator: KeypointEstimator, store: TrackStore) -> None:
         self._estimator, self._store = estimator, store
         self.camera = CameraPath()
+        # Of the frames that are perceived and not fitted yet.
+        self._zooms: dict[int, float] = {}
         self.body, self.device = estimator.body, estimator.device
         self._first: tuple[int, float] | None = None
         self._last: tuple[int, float] | None = None
+        self._looked_s = -np.inf
 
     @property
     def reports(self) -> tuple[str, ...]:
@@ -84,7 +91,7 @@ class FirstPass:
         """Measure where the camera looks in the frames of a window."""
         for k, (frame, people) in enumerate(zip(detected.window.frames, detected.people)):
             boxes = [person.box_px for person in people.values()]
-            self.camera.add(
+            self._zooms[frame.id] = self.camera.add(
                 frame.id,
                 frame.pixels,
                 frame.size,
@@ -99,13 +106,23 @@ class FirstPass:
         fitted = self._estimator.fit(detected, states)
         for one, window, state in zip(detected, fitted, states):
             people = state.depth.place(one.people)
+            if one.window.reset:
+                self._store.cuts.append(one.window.frames[0].id)
             for seen, (frame, bodies) in zip(people, window):
-                zoom = float(self.camera.zoom(np.array([frame.id]))[0])
+                zoom = self._zooms.pop(frame.id, 1.0)
                 lens = zoomed(self._estimator.intrinsics(frame), zoom)
-                self._store.add(frame.id, seen, bodies, lens, frame.size, zoom)
+                looks = self._looks(frame, seen)
+                self._store.add(frame.id, seen, bodies, lens, frame.size, zoom, looks)
                 self._last = frame.id, frame.pts_s
                 self._first = self._first or self._last
         return fitted
+
+    def _looks(self, frame: Frame, people: dict[int, Person]) -> dict[int, Appearance]:
+        """What people look like, in a few frames a second."""
+        if abs(frame.pts_s - self._looked_s) < DESCRIBE_S:
+            return {}
+        self._looked_s = frame.pts_s
+        return clear_looks(people, frame.pixels)
 
     def fit_event(
         self,
@@ -150,6 +167,17 @@ def refine(
     """
     camera = camera or CameraPath()
     fitter = TrackFitter(estimator.fitter, interval_s, store.surface, camera)
+
+    def sightings(rows: np.ndarray) -> Sightings:
+        seen = store.sightings(rows)
+        if not camera.moves:
+            return seen
+        turn = camera.rotations(seen.frame)
+        return seen._replace(transl_m=np.einsum("nij,nj->ni", turn, seen.transl_m))
+
+    store.rename(
+        decide_identities(store.ids, store.frames, sightings, store.shapes, interval_s, store.cuts)
+    )
     stats, tracks = stats or Stats(), store.tracks
     heights, given = heights or Heights(), {}
     if not tracks:
@@ -162,7 +190,7 @@ def refine(
             track = store.track(number)
             with stats.time("refit", len(track.frame)):
                 betas = fitter.first(track.frame, track.read, track.write, track.betas)
-                height_m = heights.of(store.name(number))
+                height_m = heights.of(number)
                 if height_m is not None:
                     # A size can be corrected only once it is known.
                     given[number] = own = fitter.given(betas, height_m)
@@ -191,13 +219,13 @@ def height_warnings(
         heights: What was given.
     """
     stature, tracks = Stature.of(estimator.body), store.tracks
-    lines = list(heights.unknown(store.name(number) for number in tracks))
+    lines = list(heights.unknown(tracks))
     for number in tracks:
         betas = torch.from_numpy(store.shape(number)).to(estimator.device)
-        wanted_m, reached_m = heights.of(store.name(number)), stature.of_shape(betas)
+        wanted_m, reached_m = heights.of(number), stature.of_shape(betas)
         if wanted_m is not None and abs(reached_m - wanted_m) > _HEIGHT_MISSED_M:
             lines.append(
-                f"track {store.name(number)}: its body is {reached_m:.2f} m tall and not "
+                f"track {number}: its body is {reached_m:.2f} m tall and not "
                 f"{wanted_m:g} m, which is beyond the body model's shapes"
             )
     return tuple(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ _IMPOSSIBLE = 1e6
 """Cost of a pair that may not be matched."""
 _OTHER_LOOK = -4.0
 """Appearances that are less alike are two people's, however near they are."""
-_DESCRIBE_S = 0.2
+DESCRIBE_S = 0.2
 """A track's appearance is described again after this time, in seconds."""
 _NEW_SHARE = 0.15
 """Share of the newest description in what is remembered: light and pose change, clothes do not."""
@@ -245,7 +245,7 @@ class Tracker:
         appearance, described_s = None, -np.inf
         if before is not None:
             appearance, described_s = before.appearance, before.described_s
-        if abs(time_s - described_s) >= _DESCRIBE_S and frame.is_clear(index):
+        if abs(time_s - described_s) >= DESCRIBE_S and frame.is_clear(index):
             newest, described_s = frame.appearance(index), time_s
             if appearance is not None and newest is not None:
                 newest = appearance.mixed(newest, _NEW_SHARE)
@@ -254,6 +254,19 @@ class Tracker:
             person.landmarks_px, velocity, person_size_px(person), person.roi, time_s,
             appearance, described_s,
         )  # fmt: skip
+
+
+def clear_looks(people: Mapping[int, Person], image: Pixels) -> dict[int, Appearance]:
+    """Return what those people look like that no other person's box covers.
+
+    Args:
+        people: The people of a frame, by track.
+        image: The frame's picture.
+    """
+    tracks = list(people)
+    frame = _Frame([people[track] for track in tracks], 0.0, image)
+    looks = {track: frame.appearance(k) for k, track in enumerate(tracks) if frame.is_clear(k)}
+    return {track: look for track, look in looks.items() if look is not None}
 
 
 def person_size_px(person: Person) -> float:

@@ -23,6 +23,7 @@ class CameraPath:
     def __init__(self) -> None:
         self._frames, self._references = array("q"), array("i")
         self._values = array("f")
+        self._copied: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._motion: CameraMotion | None = None
         self._size: tuple[int, int] = (0, 0)
         self._shift = 0
@@ -103,14 +104,24 @@ class CameraPath:
         each other."""
         if not len(self._frames):
             return np.zeros(len(frames), np.int32)
-        return np.array(self._references, np.int32)[self._places(frames)]
+        return self._arrays()[2][self._places(frames)]
 
     def _rows(self, frames: np.ndarray) -> np.ndarray:
         if not len(self._frames):
             return np.tile(np.array([0, 0, 0, 1], np.float32), (len(frames), 1))
-        return np.array(self._values, np.float32).reshape(-1, 4)[self._places(frames)]
+        return self._arrays()[1][self._places(frames)]
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frames (F,), values (F, 4) and references (F,), copied once for each length."""
+        if self._copied is None or len(self._copied[0]) != len(self._frames):
+            self._copied = (
+                np.array(self._frames, np.int64),
+                np.array(self._values, np.float32).reshape(-1, 4),
+                np.array(self._references, np.int32),
+            )
+        return self._copied
 
     def _places(self, frames: np.ndarray) -> np.ndarray:
-        known = np.array(self._frames, np.int64)
+        known = self._arrays()[0]
         after = np.searchsorted(known, frames, "right") - 1
         return np.clip(after, 0, len(known) - 1)

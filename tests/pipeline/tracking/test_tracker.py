@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.people import Person
-from pipeline.tracking.tracker import TrackConfig, Tracker, person_size_px
+from pipeline.tracking.appearance import describe, mean_light
+from pipeline.tracking.tracker import TrackConfig, Tracker, clear_looks, person_size_px
 from tests.support.dressed import dressed, picture
 
 SHAPE = np.random.default_rng(0).uniform(-1, 1, (33, 2)).astype(np.float32) * [40, 100]
@@ -143,3 +144,12 @@ def test_memory_is_bounded_by_time_and_count():
         assert len(tracker.tracks) <= 11
     tracker.assign([], 100.0)
     assert not tracker.tracks
+
+
+def test_only_people_in_the_clear_are_described():
+    image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    alone, front, behind = (person(x) for x in (100, 400, 410))
+    looks = clear_looks({1: alone, 2: front, 7: behind}, image)
+    assert list(looks) == [1]
+    expected = describe(alone, image, mean_light(image))
+    np.testing.assert_array_equal(looks[1].colours, expected.colours)
