@@ -172,8 +172,11 @@ def refine(
         seen = store.sightings(rows)
         if not camera.moves:
             return seen
-        turn = camera.rotations(seen.frame)
-        return seen._replace(transl_m=np.einsum("nij,nj->ni", turn, seen.transl_m))
+        back = camera.rotations(seen.frame).transpose(0, 2, 1)
+        ahead = np.concatenate((seen.points, np.ones_like(seen.points[..., :1])), -1) @ back
+        # What a camera that turned far away sees is behind its first picture's plane.
+        points = ahead[..., :2] / np.maximum(ahead[..., 2:], 0.1)
+        return seen._replace(points=points, root_m=(seen.root_m[:, None] @ back)[:, 0])
 
     store.rename(
         decide_identities(store.ids, store.frames, sightings, store.shapes, interval_s, store.cuts)
