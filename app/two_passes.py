@@ -21,9 +21,10 @@ from pipeline.core.frame import Frame
 from pipeline.core.stats import Stats
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.refine import height_warnings, refine
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.track_store import StoreError, TrackStore
-from pipeline.runtime.two_passes import FirstPass, SecondPass, height_warnings, refine
+from pipeline.runtime.two_passes import FirstPass, SecondPass
 
 _PROGRESS_S = 0.1
 

@@ -10,16 +10,15 @@ still body is steady and a throwing arm is not held back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from pipeline.body.kinematics import POSED, forward_kinematics, place_points
-from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.fitting.accelerations import AROUND, accelerations, follow_motion
 from pipeline.fitting.contour_cpu import ContourLoop
 from pipeline.fitting.feet import FEET, feet_block
 from pipeline.fitting.fitter import BodyFitter
@@ -29,8 +28,10 @@ from pipeline.fitting.lifter import LandmarkHistory
 from pipeline.fitting.observations import edges_of, layout, observations
 from pipeline.fitting.solver import BETAS, Observations, RowsOf
 from pipeline.fitting.stature import GivenHeight, Stature, given_height, held_to
-from pipeline.fitting.track_solver import ShapePrior, TrackPoses, accelerations, solve_track
-from pipeline.fitting.window_step import FROZEN, SHAPE_LIMIT
+from pipeline.fitting.track_frames import FittedFrames, SeenFrames, TrackFrames, between
+from pipeline.fitting.track_poses import ShapePrior, TrackPoses, about, combined, limited
+from pipeline.fitting.track_solver import solve_track
+from pipeline.fitting.window_step import FROZEN
 from pipeline.world.camera_path import CameraPath
 from pipeline.world.ground import Ground
 from pipeline.world.standing import standing
@@ -47,10 +48,6 @@ SEEN = 0.5
 SHAPE_GAIN = 0.15
 """Share of a frame's information about the shape that counts: errors of neighbouring frames are
 alike, so T frames tell far less than T independent ones."""
-AROUND = 3.0
-"""Frames at 30 a second over which accelerations are averaged, as a standard deviation."""
-LEAST, MOST = 0.05, 1.5
-"""Bounds of an acceleration's spread, as parts of the fit's own (`FitConfig.turn_accel_rad`)."""
 
 
 class _Turn(NamedTuple):
@@ -63,35 +60,6 @@ class _Turn(NamedTuple):
 ROUNDS = 2
 # Few accelerations surprise once their spread is known.
 FIRST, SECOND = _Turn(5, 2.0), _Turn(8, 6.0)
-
-
-@dataclass(frozen=True, eq=False)
-class SeenFrames:
-    """One person in N frames, rising, as a first pass saw and fitted it.
-
-    Attributes:
-        frame: (N,) int64 numbers of the frames in the source.
-        rows: (N, layout(1, outlines=True, surface).size) float32 observations.
-        turns: (N, 24, 3) float32 rotations, axis-angle, radians.
-        transl_m: (N, 3) float32 metres.
-    """
-
-    frame: np.ndarray
-    rows: np.ndarray
-    turns: np.ndarray
-    transl_m: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class FittedFrames:
-    """One person's poses in N frames; arrays as in `SeenFrames`.
-
-    ``residual_mean`` (N,) is as in `solver.Solution`.
-    """
-
-    turns: np.ndarray
-    transl_m: np.ndarray
-    residual_mean: np.ndarray
 
 
 Read = Callable[[slice], SeenFrames]
@@ -157,7 +125,7 @@ class TrackFitter:
         prior, shapes = self._shape_prior(), []
         if given is not None:
             prior = held_to(prior, self._stature, given.height_m)
-            begin = _limited(held_to(_about(begin), self._stature, given.height_m).betas)
+            begin = limited(held_to(about(begin), self._stature, given.height_m).betas)
         for part, _ in self._parts(frame):
             frames = self._frames(read(part), given, moved=True)
             poses, shown, _ = self._solve(
@@ -165,7 +133,7 @@ class TrackFitter:
             )
             shapes.append(shown)
             write(part, frames.fitted(poses, None))
-        return np.asarray(_combined(prior, shapes).cpu().numpy(), np.float32)
+        return np.asarray(combined(prior, shapes).cpu().numpy(), np.float32)
 
     @torch.inference_mode()
     def second(
@@ -222,7 +190,7 @@ class TrackFitter:
 
     def _frames(
         self, seen: SeenFrames, given: GivenHeight | None = None, *, moved: bool = False
-    ) -> _Frames:
+    ) -> TrackFrames:
         """A part of a track with the frames in its gaps, and its observations.
 
         With a given height the world landmarks have its size; ``moved``: the bodies begin at the
@@ -260,10 +228,8 @@ class TrackFitter:
                 world_m=observed.world_m * given.size,
                 surface_m=observed.surface_m * given.size,
             )
-        turns, transl_m = _between(
-            at, torch.from_numpy(seen.turns), torch.from_numpy(seen.transl_m)
-        )
-        return _Frames(
+        turns, transl_m = between(at, torch.from_numpy(seen.turns), torch.from_numpy(seen.transl_m))
+        return TrackFrames(
             Observations(*(getattr(observed, n)[0] for n in observed.__dataclass_fields__)),
             turns.to(device),
             transl_m.to(device) * (given.size if moved and given is not None else 1.0),
@@ -277,7 +243,7 @@ class TrackFitter:
 
     def _solve(
         self,
-        frames: _Frames,
+        frames: TrackFrames,
         poses: TrackPoses,
         shape: ShapePrior,
         sigma: Tensor,
@@ -292,7 +258,7 @@ class TrackFitter:
             contour, blocks, frames.turn,
         )  # fmt: skip
 
-    def _feet(self, frames: _Frames, poses: TrackPoses, ground: Ground | None) -> RowsOf:
+    def _feet(self, frames: TrackFrames, poses: TrackPoses, ground: Ground | None) -> RowsOf:
         """The residuals of the feet that stand in a solution."""
         skeleton, chosen = self._fitter.skeleton, list(FEET)
         betas = poses.betas.expand(len(poses.transl_m), BETAS)
@@ -315,7 +281,7 @@ class TrackFitter:
         pelvis = self._fitter.skeleton.bones[0]
         return pelvis[:, 0] + pelvis[:, 1:] @ betas
 
-    def _usual(self, frames: _Frames) -> Tensor:
+    def _usual(self, frames: TrackFrames) -> Tensor:
         """The standard deviations (T - 2, 23, 3) of accelerations of any motion."""
         config, count = self._fitter.config, max(len(frames.transl_m) - 2, 0)
         sigma = frames.transl_m.new_full((count, 1 + POSED, 3), config.turn_accel_rad)
@@ -323,86 +289,3 @@ class TrackFitter:
         sigma[:, 0, 2] = config.root_depth_accel_m
         # As in the solver of windows.
         return sigma * min(max(self._interval_30hz, 0.25), 4.0) ** 1.5
-
-
-@dataclass(frozen=True, eq=False)
-class _Frames:
-    """T consecutive frames of a track: observations, a guess, the places of those seen, and the
-    camera's rotations, None where it stood still."""
-
-    observed: Observations
-    rotations: Tensor
-    transl_m: Tensor
-    at: np.ndarray
-    turn: Tensor | None = None
-
-    def guess(self, betas: Tensor) -> TrackPoses:
-        return TrackPoses(self.rotations, self.transl_m, betas)
-
-    def fitted(
-        self, poses: TrackPoses, residual_mean: Tensor | None, rows: slice = slice(None)
-    ) -> FittedFrames:
-        """The poses in the frames that were seen, of these rows."""
-        at = torch.from_numpy(self.at[rows]).to(poses.transl_m.device)
-        none = torch.zeros_like(poses.transl_m[:, 0])
-        mean = none if residual_mean is None else residual_mean
-        turns = log_so3(poses.rotations[at])
-        return FittedFrames(*(x.cpu().numpy() for x in (turns, poses.transl_m[at], mean[at])))
-
-
-def _between(at: np.ndarray, turns: Tensor, transl_m: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotations (T, 24, 3, 3) and translations (T, 3) of all frames from those ``at`` N of them.
-
-    In a gap they go straight from one end to the other: robust smoothness takes a jump for motion.
-    """
-    frames = np.arange(at[-1] + 1)
-    after = np.searchsorted(at, frames)
-    before = np.where(at[after] == frames, after, after - 1)
-    steps = np.maximum(at[after] - at[before], 1)
-    share = torch.from_numpy((frames - at[before]) / steps).float()[:, None]
-    first, last = exp_so3(turns[before]), exp_so3(turns[after])
-    turned = log_so3(first.transpose(-1, -2) @ last)
-    rotations = first @ exp_so3(share[..., None] * turned)
-    return rotations, torch.lerp(transl_m[before], transl_m[after], share)
-
-
-def follow_motion(accelerations: Tensor, usual: Tensor, around: float) -> Tensor:
-    """Return the standard deviations of accelerations as a motion shows them.
-
-    Each is the root of the mean square about its time, over the axes of its joint, within `LEAST`
-    and `MOST` parts of the usual one.
-
-    Args:
-        accelerations: (T, 23, 3) second differences: the root's path, then joints' rotations.
-        usual: (T, 23, 3) standard deviations for any motion.
-        around: The standard deviation of the average over time, in frames.
-    """
-    squared = accelerations.square()
-    # Along the view the root's path is known far worse than across it.
-    across = squared[:, :1, :2].mean(-1, keepdim=True).expand(-1, -1, 2)
-    turns = squared[:, 1:].mean(-1, keepdim=True).expand(-1, -1, 3)
-    root = torch.cat((across, squared[:, :1, 2:]), -1)
-    joined = torch.cat((root, turns), 1).cpu().numpy()
-    mean = gaussian_filter1d(joined, around, axis=0, mode="nearest")
-    spread = torch.from_numpy(np.sqrt(np.maximum(mean, 0.0))).to(usual)
-    return torch.minimum(torch.maximum(spread, LEAST * usual), MOST * usual)
-
-
-def _combined(prior: ShapePrior, shapes: Sequence[ShapePrior]) -> Tensor:
-    """The shape of a track whose parts show ``shapes``, each with the same prior in it."""
-    information = prior.information.double()
-    pull = information @ prior.betas.double()
-    for shape in shapes:
-        gained = shape.information.double()
-        information = information + gained
-        pull = pull + gained @ shape.betas.double()
-    return _limited(torch.linalg.solve(information, pull).float())
-
-
-def _limited(betas: Tensor) -> Tensor:
-    return betas.clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
-
-
-def _about(betas: Tensor) -> ShapePrior:
-    """A shape as if it was known a little, so that what holds it changes it least."""
-    return ShapePrior(betas, torch.eye(BETAS, device=betas.device))

@@ -21,7 +21,8 @@ from scipy.linalg import cho_solve_banded, cholesky_banded
 from torch import Tensor
 
 from pipeline.body.kinematics import POSED, Skeleton
-from pipeline.body.rotations import exp_so3, log_so3
+from pipeline.body.rotations import exp_so3
+from pipeline.fitting.accelerations import accelerations
 from pipeline.fitting.solver import (
     BETAS,
     FIRST_DAMPING,
@@ -33,36 +34,13 @@ from pipeline.fitting.solver import (
     robust_cost,
     robust_weight,
 )
+from pipeline.fitting.track_poses import ShapePrior, TrackPoses
 
 _BAND = 2 * FRAME_DIM + 2
 """A place's axes of one frame are coupled with all those of another one, where the camera turns."""
 _LOWER = np.tril_indices(FRAME_DIM)
 _LONGEST_STEP = 1.5
 """No unknown moves by more in a step (radians, metres), as in `solver.propose_step`."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrackPoses:
-    """One person's bodies in T consecutive frames.
-
-    Attributes:
-        rotations: (T, 24, 3, 3) float32 local rotations, each joint against its parent.
-        transl_m: (T, 3) float32 translations in metres, in camera axes.
-        betas: (10,) float32 the one shape.
-    """
-
-    rotations: Tensor
-    transl_m: Tensor
-    betas: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class ShapePrior:
-    """What is known of a shape: its mean (10,) and its information (10, 10), the inverse of its
-    covariance."""
-
-    betas: Tensor
-    information: Tensor
 
 
 def solve_track(
@@ -178,28 +156,6 @@ def _linearise(
         slopes[:, FRAME_DIM:].sum(0) + toward,
         residual_mean,
     )
-
-
-def accelerations(poses: TrackPoses, pelvis_m: Tensor, turn: Tensor | None = None) -> Tensor:
-    """Return second differences (T - 2, 23, 3): of the pelvis's path in metres, then of rotations.
-
-    With e_t = log(R_{t-1}^T R_t), a rotation's is e_t - e_{t-1}, as in `solver`. That of the path
-    is in the camera's axes of its middle frame.
-
-    Args:
-        poses: The poses.
-        pelvis_m: (3,) the pelvis of the shape at rest, about which a body turns.
-        turn: As for `solve_track`.
-    """
-    path, chain = poses.transl_m, poses.rotations[:, :POSED]
-    if turn is not None:
-        path = (turn @ (path + pelvis_m)[..., None])[..., 0]
-        chain = torch.cat(((turn @ chain[:, 0])[:, None], chain[:, 1:]), 1)
-    turned = log_so3(chain[:-1].transpose(-1, -2) @ chain[1:])
-    bent = path[2:] - 2 * path[1:-1] + path[:-2]
-    if turn is not None:
-        bent = (turn[1:-1].transpose(-1, -2) @ bent[..., None])[..., 0]
-    return torch.cat((bent[:, None], turned[1:] - turned[:-1]), 1)
 
 
 _FACTORS = (1.0, -2.0, 1.0)

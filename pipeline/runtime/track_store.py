@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.core.people import Bodies, Person
 from pipeline.fitting.observations import EDGE_SIZE, UNKNOWN, layout, write_rows
-from pipeline.fitting.track_fit import FittedFrames, SeenFrames
+from pipeline.fitting.track_frames import FittedFrames, SeenFrames
 from pipeline.fitting.visibility import picture_sizes
 from pipeline.tracking.appearance import Appearance
 from pipeline.tracking.pieces import NO_ONE, Sightings

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.fitting import track_fit
+from pipeline.fitting.accelerations import LEAST, MOST, follow_motion
 from pipeline.fitting.fitter import BodyFitter, FitMemory
 from pipeline.fitting.observations import layout, write_rows
 from pipeline.fitting.solver import FitConfig
 from pipeline.fitting.stature import Stature
-from pipeline.fitting.track_fit import FittedFrames, SeenFrames, TrackFitter, follow_motion
+from pipeline.fitting.track_fit import TrackFitter
+from pipeline.fitting.track_frames import FittedFrames, SeenFrames
 from pipeline.fitting.visibility import picture_sizes
 from tests.support.fits import K, seen_as_people, some_pose
 
@@ -209,8 +211,8 @@ def test_smoothness_follows_the_motion_within_bounds(seed, size):
     bent = 0.06 * size * torch.randn(40, 23, 3, generator=generator)
     bent[20:] *= 0.01
     spread = follow_motion(bent, usual, 3.0)
-    assert (spread >= track_fit.LEAST * usual - 1e-7).all()
-    assert (spread <= track_fit.MOST * usual + 1e-7).all()
+    assert (spread >= LEAST * usual - 1e-7).all()
+    assert (spread <= MOST * usual + 1e-7).all()
     assert spread[35:].max() < spread[:5].min()
     # The axes of a joint are as free as each other: a turn has no axis of its own.
     assert torch.allclose(spread[:, 1:, 0], spread[:, 1:, 2])

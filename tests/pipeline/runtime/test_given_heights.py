@@ -12,9 +12,10 @@ from pipeline.capture.open import open_source
 from pipeline.core.heights import Heights
 from pipeline.fitting.stature import Stature
 from pipeline.runtime.make import make_estimator
+from pipeline.runtime.refine import height_warnings, refine
 from pipeline.runtime.runner import Runner
 from pipeline.runtime.track_store import TrackStore
-from pipeline.runtime.two_passes import FirstPass, height_warnings, refine
+from pipeline.runtime.two_passes import FirstPass
 from tests.support.paths import SAMPLE, TRUTH
 
 LIMBS = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]

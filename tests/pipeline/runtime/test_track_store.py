@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.people import Bodies, Mask
 from pipeline.fitting.observations import UNKNOWN, layout, write_rows
-from pipeline.fitting.track_fit import FittedFrames
+from pipeline.fitting.track_frames import FittedFrames
 from pipeline.fitting.visibility import picture_sizes
 from pipeline.runtime.track_store import StoreError, TrackStore
 from tests.support.bodies import bodies

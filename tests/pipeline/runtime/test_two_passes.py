@@ -16,8 +16,9 @@ from pipeline.fitting.solver import FitConfig
 from pipeline.perception.base import Perceiver
 from pipeline.runtime.estimator import DetectedWindow
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
+from pipeline.runtime.refine import refine
 from pipeline.runtime.track_store import TrackStore
-from pipeline.runtime.two_passes import FirstPass, SecondPass, refine
+from pipeline.runtime.two_passes import FirstPass, SecondPass
 from pipeline.world.camera_pose import CameraPose
 from tests.support.fits import windows_of_people
 
