@@ -56,8 +56,10 @@ def standing(
     up = np.array([0.0, -1.0, 0.0]) if ground is None else ground.up
     speed = _speed_m_s(points_m, interval_s)
     height_m = points_m @ up
-    held_up = height_m > height_m.min(1, keepdims=True) + _ABOVE_LOWEST_M
-    allowed = np.asarray(known, bool) & ~held_up
+    known = np.asarray(known, bool)
+    # A part that is not seen may be placed anywhere.
+    lowest_m = np.where(known, height_m, np.inf).min(1, keepdims=True)
+    allowed = known & (height_m <= lowest_m + _ABOVE_LOWEST_M)
     stands = np.zeros(speed.shape, bool)
     place_m = np.zeros(points_m.shape)
     least = max(round(_LEAST_S / interval_s), 2)
