@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 
 from benchmarks.renderers import hardware
-from pipeline.world.camera_motion import CameraMotion, CameraView
+from pipeline.world.camera_motion import CameraMotion
+from pipeline.world.camera_view import CameraView
 from tests.support.panorama import Scene, angle_deg, turn
 
 _FRAMES = 60

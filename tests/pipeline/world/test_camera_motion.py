@@ -16,7 +16,8 @@ from pipeline.capture.base import SourceOptions
 from pipeline.capture.clip import ClipSource
 from pipeline.core.camera import default_intrinsics
 from pipeline.core.yuv import to_yuv
-from pipeline.world.camera_motion import CameraMotion, CameraView
+from pipeline.world.camera_motion import CameraMotion
+from pipeline.world.camera_view import CameraView
 from pipeline.world.key_frames import MOST_KEY_FRAMES
 from tests.support.clips import write_clip
 from tests.support.panorama import Scene, angle_deg, texture, turn, two_planes
