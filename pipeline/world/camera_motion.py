@@ -32,6 +32,7 @@ motion that pictures leave open is guessed for so long."""
 _TRIED_A_FRAME = 4
 _PARALLAX_FRAMES = 3.0
 _FADE = 0.2 / _PARALLAX_FRAMES
+_NO_POINTS = np.zeros((0, 2), np.float32)
 
 
 class CameraMotion:
@@ -66,7 +67,7 @@ class CameraMotion:
         self._guess = self._view
         self._held: View | None = self._view
         self._recent: deque[View] = deque(maxlen=_SETTLED_FRAMES)
-        self._before: np.ndarray | None = None
+        self._before: KeyFrame | None = None
         self._lost = self._blind = self._open = 0
         self._other: KeyFrame | None = None
         self._parallax = 0.0
@@ -93,7 +94,6 @@ class CameraMotion:
         if self._key is None:
             return self._first(grey, boxes)
         match = self._find(grey, boxes)
-        self._before = grey
         if match is None:
             return self._without(grey, boxes)
         self._lost, self._blind, self._other = 0, 0, None
@@ -111,6 +111,7 @@ class CameraMotion:
             if still:
                 # What the picture leaves open must not creep.
                 self._view = self._guess = view
+        self._before = KeyFrame(grey, _NO_POINTS, self._view, boxes)
         self._renew(grey, boxes, match, speed_px)
         error_px = match.error_px / float(self._shrunk.scale.mean())
         return self._pose(view, still, error_px, match.share)
@@ -129,7 +130,7 @@ class CameraMotion:
             return self._pose(self._view, True, None, 0.0)
         self._key = key
         self._keys.keep(key)
-        self._before = grey
+        self._before = key
         return self._pose(self._view, True, 0.0, 1.0)
 
     def _without(self, grey: np.ndarray, boxes: np.ndarray) -> CameraView:
@@ -162,12 +163,12 @@ class CameraMotion:
         before."""
         assert self._key is not None
         assert self._before is not None
-        near = self._keys.near(self._view, self._key)
+        near = [*self._keys.near(self._view, self._key), self._before]
         now = Pyramid(grey, boxes)
         aligns = self._blind < _BLIND_FRAMES
         match = self._compare(near, grey, now, self._guess, aligns)
         if match is None:
-            guess = shifted(self._view, self._before, grey, self._lens)
+            guess = shifted(self._view, self._before.grey, grey, self._lens)
             match = self._compare(near, grey, now, guess, aligns)
         if match is not None:
             return match
@@ -192,7 +193,9 @@ class CameraMotion:
         """Compare a picture with key frames, by corners, and where these are too few by all
         pixels."""
         for key in keys:
-            match = match_key(key, grey, now.boxes_px, guess, self._lens, self._rng)
+            match = None
+            if key.cornered:
+                match = match_key(key, grey, now.boxes_px, guess, self._lens, self._rng)
             if match is not None:
                 return match
         for key in keys if aligns else ():
@@ -247,10 +250,10 @@ class CameraMotion:
             explained = int(match.explained.sum())
             few = explained < _FEW * match.key.most_explained
         else:
-            explained, few = 0, match.overlap < _FEW
+            explained, few = 0, match.overlap < _FEW or match.key not in self._keys.all
         if not new and not few:
             return
         points = find_points(grey, boxes)
-        if new or (few and len(points) > 1.3 * explained):
+        if new or not explained or len(points) > 1.3 * explained:
             self._key = KeyFrame(grey, points, view, boxes, speed_px)
             self._keys.keep(self._key)

@@ -33,7 +33,7 @@ _PRIOR_PX = 2.0
 _SURE_PX = 0.35
 """A motion whose standard deviation is less is determined, in the copy of 320 pixels."""
 _EXPLAINED_PX = 1.5
-_LEAST_PIXELS, _LEAST_CELLS, _LEAST_SHARE, _LEAST_ALIKE = 150, 8, 0.5, 0.7
+_LEAST_PIXELS, _LEAST_CELLS, _LEAST_SHARE, _LEAST_ALIKE = 150, 8, 0.5, 0.5
 
 
 class _Level(NamedTuple):
