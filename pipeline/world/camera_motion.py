@@ -142,7 +142,9 @@ class CameraMotion:
         # moves before a wall is none.
         view = View(np.eye(3), 1.0)
         last, self._other = self._other, KeyFrame(grey, find_points(grey, boxes), view, boxes)
-        goes_on = last is not None and self._compare([last], grey, Pyramid(grey, boxes), view)
+        goes_on = last is not None and self._compare(
+            [last], grey, boxes, Pyramid(grey, boxes), view
+        )
         self._lost = self._lost + 1 if goes_on else 0
         if self._lost >= _LOST_FRAMES:
             self._begin()
@@ -166,10 +168,10 @@ class CameraMotion:
         near = [*self._keys.near(self._view, self._key), self._before]
         now = Pyramid(grey, boxes)
         aligns = self._blind < _BLIND_FRAMES
-        match = self._compare(near, grey, now, self._guess, aligns)
+        match = self._compare(near, grey, boxes, now, self._guess, aligns)
         if match is None:
             guess = shifted(self._view, self._before.grey, grey, self._lens)
-            match = self._compare(near, grey, now, guess, aligns)
+            match = self._compare(near, grey, boxes, now, guess, aligns)
         if match is not None:
             return match
         described = describe(grey)
@@ -177,7 +179,7 @@ class CameraMotion:
         start = self._frame * _TRIED_A_FRAME % len(ordered)
         for key in ordered[start : start + _TRIED_A_FRAME]:
             found = view_from_features(key, described, self._lens, self._rng)
-            match = None if found is None else self._compare([key], grey, now, found)
+            match = None if found is None else self._compare([key], grey, boxes, now, found)
             if match is not None:
                 return match
         return None
@@ -186,6 +188,7 @@ class CameraMotion:
         self,
         keys: list[KeyFrame],
         grey: np.ndarray,
+        boxes: np.ndarray,
         now: Pyramid,
         guess: View,
         aligns: bool = True,
@@ -195,7 +198,7 @@ class CameraMotion:
         for key in keys:
             match = None
             if key.cornered:
-                match = match_key(key, grey, now.boxes_px, guess, self._lens, self._rng)
+                match = match_key(key, grey, boxes, guess, self._lens, self._rng)
             if match is not None:
                 return match
         for key in keys if aligns else ():

@@ -23,6 +23,8 @@ _LEAST_SIDE_PX = 24
 _LEAST_GRADIENT = 3.0
 """Grey levels a pixel. Sensor noise of 5 grey levels on a plain wall has less in 99 of 100 pixels
 of the largest copy, and in all of the next."""
+_HALO_PX = 16.0
+"""Equal light is taken from a neighbourhood, so a body changes the background beside it."""
 _CELL_PX, _A_CELL = 20, 24
 """At most so many pixels are chosen in each cell of that size, those of the largest gradients."""
 _STEPS, _STOP_PX = 12, 0.02
@@ -86,12 +88,13 @@ class Pyramid:
 
     Args:
         grey: The small copy, uint8 (h, w), as from `Shrunk.grey`.
-        boxes_px: (P, 4) boxes x0, y0, x1, y1 that are left out, pixels of the copy.
+        boxes_px: (P, 4) boxes x0, y0, x1, y1 that are left out, pixels of the copy; they are grown.
     """
 
     def __init__(self, grey: np.ndarray, boxes_px: np.ndarray) -> None:
         self._grey = grey
-        self.boxes_px = boxes_px
+        grow = np.array([-_HALO_PX, -_HALO_PX, _HALO_PX, _HALO_PX])
+        self.boxes_px = boxes_px + grow
 
     @cached_property
     def levels(self) -> list[np.ndarray]:
@@ -152,13 +155,15 @@ class DirectKey:
     @property
     def determined(self) -> bool:
         """Whether the key picture has gradients enough, in different directions, for a view."""
-        # Noise alone has gradients in the largest copy only.
-        if len(self._levels) < 2 or len(self._levels[1].at_px) < _LEAST_PIXELS:
+        # Noise has gradients in the largest copy only, and blocks of a codec faint ones.
+        if len(self._levels) < 2:
             return False
-        level = self._levels[0]
+        level = self._levels[1]
+        strong = level.gradient >= 2 * _LEAST_GRADIENT
         return bool(
-            len(np.unique(level.cell)) >= _LEAST_CELLS
-            and self._unsure(level, np.ones(len(level.grey)), _NARROW) == 0
+            strong.sum() >= _LEAST_PIXELS
+            and len(np.unique(level.cell[strong])) >= _LEAST_CELLS
+            and self._unsure(level, strong.astype(float), 2 * _NARROW) == 0
         )
 
     def align(self, now: Pyramid, guess: View) -> Aligned | None:

@@ -175,9 +175,16 @@ class KeyFrames:
         """Add a key frame. Where there are too many, the older one of the nearest two goes."""
         self.all.append(key)
         if len(self.all) > MOST_KEY_FRAMES:
-            pairs = [
-                (self.distance_px(one.view, other.view), place)
-                for place, one in enumerate(self.all)
-                for other in self.all[place + 1 :]
-            ]
-            del self.all[min(pairs)[1]]
+            del self.all[self._older_of_nearest()]
+
+    def _older_of_nearest(self) -> int:
+        """The place of the older one of the two key frames that are nearest to each other."""
+        origin = View(np.eye(3), 1.0)
+        back = [between(key.view, origin, self._intrinsics) for key in self.all]
+        ahead = [between(origin, key.view, self._intrinsics) for key in self.all]
+        homography = np.einsum("jkl,ilm->ijkm", ahead, back)
+        there = np.einsum("ijkm,nm->ijnk", homography, np.insert(self._grid, 2, 1.0, axis=1))
+        moves = there[..., :2] / np.maximum(there[..., 2:], 1e-3) - self._grid
+        distance_px = np.hypot(moves[..., 0], moves[..., 1]).max(-1)
+        distance_px[np.tril_indices(len(self.all))] = np.inf
+        return int(np.unravel_index(distance_px.argmin(), distance_px.shape)[0])
