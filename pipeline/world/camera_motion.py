@@ -9,10 +9,10 @@ import numpy as np
 from pipeline.core.yuv import Pixels
 from pipeline.world.background_points import Shrunk, find_points
 from pipeline.world.camera_view import CameraView, checked_boxes, checked_lens
-from pipeline.world.direct_alignment import Pyramid
 from pipeline.world.key_frames import KeyFrame, KeyFrames, describe, view_from_features
 from pipeline.world.matching import DirectMatch, Match, align_key, match_key, shifted
 from pipeline.world.parallax import shows_parallax
+from pipeline.world.pyramid import Pyramid
 from pipeline.world.rotation_zoom import View, going_on
 
 _GROWN = 0.1
@@ -25,6 +25,9 @@ come nearer to where they are expected by the third; or until one moves by the s
 again when no pixel has moved by the fourth for so long. Pixels of the small copy."""
 _FEW = 0.5
 """A key frame of which less than this share of its points is left is replaced."""
+_MANY = 32
+"""Where the corners that agree are in fewer cells, all pixels decide if they can: a body without a
+box has corners too."""
 _LOST_FRAMES = 10
 _BLIND_FRAMES = 10
 """Posts look alike, so pictures are aligned only while the last known view is not older; and one
@@ -41,6 +44,7 @@ class CameraMotion:
     Corners outside people's boxes are followed from a key frame to each picture (Lucas and Kanade),
     and most of them decide on three unknowns of rotation and one of zoom. A camera that has turned
     away from all key frames makes another one; one that returns is matched against the old ones.
+    Where corners are few, all pixels with a gradient decide (direct alignment).
 
     Args:
         intrinsics: K (3, 3) of the reference frame, pixels.
@@ -101,16 +105,15 @@ class CameraMotion:
         before, self._key, self._view = self._view, match.key, match.view
         view, still = self._settle(match)
         self._guess = going_on(before, match.view)
-        if isinstance(match, Match):
-            self._open = 0
-            match.key.learn(match.chosen, match.explained)
-            self._judge_parallax(match, speed_px, still)
-        else:
+        if isinstance(match, DirectMatch):
             self._open = self._open + 1 if match.unsure else 0
-            self._parallax = 0.0 if still else max(0.0, self._parallax - _FADE)
             if still:
                 # What the picture leaves open must not creep.
                 self._view = self._guess = view
+        corners = match.corners if isinstance(match, DirectMatch) else match
+        if corners is not None:
+            corners.key.learn(corners.chosen, corners.explained)
+        self._judge_parallax(corners, speed_px, still)
         self._before = KeyFrame(grey, _NO_POINTS, self._view, boxes)
         self._renew(grey, boxes, match, speed_px)
         error_px = match.error_px / float(self._shrunk.scale.mean())
@@ -193,19 +196,20 @@ class CameraMotion:
         guess: View,
         aligns: bool = True,
     ) -> Match | DirectMatch | None:
-        """Compare a picture with key frames, by corners, and where these are too few by all
-        pixels."""
+        """Compare a picture with key frames, by corners, and where these are few by all pixels."""
+        few = None
         for key in keys:
             match = None
             if key.cornered:
                 match = match_key(key, grey, boxes, guess, self._lens, self._rng)
-            if match is not None:
+            if match is not None and match.cells >= _MANY:
                 return match
+            few = few or match
         for key in keys if aligns else ():
             aligned = align_key(key, now, guess, self._lens)
             if aligned is not None and (aligned.unsure == 0 or self._open < _BLIND_FRAMES):
-                return aligned
-        return None
+                return aligned._replace(corners=few)
+        return few
 
     def _settle(self, match: Match | DirectMatch) -> tuple[View, bool]:
         """The view to report, and whether it is that of a still camera, which is held: neither
@@ -229,9 +233,9 @@ class CameraMotion:
             return distance_px > _LEAVE_PX
         return match.gain_px(held, self._lens) > _GAIN_PX
 
-    def _judge_parallax(self, match: Match, speed_px: float, still: bool) -> None:
-        if still:
-            self._parallax = 0.0
+    def _judge_parallax(self, match: Match | None, speed_px: float, still: bool) -> None:
+        if still or match is None:
+            self._parallax = 0.0 if still else max(0.0, self._parallax - _FADE)
             return
         turned_px = self._keys.distance_px(match.key.view, match.view)
         at_px = match.now_px - match.residual_px

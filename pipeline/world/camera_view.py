@@ -25,8 +25,9 @@ class CameraView:
         known: Enough of the background was recognised. Otherwise the rotation and zoom are the
             last that were known.
         error_px: The root mean square of what the motion leaves of the points that it explains, in
-            pixels of the picture; infinite where it is not known.
-        explained: The share of the background's points that it explains, from 0 to 1.
+            pixels of the picture; infinite where it is not known. Along their gradients, where
+            pixels decide.
+        explained: The share of the background's points or pixels that it explains, from 0 to 1.
         reference: The index of the reference among the frames that were added: the first with
             enough background after the last cut. It is this frame after a cut, and where the
             background was lost and another one could be followed for ten frames.

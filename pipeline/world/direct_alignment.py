@@ -7,7 +7,6 @@ from the key picture only, once.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import cv2
@@ -15,16 +14,12 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.spatial.transform import Rotation
 
+from pipeline.world.pyramid import Pyramid
 from pipeline.world.rotation_zoom import View, between, motions, transfer
 
-_LEVELS = 3
-_LEAST_SIDE_PX = 24
-"""The picture is halved so often, first to 320 pixels, while its sides are this long or longer."""
 _LEAST_GRADIENT = 3.0
 """Grey levels a pixel. Sensor noise of 5 grey levels on a plain wall has less in 99 of 100 pixels
 of the largest copy, and in all of the next."""
-_HALO_PX = 16.0
-"""Equal light is taken from a neighbourhood, so a body changes the background beside it."""
 _CELL_PX, _A_CELL = 20, 24
 """At most so many pixels are chosen in each cell of that size, those of the largest gradients."""
 _STEPS, _STOP_PX = 12, 0.02
@@ -81,40 +76,6 @@ class Aligned(NamedTuple):
         return (
             self.share >= _LEAST_SHARE and self.alike >= _LEAST_ALIKE and self.cells >= _LEAST_CELLS
         )
-
-
-class Pyramid:
-    """A picture in smaller and smaller copies, without some boxes.
-
-    Args:
-        grey: The small copy, uint8 (h, w), as from `Shrunk.grey`.
-        boxes_px: (P, 4) boxes x0, y0, x1, y1 that are left out, pixels of the copy; they are grown.
-    """
-
-    def __init__(self, grey: np.ndarray, boxes_px: np.ndarray) -> None:
-        self._grey = grey
-        grow = np.array([-_HALO_PX, -_HALO_PX, _HALO_PX, _HALO_PX])
-        self.boxes_px = boxes_px + grow
-
-    @cached_property
-    def levels(self) -> list[np.ndarray]:
-        """The copies (h, w) float32, the largest first; made when they are first read."""
-        levels: list[np.ndarray] = []
-        image = self._grey.astype(np.float32)
-        while len(levels) < _LEVELS and min(image.shape) >= 2 * _LEAST_SIDE_PX:
-            # Each copy's pixel (x, y) is the larger one's (2 x, 2 y).
-            image = np.asarray(cv2.pyrDown(image))
-            levels.append(np.asarray(cv2.GaussianBlur(image, (0, 0), 1.0)))
-        return levels
-
-    def masked(self, level: int) -> np.ndarray:
-        """Return which pixels (h, w) of a level are outside the boxes, bool."""
-        height, width = self.levels[level].shape
-        free = np.ones((height, width), np.uint8)
-        for x0, y0, x1, y1 in self.boxes_px / 2.0 ** (level + 1):
-            columns = slice(max(0, int(np.floor(x0))), max(0, int(np.ceil(x1)) + 1))
-            free[max(0, int(np.floor(y0))) : max(0, int(np.ceil(y1)) + 1), columns] = 0
-        return free.astype(bool)
 
 
 class DirectKey:

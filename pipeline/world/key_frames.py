@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from pipeline.world.background_points import are_enough, cells
-from pipeline.world.direct_alignment import DirectKey, Pyramid
+from pipeline.world.direct_alignment import DirectKey
+from pipeline.world.pyramid import Pyramid
 from pipeline.world.rotation_zoom import View, between, find_view, transfer
 
 MOST_KEY_FRAMES = 48

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipeline.world.background_points import are_enough, follow, in_boxes
-from pipeline.world.direct_alignment import Pyramid
+from pipeline.world.background_points import are_enough, cells, follow, in_boxes
 from pipeline.world.key_frames import KeyFrame
+from pipeline.world.pyramid import Pyramid
 from pipeline.world.rotation_zoom import View, between, find_view, moved, refine_view, transfer
 
 _EXPLAINED_PX = 1.5
@@ -46,6 +46,11 @@ class Match(NamedTuple):
         """The root mean square of the residuals of explained points."""
         return float(np.sqrt((self.residual_px[self.explained] ** 2).sum(1).mean()))
 
+    @property
+    def cells(self) -> int:
+        """The number of cells of the picture in which points are explained."""
+        return len(np.unique(cells(self.now_px[self.explained])))
+
     def gain_px(self, other: View, intrinsics: np.ndarray) -> float:
         """Return how much nearer half of the points are to where the view expects them than to
         where another does."""
@@ -66,6 +71,7 @@ class DirectMatch(NamedTuple):
         overlap: The share of the key frame's pixels that the picture shows.
         unsure: How many of the four motions the picture does not determine.
         now: The picture.
+        corners: What matching by corners gave, where these were not trusted alone.
     """
 
     key: KeyFrame
@@ -75,6 +81,7 @@ class DirectMatch(NamedTuple):
     overlap: float
     unsure: int
     now: Pyramid
+    corners: Match | None = None
 
     def gain_px(self, other: View, intrinsics: np.ndarray) -> float:
         """Return how much better the view explains half of the pixels than another does."""

@@ -256,6 +256,18 @@ def test_nothing_moves_a_still_camera_in_a_hall(flicker):
         assert pose.zoom == 1.0
 
 
+def test_a_body_without_a_box_does_not_win_in_a_hall():
+    """It covers a ninth of the picture, and has all corners but a few."""
+    scene = Scene(0, SIZE, draw=hall)
+    motion, background = CameraMotion(scene.intrinsics, SIZE), scene.picture(turn(5))
+    for i in range(40):
+        image, left = background.copy(), 30 + 6 * i
+        image[60:340, left : left + 110] = texture(4)[60:340, 1500:1610]
+        pose = motion.add(noisy(image, i))
+        assert pose.still
+        assert np.array_equal(pose.rotation, np.eye(3))
+
+
 def test_a_pan_in_a_hall_that_stops_is_held():
     scene = Scene(1, SIZE, draw=hall)
     angles = [0.4 * i for i in range(15)] + [5.6] * 20
