@@ -113,6 +113,8 @@ class CameraMotion:
         corners = match.corners if isinstance(match, DirectMatch) else match
         if corners is not None:
             corners.key.learn(corners.chosen, corners.explained)
+            if corners is not match and _is_worn(corners):
+                corners = None
         self._judge_parallax(corners, speed_px, still)
         self._before = KeyFrame(grey, _NO_POINTS, self._view, boxes)
         self._renew(grey, boxes, match, speed_px)
@@ -255,7 +257,7 @@ class CameraMotion:
         new = self._keys.is_new(view)
         if isinstance(match, Match):
             explained = int(match.explained.sum())
-            few = explained < _FEW * match.key.most_explained
+            few = _is_worn(match)
         else:
             explained, few = 0, match.overlap < _FEW or match.key not in self._keys.all
         if not new and not few:
@@ -264,3 +266,8 @@ class CameraMotion:
         if new or not explained or len(points) > 1.3 * explained:
             self._key = KeyFrame(grey, points, view, boxes, speed_px)
             self._keys.keep(self._key)
+
+
+def _is_worn(match: Match) -> bool:
+    """Whether few points of a key frame are left."""
+    return int(match.explained.sum()) < _FEW * match.key.most_explained
