@@ -29,9 +29,9 @@ _MANY = 32
 """Where the corners that agree are in fewer cells, all pixels decide if they can: a body without a
 box has corners too."""
 _LOST_FRAMES = 10
-_BLIND_FRAMES = 10
-"""Posts look alike, so pictures are aligned only while the last known view is not older; and one
-motion that pictures leave open is guessed for so long."""
+_BLIND_FRAMES, _OPEN_FRAMES = 2, 10
+"""Posts look alike, so pictures are aligned only where at most so many frames before were not
+known; and one motion that pictures leave open is guessed for so long."""
 _TRIED_A_FRAME = 4
 _PARALLAX_FRAMES = 3.0
 _FADE = 0.2 / _PARALLAX_FRAMES
@@ -100,11 +100,12 @@ class CameraMotion:
         match = self._find(grey, boxes)
         if match is None:
             return self._without(grey, boxes)
-        self._lost, self._blind, self._other = 0, 0, None
         speed_px = self._keys.distance_px(self._view, match.view)
         before, self._key, self._view = self._view, match.key, match.view
         view, still = self._settle(match)
-        self._guess = going_on(before, match.view)
+        # The way since a view some frames ago is no speed.
+        self._guess = match.view if self._blind else going_on(before, match.view)
+        self._lost, self._blind, self._other = 0, 0, None
         if isinstance(match, DirectMatch):
             self._open = self._open + 1 if match.unsure else 0
             if still:
@@ -172,7 +173,7 @@ class CameraMotion:
         assert self._before is not None
         near = [*self._keys.near(self._view, self._key), self._before]
         now = Pyramid(grey, boxes)
-        aligns = self._blind < _BLIND_FRAMES
+        aligns = self._blind <= _BLIND_FRAMES
         match = self._compare(near, grey, boxes, now, self._guess, aligns)
         if match is None:
             guess = shifted(self._view, self._before.grey, grey, self._lens)
@@ -209,7 +210,7 @@ class CameraMotion:
             few = few or match
         for key in keys if aligns else ():
             aligned = align_key(key, now, guess, self._lens)
-            if aligned is not None and (aligned.unsure == 0 or self._open < _BLIND_FRAMES):
+            if aligned is not None and (aligned.unsure == 0 or self._open < _OPEN_FRAMES):
                 return aligned._replace(corners=few)
         return few
 

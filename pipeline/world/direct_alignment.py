@@ -224,7 +224,10 @@ class DirectKey:
         explained = seen & (off_px < _EXPLAINED_PX / 2)
         _, cell, count = np.unique(level.cell[seen], return_inverse=True, return_counts=True)
         share = float((explained[seen] / count[cell]).sum() / len(count))
-        alike = float(np.corrcoef(grey[seen], level.grey[seen])[0, 1])
+        first, second = (part[seen] - part[seen].mean() for part in (grey, level.grey))
+        length = float(np.sqrt((first @ first) * (second @ second)))
+        # An even picture is like none.
+        alike = float(first @ second) / length if length > 0 else 0.0
         cells = len(np.unique(level.cell[explained]))
         error_px = 2 * float(np.sqrt((off_px[explained] ** 2).mean())) if cells else np.inf
         return Aligned(view, error_px, share, alike, unsure, cells, float(seen.mean()))

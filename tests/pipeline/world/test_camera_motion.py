@@ -300,6 +300,21 @@ def test_posts_alone_are_not_known_for_long():
             assert angle_deg(pose.rotation, turn(-6).T @ turn(angle)) <= 0.3
 
 
+@pytest.mark.parametrize("dark", [1, 2, 4, 6, 9])
+def test_no_other_post_is_taken_for_the_one_before_the_dark(dark):
+    """Posts are 6.25 degrees apart; in eight dark frames the camera turns by more."""
+    scene = Scene(1, SIZE, draw=hall)
+    motion, known = CameraMotion(scene.intrinsics, SIZE), []
+    for i in range(28):
+        image = noisy(scene.picture(turn(0.8 * i)), i)
+        pose = motion.add(np.zeros_like(image) if 8 <= i < 8 + dark else image)
+        known.append(pose.known)
+        if pose.known and pose.reference == 0:
+            assert angle_deg(pose.rotation, turn(0.8 * i)) <= 0.3
+    assert not any(known[8 : 8 + dark])
+    assert dark > 2 or all(known[8 + dark :])
+
+
 def test_a_cut_begins_again():
     motion = CameraMotion(SCENE.intrinsics, SIZE)
     for i in range(6):
