@@ -19,6 +19,7 @@ _LEAST_CORNER = 4e-4
 OpenCV scales it for grey levels of 0 to 1. Sensor noise of 6 grey levels on a wall has less."""
 _BACK_PX = 0.5
 """A point that is followed there and back comes within this, or is not trusted."""
+_LEAST_POINTS, _LEAST_CELLS = 12, 6
 _STOP = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 15, 0.01)
 _EDGE_PX = 8
 
@@ -106,6 +107,11 @@ def cells(points_px: np.ndarray) -> np.ndarray:
     """Return the number of the cell of the picture in which each point (N, 2) is, (N,) int."""
     x, y = (np.asarray(points_px).T // _CELL_PX).astype(int)
     return y * 1000 + x
+
+
+def are_enough(points_px: np.ndarray) -> bool:
+    """Return whether points (N, 2) are enough for a view: many, and spread over the picture."""
+    return len(points_px) >= _LEAST_POINTS and len(np.unique(cells(points_px))) >= _LEAST_CELLS
 
 
 def in_boxes(points_px: np.ndarray, boxes_px: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pipeline.core.yuv import Pixels
-from pipeline.world.camera_motion import SMALLEST_PX, CameraMotion, CameraView
+from pipeline.world.camera_motion import CameraMotion
+from pipeline.world.camera_view import SMALLEST_PX, CameraView
 
 _TRANSLATED = 0.1
 """A camera that changes its place in so many of the frames, as a share, is reported."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from pipeline.world.background_points import cells
+from pipeline.world.background_points import are_enough, cells
+from pipeline.world.direct_alignment import DirectKey
+from pipeline.world.pyramid import Pyramid
 from pipeline.world.rotation_zoom import View, between, find_view, transfer
 
 MOST_KEY_FRAMES = 48
-"""About 250 KB each."""
+"""About 250 KB each, and 300 KB more where a picture was aligned with it directly."""
 NEW_AT = 0.18
 """A view whose pixels are this far from those of every key frame becomes one, in the longer side:
 about 8 degrees with the usual lens, or a zoom of 1.3."""
@@ -29,7 +31,9 @@ class KeyFrame:
         grey: Its small copy, uint8 (h, w).
         points_px: (N, 2) float32 corners in it, pixels of the copy.
         view: Where the camera looked.
+        boxes_px: (P, 4) boxes x0, y0, x1, y1 of people in it, grown, pixels of the copy.
         speed_px: How far its pixels moved from the frame before it.
+        cornered: It has corners enough to be matched by them.
         trust: (N,) how often each point has moved as the background does.
         most_explained: The most points that have moved so in one picture.
     """
@@ -37,12 +41,16 @@ class KeyFrame:
     grey: np.ndarray
     points_px: np.ndarray
     view: View
+    boxes_px: np.ndarray
     speed_px: float = 0.0
+    cornered: bool = field(init=False)
     trust: np.ndarray = field(init=False)
     most_explained: int = field(init=False, default=0)
     _described: tuple[np.ndarray, np.ndarray | None] | None = field(init=False, default=None)
+    _direct: DirectKey | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self.cornered = are_enough(self.points_px)
         self.trust = np.ones(len(self.points_px))
 
     def weights(self, chosen: np.ndarray) -> np.ndarray:
@@ -65,6 +73,17 @@ class KeyFrame:
         if self._described is None:
             self._described = describe(self.grey)
         return self._described
+
+    def direct(self, intrinsics: np.ndarray) -> DirectKey:
+        """Return its pixels with a gradient, made when they are first used.
+
+        Args:
+            intrinsics: K (3, 3) of the small copies, pixels.
+        """
+        if self._direct is None:
+            pyramid = Pyramid(self.grey, self.boxes_px)
+            self._direct = DirectKey(pyramid, self.view, intrinsics)
+        return self._direct
 
 
 def describe(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -132,6 +151,22 @@ class KeyFrames:
         newest_first = self.all[::-1]
         return sorted(newest_first, key=lambda key: self.distance_px(key.view, view))
 
+    def near(self, view: View, last: KeyFrame) -> list[KeyFrame]:
+        """Return the key frames that a picture is compared with: the last one, until another is
+        much nearer, then the nearest; and the nearest with corners, if these have none.
+
+        Args:
+            view: About where the picture looks.
+            last: The key frame that was used last.
+        """
+        ordered = self.nearest_first(view)
+        to_last, to_best = (self.distance_px(key.view, view) for key in (last, ordered[0]))
+        chosen = ordered[0] if to_best < 0.6 * to_last - 2.0 else last
+        near = [chosen] if chosen is ordered[0] else [chosen, ordered[0]]
+        if not any(key.cornered for key in near):
+            near += [key for key in ordered if key.cornered][:1]
+        return near
+
     def is_new(self, view: View) -> bool:
         """Return whether a view is far from every key frame."""
         nearest = min(self.distance_px(key.view, view) for key in self.all)
@@ -141,9 +176,16 @@ class KeyFrames:
         """Add a key frame. Where there are too many, the older one of the nearest two goes."""
         self.all.append(key)
         if len(self.all) > MOST_KEY_FRAMES:
-            pairs = [
-                (self.distance_px(one.view, other.view), place)
-                for place, one in enumerate(self.all)
-                for other in self.all[place + 1 :]
-            ]
-            del self.all[min(pairs)[1]]
+            del self.all[self._older_of_nearest()]
+
+    def _older_of_nearest(self) -> int:
+        """The place of the older one of the two key frames that are nearest to each other."""
+        origin = View(np.eye(3), 1.0)
+        back = [between(key.view, origin, self._intrinsics) for key in self.all]
+        ahead = [between(origin, key.view, self._intrinsics) for key in self.all]
+        homography = np.einsum("jkl,ilm->ijkm", ahead, back)
+        there = np.einsum("ijkm,nm->ijnk", homography, np.insert(self._grid, 2, 1.0, axis=1))
+        moves = there[..., :2] / np.maximum(there[..., 2:], 1e-3) - self._grid
+        distance_px = np.hypot(moves[..., 0], moves[..., 1]).max(-1)
+        distance_px[np.tril_indices(len(self.all))] = np.inf
+        return int(np.unravel_index(distance_px.argmin(), distance_px.shape)[0])

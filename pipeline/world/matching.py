@@ -7,15 +7,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pipeline.world.background_points import cells, follow, in_boxes
+from pipeline.world.background_points import are_enough, cells, follow, in_boxes
 from pipeline.world.key_frames import KeyFrame
+from pipeline.world.pyramid import Pyramid
 from pipeline.world.rotation_zoom import View, between, find_view, moved, refine_view, transfer
 
 _EXPLAINED_PX = 1.5
 _AS_EXPECTED_PX = 1.0
-_LEAST_POINTS, _LEAST_CELLS, _LEAST_SHARE = 12, 6, 0.25
-"""A view is known where at least this many points, in this many cells and with this share of the
-weight, are explained."""
+_LEAST_POINTS, _LEAST_SHARE = 12, 0.25
+"""A view is known where at least this many points, with this share of the weight, are explained."""
 _SEARCH_PX = 160
 """The width at which the shift of a large motion is searched."""
 
@@ -41,10 +41,74 @@ class Match(NamedTuple):
     explained: np.ndarray
     share: float
 
+    @property
+    def error_px(self) -> float:
+        """The root mean square of the residuals of explained points."""
+        return float(np.sqrt((self.residual_px[self.explained] ** 2).sum(1).mean()))
 
-def are_enough(points_px: np.ndarray) -> bool:
-    """Return whether points (N, 2) are enough for a view: many, and spread over the picture."""
-    return len(points_px) >= _LEAST_POINTS and len(np.unique(cells(points_px))) >= _LEAST_CELLS
+    @property
+    def cells(self) -> int:
+        """The number of cells of the picture in which points are explained."""
+        return len(np.unique(cells(self.now_px[self.explained])))
+
+    def gain_px(self, other: View, intrinsics: np.ndarray) -> float:
+        """Return how much nearer half of the points are to where the view expects them than to
+        where another does."""
+        points = self.key.points_px[self.chosen].astype(float)
+        at_other = transfer(points, between(self.key.view, other, intrinsics))
+        left = np.median(np.hypot(*(self.now_px - at_other).T))
+        return float(left - np.median(np.hypot(*self.residual_px.T)))
+
+
+class DirectMatch(NamedTuple):
+    """What aligning a picture with a key frame gave.
+
+    Attributes:
+        key: The key frame.
+        view: The picture's view.
+        error_px: The root mean square of what the view leaves, pixels of the small copy.
+        share: The share of pixels that it explains.
+        overlap: The share of the key frame's pixels that the picture shows.
+        unsure: How many of the four motions the picture does not determine.
+        now: The picture.
+        corners: What matching by corners gave, where these were not trusted alone.
+    """
+
+    key: KeyFrame
+    view: View
+    error_px: float
+    share: float
+    overlap: float
+    unsure: int
+    now: Pyramid
+    corners: Match | None = None
+
+    def gain_px(self, other: View, intrinsics: np.ndarray) -> float:
+        """Return how much better the view explains half of the pixels than another does."""
+        direct = self.key.direct(intrinsics)
+        return direct.median_off_px(self.now, other) - direct.median_off_px(self.now, self.view)
+
+
+def align_key(
+    key: KeyFrame, now: Pyramid, guess: View, intrinsics: np.ndarray
+) -> DirectMatch | None:
+    """Align a picture with a key frame, and find its view.
+
+    Args:
+        key: The key frame.
+        now: The picture.
+        guess: About where the camera looks.
+        intrinsics: K (3, 3) of the small copies, pixels.
+
+    Returns:
+        The match; None where the pictures differ, or leave more than one motion open.
+    """
+    found = key.direct(intrinsics).align(now, guess)
+    if found is None or not found.good or found.unsure > 1:
+        return None
+    return DirectMatch(
+        key, found.view, found.error_px, found.share, found.overlap, found.unsure, now
+    )
 
 
 def match_key(

@@ -192,13 +192,24 @@ def going_on(before: View, now: View) -> View:
     return View(turned, now.zoom * now.zoom / before.zoom)
 
 
+def motions(at_px: np.ndarray, zoom: float, intrinsics: np.ndarray) -> np.ndarray:
+    """Return how pixels move by a small step of a view, as in `moved`: (N, 2, 4) pixels.
+
+    Args:
+        at_px: (N, 2) the pixels.
+        zoom: The view's zoom.
+        intrinsics: K (3, 3) at zoom 1, pixels.
+    """
+    zoomed = intrinsics[:2, :2] * zoom
+    x, y = np.linalg.solve(zoomed, (at_px - intrinsics[:2, 2]).T)
+    one = np.ones_like(x)
+    rows = np.array([[x * y, -(one + x * x), y, x], [one + y * y, -x * y, -x, y]])
+    return np.einsum("ij,jkn->nik", zoomed, rows)
+
+
 def _linearise(
     key_px: np.ndarray, now_px: np.ndarray, key: View, view: View, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a view leaves of the points (N, 2), and the points' motion by a step (N, 2, 4)."""
     at = transfer(key_px, between(key, view, intrinsics))
-    zoomed = intrinsics[:2, :2] * view.zoom
-    x, y = np.linalg.solve(zoomed, (at - intrinsics[:2, 2]).T)
-    one = np.ones_like(x)
-    rows = np.array([[x * y, -(one + x * x), y, x], [one + y * y, -x * y, -x, y]])
-    return now_px - at, np.einsum("ij,jkn->nik", zoomed, rows)
+    return now_px - at, motions(at, view.zoom, intrinsics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import cv2
@@ -37,6 +37,49 @@ def texture(seed: int, height: int = 2640, width: int = 4320) -> np.ndarray:
     return image
 
 
+@cache
+def hall(seed: int, height: int = 2640, width: int = 4320) -> np.ndarray:
+    """Return a picture (H, W) uint8 of a hall without corners: a plain wall with blurred posts, and
+    a floor with lines and faint streaks; for 180 by 110 degrees."""
+    rng = np.random.default_rng(seed)
+    level = np.full((height, width), 120.0, np.float32)
+    floor = height // 2 + int(rng.integers(-40, 120))
+    for x in range(int(rng.integers(0, 150)), width, 150):
+        cv2.rectangle(level, (x, 0), (x + 12, floor), 70.0, -1)
+    streaks = rng.normal(0, 9, ((height - floor) // 6 + 1, width // 90 + 1)).astype(np.float32)
+    level[floor:] = 165.0 + cv2.resize(streaks, (width, height - floor))
+    for _ in range(4):
+        x = rng.integers(-width // 2, width + width // 2, 2)
+        cv2.line(level, (int(x[0]), floor + 60), (int(x[1]), height), 235.0, 12)
+    image = np.asarray(cv2.GaussianBlur(level, (0, 0), 7.0))
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    image.setflags(write=False)
+    return image
+
+
+@cache
+def posts(seed: int, height: int = 2640, width: int = 4320) -> np.ndarray:
+    """Return a picture (H, W) uint8 of blurred vertical posts alone, at different distances."""
+    level = np.full((height, width), 130.0, np.float32)
+    for x in np.cumsum(np.random.default_rng(seed).integers(24, 60, 150)):
+        level[:, int(x) : int(x) + 8] = 70.0
+    image = np.asarray(cv2.GaussianBlur(level, (0, 0), 2.0)).astype(np.uint8)
+    image.setflags(write=False)
+    return image
+
+
+def beside(*draws: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray]:
+    """Return what draws parts of several pictures beside each other, equally wide."""
+
+    def draw(seed: int) -> np.ndarray:
+        pictures = [one(seed) for one in draws]
+        edges = np.linspace(0, pictures[0].shape[1], len(draws) + 1).astype(int)
+        parts = [p[:, low:high] for p, low, high in zip(pictures, edges, edges[1:])]
+        return np.concatenate(parts, 1)
+
+    return draw
+
+
 def turn(pan_deg: float = 0.0, tilt_deg: float = 0.0, roll_deg: float = 0.0) -> np.ndarray:
     """Return the rotation (3, 3) from the axes of a camera to those of the reference: panned to the
     right, tilted up and rolled clockwise."""
@@ -55,14 +98,19 @@ class Scene:
         seed: What the scene looks like.
         size: (height, width) of its pictures, pixels.
         fov_deg: The field of view across the longer side, degrees; that of the usual guess if None.
+        draw: Draws what is on the sphere, from the seed.
     """
 
     def __init__(
-        self, seed: int = 0, size: tuple[int, int] = (360, 640), fov_deg: float | None = None
+        self,
+        seed: int = 0,
+        size: tuple[int, int] = (360, 640),
+        fov_deg: float | None = None,
+        draw: Callable[[int], np.ndarray] = texture,
     ) -> None:
         self.size = size
         self.intrinsics = default_intrinsics(*size, fov_deg=fov_deg)
-        self._texture = texture(seed)
+        self._texture = draw(seed)
 
     def picture(
         self,
