@@ -22,6 +22,9 @@ _DEPTH = 0.04
 """How well one camera knows a distance, as a share of it."""
 _FLAT_M = 0.02
 _MOST_SHIFT = 0.08
+_SURE_DEG = 3.5
+"""The error of the direction up at which places are still moved towards one floor. Above it that
+cost 5 mm on six renders (26 mm on a jump); below it, on walks, it halves the drift of the root."""
 
 
 class Standing(NamedTuple):
@@ -70,7 +73,8 @@ def standing(
                 for rest in _rests(points_m[run, part], run, least):
                     stands[rest, part] = True
                     place_m[rest, part] = np.median(points_m[rest, part], 0)
-    if ground is not None and ground.up_source != "assumed level" and stands.any():
+    # A direction that is known less well would move feet by more than it puts right.
+    if ground is not None and ground.up_error_deg <= _SURE_DEG and stands.any():
         place_m[stands] = _on_one_floor(place_m[stands], up, ground.up_error_deg)
     return Standing(place_m, stands)
 
