@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -140,7 +141,8 @@ def _store_of(config: Config) -> Iterator[TrackStore]:
 def _folder(config: Config) -> Path:
     """Return the folder of the first output: a folder for temporary files may be in memory."""
     paths = (getattr(config.output, entry.name) for entry in entries())
-    return next(Path(path).absolute().parent for path in paths if path is not None)
+    files = (Path(path) for path in paths if path is not None and str(path) != os.devnull)
+    return next((file.absolute().parent for file in files), Path(tempfile.gettempdir()))
 
 
 class _Steps:

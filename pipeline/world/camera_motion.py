@@ -30,8 +30,8 @@ _MANY = 32
 box has corners too."""
 _LOST_FRAMES = 10
 _BLIND_FRAMES, _OPEN_FRAMES = 2, 10
-"""Posts look alike, so pictures are aligned only where at most so many frames before were not
-known; and one motion that pictures leave open is guessed for so long."""
+"""Posts look alike, so pictures are aligned only after the first number of unknown frames at most;
+and one motion that pictures leave open is guessed for the second number of frames."""
 _TRIED_A_FRAME = 4
 _PARALLAX_FRAMES = 3.0
 _FADE = 0.2 / _PARALLAX_FRAMES

@@ -12,7 +12,7 @@ from pipeline.world.camera_motion import CameraMotion
 from pipeline.world.camera_view import SMALLEST_PX, CameraView
 
 _TRANSLATED = 0.1
-"""A camera that changes its place in so many of the frames, as a share, is reported."""
+"""The share of the frames from which on a camera that changes its place is reported."""
 
 
 class CameraPath:

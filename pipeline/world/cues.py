@@ -24,7 +24,7 @@ _GAP_S = 0.25
 _SPEED_SPAN_S = 0.2
 _SEEN = 0.5
 _STRETCHED, _BENT, _HIP_DEG = 0.94, 0.82, 145.0
-"""An upright person has one leg that reaches so much of its length, in line with the trunk, and
+"""An upright person has one leg that reaches this share of its length, in line with the trunk, and
 another one that is not more bent than a walker's."""
 _SLOW_M_S = 0.35
 _SAME_LEVEL_M = 0.06

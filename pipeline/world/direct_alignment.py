@@ -21,12 +21,12 @@ _LEAST_GRADIENT = 3.0
 """Grey levels a pixel. Sensor noise of 5 grey levels on a plain wall has less in 99 of 100 pixels
 of the largest copy, and in all of the next."""
 _CELL_PX, _A_CELL = 20, 24
-"""At most so many pixels are chosen in each cell of that size, those of the largest gradients."""
+"""The side of a cell, and the most pixels that are chosen in it: those of the largest gradients."""
 _STEPS, _STOP_PX = 12, 0.02
 _NARROW, _WIDE = 3.0, 40.0
 """Limits of the robust loss's width, grey levels."""
 _ALIKE = 12.0
-"""Neighbouring pixels have errors alike: so many of them say as much as one."""
+"""Neighbouring pixels have errors alike: this number of them says as much as one."""
 _PRIOR_PX = 2.0
 """How far a picture is expected from its guess, standard deviation, in the copy of 320 pixels."""
 _SURE_PX = 0.35

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class FullDisk(io.RawIOBase):
-    """A file that takes so many bytes, then none."""
+    """A file that takes a given number of bytes, then none."""
 
     def __init__(self, most: int) -> None:
         self.left = most
