@@ -131,7 +131,7 @@ def _in_two_passes(
 def note_unread_heights(config: Config) -> None:
     """Say that given heights are not read, for a run in one pass."""
     if config.fit.given_heights:
-        line = "--height and --heights act in the second pass alone, which a clip to files gets"
+        line = "--height and --heights act in the second of two passes alone, and this run has one"
         warnings.warn(line, Notice, stacklevel=2)
 
 

@@ -145,12 +145,15 @@ class ProgressView:
         elif self._clock_s() >= self._next_s:
             self._next_s = self._clock_s() + _PLAIN_EVERY_S
             of = f"/{now.total}" if now.total else ""
-            print(f"{now.frames_drawn}{of} frames, {_note(now)}", file=self._stream, flush=True)
+            count = "" if now.stage and not now.fps else f"{now.frames_drawn}{of} frames, "
+            print(f"{count}{_note(now)}", file=self._stream, flush=True)
 
 
 def _note(now: Progress) -> str:
     people = "1 person" if now.people == 1 else f"{now.people} people"
     dropped = f", {now.dropped} dropped" if now.dropped else ""
+    if now.stage and not now.fps:
+        return now.stage
     stage = f"{now.stage}: " if now.stage else ""
     return f"{stage}{now.fps:.1f} fps, {people}{dropped}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +19,9 @@ from app.outputs.catalog import entries
 from app.outputs.streams import is_stream
 from app.run_report import Progress, RunReport
 from pipeline.capture.base import Source
+from pipeline.capture.errors import SourceError
+from pipeline.capture.open import local_path
+from pipeline.capture.pictures import is_pictures
 from pipeline.core.frame import Frame
 from pipeline.core.stats import Stats
 from pipeline.runtime.estimator import BodyEstimator
@@ -28,6 +32,7 @@ from pipeline.runtime.track_store import StoreError, TrackStore
 from pipeline.runtime.two_passes import FirstPass, SecondPass
 
 _PROGRESS_S = 0.1
+_FIRST = "first of two passes"
 
 
 def takes_two_passes(config: Config, source: Source, estimator: BodyEstimator) -> bool:
@@ -39,7 +44,8 @@ def takes_two_passes(config: Config, source: Source, estimator: BodyEstimator) -
     output = config.output
     paths = [getattr(output, entry.name) for entry in entries()]
     to_files = not output.window and not any(is_stream(p) for p in paths if p is not None)
-    local = os.path.isfile(config.source) or os.path.isdir(config.source)
+    path = os.path.expanduser(local_path(config.source))
+    local = os.path.isfile(path) or is_pictures(path)
     # A network that reports bodies of its own is fitted frame by frame to those.
     fits = isinstance(estimator, KeypointEstimator) and not estimator.perceiver.has_skin
     later = output.timing != "low-latency" and not source.live
@@ -101,7 +107,7 @@ def first_pass(
         OutputError: The disk is full.
     """
     begun_s = time.monotonic()
-    stats = Stats()
+    stats, file = Stats(), _facts(config.source)
     with _store_of(config) as store:
         first = FirstPass(estimator, store)
         show = _Steps(source, stats, on_progress, begun_s)
@@ -115,14 +121,31 @@ def first_pass(
                 if stop.is_set():
                     runner.stop()
             warnings = runner.warnings
+        if stop.is_set():
+            line = "stopped: what was seen is fitted and written; stop again to end at once"
+            print(line, file=sys.stderr, flush=True)
         store.finish()
         pose, heights = config.capture.camera_pose, config.fit.given_heights
         refine(store, estimator, first.interval_s, show.track, stats, pose, first.camera, heights)
         warnings += height_warnings(store, estimator, heights)
         if first.camera.warning:
             warnings = (*warnings, f"{source.name}: {first.camera.warning}")
+        if _facts(config.source) != file:
+            raise SourceError(
+                f"{source.name}: changed while it was fitted, and its second pass needs it as it "
+                "was; run again, or with --one-pass"
+            )
         made = SecondPass(estimator, store, first.camera)
         yield Refined(made, last, stats, time.monotonic() - begun_s, warnings)
+
+
+def _facts(source: str) -> tuple[int, int] | None:
+    """Return a file's size and time of change; None of a folder, or of a file that is gone."""
+    path = os.path.expanduser(local_path(source))
+    if not os.path.isfile(path):
+        return None
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
 
 @contextmanager
@@ -135,7 +158,7 @@ def _store_of(config: Config) -> Iterator[TrackStore]:
         finally:
             store.close()
     except StoreError as error:
-        raise OutputError(f"{error}; make room, or use --one-pass") from None
+        raise OutputError(f"{error}; --one-pass keeps nothing there") from None
 
 
 def _folder(config: Config) -> Path:
@@ -156,18 +179,21 @@ class _Steps:
 
     def frame(self, people: int) -> None:
         self._frames += 1
-        self._report(self._source.info.frame_count, self._frames, people, "first of two passes")
+        self._report(self._source.info.frame_count, self._frames, people, _FIRST)
 
     def track(self, done: int, of: int) -> None:
-        if done < of:
-            self._report(of, done, 0, f"fitting track {done + 1} of {of} again")
+        half = of // 2
+        if half:
+            words = f"fitting track {done % half + 1} of {half} again, {done // half + 1} of 2"
+            self._report(of, done, 0, words)
 
     def _report(self, total: int | None, done: int, people: int, stage: str) -> None:
         now = time.monotonic()
         if now < self._next_s:
             return
         self._next_s = now + _PROGRESS_S
-        fps = self._stats.live_fps()
+        # Tracks are no frames.
+        fps = self._stats.live_fps() if stage == _FIRST else 0.0
         spent_s = now - self._begun_s
         self._on_progress(Progress(done, done, 0, total, spent_s, fps, people, stage))
 

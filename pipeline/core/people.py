@@ -233,6 +233,14 @@ class Bodies:
         """Whether all numbers are finite."""
         return self._is_finite(*self._numbers(), self.vertices_m)
 
+    @property
+    def finite_rows(self) -> np.ndarray:
+        """Which bodies (P,) have finite numbers; meshes are not read."""
+        rows = np.ones(len(self), bool)
+        for array in self._numbers():
+            rows &= np.isfinite(array).all(tuple(range(1, array.ndim)))
+        return rows
+
     def with_values(self, **values: Any) -> Bodies:
         """Return a copy with other values, as `dataclasses.replace` does; meshes that are on a GPU
         are not read."""

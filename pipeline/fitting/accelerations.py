@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from pipeline.body.kinematics import POSED
+from pipeline.body.kinematics import POSED, Skeleton
 from pipeline.body.rotations import log_so3
 from pipeline.fitting.track_poses import TrackPoses
 
@@ -15,6 +15,11 @@ AROUND = 3.0
 """Frames at 30 a second over which accelerations are averaged, as a standard deviation."""
 LEAST, MOST = 0.05, 1.5
 """Bounds of an acceleration's spread, as parts of the fit's own (`FitConfig.turn_accel_rad`)."""
+
+
+def resting_pelvis_m(skeleton: Skeleton, betas: Tensor) -> Tensor:
+    """Return the pelvis (3,) of a shape (10,) at rest, about which a body turns, in metres."""
+    return skeleton.bones[0, :, 0] + skeleton.bones[0, :, 1:] @ betas
 
 
 def accelerations(poses: TrackPoses, pelvis_m: Tensor, turn: Tensor | None = None) -> Tensor:

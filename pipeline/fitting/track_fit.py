@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.body.kinematics import POSED, forward_kinematics, place_points
-from pipeline.fitting.accelerations import AROUND, accelerations, follow_motion
+from pipeline.fitting.accelerations import AROUND, accelerations, follow_motion, resting_pelvis_m
 from pipeline.fitting.contour_cpu import ContourLoop
 from pipeline.fitting.feet import FEET, feet_block
 from pipeline.fitting.fitter import BodyFitter
@@ -84,7 +84,8 @@ class TrackFitter:
         camera: CameraPath | None = None,
     ) -> None:
         self._fitter, self._surface = fitter, surface
-        self._camera = camera if camera is not None and camera.moves else None
+        self._path = camera or CameraPath()
+        self._camera = self._path if self._path.moves else None
         self._interval_30hz = 30.0 * min(max(interval_s, 1 / 240), 1.0)
         self._gap = max(round(LONGEST_GAP_S / interval_s), 1)
         self._stature = Stature.of(fitter.body)
@@ -126,13 +127,13 @@ class TrackFitter:
         if given is not None:
             prior = held_to(prior, self._stature, given.height_m)
             begin = limited(held_to(about(begin), self._stature, given.height_m).betas)
-        for part, _ in self._parts(frame):
-            frames = self._frames(read(part), given, moved=True)
+        for part, wide in self._parts(frame):
+            frames = self._frames(read(wide), given, moved=True)
             poses, shown, _ = self._solve(
                 frames, frames.guess(begin), prior, self._usual(frames), FIRST
             )
             shapes.append(shown)
-            write(part, frames.fitted(poses, None))
+            write(part, frames.fitted(poses, None, _inner(part, wide)))
         return np.asarray(combined(prior, shapes).cpu().numpy(), np.float32)
 
     @torch.inference_mode()
@@ -144,6 +145,7 @@ class TrackFitter:
         betas: np.ndarray,
         ground: Ground | None = None,
         given: GivenHeight | None = None,
+        reference: int | None = None,
     ) -> None:
         """Fit one track again from what `first` wrote: with the shape that it returned, with
         smoothness that follows the motion, and with feet that stay where they stand.
@@ -155,6 +157,8 @@ class TrackFitter:
             betas: (10,) the track's shape.
             ground: Gravity and the floor; None takes the picture's upright for up.
             given: The person's height that `first` had last.
+            reference: The camera's reference (`CameraPath.references`) in whose axes the ground is;
+                None for all.
         """
         shape = torch.from_numpy(betas).to(self._fitter.device)
         fixed = ShapePrior(shape, FROZEN * torch.eye(BETAS, device=shape.device))
@@ -164,28 +168,33 @@ class TrackFitter:
             sigma = self._usual(frames)
             if len(sigma):
                 around = AROUND / self._interval_30hz
-                bent = accelerations(poses, self._pelvis_m(shape), frames.turn)
+                pelvis_m = resting_pelvis_m(self._fitter.skeleton, shape)
+                bent = accelerations(poses, pelvis_m, frames.turn)
                 sigma = follow_motion(bent, sigma, around)
             # Again, because where feet stand is known better once they are held.
+            here = self._path.references(frame[[part.start]])[0]
+            own = ground if reference in (None, here) else None
             for _ in range(ROUNDS):
-                feet = self._feet(frames, poses, ground)
+                feet = self._feet(frames, poses, own)
                 poses, _, residual_mean = self._solve(frames, poses, fixed, sigma, SECOND, [feet])
-            inner = slice(part.start - wide.start, part.stop - wide.start)
-            write(part, frames.fitted(poses, residual_mean, inner))
+            write(part, frames.fitted(poses, residual_mean, _inner(part, wide)))
 
     def _parts(self, frame: np.ndarray) -> Iterator[tuple[slice, slice]]:
         """The chunks of a track as rows, each with the rows that are fitted with it."""
         parted = np.diff(frame) > self._gap
-        if self._camera is not None:
-            # Of two references nothing tells how one lies to the other.
-            parted |= np.diff(self._camera.references(frame)) != 0
+        # Of two references nothing tells how one lies to the other.
+        parted |= np.diff(self._path.references(frame)) != 0
         ends = [*(np.flatnonzero(parted) + 1).tolist(), len(frame)]
         first = 0
         for end in ends:
-            count = max(-(-(end - first) // CHUNK), 1)
-            edges = np.linspace(first, end, count + 1).round().astype(int).tolist()
+            # By frames, not by rows: memory is taken for those in gaps too.
+            begun, span = frame[first], frame[end - 1] + 1 - frame[first]
+            marks = begun + np.linspace(0, span, max(-(-span // CHUNK), 1) + 1)
+            edges = np.unique(np.searchsorted(frame, marks)).tolist()
             for a, b in zip(edges, edges[1:]):
-                yield slice(a, b), slice(max(a - OVERLAP, first), min(b + OVERLAP, end))
+                low, high = frame[a] - OVERLAP, frame[b - 1] + OVERLAP
+                wide = np.searchsorted(frame, low), np.searchsorted(frame, high, "right")
+                yield slice(a, b), slice(max(int(wide[0]), first), min(int(wide[1]), end))
             first = end
 
     def _frames(
@@ -276,11 +285,6 @@ class TrackFitter:
             place_m = place_m @ frames.turn
         return feet_block(skeleton, place_m, stands)
 
-    def _pelvis_m(self, betas: Tensor) -> Tensor:
-        """The pelvis (3,) of a shape at rest."""
-        pelvis = self._fitter.skeleton.bones[0]
-        return pelvis[:, 0] + pelvis[:, 1:] @ betas
-
     def _usual(self, frames: TrackFrames) -> Tensor:
         """The standard deviations (T - 2, 23, 3) of accelerations of any motion."""
         config, count = self._fitter.config, max(len(frames.transl_m) - 2, 0)
@@ -289,3 +293,8 @@ class TrackFitter:
         sigma[:, 0, 2] = config.root_depth_accel_m
         # As in the solver of windows.
         return sigma * min(max(self._interval_30hz, 0.25), 4.0) ** 1.5
+
+
+def _inner(part: slice, wide: slice) -> slice:
+    """The rows of a part among those that are fitted with it."""
+    return slice(part.start - wide.start, part.stop - wide.start)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipeline.body.kinematics import POSED, Skeleton
 from pipeline.body.rotations import exp_so3
-from pipeline.fitting.accelerations import accelerations
+from pipeline.fitting.accelerations import accelerations, resting_pelvis_m
 from pipeline.fitting.solver import (
     BETAS,
     FIRST_DAMPING,
@@ -142,7 +142,7 @@ def _linearise(
     total = float(cost.sum())
     pull = slopes[:, :FRAME_DIM]
     if config.use_smoothness and frames > 2:
-        pelvis_m = skeleton.bones[0, :, 0] + skeleton.bones[0, :, 1:] @ poses.betas
+        pelvis_m = resting_pelvis_m(skeleton, poses.betas)
         total += _add_smoothness(band, pull, poses, pelvis_m, sigma, config, turn)
     offset = (poses.betas - shape.betas).cpu().numpy().astype(np.float64)
     information = shape.information.cpu().numpy().astype(np.float64)
@@ -239,13 +239,13 @@ def _shown_shape(system: _System, poses: TrackPoses, prior: ShapePrior) -> Shape
     band = system.band.copy()
     # A frame without the person leaves directions without any information.
     band[0] += 1e-4 * band[0] + 1e-2
-    information = np.zeros((BETAS, BETAS))
+    values, axes = np.zeros(BETAS), np.eye(BETAS)
     with suppress(np.linalg.LinAlgError):
         factor = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
         solved = cho_solve_banded((factor, True), system.border, check_finite=False)
         before = prior.information.cpu().numpy().astype(np.float64)
         information = system.corner - system.border.T @ solved - before
-    values, axes = np.linalg.eigh(0.5 * (information + information.T))
+        values, axes = np.linalg.eigh(0.5 * (information + information.T))
     # Rounding may leave a little less than nothing.
     values = np.maximum(values, 0.0)
     gained = torch.from_numpy((axes * values) @ axes.T).to(device)

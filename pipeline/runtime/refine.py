@@ -65,8 +65,12 @@ def refine(
         points = ahead[..., :2] / np.maximum(ahead[..., 2:], 0.1)
         return seen._replace(points=points, root_m=(seen.root_m[:, None] @ back)[:, 0])
 
+    frames = np.unique(store.frames)
+    references = camera.references(frames)
+    # Where the background was lost too, nothing tells how one part lies to the other.
+    cuts = sorted({*store.cuts, *frames[1:][np.diff(references) != 0].tolist()})
     store.rename(
-        decide_identities(store.ids, store.frames, sightings, store.shapes, interval_s, store.cuts)
+        decide_identities(store.ids, store.frames, sightings, store.shapes, interval_s, cuts)
     )
     stats, tracks = stats or Stats(), store.tracks
     heights, given = heights or Heights(), {}
@@ -93,8 +97,9 @@ def refine(
             track = store.track(number)
             with stats.time("refit", len(track.frame)):
                 fitter.second(
-                    track.frame, track.read, track.write, track.betas, ground, given.get(number)
-                )
+                    track.frame, track.read, track.write, track.betas, ground, given.get(number),
+                    int(references[0]),
+                )  # fmt: skip
     return ground
 
 
@@ -142,9 +147,9 @@ def _ground(
     visibility, _ = joint_visibility(stored.seen, joints_m, lenses, sizes)
     if camera.moves:
         joints_m = joints_m @ camera.rotations(frame).transpose(0, 2, 1)
-        # What lies behind a cut is in other axes.
-        same = camera.references(frame) == camera.references(frame[:1])
-        joints_m, visibility, track, frame = (x[same] for x in (joints_m, visibility, track, frame))
+    # What is behind a cut is in other axes.
+    same = camera.references(frame) == camera.references(frame[:1])
+    joints_m, visibility, track, frame = (x[same] for x in (joints_m, visibility, track, frame))
     return estimate_ground(joints_m, visibility, track, frame * interval_s, pose)
 
 

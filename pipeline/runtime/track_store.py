@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +46,7 @@ class StoredBodies(NamedTuple):
 
 
 class TrackStore:
-    """A record for each person of each frame, about two kilobytes, in a temporary folder.
+    """A record for each person of each frame, two and a half kilobytes, in files without names.
 
     In memory it keeps 24 bytes a record: one person over two hours at 30 frames a second is 550 MB
     on disk and 5 MB in memory. One thread writes; after `finish` one thread reads.
@@ -59,7 +58,7 @@ class TrackStore:
         ids: (N,) int64 the records' track ids; from `finish` on.
 
     Args:
-        folder: Where the temporary folder is made.
+        folder: The folder on whose disk the files are.
         surface: How many points of an MHR body's skin people bring; 0 for none.
 
     Raises:
@@ -95,8 +94,9 @@ class TrackStore:
         self._seen: np.ndarray | None = None
         self._made: np.ndarray | None = None
         with self._on_disk():
-            self._folder = Path(tempfile.mkdtemp(prefix=".bodystream.", suffix=".pass", dir=folder))
-            self._file = open(self._folder / "seen", "wb")  # noqa: SIM115 (see `close`)
+            # Files without names: whatever ends the process, nothing of them is left.
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see `close`)
+            self._poses = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see `close`)
 
     def add(
         self,
@@ -119,7 +119,9 @@ class TrackStore:
             zoom: By which ``intrinsics`` are longer than those that the bodies were fitted with.
             looks: What people look like, of those who were described, by track id.
         """
-        tracks = [track for track in bodies.track.tolist() if track in people]
+        # A window whose fit failed has no numbers; it is given up, and so are its bodies.
+        known = bodies.finite_rows
+        tracks = [track for track in bodies.track[known].tolist() if track in people]
         if not tracks:
             return
         own = np.isin(bodies.track, tracks)
@@ -156,20 +158,20 @@ class TrackStore:
 
     def finish(self) -> None:
         """Add no more; what was added can be read from now on."""
-        count, poses = len(self._tracks), self._folder / "fitted"
+        count = len(self._tracks)
         with self._on_disk():
-            self._file.close()
+            self._file.flush()
             if count:
                 # Poses are in a file of their own, so that what was seen stays as it was.
-                self._seen = np.memmap(self._folder / "seen", self._record, "r", shape=(count,))
-                with open(poses, "wb") as file:
-                    for part in _chunks(count):
-                        # Written, not mapped: on a full disk a new mapping kills the process.
-                        made = np.zeros(len(self._seen[part]), self._fitted)
-                        made["turns"] = self._seen["turns"][part]
-                        made["transl_m"] = self._seen["transl_m"][part]
-                        file.write(made.tobytes())
-                self._made = np.memmap(poses, self._fitted, "r+", shape=(count,))
+                self._seen = np.memmap(self._file, self._record, "r", shape=(count,))
+                for part in _chunks(count):
+                    # Written, not mapped: on a full disk a new mapping kills the process.
+                    made = np.zeros(len(self._seen[part]), self._fitted)
+                    made["turns"] = self._seen["turns"][part]
+                    made["transl_m"] = self._seen["transl_m"][part]
+                    self._poses.write(made.tobytes())
+                self._poses.flush()
+                self._made = np.memmap(self._poses, self._fitted, "r+", shape=(count,))
         self.frames = np.frombuffer(self._frames, np.int64) if count else np.zeros(0, np.int64)
         self.ids = np.frombuffer(self._tracks, np.int64) if count else np.zeros(0, np.int64)
 
@@ -260,13 +262,12 @@ class TrackStore:
         return self._frames[-1] if self._frames else None
 
     def close(self) -> None:
-        """Delete all of it. Safe to call twice."""
-        # What no longer fits the disk is not needed.
-        with suppress(OSError):
-            self._file.close()
-        # A mapped file cannot be deleted on some systems.
+        """Give all of it back. Safe to call twice."""
         self._seen = self._made = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for file in (self._file, self._poses):
+            # What no longer fits the disk is not needed.
+            with suppress(OSError):
+                file.close()
 
     @contextmanager
     def _on_disk(self) -> Iterator[None]:

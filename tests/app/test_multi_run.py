@@ -111,8 +111,12 @@ def test_what_there_is_only_one_of_is_refused(changes):
         (["a.mp4", "rtsp://h/1"], {}, ["take one pass"]),
         (["a.mp4", "a.mp4"], {"fit.one_pass": True}, []),
         (["rtsp://h/1", "rtsp://h/2"], {}, []),
-        (["rtsp://h/1", "a.mp4"], {"fit.height_m": 1.8}, ["second pass alone", "take one pass"]),
-        (["0", "1"], {"fit.heights": ["1=1.8"]}, ["second pass alone"]),
+        (
+            ["rtsp://h/1", "a.mp4"],
+            {"fit.height_m": 1.8},
+            ["of two passes alone", "take one pass"],
+        ),
+        (["0", "1"], {"fit.heights": ["1=1.8"]}, ["of two passes alone"]),
     ],
 )
 def test_settings_and_passes_that_a_run_leaves_out_are_said(tmp_path, sources, changes, said):
