@@ -111,22 +111,25 @@ def jitter_mm(points_m):
     return 1e3 * float(np.linalg.norm(np.diff(points_m, 2, axis=0), axis=-1).mean())
 
 
-@settings(max_examples=3)
-@given(seed=SEEDS)
-def test_noise_is_taken_out_and_motion_is_not(body, fitter, seed):
-    people, bodies, true_m, _ = a_track(body, fitter, seed)
-    track = InMemory(people, bodies)
-    betas = both_fits(fitter, track, bodies[-1].betas[0])
-    first_m = np.array([b.landmarks_m[0] for b in bodies])
-    ours_m = landmarks_of(body, track, betas)
-    assert error_mm(ours_m, true_m) < error_mm(first_m, true_m)
-    left_mm, before_mm = (jitter_mm(each) - jitter_mm(true_m) for each in (ours_m, first_m))
-    assert left_mm < 0.6 * before_mm
+def test_noise_is_taken_out_and_motion_is_not(body, fitter):
+    """In the mean over people: of a single one the noise may happen to point the right way."""
+    errors_mm, jitters_mm, paths_m = [], [], []
+    for seed in range(5):
+        people, bodies, true_m, _ = a_track(body, fitter, seed)
+        track = InMemory(people, bodies)
+        betas = both_fits(fitter, track, bodies[-1].betas[0])
+        sets = landmarks_of(body, track, betas), np.array([b.landmarks_m[0] for b in bodies])
+        errors_mm.append([error_mm(each, true_m) for each in sets])
+        jitters_mm.append([jitter_mm(each) - jitter_mm(true_m) for each in sets])
+        wrists = (np.diff(each[:, [15, 16]], axis=0) for each in (sets[0], true_m))
+        paths_m.append([np.linalg.norm(each, axis=-1).sum() for each in wrists])
+    mine, first = np.mean(errors_mm, 0)
+    assert mine < first
+    left, before = np.mean(jitters_mm, 0)
+    assert left < 0.6 * before
     # Not by standing still: the path of the wrists is as long as the true one, or nearly.
-    path = [
-        np.linalg.norm(np.diff(p[:, [15, 16]], axis=0), axis=-1).sum() for p in (ours_m, true_m)
-    ]
-    assert path[0] > 0.85 * path[1]
+    ours, true = np.mean(paths_m, 0)
+    assert ours > 0.85 * true
 
 
 def test_the_shape_is_one_and_more_frames_know_it_better(body, fitter):
