@@ -28,7 +28,7 @@ from pipeline.fitting.lifter import LandmarkHistory
 from pipeline.fitting.observations import edges_of, layout, observations
 from pipeline.fitting.solver import BETAS, Observations, RowsOf
 from pipeline.fitting.stature import GivenHeight, Stature, given_height, held_to
-from pipeline.fitting.track_frames import FittedFrames, SeenFrames, TrackFrames, between
+from pipeline.fitting.track_frames import FittedFrames, SeenFrames, TrackFrames, between, inner
 from pipeline.fitting.track_poses import ShapePrior, TrackPoses, about, combined, limited
 from pipeline.fitting.track_solver import solve_track
 from pipeline.fitting.window_step import FROZEN
@@ -61,7 +61,6 @@ ROUNDS = 2
 # Few accelerations surprise once their spread is known.
 FIRST, SECOND = _Turn(5, 2.0), _Turn(8, 6.0)
 
-
 Read = Callable[[slice], SeenFrames]
 Write = Callable[[slice, FittedFrames], None]
 
@@ -85,7 +84,6 @@ class TrackFitter:
     ) -> None:
         self._fitter, self._surface = fitter, surface
         self._path = camera or CameraPath()
-        self._camera = self._path if self._path.moves else None
         self._interval_30hz = 30.0 * min(max(interval_s, 1 / 240), 1.0)
         self._gap = max(round(LONGEST_GAP_S / interval_s), 1)
         self._stature = Stature.of(fitter.body)
@@ -133,7 +131,7 @@ class TrackFitter:
                 frames, frames.guess(begin), prior, self._usual(frames), FIRST
             )
             shapes.append(shown)
-            write(part, frames.fitted(poses, None, _inner(part, wide)))
+            write(part, frames.fitted(poses, None, inner(part, wide)))
         return np.asarray(combined(prior, shapes).cpu().numpy(), np.float32)
 
     @torch.inference_mode()
@@ -177,7 +175,7 @@ class TrackFitter:
             for _ in range(ROUNDS):
                 feet = self._feet(frames, poses, own)
                 poses, _, residual_mean = self._solve(frames, poses, fixed, sigma, SECOND, [feet])
-            write(part, frames.fitted(poses, residual_mean, _inner(part, wide)))
+            write(part, frames.fitted(poses, residual_mean, inner(part, wide)))
 
     def _parts(self, frame: np.ndarray) -> Iterator[tuple[slice, slice]]:
         """The chunks of a track as rows, each with the rows that are fitted with it."""
@@ -238,11 +236,16 @@ class TrackFitter:
                 surface_m=observed.surface_m * given.size,
             )
         turns, transl_m = between(at, torch.from_numpy(seen.turns), torch.from_numpy(seen.transl_m))
+        turn = None
+        if self._path.moves:
+            numbers = np.arange(seen.frame[0], seen.frame[-1] + 1)
+            turn = torch.from_numpy(self._path.rotations(numbers)).to(device)
         return TrackFrames(
             Observations(*(getattr(observed, n)[0] for n in observed.__dataclass_fields__)),
             turns.to(device),
             transl_m.to(device) * (given.size if moved and given is not None else 1.0),
             at,
+            turn,
         )
 
     def _shape_prior(self) -> ShapePrior:
@@ -293,8 +296,3 @@ class TrackFitter:
         sigma[:, 0, 2] = config.root_depth_accel_m
         # As in the solver of windows.
         return sigma * min(max(self._interval_30hz, 0.25), 4.0) ** 1.5
-
-
-def _inner(part: slice, wide: slice) -> slice:
-    """The rows of a part among those that are fitted with it."""
-    return slice(part.start - wide.start, part.stop - wide.start)

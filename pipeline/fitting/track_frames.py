@@ -81,3 +81,8 @@ def between(at: np.ndarray, turns: Tensor, transl_m: Tensor) -> tuple[Tensor, Te
     turned = log_so3(first.transpose(-1, -2) @ last)
     rotations = first @ exp_so3(share[..., None] * turned)
     return rotations, torch.lerp(transl_m[before], transl_m[after], share)
+
+
+def inner(part: slice, wide: slice) -> slice:
+    """Return the rows of a part among those that are fitted with it."""
+    return slice(part.start - wide.start, part.stop - wide.start)

@@ -282,3 +282,42 @@ def test_a_given_height_gives_the_distance(body, fitter, seed, tall):
 
 def distance_m(points_m):
     return np.linalg.norm(points_m[:, [23, 24]].mean(1), axis=-1)
+
+
+class Turning:
+    """A camera that shakes, as `CameraPath` tells of it."""
+
+    moves = True
+
+    def __init__(self, turns):
+        self._turns = turns
+
+    def rotations(self, frames):
+        return self._turns[frames]
+
+    def references(self, frames):
+        return np.zeros(len(frames), np.int32)
+
+
+def test_a_camera_that_shakes_does_not_shake_the_body(body, fitter):
+    """The same person seen by a camera that turns about its centre is as steady in the world."""
+    people, bodies, _, _ = a_track(body, fitter, 6, frames=40, noise_px=1.0, moving=0.0)
+    generator = torch.Generator().manual_seed(6)
+    turns = exp_so3(0.02 * torch.randn(40, 3, generator=generator)).numpy()
+    seen = []
+    for person, turn in zip(people, turns):
+        rays = np.c_[(person.landmarks_px - K[:2, 2]) / K[0, 0], np.ones(33)] @ turn
+        pixels = np.float32(rays[:, :2] / rays[:, 2:] * K[0, 0] + K[:2, 2])
+        seen.append(replace(person, landmarks_px=pixels))
+    memory, first = FitMemory(), []
+    for k in range(0, 40, 4):
+        first += fitter.fit([{1: person} for person in seen[k : k + 4]], K, memory)
+    paths = []
+    for camera in (Turning(turns), None):
+        track = InMemory(seen, first)
+        fits = TrackFitter(fitter, 1 / 30, camera=camera)
+        shape = fits.first(track.frame, track.read, track.write, first[-1].betas[0])
+        fits.second(track.frame, track.read, track.write, shape)
+        pelvis = landmarks_of(body, track, shape)[:, [23, 24]].mean(1)
+        paths.append(jitter_mm(np.einsum("nij,nj->ni", turns, pelvis)))
+    assert paths[0] < 0.3 * paths[1]

@@ -12,7 +12,7 @@ from pipeline.world.camera_path import CameraPath
 
 SIZE = (180, 320)
 K = default_intrinsics(*SIZE)
-NOBODY = np.zeros((0, 4))
+NO_BOXES = np.zeros((0, 4))
 
 
 def picture(shift=0):
@@ -24,7 +24,7 @@ def picture(shift=0):
 def test_a_still_camera_does_not_move():
     path = CameraPath()
     for k in range(5):
-        assert path.add(k, picture(), SIZE, NOBODY, K, cut=k == 0) == 1.0
+        assert path.add(k, picture(), SIZE, NO_BOXES, K, cut=k == 0) == 1.0
     assert not path.moves
     frames = np.arange(5)
     np.testing.assert_array_equal(path.rotations(frames), np.broadcast_to(np.eye(3), (5, 3, 3)))
@@ -35,7 +35,7 @@ def test_a_still_camera_does_not_move():
 def test_a_turn_is_kept_by_its_frame():
     path = CameraPath()
     for k in range(8):
-        path.add(10 + 2 * k, picture(3 * k), SIZE, NOBODY, K, cut=k == 0)
+        path.add(10 + 2 * k, picture(3 * k), SIZE, NO_BOXES, K, cut=k == 0)
     assert path.moves
     angle = np.linalg.norm(path.rotvec(np.array([24])), axis=1)
     assert np.degrees(angle[0]) == pytest.approx(np.degrees(np.arctan(21 / K[0, 0])), rel=0.1)
@@ -48,9 +48,9 @@ def test_a_turn_is_kept_by_its_frame():
 def test_a_cut_and_another_size_begin_again():
     path = CameraPath()
     for k in range(4):
-        path.add(k, picture(), SIZE, NOBODY, K, cut=k in (0, 2))
+        path.add(k, picture(), SIZE, NO_BOXES, K, cut=k in (0, 2))
     small = cv2.resize(picture(), (240, 136))
-    path.add(4, small, (136, 240), NOBODY, default_intrinsics(136, 240), cut=False)
+    path.add(4, small, (136, 240), NO_BOXES, default_intrinsics(136, 240), cut=False)
     references = path.references(np.arange(5)).tolist()
     assert references[0] == references[1] != references[2] == references[3] != references[4]
 
@@ -59,7 +59,7 @@ def test_a_tiny_picture_tells_nothing():
     path = CameraPath()
     tiny = np.zeros((32, 32, 3), np.uint8)
     for k in range(3):
-        assert path.add(k, tiny, (32, 32), NOBODY, default_intrinsics(32, 32), cut=False) == 1.0
+        assert path.add(k, tiny, (32, 32), NO_BOXES, default_intrinsics(32, 32), cut=False) == 1.0
     assert not path.moves
 
 
