@@ -16,6 +16,15 @@ OUTBOX = "webhook.sqlite"
 """The webhook's file where none is given."""
 
 
+def auto_or_number(text: str) -> int | None:
+    """Return the number of "auto" or a whole number above 0; None for "auto". Raises ValueError."""
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError("auto, or a whole number from 1")
+    return int(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProfileOption:
     """The profile of a command that runs the pipeline."""
@@ -83,6 +92,14 @@ class RunOptions(ProfileOption):
             low=1,
         ),
     ] = 1
+    cluster: Annotated[
+        str | None,
+        Setting(
+            "Run the sources on the machines of a Ray cluster: its address, or auto for the one "
+            "that runs here, else a new one of this machine.",
+            "auto|ADDRESS",
+        ),
+    ] = None
     quiet: Annotated[bool, Setting("Show no progress and no table.")] = False
 
 
@@ -112,6 +129,47 @@ class ServeOptions(WebhookOptions, MotionOption, ProfileOption):
         ),
     ] = None
     folder: Annotated[Path, Setting("The folder of recordings.", "DIR")] = Path("recordings")
+    cluster: Annotated[
+        str | None,
+        Setting(
+            "Spread the sources over the GPUs and machines of a Ray cluster: its address, or auto "
+            "for the one that runs here, else a new one of this machine.",
+            "auto|ADDRESS",
+        ),
+    ] = None
+    workers: Annotated[
+        str,
+        Setting(
+            "With `--cluster`: processes that run sources, each with networks of its own; auto: as "
+            "many as its machines carry.",
+            "auto|N",
+            check=auto_or_number,
+        ),
+    ] = "auto"
+    max_streams_per_worker: Annotated[
+        str,
+        Setting(
+            "With `--cluster`: the most sources of a worker; auto: as many as their measured "
+            "cost allows.",
+            "auto|N",
+            check=auto_or_number,
+        ),
+    ] = "auto"
+    admit: Annotated[
+        Literal["refuse", "slower"],
+        Setting(
+            "With `--cluster`: what becomes of a source for which no worker has room; slower: each "
+            "n-th of its frames is taken."
+        ),
+    ] = "refuse"
+    poses_to: Annotated[
+        Path | None,
+        Setting(
+            "With `--cluster`: write the bodies of all sources into this folder, one NAME.jsonl "
+            "each.",
+            "DIR",
+        ),
+    ] = None
     events: Annotated[bool, Setting("Detect throws in every source, show them and send them.")] = (
         False
     )
@@ -332,6 +390,31 @@ class RecoverOptions:
             "The path that --poses, --mhr, --amass or an export had.", "OUT|DIR", positional=True
         ),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """``cluster status`` and ``cluster stop``."""
+
+    address: Annotated[
+        str,
+        Setting(
+            "The address of the Ray cluster; auto: the one that runs on this machine.",
+            "ADDRESS",
+            flag="--cluster",
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainOptions(ClusterOptions):
+    """``cluster drain``."""
+
+    node: Annotated[
+        str,
+        Setting("The machine: its name, or the beginning of its id.", "NODE", positional=True),
+    ]
+    undo: Annotated[bool, Setting("Let it have workers again.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

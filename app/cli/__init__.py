@@ -1,5 +1,5 @@
 """The command line: ``bodystream run | serve | view | events | evaluate | bench | weights |
-export | recover | doctor``.
+cluster | export | recover | doctor``.
 
 Exit codes: 0 fine (also when a window or a pipe was closed), 1 it could not be done, 2 the
 command line or a profile is wrong, or an output exists and ``--no-clobber`` is given, 129, 130 and
@@ -39,6 +39,7 @@ COMMANDS = {
     "evaluate": "Compare a clip's bodies with a truth.",
     "bench": "Measure how long four frames take, row by row, into docs/bench/GPU.json.",
     "weights": "List the model files that the profiles can use; `fetch NAME` gets one.",
+    "cluster": "Show the workers of `serve --cluster`; `drain NODE` empties a machine.",
     "export": "Make files for Blender, OpenSim and spreadsheets of a --poses file.",
     "recover": "Make the files of a run that was killed, from the rows it left beside them.",
     "doctor": "Show what this machine can do, and what is missing.",

@@ -22,7 +22,7 @@ def run(options: RunOptions, config: Config) -> int:
     """Run the sources to their ends or until a signal comes; return the exit code."""
     # Wrong options are reported before anything slow is imported.
     check_outputs(config.output)
-    if len(options.source) > 1:
+    if len(options.source) > 1 or options.cluster is not None:
         return _run_many(options, config)
     config = replace(config, source=options.source[0])
 
@@ -74,7 +74,14 @@ def _run_many(options: RunOptions, config: Config) -> int:
             configs[name] = replace(own_config, output=replace(outputs[name], **mine.paths))
         view = stack.enter_context(ProgressView(options.quiet))
         # Signals stay this process's: it ends its workers as it ends its threads.
-        run = run_many if options.workers == 1 else partial(run_in_workers, workers=options.workers)
+        workers = options.workers
+        run = run_many if workers == 1 else partial(run_in_workers, workers=workers)
+        if options.cluster is not None:
+            from app.cluster.run import run_in_cluster
+
+            # One is no wish for fewer: it is what the command has alone.
+            wanted = None if workers == 1 else workers
+            run = partial(run_in_cluster, address=options.cluster, workers=wanted)
         results = run(configs, on_progress=view, stop=stop.event, on_build=view.building)
         for result in results:
             if result.error is None:

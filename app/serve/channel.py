@@ -56,6 +56,8 @@ class Channel:
         clock_s: A monotonic clock in seconds.
         output: How recordings are written.
         over: Returns whether the source has come to its end; its last frame is then shown on.
+        first: The number that the pictures' numbers begin after: a viewer of the same source in
+            another hub has seen smaller ones.
 
     Attributes:
         recordings: The recordings of this source.
@@ -76,11 +78,12 @@ class Channel:
         clock_s: Callable[[], float] = time.monotonic,
         output: OutputConfig = OutputConfig(),  # noqa: B008 (frozen)
         over: Callable[[], bool] = lambda: False,
+        first: int = 0,
     ) -> None:
         self._reason, self._over = reason, over
         self._clock_s = clock_s
         self._changed = threading.Condition()
-        self._number = 0
+        self._number = first
         self._jpeg = b""
         self._last: Pixels | None = None
         self._drawn_s, self._asked_s = clock_s(), -math.inf

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from app.build import load
 from app.config import Config, ConfigError
 from app.options import ServeOptions
 from app.reports.sinks import read_motion, webhook_of
+from app.serve.source_hub import SourceHub
 from pipeline.capture.addresses import STANDARD_INPUT
 from pipeline.capture.open import check_there
+from pipeline.events.motion import Motion
 
 
 def name_and_source(text: str) -> tuple[str | None, str]:
@@ -26,17 +29,56 @@ def name_and_source(text: str) -> tuple[str | None, str]:
     return None, text
 
 
-def _warn(line: str) -> None:
+def warn(line: str) -> None:
+    """Print a line of warning."""
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def run_command(options: ServeOptions, config: Config, stop: threading.Event) -> int:
+OpenHub = Callable[
+    [ServeOptions, Config, Motion | None, threading.Event, list[BaseException]],
+    AbstractContextManager[SourceHub],
+]
+"""Makes the hub: of the options, the configuration without a source, the motion of events, what
+ends the command, and a list for the errors that end it."""
+
+
+@contextmanager
+def hub_here(
+    options: ServeOptions,
+    config: Config,
+    motion: Motion | None,
+    stop: threading.Event,
+    faults: list[BaseException],
+) -> Iterator[SourceHub]:
+    """A hub in this process, within a ``with`` block; an `OpenHub`."""
+    from app.serve.hub import Hub
+
+    def ended(error: BaseException) -> None:
+        faults.append(error)
+        stop.set()
+
+    with ExitStack() as stack:
+        estimator = load(config)
+        stack.callback(estimator.close)
+        if motion is not None:
+            # Before the first source starts, so that its first frames do not wait for it.
+            estimator.warm_up(config.perceive.people, events=True)
+        hook = None if options.webhook is None else webhook_of(stack, options)
+        yield stack.enter_context(
+            Hub(config, estimator, Path(options.folder), ended, motion, hook, warn)
+        )
+
+
+def run_command(
+    options: ServeOptions, config: Config, stop: threading.Event, open_hub: OpenHub = hub_here
+) -> int:
     """Serve until ``stop`` is set.
 
     Args:
         options: The command's own options.
         config: The profile with the flags over it.
         stop: Ends it; set here too where the server fails.
+        open_hub: Makes the hub that runs the sources.
 
     Returns:
         The exit code.
@@ -49,7 +91,6 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
     """
     try:
         from app.serve.connection import listen
-        from app.serve.hub import Hub
         from app.serve.poses_jobs import PosesJobs
         from app.serve.running import host_and_port, running, token_for
         from app.serve.web import create_app
@@ -75,22 +116,11 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
     listening = listen(host, port)
     faults: list[BaseException] = []
 
-    def ended(error: BaseException) -> None:
-        faults.append(error)
-        stop.set()
-
-    estimator = load(config)
-    if motion is not None:
-        # Before the first source starts, so that its first frames do not wait for it.
-        estimator.warm_up(config.perceive.people, events=True)
     try:
         # The page shows what the numbers in the corner would.
         plain = replace(config, source="", render=replace(config.render, hud=False))
         with ExitStack() as stack:
-            hook = None if options.webhook is None else webhook_of(stack, options)
-            hub = stack.enter_context(
-                Hub(plain, estimator, Path(options.folder), ended, motion, hook, _warn)
-            )  # fmt: skip
+            hub = stack.enter_context(open_hub(options, plain, motion, stop, faults))
             for name, address in sources:
                 # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)
@@ -104,7 +134,6 @@ def run_command(options: ServeOptions, config: Config, stop: threading.Event) ->
             while not stop.wait(0.2) and thread.is_alive():
                 pass
     finally:
-        estimator.close()
         listening.close()
     if faults:
         raise faults[0]

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 
@@ -20,26 +21,47 @@ _STRIP_WIDTH = 1280
 _QUALITY = 85
 
 
+StoredEvent = tuple[int, str, bytes]
+"""An event's number, its line of JSON, and its pictures side by side as JPEG."""
+
+
+@dataclass(frozen=True)
+class StoredEvents:
+    """The number of events so far, and the last of them."""
+
+    count: int
+    events: tuple[StoredEvent, ...]
+
+
 class EventLog:
     """The last `MOST_EVENTS` events, numbered from 0. One thread adds events; any may read.
 
     It is a sink of `EventDispatcher`: calling it with a `Record` adds the event.
 
+    Args:
+        after: What the log of the same source in another hub had stored; this one goes on from it.
+
     Attributes:
         count: The number of events so far, including the ones no longer stored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: StoredEvents | None = None) -> None:
         self._lock = threading.Lock()
-        self._events: deque[tuple[int, str, Record]] = deque(maxlen=MOST_EVENTS)
-        self.count = 0
+        self._events: deque[StoredEvent] = deque(() if after is None else after.events, MOST_EVENTS)
+        self.count = 0 if after is None else after.count
 
     def __call__(self, record: Record) -> None:
         # Made once here and not for each viewer. Outside the lock, as readers wait on it.
         line = json.dumps(record.data, allow_nan=False, separators=(",", ":"))
+        strip = _strip(record)
         with self._lock:
-            self._events.append((self.count, line, record))
+            self._events.append((self.count, line, strip))
             self.count += 1
+
+    def stored(self) -> StoredEvents:
+        """Return what is stored, for the log of another hub."""
+        with self._lock:
+            return StoredEvents(self.count, tuple(self._events))
 
     def after(self, number: int) -> list[tuple[int, str]]:
         """Return the stored events after ``number`` (-1: all), each with its line of JSON."""
@@ -53,18 +75,19 @@ class EventLog:
             KeyError: No event of that number is stored.
         """
         with self._lock:
-            record = next((record for index, _, record in self._events if index == number), None)
-        if record is None:
+            strip = next((strip for index, _, strip in self._events if index == number), None)
+        if strip is None:
             raise KeyError(number)
-        # Outside the lock: drawing takes milliseconds, and the writing thread would wait.
-        picture = strip_of(record)
-        height = max(1, round(picture.shape[0] * _STRIP_WIDTH / picture.shape[1]))
-        small = cv2.resize(picture, (_STRIP_WIDTH, height), interpolation=cv2.INTER_AREA)
-        done, data = cv2.imencode(
-            ".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-        )  # fmt: skip
-        assert done, "OpenCV writes JPEG"
-        return bytes(data)
+        return strip
+
+
+def _strip(record: Record) -> bytes:
+    picture = strip_of(record)
+    height = max(1, round(picture.shape[0] * _STRIP_WIDTH / picture.shape[1]))
+    small = cv2.resize(picture, (_STRIP_WIDTH, height), interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert done, "OpenCV writes JPEG"
+    return bytes(data)
 
 
 class EventForwarder:

@@ -15,10 +15,10 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from starlette.datastructures import Headers
 
 from app.serve.folder import Busy, Foreign, Recorded, RecordedFile
-from app.serve.hub import Hub
 from app.serve.live import Full, Places
 from app.serve.poses_file import SUFFIX_OF, Kind, Stopped, TooLong
 from app.serve.poses_jobs import PosesJobs
+from app.serve.source_hub import SourceHub
 from app.serve.threads import DiskHangs, DiskThreads, SharedCall
 
 MOST_DOWNLOADS = 16
@@ -63,7 +63,7 @@ class RecordingView:
     deletable: bool
 
 
-def add_files(app: FastAPI, hub: Hub, jobs: PosesJobs) -> None:
+def add_files(app: FastAPI, hub: SourceHub, jobs: PosesJobs) -> None:
     """Add the routes of recordings' files to an application.
 
     Args:

@@ -20,13 +20,16 @@ from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
 from app.serve.event_log import EventForwarder, EventLog
 from app.serve.folder import RecordingFolder
+from app.serve.handover import BEGINNING, Begin, Handover, SourceReport, pack, unpack
 from app.serve.served import ServedSource, SourceEvents, is_live
 from app.serve.settings import Values, by_key, needs_restart, settings_of
 from app.serve.source_view import SourceView, view_of
 from pipeline.capture.addresses import is_address, parse_address
+from pipeline.capture.base import Source
+from pipeline.capture.every_nth import EveryNth
 from pipeline.capture.looped import LoopedSource
 from pipeline.core.problem import one_line
-from pipeline.core.stats import Snapshot
+from pipeline.core.stats import Snapshot, Stats
 from pipeline.events.detect import Detector
 from pipeline.events.motion import Motion
 from pipeline.runtime.estimator import BodyEstimator
@@ -36,7 +39,26 @@ from pipeline.runtime.video_stream import VideoStream
 MOST_SOURCES = 32
 _CAMERA = re.compile(r"(?ia)\d{1,2}|/dev/video\d{1,2}|/dev/v4l/by-(id|path)/[a-z0-9][\w.:@+-]*")
 """The cameras of this machine that may be added over the network."""
+_DRAIN_S = 1.0
+"""How long the frames of a source that is handed over may take to be drawn."""
+_JUST_AFTER_S = 1e-3
+"""A clip is read on from just after the last frame that was read."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+
+
+def config_of(config: Config, address: str) -> Config:
+    """Return the configuration of a served source: it is tried for ever, and a file runs at its own
+    pace, as a camera would."""
+    capture = replace(config.capture, retry_s=float("inf"), pace="live")
+    return replace(config, source=address, capture=capture)
+
+
+def check_new(address: str, name: str | None, trusted: bool) -> None:
+    """Raise ValueError unless a source of this address and name may be added; see `Hub.add`."""
+    if not trusted:
+        _check_remote(address)
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError("a name is up to 60 letters, digits, dots, dashes and underscores")
 
 
 def _check_remote(address: str) -> None:
@@ -68,6 +90,7 @@ class Hub:
         on_event: Called with the `Record` of every event, besides storing it; in threads that may
             wait for a disk.
         on_warning: Called with a line about what may be incomplete when a source ends.
+        make_source: Makes a source of its configuration, not yet opened.
 
     Attributes:
         folder: The folder of the recordings.
@@ -82,12 +105,16 @@ class Hub:
         motion: Motion | None = None,
         on_event: Sink | None = None,
         on_warning: Callable[[str], None] = lambda _: None,
+        make_source: Callable[[Config, threading.Event], Source] = source_of,
     ) -> None:
+        self._make_source = make_source
         self._motion, self._on_event, self._on_warning = motion, on_event, on_warning
         self._config = config
         self.folder = RecordingFolder(folder)
         self._scheduler = StreamScheduler(estimator, on_error=on_error)
         self._served: dict[str, ServedSource] = {}
+        self._ready: dict[str, LoopedSource] = {}
+        self._leaving: list[ServedSource] = []
         self._lock = threading.Lock()
         self._closed = False
 
@@ -139,14 +166,8 @@ class Hub:
             RuntimeError: There are `MOST_SOURCES` already, or the hub is closed.
             SourceError: The source cannot be made.
         """
-        if not trusted:
-            _check_remote(address)
-        if name is not None and not _NAME.fullmatch(name):
-            raise ValueError("a name is up to 60 letters, digits, dots, dashes and underscores")
-        # A served source is tried for ever, and a file runs at its own pace, as a camera would.
-        config = replace(self._config, source=address)
-        capture = replace(config.capture, retry_s=float("inf"), pace="live")
-        config = replace(config, capture=capture)
+        check_new(address, name, trusted)
+        config = config_of(self._config, address)
         with self._lock:
             # Checked and added under one lock, or two requests at once could take the last place.
             if len(self._served) >= MOST_SOURCES:
@@ -158,29 +179,158 @@ class Hub:
             self._served[name] = self._begin(name, config)
         return name
 
-    def _begin(self, name: str, config: Config, before: ServedSource | None = None) -> ServedSource:
-        """Return a source that has begun, for the first time or in the place of the one before.
-        The caller holds the lock."""
-        make = partial(source_of, config, threading.Event())
-        source = LoopedSource(make, partial(self._loops, name))
+    def prepare(self, name: str, config: Config) -> None:
+        """Connect to a live source that `begin` will begin, so that it begins at once.
+
+        Raises:
+            SourceError: It cannot be read; also once `withdraw` was called.
+        """
+        source = self._looped(name, config, Begin())
+        with self._lock:
+            self._ready[name] = source
+        source.open()
+
+    def withdraw(self, name: str) -> None:
+        """Close a source that `prepare` connects to or has connected to, if there is one."""
+        with self._lock:
+            source = self._ready.pop(name, None)
+        if source is not None:
+            source.close()
+
+    def begin(self, name: str, config: Config, how: Begin) -> None:
+        """Begin a source as another hub tells: under its name, from where it was there.
+
+        Raises:
+            ValueError: The name is taken.
+            SourceError: The source cannot be made.
+        """
+        with self._lock:
+            if name in self._served:
+                raise ValueError(f"there is a source named {name} already")
+            self._served[name] = self._begin(name, config, how=how)
+
+    def hand_over(self, name: str) -> Handover:
+        """End a source, and return what another hub begins it with.
+
+        Its frames that were read are drawn first, for a second at most. Its files are complete only
+        after this has returned.
+
+        Raises:
+            KeyError: There is no source of that name.
+            RuntimeError: It is beginning again.
+        """
+        with self._lock:
+            served = self._served[name]
+            if served.restarting:
+                raise RuntimeError(f"{name} is beginning again already")
+            served.restarting = True
+        stream = served.stream
+        stream.stop()
+        # Its state belongs to the scheduler's threads until the stream has ended.
+        still = stream.ended.wait(_DRAIN_S)
+        served.drawn.wait(_DRAIN_S)
+        stream.stats.drop("moved", stream.stats.snapshot().in_flight)
+        with self._lock:
+            del self._served[name]
+            self._leaving.append(served)
+        with suppress(KeyError):
+            self._scheduler.remove(stream)
+        threading.Thread(target=self._leave, args=(served,), name=f"leave {name}").start()
+        source = stream.source
+        assert isinstance(source, LoopedSource)
+        return Handover(
+            served.config,
+            Begin(
+                figures=stream.stats.snapshot(),
+                position=source.position,
+                state=pack(stream.state) if still else None,
+                events=None if served.events is None else served.events.log.stored(),
+                recording=served.recording_wanted or served.channel.recordings.state().wanted,
+            ),
+        )
+
+    def _leave(self, served: ServedSource) -> None:
+        try:
+            self._end(served)
+        finally:
+            with self._lock:
+                self._leaving.remove(served)
+
+    def reports(self) -> dict[str, SourceReport]:
+        """Return how every source stands, with what it can be begun again from elsewhere."""
+        with self._lock:
+            served = dict(self._served)
+        found = {}
+        for name, source in served.items():
+            looped = source.stream.source
+            assert isinstance(looped, LoopedSource)
+            found[name] = SourceReport(
+                source.stream.stats.snapshot(quantiles=False),
+                looped.position,
+                source.config,
+                source.recording_wanted or source.channel.recordings.state().wanted,
+                source.over,
+            )
+        return found
+
+    def _looped(self, name: str, config: Config, how: Begin) -> LoopedSource:
+        """A source that goes on from where it was."""
+
+        def make(start_s: float | None = None) -> Source:
+            own = config
+            if start_s is not None:
+                own = replace(config, capture=replace(config.capture, start_s=start_s))
+            source = self._make_source(own, threading.Event())
+            return source if how.every == 1 else EveryNth(source, how.every)
+
+        # A clip's position is in its own time; a live source is where it is.
+        first = None
+        if how.position is not None and not is_live(config.source):
+            first = partial(make, how.position.own_s + _JUST_AFTER_S)
+        return LoopedSource(make, partial(self._loops, name), how.position, first)
+
+    def _begin(
+        self,
+        name: str,
+        config: Config,
+        before: ServedSource | None = None,
+        how: Begin = BEGINNING,
+    ) -> ServedSource:
+        """Return a source that has begun, for the first time, in the place of the one before, or as
+        another hub tells. The caller holds the lock."""
+        source = self._ready.pop(name, None)
+        if source is None:
+            source = self._looped(name, config, how)
+            opened = False
+        else:
+            source.position, opened = how.position, True
+        stats = Stats(after=how.figures) if before is None else before.stream.stats
+        estimator = self._scheduler.estimator
         watch = None if self._motion is None else Detector(self._motion)
         stream = self._scheduler.add(
             name,
             source,
             low_latency=is_low_latency(config),
             watch=watch,
+            opened=opened,
             # Counters go on where the source begins again.
-            stats=None if before is None else before.stream.stats,
+            stats=stats,
+            state=None if how.state is None else unpack(how.state, estimator.device),
         )
         try:
-            return self._shown(name, config, stream, before)
+            return self._shown(name, config, stream, before, how)
         except BaseException:
             # Else its name would be taken for every later try.
             self._scheduler.remove(stream)
             raise
 
     def _shown(
-        self, name: str, config: Config, stream: VideoStream, before: ServedSource | None
+        self,
+        name: str,
+        config: Config,
+        stream: VideoStream,
+        before: ServedSource | None,
+        how: Begin,
     ) -> ServedSource:
         """Return a source whose stream has begun, with the thread that draws it."""
         new_path = partial(self.folder.new_path, name)
@@ -189,8 +339,9 @@ class Hub:
             new_path,
             output=config.output,
             over=lambda: self._is_over(stream),
+            first=how.first_picture,
         )
-        if before is not None and before.recording_wanted:
+        if how.recording or (before is not None and before.recording_wanted):
             channel.recordings.begin()
         show = make_render_loop(config, stream, [channel, channel.fits], None)
         return ServedSource(
@@ -198,7 +349,7 @@ class Hub:
             stream,
             channel,
             show,
-            self._events(name, stream, config, None if before is None else before.events),
+            self._events(name, stream, config, None if before is None else before.events, how),
             partial(self._begin_again, name) if is_live(config.source) else None,
             0 if before is None else before.faults,
         )
@@ -235,12 +386,17 @@ class Hub:
         return None
 
     def _events(
-        self, name: str, stream: VideoStream, config: Config, before: SourceEvents | None
+        self,
+        name: str,
+        stream: VideoStream,
+        config: Config,
+        before: SourceEvents | None,
+        how: Begin,
     ) -> SourceEvents | None:
         """The parts of a source's events. A source that begins again goes on with its log."""
         if self._motion is None:
             return None
-        log, forwarder = EventLog(), None
+        log, forwarder = EventLog(how.events), None
         if before is not None:
             log, forwarder = before.log, before.forwarder
         elif self._on_event is not None:
@@ -456,7 +612,7 @@ class Hub:
     def written(self) -> set[str]:
         """Return the names of the recordings that are being written, without a suffix."""
         with self._lock:
-            served = list(self._served.values())
+            served = [*self._served.values(), *self._leaving]
         return {path.stem for each in served for path in each.channel.recordings.written()}
 
     def _channel(self, name: str) -> Channel:

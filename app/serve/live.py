@@ -18,7 +18,7 @@ from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconn
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from app.serve.connection import STUCK_S
-from app.serve.hub import Hub
+from app.serve.source_hub import SourceHub
 from app.serve.threads import Threads
 
 MOST_VIEWERS = 64
@@ -62,7 +62,7 @@ class _Waiting:
     that is added later under the same name is another one.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: SourceHub) -> None:
         self._hub = hub
         # A thread for every place, so that no viewer waits for another.
         self._threads = Threads(MOST_VIEWERS + MOST_SOCKETS)
@@ -103,7 +103,7 @@ class _Waiting:
             raise KeyError(name)
 
 
-def add_live(app: FastAPI, hub: Hub) -> None:
+def add_live(app: FastAPI, hub: SourceHub) -> None:
     """Add the routes of live pictures and bodies to an application.
 
     Args:

@@ -89,6 +89,7 @@ class ServedSource:
         faults: The number of times that the source has begun again after faults.
 
     Attributes:
+        drawn: Set once nothing more is drawn; files may be complete only later.
         config: Its settings now. They change under the hub's lock.
         restarting: Whether a request is making it begin again.
         recording_wanted: Whether its recording goes on where it begins again.
@@ -116,6 +117,7 @@ class ServedSource:
         self.added_s = time.monotonic()
         self._begin_again = begin_again
         self._ending = threading.Event()
+        self.drawn = threading.Event()
         # One thread a source: a slow renderer or recording of one source delays no other.
         self.thread = threading.Thread(target=self._run, name=f"show {stream.name}")
         self.thread.start()
@@ -145,7 +147,10 @@ class ServedSource:
         self.channel.close()
 
     def _draw(self) -> None:
-        self.show.run(self._ending)
+        try:
+            self.show.run(self._ending)
+        finally:
+            self.drawn.set()
 
     def _end_stream(self) -> None:
         """End the source whose results are drawn no more, and report its last events."""

@@ -30,7 +30,10 @@ class SourceView:
     p95; None otherwise). ``events`` counts the events so far, ``events_lost`` those that were
     detected and not reported; None if none are detected. ``not_followed`` is the number of people
     who are seen now and not followed, since all places are taken. ``clip`` says that the source is
-    a clip, which ends; ``settings`` are those that ``PATCH /api/sources/NAME`` changes.
+    a clip, which ends; ``settings`` are those that ``PATCH /api/sources/NAME`` changes. In a
+    cluster, ``worker`` is the worker that runs the source, None while there is none, ``moves`` how
+    often it was moved, ``failovers`` how often it lost its worker, and of its frames only each
+    ``every``-th is taken.
     """
 
     name: str
@@ -63,6 +66,10 @@ class SourceView:
     recording_failures: dict[str, int]
     clip: bool
     settings: dict[str, bool | float | str]
+    worker: str | None = None
+    moves: int = 0
+    failovers: int = 0
+    every: int = 1
 
 
 def view_of(name: str, served: ServedSource, figures: Snapshot) -> SourceView:

@@ -19,13 +19,13 @@ from fastapi.responses import (
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from app.serve.files import add_files
-from app.serve.hub import Hub
 from app.serve.live import add_live
 from app.serve.metrics import metrics_text
 from app.serve.pages import PAGE, add_pages
 from app.serve.poses_jobs import PosesJobs
 from app.serve.security import SecurityMiddleware
 from app.serve.settings import fields
+from app.serve.source_hub import SourceHub
 from app.serve.source_view import SourceView
 from app.serve.threads import Threads
 from app.serve.token_auth import TokenAuth
@@ -67,7 +67,7 @@ class Changed(BaseModel):
     restarted: bool
 
 
-def create_app(hub: Hub, jobs: PosesJobs, token: str | None = None) -> SecurityMiddleware:
+def create_app(hub: SourceHub, jobs: PosesJobs, token: str | None = None) -> SecurityMiddleware:
     """Return the whole ASGI application, with its security around it.
 
     Args:
@@ -98,7 +98,7 @@ def _invalid(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": detail}, 422)
 
 
-def _add_status(app: FastAPI, hub: Hub) -> None:
+def _add_status(app: FastAPI, hub: SourceHub) -> None:
     # Threads of their own: the status is answered whatever other requests wait for.
     threads = Threads(_STATUS_THREADS)
 
@@ -130,7 +130,7 @@ def _health(views: list[SourceView]) -> tuple[str, bool]:
     return (f"degraded: recordings fail: {', '.join(causes)}" if causes else "ok"), True
 
 
-def _add_api(app: FastAPI, hub: Hub) -> None:
+def _add_api(app: FastAPI, hub: SourceHub) -> None:
     @app.post("/api/sources", status_code=201)
     def add(new: NewSource) -> dict[str, str]:
         """Add a source. Returns the name that it got."""

@@ -1,11 +1,15 @@
-"""Play a source that ends again and again, as one source without an end."""
+"""Play a source that ends again and again, as one source without an end.
+
+The source may also be one that another process has read before: its numbers and its time go on.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipeline.capture.base import Source, SourceDefaults, SourceInfo
 from pipeline.capture.status import Status
@@ -13,6 +17,23 @@ from pipeline.core.frame import Frame
 
 _STEP_S = 1 / 30
 """The time of a frame where a source has one frame and no rate."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a source was read.
+
+    Attributes:
+        id: The last frame's number.
+        pts_s: Its time.
+        own_s: Its time within the repetition of the source that it belongs to.
+        read_s: When it was read, in seconds since 1970.
+    """
+
+    id: int
+    pts_s: float
+    own_s: float
+    read_s: float
 
 
 class LoopedSource(SourceDefaults):
@@ -24,11 +45,29 @@ class LoopedSource(SourceDefaults):
     Args:
         make: Returns the source, not yet opened; called for every repetition.
         again: Returns, when the source has ended, whether to begin again.
+        after: How far the source was read before, by another object. The frames go on from there,
+            later by the time that has passed meanwhile.
+        first: Makes the first repetition in the place of ``make``: the rest of a clip, whose frames
+            follow those before at once.
+        clock_s: Seconds since 1970.
+
+    Attributes:
+        position: How far it was read; None before the first frame.
     """
 
-    def __init__(self, make: Callable[[], Source], again: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Source],
+        again: Callable[[], bool],
+        after: Position | None = None,
+        first: Callable[[], Source] | None = None,
+        clock_s: Callable[[], float] = time.time,
+    ) -> None:
         self._make, self._again = make, again
-        self._source = make()
+        self._clock_s = clock_s
+        self._follows = first is not None
+        self.position = after
+        self._source = (first or make)()
         self.name, self.live = self._source.name, self._source.live
         self.warnings = self._source.warnings
         self._lock = threading.Lock()
@@ -73,18 +112,26 @@ class LoopedSource(SourceDefaults):
         Raises:
             SourceError: As the source's own; also where it cannot be opened again.
         """
-        first_id, first_s = 0, 0.0
+        first_id, first_s, after = 0, 0.0, self.position
         while True:
             last, step_s = None, 1 / (self.info.fps or 1 / _STEP_S)
+            repeated = first_id > 0
             for frame in self._source.frames():
-                if first_id:
+                own_s = frame.pts_s
+                if after is not None:
+                    gap_s = self._gap_s(after, step_s)
+                    first_id = after.id + max(round(gap_s / step_s), 1) - frame.id
+                    first_s = after.pts_s + gap_s - own_s
+                    after = None
+                if first_id or first_s:
                     frame = replace(
                         frame,
                         id=first_id + frame.id,
-                        pts_s=first_s + frame.pts_s,
-                        discontinuity=frame.discontinuity or last is None,
+                        pts_s=first_s + own_s,
+                        discontinuity=frame.discontinuity or (repeated and last is None),
                     )
                 last = frame
+                self.position = Position(frame.id, frame.pts_s, own_s, self._clock_s())
                 yield frame
             # A source without frames would be opened as fast as the machine can.
             if last is None or not self._again() or self._closed.wait(step_s):
@@ -92,6 +139,11 @@ class LoopedSource(SourceDefaults):
             first_id, first_s = last.id + 1, last.pts_s + step_s
             if not self._begin_again():
                 return
+
+    def _gap_s(self, after: Position, step_s: float) -> float:
+        """The time from the last frame that was read before to the next one."""
+        # Clocks of two machines differ a little: time never runs backward.
+        return step_s if self._follows else max(self._clock_s() - after.read_s, step_s)
 
     def _begin_again(self) -> bool:
         """Open the next repetition; return whether there is one. Raises SourceError."""

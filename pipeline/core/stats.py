@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
@@ -71,6 +71,8 @@ class Snapshot:
         unfollowed: People in the last window who are not followed, since all places are taken.
         most_unfollowed: The most of them in any window.
         frames_unfollowed: Frames of windows with such people.
+        busy_ms: The time that each stage of the model has worked for this source, in milliseconds,
+            its share of batches with others.
     """
 
     read: int
@@ -86,6 +88,7 @@ class Snapshot:
     unfollowed: int = 0
     most_unfollowed: int = 0
     frames_unfollowed: int = 0
+    busy_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
@@ -100,13 +103,20 @@ class Stats:
 
     Args:
         clock_ns: The monotonic clock, in nanoseconds.
+        after: What the same source had counted before, in another process: counts and histograms go
+            on from there. Its frames in flight must be counted as dropped by now.
     """
 
-    def __init__(self, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        after: Snapshot | None = None,
+    ) -> None:
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
+        self._busy_ms: defaultdict[str, float] = defaultdict(float)
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._latency: deque[float] = deque(maxlen=KEPT)
         self._latency_bins = _Bins(LATENCY_EDGES_MS)
@@ -114,6 +124,25 @@ class Stats:
         self._unfollowed = self._most_unfollowed = 0
         self._first_ns = self._last_ns = 0
         self._recent: deque[int] = deque(maxlen=60)
+        if after is not None:
+            self._go_on(after)
+
+    def _go_on(self, after: Snapshot) -> None:
+        self._counts.update(
+            {
+                "read": after.read,
+                "drawn": after.drawn,
+                "unfitted": after.unfitted,
+                "lost events": after.lost_events,
+                "unfollowed": after.frames_unfollowed,
+            }
+        )
+        self._dropped.update(after.dropped)
+        self._busy_ms.update(after.busy_ms)
+        self._most_unfollowed = after.most_unfollowed
+        self._latency_bins.add_all(after.latency)
+        for stage, histogram in after.stages.items():
+            self._stage_bins[stage].add_all(histogram)
 
     def count(self, name: str, number: int = 1) -> None:
         """Add ``number`` to the count ``name``: "read", "unfitted" or "lost events"."""
@@ -160,6 +189,11 @@ class Stats:
             self._stages[stage].append(spent_ms)
             self._stage_bins[stage].add(spent_ms)
 
+    def worked(self, stage: str, spent_ms: float) -> None:
+        """Add to the time that a stage of the model has worked for this source, in milliseconds."""
+        with self._lock:
+            self._busy_ms[stage] += spent_ms
+
     def live_fps(self) -> float:
         """Return the frames a second over the last 60 drawn frames; 0 before the second one."""
         with self._lock:
@@ -172,8 +206,12 @@ class Stats:
         with self._lock:
             return self._latency[-1] if self._latency else 0.0
 
-    def snapshot(self) -> Snapshot:
-        """Return the counts and times so far, all of one moment."""
+    def snapshot(self, quantiles: bool = True) -> Snapshot:
+        """Return the counts and times so far, all of one moment.
+
+        Args:
+            quantiles: Whether the quantiles are computed, which takes milliseconds.
+        """
         with self._lock:
             drawn = self._counts["drawn"]
             span_s = (self._last_ns - self._first_ns) / 1e9
@@ -181,8 +219,10 @@ class Stats:
                 read=self._counts["read"],
                 drawn=drawn,
                 dropped=dict(self._dropped),
-                stages_ms={name: _quantiles(times) for name, times in self._stages.items()},
-                latency_ms=_quantiles(self._latency) if self._latency else None,
+                stages_ms={
+                    name: _quantiles(times) for name, times in self._stages.items() if quantiles
+                },
+                latency_ms=_quantiles(self._latency) if self._latency and quantiles else None,
                 fps=drawn / span_s if span_s > 0 else 0.0,
                 latency=self._latency_bins.histogram(),
                 stages={name: bins.histogram() for name, bins in self._stage_bins.items()},
@@ -191,6 +231,7 @@ class Stats:
                 unfollowed=self._unfollowed,
                 most_unfollowed=self._most_unfollowed,
                 frames_unfollowed=self._counts["unfollowed"],
+                busy_ms=dict(self._busy_ms),
             )
 
 
@@ -210,6 +251,14 @@ class _Bins:
     def add(self, sample_ms: float) -> None:
         self._counts[bisect_left(self._edges_ms, sample_ms)] += 1
         self._sum_ms += sample_ms
+
+    def add_all(self, before: Histogram) -> None:
+        """Add the samples of a histogram that has the same edges."""
+        edges = (0, *before.at_most, before.count)
+        self._counts = [
+            had + upto - below for had, below, upto in zip(self._counts, edges, edges[1:])
+        ]
+        self._sum_ms += before.sum_ms
 
     def histogram(self) -> Histogram:
         # The last bin has no upper edge, so its sum is that of all samples.

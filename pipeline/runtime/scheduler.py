@@ -28,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -121,6 +122,7 @@ class StreamScheduler:
         stats: Stats | None = None,
         low_latency: bool = False,
         watch: Watch | None = None,
+        state: Any = None,
     ) -> VideoStream:
         """Start a source and return its stream.
 
@@ -131,6 +133,7 @@ class StreamScheduler:
             stats: Counters to use instead of the stream's own.
             low_latency: As `VideoStream`.
             watch: As `VideoStream`.
+            state: As `VideoStream`.
 
         Raises:
             ValueError: The name is taken, or a watch comes with low latency.
@@ -143,7 +146,7 @@ class StreamScheduler:
                 raise ValueError(f"there is a source named {name} already")
             stream = self._streams[name] = VideoStream(
                 name, source, self.estimator, self.wake, opened=opened, stats=stats,
-                low_latency=low_latency, watch=watch,
+                low_latency=low_latency, watch=watch, state=state,
             )  # fmt: skip
         stream.start()
         return stream
@@ -334,5 +337,6 @@ class StreamScheduler:
         """Add a batch's time, as milliseconds a frame, to the counters of each of its streams."""
         frames = sum(len(window.frames) for _, window in batch)
         each_ms = (self._clock_ns() - begun_ns) / 1e6 / max(frames, 1)
-        for stream, _ in batch:
+        for stream, window in batch:
             stream.stats.timed(stage, each_ms)
+            stream.stats.worked(stage, each_ms * len(window.frames))

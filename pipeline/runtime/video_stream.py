@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from pipeline.capture.base import Source
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
@@ -49,6 +50,8 @@ class VideoStream:
         low_latency: Frames to show come from `newest` as soon as they are captured; a frame that
             perceiving had no time for is counted as "unfitted".
         watch: Looks for events in every frame; they come from `events`.
+        state: What the estimator remembered of the same source in another stream, whose time and
+            numbers this one's frames continue; None begins anew.
 
     Attributes:
         faults: The faults of its stages.
@@ -70,6 +73,7 @@ class VideoStream:
         stats: Stats | None = None,
         low_latency: bool = False,
         watch: Watch | None = None,
+        state: Any = None,
     ) -> None:
         if watch is not None and low_latency:
             raise ValueError("events are seen in every frame; low latency leaves some out")
@@ -84,7 +88,7 @@ class VideoStream:
         self._wake = wake
         self._opened = opened
         self._halted = threading.Event()
-        self.state = estimator.begin()
+        self.state = estimator.begin() if state is None else state
         # A clip waits for the model; a live source cannot.
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         # With low latency the newest frame alone waits: bodies are extrapolated from the last fit,
@@ -113,7 +117,10 @@ class VideoStream:
         one_by_one = low_latency or watch is not None
         # Cuts are found in the source's own thread: the scheduler's is shared by all sources.
         self._windower = Windower(
-            self._max_wait_ms, find_cuts=False, size=1 if one_by_one else WINDOW_FRAMES
+            self._max_wait_ms,
+            find_cuts=False,
+            size=1 if one_by_one else WINDOW_FRAMES,
+            begins=state is None,
         )
         self._cuts = CutDetector()
         self._event_buffer = None if watch is None else EventBuffer(watch, self.stats)

@@ -25,13 +25,19 @@ class Windower:
             that may stall without harm, such as a file.
         find_cuts: Whether to look for cuts in the picture.
         size: Frames in a window, one to four.
+        begins: Whether the first window has ``reset`` set: False where its frames continue those
+            of another windower.
 
     Raises:
         ValueError: ``size`` is out of range.
     """
 
     def __init__(
-        self, max_wait_ms: float = 500.0, find_cuts: bool = True, size: int = WINDOW_FRAMES
+        self,
+        max_wait_ms: float = 500.0,
+        find_cuts: bool = True,
+        size: int = WINDOW_FRAMES,
+        begins: bool = True,
     ) -> None:
         if not 1 <= size <= WINDOW_FRAMES:
             raise ValueError(f"a window has 1 to {WINDOW_FRAMES} frames, not {size}")
@@ -39,7 +45,7 @@ class Windower:
         self._max_wait_ns = max_wait_ms * 1e6
         self._cuts = CutDetector() if find_cuts else None
         self._frames: list[Frame] = []
-        self._reset = True
+        self._reset = begins
         self._last: Frame | None = None
         self._period_s: float | None = None
 

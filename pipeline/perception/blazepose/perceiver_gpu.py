@@ -21,6 +21,7 @@ from pipeline.gpu.engine import make_engines
 from pipeline.gpu.transfer import AsyncCopy, upload
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.blazepose import detector, landmarks, person_detector
+from pipeline.perception.blazepose.example import example_image
 from pipeline.perception.blazepose.landmarks_torch import (
     LandmarkNet,
     presences_of_rows,
@@ -56,16 +57,9 @@ BUCKETS = (1, 4, 16)
 since a larger batch than needed costs a GPU little while inductor takes half a minute for each."""
 
 
-_EXAMPLE = Path(__file__).with_name("example.jpg")
-"""A person's crop from samples/pitch.mp4, on which engines are checked."""
-
-
 def example_view(side: int, low: float) -> Tensor:
-    """Return a person's crop (1, 3, side, side) float32, in which black is ``low`` and white 1."""
-    coded = np.frombuffer(_EXAMPLE.read_bytes(), np.uint8)
-    image = cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB)
-    assert image is not None, "it comes with the package"
-    image = np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA))
+    """Return the example (1, 3, side, side) float32, in which black is ``low`` and white 1."""
+    image = np.asarray(cv2.resize(example_image(), (side, side), interpolation=cv2.INTER_AREA))
     return torch.from_numpy(image).permute(2, 0, 1)[None] * ((1 - low) / 255) + low
 
 

@@ -1,0 +1,86 @@
+"""Bodies of all sources of a cluster in one folder: `serve --cluster --poses-to DIR`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from app.outputs.background_writer import BackgroundWriter
+from app.outputs.base import OutputError
+from app.serve.source_hub import SourceHub
+
+_LOOK_S = 0.25
+_WAITING = 4096
+"""The most lines that wait for the disk; then the oldest are left out."""
+
+
+class PosesCollector:
+    """Appends the bodies of each source to ``NAME.jsonl``, in a ``with`` block.
+
+    The lines are those of `run --jsonl`, without its first line of facts. Bodies of frames that
+    were lost with a worker are missing.
+
+    Args:
+        hub: The hub whose sources are written.
+        folder: The folder; it is made if missing.
+        on_warning: Called with a line where bodies are left out.
+
+    Raises:
+        OutputError: The folder cannot be made.
+    """
+
+    def __init__(self, hub: SourceHub, folder: Path, on_warning: Callable[[str], None]) -> None:
+        self._hub, self._folder, self._on_warning = hub, folder, on_warning
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+        self._last: dict[int, int] = {}
+        self._failed: set[str] = set()
+        self._writer: BackgroundWriter[tuple[str, str]] = BackgroundWriter(
+            "poses", self._write, lambda: None, _WAITING, live=True
+        )
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="collect poses")
+
+    def __enter__(self) -> PosesCollector:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._collect()
+        if self._writer.dropped:
+            self._on_warning(
+                f"{self._folder}: the disk is too slow; {self._writer.dropped} lines are missing"
+            )
+        self._writer.close()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_LOOK_S):
+            self._collect()
+
+    def _collect(self) -> None:
+        for name in self._hub.names():
+            try:
+                number = self._hub.number(name)
+                lines = self._hub.bodies(name, self._last.get(number, -1))
+            except KeyError:
+                continue  # It was removed just now.
+            if lines:
+                self._last[number] = lines[-1][0]
+                self._writer.put((name, "".join(f"{line}\n" for _, line in lines)))
+
+    def _write(self, item: tuple[str, str]) -> None:
+        name, text = item
+        try:
+            with (self._folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(text)
+            self._failed.discard(name)
+        except OSError as error:
+            # Said once; tried again with the next lines.
+            if name not in self._failed:
+                self._failed.add(name)
+                self._on_warning(f"{self._folder}/{name}.jsonl: {error.strerror}")

@@ -1,0 +1,58 @@
+"""The hub of `serve --cluster`, of the command's options."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from app.cluster import ray_api
+from app.cluster.collector import PosesCollector
+from app.cluster.hub import ClusterHub
+from app.cluster.spec import ClusterSpec
+from app.config import Config
+from app.options import ServeOptions, auto_or_number
+from app.serve.command import warn
+from app.serve.source_hub import SourceHub
+from pipeline.events.motion import Motion
+
+
+@contextmanager
+def hub_in_cluster(
+    options: ServeOptions,
+    config: Config,
+    motion: Motion | None,
+    stop: threading.Event,
+    faults: list[BaseException],
+) -> Iterator[SourceHub]:
+    """A hub whose sources run in the cluster of ``--cluster``, within a ``with`` block; an
+    `app.serve.command.OpenHub`.
+
+    Raises:
+        ConfigError: There is no cluster at the address, or it serves with other settings.
+        RuntimeError: Ray is missing, or no worker can start.
+    """
+    webhook = None
+    if options.webhook is not None:
+        outbox = None if options.outbox is None else Path(options.outbox).absolute()
+        webhook = replace(options, outbox=outbox)
+    spec = ClusterSpec(
+        config,
+        # Absolute: a worker has a working folder of its own.
+        Path(options.folder).absolute(),
+        motion,
+        webhook,
+        auto_or_number(options.workers),
+        auto_or_number(options.max_streams_per_worker),
+        options.admit,
+    )
+    assert options.cluster is not None
+    with ExitStack() as stack:
+        stack.enter_context(ray_api.connected(options.cluster))
+        hub = stack.enter_context(ClusterHub(spec, warn))
+        hub.wait_until_ready(stop)
+        if options.poses_to is not None:
+            stack.enter_context(PosesCollector(hub, Path(options.poses_to), warn))
+        yield hub

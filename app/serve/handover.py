@@ -1,0 +1,95 @@
+"""What goes with a served source from one hub to another, in another process."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from app.config import Config
+from app.serve.event_log import StoredEvents
+from pipeline.capture.looped import Position
+from pipeline.core.stats import Snapshot
+
+
+@dataclass(frozen=True)
+class Begin:
+    """How a source begins in a hub; the defaults are those of a new one.
+
+    Attributes:
+        figures: What was counted of it before; nothing of it is in flight.
+        position: How far it was read.
+        state: What the estimator remembered of it, as `pack` returns it: its tracks with their
+            identities and shapes.
+        events: The events that were stored.
+        recording: Whether it is to be recorded.
+        first_picture: Its pictures' numbers begin after this one.
+        every: Only each n-th of its frames is taken.
+    """
+
+    figures: Snapshot | None = None
+    position: Position | None = None
+    state: bytes | None = None
+    events: StoredEvents | None = None
+    recording: bool = False
+    first_picture: int = 0
+    every: int = 1
+
+
+BEGINNING = Begin()
+"""How a new source begins."""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A source that a hub has ended: its settings, and how it begins elsewhere."""
+
+    config: Config
+    begin: Begin
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """How a source stands in its hub.
+
+    Attributes:
+        figures: What was counted of it, without quantiles.
+        position: How far it was read; None before its first frame.
+        config: Its settings.
+        recording: Whether it is to be recorded.
+        ended: Whether it has come to its end.
+    """
+
+    figures: Snapshot
+    position: Position | None
+    config: Config
+    recording: bool
+    ended: bool
+
+    def begin_elsewhere(self) -> Begin:
+        """Return how the source begins in another hub where this one is gone: frames that were in
+        flight are lost, and count as moved."""
+        dropped = dict(self.figures.dropped)
+        if self.figures.in_flight:
+            dropped["moved"] = dropped.get("moved", 0) + self.figures.in_flight
+        figures = replace(self.figures, dropped=dropped)
+        return Begin(figures, self.position, recording=self.recording)
+
+
+def pack(state: Any) -> bytes:
+    """Return an estimator's state of a source as bytes."""
+    data = io.BytesIO()
+    torch.save(state, data)
+    return data.getvalue()
+
+
+def unpack(data: bytes, device: torch.device) -> Any:
+    """Return the state that `pack` was given.
+
+    Args:
+        data: What it returned. It is unpickled, so it must come from a hub of the same cluster.
+        device: Where this hub's estimator computes; all tensors come there.
+    """
+    return torch.load(io.BytesIO(data), map_location=device, weights_only=False)
