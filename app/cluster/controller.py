@@ -6,12 +6,14 @@ every change; the sources go on meanwhile, and its successor finds them with the
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -44,6 +46,9 @@ _CONNECT_S = 3.0
 """How long a move waits for the second connection to a feed, before it goes on without."""
 _START_PAUSES_S = (1.0, 5.0, 20.0, 60.0)
 """The pauses before a worker that could not start, or died, is started again on its machine."""
+_KEEP_S = 2.0
+"""The time between two times that the sources' counters are kept."""
+_TIDY_S = 2.0
 _MEASURE_S = 300.0
 _MOST_WARNINGS = 100
 
@@ -111,7 +116,7 @@ class Controller:
         self._next_start_s: dict[str, float] = {}
         self._failed_starts: Counter[str] = Counter()
         self._balance_s = time.monotonic() + _BALANCE_S
-        self._nodes_s = 0.0
+        self._nodes_s = self._keep_s = 0.0
         self._ended = threading.Event()
         self._recover()
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
@@ -122,6 +127,10 @@ class Controller:
     def spec(self) -> ClusterSpec:
         """Return what the cluster was made with."""
         return self._spec
+
+    def pid(self) -> int:
+        """Return the number of the controller's process."""
+        return os.getpid()
 
     def table(self) -> Table:
         """Return all sources and workers."""
@@ -161,6 +170,7 @@ class Controller:
             pending = self._place(source, worker)
         try:
             result(pending, _CALL_S)
+            self._begun(source, pending)
         except Gone:
             pass  # The loop places it elsewhere.
         except BaseException:
@@ -258,15 +268,20 @@ class Controller:
     def end(self) -> None:
         """End all workers, with complete files, and forget everything."""
         self._ended.set()
-        self._thread.join(2 * _CALL_S)
+        self._thread.join(_TIDY_S)
         with self._lock:
             workers = list(self._workers.values())
             self._workers, self._sources = {}, {}
         calls = [call(worker.handle, "end") for worker in workers if worker.facts is not None]
         ray_api.wait_for(calls, 2 * _CALL_S)
-        for worker in workers:
-            ray_api.kill(worker.handle)
-        ray_api.forget(_KEY)
+        # Each in a thread, with a limit: where Ray itself is being ended its calls do not return.
+        ends = [partial(ray_api.kill, worker.handle) for worker in workers]
+        tidy = [threading.Thread(target=each, daemon=True)
+                for each in (*ends, partial(ray_api.forget, _KEY))]  # fmt: skip
+        for thread in tidy:
+            thread.start()
+        for thread in tidy:
+            thread.join(_TIDY_S)
 
     # The loop.
 
@@ -341,6 +356,9 @@ class Controller:
         """Take what workers have answered, and count those that have not as dead."""
         now_s = time.monotonic()
         with self._lock:
+            if now_s >= self._keep_s:
+                self._keep_s = now_s + _KEEP_S
+                self._keep()
             workers = list(self._workers.values())
             done = ray_api.finished(
                 [ref for w in workers for ref in (w.ready, w.asked) if ref is not None]
@@ -379,6 +397,9 @@ class Controller:
             if not (name in self._sources and self._sources[name].moving):
                 call(worker.handle, "remove", name)
         for source in placed:
+            report = worker.report.sources.get(source.name)
+            if report is not None and not source.moving:
+                source.begin, source.config = report.begin_elsewhere(), report.config
             new = source.moving or source.pending is not None or source.placed_s >= asked_s
             if not new and source.name not in worker.report.sources:
                 source.worker = None
@@ -512,17 +533,16 @@ class Controller:
         self._next_start_s[worker.node] = now_s + pause_s
         if worker.facts is None:
             self._trouble = f"worker {worker.id} could not start: {why}"
-        reports = {} if worker.report is None else worker.report.sources
-        for source in self._on(worker):
-            report = reports.get(source.name)
-            # Without a report it had hardly begun: it begins as it was to begin there.
-            if report is not None:
-                source.begin, source.config = report.begin_elsewhere(), report.config
+        lost = self._on(worker)
+        blamed = placement.blamed({source.name: now_s - source.placed_s for source in lost})
+        for source in lost:
+            # It begins as its last report says, or, without one, as it was to begin there.
             source.worker = source.pending = None
             source.placed_s = 0.0
             source.reason = f"worker {worker.id}: {why}"
             source.failovers += 1
-            source.deaths = [*placement.recent(source.deaths, now_s), now_s]
+            if source.name in blamed:
+                source.deaths = [*placement.recent(source.deaths, now_s), now_s]
             if len(source.deaths) >= placement.MOST_DEATHS:
                 source.quarantined = True
                 source.reason = (
@@ -531,6 +551,12 @@ class Controller:
                 )
                 self._warn(f"{source.name}: {source.reason}")
         self._keep()
+
+    def _begun(self, source: PlacedSource, pending: Any) -> None:
+        """Note that a source has begun with its worker."""
+        with self._lock:
+            if source.pending is pending:
+                source.pending = None
 
     def _begin_move(self, source: PlacedSource, target: KnownWorker) -> None:
         source.moving = True
@@ -557,6 +583,7 @@ class Controller:
                     source.worker, pending = None, None
             if pending is not None:
                 result(pending, _CALL_S)
+                self._begun(source, pending)
         except Exception as error:
             # What died is found by the next report; a source without a worker is placed again.
             self._warn(f"{name}: could not be moved: {one_line(error)}")
@@ -603,8 +630,10 @@ class Controller:
                     id, node, handle, ready=call(handle, "facts"), draining=draining
                 )
         for source in self._sources.values():
-            if source.worker not in self._workers:
+            if source.worker is not None and source.worker not in self._workers:
+                source.reason = f"worker {source.worker}: ended while the controller was away"
                 source.worker = None
+                source.failovers += 1
 
     def _warn(self, line: str) -> None:
         with self._lock:

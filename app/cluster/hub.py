@@ -102,7 +102,7 @@ class ClusterHub:
         end(self._controller)
 
     def wait_until_ready(self, stop: threading.Event) -> None:
-        """Wait until a worker is ready, or ``stop`` is set.
+        """Wait until a worker is ready and no other one is starting, or ``stop`` is set.
 
         Raises:
             RuntimeError: None can start; the line says why.
@@ -110,7 +110,8 @@ class ClusterHub:
         end_s = time.monotonic() + _READY_S
         while not stop.wait(0.1):
             table = self._table
-            if any(worker.state == "ready" for worker in table.workers):
+            states = {worker.state for worker in table.workers}
+            if "ready" in states and "starting" not in states:
                 return
             if table.trouble and not table.workers or time.monotonic() > end_s:
                 raise RuntimeError(f"--cluster: {table.trouble or 'no worker has become ready'}")

@@ -136,6 +136,17 @@ def is_suspect(deaths: Sequence[float], now_s: float) -> bool:
     return len(recent(deaths, now_s)) >= MOST_DEATHS - 1
 
 
+def blamed(ran_s: Mapping[str, float]) -> set[str]:
+    """Return the sources for which a worker's death counts: those that had just begun there, or
+    all, where none had.
+
+    Args:
+        ran_s: For how long the worker had each of its sources, in seconds, by name.
+    """
+    new = {name for name, time_s in ran_s.items() if time_s < PROVED_S}
+    return new or set(ran_s)
+
+
 def recent(deaths: Sequence[float], now_s: float) -> list[float]:
     """Return the deaths that still count."""
     return [died_s for died_s in deaths if now_s - died_s < STEADY_S]

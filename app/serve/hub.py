@@ -238,11 +238,12 @@ class Hub:
         threading.Thread(target=self._leave, args=(served,), name=f"leave {name}").start()
         source = stream.source
         assert isinstance(source, LoopedSource)
+        figures = stream.stats.snapshot(quantiles=False)
         return Handover(
             served.config,
             Begin(
-                figures=stream.stats.snapshot(),
-                position=source.position,
+                figures=figures,
+                position=source.position_of(figures.last_read),
                 state=pack(stream.state) if still else None,
                 events=None if served.events is None else served.events.log.stored(),
                 recording=served.recording_wanted or served.channel.recordings.state().wanted,
@@ -264,9 +265,10 @@ class Hub:
         for name, source in served.items():
             looped = source.stream.source
             assert isinstance(looped, LoopedSource)
+            figures = source.stream.stats.snapshot(quantiles=False)
             found[name] = SourceReport(
-                source.stream.stats.snapshot(quantiles=False),
-                looped.position,
+                figures,
+                looped.position_of(figures.last_read),
                 source.config,
                 source.recording_wanted or source.channel.recordings.state().wanted,
                 source.over,
@@ -303,7 +305,7 @@ class Hub:
             source = self._looped(name, config, how)
             opened = False
         else:
-            source.position, opened = how.position, True
+            source.after, opened = how.position, True
         stats = Stats(after=how.figures) if before is None else before.stream.stats
         estimator = self._scheduler.estimator
         watch = None if self._motion is None else Detector(self._motion)

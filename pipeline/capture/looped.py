@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,7 @@ from pipeline.capture.base import Source, SourceDefaults, SourceInfo
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
+_POSITIONS = 256
 _STEP_S = 1 / 30
 """The time of a frame where a source has one frame and no rate."""
 
@@ -52,7 +53,7 @@ class LoopedSource(SourceDefaults):
         clock_s: Seconds since 1970.
 
     Attributes:
-        position: How far it was read; None before the first frame.
+        after: Where it goes on from; set it before `frames`.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class LoopedSource(SourceDefaults):
         self._make, self._again = make, again
         self._clock_s = clock_s
         self._follows = first is not None
-        self.position = after
+        self.after = after
+        # More frames than a reader takes between a look at its counters and one at this.
+        self._positions: deque[Position] = deque(() if after is None else (after,), _POSITIONS)
         self._source = (first or make)()
         self.name, self.live = self._source.name, self._source.live
         self.warnings = self._source.warnings
@@ -112,7 +115,7 @@ class LoopedSource(SourceDefaults):
         Raises:
             SourceError: As the source's own; also where it cannot be opened again.
         """
-        first_id, first_s, after = 0, 0.0, self.position
+        first_id, first_s, after = 0, 0.0, self.after
         while True:
             last, step_s = None, 1 / (self.info.fps or 1 / _STEP_S)
             repeated = first_id > 0
@@ -131,7 +134,7 @@ class LoopedSource(SourceDefaults):
                         discontinuity=frame.discontinuity or (repeated and last is None),
                     )
                 last = frame
-                self.position = Position(frame.id, frame.pts_s, own_s, self._clock_s())
+                self._positions.append(Position(frame.id, frame.pts_s, own_s, self._clock_s()))
                 yield frame
             # A source without frames would be opened as fast as the machine can.
             if last is None or not self._again() or self._closed.wait(step_s):
@@ -139,6 +142,11 @@ class LoopedSource(SourceDefaults):
             first_id, first_s = last.id + 1, last.pts_s + step_s
             if not self._begin_again():
                 return
+
+    def position_of(self, id: int) -> Position | None:
+        """Return where the source was at a frame that was read within the last `_POSITIONS`
+        frames, by its number; ``after`` where that is no such frame."""
+        return next((one for one in list(self._positions) if one.id == id), self.after)
 
     def _gap_s(self, after: Position, step_s: float) -> float:
         """The time from the last frame that was read before to the next one."""

@@ -71,6 +71,7 @@ class Snapshot:
         unfollowed: People in the last window who are not followed, since all places are taken.
         most_unfollowed: The most of them in any window.
         frames_unfollowed: Frames of windows with such people.
+        last_read: The number of the last frame that was read; -1 before the first.
         busy_ms: The time that each stage of the model has worked for this source, in milliseconds,
             its share of batches with others.
     """
@@ -88,6 +89,7 @@ class Snapshot:
     unfollowed: int = 0
     most_unfollowed: int = 0
     frames_unfollowed: int = 0
+    last_read: int = -1
     busy_ms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -123,6 +125,7 @@ class Stats:
         self._stage_bins: dict[str, _Bins] = defaultdict(lambda: _Bins(STAGE_EDGES_MS))
         self._unfollowed = self._most_unfollowed = 0
         self._first_ns = self._last_ns = 0
+        self._last_read = -1
         self._recent: deque[int] = deque(maxlen=60)
         if after is not None:
             self._go_on(after)
@@ -140,6 +143,7 @@ class Stats:
         self._dropped.update(after.dropped)
         self._busy_ms.update(after.busy_ms)
         self._most_unfollowed = after.most_unfollowed
+        self._last_read = after.last_read
         self._latency_bins.add_all(after.latency)
         for stage, histogram in after.stages.items():
             self._stage_bins[stage].add_all(histogram)
@@ -148,6 +152,12 @@ class Stats:
         """Add ``number`` to the count ``name``: "read", "unfitted" or "lost events"."""
         with self._lock:
             self._counts[name] += number
+
+    def read(self, frame_id: int) -> None:
+        """Count a frame that was read from the source, by its number there."""
+        with self._lock:
+            self._counts["read"] += 1
+            self._last_read = frame_id
 
     def perceived(self, frames: int, unfollowed: int) -> None:
         """Take note of how many people in a window of ``frames`` frames are not followed."""
@@ -231,6 +241,7 @@ class Stats:
                 unfollowed=self._unfollowed,
                 most_unfollowed=self._most_unfollowed,
                 frames_unfollowed=self._counts["unfollowed"],
+                last_read=self._last_read,
                 busy_ms=dict(self._busy_ms),
             )
 

@@ -386,7 +386,7 @@ class VideoStream:
             for frame in self.source.frames():
                 if self._halted.is_set():
                     break
-                self.stats.count("read")
+                self.stats.read(frame.id)
                 if self._cuts.is_cut(frame.pixels):
                     frame = replace(frame, discontinuity=True)
                 # To the reader first, because the second ring may make this thread wait.

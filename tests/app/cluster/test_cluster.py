@@ -1,0 +1,296 @@
+"""A local Ray with two workers in processes of their own: moves, deaths, drains, and what is left.
+
+What is killed is killed as the kernel does it, with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+
+from app.cluster import ray_api  # noqa: E402
+from app.cluster.hub import ClusterHub  # noqa: E402
+from tests.support.cluster import (  # noqa: E402
+    PICTURES,
+    clustered,
+    kill_worker,
+    load_poisoned,
+    load_slow,
+    other_worker,
+    ready,
+    spec_of,
+    worker_of,
+)
+from tests.support.waiting import until  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
+
+
+def views(hub: ClusterHub) -> dict:
+    return {view.name: view for view in hub.sources()}
+
+
+def all_live(hub: ClusterHub) -> bool:
+    return all(view.state == "live" and view.worker for view in hub.sources())
+
+
+def test_twenty_thousand_frames_are_all_accounted_for(tmp_path):
+    """Over moves, a worker's death and the controller's: read = drawn + dropped, moved included,
+    and each source's frames are read to the last."""
+    counts = dict.fromkeys([f"s{k}" for k in range(8)], 2500)
+    with clustered(spec_of(tmp_path)) as hub:
+        for name, count in counts.items():
+            hub.add(f"stub://{name}/{count}", name, trusted=True)
+        until(lambda: all(view.drawn > 200 for view in hub.sources()), 30)
+        for name in ("s0", "s1", "s2"):
+            hub.move(name, other_worker(hub, name))
+        dead = worker_of(hub, "s3")
+        kill_worker(hub, dead)
+        _kill_controller(hub)
+        until(lambda: all(view.state == "ended" for view in hub.sources()), 90)
+        figures = {view.name: (view, counted) for view, counted in hub.figures()}
+        for name, count in counts.items():
+            view, counted = figures[name]
+            assert counted.read == count
+            assert counted.read == counted.drawn + sum(counted.dropped.values())
+            # The last reports of a worker that dies are half a second old.
+            assert counted.dropped.get("moved", 0) <= 0.1 * count
+        assert sum(counted.drawn for _, counted in figures.values()) > 0.8 * sum(counts.values())
+        assert sum(view.moves for view, _ in figures.values()) >= 3
+        assert sum(view.failovers for view, _ in figures.values()) >= 1
+
+
+def test_what_a_worker_had_is_live_elsewhere_within_five_seconds(tmp_path):
+    said: list[str] = []
+    with clustered(spec_of(tmp_path), warnings=said) as hub:
+        for name in ("a", "b", "c", "d"):
+            hub.add(PICTURES, name, trusted=True)
+        until(lambda: all_live(hub), 20)
+        until(lambda: len(hub.bodies("a", -1)) > 50, 20)
+        dead = worker_of(hub, "a")
+        lost = {name for name, view in views(hub).items() if view.worker == dead}
+        number, newest = hub.number("a"), hub.bodies("a", -1)[-1][0]
+        kill_worker(hub, dead)
+        begun_s = time.monotonic()
+        until(lambda: worker_of(hub, "a") not in (None, dead) and hub.bodies("a", newest), 10)
+        assert time.monotonic() - begun_s < 5
+        until(lambda: all_live(hub), 10)
+        # The viewer's source is the same one: its number stays, and its frames' numbers go on.
+        assert hub.number("a") == number
+        assert {name for name, view in views(hub).items() if view.failovers} == lost
+        # Another worker takes the dead one's place.
+        ready(hub, 2)
+        assert any(dead in line for line in said)
+
+
+def test_sources_go_on_while_the_controller_is_away(tmp_path):
+    with clustered(spec_of(tmp_path)) as hub:
+        hub.add(PICTURES, "a", trusted=True)
+        until(lambda: all_live(hub), 20)
+        worker, pid = worker_of(hub, "a"), _worker_pid(hub, "a")
+        _kill_controller(hub)
+        number, _ = hub.picture("a", 0, 2.0)
+        until(lambda: hub.picture("a", number, 1.0)[0] > number + 5, 10)
+        until(lambda: _answers(hub), 30)
+        # It found what its forerunner had left, and everything can be asked of it.
+        until(lambda: all_live(hub), 20)
+        assert (worker_of(hub, "a"), _worker_pid(hub, "a")) == (worker, pid)
+        assert views(hub)["a"].failovers == 0
+        assert hub.add(PICTURES, "b", trusted=True) == "b"
+        assert hub.number("b") != hub.number("a")
+        hub.remove("a")
+        assert hub.names() == {"b"}
+
+
+def test_a_worker_that_dies_while_the_controller_is_away_is_missed(tmp_path):
+    with clustered(spec_of(tmp_path)) as hub:
+        hub.add(PICTURES, "a", trusted=True)
+        until(lambda: all_live(hub), 20)
+        dead = worker_of(hub, "a")
+        _kill_controller(hub)
+        kill_worker(hub, dead)
+        until(lambda: _answers(hub), 30)
+        until(lambda: worker_of(hub, "a") is not None and all_live(hub), 30)
+        newest = max((number for number, _ in hub.bodies("a", -1)), default=-1)
+        until(lambda: hub.bodies("a", newest), 10)
+
+
+def test_a_poison_source_is_quarantined_and_the_others_live(tmp_path):
+    with clustered(spec_of(tmp_path, load=load_poisoned)) as hub:
+        for name in ("a", "b", "c"):
+            hub.add(PICTURES, name, trusted=True)
+        until(lambda: all_live(hub), 20)
+        hub.add("stub://poison/100000", "p", trusted=True)
+        until(lambda: "quarantine" in views(hub)["p"].reason, 120)
+        assert views(hub)["p"].state == "ended"
+        assert views(hub)["p"].failovers == 3
+        until(lambda: all(v.state == "live" for v in hub.sources() if v.name != "p"), 60)
+        # What is shown of it is the reason, and it can be tried again or removed.
+        assert hub.picture("p", 0, 0.1)[1][:2] == b"\xff\xd8"
+        hub.remove("p")
+        assert hub.names() == {"a", "b", "c"}
+
+
+def test_a_source_without_room_is_refused_with_the_measured_capacity(tmp_path):
+    """A window takes 24 ms of each 133 ms: a source at 30 frames a second costs about a fifth of a
+    worker's time, so a worker holds four."""
+    with clustered(spec_of(tmp_path, load=load_slow)) as hub:
+        added = []
+
+        def add_many() -> None:
+            for number in range(40):
+                added.append(hub.add(PICTURES, f"s{number}", trusted=True))
+                time.sleep(2.5)  # Until its cost is known.
+
+        with pytest.raises(RuntimeError, match="no worker has room: 2 workers run .*%"):
+            add_many()
+        assert 4 <= len(added) <= 12
+        assert hub.names() == set(added)
+
+
+def test_a_number_of_sources_can_be_the_limit(tmp_path):
+    with clustered(spec_of(tmp_path, most_streams=2)) as hub:
+        for number in range(4):
+            hub.add(PICTURES, f"s{number}", trusted=True)
+        with pytest.raises(RuntimeError, match="all 2 workers are full: 2 sources each, 4 in all"):
+            hub.add(PICTURES, "one-too-many", trusted=True)
+        hub.remove("s0")
+        assert hub.add(PICTURES, "another", trusted=True) == "another"
+
+
+def test_bad_requests_are_refused_as_without_a_cluster(tmp_path):
+    with clustered(spec_of(tmp_path)) as hub:
+        with pytest.raises(ValueError, match="an address is"):
+            hub.add("/etc/passwd")
+        with pytest.raises(ValueError, match="a name is"):
+            hub.add(PICTURES, "../x", trusted=True)
+        hub.add(PICTURES, "a", trusted=True)
+        with pytest.raises(ValueError, match="named a already"):
+            hub.add(PICTURES, "a", trusted=True)
+        for ask in (hub.remove, hub.restart, hub.settings, hub.number, hub.snapshot):
+            with pytest.raises(KeyError):
+                ask("nothing")
+
+
+def test_settings_and_a_recording_survive_a_move(tmp_path):
+    with clustered(spec_of(tmp_path)) as hub:
+        hub.add(PICTURES, "a", trusted=True)
+        until(lambda: all_live(hub), 20)
+        hub.change("a", {"alpha": 0.25})
+        assert hub.record("a", True).startswith("a_")
+        hub.move("a", other_worker(hub, "a"))
+        until(lambda: all_live(hub), 10)
+        assert hub.settings("a")["alpha"] == 0.25
+        assert views(hub)["a"].settings["alpha"] == 0.25
+        until(lambda: views(hub)["a"].recording is not None, 10)
+        hub.record("a", False)
+        until(lambda: len(list((tmp_path / "recordings").glob("a_*.mp4"))) == 2, 10)
+
+
+def test_a_node_is_added_and_drained(tmp_path):
+    """Two nodes of a Ray on one machine: workers come with the second one, and leave it again."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        spec = spec_of(tmp_path, workers=None)
+        with ray_api.connected(cluster.address), ClusterHub(spec) as hub:
+            ready(hub, 1)
+            for name in ("a", "b"):
+                hub.add(PICTURES, name, trusted=True)
+            until(lambda: all_live(hub), 20)
+            second = cluster.add_node(num_cpus=1)
+            ready(hub, 2)
+            hub.add(PICTURES, "c", trusted=True)
+            new = worker_of(hub, "c")
+            assert new != worker_of(hub, "a")
+            node = next(worker.node for worker in hub.table.workers if worker.id == new)
+            hub.drain(node)
+            until(lambda: {worker.node for worker in hub.table.workers}.isdisjoint({node}), 30)
+            until(lambda: all_live(hub), 10)
+            assert views(hub)["c"].moves == 1
+            assert views(hub)["c"].failovers == 0
+            cluster.remove_node(second)
+            with pytest.raises(ValueError, match="no machine"):
+                hub.drain("nowhere")
+    finally:
+        cluster.shutdown()
+
+
+def test_a_killed_command_leaves_its_sources_and_the_next_one_finds_them(tmp_path):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        spec = spec_of(tmp_path)
+        with ray_api.connected(cluster.address):
+            hub = ClusterHub(spec)
+            hub.__enter__()
+            ready(hub, 2)
+            hub.add(PICTURES, "a", trusted=True)
+            until(lambda: all_live(hub), 20)
+            newest = hub.bodies("a", -1)[-1][0]
+            # As a killed process leaves it: nothing is ended.
+            hub._stopped.set()
+            hub._thread.join()
+        with ray_api.connected(cluster.address), ClusterHub(spec) as again:
+            assert again.names() == {"a"}
+            until(lambda: again.bodies("a", newest), 20)
+            assert views(again)["a"].failovers == 0
+        from app.config import ConfigError
+
+        with (
+            ray_api.connected(cluster.address),
+            clustered_again(spec) as _,
+            pytest.raises(ConfigError, match="other settings"),
+        ):
+            ClusterHub(spec_of(tmp_path, workers=1)).__enter__()
+    finally:
+        cluster.shutdown()
+
+
+def clustered_again(spec) -> ClusterHub:
+    return ClusterHub(spec)
+
+
+def test_nothing_is_left_behind(tmp_path):
+    """No process, and no block of shared memory, of the cluster or of its decoders."""
+    before = _leftovers()
+    with clustered(spec_of(tmp_path)) as hub:
+        for name in ("a", "b"):
+            hub.add(PICTURES, name, trusted=True)
+        until(lambda: all_live(hub), 20)
+        kill_worker(hub, worker_of(hub, "a"))
+        until(lambda: views(hub)["a"].failovers == 1 and all_live(hub), 30)
+    until(lambda: _leftovers() <= before, 20)
+
+
+def _leftovers() -> set[str]:
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+    ours = ("ray::", "raylet", "gcs_server", "decoder_process")
+    found = {line for line in listed.stdout.splitlines() if any(word in line for word in ours)}
+    return found | {f"/dev/shm/{path.name}" for path in Path("/dev/shm").iterdir()}
+
+
+def _kill_controller(hub: ClusterHub) -> None:
+    pid = ray_api.result(ray_api.call(hub._controller, "pid"), 10)
+    os.kill(pid, signal.SIGKILL)
+
+
+def _answers(hub: ClusterHub) -> bool:
+    try:
+        hub._ask("spec")
+    except RuntimeError:
+        return False
+    return True
+
+
+def _worker_pid(hub: ClusterHub, name: str) -> int:
+    return next(w.pid for w in hub.table.workers if w.id == worker_of(hub, name))
