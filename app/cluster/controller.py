@@ -46,6 +46,8 @@ _CONNECT_S = 3.0
 """How long a move waits for the second connection to a feed, before it goes on without."""
 _START_PAUSES_S = (1.0, 5.0, 20.0, 60.0)
 """The pauses before a worker that could not start, or died, is started again on its machine."""
+_MOST_AGAIN = 1_000_000
+"""A source's number is its own and that of its beginnings, of which there are fewer than this."""
 _KEEP_S = 2.0
 """The time between two times that the sources' counters are kept."""
 _TIDY_S = 2.0
@@ -136,8 +138,9 @@ class Controller:
         """Return all sources and workers."""
         with self._lock:
             sources = [
-                SourceRow(s.name, s.number, None if s.pending is not None else s.worker, s.epoch,
-                          s.config, s.reason, s.moves, s.failovers, s.every, s.quarantined)
+                SourceRow(s.name, s.number * _MOST_AGAIN + s.begun_again,
+                          None if s.pending is not None else s.worker, s.epoch, s.config,
+                          s.reason, s.moves, s.failovers, s.every, s.quarantined)
                 for s in self._sources.values()
             ]  # fmt: skip
             loads = {load.id: load for load in self._loads()}
@@ -398,7 +401,11 @@ class Controller:
                 call(worker.handle, "remove", name)
         for source in placed:
             report = worker.report.sources.get(source.name)
-            if report is not None and not source.moving:
+            if report is not None and not source.moving and source.placed_s < asked_s:
+                # Its frames' numbers begin anew, as another source's.
+                if source.own_number not in (None, report.number):
+                    source.begun_again += 1
+                source.own_number = report.number
                 source.begin, source.config = report.begin_elsewhere(), report.config
             new = source.moving or source.pending is not None or source.placed_s >= asked_s
             if not new and source.name not in worker.report.sources:
@@ -513,7 +520,7 @@ class Controller:
 
     def _place(self, source: PlacedSource, worker: str) -> Any:
         source.worker, source.reason = worker, ""
-        source.epoch += 1
+        source.epoch, source.own_number = source.epoch + 1, None
         source.placed_s = time.monotonic()
         how = replace(source.begin, first_picture=source.epoch << 32, every=source.every)
         handle = self._workers[worker].handle

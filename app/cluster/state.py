@@ -24,6 +24,8 @@ class PlacedSource:
         name: Its name.
         config: Its settings, with its address.
         number: Its number, which no other source of the cluster ever has.
+        begun_again: How often it has begun again with its workers.
+        own_number: Its number with its worker, None before the first report.
         begin: How it begins with its next worker.
         worker: The id of its worker, None where it waits for one.
         epoch: How often it was placed.
@@ -50,6 +52,8 @@ class PlacedSource:
     moves: int = 0
     failovers: int = 0
     every: int = 1
+    begun_again: int = 0
+    own_number: int | None = None
     reason: str = ""
     quarantined: bool = False
 

@@ -60,6 +60,7 @@ class SourceReport:
         config: Its settings.
         recording: Whether it is to be recorded.
         ended: Whether it has come to its end.
+        number: Its number in the hub: another one once it has begun again.
     """
 
     figures: Snapshot
@@ -67,6 +68,7 @@ class SourceReport:
     config: Config
     recording: bool
     ended: bool
+    number: int
 
     def begin_elsewhere(self) -> Begin:
         """Return how the source begins in another hub where this one is gone: frames that were in

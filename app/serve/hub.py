@@ -272,6 +272,7 @@ class Hub:
                 source.config,
                 source.recording_wanted or source.channel.recordings.state().wanted,
                 source.over,
+                source.number,
             )
         return found
 

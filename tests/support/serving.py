@@ -16,6 +16,7 @@ from app.config import load_config
 from app.serve.connection import listen, server_of
 from app.serve.hub import Hub
 from app.serve.poses_jobs import PosesJobs
+from app.serve.source_hub import SourceHub
 from app.serve.web import create_app
 from pipeline.events.motion import Motion
 from tests.support.fakes import NoPeople
@@ -26,7 +27,7 @@ TOKEN = "sixteen-letters-or-more"
 
 @dataclass
 class Served:
-    hub: Hub
+    hub: SourceHub
     port: int
     folder: Path
     end: Callable[[], None]
@@ -45,7 +46,13 @@ def serving(
 ) -> Iterator[Served]:
     """Run a hub behind a real server, as the command line does."""
     hub = Hub(load_config("default"), nobody, folder / "recordings", motion=motion)
-    hub.__enter__()
+    with hub, served(hub, folder / "recordings", token) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def served(hub: SourceHub, folder: Path, token: str | None = None) -> Iterator[Served]:
+    """Run a real server for a hub."""
     listening = listen("127.0.0.1", 0)
     listening.listen()
     jobs = PosesJobs()
@@ -60,10 +67,9 @@ def serving(
             jobs.close()
             server.should_exit = server.force_exit = True
             thread.join(10)
-            hub.__exit__()
 
     try:
-        yield Served(hub, listening.getsockname()[1], folder / "recordings", end)
+        yield Served(hub, listening.getsockname()[1], folder, end)
     finally:
         end()
 

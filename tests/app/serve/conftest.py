@@ -33,6 +33,25 @@ def serve(nobody, tmp_path) -> Iterator[Callable[..., Served]]:
         )
 
 
+@pytest.fixture(params=["here", "cluster"])
+def serve_anywhere(request, serve, tmp_path) -> Iterator[Callable[..., Served]]:
+    """Starts served hubs, in this process or in a cluster of two workers, and ends them."""
+    if request.param == "here":
+        yield serve
+        return
+    pytest.importorskip("ray")
+    from tests.support.cluster import clustered, spec_of
+    from tests.support.serving import served
+
+    with contextlib.ExitStack() as stack:
+
+        def start(token: str | None = None) -> Served:
+            hub = stack.enter_context(clustered(spec_of(tmp_path)))
+            return stack.enter_context(served(hub, tmp_path / "recordings", token))
+
+        yield start
+
+
 @pytest.fixture
 def three_unfollowed(nobody, monkeypatch) -> None:
     """Every window shows three people who are not followed."""

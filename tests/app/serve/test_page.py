@@ -38,9 +38,9 @@ def page(tmp_path) -> Iterator[Page]:
         yield tab
 
 
-def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):
+def test_a_day_with_the_page(serve_anywhere, page, rtsp_server, tmp_path):
     """Add a source, see it live, kill it, see that, bring it back, record it, download, remove."""
-    served, camera = serve(), rtsp_server()
+    served, camera = serve_anywhere(), rtsp_server()
     page.go(served.url)
     until(lambda: page.run("!document.getElementById('nothing').hidden"))
     page.run(
@@ -92,10 +92,10 @@ def test_a_day_with_the_page(serve, page, rtsp_server, tmp_path):
     again.kill()
 
 
-def test_seven_sources_are_live_at_once_and_text_stays_text(serve, page):
+def test_seven_sources_are_live_at_once_and_text_stays_text(serve_anywhere, page):
     """There are more sources than the six connections that a browser opens to a host; and an
     address is shown as text, not run as a script."""
-    served = serve()
+    served = serve_anywhere()
     for number in range(7):
         picture = f"lavfi:testsrc2=size=160x90:rate={number + 4}"
         served.hub.add(picture, f"camera{number}", trusted=True)
@@ -122,8 +122,8 @@ def test_people_who_are_not_followed_are_shown(serve, page, three_unfollowed):
     until(lambda: page.run(people) == "0 of 3", 20)
 
 
-def test_the_page_is_opened_by_its_token(serve, page):
-    served = serve(TOKEN)
+def test_the_page_is_opened_by_its_token(serve_anywhere, page):
+    served = serve_anywhere(TOKEN)
     page.go(served.url)
     assert page.run("location.pathname") == "/login"
     page.run(f"document.forms[0].token.value = {TOKEN!r}; document.forms[0].submit()")
@@ -168,10 +168,10 @@ def tab_to(page: Page, what: str, most: int = 40) -> None:
     raise AssertionError(f"{what} cannot be reached with Tab")
 
 
-def test_all_is_done_with_the_keyboard(serve, page, clip):
+def test_all_is_done_with_the_keyboard(serve_anywhere, page, clip):
     """Style, settings, replay, record, play, delete and remove, with Tab, Enter, Space, arrows and
     Escape alone."""
-    served = serve()
+    served = serve_anywhere()
     served.hub.add(clip, "test", trusted=True)
     page.listen()
     page.go(served.url)
@@ -325,8 +325,8 @@ def test_text_can_be_read_in_both_themes(serve, page, clip, scheme):
         assert contrast(page, selector) >= 4.5, selector
 
 
-def test_a_clip_ends_with_its_last_frame_and_is_played_again(serve, page, clip):
-    served = serve()
+def test_a_clip_ends_with_its_last_frame_and_is_played_again(serve_anywhere, page, clip):
+    served = serve_anywhere()
     served.hub.add(clip, "test", trusted=True)
     page.go(served.url)
     until(lambda: page.run("document.querySelector('.ended')?.hidden === false"), 20)
@@ -345,8 +345,8 @@ def test_a_clip_ends_with_its_last_frame_and_is_played_again(serve, page, clip):
     assert page.run("document.querySelector('.reason').textContent") == ""
 
 
-def test_settings_change_and_say_when_the_source_begins_again(serve, page):
-    served = serve()
+def test_settings_change_and_say_when_the_source_begins_again(serve_anywhere, page):
+    served = serve_anywhere()
     served.hub.add("lavfi:testsrc2=size=160x90:rate=10", "test", trusted=True)
     page.go(served.url)
     until(lambda: page.run(SEEN), 20)
@@ -418,8 +418,8 @@ def test_the_kind_of_mesh_is_remembered(serve, page):
     until(lambda: served.hub.settings("test")["style"] == "wireframe")
 
 
-def test_a_snapshot_and_poses_are_downloaded(serve, page, clip, tmp_path):
-    served = serve()
+def test_a_snapshot_and_poses_are_downloaded(serve_anywhere, page, clip, tmp_path):
+    served = serve_anywhere()
     served.hub.add(clip, "test", trusted=True)
     recorded(served.folder)
     saved = tmp_path / "saved"
