@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,13 +25,20 @@ from app.bench import (
     streams,
     subject,
 )
+from app.bench.cluster_workers import on_gpus
 from app.bench.gpu_busy import GpuBusy
 from app.bench.measure import Latency, Tick
 from app.bench.pipelines import make_pipeline
 from app.bench.plan import PlanPipeline
 from app.bench.roofline import RTX_4090, Ceilings, Work, floor, predict_window
 from app.bench.rows import Row, Settings
-from app.bench.stream_workers import WorkerSources, make_decoded_sources, make_sources
+from app.bench.stream_workers import (
+    StartWorker,
+    WorkerSources,
+    make_decoded_sources,
+    make_sources,
+    start_process,
+)
 from app.bench.timers import timer_for
 from app.bench.work import stage_work
 from pipeline.core.yuv import YuvImage
@@ -96,7 +104,7 @@ class Bench:
         clip = options.clip or footage.SAMPLE
         content = weights.sha256_of(clip) if clip.is_file() else str(clip)
         machine = results.same_machine(self.hardware)
-        measured = (row.measure, self.people(row), row.slow, row.workers, row.decoded)
+        measured = (row.measure, self.people(row), row.slow, row.workers, row.decoded, row.gpus)
         what = (row.settings.as_json(), *measured)
         return results.fingerprint(self._code, chosen, content, what, machine)
 
@@ -266,7 +274,11 @@ class Bench:
                 _STREAM_WARM,
             )
         )  # fmt: skip
-        with WorkerSources(row.workers, make) as sources:
+        with ExitStack() as stack:
+            start: StartWorker = start_process
+            if row.gpus:
+                start = stack.enter_context(on_gpus(row.gpus, row.workers))
+            sources = stack.enter_context(WorkerSources(row.workers, make, start))
             record = self._common(row, sources.facts["engine"], sources.facts["weights"])
             record |= self._streams(sources, tick)
             used = sources.memory_mb

@@ -122,6 +122,7 @@ class Row:
         packages: Modules that must be installed, each with its extra.
         above: The row that its meshes are compared with.
         workers: How many processes share the sources of "streams".
+        gpus: How many GPUs they share, each by Ray's actors; 0 for processes without Ray.
         decoded: Whether the sources of "streams" are decoded from H.264 while they play.
         slow: How many times in a row each frame of the clip is shown.
     """
@@ -136,6 +137,7 @@ class Row:
     packages: tuple[tuple[str, str], ...] = ()
     above: str | None = None
     workers: int = 1
+    gpus: int = 0
     decoded: bool = False
     slow: int = 1
 
@@ -268,6 +270,9 @@ def _network(name: Literal["instanthmr", "onnx"], of: str) -> tuple[Row, Row]:
     )
 
 
+_CLUSTERS = ((1, 1), (1, 2), (1, 4), (2, 8), (4, 16))
+"""The GPUs of one machine and the workers on them, in the rows of the cluster."""
+
 ROWS: tuple[Row, ...] = (
     *_PLAN,
     Row("default", "everything on the GPU, pictures as YUV 4:2:0", Settings()),
@@ -289,6 +294,19 @@ ROWS: tuple[Row, ...] = (
         people=1,
         decoded=True,
     ),
+    *(
+        Row(
+            f"cluster-g{gpus}w{workers}",
+            f"30 Hz streams, one person each, in a cluster: {gpus} x GPU, {workers} workers",
+            Settings(),
+            "streams",
+            people=1,
+            workers=workers,
+            gpus=gpus,
+            packages=(("ray", "cluster"),),
+        )
+        for gpus, workers in _CLUSTERS
+    ),
 )
 
 
@@ -306,7 +324,7 @@ def with_workers(rows: Sequence[Row], workers: int) -> list[Row]:
         replace(
             row, id=f"{row.id}-w{workers}", name=f"{row.name}, {workers} processes", workers=workers
         )
-        if row.measure == "streams"
+        if row.measure == "streams" and not row.gpus
         else row
         for row in rows
     ]  # fmt: skip
@@ -316,7 +334,7 @@ def choose(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:
     """Return the rows that a text names, in the table's order.
 
     Args:
-        names: Ids separated by commas; None for all rows.
+        names: Ids separated by commas; "cluster" stands for all rows of the cluster; None for all.
         rows: The rows to choose from.
 
     Raises:
@@ -326,6 +344,9 @@ def choose(names: str | None, rows: Sequence[Row] = ROWS) -> list[Row]:
         return list(rows)
     known = [row.id for row in rows]
     wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if "cluster" in wanted:
+        wanted += [row.id for row in rows if row.gpus]
+        wanted.remove("cluster")
     for name in wanted:
         if name not in known:
             hint = did_you_mean(name, known)

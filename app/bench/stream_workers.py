@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from app.bench import footage
 from app.bench.decoded import DecodedPlayer
@@ -65,6 +65,24 @@ def _sources(settings: Settings, player: WindowMaker, warm: int) -> tuple[Source
     return Sources(pipeline, player, warm), facts
 
 
+class StreamWorker(Protocol):
+    """A process that serves orders, as `WorkerProcess` with `_serve`: an order is sent, and an
+    answer received with an error's line, empty for none."""
+
+    connection: Any
+
+    def end(self) -> object: ...
+
+
+StartWorker = Callable[[MakeSources], StreamWorker]
+"""Starts a worker, whose first answer describes its pipeline."""
+
+
+def start_process(make: MakeSources) -> StreamWorker:
+    """Start a worker as a child of this process."""
+    return WorkerProcess(_serve, make)
+
+
 class WorkerSources:
     """What `streams.Sources` is, over several processes, in a ``with`` block.
 
@@ -74,6 +92,7 @@ class WorkerSources:
     Args:
         workers: How many processes.
         make: Makes a worker's sources in its process; it is pickled.
+        start: Starts a worker.
 
     Attributes:
         facts: The description of the first worker's pipeline.
@@ -84,18 +103,18 @@ class WorkerSources:
         RuntimeError: A worker cannot make its pipeline, or ends early.
     """
 
-    def __init__(self, workers: int, make: MakeSources) -> None:
+    def __init__(self, workers: int, make: MakeSources, start: StartWorker = start_process) -> None:
         self.people: list[int] = []
         self.memory_mb: float | None = None
         self.facts: dict[str, Any] = {}
-        self._count, self._make = workers, make
+        self._count, self._make, self._start = workers, make, start
         self._stack = ExitStack()
-        self._workers: list[WorkerProcess] = []
+        self._workers: list[StreamWorker] = []
 
     def __enter__(self) -> WorkerSources:
         with ExitStack() as stack:
             for _ in range(self._count):
-                worker = WorkerProcess(_serve, self._make)
+                worker = self._start(self._make)
                 stack.callback(worker.end)
                 self._workers.append(worker)
             self.facts = [_answer(worker) for worker in self._workers][0]
@@ -143,7 +162,7 @@ def shares_of(streams: int, workers: int) -> list[int]:
     return [share for k in range(workers) if (share := (streams + workers - 1 - k) // workers)]
 
 
-def _answer(worker: WorkerProcess) -> Any:
+def _answer(worker: StreamWorker) -> Any:
     try:
         answer, error = worker.connection.recv()
     except (EOFError, OSError):
@@ -165,16 +184,17 @@ def _serve(connection: Connection, make: MakeSources) -> None:
         while True:
             order = connection.recv()
             try:
-                answer = _obey(sources, *order)
+                answer = obey(sources, *order)
             except Exception as error:
                 connection.send((None, f"{type(error).__name__}: {error}"))
                 return
             connection.send((answer, ""))
 
 
-def _obey(
+def obey(
     sources: Sources, kind: str, streams: int, periods: int = 0, begin_s: float = 0.0
 ) -> tuple[Any, ...]:
+    """Carry out an order: "prepare" for a number of streams, or "play" them."""
     if kind == "prepare":
         sources.prepare(streams)
         return ()

@@ -111,6 +111,8 @@ def missing(
     # The quick checks first; finding weights may compute a file's hash.
     if row.settings.device == "cuda" and not torch.cuda.is_available():
         return "needs a CUDA GPU"
+    if row.gpus > torch.cuda.device_count():
+        return f"needs {row.gpus} GPUs"
     for module, extra in row.packages:
         if importlib.util.find_spec(module) is None:
             return f"needs {module}: pip install 'bodystream[{extra}]'"

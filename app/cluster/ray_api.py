@@ -51,20 +51,23 @@ class NodeFacts:
 def _ray() -> Any:
     if importlib.util.find_spec("ray") is None:
         raise RuntimeError("--cluster needs ray: pip install 'bodystream[cluster]'")
-    # A message that Ray prints at its import otherwise, on a machine without a GPU.
+    # Read at its import. The first silences a remark on machines without a GPU; the second ten
+    # lines on standard output for each worker that dies, which the controller reports in one.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     import ray
 
     return ray
 
 
 @contextmanager
-def connected(address: str, start: bool = True) -> Iterator[None]:
+def connected(address: str, start: bool = True, gpus: int | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster within a ``with`` block.
 
     Args:
         address: "auto" takes the cluster that runs on this machine, or starts one here for as long
-            as the block lasts; else HOST:PORT of the cluster's head.
+            as the block lasts; "local" starts one in any case; else HOST:PORT of its head.
+        gpus: The number of GPUs of a cluster that is started; None for all of this machine.
         start: Whether one is started where none runs.
 
     Raises:
@@ -72,21 +75,25 @@ def connected(address: str, start: bool = True) -> Iterator[None]:
         RuntimeError: Ray is not installed.
     """
     ray = _ray()
-    if address != "auto":
+    if address not in ("auto", "local"):
         _check_answers(address)
+    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     known: dict[str, Any] = {
         "namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR,
     }  # fmt: skip
     with _own_signals():
         try:
-            ray.init(address=address, **known)
+            if address == "local":
+                ray.init(address=address, num_gpus=gpus, **known, **own)
+            else:
+                ray.init(address=address, **known)
         except ConnectionError as error:
             if address != "auto" or not start:
                 where = "on this machine" if address == "auto" else f"at {address}"
                 raise ConfigError(
                     f"--cluster: no Ray cluster answers {where} ({_line(error)})"
                 ) from None
-            ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, **known)
+            ray.init(**known, **own)
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"--cluster: {_line(error)}") from None
     try:
