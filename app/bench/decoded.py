@@ -51,6 +51,11 @@ class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
+    def do_GET(self) -> None:
+        # A decoder that is ended closes its connection in the middle of the clip.
+        with suppress(ConnectionError):
+            super().do_GET()
+
 
 class _Feed:
     """One source and the thread that takes its pictures from the decoder process."""

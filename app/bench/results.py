@@ -94,22 +94,30 @@ def merge(
     for old in document["rows"]:
         # A row's own note is older than the document's hardware, so it wins.
         note = {"measured_on": {**changed, **old.get("measured_on", {})}}
-        rows[old["id"]] = {**old, **(note if note["measured_on"] else {})}
-    rows[row["id"]] = dict(row)
+        rows[_what(old)] = {**old, **(note if note["measured_on"] else {})}
+    rows[_what(row)] = dict(row)
     place = {name: k for k, name in enumerate(order)}
-    ordered = sorted(rows.values(), key=lambda r: place.get(r["id"], len(place)))
+    ordered = sorted(
+        rows.values(), key=lambda r: (place.get(r["id"], len(place)), r.get("people", 1))
+    )
     _set_speedups(ordered)
     return {"hardware": dict(hardware), "command": command, "rows": ordered}
+
+
+def _what(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row measures: rows of other people or pictures stand beside it."""
+    return row["id"], row.get("people"), row.get("size")
 
 
 def _set_speedups(rows: Sequence[dict[str, Any]]) -> None:
     """Set how many times faster each row is than the first row that it names and that is there;
     None if there is none, or if their pictures, people or clips differ."""
-    by_id = {row["id"]: row for row in rows}
+    known = {_what(row): row for row in rows}
     for row in rows:
-        names = row.get("against", ())
-        row["speedup_over"] = next(filter(by_id.get, names), row.get("speedup_over", ""))
-        other = by_id.get(row["speedup_over"])
+        alike = {name: (name, *_what(row)[1:]) for name in row.get("against", ())}
+        measured = (name for name, what in alike.items() if what in known)
+        row["speedup_over"] = next(measured, row.get("speedup_over", ""))
+        other = known.get((row["speedup_over"], *_what(row)[1:]))
         row["speedup"] = None
         if other is None or "streams" in row or not row["total_ms_p50"]:
             continue

@@ -120,8 +120,7 @@ def print_results(
         stream: Where to write.
     """
     console = console_for(stream)
-    known = {row["id"]: row for row in document["rows"]}
-    rows = [known[name] for name in ids if name in known]
+    rows = [row for name in ids for row in document["rows"] if row["id"] == name]
     latency = [row for row in rows if "streams" not in row]
     if rows or reasons:
         console.print(_totals(rows, ids, reasons))

@@ -270,7 +270,11 @@ def make_engines(
             for module, example in modules
         ]  # fmt: skip
         if engine in ("auto", "tensorrt") and missing("tensorrt", device) is None:
-            jobs = _with_tensorrt(jobs)
+            # "auto" takes a module's own kernels first: engines would be built for nothing.
+            own = engine == "auto" and missing("triton", device) is None
+            wanted = [k for k, job in enumerate(jobs) if not own or job.kernels is None]
+            for k, job in zip(wanted, _with_tensorrt([jobs[k] for k in wanted])):
+                jobs[k] = job
         if engine == "auto":
             return [_build_first_working(job) for job in jobs]
         return [_build_named(engine, job) for job in jobs]
@@ -301,6 +305,8 @@ def _with_tensorrt(jobs: list[_Job]) -> list[_Job]:
     begun_s = time.monotonic()
     for job in jobs:
         job.module.to(memory_format=memory_format(False))  # type: ignore[call-overload]
+    if not jobs:
+        return []
     wanted = [(job, size) for job in jobs for size in job.buckets]
     first = jobs[0]
     try:
@@ -372,6 +378,9 @@ def _build_first_working(job: _Job) -> Engine:
         try:
             why = missing(name, job.device, by_name=False)
             if why is None:
+                if name == "tensorrt" and not job.tensorrt:
+                    # Its own kernels did not work.
+                    (job,) = _with_tensorrt([job])
                 return _build(name, job, tuple(passed_over))
         except Exception as error:  # of any kind: the report says why the engine was not taken
             why = first_line(error)

@@ -32,6 +32,7 @@ from pipeline.gpu.tensorrt_install import (
     versions,
 )
 
+_BUILDING = ".building-"
 Program = tuple[nn.Module, Sequence[Tensor]]
 """A module on its device, and example inputs of the shapes that its engine is for."""
 
@@ -85,15 +86,20 @@ def load_or_build(
                 results[number] = found
             except Exception as error:  # of any kind: torch's, TensorRT's or the disk's
                 results[number] = error
-        if builds:
-            on_progress(0, len(builds))
-        reasons = build_all(
-            [build for build, _ in builds.values()],
-            edition,
-            lambda done: on_progress(done, len(builds)),
-        )
-        for (number, (build, place)), reason in zip(builds.items(), reasons):
-            results[number] = place.keep(torch_tensorrt, build, reason)
+        numbers = list(builds)
+        ended = 0
+
+        def keep(which: int, reason: str | None) -> None:
+            # At once: a program that is stopped while others are built keeps what is done.
+            nonlocal ended
+            build, place = builds[numbers[which]]
+            results[numbers[which]] = place.keep(torch_tensorrt, build, reason)
+            ended += 1
+            on_progress(ended, len(numbers))
+
+        if numbers:
+            on_progress(0, len(numbers))
+        build_all([builds[number][0] for number in numbers], edition, keep)
     return [result for result in results if result is not None]
 
 
@@ -213,11 +219,19 @@ def _working_folder(cache: Path | None) -> Iterator[tuple[Path, str | None]]:
                 # Some network file systems have no locks; then each process builds for itself.
                 with contextlib.suppress(OSError):
                     fcntl.flock(lock, fcntl.LOCK_EX)
+                    _remove_abandoned(cache)
             except OSError as error:
                 folder, unkept = None, f"could not be kept: {error.strerror or error}"
         # In the cache's own folder, because a rename is atomic within one file system only.
-        work = tempfile.TemporaryDirectory(dir=folder, prefix=".building-")
+        work = tempfile.TemporaryDirectory(dir=folder, prefix=_BUILDING)
         yield Path(stack.enter_context(work)), unkept
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove the folders of builds whose program was killed; nothing is built while we hold the
+    lock."""
+    for folder in cache.glob(f"{_BUILDING}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _why_unusable(path: Path, facts: dict[str, Any]) -> str | None:

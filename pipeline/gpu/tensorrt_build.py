@@ -37,22 +37,18 @@ class Build:
 
 
 def build_all(
-    builds: Sequence[Build], edition: Edition, on_done: Callable[[int], None]
-) -> list[str | None]:
+    builds: Sequence[Build], edition: Edition, on_done: Callable[[int, str | None], None]
+) -> None:
     """Build engines, as many at a time as fit.
 
     Args:
         builds: What to build.
         edition: The edition that is installed.
-        on_done: Called with the number of finished builds after each one.
-
-    Returns:
-        For each build why it failed, in one line; None where the engine is there. A build's log has
-        all that it printed.
+        on_done: Called at the end of each build with its place among ``builds`` and why it failed,
+            in one line; None where the engine is there. A build's log has all that it printed.
     """
     # Kernels that are timed beside other builds would be chosen by chance.
     at_once = 1 if edition.times_kernels else max(1, min(_MOST_AT_ONCE, (os.cpu_count() or 2) // 2))
-    results: list[str | None] = [None] * len(builds)
     waiting = list(enumerate(builds))
     running: dict[int, subprocess.Popen[bytes]] = {}
     try:
@@ -62,8 +58,7 @@ def build_all(
                 running[number] = _start(build)
             ended = [number for number, process in running.items() if process.poll() is not None]
             for number in ended:
-                results[number] = _failure(builds[number], running.pop(number).returncode)
-                on_done(len(builds) - len(waiting) - len(running))
+                on_done(number, _failure(builds[number], running.pop(number).returncode))
             if not ended:
                 time.sleep(_POLL_S)
     finally:
@@ -71,7 +66,6 @@ def build_all(
         for process in running.values():
             process.kill()
             process.wait()
-    return results
 
 
 def _start(build: Build) -> subprocess.Popen[bytes]:

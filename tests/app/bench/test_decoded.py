@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
+import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -51,3 +56,23 @@ def test_each_source_has_a_decoder_and_gives_its_windows_in_order(clip):
         [player.window(0, index) for index in range(3, 100)]
     player.close()
     assert not DECODERS.in_use
+
+
+def test_a_decoder_that_ends_leaves_no_words(clip, capfd):
+    """It closes its connection in the middle of the clip."""
+    player = DecodedPlayer(clip, empty_image, seconds=1.0)
+    # More than a socket holds, so that the server is still writing.
+    os.truncate(Path(player._folder.name) / "loop.ts", 1 << 27)
+    address = urlsplit(player._address)
+    with socket.create_connection((address.hostname, address.port)) as reader:
+        reader.sendall(f"GET {address.path} HTTP/1.0\r\n\r\n".encode())
+        assert reader.recv(8) == b"HTTP/1.0"
+    server = player._server
+    player.close()
+    # Its threads write to no one any more.
+    deadline = time.monotonic() + 20
+    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert server.socket.fileno() == -1
+    assert capfd.readouterr().err == ""

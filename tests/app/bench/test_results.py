@@ -28,6 +28,22 @@ def test_speed_up_is_of_like_with_like():
     assert document["rows"][1]["speedup"] is None
 
 
+def test_rows_of_other_people_and_sizes_stand_side_by_side():
+    one, eight = record("default", 10.0), {**record("default", 40.0), "people": 8}
+    slow = {**record("default-cpu", 400.0), "people": 8}
+    document = merged(one, eight, slow, record("default-cpu", 200.0))
+    assert [(row["id"], row["people"], row["speedup"]) for row in document["rows"]] == [
+        ("default", 1, 20.0),
+        ("default", 8, 10.0),
+        ("default-cpu", 1, 1.0),
+        ("default-cpu", 8, 1.0),
+    ]
+    document = merged({**eight, "total_ms_p50": 20.0}, document=document)
+    assert [row["total_ms_p50"] for row in document["rows"]] == [10.0, 20.0, 200.0, 400.0]
+    document = merged(record("default", 1.0, size="32x32"), document=document)
+    assert len(document["rows"]) == 5
+
+
 def test_speed_up_is_over_the_first_row_that_was_measured():
     mine = {**record("sam3d", 10.0), "against": ["sam3d-upstream", "sam3d-eager"]}
     document = merged(mine, record("sam3d-eager", 30.0))

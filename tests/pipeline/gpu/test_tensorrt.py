@@ -128,16 +128,14 @@ def here(rtx, monkeypatch):
     """Builds run in this process; returns the shapes that were built."""
 
     def in_this_process(builds, edition, on_done):
-        reasons = []
-        for count, build in enumerate(builds):
+        for number, build in enumerate(builds):
             build.log.write_text("all that it said")
+            reason = None
             try:
                 tensorrt_build.main(str(build.program), str(build.engine))
-                reasons.append(None)
             except Exception as error:
-                reasons.append(str(error))
-            on_done(count + 1)
-        return reasons
+                reason = str(error)
+            on_done(number, reason)
 
     monkeypatch.setattr(tensorrt, "build_all", in_this_process)
     return tensorrt_install.import_torch_tensorrt().built
@@ -393,6 +391,54 @@ def test_an_engine_is_made_of_what_was_built(here, tmp_path, monkeypatch):
         make_engine(Small(5), images(3), engine="tensorrt", device="cpu", cache=tmp_path)
 
 
+class WithKernels(Small):
+    """Has kernels of its own."""
+
+    def with_kernels(self):
+        return Small()
+
+
+def test_auto_builds_no_engine_for_a_module_with_kernels(here, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.gpu.engine.missing", lambda *a, **k: None)
+    modules = [(WithKernels(), images(3)), (Small(7), images(3))]
+    made = make_engines(modules, device="cpu", buckets=(2,), cache=tmp_path)
+    assert [engine.report.engine for engine in made] == ["triton", "tensorrt"]
+    assert here == [(2, 3, 8, 8)]
+    own = (WithKernels(), images(3))
+    assert make_engines([own], device="cpu", buckets=(2,))[0].report.engine == "triton"
+    assert len(here) == 1
+
+
+def test_auto_builds_one_where_the_kernels_do_not_work(here, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.gpu.engine.missing", lambda *a, **k: None)
+    wrong = WithKernels()
+    wrong.with_kernels = lambda: Small(9)
+    (made,) = make_engines([(wrong, images(3))], device="cpu", buckets=(2,), cache=tmp_path)
+    assert made.report.engine == "tensorrt"
+    assert made.report.passed_over[0].startswith("not triton: its results are ")
+    assert here == [(2, 3, 8, 8)]
+
+
+def test_a_program_that_is_stopped_keeps_the_engines_that_are_done(here, tmp_path):
+    def stopped(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    programs = [(Small(), [images(count)]) for count in (1, 2)]
+    with pytest.raises(KeyboardInterrupt):
+        tensorrt.load_or_build(programs, tmp_path, stopped)
+    assert [each.from_cache for each in tensorrt.load_or_build(programs, tmp_path)] == [True, False]
+
+
+def test_the_folder_of_a_build_that_was_killed_is_removed(here, tmp_path):
+    left = tmp_path / ".building-killed"
+    left.mkdir()
+    (left / "0.program.pt2").touch()
+    load_or_build(Small(), images(1), tmp_path)
+    assert not left.exists()
+    assert len(list(tmp_path.glob("*.pt2"))) == 1
+
+
 # Builds in processes of their own.
 
 
@@ -432,7 +478,9 @@ def test_builds_run_beside_each_other_and_say_nothing(rtx, tmp_path, monkeypatch
 def test_a_process_that_fails_leaves_its_words(rtx, tmp_path, monkeypatch, fault, reason):
     monkeypatch.setenv("FAKE_FAULT", fault)
     build = _build(tmp_path)
-    assert build_all([build], RTX, lambda done: None) == [reason]
+    ended = []
+    build_all([build], RTX, lambda *end: ended.append(end))
+    assert ended == [(0, reason)]
     assert "building" in build.log.read_text() or fault == "crash"
 
 
@@ -451,7 +499,7 @@ def test_a_program_that_is_stopped_stops_its_builds(rtx, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tensorrt_build.time, "sleep", stopped)
     with pytest.raises(KeyboardInterrupt):
-        build_all([_build(tmp_path)], DATA_CENTRE, lambda done: None)
+        build_all([_build(tmp_path)], DATA_CENTRE, lambda *end: None)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
 
