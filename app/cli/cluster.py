@@ -12,7 +12,7 @@ from pipeline.core.program import program
 
 def status(options: ClusterOptions) -> int:
     """Print the workers and the sources of a cluster; return the exit code."""
-    from app.cluster.hub import table_at
+    from app.cluster.remote import table_at
 
     table = table_at(options.address)
     for worker in table.workers:
@@ -30,7 +30,7 @@ def status(options: ClusterOptions) -> int:
 
 def drain(options: DrainOptions) -> int:
     """Have a machine's sources move away and its workers end; return the exit code."""
-    from app.cluster.hub import drain_at
+    from app.cluster.remote import drain_at
 
     try:
         drain_at(options.address, options.node, not options.undo)
@@ -41,7 +41,7 @@ def drain(options: DrainOptions) -> int:
 
 def stop(options: ClusterOptions) -> int:
     """End what a killed `serve --cluster` has left; return the exit code."""
-    from app.cluster.hub import stop_at
+    from app.cluster.remote import stop_at
 
     stop_at(options.address)
     return 0

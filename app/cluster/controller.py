@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -21,9 +21,10 @@ from app.cluster import placement, ray_api
 from app.cluster.ray_api import Gone, call, result
 from app.cluster.spec import ClusterSpec
 from app.cluster.state import KnownWorker, PlacedSource
+from app.cluster.table import SourceRow, Table, WorkerRow
 from app.cluster.worker import GROUPS, THREADS, Worker, gpu_share
 from app.cluster.workers import Places, places, workers_on_gpu
-from app.config import Config, with_changes
+from app.config import with_changes
 from app.multi_run import names_of
 from app.serve.handover import BEGINNING
 from app.serve.hub import check_new, config_of, is_live
@@ -53,49 +54,6 @@ _KEEP_S = 2.0
 _TIDY_S = 2.0
 _MEASURE_S = 300.0
 _MOST_WARNINGS = 100
-
-
-@dataclass(frozen=True)
-class SourceRow:
-    """A source as the page's process sees it: where it is, and why it is nowhere."""
-
-    name: str
-    number: int
-    worker: str | None
-    epoch: int
-    config: Config
-    reason: str
-    moves: int
-    failovers: int
-    every: int
-    quarantined: bool
-
-
-@dataclass(frozen=True)
-class WorkerRow:
-    """A worker as the page's process sees it.
-
-    ``state`` is "starting", "ready" or "draining"; ``load`` is the share of its time that its
-    sources take.
-    """
-
-    id: str
-    node: str
-    state: str
-    device: str
-    pid: int
-    streams: int
-    load: float
-
-
-@dataclass(frozen=True)
-class Table:
-    """All sources and workers, and the lines of warning so far, numbered from the first."""
-
-    sources: tuple[SourceRow, ...]
-    workers: tuple[WorkerRow, ...]
-    warnings: tuple[tuple[int, str], ...]
-    trouble: str
 
 
 class Controller:

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from app.cluster import controller, ray_api
-from app.cluster.controller import Controller, SourceRow, Table
+from app.cluster.controller import Controller
 from app.cluster.ray_api import Gone, call, result
+from app.cluster.remote import end_cluster
 from app.cluster.spec import ClusterSpec
+from app.cluster.table import SourceRow, Table
+from app.cluster.views import absent_view, placed_view
 from app.cluster.worker import WATCHING
 from app.config import ConfigError
 from app.serve.channel import encode, filler
 from app.serve.folder import RecordingFolder
-from app.serve.served import is_live
 from app.serve.settings import Values, settings_of
 from app.serve.source_view import SourceView
-from pipeline.capture.status import State
-from pipeline.core.redact import without_credentials
-from pipeline.core.stats import Snapshot, Stats
+from pipeline.core.stats import Snapshot
 
 _TABLE_S = 0.2
 """The time between two looks at the controller's table."""
@@ -99,7 +98,7 @@ class ClusterHub:
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._thread.join()
-        end(self._controller)
+        end_cluster(self._controller)
 
     def wait_until_ready(self, stop: threading.Event) -> None:
         """Wait until a worker is ready and no other one is starting, or ``stop`` is set.
@@ -325,88 +324,16 @@ class ClusterHub:
             found = None if row.worker is None else told.get((row.worker, row.name))
             if found is None:
                 last = self._views.get(row.number)
-                found = _absent(row, last)
+                found = absent_view(row, last)
             else:
                 self._views[row.number] = found
-            out.append((_placed(found[0], row), found[1]))
+            out.append((placed_view(found[0], row), found[1]))
         there = {row.number for row in table.sources}
         self._views = {number: view for number, view in self._views.items() if number in there}
         return out
-
-
-def end(handle: Any) -> None:
-    """End a cluster by its controller: all sources, with complete files, and all workers."""
-    with suppress(Gone):
-        result(call(handle, "end"), 3 * _CALL_S)
-    ray_api.kill(handle)
-
-
-@contextmanager
-def _serving(address: str) -> Iterator[Any]:
-    """The controller of a cluster that serves, within a ``with`` block. Raises ConfigError."""
-    with ray_api.connected(address, start=False):
-        handle = ray_api.actor_named(controller.NAME)
-        if handle is None:
-            raise ConfigError("--cluster: nothing is served there")
-        yield handle
-
-
-def table_at(address: str) -> Table:
-    """Return the sources and workers of a cluster that serves; see `ray_api.connected`.
-
-    Raises:
-        ConfigError: There is none at the address.
-    """
-    with _serving(address) as handle:
-        found: Table = result(call(handle, "table"), _CALL_S)
-        return found
-
-
-def drain_at(address: str, node: str, on: bool) -> None:
-    """Drain a machine of a cluster that serves; as `Controller.drain`."""
-    with _serving(address) as handle:
-        result(call(handle, "drain", node, on), _CALL_S)
-
-
-def stop_at(address: str) -> None:
-    """End all that is served in a cluster. Raises ConfigError."""
-    with _serving(address) as handle:
-        end(handle)
 
 
 def _alike(one: ClusterSpec, other: ClusterSpec) -> bool:
     """Return whether two serve sources alike; functions have no equality across processes."""
     plain = {"load": None, "make_source": None}
     return replace(one, **plain) == replace(other, **plain)  # type: ignore[arg-type]
-
-
-def _placed(view: SourceView, row: SourceRow) -> SourceView:
-    return replace(
-        view, worker=row.worker, moves=row.moves, failovers=row.failovers, every=row.every
-    )
-
-
-def _absent(
-    row: SourceRow, last: tuple[SourceView, Snapshot] | None
-) -> tuple[SourceView, Snapshot]:
-    """The view of a source that has no worker now: its last one, with the state and the reason."""
-    state = State.ENDED if row.quarantined else State.RECONNECTING
-    reason = row.reason or "moving to another worker"
-    if last is not None:
-        view, figures = last
-        now = replace(
-            view, state=str(state), reason=reason, fps=0.0, people=0, not_followed=0,
-            recording=None, settings=settings_of(row.config),
-        )  # fmt: skip
-        return now, figures
-    figures = Stats().snapshot()
-    view = SourceView(
-        name=row.name, address=without_credentials(row.config.source), state=str(state),
-        reason=reason, since_s=0.0, fps=0.0, people=0, not_followed=0, latency_ms=None, read=0,
-        drawn=0, dropped={}, stages_ms={}, reconnects=0, damaged=0, failures={}, decoder_bytes=0,
-        recording=None, not_recorded=0, unfitted=0, predicted_ms=None, predicted_off_px=None,
-        events=None, events_lost=None, recording_wanted=False, recording_missing=False,
-        recording_cause="", recording_failures={}, clip=not is_live(row.config.source),
-        settings=settings_of(row.config),
-    )  # fmt: skip
-    return view, figures

@@ -15,10 +15,11 @@ def test_the_page_of_the_command_line_has_every_command():
     headings = re.findall(r"(?m)^##+ bodystream (.+)$", page)
     wanted = [
         *("run", "serve", "view", "events", "evaluate", "bench"),
-        *("weights", "export", "recover", "doctor"),
+        *("weights", "cluster", "export", "recover", "doctor"),
     ]
     assert [each for each in headings if " " not in each] == wanted
     assert {"weights list", "weights fetch", "weights check"} <= set(headings)
+    assert {"cluster status", "cluster drain", "cluster stop"} <= set(headings)
     assert "python -m bodystream COMMAND" not in page, "it names the installed command"
     for setting in settings().values():
         for flag in setting.setting.stands_for if setting.commands else ():

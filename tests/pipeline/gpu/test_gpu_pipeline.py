@@ -85,45 +85,33 @@ def meshes(people, device="cpu"):
 
 
 def apart_mm(some, others):
-    """Mean distance of the same vertices across and along the view, in frames with both bodies."""
-    apart = 1e3 * (some - others)
-    across = np.nanmean(np.linalg.norm(apart[..., :2], axis=-1))
-    return float(across), float(np.nanmean(np.abs(apart[..., 2])))
-
-
-def whole_mm(some, others):
-    """Mean distance of the same vertices in the median frame. In the few frames of a throw two runs
-    may take another side of a turned body, a decimetre apart."""
-    return float(np.nanmedian(1e3 * np.linalg.norm(some - others, axis=-1).mean(1)))
-
-
-def check_looks(perceiver, people, looks, expected):
-    """Another perceiver's answers to the same looks give nearly the same bodies."""
-    across, along = apart_mm(meshes(seen_by(perceiver, people, looks), "cuda"), expected)
-    assert across < 1.0, f"{across:.2f} mm across the view"
-    assert along < 5.0, f"{along:.2f} mm along the view"
+    """Mean distance of the same vertices in frames where both have a body."""
+    return float(1e3 * np.nanmean(np.linalg.norm(some - others, axis=-1)))
 
 
 def test_half_precision_moves_meshes_little(windows):
     single, half = (inference_on("cuda", half=half) for half in (False, True))
     people, looks = people_and_looks(single, windows)
     expected = meshes(people, "cuda")
-    same = meshes(seen_by(single.perceiver, people, looks), "cuda")
-    assert max(apart_mm(same, expected)) < 0.01
-    check_looks(half.perceiver, people, looks, expected)
-    assert whole_mm(meshes(people_and_looks(half, windows)[0], "cuda"), expected) < WAVER_MM
+    same = apart_mm(meshes(seen_by(single.perceiver, people, looks), "cuda"), expected)
+    apart = apart_mm(meshes(seen_by(half.perceiver, people, looks), "cuda"), expected)
+    whole = apart_mm(meshes(people_and_looks(half, windows)[0], "cuda"), expected)
+    print(f"half precision: {apart:.3f} mm a vertex look by look, {whole:.1f} mm as a whole")
+    assert same < 0.01
+    assert apart < 1.0
+    assert whole < WAVER_MM
 
 
 def test_a_gpu_finds_the_bodies_a_cpu_finds(windows):
     there = inference_on("cuda", half=False)
     people, looks = people_and_looks(there, windows)
-    expected = meshes(people, "cuda")
-    assert max(apart_mm(meshes(people), expected)) < 1.0
+    expected = meshes(people)
+    assert apart_mm(meshes(people, "cuda"), expected) < 1.0
     here = inference_on("cpu")
-    check_looks(here.perceiver, people, looks, expected)
     state = here.begin()
-    whole = meshes([here.perceive([w], [state])[0].people for w in windows])
-    assert whole_mm(whole, expected) < WAVER_MM
+    whole = apart_mm(meshes([here.perceive([w], [state])[0].people for w in windows]), expected)
+    print(f"GPU against CPU: {whole:.1f} mm a vertex as a whole")
+    assert whole < WAVER_MM
 
 
 def test_graphs_change_nothing(windows):
@@ -132,4 +120,4 @@ def test_graphs_change_nothing(windows):
         meshes(people_and_looks(inference_on("cuda", graphs=graphs), some)[0], "cuda")
         for graphs in (True, False)
     )
-    assert max(apart_mm(with_graphs, without)) < 0.1
+    assert apart_mm(with_graphs, without) < 0.1

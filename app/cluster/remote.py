@@ -1,0 +1,56 @@
+"""Look at a cluster that serves from another process, drain a machine of it, or end it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from app.cluster import controller, ray_api
+from app.cluster.ray_api import Gone, call, result
+from app.cluster.table import Table
+from app.config import ConfigError
+
+_CALL_S = 20.0
+_END_S = 60.0
+"""The longest time that the controller takes to end all workers, with complete files."""
+
+
+def end_cluster(handle: Any) -> None:
+    """End a cluster by its controller: all sources, with complete files, and all workers."""
+    with suppress(Gone):
+        result(call(handle, "end"), _END_S)
+    ray_api.kill(handle)
+
+
+@contextmanager
+def _serving(address: str) -> Iterator[Any]:
+    """The controller of a cluster that serves, within a ``with`` block. Raises ConfigError."""
+    with ray_api.connected(address, start=False):
+        handle = ray_api.actor_named(controller.NAME)
+        if handle is None:
+            raise ConfigError("--cluster: nothing is served there")
+        yield handle
+
+
+def table_at(address: str) -> Table:
+    """Return the sources and workers of a cluster that serves; see `ray_api.connected`.
+
+    Raises:
+        ConfigError: There is none at the address.
+    """
+    with _serving(address) as handle:
+        found: Table = result(call(handle, "table"), _CALL_S)
+        return found
+
+
+def drain_at(address: str, node: str, on: bool) -> None:
+    """Drain a machine of a cluster that serves; as `Controller.drain`."""
+    with _serving(address) as handle:
+        result(call(handle, "drain", node, on), _CALL_S)
+
+
+def stop_at(address: str) -> None:
+    """End all that is served in a cluster. Raises ConfigError."""
+    with _serving(address) as handle:
+        end_cluster(handle)
