@@ -335,6 +335,7 @@ class Controller:
             if worker.ready not in done:
                 return
             worker.facts, worker.ready = result(worker.ready, _CALL_S), None
+            self._keep()
             self._failed_starts[worker.node] = 0
         if worker.asked is None:
             if now_s - worker.asked_s >= _REPORT_S:
@@ -574,7 +575,7 @@ class Controller:
                 "number": self._number,
                 "on_gpu": self._on_gpu,
                 "drained": self._drained,
-                "workers": [(w.id, w.node, w.draining) for w in self._workers.values()],
+                "workers": [(w.id, w.node, w.draining, w.facts) for w in self._workers.values()],
                 "sources": [source.kept() for source in self._sources.values()],
             },
         )
@@ -588,12 +589,11 @@ class Controller:
             kept["number"], kept["on_gpu"], kept["drained"],
         )  # fmt: skip
         self._sources = {one["name"]: PlacedSource(**one) for one in kept["sources"]}
-        for id, node, draining in kept["workers"]:
+        for id, node, draining, facts in kept["workers"]:
             handle = ray_api.actor_named(id)
             if handle is not None:
-                self._workers[id] = KnownWorker(
-                    id, node, handle, ready=call(handle, "facts"), draining=draining
-                )
+                ready = call(handle, "facts") if facts is None else None
+                self._workers[id] = KnownWorker(id, node, handle, ready, facts, draining=draining)
         for source in self._sources.values():
             if source.worker is not None and source.worker not in self._workers:
                 source.reason = f"worker {source.worker}: ended while the controller was away"

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app.config import ConfigError
@@ -75,32 +76,47 @@ def connected(address: str, start: bool = True, gpus: int | None = None) -> Iter
         RuntimeError: Ray is not installed.
     """
     ray = _ray()
-    if address not in ("auto", "local"):
+    if address == "auto":
+        address = _running_here() or ("local" if start else "auto")
+    elif address != "local":
         _check_answers(address)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     known: dict[str, Any] = {
         "namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR,
     }  # fmt: skip
+    if address == "auto":
+        raise ConfigError("--cluster: no Ray cluster runs on this machine")
     with _own_signals():
         try:
             if address == "local":
                 ray.init(address=address, num_gpus=gpus, **known, **own)
             else:
                 ray.init(address=address, **known)
-        except ConnectionError as error:
-            if address != "auto" or not start:
-                where = "on this machine" if address == "auto" else f"at {address}"
-                raise ConfigError(
-                    f"--cluster: no Ray cluster answers {where} ({_line(error)})"
-                ) from None
-            ray.init(**known, **own)
-        except (ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"--cluster: {_line(error)}") from None
     try:
         yield
     finally:
         with _own_signals():
             ray.shutdown()
+
+
+def _running_here() -> str | None:
+    """Return the address of the cluster that runs on this machine, None if there is none.
+
+    Ray's own search takes the address that the last cluster has left, and tries it for minutes
+    where that one was killed.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        left = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        with suppress(OSError):
+            address = left.read_text(encoding="utf-8").strip()
+    try:
+        _check_answers(address)
+    except ConfigError:
+        return None
+    return address
 
 
 def _check_answers(address: str) -> None:

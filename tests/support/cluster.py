@@ -107,7 +107,7 @@ def spec_of(folder: Path, **changed: Any) -> ClusterSpec:
 
 @contextlib.contextmanager
 def clustered(
-    spec: ClusterSpec, address: str = "auto", warnings: list[str] | None = None
+    spec: ClusterSpec, address: str = "local", warnings: list[str] | None = None
 ) -> Iterator[ClusterHub]:
     """A hub of a cluster whose workers are all ready."""
     said: list[str] = [] if warnings is None else warnings
