@@ -170,7 +170,7 @@ class Controller:
             source = self._sources[name]
             worker = self._worker_of(source)
             if worker is None:
-                source.quarantined, source.reason, source.deaths = False, "", []
+                source.quarantined, source.reason, source.deaths = False, "", 0
                 self._keep()
                 return
         result(call(worker.handle, "restart", name), _CALL_S)
@@ -366,6 +366,8 @@ class Controller:
                     source.begun_again += 1
                 source.own_number = report.number
                 source.begin, source.config = report.begin_elsewhere(), report.config
+            if asked_s - source.placed_s > placement.STEADY_S:
+                source.deaths = 0
             new = source.moving or source.pending is not None or source.placed_s >= asked_s
             if not new and source.name not in worker.report.sources:
                 source.worker = None
@@ -395,7 +397,7 @@ class Controller:
                     continue
                 if time.monotonic() < source.placed_s:
                     continue
-                suspect = placement.is_suspect(source.deaths, time.monotonic())
+                suspect = placement.is_suspect(source.deaths)
                 loads, cost = self._loads(), self._cost(source)
                 found = placement.choose(loads, cost, suspect)
                 found = found or placement.anyway(loads, suspect)
@@ -499,21 +501,18 @@ class Controller:
         self._next_start_s[worker.node] = now_s + pause_s
         if worker.facts is None:
             self._trouble = f"worker {worker.id} could not start: {why}"
-        lost = self._on(worker)
-        blamed = placement.blamed({source.name: now_s - source.placed_s for source in lost})
-        for source in lost:
+        for source in self._on(worker):
             # It begins as its last report says, or, without one, as it was to begin there.
             source.worker = source.pending = None
             source.placed_s = 0.0
             source.reason = f"worker {worker.id}: {why}"
             source.failovers += 1
-            if source.name in blamed:
-                source.deaths = [*placement.recent(source.deaths, now_s), now_s]
-            if len(source.deaths) >= placement.MOST_DEATHS:
+            source.deaths += 1
+            if source.deaths >= placement.MOST_DEATHS:
                 source.quarantined = True
                 source.reason = (
-                    f"in quarantine: its workers died {len(source.deaths)} times in "
-                    f"{placement.STEADY_S:g} s; the last: {why}. Restart it to try again"
+                    f"in quarantine: {source.deaths} workers died while they had it; the last: "
+                    f"{why}. Restart it to try again"
                 )
                 self._warn(f"{source.name}: {source.reason}")
         self._keep()

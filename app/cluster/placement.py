@@ -20,11 +20,9 @@ _AFTER_MOVE = 0.75
 """A worker that gets a source for another's relief is not fuller than this afterwards, so that no
 source goes to and fro."""
 MOST_DEATHS = 3
-"""A source that was with a worker at so many of the workers' deaths is quarantined."""
-STEADY_S = 60.0
-"""A death counts for this long, in seconds."""
-PROVED_S = 10.0
-"""A source that has run for so long with its worker, in seconds, is no suspect there any more."""
+"""A source that was with so many workers when these died is quarantined."""
+STEADY_S = 30.0
+"""A source that has run for so long with a worker, in seconds, has no part in earlier deaths."""
 LEAST_FPS = 5.0
 """A source that is admitted at a lower rate keeps at least this many frames a second."""
 
@@ -37,7 +35,7 @@ class WorkerLoad:
         id: Its name.
         load: The share of its time that its sources take.
         streams: The number of its sources.
-        suspects: Those of them that were with two workers when these died, and are not proved here.
+        suspects: Those of them that were with two workers when these died.
         open: Whether it takes sources.
         most: The most sources that it takes, None for no such limit.
     """
@@ -126,30 +124,13 @@ def relief(
     return None
 
 
-def is_suspect(deaths: Sequence[float], now_s: float) -> bool:
+def is_suspect(deaths: int) -> bool:
     """Return whether a source may be what ended its workers.
 
     Args:
-        deaths: When workers died that had the source, in seconds.
-        now_s: The time.
+        deaths: How many workers died that had it, since it last ran for `STEADY_S` seconds.
     """
-    return len(recent(deaths, now_s)) >= MOST_DEATHS - 1
-
-
-def blamed(ran_s: Mapping[str, float]) -> set[str]:
-    """Return the sources for which a worker's death counts: those that had just begun there, or
-    all, where none had.
-
-    Args:
-        ran_s: For how long the worker had each of its sources, in seconds, by name.
-    """
-    new = {name for name, time_s in ran_s.items() if time_s < PROVED_S}
-    return new or set(ran_s)
-
-
-def recent(deaths: Sequence[float], now_s: float) -> list[float]:
-    """Return the deaths that still count."""
-    return [died_s for died_s in deaths if now_s - died_s < STEADY_S]
+    return deaths >= MOST_DEATHS - 1
 
 
 def refusal(workers: Sequence[WorkerLoad], cost: float) -> str:

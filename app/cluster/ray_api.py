@@ -53,9 +53,11 @@ def _ray() -> Any:
     if importlib.util.find_spec("ray") is None:
         raise RuntimeError("--cluster needs ray: pip install 'bodystream[cluster]'")
     # Read at its import. The first silences a remark on machines without a GPU; the second ten
-    # lines on standard output for each worker that dies, which the controller reports in one.
+    # lines on standard output for each worker that dies, which the controller reports in one. The
+    # third: a call after the end must not start another cluster.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
     return ray

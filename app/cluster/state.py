@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.cluster.placement import PROVED_S, WorkerLoad, is_suspect
+from app.cluster.placement import WorkerLoad, is_suspect
 from app.cluster.worker import WorkerFacts, WorkerReport
 from app.config import Config
 from app.serve.handover import BEGINNING, Begin
@@ -32,7 +31,7 @@ class PlacedSource:
         pending: The call that begins it with its worker; None once that has returned.
         placed_s: When it was placed last, by the monotonic clock.
         moving: Whether it is being moved now.
-        deaths: When workers died that had it, by the monotonic clock.
+        deaths: How many workers died that had it, since it last ran steadily.
         moves, failovers: How often it was moved, and how often it lost its worker.
         every: Only each n-th of its frames is taken.
         reason: Why it has no worker, in a line.
@@ -48,7 +47,7 @@ class PlacedSource:
     pending: Any = None
     placed_s: float = 0.0
     moving: bool = False
-    deaths: list[float] = field(default_factory=list)
+    deaths: int = 0
     moves: int = 0
     failovers: int = 0
     every: int = 1
@@ -59,7 +58,7 @@ class PlacedSource:
 
     def kept(self) -> dict[str, Any]:
         """Return what a controller that takes this one's place needs of it."""
-        left_out = ("pending", "moving", "deaths", "placed_s")
+        left_out = ("pending", "moving", "placed_s")
         return {key: value for key, value in vars(self).items() if key not in left_out}
 
 
@@ -125,14 +124,12 @@ class KnownWorker:
             most: The most sources that it takes.
             guess: The cost of a source that was not measured yet.
         """
-        costs, now_s = self.costs(), time.monotonic()
+        costs = self.costs()
         return WorkerLoad(
             self.id,
             sum(costs.get(one.name) or guess / one.every for one in sources),
             len(sources),
-            sum(
-                is_suspect(one.deaths, now_s) and now_s - one.placed_s < PROVED_S for one in sources
-            ),
+            sum(is_suspect(one.deaths) for one in sources),
             self.facts is not None and not self.draining,
             most,
         )

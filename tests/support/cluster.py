@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -137,3 +138,20 @@ def other_worker(hub: ClusterHub, name: str) -> str:
 def kill_worker(hub: ClusterHub, worker: str) -> None:
     """End a worker's process as the kernel does where memory is short."""
     os.kill(next(w.pid for w in hub.table.workers if w.id == worker), signal.SIGKILL)
+
+
+def serve_for_ever(address: str, folder: Path) -> None:
+    """Add a source and print the number of a frame of it; then wait to be killed."""
+    with ray_api.connected(address), ClusterHub(spec_of(folder)) as hub:
+        ready(hub, 2)
+        hub.add(PICTURES, "a", trusted=True)
+        until(lambda: hub.bodies("a", -1), 20)
+        print(hub.bodies("a", -1)[-1][0], flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    # By its own name, under which the workers import what they are given.
+    from tests.support import cluster
+
+    cluster.serve_for_ever(sys.argv[1], Path(sys.argv[2]))
