@@ -77,6 +77,12 @@ class _Collected:
         missing = GaugeMetricFamily(
             "bodystream_recording_missing", "1: wanted and not written", labels=("source",)
         )
+        moves = CounterMetricFamily(
+            "bodystream_moves", "to another worker of the cluster", labels=("source",)
+        )
+        failovers = CounterMetricFamily(
+            "bodystream_failovers", "workers that died with it", labels=("source",)
+        )
         events = CounterMetricFamily("bodystream_events", "reported", labels=("source",))
         lost_events = CounterMetricFamily(
             "bodystream_events_lost", "detected, but not reported", labels=("source",)
@@ -110,6 +116,8 @@ class _Collected:
             for cause, number in view.dropped.items():
                 dropped.add_metric((name, cause), number)
             back.add_metric((name,), view.reconnects)
+            moves.add_metric((name,), view.moves)
+            failovers.add_metric((name,), view.failovers)
             damaged.add_metric((name,), view.damaged)
             for cause, number in view.failures.items():
                 unconnected.add_metric((name, cause), number)
@@ -117,7 +125,7 @@ class _Collected:
                 memory.add_metric((name,), view.decoder_bytes)
         counts = [read, drawn, dropped, back, damaged, unconnected, lost, failed, events]
         gauges = [state, fps, people, unfollowed, missing, decoders, memory, off]
-        return [*gauges, latency, stage, *counts, lost_events]
+        return [*gauges, latency, stage, *counts, lost_events, moves, failovers]
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

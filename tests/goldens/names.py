@@ -50,7 +50,7 @@ def metrics() -> list[str]:
     from pipeline.core.stats import Stats
 
     stats = Stats()
-    stats.count("read")
+    stats.read(0)
     stats.timed("fit", 1.0)
     stats.drew(0)
     view = SourceView(

@@ -68,6 +68,9 @@ function show(card, view) {
   text(".latency", view.latency_ms ? delayText(view.latency_ms[0]) : "-");
   text(".dropped", Object.values(view.dropped).reduce((sum, count) => sum + count, 0));
   text(".reconnects", view.reconnects);
+  card.querySelector(".worker").hidden = view.worker === null;
+  text(".worker dd", view.worker ?? "");
+  card.querySelector(".worker").title = `The worker of the cluster that runs it; moved ${view.moves} times, lost its worker ${view.failovers} times`;
   card.querySelector(".events").hidden = view.events === null;
   text(".events dd", view.events ?? "");
   const strip = card.querySelector(".strip");

@@ -6,10 +6,12 @@ import itertools
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.capture.base import SourceOptions
 from pipeline.capture.errors import SourceError
-from pipeline.capture.looped import LoopedSource
+from pipeline.capture.looped import LoopedSource, Position
 from pipeline.capture.open import open_source
 from tests.support.clips import number_of, numbered, write_clip
 from tests.support.fakes import StubSource
@@ -91,3 +93,55 @@ def test_a_source_without_frames_is_not_opened_again():
     source.open()
     assert list(source.frames()) == []
     assert len(made) == 1
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.booleans())
+def test_a_clip_that_is_read_on_elsewhere_is_one_stream(before, after, loops):
+    """Its numbers and times go on at once, and nothing is a break but a repetition."""
+    times = itertools.count()
+    first = LoopedSource(lambda: StubSource(count=before), lambda: False)
+    first.open()
+    seen = list(first.frames())
+    position = first.position_of(seen[-1].id)
+    assert position is not None
+    second = LoopedSource(
+        lambda: StubSource(count=3),
+        lambda: loops and next(times) < 1,
+        position,
+        lambda: StubSource(count=after),
+    )
+    second.open()
+    seen += second.frames()
+    assert [frame.id for frame in seen] == list(range(len(seen)))
+    for one, other in itertools.pairwise(seen):
+        assert other.pts_s - one.pts_s == pytest.approx(1 / 30)
+    assert len(seen) == before + after + (3 if loops else 0)
+    assert [frame.id for frame in seen if frame.discontinuity] == (
+        [before + after] if loops else []
+    )
+
+
+@given(st.floats(0.0, 100.0), st.integers(0, 1000))
+def test_a_live_source_goes_on_by_the_time_that_has_passed(away_s, last_id):
+    position = Position(last_id, last_id / 30, 0.0, 1000.0)
+    source = LoopedSource(
+        lambda: StubSource(count=5, live=True),
+        lambda: False,
+        position,
+        clock_s=lambda: 1000 + away_s,
+    )
+    source.open()
+    frames = list(source.frames())
+    assert frames[0].id > last_id
+    assert frames[0].pts_s - position.pts_s == pytest.approx(max(away_s, 1 / 30))
+    assert frames[0].id - last_id == pytest.approx(away_s * 30, abs=1)
+    assert [frame.id for frame in frames] == list(range(frames[0].id, frames[0].id + 5))
+    assert not any(frame.discontinuity for frame in frames)
+
+
+def test_of_frames_long_ago_no_position_is_known():
+    source = LoopedSource(lambda: StubSource(count=1000), lambda: False)
+    source.open()
+    list(source.frames())
+    assert source.position_of(3) is None
+    assert source.position_of(999).id == 999

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_read_is_drawn_and_dropped_and_in_flight(events: list[str]) -> None:
     drawn = 0
     for event in events:
         if event == "read":
-            stats.count("read")
+            stats.read(0)
             waiting += 1
         elif waiting:
             waiting -= 1
@@ -134,7 +135,7 @@ def test_counts_from_many_threads_add_up() -> None:
 
     def work() -> None:
         for number in range(500):
-            stats.count("read")
+            stats.read(0)
             with stats.time("stage"):
                 pass
             if number % 5:
@@ -166,3 +167,27 @@ def test_people_who_are_not_followed_are_counted():
         stats.perceived(frames, unfollowed)
     seen = stats.snapshot()
     assert (seen.unfollowed, seen.most_unfollowed, seen.frames_unfollowed) == (1, 3, 9)
+
+
+def test_counts_of_a_source_go_on_in_another_process():
+    """Counters and histograms never fall, or Prometheus would take that for a restart."""
+    stats = Stats()
+    for number in range(10):
+        stats.read(number)
+        stats.drew(0)
+        stats.timed("perceive", 3.0 * number)
+        stats.worked("perceive", 12.0)
+    stats.drop("ring full", 2)
+    before = stats.snapshot(quantiles=False)
+    assert before.latency_ms is None
+    assert before.stages_ms == {}
+    again = Stats(after=before)
+    assert again.snapshot(quantiles=False) == replace(before, fps=0.0)
+    again.read(10)
+    again.timed("perceive", 1e6)
+    again.worked("perceive", 1.0)
+    after = again.snapshot()
+    assert (after.read, after.drawn, after.last_read) == (11, 10, 10)
+    assert after.stages["perceive"].count == 11
+    assert after.stages["perceive"].at_most == before.stages["perceive"].at_most
+    assert after.busy_ms == {"perceive": 121.0}
