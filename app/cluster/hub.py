@@ -1,8 +1,8 @@
 """The hub of `serve --cluster`: to the page what `app.serve.hub.Hub` is, with its sources on the
 workers of a cluster.
 
-Pictures and bodies come straight from a source's worker, and only while somebody asks for them;
-the controller is asked where that is. While it is away its last answer holds.
+Pictures and bodies come straight from a source's worker, and only where they are asked for; the
+controller is asked where that is. While it is away its last answer holds.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from pipeline.core.stats import Snapshot
 
 _TABLE_S = 0.2
 """The time between two looks at the controller's table."""
+_TABLE_REST = 4.0
+"""After a look it rests for this many times as long as the look took."""
 _CALL_S = 20.0
 """How long the controller may take for a request: longer than its own calls to workers."""
 _FIGURES_S = 1.0
@@ -227,8 +229,12 @@ class ClusterHub:
     # The controller.
 
     def _watch(self) -> None:
-        while not self._stopped.wait(_TABLE_S):
+        wait_s = _TABLE_S
+        while not self._stopped.wait(wait_s):
+            begun_s = time.monotonic()
             self._look()
+            # Of a thousand sources a table takes a tenth of a second to read.
+            wait_s = max(_TABLE_S, _TABLE_REST * (time.monotonic() - begun_s))
 
     def _look(self) -> None:
         try:
