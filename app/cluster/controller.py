@@ -299,16 +299,22 @@ class Controller:
         own = [worker for worker in self._workers.values() if worker.node == place.node]
         if len(own) >= place.count or time.monotonic() < self._next_start_s.get(place.node, 0.0):
             return
+        # The end may have come while a GPU was measured: nothing starts after it.
+        if self._ended.is_set():
+            return
         taken = {worker.id for worker in self._workers.values()}
         for _ in range(place.count - len(own)):
             slot = 1
             while (id := f"{place.host}-{slot}") in taken:
                 slot += 1
             taken.add(id)
-            handle = ray_api.start_actor(
-                Worker, self._spec, id, name=id, node=place.node, cpus=place.cpus,
-                gpus=place.gpus, threads=THREADS, groups=GROUPS,
-            )  # fmt: skip
+            # One that a controller before this one had started, and not yet noted, is taken over.
+            handle = ray_api.actor_named(id)
+            if handle is None:
+                handle = ray_api.start_actor(
+                    Worker, self._spec, id, name=id, node=place.node, cpus=place.cpus,
+                    gpus=place.gpus, threads=THREADS, groups=GROUPS,
+                )  # fmt: skip
             worker = KnownWorker(id, place.node, handle, ready=call(handle, "facts"))
             self._workers[id] = worker
         self._keep()
@@ -336,7 +342,7 @@ class Controller:
                 return
             worker.facts, worker.ready = result(worker.ready, _CALL_S), None
             self._keep()
-            self._failed_starts[worker.node] = 0
+            self._failed_starts[worker.node], self._trouble = 0, ""
         if worker.asked is None:
             if now_s - worker.asked_s >= _REPORT_S:
                 worker.asked, worker.asked_s = call(worker.handle, "report"), now_s
@@ -405,8 +411,8 @@ class Controller:
                     self._place(source, found)
                 elif suspect and any(load.open for load in loads):
                     source.reason = "waits for a worker of its own: two workers died with it"
-                else:
-                    source.reason = f"waits for a worker: {source.reason or 'none is ready'}"[:200]
+                elif not source.reason:
+                    source.reason = "waits for a worker: none is ready"
 
     def _empty_drained(self) -> None:
         """Move one source at a time away from each worker that is drained; end it once empty."""
@@ -552,6 +558,8 @@ class Controller:
         except Exception as error:
             # What died is found by the next report; a source without a worker is placed again.
             self._warn(f"{name}: could not be moved: {one_line(error)}")
+            # What it may have connected to for this move.
+            call(target.handle, "withdraw", name)
         finally:
             with self._lock:
                 source.moving = False
@@ -601,6 +609,9 @@ class Controller:
 
     def _warn(self, line: str) -> None:
         with self._lock:
+            # A step that fails again and again says so once.
+            if self._warnings and self._warnings[-1][1] == line:
+                return
             self._warned += 1
             self._warnings = [*self._warnings, (self._warned, line)][-_MOST_WARNINGS:]
 

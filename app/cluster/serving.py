@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from app.cluster import ray_api
@@ -13,7 +12,7 @@ from app.cluster.collector import PosesCollector
 from app.cluster.hub import ClusterHub
 from app.cluster.spec import ClusterSpec
 from app.config import Config
-from app.options import ServeOptions, auto_or_number
+from app.options import OUTBOX, ServeOptions, WebhookOptions, auto_or_number
 from app.serve.command import warn
 from app.serve.source_hub import SourceHub
 from pipeline.events.motion import Motion
@@ -36,8 +35,12 @@ def hub_in_cluster(
     """
     webhook = None
     if options.webhook is not None:
-        outbox = None if options.outbox is None else Path(options.outbox).absolute()
-        webhook = replace(options, outbox=outbox)
+        # Without the page's token, which no worker needs.
+        webhook = WebhookOptions(
+            webhook=options.webhook,
+            outbox=Path(options.outbox or OUTBOX).absolute(),
+            webhook_secret=options.webhook_secret,
+        )
     spec = ClusterSpec(
         config,
         # Absolute: a worker has a working folder of its own.
