@@ -404,13 +404,14 @@ class Controller:
                 if time.monotonic() < source.placed_s:
                     continue
                 suspect = placement.is_suspect(source.deaths)
+                suspects = sum(placement.is_suspect(s.deaths) for s in self._sources.values())
                 loads, cost = self._loads(), self._cost(source)
-                found = placement.choose(loads, cost, suspect)
-                found = found or placement.anyway(loads, suspect)
+                found = placement.choose(loads, cost, suspect, suspects)
+                found = found or placement.anyway(loads, suspect, suspects)
                 if found is not None:
                     self._place(source, found)
                 elif suspect and any(load.open for load in loads):
-                    source.reason = "waits for a worker of its own: two workers died with it"
+                    source.reason = "waits for another worker: two have died with it"
                 elif not source.reason:
                     source.reason = "waits for a worker: none is ready"
 
@@ -507,18 +508,24 @@ class Controller:
         self._next_start_s[worker.node] = now_s + pause_s
         if worker.facts is None:
             self._trouble = f"worker {worker.id} could not start: {why}"
-        for source in self._on(worker):
+        lost = self._on(worker)
+        deaths = placement.after_death(
+            {source.name: source.deaths for source in self._sources.values()},
+            {source.name for source in lost},
+        )
+        for source in self._sources.values():
+            source.deaths = deaths[source.name]
+        for source in lost:
             # It begins as its last report says, or, without one, as it was to begin there.
             source.worker = source.pending = None
             source.placed_s = 0.0
             source.reason = f"worker {worker.id}: {why}"
             source.failovers += 1
-            source.deaths += 1
             if source.deaths >= placement.MOST_DEATHS:
                 source.quarantined = True
                 source.reason = (
-                    f"in quarantine: {source.deaths} workers died while they had it; the last: "
-                    f"{why}. Restart it to try again"
+                    f"in quarantine: {source.failovers} workers died while they had it, and it "
+                    f"alone had part in all; the last: {why}. Restart it to try again"
                 )
                 self._warn(f"{source.name}: {source.reason}")
         self._keep()

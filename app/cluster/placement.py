@@ -8,7 +8,7 @@ measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 FULL = 0.85
@@ -20,7 +20,7 @@ _AFTER_MOVE = 0.75
 """A worker that gets a source for another's relief is not fuller than this afterwards, so that no
 source goes to and fro."""
 MOST_DEATHS = 3
-"""A source that was with so many workers when these died is quarantined."""
+"""A source for which this many workers' deaths count (`after_death`) is quarantined."""
 STEADY_S = 30.0
 """A source that has run for so long with a worker, in seconds, has no part in earlier deaths."""
 LEAST_FPS = 5.0
@@ -35,7 +35,7 @@ class WorkerLoad:
         id: Its name.
         load: The share of its time that its sources take.
         streams: The number of its sources.
-        suspects: Those of them that were with two workers when these died.
+        suspects: Those of them for which two deaths count.
         open: Whether it takes sources.
         most: The most sources that it takes, None for no such limit.
     """
@@ -55,27 +55,65 @@ class WorkerLoad:
         return self.streams == 0 or self.load + cost <= FULL
 
 
-def choose(workers: Sequence[WorkerLoad], cost: float, suspect: bool = False) -> str | None:
+def choose(
+    workers: Sequence[WorkerLoad], cost: float, suspect: bool = False, suspects: int = 0
+) -> str | None:
     """Return the worker that a source is placed on: the one that has the most time left.
 
     Args:
         workers: All workers.
         cost: The source's share of a worker's time.
-        suspect: Whether the source may be what ended its last two workers. Of such sources a worker
-            gets one, so that the next death tells which it was.
+        suspect: Whether the source may be what ended its last two workers. Such sources are spread
+            evenly, so that the next death tells more of which one it is.
+        suspects: How many such sources there are.
 
     Returns:
         The worker's id, None if none has room.
     """
-    fit = [w for w in workers if w.has_room(cost) and not (suspect and w.suspects)]
-    return min(fit, key=lambda w: (w.load, w.streams, w.id)).id if fit else None
+    fit = [w for w in workers if w.has_room(cost)]
+    return _best(fit, workers, suspect, suspects)
 
 
-def anyway(workers: Sequence[WorkerLoad], suspect: bool = False) -> str | None:
+def anyway(workers: Sequence[WorkerLoad], suspect: bool = False, suspects: int = 0) -> str | None:
     """Return the worker for a source that has lost its own and fits nowhere: its place was promised
     to it, so the least loaded one takes it, and all become slower."""
-    fit = [w for w in workers if w.open and not (suspect and w.suspects)]
+    return _best([w for w in workers if w.open], workers, suspect, suspects)
+
+
+def _best(
+    fit: Sequence[WorkerLoad], workers: Sequence[WorkerLoad], suspect: bool, suspects: int
+) -> str | None:
+    if suspect:
+        # With one worker alone the half of them waits, or its death would tell nothing.
+        parts = max(sum(w.open for w in workers), 2)
+        fit = [w for w in fit if w.suspects < max(math.ceil(suspects / parts), 1)]
+        return min(fit, key=lambda w: (w.suspects, w.load, w.id)).id if fit else None
     return min(fit, key=lambda w: (w.load, w.streams, w.id)).id if fit else None
+
+
+def after_death(deaths: Mapping[str, int], lost: Set[str]) -> dict[str, int]:
+    """Return how many deaths count for each source once a worker has died.
+
+    As long as there are no suspects, the death counts for all sources that the worker had. Then
+    it tells suspects apart: those on other workers are none any more, and it counts for the one
+    that the worker had, if it had one alone.
+
+    Args:
+        deaths: How many count for each source so far.
+        lost: The sources that the worker had.
+    """
+    suspects = {name for name, count in deaths.items() if is_suspect(count)}
+    here = suspects & lost
+    if not here:
+        return {name: count + (name in lost) for name, count in deaths.items()}
+    after = {name: 0 if name in suspects - lost else count for name, count in deaths.items()}
+    if len(here) == 1:
+        (found,) = here
+        after[found] += 1
+        if after[found] >= MOST_DEATHS:
+            # It was this one: the others had no part in it.
+            after = dict.fromkeys(after, 0) | {found: after[found]}
+    return after
 
 
 def slower(workers: Sequence[WorkerLoad], cost: float, fps: float) -> tuple[str, int] | None:
@@ -128,7 +166,7 @@ def is_suspect(deaths: int) -> bool:
     """Return whether a source may be what ended its workers.
 
     Args:
-        deaths: How many workers died that had it, since it last ran for `STEADY_S` seconds.
+        deaths: How many workers' deaths count for it, since it last ran for `STEADY_S` seconds.
     """
     return deaths >= MOST_DEATHS - 1
 
