@@ -34,7 +34,9 @@ class ActorWorker:
     is an order, and what is received the answer."""
 
     def __init__(self, name: str, make: MakeSources, gpus: float) -> None:
-        self._handle = ray_api.start_actor(StreamActor, make, name=name, gpus=gpus, threads=1)
+        self._handle = ray_api.start_actor(
+            StreamActor, make, name=name, gpus=gpus, threads=1, detached=False
+        )
         self._ref = call(self._handle, "facts")
         self.connection = self
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from cyclopts import App
 
 from app.cli.flags import binder, command
@@ -29,14 +31,18 @@ def status(options: ClusterOptions) -> int:
 
 
 def drain(options: DrainOptions) -> int:
-    """Have a machine's sources move away and its workers end; return the exit code."""
+    """Move a machine's sources away and end its workers; return the exit code."""
     from app.cluster.remote import drain_at
 
     try:
-        drain_at(options.address, options.node, not options.undo)
+        drain_at(options.address, options.node, not options.undo, _print_left)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return 0
+
+
+def _print_left(sources: int, workers: int) -> None:
+    print(f"{sources} sources and {workers} workers are left", file=sys.stderr)
 
 
 def stop(options: ClusterOptions) -> int:

@@ -22,12 +22,13 @@ from app.cluster.ray_api import Gone, call, result
 from app.cluster.spec import ClusterSpec
 from app.cluster.state import KnownWorker, PlacedSource
 from app.cluster.table import SourceRow, Table, WorkerRow
-from app.cluster.worker import GROUPS, THREADS, Worker, gpu_share
+from app.cluster.worker import GROUPS, REPORTING, THREADS, Worker, gpu_share
 from app.cluster.workers import Places, places, workers_on_gpu
 from app.config import with_changes
 from app.multi_run import names_of
 from app.serve.handover import BEGINNING
-from app.serve.hub import check_new, config_of, is_live
+from app.serve.hub import check_change, check_new, config_of
+from app.serve.served import is_live
 from app.serve.settings import Values, by_key
 from pipeline.core.problem import one_line
 
@@ -49,8 +50,15 @@ _START_PAUSES_S = (1.0, 5.0, 20.0, 60.0)
 """The pauses before a worker that could not start, or died, is started again on its machine."""
 _MOST_AGAIN = 1_000_000
 """A source's number is its own and that of its beginnings, of which there are fewer than this."""
+_RESTART_S = 25.0
+"""How long a worker may take to begin a source again: it waits for the source's files."""
 _KEEP_S = 2.0
 """The time between two times that the sources' counters are kept."""
+_PAUSE_S = 1.5
+_PAGE_S = 3.0
+"""A page that has not asked for so long is gone."""
+_STARTING_S = 900.0
+"""How long a worker may take to start: TensorRT's engines are built in minutes."""
 _TIDY_S = 2.0
 _MEASURE_S = 300.0
 _MOST_WARNINGS = 100
@@ -77,6 +85,10 @@ class Controller:
         self._failed_starts: Counter[str] = Counter()
         self._balance_s = time.monotonic() + _BALANCE_S
         self._nodes_s = self._keep_s = 0.0
+        self._heard_s = time.monotonic()
+        self._measuring: threading.Thread | None = None
+        self._ending: dict[str, KnownWorker] = {}
+        self._page = ("", 0.0)
         self._ended = threading.Event()
         self._recover()
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
@@ -92,9 +104,15 @@ class Controller:
         """Return the number of the controller's process."""
         return os.getpid()
 
-    def table(self) -> Table:
-        """Return all sources and workers."""
+    def table(self, page: str = "") -> Table:
+        """Return all sources and workers, also workers that are being ended.
+
+        Args:
+            page: The word of the page that asks, "" for another program.
+        """
         with self._lock:
+            if page and page == self._page[0]:
+                self._page = page, time.monotonic()
             sources = [
                 SourceRow(s.name, s.number * _MOST_AGAIN + s.begun_again,
                           None if s.pending is not None else s.worker, s.epoch, s.config,
@@ -107,10 +125,42 @@ class Controller:
                           w.facts.pid if w.facts else 0, loads[w.id].streams, loads[w.id].load)
                 for w in self._workers.values()
             ]  # fmt: skip
+            workers += [
+                WorkerRow(w.id, w.node, "ending", w.facts.device if w.facts else "",
+                          w.facts.pid if w.facts else 0, 0, 0.0)
+                for w in self._ending.values()
+            ]  # fmt: skip
             return Table(tuple(sources), tuple(workers), tuple(self._warnings), self._trouble)
 
-    def add(self, address: str, name: str | None, trusted: bool) -> str:
+    def claim(self, page: str) -> None:
+        """Make a page the one that serves this cluster.
+
+        Args:
+            page: A word of its own.
+
+        Raises:
+            RuntimeError: Another page serves it.
+        """
+        with self._lock:
+            other, asked_s = self._page
+            if other not in ("", page) and time.monotonic() - asked_s < _PAGE_S:
+                raise RuntimeError("another `serve` has it")
+            self._page = page, time.monotonic()
+
+    def leave(self, page: str) -> None:
+        """Let another page serve this cluster at once."""
+        with self._lock:
+            if self._page[0] == page:
+                self._page = ("", 0.0)
+
+    def add(self, address: str, name: str | None, trusted: bool, known: bool = False) -> str:
         """Place a new source; as `Hub.add`.
+
+        Args:
+            address: Its address.
+            name: Its name, None to derive one.
+            trusted: Whether the address may be a file.
+            known: Whether one that is there with this address, and name, is taken for it.
 
         Raises:
             ValueError: The address or the name is not allowed.
@@ -120,6 +170,9 @@ class Controller:
         check_new(address, name, trusted)
         config = config_of(self._spec.config, address)
         with self._lock:
+            for source in self._sources.values() if known else ():
+                if source.config.source == address and name in (None, source.name):
+                    return source.name
             if name is None:
                 name = names_of([address], taken=self._sources)[0]
             if name in self._sources:
@@ -136,7 +189,9 @@ class Controller:
             pass  # The loop places it elsewhere.
         except BaseException:
             with self._lock:
-                self._sources.pop(name, None)
+                # Another one may have the name by now.
+                if self._sources.get(name) is source:
+                    del self._sources[name]
                 self._keep()
             raise
         return name
@@ -154,31 +209,40 @@ class Controller:
     def change(self, name: str, values: Values) -> bool:
         """Change settings of a source; as `Hub.change`."""
         with self._lock:
-            source = self._sources[name]
+            source = self._settled(name)
             worker = self._worker_of(source)
+            after = with_changes(source.config, by_key(values))
+        check_change(source.config, after, self._spec.motion is not None)
         again = False
         if worker is not None:
-            again = bool(result(call(worker.handle, "change", name, values), _CALL_S))
+            again = bool(result(call(worker.handle, "change", name, values), _RESTART_S))
         with self._lock:
             source.config = with_changes(source.config, by_key(values))
             self._keep()
         return again
 
+    def _settled(self, name: str) -> PlacedSource:
+        """Return a source that is neither moving nor beginning. Raises KeyError, RuntimeError."""
+        source = self._sources[name]
+        if source.moving or source.pending is not None:
+            raise RuntimeError(f"{name} is on its way to a worker; try once more")
+        return source
+
     def restart(self, name: str) -> None:
         """Begin a source again, also one in quarantine; as `Hub.restart`."""
         with self._lock:
-            source = self._sources[name]
+            source = self._settled(name)
             worker = self._worker_of(source)
             if worker is None:
                 source.quarantined, source.reason, source.deaths = False, "", 0
                 self._keep()
                 return
-        result(call(worker.handle, "restart", name), _CALL_S)
+        result(call(worker.handle, "restart", name), _RESTART_S)
 
     def record(self, name: str, on: bool) -> str | None:
         """Begin or end a source's recording; as `Hub.record`."""
         with self._lock:
-            source = self._sources[name]
+            source = self._settled(name)
             worker = self._worker_of(source)
             source.begin = replace(source.begin, recording=on)
         if worker is None:
@@ -186,12 +250,15 @@ class Controller:
         found: str | None = result(call(worker.handle, "record", name, on), 2 * _CALL_S)
         return found
 
-    def drain(self, node: str, on: bool) -> None:
+    def drain(self, node: str, on: bool) -> str:
         """Move all sources away from a machine and end its workers, or let it have workers again.
 
         Args:
             node: The beginning of its id, or its name.
             on: Whether to drain it.
+
+        Returns:
+            Its id.
 
         Raises:
             ValueError: There is no such machine, or there are several.
@@ -209,22 +276,25 @@ class Controller:
                 if worker.node == found[0].id:
                     worker.draining = on
             self._keep()
+        return found[0].id
 
     def move(self, name: str, worker: str) -> None:
         """Move a source to a worker, and wait until it has begun there.
 
         Raises:
             KeyError: There is no such source or worker.
-            RuntimeError: It cannot be moved now.
+            RuntimeError: It cannot be moved now, or did not arrive.
         """
         with self._lock:
-            source, target = self._sources[name], self._workers[worker]
+            source, target = self._settled(name), self._workers[worker]
             if self._worker_of(source) is None or target.facts is None:
                 raise RuntimeError(f"{name} or {worker} is not ready")
             if source.worker == worker:
                 return
             source.moving = True
         self._move(source, target)
+        if source.worker != worker:
+            raise RuntimeError(f"{name} has not come to {worker}")
 
     def end(self) -> None:
         """End all workers, with complete files, and forget everything."""
@@ -253,8 +323,10 @@ class Controller:
                 try:
                     step()
                 except Exception as error:
-                    # Shown, and tried again with the next round: the other steps go on.
-                    self._warn(f"controller: {one_line(error)}")
+                    # Shown once, and tried again with the next round: the other steps go on.
+                    line = f"controller: {one_line(error)}"
+                    if line not in [said for _, said in self._warnings]:
+                        self._warn(line)
 
     def _look_at_nodes(self) -> None:
         """Start workers that are missing, and count those on machines that have gone as dead."""
@@ -270,7 +342,11 @@ class Controller:
                     self._lose(worker, "its machine has gone")
             self._drained &= there
         if self._uses_gpu(nodes) and self._on_gpu is None:
-            self._measure(nodes)
+            # In a thread: it takes up to minutes, and workers that run are looked after meanwhile.
+            if self._measuring is None or not self._measuring.is_alive():
+                self._measuring = threading.Thread(target=self._measure, args=(nodes,), daemon=True)
+                self._measuring.start()
+            return
         with self._lock:
             for place in places(nodes, self._on_gpu, self._spec.workers, self._drained):
                 self._fill(place)
@@ -289,10 +365,11 @@ class Controller:
             share = ray_api.measured(gpu_share, self._spec, node=node.id, timeout_s=_MEASURE_S)
         except Exception as error:
             self._trouble = f"the model cannot be loaded on {node.host}: {one_line(error)}"
-            self._nodes_s = time.monotonic() + _START_PAUSES_S[1]
+            time.sleep(_START_PAUSES_S[1])
             return
-        self._trouble, self._on_gpu = "", workers_on_gpu(share)
-        self._keep()
+        with self._lock:
+            self._trouble, self._on_gpu = "", workers_on_gpu(share)
+            self._keep()
 
     def _fill(self, place: Places) -> None:
         """Start a machine's missing workers. The caller holds the lock."""
@@ -302,7 +379,7 @@ class Controller:
         # The end may have come while a GPU was measured: nothing starts after it.
         if self._ended.is_set():
             return
-        taken = {worker.id for worker in self._workers.values()}
+        taken = self._workers.keys() | self._ending.keys()
         for _ in range(place.count - len(own)):
             slot = 1
             while (id := f"{place.host}-{slot}") in taken:
@@ -310,19 +387,37 @@ class Controller:
             taken.add(id)
             # One that a controller before this one had started, and not yet noted, is taken over.
             handle = ray_api.actor_named(id)
+            if handle is not None and self._is_elsewhere(handle, place.node):
+                continue
             if handle is None:
                 handle = ray_api.start_actor(
                     Worker, self._spec, id, name=id, node=place.node, cpus=place.cpus,
                     gpus=place.gpus, threads=THREADS, groups=GROUPS,
                 )  # fmt: skip
-            worker = KnownWorker(id, place.node, handle, ready=call(handle, "facts"))
+            worker = KnownWorker(
+                id, place.node, handle, ready=call(handle, "facts", group=REPORTING)
+            )
             self._workers[id] = worker
         self._keep()
+
+    def _is_elsewhere(self, handle: Any, node: str) -> bool:
+        """Whether a worker of this name runs on another machine of the same name."""
+        try:
+            facts = result(call(handle, "facts", group=REPORTING), 1.0)
+        except Exception:
+            # Not ready yet; when it is, it is heard like the others.
+            return False
+        return bool(facts.node != node)
 
     def _hear(self) -> None:
         """Take what workers have answered, and count those that have not as dead."""
         now_s = time.monotonic()
+        # After a pause of this process itself, answers that have come are not yet to be seen.
+        paused, self._heard_s = now_s - self._heard_s > _PAUSE_S, now_s
         with self._lock:
+            if paused:
+                for worker in self._workers.values():
+                    worker.asked_s = now_s
             if now_s >= self._keep_s:
                 self._keep_s = now_s + _KEEP_S
                 self._keep()
@@ -339,13 +434,15 @@ class Controller:
     def _hear_one(self, worker: KnownWorker, done: set[Any], now_s: float) -> None:
         if worker.ready is not None:
             if worker.ready not in done:
+                if now_s - worker.begun_s > _STARTING_S:
+                    raise Gone(f"not ready after {_STARTING_S:g} s: are its cores or GPUs taken?")
                 return
             worker.facts, worker.ready = result(worker.ready, _CALL_S), None
             self._keep()
             self._failed_starts[worker.node], self._trouble = 0, ""
         if worker.asked is None:
             if now_s - worker.asked_s >= _REPORT_S:
-                worker.asked, worker.asked_s = call(worker.handle, "report"), now_s
+                worker.asked, worker.asked_s = call(worker.handle, "report", group=REPORTING), now_s
         elif worker.asked in done:
             asked_s, ref = worker.asked_s, worker.asked
             worker.asked = None
@@ -372,7 +469,7 @@ class Controller:
                     source.begun_again += 1
                 source.own_number = report.number
                 source.begin, source.config = report.begin_elsewhere(), report.config
-            if asked_s - source.placed_s > placement.STEADY_S:
+            if report is not None and asked_s - source.placed_s > placement.STEADY_S:
                 source.deaths = 0
             new = source.moving or source.pending is not None or source.placed_s >= asked_s
             if not new and source.name not in worker.report.sources:
@@ -422,8 +519,9 @@ class Controller:
                 own = self._on(worker)
                 if not own:
                     del self._workers[worker.id]
+                    self._ending[worker.id] = worker
                     self._keep()
-                    threading.Thread(target=_end_worker, args=(worker,), daemon=True).start()
+                    threading.Thread(target=self._end_worker, args=(worker,), daemon=True).start()
                     continue
                 if any(source.moving for source in own):
                     continue
@@ -442,8 +540,9 @@ class Controller:
             self._balance_s = now_s + _BALANCE_S
             costs = {worker.id: worker.costs() for worker in self._workers.values()}
             found = placement.relief(self._loads(), costs)
-            if found is not None and self._sources[found[0]].pending is None:
-                self._begin_move(self._sources[found[0]], self._workers[found[1]])
+            source = None if found is None else self._sources.get(found[0])
+            if found is not None and source is not None and source.pending is None:
+                self._begin_move(source, self._workers[found[1]])
 
     # What the steps share; the caller holds the lock.
 
@@ -463,14 +562,21 @@ class Controller:
     def _guess(self) -> float:
         """The cost of a source that was not measured: the median of those that were, or what
         workers measured at their start."""
-        known = [cost for w in self._workers.values() for cost in w.costs().values() if cost > 0]
+        # A source of which each n-th frame is taken would cost n times as much.
+        every = {source.name: source.every for source in self._sources.values()}
+        known = [
+            cost * every.get(name, 1)
+            for worker in self._workers.values()
+            for name, cost in worker.costs().items()
+            if cost > 0
+        ]
         known = known or [w.facts.cost for w in self._workers.values() if w.facts is not None]
         return median(known) if known else 0.0
 
     def _cost(self, source: PlacedSource) -> float:
         worker = self._worker_of(source)
         known = {} if worker is None else worker.costs()
-        return known.get(source.name) or self._guess() / source.every
+        return known.get(source.name, self._guess() / source.every)
 
     def _admit(self) -> tuple[str, int]:
         """Return the worker of a new source, and which of its frames are taken. Raises
@@ -559,6 +665,8 @@ class Controller:
                     pending = self._place(source, target.id)
                 else:
                     source.worker, pending = None, None
+                    if target.id in self._workers:
+                        call(target.handle, "withdraw", name)
             if pending is not None:
                 result(pending, _CALL_S)
                 self._begun(source, pending)
@@ -575,10 +683,18 @@ class Controller:
         """Have the new worker connect to a feed while the old one still reads it, so that the gap
         is short. A camera that serves one client refuses that; the move then goes on without."""
         try:
-            result(call(target.handle, "prepare", source.name, source.config), _CONNECT_S)
+            asked = call(target.handle, "prepare", source.name, source.config, source.every)
+            result(asked, _CONNECT_S)
         except Exception:
             with suppress(Gone):
                 result(call(target.handle, "withdraw", source.name), _CALL_S)
+
+    def _end_worker(self, worker: KnownWorker) -> None:
+        with suppress(Exception):
+            result(call(worker.handle, "end"), _RESTART_S)
+        ray_api.kill(worker.handle)
+        with self._lock:
+            self._ending.pop(worker.id, None)
 
     # What is kept.
 
@@ -606,19 +722,18 @@ class Controller:
         for id, node, draining, facts in kept["workers"]:
             handle = ray_api.actor_named(id)
             if handle is not None:
-                ready = call(handle, "facts") if facts is None else None
+                ready = call(handle, "facts", group=REPORTING) if facts is None else None
                 self._workers[id] = KnownWorker(id, node, handle, ready, facts, draining=draining)
         for source in self._sources.values():
+            source.placed_s = time.monotonic()
             if source.worker is not None and source.worker not in self._workers:
+                source.placed_s = 0.0
                 source.reason = f"worker {source.worker}: ended while the controller was away"
                 source.worker = None
                 source.failovers += 1
 
     def _warn(self, line: str) -> None:
         with self._lock:
-            # A step that fails again and again says so once.
-            if self._warnings and self._warnings[-1][1] == line:
-                return
             self._warned += 1
             self._warnings = [*self._warnings, (self._warned, line)][-_MOST_WARNINGS:]
 
@@ -627,9 +742,3 @@ def _state(worker: KnownWorker) -> str:
     if worker.facts is None:
         return "starting"
     return "draining" if worker.draining else "ready"
-
-
-def _end_worker(worker: KnownWorker) -> None:
-    with suppress(Exception):
-        result(call(worker.handle, "end"), 2 * _CALL_S)
-    ray_api.kill(worker.handle)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from app.cluster import controller, ray_api
@@ -42,6 +45,8 @@ _EXTRA_S = 2.0
 """What a call to a worker may take beyond the time that it waits there."""
 _READY_S = 600.0
 """How long the first worker may take to start: engines are built then."""
+_OTHERS_S = 60.0
+"""How long the other workers are waited for, once one is ready."""
 _FILLER = (540, 960)
 _THREADS = 32
 _HALF = 1 << 31
@@ -79,6 +84,8 @@ class ClusterHub:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._away_since_s: float | None = None
+        self._attached = False
+        self._page = uuid.uuid4().hex
 
     def __enter__(self) -> ClusterHub:
         self.folder.path.mkdir(parents=True, exist_ok=True)
@@ -87,20 +94,31 @@ class ClusterHub:
             self._controller = ray_api.start_actor(
                 Controller, self._spec, name=controller.NAME, threads=_THREADS, restarts=-1
             )
-        elif not _alike(self._ask("spec"), self._spec):
-            raise ConfigError(
-                "--cluster: it serves sources with other settings already; end that command, or "
-                "`bodystream cluster stop`, first"
-            )
+        else:
+            self._attached = True
+            if not _alike(self._ask("spec"), self._spec):
+                raise ConfigError(
+                    "--cluster: it serves sources with other settings already; end that command, "
+                    "or `bodystream cluster stop`, first"
+                )
+        try:
+            self._ask("claim", self._page)
+        except RuntimeError as error:
+            raise ConfigError(f"--cluster: {error}") from None
         self._look()
         self._thread = threading.Thread(target=self._watch, name="cluster table")
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopped.set()
         self._thread.join()
-        end_cluster(self._controller)
+        # An error of this command is no reason to end what ran before it.
+        if kind is None or not self._attached:
+            end_cluster(self._controller)
+        else:
+            with suppress(RuntimeError):
+                self._ask("leave", self._page)
 
     def wait_until_ready(self, stop: threading.Event) -> None:
         """Wait until a worker is ready and no other one is starting, or ``stop`` is set.
@@ -109,10 +127,12 @@ class ClusterHub:
             RuntimeError: None can start; the line says why.
         """
         end_s = time.monotonic() + _READY_S
+        begun_s = time.monotonic()
         while not stop.wait(0.1):
             table = self._table
             states = {worker.state for worker in table.workers}
-            if "ready" in states and "starting" not in states:
+            late = time.monotonic() - begun_s > _OTHERS_S
+            if "ready" in states and ("starting" not in states or late):
                 return
             if table.trouble and not table.workers or time.monotonic() > end_s:
                 raise RuntimeError(f"--cluster: {table.trouble or 'no worker has become ready'}")
@@ -142,7 +162,11 @@ class ClusterHub:
             return self._figures
 
     def add(self, address: str, name: str | None = None, *, trusted: bool = False) -> str:
-        return str(self._changed("add", address, name, trusted))
+        if trusted and Path(address).exists():
+            # A worker has a working folder of its own.
+            address = str(Path(address).absolute())
+        # A command that was killed and begins again finds the sources that it had.
+        return str(self._changed("add", address, name, trusted, trusted and self._attached))
 
     def remove(self, name: str) -> None:
         self._changed("remove", name)
@@ -189,7 +213,9 @@ class ClusterHub:
                 found = self._watch_call(row, timeout_s, "picture", name, after, timeout_s)
                 return None if found is None else (int(found[0]), bytes(found[1]))
             except (Gone, KeyError):
-                pass  # It is moved just now, or its worker has died: the reason is shown.
+                # It is moved just now, or its worker has died: the next table says so.
+                self._stopped.wait(_TABLE_S)
+                return None
         # Without a worker nothing wakes the viewer, so it is woken once in a while.
         self._stopped.wait(timeout_s)
         row = self._row(name)
@@ -238,7 +264,7 @@ class ClusterHub:
 
     def _look(self) -> None:
         try:
-            self._table = result(call(self._controller, "table"), _CALL_S)
+            self._table = result(call(self._controller, "table", self._page), _CALL_S)
         except Gone as error:
             # It begins again; what it said last still holds, for sources go on without it.
             if self._away_since_s is None:
@@ -291,7 +317,7 @@ class ClusterHub:
     def _all_handles(self) -> dict[str, Any]:
         found = {}
         for worker in self._table.workers:
-            if worker.state != "starting":
+            if worker.state not in ("starting", "ending"):
                 try:
                     found[worker.id] = self._handle(worker.id)
                 except Gone:

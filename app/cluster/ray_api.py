@@ -209,8 +209,9 @@ def start_actor(
     threads: int = 16,
     groups: dict[str, int] | None = None,
     restarts: int = 0,
+    detached: bool = True,
 ) -> Any:
-    """Start an actor that outlives the process that started it; return its handle.
+    """Start an actor; return its handle.
 
     Args:
         made: Its class.
@@ -222,6 +223,7 @@ def start_actor(
         threads: How many calls run at once.
         groups: Groups of calls with threads of their own, by name.
         restarts: How often Ray starts it again; -1 for ever.
+        detached: Whether it outlives the process that started it.
     """
     ray = _ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -232,7 +234,7 @@ def start_actor(
     return actor.options(
         name=name,
         namespace=NAMESPACE,
-        lifetime="detached",
+        lifetime="detached" if detached else None,
         num_cpus=cpus,
         num_gpus=gpus,
         max_concurrency=threads,
@@ -270,7 +272,13 @@ def measured(made: Callable[..., Any], *args: Any, node: str, timeout_s: float) 
         max_retries=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
     )
-    return result(task.remote(*args), timeout_s)
+    ref = task.remote(*args)
+    try:
+        return result(ref, timeout_s)
+    except Gone:
+        # Or it would take the whole GPU later, from those who use it then.
+        ray.cancel(ref, force=True)
+        raise
 
 
 def actor_named(name: str) -> Any | None:

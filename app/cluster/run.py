@@ -6,17 +6,16 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from app.cluster import ray_api
 from app.cluster.placement import MOST_DEATHS
 from app.cluster.ray_api import Gone, call, result
+from app.cluster.spec import absolute
 from app.cluster.workers import MOST_ON_GPU, Places, places
-from app.config import Config, OutputConfig
+from app.config import Config
 from app.multi_run import ProgressSum, Result, run_many
 from app.run_report import Progress, RunReport
 from app.run_workers import Share, shares_of
@@ -24,6 +23,9 @@ from pipeline.core.problem import Notice, one_line
 
 _LOOK_S = 0.2
 _THREADS = 4
+_RESULTS_S = 10.0
+_START_S = 120.0
+"""How long a worker may take to start."""
 _END_S = 60.0
 """How long sources may take to end, with complete files, once they are stopped."""
 
@@ -98,7 +100,7 @@ def run_in_cluster(
         progress = ProgressSum(on_progress)
         shares = shares_of(configs, len(spots))
         running = [
-            _Running(number, spot, share, progress.of(f"worker {number}"))
+            _Running(number, spot, spots, share, progress.of(f"worker {number}"))
             for number, (spot, share) in enumerate(zip(spots, shares), 1)
         ]
         with _ended(running):
@@ -107,29 +109,21 @@ def run_in_cluster(
         return [results[name] for name in configs]
 
 
-def absolute(config: Config) -> Config:
-    """Return a configuration whose paths mean the same in another working folder."""
-    source = config.source
-    if Path(source).exists():
-        source = str(Path(source).absolute())
-    made: dict[str, Any] = {
-        field.name: value.absolute()
-        for field in fields(OutputConfig)
-        if isinstance(value := getattr(config.output, field.name), Path)
-        and str(value) != os.devnull
-    }
-    return replace(config, source=source, output=replace(config.output, **made))
-
-
 class _Running:
     """A worker as the command sees it."""
 
     def __init__(
-        self, number: int, spot: Places, share: Share, on_progress: Callable[[Progress], None]
+        self,
+        number: int,
+        spot: Places,
+        others: Sequence[Places],
+        share: Share,
+        on_progress: Callable[[Progress], None],
     ) -> None:
         self.number, self.results = number, list[Result]()
-        self._spot, self._share, self._on_progress = spot, share, on_progress
-        self._deaths = 0
+        self._spot, self._others = spot, others
+        self._share, self._on_progress = share, on_progress
+        self._deaths, self._answered = 0, False
         self._asked: Any = None
         self._begin()
 
@@ -149,13 +143,15 @@ class _Running:
                     self._on_progress(now)
             except Gone:
                 pass  # Its run says so too, below.
-            self._asked = call(self._handle, "progress")
+            self._asked, self._answered = call(self._handle, "progress"), True
+        if not self._answered and time.monotonic() - self._begun_s > _START_S:
+            self._fail(f"its worker has not started within {_START_S:g} s: are the cores taken?")
+            return
         if self._run not in ray_api.finished([self._run]):
             return
         try:
-            self.results = result(self._run, _LOOK_S)
-            for line in result(call(self._handle, "notices"), _LOOK_S * 10):
-                warnings.warn(line, Notice, stacklevel=2)
+            self.results = result(self._run, _RESULTS_S)
+            self._warn_notices()
         except Gone as error:
             self._deaths += 1
             lost = ", ".join(self._share)
@@ -164,6 +160,8 @@ class _Running:
             else:
                 line = f"worker {self.number}: {error}; it begins again, with {lost}"
                 warnings.warn(line, Notice, stacklevel=2)
+                # It may run on where its answer was late: two would write the same files.
+                ray_api.kill(self._handle)
                 self._begin()
         except Exception as error:
             self._fail(one_line(error))
@@ -171,10 +169,19 @@ class _Running:
     def end(self) -> None:
         ray_api.kill(self._handle)
 
+    def _warn_notices(self) -> None:
+        with suppress(Gone):  # Its files are complete all the same.
+            for line in result(call(self._handle, "notices"), _RESULTS_S):
+                warnings.warn(line, Notice, stacklevel=2)
+
     def _begin(self) -> None:
+        # Its machine may have gone with it.
+        there = {node.id for node in ray_api.nodes()}
+        spot = next((s for s in (self._spot, *self._others) if s.node in there), self._spot)
+        self._begun_s = time.monotonic()
         self._handle = ray_api.start_actor(
             RunWorker, name=f"run-{os.getpid()}-{self.number}-{self._deaths}",
-            node=self._spot.node, cpus=self._spot.cpus, gpus=self._spot.gpus, threads=_THREADS,
+            node=spot.node, cpus=spot.cpus, gpus=spot.gpus, threads=_THREADS, detached=False,
         )  # fmt: skip
         self._run = call(self._handle, "run", self._share)
         self._asked = call(self._handle, "progress")

@@ -10,7 +10,7 @@ from pathlib import Path
 from app.cluster import ray_api
 from app.cluster.collector import PosesCollector
 from app.cluster.hub import ClusterHub
-from app.cluster.spec import ClusterSpec
+from app.cluster.spec import ClusterSpec, absolute
 from app.config import Config
 from app.options import OUTBOX, ServeOptions, WebhookOptions, auto_or_number
 from app.serve.command import warn
@@ -42,7 +42,7 @@ def hub_in_cluster(
             webhook_secret=options.webhook_secret,
         )
     spec = ClusterSpec(
-        config,
+        absolute(config),
         # Absolute: a worker has a working folder of its own.
         Path(options.folder).absolute(),
         motion,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from app.build import load, source_of
 from app.config import Config
@@ -44,3 +45,25 @@ class ClusterSpec:
     lost_s: float = 3.0
     load: Callable[[Config], BodyEstimator] = load
     make_source: Callable[[Config, threading.Event], Source] = source_of
+
+
+T = TypeVar("T")
+
+
+def absolute(config: T) -> T:
+    """Return a configuration whose paths mean the same in another working folder.
+
+    Args:
+        config: A configuration, or a section of one. A source that is a file here counts as a
+            path.
+    """
+    changed: dict[str, Any] = {}
+    for field in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if isinstance(value, Path) and str(value) not in (os.devnull, "-"):
+            changed[field.name] = value.absolute()
+        elif is_dataclass(value) and not isinstance(value, type):
+            changed[field.name] = absolute(value)
+        elif field.name == "source" and value and Path(value).exists():
+            changed[field.name] = str(Path(value).absolute())
+    return replace(config, **changed)  # type: ignore[type-var]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,7 @@ class KnownWorker:
         id: Its name.
         node: The id of its machine.
         handle: What calls it.
+        begun_s: When it was started, or found, by the monotonic clock.
         ready: The call whose return says that it is ready; None once it is.
         facts: What it is; None before it is ready.
         asked: The call for its next report.
@@ -87,6 +89,7 @@ class KnownWorker:
     asked_s: float = 0.0
     report: WorkerReport | None = None
     draining: bool = False
+    begun_s: float = field(default_factory=time.monotonic)
     _busy: deque[tuple[float, dict[str, dict[str, float]]]] = field(default_factory=deque)
 
     def take(self, report: WorkerReport) -> None:
@@ -127,7 +130,7 @@ class KnownWorker:
         costs = self.costs()
         return WorkerLoad(
             self.id,
-            sum(costs.get(one.name) or guess / one.every for one in sources),
+            sum(costs.get(one.name, guess / one.every) for one in sources),
             len(sources),
             sum(is_suspect(one.deaths) for one in sources),
             self.facts is not None and not self.draining,

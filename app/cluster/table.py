@@ -27,8 +27,8 @@ class SourceRow:
 class WorkerRow:
     """A worker as the page's process sees it.
 
-    ``state`` is "starting", "ready" or "draining"; ``load`` is the share of its time that its
-    sources take.
+    ``state`` is "starting", "ready", "draining" or "ending"; ``load`` is the share of its time that
+    its sources take.
     """
 
     id: str

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from app.cluster import ray_api
 from app.cluster.cost import window_cost
 from app.cluster.spec import ClusterSpec
 from app.config import Config
@@ -32,7 +33,9 @@ from pipeline.core.stats import Snapshot
 
 WATCHING = "watching"
 """The group of calls that wait for pictures and bodies."""
-GROUPS = {WATCHING: 96}
+REPORTING = "reporting"
+"""The group of calls that say that the worker is well: a disk that hangs never holds them up."""
+GROUPS = {WATCHING: 96, REPORTING: 2}
 THREADS = 16
 """Threads for all other calls."""
 
@@ -42,7 +45,8 @@ class WorkerFacts:
     """What a worker is, once it is ready.
 
     Attributes:
-        host: The name of its machine.
+        node: Ray's id of its machine.
+        host: The machine's name.
         pid: The number of its process.
         device: What computes: the GPU's name, or "cpu".
         memory_bytes: The GPU memory that its process holds; 0 without a GPU.
@@ -51,6 +55,7 @@ class WorkerFacts:
         reports: The estimator's lines about its engines.
     """
 
+    node: str
     host: str
     pid: int
     device: str
@@ -74,9 +79,6 @@ class Worker:
     Args:
         spec: What all workers are made with.
         id: Its name.
-
-    Raises:
-        WeightsError, ValueError, RuntimeError: As `app.build.load`.
     """
 
     def __init__(self, spec: ClusterSpec, id: str) -> None:
@@ -84,6 +86,15 @@ class Worker:
         self._fault: BaseException | None = None
         self._warnings: list[str] = []
         self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._facts: WorkerFacts | Exception
+        try:
+            self._facts = self._begin(spec)
+        except Exception as error:
+            # Told by `facts`: what an actor's own making raises comes out as its death.
+            self._facts = error
+
+    def _begin(self, spec: ClusterSpec) -> WorkerFacts:
         with ExitStack() as stack:
             estimator = spec.load(spec.config)
             stack.callback(estimator.close)
@@ -104,7 +115,8 @@ class Worker:
             )
             self._stack = stack.pop_all()
         gpu = estimator.device.type == "cuda"
-        self._facts = WorkerFacts(
+        return WorkerFacts(
+            ray_api.this_node(),
             socket.gethostname(),
             os.getpid(),
             torch.cuda.get_device_name(estimator.device) if gpu else "cpu",
@@ -114,7 +126,13 @@ class Worker:
         )
 
     def facts(self) -> WorkerFacts:
-        """Return what the worker is."""
+        """Return what the worker is.
+
+        Raises:
+            WeightsError, ValueError, RuntimeError: The estimator could not be made.
+        """
+        if isinstance(self._facts, Exception):
+            raise self._facts
         return self._facts
 
     def report(self) -> WorkerReport:
@@ -135,8 +153,8 @@ class Worker:
 
     # As the hub's own; the controller and the page call them.
 
-    def prepare(self, name: str, config: Config) -> None:
-        self._hub.prepare(name, config)
+    def prepare(self, name: str, config: Config, every: int) -> None:
+        self._hub.prepare(name, config, every)
 
     def withdraw(self, name: str) -> None:
         self._hub.withdraw(name)
@@ -207,12 +225,13 @@ def gpu_share(spec: ClusterSpec) -> float:
     It is called where nothing else runs on the GPU: it loads the estimator, lets it work, and looks
     at what is left.
     """
-    free, total = torch.cuda.mem_get_info()
     estimator = spec.load(spec.config)
     try:
         estimator.warm_up(spec.config.perceive.people, events=spec.motion is not None)
         window_cost(estimator)
         torch.cuda.synchronize()
-        return max(free - torch.cuda.mem_get_info()[0], 1) / total
+        free, total = torch.cuda.mem_get_info()
+        # All that is taken, its context included: nothing else is on this GPU.
+        return max(total - free, 1) / total
     finally:
         estimator.close()

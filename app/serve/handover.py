@@ -61,6 +61,7 @@ class SourceReport:
         recording: Whether it is to be recorded.
         ended: Whether it has come to its end.
         number: Its number in the hub: another one once it has begun again.
+        events: How many events it has had.
     """
 
     figures: Snapshot
@@ -69,15 +70,24 @@ class SourceReport:
     recording: bool
     ended: bool
     number: int
+    events: int
 
     def begin_elsewhere(self) -> Begin:
         """Return how the source begins in another hub where this one is gone: frames that were in
         flight are lost, and count as moved."""
-        dropped = dict(self.figures.dropped)
-        if self.figures.in_flight:
-            dropped["moved"] = dropped.get("moved", 0) + self.figures.in_flight
-        figures = replace(self.figures, dropped=dropped)
-        return Begin(figures, self.position, recording=self.recording)
+        # The events themselves are lost; new ones get the numbers after theirs.
+        events = StoredEvents(self.events, ())
+        return Begin(
+            with_moved(self.figures), self.position, events=events, recording=self.recording
+        )
+
+
+def with_moved(figures: Snapshot) -> Snapshot:
+    """Return a source's counters with its frames in flight counted as dropped, cause "moved"."""
+    if not figures.in_flight:
+        return figures
+    moved = figures.dropped.get("moved", 0) + figures.in_flight
+    return replace(figures, dropped=figures.dropped | {"moved": moved})
 
 
 def pack(state: Any) -> bytes:

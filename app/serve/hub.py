@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,15 @@ from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
 from app.serve.channel import Channel
 from app.serve.event_log import EventForwarder, EventLog
 from app.serve.folder import RecordingFolder
-from app.serve.handover import BEGINNING, Begin, Handover, SourceReport, pack, unpack
+from app.serve.handover import (
+    BEGINNING,
+    Begin,
+    Handover,
+    SourceReport,
+    pack,
+    unpack,
+    with_moved,
+)
 from app.serve.served import ServedSource, SourceEvents, is_live
 from app.serve.settings import Values, by_key, needs_restart, settings_of
 from app.serve.source_view import SourceView, view_of
@@ -41,6 +50,10 @@ _CAMERA = re.compile(r"(?ia)\d{1,2}|/dev/video\d{1,2}|/dev/v4l/by-(id|path)/[a-z
 """The cameras of this machine that may be added over the network."""
 _DRAIN_S = 1.0
 """How long the frames of a source that is handed over may take to be drawn."""
+_READY_S = 15.0
+"""How long a source may be connected before it begins."""
+_LEAVE_S = 20.0
+"""How long the end of the hub waits for files of a source that was handed over."""
 _JUST_AFTER_S = 1e-3
 """A clip is read on from just after the last frame that was read."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -51,6 +64,16 @@ def config_of(config: Config, address: str) -> Config:
     pace, as a camera would."""
     capture = replace(config.capture, retry_s=float("inf"), pace="live")
     return replace(config, source=address, capture=capture)
+
+
+def check_change(before: Config, after: Config, events: bool) -> None:
+    """Raise ConfigError unless a source's settings can become others; ``events`` says whether
+    events are detected in it."""
+    if events and is_low_latency(after):
+        raise ConfigError("timing: every frame is searched for events; low-latency drops some")
+    transport = before.capture.rtsp_transport != after.capture.rtsp_transport
+    if transport and not before.source.lower().startswith("rtsp"):
+        raise ConfigError("rtsp_transport: this source is not rtsp://")
 
 
 def check_new(address: str, name: str | None, trusted: bool) -> None:
@@ -76,6 +99,16 @@ def _check_remote(address: str) -> None:
             "udp:// opens a port of this machine: here it takes a multicast group, such as "
             "udp://@239.0.0.1:1234; give others on the command line"
         )
+
+
+@dataclass(frozen=True)
+class _ReadySource:
+    """A live source that is connected and has not begun, until a time of the monotonic clock."""
+
+    source: LoopedSource
+    config: Config
+    every: int
+    until_s: float
 
 
 class Hub:
@@ -113,8 +146,8 @@ class Hub:
         self.folder = RecordingFolder(folder)
         self._scheduler = StreamScheduler(estimator, on_error=on_error)
         self._served: dict[str, ServedSource] = {}
-        self._ready: dict[str, LoopedSource] = {}
-        self._leaving: list[ServedSource] = []
+        self._ready: dict[str, _ReadySource] = {}
+        self._leaving: dict[ServedSource, threading.Thread] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -128,9 +161,15 @@ class Hub:
         # The streams end first; each source's thread then finishes by itself.
         self._scheduler.close()
         with self._lock:
-            remaining = list(self._served.values())
+            remaining, leaving = list(self._served.values()), list(self._leaving.values())
+            unused, self._ready = list(self._ready.values()), {}
+        for ready in unused:
+            ready.source.close()
         for served in remaining:
             self._end(served)
+        # Sources that were handed over a moment ago: their files must become complete too.
+        for thread in leaving:
+            thread.join(_LEAVE_S)
 
     def names(self) -> set[str]:
         """Return the names of the sources."""
@@ -179,23 +218,34 @@ class Hub:
             self._served[name] = self._begin(name, config)
         return name
 
-    def prepare(self, name: str, config: Config) -> None:
+    def prepare(self, name: str, config: Config, every: int = 1) -> None:
         """Connect to a live source that `begin` will begin, so that it begins at once.
+
+        One that does not begin within `_READY_S` is closed again.
+
+        Args:
+            name: Its name.
+            config: Its settings.
+            every: As `Begin`.
 
         Raises:
             SourceError: It cannot be read; also once `withdraw` was called.
         """
-        source = self._looped(name, config, Begin())
+        source = self._looped(name, config, Begin(every=every))
+        ready = _ReadySource(source, config, every, time.monotonic() + _READY_S)
         with self._lock:
-            self._ready[name] = source
+            before = self._ready.get(name)
+            self._ready[name] = ready
+        if before is not None:
+            before.source.close()
         source.open()
 
     def withdraw(self, name: str) -> None:
         """Close a source that `prepare` connects to or has connected to, if there is one."""
         with self._lock:
-            source = self._ready.pop(name, None)
-        if source is not None:
-            source.close()
+            ready = self._ready.pop(name, None)
+        if ready is not None:
+            ready.source.close()
 
     def begin(self, name: str, config: Config, how: Begin) -> None:
         """Begin a source as another hub tells: under its name, from where it was there.
@@ -229,20 +279,21 @@ class Hub:
         # Its state belongs to the scheduler's threads until the stream has ended.
         still = stream.ended.wait(_DRAIN_S)
         served.drawn.wait(_DRAIN_S)
-        stream.stats.drop("moved", stream.stats.snapshot().in_flight)
+        # Of one moment: what is drawn after it counts as moved.
+        figures = stream.stats.snapshot(quantiles=False)
+        thread = threading.Thread(target=self._leave, args=(served,), name=f"leave {name}")
         with self._lock:
             del self._served[name]
-            self._leaving.append(served)
+            self._leaving[served] = thread
         with suppress(KeyError):
             self._scheduler.remove(stream)
-        threading.Thread(target=self._leave, args=(served,), name=f"leave {name}").start()
+        thread.start()
         source = stream.source
         assert isinstance(source, LoopedSource)
-        figures = stream.stats.snapshot(quantiles=False)
         return Handover(
             served.config,
             Begin(
-                figures=figures,
+                figures=with_moved(figures),
                 position=source.position_of(figures.last_read),
                 state=pack(stream.state) if still else None,
                 events=None if served.events is None else served.events.log.stored(),
@@ -255,12 +306,17 @@ class Hub:
             self._end(served)
         finally:
             with self._lock:
-                self._leaving.remove(served)
+                del self._leaving[served]
 
     def reports(self) -> dict[str, SourceReport]:
         """Return how every source stands, with what it can be begun again from elsewhere."""
+        now_s = time.monotonic()
         with self._lock:
             served = dict(self._served)
+            late = {n: one for n, one in self._ready.items() if one.until_s < now_s}
+            self._ready = {n: one for n, one in self._ready.items() if n not in late}
+        for ready in late.values():
+            ready.source.close()
         found = {}
         for name, source in served.items():
             looped = source.stream.source
@@ -273,6 +329,7 @@ class Hub:
                 source.recording_wanted or source.channel.recordings.state().wanted,
                 source.over,
                 source.number,
+                0 if source.events is None else source.events.log.count,
             )
         return found
 
@@ -301,12 +358,15 @@ class Hub:
     ) -> ServedSource:
         """Return a source that has begun, for the first time, in the place of the one before, or as
         another hub tells. The caller holds the lock."""
-        source = self._ready.pop(name, None)
-        if source is None:
-            source = self._looped(name, config, how)
-            opened = False
+        ready, opened = self._ready.pop(name, None), False
+        if ready is not None and (ready.config, ready.every) == (config, how.every):
+            source, opened = ready.source, True
+            source.after = how.position
         else:
-            source.after, opened = how.position, True
+            # It was connected for another purpose: another address, or another rate.
+            if ready is not None:
+                ready.source.close()
+            source = self._looped(name, config, how)
         stats = Stats(after=how.figures) if before is None else before.stream.stats
         estimator = self._scheduler.estimator
         watch = None if self._motion is None else Detector(self._motion)
@@ -435,7 +495,7 @@ class Hub:
                 raise RuntimeError(f"{name} is beginning again; try once more")
             before = served.config
             after = with_changes(before, by_key(values))
-            self._check_change(before, after)
+            check_change(before, after, self._motion is not None)
             served.config = after
             served.show.draw_as(after.render)
             again = needs_restart(before, after) or (served.over and after.capture.loop)
@@ -444,13 +504,6 @@ class Hub:
         if again:
             self._restart(name, served, before)
         return again
-
-    def _check_change(self, before: Config, after: Config) -> None:
-        if self._motion is not None and is_low_latency(after):
-            raise ConfigError("timing: every frame is searched for events; low-latency drops some")
-        transport = before.capture.rtsp_transport != after.capture.rtsp_transport
-        if transport and not before.source.lower().startswith("rtsp"):
-            raise ConfigError("rtsp_transport: this source is not rtsp://")
 
     def settings(self, name: str) -> dict[str, bool | float | str]:
         """Return the settings of a source that `change` changes.

@@ -140,7 +140,7 @@ def _add_api(app: FastAPI, hub: SourceHub) -> None:
     @app.delete("/api/sources/{name}", status_code=204)
     def remove(name: str) -> None:
         """End a source and remove it, with its stored bodies and events."""
-        with _known():
+        with _known(), _refused():
             hub.remove(name)
 
     @app.patch("/api/sources/{name}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.capture.base import Source, SourceDefaults, SourceInfo
+from pipeline.capture.errors import SourceEmpty
 from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
@@ -66,7 +67,7 @@ class LoopedSource(SourceDefaults):
     ) -> None:
         self._make, self._again = make, again
         self._clock_s = clock_s
-        self._follows = first is not None
+        self._follows, self._left = first is not None, True
         self.after = after
         # More frames than a reader takes between a look at its counters and one at this.
         self._positions: deque[Position] = deque(() if after is None else (after,), _POSITIONS)
@@ -102,7 +103,15 @@ class LoopedSource(SourceDefaults):
         return self._source.mark
 
     def open(self) -> None:
-        self._source.open()
+        try:
+            self._source.open()
+        except SourceEmpty:
+            if not self._follows:
+                raise
+            # Nothing is left of the clip. Its facts are wanted all the same.
+            self._left = False
+            self._source = self._make()
+            self._source.open()
 
     def close(self) -> None:
         with self._lock:
@@ -119,7 +128,7 @@ class LoopedSource(SourceDefaults):
         while True:
             last, step_s = None, 1 / (self.info.fps or 1 / _STEP_S)
             repeated = first_id > 0
-            for frame in self._source.frames():
+            for frame in self._of_repetition(repeated):
                 own_s = frame.pts_s
                 if after is not None:
                     gap_s = self._gap_s(after, step_s)
@@ -136,12 +145,29 @@ class LoopedSource(SourceDefaults):
                 last = frame
                 self._positions.append(Position(frame.id, frame.pts_s, own_s, self._clock_s()))
                 yield frame
-            # A source without frames would be opened as fast as the machine can.
-            if last is None or not self._again() or self._closed.wait(step_s):
+            # A source without frames would be opened as fast as the machine can; of a clip that is
+            # read on, nothing may be left.
+            nothing = last is None and (repeated or not self._follows)
+            if nothing or not self._again() or self._closed.wait(step_s):
                 return
-            first_id, first_s = last.id + 1, last.pts_s + step_s
+            if last is None:
+                assert self.after is not None
+                first_id, first_s = self.after.id + 1, self.after.pts_s + step_s
+                after = None
+            else:
+                first_id, first_s = last.id + 1, last.pts_s + step_s
             if not self._begin_again():
                 return
+
+    def _of_repetition(self, repeated: bool) -> Iterator[Frame]:
+        """Yield the frames of the repetition that is read."""
+        if not (repeated or self._left):
+            return
+        try:
+            yield from self._source.frames()
+        except SourceEmpty:
+            if repeated or not self._follows:
+                raise
 
     def position_of(self, id: int) -> Position | None:
         """Return where the source was at a frame that was read within the last `_POSITIONS`

@@ -6,21 +6,26 @@ What is killed is killed as the kernel does it, with SIGKILL.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("needs ray", allow_module_level=True)
 
+from app.build import load  # noqa: E402
 from app.cluster import ray_api  # noqa: E402
+from app.cluster.collector import PosesCollector  # noqa: E402
 from app.cluster.hub import ClusterHub  # noqa: E402
-from app.config import ConfigError  # noqa: E402
+from app.config import ConfigError, load_config  # noqa: E402
 from tests.support.cluster import (  # noqa: E402
     PICTURES,
     clustered,
@@ -34,6 +39,7 @@ from tests.support.cluster import (  # noqa: E402
 )
 from tests.support.waiting import until  # noqa: E402
 
+SAMPLE = Path(__file__).parents[3] / "samples" / "pitch.mp4"
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 
 
@@ -134,7 +140,7 @@ def test_a_poison_source_is_quarantined_and_the_others_live(tmp_path):
         hub.add("stub://poison/100000", "p", trusted=True)
         until(lambda: "quarantine" in views(hub)["p"].reason, 120)
         assert views(hub)["p"].state == "ended"
-        assert views(hub)["p"].failovers == 3
+        assert 3 <= views(hub)["p"].failovers <= 5
         until(lambda: all(v.state == "live" for v in hub.sources() if v.name != "p"), 60)
         # What is shown of it is the reason, and it can be tried again or removed.
         assert hub.picture("p", 0, 0.1)[1][:2] == b"\xff\xd8"
@@ -219,7 +225,7 @@ def test_a_node_is_added_and_drained(tmp_path):
             assert new != worker_of(hub, "a")
             node = next(worker.node for worker in hub.table.workers if worker.id == new)
             hub.drain(node)
-            until(lambda: {worker.node for worker in hub.table.workers}.isdisjoint({node}), 30)
+            until(lambda: {worker.node for worker in hub.table.workers}.isdisjoint({node}), 40)
             until(lambda: all_live(hub), 10)
             assert views(hub)["c"].moves == 1
             assert views(hub)["c"].failovers == 0
@@ -243,17 +249,121 @@ def test_a_killed_command_leaves_its_sources_and_the_next_one_finds_them(tmp_pat
             text=True,
         )
         newest = int(command.stdout.readline())
-        command.kill()
-        command.wait()
         with ray_api.connected(cluster.address):
+            with pytest.raises(ConfigError, match="another `serve` has it"):
+                ClusterHub(spec).__enter__()
+            command.kill()
+            command.wait()
             with pytest.raises(ConfigError, match="other settings"):
                 ClusterHub(spec_of(tmp_path, workers=1)).__enter__()
+            until(lambda: _enters(spec), 10)
+            # A command that fails leaves what ran before it.
+            assert _enters(spec)
             with ClusterHub(spec) as again:
                 assert again.names() == {"a"}
+                # The same words on the command line mean the source that is there.
+                assert again.add(PICTURES, "a", trusted=True) == "a"
+                assert again.add(PICTURES, trusted=True) == "a"
                 until(lambda: again.bodies("a", newest), 20)
                 assert views(again)["a"].failovers == 0
     finally:
         cluster.shutdown()
+
+
+def _enters(spec) -> bool:
+    """Whether a hub attaches to what a killed command has left; it fails, and leaves it."""
+    try:
+        with ClusterHub(spec):
+            raise ZeroDivisionError
+    except ConfigError:
+        return False
+    except ZeroDivisionError:
+        return True
+
+
+@pytest.mark.weights
+def test_people_keep_their_numbers_over_a_move_and_live_on_after_a_death(tmp_path):
+    """The real model, on a clip that plays again and again as a camera does."""
+    config = load_config("default")
+    config = replace(
+        config,
+        render=replace(config.render, hud=False),
+        capture=replace(config.capture, loop=True),
+        perceive=replace(config.perceive, people=2),
+    )
+    spec = replace(spec_of(tmp_path, load=load), config=config)
+    with clustered(spec) as hub:
+        hub.add(str(SAMPLE), "p", trusted=True)
+
+        def newest() -> dict | None:
+            lines = hub.bodies("p", -1)
+            return json.loads(lines[-1][1]) if lines else None
+
+        # In the second repetition the person has another number than at the first one's start.
+        until(lambda: (line := newest()) and line["bodies"] and line["bodies"][0]["track"] > 1, 60)
+        before = newest()
+        begun_s = time.monotonic()
+        hub.move("p", other_worker(hub, "p"))
+        until(lambda: (line := newest()) and line["frame"] > before["frame"], 10)
+        assert time.monotonic() - begun_s < 2
+        first = json.loads(hub.bodies("p", -1)[0][1])
+        if first["pts_s"] - before["pts_s"] < 1:
+            # No repetition has begun meanwhile.
+            assert first["bodies"][0]["track"] == before["bodies"][0]["track"]
+        kill_worker(hub, worker_of(hub, "p"))
+        last = first["frame"]
+        until(lambda: (line := newest()) and line["frame"] > last + 30 and line["bodies"], 30)
+        assert views(hub)["p"].failovers == 1
+
+
+def test_a_drained_machine_keeps_its_recordings_whole(tmp_path):
+    spec = spec_of(tmp_path)
+    with clustered(spec) as hub:
+        hub.add(PICTURES, "a", trusted=True)
+        until(lambda: all_live(hub), 20)
+        hub.record("a", True)
+        _let_frames_pass(hub, "a")
+        # Both workers are of one machine: its sources have no other place, and stay.
+        node = hub.table.workers[0].node
+        hub.drain(node)
+        _let_frames_pass(hub, "a")
+        assert views(hub)["a"].state == "live"
+        hub.drain(node, False)
+        # The empty one has ended.
+        ready(hub, 2)
+        hub.move("a", other_worker(hub, "a"))
+    for path in (tmp_path / "recordings").glob("a_*.mp4"):
+        with av.open(str(path)) as video:
+            assert sum(1 for _ in video.decode(video=0)) > 20
+
+
+def test_a_source_at_a_lower_rate_stays_so_over_a_move(tmp_path):
+    with clustered(spec_of(tmp_path, load=load_slow, admit="slower")) as hub:
+        number = 0
+        while not any(view.every > 1 for view in hub.sources()):
+            hub.add(PICTURES, f"s{number}", trusted=True)
+            time.sleep(2.5)
+            number += 1
+            assert number < 20
+        slow = next(view for view in hub.sources() if view.every > 1)
+        hub.move(slow.name, other_worker(hub, slow.name))
+        until(lambda: len(hub.bodies(slow.name, -1)) > 20, 20)
+        times = [json.loads(line)["pts_s"] for _, line in hub.bodies(slow.name, -1)[-12:]]
+        assert (times[-1] - times[0]) / 11 > 1.5 / 25
+
+
+def test_the_bodies_of_all_sources_come_to_one_place(tmp_path):
+    with clustered(spec_of(tmp_path)) as hub, PosesCollector(hub, tmp_path / "poses", print):
+        for name in ("a", "b"):
+            hub.add(PICTURES, name, trusted=True)
+        until(lambda: len(hub.bodies("a", -1)) > 30, 20)
+        hub.move("a", other_worker(hub, "a"))
+        until(lambda: len(hub.bodies("a", -1)) > 30, 20)
+    for name in ("a", "b"):
+        lines = (tmp_path / "poses" / f"{name}.jsonl").read_text().splitlines()
+        numbers = [json.loads(line)["frame"] for line in lines]
+        assert len(numbers) > 30
+        assert numbers == sorted(set(numbers))
 
 
 def test_nothing_is_left_behind(tmp_path):

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
+import subprocess
+import threading
+import time
 
 import pytest
 
@@ -10,7 +15,8 @@ if importlib.util.find_spec("ray") is None:
     pytest.skip("needs ray", allow_module_level=True)
 
 from app.cli import main  # noqa: E402
-from app.cluster.run import absolute  # noqa: E402
+from app.cluster.run import _Running  # noqa: E402
+from app.cluster.spec import absolute  # noqa: E402
 from app.config import load_config, with_changes  # noqa: E402
 from tests.support.clips import numbered, write_clip  # noqa: E402
 
@@ -34,6 +40,35 @@ def test_clips_are_run_as_without_a_cluster(tmp_path, monkeypatch, capsys):
     assert main([*words, "--cluster", "local", "--workers", "2"]) == 1
     assert "c.mp4" in capsys.readouterr().err
     assert (tmp_path / "more_a.jsonl").exists()
+
+
+@pytest.mark.weights
+def test_a_worker_that_dies_begins_its_clips_again(tmp_path, monkeypatch, recwarn):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "a.mp4", [numbered(k) for k in range(200)])
+    begun = threading.Event()
+    begin = _Running._begin
+
+    def seen(self: _Running) -> None:
+        begin(self)
+        begun.set()
+
+    monkeypatch.setattr(_Running, "_begin", seen)
+
+    def kill_one() -> None:
+        begun.wait(60)
+        time.sleep(4)
+        listed = subprocess.run(["pgrep", "-f", "ray::RunWorker"], capture_output=True, text=True)
+        for pid in listed.stdout.split():
+            os.kill(int(pid), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    words = ["run", "a.mp4", "--jsonl", "out.jsonl", "--quiet", "--cluster", "local"]
+    assert main(words) == 0
+    killer.join()
+    (written,) = tmp_path.glob("out*.jsonl")
+    assert len(written.read_text().splitlines()) == 200
 
 
 def test_paths_mean_the_same_in_another_folder(tmp_path, monkeypatch):

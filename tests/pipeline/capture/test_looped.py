@@ -145,3 +145,27 @@ def test_of_frames_long_ago_no_position_is_known():
     list(source.frames())
     assert source.position_of(3) is None
     assert source.position_of(999).id == 999
+
+
+@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("read", [5, 6])
+def test_a_clip_that_was_read_to_its_end_is_over_or_begins_again(tmp_path, loops, read):
+    """Also where the clip's start is searched for, and where it is only read past."""
+    clip = write_clip(tmp_path / "c.mp4", [numbered(k) for k in range(6)])
+    times = itertools.count()
+
+    def make(start_s: float = 0.0):
+        return open_source(str(clip), SourceOptions(start_s=start_s))
+
+    position = Position(read - 1, (read - 1) / 25, (read - 1) / 25, 0.0)
+    source = LoopedSource(
+        make,
+        lambda: loops and next(times) < 1,
+        position,
+        lambda: make(position.own_s + 1e-3),
+    )
+    source.open()
+    frames = list(source.frames())
+    expected = [*range(read, 6), *(range(6) if loops else ())]
+    assert [number_of(frame.image) for frame in frames] == expected
+    assert [frame.id for frame in frames] == list(range(read, read + len(expected)))
