@@ -27,6 +27,7 @@ from pipeline.core.limits import MAX_PIXELS, MEMORY_MB
 from pipeline.core.user_file import read_text, reading
 from pipeline.perception.areas import Areas, parse_area
 from pipeline.sam3d.options import Sam3dOptions
+from pipeline.world.calibration import read_calibration
 from pipeline.world.camera_pose import CameraPose
 
 PROFILE_FOLDER = "configs"
@@ -241,6 +242,27 @@ class CaptureConfig:
             low=-180,
             high=180,
             example=0.0,
+        ),
+    ] = None
+
+    camera_file: Annotated[
+        Path | None,
+        Setting(
+            "A calibration of cameras (TOML, as Pose2Sim's), for the lens, height, pitch and roll "
+            "that are not given otherwise.",
+            "FILE",
+            commands=_RUN,
+            file="read",
+            example="calibration.toml",
+        ),
+    ] = None
+    camera_name: Annotated[
+        str | None,
+        Setting(
+            "The camera in that file, where it has several.",
+            "NAME",
+            commands=_RUN,
+            example="cam01",
         ),
     ] = None
 
@@ -735,6 +757,37 @@ def _apply_flags(config: Config, flags: Mapping[str, Any]) -> Config:
     if flags.get("capture.focal_px") is not None and "capture.fov_deg" not in flags:
         capture = replace(capture, fov_deg=None)
     return _apply(replace(config, capture=capture), flags, lambda key: _flag(key, flags))
+
+
+def calibrated(config: Config) -> Config:
+    """Return a configuration with what its calibration file says of the camera, where nothing else
+    does.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no such camera.
+    """
+    capture = config.capture
+    if capture.camera_file is None:
+        if capture.camera_name is not None:
+            raise ConfigError("--camera-name: needs --camera-file")
+        return config
+    try:
+        camera = read_calibration(capture.camera_file, capture.camera_name)
+    except OSError as error:
+        raise ConfigError(f"--camera-file: {capture.camera_file}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"--camera-file: {capture.camera_file}: {error}") from None
+    given = {
+        "camera_height_m": camera.pose.height_m,
+        "camera_pitch_deg": camera.pose.pitch_deg,
+        "camera_roll_deg": camera.pose.roll_deg,
+    }
+    missing: dict[str, Any] = {
+        name: value for name, value in given.items() if getattr(capture, name) is None
+    }
+    if capture.fov_deg is None and capture.focal_px is None:
+        missing["fov_deg"] = camera.fov_deg
+    return replace(config, capture=replace(capture, **missing))
 
 
 def _flag(key: str, flags: Mapping[str, Any]) -> str:

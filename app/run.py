@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.config import Config, ConfigError, OutputConfig, load_config, settings
+from app.config import (
+    Config,
+    ConfigError,
+    OutputConfig,
+    calibrated,
+    load_config,
+    settings,
+)
 from app.files import check_files, input_files
 from app.options import RunOptions
 from app.outputs.catalog import entries
@@ -51,7 +58,7 @@ def run(
         KeyboardInterrupt: It was interrupted.
     """
     options = RunOptions(source=(str(source),), config=config)
-    chosen = replace(load_config(config, keys_of(settings)), source=str(source))
+    chosen = calibrated(replace(load_config(config, keys_of(settings)), source=str(source)))
     check_files(options, chosen)
     check_outputs(chosen.output)
 

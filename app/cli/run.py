@@ -10,7 +10,7 @@ from functools import partial
 from app.cli.flags import command
 from app.cli.signals import stop_by_signal
 from app.cli.system import keep_memory_together
-from app.config import Config, ConfigError, OutputConfig
+from app.config import Config, ConfigError, OutputConfig, calibrated
 from app.files import input_files
 from app.options import RunOptions
 from app.outputs.catalog import entries
@@ -22,6 +22,7 @@ def run(options: RunOptions, config: Config) -> int:
     """Run the sources to their ends or until a signal comes; return the exit code."""
     # Wrong options are reported before anything slow is imported.
     check_outputs(config.output)
+    config = calibrated(config)
     if len(options.source) > 1 or options.cluster is not None:
         return _run_many(options, config)
     config = replace(config, source=options.source[0])
