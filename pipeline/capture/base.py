@@ -128,6 +128,52 @@ class SourceDefaults:
         return ""
 
 
+class WrappedSource:
+    """Base class of a source that changes another one's frames: all that is not overridden is the
+    other one's.
+
+    Args:
+        source: The other one.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name, self.live, self.warnings = source.name, source.live, source.warnings
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the source is."""
+        return self._source.info
+
+    @property
+    def status(self) -> Status | None:
+        """Its status."""
+        return self._source.status
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Its counts."""
+        return self._source.counts
+
+    @property
+    def decoder_bytes(self) -> int:
+        """The memory of the process that decodes it."""
+        return self._source.decoder_bytes
+
+    @property
+    def mark(self) -> str:
+        """Its mark."""
+        return self._source.mark
+
+    def open(self) -> None:
+        """Get ready. Raises SourceError."""
+        self._source.open()
+
+    def close(self) -> None:
+        """End it, from any thread."""
+        self._source.close()
+
+
 class StopSignal:
     """Ends the waits of a source: set by its own ``close()`` or by an event from outside.
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipeline.capture.base import Source, SourceInfo
-from pipeline.capture.status import Status
+from pipeline.capture.base import Source, SourceInfo, WrappedSource
 from pipeline.core.frame import Frame
 
 
-class EveryNth:
+class EveryNth(WrappedSource):
     """A source at a part of its rate: the first of each ``step`` frames, numbered from 0.
 
     A discontinuity in a frame that is left out passes to the next one that is taken.
@@ -27,8 +25,8 @@ class EveryNth:
     def __init__(self, source: Source, step: int) -> None:
         if step < 1:
             raise ValueError("the step is 1 or more")
-        self._source, self._step = source, step
-        self.name, self.live, self.warnings = source.name, source.live, source.warnings
+        super().__init__(source)
+        self._step = step
 
     @property
     def info(self) -> SourceInfo:
@@ -37,25 +35,6 @@ class EveryNth:
         fps = None if info.fps is None else info.fps / step
         count = None if info.frame_count is None else -(-info.frame_count // step)
         return replace(info, fps=fps, frame_count=count)
-
-    @property
-    def status(self) -> Status | None:
-        return self._source.status
-
-    @property
-    def counts(self) -> Counter[str]:
-        return self._source.counts
-
-    @property
-    def decoder_bytes(self) -> int:
-        return self._source.decoder_bytes
-
-    @property
-    def mark(self) -> str:
-        return self._source.mark
-
-    def open(self) -> None:
-        self._source.open()
 
     def frames(self) -> Iterator[Frame]:
         """Yield the frames. Raises SourceError."""
@@ -66,6 +45,3 @@ class EveryNth:
                 continue
             yield replace(frame, id=number // self._step, discontinuity=broken)
             broken = False
-
-    def close(self) -> None:
-        self._source.close()

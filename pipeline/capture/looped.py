@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from pipeline.capture.base import Source, SourceDefaults, SourceInfo
+from pipeline.capture.base import Source, WrappedSource
 from pipeline.capture.errors import SourceEmpty
-from pipeline.capture.status import Status
 from pipeline.core.frame import Frame
 
 _POSITIONS = 256
@@ -38,10 +37,11 @@ class Position:
     read_s: float
 
 
-class LoopedSource(SourceDefaults):
+class LoopedSource(WrappedSource):
     """A source that begins again when it has ended, for as long as that is wanted.
 
-    ``Frame.id`` and ``Frame.pts_s`` go on rising. The first frame of each repetition is a
+    ``Frame.id`` and ``Frame.pts_s`` go on rising. Facts, status and counts are those of the
+    repetition that is read. The first frame of each repetition is a
     discontinuity: it does not continue the last one.
 
     Args:
@@ -71,36 +71,9 @@ class LoopedSource(SourceDefaults):
         self.after = after
         # More frames than a reader takes between a look at its counters and one at this.
         self._positions: deque[Position] = deque(() if after is None else (after,), _POSITIONS)
-        self._source = (first or make)()
-        self.name, self.live = self._source.name, self._source.live
-        self.warnings = self._source.warnings
+        super().__init__((first or make)())
         self._lock = threading.Lock()
         self._closed = threading.Event()
-
-    @property
-    def info(self) -> SourceInfo:
-        """What the source is; its number of frames is that of one repetition."""
-        return self._source.info
-
-    @property
-    def status(self) -> Status | None:
-        """The status of the repetition that is read."""
-        return self._source.status
-
-    @property
-    def counts(self) -> Counter[str]:
-        """The counts of the repetition that is read."""
-        return self._source.counts
-
-    @property
-    def decoder_bytes(self) -> int:
-        """The memory of the process that decodes the source."""
-        return self._source.decoder_bytes
-
-    @property
-    def mark(self) -> str:
-        """The mark of the source."""
-        return self._source.mark
 
     def open(self) -> None:
         try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from pipeline.capture.base import Source, SourceDefaults, SourceInfo
-from pipeline.capture.status import Status
+from pipeline.capture.base import Source, SourceInfo, WrappedSource
 from pipeline.core.frame import Frame
 
 
-class PacedSource(SourceDefaults):
+class PacedSource(WrappedSource):
     """A source whose frames come at the times that their ``pts_s`` say.
 
     The first frame comes at once, late frames too, and a jump in time is skipped.
@@ -25,8 +23,6 @@ class PacedSource(SourceDefaults):
             other source pass as they come.
     """
 
-    live = True
-
     def __init__(
         self,
         source: Source,
@@ -35,9 +31,8 @@ class PacedSource(SourceDefaults):
         wait: Callable[[float], bool],
         is_clip: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._source = source
-        self.name = source.name
-        self.warnings = source.warnings
+        super().__init__(source)
+        self.live = True
         self._clock_ns = clock_ns
         self._wait = wait
         self._is_clip = is_clip
@@ -45,27 +40,6 @@ class PacedSource(SourceDefaults):
     @property
     def info(self) -> SourceInfo:
         return replace(self._source.info, live=True)
-
-    @property
-    def status(self) -> Status | None:
-        """The status of the source that is paced."""
-        return self._source.status
-
-    @property
-    def counts(self) -> Counter[str]:
-        """The counts of the source that is paced."""
-        return self._source.counts
-
-    @property
-    def decoder_bytes(self) -> int:
-        """The memory of the process of the source that is paced."""
-        return self._source.decoder_bytes
-
-    def open(self) -> None:
-        self._source.open()
-
-    def close(self) -> None:
-        self._source.close()
 
     def frames(self) -> Iterator[Frame]:
         if not self._is_clip():
