@@ -123,7 +123,7 @@ class Hub:
         on_event: Called with the `Record` of every event, besides storing it; in threads that may
             wait for a disk.
         on_warning: Called with a line about what may be incomplete when a source ends.
-        make_source: Makes a source of its configuration, not yet opened.
+        make_source: Makes a source of its configuration, not yet opened; None: `source_of`.
 
     Attributes:
         folder: The folder of the recordings.
@@ -138,7 +138,7 @@ class Hub:
         motion: Motion | None = None,
         on_event: Sink | None = None,
         on_warning: Callable[[str], None] = lambda _: None,
-        make_source: Callable[[Config, threading.Event], Source] = source_of,
+        make_source: Callable[[Config, threading.Event], Source] | None = None,
     ) -> None:
         self._make_source = make_source
         self._motion, self._on_event, self._on_warning = motion, on_event, on_warning
@@ -340,7 +340,7 @@ class Hub:
             own = config
             if start_s is not None:
                 own = replace(config, capture=replace(config.capture, start_s=start_s))
-            source = self._make_source(own, threading.Event())
+            source = (self._make_source or source_of)(own, threading.Event())
             return source if how.every == 1 else EveryNth(source, how.every)
 
         # A clip's position is in its own time; a live source is where it is.
