@@ -66,7 +66,9 @@ def shown(path) -> list[int]:
 
 
 def frames_of(path) -> list[int]:
-    return [json.loads(line)["frame"] for line in path.read_text().splitlines()]
+    # The last line may be on its way to the disk.
+    whole = path.read_text().rpartition("\n")[0]
+    return [json.loads(line)["frame"] for line in whole.splitlines()]
 
 
 def finished() -> bool:
