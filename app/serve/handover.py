@@ -59,7 +59,6 @@ class SourceReport:
         position: How far it was read; None before its first frame.
         config: Its settings.
         recording: Whether it is to be recorded.
-        ended: Whether it has come to its end.
         number: Its number in the hub: another one once it has begun again.
         events: How many events it has had.
     """
@@ -68,7 +67,6 @@ class SourceReport:
     position: Position | None
     config: Config
     recording: bool
-    ended: bool
     number: int
     events: int
 

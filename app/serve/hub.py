@@ -327,7 +327,6 @@ class Hub:
                 looped.position_of(figures.last_read),
                 source.config,
                 source.recording_wanted or source.channel.recordings.state().wanted,
-                source.over,
                 source.number,
                 0 if source.events is None else source.events.log.count,
             )
@@ -358,6 +357,8 @@ class Hub:
     ) -> ServedSource:
         """Return a source that has begun, for the first time, in the place of the one before, or as
         another hub tells. The caller holds the lock."""
+        if before is not None:
+            how = replace(how, every=before.every)
         ready, opened = self._ready.pop(name, None), False
         if ready is not None and (ready.config, ready.every) == (config, how.every):
             source, opened = ready.source, True
@@ -415,6 +416,7 @@ class Hub:
             self._events(name, stream, config, None if before is None else before.events, how),
             partial(self._begin_again, name) if is_live(config.source) else None,
             0 if before is None else before.faults,
+            how.every,
         )
 
     def _loops(self, name: str) -> bool:

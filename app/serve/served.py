@@ -87,6 +87,7 @@ class ServedSource:
             place. Returns why that failed, None where nothing is left to do. None: a fault is the
             end.
         faults: The number of times that the source has begun again after faults.
+        every: Only each n-th of its frames is taken.
 
     Attributes:
         drawn: Set once nothing more is drawn; files may be complete only later.
@@ -104,6 +105,7 @@ class ServedSource:
         events: SourceEvents | None,
         begin_again: Callable[[ServedSource], str | None] | None,
         faults: int = 0,
+        every: int = 1,
     ) -> None:
         self.address = without_credentials(config.source)
         self.config, self.stream, self.channel, self.show = config, stream, channel, show
@@ -111,7 +113,7 @@ class ServedSource:
         self.events = events
         self.figures = Figures(stream.stats)
         self.error = ""
-        self.faults = faults
+        self.faults, self.every = faults, every
         self.recording_wanted = False
         self.paused = self.restarting = False
         self.added_s = time.monotonic()

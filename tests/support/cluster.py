@@ -118,7 +118,7 @@ def clustered(
 
 
 def ready(hub: ClusterHub, count: int) -> None:
-    """Wait until so many workers are ready."""
+    """Wait until this number of workers is ready."""
     until(lambda: _ready_count(hub) == count, READY_S)
 
 

@@ -90,6 +90,15 @@ def test_a_live_source_that_was_connected_before_begins_at_once(tmp_path):
         assert min(bodies_of(b, "p")) > handover.begin.figures.last_read
 
 
+def test_a_source_that_begins_again_keeps_its_rate(tmp_path):
+    with Hub(plain(), NoPeople(), tmp_path) as hub:
+        hub.begin("p", config_of(plain(), PICTURES), Begin(every=5))
+        hub.restart("p")
+        until(lambda: len(hub.bodies("p", -1)) > 6, 20)
+        times = [body["pts_s"] for body in bodies_of(hub, "p").values()]
+    assert (times[-1] - times[0]) / (len(times) - 1) > 4 / 25
+
+
 def test_a_source_that_is_withdrawn_is_closed(tmp_path):
     with Hub(plain(), NoPeople(), tmp_path) as hub:
         hub.prepare("p", config_of(plain(), PICTURES))
