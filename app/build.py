@@ -87,6 +87,35 @@ def run(
         source.open()
         estimator = load(config, on_build)
         stack.callback(estimator.close)
+        return _run_opened(config, source, estimator, outputs, on_progress, stop)
+
+
+def run_loaded(
+    config: Config,
+    estimator: BodyEstimator,
+    *,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> RunReport:
+    """Run a source to files, as `run`, with an estimator that is there already."""
+    outputs = make_outputs(config)
+    source = source_of(config, stop)
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        source.open()
+        return _run_opened(config, source, estimator, outputs, on_progress, stop)
+
+
+def _run_opened(
+    config: Config,
+    source: Source,
+    estimator: BodyEstimator,
+    outputs: list[Output],
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> RunReport:
+    """Run an opened source; the outputs are closed in the end, whatever happens."""
+    with ExitStack() as stack:
         for output in outputs:
             stack.callback(output.close)
         if isinstance(estimator, KeypointEstimator) and takes_two_passes(config, source, estimator):
@@ -96,6 +125,7 @@ def run(
             Runner(source, estimator, opened=True, low_latency=is_low_latency(config))
         )
         show = make_render_loop(config, runner, outputs, on_progress)
+        window = next((out for out in outputs if isinstance(out, WindowOutput)), None)
         if window is None:
             show.run(stop)
         else:

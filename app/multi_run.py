@@ -1,20 +1,27 @@
-"""`run A B C`: several sources through one estimator, each with outputs of its own."""
+"""`run A B C`: several sources through one estimator, each with outputs of its own.
+
+Clips that go to files are run one after the other, in two passes each, as each of them alone is.
+Where a camera or a feed is among them, all are run side by side in one pass.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import threading
-import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-from app.build import is_low_latency, load, make_outputs, note_unread_heights, source_of
+from app.build import (
+    is_low_latency,
+    load,
+    make_outputs,
+    note_unread_heights,
+    run_loaded,
+    source_of,
+)
 from app.config import Config, ConfigError, OutputConfig
 from app.outputs.base import Output, OutputError
 from app.outputs.catalog import entries
@@ -22,17 +29,13 @@ from app.outputs.streams import is_stream
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress, RunReport
-from pipeline.capture.addresses import STANDARD_INPUT, is_address
+from app.two_passes import fits_tracks, is_clip_to_files
 from pipeline.capture.errors import SourceError, SourceNotFound
+from pipeline.capture.open import check_there
 from pipeline.core.problem import Notice, one_line
-from pipeline.core.redact import without_credentials
+from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
-
-_LONGEST_NAME, _LONGEST_BYTES = 60, 120
-"""Of a source's name, in characters and as UTF-8: a file's name has 255 bytes at most."""
-_SCRIPTS = ("L", "M", "N", "So", "Sk")
-"""Unicode's categories of letters, marks, numbers and pictures."""
 
 
 @dataclass(frozen=True)
@@ -43,62 +46,6 @@ class Result:
     name: str
     report: RunReport
     error: str | None
-
-
-def names_of(sources: Sequence[str], taken: Collection[str] = ()) -> list[str]:
-    """Return a short name for each source, fit for file names, in the source's own script.
-
-    A clip's is its name without the suffix, an address's its host and path, without a login. No
-    name comes twice, also where a file system ignores case, and none is in ``taken``.
-    """
-    names: list[str] = []
-    used = {_folded(name) for name in taken}
-    for source in sources:
-        name = _name(source)
-        number = 2
-        while _folded(name) in used:
-            # Clips in two folders may have the same name.
-            name = f"{_name(source)}-{number}"
-            number += 1
-        used.add(_folded(name))
-        names.append(name)
-    return names
-
-
-def _folded(name: str) -> str:
-    """What two names share that some file system takes for one."""
-    return unicodedata.normalize("NFC", name.casefold())
-
-
-def _name(source: str) -> str:
-    shown = without_credentials(source)
-    if is_address(source):
-        # What is hidden leaves no trace: names become file names.
-        text = re.sub(r"[^/]*@|\*\*\*", "", shown.partition(":")[2])
-    elif source in STANDARD_INPUT:
-        text = "stdin"
-    elif source.isdigit():
-        text = f"camera{source}"
-    elif Path(source).suffix and ":" not in source:
-        text = Path(source).stem
-    else:
-        text = shown
-    # Composed, as most systems write it: another form would be another name.
-    composed = unicodedata.normalize("NFC", text)
-    runs = groupby(composed, _is_plain)
-    text = "".join("".join(run) if plain else "-" for plain, run in runs)
-    # No leading dot or dash: a file must not be hidden, nor look like a flag.
-    text = text.strip("-._")[:_LONGEST_NAME]
-    text = text.encode()[:_LONGEST_BYTES].decode(errors="ignore")
-    # Some systems drop a dot at the end.
-    return text.rstrip("-._") or "source"
-
-
-def _is_plain(character: str) -> bool:
-    """Return whether every file system takes a character as it is."""
-    if character.isascii():
-        return character.isalnum() or character in "._-"
-    return unicodedata.category(character).startswith(_SCRIPTS)
 
 
 def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
@@ -127,8 +74,9 @@ def run_many(
     on_progress: Callable[[Progress], None],
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
+    on_result: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
-    """Run several sources to their ends in one pass each, or until ``stop`` is set.
+    """Run several sources to their ends, or until ``stop`` is set.
 
     A source that fails ends alone, whether it cannot be read, estimated, drawn or written, and its
     `Result` says why. What was written is complete, whatever is raised.
@@ -138,17 +86,77 @@ def run_many(
         on_progress: Called with the sum of all sources' progress.
         stop: Ends all sources when it is set.
         on_build: Called with (name, done, of) while engines are built.
+        on_result: Called with the result of each clip that has ended before the others.
 
     Raises:
         WeightsError, ValueError, RuntimeError: The run cannot be done.
     """
     # One estimator for all: its networks fill the memory once, and batches hold several sources.
     first = next(iter(configs.values()))
+    with closing(load(first, on_build)) as estimator:
+        if fits_tracks(estimator) and all(map(_can_wait, configs.values())):
+            return _in_turn(configs, estimator, on_progress, stop, on_result)
+        _note_one_pass(configs, estimator)
+        return _side_by_side(configs, estimator, on_progress, stop)
+
+
+def _can_wait(config: Config) -> bool:
+    """Return whether a source can be run after others: a clip to files, or one that is not there
+    and ends at once."""
+    try:
+        check_there(config.source)
+    except SourceError:
+        return True
+    return is_clip_to_files(config)
+
+
+def _in_turn(
+    configs: Mapping[str, Config],
+    estimator: BodyEstimator,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+    on_result: Callable[[Result], None],
+) -> list[Result]:
+    """Run clips one after the other, in two passes each."""
+    results: list[Result] = []
+    for name, config in configs.items():
+        done = len(results)
+
+        def told(progress: Progress, done: int = done) -> None:
+            on_progress(replace(progress, clips_done=done, clips=len(configs)))
+
+        results.append(_one_of_turn(name, config, estimator, told, stop))
+        on_result(results[-1])
+    return results
+
+
+def _one_of_turn(
+    name: str,
+    config: Config,
+    estimator: BodyEstimator,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> Result:
+    if stop.is_set():
+        return Result(name, RunReport(0, 0, ended="not begun"), None)
+    try:
+        report = run_loaded(config, estimator, on_progress=on_progress, stop=stop)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return Result(name, RunReport(0, 0, ended=_ending(error)), _line_of(name, error))
+    return Result(name, report, None)
+
+
+def _side_by_side(
+    configs: Mapping[str, Config],
+    estimator: BodyEstimator,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> list[Result]:
+    """Run all sources at once, in one pass, each with a thread that draws and writes."""
     shows: list[_SourceThread] = []
     with ExitStack() as stack:
-        estimator = load(first, on_build)
-        stack.callback(estimator.close)
-        _note_one_pass(configs)
         # After the scheduler's end: the threads still finish what was written.
         stack.callback(_join, shows)
         faults: list[BaseException] = []
@@ -175,13 +183,12 @@ def run_many(
     return [shown.result() for shown in shows]
 
 
-def _note_one_pass(configs: Mapping[str, Config]) -> None:
-    """Say that clips get one pass here, where a run of each alone would give two."""
-    first = next(iter(configs.values()))
-    clips = any(os.path.exists(config.source) for config in configs.values())
-    note_unread_heights(first)
-    if clips and not first.fit.one_pass:
-        line = "several sources take one pass; a clip that is run alone gets two"
+def _note_one_pass(configs: Mapping[str, Config], estimator: BodyEstimator) -> None:
+    """Say what a run side by side leaves out: heights, and the second pass of a clip that would
+    get one without the others."""
+    note_unread_heights(next(iter(configs.values())))
+    if fits_tracks(estimator) and any(map(is_clip_to_files, configs.values())):
+        line = "clips beside live sources take one pass; run without those, they get two"
         warnings.warn(line, Notice, stacklevel=2)
 
 
@@ -217,14 +224,9 @@ class _SourceThread:
         except BaseException as error:
             # An error of the estimator reaches every source; it is reported once.
             if self._error is None and error not in self._faults:
-                self._error = self._line_of(error)
+                self._error = _line_of(self.stream.name, error)
                 # The reason stands in the report's table; the line is printed as an error.
                 self._show.end_because(_ending(error))
-
-    def _line_of(self, error: BaseException) -> str:
-        # The messages of a source and of an output name them.
-        named = isinstance(error, SourceError | OutputError)
-        return one_line(error) if named else f"{self.stream.name}: {one_line(error)}"
 
     def stop(self) -> None:
         self._stop.set()
@@ -234,6 +236,12 @@ class _SourceThread:
         # Frames that the scheduler still holds must be counted as dropped first.
         self.stream.settle()
         return Result(self.stream.name, self._show.report(), self._error)
+
+
+def _line_of(name: str, error: BaseException) -> str:
+    # The messages of a source and of an output name them.
+    named = isinstance(error, SourceError | OutputError)
+    return one_line(error) if named else f"{name}: {one_line(error)}"
 
 
 def _ending(error: BaseException) -> str:
@@ -289,6 +297,7 @@ class ProgressSum:
         every = list(self._latest.values())
         # One source of unknown length makes the whole unknown.
         totals = [each.total for each in every]
+        stages = {each.stage for each in every}
         return Progress(
             frames_read=sum(each.frames_read for each in every),
             frames_drawn=sum(each.frames_drawn for each in every),
@@ -297,4 +306,7 @@ class ProgressSum:
             seconds=max(each.seconds for each in every),
             fps=sum(each.fps for each in every),
             people=sum(each.people for each in every),
+            stage=stages.pop() if len(stages) == 1 else "",
+            clips_done=sum(each.clips_done for each in every),
+            clips=sum(each.clips for each in every),
         )

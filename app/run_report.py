@@ -36,6 +36,9 @@ class Progress:
         fps: Frames drawn a second over the last sixty.
         people: People in the last frame.
         stage: What is done before anything is drawn; empty while frames are drawn.
+        clips_done: Of clips that are run one after the other, those that have ended; the other
+            numbers are those of the clip that is run.
+        clips: All of these clips; 0 in any other run.
     """
 
     frames_read: int
@@ -46,6 +49,8 @@ class Progress:
     fps: float
     people: int
     stage: str = ""
+    clips_done: int = 0
+    clips: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,9 +157,11 @@ class ProgressView:
 def _note(now: Progress) -> str:
     people = "1 person" if now.people == 1 else f"{now.people} people"
     dropped = f", {now.dropped} dropped" if now.dropped else ""
+    clips = f"{now.clips_done} of {now.clips} clips done" if now.clips else ""
+    stage = ", ".join(filter(None, (clips, now.stage)))
     if now.stage and not now.fps:
-        return now.stage
-    stage = f"{now.stage}: " if now.stage else ""
+        return stage
+    stage = f"{stage}: " if stage else ""
     return f"{stage}{now.fps:.1f} fps, {people}{dropped}"
 
 

@@ -36,20 +36,29 @@ _FIRST = "first of two passes"
 
 
 def takes_two_passes(config: Config, source: Source, estimator: BodyEstimator) -> bool:
-    """Return whether a run over an opened source is made in two passes.
+    """Return whether a run over an opened source is made in two passes."""
+    return is_clip_to_files(config) and fits_tracks(estimator) and not source.live
 
-    That is so for a clip that goes to files: what is seen or read while the run goes on, as a
-    window or a pipe, cannot wait for the end of the clip.
+
+def is_clip_to_files(config: Config) -> bool:
+    """Return whether a source is a clip that goes to files, and is not to be played as a live one.
+
+    What is seen or read while the run goes on, as a window or a pipe, cannot wait for the end of
+    the clip.
     """
     output = config.output
     paths = [getattr(output, entry.name) for entry in entries()]
     to_files = not output.window and not any(is_stream(p) for p in paths if p is not None)
     path = os.path.expanduser(local_path(config.source))
     local = os.path.isfile(path) or is_pictures(path)
+    later = output.timing != "low-latency" and config.capture.pace != "live"
+    return not config.fit.one_pass and to_files and local and later
+
+
+def fits_tracks(estimator: BodyEstimator) -> bool:
+    """Return whether tracks can be fitted as a whole to what an estimator sees."""
     # A network that reports bodies of its own is fitted frame by frame to those.
-    fits = isinstance(estimator, KeypointEstimator) and not estimator.perceiver.has_skin
-    later = output.timing != "low-latency" and not source.live
-    return not config.fit.one_pass and to_files and local and fits and later
+    return isinstance(estimator, KeypointEstimator) and not estimator.perceiver.has_skin
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,12 +43,13 @@ def run(options: RunOptions, config: Config) -> int:
 
 
 def _run_many(options: RunOptions, config: Config) -> int:
-    from app.multi_run import names_of, outputs_of, run_many
+    from app.multi_run import outputs_of, run_many
     from app.outputs.overwrite import check_overwrites
     from app.outputs.paths import prepare_outputs, print_notes, reserve_outputs
     from app.outputs.unfinished import command_of
     from app.run_report import ProgressView, print_report
     from app.run_workers import run_in_workers
+    from app.source_names import names_of
     from pipeline.capture.addresses import STANDARD_INPUT
 
     if set(STANDARD_INPUT) & set(options.source):

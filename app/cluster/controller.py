@@ -25,11 +25,11 @@ from app.cluster.table import SourceRow, Table, WorkerRow
 from app.cluster.worker import GROUPS, REPORTING, THREADS, Worker, gpu_share
 from app.cluster.workers import Places, places, workers_on_gpu
 from app.config import with_changes
-from app.multi_run import names_of
 from app.serve.handover import BEGINNING
 from app.serve.hub import check_change, check_new, config_of
 from app.serve.served import is_live
 from app.serve.settings import Values, by_key
+from app.source_names import names_of
 from pipeline.core.problem import one_line
 
 NAME = "controller"

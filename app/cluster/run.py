@@ -36,19 +36,23 @@ class RunWorker:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._progress: Progress | None = None
+        self._ended: list[Result] = []
         self._notices: list[str] = []
 
     def run(self, configs: Share) -> list[Result]:
         """Run sources to their ends, or until `stop` is called; as `multi_run.run_many`."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", Notice)
-            results = run_many(configs, on_progress=self._take, stop=self._stop)
+            results = run_many(
+                configs, on_progress=self._take, stop=self._stop, on_result=self._ended.append
+            )
         self._notices = [str(one.message) for one in caught if issubclass(one.category, Notice)]
         return results
 
-    def progress(self) -> Progress | None:
-        """Return the progress of the run, None before its first frame."""
-        return self._progress
+    def progress(self) -> tuple[Progress | None, list[Result]]:
+        """Return the progress of the run, None before its first frame, and the results of clips
+        that have ended before the others."""
+        return self._progress, list(self._ended)
 
     def notices(self) -> list[str]:
         """Return the lines that the run has said of its settings."""
@@ -74,8 +78,8 @@ def run_in_cluster(
     """Run several sources in a cluster, to their ends or until ``stop`` is set.
 
     Each source is decoded, and its files are written, where its worker runs: on machines without a
-    common folder they are at the same paths there. Where a worker dies, its sources begin again, in
-    the same files, `MOST_DEATHS` times at most.
+    common folder they are at the same paths there. Where a worker dies, its sources that have not
+    ended begin again, in the same files; one that ends `MOST_DEATHS` workers fails.
 
     Args:
         configs: Each source's configuration, by name.
@@ -121,6 +125,9 @@ class _Running:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.number, self.results = number, list[Result]()
+        # Clips that have ended with workers that died since, and with this one.
+        self._ended, self._ended_here = list[Result](), list[Result]()
+        self._in_turn = False
         self._spot, self._others = spot, others
         self._share, self._on_progress = share, on_progress
         self._deaths, self._answered = 0, False
@@ -138,8 +145,9 @@ class _Running:
         """Take the worker's progress, and its results."""
         if self._asked in ray_api.finished([self._asked]):
             try:
-                now = result(self._asked, _LOOK_S)
+                now, self._ended_here = result(self._asked, _LOOK_S)
                 if now is not None:
+                    self._in_turn = now.clips > 0
                     self._on_progress(now)
             except Gone:
                 pass  # Its run says so too, below.
@@ -150,21 +158,39 @@ class _Running:
         if self._run not in ray_api.finished([self._run]):
             return
         try:
-            self.results = result(self._run, _RESULTS_S)
+            self.results = self._ended + result(self._run, _RESULTS_S)
             self._warn_notices()
         except Gone as error:
-            self._deaths += 1
-            lost = ", ".join(self._share)
-            if self._deaths >= MOST_DEATHS or stopping:
-                self._fail(f"its worker ended {self._deaths} times: {error}")
-            else:
-                line = f"worker {self.number}: {error}; it begins again, with {lost}"
-                warnings.warn(line, Notice, stacklevel=2)
-                # It may run on where its answer was late: two would write the same files.
-                ray_api.kill(self._handle)
-                self._begin()
+            self._died(error, stopping)
         except Exception as error:
             self._fail(one_line(error))
+
+    def _died(self, error: Gone, stopping: bool) -> None:
+        """Begin again with the clips that have not ended."""
+        # It may run on where its answer was late: two would write the same files.
+        ray_api.kill(self._handle)
+        self._deaths = 1 if self._ended_here else self._deaths + 1
+        self._take_out(self._ended_here)
+        self._ended_here = []
+        if stopping or (self._deaths >= MOST_DEATHS and not self._in_turn):
+            self._fail(f"its worker ended {self._deaths} times: {error}")
+            return
+        if self._deaths >= MOST_DEATHS:
+            # It ran alone: the others had no part in it.
+            name = next(iter(self._share))
+            self._take_out([_failed(name, f"{self._deaths} workers ended with it: {error}")])
+            self._deaths = 0
+        if self._share:
+            line = f"worker {self.number}: {error}; it begins again, with {', '.join(self._share)}"
+            warnings.warn(line, Notice, stacklevel=2)
+            self._begin()
+        else:
+            self.results = self._ended
+
+    def _take_out(self, results: list[Result]) -> None:
+        for one in results:
+            self._ended.append(one)
+            del self._share[one.name]
 
     def end(self) -> None:
         ray_api.kill(self._handle)
@@ -187,8 +213,11 @@ class _Running:
         self._asked = call(self._handle, "progress")
 
     def _fail(self, why: str) -> None:
-        ended = RunReport(0, 0, ended="an error")
-        self.results = [Result(name, ended, f"{name}: {why}") for name in self._share]
+        self.results = self._ended + [_failed(name, why) for name in self._share]
+
+
+def _failed(name: str, why: str) -> Result:
+    return Result(name, RunReport(0, 0, ended="an error"), f"{name}: {why}")
 
 
 def _attend(running: list[_Running], stop: threading.Event) -> None:

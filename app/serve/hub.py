@@ -14,7 +14,6 @@ from pathlib import Path
 from app.body_renderer import BodyRenderer
 from app.build import is_low_latency, source_of
 from app.config import Config, ConfigError, with_changes
-from app.multi_run import names_of
 from app.render_loop import renderer_name
 from app.render_loop_low_latency import make_render_loop
 from app.reports.dispatcher import EventDispatcher, Sink, info_of_event
@@ -33,6 +32,7 @@ from app.serve.handover import (
 from app.serve.served import ServedSource, SourceEvents, is_live
 from app.serve.settings import Values, by_key, needs_restart, settings_of
 from app.serve.source_view import SourceView, view_of
+from app.source_names import names_of
 from pipeline.capture.addresses import is_address, parse_address
 from pipeline.capture.base import Source
 from pipeline.capture.every_nth import EveryNth

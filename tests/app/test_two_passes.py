@@ -21,40 +21,17 @@ from pipeline.body.load import load_body
 from pipeline.capture.errors import SourceError
 from pipeline.fitting import solver
 from pipeline.fitting.fitter import BodyFitter
-from pipeline.perception.base import Perceiver
 from pipeline.runtime.keypoint_estimator import KeypointEstimator
 from pipeline.runtime.two_passes import SecondPass
 from pipeline.weights import store as weights
 from tests.support.clips import numbered, write_clip
 from tests.support.disks import FullDisk
 from tests.support.fakes import NoPeople, StubSource
-from tests.support.fits import windows_of_people
 from tests.support.paths import SAMPLE, TRUTH
+from tests.support.perceivers import ByFrame
 
 FRAMES = 22
 LIMBS = [11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
-
-
-class ByFrame(Perceiver):
-    """Finds the same moving people in every frame; ``at`` is called with each frame's number."""
-
-    def __init__(self, people=1, at=lambda number: None):
-        self.people, self.at = people, at
-        self._one = windows_of_people(load_body(), 1, people=max(people, 1))[0][0]
-
-    def decode(self, embedding, window):
-        found = []
-        for frame in window.frames:
-            self.at(frame.id)
-            by = np.float32([2 * frame.id, 0])
-            found.append([
-                replace(
-                    person, roi=-1, mask=None, landmarks_px=person.landmarks_px + by,
-                    box_px=person.box_px + np.tile(by, 2),
-                )
-                for person in self._one.values()
-            ][: self.people])  # fmt: skip
-        return found, None
 
 
 @pytest.fixture(scope="module")
