@@ -30,8 +30,11 @@ if not torch.cuda.is_available():
 sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
 
 # How long an example takes says more about what runs beside the tests than about the code.
-settings.register_profile("bodystream", deadline=None)
-settings.load_profile("bodystream")
+# A verdict on a change depends on the change alone, so examples are the same in every run;
+# HYPOTHESIS_PROFILE=explore draws new ones.
+settings.register_profile("bodystream", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bodystream"))
 
 ALONE = (
     "app/bench/test_stream_workers.py", "app/outputs/test_recording.py",

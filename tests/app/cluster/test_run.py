@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -15,9 +16,16 @@ if importlib.util.find_spec("ray") is None:
     pytest.skip("needs ray", allow_module_level=True)
 
 from app.cli import main  # noqa: E402
+from app.cluster import ray_api  # noqa: E402
+from app.cluster import run as cluster_run  # noqa: E402
+from app.cluster.ray_api import Gone  # noqa: E402
 from app.cluster.run import _Running  # noqa: E402
 from app.cluster.spec import absolute  # noqa: E402
-from app.config import load_config, with_changes  # noqa: E402
+from app.cluster.workers import Places  # noqa: E402
+from app.config import Config, load_config, with_changes  # noqa: E402
+from app.multi_run import Result  # noqa: E402
+from app.run_report import Progress, RunReport  # noqa: E402
+from pipeline.core.problem import Notice  # noqa: E402
 from tests.support.clips import numbered, write_clip  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
@@ -69,6 +77,78 @@ def test_a_worker_that_dies_begins_its_clips_again(tmp_path, monkeypatch, recwar
     killer.join()
     (written,) = tmp_path.glob("out*.jsonl")
     assert len(written.read_text().splitlines()) == 200
+
+
+@pytest.mark.weights
+def test_a_clip_that_has_ended_is_not_run_again(tmp_path, monkeypatch, recwarn):
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("a", 12), ("b", 200)):
+        write_clip(tmp_path / f"{name}.mp4", [numbered(k) for k in range(count)])
+    first, done_s = tmp_path / "out_a.jsonl", []
+
+    def kill_behind_the_first() -> None:
+        end_s = time.monotonic() + 120
+        while not (first.exists() and len(first.read_text().splitlines()) == 12):
+            assert time.monotonic() < end_s
+            time.sleep(0.1)
+        # Until its report has come.
+        time.sleep(1.5)
+        done_s.append(first.stat().st_mtime_ns)
+        listed = subprocess.run(["pgrep", "-f", "ray::RunWorker"], capture_output=True, text=True)
+        for pid in listed.stdout.split():
+            os.kill(int(pid), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_behind_the_first)
+    killer.start()
+    words = ["run", "a.mp4", "b.mp4", "--jsonl", "out.jsonl", "--quiet", "--cluster", "local"]
+    assert main(words) == 0
+    killer.join()
+    assert "it begins again, with b" in [
+        str(one.message).rpartition("; ")[2] for one in recwarn if "again" in str(one.message)
+    ]
+    assert [first.stat().st_mtime_ns] == done_s
+    (second,) = tmp_path.glob("out_b*.jsonl")
+    assert len(second.read_text().splitlines()) == 200
+
+
+def test_a_clip_that_ends_its_workers_fails_alone(monkeypatch):
+    """With made-up workers: each runs its clips in turn and dies with one of them."""
+    begun: list[list[str]] = []
+
+    def answer(ref: tuple[str, ...], _: float):
+        if ref[0] == "notices":
+            return []
+        names = begun[-1]
+        ended = names[: names.index("poison")] if "poison" in names else names
+        results = [Result(name, RunReport(1, 1), None) for name in ended]
+        if ref[0] == "progress":
+            return Progress(1, 1, 0, 1, 1.0, 1.0, 1, clips=len(names)), results
+        if "poison" in names:
+            raise Gone("it was killed")
+        return results
+
+    def call(_, method: str, *args):
+        if method == "run":
+            begun.append(list(args[0]))
+        return (method,)
+
+    monkeypatch.setattr(cluster_run, "call", call)
+    monkeypatch.setattr(cluster_run, "result", answer)
+    monkeypatch.setattr(ray_api, "finished", set)
+    monkeypatch.setattr(ray_api, "nodes", list)
+    monkeypatch.setattr(ray_api, "kill", lambda _: None)
+    monkeypatch.setattr(ray_api, "start_actor", lambda *_, **__: None)
+    share = {name: Config(source=name) for name in ("a", "b", "poison", "c", "d")}
+    place = Places("node", "host", 1, 1.0, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)
+        running = _Running(1, place, [place], share, lambda _: None)
+        while not running.done:
+            running.look(stopping=False)
+    assert begun == [["a", "b", "poison", "c", "d"], *2 * [["poison", "c", "d"]], ["c", "d"]]
+    by_name = {one.name: one.error for one in running.results}
+    assert by_name.pop("poison") == "poison: 3 workers ended with it: it was killed"
+    assert by_name == dict.fromkeys("abcd")
 
 
 def test_paths_mean_the_same_in_another_folder(tmp_path, monkeypatch):

