@@ -1,4 +1,5 @@
-"""Launches of Triton kernels without the JIT's repeated work on the host.
+"""Launches of Triton kernels without the JIT's repeated work on the host, and kernels compiled side
+by side.
 
 At each launch Triton's JIT binds and classifies all arguments again and compares the globals that
 the kernel reads: 20 to 40 µs, longer than most kernels here run. `DirectKernel` keeps what the JIT
@@ -9,7 +10,11 @@ Used by `pipeline` and `render`; imports neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -49,6 +54,9 @@ class DirectKernel:
         return partial(self._launch, grid)
 
     def _launch(self, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
+        if _here.compiles_only and isinstance(self.jit, triton.JITFunction):
+            self.jit.warmup(*args, grid=grid, **constants)
+            return
         kinds = [_KINDS.get(type(arg), _unknown)(arg) for arg in args] if self._is_known else [None]
         if None in kinds:
             self.jit[grid](*args, **constants)
@@ -64,6 +72,39 @@ class DirectKernel:
             return
         compiled, rest = found
         compiled[(*grid, 1, 1)[:3]](*args, *rest)
+
+
+class _Here(threading.local):
+    """What is set for one thread.
+
+    Attributes:
+        compiles_only: Whether launches compile their kernel and do not run it.
+    """
+
+    compiles_only = False
+
+
+_here = _Here()
+
+
+@contextmanager
+def compiled_together() -> Iterator[None]:
+    """Compile all kernels that this thread launches in the block side by side, and run none.
+
+    The block ends when all are compiled; Triton's compiler lets go of Python's lock for nearly all
+    of its work. What the launches would write is left as it is, so the block must not look at it:
+    it is for work that is to be captured as a CUDA graph, which looks at nothing on the host.
+    Triton's interpreter runs the kernels as ever.
+
+    Raises:
+        CompilationError: A kernel does not compile.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool, triton.AsyncCompileMode(pool):
+        _here.compiles_only = True
+        try:
+            yield
+        finally:
+            _here.compiles_only = False
 
 
 def _is_known() -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from app.config import Config, size_of
+from app.garbage import leave_out_loaded
 from app.outputs.base import Output
 from app.outputs.catalog import entries
 from app.outputs.window import WindowOutput
@@ -55,6 +56,7 @@ def run(
     on_progress: Callable[[Progress], None],
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
+    own_process: bool = False,
 ) -> RunReport:
     """Run a source to its end, or until ``stop`` is set, the window is closed or a pipe breaks.
 
@@ -66,6 +68,7 @@ def run(
         on_progress: Called about ten times a second with the progress of the run.
         stop: Ends the run when it is set.
         on_build: Called with (name, done, of) while engines are built.
+        own_process: Whether this process ends with the run; as `leave_out_loaded`.
 
     Raises:
         SourceError: The source cannot be read, or is lost.
@@ -87,6 +90,8 @@ def run(
         source.open()
         estimator = load(config, on_build)
         stack.callback(estimator.close)
+        if own_process:
+            leave_out_loaded()
         return _run_opened(config, source, estimator, outputs, on_progress, stop)
 
 

@@ -11,41 +11,25 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from app.build import (
-    is_low_latency,
-    load,
-    make_outputs,
-    note_unread_heights,
-    run_loaded,
-    source_of,
-)
+from app.build import is_low_latency, load, make_outputs, note_unread_heights, source_of
+from app.clips_in_turn import can_wait, run_in_turn
 from app.config import Config, ConfigError, OutputConfig
-from app.outputs.base import Output, OutputError
+from app.garbage import leave_out_loaded
+from app.outputs.base import Output
 from app.outputs.catalog import entries
 from app.outputs.streams import is_stream
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
-from app.run_report import Progress, RunReport
+from app.run_report import Progress
+from app.source_result import Result, ending_of, line_of
 from app.two_passes import fits_tracks, is_clip_to_files
-from pipeline.capture.errors import SourceError, SourceNotFound
-from pipeline.capture.open import check_there
-from pipeline.core.problem import Notice, one_line
+from pipeline.core.problem import Notice
 from pipeline.runtime.estimator import BodyEstimator
 from pipeline.runtime.scheduler import StreamScheduler
 from pipeline.runtime.video_stream import VideoStream
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of one of several sources; ``error`` is the line that ended it, None if the source
-    ended by itself."""
-
-    name: str
-    report: RunReport
-    error: str | None
 
 
 def outputs_of(output: OutputConfig, name: str) -> OutputConfig:
@@ -76,7 +60,7 @@ def run_many(
     on_build: Callable[[str, int, int], None] | None = None,
     on_result: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
-    """Run several sources to their ends, or until ``stop`` is set.
+    """Run several sources to their ends, or until ``stop`` is set, in a process of its own.
 
     A source that fails ends alone, whether it cannot be read, estimated, drawn or written, and its
     `Result` says why. What was written is complete, whatever is raised.
@@ -94,58 +78,11 @@ def run_many(
     # One estimator for all: its networks fill the memory once, and batches hold several sources.
     first = next(iter(configs.values()))
     with closing(load(first, on_build)) as estimator:
-        if fits_tracks(estimator) and all(map(_can_wait, configs.values())):
-            return _in_turn(configs, estimator, on_progress, stop, on_result)
+        leave_out_loaded()
+        if fits_tracks(estimator) and all(map(can_wait, configs.values())):
+            return run_in_turn(configs, estimator, on_progress, stop, on_result)
         _note_one_pass(configs, estimator)
         return _side_by_side(configs, estimator, on_progress, stop)
-
-
-def _can_wait(config: Config) -> bool:
-    """Return whether a source can be run after others: a clip to files, or one that is not there
-    and ends at once."""
-    try:
-        check_there(config.source)
-    except SourceError:
-        return True
-    return is_clip_to_files(config)
-
-
-def _in_turn(
-    configs: Mapping[str, Config],
-    estimator: BodyEstimator,
-    on_progress: Callable[[Progress], None],
-    stop: threading.Event,
-    on_result: Callable[[Result], None],
-) -> list[Result]:
-    """Run clips one after the other, in two passes each."""
-    results: list[Result] = []
-    for name, config in configs.items():
-        done = len(results)
-
-        def told(progress: Progress, done: int = done) -> None:
-            on_progress(replace(progress, clips_done=done, clips=len(configs)))
-
-        results.append(_one_of_turn(name, config, estimator, told, stop))
-        on_result(results[-1])
-    return results
-
-
-def _one_of_turn(
-    name: str,
-    config: Config,
-    estimator: BodyEstimator,
-    on_progress: Callable[[Progress], None],
-    stop: threading.Event,
-) -> Result:
-    if stop.is_set():
-        return Result(name, RunReport(0, 0, ended="not begun"), None)
-    try:
-        report = run_loaded(config, estimator, on_progress=on_progress, stop=stop)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        return Result(name, RunReport(0, 0, ended=_ending(error)), _line_of(name, error))
-    return Result(name, report, None)
 
 
 def _side_by_side(
@@ -224,9 +161,9 @@ class _SourceThread:
         except BaseException as error:
             # An error of the estimator reaches every source; it is reported once.
             if self._error is None and error not in self._faults:
-                self._error = _line_of(self.stream.name, error)
+                self._error = line_of(self.stream.name, error)
                 # The reason stands in the report's table; the line is printed as an error.
-                self._show.end_because(_ending(error))
+                self._show.end_because(ending_of(error))
 
     def stop(self) -> None:
         self._stop.set()
@@ -236,18 +173,6 @@ class _SourceThread:
         # Frames that the scheduler still holds must be counted as dropped first.
         self.stream.settle()
         return Result(self.stream.name, self._show.report(), self._error)
-
-
-def _line_of(name: str, error: BaseException) -> str:
-    # The messages of a source and of an output name them.
-    named = isinstance(error, SourceError | OutputError)
-    return one_line(error) if named else f"{name}: {one_line(error)}"
-
-
-def _ending(error: BaseException) -> str:
-    if isinstance(error, SourceNotFound):
-        return "not found"
-    return "lost" if isinstance(error, SourceError) else "an error"
 
 
 def _join(shows: Sequence[_SourceThread]) -> None:

@@ -95,7 +95,11 @@ def prepare(options: RunOptions, config: Config) -> None:
 
 
 def run_prepared(
-    options: RunOptions, config: Config, view: ProgressView, stop: threading.Event
+    options: RunOptions,
+    config: Config,
+    view: ProgressView,
+    stop: threading.Event,
+    own_process: bool = False,
 ) -> tuple[RunReport, dict[Path, Path]]:
     """Run one source to outputs that nothing else writes to, after `prepare`.
 
@@ -104,6 +108,7 @@ def run_prepared(
         config: Everything about the run.
         view: Shows the progress.
         stop: Ends the run when it is set.
+        own_process: As `build.run`.
 
     Returns:
         The report, and the path that was asked for by the one that was written instead.
@@ -118,7 +123,13 @@ def run_prepared(
 
         config = replace(config, output=replace(config.output, **reserved.paths))
         with view:
-            report = build.run(config, on_progress=view, stop=stop, on_build=view.building)
+            report = build.run(
+                config,
+                on_progress=view,
+                stop=stop,
+                on_build=view.building,
+                own_process=own_process,
+            )
         reserved.finish()
         return report, reserved.renamed
 

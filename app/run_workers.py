@@ -15,8 +15,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from app.config import Config
-from app.multi_run import ProgressSum, Result, run_many
+from app.multi_run import ProgressSum, run_many
 from app.run_report import Progress, RunReport
+from app.source_result import Result
 from app.worker_process import Target, WorkerProcess, ending_of
 from pipeline.core.problem import Notice, one_line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from triton._C.libtriton import native_specialize_impl
 from triton.backends.compiler import BaseBackend
 
 import triton_launch
-from triton_launch import DirectKernel
+from triton_launch import DirectKernel, compiled_together
 
 GPU = torch.cuda.is_available()
 BUFFER = torch.zeros(64, dtype=torch.uint8)
@@ -45,6 +46,8 @@ class Jit(triton.JITFunction):
     def run(self, *args, grid, warmup, **constants):
         kind = *map(specialized, args), str(constants)
         compiled = self.compiled.setdefault(kind, Compiled(self.log))
+        if warmup:
+            return compiled
         constants.pop("num_warps", None)
         compiled[(*grid, 1, 1)[:3]](*args, *constants.values())
         return compiled
@@ -98,6 +101,32 @@ def test_the_jit_is_asked_once_for_a_kind(monkeypatch):
     monkeypatch.setattr(jit, "run", None)
     kernel[5, 1, 2](BUFFER[16:], 5, SIZE=4)
     assert [grid for _, grid, _ in jit.log] == [(1, 1, 1), (5, 1, 2)]
+
+
+def test_what_is_compiled_together_is_not_run_and_other_threads_go_on():
+    jit = Jit()
+    kernel = DirectKernel(jit)
+    with compiled_together():
+        kernel[1,](BUFFER, 3, SIZE=4)
+        kernel[1,](BUFFER, 1, SIZE=4)
+        assert len(jit.compiled) == 2
+        assert not jit.log
+        other = threading.Thread(target=lambda: kernel[2,](BUFFER, 3, SIZE=4))
+        other.start()
+        other.join()
+        assert [grid for _, grid, _ in jit.log] == [(2, 1, 1)]
+    kernel[3,](BUFFER, 3, SIZE=4)
+    assert [grid for _, grid, _ in jit.log] == [(2, 1, 1), (3, 1, 1)]
+    assert len(jit.compiled) == 2
+
+
+def test_an_error_while_compiling_together_ends_it():
+    jit = Jit()
+    kernel = DirectKernel(jit)
+    with pytest.raises(ValueError, match="such"), compiled_together():
+        raise ValueError("such")
+    kernel[1,](BUFFER, 3, SIZE=4)
+    assert len(jit.log) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from app.bench.footage import PERIOD_S
 from app.bench.measure import Tick, quantiles
 from app.bench.subject import Pipeline
 from app.bench.timers import NoTimer
+from app.garbage import leave_out_loaded
 from pipeline.core.frame import Window
 
 MOST = 512
@@ -133,6 +134,8 @@ class Sources:
         # One period at least: a new batch size may compile or capture a graph.
         periods = max(self._warm if new > 0 else 1, 1)
         self._play(streams, periods, _SkippingClock(self._clock_s), decide=False)
+        # As the commands do once they are ready.
+        leave_out_loaded()
 
     def play(self, streams: int, periods: int) -> Probe:
         """Measure a number of streams that were prepared, for a number of periods."""

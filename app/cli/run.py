@@ -34,7 +34,8 @@ def run(options: RunOptions, config: Config) -> int:
     table_stream = sys.stderr if _writes_stdout(config.output) else sys.stdout
     keep_memory_together()
     with stop_by_signal() as stop:
-        report, renamed = run_prepared(options, config, ProgressView(options.quiet), stop.event)
+        view = ProgressView(options.quiet)
+        report, renamed = run_prepared(options, config, view, stop.event, own_process=True)
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if not options.quiet:

@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -58,9 +59,20 @@ def _ray() -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    if _has_token():
+        # Ray sends its token to a cluster with an address only where it is told to. One that asks
+        # for none takes it too.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     return ray
+
+
+def _has_token() -> bool:
+    """Return whether this machine has a token for Ray's clusters, where Ray looks for it:
+    https://docs.ray.io/en/latest/ray-security/token-auth.html"""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
 
 
 @contextmanager
@@ -94,7 +106,11 @@ def connected(address: str, start: bool = True, gpus: int | None = None) -> Iter
                 ray.init(address=address, num_gpus=gpus, **known, **own)
             else:
                 ray.init(address=address, **known)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except ConnectionError as error:
+            raise ConfigError(
+                f"--cluster: {_line(error)}; has this machine the cluster's ~/.ray/auth_token?"
+            ) from None
+        except (ValueError, RuntimeError) as error:
             raise ConfigError(f"--cluster: {_line(error)}") from None
     try:
         yield
@@ -128,11 +144,29 @@ def _check_answers(address: str) -> None:
     if not host or not port.isdecimal() or "//" in host:
         raise ConfigError(f"--cluster: {address}: give auto, or HOST:PORT of the cluster's head")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as there:
+            speaks_tls = _speaks_tls(there)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"--cluster: no Ray cluster answers at {address} ({_line(error)})"
         ) from None
+    wants_tls = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+    if speaks_tls and not wants_tls:
+        raise ConfigError(f"--cluster: {address} speaks TLS; set RAY_USE_TLS=1 and its three files")
+    if wants_tls and not speaks_tls:
+        raise ConfigError(f"--cluster: {address} speaks no TLS, which RAY_USE_TLS asks for")
+
+
+def _speaks_tls(connection: socket.socket) -> bool:
+    """Return whether the other end of a connection answers a TLS greeting; nothing is verified."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        with context.wrap_socket(connection):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager

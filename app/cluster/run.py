@@ -16,9 +16,10 @@ from app.cluster.ray_api import Gone, call, result
 from app.cluster.spec import absolute
 from app.cluster.workers import MOST_ON_GPU, Places, places
 from app.config import Config
-from app.multi_run import ProgressSum, Result, run_many
+from app.multi_run import ProgressSum, run_many
 from app.run_report import Progress, RunReport
 from app.run_workers import Share, shares_of
+from app.source_result import Result
 from pipeline.core.problem import Notice, one_line
 
 _LOOK_S = 0.2

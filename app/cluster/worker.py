@@ -21,6 +21,7 @@ from app.cluster import ray_api
 from app.cluster.cost import window_cost
 from app.cluster.spec import ClusterSpec
 from app.config import Config
+from app.garbage import leave_out_loaded
 from app.options import OUTBOX
 from app.reports.dispatcher import Sink
 from app.reports.sinks import webhook_of
@@ -101,6 +102,7 @@ class Worker:
             # Before the first source, whose first frames would wait for it.
             estimator.warm_up(spec.config.perceive.people, events=spec.motion is not None)
             cost = window_cost(estimator)
+            leave_out_loaded()
             self._hub = stack.enter_context(
                 Hub(
                     spec.config,

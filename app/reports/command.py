@@ -13,6 +13,7 @@ from typing import Any
 from app.body_renderer import BodyRenderer
 from app.build import load, source_of
 from app.config import Config, ConfigError
+from app.garbage import leave_out_loaded
 from app.options import EventsOptions
 from app.outputs.base import OutputClosed, OutputError
 from app.outputs.jsonl import claim_stdout
@@ -88,6 +89,7 @@ def run_command(options: EventsOptions, config: Config, stop: threading.Event) -
         # Before the first frame, so that the first event is not reported late.
         estimator.warm_up(config.perceive.people, events=True)
         stack.callback(estimator.close)
+        leave_out_loaded()
         events, failed = [], False
         for source in options.source:
             if stop.is_set():

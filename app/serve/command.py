@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app.build import load
 from app.config import Config, ConfigError
+from app.garbage import leave_out_loaded
 from app.options import ServeOptions
 from app.reports.sinks import read_motion, webhook_of
 from app.serve.source_hub import SourceHub
@@ -63,6 +64,7 @@ def hub_here(
         if motion is not None:
             # Before the first source starts, so that its first frames do not wait for it.
             estimator.warm_up(config.perceive.people, events=True)
+        leave_out_loaded()
         hook = None if options.webhook is None else webhook_of(stack, options)
         yield stack.enter_context(
             Hub(config, estimator, Path(options.folder), ended, motion, hook, warn)

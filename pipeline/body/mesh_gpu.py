@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.body.kinematics_gpu import LANES
 from pipeline.body.model import BodyModel
+from triton_launch import DirectKernel
 
 _BLOCK = 128
 """Vertices of a program."""
@@ -117,6 +118,7 @@ def _largest(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return pad(columns, (0, extra)).to(torch.int32).contiguous(), pad(values, (0, extra))
 
 
+@DirectKernel
 @triton.jit
 def mesh(
     transforms, betas, shapes, joints, shares, shift, out, vertices, frames,
@@ -173,6 +175,7 @@ def mesh(
         tl.store(to + 2, t20 * x + t21 * y + t22 * z + t23, mask=real)
 
 
+@DirectKernel
 @triton.jit
 def regress(
     meshes, mesh_row, moved, picked, parts, skin, surface, weight, present, weight_row,

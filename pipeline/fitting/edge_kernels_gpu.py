@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from triton_launch import DirectKernel
+
 
 @triton.jit
 def _mirrored(index, SIDE: tl.constexpr):
@@ -45,6 +47,7 @@ def _distances(inside, scratch, columns, SIDE: tl.constexpr, WIDE: tl.constexpr)
     return tl.where(on_person, 0.5 - tl.sqrt(inward), tl.sqrt(outward) - 0.5)
 
 
+@DirectKernel
 @triton.jit
 def edges(
     inside, inverse, scale, row, scratch, out, blur, total,

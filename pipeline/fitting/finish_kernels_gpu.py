@@ -18,6 +18,7 @@ from pipeline.body.kinematics_gpu import (
     world_rotations,
 )
 from pipeline.fitting.kernels_gpu import _log
+from triton_launch import DirectKernel
 
 
 @triton.jit
@@ -41,6 +42,7 @@ def _steady(pelvis, transl, held, known, interval, frame, fade, half_speed, most
     return place, speed, depth
 
 
+@DirectKernel
 @triton.jit
 def finish(
     rotations, transl, betas, cost, residual_mean, gained, shape_frozen, row,

@@ -495,9 +495,20 @@ class BodyFitter:
             memory = self._new_memory.expand(size, -1)
             # Windows of two or three frames end a clip or precede a cut; they are too rare to be
             # worth a capture. Windows of one frame are those of low latency.
-            frequent = kind.frames in (1, WINDOW_FRAMES)
-            self._steps[kind, size] = Graphed(fit, [rows, memory], enabled=self.graphs and frequent)
+            graphs = self.graphs and kind.frames in (1, WINDOW_FRAMES)
+            if graphs:
+                _compile(fit, rows, memory)
+            self._steps[kind, size] = Graphed(fit, [rows, memory], enabled=graphs)
         return self._steps[kind, size]
+
+
+@torch.inference_mode()
+def _compile(fit: WindowFit, rows: Tensor, memory: Tensor) -> None:
+    """Compile a fit's kernels side by side; the capture would compile one after another."""
+    from triton_launch import compiled_together
+
+    with compiled_together():
+        fit(rows, memory)
 
 
 def example_row(fit: WindowFit) -> np.ndarray:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from triton_launch import DirectKernel
+
 
 @triton.jit
 def _bounded(values):
@@ -46,6 +48,7 @@ def _turn(step, lanes):
     return e00, e01, e02, e10, e11, e12, e20, e21, e22
 
 
+@DirectKernel
 @triton.jit
 def pose(
     rotations, transl, betas, step, rotations_out, transl_out, betas_out,
@@ -610,6 +613,7 @@ def _smoothness(
         tl.store(at + 2 * LANES, tl.where(near, near_z, far_z))
 
 
+@DirectKernel
 @triton.jit
 def motion(
     rotations, transl, prior, past_rotations, past_transl, known, interval_of,
@@ -632,6 +636,7 @@ def motion(
     )  # fmt: skip
 
 
+@DirectKernel
 @triton.jit
 def points(
     betas, turns, joints, moments, mass_of, mass_below_of, below, normals,

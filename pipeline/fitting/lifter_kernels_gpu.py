@@ -9,6 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from triton_launch import DirectKernel
+
 
 @triton.jit
 def _share(at, values, mask):
@@ -122,6 +124,7 @@ def _attend(
     tl.debug_barrier()
 
 
+@DirectKernel
 @triton.jit
 def network(
     rays, visible, world_m, known, memory_row, interval_30hz, interval_row, order, position,

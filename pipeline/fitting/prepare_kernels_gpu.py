@@ -22,8 +22,10 @@ from pipeline.body.kinematics_gpu import (
     world_rotations,
 )
 from pipeline.fitting.kernels_gpu import _limits, _log
+from triton_launch import DirectKernel
 
 
+@DirectKernel
 @triton.jit
 def remember(
     image, visible, world_m, view, present, row,
@@ -150,6 +152,7 @@ def _evened(change, still, here, FRAMES: tl.constexpr):
     return change + still * (mean[None, :] - change)
 
 
+@DirectKernel
 @triton.jit
 def observe(
     image, visible, world_m, view, present, size, masked, root_depth_m, world_known,
@@ -509,6 +512,7 @@ def _landmark_cost(
     return tl.sum(tl.where(there, cost + weight * _robust(squared, robust), 0.0), 0)
 
 
+@DirectKernel
 @triton.jit
 def poses(
     observed, past_rotations, past_betas, start_rotations, start_known, row,
@@ -586,6 +590,7 @@ def poses(
     tl.store(to + 21 * LANES, tl.where(posed, cost + part, 0.0))
 
 
+@DirectKernel
 @triton.jit
 def guess(
     observed, fitted, past_betas, sources, posed, moments, mass_of, rotations, transl,

@@ -19,6 +19,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from triton_launch import DirectKernel
+
 _COLUMNS = tl.constexpr(80)
 _UNKNOWNS = tl.constexpr(69)
 _WIDTH = tl.constexpr(240)
@@ -27,6 +29,7 @@ _PRECISION = tl.constexpr("tf32x3")
 """Three products of TF32 numbers, which give single precision; one alone has three digits."""
 
 
+@DirectKernel
 @triton.jit
 def system(
     rows, normal, pull, smooth, drift, costs, betas, past_betas, information, before, control,
@@ -175,6 +178,7 @@ def _damping(control, person, FINAL: tl.constexpr):
     return tl.load(control + person * 4 + 1), 1e-6
 
 
+@DirectKernel
 @triton.jit
 def ends(
     block, control, work, gram,
@@ -301,6 +305,7 @@ def _copy(source, out, begin, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + begin + at, tl.load(source + begin + at, mask=inside, other=0.0), mask=inside)
 
 
+@DirectKernel
 @triton.jit
 def solve(
     block, coupling, gram, information, past_betas, control, work, fits,

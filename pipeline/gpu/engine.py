@@ -453,6 +453,12 @@ def _compiled(
     if name == "triton":
         if job.kernels is None:
             raise EngineError(f"{job.label} has no kernels in Triton; use --engine auto")
+        if batch[0].is_cuda:
+            from triton_launch import compiled_together
+
+            # Side by side; each by itself would be compiled at its first launch.
+            with compiled_together(), torch.inference_mode():
+                job.kernels(*batch)
         return job.kernels, False, None
     if name == "inductor":
         # Each shape needs its own compilation, and several modules share code.

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.config import Config
-from app.multi_run import Result
 from app.run_report import Progress, RunReport
 from app.run_workers import run_in_workers, shares_of
+from app.source_result import Result
 from pipeline.core.problem import Notice
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pipeline.perception.blazepose.landmarks import INPUT, KERNEL, MASK, MIN_HEAT, PARTS, WIDTH
 from pipeline.perception.blazepose.tflite_gpu import FusedGraph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
+from triton_launch import DirectKernel
 
 _LANDMARKS = 39
 _CHUNK = 1024
@@ -42,6 +43,7 @@ class LandmarkNetGpu(nn.Module):
         return rows
 
 
+@DirectKernel
 @triton.jit
 def read(
     values, presence, logits, heatmaps, world, rows, height, width, min_heat, unit,

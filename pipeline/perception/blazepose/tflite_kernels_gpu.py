@@ -9,6 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from triton_launch import DirectKernel
+
 POINTWISE, DEPTHWISE, TAPS, FIRST = 0, 1, 2, 3
 """What a convolution reads of its image: the pixel itself; the pixel after a depthwise convolution,
 which is computed on the way; all pixels under its kernel, one after another; or the pixels under it
@@ -20,6 +22,7 @@ _SIZES = [
 ]  # fmt: skip
 
 
+@DirectKernel
 @triton.jit(do_not_specialize=[*_SIZES, "low", "high", "deep_low", "deep_high"])
 def convolution(
     image, weights, bias, deep_weights, deep_bias, addend, out,
@@ -104,6 +107,7 @@ def convolution(
     tl.store(at, total.to(out.dtype.element_ty), mask=written)
 
 
+@DirectKernel
 @triton.jit(do_not_specialize=[*_SIZES, "low", "high"])
 def depthwise(
     image, weights, bias, out,
@@ -136,6 +140,7 @@ def depthwise(
     tl.store(at, total.to(out.dtype.element_ty), mask=inside[:, None] & exists[None, :])
 
 
+@DirectKernel
 @triton.jit(do_not_specialize=[*_SIZES, "low", "high"])
 def enlarge(
     image, addend, out,

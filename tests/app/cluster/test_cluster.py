@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 if importlib.util.find_spec("ray") is None:
@@ -26,6 +28,8 @@ from app.cluster import ray_api  # noqa: E402
 from app.cluster.collector import PosesCollector  # noqa: E402
 from app.cluster.hub import ClusterHub  # noqa: E402
 from app.config import ConfigError, load_config  # noqa: E402
+from app.options import WebhookOptions  # noqa: E402
+from pipeline.events.motion import load_motion  # noqa: E402
 from tests.support.cluster import (  # noqa: E402
     PICTURES,
     clustered,
@@ -37,6 +41,7 @@ from tests.support.cluster import (  # noqa: E402
     spec_of,
     worker_of,
 )
+from tests.support.receiver import Receiver  # noqa: E402
 from tests.support.waiting import until  # noqa: E402
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "pitch.mp4"
@@ -314,6 +319,35 @@ def test_people_keep_their_numbers_over_a_move_and_live_on_after_a_death(tmp_pat
         last = first["frame"]
         until(lambda: (line := newest()) and line["frame"] > last + 30 and line["bodies"], 30)
         assert views(hub)["p"].failovers == 1
+
+
+@pytest.mark.weights
+def test_events_are_told_and_sent_as_without_a_cluster(tmp_path):
+    """The real model, on the sample's throw: on the page, with its strip, and to the webhook."""
+    receiver = Receiver()
+    webhook = WebhookOptions(webhook=receiver.url, outbox=tmp_path / "webhook.sqlite")
+    spec = spec_of(tmp_path, load=load, workers=1, motion=load_motion(), webhook=webhook)
+    try:
+        with clustered(spec) as hub:
+            assert hub.looks_for_events
+            hub.add(str(SAMPLE), "pitch", trusted=True)
+            until(lambda: hub.events("pitch", -1), 60)
+            ((number, line),) = hub.events("pitch", -1)
+            strip = cv2.imdecode(np.frombuffer(hub.strip("pitch", number), np.uint8), 1)
+            until(lambda: receiver.came, 20)
+            assert views(hub)["pitch"].events == 1
+    finally:
+        receiver.close()
+    told = json.loads(line)
+    assert (told["source"], told["motion"]) == ("pitch", "throw")
+    assert abs(told["release_frame"] - 60) <= 1
+    assert strip.shape[1] == 4 * strip.shape[0]
+    ((key, sent),) = receiver.came
+    assert key.strip('"') == told["id"]
+    assert [each["frame"] for each in sent.pop("pictures")] == told["frames"]
+    assert sent == told
+    # The worker's own outbox, beside the one that was named.
+    assert len(list(tmp_path.glob("webhook-*-1.sqlite"))) == 1
 
 
 def test_a_drained_machine_keeps_its_recordings_whole(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import io
 import json
 import subprocess
@@ -32,6 +31,7 @@ from tests.support.events import a_person, event_of, renderer_of
 from tests.support.fakes import StubSource
 from tests.support.faults import FaultyNobody
 from tests.support.paths import ROOT
+from tests.support.receiver import Receiver
 
 THROW = load_motion("throw")
 
@@ -39,31 +39,6 @@ THROW = load_motion("throw")
 def run(*arguments: str, **how) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "app", "events", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, **how)
-
-
-class Receiver:
-    """A webhook's receiver that answers as told and keeps what came."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.came: list[tuple[str, dict]] = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(handler):  # noqa: N802, N805
-                body = handler.rfile.read(int(handler.headers["content-length"]))
-                self.came.append((handler.headers["idempotency-key"], json.loads(body)))
-                handler.send_response(200)
-                handler.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.HTTPServer(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture

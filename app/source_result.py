@@ -1,0 +1,34 @@
+"""The result of one of several sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.outputs.base import OutputError
+from app.run_report import RunReport
+from pipeline.capture.errors import SourceError, SourceNotFound
+from pipeline.core.problem import one_line
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of one of several sources; ``error`` is the line that ended it, None if the source
+    ended by itself."""
+
+    name: str
+    report: RunReport
+    error: str | None
+
+
+def line_of(name: str, error: BaseException) -> str:
+    """Return the line for an error that ended a source."""
+    # The messages of a source and of an output name them.
+    named = isinstance(error, SourceError | OutputError)
+    return one_line(error) if named else f"{name}: {one_line(error)}"
+
+
+def ending_of(error: BaseException) -> str:
+    """Return why a source ended, in a few words for its report."""
+    if isinstance(error, SourceNotFound):
+        return "not found"
+    return "lost" if isinstance(error, SourceError) else "an error"

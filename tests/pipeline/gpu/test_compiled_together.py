@@ -1,0 +1,82 @@
+"""Kernels that are compiled side by side: none is run, all are there afterwards.
+
+The compiler needs no GPU, so the fit's kernels are really compiled here, for a GPU that a double of
+Triton's driver describes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+pytest.importorskip("triton")
+
+
+def compile_the_fit() -> None:
+    """Runs in a process of its own, in which kernels are not interpreted."""
+    import torch
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.driver import DriverBase
+
+    from pipeline.body.kinematics import Skeleton
+    from pipeline.body.load import load_body
+    from pipeline.fitting.fitter import _compile, example_row
+    from pipeline.fitting.lifter import Lifter
+    from pipeline.fitting.linearise_gpu import Linearizer
+    from pipeline.fitting.solver import FitConfig
+    from pipeline.fitting.window_gpu import WindowKernels
+    from pipeline.fitting.window_step import WindowFit, new_memory
+
+    class Driver(DriverBase):
+        """That of a Hopper GPU, as far as compiling asks."""
+
+        is_active = classmethod(lambda cls: True)
+        map_python_to_cpp_type = get_active_torch_device = get_benchmarker = None
+        get_current_device = get_current_stream = staticmethod(lambda *_: 0)
+        get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))
+
+    triton.runtime.driver.set_active(Driver())
+    compiled: Counter[str] = Counter()
+    knobs = triton.knobs.runtime
+    knobs.jit_post_compile_hook = lambda fn, **_: compiled.update([fn.name.rpartition(".")[2]])
+    body, config = load_body(), FitConfig()
+    skeleton, lifter = Skeleton.of(body, config.surface_points), Lifter.load(torch.device("cpu"))
+    fit = WindowFit(
+        body, skeleton, lifter, config, 4, 3, outlines=True,
+        kernels=Linearizer(skeleton, config), parts=WindowKernels(body, skeleton, lifter, config),
+    )  # fmt: skip
+    rows = torch.from_numpy(example_row(fit))[None]
+    memory = new_memory(config)
+    before = rows.clone(), memory.clone()
+    _compile(fit, rows, memory)
+    assert torch.equal(rows, before[0])
+    assert torch.equal(memory, before[1])
+    print(*sorted(compiled))
+    assert max(compiled.values()) <= 2, compiled  # `ends` and `solve` of the last step differ
+    first = compiled.total()
+    # All are there: a launch finds its kernel by the same key.
+    _compile(fit, rows, memory)
+    assert compiled.total() == first, "compiled again"
+
+
+@pytest.mark.slow
+def test_the_fits_kernels_are_there_after_one_pass(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipeline.gpu.test_compiled_together"],
+        capture_output=True, text=True, env=environment, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = """edges ends finish guess mesh motion network observe points pose poses regress
+               remember solve system"""
+    assert done.stdout.split() == names.split()
+
+
+if __name__ == "__main__":
+    compile_the_fit()
