@@ -94,7 +94,8 @@ def _run_many(options: RunOptions, config: Config) -> int:
             print(f"warning: {warning}", file=sys.stderr)
         if result.error is not None:
             print(f"error: {result.error}", file=sys.stderr)
-        if not options.quiet:
+        # A source that only failed has no figures to show.
+        if not options.quiet and (result.error is None or result.report.frames_read):
             print(f"{result.name}: {without_credentials(names[result.name])}")
             print_report(result.report, sys.stdout, reserved[result.name].renamed)
     # The exit code covers all sources: one that failed must not go unnoticed in a script.
