@@ -67,6 +67,8 @@ class DirectKernel:
         found = self._compiled.get(kind)
         if found is None:
             compiled = self.jit[grid](*args, **constants)
+            # Of a kernel that another thread still compiled, the JIT returns a future.
+            compiled = getattr(compiled, "result", lambda: compiled)()
             rest = self.jit.arg_names[len(args) :]
             self._compiled[kind] = compiled, tuple(constants[name] for name in rest)
             return
@@ -94,12 +96,17 @@ def compiled_together() -> Iterator[None]:
     The block ends when all are compiled; Triton's compiler lets go of Python's lock for nearly all
     of its work. What the launches would write is left as it is, so the block must not look at it:
     it is for work that is to be captured as a CUDA graph, which looks at nothing on the host.
-    Triton's interpreter runs the kernels as ever.
-
-    Raises:
-        CompilationError: A kernel does not compile.
+    A kernel that does not compile raises at its next launch. Triton's interpreter, and a Triton
+    from before 3.5, run the kernels as ever.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool, triton.AsyncCompileMode(pool):
+    if not hasattr(triton, "AsyncCompileMode"):
+        yield
+        return
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        # An error would leave Triton 3.6 in this mode for good.
+        triton.AsyncCompileMode(pool, ignore_errors=True),
+    ):
         _here.compiles_only = True
         try:
             yield

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from app.build import run_loaded
 from app.config import Config
 from app.run_report import Progress, RunReport
-from app.source_result import Result, ending_of, line_of
+from app.source_result import Result, end_of, line_of
 from app.two_passes import is_clip_to_files
 from pipeline.capture.errors import SourceError
 from pipeline.capture.open import check_there
 from pipeline.runtime.estimator import BodyEstimator
 
 
-def can_wait(config: Config) -> bool:
-    """Return whether a source can be run after others: a clip to files, or one that is not there
-    and ends at once."""
+def can_run_in_turn(config: Config) -> bool:
+    """Return whether a source can wait for others: a clip to files, or one that is not there and
+    ends at once."""
     try:
         check_there(config.source)
     except SourceError:
@@ -33,32 +35,115 @@ def run_in_turn(
     stop: threading.Event,
     on_result: Callable[[Result], None],
 ) -> list[Result]:
-    """Run clips one after the other, in two passes each; as `multi_run.run_many`."""
+    """Run clips one after the other; as `multi_run.run_many`."""
     results: list[Result] = []
     for name, config in configs.items():
+        if stop.is_set():
+            results.append(not_begun(name))
+            continue
         done = len(results)
 
-        def told(progress: Progress, done: int = done) -> None:
+        def show(progress: Progress, done: int = done) -> None:
             on_progress(replace(progress, clips_done=done, clips=len(configs)))
 
-        results.append(_run_one(name, config, estimator, told, stop))
+        results.append(run_clip(name, config, estimator, show, stop))
         on_result(results[-1])
     return results
 
 
-def _run_one(
+def run_clip(
     name: str,
     config: Config,
     estimator: BodyEstimator,
     on_progress: Callable[[Progress], None],
     stop: threading.Event,
 ) -> Result:
-    if stop.is_set():
-        return Result(name, RunReport(0, 0, ended="not begun"), None)
+    """Run one of several clips; an error of it is its result."""
     try:
         report = run_loaded(config, estimator, on_progress=on_progress, stop=stop)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return Result(name, RunReport(0, 0, ended=ending_of(error)), line_of(name, error))
+        return Result(name, RunReport(0, 0, ended=end_of(error)), line_of(name, error))
     return Result(name, report, None)
+
+
+def not_begun(name: str) -> Result:
+    """Return the result of a clip whose turn had not come when the run was stopped."""
+    return Result(name, RunReport(0, 0, ended="not begun"), None)
+
+
+class Turns:
+    """The clips that are still to be run, for several workers that take one at a time.
+
+    Args:
+        configs: Each clip's configuration, by name.
+        stop: No more clips are given once it is set.
+    """
+
+    def __init__(self, configs: Mapping[str, Config], stop: threading.Event) -> None:
+        self._waiting, self._stop = deque(configs.items()), stop
+
+    def next(self) -> tuple[str, Config] | None:
+        """Return the next clip's name and configuration, None if there is none."""
+        return None if self._stop.is_set() or not self._waiting else self._waiting.popleft()
+
+    def again(self, name: str, config: Config) -> None:
+        """Put a clip back, as the next one."""
+        self._waiting.appendleft((name, config))
+
+
+class TurnProgress:
+    """Adds up the progress of workers that run one clip each at a time.
+
+    Frames are those that were drawn, which never become fewer.
+
+    Args:
+        clips: The number of all clips.
+        on_progress: Called with the sum, from one thread.
+        clock_s: A monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        clips: int,
+        on_progress: Callable[[Progress], None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clips, self._on_progress, self._clock_s = clips, on_progress, clock_s
+        self._begun_s = clock_s()
+        self._done = self._frames = 0
+        self._latest: dict[str, Progress] = {}
+
+    def of(self, worker: str) -> Callable[[Progress], None]:
+        """Return what takes the progress of a worker's clip."""
+
+        def update(progress: Progress) -> None:
+            self._latest[worker] = progress
+            self._show()
+
+        return update
+
+    def ended(self, worker: str, result: Result) -> None:
+        """Take the result of a worker's clip."""
+        self._latest.pop(worker, None)
+        self._done += 1
+        self._frames += result.report.frames_drawn
+        self._show()
+
+    def _show(self) -> None:
+        now = list(self._latest.values())
+        frames = self._frames + sum(each.frames_drawn for each in now if not each.stage)
+        self._on_progress(
+            Progress(
+                frames_read=frames,
+                frames_drawn=frames,
+                dropped=sum(each.dropped for each in now),
+                total=None,
+                seconds=self._clock_s() - self._begun_s,
+                fps=sum(each.fps for each in now),
+                people=sum(each.people for each in now),
+                clips_done=self._done,
+                clips=self._clips,
+            )
+        )

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.build import is_low_latency, load, make_outputs, note_unread_heights, source_of
-from app.clips_in_turn import can_wait, run_in_turn
+from app.clips_in_turn import can_run_in_turn, run_in_turn
 from app.config import Config, ConfigError, OutputConfig
 from app.garbage import leave_out_loaded
 from app.outputs.base import Output
@@ -24,7 +24,7 @@ from app.outputs.streams import is_stream
 from app.render_loop import RenderLoop
 from app.render_loop_low_latency import make_render_loop
 from app.run_report import Progress
-from app.source_result import Result, ending_of, line_of
+from app.source_result import Result, end_of, line_of
 from app.two_passes import fits_tracks, is_clip_to_files
 from pipeline.core.problem import Notice
 from pipeline.runtime.estimator import BodyEstimator
@@ -59,6 +59,7 @@ def run_many(
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
     on_result: Callable[[Result], None] = lambda _: None,
+    side_by_side: bool = False,
 ) -> list[Result]:
     """Run several sources to their ends, or until ``stop`` is set, in a process of its own.
 
@@ -70,7 +71,8 @@ def run_many(
         on_progress: Called with the sum of all sources' progress.
         stop: Ends all sources when it is set.
         on_build: Called with (name, done, of) while engines are built.
-        on_result: Called with the result of each clip that has ended before the others.
+        on_result: Called with the result of each source that was begun, as soon as it is known.
+        side_by_side: Run all at once, also where all are clips: live sources are run elsewhere.
 
     Raises:
         WeightsError, ValueError, RuntimeError: The run cannot be done.
@@ -79,10 +81,14 @@ def run_many(
     first = next(iter(configs.values()))
     with closing(load(first, on_build)) as estimator:
         leave_out_loaded()
-        if fits_tracks(estimator) and all(map(can_wait, configs.values())):
+        in_turn = fits_tracks(estimator) and all(map(can_run_in_turn, configs.values()))
+        if in_turn and not side_by_side:
             return run_in_turn(configs, estimator, on_progress, stop, on_result)
         _note_one_pass(configs, estimator)
-        return _side_by_side(configs, estimator, on_progress, stop)
+        results = _side_by_side(configs, estimator, on_progress, stop)
+    for result in results:
+        on_result(result)
+    return results
 
 
 def _side_by_side(
@@ -163,7 +169,7 @@ class _SourceThread:
             if self._error is None and error not in self._faults:
                 self._error = line_of(self.stream.name, error)
                 # The reason stands in the report's table; the line is printed as an error.
-                self._show.end_because(ending_of(error))
+                self._show.end_because(end_of(error))
 
     def stop(self) -> None:
         self._stop.set()
@@ -222,7 +228,6 @@ class ProgressSum:
         every = list(self._latest.values())
         # One source of unknown length makes the whole unknown.
         totals = [each.total for each in every]
-        stages = {each.stage for each in every}
         return Progress(
             frames_read=sum(each.frames_read for each in every),
             frames_drawn=sum(each.frames_drawn for each in every),
@@ -231,7 +236,4 @@ class ProgressSum:
             seconds=max(each.seconds for each in every),
             fps=sum(each.fps for each in every),
             people=sum(each.people for each in every),
-            stage=stages.pop() if len(stages) == 1 else "",
-            clips_done=sum(each.clips_done for each in every),
-            clips=sum(each.clips for each in every),
         )

@@ -1,20 +1,26 @@
 """`run A B C --workers N`: several processes share the sources, each with an estimator of its own.
 
 One process's Python bounds how many sources a GPU serves, long before the GPU does. Each worker
-runs its sources from the feed to the files (`multi_run.run_many`); the parent hands out the
-sources, adds up the progress, and collects the results.
+runs its sources from the feed to the files: clips one after the other, as they come
+(`clips_in_turn`), or the share of the sources that it was started with (`multi_run.run_many`). The
+parent hands them out, adds up the progress, and collects the results.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from app.build import load
+from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn, not_begun, run_clip
 from app.config import Config
+from app.garbage import leave_out_loaded
 from app.multi_run import ProgressSum, run_many
 from app.run_report import Progress, RunReport
 from app.source_result import Result
@@ -43,11 +49,12 @@ def run_in_workers(
     on_progress: Callable[[Progress], None],
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
+    on_result: Callable[[Result], None] = lambda _: None,
     work: Target | None = None,
 ) -> list[Result]:
     """Run several sources in several processes, to their ends or until ``stop`` is set.
 
-    A worker that ends early ends its sources as failed; the others go on.
+    A worker that ends early ends the sources that it has as failed; the others go on.
 
     Args:
         configs: Each source's configuration, by name; the first one's describes the estimators.
@@ -55,6 +62,7 @@ def run_in_workers(
         on_progress: Called with the sum of all sources' progress.
         stop: Ends all sources when it is set.
         on_build: Called with (name, done, of) while the first worker builds its engines.
+        on_result: Called with the result of each source that was begun, as soon as it is known.
         work: What a worker runs with its share, for tests.
 
     Returns:
@@ -63,39 +71,71 @@ def run_in_workers(
     Raises:
         RuntimeError: No worker could run its sources; the line says why.
     """
-    progress = ProgressSum(on_progress)
+    results: dict[str, Result] = {}
+    turns = Turns(configs, stop) if all(map(can_run_in_turn, configs.values())) else None
+    turn_progress = TurnProgress(len(configs), on_progress)
+    progress = ProgressSum(on_progress) if turns is None else turn_progress
+
+    def ended(worker: str, result: Result) -> None:
+        results[result.name] = result
+        on_result(result)
+        if turns is not None:
+            turn_progress.ended(worker, result)
+
     with ExitStack() as stack:
         running: list[_Running] = []
         for number, share in enumerate(shares_of(configs, workers), 1):
-            worker = WorkerProcess(work or _work, share)
+            name = f"worker {number}"
+            if turns is None:
+                worker = WorkerProcess(work or _work, share)
+            else:
+                worker = WorkerProcess(work or _work_in_turn, next(iter(share.values())))
             stack.callback(worker.end)
             # The engines are the same in all of them: one process's progress speaks for all.
             build = on_build if number == 1 else None
-            running.append(_Running(number, worker, share, progress.of(f"worker {number}"), build))
+            names = list(share) if turns is None else []
+            running.append(
+                _Running(
+                    number, worker, names, turns, progress.of(name), build, partial(ended, name)
+                )
+            )
         _attend(running, stop)
     failures = [one.failure for one in running]
-    if all(failures):
+    if all(failures) and not results:
         raise RuntimeError(failures[0])
-    results = {result.name: result for one in running for result in one.results()}
+    for one in running:
+        for name in one.names:
+            results[name] = _failed(name, one.failure)
+    why = next(filter(None, failures), "")
+    for name in configs.keys() - results.keys():
+        # No worker is left, or the run was stopped.
+        results[name] = not_begun(name) if stop.is_set() else _failed(name, why)
     return [results[name] for name in configs]
 
 
+def _failed(name: str, why: str) -> Result:
+    return Result(name, RunReport(0, 0, ended="an error"), f"{name}: {why}")
+
+
 class _Running:
-    """A worker as its parent sees it: its sources, and what it has sent."""
+    """A worker as its parent sees it: the sources that it has, and what it has sent."""
 
     def __init__(
         self,
         number: int,
         worker: WorkerProcess,
-        share: Share,
+        names: list[str],
+        turns: Turns | None,
         on_progress: Callable[[Progress], None],
         on_build: Callable[[str, int, int], None] | None,
+        on_result: Callable[[Result], None],
     ) -> None:
-        self.number, self.connection, self.names = number, worker.connection, list(share)
+        self.number, self.connection, self.names = number, worker.connection, names
         self.done = False
         self.failure = ""
-        self._worker, self._on_progress, self._on_build = worker, on_progress, on_build
-        self._results: list[Result] | None = None
+        self._worker, self._turns = worker, turns
+        self._on_progress, self._on_build, self._on_result = on_progress, on_build, on_result
+        self._left = False
 
     def receive(self) -> None:
         """Take one message, or the end of them."""
@@ -113,30 +153,33 @@ class _Running:
             warnings.warn(content, Notice, stacklevel=2)
         elif kind == "failure":
             self.failure = content
-        elif kind == "results":
-            self._results = content
+        elif kind == "result":
+            self.names.remove(content.name)
+            self._on_result(content)
+        elif kind == "next":
+            self._give()
 
     def stop(self) -> None:
         # It may have ended meanwhile, which the next message shows.
         with suppress(OSError):
             self.connection.send("stop")
 
-    def results(self) -> list[Result]:
-        """Return what became of its sources."""
-        if self._results is not None:
-            return self._results
-        ended = RunReport(0, 0, ended="an error")
-        return [Result(name, ended, f"{name}: {self.failure}") for name in self.names]
+    def _give(self) -> None:
+        """Give the worker the next clip, or let it go."""
+        turn = None if self._turns is None else self._turns.next()
+        self.names, self._left = ([] if turn is None else [turn[0]]), turn is None
+        with suppress(OSError):
+            self.connection.send(turn)
 
     def _ended(self) -> None:
         self.done = True
         status = self._worker.end()
-        if self._results is None and not self.failure:
+        if not self.failure and (self.names or (self._turns is not None and not self._left)):
             self.failure = f"its worker process ended unexpectedly ({ending_of(status)})"
         if self.failure:
             # At once: the other workers' sources may go on for days.
-            lost = ", ".join(self.names)
-            warnings.warn(f"worker {self.number} ended early, with {lost}", Notice, stacklevel=2)
+            lost = f", with {', '.join(self.names)}" if self.names else ""
+            warnings.warn(f"worker {self.number} ended early{lost}", Notice, stacklevel=2)
 
 
 def _attend(running: list[_Running], stop: threading.Event) -> None:
@@ -152,10 +195,40 @@ def _attend(running: list[_Running], stop: threading.Event) -> None:
 
 
 def _work(connection: Connection, configs: Share) -> None:
-    """Run sources in the worker: send progress while they run, and their results at the end."""
+    """Run a share of the sources in a worker."""
+    stop, _ = _listen(connection)
+    with _sending(connection) as send:
+        results = run_many(
+            configs,
+            on_progress=lambda now: send("progress", now),
+            stop=stop,
+            on_build=lambda *built: send("build", built),
+            side_by_side=True,
+        )
+        for result in results:
+            send("result", result)
+
+
+def _work_in_turn(connection: Connection, config: Config) -> None:
+    """Run clips in a worker, each as it comes; the first one's configuration describes the
+    estimator."""
+    stop, clips = _listen(connection)
+    with (
+        _sending(connection) as send,
+        closing(load(config, lambda *built: send("build", built))) as estimator,
+    ):
+        leave_out_loaded()
+        send("next", None)
+        while (clip := clips.get()) is not None:
+            name, own = clip
+            send("result", run_clip(name, own, estimator, lambda now: send("progress", now), stop))
+            send("next", None)
+
+
+@contextmanager
+def _sending(connection: Connection) -> Iterator[_Sender]:
+    """Send the parent what is sent in the block, its notices, and the error that ends it."""
     send = _Sender(connection)
-    stop = threading.Event()
-    threading.Thread(target=_listen, args=(connection, stop), daemon=True).start()
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -167,16 +240,9 @@ def _work(connection: Connection, configs: Share) -> None:
 
         warnings.showwarning = show_notice
         try:
-            results = run_many(
-                configs,
-                on_progress=lambda now: send("progress", now),
-                stop=stop,
-                on_build=lambda *built: send("build", built),
-            )
+            yield send
         except Exception as error:
             send("failure", one_line(error))
-        else:
-            send("results", results)
 
 
 class _Sender:
@@ -191,8 +257,21 @@ class _Sender:
             self._connection.send((kind, content))
 
 
-def _listen(connection: Connection, stop: threading.Event) -> None:
-    """End the sources when the parent says so, or has ended."""
-    with suppress(EOFError, OSError):
-        connection.recv()
-    stop.set()
+def _listen(connection: Connection) -> tuple[threading.Event, queue.Queue[Any]]:
+    """Return what is set when the parent says "stop" or has ended, and the clips that it sends;
+    None is the end of these."""
+    stop, clips = threading.Event(), queue.Queue[Any]()
+
+    def listen() -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                message = connection.recv()
+                if message == "stop":
+                    stop.set()
+                else:
+                    clips.put(message)
+        stop.set()
+        clips.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    return stop, clips

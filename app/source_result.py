@@ -27,7 +27,7 @@ def line_of(name: str, error: BaseException) -> str:
     return one_line(error) if named else f"{name}: {one_line(error)}"
 
 
-def ending_of(error: BaseException) -> str:
+def end_of(error: BaseException) -> str:
     """Return why a source ended, in a few words for its report."""
     if isinstance(error, SourceNotFound):
         return "not found"

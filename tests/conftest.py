@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import subprocess
@@ -72,6 +73,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             promised = os.environ.get(f"BODYSTREAM_{marker.upper()}") == "1"
             if item.get_closest_marker(marker) and not there and not promised:
                 item.add_marker(pytest.mark.skip(reason=f"no {marker} here"))
+
+
+@pytest.fixture(autouse=True)
+def unfrozen() -> Iterator[None]:
+    """What a command of a test leaves out of searches for garbage is searched again."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

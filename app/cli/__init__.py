@@ -12,6 +12,7 @@ OpenCV, PyAV) is imported by the command that needs it: `--help` and a mistyped 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -68,7 +69,11 @@ def main(argv: list[str] | None = None) -> int:
                 show(message, *place, **more)
 
         warnings.showwarning = show_line
-        return _answer(words)
+        try:
+            return _answer(words)
+        finally:
+            # For a program that calls this and goes on (`app.garbage.leave_out_loaded`).
+            gc.unfreeze()
 
 
 def _answer(words: list[str]) -> int:

@@ -51,6 +51,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
     from app.run_report import ProgressView, print_report
     from app.run_workers import run_in_workers
     from app.source_names import names_of
+    from app.source_result import Result
     from pipeline.capture.addresses import STANDARD_INPUT
 
     if set(STANDARD_INPUT) & set(options.source):
@@ -85,10 +86,15 @@ def _run_many(options: RunOptions, config: Config) -> int:
             # One is no wish for fewer: it is what the command has alone.
             wanted = None if workers == 1 else workers
             run = partial(run_in_cluster, address=options.cluster, workers=wanted)
-        results = run(configs, on_progress=view, stop=stop.event, on_build=view.building)
-        for result in results:
+
+        def ended(result: Result) -> None:
+            # At once: what is complete stays so, whatever becomes of the others.
             if result.error is None:
                 reserved[result.name].finish()
+
+        results = run(
+            configs, on_progress=view, stop=stop.event, on_build=view.building, on_result=ended
+        )
     for result in results:
         for warning in result.report.warnings:
             print(f"warning: {warning}", file=sys.stderr)

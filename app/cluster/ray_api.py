@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class NodeFacts:
     gpus: float
 
 
+@cache
 def _ray() -> Any:
     if importlib.util.find_spec("ray") is None:
         raise RuntimeError("--cluster needs ray: pip install 'bodystream[cluster]'")
@@ -71,8 +73,8 @@ def _ray() -> Any:
 def _has_token() -> bool:
     """Return whether this machine has a token for Ray's clusters, where Ray looks for it:
     https://docs.ray.io/en/latest/ray-security/token-auth.html"""
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(path).expanduser().is_file()
 
 
 @contextmanager
@@ -106,9 +108,10 @@ def connected(address: str, start: bool = True, gpus: int | None = None) -> Iter
                 ray.init(address=address, num_gpus=gpus, **known, **own)
             else:
                 ray.init(address=address, **known)
-        except ConnectionError as error:
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise ConfigError(
-                f"--cluster: {_line(error)}; has this machine the cluster's ~/.ray/auth_token?"
+                f"--cluster: {_line(error)}; does this machine have the cluster's token, "
+                "~/.ray/auth_token?"
             ) from None
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"--cluster: {_line(error)}") from None
@@ -132,22 +135,26 @@ def _running_here() -> str | None:
             address = left.read_text(encoding="utf-8").strip()
     try:
         _check_answers(address)
-    except ConfigError:
+    except _NoAnswer:
         return None
     return address
 
 
+class _NoAnswer(ConfigError):
+    """Nothing answers at an address, or it is none."""
+
+
 def _check_answers(address: str) -> None:
-    """Raise ConfigError unless something listens at HOST:PORT: Ray itself tries for minutes, and
-    then ends the process."""
+    """Raise _NoAnswer unless something listens at HOST:PORT, and ConfigError unless it speaks TLS
+    as this process does: Ray itself tries for minutes, and then ends the process."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "//" in host:
-        raise ConfigError(f"--cluster: {address}: give auto, or HOST:PORT of the cluster's head")
+        raise _NoAnswer(f"--cluster: {address}: give auto, or HOST:PORT of the cluster's head")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as there:
             speaks_tls = _speaks_tls(there)
     except (OSError, OverflowError) as error:
-        raise ConfigError(
+        raise _NoAnswer(
             f"--cluster: no Ray cluster answers at {address} ({_line(error)})"
         ) from None
     wants_tls = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")

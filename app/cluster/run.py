@@ -1,70 +1,32 @@
-"""`run A B C --cluster`: the sources shared out over the workers of a Ray cluster."""
+"""`run A B C --cluster`: the sources run by the workers of a Ray cluster.
+
+Clips are handed out one at a time; where a live source is among them, each worker has a share of
+all sources from the start.
+"""
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
 import time
-import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
 
+from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn, not_begun
 from app.cluster import ray_api
-from app.cluster.placement import MOST_DEATHS
-from app.cluster.ray_api import Gone, call, result
+from app.cluster.run_worker import ShareWorker, TurnWorker, Worker, failed
 from app.cluster.spec import absolute
 from app.cluster.workers import MOST_ON_GPU, Places, places
 from app.config import Config
-from app.multi_run import ProgressSum, run_many
-from app.run_report import Progress, RunReport
-from app.run_workers import Share, shares_of
+from app.multi_run import ProgressSum
+from app.run_report import Progress
+from app.run_workers import shares_of
 from app.source_result import Result
-from pipeline.core.problem import Notice, one_line
 
 _LOOK_S = 0.2
-_THREADS = 4
-_RESULTS_S = 10.0
-_START_S = 120.0
-"""How long a worker may take to start."""
 _END_S = 60.0
-"""How long sources may take to end, with complete files, once they are stopped."""
-
-
-class RunWorker:
-    """Runs a share of the sources; made by Ray, in a process of its own."""
-
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._progress: Progress | None = None
-        self._ended: list[Result] = []
-        self._notices: list[str] = []
-
-    def run(self, configs: Share) -> list[Result]:
-        """Run sources to their ends, or until `stop` is called; as `multi_run.run_many`."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", Notice)
-            results = run_many(
-                configs, on_progress=self._take, stop=self._stop, on_result=self._ended.append
-            )
-        self._notices = [str(one.message) for one in caught if issubclass(one.category, Notice)]
-        return results
-
-    def progress(self) -> tuple[Progress | None, list[Result]]:
-        """Return the progress of the run, None before its first frame, and the results of clips
-        that have ended before the others."""
-        return self._progress, list(self._ended)
-
-    def notices(self) -> list[str]:
-        """Return the lines that the run has said of its settings."""
-        return self._notices
-
-    def stop(self) -> None:
-        """End the sources; what was read is still written."""
-        self._stop.set()
-
-    def _take(self, progress: Progress) -> None:
-        self._progress = progress
+"""How long a worker may say nothing, once sources are to end with complete files."""
 
 
 def run_in_cluster(
@@ -75,12 +37,13 @@ def run_in_cluster(
     on_progress: Callable[[Progress], None],
     stop: threading.Event,
     on_build: Callable[[str, int, int], None] | None = None,
+    on_result: Callable[[Result], None] = lambda _: None,
 ) -> list[Result]:
     """Run several sources in a cluster, to their ends or until ``stop`` is set.
 
     Each source is decoded, and its files are written, where its worker runs: on machines without a
-    common folder they are at the same paths there. Where a worker dies, its sources that have not
-    ended begin again, in the same files; one that ends `MOST_DEATHS` workers fails.
+    common folder they are at the same paths there. Where a worker dies, what it ran begins again,
+    in the same files; a clip with which `MOST_DEATHS` workers have died fails.
 
     Args:
         configs: Each source's configuration, by name.
@@ -89,6 +52,7 @@ def run_in_cluster(
         on_progress: Called with the sum of all sources' progress.
         stop: Ends all sources when it is set.
         on_build: Not called: engines are built on the workers.
+        on_result: Called with the result of each source that was begun, as soon as it is known.
 
     Returns:
         The results in the order of the sources.
@@ -98,146 +62,55 @@ def run_in_cluster(
         RuntimeError: Ray is missing, or no machine of the cluster can run a worker.
     """
     configs = {name: absolute(config) for name, config in configs.items()}
+    results: dict[str, Result] = {}
+
+    def ended(result: Result) -> None:
+        results[result.name] = result
+        on_result(result)
+
     with ray_api.connected(address):
         spots = _spots(next(iter(configs.values())), workers)[: len(configs)]
         if not spots:
             raise RuntimeError("--cluster: no machine of the cluster can run a worker")
-        progress = ProgressSum(on_progress)
-        shares = shares_of(configs, len(spots))
-        running = [
-            _Running(number, spot, spots, share, progress.of(f"worker {number}"))
-            for number, (spot, share) in enumerate(zip(spots, shares), 1)
-        ]
-        with _ended(running):
-            _attend(running, stop)
-        results = {one.name: one for each in running for one in each.results}
-        return [results[name] for name in configs]
-
-
-class _Running:
-    """A worker as the command sees it."""
-
-    def __init__(
-        self,
-        number: int,
-        spot: Places,
-        others: Sequence[Places],
-        share: Share,
-        on_progress: Callable[[Progress], None],
-    ) -> None:
-        self.number, self.results = number, list[Result]()
-        # Clips that have ended with workers that died since, and with this one.
-        self._ended, self._ended_here = list[Result](), list[Result]()
-        self._in_turn = False
-        self._spot, self._others = spot, others
-        self._share, self._on_progress = share, on_progress
-        self._deaths, self._answered = 0, False
-        self._asked: Any = None
-        self._begin()
-
-    @property
-    def done(self) -> bool:
-        return bool(self.results)
-
-    def stop(self) -> None:
-        call(self._handle, "stop")
-
-    def look(self, stopping: bool) -> None:
-        """Take the worker's progress, and its results."""
-        if self._asked in ray_api.finished([self._asked]):
-            try:
-                now, self._ended_here = result(self._asked, _LOOK_S)
-                if now is not None:
-                    self._in_turn = now.clips > 0
-                    self._on_progress(now)
-            except Gone:
-                pass  # Its run says so too, below.
-            self._asked, self._answered = call(self._handle, "progress"), True
-        if not self._answered and time.monotonic() - self._begun_s > _START_S:
-            self._fail(f"its worker has not started within {_START_S:g} s: are the cores taken?")
-            return
-        if self._run not in ray_api.finished([self._run]):
-            return
-        try:
-            self.results = self._ended + result(self._run, _RESULTS_S)
-            self._warn_notices()
-        except Gone as error:
-            self._died(error, stopping)
-        except Exception as error:
-            self._fail(one_line(error))
-
-    def _died(self, error: Gone, stopping: bool) -> None:
-        """Begin again with the clips that have not ended."""
-        # It may run on where its answer was late: two would write the same files.
-        ray_api.kill(self._handle)
-        self._deaths = 1 if self._ended_here else self._deaths + 1
-        self._take_out(self._ended_here)
-        self._ended_here = []
-        if stopping or (self._deaths >= MOST_DEATHS and not self._in_turn):
-            self._fail(f"its worker ended {self._deaths} times: {error}")
-            return
-        if self._deaths >= MOST_DEATHS:
-            # It ran alone: the others had no part in it.
-            name = next(iter(self._share))
-            self._take_out([_failed(name, f"{self._deaths} workers ended with it: {error}")])
-            self._deaths = 0
-        if self._share:
-            line = f"worker {self.number}: {error}; it begins again, with {', '.join(self._share)}"
-            warnings.warn(line, Notice, stacklevel=2)
-            self._begin()
+        in_turn = all(map(can_run_in_turn, configs.values()))
+        running: list[Worker] = []
+        if in_turn:
+            turns, turn_progress = Turns(configs, stop), TurnProgress(len(configs), on_progress)
+            deaths = Counter[str]()
+            for number, spot in enumerate(spots, 1):
+                running.append(TurnWorker(number, spot, spots, turns, deaths, turn_progress, ended))
         else:
-            self.results = self._ended
-
-    def _take_out(self, results: list[Result]) -> None:
-        for one in results:
-            self._ended.append(one)
-            del self._share[one.name]
-
-    def end(self) -> None:
-        ray_api.kill(self._handle)
-
-    def _warn_notices(self) -> None:
-        with suppress(Gone):  # Its files are complete all the same.
-            for line in result(call(self._handle, "notices"), _RESULTS_S):
-                warnings.warn(line, Notice, stacklevel=2)
-
-    def _begin(self) -> None:
-        # Its machine may have gone with it.
-        there = {node.id for node in ray_api.nodes()}
-        spot = next((s for s in (self._spot, *self._others) if s.node in there), self._spot)
-        self._begun_s = time.monotonic()
-        self._handle = ray_api.start_actor(
-            RunWorker, name=f"run-{os.getpid()}-{self.number}-{self._deaths}",
-            node=spot.node, cpus=spot.cpus, gpus=spot.gpus, threads=_THREADS, detached=False,
-        )  # fmt: skip
-        self._run = call(self._handle, "run", self._share)
-        self._asked = call(self._handle, "progress")
-
-    def _fail(self, why: str) -> None:
-        self.results = self._ended + [_failed(name, why) for name in self._share]
+            progress = ProgressSum(on_progress)
+            for number, (spot, share) in enumerate(zip(spots, shares_of(configs, len(spots))), 1):
+                own = progress.of(f"worker {number}")
+                running.append(ShareWorker(number, spot, spots, share, own, ended))
+        with _ended(running):
+            _attend(running, stop, in_turn)
+    why = next((one.failure for one in running if one.failure), "its worker has ended")
+    for name in configs.keys() - results.keys():
+        results[name] = not_begun(name) if stop.is_set() else failed(name, why)
+    return [results[name] for name in configs]
 
 
-def _failed(name: str, why: str) -> Result:
-    return Result(name, RunReport(0, 0, ended="an error"), f"{name}: {why}")
-
-
-def _attend(running: list[_Running], stop: threading.Event) -> None:
-    end_s: float | None = None
+def _attend(running: Sequence[Worker], stop: threading.Event, in_turn: bool) -> None:
+    stopping = False
     while left := [one for one in running if not one.done]:
-        if stop.is_set() and end_s is None:
-            end_s = time.monotonic() + _END_S
+        if stop.is_set() and not stopping:
+            stopping = True
             for one in left:
                 one.stop()
-        if end_s is not None and time.monotonic() > end_s:
-            for one in left:
-                one.end()
+            if in_turn:
+                line = "stopped: what was seen is fitted and written; stop again to end at once"
+                print(line, file=sys.stderr, flush=True)
         time.sleep(_LOOK_S)
         for one in left:
-            one.look(end_s is not None)
+            if stopping and time.monotonic() - one.heard_s > _END_S:
+                one.end()
+            one.look(stopping)
 
 
 @contextmanager
-def _ended(running: list[_Running]) -> Iterator[None]:
+def _ended(running: Sequence[Worker]) -> Iterator[None]:
     try:
         yield
     finally:

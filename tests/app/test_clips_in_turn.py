@@ -65,7 +65,7 @@ def run(fitter, tmp_path, monkeypatch):
                 stop=stop or threading.Event(),
                 on_result=ended.append,
             )
-        assert ended in ([], results)
+        assert ended == [one for one in results if one.report.ended != "not begun"]
         rows = {path.stem: dict(np.load(path)) for path in out.glob("*.npz")}
         return results, rows, said, [str(one.message) for one in caught]
 
@@ -122,8 +122,7 @@ def test_a_fault_of_the_estimator_is_that_clip_s(run, clips, error):
     results, rows, _, _ = run(clips, ByFrame(at=fail_once))
     assert [one.name for one in results] == list(NAMES)
     assert [len(rows[name]["frame"]) for name in ("a", "c")] == [FRAMES[0], FRAMES[2]]
-    assert results[0].error is None
-    assert results[2].error is None
+    assert [bool(one.error or one.report.warnings) for one in results] == [False, True, False]
 
 
 def test_a_stop_ends_the_clip_and_begins_no_other(run, clips):

@@ -32,7 +32,8 @@ def test_every_source_has_one_worker_and_none_is_idle(sources, workers):
 
 
 def configs_of(*sources: str) -> dict[str, Config]:
-    return {f"of {source}": Config(source=source) for source in sources}
+    """Live sources, which are shared out at the start."""
+    return {f"of {source}": Config(source=f"lavfi:{source}") for source in sources}
 
 
 def finished(name: str) -> Result:
@@ -41,7 +42,7 @@ def finished(name: str) -> Result:
 
 def obey(connection, share):
     """Does what its first source says."""
-    word = next(iter(share.values())).source
+    word = next(iter(share.values())).source.removeprefix("lavfi:")
     if word == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "fail":
@@ -51,16 +52,38 @@ def obey(connection, share):
         connection.recv()
     connection.send(("notice", "a setting is not read"))
     connection.send(("progress", Progress(7, 7, 0, 7, 1.0, 7.0, 1)))
-    connection.send(("results", [finished(name) for name in share]))
+    for name in share:
+        connection.send(("result", finished(name)))
 
 
-def run(configs, workers, stop=None, progress=None):
+def obey_in_turn(connection, first):
+    """Does what the name of each clip says."""
+    if "fails to load" in first.source:
+        connection.send(("failure", "no such network"))
+        return
+    connection.send(("next", None))
+    while (message := connection.recv()) != "stop" and message is not None:
+        name, config = message
+        if "kill" in name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "wait" in name:
+            connection.send(("progress", Progress(1, 0, 0, 7, 1.0, 7.0, 1)))
+            assert connection.recv() == "stop"
+        if "slow" in name:
+            time.sleep(0.5)
+        connection.send(("progress", Progress(7, 7, 0, 7, 1.0, 7.0, 1)))
+        connection.send(("result", Result(name, RunReport(7, 7, seconds=os.getpid()), None)))
+        connection.send(("next", None))
+
+
+def run(configs, workers, stop=None, progress=None, work=obey, ended=None):
     seen = [] if progress is None else progress
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         results = run_in_workers(
-            configs, workers, on_progress=seen.append, stop=stop or threading.Event(), work=obey
-        )
+            configs, workers, on_progress=seen.append, stop=stop or threading.Event(), work=work,
+            on_result=([] if ended is None else ended).append,
+        )  # fmt: skip
     assert all(issubclass(each.category, Notice) for each in caught)
     return results, [str(each.message) for each in caught]
 
@@ -94,6 +117,62 @@ def test_stop_ends_every_worker():
     threading.Timer(0.3, stop.set).start()
     results, _ = run(configs_of("wait", "b", "wait "), 1, stop)
     assert [result.error for result in results] == [None] * 3
+
+
+def clips_of(*names: str) -> dict[str, Config]:
+    """Clips that are not there, which are handed out one at a time."""
+    return {name: Config(source=f"/none/{name}.mp4") for name in names}
+
+
+def test_clips_are_handed_out_one_at_a_time():
+    progress, ended = [], []
+    configs = clips_of("slow", "b", "c", "d", "e")
+    results, _ = run(configs, 2, progress=progress, work=obey_in_turn, ended=ended)
+    assert [one.name for one in results] == list(configs)
+    assert sorted(ended, key=lambda one: one.name) == sorted(results, key=lambda one: one.name)
+    # While one worker has the slow clip, the other one runs the rest.
+    by_worker = {one.name: one.report.seconds for one in results}
+    assert len({by_worker[name] for name in "bcde"}) == 1
+    assert by_worker["slow"] != by_worker["b"]
+    done, frames = [one.clips_done for one in progress], [one.frames_drawn for one in progress]
+    assert done == sorted(done)
+    assert done[-1] == 5
+    assert frames == sorted(frames)
+    assert frames[-1] == 35
+
+
+def test_a_worker_that_dies_costs_the_clip_that_it_had_alone():
+    ended = []
+    results, notices = run(clips_of("a", "b", "kill", "d", "e"), 2, work=obey_in_turn, ended=ended)
+    assert [one.error for one in results] == [
+        None, None, "kill: its worker process ended unexpectedly (SIGKILL)", None, None
+    ]  # fmt: skip
+    assert {one.name for one in ended} == {"a", "b", "d", "e"}
+    assert [line for line in notices if line.endswith("ended early, with kill")]
+
+
+def test_clips_that_no_worker_is_left_for_fail():
+    results, _ = run(clips_of("a", "kill", "c", "d"), 1, work=obey_in_turn)
+    why = "its worker process ended unexpectedly (SIGKILL)"
+    assert [one.error for one in results] == [None, f"kill: {why}", f"c: {why}", f"d: {why}"]
+
+
+def test_where_no_worker_can_load_the_reason_is_the_runs():
+    with pytest.raises(RuntimeError, match="^no such network$"):
+        run(clips_of("fails to load", "b", "c"), 1, work=obey_in_turn)
+
+
+def test_a_stop_lets_running_clips_end_and_begins_no_other():
+    stop = threading.Event()
+
+    class Stopping(list):
+        def append(self, _):
+            stop.set()
+
+    results, _ = run(clips_of("wait", "b", "c"), 1, stop, Stopping(), work=obey_in_turn)
+    assert [(one.error, one.report.ended) for one in results] == [
+        (None, "end of the source"), (None, "not begun"), (None, "not begun"),
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

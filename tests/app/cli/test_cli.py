@@ -44,7 +44,7 @@ def build(monkeypatch) -> Iterator[types.SimpleNamespace]:
     """Stands in for app.build: remembers its configuration, then does ``then``."""
     seen = types.SimpleNamespace(config=None, then=lambda stop, on_progress: RunReport(3, 3))
 
-    def run(config: Config, *, on_progress, stop: threading.Event, on_build) -> RunReport:
+    def run(config: Config, *, on_progress, stop: threading.Event, on_build, **_) -> RunReport:
         seen.config = config
         return seen.then(stop, on_progress)
 
@@ -507,7 +507,7 @@ from app.run_report import Progress, RunReport
 from app.setting import declared
 from tests.support.bodies import bodies, frame, run_info
 
-def run(config, *, on_progress, stop, on_build):
+def run(config, *, on_progress, stop, on_build, own_process):
     from app.outputs.base import OutputClosed
     from app.outputs.jsonl import JsonlOutput
     output = JsonlOutput(config.output.jsonl)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -24,14 +25,17 @@ if importlib.util.find_spec("ray") is None:
 import ray  # noqa: E402
 
 from app.cli import main  # noqa: E402
-from app.cluster import ray_api  # noqa: E402
+from app.cluster import (
+    ray_api,  # noqa: E402
+    run_worker,  # noqa: E402
+)
 from app.cluster import run as cluster_run  # noqa: E402
 from app.cluster.ray_api import Gone  # noqa: E402
-from app.cluster.run import _Running  # noqa: E402
+from app.cluster.run_worker import Worker  # noqa: E402
 from app.cluster.spec import absolute  # noqa: E402
 from app.cluster.workers import Places  # noqa: E402
 from app.config import Config, load_config, with_changes  # noqa: E402
-from app.run_report import Progress, RunReport  # noqa: E402
+from app.run_report import RunReport  # noqa: E402
 from app.source_result import Result  # noqa: E402
 from pipeline.core.problem import Notice  # noqa: E402
 from pipeline.weights.store import cache_folder  # noqa: E402
@@ -64,13 +68,13 @@ def test_a_worker_that_dies_begins_its_clips_again(tmp_path, monkeypatch, recwar
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "a.mp4", [numbered(k) for k in range(200)])
     begun = threading.Event()
-    begin = _Running._begin
+    begin = Worker.begin
 
-    def seen(self: _Running) -> None:
+    def seen(self: Worker) -> None:
         begin(self)
         begun.set()
 
-    monkeypatch.setattr(_Running, "_begin", seen)
+    monkeypatch.setattr(Worker, "begin", seen)
 
     def kill_one() -> None:
         begun.wait(60)
@@ -118,44 +122,82 @@ def test_a_clip_that_has_ended_is_not_run_again(tmp_path, monkeypatch, capsys):
     assert len(second.read_text().splitlines()) == 1200
 
 
-def test_a_clip_that_ends_its_workers_fails_alone(monkeypatch):
-    """With made-up workers: each runs its clips in turn and dies with one of them."""
-    begun: list[list[str]] = []
+@pytest.fixture
+def made_up(monkeypatch):
+    """Runs clips with one made-up worker: ``dies(method, name)`` says with which call it dies."""
 
-    def answer(ref: tuple[str, ...], _: float):
-        if ref[0] == "notices":
-            return []
-        names = begun[-1]
-        ended = names[: names.index("poison")] if "poison" in names else names
-        results = [Result(name, RunReport(1, 1), None) for name in ended]
-        if ref[0] == "progress":
-            return Progress(1, 1, 0, 1, 1.0, 1.0, 1, clips=len(names)), results
-        if "poison" in names:
-            raise Gone("it was killed")
-        return results
+    def run(names, dies, stop_at=None):
+        begun: list[tuple[str, str]] = []
+        stop = threading.Event()
 
-    def call(_, method: str, *args):
-        if method == "run":
-            begun.append(list(args[0]))
-        return (method,)
+        def call(_, method: str, *args):
+            if method in ("load", "run_clip"):
+                begun.append((method, args[0].source if method == "load" else args[0]))
+                if begun[-1] == stop_at:
+                    stop.set()
+                return begun[-1]
+            return (method, "")
 
-    monkeypatch.setattr(cluster_run, "call", call)
-    monkeypatch.setattr(cluster_run, "result", answer)
-    monkeypatch.setattr(ray_api, "finished", set)
-    monkeypatch.setattr(ray_api, "nodes", list)
-    monkeypatch.setattr(ray_api, "kill", lambda _: None)
-    monkeypatch.setattr(ray_api, "start_actor", lambda *_, **__: None)
-    share = {name: Config(source=name) for name in ("a", "b", "poison", "c", "d")}
-    place = Places("node", "host", 1, 1.0, 0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)
-        running = _Running(1, place, [place], share, lambda _: None)
-        while not running.done:
-            running.look(stopping=False)
-    assert begun == [["a", "b", "poison", "c", "d"], *2 * [["poison", "c", "d"]], ["c", "d"]]
-    by_name = {one.name: one.error for one in running.results}
-    assert by_name.pop("poison") == "poison: 3 workers ended with it: it was killed"
-    assert by_name == dict.fromkeys("abcd")
+        def answer(ref: tuple[str, str], _: float):
+            method, name = ref
+            if dies(method, name):
+                raise Gone("it was killed")
+            results = {"run_clip": Result(name, RunReport(1, 1), None), "load": []}
+            return results.get(method)
+
+        for module in (run_worker, cluster_run):
+            for name, does in (("call", call), ("result", answer), ("_LOOK_S", 0.0)):
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, does)
+        place = Places("node", "host", 1, 1.0, 0.0)
+        monkeypatch.setattr(cluster_run, "_spots", lambda *_: [place])
+        monkeypatch.setattr(ray_api, "connected", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(ray_api, "finished", set)
+        monkeypatch.setattr(ray_api, "nodes", list)
+        monkeypatch.setattr(ray_api, "kill", lambda _: None)
+        monkeypatch.setattr(ray_api, "start_actor", lambda *_, **__: None)
+        configs = {name: Config(source=f"/none/{name}.mp4") for name in names}
+        progress, ended = [], []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)
+            results = cluster_run.run_in_cluster(
+                configs, "local", 1, on_progress=progress.append, stop=stop, on_result=ended.append
+            )
+        assert [one.name for one in results] == list(names)
+        return {one.name: one for one in results}, begun, progress, ended
+
+    return run
+
+
+def test_a_clip_that_ends_its_workers_fails_alone(made_up):
+    names = ("a", "b", "poison", "c", "d")
+    results, begun, progress, ended = made_up(names, lambda method, name: name == "poison")
+    clips = [name for method, name in begun if method == "run_clip"]
+    assert clips == ["a", "b", "poison", "poison", "poison", "c", "d"]
+    # The estimator is loaded once in each process.
+    assert sum(method == "load" for method, _ in begun) == 4
+    assert results.pop("poison").error == "poison: 3 workers ended with it: it was killed"
+    assert all(one.error is None for one in results.values())
+    assert len(ended) == 5
+    done = [one.clips_done for one in progress]
+    assert done == sorted(done)
+    assert (done[-1], progress[-1].clips) == (5, 5)
+
+
+def test_where_no_worker_can_start_no_clip_is_blamed(made_up):
+    results, begun, _, ended = made_up(("a", "b"), lambda method, _: method == "load")
+    assert len(begun) == 3
+    assert {one.error for one in results.values()} == {
+        f"{name}: its worker could not start: it was killed" for name in "ab"
+    }
+    assert not ended
+
+
+def test_a_stop_begins_no_other_clip(made_up):
+    results, begun, _, ended = made_up(("a", "b", "c"), lambda *_: False, stop_at=("run_clip", "b"))
+    assert [name for method, name in begun if method == "run_clip"] == ["a", "b"]
+    assert [one.name for one in ended] == ["a", "b"]
+    assert results["c"].report.ended == "not begun"
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ from tests.support.bodies import bodies, frame, run_info
 
 import app.build as build
 
-def run(config, *, on_progress, stop, on_build):
+def run(config, *, on_progress, stop, on_build, own_process):
     outputs = build.make_outputs(config)
     for output in outputs:
         output.open(run_info())
