@@ -61,10 +61,6 @@ def _ray() -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    if _has_token():
-        # Ray sends its token to a cluster with an address only where it is told to. One that asks
-        # for none takes it too.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     return ray
@@ -91,9 +87,12 @@ def connected(address: str, start: bool = True, gpus: int | None = None) -> Iter
         ConfigError: There is no cluster at the address.
         RuntimeError: Ray is not installed.
     """
-    ray = _ray()
     if address == "auto":
         address = _running_here() or ("local" if start else "auto")
+        if address not in ("local", "auto") and _has_token():
+            # As Ray's own search: a head that finds a token on its machine asks for it. Before its
+            # import, and only there: in a cluster that asks for none, actors would be ended.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
     elif address != "local":
         _check_answers(address)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
@@ -102,6 +101,7 @@ def connected(address: str, start: bool = True, gpus: int | None = None) -> Iter
     }  # fmt: skip
     if address == "auto":
         raise ConfigError("--cluster: no Ray cluster runs on this machine")
+    ray = _ray()
     with _own_signals():
         try:
             if address == "local":
@@ -110,8 +110,8 @@ def connected(address: str, start: bool = True, gpus: int | None = None) -> Iter
                 ray.init(address=address, **known)
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise ConfigError(
-                f"--cluster: {_line(error)}; does this machine have the cluster's token, "
-                "~/.ray/auth_token?"
+                f"--cluster: {_line(error)}. Does it ask for a token? Set RAY_AUTH_MODE=token, "
+                "with its ~/.ray/auth_token on this machine"
             ) from None
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"--cluster: {_line(error)}") from None

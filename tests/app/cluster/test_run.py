@@ -22,8 +22,6 @@ import pytest
 if importlib.util.find_spec("ray") is None:
     pytest.skip("needs ray", allow_module_level=True)
 
-import ray  # noqa: E402
-
 from app.cli import main  # noqa: E402
 from app.cluster import (
     ray_api,  # noqa: E402
@@ -211,7 +209,7 @@ def head(tmp_path) -> Iterator[tuple[str, dict[str, str]]]:
     (folder / ".ray").mkdir()
     (folder / ".ray" / "auth_token").write_text(64 * "a")
     # A command asks the head by the address that Ray takes for this machine's.
-    own = ray.util.get_node_ip_address()
+    own = ray_api._ray().util.get_node_ip_address()
     (folder / "names").write_text(f"subjectAltName=IP:127.0.0.1,IP:{own}")
     for asked in (
         "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=ca",
@@ -250,11 +248,11 @@ def test_a_cluster_with_a_token_and_tls(tmp_path, head):
     clip = write_clip(tmp_path / "a.mp4", [numbered(k) for k in range(12)])
     out = tmp_path / "o.jsonl"
 
-    def run(**changed: str | None) -> subprocess.CompletedProcess[str]:
+    def run(place: str = address, **changed: str | None) -> subprocess.CompletedProcess[str]:
         own = {k: v for k, v in (environment | changed).items() if v is not None}
         return subprocess.run(
             [sys.executable, "-m", "app", "run", str(clip), "--jsonl", str(out), "--quiet",
-             "--overwrite", "--cluster", address],
+             "--overwrite", "--cluster", place],
             env=own, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
@@ -263,11 +261,15 @@ def test_a_cluster_with_a_token_and_tls(tmp_path, head):
         assert time.monotonic() < end_s
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "o_a.jsonl").read_text().splitlines()) == 12
-    # The token is sent also where nothing but its file says so.
-    assert run(RAY_AUTH_MODE=None).returncode == 0
-    done = run(RAY_USE_TLS=None)
+    # A cluster that is found on this machine gets the token that is here.
+    assert run("auto", RAY_ADDRESS=address, RAY_AUTH_MODE=None).returncode == 0
+    for place in (address, "auto"):
+        done = run(place, RAY_ADDRESS=address, RAY_USE_TLS=None)
+        assert done.returncode == 2
+        assert f"{address} speaks TLS; set RAY_USE_TLS=1" in done.stderr
+    done = run(HOME="/nowhere")
     assert done.returncode == 2
-    assert f"{address} speaks TLS; set RAY_USE_TLS=1" in done.stderr
+    assert "no authentication token was found" in done.stderr
 
 
 def test_paths_mean_the_same_in_another_folder(tmp_path, monkeypatch):

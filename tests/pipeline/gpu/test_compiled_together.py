@@ -15,11 +15,22 @@ import pytest
 
 pytest.importorskip("triton")
 
+import triton
+import triton.language as tl
+
+from triton_launch import DirectKernel, compiled_together
+
+
+@DirectKernel
+@triton.jit
+def broken(out):
+    tl.static_assert(False, "does not compile")
+    tl.store(out, 0)
+
 
 def compile_the_fit() -> None:
     """Runs in a process of its own, in which kernels are not interpreted."""
     import torch
-    import triton
     from triton.backends.compiler import GPUTarget
     from triton.backends.driver import DriverBase
 
@@ -62,6 +73,13 @@ def compile_the_fit() -> None:
     # All are there: a launch finds its kernel by the same key.
     _compile(fit, rows, memory)
     assert compiled.total() == first, "compiled again"
+    # One that does not compile is left to its launch, and ends nothing.
+    with compiled_together():
+        broken[1,](rows)
+    _compile(fit, rows, memory)
+    assert compiled.total() == first
+    with pytest.raises(triton.CompilationError):
+        broken.jit.warmup(rows, grid=(1,))
 
 
 @pytest.mark.slow
