@@ -11,7 +11,7 @@ from dataclasses import replace
 from app.build import run_loaded
 from app.config import Config
 from app.run_report import Progress, RunReport
-from app.source_result import Result, end_of, line_of
+from app.source_result import Result, end_of, line_of, not_begun
 from app.two_passes import is_clip_to_files
 from pipeline.capture.errors import SourceError
 from pipeline.capture.open import check_there
@@ -66,11 +66,6 @@ def run_clip(
     except BaseException as error:
         return Result(name, RunReport(0, 0, ended=end_of(error)), line_of(name, error))
     return Result(name, report, None)
-
-
-def not_begun(name: str) -> Result:
-    """Return the result of a clip whose turn had not come when the run was stopped."""
-    return Result(name, RunReport(0, 0, ended="not begun"), None)
 
 
 class Turns:

@@ -18,12 +18,12 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from app.build import load
-from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn, not_begun, run_clip
+from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn, run_clip
 from app.config import Config
 from app.garbage import leave_out_loaded
 from app.multi_run import ProgressSum, run_many
-from app.run_report import Progress, RunReport
-from app.source_result import Result
+from app.run_report import Progress
+from app.source_result import Result, failed, not_begun
 from app.worker_process import Target, WorkerProcess, ending_of
 from pipeline.core.problem import Notice, one_line
 
@@ -105,16 +105,12 @@ def run_in_workers(
         raise RuntimeError(failures[0])
     for one in running:
         for name in one.names:
-            results[name] = _failed(name, one.failure)
+            results[name] = failed(name, one.failure)
     why = next(filter(None, failures), "")
     for name in configs.keys() - results.keys():
         # No worker is left, or the run was stopped.
-        results[name] = not_begun(name) if stop.is_set() else _failed(name, why)
+        results[name] = not_begun(name) if stop.is_set() else failed(name, why)
     return [results[name] for name in configs]
-
-
-def _failed(name: str, why: str) -> Result:
-    return Result(name, RunReport(0, 0, ended="an error"), f"{name}: {why}")
 
 
 class _Running:

@@ -32,3 +32,13 @@ def end_of(error: BaseException) -> str:
     if isinstance(error, SourceNotFound):
         return "not found"
     return "lost" if isinstance(error, SourceError) else "an error"
+
+
+def not_begun(name: str) -> Result:
+    """Return the result of a clip whose turn had not come when the run was stopped."""
+    return Result(name, RunReport(0, 0, ended="not begun"), None)
+
+
+def failed(name: str, why: str) -> Result:
+    """Return the result of a source that its worker could not run."""
+    return Result(name, RunReport(0, 0, ended="an error"), f"{name}: {why}")

@@ -13,16 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn, not_begun
+from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn
 from app.cluster import ray_api
-from app.cluster.run_worker import ShareWorker, TurnWorker, Worker, failed
+from app.cluster.run_clients import ShareWorker, TurnWorker, Worker
 from app.cluster.spec import absolute
 from app.cluster.workers import MOST_ON_GPU, Places, places
 from app.config import Config
 from app.multi_run import ProgressSum
 from app.run_report import Progress
 from app.run_workers import shares_of
-from app.source_result import Result
+from app.source_result import Result, failed, not_begun
 
 _LOOK_S = 0.2
 _END_S = 60.0

@@ -25,15 +25,15 @@ if importlib.util.find_spec("ray") is None:
 from app.cli import main  # noqa: E402
 from app.cluster import (
     ray_api,  # noqa: E402
-    run_worker,  # noqa: E402
+    run_clients,  # noqa: E402
 )
 from app.cluster import run as cluster_run  # noqa: E402
 from app.cluster.ray_api import Gone  # noqa: E402
-from app.cluster.run_worker import Worker  # noqa: E402
+from app.cluster.run_clients import Worker  # noqa: E402
 from app.cluster.spec import absolute  # noqa: E402
 from app.cluster.workers import Places  # noqa: E402
 from app.config import Config, load_config, with_changes  # noqa: E402
-from app.run_report import RunReport  # noqa: E402
+from app.run_report import Progress, RunReport  # noqa: E402
 from app.source_result import Result  # noqa: E402
 from pipeline.core.problem import Notice  # noqa: E402
 from pipeline.weights.store import cache_folder  # noqa: E402
@@ -140,10 +140,15 @@ def made_up(monkeypatch):
             method, name = ref
             if dies(method, name):
                 raise Gone("it was killed")
-            results = {"run_clip": Result(name, RunReport(1, 1), None), "load": []}
-            return results.get(method)
+            answers = {
+                "run_clip": (Result(name, RunReport(1, 1), None), []),
+                "load": [],
+                # Of the clip before, now and then, as from a real worker.
+                "progress": ("a", Progress(1, 1, 0, 1, 1.0, 1.0, 1)),
+            }
+            return answers[method]
 
-        for module in (run_worker, cluster_run):
+        for module in (run_clients, cluster_run):
             for name, does in (("call", call), ("result", answer), ("_LOOK_S", 0.0)):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, does)
@@ -180,6 +185,9 @@ def test_a_clip_that_ends_its_workers_fails_alone(made_up):
     done = [one.clips_done for one in progress]
     assert done == sorted(done)
     assert (done[-1], progress[-1].clips) == (5, 5)
+    frames = [one.frames_drawn for one in progress]
+    assert frames == sorted(frames)
+    assert frames[-1] == 4
 
 
 def test_where_no_worker_can_start_no_clip_is_blamed(made_up):
