@@ -91,7 +91,7 @@ class Turns:
 class TurnProgress:
     """Adds up the progress of workers that run one clip each at a time.
 
-    Frames are those that were drawn, which never become fewer.
+    Frames are those that were drawn; those of a clip that fails or begins again are left out.
 
     Args:
         clips: The number of all clips.
