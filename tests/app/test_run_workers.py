@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -70,7 +71,12 @@ def obey_in_turn(connection, first):
             connection.send(("progress", Progress(1, 0, 0, 7, 1.0, 7.0, 1)))
             assert connection.recv() == "stop"
         if "slow" in name:
-            time.sleep(0.5)
+            deadline = time.monotonic() + 60
+            while not (Path(config.source).parent / "ended").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        if "last" in name:
+            (Path(config.source).parent / "ended").touch()
         connection.send(("progress", Progress(7, 7, 0, 7, 1.0, 7.0, 1)))
         connection.send(("result", Result(name, RunReport(7, 7, seconds=os.getpid()), None)))
         connection.send(("next", None))
@@ -119,20 +125,20 @@ def test_stop_ends_every_worker():
     assert [result.error for result in results] == [None] * 3
 
 
-def clips_of(*names: str) -> dict[str, Config]:
+def clips_of(*names: str, folder: str | Path = "/none") -> dict[str, Config]:
     """Clips that are not there, which are handed out one at a time."""
-    return {name: Config(source=f"/none/{name}.mp4") for name in names}
+    return {name: Config(source=f"{folder}/{name}.mp4") for name in names}
 
 
-def test_clips_are_handed_out_one_at_a_time():
+def test_clips_are_handed_out_one_at_a_time(tmp_path):
     progress, ended = [], []
-    configs = clips_of("slow", "b", "c", "d", "e")
+    configs = clips_of("slow", "b", "c", "d", "last", folder=tmp_path)
     results, _ = run(configs, 2, progress=progress, work=obey_in_turn, ended=ended)
     assert [one.name for one in results] == list(configs)
     assert sorted(ended, key=lambda one: one.name) == sorted(results, key=lambda one: one.name)
-    # While one worker has the slow clip, the other one runs the rest.
+    # While one worker has the slow clip, which ends after the last one, the other runs the rest.
     by_worker = {one.name: one.report.seconds for one in results}
-    assert len({by_worker[name] for name in "bcde"}) == 1
+    assert len({by_worker[name] for name in ("b", "c", "d", "last")}) == 1
     assert by_worker["slow"] != by_worker["b"]
     done, frames = [one.clips_done for one in progress], [one.frames_drawn for one in progress]
     assert done == sorted(done)
