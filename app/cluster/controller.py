@@ -18,12 +18,13 @@ from statistics import median
 from typing import Any
 
 from app.cluster import placement, ray_api
+from app.cluster.cost import gpu_share
 from app.cluster.ray_api import Gone, call, result
 from app.cluster.spec import ClusterSpec
 from app.cluster.state import KnownWorker, PlacedSource
 from app.cluster.table import SourceRow, Table, WorkerRow
-from app.cluster.worker import GROUPS, REPORTING, THREADS, Worker, gpu_share
-from app.cluster.workers import Places, places, workers_on_gpu
+from app.cluster.worker import GROUPS, REPORTING, THREADS, Worker
+from app.cluster.workers import Places, places, uses_gpu, workers_on_gpu
 from app.config import with_changes
 from app.serve.handover import BEGINNING
 from app.serve.hub import check_change, check_new, config_of
@@ -60,7 +61,6 @@ _PAGE_S = 3.0
 _STARTING_S = 900.0
 """How long a worker may take to start: TensorRT's engines are built in minutes."""
 _TIDY_S = 2.0
-_MEASURE_S = 300.0
 _MOST_WARNINGS = 100
 
 
@@ -341,7 +341,7 @@ class Controller:
                 if worker.node not in there:
                     self._lose(worker, "its machine has gone")
             self._drained &= there
-        if self._uses_gpu(nodes) and self._on_gpu is None:
+        if uses_gpu(self._spec.config, nodes) and self._on_gpu is None:
             # In a thread: it takes up to minutes, and workers that run are looked after meanwhile.
             if self._measuring is None or not self._measuring.is_alive():
                 self._measuring = threading.Thread(target=self._measure, args=(nodes,), daemon=True)
@@ -351,10 +351,6 @@ class Controller:
             for place in places(nodes, self._on_gpu, self._spec.workers, self._drained):
                 self._fill(place)
 
-    def _uses_gpu(self, nodes: list[ray_api.NodeFacts]) -> bool:
-        device = self._spec.config.device
-        return device == "cuda" or (device == "auto" and any(node.gpus >= 1 for node in nodes))
-
     def _measure(self, nodes: list[ray_api.NodeFacts]) -> None:
         """Find how many workers share a GPU, on the first machine that has one."""
         node = next((node for node in nodes if node.gpus >= 1), None)
@@ -362,7 +358,10 @@ class Controller:
             self._trouble = "no machine of the cluster has a GPU"
             return
         try:
-            share = ray_api.measured(gpu_share, self._spec, node=node.id, timeout_s=_MEASURE_S)
+            share = ray_api.measured(
+                gpu_share, self._spec.config, self._spec.load, self._spec.motion is not None,
+                node=node.id, stop=self._ended,
+            )  # fmt: skip
         except Exception as error:
             self._trouble = f"the model cannot be loaded on {node.host}: {one_line(error)}"
             time.sleep(_START_PAUSES_S[1])
@@ -436,6 +435,12 @@ class Controller:
             if worker.ready not in done:
                 if now_s - worker.begun_s > _STARTING_S:
                     raise Gone(f"not ready after {_STARTING_S:g} s: are its cores or GPUs taken?")
+                if now_s - worker.begun_s > self._spec.late_s and not worker.late:
+                    worker.late = True
+                    self._warn(
+                        f"worker {worker.id}: not ready after {self._spec.late_s:g} s. It may wait "
+                        "for cores or a GPU that other programs of the cluster hold: ray status"
+                    )
                 return
             worker.facts, worker.ready = result(worker.ready, _CALL_S), None
             self._keep()

@@ -1,12 +1,15 @@
-"""The cost of a source before it has run: the time that a window of the example picture takes."""
+"""What a worker and a source take before they have run, measured with the example picture."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
 
 import numpy as np
+import torch
 
+from app.config import Config
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.runtime.estimator import BodyEstimator
 
@@ -32,6 +35,29 @@ def window_cost(estimator: BodyEstimator) -> float:
         estimator.fit(detected, [state])
         spent.append(max(between_s - begun_s, time.perf_counter() - between_s))
     return median(spent[_WARM:]) * _FPS / WINDOW_FRAMES
+
+
+def gpu_share(config: Config, load: Callable[[Config], BodyEstimator], events: bool) -> float:
+    """Return the share of this process's GPU that a worker takes, by the memory that it needs.
+
+    It is called where nothing else runs on the GPU: it loads the estimator, lets it work, and looks
+    at what is left.
+
+    Args:
+        config: The worker's configuration.
+        load: Makes its estimator.
+        events: Whether it fits windows around events too.
+    """
+    estimator = load(config)
+    try:
+        estimator.warm_up(config.perceive.people, events=events)
+        window_cost(estimator)
+        torch.cuda.synchronize()
+        free, total = torch.cuda.mem_get_info()
+        # All that is taken, its context included: nothing else is on this GPU.
+        return max(total - free, 1) / total
+    finally:
+        estimator.close()
 
 
 def _picture() -> np.ndarray:

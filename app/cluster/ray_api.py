@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from app.config import ConfigError
+from pipeline.core.standard_error import without_standard_error
 
 NAMESPACE = "bodystream"
 """Where the actors of this project have their names."""
 _STORE_BYTES = 256 << 20
 """Shared memory of a local Ray: pictures for viewers pass through it, no frames."""
 _CONNECT_S = 5.0
+_LOOK_S = 0.2
+_MEASURE_S = 300.0
+"""How long a function may take that has a GPU for itself: it may have to compile for minutes."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -107,7 +112,9 @@ def connected(address: str, start: bool = True, gpus: int | None = None) -> Iter
             if address == "local":
                 ray.init(address=address, num_gpus=gpus, **known, **own)
             else:
-                ray.init(address=address, **known)
+                # Each of twenty tries with a wrong token is a line from C++.
+                with without_standard_error():
+                    ray.init(address=address, **known)
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise ConfigError(
                 f"--cluster: {_line(error)}. Does it ask for a token? Set RAY_AUTH_MODE=token, "
@@ -297,11 +304,17 @@ def call(actor: Any, method: str, *args: Any, group: str | None = None) -> Any:
     return (found if group is None else found.options(concurrency_group=group)).remote(*args)
 
 
-def measured(made: Callable[..., Any], *args: Any, node: str, timeout_s: float) -> Any:
+def measured(made: Callable[..., Any], *args: Any, node: str, stop: threading.Event) -> Any:
     """Return what a function returns that has a whole GPU of a machine for itself.
 
+    Args:
+        made: The function; pickled.
+        args: What it is called with; pickled.
+        node: The id of the machine.
+        stop: Ends the wait when it is set.
+
     Raises:
-        Gone: It takes longer than ``timeout_s`` seconds, or its process ends.
+        Gone: It takes longer than `_MEASURE_S`, ``stop`` was set, or its process has ended.
         BaseException: What it raises.
     """
     ray = _ray()
@@ -314,8 +327,14 @@ def measured(made: Callable[..., Any], *args: Any, node: str, timeout_s: float) 
         scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
     )
     ref = task.remote(*args)
+    end_s = time.monotonic() + _MEASURE_S
     try:
-        return result(ref, timeout_s)
+        while ref not in finished([ref]):
+            if stop.wait(_LOOK_S):
+                raise Gone("it was stopped")
+            if time.monotonic() > end_s:
+                raise Gone(f"it was not done within {_MEASURE_S:g} s: is its GPU taken?")
+        return result(ref, _LOOK_S)
     except Gone:
         # Or it would take the whole GPU later, from those who use it then.
         ray.cancel(ref, force=True)

@@ -13,16 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from app.build import load
 from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn
 from app.cluster import ray_api
+from app.cluster.cost import gpu_share
 from app.cluster.run_clients import ShareWorker, TurnWorker, Worker
 from app.cluster.spec import absolute
-from app.cluster.workers import MOST_ON_GPU, Places, places
+from app.cluster.workers import Places, places, uses_gpu, workers_on_gpu
 from app.config import Config
 from app.multi_run import ProgressSum
 from app.run_report import Progress
 from app.run_workers import shares_of
 from app.source_result import Result, failed, not_begun
+from pipeline.core.problem import one_line
 
 _LOOK_S = 0.2
 _END_S = 60.0
@@ -69,7 +72,7 @@ def run_in_cluster(
         on_result(result)
 
     with ray_api.connected(address):
-        spots = _spots(next(iter(configs.values())), workers)[: len(configs)]
+        spots = _spots(next(iter(configs.values())), workers, len(configs), stop)[: len(configs)]
         if not spots:
             raise RuntimeError("--cluster: no machine of the cluster can run a worker")
         in_turn = all(map(can_run_in_turn, configs.values()))
@@ -118,12 +121,34 @@ def _ended(running: Sequence[Worker]) -> Iterator[None]:
             one.end()
 
 
-def _spots(config: Config, workers: int | None) -> list[Places]:
+def _spots(
+    config: Config, workers: int | None, sources: int, stop: threading.Event
+) -> list[Places]:
     """The place of each worker, those of one machine not side by side in the list: sources that are
     fewer than workers are spread over the machines."""
     nodes = ray_api.nodes()
-    gpus = any(node.gpus >= 1 for node in nodes)
-    on_gpu = MOST_ON_GPU if config.device != "cpu" and gpus else None
+    on_gpu = None
+    if uses_gpu(config, nodes):
+        gpus = sum(int(node.gpus) for node in nodes)
+        # A GPU of its own for each worker needs no measuring, nor does a number that was given.
+        on_gpu = 1 if workers or sources <= gpus else _measured_on_gpu(config, nodes, stop)
     each = [[place] * place.count for place in places(nodes, on_gpu, workers, ())]
     longest = max(map(len, each), default=0)
     return [own[k] for k in range(longest) for own in each if k < len(own)]
+
+
+def _measured_on_gpu(
+    config: Config, nodes: Sequence[ray_api.NodeFacts], stop: threading.Event
+) -> int:
+    """How many workers share a GPU, measured on the first machine that has one."""
+    node = next((node for node in nodes if node.gpus >= 1), None)
+    if node is None:
+        raise RuntimeError("--cluster: no machine of the cluster has a GPU")
+    try:
+        share = ray_api.measured(gpu_share, config, load, False, node=node.id, stop=stop)
+    except Exception as error:
+        if stop.is_set():
+            return 1
+        line = f"--cluster: the model cannot be loaded on {node.host}: {one_line(error)}"
+        raise RuntimeError(line) from None
+    return workers_on_gpu(share)

@@ -31,6 +31,7 @@ class ClusterSpec:
         admit: What becomes of a source that does not fit: "refuse", or "slower" takes each n-th of
             its frames.
         lost_s: A worker that does not answer for so long, in seconds, counts as dead.
+        late_s: A worker that has not started after so long, in seconds, is named in a line.
         load: Makes the estimator of a worker.
         make_source: Makes a source of its configuration, not yet opened.
     """
@@ -43,6 +44,7 @@ class ClusterSpec:
     most_streams: int | None = None
     admit: Literal["refuse", "slower"] = "refuse"
     lost_s: float = 3.0
+    late_s: float = 240.0
     load: Callable[[Config], BodyEstimator] = load
     make_source: Callable[[Config, threading.Event], Source] = source_of
 

@@ -78,6 +78,7 @@ class KnownWorker:
         asked_s: When that was made, by the monotonic clock.
         report: Its last report.
         draining: Whether its sources are to leave it.
+        late: Whether a line has said that it is late to start.
     """
 
     id: str
@@ -89,6 +90,7 @@ class KnownWorker:
     asked_s: float = 0.0
     report: WorkerReport | None = None
     draining: bool = False
+    late: bool = False
     begun_s: float = field(default_factory=time.monotonic)
     _busy: deque[tuple[float, dict[str, dict[str, float]]]] = field(default_factory=deque)
 

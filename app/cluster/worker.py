@@ -219,21 +219,3 @@ class Worker:
     def _warn(self, line: str) -> None:
         with self._lock:
             self._warnings.append(line)
-
-
-def gpu_share(spec: ClusterSpec) -> float:
-    """Return the share of this process's GPU that a worker takes, by the memory that it needs.
-
-    It is called where nothing else runs on the GPU: it loads the estimator, lets it work, and looks
-    at what is left.
-    """
-    estimator = spec.load(spec.config)
-    try:
-        estimator.warm_up(spec.config.perceive.people, events=spec.motion is not None)
-        window_cost(estimator)
-        torch.cuda.synchronize()
-        free, total = torch.cuda.mem_get_info()
-        # All that is taken, its context included: nothing else is on this GPU.
-        return max(total - free, 1) / total
-    finally:
-        estimator.close()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from app.cluster.ray_api import NodeFacts
+from app.config import Config
 
 MOST_ON_GPU = 4
 """The most workers on a GPU: with four its streams are bounded by their Python, and more processes
@@ -34,6 +35,12 @@ class Places:
     count: int
     cpus: float
     gpus: float
+
+
+def uses_gpu(config: Config, nodes: Sequence[NodeFacts]) -> bool:
+    """Return whether workers compute on GPUs: where they are to, or where a machine has one."""
+    any_gpu = any(node.gpus >= 1 for node in nodes)
+    return config.device == "cuda" or (config.device == "auto" and any_gpu)
 
 
 def workers_on_gpu(memory_share: float) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from pipeline.core.standard_error import without_standard_error
 
 Model = Callable[[np.ndarray], list[np.ndarray]]
 """A function from one input (h, w, c) float32 to the model's outputs."""
@@ -35,7 +34,8 @@ def load_model(path: Path, shapes: Sequence[tuple[int, ...]], threads: int) -> M
             f"LiteRT cannot be loaded ({error}); pip install ai-edge-litert"
         ) from error
     try:
-        with _quiet():
+        # LiteRT announces its delegate from C++, whatever the settings.
+        with without_standard_error():
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
@@ -52,21 +52,3 @@ def load_model(path: Path, shapes: Sequence[tuple[int, ...]], threads: int) -> M
         return [interpreter.get_tensor(out["index"]) for out in outputs]
 
     return run
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Discard standard error: LiteRT announces its delegate from C++, whatever the settings."""
-    if sys.stderr is None:  # no standard error to keep clean
-        yield
-        return
-    # What was written before must not be discarded with LiteRT's lines.
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

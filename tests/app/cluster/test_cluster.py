@@ -170,6 +170,17 @@ def test_a_source_without_room_is_refused_with_the_measured_capacity(tmp_path):
         assert hub.names() == set(added)
 
 
+def test_a_worker_that_is_late_is_named_once(tmp_path):
+    said: list[str] = []
+    with clustered(spec_of(tmp_path, late_s=0.0), warnings=said) as hub:
+        until(lambda: len(said) >= 2)
+        names = {worker.id for worker in hub.table.workers}
+    assert {f"worker {name}: not ready after 0 s" for name in names} == {
+        line.split(".")[0] for line in said
+    }
+    assert len(said) == 2
+
+
 def test_a_number_of_sources_can_be_the_limit(tmp_path):
     with clustered(spec_of(tmp_path, most_streams=2)) as hub:
         for number in range(4):

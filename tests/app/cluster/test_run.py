@@ -28,7 +28,8 @@ from app.cluster import (
     run_clients,  # noqa: E402
 )
 from app.cluster import run as cluster_run  # noqa: E402
-from app.cluster.ray_api import Gone  # noqa: E402
+from app.cluster.cost import gpu_share  # noqa: E402
+from app.cluster.ray_api import Gone, NodeFacts  # noqa: E402
 from app.cluster.run_clients import Worker  # noqa: E402
 from app.cluster.spec import absolute  # noqa: E402
 from app.cluster.workers import Places  # noqa: E402
@@ -204,6 +205,76 @@ def test_a_stop_begins_no_other_clip(made_up):
     assert [name for method, name in begun if method == "run_clip"] == ["a", "b"]
     assert [one.name for one in ended] == ["a", "b"]
     assert results["c"].report.ended == "not begun"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "clips", "asked", "workers", "is_measured"),
+    [
+        ((2, 1), 3, None, 3, False),  # A GPU each.
+        ((2, 1), 9, 5, 5, False),
+        ((2, 1), 9, None, 6, True),  # Of a memory of which two and a half take all.
+        ((0,), 9, None, 2, False),
+    ],
+)
+def test_how_many_share_a_gpu_is_measured(monkeypatch, gpus, clips, asked, workers, is_measured):
+    nodes = [NodeFacts(f"n{k}", "host", 8.0, float(each)) for k, each in enumerate(gpus)]
+    measured_on: list[str] = []
+
+    def measured(made, *args, node: str, stop: threading.Event) -> float:
+        assert made is gpu_share
+        measured_on.append(node)
+        return 0.4
+
+    monkeypatch.setattr(ray_api, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray_api, "measured", measured)
+    spots = cluster_run._spots(Config(), asked, clips, threading.Event())
+    assert len(spots) == workers
+    assert measured_on == (["n0"] if is_measured else [])
+    # Clips that are fewer than workers are spread over the machines.
+    assert {spot.node for spot in spots[: len(nodes)]} == {node.id for node in nodes}
+
+
+def test_a_model_that_cannot_be_loaded_is_a_line(monkeypatch):
+    monkeypatch.setattr(ray_api, "nodes", lambda: [NodeFacts("n", "far", 8.0, 1.0)])
+
+    def measured(*_, **__):
+        raise ValueError("no such file\nand more")
+
+    monkeypatch.setattr(ray_api, "measured", measured)
+    with pytest.raises(RuntimeError, match="^--cluster: the model cannot be loaded on far: no"):
+        cluster_run._spots(Config(), None, 2, threading.Event())
+    monkeypatch.setattr(ray_api, "nodes", lambda: [NodeFacts("n", "far", 8.0, 0.0)])
+    with pytest.raises(RuntimeError, match="no machine of the cluster has a GPU"):
+        cluster_run._spots(Config(device="cuda"), None, 2, threading.Event())
+
+
+def own_gpus() -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def divided(a: int, b: int) -> float:
+    return a / b
+
+
+def slept(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_what_is_measured_has_a_gpu_for_itself():
+    stop = threading.Event()
+    # Ray believes in the GPU that is not here.
+    with ray_api.connected("local", gpus=1):
+        node = ray_api.this_node()
+        assert ray_api.measured(own_gpus, node=node, stop=stop) == "0"
+        with pytest.raises(ZeroDivisionError):
+            ray_api.measured(divided, 1, 0, node=node, stop=stop)
+        threading.Timer(1.0, stop.set).start()
+        begun_s = time.monotonic()
+        with pytest.raises(Gone, match="stopped"):
+            ray_api.measured(slept, 60, node=node, stop=stop)
+        assert time.monotonic() - begun_s < 10
+        # The GPU is free again.
+        assert ray_api.measured(divided, 4, 2, node=node, stop=threading.Event()) == 2
 
 
 @pytest.fixture
