@@ -70,7 +70,9 @@ class DirectKernel:
             # Of a kernel that another thread still compiled, the JIT returns a future.
             compiled = getattr(compiled, "result", lambda: compiled)()
             rest = self.jit.arg_names[len(args) :]
-            self._compiled[kind] = compiled, tuple(constants[name] for name in rest)
+            # None where a hook of the JIT has left the launch out.
+            if compiled is not None:
+                self._compiled[kind] = compiled, tuple(constants[name] for name in rest)
             return
         compiled, rest = found
         compiled[(*grid, 1, 1)[:3]](*args, *rest)
@@ -103,7 +105,8 @@ def compiled_together() -> Iterator[None]:
         yield
         return
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        # The cores that this process may use, which in a container are fewer than the machine's.
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
         # An error would leave Triton 3.6 in this mode for good.
         triton.AsyncCompileMode(pool, ignore_errors=True),
     ):

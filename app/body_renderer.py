@@ -98,7 +98,9 @@ class BodyRenderer:
         )  # fmt: skip
         if settings.labels:
             for picture, each in zip(pictures, bodies):
-                _label(picture, each, colors_of(each), intrinsics)
+                least = -1.0 if settings.draw_unseen else _HIDDEN
+                drawn: np.ndarray = np.any(each.joint_visibility > least, axis=1)
+                _label(picture, each, colors_of(each), intrinsics, drawn)
         return pictures
 
     def close(self) -> None:
@@ -216,12 +218,17 @@ def joint_influence(body: BodyModel) -> np.ndarray:
     return influence.astype(np.float32)
 
 
-def _label(picture: np.ndarray, bodies: Bodies, colors: np.ndarray, lens: np.ndarray) -> None:
-    """Write each track's number over the head, the nearest person's first."""
+def _label(
+    picture: np.ndarray, bodies: Bodies, colors: np.ndarray, lens: np.ndarray, drawn: np.ndarray
+) -> None:
+    """Write the track's number over the head of each body that is drawn, the nearest one's first.
+
+    ``drawn`` (P,) says which are.
+    """
     nearest = np.argsort(bodies.joints_m[:, 0, 2])
     neck, head = bodies.joints_m[nearest, _NECK], bodies.joints_m[nearest, _HEAD]
     above = neck + _CROWN * (head - neck)
-    ahead = above[:, 2] > 0
+    ahead = (above[:, 2] > 0) & drawn[nearest]
     places = project(above[ahead], lens)
     words = [str(int(track)) for track in bodies.track[nearest][ahead]]
     draw_labels(picture, places, words, colors[nearest][ahead])

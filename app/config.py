@@ -554,13 +554,14 @@ class _OutputSettings:
     existing: Annotated[
         Literal["keep", "overwrite", "refuse"],
         Setting(
-            "What becomes of an output that exists. keep: it stays, and the new one is OUT.2.mp4, "
-            "the next free number; overwrite: it is replaced; refuse: the command does not begin.",
+            "What becomes of an output that exists. keep: it stays, and the new one's name gets "
+            "the next free number, as OUT.2.mp4; overwrite: it is replaced; refuse: the command "
+            "does not begin.",
             stands_for={
                 "--overwrite": (
                     "overwrite",
-                    "Replace outputs that exist; by default they stay, and the new one is "
-                    "OUT.2.mp4, the next free number.",
+                    "Replace outputs that exist; by default they stay, and the new one's name "
+                    "gets the next free number, as OUT.2.mp4.",
                 ),
                 "--no-clobber": ("refuse", "Do not begin where an output exists."),
             },

@@ -46,7 +46,7 @@ class TerminalBar:
         self._bar = Bar(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("frames  {task.fields[note]}"),
+            TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(file=stream),
             # Else rich would send all that is printed to the bar's own stream.
@@ -87,7 +87,7 @@ class NotebookBar:
 
     def __repr__(self) -> str:
         of = f" of {self._total}" if self._total else ""
-        return f"{self._done}{of} frames  {self._note}"
+        return f"{self._done}{of} {self._note}"
 
     def _repr_html_(self) -> str:
         # Without a value the browser shows that work goes on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -146,7 +146,14 @@ class ProgressView:
         if self._quiet:
             return
         if self._bar is not None:
-            self._bar.show(now.frames_drawn, now.total, _note(now))
+            if now.clips and now.total is None:
+                # Several clips at once, whose frames are not counted before: the clips are counted.
+                note = f"clips done  {_note(replace(now, clips=0))}"
+                self._bar.show(now.clips_done, now.clips, note)
+            else:
+                # Steps before the drawing, as tracks, are no frames.
+                unit = "" if now.stage and not now.fps else "frames  "
+                self._bar.show(now.frames_drawn, now.total, unit + _note(now))
         elif self._clock_s() >= self._next_s:
             self._next_s = self._clock_s() + _PLAIN_EVERY_S
             of = f"/{now.total}" if now.total else ""

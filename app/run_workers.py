@@ -9,6 +9,7 @@ parent hands them out, adds up the progress, and collects the results.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from app.garbage import leave_out_loaded
 from app.multi_run import ProgressSum, run_many
 from app.run_report import Progress
 from app.source_result import Result, failed, not_begun
+from app.two_passes import STOPPED
 from app.worker_process import Target, WorkerProcess, ending_of
 from pipeline.core.problem import Notice, one_line
 
@@ -80,6 +82,7 @@ def run_in_workers(
         results[result.name] = result
         on_result(result)
         if turns is not None:
+            turns.ended(result.name)
             turn_progress.ended(worker, result)
 
     with ExitStack() as stack:
@@ -155,6 +158,11 @@ class _Running:
         elif kind == "next":
             self._give()
 
+    @property
+    def runs_clip(self) -> bool:
+        """Whether it runs a clip, which will be written all the same."""
+        return self._turns is not None and bool(self.names)
+
     def stop(self) -> None:
         # It may have ended meanwhile, which the next message shows.
         with suppress(OSError):
@@ -176,6 +184,10 @@ class _Running:
             # At once: the other workers' sources may go on for days.
             lost = f", with {', '.join(self.names)}" if self.names else ""
             warnings.warn(f"worker {self.number} ended early{lost}", Notice, stacklevel=2)
+            if self._turns is not None:
+                # The clip that it ran, which no other worker begins again.
+                for name in self.names:
+                    self._on_result(failed(name, self.failure))
 
 
 def _attend(running: list[_Running], stop: threading.Event) -> None:
@@ -186,6 +198,8 @@ def _attend(running: list[_Running], stop: threading.Event) -> None:
             ending = True
             for one in left.values():
                 one.stop()
+            if any(one.runs_clip for one in left.values()):
+                print(STOPPED, file=sys.stderr, flush=True)
         for ready in wait(list(left), _IDLE_S):
             left[ready].receive()  # type: ignore[index]
 

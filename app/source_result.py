@@ -34,9 +34,14 @@ def end_of(error: BaseException) -> str:
     return "lost" if isinstance(error, SourceError) else "an error"
 
 
-def not_begun(name: str) -> Result:
-    """Return the result of a clip whose turn had not come when the run was stopped."""
-    return Result(name, RunReport(0, 0, ended="not begun"), None)
+NOT_BEGUN = "not begun"
+"""Why a clip ended whose turn did not come."""
+
+
+def not_begun(name: str, why: str = "") -> Result:
+    """Return the result of a clip whose turn did not come: the run was stopped, or could not go on,
+    for a reason that is its error."""
+    return Result(name, RunReport(0, 0, ended=NOT_BEGUN), f"{name}: {why}" if why else None)
 
 
 def failed(name: str, why: str) -> Result:

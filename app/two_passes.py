@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from pipeline.runtime.two_passes import FirstPass, SecondPass
 
 _PROGRESS_S = 0.1
 _FIRST = "first of two passes"
+STOPPED = "stopped: what was seen is fitted and written; stop again to end at once"
+"""Printed when a run is stopped before its second pass."""
 
 
 def takes_two_passes(config: Config, source: Source, estimator: BodyEstimator) -> bool:
@@ -129,10 +132,10 @@ def first_pass(
                     show.frame(len(bodies))
                 if stop.is_set():
                     runner.stop()
-            warnings = runner.warnings
-        if stop.is_set():
-            line = "stopped: what was seen is fitted and written; stop again to end at once"
-            print(line, file=sys.stderr, flush=True)
+        warnings = (*source.warnings, *runner.warnings)
+        # In a worker's process it is its parent's to say.
+        if stop.is_set() and multiprocessing.parent_process() is None:
+            print(STOPPED, file=sys.stderr, flush=True)
         store.finish()
         pose, heights = config.capture.camera_pose, config.fit.given_heights
         refine(store, estimator, first.interval_s, show.track, stats, pose, first.camera, heights)

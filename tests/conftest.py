@@ -14,7 +14,7 @@ from typing import Any
 import cv2  # noqa: F401  before av
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.blender import BLENDER
 from tests.support.gltf import VALIDATOR
@@ -33,7 +33,9 @@ sys.argv[0] = str(Path(pytest.__file__).with_name("__main__.py"))
 # How long an example takes says more about what runs beside the tests than about the code.
 # A verdict on a change depends on the change alone, so examples are the same in every run;
 # HYPOTHESIS_PROFILE=explore draws new ones.
-settings.register_profile("bodystream", deadline=None, derandomize=True)
+settings.register_profile(
+    "bodystream", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bodystream"))
 

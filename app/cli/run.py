@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from app.cli.flags import command
 from app.cli.signals import stop_by_signal
@@ -51,7 +52,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
     from app.run_report import ProgressView, print_report
     from app.run_workers import run_in_workers
     from app.source_names import names_of
-    from app.source_result import Result
+    from app.source_result import NOT_BEGUN, Result
     from pipeline.capture.addresses import STANDARD_INPUT
 
     if set(STANDARD_INPUT) & set(options.source):
@@ -96,16 +97,29 @@ def _run_many(options: RunOptions, config: Config) -> int:
             configs, on_progress=view, stop=stop.event, on_build=view.building, on_result=ended
         )
     for result in results:
+        source = names[result.name]
         for warning in result.report.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            print(f"warning: {_named(warning, result.name, source)}", file=sys.stderr)
         if result.error is not None:
-            print(f"error: {result.error}", file=sys.stderr)
-        # A source that only failed has no figures to show.
-        if not options.quiet and (result.error is None or result.report.frames_read):
+            print(f"error: {_named(result.error, result.name, source)}", file=sys.stderr)
+        # A source that only failed, or was not begun, has no figures to show.
+        shown = result.error is None and result.report.ended != NOT_BEGUN
+        if not options.quiet and (shown or result.report.frames_read):
             print(f"{result.name}: {without_credentials(names[result.name])}")
             print_report(result.report, sys.stdout, reserved[result.name].renamed)
+    late = [one.name for one in results if one.error is None and one.report.ended == NOT_BEGUN]
+    if late and not options.quiet:
+        print(f"not begun: {', '.join(late)}")
     # The exit code covers all sources: one that failed must not go unnoticed in a script.
     return stop.exit_code(1 if any(result.error is not None for result in results) else 0)
+
+
+def _named(line: str, name: str, source: str) -> str:
+    """Return a line that names the source, as it is where it does."""
+    shown = without_credentials(source)
+    # An output of several has its source's name in its own.
+    known = any(word in line for word in (shown, Path(shown).name, f"_{name}.", f"{name}:"))
+    return line if known else f"{name}: {line}"
 
 
 def _writes_stdout(output: OutputConfig) -> bool:

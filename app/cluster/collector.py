@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from app.serve.source_hub import SourceHub
 _LOOK_S = 0.25
 _WAITING = 4096
 """The most lines that wait for the disk; then the oldest are left out."""
+_MOST_BYTES = 1 << 20
+"""Of a file's end, which holds its last line."""
 
 
 class PosesCollector:
@@ -37,6 +40,7 @@ class PosesCollector:
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
         self._last: dict[int, int] = {}
+        self._begun: set[str] = set()
         self._failed: set[str] = set()
         self._writer: BackgroundWriter[tuple[str, str]] = BackgroundWriter(
             "poses", self._write, lambda: None, _WAITING, live=True
@@ -69,9 +73,25 @@ class PosesCollector:
                 lines = self._hub.bodies(name, self._last.get(number, -1))
             except KeyError:
                 continue  # It was removed just now.
-            if lines:
-                self._last[number] = lines[-1][0]
-                self._writer.put((name, "".join(f"{line}\n" for _, line in lines)))
+            if not lines:
+                continue
+            self._last[number] = lines[-1][0]
+            if name not in self._begun:
+                self._begun.add(name)
+                lines = self._not_written(name, lines)
+            self._writer.put((name, "".join(f"{line}\n" for _, line in lines)))
+
+    def _not_written(self, name: str, lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        """The lines behind the last one of the file, which a command before this one has written
+        of the same source."""
+        try:
+            with (self._folder / f"{name}.jsonl").open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - _MOST_BYTES, 0))
+                last = file.read().decode("utf-8", "replace").rstrip("\n").rpartition("\n")[2]
+        except OSError:
+            return lines
+        same = [k for k, (_, line) in enumerate(lines) if line == last]
+        return lines[same[-1] + 1 :] if same else lines
 
     def _write(self, item: tuple[str, str]) -> None:
         name, text = item

@@ -24,7 +24,7 @@ from app.cluster.spec import ClusterSpec
 from app.cluster.state import KnownWorker, PlacedSource
 from app.cluster.table import SourceRow, Table, WorkerRow
 from app.cluster.worker import GROUPS, REPORTING, THREADS, Worker
-from app.cluster.workers import Places, places, uses_gpu, workers_on_gpu
+from app.cluster.workers import Places, missing, places, uses_gpu, workers_on_gpu
 from app.config import with_changes
 from app.serve.handover import BEGINNING
 from app.serve.hub import check_change, check_new, config_of
@@ -215,7 +215,7 @@ class Controller:
         check_change(source.config, after, self._spec.motion is not None)
         again = False
         if worker is not None:
-            again = bool(result(call(worker.handle, "change", name, values), _RESTART_S))
+            again = bool(_answer(worker, _RESTART_S, "change", name, values))
         with self._lock:
             source.config = with_changes(source.config, by_key(values))
             self._keep()
@@ -237,7 +237,7 @@ class Controller:
                 source.quarantined, source.reason, source.deaths = False, "", 0
                 self._keep()
                 return
-        result(call(worker.handle, "restart", name), _RESTART_S)
+        _answer(worker, _RESTART_S, "restart", name)
 
     def record(self, name: str, on: bool) -> str | None:
         """Begin or end a source's recording; as `Hub.record`."""
@@ -247,7 +247,7 @@ class Controller:
             source.begin = replace(source.begin, recording=on)
         if worker is None:
             return None
-        found: str | None = result(call(worker.handle, "record", name, on), 2 * _CALL_S)
+        found: str | None = _answer(worker, 2 * _CALL_S, "record", name, on)
         return found
 
     def drain(self, node: str, on: bool) -> str:
@@ -292,16 +292,16 @@ class Controller:
             if source.worker == worker:
                 return
             source.moving = True
-        self._move(source, target)
-        if source.worker != worker:
-            raise RuntimeError(f"{name} has not come to {worker}")
+        why = self._move(source, target)
+        if why or source.worker != worker:
+            raise RuntimeError(f"{name} has not come to {worker}" + (f": {why}" if why else ""))
 
     def end(self) -> None:
         """End all workers, with complete files, and forget everything."""
         self._ended.set()
         self._thread.join(_TIDY_S)
         with self._lock:
-            workers = list(self._workers.values())
+            workers = [*self._workers.values(), *self._ending.values()]
             self._workers, self._sources = {}, {}
         calls = [call(worker.handle, "end") for worker in workers if worker.facts is not None]
         ray_api.wait_for(calls, 2 * _CALL_S)
@@ -347,9 +347,10 @@ class Controller:
                 self._measuring = threading.Thread(target=self._measure, args=(nodes,), daemon=True)
                 self._measuring.start()
             return
+        by_id = {node.id: node for node in nodes}
         with self._lock:
             for place in places(nodes, self._on_gpu, self._spec.workers, self._drained):
-                self._fill(place)
+                self._fill(place, by_id[place.node])
 
     def _measure(self, nodes: list[ray_api.NodeFacts]) -> None:
         """Find how many workers share a GPU, on the first machine that has one."""
@@ -370,16 +371,21 @@ class Controller:
             self._trouble, self._on_gpu = "", workers_on_gpu(share)
             self._keep()
 
-    def _fill(self, place: Places) -> None:
+    def _fill(self, place: Places, node: ray_api.NodeFacts) -> None:
         """Start a machine's missing workers. The caller holds the lock."""
-        own = [worker for worker in self._workers.values() if worker.node == place.node]
-        if len(own) >= place.count or time.monotonic() < self._next_start_s.get(place.node, 0.0):
+        if time.monotonic() < self._next_start_s.get(place.node, 0.0):
             return
+        all_workers = [*self._workers.values(), *self._ending.values()]
+        living = sum(not worker.draining for worker in self._workers.values())
+        count = missing(
+            place, node, [(w.cpus, w.gpus) for w in all_workers if w.node == node.id],
+            None if self._spec.workers is None else self._spec.workers - living,
+        )  # fmt: skip
         # The end may have come while a GPU was measured: nothing starts after it.
         if self._ended.is_set():
             return
         taken = self._workers.keys() | self._ending.keys()
-        for _ in range(place.count - len(own)):
+        for _ in range(count):
             slot = 1
             while (id := f"{place.host}-{slot}") in taken:
                 slot += 1
@@ -394,8 +400,9 @@ class Controller:
                     gpus=place.gpus, threads=THREADS, groups=GROUPS,
                 )  # fmt: skip
             worker = KnownWorker(
-                id, place.node, handle, ready=call(handle, "facts", group=REPORTING)
-            )
+                id, place.node, handle, place.cpus, place.gpus,
+                ready=call(handle, "facts", group=REPORTING),
+            )  # fmt: skip
             self._workers[id] = worker
         self._keep()
 
@@ -649,17 +656,18 @@ class Controller:
 
     def _begin_move(self, source: PlacedSource, target: KnownWorker) -> None:
         source.moving = True
-        work: Callable[[], None] = lambda: self._move(source, target)  # noqa: E731
+        work: Callable[[], object] = lambda: self._move(source, target)  # noqa: E731
         threading.Thread(target=work, name=f"move {source.name}", daemon=True).start()
 
-    def _move(self, source: PlacedSource, target: KnownWorker) -> None:
-        """Move a source that is marked as moving. Not under the lock."""
+    def _move(self, source: PlacedSource, target: KnownWorker) -> str:
+        """Move a source that is marked as moving; return why it has not come, "" if it has. Not
+        under the lock."""
         name = source.name
         try:
             with self._lock:
                 old = self._worker_of(source)
             if old is None:
-                return
+                return "its worker has ended"
             if is_live(source.config.source):
                 self._connect_first(source, target)
             handover = result(call(old.handle, "hand_over", name), _CALL_S)
@@ -677,12 +685,15 @@ class Controller:
                 self._begun(source, pending)
         except Exception as error:
             # What died is found by the next report; a source without a worker is placed again.
-            self._warn(f"{name}: could not be moved: {one_line(error)}")
+            why = one_line(error)
+            self._warn(f"{name}: could not be moved: {why}")
             # What it may have connected to for this move.
             call(target.handle, "withdraw", name)
+            return why
         finally:
             with self._lock:
                 source.moving = False
+        return ""
 
     def _connect_first(self, source: PlacedSource, target: KnownWorker) -> None:
         """Have the new worker connect to a feed while the old one still reads it, so that the gap
@@ -710,7 +721,13 @@ class Controller:
                 "number": self._number,
                 "on_gpu": self._on_gpu,
                 "drained": self._drained,
-                "workers": [(w.id, w.node, w.draining, w.facts) for w in self._workers.values()],
+                # Those that are being ended are ended by the next controller.
+                "workers": [
+                    (w.id, w.node, w.cpus, w.gpus, w.facts, draining)
+                    for own, ending in ((self._workers, False), (self._ending, True))
+                    for w in own.values()
+                    for draining in (w.draining or ending,)
+                ],
                 "sources": [source.kept() for source in self._sources.values()],
             },
         )
@@ -724,11 +741,13 @@ class Controller:
             kept["number"], kept["on_gpu"], kept["drained"],
         )  # fmt: skip
         self._sources = {one["name"]: PlacedSource(**one) for one in kept["sources"]}
-        for id, node, draining, facts in kept["workers"]:
+        for id, node, cpus, gpus, facts, draining in kept["workers"]:
             handle = ray_api.actor_named(id)
             if handle is not None:
                 ready = call(handle, "facts", group=REPORTING) if facts is None else None
-                self._workers[id] = KnownWorker(id, node, handle, ready, facts, draining=draining)
+                self._workers[id] = KnownWorker(
+                    id, node, handle, cpus, gpus, ready, facts, draining=draining
+                )
         for source in self._sources.values():
             source.placed_s = time.monotonic()
             if source.worker is not None and source.worker not in self._workers:
@@ -747,3 +766,12 @@ def _state(worker: KnownWorker) -> str:
     if worker.facts is None:
         return "starting"
     return "draining" if worker.draining else "ready"
+
+
+def _answer(worker: KnownWorker, limit_s: float, method: str, *args: Any) -> Any:
+    """What a worker answers to a request. Raises RuntimeError where it does not."""
+    try:
+        return result(call(worker.handle, method, *args), limit_s)
+    except Gone as error:
+        # As it is, it would be the controller that is gone for the page.
+        raise RuntimeError(f"worker {worker.id}: {error}") from None

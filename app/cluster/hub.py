@@ -29,14 +29,18 @@ from app.serve.channel import encode, filler
 from app.serve.folder import RecordingFolder
 from app.serve.settings import Values, settings_of
 from app.serve.source_view import SourceView
+from pipeline.core.problem import one_line
 from pipeline.core.stats import Snapshot
 
 _TABLE_S = 0.2
 """The time between two looks at the controller's table."""
 _TABLE_REST = 4.0
 """After a look it rests for this many times as long as the look took."""
-_CALL_S = 20.0
-"""How long the controller may take for a request: longer than its own calls to workers."""
+_LOOK_S = 20.0
+"""How long the controller may take for its table."""
+_CALL_S = 45.0
+"""How long the controller may take for a request: longer than its own calls to workers, of which a
+move makes several."""
 _FIGURES_S = 1.0
 """How long workers may take for their figures; those of a slower one are its last."""
 _KEEP_S = 0.25
@@ -80,7 +84,7 @@ class ClusterHub:
         self._views: dict[int, tuple[SourceView, Snapshot]] = {}
         self._figures: list[tuple[SourceView, Snapshot]] = []
         self._figures_s = 0.0
-        self._figures_lock = threading.Lock()
+        self._figures_lock, self._look_lock = threading.Lock(), threading.Lock()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._away_since_s: float | None = None
@@ -263,13 +267,18 @@ class ClusterHub:
             wait_s = max(_TABLE_S, _TABLE_REST * (time.monotonic() - begun_s))
 
     def _look(self) -> None:
+        # One at a time, or an older table could take a newer one's place.
+        with self._look_lock:
+            self._look_once()
+
+    def _look_once(self) -> None:
         try:
-            self._table = result(call(self._controller, "table", self._page), _CALL_S)
-        except Gone as error:
+            self._table = result(call(self._controller, "table", self._page), _LOOK_S)
+        except Exception as error:
             # It begins again; what it said last still holds, for sources go on without it.
             if self._away_since_s is None:
                 self._away_since_s = time.monotonic()
-                self._on_warning(f"controller: {error}; the sources go on")
+                self._on_warning(f"controller: {one_line(error)}; the sources go on")
             return
         if self._away_since_s is not None:
             away_s, self._away_since_s = time.monotonic() - self._away_since_s, None

@@ -320,8 +320,8 @@ def measured(made: Callable[..., Any], *args: Any, node: str, stop: threading.Ev
     ray = _ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(made).options(
-        num_gpus=1,
+    # The process ends with the call: one that stays would keep a part of the GPU's memory.
+    task = ray.remote(num_gpus=1, max_calls=1)(made).options(
         num_cpus=1,
         max_retries=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),

@@ -25,6 +25,7 @@ from app.multi_run import ProgressSum
 from app.run_report import Progress
 from app.run_workers import shares_of
 from app.source_result import Result, failed, not_begun
+from app.two_passes import STOPPED
 from pipeline.core.problem import one_line
 
 _LOOK_S = 0.2
@@ -73,6 +74,8 @@ def run_in_cluster(
 
     with ray_api.connected(address):
         spots = _spots(next(iter(configs.values())), workers, len(configs), stop)[: len(configs)]
+        if stop.is_set():
+            return [not_begun(name) for name in configs]
         if not spots:
             raise RuntimeError("--cluster: no machine of the cluster can run a worker")
         in_turn = all(map(can_run_in_turn, configs.values()))
@@ -81,32 +84,33 @@ def run_in_cluster(
             turns, turn_progress = Turns(configs, stop), TurnProgress(len(configs), on_progress)
             deaths = Counter[str]()
             for number, spot in enumerate(spots, 1):
-                running.append(TurnWorker(number, spot, spots, turns, deaths, turn_progress, ended))
+                running.append(TurnWorker(number, spot, turns, deaths, turn_progress, ended))
         else:
             progress = ProgressSum(on_progress)
             for number, (spot, share) in enumerate(zip(spots, shares_of(configs, len(spots))), 1):
                 own = progress.of(f"worker {number}")
                 running.append(ShareWorker(number, spot, spots, share, own, ended))
         with _ended(running):
-            _attend(running, stop, in_turn)
+            _attend(running, stop)
     why = next((one.failure for one in running if one.failure), "its worker has ended")
     for name in configs.keys() - results.keys():
         results[name] = not_begun(name) if stop.is_set() else failed(name, why)
     return [results[name] for name in configs]
 
 
-def _attend(running: Sequence[Worker], stop: threading.Event, in_turn: bool) -> None:
+def _attend(running: Sequence[Worker], stop: threading.Event) -> None:
     stopping = False
     while left := [one for one in running if not one.done]:
         if stop.is_set() and not stopping:
             stopping = True
             for one in left:
                 one.stop()
-            if in_turn:
-                line = "stopped: what was seen is fitted and written; stop again to end at once"
-                print(line, file=sys.stderr, flush=True)
+            if any(isinstance(one, TurnWorker) and one.runs_clip for one in left):
+                print(STOPPED, file=sys.stderr, flush=True)
         time.sleep(_LOOK_S)
         for one in left:
+            if one.done:
+                continue
             if stopping and time.monotonic() - one.heard_s > _END_S:
                 one.end()
             one.look(stopping)

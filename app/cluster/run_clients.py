@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from app.clips_in_turn import TurnProgress, Turns
 from app.cluster import ray_api
-from app.cluster.placement import MOST_DEATHS
+from app.cluster.placement import MOST_DEATHS, STEADY_S
 from app.cluster.ray_api import Gone, call, result
 from app.cluster.run_worker import RunWorker
 from app.cluster.workers import Places
 from app.config import Config
 from app.run_report import Progress
 from app.run_workers import Share
+from app.serve.served import is_live
 from app.source_result import Result, failed
 from pipeline.core.problem import Notice, one_line
 
@@ -27,6 +30,32 @@ _THREADS = 4
 _RESULTS_S = 10.0
 _START_S = 120.0
 """How long a worker may take to start."""
+_LATE = f"its worker has not started within {_START_S:g} s: are the cores taken?"
+_GONE = "its machine has gone"
+
+
+def continued(config: Config, deaths: int = 1) -> Config:
+    """Return how a source is run again whose worker has died.
+
+    Args:
+        config: How it was run.
+        deaths: How many workers have died with it.
+
+    Returns:
+        A configuration with which a clip replaces what was written of it. Of a live source, which
+        has no second time, the video that was written stays, and OUT.again1.mp4 begins.
+    """
+    output = config.output
+    if not is_live(config.source):
+        return replace(config, output=replace(output, existing="overwrite"))
+    written = output.video
+    if written is None:
+        return config
+    path = Path(written)
+    stem = path.stem.removesuffix(f".again{deaths - 1}")
+    again = path.with_name(f"{stem}.again{deaths}{path.suffix}")
+    changed: dict[str, Any] = {"video": again}
+    return replace(config, output=replace(output, **changed))
 
 
 class Worker:
@@ -37,28 +66,34 @@ class Worker:
         failure: Why it cannot go on, "" if it can.
     """
 
-    def __init__(self, number: int, spot: Places, others: Sequence[Places]) -> None:
+    def __init__(self, number: int, spot: Places) -> None:
         self.number, self.done, self.failure = number, False, ""
-        self._spot, self._others = spot, others
-        self._begun = 0
+        self._spot = spot
         self.begin()
 
     def begin(self) -> None:
         """Start its process."""
-        # Its machine may have gone with it.
-        there = {node.id for node in ray_api.nodes()}
-        spot = next((s for s in (self._spot, *self._others) if s.node in there), self._spot)
-        self._begun += 1
+        spot = self._spot
         self._begun_s = self.heard_s = time.monotonic()
         self._answered = False
         self.handle = ray_api.start_actor(
-            RunWorker, name=f"run-{os.getpid()}-{self.number}-{self._begun}",
+            RunWorker, name=f"run-{uuid4().hex}",
             node=spot.node, cpus=spot.cpus, gpus=spot.gpus, threads=_THREADS, detached=False,
         )  # fmt: skip
         self._asked = call(self.handle, "progress")
 
     def stop(self) -> None:
-        call(self.handle, "stop")
+        """Let what it runs end with complete files; end it at once where it runs nothing yet."""
+        if self._has_begun:
+            call(self.handle, "stop")
+        else:
+            self.end()
+            self.done = True
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether it may have something to finish."""
+        return self._answered
 
     def end(self) -> None:
         ray_api.kill(self.handle)
@@ -78,16 +113,26 @@ class Worker:
         # An answer may be of the clip before.
         return now[1] if now is not None and now[0] == name else None
 
+    def why_not_started(self) -> str:
+        """Return why it will not start, "" if it has, or still may."""
+        if self._answered:
+            return ""
+        if self._is_gone:
+            return _GONE
+        return _LATE if time.monotonic() - self._begun_s > _START_S else ""
+
     @property
-    def is_late(self) -> bool:
-        """Whether it should have started by now."""
-        return not self._answered and time.monotonic() - self._begun_s > _START_S
+    def _is_gone(self) -> bool:
+        """Whether its machine has gone."""
+        return self._spot.node not in _nodes()
 
     def warn(self, line: str) -> None:
         warnings.warn(f"worker {self.number}: {line}", Notice, stacklevel=2)
 
 
-_LATE = f"its worker has not started within {_START_S:g} s: are the cores taken?"
+def _nodes() -> set[str]:
+    """The ids of the machines that are there."""
+    return {node.id for node in ray_api.nodes()}
 
 
 class TurnWorker(Worker):
@@ -97,7 +142,6 @@ class TurnWorker(Worker):
         self,
         number: int,
         spot: Places,
-        others: Sequence[Places],
         turns: Turns,
         deaths: Counter[str],
         progress: TurnProgress,
@@ -106,7 +150,7 @@ class TurnWorker(Worker):
         self._turns, self._deaths, self._progress = turns, deaths, progress
         self._on_result, self._show = on_result, progress.of(f"worker {number}")
         self._deaths_at_start = 0
-        super().__init__(number, spot, others)
+        super().__init__(number, spot)
 
     def begin(self) -> None:
         super().begin()
@@ -114,26 +158,41 @@ class TurnWorker(Worker):
         self._running: Any = None
         self._ready = False
 
+    @property
+    def runs_clip(self) -> bool:
+        """Whether a clip is being run."""
+        return self._ready and self._running is not None
+
+    @property
+    def _has_begun(self) -> bool:
+        return self.runs_clip
+
     def look(self, stopping: bool) -> None:
         now = self.hear("" if self._clip is None else self._clip[0])
         if now is not None:
             self._show(now)
-        if self.is_late:
-            self._give_up(_LATE)
+        if why := self.why_not_started():
+            self._give_up(why)
         elif self._running is None:
             self._next()
         elif self._running in ray_api.finished([self._running]):
             try:
                 self._take(result(self._running, _RESULTS_S))
             except Gone as error:
-                self._died(error, stopping)
+                self._died(str(error), stopping)
             except Exception as error:
-                self._give_up(one_line(error))
+                # With a clip, that its estimator is of no use any more: another process has a new
+                # one. Without, that there is none.
+                if self._ready:
+                    self._died(one_line(error), stopping)
+                else:
+                    self._give_up(one_line(error))
 
     def _next(self) -> None:
         self._clip = self._turns.next()
         if self._clip is None:
-            self.done = True
+            # One that another worker runs may come back.
+            self.done = self._turns.is_over
         elif not self._ready:
             # Loaded for the first clip that it gets: there may be none.
             self._running = call(self.handle, "load", self._clip[1])
@@ -146,8 +205,7 @@ class TurnWorker(Worker):
         notices = answer
         if self._ready:
             one, notices = answer
-            self._on_result(one)
-            self._progress.ended(f"worker {self.number}", one)
+            self._ended(one)
             self._running = None
         else:
             self._ready = True
@@ -155,14 +213,25 @@ class TurnWorker(Worker):
         for line in notices:
             warnings.warn(line, Notice, stacklevel=2)
 
-    def _died(self, error: Gone, stopping: bool) -> None:
+    def _ended(self, one: Result) -> None:
+        self._turns.ended(one.name)
+        self._on_result(one)
+        self._progress.ended(f"worker {self.number}", one)
+
+    def _again(self) -> None:
+        """Put its clip back."""
+        if self._clip is not None:
+            self._turns.again(*self._clip)
+            self._progress.begins_again(f"worker {self.number}")
+
+    def _died(self, error: str, stopping: bool) -> None:
         assert self._clip is not None
         # It may run on where its answer was late: two would write the same files.
         self.end()
-        name, config = self._clip
+        name = self._clip[0]
         if not self._ready:
             # No clip has part in that.
-            self._turns.again(name, config)
+            self._again()
             self._deaths_at_start += 1
             if stopping or self._deaths_at_start >= MOST_DEATHS:
                 self.done, self.failure = True, f"its worker could not start: {error}"
@@ -171,22 +240,23 @@ class TurnWorker(Worker):
         else:
             self._deaths[name] += 1
             if stopping or self._deaths[name] >= MOST_DEATHS:
-                end = failed(name, f"{self._deaths[name]} workers ended with it: {error}")
-                self._on_result(end)
-                self._progress.ended(f"worker {self.number}", end)
+                self._ended(failed(name, f"{self._deaths[name]} workers ended with it: {error}"))
             else:
-                self._turns.again(name, config)
+                self._clip = name, continued(self._clip[1])
+                self._again()
                 self.warn(f"{error}; it begins again, with {name}")
         if stopping:
             self.done = True
+        elif self._is_gone:
+            # The other machines' cores are held by their workers, which take its clip.
+            self.done, self.failure = True, _GONE
         else:
             self.begin()
 
     def _give_up(self, why: str) -> None:
         self.end()
         self.done, self.failure = True, why
-        if self._clip is not None:
-            self._turns.again(*self._clip)
+        self._again()
         self.warn(why)
 
 
@@ -203,8 +273,8 @@ class ShareWorker(Worker):
         on_result: Callable[[Result], None],
     ) -> None:
         self._share, self._show, self._on_result = share, on_progress, on_result
-        self._deaths = 0
-        super().__init__(number, spot, others)
+        self._others, self._deaths = others, 0
+        super().__init__(number, spot)
 
     def begin(self) -> None:
         super().begin()
@@ -214,32 +284,51 @@ class ShareWorker(Worker):
         now = self.hear("")
         if now is not None:
             self._show(now)
-        if self.is_late:
-            self._fail(_LATE)
+        if why := self.why_not_started():
+            self._fail(why)
             return
         if self._running not in ray_api.finished([self._running]):
             return
         try:
             results, notices = result(self._running, _RESULTS_S)
         except Gone as error:
+            if time.monotonic() - self._begun_s > STEADY_S:
+                self._deaths = 0
             self._deaths += 1
             # It may run on where its answer was late: two would write the same files.
             self.end()
             if self._deaths >= MOST_DEATHS or stopping:
                 self._fail(f"its worker ended {self._deaths} times: {error}")
             else:
-                self.warn(f"{error}; it begins again, with {', '.join(self._share)}")
-                self.begin()
+                self._begin_again(str(error))
         except Exception as error:
             self._fail(one_line(error))
         else:
             self.done = True
+            # Its cores are another worker's, where a machine goes.
+            self.end()
             for line in notices:
                 warnings.warn(line, Notice, stacklevel=2)
             for one in results:
                 self._on_result(one)
 
+    def _begin_again(self, error: str) -> None:
+        if self._is_gone:
+            there = _nodes()
+            other = next((spot for spot in self._others if spot.node in there), None)
+            if other is None:
+                self._fail(_GONE)
+                return
+            self._spot = other
+        self.warn(f"{error}; it begins again, with {', '.join(self._share)}")
+        self._share = {
+            name: continued(config, self._deaths) for name, config in self._share.items()
+        }
+        self.begin()
+
     def _fail(self, why: str) -> None:
+        # Or it would run later, when cores are free.
+        self.end()
         self.done, self.failure = True, why
         for name in self._share:
             self._on_result(failed(name, why))

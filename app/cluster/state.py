@@ -71,6 +71,8 @@ class KnownWorker:
         id: Its name.
         node: The id of its machine.
         handle: What calls it.
+        cpus: The cores that it holds of Ray's.
+        gpus: The share of a GPU that it holds.
         begun_s: When it was started, or found, by the monotonic clock.
         ready: The call whose return says that it is ready; None once it is.
         facts: What it is; None before it is ready.
@@ -84,6 +86,8 @@ class KnownWorker:
     id: str
     node: str
     handle: Any
+    cpus: float
+    gpus: float
     ready: Any = None
     facts: WorkerFacts | None = None
     asked: Any = None

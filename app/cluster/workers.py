@@ -76,6 +76,31 @@ def places(
     return [_places(node, count, on_gpu is not None) for node, count in zip(there, counts) if count]
 
 
+def missing(
+    place: Places, node: NodeFacts, held: Sequence[tuple[float, float]], most: int | None
+) -> int:
+    """Return how many workers are to start on a machine.
+
+    Args:
+        place: What the machine is to have.
+        node: The machine.
+        held: The cores and the GPU share of each worker that is on it, those that are being ended
+            too.
+        most: How many may start at most; None for no limit.
+    """
+    count = place.count - len(held)
+    if most is not None:
+        count = min(count, most)
+    # A worker that was given more when there were fewer leaves no room for one that is to come.
+    for free, each in (
+        (node.cpus - sum(cpus for cpus, _ in held), place.cpus),
+        (node.gpus - sum(gpus for _, gpus in held), place.gpus),
+    ):
+        if each > 0:
+            count = min(count, math.floor(free / each + 1e-6))
+    return max(count, 0)
+
+
 def shared_out(number: int, weights: Sequence[int]) -> list[int]:
     """Return a number of things as parts in proportion to weights (largest remainders)."""
     total = sum(weights)
@@ -94,7 +119,8 @@ def _places(node: NodeFacts, count: int, gpu: bool) -> Places:
         # Of each GPU the same number of workers, so that none has a share of two.
         gpus = 1 / math.ceil(count / int(node.gpus))
         return Places(node.id, node.host, count, min(1.0, node.cpus / count), _down(gpus))
-    cpus = node.cpus / count
+    # Not more than its number's share where that is given: another may have to come beside it.
+    cpus = min(node.cpus / count, float(_CORES))
     # Ray takes whole cores, or parts of one.
     return Places(
         node.id, node.host, count, float(math.floor(cpus)) if cpus >= 1 else _down(cpus), 0.0

@@ -23,10 +23,18 @@ from pipeline.events.motion import Motion
 
 def name_and_source(text: str) -> tuple[str | None, str]:
     """Return the name, if any, and the source of [NAME=]SOURCE; a file's own name may hold an
-    equals sign."""
+    equals sign.
+
+    Raises:
+        ConfigError: It is of a file that is there, and the name has other characters.
+    """
     name, _, source = text.partition("=")
-    if source and re.fullmatch(r"[A-Za-z0-9._-]+", name) and not Path(text).exists():
+    if not source or Path(text).exists():
+        return None, text
+    if re.fullmatch(r"[A-Za-z0-9._-]+", name):
         return name, source
+    if Path(source).exists():
+        raise ConfigError(f"{text}: a name has letters from a to z, digits, '.', '_' and '-' only")
     return None, text
 
 
@@ -123,6 +131,9 @@ def run_command(
         plain = replace(config, source="", render=replace(config.render, hud=False))
         with ExitStack() as stack:
             hub = stack.enter_context(open_hub(options, plain, motion, stop, faults))
+            # Stopped while it started: it may have no worker yet.
+            if stop.is_set():
+                return 0
             for name, address in sources:
                 # Only the operator may name files of this machine; the API may not.
                 hub.add(address, name, trusted=True)

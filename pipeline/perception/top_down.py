@@ -118,7 +118,9 @@ class TopDown(Perceiver):
 
     def unfollowed(self, memory: Memory) -> int:
         """Return how many people of the last window have no place."""
-        return memory.found.unfollowed
+        # As BlazePose.
+        found = memory.found
+        return found.unfollowed if len(found.rois) >= self._finder.max_people else 0
 
     def close(self) -> None:
         """Release the models; the perceiver cannot be used afterwards."""

@@ -180,6 +180,14 @@ def test_numbers_stand_over_heads():
     assert np.array_equal(colors_of(bodies), [track_color(7), track_color(12)])
 
 
+def test_a_body_that_is_not_drawn_has_no_number():
+    bodies = standing((7, 12), beside_m=0.9)
+    hidden = replace(bodies, joint_visibility=np.zeros_like(bodies.joint_visibility))
+    assert (picture(hidden, labels=True) == 60).all()
+    whole = picture(bodies, labels=True)
+    assert np.array_equal(picture(hidden, labels=True, draw_unseen=True), whole)
+
+
 def test_a_frame_without_people_stays_as_it_is():
     none = Bodies.none(len(BODY.v_template))
     for style in ("mannequin", "skeleton", "wireframe", "silhouette"):

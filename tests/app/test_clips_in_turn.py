@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app import build, multi_run, render_loop, two_passes
+from app.clips_in_turn import Turns
 from app.config import CaptureConfig, Config, FitConfig, OutputConfig
 from app.multi_run import run_many
 from pipeline.body.load import load_body
@@ -123,6 +124,44 @@ def test_a_fault_of_the_estimator_is_that_clip_s(run, clips, error):
     assert [one.name for one in results] == list(NAMES)
     assert [len(rows[name]["frame"]) for name in ("a", "c")] == [FRAMES[0], FRAMES[2]]
     assert [bool(one.error or one.report.warnings) for one in results] == [False, True, False]
+
+
+def test_an_estimator_that_cannot_go_on_runs_no_other_clip(run, clips, fitter):
+    class Broken(KeypointEstimator):
+        def perceive(self, windows, states):
+            if self.is_broken:
+                raise RuntimeError("an illegal memory access")
+            return super().perceive(windows, states)
+
+        is_broken = False
+
+    def break_it(number):
+        estimator.is_broken |= number == 0
+
+    estimator = Broken(ByFrame(at=break_it), fitter)
+    results, _, _, _ = run(clips, estimator=estimator)
+    line = "the estimator has failed, on a blank picture too: "
+    assert all(f"{one.name}: {line}" in one.error for one in results)
+    assert "an illegal memory access" in results[0].error
+
+
+def test_a_clip_that_is_run_may_come_again():
+    stop = threading.Event()
+    turns = Turns({name: Config(source=name) for name in "ab"}, stop)
+    assert turns.next()[0] == "a"
+    name, config = turns.next()
+    assert turns.next() is None
+    turns.ended("a")
+    assert not turns.is_over
+    turns.again(name, config)
+    assert not turns.is_over
+    assert turns.next() == (name, config)
+    turns.ended("b")
+    assert turns.is_over
+    turns.again(name, config)
+    stop.set()
+    assert turns.is_over
+    assert turns.next() is None
 
 
 def test_a_stop_ends_the_clip_and_begins_no_other(run, clips):

@@ -173,6 +173,20 @@ def test_a_folder_of_pictures_is_a_clip(run, tmp_path):
     assert report.frames_drawn == 6
 
 
+def test_what_the_source_says_of_damage_is_said(run, tmp_path):
+    """The first pass alone reads the clip to its end."""
+    pictures = [numbered(k) for k in range(40)]
+    options = {"movflags": "faststart"}
+    whole = write_clip(tmp_path / "whole.mp4", pictures, fps=30, container_options=options)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    report, rows, _ = run(cut)
+    assert 0 < len(set(rows["frame"].tolist())) < 40
+    (line,) = [each for each in report.warnings if "cut.mp4" in each]
+    assert "is cut short: " in line
+    assert " of 40 frames are there" in line
+
+
 def test_a_part_of_a_clip(run, clip):
     _, rows, _ = run(clip, part=CaptureConfig(start_s=0.2, seconds=0.3))
     assert rows["frame"].tolist() == list(range(6, 15))

@@ -52,6 +52,8 @@ export function addSettings(card, name, path) {
   const open = (shown) => {
     panel.hidden = !shown;
     adjust.setAttribute("aria-expanded", String(shown));
+    // It may open below the window's edge.
+    if (shown) { panel.scrollIntoView({ block: "nearest" }); }
   };
   adjust.addEventListener("click", () => open(panel.hidden));
   panel.addEventListener("keydown", ({ key }) => {

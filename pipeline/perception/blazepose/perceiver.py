@@ -195,7 +195,8 @@ class BlazePose(Perceiver):
 
     def unfollowed(self, memory: Memory) -> int:
         """Return how many people of the last window have no place."""
-        return memory.unfollowed
+        # With a free place, what is not followed was refused: it is no person.
+        return memory.unfollowed if len(memory.rois) >= self.max_people else 0
 
     def detection_plan(self, window: Window, memory: Memory | None) -> Plan[Embedding]:
         before = Memory() if memory is None or window.reset else memory

@@ -490,6 +490,50 @@ def test_progress_without_a_terminal_is_few_lines(capsys):
     ]
 
 
+@pytest.mark.parametrize(
+    ("now", "shown"),
+    [
+        (Progress(9, 9, 0, 30, 1.0, 25.0, 1), (9, 30, "frames  25.0 fps, 1 person")),
+        (Progress(1, 1, 0, 4, 1.0, 0.0, 0, "fitting"), (1, 4, "fitting")),
+        (
+            Progress(50, 50, 0, None, 1.0, 25.0, 2, clips_done=1, clips=3),
+            (1, 3, "clips done  25.0 fps, 2 people"),
+        ),
+    ],
+)
+def test_the_bar_counts_what_it_names(now, shown):
+    from app.run_report import ProgressView
+
+    said = []
+    view = ProgressView()
+    view._bar = types.SimpleNamespace(show=lambda *what: said.append(what))
+    view(now)
+    assert said == [shown]
+
+
+def test_a_source_has_a_name_of_plain_letters(tmp_path, monkeypatch, capsys):
+    from app.serve.command import name_and_source
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "x=a.mp4"):
+        (tmp_path / name).touch()
+    assert name_and_source("door=a.mp4") == ("door", "a.mp4")
+    assert name_and_source("x=a.mp4") == (None, "x=a.mp4"), "a file of that name"
+    assert name_and_source("rtsp://h/s?a=b") == (None, "rtsp://h/s?a=b")
+    for name in ("Übung", "two words"):
+        assert cli.main(["serve", "0", f"{name}=a.mp4"]) == 2
+        assert f"{name}=a.mp4: a name has letters from a to z" in capsys.readouterr().err
+
+
+def test_a_line_of_one_of_several_sources_names_it():
+    from app.cli.run import _named
+
+    assert _named("--heights 7: no such track", "a", "a.mp4") == "a: --heights 7: no such track"
+    for line in ("a.mp4: is cut short", "x/o_a.npz: cannot be written", "a: no people"):
+        assert _named(line, "a", "clips/a.mp4") == line
+    assert _named("x/tmp: no space", "a", "a.mp4") == "a: x/tmp: no space"
+
+
 def test_a_signal_handler_is_given_back(build):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert cli.main(["run", "0", "--window"]) == 0

@@ -248,6 +248,12 @@ def test_a_node_is_added_and_drained(tmp_path):
             cluster.remove_node(second)
             with pytest.raises(ValueError, match="no machine"):
                 hub.drain("nowhere")
+            # Workers that are being ended when the end comes end too.
+            for name in ("a", "b", "c"):
+                hub.remove(name)
+            (last,) = hub.table.workers
+            hub.drain(last.node)
+        until(lambda: not os.path.exists(f"/proc/{last.pid}"), 20)
     finally:
         cluster.shutdown()
 
@@ -409,6 +415,32 @@ def test_the_bodies_of_all_sources_come_to_one_place(tmp_path):
         numbers = [json.loads(line)["frame"] for line in lines]
         assert len(numbers) > 30
         assert numbers == sorted(set(numbers))
+
+
+def test_bodies_are_written_once_by_the_next_command_too(tmp_path):
+    class Fixed:
+        lines: list[tuple[int, str]] = [(k, f'{{"frame": {k}}}') for k in range(5)]
+
+        def names(self):
+            return {"a"}
+
+        def number(self, name):
+            return 7
+
+        def bodies(self, name, after):
+            return [(k, line) for k, line in self.lines if k > after]
+
+    file = tmp_path / "a.jsonl"
+    for count in (5, 8):
+        Fixed.lines = [(k, f'{{"frame": {k}}}') for k in range(count)]
+        with PosesCollector(Fixed(), tmp_path, print):
+            pass
+        assert file.read_text().splitlines() == [line for _, line in Fixed.lines]
+    # Of another beginning all are new.
+    Fixed.lines = [(0, '{"frame": 0, "track": 2}')]
+    with PosesCollector(Fixed(), tmp_path, print):
+        pass
+    assert len(file.read_text().splitlines()) == 9
 
 
 def test_nothing_is_left_behind(tmp_path):

@@ -14,15 +14,19 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("needs ray", allow_module_level=True)
 
 from app.cli import main  # noqa: E402
+from app.clips_in_turn import EstimatorBroken  # noqa: E402
 from app.cluster import (
     ray_api,  # noqa: E402
     run_clients,  # noqa: E402
@@ -30,15 +34,16 @@ from app.cluster import (
 from app.cluster import run as cluster_run  # noqa: E402
 from app.cluster.cost import gpu_share  # noqa: E402
 from app.cluster.ray_api import Gone, NodeFacts  # noqa: E402
-from app.cluster.run_clients import Worker  # noqa: E402
+from app.cluster.run_clients import continued  # noqa: E402
 from app.cluster.spec import absolute  # noqa: E402
 from app.cluster.workers import Places  # noqa: E402
-from app.config import Config, load_config, with_changes  # noqa: E402
+from app.config import Config, OutputConfig, load_config, with_changes  # noqa: E402
 from app.run_report import Progress, RunReport  # noqa: E402
 from app.source_result import Result  # noqa: E402
 from pipeline.core.problem import Notice  # noqa: E402
 from pipeline.weights.store import cache_folder  # noqa: E402
 from tests.support.clips import numbered, write_clip  # noqa: E402
+from tests.support.waiting import until  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 
@@ -62,33 +67,48 @@ def test_clips_are_run_as_without_a_cluster(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "more_a.jsonl").exists()
 
 
+def is_written(path: Path) -> bool:
+    """Whether there is something in a file; the command makes it before, without."""
+    return path.exists() and path.stat().st_size > 0
+
+
+def kill_run_workers() -> None:
+    """End this process's own, as the kernel does where memory is short."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    below, killed = [os.getpid()], 0
+    while below:
+        below = [child for pid in below for child in children.get(pid, [])]
+        for pid in below:
+            with contextlib.suppress(OSError):
+                if b"ray::RunWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+    assert killed
+
+
 @pytest.mark.weights
-def test_a_worker_that_dies_begins_its_clips_again(tmp_path, monkeypatch, recwarn):
+def test_a_worker_that_dies_begins_its_clips_again(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write_clip(tmp_path / "a.mp4", [numbered(k) for k in range(200)])
-    begun = threading.Event()
-    begin = Worker.begin
-
-    def seen(self: Worker) -> None:
-        begin(self)
-        begun.set()
-
-    monkeypatch.setattr(Worker, "begin", seen)
+    write_clip(tmp_path / "a.mp4", [numbered(k) for k in range(400)])
 
     def kill_one() -> None:
-        begun.wait(60)
-        time.sleep(4)
-        listed = subprocess.run(["pgrep", "-f", "ray::RunWorker"], capture_output=True, text=True)
-        for pid in listed.stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
+        until(lambda: is_written(tmp_path / "out_a.jsonl"), 90)
+        kill_run_workers()
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    words = ["run", "a.mp4", "--jsonl", "out.jsonl", "--quiet", "--cluster", "local"]
-    assert main(words) == 0
+    words = ["run", "a.mp4", "--jsonl", "out.jsonl", "--video", "out.mp4", "--quiet"]
+    assert main([*words, "--cluster", "local"]) == 0
     killer.join()
+    assert "it begins again, with a\n" in capsys.readouterr().err
+    with av.open(str(tmp_path / "out_a.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 400
     (written,) = tmp_path.glob("out*.jsonl")
-    assert len(written.read_text().splitlines()) == 200
+    assert len(written.read_text().splitlines()) == 400
 
 
 @pytest.mark.weights
@@ -99,16 +119,10 @@ def test_a_clip_that_has_ended_is_not_run_again(tmp_path, monkeypatch, capsys):
     first, done_s = tmp_path / "out_a.jsonl", []
 
     def kill_behind_the_first() -> None:
-        end_s = time.monotonic() + 120
-        while not (first.exists() and len(first.read_text().splitlines()) == 12):
-            assert time.monotonic() < end_s
-            time.sleep(0.1)
-        # Until its report has come.
-        time.sleep(1.0)
+        # The next one begins once the first one's report has come.
+        until(lambda: is_written(tmp_path / "out_b.jsonl"), 120)
         done_s.append(first.stat().st_mtime_ns)
-        listed = subprocess.run(["pgrep", "-f", "ray::RunWorker"], capture_output=True, text=True)
-        for pid in listed.stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
+        kill_run_workers()
 
     killer = threading.Thread(target=kill_behind_the_first)
     killer.start()
@@ -123,9 +137,10 @@ def test_a_clip_that_has_ended_is_not_run_again(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """Runs clips with one made-up worker: ``dies(method, name)`` says with which call it dies."""
+    """Runs clips with made-up workers: ``dies(method, name)`` says with which call one dies, or
+    the error that the call raises."""
 
-    def run(names, dies, stop_at=None):
+    def run(names, dies, stop_at=None, workers=1, nodes=("node",)):
         begun: list[tuple[str, str]] = []
         stop = threading.Event()
 
@@ -139,8 +154,8 @@ def made_up(monkeypatch):
 
         def answer(ref: tuple[str, str], _: float):
             method, name = ref
-            if dies(method, name):
-                raise Gone("it was killed")
+            if found := dies(method, name):
+                raise found if isinstance(found, Exception) else Gone("it was killed")
             answers = {
                 "run_clip": (Result(name, RunReport(1, 1), None), []),
                 "load": [],
@@ -153,11 +168,12 @@ def made_up(monkeypatch):
             for name, does in (("call", call), ("result", answer), ("_LOOK_S", 0.0)):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, does)
-        place = Places("node", "host", 1, 1.0, 0.0)
-        monkeypatch.setattr(cluster_run, "_spots", lambda *_: [place])
+        spots = [Places(f"node{k or ''}", "host", 1, 1.0, 0.0) for k in range(workers)]
+        monkeypatch.setattr(cluster_run, "_spots", lambda *_: spots)
         monkeypatch.setattr(ray_api, "connected", lambda _: contextlib.nullcontext())
         monkeypatch.setattr(ray_api, "finished", set)
-        monkeypatch.setattr(ray_api, "nodes", list)
+        there = [NodeFacts(node, "host", 1.0, 0.0) for node in nodes]
+        monkeypatch.setattr(ray_api, "nodes", lambda: there)
         monkeypatch.setattr(ray_api, "kill", lambda _: None)
         monkeypatch.setattr(ray_api, "start_actor", lambda *_, **__: None)
         configs = {name: Config(source=f"/none/{name}.mp4") for name in names}
@@ -198,6 +214,72 @@ def test_where_no_worker_can_start_no_clip_is_blamed(made_up):
         f"{name}: its worker could not start: it was killed" for name in "ab"
     }
     assert not ended
+
+
+def test_a_stop_ends_a_worker_that_still_loads_at_once(made_up):
+    results, begun, _, ended = made_up(
+        ("a", "b"), lambda *_: False, stop_at=("load", "/none/a.mp4")
+    )  # fmt: skip
+    assert [method for method, _ in begun] == ["load"]
+    assert not ended
+    assert {one.report.ended for one in results.values()} == {"not begun"}
+
+
+def test_a_clip_is_written_anew_and_a_camera_s_video_stays():
+    output = replace(OutputConfig(video=Path("o.mp4")), jsonl=Path("o.jsonl"))
+    clip = continued(Config(source="a.mp4", output=output), 1).output
+    assert (clip.existing, clip.video) == ("overwrite", Path("o.mp4"))
+    camera = Config(source="rtsp://h/s", output=output)
+    for deaths in (1, 2):
+        camera = continued(camera, deaths)
+        assert camera.output.video == Path(f"o.again{deaths}.mp4")
+        assert (camera.output.existing, camera.output.jsonl) == ("keep", Path("o.jsonl"))
+    plain = Config(source="0")
+    assert continued(plain, 1) == plain
+
+
+@pytest.fixture
+def first_b():
+    """Says for `made_up` that the first worker that runs clip b dies with it."""
+    tries = Counter[str]()
+
+    def dies(method, name):
+        tries[method + name] += 1
+        return method == "run_clip" and name == "b" and tries["run_clipb"] == 1
+
+    return dies
+
+
+def test_a_worker_without_a_clip_takes_one_that_comes_back(made_up, first_b):
+    def dies(method, name):
+        return first_b(method, name) or (method == "load" and sum(loads) > 2)
+
+    loads = []
+    results, begun, _, ended = made_up(
+        ("a", "b"), lambda m, n: loads.append(m == "load") or dies(m, n), workers=2,
+        nodes=("node", "node1"),
+    )  # fmt: skip
+    assert all(one.error is None for one in results.values())
+    assert [name for method, name in begun if method == "run_clip"] == ["a", "b", "b"]
+    assert [one.name for one in ended] == ["a", "b"]
+
+
+def test_the_clip_of_a_machine_that_goes_is_another_ones(made_up, first_b):
+    # The second worker's machine, which has clip b, is not there any more.
+    results, begun, _, _ = made_up(("a", "b", "c"), first_b, workers=2, nodes=("node",))
+    assert all(one.error is None for one in results.values())
+    # Its worker begins nowhere else: the other machines' cores are taken.
+    assert sum(method == "load" for method, _ in begun) == 2
+
+
+def test_an_estimator_that_cannot_go_on_is_replaced(made_up):
+    def dies(method, name):
+        return EstimatorBroken("it failed") if method == "run_clip" and name == "b" else None
+
+    results, begun, _, _ = made_up(("a", "b", "c"), dies)
+    assert results.pop("b").error == "b: 3 workers ended with it: it failed"
+    assert all(one.error is None for one in results.values())
+    assert sum(method == "load" for method, _ in begun) == 4
 
 
 def test_a_stop_begins_no_other_clip(made_up):
@@ -248,8 +330,8 @@ def test_a_model_that_cannot_be_loaded_is_a_line(monkeypatch):
         cluster_run._spots(Config(device="cuda"), None, 2, threading.Event())
 
 
-def own_gpus() -> str:
-    return os.environ["CUDA_VISIBLE_DEVICES"]
+def own_gpus() -> tuple[str, int]:
+    return os.environ["CUDA_VISIBLE_DEVICES"], os.getpid()
 
 
 def divided(a: int, b: int) -> float:
@@ -265,7 +347,10 @@ def test_what_is_measured_has_a_gpu_for_itself():
     # Ray believes in the GPU that is not here.
     with ray_api.connected("local", gpus=1):
         node = ray_api.this_node()
-        assert ray_api.measured(own_gpus, node=node, stop=stop) == "0"
+        gpus, pid = ray_api.measured(own_gpus, node=node, stop=stop)
+        assert gpus == "0"
+        # Its process would keep a part of the GPU's memory.
+        until(lambda: not os.path.exists(f"/proc/{pid}"), 20)
         with pytest.raises(ZeroDivisionError):
             ray_api.measured(divided, 1, 0, node=node, stop=stop)
         threading.Timer(1.0, stop.set).start()

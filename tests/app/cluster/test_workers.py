@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cluster.ray_api import NodeFacts
-from app.cluster.workers import MOST_ON_GPU, places, shared_out, workers_on_gpu
+from app.cluster.workers import MOST_ON_GPU, missing, places, shared_out, workers_on_gpu
 
 nodes = st.lists(
     st.builds(
@@ -36,6 +36,29 @@ def test_no_machine_gives_more_than_it_has(machines, on_gpu, workers):
     able = [n for n in machines if (n.gpus >= 1 if on_gpu is not None else n.cpus > 0)]
     if workers is not None and able:
         assert sum(place.count for place in found) == workers
+
+
+@given(nodes, st.none() | st.integers(1, 4), st.integers(1, 40), st.data())
+def test_a_number_of_workers_is_kept_while_machines_come_and_go(machines, on_gpu, number, data):
+    """As the controller does it: it starts what is missing and moves no worker."""
+    held: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(4):
+        there = [m for m in machines if data.draw(st.booleans())]
+        ids = {machine.id for machine in there}
+        held = {id: own for id, own in held.items() if id in ids}
+        for place in places(there, on_gpu, number, ()):
+            node = next(machine for machine in there if machine.id == place.node)
+            own = held.setdefault(node.id, [])
+            count = missing(place, node, own, number - sum(map(len, held.values())))
+            own += [(place.cpus, place.gpus)] * count
+            # None that Ray has no room for.
+            assert sum(cpus for cpus, _ in own) <= node.cpus + 1e-6
+            assert sum(gpus for _, gpus in own) <= node.gpus + 1e-6
+        assert sum(map(len, held.values())) <= number
+    # Where nothing was there before, all of them start.
+    fresh = places(machines, on_gpu, number, ())
+    by_id = {machine.id: machine for machine in machines}
+    assert all(missing(one, by_id[one.node], [], None) == one.count for one in fresh)
 
 
 @given(nodes, st.integers(1, 4))

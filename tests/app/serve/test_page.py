@@ -351,6 +351,8 @@ def test_settings_change_and_say_when_the_source_begins_again(serve_anywhere, pa
     page.go(served.url)
     until(lambda: page.run(SEEN), 20)
     page.run("document.querySelector('.adjust').click()")
+    bottom = "document.querySelector('.settings').getBoundingClientRect().bottom"
+    assert page.run(f"{bottom} <= innerHeight + 1")
 
     def put(setting: str, script: str):
         control = f"document.querySelector('[data-setting={setting}]')"

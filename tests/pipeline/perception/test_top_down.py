@@ -250,6 +250,9 @@ def test_places_are_limited_and_the_others_counted():
     people, memory = play(top, [window_of(first=4 * k) for k in range(3)])
     assert {len(found) for found in people} == {2}
     assert top.unfollowed(memory) == 3
+    # With a free place, what was detected and is not followed is no person.
+    top._finder.max_people = 3
+    assert top.unfollowed(memory) == 0
 
 
 def test_people_outside_of_the_areas_are_not_followed():
