@@ -17,7 +17,8 @@ from app.build import load
 from app.clips_in_turn import TurnProgress, Turns, can_run_in_turn
 from app.cluster import ray_api
 from app.cluster.cost import gpu_share
-from app.cluster.run_clients import ShareWorker, TurnWorker, Worker
+from app.cluster.run_clients import TurnWorker, Worker
+from app.cluster.run_shares import ShareWorker
 from app.cluster.spec import absolute
 from app.cluster.workers import Places, places, uses_gpu, workers_on_gpu
 from app.config import Config

@@ -1,61 +1,34 @@
-"""The workers of `run --cluster` as the command sees them."""
+"""The workers of `run --cluster` as the command sees them, and those that run clip after clip."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from app.clips_in_turn import TurnProgress, Turns
 from app.cluster import ray_api
-from app.cluster.placement import MOST_DEATHS, STEADY_S
+from app.cluster.placement import MOST_DEATHS
 from app.cluster.ray_api import Gone, call, result
 from app.cluster.run_worker import RunWorker
+from app.cluster.spec import continued
 from app.cluster.workers import Places
 from app.config import Config
 from app.run_report import Progress
-from app.run_workers import Share
-from app.serve.served import is_live
 from app.source_result import Result, failed
 from pipeline.core.problem import Notice, one_line
 
 _LOOK_S = 0.2
 _THREADS = 4
-_RESULTS_S = 10.0
+RESULTS_S = 10.0
 _START_S = 120.0
 """How long a worker may take to start."""
 _LATE = f"its worker has not started within {_START_S:g} s: are the cores taken?"
-_GONE = "its machine has gone"
-
-
-def continued(config: Config, deaths: int = 1) -> Config:
-    """Return how a source is run again whose worker has died.
-
-    Args:
-        config: How it was run.
-        deaths: How many workers have died with it.
-
-    Returns:
-        A configuration with which a clip replaces what was written of it. Of a live source, which
-        has no second time, the video that was written stays, and OUT.again1.mp4 begins.
-    """
-    output = config.output
-    if not is_live(config.source):
-        return replace(config, output=replace(output, existing="overwrite"))
-    written = output.video
-    if written is None:
-        return config
-    path = Path(written)
-    stem = path.stem.removesuffix(f".again{deaths - 1}")
-    again = path.with_name(f"{stem}.again{deaths}{path.suffix}")
-    changed: dict[str, Any] = {"video": again}
-    return replace(config, output=replace(output, **changed))
+GONE = "its machine has gone"
 
 
 class Worker:
@@ -118,19 +91,19 @@ class Worker:
         if self._answered:
             return ""
         if self._is_gone:
-            return _GONE
+            return GONE
         return _LATE if time.monotonic() - self._begun_s > _START_S else ""
 
     @property
     def _is_gone(self) -> bool:
         """Whether its machine has gone."""
-        return self._spot.node not in _nodes()
+        return self._spot.node not in nodes_there()
 
     def warn(self, line: str) -> None:
         warnings.warn(f"worker {self.number}: {line}", Notice, stacklevel=2)
 
 
-def _nodes() -> set[str]:
+def nodes_there() -> set[str]:
     """The ids of the machines that are there."""
     return {node.id for node in ray_api.nodes()}
 
@@ -177,7 +150,7 @@ class TurnWorker(Worker):
             self._next()
         elif self._running in ray_api.finished([self._running]):
             try:
-                self._take(result(self._running, _RESULTS_S))
+                self._take(result(self._running, RESULTS_S))
             except Gone as error:
                 self._died(str(error), stopping)
             except Exception as error:
@@ -249,7 +222,7 @@ class TurnWorker(Worker):
             self.done = True
         elif self._is_gone:
             # The other machines' cores are held by their workers, which take its clip.
-            self.done, self.failure = True, _GONE
+            self.done, self.failure = True, GONE
         else:
             self.begin()
 
@@ -258,77 +231,3 @@ class TurnWorker(Worker):
         self.done, self.failure = True, why
         self._again()
         self.warn(why)
-
-
-class ShareWorker(Worker):
-    """A worker that runs a share of all sources side by side."""
-
-    def __init__(
-        self,
-        number: int,
-        spot: Places,
-        others: Sequence[Places],
-        share: Share,
-        on_progress: Callable[[Progress], None],
-        on_result: Callable[[Result], None],
-    ) -> None:
-        self._share, self._show, self._on_result = share, on_progress, on_result
-        self._others, self._deaths = others, 0
-        super().__init__(number, spot)
-
-    def begin(self) -> None:
-        super().begin()
-        self._running = call(self.handle, "run", self._share)
-
-    def look(self, stopping: bool) -> None:
-        now = self.hear("")
-        if now is not None:
-            self._show(now)
-        if why := self.why_not_started():
-            self._fail(why)
-            return
-        if self._running not in ray_api.finished([self._running]):
-            return
-        try:
-            results, notices = result(self._running, _RESULTS_S)
-        except Gone as error:
-            if time.monotonic() - self._begun_s > STEADY_S:
-                self._deaths = 0
-            self._deaths += 1
-            # It may run on where its answer was late: two would write the same files.
-            self.end()
-            if self._deaths >= MOST_DEATHS or stopping:
-                self._fail(f"its worker ended {self._deaths} times: {error}")
-            else:
-                self._begin_again(str(error))
-        except Exception as error:
-            self._fail(one_line(error))
-        else:
-            self.done = True
-            # Its cores are another worker's, where a machine goes.
-            self.end()
-            for line in notices:
-                warnings.warn(line, Notice, stacklevel=2)
-            for one in results:
-                self._on_result(one)
-
-    def _begin_again(self, error: str) -> None:
-        if self._is_gone:
-            there = _nodes()
-            other = next((spot for spot in self._others if spot.node in there), None)
-            if other is None:
-                self._fail(_GONE)
-                return
-            self._spot = other
-        self.warn(f"{error}; it begins again, with {', '.join(self._share)}")
-        self._share = {
-            name: continued(config, self._deaths) for name, config in self._share.items()
-        }
-        self.begin()
-
-    def _fail(self, why: str) -> None:
-        # Or it would run later, when cores are free.
-        self.end()
-        self.done, self.failure = True, why
-        for name in self._share:
-            self._on_result(failed(name, why))

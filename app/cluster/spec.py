@@ -1,4 +1,4 @@
-"""What all workers of a cluster are made with."""
+"""What all workers of a cluster are made with, and how their sources are run there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from app.build import load, source_of
 from app.config import Config
 from app.options import WebhookOptions
+from app.serve.served import is_live
 from pipeline.capture.base import Source
 from pipeline.events.motion import Motion
 from pipeline.runtime.estimator import BodyEstimator
@@ -69,3 +70,27 @@ def absolute(config: T) -> T:
         elif field.name == "source" and value and Path(value).exists():
             changed[field.name] = str(Path(value).absolute())
     return replace(config, **changed)  # type: ignore[type-var]
+
+
+def continued(config: Config, deaths: int = 1) -> Config:
+    """Return how a source is run again whose worker has died.
+
+    Args:
+        config: How it was run.
+        deaths: How many workers have died with it.
+
+    Returns:
+        A configuration with which a clip replaces what was written of it. Of a live source, which
+        has no second time, the video that was written stays, and OUT.again1.mp4 begins.
+    """
+    output = config.output
+    if not is_live(config.source):
+        return replace(config, output=replace(output, existing="overwrite"))
+    written = output.video
+    if written is None:
+        return config
+    path = Path(written)
+    stem = path.stem.removesuffix(f".again{deaths - 1}")
+    again = path.with_name(f"{stem}.again{deaths}{path.suffix}")
+    changed: dict[str, Any] = {"video": again}
+    return replace(config, output=replace(output, **changed))

@@ -34,8 +34,7 @@ from app.cluster import (
 from app.cluster import run as cluster_run  # noqa: E402
 from app.cluster.cost import gpu_share  # noqa: E402
 from app.cluster.ray_api import Gone, NodeFacts  # noqa: E402
-from app.cluster.run_clients import continued  # noqa: E402
-from app.cluster.spec import absolute  # noqa: E402
+from app.cluster.spec import absolute, continued  # noqa: E402
 from app.cluster.workers import Places  # noqa: E402
 from app.config import Config, OutputConfig, load_config, with_changes  # noqa: E402
 from app.run_report import Progress, RunReport  # noqa: E402
