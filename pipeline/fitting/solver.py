@@ -281,7 +281,7 @@ class Kernels(Protocol):
         ...
 
 
-def robust_weight(squared: Tensor, scale: float) -> Tensor:
+def robust_weight(squared: Tensor, scale: float | Tensor) -> Tensor:
     """Return the Geman-McClure weight of squared residuals, in (0, 1].
 
     It is the derivative of `robust_cost` by the squared residual (Geman and McClure, Statistical
@@ -290,7 +290,7 @@ def robust_weight(squared: Tensor, scale: float) -> Tensor:
     return (scale**2 / (scale**2 + squared)) ** 2
 
 
-def robust_cost(squared: Tensor, scale: float) -> Tensor:
+def robust_cost(squared: Tensor, scale: float | Tensor) -> Tensor:
     """Return the Geman-McClure cost of squared residuals, below ``scale`` squared."""
     return scale**2 * squared / (scale**2 + squared)
 

@@ -78,8 +78,13 @@ def solve_track(
         (T,) of the image landmarks, as `solver.Solution.residual_mean`.
     """
 
+    # Of the whole part, and fixed: the cost of a pose must not depend on how it was come by.
+    distance_m = float(guess.transl_m[:, 2].median())
+
     def model(poses: TrackPoses) -> _System:
-        return _linearise(skeleton, observed, poses, shape, sigma, config, contour, blocks, turn)
+        return _linearise(
+            skeleton, observed, poses, shape, sigma, distance_m, config, contour, blocks, turn
+        )
 
     state, system, damping = guess, model(guess), FIRST_DAMPING
     for _ in range(steps):
@@ -125,6 +130,7 @@ def _linearise(
     poses: TrackPoses,
     shape: ShapePrior,
     sigma: Tensor,
+    distance_m: float,
     config: FitConfig,
     contour: RowsOf | None = None,
     blocks: Sequence[RowsOf] = (),
@@ -143,7 +149,7 @@ def _linearise(
     pull = slopes[:, :FRAME_DIM]
     if config.use_smoothness and frames > 2:
         pelvis_m = resting_pelvis_m(skeleton, poses.betas)
-        total += _add_smoothness(band, pull, poses, pelvis_m, sigma, config, turn)
+        total += _add_smoothness(band, pull, poses, pelvis_m, sigma, distance_m, config, turn)
     offset = (poses.betas - shape.betas).cpu().numpy().astype(np.float64)
     information = shape.information.cpu().numpy().astype(np.float64)
     toward = information @ offset
@@ -158,6 +164,10 @@ def _linearise(
     )
 
 
+_SIZE_ERROR = 0.05
+"""Error of a person's size in the picture, as a part of it, from frame to frame. The distance,
+which is read off the size, has it too. So an acceleration along the view is taken for a break of
+the motion only where it is larger than that: at twenty metres larger than a metre."""
 _FACTORS = (1.0, -2.0, 1.0)
 """Those of an acceleration: x_t - 2 x_{t-1} + x_{t-2}."""
 
@@ -168,15 +178,22 @@ def _add_smoothness(
     poses: TrackPoses,
     pelvis_m: Tensor,
     sigma: Tensor,
+    distance_m: float,
     config: FitConfig,
     turn: Tensor | None,
 ) -> float:
     """Add second differences to the band (141, T, 69) and slope (T, 69) in place; return their
-    cost."""
+    cost. ``distance_m`` is the person's, about."""
     rows = accelerations(poses, pelvis_m, turn)
-    squared = (rows / sigma).square().sum(-1)
-    cost = float(robust_cost(squared, config.smooth_robust).sum())
-    weight = robust_weight(squared, config.smooth_robust)[..., None] / sigma.square()
+    squared = (rows / sigma).square()
+    across, along, turns = squared[:, 0, :2].sum(-1), squared[:, 0, 2], squared[:, 1:].sum(-1)
+    groups = torch.cat((across[:, None], along[:, None], turns), 1)
+    scale = torch.full_like(groups, config.smooth_robust)
+    scale[:, 1] = torch.maximum(scale[:, 1], _SIZE_ERROR * distance_m / sigma[:, 0, 2])
+    cost = float(robust_cost(groups, scale).sum())
+    weight = robust_weight(groups, scale)
+    root = torch.stack((weight[:, 0], weight[:, 0], weight[:, 1]), -1)[:, None]
+    weight = torch.cat((root, weight[:, 2:, None].expand(-1, -1, 3)), 1) / sigma.square()
     weights = weight.flatten(1).cpu().numpy().astype(np.float64)
     pulls = weights * rows.flatten(1).cpu().numpy()
     count = len(rows)

@@ -85,7 +85,9 @@ def test_a_step_is_the_dense_systems(body, skeleton, seed, frames, damping):
     """The windows' solver assembles the whole matrix; both must take the same step."""
     people, true = swaying(body, frames, seed)
     guess, seen = nudged(true, seed), observed(people)
-    system = track_solver._linearise(skeleton, seen, guess, prior(), usual(frames), PLAIN)
+    # Breaks of the motion are judged otherwise there, without a view of the whole track.
+    config = replace(PLAIN, smooth_robust=1e4)
+    system = track_solver._linearise(skeleton, seen, guess, prior(), usual(frames), 4.0, config)
     step, step_shape = track_solver._solve(system, damping)
     none = TemporalPrior(
         rotations=torch.eye(3).expand(1, 2, 24, 3, 3),
@@ -97,7 +99,7 @@ def test_a_step_is_the_dense_systems(body, skeleton, seed, frames, damping):
     )
     window = observe([people], K, torch.device("cpu"), PLAIN)
     state = (guess.rotations[None], guess.transl_m[None], guess.betas[None])
-    cost, hessian, gradient, _ = linearise(skeleton, window, none, state, PLAIN)
+    cost, hessian, gradient, _ = linearise(skeleton, window, none, state, config)
     assert system.cost == pytest.approx(float(cost), rel=1e-4)
     dense = hessian[0].double().numpy()
     dense[np.diag_indices(len(dense))] *= 1 + damping
@@ -108,6 +110,50 @@ def test_a_step_is_the_dense_systems(body, skeleton, seed, frames, damping):
     assert np.abs(both - expected).max() < 1e-3 * max(np.abs(expected).max(), 1)
 
 
+def smoothness(path, distance_m):
+    """The pull (T, 3) of smoothness on a path, and its cost."""
+    count = len(path)
+    turns = torch.eye(3).expand(count, 24, 3, 3).double()
+    poses = TrackPoses(turns, path, torch.zeros(BETAS).double())
+    band, pull = np.zeros((141, count, FRAME_DIM)), np.zeros((count, FRAME_DIM))
+    still = torch.zeros(3).double()
+    cost = track_solver._add_smoothness(
+        band, pull, poses, still, usual(count).double(), distance_m, PLAIN, None
+    )
+    return pull[:, :3], cost
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, depth_m=st.floats(1.0, 40.0), size_m=st.sampled_from([0.01, 0.1, 2.0]))
+def test_smoothness_pulls_down_its_cost(seed, depth_m, size_m):
+    generator = torch.Generator().manual_seed(seed)
+    path = size_m * torch.randn(6, 3, generator=generator).double()
+    path[:, 2] += depth_m
+    pull, _ = smoothness(path, depth_m)
+    for place in ((0, 2), (2, 0), (3, 2), (5, 1)):
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = path.clone()
+            moved[place] += step
+            ends.append(smoothness(moved, depth_m)[1])
+        slope = (ends[0] - ends[1]) / 2e-6
+        assert 2 * pull[place] == pytest.approx(slope, rel=1e-2, abs=1e-3 * abs(pull).max())
+
+
+@pytest.mark.parametrize("depth_m", [4.0, 10.0, 30.0])
+def test_an_error_of_the_size_is_smoothed_at_any_distance_and_a_break_is_left(depth_m):
+    def share(jump_m):
+        """The pull on a frame that is off, as a part of what it would be without a limit."""
+        path = torch.tensor([0.0, 0.0, depth_m]).repeat(7, 1).double()
+        path[3, 2] += jump_m
+        # Of the accelerations before, at and behind the jump: 1 + 4 + 1 parts.
+        return smoothness(path, depth_m)[0][3, 2] / (6 * jump_m / PLAIN.root_depth_accel_m**2)
+
+    # As of a person of eighty pixels who is seen two pixels larger.
+    assert share(depth_m / 40) > 0.25
+    assert share(depth_m / 2) < 0.005
+
+
 @settings(max_examples=6)
 @given(seed=SEEDS)
 def test_no_step_makes_it_worse(body, skeleton, seed):
@@ -116,7 +162,7 @@ def test_no_step_makes_it_worse(body, skeleton, seed):
 
     def cost(poses):
         return track_solver._linearise(
-            skeleton, seen, poses, prior(), usual(12), PLAIN
+            skeleton, seen, poses, prior(), usual(12), 4.0, PLAIN
         ).cost  # fmt: skip
 
     costs = [cost(guess)]
