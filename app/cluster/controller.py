@@ -382,7 +382,7 @@ class Controller:
             None if self._spec.workers is None else self._spec.workers - living,
         )  # fmt: skip
         # The end may have come while a GPU was measured: nothing starts after it.
-        if self._ended.is_set():
+        if count == 0 or self._ended.is_set():
             return
         taken = self._workers.keys() | self._ending.keys()
         for _ in range(count):
