@@ -105,7 +105,7 @@ def _run_many(options: RunOptions, config: Config) -> int:
         # A source that only failed, or was not begun, has no figures to show.
         shown = result.error is None and result.report.ended != NOT_BEGUN
         if not options.quiet and (shown or result.report.frames_read):
-            print(f"{result.name}: {without_credentials(names[result.name])}")
+            print(f"{result.name}: {without_credentials(source)}")
             print_report(result.report, sys.stdout, reserved[result.name].renamed)
     late = [one.name for one in results if one.error is None and one.report.ended == NOT_BEGUN]
     if late and not options.quiet:

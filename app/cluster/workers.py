@@ -119,7 +119,7 @@ def _places(node: NodeFacts, count: int, gpu: bool) -> Places:
         # Of each GPU the same number of workers, so that none has a share of two.
         gpus = 1 / math.ceil(count / int(node.gpus))
         return Places(node.id, node.host, count, min(1.0, node.cpus / count), _down(gpus))
-    # Not more than its number's share where that is given: another may have to come beside it.
+    # Not all cores of a large machine, or another could not start beside it when a machine goes.
     cpus = min(node.cpus / count, float(_CORES))
     # Ray takes whole cores, or parts of one.
     return Places(
