@@ -7,17 +7,14 @@ it. torch's products over all joints do eight times the work, in dozens of passe
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
-from numba.core.caching import FunctionCache
 from torch import Tensor
 
 from pipeline.body.kinematics import BETAS, JOINTS, POSED, Pose, Skeleton, forward_kinematics
+from pipeline.core.compiled import compiled
 from pipeline.core.skeleton import PARENTS
 from pipeline.fitting.solver import (
     FRAME_DIM,
@@ -105,29 +102,7 @@ class ContourLoop:
         return torch.from_numpy(rows), torch.from_numpy(jacobian), torch.from_numpy(cost)
 
 
-class _DiskCache(FunctionCache):
-    """numba's cache on disk, whose errors cost time only: the loop is compiled again."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with suppress(OSError):
-            return super().load_overload(sig, target_context)
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        with suppress(OSError):
-            super().save_overload(sig, data)
-
-
-def _compiled(function: Callable) -> Any:
-    # "contract" alone: comparisons with NaN keep their meaning.
-    loop: Any = njit(nogil=True, fastmath={"contract"})(function)
-    # numba finds no folder to write to in a read-only installation without a home.
-    with suppress(RuntimeError):
-        loop._cache = _DiskCache(function)
-    return loop
-
-
-@_compiled
+@compiled()
 def _fill(
     turns, joints, joints_betas, betas, edge, edge_from, sigma, factor,
     hung, mass, moments, normals, robust, rows, jacobian, cost,

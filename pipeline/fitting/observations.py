@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.camera import rotation_to_ray
+from pipeline.core.compiled import compiled
 from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.core.skeleton import LANDMARKS, SMPL_24
 from pipeline.fitting.layout import Layout, Shape
@@ -152,22 +153,39 @@ def _write_masks(
 
     ``hidden`` is as from `hidden_parts`.
     """
-    masks = [person.mask for person in people if person.mask is not None]
-    inside = (np.array([_shrunk(mask) for mask in masks]) > 0.5).astype(np.int8)
-    np.copyto(inside, UNKNOWN, where=hidden)
-    # A map without both has no contour to fit.
-    pixels = inside.reshape(len(inside), -1)
-    useful = np.flatnonzero((pixels == 1).any(1) & (pixels == 0).any(1))
-    at, inside = tuple(axis[useful] for axis in at), inside[useful]
-    if not len(useful):
-        return
-    masks = [masks[k] for k in useful]
-    inverse, scale, out["edge_from"][at] = _grids_of(masks, focal[useful], centre[useful])
-    out["masked"][at] = 1.0
-    if "inside" in out:
-        out["inside"][at], out["inverse"][at], out["scale"][at] = inside, inverse, scale
-    else:
-        out["edge"][at] = [_edge(*each) for each in zip(inside, inverse, scale.tolist())]
+    inside = np.empty((EDGE_SIZE, EDGE_SIZE), np.int8)
+    inverse, to_grid = np.empty((2, 2)), np.empty((2, 3))
+    for k, (place, person) in enumerate(zip(zip(*at), people)):
+        assert person.mask is not None
+        # A map without both sides has no contour to fit.
+        if not _outline(_shrunk(person.mask), hidden[k], inside):
+            continue
+        scale = _grid_of(*_grid_in(person.mask), focal[k], centre[k], inverse, to_grid)
+        out["edge_from"][place], out["masked"][place] = to_grid, 1.0
+        if "inside" in out:
+            out["inside"][place], out["inverse"][place], out["scale"][place] = (
+                inside,
+                inverse,
+                scale,
+            )
+        else:
+            out["edge"][place] = _edge(inside, inverse, scale)
+
+
+@compiled("b1(f4[:, ::1], b1[:, ::1], i1[:, ::1])")
+def _outline(share, nothing, out):
+    """Fill an outline (n, n) from shares of pixels; return whether it has both sides."""
+    on = off = 0
+    for row in range(len(out)):
+        for column in range(len(out)):
+            value = share[row, column] > 0.5
+            if nothing[row, column]:
+                out[row, column] = UNKNOWN
+            else:
+                out[row, column] = value
+                on += value
+                off += not value
+    return on > 0 and off > 0
 
 
 def _write_surface(out: dict[str, np.ndarray], at: tuple[int, int], person: Person) -> None:
@@ -262,8 +280,9 @@ def edge_map(
     inside = inside_mask(mask)
     if not 0 < int(inside.sum()) < EDGE_SIZE**2:
         return None
-    inverse, scale, to_grid = _grids_of([mask], focal, centre)
-    return _edge(inside, inverse[0], float(scale[0])), to_grid[0]
+    inverse, to_grid = np.empty((2, 2)), np.empty((2, 3))
+    scale = _grid_of(*_grid_in(mask), focal, centre, inverse, to_grid)
+    return _edge(inside, inverse, scale), to_grid
 
 
 def inside_mask(mask: Mask) -> np.ndarray:
@@ -277,34 +296,38 @@ def _shrunk(mask: Mask) -> np.ndarray:
     return np.asarray(cv2.resize(mask.values, side, interpolation=cv2.INTER_AREA))
 
 
-def _grids_of(
-    masks: Sequence[Mask], focal: np.ndarray, centre: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How normalised coordinates map to masks' edge maps.
+def _grid_in(mask: Mask) -> tuple[np.ndarray, tuple[int, ...]]:
+    """A mask's map and shape, as `_grid_of` takes them."""
+    return np.ascontiguousarray(mask.to_image, np.float32), mask.values.shape
 
-    The linear parts (N, 2, 2) in pixels, the sizes (N,) of a pixel, and the whole maps (N, 2, 3) to
-    [-1, 1]. ``focal`` and ``centre`` are (N, 2) or (2,).
+
+@compiled("f8(f4[:, ::1], UniTuple(i8, 2), f8[::1], f8[::1], f8[:, ::1], f8[:, ::1])")
+def _grid_of(to_image, shape, focal, centre, inverse, to_grid):
+    """Write how normalised coordinates map to a mask's edge map; return the size of its pixel.
+
+    ``to_image`` (2, 3) and ``shape`` are the mask's, ``focal`` and ``centre`` are (2,). ``inverse``
+    (2, 2) becomes the linear part in pixels, ``to_grid`` (2, 3) the whole map to [-1, 1].
     """
-    to_image = np.array([mask.to_image for mask in masks], np.float64)
-    shrink = np.array([mask.values.shape[::-1] for mask in masks]) / EDGE_SIZE
-    # small pixel -> mask pixel -> image pixel -> normalised
-    linear = to_image[:, :, :2] * shrink[:, None]
-    # Pixel centres are at whole numbers, so the first small pixel lies at (shrink - 1) / 2.
-    half = to_image[:, :, :2] * (0.5 * shrink - 0.5)[:, None]
-    offset = half[:, :, 0] + half[:, :, 1] + to_image[:, :, 2]
-    linear, offset = linear / focal[..., None], (offset - centre) / focal
-    # In closed form: that took the host's share of a fit from 0.56 to 0.22 ms a window.
-    area = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
-    to_grid = np.empty((len(masks), 2, 3))
-    to_grid[:, 0, 0], to_grid[:, 1, 1] = linear[:, 1, 1], linear[:, 0, 0]
-    to_grid[:, 0, 1], to_grid[:, 1, 0] = -linear[:, 0, 1], -linear[:, 1, 0]
-    to_grid[:, :, :2] /= area[:, None, None]
-    inverse = to_grid[:, :, :2].copy()
-    to_grid[:, :, 2] = -(inverse[:, :, 0] * offset[:, :1] + inverse[:, :, 1] * offset[:, 1:])
+    a, b, left = to_image[0]
+    c, d, top = to_image[1]
+    fx, fy = focal
+    cx, cy = centre
+    wide, high = shape[1] / EDGE_SIZE, shape[0] / EDGE_SIZE
+    # small pixel -> mask pixel -> image pixel -> normalised. Pixel centres are at whole numbers,
+    # so the first small pixel lies at (shrink - 1) / 2.
+    left += 0.5 * (a * (wide - 1) + b * (high - 1))
+    top += 0.5 * (c * (wide - 1) + d * (high - 1))
+    left, top = (left - cx) / fx, (top - cy) / fy
+    a, b, c, d = a * wide / fx, b * high / fx, c * wide / fy, d * high / fy
+    area = a * d - b * c
+    inverse[0, 0], inverse[0, 1] = d / area, -b / area
+    inverse[1, 0], inverse[1, 1] = -c / area, a / area
     # `grid_sample` with align_corners puts -1 and 1 on the centres of the outermost pixels.
-    to_grid *= 2.0 / (EDGE_SIZE - 1)
-    to_grid[:, :, 2] -= 1.0
-    return inverse, np.sqrt(np.abs(area)), to_grid
+    step = 2.0 / (EDGE_SIZE - 1)
+    for axis in range(2):
+        to_grid[axis, 0], to_grid[axis, 1] = inverse[axis, 0] * step, inverse[axis, 1] * step
+        to_grid[axis, 2] = -(to_grid[axis, 0] * left + to_grid[axis, 1] * top) - 1.0
+    return abs(area) ** 0.5
 
 
 def edges_of(inside: np.ndarray, inverse: np.ndarray, scale: np.ndarray) -> np.ndarray:

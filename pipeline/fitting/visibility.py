@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 
 from pipeline.core.camera import project
+from pipeline.core.compiled import compiled
 from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import BLAZEPOSE_33, JOINT_NAMES, LANDMARKS
 
@@ -159,33 +159,72 @@ def invented_landmarks(people: Sequence[Person], sizes: np.ndarray) -> np.ndarra
         people: N people as perceived.
         sizes: As from `picture_sizes`.
     """
-    visibility = np.array([person.visibility for person in people])
-    # How little of each landmark the perceiver sees.
-    doubt = _clipped((_SHOWN - visibility) / (_SHOWN - _INVENTED))
-    invented = np.zeros(doubt.shape)
-    for k in np.flatnonzero((doubt[:, _LIMBS[:, 1]] > 0).any(1)).tolist():
-        invented[k] = doubt[k] * _behind_something(people[k], doubt[k])
-    points_px = np.array([person.landmarks_px for person in people])
-    # A landmark just outside may be one just inside, so that changes gradually.
-    outside = _clipped(-depth_inside(points_px, sizes[:, None]))
-    beyond = np.maximum(outside, doubt * outside[:, _ABOVE])
-    return np.maximum(beyond, invented).astype(np.float32)
+    out = np.empty((len(people), LANDMARKS), np.float32)
+    for person, (height, width), row in zip(people, sizes.tolist(), out):
+        mask, to_image = (_NO_MASK, _NO_MAP) if person.mask is None else _parts_of(person.mask)
+        points = np.ascontiguousarray(person.landmarks_px, np.float32)
+        visibility = np.ascontiguousarray(person.visibility, np.float32)
+        _invent(points, visibility, mask, to_image, height, width, row)
+    return out
 
 
-def _behind_something(person: Person, doubt: np.ndarray) -> np.ndarray:
-    """How surely the limb that ends at each landmark is outside the mask, (33,) in [0, 1].
+_NO_MASK, _NO_MAP = np.zeros((0, 0), np.float32), np.zeros((2, 3), np.float32)
 
-    Only limbs whose end is in doubt are looked up.
-    """
-    out = np.zeros(LANDMARKS)
-    if person.mask is None:
-        return out
-    limbs = _LIMBS[doubt[_LIMBS[:, 1]] > 0]
-    first, last = person.landmarks_px[limbs].swapaxes(0, 1)[..., None, :]
-    shown = person.mask.at(first + _ALONG[:, None] * (last - first)).mean(1)
-    out[limbs[:, 1]] = _clipped((_COVERED - shown) / (_COVERED - _UNCOVERED))
-    # Hands and feet hang on the limb before them.
-    return np.maximum(out, out[_BASE])
+
+def _parts_of(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
+    """A mask's values and map, as the compiled loops take them."""
+    values = np.ascontiguousarray(mask.values, np.float32)
+    return values, np.ascontiguousarray(mask.to_image, np.float32)
+
+
+@compiled()
+def _between(value, none, whole):
+    """Return where a value lies between two others, in [0, 1]."""
+    return min(max((value - none) / (whole - none), 0.0), 1.0)
+
+
+@compiled("void(f4[:, ::1], f4[::1], f4[:, ::1], f4[:, ::1], f8, f8, f4[::1])")
+def _invent(points, visibility, mask, to_image, height, width, out):
+    """Fill the row (33,) of `invented_landmarks`; a mask without pixels is none."""
+    longest = _EDGE * max(height, width)
+    doubt, outside = np.empty(LANDMARKS), np.empty(LANDMARKS)
+    for k in range(LANDMARKS):
+        # How little of the landmark the perceiver sees.
+        doubt[k] = _between(np.float64(visibility[k]), _SHOWN, _INVENTED)
+        x, y = np.float64(points[k, 0]), np.float64(points[k, 1])
+        depth = min(min(x, width - 1.0 - x), min(y, height - 1.0 - y))
+        # A landmark just outside may be one just inside, so that changes gradually.
+        outside[k] = min(max(-depth / longest, 0.0), 1.0)
+    # How surely the limb that ends at each landmark is outside the mask.
+    behind = np.zeros(LANDMARKS)
+    if len(mask):
+        for limb in range(len(_LIMBS)):
+            first, last = _LIMBS[limb]
+            # Only limbs whose end is in doubt are looked up.
+            if doubt[last] > 0:
+                shown = 0.0
+                for along in _ALONG:
+                    x = points[first, 0] + along * (points[last, 0] - points[first, 0])
+                    y = points[first, 1] + along * (points[last, 1] - points[first, 1])
+                    shown += _at(mask, to_image, x, y) / len(_ALONG)
+                behind[last] = _between(shown, _COVERED, _UNCOVERED)
+    for k in range(LANDMARKS):
+        # Hands and feet hang on the limb before them.
+        invented = doubt[k] * max(behind[k], behind[_BASE[k]])
+        beyond = max(outside[k], doubt[k] * outside[_ABOVE[k]])
+        out[k] = max(beyond, invented)
+
+
+@compiled()
+def _at(mask, to_image, x, y):
+    """Return what `Mask.at` returns, for one point."""
+    a, b, c, d = to_image[0, 0], to_image[0, 1], to_image[1, 0], to_image[1, 1]
+    area = np.float64(a) * d - np.float64(b) * c
+    right, down = x - to_image[0, 2], y - to_image[1, 2]
+    column, row = np.rint((d * right - b * down) / area), np.rint((a * down - c * right) / area)
+    if 0 <= column < mask.shape[1] and 0 <= row < mask.shape[0]:
+        return np.float64(mask[int(row), int(column)])
+    return 0.0
 
 
 def hidden_parts(
@@ -204,47 +243,62 @@ def hidden_parts(
         seen: (N, 33) as from `seen_landmarks`.
     """
     unknown = np.zeros((len(people), side, side), bool)
-    masks = [person.mask for person in people if person.mask is not None]
-    corners_px = _places_px(masks, _CORNERS)
-    beyond = np.flatnonzero((depth_inside(corners_px, sizes[:, None]) < 0).any(1))
-    if len(beyond):
-        places = _places_px([masks[k] for k in beyond], _grid(side))
-        x, y = places[..., 0], places[..., 1]
-        height, width = (sizes[beyond] - 1).T[..., None]
-        outside = (x < 0) | (y < 0) | (x > width) | (y > height)
-        unknown[beyond] = outside.reshape(-1, side, side)
-    unseen = np.concatenate((seen, seen[:, _LIMBS].min(2)), 1) < _HIDDEN
-    hidden = np.flatnonzero(unseen.any(1)).tolist()
-    if hidden:
-        points = np.array([people[k].landmarks_px for k in hidden])
-        marks = np.concatenate((points, points[:, _LIMBS].mean(2)), 1)
-        # Coarser: what hides a limb is not known to a pixel, and this runs for every frame.
-        at = _places_px([masks[k] for k in hidden], _grid(side // _COARSE))
-        # |a - b|^2 without the term that all marks share.
-        apart = (marks**2).sum(2)[:, None] - 2 * at @ marks.swapaxes(1, 2)
-        coarse = np.take_along_axis(unseen[hidden], apart.argmin(2), 1)
-        coarse = coarse.reshape(-1, side // _COARSE, side // _COARSE)
-        unknown[hidden] |= coarse.repeat(_COARSE, 1).repeat(_COARSE, 2)
+    for person, (height, width), row, out in zip(people, sizes.tolist(), seen, unknown):
+        assert person.mask is not None
+        values, to_image = _parts_of(person.mask)
+        points = np.ascontiguousarray(person.landmarks_px, np.float32)
+        _hide(points, row, values.shape, to_image, height, width, out)
     return unknown
 
 
-_CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+@compiled()
+def _place(linear, begin, across, down):
+    """Return the place (x, y) in the image of parts of a mask's width and height."""
+    x = linear[0, 0] * across + linear[0, 1] * down + begin[0]
+    return x, linear[1, 0] * across + linear[1, 1] * down + begin[1]
 
 
-@cache
-def _grid(side: int) -> np.ndarray:
-    """The centres (side * side, 2) of an even grid's pixels, in parts of its width and height."""
-    steps = (np.arange(side) + 0.5) / side
-    return np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-
-
-def _places_px(masks: Sequence[Mask], parts: np.ndarray) -> np.ndarray:
-    """The places (N, M, 2) in the image of points (M, 2) in parts of a mask's width and height."""
-    sides = np.array([mask.values.shape[::-1] for mask in masks])
-    to_image = np.array([mask.to_image for mask in masks])
+@compiled("void(f4[:, ::1], f4[::1], UniTuple(i8, 2), f4[:, ::1], f8, f8, b1[:, ::1])")
+def _hide(points, seen, shape, to_image, height, width, out):
+    """Fill one person's map of `hidden_parts`, (side, side), which is False before."""
+    side, limbs = len(out), len(_LIMBS)
     # Pixel centres are at whole numbers, so a mask begins half a pixel before the first one.
-    first = to_image[:, :, 2:] - 0.5 * (to_image[:, :, :1] + to_image[:, :, 1:2])
-    linear = to_image[:, :, :2] * sides[:, None]
-    # Products by hand: numpy multiplies many small matrices slowly.
-    places = linear[:, :, :1] * parts[:, 0] + linear[:, :, 1:] * parts[:, 1] + first
-    return places.swapaxes(1, 2)
+    # Places (x, y) are ``linear`` times parts of the mask's width and height, and ``begin``.
+    linear, begin = np.empty((2, 2)), np.empty(2)
+    for axis in range(2):
+        right, below = np.float64(to_image[axis, 0]), np.float64(to_image[axis, 1])
+        linear[axis, 0], linear[axis, 1] = right * shape[1], below * shape[0]
+        begin[axis] = to_image[axis, 2] - 0.5 * (right + below)
+    # A picture without edges has no outside, and a mask whose corners are inside is inside.
+    middle = begin + 0.5 * (linear[:, 0] + linear[:, 1])
+    reach = 0.5 * (np.abs(linear[:, 0]) + np.abs(linear[:, 1]))
+    low, high = middle - reach, middle + reach
+    within = low[0] >= 0 and low[1] >= 0 and high[0] <= width - 1 and high[1] <= height - 1
+    for row in range(0 if within or height == np.inf else side):
+        for column in range(side):
+            x, y = _place(linear, begin, (column + 0.5) / side, (row + 0.5) / side)
+            out[row, column] = x < 0 or y < 0 or x > width - 1 or y > height - 1
+    # All landmarks, then the middles of limbs.
+    count = LANDMARKS + limbs
+    marks, unseen = np.empty((count, 2)), np.empty(count, np.bool_)
+    for k in range(LANDMARKS):
+        marks[k], unseen[k] = points[k], seen[k] < _HIDDEN
+    for limb in range(limbs):
+        first, last = _LIMBS[limb]
+        k = LANDMARKS + limb
+        marks[k], unseen[k] = 0.5 * (marks[first] + marks[last]), unseen[first] or unseen[last]
+    if not unseen.any():
+        return
+    # Coarser: what hides a limb is not known to a pixel, and this runs for every frame.
+    coarse = side // _COARSE
+    for row in range(coarse):
+        for column in range(coarse):
+            x, y = _place(linear, begin, (column + 0.5) / coarse, (row + 0.5) / coarse)
+            nearest, least = 0, np.inf
+            for k in range(count):
+                apart = (marks[k, 0] - x) ** 2 + (marks[k, 1] - y) ** 2
+                if apart < least:
+                    nearest, least = k, apart
+            if unseen[nearest]:
+                top, left = _COARSE * row, _COARSE * column
+                out[top : top + _COARSE, left : left + _COARSE] = True

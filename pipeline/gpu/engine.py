@@ -420,7 +420,9 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     # Written with `not`, so that NaN is refused too.
     if not mean <= TOLERANCE[job.half]:
         limit = TOLERANCE[job.half]
-        raise EngineError(f"its results are {mean:.1e} of scale off, more than {limit:g}")
+        raise EngineError(
+            f"{job.label} in {name}: results are {mean:.1e} of scale off, more than {limit:g}"
+        )
     return Engine(
         step,
         EngineReport(

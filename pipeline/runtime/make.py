@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.body.load import load_body
+from pipeline.core.compiled import compile_ahead
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.problem import Notice
 from pipeline.fitting.fitter import BodyFitter
@@ -102,6 +103,7 @@ def make_keypoint_estimator(
         fitter.warm_up(options.people, surface=perceiver.has_skin)
         if progress is not None:
             progress("body fit", 1, 1)
+    compile_ahead()
     folder, reuse = options.model_folder, options.reuse
     if options.masks != "own":
         wrap = make_segmenter(options.masks, options.people, device, engine, folder, reuse)

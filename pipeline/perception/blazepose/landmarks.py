@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from pipeline.core.compiled import compiled
 from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS
 from pipeline.perception.blazepose.roi import Roi, roi_between
@@ -199,8 +200,26 @@ def boxes_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:
         points: (N, K, 2) landmarks.
         visibility: (N, K) in [0, 1].
     """
-    visible = visibility > 0.5
-    visible[np.add.reduce(visible, 1) < 4] = True
-    low = np.minimum.reduce(np.where(visible[..., None], points, np.inf), 1)
-    high = np.maximum.reduce(np.where(visible[..., None], points, -np.inf), 1)
-    return np.concatenate((low, high), 1).astype(np.float32)
+    boxes = np.empty((len(points), 4), np.float32)
+    _surround(
+        np.ascontiguousarray(points, np.float64),
+        np.ascontiguousarray(visibility, np.float32),
+        boxes,
+    )
+    return boxes
+
+
+@compiled("void(f8[:, :, ::1], f4[:, ::1], f4[:, ::1])")
+def _surround(points, visibility, boxes):
+    """Fill the rows of `boxes_around`."""
+    for n in range(len(points)):
+        # Of few visible landmarks the box would say nothing.
+        all_of_them = (visibility[n] > 0.5).sum() < 4
+        low_x = low_y = np.inf
+        high_x = high_y = -np.inf
+        for k in range(points.shape[1]):
+            if all_of_them or visibility[n, k] > 0.5:
+                x, y = points[n, k, 0], points[n, k, 1]
+                low_x, low_y = min(low_x, x), min(low_y, y)
+                high_x, high_y = max(high_x, x), max(high_y, y)
+        boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = low_x, low_y, high_x, high_y

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from pipeline.core.compiled import compiled
 from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import LANDMARKS
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE
@@ -30,10 +31,15 @@ def size_px(person: Person) -> float:
     return max(_span(person.landmarks_px), 1.0)
 
 
-def _span(points: np.ndarray) -> float:
-    """The longer side of the box around points (N, 2)."""
-    # The ufuncs' own reductions: `max` and `ptp` take several times as long for so few numbers.
-    return max((np.maximum.reduce(points) - np.minimum.reduce(points)).tolist())
+@compiled("f8(f4[:, ::1])")
+def _span(points):
+    """Return the longer side of the box around points (N, 2)."""
+    low_x = high_x = points[0, 0]
+    low_y = high_y = points[0, 1]
+    for x, y in points:
+        low_x, high_x = min(low_x, x), max(high_x, x)
+        low_y, high_y = min(low_y, y), max(high_y, y)
+    return float(max(high_x - low_x, high_y - low_y))
 
 
 def median_distance(a: Person, b: Person) -> float:
@@ -52,14 +58,30 @@ def limb_drift(person: Person, points: np.ndarray) -> tuple[float, float]:
         person: The person now.
         points: (33, 2) the person's landmarks in the frame before, in pixels.
     """
-    moved = person.landmarks_px[_BOTH_SIDES] - points[_FACE:]
-    count = moved.shape[1]
-    # The ufuncs' own reductions, as in `size_px`.
-    moved -= np.add.reduce(moved, 1, keepdims=True) / count
-    moved *= moved
-    drift, swapped = np.add.reduce(np.sqrt(moved[..., 0] + moved[..., 1]), 1).tolist()
-    scale = count * size_px(person)
+    drift, swapped = _drift(person.landmarks_px, points)
+    scale = size_px(person)
     return drift / scale, swapped / scale
+
+
+@compiled("UniTuple(f8, 2)(f4[:, ::1], f4[:, ::1])")
+def _drift(points, before):
+    """Return the numbers of `limb_drift` in pixels, from landmarks (33, 2) now and before."""
+    count = LANDMARKS - _FACE
+    means = np.zeros((2, 2))
+    for side in range(2):
+        for k in range(count):
+            for axis in range(2):
+                now = points[_BOTH_SIDES[side, k], axis]
+                means[side, axis] += (now - before[_FACE + k, axis]) / count
+    drifts = np.zeros(2)
+    for side in range(2):
+        for k in range(count):
+            squared = 0.0
+            for axis in range(2):
+                now = points[_BOTH_SIDES[side, k], axis]
+                squared += (now - before[_FACE + k, axis] - means[side, axis]) ** 2
+            drifts[side] += np.sqrt(squared) / count
+    return drifts[0], drifts[1]
 
 
 def on_mask(person: Person, height: int, width: int) -> float:
@@ -89,12 +111,22 @@ def agreement(person: Person) -> float:
     limbs = np.zeros(person.mask.values.shape, np.uint8)
     # Far outside of the mask nothing is drawn, and OpenCV wants no larger numbers.
     ends = np.maximum(np.minimum(points, 5 * len(limbs)), -4 * len(limbs)).astype(np.int32)
-    breadth = max(2, round(_BREADTH * _span(points)))
+    breadth = max(2, round(_BREADTH * _span(points.astype(np.float32))))
     cv2.polylines(limbs, list(ends[_ENDS]), False, 1, min(breadth, 99))
-    mask, drawn = person.mask.values > 0.5, limbs.view(bool)
-    shared = int(np.count_nonzero(mask & drawn))
-    either = int(np.count_nonzero(mask)) + int(np.count_nonzero(drawn)) - shared
+    shared, either = _shared(person.mask.values, limbs)
     return shared / max(either, 1)
+
+
+@compiled("UniTuple(i8, 2)(f4[:, ::1], u1[:, ::1])")
+def _shared(mask, drawn):
+    """Return how many pixels are on a soft mask and drawn, and how many are either."""
+    shared = either = 0
+    for row in range(mask.shape[0]):
+        for column in range(mask.shape[1]):
+            on, there = mask[row, column] > 0.5, drawn[row, column] > 0
+            shared += on & there
+            either += on | there
+    return shared, either
 
 
 def share_inside(points: np.ndarray, height: int, width: int) -> float:

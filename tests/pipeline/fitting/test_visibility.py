@@ -15,6 +15,7 @@ from pipeline.core.skeleton import BLAZEPOSE_33, JOINT_NAMES, LANDMARKS
 from pipeline.fitting.visibility import (
     CALIBRATION,
     LANDMARK_SHARES,
+    _at,
     depth_inside,
     hidden_parts,
     invented_landmarks,
@@ -184,3 +185,19 @@ def test_people_are_measured_together_as_each_alone(seed):
         assert (alone[0] == seen[k]).all()
         assert (every[k] == seen[k]).all()
         assert (hidden_parts([people[k]], 64, sizes[k : k + 1], alone)[0] == hidden[k]).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_compiled_look_into_a_mask_is_the_masks_own(seed):
+    rng = np.random.default_rng(seed)
+    size = tuple(rng.integers(1, 40, 2))
+    turn, scale = rng.uniform(-np.pi, np.pi), rng.uniform(0.2, 9)
+    c, s = scale * np.cos(turn), scale * np.sin(turn)
+    to_image = np.array([[c, -s, 3], [s, c, -5]]) + rng.normal(0, 0.05, (2, 3))
+    mask = Mask(rng.random(size).astype(np.float32), to_image.astype(np.float32))
+    points = np.concatenate((rng.uniform(-99, 99, (40, 2)), [[np.nan, 0], [0, np.inf]]))
+    inside = mask.to_image[:, :2] @ rng.uniform(-1, 1, (2, 40)) * max(size) + to_image[:, 2:]
+    for x, y in [*points, *inside.T]:
+        expected = mask.at(np.array([x, y])) if np.isfinite(x + y) else 0.0
+        assert _at(mask.values, mask.to_image, x, y) == expected

@@ -171,7 +171,7 @@ def test_an_engine_with_other_results_is_refused(wrong, change):
         make_engine(Small(), images(3), engine="tensorrt", device="cpu")
     engine = make_engine(Small(), images(3), device="cpu")
     assert engine.report.engine != "tensorrt"
-    assert "not tensorrt: its results are" in str(engine.report)
+    assert "not tensorrt: Small in tensorrt: results are" in str(engine.report)
 
 
 def test_the_difference_is_in_parts_of_scale(wrong):

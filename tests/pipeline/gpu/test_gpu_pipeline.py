@@ -36,7 +36,7 @@ def windows():
 
 
 def inference_on(device, **engine):
-    return make_estimator(people=1, device=device, engine=EngineOptions("eager", **engine))
+    return make_estimator(people=1, device=device, engine=EngineOptions(**engine))
 
 
 def people_and_looks(estimator, windows):

@@ -562,3 +562,14 @@ def test_people_are_read_together_as_each_alone(seed, mirrored):
         assert np.allclose(a.mask.to_image, b.mask.to_image)
         assert (a.roi, a.score, a_roi.id) == (b.roi, b.score, b_roi.id)
         assert (a_roi.x, a_roi.y, a_roi.angle) == pytest.approx((b_roi.x, b_roi.y, b_roi.angle))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.2, 1.0, 9.0]))
+def test_a_box_surrounds_what_is_visible_or_all_where_that_is_little(seed, power):
+    random = np.random.default_rng(seed)
+    points, visibility = random.normal(0, 300, (3, 33, 2)), random.random((3, 33)) ** power
+    boxes = landmarks.boxes_around(points, visibility.astype(np.float32))
+    for box, marks, seen in zip(boxes, points, visibility.astype(np.float32) > 0.5):
+        within = marks[seen] if seen.sum() >= 4 else marks
+        assert box == pytest.approx([*within.min(0), *within.max(0)], rel=1e-6)

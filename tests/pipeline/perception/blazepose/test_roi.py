@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.people import Mask, Person
+from pipeline.perception.blazepose import overlap
 from pipeline.perception.blazepose.overlap import agreement
 from pipeline.perception.blazepose.roi import Roi, along_torso, continued, turn_between, turned
 
@@ -72,3 +73,15 @@ def test_limbs_across_the_mask_disagree_with_it(angle: float, off: float) -> Non
 
     assert agreement(person(angle)) > 1.5 * agreement(person(angle + off))
     assert agreement(replace(person(angle), mask=None)) == 1.0
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_compiled_loops_of_overlap_count_and_measure_as_numpy(seed):
+    random = np.random.default_rng(seed)
+    mask = random.random((40, 56)).astype(np.float32)
+    drawn = random.integers(0, 2, mask.shape).astype(np.uint8)
+    on, there = mask > 0.5, drawn > 0
+    assert overlap._shared(mask, drawn) == ((on & there).sum(), (on | there).sum())
+    points = random.normal(0, 300, (random.integers(1, 40), 2)).astype(np.float32)
+    assert overlap._span(points) == np.ptp(points, axis=0).max()

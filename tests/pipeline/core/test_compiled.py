@@ -1,0 +1,61 @@
+"""Loops that numba compiles: all are there before the first frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.core import compiled as module
+from pipeline.core.compiled import compile_ahead, compiled
+from pipeline.runtime.make import make_estimator
+from tests.support.paths import SAMPLE
+from tests.support.windows import frames_of, windows_of
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    loops = []
+    monkeypatch.setattr(module, "_AHEAD", loops)
+    return loops
+
+
+def test_a_loop_is_compiled_for_its_types_alone_and_does_what_the_function_does(ahead):
+    @compiled("f8(f4[::1], i8)")
+    def scaled(values, by):
+        total = 0.0
+        for value in values:
+            total += value / by
+        return total
+
+    assert not scaled.signatures
+    compile_ahead()
+    assert len(scaled.signatures) == 1
+    assert scaled(np.arange(4, dtype=np.float32), 2) == 3.0
+    # As numpy's arrays, and unlike Python's numbers.
+    assert scaled(np.ones(1, np.float32), 0) == np.inf
+    assert len(scaled.signatures) == 1
+
+
+def test_a_loop_without_types_waits_for_its_first_call(ahead):
+    @compiled()
+    def double(value):
+        return 2 * value
+
+    compile_ahead()
+    assert not double.signatures
+    assert double(3) == 6
+
+
+@pytest.mark.weights
+def test_nothing_is_compiled_while_a_clip_runs():
+    """A live picture would stop for half a second."""
+    estimator = make_estimator(people=2, device="cpu")
+    loops = [loop for loop, _ in module._AHEAD]
+    before = {loop.py_func.__name__: set(loop.signatures) for loop in loops}
+    assert len(before) >= 8
+    assert all(before.values())
+    state = estimator.begin()
+    for window in windows_of(frames_of(SAMPLE, 24)):
+        estimator.fit(estimator.perceive([window], [state]), [state])
+    estimator.close()
+    assert {loop.py_func.__name__: set(loop.signatures) for loop in loops} == before
