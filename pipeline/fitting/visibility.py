@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.core.camera import project
 from pipeline.core.compiled import compiled
-from pipeline.core.people import Mask, Person
+from pipeline.core.mask_lookup import parts_of, value_at
+from pipeline.core.people import Person
 from pipeline.core.skeleton import BLAZEPOSE_33, JOINT_NAMES, LANDMARKS
 
 _SIDED = {
@@ -39,6 +39,7 @@ CALIBRATION = (
 )
 """Visibilities, and the probabilities that a joint with them lies within 0.2 of the torso's length
 of its true place; straight lines between. Measured by `benchmarks/calibration.py`."""
+_SEEN, _LIKELY = np.array(CALIBRATION)
 _ABOVE_NAMES = {
     "elbow": "shoulder", "wrist": "elbow", "pinky": "elbow", "index": "elbow", "thumb": "elbow",
     "knee": "hip", "ankle": "knee", "heel": "knee", "foot_index": "knee",
@@ -123,29 +124,53 @@ def joint_visibility(
         intrinsics: (N, 3, 3) the cameras' K in pixels.
         sizes: As from `picture_sizes`.
     """
-    right = np.interp(seen @ LANDMARK_SHARES.T, *CALIBRATION)
-    inside = _clipped(depth_inside(project(joints_m, intrinsics), sizes[:, None]))
-    inside[np.isinf(sizes[:, 0])] = 1.0
-    right = right * inside
-    return right.astype(np.float32), right.sum(1) / np.maximum(inside.sum(1), 1e-6)
+    right = np.empty((len(seen), len(JOINT_NAMES)), np.float32)
+    mean = np.empty(len(seen))
+    _see_joints(
+        np.ascontiguousarray(seen, np.float32),
+        np.ascontiguousarray(joints_m, np.float32),
+        np.ascontiguousarray(intrinsics, np.float64),
+        sizes, right, mean,
+    )  # fmt: skip
+    return right, mean
 
 
-def _clipped(shares: np.ndarray) -> np.ndarray:
-    """The shares in [0, 1]; `np.clip` takes several times as long to begin."""
-    return np.minimum(np.maximum(shares, 0.0), 1.0)
+@compiled("void(f4[:, ::1], f4[:, :, ::1], f8[:, :, ::1], f8[:, ::1], f4[:, ::1], f8[::1])")
+def _see_joints(seen, joints_m, intrinsics, sizes, right, mean):
+    """Fill what `joint_visibility` returns."""
+    for n in range(len(seen)):
+        total = inside_total = 0.0
+        height, width = sizes[n]
+        for joint in range(right.shape[1]):
+            near = 0.0
+            for k in range(LANDMARKS):
+                near += LANDMARK_SHARES[joint, k] * seen[n, k]
+            x, y, z = joints_m[n, joint]
+            # As `camera.project`.
+            across, down = x / max(z, 1e-6), y / max(z, 1e-6)
+            lens = intrinsics[n]
+            u = lens[0, 0] * across + lens[0, 1] * down + lens[0, 2]
+            v = lens[1, 0] * across + lens[1, 1] * down + lens[1, 2]
+            # A picture without edges shows all.
+            inside = 1.0
+            if height < np.inf:
+                inside = min(max(depth_inside(u, v, height, width), 0.0), 1.0)
+            likely = np.interp(near, _SEEN, _LIKELY) * inside
+            right[n, joint] = likely
+            total += likely
+            inside_total += inside
+        mean[n] = total / max(inside_total, 1e-6)
 
 
-def depth_inside(points_px: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return how deep points (..., 2) lie inside pictures, (...).
+@compiled()
+def depth_inside(x, y, height, width):
+    """Return how deep a point lies inside a picture.
 
-    It is 0 on the picture's edge, negative outside, and 1 where a point is fully in the picture.
-
-    Args:
-        points_px: The points.
-        size: (..., 2) heights and widths; 0 comes out where they are infinite.
+    It is 0 on the picture's edge, negative outside, and 1 where a point is fully in the picture; 0
+    where the picture is infinite.
     """
-    depths = np.minimum(points_px, size[..., ::-1] - 1.0 - points_px)
-    return np.minimum(depths[..., 0], depths[..., 1]) / (_EDGE * np.maximum.reduce(size, -1))
+    depth = min(min(x, width - 1.0 - x), min(y, height - 1.0 - y))
+    return depth / (_EDGE * max(height, width))
 
 
 def invented_landmarks(people: Sequence[Person], sizes: np.ndarray) -> np.ndarray:
@@ -161,20 +186,11 @@ def invented_landmarks(people: Sequence[Person], sizes: np.ndarray) -> np.ndarra
     """
     out = np.empty((len(people), LANDMARKS), np.float32)
     for person, (height, width), row in zip(people, sizes.tolist(), out):
-        mask, to_image = (_NO_MASK, _NO_MAP) if person.mask is None else _parts_of(person.mask)
+        mask, to_image = parts_of(person.mask)
         points = np.ascontiguousarray(person.landmarks_px, np.float32)
         visibility = np.ascontiguousarray(person.visibility, np.float32)
         _invent(points, visibility, mask, to_image, height, width, row)
     return out
-
-
-_NO_MASK, _NO_MAP = np.zeros((0, 0), np.float32), np.zeros((2, 3), np.float32)
-
-
-def _parts_of(mask: Mask) -> tuple[np.ndarray, np.ndarray]:
-    """A mask's values and map, as the compiled loops take them."""
-    values = np.ascontiguousarray(mask.values, np.float32)
-    return values, np.ascontiguousarray(mask.to_image, np.float32)
 
 
 @compiled()
@@ -186,15 +202,13 @@ def _between(value, none, whole):
 @compiled("void(f4[:, ::1], f4[::1], f4[:, ::1], f4[:, ::1], f8, f8, f4[::1])")
 def _invent(points, visibility, mask, to_image, height, width, out):
     """Fill the row (33,) of `invented_landmarks`; a mask without pixels is none."""
-    longest = _EDGE * max(height, width)
     doubt, outside = np.empty(LANDMARKS), np.empty(LANDMARKS)
     for k in range(LANDMARKS):
         # How little of the landmark the perceiver sees.
         doubt[k] = _between(np.float64(visibility[k]), _SHOWN, _INVENTED)
         x, y = np.float64(points[k, 0]), np.float64(points[k, 1])
-        depth = min(min(x, width - 1.0 - x), min(y, height - 1.0 - y))
         # A landmark just outside may be one just inside, so that changes gradually.
-        outside[k] = min(max(-depth / longest, 0.0), 1.0)
+        outside[k] = min(max(-depth_inside(x, y, height, width), 0.0), 1.0)
     # How surely the limb that ends at each landmark is outside the mask.
     behind = np.zeros(LANDMARKS)
     if len(mask):
@@ -206,25 +220,13 @@ def _invent(points, visibility, mask, to_image, height, width, out):
                 for along in _ALONG:
                     x = points[first, 0] + along * (points[last, 0] - points[first, 0])
                     y = points[first, 1] + along * (points[last, 1] - points[first, 1])
-                    shown += _at(mask, to_image, x, y) / len(_ALONG)
+                    shown += value_at(mask, to_image, x, y) / len(_ALONG)
                 behind[last] = _between(shown, _COVERED, _UNCOVERED)
     for k in range(LANDMARKS):
         # Hands and feet hang on the limb before them.
         invented = doubt[k] * max(behind[k], behind[_BASE[k]])
         beyond = max(outside[k], doubt[k] * outside[_ABOVE[k]])
         out[k] = max(beyond, invented)
-
-
-@compiled()
-def _at(mask, to_image, x, y):
-    """Return what `Mask.at` returns, for one point."""
-    a, b, c, d = to_image[0, 0], to_image[0, 1], to_image[1, 0], to_image[1, 1]
-    area = np.float64(a) * d - np.float64(b) * c
-    right, down = x - to_image[0, 2], y - to_image[1, 2]
-    column, row = np.rint((d * right - b * down) / area), np.rint((a * down - c * right) / area)
-    if 0 <= column < mask.shape[1] and 0 <= row < mask.shape[0]:
-        return np.float64(mask[int(row), int(column)])
-    return 0.0
 
 
 def hidden_parts(
@@ -244,8 +246,7 @@ def hidden_parts(
     """
     unknown = np.zeros((len(people), side, side), bool)
     for person, (height, width), row, out in zip(people, sizes.tolist(), seen, unknown):
-        assert person.mask is not None
-        values, to_image = _parts_of(person.mask)
+        values, to_image = parts_of(person.mask)
         points = np.ascontiguousarray(person.landmarks_px, np.float32)
         _hide(points, row, values.shape, to_image, height, width, out)
     return unknown

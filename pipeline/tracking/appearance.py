@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.core.compiled import compiled
+from pipeline.core.mask_lookup import parts_of, value_at
 from pipeline.core.people import Person
 from pipeline.core.skeleton import LANDMARKS
 from pipeline.core.yuv import Pixels, every, pixels_at, size_of
@@ -71,26 +73,61 @@ def describe(person: Person, image: Pixels, light: np.ndarray) -> Appearance:
         light: Its `mean_light`.
     """
     height, width = size_of(image)
-    # Not by BLAS, whose threads would take longer to meet than this takes. Sums along rows are much
-    # faster than sums along columns.
-    points = np.einsum("nk,dk->dn", _PLACES, np.ascontiguousarray(person.landmarks_px.T)).T
-    column, row = np.rint(points).astype(np.int64).T
-    rows = np.minimum(np.maximum(row, 0), height - 1)
-    columns = np.minimum(np.maximum(column, 0), width - 1)
-    valid = (rows == row) & (columns == column)
-    if person.mask is not None:
-        valid &= person.mask.at(points) > 0.5
+    points = np.ascontiguousarray(person.landmarks_px, np.float32)
+    rows, columns = np.empty((2, len(_PLACES)), np.int64)
+    valid = np.empty(len(_PLACES), np.bool_)
+    _find(points, *parts_of(person.mask), height, width, rows, columns, valid)
     pixels = pixels_at(image, rows, columns)
-    colours = _contrasts(_LOGARITHM[pixels]) - _contrasts(np.log(light + _DARK))
-    colours = np.minimum(np.maximum(colours, _LIMITS[:, 0]), _LIMITS[:, 1])
-    # What was not seen is sorted behind the rest.
-    colours[~valid] = np.inf
-    ranked = np.sort(colours.reshape(len(_REGIONS), _SAMPLES, 3), axis=1)
-    count = valid.reshape(len(_REGIONS), _SAMPLES).sum(1)
-    at = (_QUANTILES * np.maximum(count - 1, 0)[:, None] + 0.5).astype(np.int64)
-    quantiles = ranked[np.arange(len(at))[:, None], at].transpose(0, 2, 1)
-    quantiles[count == 0] = 0.0
-    return Appearance(quantiles, (count / _SAMPLES).astype(np.float32))
+    colours = np.zeros((len(_REGIONS), 3, len(_QUANTILES)), np.float32)
+    seen = np.empty(len(_REGIONS), np.float32)
+    against = _contrasts(np.log(np.asarray(light, np.float32) + np.float32(_DARK)))
+    _rank(np.ascontiguousarray(pixels), valid, against, colours, seen)
+    return Appearance(colours, seen)
+
+
+@compiled("void(f4[:, ::1], f4[:, ::1], f4[:, ::1], i8, i8, i8[::1], i8[::1], b1[::1])")
+def _find(points, mask, to_image, height, width, rows, columns, valid):
+    """Fill where the pixels of a person's regions are, and whether each shows the person."""
+    for n in range(len(_PLACES)):
+        x = y = np.float32(0)
+        for k in range(LANDMARKS):
+            x += _PLACES[n, k] * points[k, 0]
+            y += _PLACES[n, k] * points[k, 1]
+        column, row = np.rint(x), np.rint(y)
+        valid[n] = 0 <= column < width and 0 <= row < height
+        if valid[n] and len(mask):
+            valid[n] = value_at(mask, to_image, x, y) > 0.5
+        columns[n] = int(min(max(column, 0), width - 1))
+        rows[n] = int(min(max(row, 0), height - 1))
+
+
+@compiled("void(u1[:, ::1], b1[::1], f4[::1], f4[:, :, ::1], f4[::1])")
+def _rank(pixels, valid, against, colours, seen):
+    """Fill the quantiles (5, 3, 5) of the regions' colours, and the share of each that is seen.
+
+    ``against`` (3,) are the contrasts of the picture's mean light; ``colours`` are 0 before.
+    """
+    values = np.empty((3, _SAMPLES), np.float32)
+    for region in range(len(seen)):
+        count = 0
+        for n in range(region * _SAMPLES, (region + 1) * _SAMPLES):
+            if valid[n]:
+                red, green, blue = pixels[n]
+                green_light = _LOGARITHM[green]
+                apart = _LOGARITHM[red] - green_light
+                # As `_contrasts`.
+                values[0, count] = green_light + apart / 3
+                values[1, count], values[2, count] = apart, _LOGARITHM[blue] - green_light
+                count += 1
+        seen[region] = count / _SAMPLES
+        if count == 0:
+            continue
+        for channel in range(3):
+            ranked = np.sort(values[channel, :count])
+            for k, quantile in enumerate(_QUANTILES):
+                value = ranked[int(quantile * (count - 1) + 0.5)] - against[channel]
+                low, high = _LIMITS[channel]
+                colours[region, channel, k] = min(max(value, low), high)
 
 
 def mean_light(image: Pixels) -> np.ndarray:

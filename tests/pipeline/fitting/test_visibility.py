@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.camera import project
+from pipeline.core.mask_lookup import parts_of, value_at
 from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import BLAZEPOSE_33, JOINT_NAMES, LANDMARKS
 from pipeline.fitting.visibility import (
     CALIBRATION,
     LANDMARK_SHARES,
-    _at,
     depth_inside,
     hidden_parts,
     invented_landmarks,
@@ -156,7 +156,7 @@ def test_without_a_size_every_joint_is_inside():
 @given(st.floats(-400, 1000, width=32), st.floats(-400, 900, width=32))
 def test_the_depth_inside_is_positive_in_the_picture_alone(x, y):
     inside = 0 < x < 639 and 0 < y < 479
-    assert (depth_inside(np.array([x, y]), np.array(SIZE)) > 0) == inside
+    assert (depth_inside(x, y, *SIZE) > 0) == inside
 
 
 @settings(deadline=None)
@@ -200,4 +200,4 @@ def test_the_compiled_look_into_a_mask_is_the_masks_own(seed):
     inside = mask.to_image[:, :2] @ rng.uniform(-1, 1, (2, 40)) * max(size) + to_image[:, 2:]
     for x, y in [*points, *inside.T]:
         expected = mask.at(np.array([x, y])) if np.isfinite(x + y) else 0.0
-        assert _at(mask.values, mask.to_image, x, y) == expected
+        assert value_at(*parts_of(mask), x, y) == expected
