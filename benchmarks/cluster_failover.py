@@ -66,8 +66,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             before = _figures(hub)
             time.sleep(options.seconds)
             out |= {"refused": refused, "load": _load(hub, before, _figures(hub), options.seconds)}
-            out["moves"] = [_move(hub, number) for number in range(options.moves)]
-            out["kills"] = [_kill(hub) for _ in range(options.kills)]
+            _say(out)
+            out["moves"] = [_say(_move(hub, number)) for number in range(options.moves)]
+            out["kills"] = [_say(_kill(hub)) for _ in range(options.kills)]
             figures = _figures(hub)
             out["accounts"] = {
                 "read": sum(one.read for one in figures.values()),
@@ -76,6 +77,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 "dropped": sum(sum(one.dropped.values()) for one in figures.values()),
             }
     return out | {"said": said}
+
+
+def _say(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the figures; it is on standard error too, should the rest never come."""
+    print(json.dumps(part, default=str), file=sys.stderr, flush=True)
+    return part
 
 
 def _figures(hub: ClusterHub) -> dict[str, Snapshot]:
