@@ -5,10 +5,12 @@ They release the interpreter's lock and are single-threaded, so any thread may c
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numba.core.caching import FunctionCache
 
@@ -24,6 +26,28 @@ class _DiskCache(FunctionCache):
     def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):
             super().save_overload(sig, data)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        # numba's own key knows the loop's file alone. Compiled code also holds constants and other
+        # loops, of which another version of the program may have others.
+        return (*super()._index_key(sig, codegen), _digest(self._py_func))
+
+
+def _digest(function: Callable) -> str:
+    """Return a digest of a loop's code, of the loops that it calls and of the constants in both."""
+    code = function.__code__
+    # A code object among the constants, such as a comprehension's, has an address in its text.
+    constants = [getattr(each, "co_code", each) for each in code.co_consts]
+    parts = [code.co_code, repr(constants).encode()]
+    for name in code.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, np.ndarray):
+            parts += [f"{name} {value.dtype} {value.shape}".encode(), value.tobytes()]
+        elif isinstance(value, int | float | str):
+            parts.append(f"{name} {value!r}".encode())
+        elif (inner := getattr(value, "py_func", None)) is not None:
+            parts.append(_digest(inner).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 _AHEAD: list[tuple[Any, str]] = []

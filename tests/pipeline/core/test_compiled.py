@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from pipeline.core import compiled as module
 from pipeline.core.compiled import compile_ahead, compiled
 from pipeline.runtime.make import make_estimator
-from tests.support.paths import SAMPLE
+from tests.support.paths import ROOT, SAMPLE
 from tests.support.windows import frames_of, windows_of
 
 
@@ -59,3 +63,41 @@ def test_nothing_is_compiled_while_a_clip_runs():
         estimator.fit(estimator.perceive([window], [state]), [state])
     estimator.close()
     assert {loop.py_func.__name__: set(loop.signatures) for loop in loops} == before
+
+
+MODULE = """
+import numpy as np
+from loop_helper import VALUES, half
+from pipeline.core.compiled import compiled
+
+@compiled("f8(f8)")
+def scaled(value):
+    return half(value) + VALUES.sum()
+"""
+HELPER = """
+import numpy as np
+from pipeline.core.compiled import compiled
+
+VALUES = np.array([{0}.0])
+
+@compiled()
+def half(value):
+    return value / {1}
+"""
+
+
+def test_compiled_code_that_is_kept_is_that_of_this_constant_and_this_helper(tmp_path):
+    """Another version of the program may change what a loop calls, and not the loop's own file."""
+    (tmp_path / "loop_user.py").write_text(MODULE)
+    for values, by, from_disk in ((1, 2, 0), (1, 2, 1), (5, 2, 0), (5, 4, 0), (5, 4, 1)):
+        (tmp_path / "loop_helper.py").write_text(HELPER.format(values, by))
+        code = (
+            "import loop_user as m; from pipeline.core.compiled import compile_ahead;"
+            "compile_ahead(); print(m.scaled(8.0), sum(m.scaled.stats.cache_hits.values()))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        )  # fmt: skip
+        answer, hits = done.stdout.split()
+        assert (float(answer), int(hits)) == (8 / by + values, from_disk)
