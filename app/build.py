@@ -220,7 +220,10 @@ def load(config: Config, on_build: Callable[[str, int, int], None] | None = None
     """Return the configured estimator, loaded and ready. Raises as `make_estimator`."""
     for line in _not_read(config):
         warnings.warn(line, Notice, stacklevel=2)
-    return make_estimator(config.estimator, **estimator_settings(config), on_progress=on_build)
+    made = make_estimator(config.estimator, **estimator_settings(config), on_progress=on_build)
+    if is_low_latency(config):
+        made.warm_up(config.perceive.people, low_latency=True)
+    return made
 
 
 def _not_read(config: Config) -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from app.config import Config
+from app.serve.warm_up import warm_up_for_many
 from pipeline.core.frame import WINDOW_FRAMES, Frame, Window
 from pipeline.runtime.estimator import BodyEstimator
 
@@ -50,7 +51,7 @@ def gpu_share(config: Config, load: Callable[[Config], BodyEstimator], events: b
     """
     estimator = load(config)
     try:
-        estimator.warm_up(config.perceive.people, events=events)
+        warm_up_for_many(estimator, config, events)
         window_cost(estimator)
         torch.cuda.synchronize()
         free, total = torch.cuda.mem_get_info()

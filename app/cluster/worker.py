@@ -29,6 +29,7 @@ from app.serve.handover import Begin, Handover, SourceReport
 from app.serve.hub import Hub
 from app.serve.settings import Values
 from app.serve.source_view import SourceView
+from app.serve.warm_up import warm_up_for_many
 from pipeline.core.problem import one_line
 from pipeline.core.stats import Snapshot
 
@@ -100,7 +101,7 @@ class Worker:
             estimator = spec.load(spec.config)
             stack.callback(estimator.close)
             # Before the first source, whose first frames would wait for it.
-            estimator.warm_up(spec.config.perceive.people, events=spec.motion is not None)
+            warm_up_for_many(estimator, spec.config, events=spec.motion is not None)
             cost = window_cost(estimator)
             leave_out_loaded()
             self._hub = stack.enter_context(

@@ -16,6 +16,7 @@ from app.garbage import leave_out_loaded
 from app.options import ServeOptions
 from app.reports.sinks import read_motion, webhook_of
 from app.serve.source_hub import SourceHub
+from app.serve.warm_up import warm_up_for_many
 from pipeline.capture.addresses import STANDARD_INPUT
 from pipeline.capture.open import check_there
 from pipeline.events.motion import Motion
@@ -69,9 +70,8 @@ def hub_here(
     with ExitStack() as stack:
         estimator = load(config)
         stack.callback(estimator.close)
-        if motion is not None:
-            # Before the first source starts, so that its first frames do not wait for it.
-            estimator.warm_up(config.perceive.people, events=True)
+        # Before the first source starts, so that its first frames do not wait for it.
+        warm_up_for_many(estimator, config, events=motion is not None)
         leave_out_loaded()
         hook = None if options.webhook is None else webhook_of(stack, options)
         yield stack.enter_context(

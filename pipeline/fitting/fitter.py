@@ -152,7 +152,7 @@ class BodyFitter:
 
     It holds no state of any source, so one fitter serves them all; it belongs to one thread at a
     time. On a GPU each kind of full window (batch size and step count) is captured as a CUDA graph
-    when it is first met, or by `warm_up`.
+    when it is first met, or by `warm_up`; shorter windows are only if `warm_up` was asked for them.
 
     Args:
         body: The body model; moved to ``device``.
@@ -202,6 +202,9 @@ class BodyFitter:
         self._new_memory = new_memory(self.config).to(self.device)[0]
         # On a GPU meshes stay there until the host reads them.
         self._keeper = MeshKeeper() if self.device.type == "cuda" else None
+        # Ours take half a minute to compile for each number of frames, so a window that a stutter
+        # of a feed cut short is fitted by torch's.
+        self._compiled_for = {WINDOW_FRAMES}
         self._fits: dict[Kind, WindowFit] = {}
         self._steps: dict[tuple[Kind, int], Graphed] = {}
 
@@ -261,13 +264,18 @@ class BodyFitter:
             raise
         return out
 
-    def warm_up(self, people: int, *, surface: bool = False) -> None:
-        """Capture the CUDA graphs of full windows for up to ``people`` people; nothing on a CPU.
+    def warm_up(self, people: int, *, surface: bool = False, frames: int = WINDOW_FRAMES) -> None:
+        """Capture the CUDA graphs of windows for up to ``people`` people; nothing on a CPU.
+
+        On a GPU, windows of other numbers of frames than those that were warmed up are fitted
+        without a graph and by torch's kernels, which takes several times as long.
 
         Args:
             people: The most people in a batch.
             surface: Whether they will bring an MHR body's skin (`Person.surface_m`).
+            frames: How many frames a window has.
         """
+        self._compiled_for.add(frames)
         if not self.graphs:
             return
         # A window without any skin has graphs of its own.
@@ -275,7 +283,7 @@ class BodyFitter:
         for size in BUCKETS:
             for steps in {self.config.iterations, self.config.cold_iterations}:
                 for points in kinds:
-                    self._step(Kind(WINDOW_FRAMES, steps, points), size)
+                    self._step(Kind(frames, steps, points), size)
             # A batch of these people is padded to this size; larger graphs would be captured for
             # nothing.
             if size >= people:
@@ -476,14 +484,16 @@ class BodyFitter:
     def _fit(self, kind: Kind) -> WindowFit:
         """The `WindowFit` of one kind of window, made once."""
         if kind not in self._fits:
+            on_gpu = self.device.type == "cuda"
+            own = not on_gpu or kind.frames in self._compiled_for
             self._fits[kind] = WindowFit(
                 self.body, self.skeleton, self.lifter, self.config, kind.frames, kind.steps,
                 # A GPU makes the edge maps itself from outlines, which are a third of the numbers
                 # to copy.
-                outlines=self.device.type == "cuda",
-                kernels=self._kernels,
+                outlines=on_gpu,
+                kernels=self._kernels if own else None,
                 surface=kind.surface,
-                parts=self._parts,
+                parts=self._parts if own else None,
             )  # fmt: skip
         return self._fits[kind]
 
@@ -493,9 +503,9 @@ class BodyFitter:
             fit = self._fit(kind)
             rows = torch.from_numpy(example_row(fit)).to(self.device).expand(size, -1)
             memory = self._new_memory.expand(size, -1)
-            # Windows of two or three frames end a clip or precede a cut; they are too rare to be
-            # worth a capture. Windows of one frame are those of low latency.
-            graphs = self.graphs and kind.frames in (1, WINDOW_FRAMES)
+            # Shorter windows end a clip, precede a cut or follow a stutter; they are too rare to be
+            # worth a capture, but with low latency.
+            graphs = self.graphs and kind.frames in self._compiled_for
             if graphs:
                 _compile(fit, rows, memory)
             self._steps[kind, size] = Graphed(fit, [rows, memory], enabled=graphs)

@@ -99,12 +99,13 @@ class BodyEstimator(Protocol):
         """
         ...
 
-    def warm_up(self, people: int, *, events: bool = False) -> None:
+    def warm_up(self, people: int, *, events: bool = False, low_latency: bool = False) -> None:
         """Make ready, so that the first window takes no longer than the others.
 
         Args:
-            people: The most people in a window.
+            people: The most people in the windows of a batch.
             events: Make ready for `fit_event` too.
+            low_latency: Make ready for windows of one frame too.
         """
         ...
 

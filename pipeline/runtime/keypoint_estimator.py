@@ -87,9 +87,11 @@ class KeypointEstimator:
         height, width = frame.size
         return default_intrinsics(height, width, *self._lens)
 
-    def warm_up(self, people: int, *, events: bool = False) -> None:
+    def warm_up(self, people: int, *, events: bool = False, low_latency: bool = False) -> None:
         surface = self.perceiver.has_skin
         self.fitter.warm_up(people, surface=surface)
+        if low_latency:
+            self.fitter.warm_up(people, surface=surface, frames=1)
         if events:
             self.fitter.warm_up_events(surface=surface)
 

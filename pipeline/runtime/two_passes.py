@@ -120,8 +120,8 @@ class FirstPass:
     ) -> FittedWindow:
         return self._estimator.fit_event(detected, before, track, state)
 
-    def warm_up(self, people: int, *, events: bool = False) -> None:
-        self._estimator.warm_up(people, events=events)
+    def warm_up(self, people: int, *, events: bool = False, low_latency: bool = False) -> None:
+        self._estimator.warm_up(people, events=events, low_latency=low_latency)
 
     def close(self) -> None:
         """Nothing: the estimator and the store are others'."""
@@ -208,7 +208,7 @@ class SecondPass:
     ) -> FittedWindow:
         raise NotImplementedError("events are fitted as they come, in one pass")
 
-    def warm_up(self, people: int, *, events: bool = False) -> None:
+    def warm_up(self, people: int, *, events: bool = False, low_latency: bool = False) -> None:
         """Nothing: no network runs."""
 
     def close(self) -> None:

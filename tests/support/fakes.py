@@ -110,7 +110,7 @@ class NoPeople:
     def intrinsics(self, frame):
         return default_intrinsics(*frame.size)
 
-    def warm_up(self, people, *, events=False):
+    def warm_up(self, people, *, events=False, low_latency=False):
         pass
 
     def close(self):

@@ -82,7 +82,7 @@ class FaultyNobody(FaultyEstimator):
     def _fit(self, frames):
         return [(frame, Bodies.none(len(self.body.v_template))) for frame in frames]
 
-    def warm_up(self, people, *, events=False):
+    def warm_up(self, people, *, events=False, low_latency=False):
         pass
 
     def close(self):

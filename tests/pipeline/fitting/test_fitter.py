@@ -19,11 +19,12 @@ from pipeline.body.kinematics import (
     point_jacobian,
     shape_jacobian,
 )
+from pipeline.body.load import load_body
 from pipeline.body.prior import pose_prior, prior_table
 from pipeline.body.rotations import exp_so3, log_so3
 from pipeline.core.camera import project, rotation_to_ray
 from pipeline.core.people import Mask
-from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory
+from pipeline.fitting.fitter import BodyFitter, FitJob, FitMemory, Kind
 from pipeline.fitting.initialise import frame_of, place_by_landmarks, pose_from_landmarks
 from pipeline.fitting.observations import edge_map, observe
 from pipeline.fitting.solver import (
@@ -415,3 +416,21 @@ def test_a_batch_that_fails_leaves_every_memory_as_it_was(body, monkeypatch):
     assert [memory.tracks for memory in memories] == before
     fitter.fit_many(jobs)
     assert all(memory.tracks != old for memory, old in zip(memories, before))
+
+
+def test_windows_that_nothing_was_compiled_for_are_fitted_by_torch_on_a_gpu(monkeypatch):
+    """Ours take half a minute to compile; a feed that stutters must not wait for them."""
+    fitter = BodyFitter(load_body(), kernels=False)
+    fitter._kernels = fitter._parts = ours = object()
+    # A window's fit computes nothing when it is made, so no GPU is needed.
+    monkeypatch.setattr(fitter, "device", torch.device("cuda"))
+
+    def parts_of(frames):
+        fit = fitter._fit(Kind(frames, 3))
+        assert fit.outlines
+        assert (fit._kernels is None) == (fit._parts is None)
+        return fit._parts
+
+    assert [parts_of(frames) for frames in (4, 3, 2)] == [ours, None, None]
+    fitter.warm_up(1, frames=1)
+    assert parts_of(1) is ours

@@ -415,7 +415,7 @@ def test_auto_builds_one_where_the_kernels_do_not_work(here, tmp_path, monkeypat
     wrong.with_kernels = lambda: Small(9)
     (made,) = make_engines([(wrong, images(3))], device="cpu", buckets=(2,), cache=tmp_path)
     assert made.report.engine == "tensorrt"
-    assert made.report.passed_over[0].startswith("not triton: its results are ")
+    assert made.report.passed_over[0].startswith("not triton: WithKernels in triton: results are ")
     assert here == [(2, 3, 8, 8)]
 
 

@@ -86,15 +86,18 @@ def test_graphs_are_captured_for_the_skin_that_the_perceiver_brings():
     asked = []
 
     class Recorded(BodyFitter):
-        def warm_up(self, people, *, surface=False):
-            asked.append((people, surface))
+        def warm_up(self, people, *, surface=False, frames=4):
+            asked.append((people, surface, frames))
 
         def warm_up_events(self, *, surface=False):
-            asked.append(("events", surface))
+            asked.append(("events", surface, 4))
 
     fitter = Recorded(load_body())
     for has_skin in (False, True):
         perceiver = Scripted([])
         perceiver.has_skin = has_skin
         KeypointEstimator(perceiver, fitter).warm_up(2, events=True)
-    assert asked == [(2, False), ("events", False), (2, True), ("events", True)]
+    assert asked == [(2, False, 4), ("events", False, 4), (2, True, 4), ("events", True, 4)]
+    asked.clear()
+    KeypointEstimator(perceiver, fitter).warm_up(2, low_latency=True)
+    assert asked == [(2, True, 4), (2, True, 1)]
