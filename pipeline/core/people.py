@@ -129,13 +129,13 @@ def as_blazepose(person: Person) -> Person:
     Raises:
         ValueError: The set lacks a point that has no stand-in, or an array has another length.
     """
-    keypoints = person.keypoints
+    keypoints, count = person.keypoints, len(person.keypoints)
+    right = len(person.landmarks_px) == len(person.visibility) == count
+    if not right or (person.world_m is not None and len(person.world_m) != count):
+        raise ValueError(f"a person of {keypoints.name} has {count} points in every array")
     # The usual case: nothing is copied.
     if keypoints is BLAZEPOSE_33:
         return person
-    arrays = (person.landmarks_px, person.visibility, person.world_m)
-    if any(array is not None and len(array) != len(keypoints) for array in arrays):
-        raise ValueError(f"a person of {keypoints.name} has {len(keypoints)} points in every array")
     places, known = blazepose_order(keypoints)
     return replace(
         person,

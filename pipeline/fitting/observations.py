@@ -163,11 +163,8 @@ def _write_masks(
         scale = _grid_of(*_grid_in(person.mask), focal[k], centre[k], inverse, to_grid)
         out["edge_from"][place], out["masked"][place] = to_grid, 1.0
         if "inside" in out:
-            out["inside"][place], out["inverse"][place], out["scale"][place] = (
-                inside,
-                inverse,
-                scale,
-            )
+            out["inside"][place], out["inverse"][place] = inside, inverse
+            out["scale"][place] = scale
         else:
             out["edge"][place] = _edge(inside, inverse, scale)
 

@@ -97,8 +97,8 @@ def _find(points, mask, to_image, height, width, rows, columns, valid):
         valid[n] = 0 <= column < width and 0 <= row < height
         if valid[n] and len(mask):
             valid[n] = value_at(mask, to_image, x, y) > 0.5
-        columns[n] = int(min(max(column, 0), width - 1))
-        rows[n] = int(min(max(row, 0), height - 1))
+        # What is outside, or no number at all, is read at a corner and not counted.
+        columns[n], rows[n] = (int(column), int(row)) if valid[n] else (0, 0)
 
 
 @compiled("void(u1[:, ::1], b1[::1], f4[::1], f4[:, :, ::1], f4[::1])")

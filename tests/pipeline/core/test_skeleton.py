@@ -101,11 +101,14 @@ def test_what_is_not_a_point_is_carried_along():
     assert (after.roi, after.score, after.box_px) == (4, 0.5, before.box_px)
 
 
-def test_an_array_of_another_length_is_refused():
-    one = person(COCO_17, 0, False)
-    short = Person(one.box_px, 1.0, one.landmarks_px[:16], one.visibility, None, keypoints=COCO_17)
-    with pytest.raises(ValueError, match="a person of coco17 has 17 points"):
-        as_blazepose(short)
+@pytest.mark.parametrize("points", [COCO_17, BLAZEPOSE_33])
+@pytest.mark.parametrize("short", ["landmarks_px", "visibility", "world_m"])
+def test_an_array_of_another_length_is_refused(points, short):
+    """Compiled loops read all points without looking how many there are."""
+    one = person(points, 0, True)
+    wrong = replace(one, **{short: getattr(one, short)[:-1]})
+    with pytest.raises(ValueError, match=f"a person of {points.name} has {len(points)} points"):
+        as_blazepose(wrong)
 
 
 def test_flat_landmarks_are_the_images_shape_at_a_persons_size():

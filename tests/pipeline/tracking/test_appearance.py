@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.people import Mask
+from pipeline.core.people import Mask, Person
 from pipeline.tracking import likeness
 from pipeline.tracking.appearance import Appearance, describe, difference, mean_light
 from tests.support.dressed import dressed, picture
@@ -83,3 +84,13 @@ def test_a_longer_absence_weakens_what_place_and_size_say(distance, elapsed_s, a
     assert here <= likeness.of_place(0.0, 0.0, area) + 1e-9
     assert likeness.of_size(1.0, elapsed_s) <= likeness.of_size(1.0, 0.0)
     assert likeness.of_size(1 + distance, elapsed_s) <= likeness.of_size(1.0, elapsed_s) + 1e-9
+
+
+@pytest.mark.parametrize("place", [np.nan, np.inf, -1e30, 1e6])
+def test_a_person_at_no_place_in_the_picture_has_no_colours(place):
+    image = np.full((90, 120, 3), 200, np.uint8)
+    points = np.full((33, 2), place, np.float32)
+    nowhere = Person(np.zeros(4, np.float32), 1.0, points, np.ones(33, np.float32), None)
+    looks = describe(nowhere, image, mean_light(image))
+    assert not looks.seen.any()
+    assert not looks.colours.any()
