@@ -195,7 +195,7 @@ class BodyFitter:
             self._kernels = Linearizer(self.skeleton, self.config)
             self._parts = WindowKernels(self.body, self.skeleton, self.lifter, self.config)
         elif kernels:
-            # Imported here: numba takes a third of a second, and a GPU does without.
+            # Imported here: a GPU does without.
             from pipeline.fitting.contour_cpu import ContourLoop
 
             self._kernels = ContourLoop(self.skeleton, self.config)
