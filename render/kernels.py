@@ -6,44 +6,12 @@ may be called from any.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
-
 import numpy as np
-from numba import njit
-from numba.core.caching import FunctionCache
+
+from numba_loops import compiled
 
 # Without "nnan" and "ninf": comparisons with NaN and infinity keep their meaning.
 _FAST = {"contract", "arcp", "nsz"}
-
-
-class _DiskCache(FunctionCache):
-    """numba's cache on disk, whose errors cost time only: the loops are compiled again."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with suppress(OSError):
-            return super().load_overload(sig, target_context)
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        # A full disk, for example.
-        with suppress(OSError):
-            super().save_overload(sig, data)
-
-
-def _compiled(**options: Any) -> Callable[[Callable], Any]:
-    """`numba.njit`, with its cache on disk where there is a place for it."""
-
-    def compile_lazily(function: Callable) -> Any:
-        compiled = njit(nogil=True, **options)(function)
-        # numba finds no folder to write to in a read-only installation without a home.
-        with suppress(RuntimeError):
-            # What `cache=True` does, with another cache.
-            compiled._cache = _DiskCache(function)
-        return compiled
-
-    return compile_lazily
 
 
 def cache_folder() -> str | None:
@@ -63,7 +31,7 @@ OPACITIES = 4
 pixels, so that a surface has thirty-two."""
 
 
-@_compiled(fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def shade(vertices, faces, values):
     """Write the light on every vertex, from 1.5 to 254.5, into the first column of ``values``.
 
@@ -101,7 +69,7 @@ def shade(vertices, faces, values):
         values[v, 0] = 1.5 + 253.0 * min(max(light, 0.0), 1.0)
 
 
-@_compiled()
+@compiled(fastmath=False)
 def project(vertices, intrinsics, points, bounds):
     """Write image x, y and 1/z of every vertex into ``points`` (V, 3) float64.
 
@@ -119,7 +87,7 @@ def project(vertices, intrinsics, points, bounds):
         bounds[2], bounds[3] = max(bounds[2], px), max(bounds[3], py)
 
 
-@_compiled(fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def fill(points, faces, values, base, codes, left, top, samples, stagger, depth, coded):
     """Draw one body into buffers with ``samples`` by ``samples`` samples for each pixel.
 
@@ -236,7 +204,7 @@ def fill(points, faces, values, base, codes, left, top, samples, stagger, depth,
                 opacity += do
 
 
-@_compiled(fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def blend(image, left, top, samples, coded, palette, keeps, gain):
     """Average the samples of each pixel and blend them over ``image`` (H, W, 3) uint8, in place.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.core.compiled import compiled
+from numba_loops import compiled
 from pipeline.core.people import Mask
 
 NO_MASK = np.zeros((0, 0), np.float32), np.zeros((2, 3), np.float32)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from numba_loops import compiled
 from pipeline.body.kinematics import BETAS, JOINTS, POSED, Pose, Skeleton, forward_kinematics
-from pipeline.core.compiled import compiled
 from pipeline.core.skeleton import PARENTS
 from pipeline.fitting.solver import (
     FRAME_DIM,

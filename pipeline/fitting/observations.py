@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from numba_loops import compiled
 from pipeline.core.camera import rotation_to_ray
-from pipeline.core.compiled import compiled
 from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.core.skeleton import LANDMARKS, SMPL_24
 from pipeline.fitting.layout import Layout, Shape

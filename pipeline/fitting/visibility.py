@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.core.compiled import compiled
+from numba_loops import compiled
 from pipeline.core.mask_lookup import parts_of, value_at
 from pipeline.core.people import Person
 from pipeline.core.skeleton import BLAZEPOSE_33, JOINT_NAMES, LANDMARKS

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from numba_loops import compile_ahead
 from pipeline.body.load import load_body
-from pipeline.core.compiled import compile_ahead
 from pipeline.core.frame import WINDOW_FRAMES
 from pipeline.core.problem import Notice
 from pipeline.fitting.fitter import BodyFitter

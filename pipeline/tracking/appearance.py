@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.core.compiled import compiled
+from numba_loops import compiled
 from pipeline.core.mask_lookup import parts_of, value_at
 from pipeline.core.people import Person
 from pipeline.core.skeleton import LANDMARKS
@@ -80,7 +80,7 @@ def describe(person: Person, image: Pixels, light: np.ndarray) -> Appearance:
     pixels = pixels_at(image, rows, columns)
     colours = np.zeros((len(_REGIONS), 3, len(_QUANTILES)), np.float32)
     seen = np.empty(len(_REGIONS), np.float32)
-    against = _contrasts(np.log(np.asarray(light, np.float32) + np.float32(_DARK)))
+    against = np.array(_contrasts(*np.log(light + _DARK)), np.float32)
     _rank(np.ascontiguousarray(pixels), valid, against, colours, seen)
     return Appearance(colours, seen)
 
@@ -113,11 +113,8 @@ def _rank(pixels, valid, against, colours, seen):
         for n in range(region * _SAMPLES, (region + 1) * _SAMPLES):
             if valid[n]:
                 red, green, blue = pixels[n]
-                green_light = _LOGARITHM[green]
-                apart = _LOGARITHM[red] - green_light
-                # As `_contrasts`.
-                values[0, count] = green_light + apart / 3
-                values[1, count], values[2, count] = apart, _LOGARITHM[blue] - green_light
+                logarithms = _LOGARITHM[red], _LOGARITHM[green], _LOGARITHM[blue]
+                values[0, count], values[1, count], values[2, count] = _contrasts(*logarithms)
                 count += 1
         seen[region] = count / _SAMPLES
         if count == 0:
@@ -151,13 +148,10 @@ def difference(one: Appearance, other: Appearance) -> tuple[np.ndarray, float]:
     return (weight @ distance) / max(total, 1e-6), total
 
 
-def _contrasts(logarithms: np.ndarray) -> np.ndarray:
-    """Brightness, red and blue against green (..., 3) of logarithms of linear RGB (..., 3)."""
-    green = logarithms[..., 1:2]
-    out = logarithms - green
-    out[..., 1:2] = out[..., :1]
-    out[..., :1] = green + out[..., 1:2] / 3
-    return out
+@compiled()
+def _contrasts(red, green, blue):
+    """Return brightness, red and blue against green of logarithms of linear light."""
+    return green + (red - green) / 3, red - green, blue - green
 
 
 def _patch(corners: Sequence[np.ndarray], across: int, down: int) -> np.ndarray:

@@ -9,7 +9,6 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core.caching import FunctionCache
 
 from render import kernels, rasterize_cpu
 from render.rasterize_cpu import NEAR_M, Scratch, clusters, draw_meshes, visibility, warm_up
@@ -489,22 +488,6 @@ def test_threads_draw_beside_one_another():
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-@pytest.mark.parametrize("fails", ["_save_overload", "_load_overload"])
-def test_a_cache_whose_disk_fails_costs_time_only(tmp_path, monkeypatch, fails):
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(FunctionCache, fails, full)
-
-    @kernels._compiled()
-    def twice(x):
-        return 2 * x
-
-    assert isinstance(twice._cache, kernels._DiskCache)
-    assert twice(21) == 42
 
 
 def wall(height: int = 40, width: int = 60):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from pipeline.core.compiled import compiled
+from numba_loops import compiled
 from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS
 from pipeline.perception.blazepose.roi import Roi, roi_between

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pipeline.core.compiled import compiled
+from numba_loops import compiled
 from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import LANDMARKS
 from pipeline.perception.blazepose.landmarks import OTHER_SIDE

@@ -8,9 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from numba.core.caching import FunctionCache
 
-from pipeline.core import compiled as module
-from pipeline.core.compiled import compile_ahead, compiled
+import numba_loops as module
+from numba_loops import compile_ahead, compiled
 from pipeline.runtime.make import make_estimator
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.windows import frames_of, windows_of
@@ -65,10 +66,26 @@ def test_nothing_is_compiled_while_a_clip_runs():
     assert {loop.py_func.__name__: set(loop.signatures) for loop in loops} == before
 
 
+@pytest.mark.parametrize("fails", ["_save_overload", "_load_overload"])
+def test_a_cache_whose_disk_fails_costs_time_only(tmp_path, monkeypatch, fails):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(FunctionCache, fails, full)
+
+    @compiled()
+    def twice(x):
+        return 2 * x
+
+    assert isinstance(twice._cache, module._DiskCache)
+    assert twice(21) == 42
+
+
 MODULE = """
 import numpy as np
 from loop_helper import VALUES, half
-from pipeline.core.compiled import compiled
+from numba_loops import compiled
 
 @compiled("f8(f8)")
 def scaled(value):
@@ -76,7 +93,7 @@ def scaled(value):
 """
 HELPER = """
 import numpy as np
-from pipeline.core.compiled import compiled
+from numba_loops import compiled
 
 VALUES = np.array([{0}.0])
 
@@ -92,7 +109,7 @@ def test_compiled_code_that_is_kept_is_that_of_this_constant_and_this_helper(tmp
     for values, by, from_disk in ((1, 2, 0), (1, 2, 1), (5, 2, 0), (5, 4, 0), (5, 4, 1)):
         (tmp_path / "loop_helper.py").write_text(HELPER.format(values, by))
         code = (
-            "import loop_user as m; from pipeline.core.compiled import compile_ahead;"
+            "import loop_user as m; from numba_loops import compile_ahead;"
             "compile_ahead(); print(m.scaled(8.0), sum(m.scaled.stats.cache_hits.values()))"
         )
         done = subprocess.run(

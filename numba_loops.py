@@ -1,6 +1,8 @@
 """Loops that numba compiles, where numpy takes longer to begin than the loop takes to run.
 
 They release the interpreter's lock and are single-threaded, so any thread may call them.
+
+Used by `pipeline` and `render`; imports neither.
 """
 
 from __future__ import annotations
@@ -54,20 +56,21 @@ _AHEAD: list[tuple[Any, str]] = []
 """Loops with the types that they are compiled for ahead."""
 
 
-def compiled(types: str | None = None) -> Callable[[Callable], Any]:
+def compiled(types: str | None = None, **options: Any) -> Callable[[Callable], Any]:
     """Return a decorator of a function that numba compiles, at its first call for each kind of
     arguments.
 
     The compiled code is kept on disk where there is a place for it. A division by zero gives
-    infinity or NaN, as with numpy's arrays.
+    infinity or NaN, as with numpy's arrays, and comparisons with NaN keep their meaning.
 
     Args:
         types: The usual types, as numba's signature; `compile_ahead` compiles the loop for them.
+        **options: Further ones of `numba.njit`, or others than these.
     """
+    chosen = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy", **options}
 
     def decorate(function: Callable) -> Any:
-        # "contract" alone: comparisons with NaN keep their meaning.
-        loop: Any = njit(nogil=True, fastmath={"contract"}, error_model="numpy")(function)
+        loop: Any = njit(**chosen)(function)
         # numba finds no folder to write to in a read-only installation without a home.
         with suppress(RuntimeError):
             loop._cache = _DiskCache(function)
