@@ -99,10 +99,10 @@ class HostPerceiver(BlazePoseTorch):
         return found
 
     def _views_of(
-        self, wanted: Sequence[Any], side: int, scale: float, offset: float
+        self, engine: Any, wanted: Sequence[Any], side: int, scale: float, offset: float
     ) -> torch.Tensor:
         if not self._tape.replaying:
-            return super()._views_of(wanted, side, scale, offset)
+            return super()._views_of(engine, wanted, side, scale, offset)
         rows = [describe(frame.on_device, plan, mirrored) for frame, plan, mirrored in wanted]
         return torch.tensor(np.array(rows))
 

@@ -252,7 +252,13 @@ class WindowSystem:
         self._edge = observed.edge.contiguous()
         self._skin = observed.surface_m.contiguous()
         self._skin_weight = observed.surface_weight.contiguous()
-        self.past = {f.name: getattr(past, f.name).contiguous() for f in fields(TemporalPrior)}
+        # One number a person, read where it is: part of a row, as a rule.
+        self._frozen = past.shape_frozen, past.shape_frozen.stride(0)
+        self.past = {
+            f.name: getattr(past, f.name).contiguous()
+            for f in fields(TemporalPrior)
+            if f.name != "shape_frozen"
+        }
 
         self._skin_points = observed.surface_m.shape[2] if body.skin else 0
         points = _POINTS + body.surface + self._skin_points
@@ -346,12 +352,12 @@ class WindowSystem:
         ends = max(frames - 2, 0)
         if ends:
             system_kernels.ends[(self._people, ends)](
-                self.block, self.control, self._work, self._gram,
+                self.block, self.control, *self._frozen, self._work, self._gram,
                 FRAMES=frames, FINAL=final, num_warps=_SOLVE_WARPS,
             )  # fmt: skip
         system_kernels.solve[(self._people,)](
             self.block, self.coupling, self._gram, self.past["shape_information"],
-            self.past["betas"], self.control, self._work, self._fits,
+            self.past["betas"], self.control, *self._frozen, self._work, self._fits,
             *self.candidate, *self.best, self.step, self.residual_mean, self._information,
             FRAMES=frames, ENDS=ends, FINAL=final, STATE=triton.next_power_of_2(frames * 216),
             num_warps=_SOLVE_WARPS,

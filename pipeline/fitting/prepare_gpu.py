@@ -151,7 +151,7 @@ class Preparation:
         skin = new(people, frames, points, 3)
         past = TemporalPrior(
             new(people, 2, JOINTS, 3, 3), new(people, 2, 3), new(people, 2), new(people, BETAS),
-            new(people, BETAS, BETAS), new(people),
+            new(people, BETAS, BETAS), new(people), parts["shape_frozen"],
         )  # fmt: skip
         # Where there is no skin, an array that is there anyway stands for it.
         unused = parts["present"]

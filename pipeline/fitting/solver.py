@@ -223,6 +223,8 @@ class TemporalPrior:
         betas: (P, 10) the mean of the shape.
         shape_information: (P, 10, 10) the information (inverse covariance) about that mean.
         interval_30hz: (P,) the time between frames, in thirtieths of a second.
+        shape_frozen: (P,) 1 where the shape is frozen from the next window on, else 0. What this
+            window tells about such a shape is not asked for.
     """
 
     rotations: Tensor
@@ -231,6 +233,7 @@ class TemporalPrior:
     betas: Tensor
     shape_information: Tensor
     interval_30hz: Tensor
+    shape_frozen: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +247,8 @@ class Solution:
         cost: (P,) the robust cost at the solution.
         residual_mean: (P, T) the mean squared residual of the image landmarks, in squared standard
             deviations, weighted by visibility; each landmark counts 100 at most.
-        shape_information: (P, 10, 10) the information about the shape that this window adds.
+        shape_information: (P, 10, 10) the information about the shape that this window adds; it
+            may be zeros for a person of `TemporalPrior.shape_frozen`.
     """
 
     rotations: Tensor

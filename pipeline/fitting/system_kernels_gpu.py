@@ -181,13 +181,14 @@ def _damping(control, person, FINAL: tl.constexpr):
 @DirectKernel
 @triton.jit
 def ends(
-    block, control, work, gram,
+    block, control, frozen, frozen_step, work, gram,
     FRAMES: tl.constexpr, FINAL: tl.constexpr,
 ):  # fmt: skip
     """Eliminate a person's first frame, or the last of four; write the rows and their product.
 
     The product (80, 80) is what the rows take off the frames between (scaled by the coupling on
-    both sides), their borders, the shape and the gradient.
+    both sides), their borders, the shape and the gradient. With ``FINAL``, nothing is done for a
+    person whose shape is ``frozen``.
     """
     person = tl.program_id(0).to(tl.int64)
     end = tl.program_id(1)
@@ -197,7 +198,10 @@ def ends(
     work += (person * 5 + end) * _COLUMNS * _WIDTH
     gram += (person * 2 + end) * _COLUMNS * _COLUMNS
     scale, floor = _damping(control, person, FINAL)
-    for s in range(5):
+    strips = 5
+    if FINAL:
+        strips = tl.where(tl.load(frozen + person * frozen_step) > 0.0, 0, 5)
+    for s in range(strips):
         rows = 16 * s + sixteen
         values = _damped(block, scale, floor, rows, lanes)
         is_own = (rows[:, None] + _COLUMNS == lanes[None, :]) & (rows[:, None] < _UNKNOWNS)
@@ -213,7 +217,7 @@ def ends(
     # 80 columns, padded to a power of 2.
     wide = tl.arange(0, 128)
     inside = wide[None, :] < _COLUMNS
-    for s in range(5):
+    for s in range(strips):
         rows = 16 * s + sixteen
         total = tl.zeros((16, 128), tl.float32)
         for n in range(5):
@@ -308,7 +312,7 @@ def _copy(source, out, begin, SIZE: tl.constexpr, BLOCK: tl.constexpr):
 @DirectKernel
 @triton.jit
 def solve(
-    block, coupling, gram, information, past_betas, control, work, fits,
+    block, coupling, gram, information, past_betas, control, frozen, frozen_step, work, fits,
     rotations, transl, betas, best_rotations, best_transl, best_betas, step, residual_mean, gained,
     FRAMES: tl.constexpr, ENDS: tl.constexpr, FINAL: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
@@ -316,7 +320,8 @@ def solve(
 
     ``control`` (4) is a person's cost, damping, whether the candidate was accepted, and whether
     this step failed, which is written here. With ``FINAL``, the information about the shape that
-    the window adds is written in place of the step.
+    the window adds is written in place of the step: zeros for a person whose shape is ``frozen``,
+    of which nothing more is asked.
     """
     person = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, _LANES)
@@ -338,8 +343,11 @@ def solve(
     begin: tl.constexpr = 0 if FRAMES > 1 else 1
     work += person * 5 * _COLUMNS * _WIDTH
     scale, floor = _damping(control, person, FINAL)
+    levels = 3
+    if FINAL:
+        levels = tl.where(tl.load(frozen + person * frozen_step) > 0.0, begin, 3)
     # Level 0 is the first frame, 1 the second, 2 the shape. Levels before this one take off it.
-    for level in range(begin, 3):
+    for level in range(begin, levels):
         own = work + (2 + level) * _COLUMNS * _WIDTH
         for s in range(tl.where(level < 2, 5, 1)):
             rows = 16 * s + sixteen
@@ -380,7 +388,7 @@ def solve(
         at = work + 4 * _COLUMNS * _WIDTH + sixteen[:, None] * _WIDTH + sixteen[None, :]
         more = tl.load(at, mask=ten, other=0.0)
         # A factorisation that failed says nothing about the shape, so it adds no information.
-        more = tl.where(more == more, more, 0.0)
+        more = tl.where((more == more) & (levels > begin), more, 0.0)
         at = gained + person * 100 + sixteen[:, None] * 10 + sixteen[None, :]
         tl.store(at, more, mask=ten)
     else:

@@ -72,7 +72,8 @@ POSE_FIELDS = (
 """The arrays of `MEMORY` that are forgotten when a person is out of sight; the shape stays."""
 
 
-_PRIOR_FIELDS = tuple(f.name for f in fields(TemporalPrior) if f.name != "interval_30hz")
+_FROM_MEMORY = tuple(f.name for f in fields(TemporalPrior) if f.name in MEMORY.shapes)
+"""The fields of `TemporalPrior` that are remembered; the others are about the window."""
 
 
 def new_memory(config: FitConfig) -> Tensor:
@@ -193,12 +194,12 @@ class WindowFit:
         """
         if self._parts is not None:
             return self._faster(self._parts, rows.contiguous(), memory.contiguous())
-        observed, past, history, shape_frozen, (rotations, transl_m) = self._prepare(rows, memory)
+        observed, past, history, (rotations, transl_m) = self._prepare(rows, memory)
         solution = solve_window(
             self.skeleton, observed, past, rotations, transl_m, self.config, self.steps,
             self._kernels,
         )  # fmt: skip
-        return self._finish(observed, past, solution, history, shape_frozen, MEMORY.split(memory))
+        return self._finish(observed, past, solution, history, MEMORY.split(memory))
 
     def _faster(
         self, parts: WindowParts, rows: Tensor, memory: Tensor
@@ -216,15 +217,17 @@ class WindowFit:
 
     def _prepare(
         self, rows: Tensor, memory: Tensor
-    ) -> tuple[Observations, TemporalPrior, LandmarkHistory, Tensor, tuple[Tensor, Tensor]]:
-        """Observations, prior, landmark history, frozen flags (P,) and first guess of a window."""
+    ) -> tuple[Observations, TemporalPrior, LandmarkHistory, tuple[Tensor, Tensor]]:
+        """Observations, prior, landmark history and first guess of a window."""
         parts, stored = self.inputs.split(rows), MEMORY.split(memory)
         if self.outlines:
             edges = (parts[name].flatten(0, 1) for name in ("inside", "inverse", "scale"))
             parts["edge"] = edge_maps(*edges).unflatten(0, (-1, self.frames))
         observed = observations(parts, self.config)
         past = TemporalPrior(
-            **{name: stored[name] for name in _PRIOR_FIELDS}, interval_30hz=parts["interval_30hz"]
+            **{name: stored[name] for name in _FROM_MEMORY},
+            interval_30hz=parts["interval_30hz"],
+            shape_frozen=parts["shape_frozen"],
         )
         past = replace(past, shape_information=self._shape_prior(past, observed))
         before = LandmarkHistory(
@@ -239,7 +242,7 @@ class WindowFit:
         if self.config.use_depth:
             observed = sized_by_depth(observed)
         guess = self._first_guess(observed, past, self._shown(observed, past, parts))
-        return observed, past, history, parts["shape_frozen"], guess
+        return observed, past, history, guess
 
     def _shape_prior(self, past: TemporalPrior, observed: Observations) -> Tensor:
         """The information (P, 10, 10) about the shape before a window.
@@ -259,7 +262,6 @@ class WindowFit:
         past: TemporalPrior,
         solution: Solution,
         history: LandmarkHistory,
-        shape_frozen: Tensor,
         stored: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         betas = solution.betas.clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
@@ -267,7 +269,7 @@ class WindowFit:
         result, vertices, held = self._bodies(observed, solution, past, stored["steady_depth"])
         # As it was remembered, not as `_shape_prior` made it for this window.
         past = replace(past, shape_information=stored["shape_information"])
-        return result, vertices, self._remember(past, solution, history, shape_frozen, held)
+        return result, vertices, self._remember(past, solution, history, held)
 
     def _shown(
         self, observed: Observations, past: TemporalPrior, parts: dict[str, Tensor]
@@ -336,7 +338,6 @@ class WindowFit:
         past: TemporalPrior,
         solution: Solution,
         history: LandmarkHistory,
-        shape_frozen: Tensor,
         held: Tensor,
     ) -> Tensor:
         """The memory (P, MEMORY.size) after a window."""
@@ -346,7 +347,7 @@ class WindowFit:
             gained = solution.shape_information
             # Symmetrised, because rounding errors would add up over the windows.
             more = information + SHAPE_GAIN * 0.5 * (gained + gained.transpose(1, 2))
-            information = torch.where(shape_frozen[:, None, None] > 0, FROZEN * eye, more)
+            information = torch.where(past.shape_frozen[:, None, None] > 0, FROZEN * eye, more)
         else:
             betas = torch.zeros_like(betas)
             information = (self.config.shape_weight * eye).expand_as(information)

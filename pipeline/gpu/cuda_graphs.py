@@ -77,6 +77,7 @@ class Graphed:
     ) -> None:
         self._function, self._device = function, examples[0].device
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
         if enabled and examples[0].is_cuda:
             with CAPTURING, torch.inference_mode():
                 self._capture(examples, warmups, pool or Pool(examples[0].device))
@@ -85,6 +86,12 @@ class Graphed:
     def captured(self) -> bool:
         """Whether calls replay a graph."""
         return self._graph is not None
+
+    @property
+    def inputs(self) -> Sequence[Tensor]:
+        """The memory that a replay reads; empty without a graph. A caller may write the next
+        arguments there, on the stream of the calls, and pass these tensors: nothing is copied."""
+        return self._inputs
 
     def _capture(self, examples: Sequence[Tensor], warmups: int, pool: Pool) -> None:
         device, graph = examples[0].device, torch.cuda.CUDAGraph()
@@ -133,8 +140,9 @@ class Graphed:
         for target, value in zip(self._inputs, tensors, strict=True):
             if target.shape != value.shape:
                 raise ValueError(f"captured for {tuple(target.shape)}, not {tuple(value.shape)}")
-            # Queued on the stream of the replay, so the host need not wait in between.
-            target.copy_(value, non_blocking=True)
+            if value.data_ptr() != target.data_ptr():
+                # Queued on the stream of the replay, so the host need not wait in between.
+                target.copy_(value, non_blocking=True)
         self._graph.replay()
         return self._outputs
 
@@ -280,11 +288,29 @@ class Bucketed:
             leaves = [pytree.tree_flatten(part)[0] for part in parts]
             joined = [torch.cat(outputs) for outputs in zip(*leaves)]
             return pytree.tree_unflatten(joined, pytree.tree_flatten(parts[0])[1])
-        size = next(size for size in self.sizes if size >= count)
+        size = self._size_for(count)
         if size == count:
             return self._steps[size](*tensors)
-        padded = self._steps[size](*(filled(t, size) for t in tensors))
+        whole = self._inputs_of(size)
+        if not whole or any(t.data_ptr() != w.data_ptr() for t, w in zip(tensors, whole)):
+            whole = tuple(filled(t, size) for t in tensors)
+        padded = self._steps[size](*whole)
         return pytree.tree_map(lambda out: out[:count], padded)
+
+    def inputs(self, count: int) -> Sequence[Tensor]:
+        """Return memory for a batch (count, ...) of each argument: as `Graphed.inputs`, empty where
+        such a batch is not replayed at once."""
+        if not 0 < count <= self.sizes[-1]:
+            return ()
+        return tuple(t[:count] for t in self._inputs_of(self._size_for(count)))
+
+    def _size_for(self, count: int) -> int:
+        return next(size for size in self.sizes if size >= count)
+
+    def _inputs_of(self, size: int) -> Sequence[Tensor]:
+        """What the graph of a size reads. Rows beyond a batch hold those of an earlier one."""
+        step = self._steps[size]
+        return step.inputs if isinstance(step, Graphed) else ()
 
 
 def filled(batch: Tensor, size: int) -> Tensor:

@@ -129,6 +129,18 @@ class Engine:
         """
         return self._step(*batch)
 
+    def inputs(self, size: int) -> Sequence[Tensor]:
+        """Return memory for the next batch, which need not be copied if it is written there.
+
+        Args:
+            size: B.
+
+        Returns:
+            One tensor (B, ...) for each argument, to be written on the stream of the call and
+            passed to it; empty where this engine has no such memory for B.
+        """
+        return self._step.inputs(size)
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -286,12 +298,16 @@ def _prepared(
     cache: Path | None, on_progress: Progress,
 ) -> _Job:  # fmt: skip
     """What to build of a module that is now on its device, in its precision."""
-    label, module = type(module).__name__, module.eval().to(device)
+    label, module = type(module).__name__, module.eval()
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
-    examples = tuple(t.to(device) for t in inputs)
+    # Networks with kernels of their own are small: a CPU computes them sooner than a GPU loads
+    # cuDNN, which nothing else needs then.
+    beside = torch.device("cpu") if hasattr(module, "with_kernels") else device
     # Before the module is halved, which happens in place.
     with torch.inference_mode(), without_tf32():
-        expected = tuple(out.float().clone() for out in as_tuple(module(*examples)))
+        outputs = as_tuple(module.to(beside)(*(t.to(beside) for t in inputs)))
+        expected = tuple(out.float().clone().to(device) for out in outputs)
+    module, examples = module.to(device), tuple(t.to(device) for t in inputs)
     return _Job(
         label, halved(module) if half else module, examples, expected, half, graphs,
         channels_last, buckets, cache, on_progress,

@@ -137,6 +137,7 @@ def random_problem(seed, people=1, frames=2, surface=0):
         betas=random(people, 10, low=-1, high=1),
         shape_information=root @ root.transpose(1, 2),
         interval_30hz=random(people, low=0.2, high=5.0),
+        shape_frozen=torch.zeros(people),
     )
     state = (
         rotations_of(g, *each, 24, most=0.7),

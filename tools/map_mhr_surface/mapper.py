@@ -168,6 +168,7 @@ class Mapper:
         past = TemporalPrior(
             rotations.expand(-1, 2, -1, -1, -1), torch.zeros(count, 2, 3), torch.zeros(count, 2),
             torch.zeros(count, 10), torch.eye(10).expand(count, 10, 10), torch.ones(count),
+            torch.zeros(count),
         )  # fmt: skip
         away = torch.tensor([0.0, 0.0, 4.0]).expand(count, 1, 3)
         out = solve_window(self.skeleton, observed, past, rotations, away, _SKIN_ONLY, steps)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
-from pipeline.gpu.engine import make_engines
+from pipeline.gpu.engine import Engine, make_engines
 from pipeline.gpu.transfer import AsyncCopy, upload
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.blazepose import detector, landmarks, person_detector
@@ -208,8 +208,9 @@ class BlazePoseTorch(BlazePose):
         detections, crops = self._start_detection(views), self._start_landmarks(landmark_queries)
         second = self._start_second(detection_queries)
         rois = iter(self._read_detections(views, detections))
-        more = iter(self._read_second(detection_queries, second))
+        # In the order of the launches: the host reads while a GPU computes the rest.
         people = iter(() if crops is None else self._read_people(landmark_queries, crops.result()))
+        more = iter(self._read_second(detection_queries, second))
         return [
             next(people)
             if isinstance(query, LandmarkQuery)
@@ -225,7 +226,7 @@ class BlazePoseTorch(BlazePose):
             (query.frame, sample_roi(query.frame.size, query.roi, size), query.mirrored)
             for query in queries
         ]
-        batch = self._views_of(wanted, size, 1 / 255, 0.0)
+        batch = self._views_of(self._landmarker, wanted, size, 1 / 255, 0.0)
         for k, query in enumerate(queries):
             if query.without is not None and query.without.mask is not None:
                 batch[k] = self._painted(query, query.without.mask)
@@ -261,7 +262,7 @@ class BlazePoseTorch(BlazePose):
         size = detector.INPUT
         samplings = [sample_letterbox(frame.size, view, size) for frame, view in views]
         wanted = [(frame, sampling, False) for (frame, _), (sampling, _) in zip(views, samplings)]
-        batch = self._views_of(wanted, size, 2 / 255, -1.0)
+        batch = self._views_of(self._detector, wanted, size, 2 / 255, -1.0)
         return AsyncCopy(self._detector(batch)[0]), [to_image for _, to_image in samplings]
 
     def _read_detections(self, views: list, started: Any) -> list[list[Roi]]:
@@ -282,9 +283,10 @@ class BlazePoseTorch(BlazePose):
             for query in queries
             for view in query.second_views
         ]
-        if not wanted or self._person_detector is None:
+        engine = self._person_detector
+        if not wanted or engine is None:
             return None
-        return AsyncCopy(self._person_detector(self._views_of(wanted, size, 2 / 255, -1.0))[0])
+        return AsyncCopy(engine(self._views_of(engine, wanted, size, 2 / 255, -1.0))[0])
 
     def _read_second(
         self, queries: Sequence[DetectionQuery], started: AsyncCopy | None
@@ -300,9 +302,14 @@ class BlazePoseTorch(BlazePose):
         return found
 
     def _views_of(
-        self, wanted: Sequence[tuple[Frame, Sampling, bool]], side: int, scale: float, offset: float
+        self,
+        engine: Engine,
+        wanted: Sequence[tuple[Frame, Sampling, bool]],
+        side: int,
+        scale: float,
+        offset: float,
     ) -> Tensor:
-        """Views (B, 3, side, side) of frames, each mirrored where its flag says so."""
+        """Views (B, 3, side, side) of frames for an engine, mirrored where their flag says so."""
         if self.device.type == "cpu":
             views = [sampled(frame.image, plan, side) for frame, plan, _ in wanted]
             flipped = [v[:, ::-1] if m else v for v, (_, _, m) in zip(views, wanted)]
@@ -316,7 +323,10 @@ class BlazePoseTorch(BlazePose):
         # Page-locked, so that the copy to the GPU is queued without waiting.
         table = torch.empty(len(rows), COLUMNS, dtype=torch.float64, pin_memory=True)
         table.numpy()[:] = rows
-        out = torch.empty(len(rows), 3, side, side, device=self.device)
+        out = next(iter(engine.inputs(len(rows))), None)
+        # The kernel writes one channel after the other.
+        if out is None or not out.is_contiguous():
+            out = torch.empty(len(rows), 3, side, side, device=self.device)
         take_views(table.to(self.device, non_blocking=True), out, scale, offset)
         return out
 

@@ -128,6 +128,7 @@ def test_gradient_is_the_slope_of_the_cost(body, skeleton):
     past = TemporalPrior(
         rotations[None, :2].double(), transl[None, :2].double(), torch.zeros(1, 2).double(),
         torch.zeros(1, 10).double(), torch.eye(10)[None].double(), torch.ones(1).double(),
+        torch.zeros(1).double(),
     )  # fmt: skip
     config = FitConfig(use_mask=False, use_smoothness=False)
     away = (

@@ -116,6 +116,25 @@ def test_the_information_about_the_shape_is_the_references(linearizer, seed, peo
     assert float((got - expected).abs().max()) < 1e-4 * float(expected.abs().max())
 
 
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_nothing_is_computed_about_a_shape_that_is_frozen(linearizer, frames):
+    window, _, _ = made_up(linearizer, 3, 3, frames)
+    others = window.solution().shape_information[::2].clone()
+    # Each person's flag is part of a longer row, as in the observations.
+    row = torch.zeros(3, 5, device=DEVICE)
+    row[1, 2] = 1.0
+    window._frozen = row[:, 2], row.stride(0)
+    window.control[:, 2] = 1.0
+    window._work.fill_(torch.nan)
+    for candidate in window.candidate:
+        candidate.fill_(8.0)
+    solution = window.solution()
+    assert bool((solution.shape_information[1] == 0).all())
+    torch.testing.assert_close(solution.shape_information[::2], others)
+    # The candidate is kept all the same.
+    assert all(bool((best == 8.0).all()) for best in window.best)
+
+
 @settings(deadline=None, max_examples=4)
 @given(
     st.integers(1, 4), st.integers(0, 3), st.integers(0, FRAME_DIM - 1),

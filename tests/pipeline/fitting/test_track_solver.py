@@ -96,6 +96,7 @@ def test_a_step_is_the_dense_systems(body, skeleton, seed, frames, damping):
         betas=torch.zeros(1, BETAS),
         shape_information=prior().information[None],
         interval_30hz=torch.ones(1),
+        shape_frozen=torch.zeros(1),
     )
     window = observe([people], K, torch.device("cpu"), PLAIN)
     state = (guess.rotations[None], guess.transl_m[None], guess.betas[None])

@@ -79,7 +79,7 @@ def close(name, expected, got, part=2e-5):
 
 def check_preparation(window, parts, seed, people):
     rows, memory = problem(window, seed, people)
-    observed, past, history, _, guess = window._prepare(rows, memory)
+    observed, past, history, guess = window._prepare(rows, memory)
     # Memory on a GPU comes uninitialised.
     after = torch.full_like(memory, torch.nan)
     got, got_past, got_guess = parts.prepare(window.inputs, rows, memory, after)
@@ -160,10 +160,10 @@ def solved(seed, people, frames):
 
 def check_finish(window, parts, seed, people):
     rows, memory = problem(window, seed, people)
-    observed, past, history, frozen, _ = window._prepare(rows, memory)
+    observed, past, history, _ = window._prepare(rows, memory)
     solution = solved(seed, people, window.frames)
     stored = MEMORY.split(memory)
-    result, meshes, after = window._finish(observed, past, solution, history, frozen, stored)
+    result, meshes, after = window._finish(observed, past, solution, history, stored)
     got_after = torch.full_like(memory, torch.nan)
     for name in HISTORY:
         MEMORY.split(got_after)[name].copy_(MEMORY.split(after)[name])
@@ -225,8 +225,8 @@ def test_launches_are_few(make):
         parts.finish(layouts, rows, memory, after, observed, solution)
     assert 6 < counted.total() <= 12, counted
     with launches() as reference:
-        observed, past, history, frozen, _ = window._prepare(rows, memory)
-        window._finish(observed, past, solution, history, frozen, MEMORY.split(memory))
+        observed, past, history, _ = window._prepare(rows, memory)
+        window._finish(observed, past, solution, history, MEMORY.split(memory))
     assert reference.total() > 500
 
 

@@ -84,6 +84,40 @@ def test_batches_are_filled_with_what_is_safe():
         Bucketed(lambda size: lambda x: x, (0, 2))
 
 
+class Recorded(Graphed):
+    """A graph as on a GPU: a replay reads its own memory and overwrites its last result."""
+
+    def __init__(self, size):
+        super().__init__(lambda x: (2 * x,), [torch.zeros(size, 2)])
+        self._inputs, self._outputs = [torch.zeros(size, 2)], (torch.empty(size, 2),)
+        self._graph, self.copies = self, 0
+        self._inputs[0].copy_ = self._copied
+
+    def _copied(self, value, non_blocking):
+        self.copies += 1
+        self._inputs[0][:] = value
+
+    def replay(self):
+        self._outputs[0][:] = self._function(self._inputs[0])[0]
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.booleans())
+def test_a_batch_that_is_written_where_a_graph_reads_is_not_copied(counts, in_place):
+    """Whatever batches went before: rows behind a batch are another's."""
+    steps = {}
+    batches = Bucketed(lambda size: steps.setdefault(size, Recorded(size)), (2, 4, 6))
+    for number, count in enumerate(counts):
+        values = torch.full((count, 2), float(number))
+        places = batches.inputs(count)
+        assert bool(places) == (count <= 6)
+        if places and in_place:
+            places[0].copy_(values)
+            values = places[0]
+        assert torch.equal(batches(values)[0], torch.full((count, 2), 2.0 * number))
+    copies = sum(step.copies for step in steps.values())
+    assert copies == sum((2 if count > 6 else not in_place) for count in counts)
+
+
 def test_on_a_cpu_a_graphed_function_is_the_function():
     step = Graphed(lambda x, y: (x + y, x), [torch.zeros(2), torch.zeros(2)])
     assert not step.captured
@@ -535,3 +569,25 @@ def test_tensorrt_runs_blazepose(tmp_path):
             module, example_view(side, low), engine="tensorrt", buckets=(4,), cache=tmp_path
         ).report
         assert (report.engine, report.graphs, report.half) == ("tensorrt", True, True)
+
+
+@GPU
+def test_a_batch_that_is_written_in_place_is_not_copied():
+    """Also one that is smaller than the size it was captured for, or larger than all."""
+    engine = make_engine(Small(), images(1), engine="eager", half=False, buckets=(2, 4))
+    whole = Small().eval().cuda()
+    for count in (1, 2, 3, 4):
+        (place,) = engine.inputs(count)
+        place.copy_(images(count, seed=count))
+        with torch.inference_mode():
+            wanted = whole(images(count, seed=count).cuda())
+        for got, expected in zip(engine(place), wanted):
+            assert len(got) == count
+            assert torch.allclose(got, expected, atol=2e-3)
+    assert not engine.inputs(5)
+    assert len(engine(images(5).cuda())[0]) == 5
+
+
+def test_an_engine_without_graphs_has_no_place_for_a_batch():
+    engine = make_engine(Small(), images(1), device="cpu", buckets=(1, 4))
+    assert [tuple(engine.inputs(count)) for count in (0, 1, 3, 5)] == [()] * 4
