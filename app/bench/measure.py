@@ -87,6 +87,7 @@ def measure_latency(
         tick: Shows progress.
         clock_s: A monotonic clock in seconds.
     """
+    pipeline.warm_up(1)
     state, no_timer = pipeline.begin(), NoTimer()
     total_ms: list[float] = []
     people: list[int] = []

@@ -117,6 +117,9 @@ class PlanPipeline:
         words = (*make.reports, f"fit: {fit}", f"drawn by {self._renderer.name}")
         self.engine = "; ".join(words)
 
+    def warm_up(self, sources: int) -> None:
+        """Do nothing: all was captured for the row's sources when it was made."""
+
     def begin(self) -> FitMemory:
         return FitMemory()
 

@@ -32,6 +32,7 @@ class Cost:
 
 def _record(pipeline: Pipeline, player: Player, device: str, warm: int, timer: RangeTimer) -> Any:
     """Return the profile of a few windows after ``warm`` others."""
+    pipeline.warm_up(1)
     state = pipeline.begin()
     # Unprofiled: the first windows compile, and the detector still searches everywhere.
     for index in range(warm):

@@ -128,6 +128,7 @@ class Sources:
     def prepare(self, streams: int) -> None:
         """Warm up for a number of streams, so that nothing of it is measured."""
         new = streams - len(self._states)
+        self._pipeline.warm_up(streams)
         for _ in range(new):
             self._states.append(self._pipeline.begin())
             self._next.append(0)

@@ -67,6 +67,11 @@ class Pipeline(Protocol):
     at_once: int
     depth: int
 
+    def warm_up(self, sources: int) -> None:
+        """Make ready for whatever that many sources bring at once, as `serve` does: what is
+        captured while they play makes all of them wait."""
+        ...
+
     def begin(self) -> Any:
         """Return the state of a new source."""
         ...
@@ -236,10 +241,13 @@ class GpuPipeline:
 
     def __init__(self, settings: Settings) -> None:
         self.weights = weights_of(settings)
-        self._planes = settings.planes
+        self._planes, self._people = settings.planes, settings.people
         self._estimator = make_estimator(settings)
         self._renderer = make_renderer(settings.renderer)
         self.engine = "; ".join((*self._estimator.reports, f"drawn by {self._renderer.name}"))
+
+    def warm_up(self, sources: int) -> None:
+        self._estimator.warm_up(sources * self._people)
 
     def begin(self) -> Any:
         return self._estimator.begin()
@@ -306,6 +314,9 @@ class HostPipeline:
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
         self.engine = ", ".join((*reports, "LiteRT", "torch on the CPU", self._renderer.name))
+
+    def warm_up(self, sources: int) -> None:
+        """Do nothing: a CPU captures nothing."""
 
     def begin(self) -> Any:
         return self._estimator.begin()

@@ -52,6 +52,9 @@ class UpstreamPipeline:
         # While loading, the weights were there twice; that is not what the original needs.
         measure.reset_memory()
 
+    def warm_up(self, sources: int) -> None:
+        """Do nothing: the original captures nothing."""
+
     def begin(self) -> None:
         """Return nothing: the original follows no one from frame to frame."""
 

@@ -39,7 +39,10 @@ class FakePipeline:
         self.window_s, self.call_s, self.host_s = window_s, call_s, host_s
         self.at_once, self.depth = at_once, depth
         self.free_s, self.open, self.timers = 0.0, [], []
-        self.closed = False
+        self.closed, self.ready_for = False, 0
+
+    def warm_up(self, sources):
+        self.ready_for = sources
 
     def begin(self):
         return SimpleNamespace(last=-1, busy=False)
@@ -48,6 +51,7 @@ class FakePipeline:
         assert 1 <= len(windows) == len(states) <= self.at_once
         assert len({id(state) for state in states}) == len(states)
         assert len(self.open) < self.depth
+        assert len(windows) <= self.ready_for, "not warmed up for so many"
         for window, state in zip(windows, states):
             assert not state.busy, "a source's window before its last was collected"
             assert window.frames[0].id == state.last + 1, "windows out of order"
