@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from numba_loops import compiled
 from pipeline.perception.blazepose.roi import Roi, roi_between
 
 INPUT = 224
@@ -48,33 +49,54 @@ def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np
         anchors: (2254, 2) as from `make_anchors`.
     """
     # Few come near, and probabilities are computed of those alone.
-    keep = np.flatnonzero(scores > _NEAR_LOGIT)
+    keep = (scores > _NEAR_LOGIT).nonzero()[0]
     if not len(keep):
         return np.zeros((0, 13))
-    # Clipped, so that no logit overflows the exponential.
-    probability = 1 / (1 + np.exp(-np.clip(scores[keep].astype(np.float64), -100, 100)))
-    keep, probability = keep[probability >= MIN_SCORE], probability[probability >= MIN_SCORE]
+    rows: np.ndarray = _decoded(raw[keep], scores[keep], anchors[keep])
+    return rows
+
+
+@compiled("f8(f8)")
+def logistic(logit):
+    """Return the probability of a logit; no number overflows."""
+    return 1 / (1 + np.exp(-min(max(logit, -100.0), 100.0)))
+
+
+@compiled("f8[:, ::1](f4[:, ::1], f4[::1], f4[:, ::1])")
+def _decoded(raw, logits, anchors):
+    """Return the rows (N, 13) of `decode_boxes`, of M boxes that come near."""
+    scores = np.empty(len(raw))
+    for k in range(len(raw)):
+        scores[k] = logistic(np.float64(logits[k]))
     # Stable: detections of equal score keep their order, so runs repeat.
-    order = np.argsort(-probability, kind="stable")
-    keep, probability = keep[order], probability[order]
-    # Centre, size and key points; all but the size are relative to the anchor.
-    points = (raw[keep] / INPUT).reshape(-1, 6, 2)
-    points[:, [0, 2, 3, 4, 5]] += anchors[keep][:, None]
-    centre, half = points[:, 0], points[:, 1] / 2
-    return np.concatenate(
-        (centre - half, centre + half, points[:, 2:].reshape(-1, 8), probability[:, None]), 1
-    )
+    order = np.argsort(-scores, kind="mergesort")
+    count = int((scores >= MIN_SCORE).sum())
+    out = np.empty((count, 13))
+    for place in range(count):
+        k = order[place]
+        # Centre, size and key points; all but the size are relative to the anchor.
+        for axis in range(2):
+            centre = raw[k, axis] / INPUT + anchors[k, axis]
+            half = raw[k, 2 + axis] / INPUT / 2
+            out[place, axis], out[place, 2 + axis] = centre - half, centre + half
+            for point in range(2, 6):
+                value = raw[k, 2 * point + axis] / INPUT + anchors[k, axis]
+                out[place, 2 * point + axis] = value
+        out[place, 12] = scores[k]
+    return out
 
 
-def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the intersection over union (N,) of one box (4,) and others (N, 4) or wider rows."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:4], boxes[:, 2:4])
-    # Products and bounds by ufuncs: `np.prod` and `np.clip` take several times as long to begin.
-    sides = np.maximum(high - low, 0)
-    shared = sides[:, 0] * sides[:, 1]
-    width, height = (box[2:4] - box[:2]).tolist()
-    spans = boxes[:, 2:4] - boxes[:, :2]
-    return shared / np.maximum(width * height + spans[:, 0] * spans[:, 1] - shared, 1e-12)
+@compiled("f8(f8[::1], f8[::1])")
+def overlap(box, other):
+    """Return the intersection over union of two boxes (4,), which may be parts of longer rows."""
+    shared = area = other_area = 1.0
+    for axis in range(2):
+        low, high = box[axis], box[axis + 2]
+        other_low, other_high = other[axis], other[axis + 2]
+        shared *= max(min(high, other_high) - max(low, other_low), 0.0)
+        area *= high - low
+        other_area *= other_high - other_low
+    return shared / max(area + other_area - shared, 1e-12)
 
 
 def suppress(detections: np.ndarray, min_overlap: float = MIN_OVERLAP) -> np.ndarray:
@@ -87,19 +109,30 @@ def suppress(detections: np.ndarray, min_overlap: float = MIN_OVERLAP) -> np.nda
         detections: (N, K), best first: a box, what else is known of it, and the score.
         min_overlap: Boxes whose intersection over union is larger are one cluster.
     """
-    out = []
-    remaining = detections
-    while len(remaining):
-        near = overlap(remaining[0], remaining) > min_overlap
-        # A box without area does not even overlap itself, and the loop would not end.
-        near[0] = True
-        cluster = remaining[near]
-        weight = cluster[:, -1:] / cluster[:, -1].sum()
-        merged = (cluster * weight).sum(0)
-        merged[-1] = cluster[0, -1]
-        out.append(merged)
-        remaining = remaining[~near]
-    return np.array(out).reshape(-1, detections.shape[1])
+    rows: np.ndarray = _clusters(np.ascontiguousarray(detections), float(min_overlap))
+    return rows
+
+
+@compiled("f8[:, ::1](f8[:, ::1], f8)")
+def _clusters(detections, min_overlap):
+    """Return what `suppress` does."""
+    count, width = detections.shape
+    out, taken, found = np.zeros((count, width)), np.zeros(count, np.bool_), 0
+    for first in range(count):
+        if taken[first]:
+            continue
+        total, row = 0.0, out[found]
+        for k in range(first, count):
+            # A box without area does not even overlap itself.
+            near = k == first or overlap(detections[first], detections[k]) > min_overlap
+            if near and not taken[k]:
+                taken[k] = True
+                total += detections[k, width - 1]
+                row += detections[k] * detections[k, width - 1]
+        row /= total
+        row[width - 1] = detections[first, width - 1]
+        found += 1
+    return out[:found]
 
 
 def rois_of(detections: np.ndarray, to_image: np.ndarray) -> list[Roi]:

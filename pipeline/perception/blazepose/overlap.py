@@ -106,15 +106,38 @@ def agreement(person: Person) -> float:
     """
     if person.mask is None:
         return 1.0
-    back = cv2.invertAffineTransform(person.mask.to_image.astype(np.float64))
-    points = person.landmarks_px @ back[:, :2].T + back[:, 2]
     limbs = np.zeros(person.mask.values.shape, np.uint8)
-    # Far outside of the mask nothing is drawn, and OpenCV wants no larger numbers.
-    ends = np.maximum(np.minimum(points, 5 * len(limbs)), -4 * len(limbs)).astype(np.int32)
-    breadth = max(2, round(_BREADTH * _span(points.astype(np.float32))))
-    cv2.polylines(limbs, list(ends[_ENDS]), False, 1, min(breadth, 99))
+    ends, span = _limbs_on_mask(person.landmarks_px, person.mask.to_image, len(limbs))
+    breadth = max(2, round(_BREADTH * span))
+    cv2.polylines(limbs, list(ends), False, 1, min(breadth, 99))
     shared, either = _shared(person.mask.values, limbs)
     return shared / max(either, 1)
+
+
+@compiled("Tuple((i4[:, :, ::1], f8))(f4[:, ::1], f4[:, ::1], i8)")
+def _limbs_on_mask(points, to_image, side):
+    """Return the ends of limbs (L, 2, 2) in a mask's pixels, and the span of all points there.
+
+    Args:
+        points: (33, 2) image points.
+        to_image: As `Mask.to_image`.
+        side: Of the mask in pixels.
+    """
+    a, b, left = to_image[0]
+    c, d, top = to_image[1]
+    area = np.float64(a) * d - np.float64(b) * c
+    there = np.empty(points.shape, np.float32)
+    for k in range(len(points)):
+        x, y = np.float64(points[k, 0]) - left, np.float64(points[k, 1]) - top
+        there[k, 0], there[k, 1] = (d * x - b * y) / area, (a * y - c * x) / area
+    ends = np.empty((len(_ENDS), 2, 2), np.int32)
+    for limb in range(len(_ENDS)):
+        for end in range(2):
+            for axis in range(2):
+                value = there[_ENDS[limb, end], axis]
+                # Far outside of the mask nothing is drawn, and OpenCV wants no larger numbers.
+                ends[limb, end, axis] = int(max(min(value, 5 * side), -4 * side))
+    return ends, _span(there)
 
 
 @compiled("UniTuple(i8, 2)(f4[:, ::1], u1[:, ::1])")

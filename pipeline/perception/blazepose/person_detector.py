@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from numba_loops import compiled
 from pipeline.perception.blazepose import detector
+from pipeline.perception.blazepose.detector import logistic
 from pipeline.perception.blazepose.litert import load_model
 from pipeline.perception.blazepose.resample import Box, stretch
 from pipeline.perception.blazepose.roi import Roi
@@ -79,19 +81,33 @@ def decode(raw_boxes: np.ndarray, raw_scores: np.ndarray, anchors: np.ndarray) -
         anchors: (1917, 4) as from `make_anchors`.
     """
     # Few come near, and scores are computed of those alone.
-    keep = np.flatnonzero(raw_scores > _NEAR_LOGIT)
+    keep = (raw_scores > _NEAR_LOGIT).nonzero()[0]
     if not len(keep):
         return np.zeros((0, 5))
-    # Clipped, so that no logit overflows the exponential.
-    scores = 1 / (1 + np.exp(-np.clip(raw_scores[keep].astype(np.float64), -100, 100)))
-    keep, scores = keep[scores >= MIN_SCORE], scores[scores >= MIN_SCORE]
+    rows: np.ndarray = _decoded(raw_boxes[keep], raw_scores[keep], anchors[keep])
+    return rows
+
+
+@compiled("f8[:, ::1](f4[:, ::1], f4[::1], f4[:, ::1])")
+def _decoded(raw, logits, anchors):
+    """Return the rows (N, 5) of `decode`, of M boxes that come near."""
+    scores = np.empty(len(raw))
+    for k in range(len(raw)):
+        scores[k] = logistic(np.float64(logits[k]))
     # Stable: detections of equal score keep their order, so runs repeat.
-    order = np.argsort(-scores, kind="stable")
-    keep, scores = keep[order], scores[order]
-    raw, sizes = raw_boxes[keep].astype(np.float64), anchors[keep, 2:]
-    centres = raw[:, 1::-1] / _CENTRE_SCALE * sizes + anchors[keep, :2]
-    half = np.exp(np.minimum(raw[:, :1:-1] / _SIZE_SCALE, 10)) * sizes / 2
-    return np.concatenate((centres - half, centres + half, scores[:, None]), 1)
+    order = np.argsort(-scores, kind="mergesort")
+    count = int((scores >= MIN_SCORE).sum())
+    out = np.empty((count, 5))
+    for place in range(count):
+        k = order[place]
+        for axis in range(2):
+            # The network has y before x, the anchors x before y.
+            size = anchors[k, 2 + axis]
+            centre = raw[k, 1 - axis] / _CENTRE_SCALE * size + anchors[k, axis]
+            half = np.exp(min(raw[k, 3 - axis] / _SIZE_SCALE, 10.0)) * size / 2
+            out[place, axis], out[place, 2 + axis] = centre - half, centre + half
+        out[place, 4] = scores[k]
+    return out
 
 
 def calibrated(score: float) -> float:

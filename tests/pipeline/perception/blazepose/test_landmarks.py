@@ -250,7 +250,8 @@ def slow_overlap(a, b):
 def test_overlap_is_intersection_over_union(rows):
     table = np.array(rows, float).reshape(-1, 4)
     for a, row in zip(rows, table):
-        assert np.allclose(detector.overlap(row, table), [slow_overlap(a, b) for b in rows])
+        got = [detector.overlap(row, other) for other in table]
+        assert np.allclose(got, [slow_overlap(a, b) for b in rows])
 
 
 @given(boxes, st.data())
