@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from numba_loops import compiled
+
 
 def default_intrinsics(
     height: int, width: int, fov_deg: float | None = None, focal_px: float | None = None
@@ -67,18 +69,21 @@ def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
     Args:
         ray: (..., 2) the ray's x/z and y/z.
     """
-    z = 1.0 / np.sqrt(1.0 + (ray * ray).sum(-1))
-    x, y = ray[..., 0] * z, ray[..., 1] * z
-    rows = (
-        (1 - x * x / (1 + z), -x * y / (1 + z), x),
-        (-x * y / (1 + z), 1 - y * y / (1 + z), y),
-        (-x, -y, z),
-    )
-    out = np.empty((*z.shape, 3, 3), np.float32)
-    for i, row in enumerate(rows):
-        for j, value in enumerate(row):
-            out[..., i, j] = value
-    return out
+    rays = np.ascontiguousarray(ray, np.float64).reshape(-1, 2)
+    out = np.empty((len(rays), 3, 3), np.float32)
+    for (x, y), rotation in zip(rays.tolist(), out):
+        turn_to_ray(x, y, rotation)
+    return out.reshape(*ray.shape[:-1], 3, 3)
+
+
+@compiled("void(f8, f8, f4[:, ::1])")
+def turn_to_ray(across, down, rotation):
+    """Fill a rotation (3, 3) float32 as of `rotation_to_ray`, for the ray's x/z and y/z."""
+    z = 1.0 / np.sqrt(1.0 + across * across + down * down)
+    x, y = across * z, down * z
+    rotation[0, 0], rotation[0, 1], rotation[0, 2] = 1 - x * x / (1 + z), -x * y / (1 + z), x
+    rotation[1, 0], rotation[1, 1], rotation[1, 2] = rotation[0, 1], 1 - y * y / (1 + z), y
+    rotation[2, 0], rotation[2, 1], rotation[2, 2] = -x, -y, z
 
 
 def view_rotation(pixels: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

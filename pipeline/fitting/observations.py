@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from numba_loops import compiled
-from pipeline.core.camera import rotation_to_ray
+from pipeline.core.camera import turn_to_ray
 from pipeline.core.people import Mask, Person, world_or_flat_m
 from pipeline.core.skeleton import LANDMARKS, SMPL_24
 from pipeline.fitting.layout import Layout, Shape
@@ -112,18 +112,15 @@ def write_rows(
     at = tuple(np.array(found).T)
     seen = [person for row in people for person in row if person]
     lenses, sizes = intrinsics[at[0]].astype(np.float64), sizes[at[0]]
-    focal, centre = lenses[:, [0, 1], [0, 1]], lenses[:, :2, 2]
-    points_px = np.array([person.landmarks_px for person in seen])
-    rays = (points_px - centre[:, None]) / focal[:, None]
-    # The fit's image errors are relative to the person's size, taken from all landmarks here.
-    low, high = np.minimum.reduce(rays, 1), np.maximum.reduce(rays, 1)
-    out["image"][at] = rays
+    points_px = np.array([person.landmarks_px for person in seen], np.float32)
+    rays, views = np.empty_like(points_px), np.empty((len(seen), 3, 3), np.float32)
+    across = np.empty(len(seen), np.float32)
+    _in_rays(points_px, lenses, rays, views, across)
+    out["image"][at], out["view"][at], out["size"][at] = rays, views, across
     out["visible"][at] = visible = seen_landmarks(seen, sizes)
-    out["view"][at] = rotation_to_ray(0.5 * (low + high))
     out["world_known"][at] = [person.world_m is not None for person in seen]
     out["world_m"][at] = [world_or_flat_m(person) for person in seen]
     out["present"][at] = 1.0
-    out["size"][at] = np.maximum((high - low).max(1) * 1.1, 1e-3)
     out["root_depth_m"][at] = [person.root_depth_m or 0.0 for person in seen]
     for place, person in zip(found, seen):
         if person.world_m is not None and person.world_sigma_m is not None:
@@ -138,7 +135,24 @@ def write_rows(
         shown = [seen[k] for k in masked]
         hidden = hidden_parts(shown, EDGE_SIZE, sizes[masked], visible[masked])
         places = tuple(axis[masked] for axis in at)
-        _write_masks(out, places, shown, focal[masked], centre[masked], hidden)
+        focal, centre = lenses[:, [0, 1], [0, 1]][masked], lenses[masked, :2, 2]
+        _write_masks(out, places, shown, focal, centre, hidden)
+
+
+@compiled("void(f4[:, :, ::1], f8[:, :, ::1], f4[:, :, ::1], f4[:, :, ::1], f4[::1])")
+def _in_rays(points_px, lenses, rays, views, size):
+    """Fill the rays (N, K, 2) of image points, the rotations (N, 3, 3) to their middle, and their
+    extent (N,), a tenth more than they take, to which the fit's image errors are relative."""
+    for n in range(len(points_px)):
+        low, high = np.full(2, np.inf), np.full(2, -np.inf)
+        for k in range(points_px.shape[1]):
+            for axis in range(2):
+                lens = lenses[n, axis]
+                value = (points_px[n, k, axis] - lens[2]) / lens[axis]
+                rays[n, k, axis] = value
+                low[axis], high[axis] = min(low[axis], value), max(high[axis], value)
+        turn_to_ray(0.5 * (low[0] + high[0]), 0.5 * (low[1] + high[1]), views[n])
+        size[n] = max(1.1 * max(high[0] - low[0], high[1] - low[1]), 1e-3)
 
 
 def _write_masks(

@@ -11,7 +11,7 @@ import numpy as np
 from numba_loops import compiled
 from pipeline.core.people import Mask, Person
 from pipeline.core.skeleton import BLAZEPOSE_33, LANDMARKS
-from pipeline.perception.blazepose.roi import Roi, roi_between
+from pipeline.perception.blazepose.roi import Roi, Row, roi_between
 
 INPUT = 256
 OUTPUTS = ((1, 195), (1, 1), (1, 256, 256, 1), (1, 64, 64, 39), (1, 117))
@@ -23,9 +23,6 @@ OTHER_SIDE = BLAZEPOSE_33.mirror
 _MIRRORED = np.concatenate((OTHER_SIDE, np.arange(LANDMARKS, 39)))
 """The same for all 39 points; the six extra ones have no sides, so they keep their places."""
 _SHRINK = INPUT / MASK
-_FROM_MASK = np.array([[_SHRINK, 0, (_SHRINK - 1) / 2], [0, _SHRINK, (_SHRINK - 1) / 2], [0, 0, 1]])
-"""From a mask's pixels to the model's: the centre of a small pixel lies between those of the pixels
-that it averages."""
 OFFSET = np.array([-0.5, 0.0])
 """Added to the network's coordinates times its size, it gives crop pixels with centres at whole
 numbers. Measured: across, so that a mirrored picture has mirrored answers; down, against true
@@ -138,31 +135,29 @@ def read_people(
         world[flipped] = world[flipped][:, OTHER_SIDE] * (-1, 1, 1)
         for k in flipped:
             masks[k] = np.ascontiguousarray(masks[k][:, ::-1])
-    to_image = np.array([roi.rows_to_image(INPUT) for roi in rois])
-    pixels = (points * INPUT + OFFSET) @ to_image[:, :, :2].swapaxes(1, 2)
-    pixels += to_image[:, None, :, 2]
-    marks_px = pixels[:, :LANDMARKS].astype(np.float32)
-    visibility = sigmoid(logits[:, :LANDMARKS]).astype(np.float32)
-    world_m = _rotated(world, np.array([roi.angle for roi in rois]))
-    to_image_of_mask = (to_image @ _FROM_MASK).astype(np.float32)
-    boxes = boxes_around(pixels[:, :LANDMARKS], visibility)
-    # The alignment points.
-    ends = pixels[:, 33:35].tolist()
+    points = np.ascontiguousarray(points, np.float64)
+    logits = np.ascontiguousarray(logits, np.float32)
+    world = np.ascontiguousarray(world, np.float32)
     found = []
     for k, (roi, presence) in enumerate(zip(rois, readings.presence)):
-        # Copied, or a person would keep those of the whole batch in memory.
-        marks = marks_px[k].copy()
+        # Arrays of its own, or a person would keep those of the whole batch in memory.
+        marks, visibility = np.empty((LANDMARKS, 2), np.float32), np.empty(LANDMARKS, np.float32)
+        world_m, box = np.empty((LANDMARKS, 3), np.float32), np.empty(4, np.float32)
+        to_image = roi.rows_to_image(INPUT)
+        ends = _place(
+            points[k], logits[k], world[k], to_image, roi.angle, marks, visibility, world_m, box
+        )
         person = Person(
-            box_px=boxes[k].copy(),
+            box_px=box,
             score=max(presence, roi.score),
             landmarks_px=marks,
-            visibility=visibility[k].copy(),
-            world_m=world_m[k].copy(),
-            mask=Mask(masks[k], to_image_of_mask[k].copy()),
+            visibility=visibility,
+            world_m=world_m,
+            mask=Mask(masks[k], _mask_to_image(to_image)),
             roi=roi.id,
         )
         # The limbs' motion in the next frame is measured from these points.
-        centre, tip = ends[k]
+        centre, tip = ends
         found.append((person, roi_between(centre, tip, roi.score, roi.id, marks)))
     return found
 
@@ -177,14 +172,16 @@ def exchanged(person: Person) -> Person:
     )
 
 
-def _rotated(world: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """World landmarks (N, 33, 3) of crops upright at angles (N,), in the image's axes."""
-    turns = np.zeros((len(angles), 3, 3))
-    turns[:, 0, 0] = turns[:, 1, 1] = np.cos(angles)
-    turns[:, 0, 1] = np.sin(angles)
-    turns[:, 1, 0] = -turns[:, 0, 1]
-    turns[:, 2, 2] = 1.0
-    return (world @ turns).astype(np.float32)
+def _mask_to_image(to_image: tuple[Row, Row]) -> np.ndarray:
+    """The map (2, 3) float32 from a mask's pixels to the image, of that from the crop's."""
+    (a, b, left), (c, d, top) = to_image
+    # The centre of a small pixel lies between those of the pixels that it averages.
+    middle = (_SHRINK - 1) / 2
+    rows = (
+        (a * _SHRINK, b * _SHRINK, left + (a + b) * middle),
+        (c * _SHRINK, d * _SHRINK, top + (c + d) * middle),
+    )
+    return np.array(rows, np.float32)
 
 
 def box_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:
@@ -209,7 +206,7 @@ def boxes_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:
     return boxes
 
 
-@compiled("void(f8[:, :, ::1], f4[:, ::1], f4[:, ::1])")
+@compiled("void(f8[:, :, :], f4[:, ::1], f4[:, ::1])")
 def _surround(points, visibility, boxes):
     """Fill the rows of `boxes_around`."""
     for n in range(len(points)):
@@ -223,3 +220,46 @@ def _surround(points, visibility, boxes):
                 low_x, low_y = min(low_x, x), min(low_y, y)
                 high_x, high_y = max(high_x, x), max(high_y, y)
         boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = low_x, low_y, high_x, high_y
+
+
+_ROWS = "UniTuple(UniTuple(f8, 3), 2)"
+
+
+@compiled(
+    f"UniTuple(UniTuple(f8, 2), 2)(f8[:, ::1], f4[::1], f4[:, ::1], {_ROWS}, f8,"
+    " f4[:, ::1], f4[::1], f4[:, ::1], f4[::1])"
+)
+def _place(points, logits, world, to_image, angle, marks, visibility, world_m, box):
+    """Fill a person's arrays and return the two alignment points in the image.
+
+    Args:
+        points: (39, 2) as `Readings.points`; so are ``logits`` and ``world``.
+        logits: (39,)
+        world: (33, 3)
+        to_image: The map from the crop's pixels to the image's.
+        angle: The crop's rotation in radians.
+        marks: (33, 2)
+        visibility: (33,)
+        world_m: (33, 3) in the image's axes.
+        box: (4,) as of `boxes_around`.
+    """
+    (a, b, left), (c, d, top) = to_image
+    placed = np.empty((1, LANDMARKS + 2, 2))
+    for k in range(LANDMARKS + 2):
+        x, y = points[k, 0] * INPUT + OFFSET[0], points[k, 1] * INPUT + OFFSET[1]
+        placed[0, k, 0], placed[0, k, 1] = a * x + b * y + left, c * x + d * y + top
+    cosine, sine = np.cos(angle), np.sin(angle)
+    seen = np.empty((1, LANDMARKS), np.float32)
+    for k in range(LANDMARKS):
+        marks[k, 0], marks[k, 1] = placed[0, k, 0], placed[0, k, 1]
+        seen[0, k] = 1 / (1 + np.exp(-max(min(logits[k], 60.0), -60.0)))
+        visibility[k] = seen[0, k]
+        world_m[k, 0] = cosine * world[k, 0] - sine * world[k, 1]
+        world_m[k, 1] = sine * world[k, 0] + cosine * world[k, 1]
+        world_m[k, 2] = world[k, 2]
+    boxes = np.empty((1, 4), np.float32)
+    _surround(placed[:, :LANDMARKS], seen, boxes)
+    box[:] = boxes[0]
+    # The points behind the person's own are MediaPipe's alignment points.
+    centre, tip = placed[0, LANDMARKS], placed[0, LANDMARKS + 1]
+    return (centre[0], centre[1]), (tip[0], tip[1])
