@@ -267,10 +267,14 @@ class Bucketed:
     def __init__(self, make: Callable[[int], Callable[..., Any]], sizes: Sequence[int]) -> None:
         if not sizes or min(sizes) < 1:
             raise ValueError(f"batch sizes are 1 or more, not {tuple(sizes)}")
-        self.sizes = tuple(sorted(set(sizes)))
         # The largest first, so that graphs which share memory find it large enough.
-        steps = {size: make(size) for size in reversed(self.sizes)}
-        self._steps = {size: steps[size] for size in self.sizes}
+        steps = {size: make(size) for size in sorted(set(sizes), reverse=True)}
+        self._steps = dict(sorted(steps.items()))
+        self.sizes = tuple(self._steps)
+
+    def only(self, sizes: Sequence[int]) -> Bucketed:
+        """Return the same without other batch sizes than these; nothing is made again."""
+        return Bucketed(self._steps.__getitem__, sizes)
 
     def __call__(self, *tensors: Tensor) -> Any:
         """Return the results for arguments (B, ...) of one batch.

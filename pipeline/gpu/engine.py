@@ -432,10 +432,19 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
 
         step = Bucketed(make, job.buckets)
     job.on_progress(f"{job.label} {name}", len(job.buckets), len(job.buckets))
-    largest, mean = _differences(step, job)
+    limit, apart = TOLERANCE[job.half], {size: _differences(step, job, size) for size in step.sizes}
     # Written with `not`, so that NaN is refused too.
-    if not mean <= TOLERANCE[job.half]:
-        limit = TOLERANCE[job.half]
+    wrong = [size for size, (_, mean) in apart.items() if not mean <= limit]
+    if name == "tensorrt" and len(wrong) < len(apart):
+        # TensorRT for RTX 1.4 has engines that are wrong at one batch size and right at the others
+        # (docs/results/gpu_profile.md). No other engine may: its code is ours or torch's.
+        notes += [
+            f"without batches of {size}, whose results are {apart.pop(size)[1]:.1e} of scale off"
+            for size in wrong
+        ]
+        step = step.only(tuple(apart))
+    largest, mean = (max(values) for values in zip(*apart.values()))
+    if not mean <= limit:
         raise EngineError(
             f"{job.label} in {name}: results are {mean:.1e} of scale off, more than {limit:g}"
         )
@@ -528,24 +537,22 @@ def _trials_pay(job: _Job, channels_last: bool) -> bool:
     return trials_pay(job.module, batch, job.cache)
 
 
-def _differences(step: Bucketed, job: _Job) -> tuple[float, float]:
-    """The largest and the mean difference of the worst output at the worst batch size.
+def _differences(step: Bucketed, job: _Job, size: int) -> tuple[float, float]:
+    """The largest and the mean difference of the worst output at a batch size.
 
     Both as shares of the output's scale, its root mean square; infinite for a wrong shape or values
     that are not finite.
     """
-    largest = mean = 0.0
-    for size in step.sizes:
-        rows = job.rows(size)
-        for out, expected in zip(step(*job.batch(size)), job.expected, strict=True):
-            target = expected[rows]
-            if out.shape != target.shape or not bool(torch.isfinite(out).all()):
-                return float("inf"), float("inf")
-            difference = (out - target).abs()
-            # In parts of the output's scale, so that one limit fits outputs of any unit.
-            scale = max(float(target.square().mean().sqrt()), 1e-9)
-            largest = max(largest, float(difference.max()) / scale)
-            mean = max(mean, float(difference.mean()) / scale)
+    largest, mean, rows = 0.0, 0.0, job.rows(size)
+    for out, expected in zip(step(*job.batch(size)), job.expected, strict=True):
+        target = expected[rows]
+        if out.shape != target.shape or not bool(torch.isfinite(out).all()):
+            return float("inf"), float("inf")
+        difference = (out - target).abs()
+        # In parts of the output's scale, so that one limit fits outputs of any unit.
+        scale = max(float(target.square().mean().sqrt()), 1e-9)
+        largest = max(largest, float(difference.max()) / scale)
+        mean = max(mean, float(difference.mean()) / scale)
     return largest, mean
 
 

@@ -195,17 +195,40 @@ def _spoilt_at_four(values):
     return values * 1.5 if len(values) == 4 else values
 
 
-@pytest.mark.parametrize(
-    "change", [lambda v: v * 0, lambda v: v / 0, lambda v: v[:, :2], _spoilt_at_four]
-)
+@pytest.mark.parametrize("change", [lambda v: v * 0, lambda v: v / 0, lambda v: v[:, :2]])
 def test_an_engine_with_other_results_is_refused(wrong, change):
-    """At whatever batch size they are wrong."""
     wrong(change)
     with pytest.raises(EngineError, match="of scale off, more than 0.01"):
         make_engine(Small(), images(3), engine="tensorrt", device="cpu")
     engine = make_engine(Small(), images(3), device="cpu")
     assert engine.report.engine != "tensorrt"
     assert "not tensorrt: Small in tensorrt: results are" in str(engine.report)
+
+
+def test_a_tensorrt_engine_is_used_at_the_batch_sizes_at_which_it_is_right(wrong):
+    """Batches of the other size are filled up to a larger one, or cut."""
+    wrong(_spoilt_at_four)
+    for buckets, left in (((1, 2, 4, 8), (1, 2, 8)), ((1, 2, 4), (1, 2))):
+        engine = make_engine(
+            Small(), images(3), engine="tensorrt", device="cpu", buckets=buckets
+        )  # fmt: skip
+        assert engine.report.buckets == left
+        assert engine.report.mean_difference < 1e-3
+        assert "without batches of 4, whose results are 4" in str(engine.report)
+        for count in (1, 3, 4, 5, 9):
+            with torch.inference_mode():
+                wanted = Small().eval()(images(count))
+            for got, expected in zip(engine(images(count)), wanted):
+                assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_another_engine_that_is_wrong_at_one_batch_size_is_refused(monkeypatch):
+    def compiled(name, order, size, batch):
+        return (lambda x: tuple(map(_spoilt_at_four, order.module(x)))), False, None
+
+    monkeypatch.setattr(engine_file, "_compiled", compiled)
+    with pytest.raises(EngineError, match="Small in eager: results are"):
+        make_engine(Small(), images(3), engine="eager", device="cpu", buckets=(1, 4))
 
 
 def test_the_difference_is_in_parts_of_scale(wrong):
