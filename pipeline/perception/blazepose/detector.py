@@ -56,24 +56,25 @@ def decode_boxes(raw: np.ndarray, scores: np.ndarray, anchors: np.ndarray) -> np
     return rows
 
 
-@compiled("f8(f8)")
-def logistic(logit):
-    """Return the probability of a logit; no number overflows."""
-    return 1 / (1 + np.exp(-min(max(logit, -100.0), 100.0)))
+@compiled("Tuple((f8[::1], i8[::1]))(f4[::1], f8)")
+def best_first(logits, least):
+    """Return the probabilities of logits (N,), and the places of those that are ``least`` or more,
+    the best first."""
+    scores = np.empty(len(logits))
+    for k in range(len(logits)):
+        # Within limits, so that no number overflows.
+        scores[k] = 1 / (1 + np.exp(-min(max(np.float64(logits[k]), -100.0), 100.0)))
+    # Stable: detections of equal score keep their order, so runs repeat.
+    order = np.argsort(-scores, kind="mergesort")
+    return scores, order[: (scores >= least).sum()]
 
 
 @compiled("f8[:, ::1](f4[:, ::1], f4[::1], f4[:, ::1])")
 def _decoded(raw, logits, anchors):
     """Return the rows (N, 13) of `decode_boxes`, of M boxes that come near."""
-    scores = np.empty(len(raw))
-    for k in range(len(raw)):
-        scores[k] = logistic(np.float64(logits[k]))
-    # Stable: detections of equal score keep their order, so runs repeat.
-    order = np.argsort(-scores, kind="mergesort")
-    count = int((scores >= MIN_SCORE).sum())
-    out = np.empty((count, 13))
-    for place in range(count):
-        k = order[place]
+    scores, chosen = best_first(logits, MIN_SCORE)
+    out = np.empty((len(chosen), 13))
+    for place, k in enumerate(chosen):
         # Centre, size and key points; all but the size are relative to the anchor.
         for axis in range(2):
             centre = raw[k, axis] / INPUT + anchors[k, axis]

@@ -16,7 +16,7 @@ import numpy as np
 
 from numba_loops import compiled
 from pipeline.perception.blazepose import detector
-from pipeline.perception.blazepose.detector import logistic
+from pipeline.perception.blazepose.detector import best_first
 from pipeline.perception.blazepose.litert import load_model
 from pipeline.perception.blazepose.resample import Box, stretch
 from pipeline.perception.blazepose.roi import Roi
@@ -91,15 +91,9 @@ def decode(raw_boxes: np.ndarray, raw_scores: np.ndarray, anchors: np.ndarray) -
 @compiled("f8[:, ::1](f4[:, ::1], f4[::1], f4[:, ::1])")
 def _decoded(raw, logits, anchors):
     """Return the rows (N, 5) of `decode`, of M boxes that come near."""
-    scores = np.empty(len(raw))
-    for k in range(len(raw)):
-        scores[k] = logistic(np.float64(logits[k]))
-    # Stable: detections of equal score keep their order, so runs repeat.
-    order = np.argsort(-scores, kind="mergesort")
-    count = int((scores >= MIN_SCORE).sum())
-    out = np.empty((count, 5))
-    for place in range(count):
-        k = order[place]
+    scores, chosen = best_first(logits, MIN_SCORE)
+    out = np.empty((len(chosen), 5))
+    for place, k in enumerate(chosen):
         for axis in range(2):
             # The network has y before x, the anchors x before y.
             size = anchors[k, 2 + axis]
