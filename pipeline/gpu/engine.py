@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.gpu import tensorrt_install
+from pipeline.gpu.batch_sizes import Bucketed
 from pipeline.gpu.conv_trials import trials_pay
 from pipeline.gpu.cuda_graphs import (
     CAPTURING,
-    Bucketed,
     CaptureError,
     Graphed,
     Pool,

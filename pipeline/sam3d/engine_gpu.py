@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.gpu.cuda_graphs import Bucketed, Graphed, Pool
+from pipeline.gpu.batch_sizes import Bucketed
+from pipeline.gpu.cuda_graphs import Graphed, Pool
 from pipeline.sam3d.backbone_gpu import FastBackbone
 from pipeline.sam3d.backbone_vith import PATCH_PADDING, VitH
 from pipeline.sam3d.crops import Crops

@@ -73,16 +73,16 @@ def best_first(logits, least):
 def _decoded(raw, logits, anchors):
     """Return the rows (N, 13) of `decode_boxes`, of M boxes that come near."""
     scores, chosen = best_first(logits, MIN_SCORE)
-    out = np.empty((len(chosen), 13))
+    # All in single precision, as the network's numbers are.
+    out, side = np.empty((len(chosen), 13)), np.float32(INPUT)
     for place, k in enumerate(chosen):
         # Centre, size and key points; all but the size are relative to the anchor.
         for axis in range(2):
-            centre = raw[k, axis] / INPUT + anchors[k, axis]
-            half = raw[k, 2 + axis] / INPUT / 2
+            centre = raw[k, axis] / side + anchors[k, axis]
+            half = raw[k, 2 + axis] / side / np.float32(2)
             out[place, axis], out[place, 2 + axis] = centre - half, centre + half
             for point in range(2, 6):
-                value = raw[k, 2 * point + axis] / INPUT + anchors[k, axis]
-                out[place, 2 * point + axis] = value
+                out[place, 2 * point + axis] = raw[k, 2 * point + axis] / side + anchors[k, axis]
         out[place, 12] = scores[k]
     return out
 

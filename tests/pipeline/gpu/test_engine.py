@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.gpu import engine as engine_file
+from pipeline.gpu.batch_sizes import Bucketed, filled
 from pipeline.gpu.cuda_graphs import (
-    Bucketed,
     CaptureError,
     Graphed,
     Pool,
     Replayed,
-    filled,
     first_line,
     seconds_a_call,
 )
