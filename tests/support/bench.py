@@ -51,7 +51,7 @@ class FakePipeline:
         assert 1 <= len(windows) == len(states) <= self.at_once
         assert len({id(state) for state in states}) == len(states)
         assert len(self.open) < self.depth
-        assert len(windows) <= self.ready_for, "not warmed up for so many"
+        assert len(windows) <= self.ready_for, "more windows than it was warmed up for"
         for window, state in zip(windows, states):
             assert not state.busy, "a source's window before its last was collected"
             assert window.frames[0].id == state.last + 1, "windows out of order"

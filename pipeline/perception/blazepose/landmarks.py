@@ -185,41 +185,32 @@ def _mask_to_image(to_image: tuple[Row, Row]) -> np.ndarray:
 
 
 def box_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:
-    """Return the box (4,) float32 around the visible landmarks, or all where few are visible."""
-    return boxes_around(points[None], visibility[None])[0]
-
-
-def boxes_around(points: np.ndarray, visibility: np.ndarray) -> np.ndarray:
-    """Return the boxes (N, 4) float32 around the visible landmarks of N people, or around all of a
-    person's where few are visible.
+    """Return the box (4,) float32 around the visible landmarks, or all where few are visible.
 
     Args:
-        points: (N, K, 2) landmarks.
-        visibility: (N, K) in [0, 1].
+        points: (K, 2) landmarks.
+        visibility: (K,) in [0, 1].
     """
-    boxes = np.empty((len(points), 4), np.float32)
+    box = np.empty(4, np.float32)
     _surround(
-        np.ascontiguousarray(points, np.float64),
-        np.ascontiguousarray(visibility, np.float32),
-        boxes,
+        np.ascontiguousarray(points, np.float64), np.ascontiguousarray(visibility, np.float32), box
     )
-    return boxes
+    return box
 
 
-@compiled("void(f8[:, :, :], f4[:, ::1], f4[:, ::1])")
-def _surround(points, visibility, boxes):
-    """Fill the rows of `boxes_around`."""
-    for n in range(len(points)):
-        # Of few visible landmarks the box would say nothing.
-        all_of_them = (visibility[n] > 0.5).sum() < 4
-        low_x = low_y = np.inf
-        high_x = high_y = -np.inf
-        for k in range(points.shape[1]):
-            if all_of_them or visibility[n, k] > 0.5:
-                x, y = points[n, k, 0], points[n, k, 1]
-                low_x, low_y = min(low_x, x), min(low_y, y)
-                high_x, high_y = max(high_x, x), max(high_y, y)
-        boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = low_x, low_y, high_x, high_y
+@compiled("void(f8[:, ::1], f4[::1], f4[::1])")
+def _surround(points, visibility, box):
+    """Fill the box of `box_around`."""
+    # Of few visible landmarks the box would say nothing.
+    all_of_them = (visibility > 0.5).sum() < 4
+    low_x = low_y = np.inf
+    high_x = high_y = -np.inf
+    for k in range(len(points)):
+        if all_of_them or visibility[k] > 0.5:
+            x, y = points[k, 0], points[k, 1]
+            low_x, low_y = min(low_x, x), min(low_y, y)
+            high_x, high_y = max(high_x, x), max(high_y, y)
+    box[0], box[1], box[2], box[3] = low_x, low_y, high_x, high_y
 
 
 _ROWS = "UniTuple(UniTuple(f8, 3), 2)"
@@ -241,25 +232,21 @@ def _place(points, logits, world, to_image, angle, marks, visibility, world_m, b
         marks: (33, 2)
         visibility: (33,)
         world_m: (33, 3) in the image's axes.
-        box: (4,) as of `boxes_around`.
+        box: (4,) as of `box_around`.
     """
     (a, b, left), (c, d, top) = to_image
-    placed = np.empty((1, LANDMARKS + 2, 2))
+    placed = np.empty((LANDMARKS + 2, 2))
     for k in range(LANDMARKS + 2):
         x, y = points[k, 0] * INPUT + OFFSET[0], points[k, 1] * INPUT + OFFSET[1]
-        placed[0, k, 0], placed[0, k, 1] = a * x + b * y + left, c * x + d * y + top
+        placed[k, 0], placed[k, 1] = a * x + b * y + left, c * x + d * y + top
     cosine, sine = np.cos(angle), np.sin(angle)
-    seen = np.empty((1, LANDMARKS), np.float32)
     for k in range(LANDMARKS):
-        marks[k, 0], marks[k, 1] = placed[0, k, 0], placed[0, k, 1]
-        seen[0, k] = 1 / (1 + np.exp(-max(min(logits[k], 60.0), -60.0)))
-        visibility[k] = seen[0, k]
+        marks[k, 0], marks[k, 1] = placed[k, 0], placed[k, 1]
+        visibility[k] = 1 / (1 + np.exp(-max(min(logits[k], 60.0), -60.0)))
         world_m[k, 0] = cosine * world[k, 0] - sine * world[k, 1]
         world_m[k, 1] = sine * world[k, 0] + cosine * world[k, 1]
         world_m[k, 2] = world[k, 2]
-    boxes = np.empty((1, 4), np.float32)
-    _surround(placed[:, :LANDMARKS], seen, boxes)
-    box[:] = boxes[0]
+    _surround(placed[:LANDMARKS], visibility, box)
     # The points behind the person's own are MediaPipe's alignment points.
-    centre, tip = placed[0, LANDMARKS], placed[0, LANDMARKS + 1]
+    centre, tip = placed[LANDMARKS], placed[LANDMARKS + 1]
     return (centre[0], centre[1]), (tip[0], tip[1])
