@@ -1,8 +1,8 @@
-"""`solver.solve_window` in six Triton kernels a step instead of hundreds of torch's.
+"""`solver.solve_window` in ten Triton kernels a step instead of hundreds of torch's.
 
 On a GPU, launching a kernel of this size costs more than running it. The kernels are in
-`kernels_gpu` (`pose`, `points`, `motion`) and `system_kernels_gpu` (`system`, `ends`, `solve`). The
-numbers are the reference's to rounding, which the tests check.
+`kernels_gpu` (`pose`, `points`, `motion`) and `system_kernels_gpu` (`system`, `eliminate`, `take`,
+`solve`). The numbers are the reference's to rounding, which the tests check.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _POINTS = 67
 _FIXED_ROWS = 166
 """Rows of these points: 2, 3 and 1 of each."""
 _SYSTEM_WARPS, _SOLVE_WARPS = 4, 4
-"""More warps share the products, but each thread of `solve` factors the triangle again."""
+"""More warps share the products, but each thread of `eliminate` factors the triangle again."""
 _ROW_WIDTHS = {
     "image": 66, "visible": 33, "world_m": 99, "world_spread_m": 99, "world_weight": 33,
     "view": 9, "present": 1, "size": 1, "edge_from": 6, "masked": 1, "root_depth_m": 1,
@@ -278,7 +278,6 @@ class WindowSystem:
         self.block = new(people, frames, COLUMNS, COLUMNS)
         self.coupling = new(people, frames, frames, COLUMNS)
         self._work = new(people, 5, COLUMNS, 3 * COLUMNS)
-        self._gram = new(people, 2, COLUMNS, COLUMNS)
         self.residual_mean = new(people, frames)
         self._information = new(people, BETAS, BETAS)
         # The first candidate is the first guess itself.
@@ -348,19 +347,32 @@ class WindowSystem:
 
     def solve(self, final: bool = False) -> None:
         """Keep accepted candidates and compute the next step; or, at the end, the information."""
-        frames = self._frames
+        frames, people = self._frames, self._people
         ends = max(frames - 2, 0)
+        between = min(frames, 2)
         if ends:
-            system_kernels.ends[(self._people, ends)](
-                self.block, self.control, *self._frozen, self._work, self._gram,
-                FRAMES=frames, FINAL=final, num_warps=_SOLVE_WARPS,
+            self._eliminate(0, ends, final)
+        for k in range(between):
+            # The rows of the frames that are left and of the shape, then what keeps the candidate.
+            strips = 5 * (between - k) + 1 + (k == 0)
+            system_kernels.take[(people, strips)](
+                self.block, self.coupling, self.past["shape_information"], self.past["betas"],
+                self.control, *self._frozen, self._work, self._fits, *self.candidate, *self.best,
+                self.residual_mean,
+                FRAMES=frames, ENDS=ends, FIRST=k == 0, FINAL=final,
+                STATE=triton.next_power_of_2(frames * 216), num_warps=_SOLVE_WARPS,
             )  # fmt: skip
-        system_kernels.solve[(self._people,)](
-            self.block, self.coupling, self._gram, self.past["shape_information"],
-            self.past["betas"], self.control, *self._frozen, self._work, self._fits,
-            *self.candidate, *self.best, self.step, self.residual_mean, self._information,
-            FRAMES=frames, ENDS=ends, FINAL=final, STATE=triton.next_power_of_2(frames * 216),
-            num_warps=_SOLVE_WARPS,
+            self._eliminate(4 - between + k, 1, final)
+        system_kernels.solve[(people,)](
+            self.coupling, self.control, *self._frozen, self._work, self.step, self._information,
+            FRAMES=frames, ENDS=ends, FINAL=final, num_warps=_SOLVE_WARPS,
+        )  # fmt: skip
+
+    def _eliminate(self, slot: int, programs: int, final: bool) -> None:
+        """Eliminate the frames of ``slot`` and of those behind it, a program each."""
+        system_kernels.eliminate[(self._people, programs)](
+            self.block, self.control, *self._frozen, self._work,
+            FRAMES=self._frames, SLOT=slot, FINAL=final, num_warps=_SOLVE_WARPS,
         )  # fmt: skip
 
     def solution(self) -> Solution:

@@ -2,15 +2,18 @@
 
 A frame has 80 columns: 69 unknowns, 10 of the shape, and the residual's, which gives the gradient.
 Frames are coupled only in the same unknown, by smoothness, and across at most two frames; the shape
-is the border of all. So the first and the last of four frames do not touch each other: `ends`
-eliminates them side by side, and `solve` the two between, one after the other, then the shape.
-This is the Cholesky factorisation of the whole window's matrix in that order.
+is the border of all. So the first and the last of four frames do not touch each other: `eliminate`
+takes them side by side, then one of the two between after the other. Before each of these, `take`
+writes its rows less what the eliminated frames take off them, and the shape's, in as many programs
+as there are strips of rows. `solve` eliminates the shape and substitutes back. This is the Cholesky
+factorisation of the whole window's matrix in that order.
 
+`work` has five slots of rows a person: two ends, the first and the second frame between, the shape.
 Eliminated rows are kept as 240 numbers: 80 of the frame's own factor L^T, 80 of L^-1 times what
 couples it to later unknowns (the next frame's 69, the shape's 10, the gradient), 80 of L^-1. An end
 is coupled by a diagonal, so L^-1 itself takes the place of the next frame's columns.
 
-Rows are eliminated sixteen at a time. Every thread factors the 16 x 16 triangle on its own, in
+Rows are eliminated in strips of sixteen. Every thread factors the 16 x 16 triangle on its own, in
 registers: a column then costs one reciprocal root, where sharing it would cost a barrier.
 """
 
@@ -154,19 +157,28 @@ def _eliminate(at, first, lanes):
 
 
 @triton.jit
-def _damped(block, scale, floor, rows, lanes):
+def _damped(values, rows, lanes, scale, floor):
     """Return sixteen rows of a frame's system with a damped diagonal: (16, lanes).
 
-    Lanes 0 to 68 are the frame's unknowns, 149 to 159 the shape and the gradient. Rows behind the
-    unknowns are those of an identity.
+    Rows behind the unknowns are those of an identity.
+    """
+    more = tl.where(rows[:, None] < _UNKNOWNS, scale * values + floor, 1.0)
+    return values + tl.where(rows[:, None] == lanes[None, :], more, 0.0)
+
+
+@triton.jit
+def _end(block, rows, lanes, scale, floor):
+    """Return sixteen rows of an end: (16, lanes).
+
+    Lanes 0 to 68 are the frame's unknowns, 80 to 148 an identity, 149 to 159 the shape and the
+    gradient. No row behind the last is read.
     """
     r = rows[:, None]
     c = lanes[None, :]
     inside = (r < _UNKNOWNS) & ((c < _UNKNOWNS) | ((c >= 149) & (c < 160)))
     at = block + r * _COLUMNS + tl.where(c < _COLUMNS, c, c - _COLUMNS)
-    values = tl.load(at, mask=inside, other=0.0)
-    more = tl.where(r < _UNKNOWNS, scale * values + floor, 1.0)
-    return values + tl.where(r == c, more, 0.0)
+    values = _damped(tl.load(at, mask=inside, other=0.0), rows, lanes, scale, floor)
+    return values + tl.where((r + _COLUMNS == c) & (r < _UNKNOWNS), 1.0, 0.0)
 
 
 @triton.jit
@@ -178,109 +190,88 @@ def _damping(control, person, FINAL: tl.constexpr):
     return tl.load(control + person * 4 + 1), 1e-6
 
 
+@triton.jit
+def _strips(frozen, frozen_step, person, FINAL: tl.constexpr):
+    """Return how many strips of a frame are eliminated: none where nothing more is asked."""
+    strips = 5
+    if FINAL:
+        strips = tl.where(tl.load(frozen + person * frozen_step) > 0.0, 0, 5)
+    return strips
+
+
 @DirectKernel
 @triton.jit
-def ends(
-    block, control, frozen, frozen_step, work, gram,
-    FRAMES: tl.constexpr, FINAL: tl.constexpr,
+def eliminate(
+    block, control, frozen, frozen_step, work,
+    FRAMES: tl.constexpr, SLOT: tl.constexpr, FINAL: tl.constexpr,
 ):  # fmt: skip
-    """Eliminate a person's first frame, or the last of four; write the rows and their product.
+    """Eliminate a person's ends (``SLOT`` 0, a program each), or the frame that `take` wrote.
 
-    The product (80, 80) is what the rows take off the frames between (scaled by the coupling on
-    both sides), their borders, the shape and the gradient. With ``FINAL``, nothing is done for a
-    person whose shape is ``frozen``.
+    With ``FINAL``, nothing is done for a person whose shape is ``frozen``.
     """
     person = tl.program_id(0).to(tl.int64)
     end = tl.program_id(1)
     lanes = tl.arange(0, _LANES)
     sixteen = tl.arange(0, 16)
+    inside = lanes[None, :] < _WIDTH
     block += (person * FRAMES + end * (FRAMES - 1)) * _COLUMNS * _COLUMNS
-    work += (person * 5 + end) * _COLUMNS * _WIDTH
-    gram += (person * 2 + end) * _COLUMNS * _COLUMNS
+    work += (person * 5 + SLOT + end) * _COLUMNS * _WIDTH
     scale, floor = _damping(control, person, FINAL)
-    strips = 5
-    if FINAL:
-        strips = tl.where(tl.load(frozen + person * frozen_step) > 0.0, 0, 5)
-    for s in range(strips):
+    if SLOT == 0:
+        following = _end(block, sixteen, lanes, scale, floor)
+    else:
+        following = tl.load(work + sixteen[:, None] * _WIDTH + lanes[None, :], mask=inside)
+    for s in range(_strips(frozen, frozen_step, person, FINAL)):
         rows = 16 * s + sixteen
-        values = _damped(block, scale, floor, rows, lanes)
-        is_own = (rows[:, None] + _COLUMNS == lanes[None, :]) & (rows[:, None] < _UNKNOWNS)
-        values += tl.where(is_own, 1.0, 0.0)
-        for n in tl.range(0, s, num_stages=2):
-            at = work + (16 * n + sixteen)[:, None] * _WIDTH
-            left = tl.load(at + rows[None, :])
-            above = tl.load(at + lanes[None, :], mask=lanes[None, :] < _WIDTH, other=0.0)
-            values = tl.dot(tl.trans(-left), above, values, input_precision=_PRECISION)
         at = work + rows[:, None] * _WIDTH + lanes[None, :]
-        tl.store(at, values, mask=lanes[None, :] < _WIDTH)
+        values = following
+        # Asked for here, so that it is there when this strip is done.
+        if SLOT == 0:
+            following = _end(block, rows + 16, lanes, scale, floor)
+        else:
+            following = tl.load(at + 16 * _WIDTH, mask=lanes[None, :] < tl.where(s < 4, _WIDTH, 0))
+        for n in tl.range(0, s, num_stages=2):
+            above = work + (16 * n + sixteen)[:, None] * _WIDTH
+            left = tl.load(above + rows[None, :])
+            right = tl.load(above + lanes[None, :], mask=inside, other=0.0)
+            values = tl.dot(tl.trans(-left), right, values, input_precision=_PRECISION)
+        tl.store(at, values, mask=inside)
         _eliminate(work + 16 * s * _WIDTH, 16 * s, lanes)
-    # 80 columns, padded to a power of 2.
-    wide = tl.arange(0, 128)
-    inside = wide[None, :] < _COLUMNS
-    for s in range(strips):
-        rows = 16 * s + sixteen
-        total = tl.zeros((16, 128), tl.float32)
-        for n in range(5):
-            at = work + (16 * n + sixteen)[:, None] * _WIDTH + _COLUMNS
-            left = tl.load(at + rows[None, :])
-            right = tl.load(at + wide[None, :], mask=inside, other=0.0)
-            total = tl.dot(tl.trans(left), right, total, input_precision=_PRECISION)
-        tl.store(gram + rows[:, None] * _COLUMNS + wide[None, :], total, mask=inside)
 
 
 @triton.jit
-def _between(
-    block, coupling, gram, person, frame, next_frame, scale, floor, rows, lanes,
-    FRAMES: tl.constexpr, ENDS: tl.constexpr,
-):  # fmt: skip
-    """Return sixteen rows of a frame between the ends, less what the ends take off: (16, lanes).
+def _frame_rows(block, coupling, body, next_frame, rows, wide, scale, floor, coupled):
+    """Return sixteen rows of a frame between the ends: (16, 128) twice.
 
-    Lanes 80 to 148 couple it to the next frame, if there is one (else ``next_frame`` is
-    ``frame``); lanes 160 on are an identity.
+    The first are the frame's own unknowns; the second the next frame's, if there is one, then the
+    shape's, and the gradient.
     """
     r = rows[:, None]
-    c = lanes[None, :]
-    body = person * FRAMES + frame
-    values = _damped(block + body * _COLUMNS * _COLUMNS, scale, floor, rows, lanes)
-    coupled = tl.where(next_frame != frame, _UNKNOWNS, 0)
-    pair = coupling + (body * FRAMES + next_frame) * _COLUMNS + rows
-    smooth = tl.load(pair, mask=rows < coupled, other=0.0)
-    values += tl.where(r + _COLUMNS == c, smooth[:, None], 0.0)
-    values += tl.where(r + 2 * _COLUMNS == c, 1.0, 0.0)
-    own = lanes < _UNKNOWNS
-    further = (lanes >= _COLUMNS) & (lanes < _COLUMNS + coupled)
-    border = (lanes >= 149) & (lanes < 160)
-    column = tl.where(lanes < _COLUMNS, lanes, lanes - _COLUMNS)
-    for e in tl.static_range(ENDS):
-        # The coupling of an end with this frame and with the next.
-        pairs = coupling + (person * FRAMES + e * (FRAMES - 1)) * FRAMES * _COLUMNS
-        pairs_own = pairs + frame * _COLUMNS
-        down = tl.load(pairs_own + rows, mask=rows < _UNKNOWNS, other=0.0)
-        across = tl.load(pairs_own + lanes, mask=own, other=0.0)
-        across += tl.load(pairs + next_frame * _COLUMNS + column, mask=further, other=0.0)
-        across += tl.where(border, 1.0, 0.0)
-        at = gram + (person * 2 + e) * _COLUMNS * _COLUMNS + r * _COLUMNS + column[None, :]
-        inside = (r < _UNKNOWNS) & (own | further | border)[None, :]
-        values -= down[:, None] * across[None, :] * tl.load(at, mask=inside, other=0.0)
-    return values
+    c = wide[None, :]
+    at = block + body * _COLUMNS * _COLUMNS + r * _COLUMNS + c
+    whole = tl.load(at, mask=(r < _UNKNOWNS) & (c < _COLUMNS), other=0.0)
+    own = _damped(tl.where(c < _UNKNOWNS, whole, 0.0), rows, wide, scale, floor)
+    beside = tl.where(c < _UNKNOWNS, 0.0, whole)
+    smooth = tl.load(coupling + next_frame * _COLUMNS + rows, mask=rows < coupled, other=0.0)
+    return own, beside + tl.where(r == c, smooth[:, None], 0.0)
 
 
 @triton.jit
-def _shape(
-    block, gram, information, betas, past_betas, person, scale, floor, lanes,
-    FRAMES: tl.constexpr, ENDS: tl.constexpr, FINAL: tl.constexpr,
+def _shape_rows(
+    block, information, betas, best_betas, past_betas, control, person, wide, scale, floor,
+    FRAMES: tl.constexpr, FINAL: tl.constexpr,
 ):  # fmt: skip
-    """Return the ten rows of the shape, less what the ends take off, padded to (16, lanes).
+    """Return the ten rows of the shape, padded to (16, 128), twice.
 
-    Lanes 0 to 9 are the shape, 159 is the gradient, 160 on are an identity. At the end of a
+    Lanes 0 to 9 of the first are the shape, lane 79 of the second is the gradient. At the end of a
     window the prior is left out, since what the window adds is asked for.
     """
     rows = tl.arange(0, 16)
     r = rows[:, None]
-    c = lanes[None, :]
+    c = wide[None, :]
     column = tl.where(c < 10, _UNKNOWNS + c, 79)
-    inside = (r < 10) & ((c < 10) | (c == 159))
-    values = tl.zeros((16, _LANES), tl.float32)
+    inside = (r < 10) & ((c < 10) | (c == 79))
+    values = tl.zeros((16, 128), tl.float32)
     at = (_UNKNOWNS + r) * _COLUMNS + column
     for t in tl.static_range(FRAMES):
         own = block + (person * FRAMES + t) * _COLUMNS * _COLUMNS
@@ -290,15 +281,32 @@ def _shape(
         values += tl.load(prior + r * 10 + c, mask=(r < 10) & (c < 10), other=0.0)
         ten = rows[None, :]
         known = tl.load(prior + r * 10 + ten, mask=(r < 10) & (ten < 10), other=0.0)
-        pull = tl.sum(known * _offset(betas, past_betas, person)[None, :], 1)
-        values += tl.where(c == 159, pull[:, None], 0.0)
+        # An accepted candidate becomes the best state in another program of this launch.
+        if tl.load(control + person * 4 + 2) > 0.0:
+            offset = _offset(betas, past_betas, person)
+        else:
+            offset = _offset(best_betas, past_betas, person)
+        pull = tl.sum(known * offset[None, :], 1)
+        values += tl.where(c == 79, pull[:, None], 0.0)
         values += tl.where(r == c, scale * values + floor, 0.0)
     values += tl.where((r == c) & (r >= 10), 1.0, 0.0)
-    values += tl.where(r + 2 * _COLUMNS == c, 1.0, 0.0)
-    for e in tl.static_range(ENDS):
-        own = gram + (person * 2 + e) * _COLUMNS * _COLUMNS
-        values -= tl.load(own + at, mask=inside, other=0.0)
-    return values
+    return tl.where(c == 79, 0.0, values), tl.where(c == 79, values, 0.0)
+
+
+@triton.jit
+def _product(rows, left, right, wide):
+    """Return the product (16, 128) of columns ``left`` (16) and ``right`` (128) of 80 rows.
+
+    Columns from 240 on are zeros.
+    """
+    sixteen = tl.arange(0, 16)
+    total = tl.zeros((16, 128), tl.float32)
+    for n in tl.range(0, 5, num_stages=3):
+        at = rows + (16 * n + sixteen)[:, None] * _WIDTH
+        one = tl.load(at + left[None, :], mask=left[None, :] < _WIDTH, other=0.0)
+        other = tl.load(at + right[None, :], mask=right[None, :] < _WIDTH, other=0.0)
+        total = tl.dot(tl.trans(one), other, total, input_precision=_PRECISION)
+    return total
 
 
 @triton.jit
@@ -309,23 +317,12 @@ def _copy(source, out, begin, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + begin + at, tl.load(source + begin + at, mask=inside, other=0.0), mask=inside)
 
 
-@DirectKernel
 @triton.jit
-def solve(
-    block, coupling, gram, information, past_betas, control, frozen, frozen_step, work, fits,
-    rotations, transl, betas, best_rotations, best_transl, best_betas, step, residual_mean, gained,
-    FRAMES: tl.constexpr, ENDS: tl.constexpr, FINAL: tl.constexpr, STATE: tl.constexpr,
+def _keep(
+    control, fits, rotations, transl, betas, best_rotations, best_transl, best_betas,
+    residual_mean, person, FRAMES: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
-    """Keep a person's candidate where it was accepted; solve for the next step from the best state.
-
-    ``control`` (4) is a person's cost, damping, whether the candidate was accepted, and whether
-    this step failed, which is written here. With ``FINAL``, the information about the shape that
-    the window adds is written in place of the step: zeros for a person whose shape is ``frozen``,
-    of which nothing more is asked.
-    """
-    person = tl.program_id(0).to(tl.int64)
-    lanes = tl.arange(0, _LANES)
-    sixteen = tl.arange(0, 16)
+    """Make a person's candidate the best state where it was accepted."""
     few = tl.arange(0, 64)
     if tl.load(control + person * 4 + 2) > 0.0:
         _copy(rotations, best_rotations, person * FRAMES * 216, FRAMES * 216, STATE)
@@ -336,96 +333,173 @@ def solve(
             weight = tl.sum(tl.load(at, mask=few < 33, other=0.0), 0)
             total = tl.sum(tl.load(at + 64, mask=few < 33, other=0.0), 0)
             tl.store(residual_mean + person * FRAMES + t, total / tl.maximum(weight, 1e-6))
-        tl.debug_barrier()
-    # The two frames between the ends; a window of one frame has the second alone.
+
+
+@DirectKernel
+@triton.jit
+def take(
+    block, coupling, information, past_betas, control, frozen, frozen_step, work, fits,
+    rotations, transl, betas, best_rotations, best_transl, best_betas, residual_mean,
+    FRAMES: tl.constexpr, ENDS: tl.constexpr, FIRST: tl.constexpr, FINAL: tl.constexpr,
+    STATE: tl.constexpr,
+):  # fmt: skip
+    """Write sixteen rows of what is not eliminated yet, less what was eliminated last takes off.
+
+    Before the ``FIRST`` frame between the ends is eliminated, these are the rows of all frames
+    between, five programs each, and of the shape in one program, less what the ends take off; the
+    last program keeps the candidate where it was accepted. After that they are those of the second
+    frame and of the shape, less what the first takes off. With ``FINAL``, rows are written for no
+    person whose shape is ``frozen``.
+    """
+    person = tl.program_id(0).to(tl.int64)
+    strip = tl.program_id(1)
+    # A window of one frame has the second frame alone.
     second: tl.constexpr = FRAMES - 2 if FRAMES == 4 else FRAMES - 1
-    first: tl.constexpr = second - 1 if FRAMES > 1 else second
-    begin: tl.constexpr = 0 if FRAMES > 1 else 1
-    work += person * 5 * _COLUMNS * _WIDTH
-    scale, floor = _damping(control, person, FINAL)
-    levels = 3
-    if FINAL:
-        levels = tl.where(tl.load(frozen + person * frozen_step) > 0.0, begin, 3)
-    # Level 0 is the first frame, 1 the second, 2 the shape. Levels before this one take off it.
-    for level in range(begin, levels):
-        own = work + (2 + level) * _COLUMNS * _WIDTH
-        for s in range(tl.where(level < 2, 5, 1)):
-            rows = 16 * s + sixteen
-            if level < 2:
-                frame = tl.where(level == 0, first, second)
-                values = _between(
-                    block, coupling, gram, person, frame, second, scale, floor, rows, lanes,
-                    FRAMES, ENDS,
+    between: tl.constexpr = 2 if FIRST and FRAMES > 1 else 1
+    if strip > 5 * between:
+        _keep(
+            control, fits, rotations, transl, betas, best_rotations, best_transl, best_betas,
+            residual_mean, person, FRAMES, STATE,
+        )  # fmt: skip
+    elif _strips(frozen, frozen_step, person, FINAL) > 0:
+        wide = tl.arange(0, 128)
+        sixteen = tl.arange(0, 16)
+        c = wide[None, :]
+        rows = 16 * (strip % 5) + sixteen
+        is_shape = strip == 5 * between
+        slot = 4 - between + strip // 5
+        frame = second - (3 - tl.minimum(slot, 3))
+        work += person * 5 * _COLUMNS * _WIDTH
+        out = work + (slot * _COLUMNS + rows)[:, None] * _WIDTH + c
+        scale, floor = _damping(control, person, FINAL)
+        left = tl.where(rows < _UNKNOWNS, _COLUMNS + rows, _WIDTH)
+        right = tl.where(wide < _COLUMNS, _COLUMNS + wide, _WIDTH)
+        if is_shape:
+            left = tl.where(sixteen < 10, 149 + sixteen, _WIDTH)
+            right = tl.where(wide < 10, 149 + wide, tl.where(wide == 79, 159, _WIDTH))
+        if FIRST:
+            unknowns = tl.where(is_shape, 0, _UNKNOWNS)
+            coupled = tl.where(frame < second, unknowns, 0)
+            pair = coupling + (person * FRAMES + frame) * FRAMES * _COLUMNS
+            if is_shape:
+                own, beside = _shape_rows(
+                    block, information, betas, best_betas, past_betas, control, person, wide,
+                    scale, floor, FRAMES, FINAL,
                 )  # fmt: skip
-                taken = tl.where(rows < _UNKNOWNS, _COLUMNS + rows, _WIDTH)
-                across = tl.where(lanes < _UNKNOWNS, _COLUMNS + lanes, _WIDTH)
-                across = tl.where((lanes >= 149) & (lanes < 160), lanes, across)
             else:
-                values = _shape(
-                    block, gram, information, best_betas, past_betas, person, scale, floor, lanes,
-                    FRAMES, ENDS, FINAL,
-                )  # fmt: skip
-                taken = tl.where(sixteen < 10, 149 + sixteen, _WIDTH)
-                across = tl.where(lanes < 10, 149 + lanes, tl.where(lanes == 159, 159, _WIDTH))
-            before = 5 * (level - begin)
-            for n in tl.range(0, before + s, num_stages=2):
-                mine = n >= before
-                at = work + (tl.where(mine, level, begin + n // 5) + 2) * _COLUMNS * _WIDTH
-                at += (16 * tl.where(mine, n - before, n % 5) + sixteen)[:, None] * _WIDTH
-                column = tl.where(mine, rows, taken)[None, :]
-                left = tl.load(at + column, mask=column < _WIDTH, other=0.0)
-                column = tl.where(mine, lanes, across)[None, :]
-                above = tl.load(at + column, mask=column < _WIDTH, other=0.0)
-                values = tl.dot(tl.trans(-left), above, values, input_precision=_PRECISION)
-            at = own + rows[:, None] * _WIDTH + lanes[None, :]
-            tl.store(at, values, mask=lanes[None, :] < _WIDTH)
-            if level < 2 or not FINAL:
-                _eliminate(own + 16 * s * _WIDTH, 16 * s, lanes)
-    wide = tl.arange(0, 128)
+                own, beside = _frame_rows(
+                    block, pair, person * FRAMES + frame, second, rows, wide, scale, floor, coupled
+                )
+            for e in tl.static_range(ENDS):
+                taken = _product(work + e * _COLUMNS * _WIDTH, left, right, wide)
+                # The coupling of an end with this frame and with the next.
+                pairs = coupling + (person * FRAMES + e * (FRAMES - 1)) * FRAMES * _COLUMNS
+                pairs_own = pairs + frame * _COLUMNS
+                down = tl.load(pairs_own + rows, mask=rows < unknowns, other=0.0)
+                across = tl.load(pairs_own + wide, mask=wide < unknowns, other=0.0)
+                further = tl.load(pairs + second * _COLUMNS + wide, mask=wide < coupled, other=0.0)
+                if is_shape:
+                    down = tl.full((16,), 1.0, tl.float32)
+                    across = tl.where(wide < 10, 1.0, 0.0)
+                    further = tl.where(wide == 79, 1.0, 0.0)
+                else:
+                    further = tl.where((wide >= _UNKNOWNS) & (wide < _COLUMNS), 1.0, further)
+                taken *= down[:, None]
+                own -= across[None, :] * taken
+                beside -= further[None, :] * taken
+            identity = tl.where(rows[:, None] == c, 1.0, 0.0)
+            tl.store(out + 2 * _COLUMNS, identity, mask=c < _COLUMNS)
+        else:
+            own = tl.load(out, mask=c < _COLUMNS, other=0.0)
+            beside = tl.load(out + _COLUMNS, mask=c < _COLUMNS, other=0.0)
+            taken = _product(work + 2 * _COLUMNS * _WIDTH, left, right, wide)
+            is_own = c < tl.where(is_shape, 10, _UNKNOWNS)
+            own -= tl.where(is_own, taken, 0.0)
+            beside -= tl.where(is_own, 0.0, taken)
+        tl.store(out, own, mask=c < _COLUMNS)
+        tl.store(out + _COLUMNS, beside, mask=c < _COLUMNS)
+
+
+@triton.jit
+def _substituted(rows, known, INVERSE: tl.constexpr):
+    """Return the unknowns (128,) of an eliminated frame.
+
+    ``known`` (128,) are the later ones that it is coupled with, and -1 in lane 79, since the
+    gradient is the right side. The inverse factor begins at column ``INVERSE``.
+    """
+    lanes = tl.arange(0, 128)
+    at = rows + lanes[:, None] * _WIDTH + lanes[None, :]
+    inside = (lanes[:, None] < _COLUMNS) & (lanes[None, :] < _COLUMNS)
+    right = -tl.sum(tl.load(at + _COLUMNS, mask=inside, other=0.0) * known[None, :], 1)
+    inside = inside & (lanes[None, :] < _UNKNOWNS)
+    inverse = tl.load(at + INVERSE, mask=inside, other=0.0)
+    return tl.sum(inverse * right[:, None], 0)
+
+
+@DirectKernel
+@triton.jit
+def solve(
+    coupling, control, frozen, frozen_step, work, step, gained,
+    FRAMES: tl.constexpr, ENDS: tl.constexpr, FINAL: tl.constexpr,
+):  # fmt: skip
+    """Eliminate a person's shape and substitute back, for the next step from the best state.
+
+    Of ``control`` (4) the last number, whether this step failed, is written. With ``FINAL``, the
+    information about the shape that the window adds is written in place of the step: zeros for a
+    person whose shape is ``frozen``, of which nothing more is asked.
+    """
+    person = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, _LANES)
+    sixteen = tl.arange(0, 16)
+    second: tl.constexpr = FRAMES - 2 if FRAMES == 4 else FRAMES - 1
+    frame = _COLUMNS * _WIDTH
+    work += person * 5 * frame
+    is_known = _strips(frozen, frozen_step, person, FINAL) > 0
+    is_shape = (sixteen[:, None] < 10) & ((lanes[None, :] < 10) | (lanes[None, :] == 159))
+    own = work + 4 * frame + sixteen[:, None] * _WIDTH + lanes[None, :]
+    values = tl.load(own, mask=lanes[None, :] < tl.where(is_known, _WIDTH, 0), other=0.0)
+    if is_known:
+        for n in tl.range(0, 5, num_stages=3):
+            at = work + 3 * frame + (16 * n + sixteen)[:, None] * _WIDTH
+            left = tl.load(at + 149 + sixteen[None, :], mask=sixteen[None, :] < 10, other=0.0)
+            column = tl.where(lanes < 10, 149 + lanes, lanes)[None, :]
+            inside = (column >= 149) & (column < 160)
+            right = tl.load(at + column, mask=inside, other=0.0)
+            taken = tl.dot(tl.trans(left), right, input_precision=_PRECISION)
+            values -= tl.where(is_shape, taken, 0.0)
     if FINAL:
-        tl.debug_barrier()
-        ten = (sixteen[:, None] < 10) & (sixteen[None, :] < 10)
-        at = work + 4 * _COLUMNS * _WIDTH + sixteen[:, None] * _WIDTH + sixteen[None, :]
-        more = tl.load(at, mask=ten, other=0.0)
         # A factorisation that failed says nothing about the shape, so it adds no information.
-        more = tl.where((more == more) & (levels > begin), more, 0.0)
-        at = gained + person * 100 + sixteen[:, None] * 10 + sixteen[None, :]
-        tl.store(at, more, mask=ten)
+        more = tl.where(values == values, values, 0.0)
+        at = gained + person * 100 + sixteen[:, None] * 10 + lanes[None, :]
+        tl.store(at, more, mask=(sixteen[:, None] < 10) & (lanes[None, :] < 10))
     else:
+        tl.store(own, values, mask=lanes[None, :] < _WIDTH)
+        _eliminate(work + 4 * frame, 0, lanes)
+        wide = tl.arange(0, 128)
         step += person * (FRAMES * _UNKNOWNS + 10)
         shape = step + FRAMES * _UNKNOWNS
-        # Back from the shape to the second frame, the first, and the ends.
-        for back in range(3 - begin + ENDS):
-            is_end = back >= 3
-            slot = tl.where(is_end, back - 3, 4 - back)
-            own = work + slot * _COLUMNS * _WIDTH
-            frame = tl.where(is_end, (back - 3) * (FRAMES - 1), tl.where(back == 1, second, first))
-            later = (wide >= _UNKNOWNS) & (wide < 79) & (back > 0)
-            known = tl.load(shape + wide - _UNKNOWNS, mask=later, other=0.0)
-            coupled = (wide < _UNKNOWNS) & (back > 1)
-            x = tl.load(step + second * _UNKNOWNS + wide, mask=coupled, other=0.0)
-            if is_end:
-                pairs = coupling + (person * FRAMES + frame) * FRAMES * _COLUMNS + wide
-                x *= tl.load(pairs + second * _COLUMNS, mask=coupled, other=0.0)
-                y = tl.load(step + first * _UNKNOWNS + wide, mask=coupled, other=0.0)
-                x += y * tl.load(pairs + first * _COLUMNS, mask=coupled, other=0.0)
-            # The gradient's column is the right side: it counts with the other sign.
-            known += x - tl.where(wide == 79, 1.0, 0.0)
-            inverse = tl.where(is_end, _COLUMNS, 2 * _COLUMNS)
-            x = tl.zeros((128,), tl.float32)
-            for s in range(tl.where(back > 0, 5, 1)):
-                at = own + (16 * s + sixteen)[:, None] * _WIDTH + wide[None, :]
-                inside = wide[None, :] < _COLUMNS
-                right = tl.load(at + _COLUMNS, mask=inside, other=0.0)
-                right = -tl.sum(right * known[None, :], 1)
-                inside = wide[None, :] < _UNKNOWNS
-                solved = tl.load(at + inverse, mask=inside, other=0.0)
-                x += tl.sum(solved * right[:, None], 0)
-            if back == 0:
-                tl.store(shape + wide, x, mask=wide < 10)
-                # No number is left unharmed by a pivot that is not positive.
-                failed = tl.sum(tl.where((wide < 10) & (x != x), 1.0, 0.0), 0)
-                tl.store(control + person * 4 + 3, failed)
-            else:
-                tl.store(step + frame * _UNKNOWNS + wide, x, mask=wide < _UNKNOWNS)
-            tl.debug_barrier()
+        at = work + 4 * frame + sixteen * _WIDTH
+        right = tl.load(at + 159)
+        inverse = tl.load(at[:, None] + 2 * _COLUMNS + wide[None, :], mask=wide[None, :] < 16)
+        x = tl.sum(inverse * right[:, None], 0)
+        tl.store(shape + wide, x, mask=wide < 10)
+        # No number is left unharmed by a pivot that is not positive.
+        failed = tl.sum(tl.where((wide < 10) & (x != x), 1.0, 0.0), 0)
+        tl.store(control + person * 4 + 3, failed)
+        tl.debug_barrier()
+        is_later = (wide >= _UNKNOWNS) & (wide < 79)
+        later = tl.load(shape + wide - _UNKNOWNS, mask=is_later, other=0.0)
+        later = tl.where(wide == 79, -1.0, later)
+        is_own = wide < _UNKNOWNS
+        x = _substituted(work + 3 * frame, later, 2 * _COLUMNS)
+        tl.store(step + second * _UNKNOWNS + wide, x, mask=is_own)
+        if FRAMES > 1:
+            y = _substituted(work + 2 * frame, tl.where(is_own, x, later), 2 * _COLUMNS)
+            tl.store(step + (second - 1) * _UNKNOWNS + wide, y, mask=is_own)
+            for e in tl.static_range(ENDS):
+                begin = (person * FRAMES + e * (FRAMES - 1)) * FRAMES * _COLUMNS
+                pairs = coupling + begin + wide
+                known = x * tl.load(pairs + second * _COLUMNS, mask=is_own, other=0.0)
+                known += y * tl.load(pairs + (second - 1) * _COLUMNS, mask=is_own, other=0.0)
+                z = _substituted(work + e * frame, tl.where(is_own, known, later), _COLUMNS)
+                tl.store(step + e * (FRAMES - 1) * _UNKNOWNS + wide, z, mask=is_own)
