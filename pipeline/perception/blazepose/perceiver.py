@@ -23,6 +23,7 @@ from pipeline.core.people import Person
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
+from pipeline.perception.blazepose.followed import Followed, without_score
 from pipeline.perception.blazepose.litert import Model, load_model
 from pipeline.perception.blazepose.person_detector import PersonDetector
 from pipeline.perception.blazepose.queries import (
@@ -241,15 +242,23 @@ class BlazePose(Perceiver):
         )  # fmt: skip
 
     def _decode(
-        self, embedding: Embedding, window: Window, looks: Looks | None = None
+        self,
+        embedding: Embedding,
+        window: Window,
+        looks: Looks | None = None,
+        followed: Followed | None = None,
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
         """The people of each frame; ``looks`` is what was looked for beside the detection, for
-        a network that answers batches faster than one query after another."""
+        a network that answers batches faster than one query after another. ``followed`` is what
+        came of them, if that is known already."""
         count, key, at_once = len(window.frames), window.key, looks is not None
         if looks is None:
             looks = yield from look_ahead(window, embedding.tracked, sparing=True)
         # Tracked people before candidates: a candidate that is a part of one of them is refused.
-        present, tracked = yield from track_rois(window, key, embedding.tracked, looks, at_once)
+        if followed is None:
+            present, tracked = yield from track_rois(window, key, embedding.tracked, looks, at_once)
+        else:
+            present, tracked = followed.present, followed.tracked
         new, refused = yield from confirm_candidates(
             window.key_frame, embedding.candidates, embedding.next_id, present
         )
@@ -262,18 +271,13 @@ class BlazePose(Perceiver):
         )
         ids = {roi.id for roi in rois}
         people = {key: tuple(p for p in (*present, *(p for p, _ in new)) if p.roi in ids)}
-        # Outward from the key frame, so that every ROI is as few frames as possible from those that
-        # detections confirmed. Both directions run in step: a GPU answers them in one batch.
-        (after, last_rois), (before, _) = yield from gather(
-            [
-                self._track_frames(window, range(key + 1, count), rois, looks, at_once),
-                self._track_frames(window, range(key - 1, -1, -1), rois, looks, at_once),
-            ]
-        )
-        people |= after | before
+        if followed is None or new:
+            others, last_rois = yield from self._outward(window, rois, looks, at_once)
+        else:
+            others, last_rois = followed.people, followed.last_rois
+        people |= others
         ended = {r.id for r in embedding.tracked} - {r.id for r in tracked}
         ended |= ids - {r.id for r in last_rois}
-        # Only the forward direction leads to the next window.
         memory = Memory(
             last_rois,
             embedding.next_id + len(new),
@@ -284,6 +288,42 @@ class BlazePose(Perceiver):
             embedding.unfollowed,
         )
         return [people[t] for t in range(count)], memory
+
+    def _follow(self, window: Window, rois: Sequence[Roi], looks: Looks) -> Plan[Followed]:
+        """What `_decode` finds of the tracked people where there are no new ones."""
+        present, tracked = yield from track_rois(window, window.key, rois, looks, True)
+        size = window.key_frame.size
+        kept = fill_places(self._inside(tracked, size), (), self.max_people, size)
+        others, last_rois = yield from self._outward(window, kept, looks, True)
+        return Followed(present, tracked, others, last_rois)
+
+    def _followed_ahead(self, window: Window, rois: Sequence[Roi], looks: Looks) -> Followed | None:
+        """What the looks say of the tracked people, in which detections' scores are missing; None
+        where anybody must be asked for again, or where a detection may move an ROI."""
+        if not rois or len(looks) < len(rois) * len(window.frames):
+            return None
+        plan = self._follow(window, [without_score(roi) for roi in rois], looks)
+        try:
+            plan.send(None)  # type: ignore[arg-type]
+        except StopIteration as end:
+            return end.value
+        return None
+
+    def _outward(
+        self, window: Window, rois: tuple[Roi, ...], looks: Looks, at_once: bool
+    ) -> Plan[tuple[dict[int, tuple[Person, ...]], tuple[Roi, ...]]]:
+        """The people of all frames but the key frame, and the ROIs after the last frame."""
+        key, count = window.key, len(window.frames)
+        # Outward from the key frame, so that every ROI is as few frames as possible from those that
+        # detections confirmed. Both directions run in step: a GPU answers them in one batch.
+        (after, last_rois), (before, _) = yield from gather(
+            [
+                self._track_frames(window, range(key + 1, count), rois, looks, at_once),
+                self._track_frames(window, range(key - 1, -1, -1), rois, looks, at_once),
+            ]
+        )
+        # Only the forward direction leads to the next window.
+        return after | before, last_rois
 
     @staticmethod
     def _track_frames(

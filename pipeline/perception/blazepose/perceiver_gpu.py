@@ -7,6 +7,7 @@ one launch, go through each network in one batch and come back in one copy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipeline.gpu.transfer import AsyncCopy, upload
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.blazepose import detector, landmarks, person_detector
 from pipeline.perception.blazepose.example import example_image
+from pipeline.perception.blazepose.followed import with_scores
 from pipeline.perception.blazepose.landmarks_torch import (
     LandmarkNet,
     presences_of_rows,
@@ -35,6 +37,7 @@ from pipeline.perception.blazepose.queries import (
     PersonRoi,
     Plan,
     Query,
+    ask_later,
     gather,
     run_plan,
 )
@@ -195,28 +198,48 @@ class BlazePoseTorch(BlazePose):
         # Missed people are left out: the detection may move their ROIs.
         looks = look_ahead(window, [roi for roi in before if not roi.frames_missed])
         # Detection and looks do not depend on each other, so they go out in one batch.
-        plans: list[Plan[Any]] = [self.detection_plan(window, memory), looks]
-        embedding, found = yield from gather(plans)
-        return (yield from self._decode(embedding, window, found))
+        detection = ask_later(self.detection_plan(window, memory))
+        plans: list[Plan[Any]] = [looks, detection]
+        found, detected = yield from gather(plans)
+        # A GPU still detects while the host follows people through the looks.
+        followed = self._followed_ahead(window, before, found)
+        # A round without queries: all windows come to this point before one waits.
+        yield []
+        embedding = detected()
+        known = None if followed is None else with_scores(followed, before, embedding.tracked)
+        return (yield from self._decode(embedding, window, found, known))
 
     @torch.inference_mode()
     def answer(self, queries: list[Query]) -> list[Any]:
-        detection_queries = [query for query in queries if isinstance(query, DetectionQuery)]
-        views = [(query.frame, view) for query in detection_queries for view in query.views]
+        if not queries:
+            return []
+        asked = [query for query in queries if isinstance(query, DetectionQuery)]
+        views = [(query.frame, view) for query in asked for view in query.views]
         landmark_queries = [query for query in queries if isinstance(query, LandmarkQuery)]
-        # All networks are launched before the host waits for one.
-        detections, crops = self._start_detection(views), self._start_landmarks(landmark_queries)
-        second = self._start_second(detection_queries)
-        rois = iter(self._read_detections(views, detections))
-        # In the order of the launches: the host reads while a GPU computes the rest.
+        # All networks are launched before the host waits for one: landmarks first, with which it
+        # goes on while a GPU detects.
+        crops = self._start_landmarks(landmark_queries)
+        detections, second = self._start_detection(views), self._start_second(asked)
+
+        @cache
+        def detected() -> list[list[Roi]]:
+            rois = iter(self._read_detections(views, detections))
+            more = self._read_second(asked, second)
+            return [
+                distinct([roi for _ in query.views for roi in next(rois)], others)
+                for query, others in zip(asked, more)
+            ]
+
         people = iter(() if crops is None else self._read_people(landmark_queries, crops.result()))
-        more = iter(self._read_second(detection_queries, second))
-        return [
-            next(people)
-            if isinstance(query, LandmarkQuery)
-            else distinct([roi for _ in query.views for roi in next(rois)], next(more))
-            for query in queries
-        ]
+        places = iter(range(len(asked)))
+        answers: list[Any] = []
+        for query in queries:
+            if isinstance(query, LandmarkQuery):
+                answers.append(next(people))
+            else:
+                read = partial(_answer_at, detected, next(places))
+                answers.append(read if query.later else read())
+        return answers
 
     def _start_landmarks(self, queries: list[LandmarkQuery]) -> AsyncCopy | None:
         if not queries:
@@ -335,3 +358,7 @@ class BlazePoseTorch(BlazePose):
         if frame.on_device is None:
             raise ValueError("a frame that is not on the GPU; `prepare` its window first")
         return frame.on_device
+
+
+def _answer_at(answers: Callable[[], list[list[Roi]]], place: int) -> list[Roi]:
+    return answers()[place]

@@ -9,7 +9,7 @@ after another, and either way the same plans run and the same people are found.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pipeline.core.frame import Frame
@@ -48,16 +48,20 @@ class LandmarkQuery:
 class DetectionQuery:
     """Where are people in parts of a frame? The answer is a list of ROIs, best score first.
 
+    Asked for with `ask_later`, the answer is a function that waits for them.
+
     Attributes:
         frame: The frame.
         views: The parts to run BlazePose's detector on.
         second_views: The parts to run the second detector on, which finds small and half hidden
             people; empty where there is none.
+        later: Whether the answer is a function that waits for the ROIs and returns them.
     """
 
     frame: Frame
     views: tuple[Box, ...]
     second_views: tuple[Box, ...] = ()
+    later: bool = False
 
 
 Query = LandmarkQuery | DetectionQuery
@@ -69,6 +73,30 @@ def ask(query: Query) -> Plan[Any]:
     """Yield one query and return its answer."""
     (answer,) = yield [query]
     return answer
+
+
+def ask_later(plan: Plan[T]) -> Plan[Callable[[], T]]:
+    """Yield the only query of a plan, if it has one; return a function that waits for the answer
+    and returns the plan's result.
+
+    Args:
+        plan: A plan that yields one `DetectionQuery`, or nothing.
+    """
+    try:
+        (query,) = plan.send(None)  # type: ignore[arg-type]
+    except StopIteration as end:
+        known = end.value
+        return lambda: known
+    (answer,) = yield [replace(query, later=True)]  # type: ignore[arg-type]
+
+    def result() -> T:
+        try:
+            plan.send([answer()])
+        except StopIteration as end:
+            return end.value
+        raise ValueError("a plan that is asked later has one query")
+
+    return result
 
 
 def gather(plans: Sequence[Plan[T]]) -> Plan[list[T]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -20,8 +21,9 @@ from pipeline.perception.blazepose.landmarks import OTHER_SIDE
 from pipeline.perception.blazepose.overlap import median_distance
 from pipeline.perception.blazepose.perceiver import BlazePose, Embedding, Memory
 from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch
-from pipeline.perception.blazepose.queries import LandmarkQuery, run_plan
+from pipeline.perception.blazepose.queries import DetectionQuery, LandmarkQuery, gather, run_plan
 from pipeline.perception.blazepose.roi import Roi
+from pipeline.perception.blazepose.roi_tracking import look_ahead
 from pipeline.perception.blazepose.views import EAGER_PASSES
 from tests.support.paths import SAMPLES
 from tests.support.windows import frames_of, track_rois, windows_of
@@ -220,13 +222,21 @@ def test_left_and_right_stay_where_mirrored_queries_have_them():
     assert exchanged_frames(track_rois(perceiver, stub_windows(40))) == []
 
 
+def answers_of(perceiver, queries):
+    """A perceiver's answers on a CPU, those that are waited for as functions."""
+    answers = perceiver.answer(queries)
+    later = [isinstance(query, DetectionQuery) and query.later for query in queries]
+    return [(lambda a=a: a) if wait else a for a, wait in zip(answers, later)]
+
+
 def in_batches(perceiver, windows):
     """The people of each frame, followed as on a GPU, and the rounds of queries of each window."""
     people, rounds, memory = [], [], None
 
     def answer(queries):
-        rounds[-1].append(queries)
-        return perceiver.answer(queries)
+        if queries:
+            rounds[-1].append(queries)
+        return answers_of(perceiver, queries)
 
     for window in windows:
         rounds.append([])
@@ -245,6 +255,89 @@ def test_mirrored_queries_and_second_looks_of_a_window_are_one_round(speed):
     assert exchanged_frames(people) == []
     # A person whose limbs and mask disagree is asked for at other rotations now and then.
     assert sorted(len(each) for each in rounds[1:])[-2] == 2
+
+
+walk = st.lists(st.integers(-12, 12), min_size=24, max_size=24)
+
+
+class ScoredPose(StubPose):
+    """A stub whose detections have the scores ``score(t)``, and whose people have the larger one of
+    presence and score, as the networks' people."""
+
+    def __init__(self, score, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.score = score
+
+    def _detections(self, image, views, second_views=()):
+        found = super()._detections(image, views, second_views)
+        return [replace(roi, score=self.score(int(image[0, 0, 0]))) for roi in found]
+
+    def seen(self, points, roi, presence, x, y):
+        person, after = super().seen(points, roi, presence, x, y)
+        return replace(person, score=max(presence, roi.score)), after
+
+
+def detections_first(perceiver, window, memory):
+    """The plan of a window that waits for the detections before it follows people."""
+    before = () if memory is None else memory.rois
+    looks = look_ahead(window, [roi for roi in before if not roi.frames_missed])
+    embedding, found = yield from gather([perceiver.detection_plan(window, memory), looks])
+    return (yield from perceiver._decode(embedding, window, found))
+
+
+def values_of(person):
+    return person.roi, person.score, person.box_px.tolist(), person.landmarks_px.tolist()
+
+
+def assert_follows_as_after_detections(perceiver, windows):
+    """Each window's people and memory are those of `detections_first`; return in how many windows
+    people were followed before the detections were known."""
+    memory, ahead = None, []
+    followed_ahead = perceiver._followed_ahead
+    perceiver._followed_ahead = lambda *a: ahead.append(followed_ahead(*a)) or ahead[-1]
+    for window in windows:
+        expected = run_plan(detections_first(perceiver, window, memory), perceiver.answer)
+        plan = BlazePoseTorch._window_plan(perceiver, window, memory)
+        people, memory = run_plan(plan, partial(answers_of, perceiver))
+        for now, then in zip(people, expected[0], strict=True):
+            assert list(map(values_of, now)) == list(map(values_of, then))
+        assert memory == expected[1]
+        for now, then in zip(memory.rois, expected[1].rois, strict=True):
+            assert (now.unconfirmed, now.age, now.turn) == (then.unconfirmed, then.age, then.turn)
+    return sum(each is not None for each in ahead)
+
+
+chances = st.lists(st.booleans(), min_size=48, max_size=48)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(walk, min_size=1, max_size=3), chances, chances,
+    st.lists(st.floats(0.01, 1.0), min_size=48, max_size=48), st.integers(0, 3), st.booleans(),
+)  # fmt: skip
+def test_people_who_are_followed_before_the_detections_come_are_the_same(
+    walks, faint, blind, scores, key, bench
+):
+    places = [
+        (120 + 170 * k + np.cumsum([*walk, *walk]), 60.0 + 60 * k) for k, walk in enumerate(walks)
+    ]
+    perceiver = ScoredPose(
+        lambda t: scores[t],
+        lambda t: [(float(x[t]), y) for k, (x, y) in enumerate(places) if t >= 8 * k],
+        benches=[(600, 220)] * bench,
+        faint=lambda t: faint[t] and t > 12,
+        blind=lambda t: blind[t],
+    )
+    assert_follows_as_after_detections(perceiver, stub_windows(48, key))
+
+
+def test_people_are_followed_before_the_detections_come():
+    """All but the first two windows: nobody is known there, or asked for outside of a look."""
+    perceiver = ScoredPose(lambda t: 0.5 + 0.01 * t, lambda t: [(60 + t, 100)])
+    assert assert_follows_as_after_detections(perceiver, stub_windows(40)) >= 8
+    # A score that comes and goes is known only afterwards.
+    perceiver = ScoredPose(lambda t: 0.9, lambda t: [(60 + t, 100)], blind=lambda t: t // 8 % 2 > 0)
+    assert assert_follows_as_after_detections(perceiver, stub_windows(40)) >= 8
 
 
 def test_a_side_exchange_is_undone_for_as_long_as_sides_agreed_before():
@@ -277,9 +370,6 @@ def test_at_most_max_people_are_tracked_and_they_stay():
     seen = ids(track_rois(crowd, stub_windows(16)))
     assert {len(now) for now in seen} == {3}
     assert len({tuple(now) for now in seen}) == 1
-
-
-walk = st.lists(st.integers(-12, 12), min_size=24, max_size=24)
 
 
 @settings(deadline=None, max_examples=30)
@@ -423,6 +513,12 @@ def test_a_throw_is_followed_in_two_rounds_a_window(real):
     assert sorted(len(each) for each in rounds[1:])[-2] == 2
     for ahead, (alone,) in zip(people, track_rois(real, windows)):
         assert median_distance(ahead[0], alone) < 0.03
+
+
+@pytest.mark.weights
+def test_a_throw_is_followed_before_the_detections_come(real):
+    windows = windows_of(frames_of(SAMPLES / "pitch.mp4", 72))
+    assert assert_follows_as_after_detections(real, windows) >= len(windows) // 2
 
 
 @pytest.mark.weights

@@ -1,0 +1,76 @@
+"""People who are followed while a GPU still detects: all but the detectors' scores is known.
+
+A detection changes nothing of a followed person but the score; it moves the ROI of missed people
+alone. So the people of a window are followed first, and get their scores afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.core.people import Person
+from pipeline.perception.blazepose.roi import Roi
+
+_SOME = 1e-6
+"""Stands for a score that is not known yet; lower than the presence of any person."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The tracked people of a window, as they are where it shows no new ones.
+
+    Attributes:
+        present: The people in the key frame.
+        tracked: Where they are found next to it.
+        people: The people of the other frames.
+        last_rois: Where they are found in the next window.
+    """
+
+    present: tuple[Person, ...]
+    tracked: tuple[Roi, ...]
+    people: dict[int, tuple[Person, ...]]
+    last_rois: tuple[Roi, ...]
+
+
+def without_score(roi: Roi) -> Roi:
+    """Return a tracked ROI whose score is not known yet, but whether there is one."""
+    return replace(roi, score=_SOME if roi.score > 0 else 0.0)
+
+
+def with_scores(
+    followed: Followed, before: Sequence[Roi], tracked: Sequence[Roi]
+) -> Followed | None:
+    """Return people who were followed without scores as if the scores had been known.
+
+    Args:
+        followed: The people.
+        before: The ROIs from which they were followed; none is of a missed person.
+        tracked: The same ROIs after the detection.
+
+    Returns:
+        The people; None where a score came or expired, so that they must be followed again.
+    """
+    if any((old.score > 0) != (new.score > 0) for old, new in zip(before, tracked, strict=True)):
+        return None
+    known = {roi.id: roi for roi in tracked}
+
+    def scored(people: tuple[Person, ...]) -> tuple[Person, ...]:
+        # As `landmarks.read_people`: the larger one of presence and score.
+        return tuple(
+            p if p.score >= (least := known[p.roi].score) else replace(p, score=least)
+            for p in people
+        )
+
+    def confirmed(rois: tuple[Roi, ...]) -> tuple[Roi, ...]:
+        return tuple(
+            replace(roi, score=known[roi.id].score, unconfirmed=known[roi.id].unconfirmed)
+            for roi in rois
+        )
+
+    return Followed(
+        scored(followed.present),
+        confirmed(followed.tracked),
+        {time: scored(people) for time, people in followed.people.items()},
+        confirmed(followed.last_rois),
+    )
