@@ -3,7 +3,8 @@ by side.
 
 At each launch Triton's JIT binds and classifies all arguments again and compares the globals that
 the kernel reads: 20 to 40 µs, longer than most kernels here run. `DirectKernel` keeps what the JIT
-compiled and launches that, as Triton's tutorial "Fused Softmax" does.
+compiled and launches that, as Triton's tutorial "Fused Softmax" does, but for the calls of launch
+hooks where there are none.
 
 Used by `pipeline` and `render`; imports neither.
 """
@@ -75,7 +76,23 @@ class DirectKernel:
                 self._compiled[kind] = compiled, tuple(constants[name] for name in rest)
             return
         compiled, rest = found
-        compiled[(*grid, 1, 1)[:3]](*args, *rest)
+        x, y, z = (*grid, 1, 1)[:3]
+        hooks = triton.knobs.runtime
+        if hooks.launch_enter_hook.calls or hooks.launch_exit_hook.calls:
+            compiled[x, y, z](*args, *rest)
+            return
+        # What that comes to for hooks that call nothing, such as a profiler's.
+        run = compiled.run
+        stream = _raw_stream(kind[0])
+        run(
+            x, y, z, stream, compiled.function, compiled.packed_metadata, None, None, None,
+            *args, *rest,
+        )  # fmt: skip
+
+
+_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 0)
+"""The address of a GPU's current stream, as Triton's driver asks for it. A torch without CUDA has
+none."""
 
 
 class _Here(threading.local):

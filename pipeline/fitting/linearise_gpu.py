@@ -371,8 +371,8 @@ class WindowSystem:
     def _eliminate(self, slot: int, programs: int, final: bool) -> None:
         """Eliminate the frames of ``slot`` and of those behind it, a program each."""
         system_kernels.eliminate[(self._people, programs)](
-            self.block, self.control, *self._frozen, self._work,
-            FRAMES=self._frames, SLOT=slot, FINAL=final, num_warps=_SOLVE_WARPS,
+            self.block, self.control, *self._frozen, self._work, slot,
+            FRAMES=self._frames, IS_END=slot == 0, FINAL=final, num_warps=_SOLVE_WARPS,
         )  # fmt: skip
 
     def solution(self) -> Solution:

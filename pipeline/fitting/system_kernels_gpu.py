@@ -202,10 +202,10 @@ def _strips(frozen, frozen_step, person, FINAL: tl.constexpr):
 @DirectKernel
 @triton.jit
 def eliminate(
-    block, control, frozen, frozen_step, work,
-    FRAMES: tl.constexpr, SLOT: tl.constexpr, FINAL: tl.constexpr,
+    block, control, frozen, frozen_step, work, slot,
+    FRAMES: tl.constexpr, IS_END: tl.constexpr, FINAL: tl.constexpr,
 ):  # fmt: skip
-    """Eliminate a person's ends (``SLOT`` 0, a program each), or the frame that `take` wrote.
+    """Eliminate a person's ends, a program each, or the frame that `take` wrote to a ``slot``.
 
     With ``FINAL``, nothing is done for a person whose shape is ``frozen``.
     """
@@ -215,9 +215,9 @@ def eliminate(
     sixteen = tl.arange(0, 16)
     inside = lanes[None, :] < _WIDTH
     block += (person * FRAMES + end * (FRAMES - 1)) * _COLUMNS * _COLUMNS
-    work += (person * 5 + SLOT + end) * _COLUMNS * _WIDTH
+    work += (person * 5 + slot + end) * _COLUMNS * _WIDTH
     scale, floor = _damping(control, person, FINAL)
-    if SLOT == 0:
+    if IS_END:
         following = _end(block, sixteen, lanes, scale, floor)
     else:
         following = tl.load(work + sixteen[:, None] * _WIDTH + lanes[None, :], mask=inside)
@@ -226,7 +226,7 @@ def eliminate(
         at = work + rows[:, None] * _WIDTH + lanes[None, :]
         values = following
         # Asked for here, so that it is there when this strip is done.
-        if SLOT == 0:
+        if IS_END:
             following = _end(block, rows + 16, lanes, scale, floor)
         else:
             following = tl.load(at + 16 * _WIDTH, mask=lanes[None, :] < tl.where(s < 4, _WIDTH, 0))

@@ -52,6 +52,8 @@ TOLERANCE = {False: 1e-2, True: 3e-2}
 """The largest mean difference from the original module, as a share of the output's scale. Above it
 an engine is refused. By ``half``: False is single precision (with TF32 if torch uses it).
 """
+_CLOSE = 1e-2
+"""Batch sizes at which TensorRT is further off are left out, where it is closer at others."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the engine's name, the batch sizes done, and the batch sizes in all."""
@@ -303,9 +305,11 @@ def _prepared(
     # Networks with kernels of their own are small: a CPU computes them sooner than a GPU loads
     # cuDNN, which nothing else needs then.
     beside = torch.device("cpu") if hasattr(module, "with_kernels") else device
+    # Outside of inference mode: torch exports no module whose weights were moved in it.
+    module = module.to(beside)
     # Before the module is halved, which happens in place.
     with torch.inference_mode(), without_tf32():
-        outputs = as_tuple(module.to(beside)(*(t.to(beside) for t in inputs)))
+        outputs = as_tuple(module(*(t.to(beside) for t in inputs)))
         expected = tuple(out.float().clone().to(device) for out in outputs)
     module, examples = module.to(device), tuple(t.to(device) for t in inputs)
     return _Job(
@@ -433,17 +437,20 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
         step = Bucketed(make, job.buckets)
     job.on_progress(f"{job.label} {name}", len(job.buckets), len(job.buckets))
     limit, apart = TOLERANCE[job.half], {size: _differences(step, job, size) for size in step.sizes}
-    # Written with `not`, so that NaN is refused too.
-    wrong = [size for size, (_, mean) in apart.items() if not mean <= limit]
-    if name == "tensorrt" and len(wrong) < len(apart):
-        # TensorRT for RTX 1.4 has engines that are wrong at one batch size and right at the others
-        # (docs/results/gpu_profile.md). No other engine may: its code is ours or torch's.
+    right = [size for size, (_, mean) in apart.items() if mean <= limit]
+    used = [size for size in right if apart[size][1] <= _CLOSE] or right
+    if name == "tensorrt" and used:
+        # TensorRT for RTX 1.4 has engines that are wrong at one batch size, or ten times as far off
+        # as at the others (docs/results/gpu_profile.md). No other engine may: its code is ours or
+        # torch's.
         notes += [
             f"without batches of {size}, whose results are {apart.pop(size)[1]:.1e} of scale off"
-            for size in wrong
+            for size in step.sizes
+            if size not in used
         ]
-        step = step.only(tuple(apart))
+        step = step.only(used)
     largest, mean = (max(values) for values in zip(*apart.values()))
+    # Written with `not`, so that NaN is refused too.
     if not mean <= limit:
         raise EngineError(
             f"{job.label} in {name}: results are {mean:.1e} of scale off, more than {limit:g}"

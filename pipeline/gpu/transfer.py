@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 import torch
 
 from pipeline.core.frame import Frame, Window
+from pipeline.core.records import replaced
 from pipeline.core.yuv import BT709, Colour, YuvImage, yuv_bytes
 
 
@@ -74,7 +74,7 @@ def upload(window: Window, device: torch.device) -> Window:
 
             to_rgb(there, part, colour)
     placed = zip(window.frames, target)
-    return replace(window, frames=tuple(replace(f, on_device=place) for f, place in placed))
+    return replaced(window, frames=tuple(replaced(f, on_device=place) for f, place in placed))
 
 
 def _colour_there(frame: Frame, device: torch.device) -> Colour | None:

@@ -7,9 +7,10 @@ alone. So the people of a window are followed first, and get their scores afterw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.core.people import Person
+from pipeline.core.records import replaced
 from pipeline.perception.blazepose.roi import Roi
 
 _SOME = 1e-6
@@ -35,7 +36,7 @@ class Followed:
 
 def without_score(roi: Roi) -> Roi:
     """Return a tracked ROI whose score is not known yet, but whether there is one."""
-    return replace(roi, score=_SOME if roi.score > 0 else 0.0)
+    return replaced(roi, score=_SOME if roi.score > 0 else 0.0)
 
 
 def with_scores(
@@ -58,13 +59,13 @@ def with_scores(
     def scored(people: tuple[Person, ...]) -> tuple[Person, ...]:
         # As `landmarks.read_people`: the larger one of presence and score.
         return tuple(
-            p if p.score >= (least := known[p.roi].score) else replace(p, score=least)
+            p if p.score >= (least := known[p.roi].score) else replaced(p, score=least)
             for p in people
         )
 
     def confirmed(rois: tuple[Roi, ...]) -> tuple[Roi, ...]:
         return tuple(
-            replace(roi, score=known[roi.id].score, unconfirmed=known[roi.id].unconfirmed)
+            replaced(roi, score=known[roi.id].score, unconfirmed=known[roi.id].unconfirmed)
             for roi in rois
         )
 

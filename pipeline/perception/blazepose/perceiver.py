@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline.core.frame import WINDOW_FRAMES, Window
 from pipeline.core.people import Person
+from pipeline.core.records import replaced
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
@@ -398,7 +399,7 @@ def distinct(rois: Sequence[Roi], second: Sequence[Roi] = ()) -> list[Roi]:
         for roi in sorted(each, key=lambda roi: -roi.score):
             match = same_place(roi, found)
             if match is not None:
-                found[match] = replace(found[match], score=max(found[match].score, roi.score))
+                found[match] = replaced(found[match], score=max(found[match].score, roi.score))
             elif roi.side > _LEAST_SIDE:
                 found.append(roi)
     return found
@@ -414,20 +415,22 @@ def _matched(tracked: Sequence[Roi], detections: Sequence[Roi]) -> tuple[list[Ro
             if bool(roi.frames_missed) == missed and (near := same_place(roi, others)) is not None:
                 found = others.pop(near)
                 if missed:
-                    roi = replace(roi, x=found.x, y=found.y, side=found.side, angle=found.angle)
-                rois[k] = replace(roi, score=found.score, unconfirmed=0)
+                    roi = replaced(roi, x=found.x, y=found.y, side=found.side, angle=found.angle)
+                rois[k] = replaced(roi, score=found.score, unconfirmed=0)
     return rois, [roi for roi in others if same_place(roi, rois) is None]
 
 
 def _one_pass_older(roi: Roi, valid: int) -> Roi:
     """A tracked ROI at the next detector pass, without its score after ``valid`` passes."""
     passes = roi.unconfirmed + 1
-    return replace(roi, unconfirmed=passes, score=roi.score if passes < valid else 0.0)
+    return replaced(roi, unconfirmed=passes, score=roi.score if passes < valid else 0.0)
 
 
 def _one_pass_less(rois: Sequence[Roi]) -> tuple[Roi, ...]:
     """The ROIs whose ``frames_missed`` counts passes, after one more pass."""
-    return tuple(replace(r, frames_missed=r.frames_missed - 1) for r in rois if r.frames_missed > 1)
+    return tuple(
+        replaced(r, frames_missed=r.frames_missed - 1) for r in rois if r.frames_missed > 1
+    )
 
 
 def people_lost(
@@ -447,7 +450,7 @@ def people_lost(
         size: (H, W) of the picture.
     """
     known = {r.id: r for r in before if r.id in ended and r.age >= _KNOWN_FRAMES}
-    newly = [replace(r, frames_missed=_LOST_PASSES) for r in known.values()]
+    newly = [replaced(r, frames_missed=_LOST_PASSES) for r in known.values()]
     # A person found where one was lost is probably the same.
     remaining = [r for r in (*newly, *lost) if same_place(r, tracked) is None]
     return tuple(sorted(remaining, key=lambda roi: -importance(roi, size)))

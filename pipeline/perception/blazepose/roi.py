@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.core.people import Person
+from pipeline.core.records import replaced
 
 SCALE = 1.25
 """Side of an ROI over twice the distance from its centre to its tip (MediaPipe's margin)."""
@@ -126,7 +127,7 @@ def continued(before: Roi, after: Roi, time_s: float) -> Roi:
         # No person turns faster: a mistaken rotation was corrected.
         if abs(now) < _FASTEST_TURN:
             turn = before.turn + _TURN_WEIGHT * (now - before.turn)
-    return replace(
+    return replaced(
         after, score=before.score, age=before.age + 1, unconfirmed=before.unconfirmed,
         time_s=time_s, turn=turn, rest=max(after.rest, before.rest - 1),
     )  # fmt: skip
@@ -146,7 +147,7 @@ def along_torso(roi: Roi) -> Roi:
     if math.hypot(dx, dy) < _LEAST_TORSO * roi.side:
         return roi
     off = math.remainder(math.atan2(dx, -dy) - roi.angle, 2 * math.pi)
-    return replace(roi, angle=roi.angle + off) if abs(off) > _OFF_TORSO else roi
+    return replaced(roi, angle=roi.angle + off) if abs(off) > _OFF_TORSO else roi
 
 
 def turned(roi: Roi, time_s: float) -> Roi:
@@ -154,7 +155,7 @@ def turned(roi: Roi, time_s: float) -> Roi:
     elapsed_s = time_s - roi.time_s
     if not abs(elapsed_s) <= _FORESEEN_S:
         return roi
-    return replace(roi, angle=roi.angle + roi.turn * elapsed_s)
+    return replaced(roi, angle=roi.angle + roi.turn * elapsed_s)
 
 
 def roi_between(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.core.frame import Frame, Window
 from pipeline.core.people import Person
+from pipeline.core.records import replaced
 from pipeline.perception.blazepose import landmarks
 from pipeline.perception.blazepose.between import between, hardly_moved
 from pipeline.perception.blazepose.occlusion import overlapping, separate
@@ -175,7 +176,7 @@ def look_ahead(window: Window, rois: Sequence[Roi], sparing: bool = False) -> Pl
 def _looks(window: Window, times: Iterable[int], rois: Sequence[Roi]) -> Plan[Looks]:
     """The answers for all ROIs in some frames of a window."""
     # A score of 0, so that the answer's score is the model's presence alone.
-    rois = [replace(roi, score=0.0) for roi in rois]
+    rois = [replaced(roi, score=0.0) for roi in rois]
     asked = [(t, roi) for t in times for roi in rois]
     answers = yield [LandmarkQuery(window.frames[t], roi, _FAINT_PRESENCE) for t, roi in asked]
     return {(t, roi.id): Look(roi, answer) for (t, roi), answer in zip(asked, answers)}
@@ -198,16 +199,16 @@ def _second_looks(window: Window, rois: Sequence[Roi], looks: Looks) -> Plan[Loo
     if not places:
         return looks
     answers = yield [
-        LandmarkQuery(window.frames[time], replace(roi, score=0.0), _FAINT_PRESENCE, mirrored)
+        LandmarkQuery(window.frames[time], replaced(roi, score=0.0), _FAINT_PRESENCE, mirrored)
         for time, roi, mirrored in places
     ]
     remaining = iter(answers)
     looks = dict(looks)
     for place in strays:
-        looks[place] = replace(looks[place], again=(next(remaining),))
+        looks[place] = replaced(looks[place], again=(next(remaining),))
     for place, roi in jumps.items():
         mirrored = tuple(next(remaining) for _ in _MIRRORED_QUERIES)
-        looks[place] = replace(looks[place], around=roi, mirrored=mirrored)
+        looks[place] = replaced(looks[place], around=roi, mirrored=mirrored)
     return looks
 
 
@@ -226,7 +227,7 @@ def _before_jumps(window: Window, rois: Sequence[Roi], looks: Looks) -> dict[tup
                     found[time, roi.id] = roi
                     # A mirrored answer will probably continue from the limbs before the jump.
                     points = roi.points
-                roi = replace(along_torso(look.answer[1]), points=points)
+                roi = replaced(along_torso(look.answer[1]), points=points)
     return found
 
 
@@ -267,7 +268,7 @@ def track_rois(
             next_rois.append(continued(roi, along_torso(result[1]), frame.pts_s))
         elif roi.frames_missed + 1 < _MAX_MISSED:
             # The ROI stays where it was; a detection may move it.
-            next_rois.append(replace(roi, frames_missed=roi.frames_missed + 1))
+            next_rois.append(replaced(roi, frames_missed=roi.frames_missed + 1))
     return tuple(result[0] for result in found if result is not None), tuple(next_rois)
 
 
@@ -299,7 +300,7 @@ def _followed(
 def _at_other_rotations(frame: Frame, roi: Roi, result: PersonRoi | None) -> Plan[PersonRoi | None]:
     """The result, or that of the ROI turned by a right angle or two where it is clearly better."""
     turns = (0.5 * math.pi, math.pi, -0.5 * math.pi)
-    asked = [replace(roi, angle=roi.angle + turn, score=0.0) for turn in turns]
+    asked = [replaced(roi, angle=roi.angle + turn, score=0.0) for turn in turns]
     answers = yield [LandmarkQuery(frame, each) for each in asked]
     best, fits = None, max(_AGREES, 0.0 if result is None else _CLEARLY * _fit(result[0]))
     for answer in answers:
@@ -309,7 +310,7 @@ def _at_other_rotations(frame: Frame, roi: Roi, result: PersonRoi | None) -> Pla
         return best
     if result is None:
         return None
-    return result[0], replace(result[1], rest=_REST_FRAMES)
+    return result[0], replaced(result[1], rest=_REST_FRAMES)
 
 
 def _fit(person: Person) -> float:
@@ -350,7 +351,7 @@ def _relocate(
     if not _jumps(drift, swapped):
         clear = swapped > drift + _CLEAR
         votes = min(roi.side_votes + 1, _MAX_VOTES) if clear else _VOTE_DECAY * roi.side_votes
-        return result[0], replace(result[1], side_votes=votes)
+        return result[0], replaced(result[1], side_votes=votes)
     mirrored = [_known(answer) for answer in more]
     if doubted and not more:
         mirrored = _mirrored(frame, roi, look, min_presence)
@@ -390,7 +391,7 @@ def _from_look(roi: Roi, answer: PersonRoi | None, min_presence: float) -> Perso
         return None
     person, next_roi = answer
     if person.score < roi.score:
-        person = replace(person, score=roi.score)
+        person = replaced(person, score=roi.score)
     return person, next_roi
 
 
@@ -404,7 +405,7 @@ def _looked_again(
         if not _strayed(look.roi, result[1]):
             return result
     # Where the first look found nothing, the frames between may have moved the ROI.
-    around = roi if result is None else replace(result[1], score=roi.score)
+    around = roi if result is None else replaced(result[1], score=roi.score)
     if roi_change(look.roi, around) < _REFINED:
         return result
     if result is not None and look.again:
@@ -438,17 +439,17 @@ def _continue_limbs(
             continue
         results.append((*limb_drift(other[0], points), *other))
         if results[-1][0] < min(_JUMP, _BETTER * results[0][0]):
-            return other[0], replace(other[1], side_votes=roi.side_votes)
+            return other[0], replaced(other[1], side_votes=roi.side_votes)
     drift, swapped, person, next_roi = min(results, key=lambda each: each[1])
     if roi.side_votes > 0 and swapped < min(_JUMP, drift - _CLEAR):
         person = landmarks.exchanged(person)
         votes = roi.side_votes - 1
-        return person, replace(next_roi, points=person.landmarks_px, side_votes=votes)
+        return person, replaced(next_roi, points=person.landmarks_px, side_votes=votes)
     drift, swapped, person, next_roi = min(results, key=lambda each: each[0])
     if drift > _BETTER * results[0][0]:
         drift, swapped, person, next_roi = results[0]
     decay = 1.0 if drift < _BETTER * swapped else _VOTE_DECAY
-    return person, replace(next_roi, side_votes=decay * roi.side_votes)
+    return person, replaced(next_roi, side_votes=decay * roi.side_votes)
 
 
 def confirm_candidates(
@@ -467,7 +468,9 @@ def confirm_candidates(
         passes for which to leave them alone.
     """
     # A score of 0 here, so that it does not stand in for the landmark model's presence.
-    refined = yield from gather([_refine_roi(frame, replace(roi, score=0.0)) for roi in candidates])
+    refined = yield from gather(
+        [_refine_roi(frame, replaced(roi, score=0.0)) for roi in candidates]
+    )
     confirmed: list[PersonRoi] = []
     refused = []
     for roi, result in zip(candidates, refined):
@@ -477,10 +480,10 @@ def confirm_candidates(
             result = yield from _verified(frame, *result, others, roi)
         if result is not None:
             person_id = next_id + len(confirmed)
-            next_roi = replace(result[1], score=roi.score, id=person_id)
-            confirmed.append((replace(result[0], roi=person_id), next_roi))
+            next_roi = replaced(result[1], score=roi.score, id=person_id)
+            confirmed.append((replaced(result[0], roi=person_id), next_roi))
         else:
-            refused.append(replace(roi, frames_missed=_REFUSED_DETECTIONS))
+            refused.append(replaced(roi, frames_missed=_REFUSED_DETECTIONS))
     return confirmed, refused
 
 
@@ -545,4 +548,4 @@ def _convincing(
 
 
 def _varied(roi: Roi, rotation: float, scale: float) -> Roi:
-    return replace(roi, angle=roi.angle + rotation, side=roi.side * scale)
+    return replaced(roi, angle=roi.angle + rotation, side=roi.side * scale)

@@ -68,7 +68,9 @@ def compile_the_fit() -> None:
     assert torch.equal(rows, before[0])
     assert torch.equal(memory, before[1])
     print(*sorted(compiled))
-    assert max(compiled.values()) <= 2, compiled  # `ends` and `solve` of the last step differ
+    # In the last step the elimination differs; it has a kernel for ends and one for other frames.
+    several = {name: count for name, count in compiled.items() if count > 1}
+    assert several == {"eliminate": 4, "take": 4, "solve": 2}, compiled
     first = compiled.total()
     # All are there: a launch finds its kernel by the same key.
     _compile(fit, rows, memory)
@@ -91,8 +93,8 @@ def test_the_fits_kernels_are_there_after_one_pass(tmp_path):
         capture_output=True, text=True, env=environment, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    names = """edges ends finish guess mesh motion network observe points pose poses regress
-               remember solve system"""
+    names = """edges eliminate finish guess mesh motion network observe points pose poses regress
+               remember solve system take"""
     assert done.stdout.split() == names.split()
 
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("triton")
 KERNELS = {
     "pipeline.fitting.kernels_gpu": ("pose", "points", "motion"),
-    "pipeline.fitting.system_kernels_gpu": ("system", "ends", "solve"),
+    "pipeline.fitting.system_kernels_gpu": ("system", "eliminate", "take", "solve"),
     "pipeline.fitting.edge_kernels_gpu": ("edges",),
     "pipeline.fitting.lifter_kernels_gpu": ("network",),
     "pipeline.fitting.prepare_kernels_gpu": ("remember", "observe", "poses", "guess"),
@@ -74,6 +74,7 @@ AROUND_THE_SOLVER = {
 )  # fmt: skip
 NETWORK = {"FRAMES": 16, "WIDTH": 192, "weights": "*fp16"}
 OWN = {
+    "pipeline.fitting.system_kernels_gpu": {"IS_END": True, "FIRST": True, "slot": "i32"},
     "pipeline.fitting.edge_kernels_gpu": AROUND_THE_SOLVER,
     "pipeline.fitting.lifter_kernels_gpu": AROUND_THE_SOLVER | NETWORK,
     "pipeline.fitting.prepare_kernels_gpu": AROUND_THE_SOLVER,
