@@ -120,6 +120,11 @@ def test_a_gpu_finds_the_bodies_a_cpu_finds(windows):
     expected = meshes(people)
     assert apart_mm(meshes(people, "cuda"), expected) < 1.0
     here = inference_on("cpu")
+    there_then_here = meshes(seen_by(here.perceiver, people, looks))
+    across, along = across_and_along_mm(there_then_here, expected)
+    print(f"GPU against CPU: {across:.2f} mm across and {along:.2f} along the view, look by look")
+    assert across < 1.0
+    assert along < 5.0
     state = here.begin()
     whole = apart_mm(meshes([here.perceive([w], [state])[0].people for w in windows]), expected)
     print(f"GPU against CPU: {whole:.1f} mm a vertex as a whole")
