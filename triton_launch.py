@@ -77,11 +77,13 @@ class DirectKernel:
             return
         compiled, rest = found
         x, y, z = (*grid, 1, 1)[:3]
-        hooks = triton.knobs.runtime
-        if hooks.launch_enter_hook.calls or hooks.launch_exit_hook.calls:
+        runtime = triton.knobs.runtime
+        hooks = runtime.launch_enter_hook, runtime.launch_exit_hook
+        # A chain of calls, or what a program has put in its place: a function, or None.
+        if any(getattr(hook, "calls", hook) for hook in hooks):
             compiled[x, y, z](*args, *rest)
             return
-        # What that comes to for hooks that call nothing, such as a profiler's.
+        # What that comes to for hooks that call nothing. `run` comes first: it loads the kernel.
         run = compiled.run
         stream = _raw_stream(kind[0])
         run(
@@ -90,9 +92,12 @@ class DirectKernel:
         )  # fmt: skip
 
 
-_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 0)
-"""The address of a GPU's current stream, as Triton's driver asks for it. A torch without CUDA has
-none."""
+_raw_stream = getattr(
+    torch._C,
+    "_cuda_getCurrentRawStream",
+    lambda device: torch.cuda.current_stream(device).cuda_stream,
+)
+"""The address of a GPU's current stream, as Triton's driver asks for it."""
 
 
 class _Here(threading.local):

@@ -68,6 +68,12 @@ def a_version_that_is_known(monkeypatch):
     monkeypatch.setattr(triton_launch, "_is_known", lambda: True)
 
 
+@pytest.fixture(autouse=True)
+def a_stream_without_a_gpu(request, monkeypatch):
+    if "gpu" not in request.keywords:
+        monkeypatch.setattr(triton_launch, "_raw_stream", lambda device: 0)
+
+
 tensors = st.builds(
     lambda offset, dtype: BUFFER[8 * offset :].view(dtype),
     st.integers(0, 3),
@@ -110,13 +116,27 @@ def test_the_jit_is_asked_once_for_a_kind(monkeypatch):
 
 
 @pytest.mark.parametrize("hook", ["launch_enter_hook", "launch_exit_hook"])
-def test_a_profilers_hooks_are_called(monkeypatch, hook):
+@pytest.mark.parametrize("is_chain", [True, False])
+def test_a_profilers_hooks_are_called(monkeypatch, hook, is_chain):
     jit = Jit()
     kernel = DirectKernel(jit)
     kernel[1,](BUFFER, 3, SIZE=4)
-    monkeypatch.setattr(getattr(triton.knobs.runtime, hook), "calls", [print])
+    if is_chain:
+        monkeypatch.setattr(getattr(triton.knobs.runtime, hook), "calls", [print])
+    else:
+        monkeypatch.setattr(triton.knobs.runtime, hook, print)
     # Triton's own launch calls them.
     monkeypatch.delattr(Compiled, "run")
+    kernel[5,](BUFFER, 3, SIZE=4)
+    assert [grid for _, grid, _ in jit.log] == [(1, 1, 1), (5, 1, 1)]
+
+
+def test_no_hook_at_all_is_none_to_call(monkeypatch):
+    jit = Jit()
+    kernel = DirectKernel(jit)
+    kernel[1,](BUFFER, 3, SIZE=4)
+    for hook in ("launch_enter_hook", "launch_exit_hook"):
+        monkeypatch.setattr(triton.knobs.runtime, hook, None)
     kernel[5,](BUFFER, 3, SIZE=4)
     assert [grid for _, grid, _ in jit.log] == [(1, 1, 1), (5, 1, 1)]
 

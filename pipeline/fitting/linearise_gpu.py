@@ -1,4 +1,4 @@
-"""`solver.solve_window` in ten Triton kernels a step instead of hundreds of torch's.
+"""`solver.solve_window` in ten Triton launches a step instead of hundreds of torch's.
 
 On a GPU, launching a kernel of this size costs more than running it. The kernels are in
 `kernels_gpu` (`pose`, `points`, `motion`) and `system_kernels_gpu` (`system`, `eliminate`, `take`,
@@ -44,7 +44,7 @@ _POINTS = 67
 _FIXED_ROWS = 166
 """Rows of these points: 2, 3 and 1 of each."""
 _SYSTEM_WARPS, _SOLVE_WARPS = 4, 4
-"""More warps share the products, but each thread of `eliminate` factors the triangle again."""
+"""More warps share the products, but each thread factors a triangle on its own."""
 _ROW_WIDTHS = {
     "image": 66, "visible": 33, "world_m": 99, "world_spread_m": 99, "world_weight": 33,
     "view": 9, "present": 1, "size": 1, "edge_from": 6, "masked": 1, "root_depth_m": 1,
@@ -369,7 +369,7 @@ class WindowSystem:
         )  # fmt: skip
 
     def _eliminate(self, slot: int, programs: int, final: bool) -> None:
-        """Eliminate the frames of ``slot`` and of those behind it, a program each."""
+        """Eliminate the frames of as many slots as ``programs``, from ``slot`` on."""
         system_kernels.eliminate[(self._people, programs)](
             self.block, self.control, *self._frozen, self._work, slot,
             FRAMES=self._frames, IS_END=slot == 0, FINAL=final, num_warps=_SOLVE_WARPS,

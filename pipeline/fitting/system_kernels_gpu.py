@@ -139,7 +139,7 @@ def _triangle(at, width):
 
 
 @triton.jit
-def _eliminate(at, first, lanes):
+def _eliminate_strip(at, first, lanes):
     """Multiply the sixteen rows at ``at`` by the inverse factor of their columns from ``first``."""
     tl.debug_barrier()
     factor = _triangle(at + first, _WIDTH)
@@ -236,7 +236,7 @@ def eliminate(
             right = tl.load(above + lanes[None, :], mask=inside, other=0.0)
             values = tl.dot(tl.trans(-left), right, values, input_precision=_PRECISION)
         tl.store(at, values, mask=inside)
-        _eliminate(work + 16 * s * _WIDTH, 16 * s, lanes)
+        _eliminate_strip(work + 16 * s * _WIDTH, 16 * s, lanes)
 
 
 @triton.jit
@@ -474,7 +474,7 @@ def solve(
         tl.store(at, more, mask=(sixteen[:, None] < 10) & (lanes[None, :] < 10))
     else:
         tl.store(own, values, mask=lanes[None, :] < _WIDTH)
-        _eliminate(work + 4 * frame, 0, lanes)
+        _eliminate_strip(work + 4 * frame, 0, lanes)
         wide = tl.arange(0, 128)
         step += person * (FRAMES * _UNKNOWNS + 10)
         shape = step + FRAMES * _UNKNOWNS

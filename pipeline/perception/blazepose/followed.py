@@ -1,7 +1,8 @@
 """People who are followed while a GPU still detects: all but the detectors' scores is known.
 
-A detection changes nothing of a followed person but the score; it moves the ROI of missed people
-alone. So the people of a window are followed first, and get their scores afterwards.
+A detection changes nothing of a followed person but the score and when it was confirmed; it moves
+the ROI of missed people alone. So the people of a window are followed first, and get their scores
+afterwards.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from pipeline.core.people import Person
 from pipeline.core.records import replaced
 from pipeline.perception.blazepose.roi import Roi
 
-_SOME = 1e-6
-"""Stands for a score that is not known yet; lower than the presence of any person."""
+_UNKNOWN_SCORE = 1e-6
+"""Stands for a score that is not known yet; lower than the presence of any person who is found
+(`roi_tracking._FAINT_PRESENCE`)."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """The tracked people of a window, as they are where it shows no new ones.
+    """The tracked people of a window. Where new ones take a place, the key frame's alone hold.
 
     Attributes:
         present: The people in the key frame.
@@ -35,8 +37,8 @@ class Followed:
 
 
 def without_score(roi: Roi) -> Roi:
-    """Return a tracked ROI whose score is not known yet, but whether there is one."""
-    return replaced(roi, score=_SOME if roi.score > 0 else 0.0)
+    """Return a tracked ROI whose score is not known yet. Whether it has one stays known."""
+    return replaced(roi, score=_UNKNOWN_SCORE if roi.score > 0 else 0.0)
 
 
 def with_scores(

@@ -203,8 +203,10 @@ class BlazePoseTorch(BlazePose):
         found, detected = yield from gather(plans)
         # A GPU still detects while the host follows people through the looks.
         followed = self._followed_ahead(window, before, found)
-        # A round without queries: all windows come to this point before one waits.
-        yield []
+        if not any(look.again or look.mirrored for look in found.values()):
+            # A round without queries: all windows that were answered in one round come to this
+            # point before one waits. After a second round, the detectors are done.
+            yield []
         embedding = detected()
         known = None if followed is None else with_scores(followed, before, embedding.tracked)
         return (yield from self._decode(embedding, window, found, known))

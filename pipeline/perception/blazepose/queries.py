@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 from pipeline.core.frame import Frame
@@ -89,6 +90,7 @@ def ask_later(plan: Plan[T]) -> Plan[Callable[[], T]]:
         return lambda: known
     (answer,) = yield [replace(query, later=True)]  # type: ignore[arg-type]
 
+    @cache
     def result() -> T:
         try:
             plan.send([answer()])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.frame import Frame
+from pipeline.core.people import Bodies
 from pipeline.core.records import replaced
 from pipeline.perception.blazepose.roi import Roi
 
@@ -34,3 +35,5 @@ def test_values_are_the_same_objects_and_checks_are_run():
         replaced(frame, id=-1)
     with pytest.raises(KeyError, match="colour"):
         replaced(frame, colour=1)
+    with pytest.raises(TypeError, match=r"Bodies\.mhr is not taken by position"):
+        replaced(Bodies.none(10), track=np.ones(1))

@@ -116,7 +116,7 @@ def test_the_information_about_the_shape_is_the_references(linearizer, seed, peo
     assert float((got - expected).abs().max()) < 1e-4 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("frames", [1, 2, 4])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
 def test_nothing_is_computed_about_a_shape_that_is_frozen(linearizer, frames):
     window, _, _ = made_up(linearizer, 3, 3, frames)
     others = window.solution().shape_information[::2].clone()

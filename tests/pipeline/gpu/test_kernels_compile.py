@@ -74,7 +74,7 @@ AROUND_THE_SOLVER = {
 )  # fmt: skip
 NETWORK = {"FRAMES": 16, "WIDTH": 192, "weights": "*fp16"}
 OWN = {
-    "pipeline.fitting.system_kernels_gpu": {"IS_END": True, "FIRST": True, "slot": "i32"},
+    "pipeline.fitting.system_kernels_gpu": {"slot": "i32", "frozen_step": "i32"},
     "pipeline.fitting.edge_kernels_gpu": AROUND_THE_SOLVER,
     "pipeline.fitting.lifter_kernels_gpu": AROUND_THE_SOLVER | NETWORK,
     "pipeline.fitting.prepare_kernels_gpu": AROUND_THE_SOLVER,
@@ -86,6 +86,12 @@ OWN = {
     "render.kernels_gpu": DRAWING,
 }
 """Constants and types that differ in these modules."""
+VARIANTS = {
+    "eliminate": ({"IS_END": True}, {"IS_END": False}),
+    "take": ({"FIRST": True}, {"FIRST": False}),
+    "solve": ({"FINAL": False}, {"FINAL": True}),
+}
+"""Constants of kernels that are compiled for more than one of them."""
 
 
 _THREE_DIGITS = re.compile(r"inputPrecision = tf32 : tensor<[^>]*xf32>")
@@ -107,19 +113,20 @@ def compile_all(module: str, capability: int) -> None:
     for name in KERNELS[module]:
         kernel = getattr(importlib.import_module(module), name)
         kernel = kernel.jit if isinstance(kernel, DirectKernel) else kernel
-        signature, constants = {}, {}
-        for each in inspect.signature(kernel.fn).parameters.values():
-            if "constexpr" in str(each.annotation):
-                constants[each.name] = given[each.name]
-                signature[each.name] = "constexpr"
-            else:
-                number = "fp32" if each.name in NUMBERS else "*fp32"
-                signature[each.name] = types.get(each.name, number)
-        source = ASTSource(kernel, signature, constants)
-        made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
-        assert made.asm["cubin"], name
-        # Triton makes such products of some sums as well, where none was asked for.
-        assert not _THREE_DIGITS.search(made.asm["ttir"]), f"{name} rounds to three digits"
+        for variant in VARIANTS.get(name, ({},)):
+            signature, constants = {}, {}
+            for each in inspect.signature(kernel.fn).parameters.values():
+                if "constexpr" in str(each.annotation):
+                    constants[each.name] = (given | variant)[each.name]
+                    signature[each.name] = "constexpr"
+                else:
+                    number = "fp32" if each.name in NUMBERS else "*fp32"
+                    signature[each.name] = types.get(each.name, number)
+            source = ASTSource(kernel, signature, constants)
+            made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+            assert made.asm["cubin"], name
+            # Triton makes such products of some sums as well, where none was asked for.
+            assert not _THREE_DIGITS.search(made.asm["ttir"]), f"{name} rounds to three digits"
         print(name, "compiled")
 
 

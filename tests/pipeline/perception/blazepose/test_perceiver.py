@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import cv2
@@ -279,44 +279,72 @@ class ScoredPose(StubPose):
 
 def detections_first(perceiver, window, memory):
     """The plan of a window that waits for the detections before it follows people."""
-    before = () if memory is None else memory.rois
+    before = () if memory is None or window.reset else memory.rois
     looks = look_ahead(window, [roi for roi in before if not roi.frames_missed])
     embedding, found = yield from gather([perceiver.detection_plan(window, memory), looks])
     return (yield from perceiver._decode(embedding, window, found))
 
 
-def values_of(person):
-    return person.roi, person.score, person.box_px.tolist(), person.landmarks_px.tolist()
+def values_of(record):
+    """All fields of a person or an ROI, also those that equality leaves out."""
+    values = [getattr(record, field.name) for field in fields(record)]
+    return [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
 
 
-def assert_follows_as_after_detections(perceiver, windows):
-    """Each window's people and memory are those of `detections_first`; return in how many windows
-    people were followed before the detections were known."""
-    memory, ahead = None, []
+def without_masks(people):
+    """The people's values; masks are objects of their own in each run."""
+    return [values_of(replace(person, mask=None)) for person in people]
+
+
+def assert_follows_as_after_detections(perceiver, *sources):
+    """Each window's people and memory are those of `detections_first`, with the windows of all
+    sources in one batch; return in how many people were followed before the detections were known.
+    """
+    memories, ahead = [None] * len(sources), []
     followed_ahead = perceiver._followed_ahead
     perceiver._followed_ahead = lambda *a: ahead.append(followed_ahead(*a)) or ahead[-1]
-    for window in windows:
-        expected = run_plan(detections_first(perceiver, window, memory), perceiver.answer)
-        plan = BlazePoseTorch._window_plan(perceiver, window, memory)
-        people, memory = run_plan(plan, partial(answers_of, perceiver))
-        for now, then in zip(people, expected[0], strict=True):
-            assert list(map(values_of, now)) == list(map(values_of, then))
-        assert memory == expected[1]
-        for now, then in zip(memory.rois, expected[1].rois, strict=True):
-            assert (now.unconfirmed, now.age, now.turn) == (then.unconfirmed, then.age, then.turn)
+    for windows in zip(*sources):
+        expected = [
+            run_plan(detections_first(perceiver, window, memory), perceiver.answer)
+            for window, memory in zip(windows, memories)
+        ]
+        plans = [
+            BlazePoseTorch._window_plan(perceiver, window, memory)
+            for window, memory in zip(windows, memories)
+        ]
+        found = run_plan(gather(plans), partial(answers_of, perceiver))
+        for (people, memory), (wanted, then) in zip(found, expected, strict=True):
+            assert list(map(without_masks, people)) == list(map(without_masks, wanted))
+            assert memory == then
+            for group in ("rois", "refused", "lost"):
+                now, before = getattr(memory, group), getattr(then, group)
+                assert list(map(values_of, now)) == list(map(values_of, before))
+        memories = [memory for _, memory in found]
     return sum(each is not None for each in ahead)
 
 
 chances = st.lists(st.booleans(), min_size=48, max_size=48)
 
 
+def windows_of_sizes(sizes, key, resets):
+    """Windows of as many frames each; those in ``resets`` begin anew."""
+    out, frames = [], stub_frames(48)
+    for k, size in enumerate(sizes):
+        part, frames = frames[:size], frames[size:]
+        if part:
+            out.append(Window(tuple(part), min(key, len(part) - 1), k in resets))
+    return out
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(walk, min_size=1, max_size=3), chances, chances,
     st.lists(st.floats(0.01, 1.0), min_size=48, max_size=48), st.integers(0, 3), st.booleans(),
+    st.lists(st.sampled_from([4, 4, 4, 1, 2, 3]), min_size=12, max_size=12),
+    st.sets(st.integers(0, 11)),
 )  # fmt: skip
 def test_people_who_are_followed_before_the_detections_come_are_the_same(
-    walks, faint, blind, scores, key, bench
+    walks, faint, blind, scores, key, bench, sizes, resets
 ):
     places = [
         (120 + 170 * k + np.cumsum([*walk, *walk]), 60.0 + 60 * k) for k, walk in enumerate(walks)
@@ -328,7 +356,11 @@ def test_people_who_are_followed_before_the_detections_come_are_the_same(
         faint=lambda t: faint[t] and t > 12,
         blind=lambda t: blind[t],
     )
-    assert_follows_as_after_detections(perceiver, stub_windows(48, key))
+    whole = stub_windows(48, key)
+    # Three sources that show the same, each at another time or in other windows.
+    assert_follows_as_after_detections(
+        perceiver, whole, whole[3:], windows_of_sizes(sizes, key, resets)
+    )
 
 
 def test_people_are_followed_before_the_detections_come():
