@@ -49,14 +49,13 @@ class LandmarkQuery:
 class DetectionQuery:
     """Where are people in parts of a frame? The answer is a list of ROIs, best score first.
 
-    Asked for with `ask_later`, the answer is a function that waits for them.
-
     Attributes:
         frame: The frame.
         views: The parts to run BlazePose's detector on.
         second_views: The parts to run the second detector on, which finds small and half hidden
             people; empty where there is none.
-        later: Whether the answer is a function that waits for the ROIs and returns them.
+        later: Whether the answer is a function that waits for the ROIs and returns them
+            (`ask_later`).
     """
 
     frame: Frame
