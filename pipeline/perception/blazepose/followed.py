@@ -2,12 +2,13 @@
 
 A detection changes nothing of a followed person but the score and when it was confirmed; it moves
 the ROI of missed people alone. So the people of a window are followed first, and get their scores
-afterwards.
+afterwards. The few decisions that depend on a score end that (`need_scores`): the window's people
+are followed again once the detections are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.people import Person
@@ -17,6 +18,10 @@ from pipeline.perception.blazepose.roi import Roi
 _UNKNOWN_SCORE = 1e-6
 """Stands for a score that is not known yet; lower than the presence of any person who is found
 (`roi_tracking._FAINT_PRESENCE`)."""
+
+
+class ScoreNeeded(Exception):
+    """A decision depends on a score that is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,16 @@ class Followed:
 def without_score(roi: Roi) -> Roi:
     """Return a tracked ROI whose score is not known yet. Whether it has one stays known."""
     return replaced(roi, score=_UNKNOWN_SCORE if roi.score > 0 else 0.0)
+
+
+def need_scores(rois: Iterable[Roi]) -> None:
+    """Call before a decision that depends on the scores of tracked ROIs.
+
+    Raises:
+        ScoreNeeded: One of them is not known yet (`without_score`).
+    """
+    if any(roi.score == _UNKNOWN_SCORE for roi in rois):
+        raise ScoreNeeded
 
 
 def with_scores(

@@ -24,7 +24,7 @@ from pipeline.core.records import replaced
 from pipeline.perception.areas import EVERYWHERE, Areas
 from pipeline.perception.base import Perceiver
 from pipeline.perception.blazepose import detector, landmarks
-from pipeline.perception.blazepose.followed import Followed, without_score
+from pipeline.perception.blazepose.followed import Followed, ScoreNeeded, without_score
 from pipeline.perception.blazepose.litert import Model, load_model
 from pipeline.perception.blazepose.person_detector import PersonDetector
 from pipeline.perception.blazepose.queries import (
@@ -298,17 +298,28 @@ class BlazePose(Perceiver):
         others, last_rois = yield from self._outward(window, kept, looks, True)
         return Followed(present, tracked, others, last_rois)
 
-    def _followed_ahead(self, window: Window, rois: Sequence[Roi], looks: Looks) -> Followed | None:
-        """What the looks say of the tracked people, in which detections' scores are missing; None
-        where anybody must be asked for again, or where a detection may move an ROI."""
-        if not rois or len(looks) < len(rois) * len(window.frames):
-            return None
-        plan = self._follow(window, [without_score(roi) for roi in rois], looks)
+    def _ahead(self, window: Window, rois: Sequence[Roi]) -> Plan[tuple[Looks, Followed | None]]:
+        """Look for the tracked people, and follow them without their detections' scores.
+
+        Args:
+            window: The window.
+            rois: The tracked people's ROIs, before the detection.
+
+        Returns:
+            The looks; and the people, or None where a detection may move an ROI, or its score
+            decides something.
+        """
+        # Missed people are left out: the detection may move their ROIs.
+        present = [roi for roi in rois if not roi.frames_missed]
+        looks = yield from look_ahead(window, present)
+        if not rois or len(present) < len(rois):
+            return looks, None
+        unscored = [without_score(roi) for roi in rois]
         try:
-            plan.send(None)  # type: ignore[arg-type]
-        except StopIteration as end:
-            return end.value
-        return None
+            followed = yield from self._follow(window, unscored, looks)
+        except ScoreNeeded:
+            return looks, None
+        return looks, followed
 
     def _outward(
         self, window: Window, rois: tuple[Roi, ...], looks: Looks, at_once: bool

@@ -38,6 +38,7 @@ from pipeline.perception.blazepose.queries import (
     Plan,
     Query,
     ask_later,
+    counted,
     gather,
     run_plan,
 )
@@ -51,7 +52,6 @@ from pipeline.perception.blazepose.resample import (
     sampled,
 )
 from pipeline.perception.blazepose.roi import Roi
-from pipeline.perception.blazepose.roi_tracking import look_ahead
 from pipeline.perception.blazepose.tflite import Graph, read_graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
@@ -195,15 +195,12 @@ class BlazePoseTorch(BlazePose):
         self, window: Window, memory: Memory | None
     ) -> Plan[tuple[list[tuple[Person, ...]], Memory]]:
         before = () if memory is None or window.reset else memory.rois
-        # Missed people are left out: the detection may move their ROIs.
-        looks = look_ahead(window, [roi for roi in before if not roi.frames_missed])
-        # Detection and looks do not depend on each other, so they go out in one batch.
+        # Detection and looks do not depend on each other, so they go out in one batch; and a GPU
+        # still detects while the host follows people.
         detection = ask_later(self.detection_plan(window, memory))
-        plans: list[Plan[Any]] = [looks, detection]
-        found, detected = yield from gather(plans)
-        # A GPU still detects while the host follows people through the looks.
-        followed = self._followed_ahead(window, before, found)
-        if not any(look.again or look.mirrored for look in found.values()):
+        plans: list[Plan[Any]] = [counted(self._ahead(window, before)), detection]
+        ((found, followed), rounds), detected = yield from gather(plans)
+        if rounds < 2:
             # A round without queries: all windows that were answered in one round come to this
             # point before one waits. After a second round, the detectors are done.
             yield []

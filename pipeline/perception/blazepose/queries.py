@@ -100,6 +100,19 @@ def ask_later(plan: Plan[T]) -> Plan[Callable[[], T]]:
     return result
 
 
+def counted(plan: Plan[T]) -> Plan[tuple[T, int]]:
+    """Run a plan; return its result and how many rounds of queries it took."""
+    answers: Any = None
+    rounds = 0
+    while True:
+        try:
+            queries = plan.send(answers)
+        except StopIteration as end:
+            return end.value, rounds
+        rounds += 1
+        answers = yield queries
+
+
 def gather(plans: Sequence[Plan[T]]) -> Plan[list[T]]:
     """Run plans in step, their queries yielded together; return their results in order."""
     results: dict[int, T] = {}

@@ -16,6 +16,7 @@ from pipeline.core.people import Person
 from pipeline.core.records import replaced
 from pipeline.perception.blazepose import landmarks
 from pipeline.perception.blazepose.between import between, hardly_moved
+from pipeline.perception.blazepose.followed import need_scores
 from pipeline.perception.blazepose.occlusion import overlapping, separate
 from pipeline.perception.blazepose.overlap import (
     agreement,
@@ -178,6 +179,8 @@ def _looks(window: Window, times: Iterable[int], rois: Sequence[Roi]) -> Plan[Lo
     # A score of 0, so that the answer's score is the model's presence alone.
     rois = [replaced(roi, score=0.0) for roi in rois]
     asked = [(t, roi) for t in times for roi in rois]
+    if not asked:
+        return {}
     answers = yield [LandmarkQuery(window.frames[t], roi, _FAINT_PRESENCE) for t, roi in asked]
     return {(t, roi.id): Look(roi, answer) for (t, roi), answer in zip(asked, answers)}
 
@@ -249,6 +252,9 @@ def track_rois(
 
     Returns:
         The people that are present, and the ROIs in which to find them next.
+
+    Raises:
+        ScoreNeeded: People overlap or are found at another rotation, and scores are not known yet.
     """
     frame = window.frames[time]
     spinning = _spinning(rois)
@@ -256,6 +262,8 @@ def track_rois(
     # All people in one round, which a GPU answers in one batch.
     doubted = {roi.id for roi in _largest(rois)}
     close = overlapping(rois)
+    if close:
+        need_scores(rois)
     plans = []
     for roi in rois:
         look = None if roi.id in close else looks.get((time, roi.id))
@@ -307,6 +315,8 @@ def _at_other_rotations(frame: Frame, roi: Roi, result: PersonRoi | None) -> Pla
         if answer is not None and _fit(answer[0]) > fits:
             best, fits = answer, _fit(answer[0])
     if best is not None:
+        # A score that is not known yet could only make the result better, and is not the best's.
+        need_scores([roi])
         return best
     if result is None:
         return None
