@@ -172,8 +172,13 @@ def _planned(
     )  # fmt: skip
 
 
-def _with(plan: Plan, renderer: str = "numba") -> Settings:
-    return replace(_COMPILED, plan=plan, renderer=renderer)
+def _with(plan: Plan) -> Settings:
+    return replace(_COMPILED, plan=plan)
+
+
+def _on_gpu(plan: Plan) -> Settings:
+    """As the app runs it: each network in the first engine that works, drawn on the GPU."""
+    return replace(_COMPILED, plan=plan, engine="auto", renderer="gpu")
 
 
 def _in_tensorrt(of: str, settings: Settings) -> Row:
@@ -193,17 +198,19 @@ _PLAN = (
     _in_tensorrt("compiled", _COMPILED),
     _planned("sam-cache", "SAM's encoder on the key frame only", _with(_SAM_CACHE), "compiled"),
     _planned(
-        "sam-full", "that, fit and drawing on the GPU",
-        _with(replace(_SAM_CACHE, warm=True), "gpu"), "sam-cache",
+        "sam-full", "that, compiled networks, fit and drawing on the GPU",
+        _on_gpu(replace(_SAM_CACHE, warm=True)), "sam-cache",
     ),
-    _in_tensorrt("sam-full", _with(replace(_SAM_CACHE, warm=True), "gpu")),
+    _in_tensorrt("sam-full", _on_gpu(replace(_SAM_CACHE, warm=True))),
     _planned("fastsam", "compiled, FastSAM-x for SAM", _with(_FASTSAM), "compiled", 150),
     _planned("batch", "four frames in a batch", _with(_BATCH), "fastsam", 100),
     _planned("cache", "the key frame for the window (the plan: 60-80)", _with(_CACHE), "batch", 70),
-    _planned("full", "that, fit and drawing on the GPU", _with(_FULL, "gpu"), "cache"),
-    _in_tensorrt("full", _with(_FULL, "gpu")),
     _planned(
-        "full-s", "that with FastSAM-s", _with(replace(_FULL, segment="fastsam-s"), "gpu"), "full"
+        "full", "that, compiled networks, fit and drawing on the GPU", _on_gpu(_FULL), "cache"
+    ),
+    _in_tensorrt("full", _on_gpu(_FULL)),
+    _planned(
+        "full-s", "that with FastSAM-s", _on_gpu(replace(_FULL, segment="fastsam-s")), "full"
     ),
 )  # fmt: skip
 

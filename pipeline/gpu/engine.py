@@ -56,6 +56,9 @@ _CLOSE, _FURTHER = 1e-2, 4.0
 """Batch sizes at which TensorRT is further off than the first, and than at its best size by the
 second factor, are left out."""
 
+_SMALL = 50_000_000
+"""The parameters of a network that a CPU computes in a second."""
+
 Progress = Callable[[str, int, int], None]
 """Called with the engine's name, the batch sizes done, and the batch sizes in all."""
 
@@ -170,9 +173,10 @@ class _Job:
     @cached_property
     def kernels(self) -> nn.Module | None:
         """The module in kernels of its own, if it has such."""
-        made = getattr(self.module, "with_kernels", None)
+        make = getattr(self.module, "with_kernels", None)
         # What it keeps of the module's weights is where they are, in their precision.
-        return None if made is None else made().eval()
+        made = None if make is None else make()
+        return None if made is None else made.eval()
 
     def batch(self, size: int, channels_last: bool = False) -> Values:
         """A batch of ``size`` rows: the examples' rows, repeated.
@@ -205,7 +209,8 @@ def make_engine(
     The engine takes the module over: it moves the module to the device and, for ``half``, changes
     its precision in place (a copy would not do, because what a module's functions refer to is not
     copied). A module with a method ``halve`` converts itself; others are converted as a whole. One
-    with a method ``with_kernels`` has kernels of its own, which that returns as a module.
+    with a method ``with_kernels`` may have kernels of its own, which that returns as a module, or
+    None where it has none for this precision.
 
     Args:
         module: The module.
@@ -303,9 +308,10 @@ def _prepared(
     """What to build of a module that is now on its device, in its precision."""
     label, module = type(module).__name__, module.eval()
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
-    # Networks with kernels of their own are small: a CPU computes them sooner than a GPU loads
-    # cuDNN, which nothing else needs then.
-    beside = torch.device("cpu") if hasattr(module, "with_kernels") else device
+    # A CPU computes a small network sooner than a GPU loads cuDNN, which nothing else needs where
+    # all networks have kernels of their own.
+    small = sum(each.numel() for each in module.parameters()) < _SMALL
+    beside = torch.device("cpu") if small and hasattr(module, "with_kernels") else device
     # Outside of inference mode: torch exports no module whose weights were moved in it.
     module = module.to(beside)
     # Before the module is halved, which happens in place.
@@ -394,11 +400,13 @@ def _build_first_working(job: _Job) -> Engine:
     passed_over: list[str] = []
     # The last one, eager, is what remains; its errors are not caught.
     for name in ENGINES[:-1]:
-        if name == "triton" and job.kernels is None:
+        if name == "triton" and not hasattr(job.module, "with_kernels"):
             continue
         try:
             why = missing(name, job.device, by_name=False)
             if why is None:
+                if name == "triton" and job.kernels is None:
+                    continue
                 if name == "tensorrt" and not job.tensorrt:
                     # Its own kernels did not work.
                     (job,) = _with_tensorrt([job])

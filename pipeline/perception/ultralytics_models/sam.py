@@ -47,6 +47,20 @@ class SamEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images.to(next(self.net.parameters()).dtype))
 
+    def halve(self) -> SamEncoder:
+        """Convert to half precision, in place."""
+        return self.half()
+
+    def with_kernels(self) -> nn.Module | None:
+        """Return the encoder in kernels of its own, for a GPU and half precision; None for another
+        network or precision."""
+        if next(self.net.parameters()).dtype != torch.float16:
+            return None
+        # Imported here: Triton is only sure to be there with a GPU.
+        from pipeline.perception.ultralytics_models.sam_gpu import FastSamEncoder, has_kernels
+
+        return FastSamEncoder(self.net) if has_kernels(self.net) else None
+
 
 class RelativeAttention(nn.Module):
     """Self-attention over (B, H, W, C) with decomposed relative positions.

@@ -22,6 +22,7 @@ KERNELS = {
     "pipeline.body.mesh_gpu": ("mesh", "regress"),
     "pipeline.perception.blazepose.landmarks_gpu": ("read",),
     "pipeline.perception.blazepose.tflite_kernels_gpu": ("convolution", "depthwise", "enlarge"),
+    "pipeline.perception.ultralytics_models.sam_kernels_gpu": ("_position_terms", "_attention"),
     "pipeline.gpu.yuv_gpu": ("_to_rgb", "_to_planes"),
     "render.kernels_gpu": ("copy", "place", "fill_small", "fill_large", "resolve"),
 }  # fmt: skip
@@ -72,6 +73,10 @@ AROUND_THE_SOLVER = {
      "most_log_size", "use_prior", "shape_limit", "gain", "frozen", "hold_shape", "fade",
      "half_speed", "most", "nearest"), "fp32",
 )  # fmt: skip
+ATTENTION = dict.fromkeys(("qkv", "tables", "terms", "bias", "out"), "*fp16") | {
+    "HEADS": 16, "CHANNELS": 80, "LINE": 64, "KEYS": 64, "DEPTH": 128, "LOW": 64, "HIGH": 16,
+    "height": "i32", "width": "i32", "scale": "fp32",
+}  # fmt: skip
 NETWORK = {"FRAMES": 16, "WIDTH": 192, "weights": "*fp16"}
 OWN = {
     "pipeline.fitting.system_kernels_gpu": {"slot": "i32", "frozen_step": "i32"},
@@ -82,6 +87,7 @@ OWN = {
     "pipeline.body.mesh_gpu": AROUND_THE_SOLVER | {"WIDTH": 256, "joints": "*i32"},
     "pipeline.perception.blazepose.landmarks_gpu": LAYERS,
     "pipeline.perception.blazepose.tflite_kernels_gpu": LAYERS,
+    "pipeline.perception.ultralytics_models.sam_kernels_gpu": ATTENTION,
     "pipeline.gpu.yuv_gpu": PLANES,
     "render.kernels_gpu": DRAWING,
 }
@@ -90,6 +96,10 @@ VARIANTS = {
     "eliminate": ({"IS_END": True}, {"IS_END": False}),
     "take": ({"FIRST": True}, {"FIRST": False}),
     "solve": ({"FINAL": False}, {"FINAL": True}),
+    "_attention": (
+        {"IS_ROW": True, "SIDE": 64, "QUERIES": 128, "TERMS": 64},
+        {"IS_ROW": False, "SIDE": 14, "QUERIES": 64, "TERMS": 32},
+    ),
 }
 """Constants of kernels that are compiled for more than one of them."""
 
