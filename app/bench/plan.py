@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -129,8 +130,7 @@ class PlanPipeline:
         people = [[self.people_of(frame) for frame in window.frames] for window in windows]
         with timer("upload"):
             windows = [upload(window, self._device) for window in windows]
-            prompts = self._looks(windows, people)
-        results = self._perceive(windows, people, prompts, timer)
+        results = self._perceive(windows, people, timer)
         with timer("fit"):
             found = results.masks()
             # Random weights give noise, which must not reach the fit.
@@ -159,18 +159,13 @@ class PlanPipeline:
 
     # The people that the networks segment and measure, and the batches.
 
-    def _looks(
-        self, windows: Sequence[Window], people: Sequence[Sequence[People]]
+    def _prompts(
+        self,
+        windows: Sequence[Window],
+        people: Sequence[Sequence[People]],
+        every: Sequence[Look],
     ) -> dict[Look, Tensor]:
-        """Return the row of `looks`, on the device, for every person in the windows."""
-        every = [
-            Look(w, t, track)
-            for w, window in enumerate(people)
-            for t, frame in enumerate(window)
-            for track in frame
-        ]
-        if not every:
-            return {}
+        """Return the row of `looks`, on the device, for each of some people."""
         height, width = windows[0].key_frame.size
         rows = torch.from_numpy(
             looks(
@@ -185,10 +180,10 @@ class PlanPipeline:
         return dict(zip(every, rows.to(self._device, non_blocking=True)))
 
     @staticmethod
-    def _once_per_window(windows: Sequence[Window], prompts: dict[Look, Tensor]) -> list[Look]:
+    def _once_per_window(windows: Sequence[Window], every: Sequence[Look]) -> list[Look]:
         """Return every person once per window: in its key frame, or in their first frame."""
         chosen: dict[tuple[int, int], Look] = {}
-        for look in prompts:
+        for look in every:
             person = (look.window, look.track)
             if person not in chosen or look.frame == windows[look.window].key:
                 chosen[person] = look
@@ -198,12 +193,19 @@ class PlanPipeline:
         self,
         windows: Sequence[Window],
         people: Sequence[Sequence[People]],
-        prompts: dict[Look, Tensor],
         timer: Timer,
     ) -> _Results:
         """Run the networks batch by batch and start copying their results to the host."""
-        plan, every = self.plan, list(prompts)
-        once = self._once_per_window(windows, prompts)
+        plan = self.plan
+        every = [
+            Look(w, t, track)
+            for w, window in enumerate(people)
+            for t, frame in enumerate(window)
+            for track in frame
+        ]
+        # Made once, while a GPU computes the first batch.
+        prompts = cache(lambda: self._prompts(windows, people, every))
+        once = self._once_per_window(windows, every)
         keys = [(w, window.key) for w, window in enumerate(windows)]
         all_frames = [(w, t) for w, window in enumerate(windows) for t in range(len(window.frames))]
         steps: list[tuple[str, list[tuple[int, int]], list[Look]]] = []
@@ -235,7 +237,7 @@ class PlanPipeline:
         windows: Sequence[Window],
         frames: Sequence[tuple[int, int]],
         targets: Sequence[Look],
-        prompts: dict[Look, Tensor],
+        prompts: Callable[[], dict[Look, Tensor]],
     ) -> list[Tensor]:
         """Run one batch of frames through one network; return one tensor for all targets, or no
         tensor without targets."""
@@ -244,7 +246,7 @@ class PlanPipeline:
         # The image network has run: its time counts also where no person is in the batch.
         if not targets:
             return []
-        rows = torch.stack([prompts[look] for look in targets])
+        rows = torch.stack([prompts()[look] for look in targets])
         picture = self._pictures(frames, targets)
         if stage == "segment":
             out = self._segmenter.masks(embedding, rows, picture)  # type: ignore[arg-type]

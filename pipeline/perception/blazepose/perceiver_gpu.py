@@ -55,9 +55,10 @@ from pipeline.perception.blazepose.roi import Roi
 from pipeline.perception.blazepose.tflite import Graph, read_graph
 from pipeline.perception.blazepose.tflite_torch import GraphModule
 
-BUCKETS = (1, 4, 16)
-"""Batch sizes that the networks are compiled for; others are padded to the next one. They are few,
-since a larger batch than needed costs a GPU little while inductor takes half a minute for each."""
+BUCKETS = (1, 4, 8, 16)
+"""Batch sizes that the networks are compiled for; others are padded to the next one. A person's
+window has four queries, and up to eight that follow from their answers. They are few, since
+inductor takes half a minute for each."""
 
 
 def example_view(side: int, low: float) -> Tensor:

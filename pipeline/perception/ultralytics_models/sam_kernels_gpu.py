@@ -238,7 +238,8 @@ def _block(count: int) -> int:
 
 
 def _shape(side: int, is_row: bool) -> dict[str, Any]:
-    """The blocks and options of the attention's programs."""
+    """The blocks and options of the attention's programs: the fastest of a sweep on an H200, of six
+    for a window of 64 tokens a side and of ten for one of 14."""
     if is_row:
-        return {"QUERIES": 128, "KEYS": side, "TERMS": side, "num_warps": 8, "num_stages": 3}
-    return {"QUERIES": 64, "KEYS": 64, "TERMS": _block(2 * side), "num_warps": 4, "num_stages": 2}
+        return {"QUERIES": 64, "KEYS": side, "TERMS": side, "num_warps": 4, "num_stages": 3}
+    return {"QUERIES": 64, "KEYS": 64, "TERMS": _block(2 * side), "num_warps": 4, "num_stages": 1}

@@ -466,8 +466,7 @@ def test_a_row_runs_on_a_gpu_and_the_networks_do_not_wait(bench, a_person, name)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        seen = pipeline._looks(windows, people)
-        results = pipeline._perceive(windows, people, seen, NoTimer())
+        results = pipeline._perceive(windows, people, NoTimer())
     finally:
         torch.cuda.set_sync_debug_mode("default")
     masks = results.masks()

@@ -97,7 +97,7 @@ VARIANTS = {
     "take": ({"FIRST": True}, {"FIRST": False}),
     "solve": ({"FINAL": False}, {"FINAL": True}),
     "_attention": (
-        {"IS_ROW": True, "SIDE": 64, "QUERIES": 128, "TERMS": 64},
+        {"IS_ROW": True, "SIDE": 64, "QUERIES": 64, "TERMS": 64},
         {"IS_ROW": False, "SIDE": 14, "QUERIES": 64, "TERMS": 32},
     ),
 }
