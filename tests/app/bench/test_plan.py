@@ -470,5 +470,6 @@ def test_a_row_runs_on_a_gpu_and_the_networks_do_not_wait(bench, a_person, name)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     masks = results.masks()
-    assert len(masks) == (1 if row.settings.plan.reuse else 4)
+    # FastSAM's mask of the key frame is for all frames; SAM's decoder makes one for each.
+    assert len(masks) == (1 if name == "full" else 4)
     assert all(np.isfinite(values).all() for values in masks.values())
