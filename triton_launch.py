@@ -4,7 +4,8 @@ by side.
 At each launch Triton's JIT binds and classifies all arguments again and compares the globals that
 the kernel reads: 20 to 40 µs, longer than most kernels here run. `DirectKernel` keeps what the JIT
 compiled and launches that, as Triton's tutorial "Fused Softmax" does, but for the calls of launch
-hooks where there are none.
+hooks where there are none. Of several processes that start together, as a cluster's workers, one
+compiles a kernel and the others read it from Triton's cache.
 
 Used by `pipeline` and `render`; imports neither.
 """
@@ -13,11 +14,19 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 import torch
 import triton
@@ -25,6 +34,10 @@ from torch import Tensor
 
 _KNOWN_VERSIONS = (3, 6), (4, 0)
 """From the first on, up to the second, a compiled kernel takes all parameters in their order."""
+_LOCKS = 256
+"""Files that are locked while a kernel is compiled; kernels that share one wait for each other."""
+_PATIENCE_S = 120.0
+"""A kernel that another process has not compiled by then is compiled here too."""
 
 
 class DirectKernel:
@@ -130,13 +143,53 @@ def compiled_together() -> Iterator[None]:
         # The cores that this process may use, which in a container are fewer than the machine's.
         ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
         # An error would leave Triton 3.6 in this mode for good.
-        triton.AsyncCompileMode(pool, ignore_errors=True),
+        _once_a_machine()(pool, ignore_errors=True),
     ):
         _here.compiles_only = True
         try:
             yield
         finally:
             _here.compiles_only = False
+
+
+def _once_a_machine() -> Any:
+    """Triton's mode of compiling side by side, each kernel in one process at a time."""
+
+    class OnceAMachine(triton.AsyncCompileMode):
+        def submit(self, key: Any, compile_fn: Callable[[], Any], *rest: Any) -> Any:
+            def compiled() -> Any:
+                # Whoever comes second finds the kernel in Triton's cache, where it looks first.
+                with _locked(zlib.crc32(str(key).encode()) % _LOCKS):
+                    return compile_fn()
+
+            return super().submit(key, compiled, *rest)
+
+    return OnceAMachine
+
+
+@contextmanager
+def _locked(number: int) -> Iterator[None]:
+    """Hold one of `_LOCKS` locks beside Triton's cache. It ends with the process, however that
+    ends. Where there are no locks, or one is held for too long, do without."""
+    try:
+        folder = Path(triton.knobs.cache.dir) / "bodystream-locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / str(number)).open("wb")
+    except OSError:
+        # Triton itself says what is wrong with its folder.
+        yield
+        return
+    with file:
+        end = time.monotonic() + _PATIENCE_S
+        while fcntl is not None and time.monotonic() < end:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.02)
+            except OSError:  # a file system without locks
+                break
+        yield
 
 
 def _is_known() -> bool:

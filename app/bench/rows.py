@@ -177,7 +177,8 @@ def _with(plan: Plan) -> Settings:
 
 
 def _on_gpu(plan: Plan) -> Settings:
-    """As the app runs it: each network in the first engine that works, drawn on the GPU."""
+    """Each network in the first engine that works, drawn on the GPU. (The app itself compiles these
+    networks only where an engine is named: it takes minutes.)"""
     return replace(_COMPILED, plan=plan, engine="auto", renderer="gpu")
 
 

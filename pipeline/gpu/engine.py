@@ -173,7 +173,7 @@ class _Job:
     @cached_property
     def kernels(self) -> nn.Module | None:
         """The module in kernels of its own, if it has such."""
-        make = getattr(self.module, "with_kernels", None)
+        make = _kernels_of(self.module)
         # What it keeps of the module's weights is where they are, in their precision.
         made = None if make is None else make()
         return None if made is None else made.eval()
@@ -203,6 +203,7 @@ def make_engine(
     device: torch.device | str = "cuda",
     cache: Path | None = None,
     on_progress: Progress | None = None,
+    compiles: bool = True,
 ) -> Engine:
     """Return a fast version of a module, warmed up for the batch sizes ``buckets``.
 
@@ -227,6 +228,7 @@ def make_engine(
         cache: Folder for engines that take long to build; None: they are not kept. Engines are run
             as code, so the folder must be the user's own.
         on_progress: Called as `Progress` while the engine is built.
+        compiles: Whether "auto" takes TensorRT and inductor, which may take minutes.
 
     Returns:
         The engine, ready for batches of any size.
@@ -237,7 +239,7 @@ def make_engine(
     """
     (made,) = make_engines(
         [(module, example)], engine=engine, half=half, graphs=graphs, channels_last=channels_last,
-        buckets=buckets, device=device, cache=cache, on_progress=on_progress,
+        buckets=buckets, device=device, cache=cache, on_progress=on_progress, compiles=compiles,
     )  # fmt: skip
     return made
 
@@ -253,6 +255,7 @@ def make_engines(
     device: torch.device | str = "cuda",
     cache: Path | None = None,
     on_progress: Progress | None = None,
+    compiles: bool = True,
 ) -> list[Engine]:
     """Return fast versions of several modules; TensorRT builds all of their engines side by side.
 
@@ -266,6 +269,7 @@ def make_engines(
         device: The device.
         cache: Folder for engines.
         on_progress: Called as `Progress`.
+        compiles: Whether "auto" takes TensorRT and inductor.
 
     Returns:
         The engines, in the order of the modules.
@@ -289,14 +293,18 @@ def make_engines(
             )
             for module, example in modules
         ]  # fmt: skip
-        if engine in ("auto", "tensorrt") and missing("tensorrt", device) is None:
+        if (engine == "tensorrt" or (engine == "auto" and compiles)) and missing(
+            "tensorrt", device
+        ) is None:
             # "auto" takes a module's own kernels first: engines would be built for nothing.
             own = engine == "auto" and missing("triton", device) is None
             wanted = [k for k, job in enumerate(jobs) if not own or job.kernels is None]
             for k, job in zip(wanted, _with_tensorrt([jobs[k] for k in wanted])):
                 jobs[k] = job
         if engine == "auto":
-            return [_build_first_working(job) for job in jobs]
+            # The last one, eager, is what remains.
+            names = ENGINES[:-1] if compiles else ("triton",)
+            return [_build_first_working(job, names) for job in jobs]
         return [_build_named(engine, job) for job in jobs]
 
 
@@ -311,7 +319,7 @@ def _prepared(
     # A CPU computes a small network sooner than a GPU loads cuDNN, which nothing else needs where
     # all networks have kernels of their own.
     small = sum(each.numel() for each in module.parameters()) < _SMALL
-    beside = torch.device("cpu") if small and hasattr(module, "with_kernels") else device
+    beside = torch.device("cpu") if small and _kernels_of(module) else device
     # Outside of inference mode: torch exports no module whose weights were moved in it.
     module = module.to(beside)
     # Before the module is halved, which happens in place.
@@ -323,6 +331,11 @@ def _prepared(
         label, halved(module) if half else module, examples, expected, half, graphs,
         channels_last, buckets, cache, on_progress,
     )  # fmt: skip
+
+
+def _kernels_of(module: nn.Module) -> Callable[[], nn.Module | None] | None:
+    """What makes the module in kernels of its own, if it has such."""
+    return getattr(module, "with_kernels", None)
 
 
 def _with_tensorrt(jobs: list[_Job]) -> list[_Job]:
@@ -396,11 +409,11 @@ def _build_named(name: str, job: _Job) -> Engine:
         raise EngineError(f"{name}: {first_line(error)}") from error
 
 
-def _build_first_working(job: _Job) -> Engine:
+def _build_first_working(job: _Job, names: Sequence[str]) -> Engine:
+    """The first of the engines that works; else eager, whose errors are not caught."""
     passed_over: list[str] = []
-    # The last one, eager, is what remains; its errors are not caught.
-    for name in ENGINES[:-1]:
-        if name == "triton" and not hasattr(job.module, "with_kernels"):
+    for name in names:
+        if name == "triton" and _kernels_of(job.module) is None:
             continue
         try:
             why = missing(name, job.device, by_name=False)
@@ -495,7 +508,9 @@ def _compiled(
         return built
     if name == "triton":
         if job.kernels is None:
-            raise EngineError(f"{job.label} has no kernels in Triton; use --engine auto")
+            raise EngineError(
+                f"{job.label} has no kernels in Triton in this precision; use --engine auto"
+            )
         if batch[0].is_cuda:
             from triton_launch import compiled_together
 

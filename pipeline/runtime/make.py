@@ -235,10 +235,9 @@ def _engine_maker(
     def make(label: str, module: torch.nn.Module, size: int, *example: torch.Tensor) -> Any:
         # These networks are large: starting their kernels costs little beside running them, while
         # compiling them takes minutes. So they are compiled only when an engine is named.
-        chosen = "eager" if options.engine == "auto" else options.engine
         ready = make_engine(
-            module, example, engine=chosen, half=options.half, graphs=options.graphs,
-            buckets=(1, size), device=device, cache=options.engines_folder,
+            module, example, engine=options.engine, half=options.half, graphs=options.graphs,
+            buckets=(1, size), device=device, cache=options.engines_folder, compiles=False,
         )  # fmt: skip
         reports.append(ready.report)
         return ready

@@ -20,8 +20,9 @@ from pipeline.sam3d.crops import MEAN, STD, Crops
 FP8 = torch.float8_e4m3fn
 FP8_LARGEST = 448.0
 _LARGEST = tl.constexpr(FP8_LARGEST)
-_PART = 1024
-"""The most numbers of a program for which a row is divided: eight a thread, which is one load."""
+_LEAST_PART, _PART = 256, 1024
+"""The fewest and the most numbers of a program where a row is divided: of the latter a thread has
+eight, which it reads at once."""
 
 
 @triton.jit
@@ -235,9 +236,10 @@ def gelu(values: Tensor, quantised: bool) -> Rows:
     """Return the exact GELU (Hendrycks and Gimpel, 2016) of rows (M, C)."""
     count, width = values.shape
     out = _empty(values, count, width, quantised)
-    if not quantised:
-        # Without a scale a row, any part of a row is a program: with a power of two, none idles.
-        part = min(width & -width, _PART)
+    # Without a scale for a whole row, parts of it can be programs of their own. With a power of two
+    # no lane idles.
+    part = min(width & -width, _PART)
+    if not quantised and part >= _LEAST_PART:
         count, width = count * (width // part), part
     _gelu[(count,)](values, *_pointers(out), width, **_shape(width, quantised))
     return out

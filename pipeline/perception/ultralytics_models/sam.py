@@ -8,12 +8,15 @@ graph and fast attention need; the tests compare each part with ultralytics' own
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, pad, scaled_dot_product_attention
+
+from pipeline.perception.ultralytics_models.sam_supported import has_kernels
 
 ATTENTION = ("plain", "bias", "folded")
 """How the encoder computes attention, with equal results. "plain": as published, with all scores in
@@ -51,15 +54,19 @@ class SamEncoder(nn.Module):
         """Convert to half precision, in place."""
         return self.half()
 
-    def with_kernels(self) -> nn.Module | None:
-        """Return the encoder in kernels of its own, for a GPU and half precision; None for another
-        network or precision."""
+    @property
+    def with_kernels(self) -> Callable[[], nn.Module | None] | None:
+        """What returns the encoder in kernels of its own, for a GPU and half precision, and None in
+        single precision. None for other networks than ViTs like SAM's."""
+        return self._in_kernels if has_kernels(self.net) else None
+
+    def _in_kernels(self) -> nn.Module | None:
         if next(self.net.parameters()).dtype != torch.float16:
             return None
         # Imported here: Triton is only sure to be there with a GPU.
-        from pipeline.perception.ultralytics_models.sam_gpu import FastSamEncoder, has_kernels
+        from pipeline.perception.ultralytics_models.sam_gpu import FastSamEncoder
 
-        return FastSamEncoder(self.net) if has_kernels(self.net) else None
+        return FastSamEncoder(self.net)
 
 
 class RelativeAttention(nn.Module):

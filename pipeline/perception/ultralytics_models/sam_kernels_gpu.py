@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pipeline.perception.ultralytics_models.sam_supported import parts
 from triton_launch import DirectKernel
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
@@ -222,14 +223,6 @@ def attention(
         IS_ROW=is_row, **shape,
     )  # fmt: skip
     return out
-
-
-def parts(channels: int) -> tuple[int, int] | None:
-    """Return the two powers of two, each 16 or more, that make up a head's channels; the second may
-    be 0. None where there are none, for which `attention` is not made."""
-    low = 1 << (channels.bit_length() - 1)
-    high = channels - low
-    return (low, high) if low >= 16 and high in (0, _block(high)) else None
 
 
 def _block(count: int) -> int:

@@ -163,9 +163,50 @@ def test_kernels_of_its_own_need_a_gpu_and_a_module_that_has_them():
     assert "triton" not in str(make_engine(Small(), images(1), device="cpu").report)
 
 
+class WithKernels(Small):
+    """A module in kernels of its own, which compute ``times`` what it does; None for no kernels."""
+
+    def __init__(self, times: float | None) -> None:
+        super().__init__()
+        self.times = times
+
+    def with_kernels(self):
+        return None if self.times is None else Scaled(self)
+
+
+class Scaled(nn.Module):
+    def __init__(self, module: WithKernels) -> None:
+        super().__init__()
+        self.module, self.times = module, module.times
+
+    def forward(self, *batch):
+        return tuple(self.times * out for out in self.module(*batch))
+
+
+@pytest.mark.parametrize(
+    ("module", "engine", "said"),
+    [
+        (Small(), "eager", ()),
+        (WithKernels(1.0), "triton", ()),
+        (WithKernels(None), "eager", ()),
+        (WithKernels(2.0), "eager", ("not triton: WithKernels in triton: results are",)),
+    ],
+)
+def test_where_nothing_may_compile_auto_takes_kernels_of_its_own_or_eager(
+    module, engine, said, monkeypatch
+):
+    # All engines are there.
+    monkeypatch.setattr(engine_file, "missing", lambda name, device, by_name=True: None)
+    torch.manual_seed(0)
+    report = make_engine(module, images(1), device="cpu", compiles=False).report
+    assert report.engine == engine
+    assert len(report.passed_over) == len(said)
+    assert all(a.startswith(b) for a, b in zip(report.passed_over, said))
+
+
 @pytest.mark.gpu
 def test_a_module_without_kernels_is_refused_by_name():
-    with pytest.raises(EngineError, match="Small has no kernels in Triton; use --engine auto"):
+    with pytest.raises(EngineError, match="Small has no kernels in Triton in this precision; use"):
         make_engine(Small(), images(1), engine="triton", buckets=(1,))
 
 

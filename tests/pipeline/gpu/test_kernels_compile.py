@@ -99,6 +99,7 @@ VARIANTS = {
     "_attention": (
         {"IS_ROW": True, "SIDE": 64, "QUERIES": 64, "TERMS": 64},
         {"IS_ROW": False, "SIDE": 14, "QUERIES": 64, "TERMS": 32},
+        {"IS_ROW": False, "SIDE": 14, "QUERIES": 64, "TERMS": 32, "CHANNELS": 64, "HIGH": 0},
     ),
 }
 """Constants of kernels that are compiled for more than one of them."""

@@ -432,7 +432,7 @@ def test_people_who_spin_are_the_same_before_the_detections_come(
     assert_follows_as_after_detections(perceiver, stub_windows(48, key))
 
 
-def test_people_who_spin_are_followed_while_the_detectors_compute():
+def test_people_who_spin_are_asked_for_with_the_detections():
     """In all windows but the first: four rounds, of which the first asks for detections too."""
     perceiver = TurningPose(lambda t: 0.15 * t, lambda t: 0.9, lambda t: [(200, 100)])
     assert assert_follows_as_after_detections(perceiver, stub_windows(48)) == 11

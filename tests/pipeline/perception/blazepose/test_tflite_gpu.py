@@ -232,7 +232,7 @@ def test_layers_that_the_kernels_do_not_know_are_refused():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("batch", [1, 4, 16])
+@pytest.mark.parametrize("batch", [1, 4, 8, 16])
 @pytest.mark.parametrize("make", [DetectorNet, LandmarkNet])
 def test_the_shipped_networks_on_a_gpu(files, make, batch):
     name, side, low = {

@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline.perception.ultralytics_models.package import ultralytics
 from pipeline.perception.ultralytics_models.sam import RelativeAttention, SamEncoder
+from pipeline.perception.ultralytics_models.sam_supported import parts
 
 kernels = pytest.importorskip(
     "pipeline.perception.ultralytics_models.sam_kernels_gpu", exc_type=ImportError
@@ -86,8 +87,8 @@ def test_attention_is_what_was_published(count, heads, channels, height, width, 
 
 
 def test_channels_of_a_head_are_one_or_two_blocks():
-    assert [kernels.parts(n) for n in (16, 64, 80, 96)] == [(16, 0), (64, 0), (64, 16), (64, 32)]
-    assert [kernels.parts(n) for n in (8, 24, 72, 88, 112)] == [None] * 5
+    assert [parts(n) for n in (16, 64, 80, 96)] == [(16, 0), (64, 0), (64, 16), (64, 32)]
+    assert [parts(n) for n in (8, 24, 72, 88, 112)] == [None] * 5
     with pytest.raises(ValueError, match="no sum"):
         kernels.attention(
             torch.zeros(4, 72), torch.zeros(72), torch.zeros(1, 1, 4, 4), 1, (2, 2), 2
@@ -111,6 +112,7 @@ def test_the_encoder_in_kernels_is_the_module(tasks):
     with torch.inference_mode():
         expected = encoder(images)
         fast = encoder.halve().with_kernels()
+        assert fast is not None
         out = fast(images).float()
     assert out.shape == (2, 64, 20, 20)
     assert float((out - expected).norm() / expected.norm()) < 2e-2
@@ -120,13 +122,14 @@ def test_the_encoder_in_kernels_is_the_module(tasks):
 def test_kernels_are_made_for_half_precision_and_vits_only(tasks):
     build = ultralytics("models.sam.build")
     vit = {"depth": 1, "embed_dim": 48, "img_size": 64, "num_heads": 1, "use_rel_pos": True}
-    assert SamEncoder(build.ImageEncoderViT(**vit)).with_kernels() is None
-    assert SamEncoder(build.ImageEncoderViT(**vit)).halve().with_kernels() is not None
+    encoder = SamEncoder(build.ImageEncoderViT(**vit))
+    assert encoder.with_kernels() is None
+    assert encoder.halve().with_kernels() is not None
     no_bias = build.ImageEncoderViT(**vit, qkv_bias=False)
-    assert SamEncoder(no_bias).halve().with_kernels() is None
+    assert SamEncoder(no_bias).with_kernels is None
     other = build.ImageEncoderViT(**vit, act_layer=nn.ReLU)
-    assert SamEncoder(other).halve().with_kernels() is None
+    assert SamEncoder(other).with_kernels is None
     tiny = build.TinyViT(
         img_size=224, embed_dims=(8, 16, 16, 320), depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2)
     )
-    assert SamEncoder(tiny).halve().with_kernels() is None
+    assert SamEncoder(tiny).with_kernels is None
