@@ -57,8 +57,9 @@ from pipeline.perception.blazepose.tflite_torch import GraphModule
 
 BUCKETS = (1, 4, 8, 16)
 """Batch sizes that the networks are compiled for; others are padded to the next one. A person's
-window has four queries, and up to eight that follow from their answers. They are few, since
-inductor takes half a minute for each."""
+window has four queries, and up to eight that follow from their answers."""
+_FEWER_BUCKETS = (1, 4, 16)
+"""Those of engines that take half a minute to build for each."""
 
 
 def example_view(side: int, low: float) -> Tensor:
@@ -108,7 +109,8 @@ class BlazePoseTorch(BlazePose):
         half: As for `make_engines`.
         graphs: As for `make_engines`.
         second: The file of the second detector; None does without it.
-        buckets: Batch sizes that the networks are compiled for.
+        buckets: Batch sizes that the networks are compiled for; None takes `BUCKETS`, or fewer for
+            engines that are slow to build.
         cache: As for `make_engines`.
         on_progress: As for `make_engines`.
         areas: Where people are detected and followed.
@@ -131,7 +133,7 @@ class BlazePoseTorch(BlazePose):
         engine: str = "auto",
         half: bool = True,
         graphs: bool = True,
-        buckets: Sequence[int] = BUCKETS,
+        buckets: Sequence[int] | None = None,
         cache: Path | None = None,
         on_progress: Callable[[str, int, int], None] | None = None,
         areas: Areas = EVERYWHERE,
@@ -162,6 +164,8 @@ class BlazePoseTorch(BlazePose):
             if [graph.tensors[k].shape for k in graph.outputs] != list(outputs):
                 raise ValueError(f"{path.name} is another model than the one this version expects")
             modules.append((net(graph), example_view(side, low)))
+        if buckets is None:
+            buckets = _FEWER_BUCKETS if engine in ("tensorrt", "inductor") else BUCKETS
         engines = make_engines(
             modules, engine=engine, half=half, graphs=graphs, buckets=tuple(buckets), cache=cache,
             device=self.device, channels_last=True, on_progress=on_progress,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.frame import Window
-from pipeline.perception.blazepose import landmarks
+from pipeline.perception.blazepose import landmarks, perceiver_gpu
 from pipeline.perception.blazepose.landmarks_torch import LandmarkNet, refine
 from pipeline.perception.blazepose.perceiver import BlazePose
 from pipeline.perception.blazepose.perceiver_gpu import BlazePoseTorch, DetectorNet, example_view
@@ -122,6 +122,25 @@ def test_another_model_is_refused(files):
         BlazePoseTorch(wrong, device="cpu")
     with pytest.raises(ValueError, match="at least one"):
         BlazePoseTorch(files, max_people=0, device="cpu")
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("engine", "sizes"),
+    [("auto", (1, 4, 8, 16)), ("triton", (1, 4, 8, 16)), ("eager", (1, 4, 8, 16)),
+     ("tensorrt", (1, 4, 16)), ("inductor", (1, 4, 16))],
+)  # fmt: skip
+def test_engines_that_are_slow_to_build_have_fewer_batch_sizes(files, engine, sizes, monkeypatch):
+    asked = []
+    make = perceiver_gpu.make_engines
+
+    def made(modules, **options):
+        asked.append(options["buckets"])
+        return make(modules, **options | {"engine": "eager", "buckets": (1,)})
+
+    monkeypatch.setattr(perceiver_gpu, "make_engines", made)
+    BlazePoseTorch(files, device="cpu", engine=engine)
+    assert asked == [sizes]
 
 
 @pytest.mark.gpu
