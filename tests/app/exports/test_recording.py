@@ -81,6 +81,8 @@ def test_the_rate_is_the_sources_unless_its_times_say_another(nominal, real, wan
     assert make_recording(arrays).fps == pytest.approx(wanted)
 
 
+# Long recordings, in which a rate that is a little off drifts far; so fewer of them.
+@settings(deadline=None, max_examples=30)
 @given(
     st.sampled_from([15.0, 24.0, 25.0, 30.0, 50.0, 60.0]),
     st.floats(5, 120),
