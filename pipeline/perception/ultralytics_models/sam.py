@@ -64,9 +64,9 @@ class SamEncoder(nn.Module):
         if next(self.net.parameters()).dtype != torch.float16:
             return None
         # Imported here: Triton is only sure to be there with a GPU.
-        from pipeline.perception.ultralytics_models.sam_gpu import FastSamEncoder
+        from pipeline.perception.ultralytics_models.sam_gpu import SamEncoderKernels
 
-        return FastSamEncoder(self.net)
+        return SamEncoderKernels(self.net)
 
 
 class RelativeAttention(nn.Module):

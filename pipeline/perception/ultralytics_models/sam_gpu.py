@@ -11,7 +11,7 @@ from pipeline.perception.ultralytics_models.sam_kernels_gpu import attention, po
 from pipeline.sam3d.kernels_gpu import add_norm, gelu
 
 
-class FastSamEncoder(nn.Module):
+class SamEncoderKernels(nn.Module):
     """What `sam.SamEncoder` computes of a ViT, with a third of the kernels.
 
     No window is cut out, padded or put back: the kernels of the attention find a window's tokens
