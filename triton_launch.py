@@ -158,7 +158,7 @@ def _once_a_machine() -> Any:
     class OnceAMachine(triton.AsyncCompileMode):
         def submit(self, key: Any, compile_fn: Callable[[], Any], *rest: Any) -> Any:
             def compiled() -> Any:
-                # Whoever comes second finds the kernel in Triton's cache, where it looks first.
+                # The second process finds the kernel in Triton's cache, which is read first.
                 with _locked(zlib.crc32(str(key).encode()) % _LOCKS):
                     return compile_fn()
 

@@ -246,7 +246,8 @@ class PlanPipeline:
         # The image network has run: its time counts also where no person is in the batch.
         if not targets:
             return []
-        rows = torch.stack([prompts()[look] for look in targets])
+        found = prompts()
+        rows = torch.stack([found[look] for look in targets])
         picture = self._pictures(frames, targets)
         if stage == "segment":
             out = self._segmenter.masks(embedding, rows, picture)  # type: ignore[arg-type]

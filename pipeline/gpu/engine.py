@@ -293,9 +293,8 @@ def make_engines(
             )
             for module, example in modules
         ]  # fmt: skip
-        if (engine == "tensorrt" or (engine == "auto" and compiles)) and missing(
-            "tensorrt", device
-        ) is None:
+        may_take = engine == "tensorrt" or (engine == "auto" and compiles)
+        if may_take and missing("tensorrt", device) is None:
             # "auto" takes a module's own kernels first: engines would be built for nothing.
             own = engine == "auto" and missing("triton", device) is None
             wanted = [k for k, job in enumerate(jobs) if not own or job.kernels is None]

@@ -450,7 +450,7 @@ def test_people_whose_score_comes_or_expires_are_followed_after_the_detections()
 
 
 def test_missed_people_are_followed_where_the_detections_move_them():
-    """Who leaves lying down comes back upright, as the detector sees at once."""
+    """A person disappears lying down and comes back upright, as the detector sees at once."""
     perceiver = TurningPose(
         lambda t: 0.17 * (t - 4) if t < 16 else 0.0, lambda t: 0.9,
         lambda t: [] if t < 4 or 13 <= t < 16 else [(200, 100)],
